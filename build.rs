@@ -1,0 +1,111 @@
+//! Compiles `proto/` into `OUT_DIR` with a compiler written in Rust: no protoc is needed.
+//!
+//! The server has two views of one schema. The first is every message fully typed: for checking, rendering and
+//! importing. The second is what its services speak: there, entities are the bytes that came (`wire::Encoded`), so
+//! that fields this release does not know survive, and answers to reads are bytes that the server composes itself.
+//! Messages that hold none of these are the same type in both.
+
+use std::{collections::BTreeSet, error::Error, path::Path};
+
+use prost::Message as _;
+use prost_types::{DescriptorProto, FileDescriptorSet};
+
+const ROOTS: [&str; 6] = [
+    "cable/v1/content.proto",
+    "cable/v1/errors.proto",
+    "cable/v1/publishing.proto",
+    "cable/v1/status.proto",
+    "cable/v1/transfer.proto",
+    "cable/log/v1/entry.proto",
+];
+
+/// Entities, and the answers to reads.
+const ENCODED: [&str; 18] = [
+    ".cable.v1.Article",
+    ".cable.v1.Author",
+    ".cable.v1.Section",
+    ".cable.v1.Tag",
+    ".cable.v1.Collection",
+    ".cable.v1.GetArticleResponse",
+    ".cable.v1.BatchGetArticlesResponse",
+    ".cable.v1.ListArticlesResponse",
+    ".cable.v1.StreamArticlesResponse",
+    ".cable.v1.ResolvePathResponse",
+    ".cable.v1.GetAuthorResponse",
+    ".cable.v1.ListAuthorsResponse",
+    ".cable.v1.GetSectionResponse",
+    ".cable.v1.ListSectionsResponse",
+    ".cable.v1.GetTagResponse",
+    ".cable.v1.ListTagsResponse",
+    ".cable.v1.GetCollectionResponse",
+    ".cable.v1.ListCollectionsResponse",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = std::env::var("OUT_DIR")?;
+    let out = Path::new(&out);
+    let set = protox::compile(ROOTS, ["proto"])?;
+    std::fs::write(out.join("descriptors.binpb"), set.encode_to_vec())?;
+
+    let typed = out.join("typed");
+    std::fs::create_dir_all(&typed)?;
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]).btree_map(["."]).out_dir(&typed);
+    config.compile_fds(set.clone())?;
+
+    let service = out.join("service");
+    std::fs::create_dir_all(&service)?;
+    let mut builder = tonic_prost_build::configure()
+        .build_client(false)
+        .codec_path("crate::wire::Codec")
+        .bytes(".")
+        .btree_map(".")
+        .out_dir(&service);
+    for name in names_in_cable_v1(&set) {
+        let short = name.rsplit('.').next().unwrap_or_default();
+        if ENCODED.contains(&name.as_str()) {
+            builder = builder.extern_path(name, "crate::wire::Encoded");
+        } else if !holds_encoded(&set, &name) {
+            builder = builder.extern_path(name, format!("crate::wire::v1::{short}"));
+        }
+    }
+    builder.compile_fds(of_package(set, "cable.v1"))?;
+    Ok(())
+}
+
+fn of_package(mut set: FileDescriptorSet, package: &str) -> FileDescriptorSet {
+    set.file.retain(|file| file.package() == package);
+    set
+}
+
+/// Full names of the package's messages and enums; the schema nests none.
+fn names_in_cable_v1(set: &FileDescriptorSet) -> BTreeSet<String> {
+    let files = set.file.iter().filter(|file| file.package() == "cable.v1");
+    files
+        .flat_map(|file| {
+            let messages = file.message_type.iter().map(DescriptorProto::name);
+            messages.chain(file.enum_type.iter().map(|e| e.name()))
+        })
+        .map(|name| format!(".cable.v1.{name}"))
+        .collect()
+}
+
+/// Whether a field of the message, at any depth, is of an encoded type.
+fn holds_encoded(set: &FileDescriptorSet, name: &str) -> bool {
+    fn visit(set: &FileDescriptorSet, name: &str, seen: &mut BTreeSet<String>) -> bool {
+        if !seen.insert(name.to_owned()) {
+            return false;
+        }
+        let fields = set
+            .file
+            .iter()
+            .flat_map(|file| file.message_type.iter().map(move |m| (file.package(), m)))
+            .filter(|(package, m)| format!(".{package}.{}", m.name()) == name)
+            .flat_map(|(_, m)| m.field.iter());
+        fields.map(|field| field.type_name()).any(|field| {
+            ENCODED.contains(&field) || visit(set, field, seen)
+        })
+    }
+    visit(set, name, &mut BTreeSet::new())
+}

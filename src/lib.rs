@@ -1,0 +1,4 @@
+//! Cable: a content-delivery service for publishers.
+
+pub mod rpc;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `cable` program.
+fn main() {}

@@ -1,0 +1,113 @@
+//! What goes over the wire: the generated messages, and [`Encoded`], a message that stays the bytes it came in.
+//!
+//! This module knows the encoding and nothing of what the messages mean.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
+};
+
+mod codec;
+pub mod fields;
+
+pub use codec::Codec;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the commented schema"
+)]
+mod generated {
+    pub mod cable {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/typed/cable.v1.rs"));
+        }
+        pub mod log {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/typed/cable.log.v1.rs"));
+            }
+        }
+    }
+    pub mod service {
+        include!(concat!(env!("OUT_DIR"), "/service/cable.v1.rs"));
+    }
+}
+
+pub use generated::{cable::log::v1 as log, cable::v1, service};
+
+/// The compiled schema, a `google.protobuf.FileDescriptorSet`: for reflection and for JSON.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
+/// A message kept as its bytes. Decoding checks only that they are well-formed fields; encoding copies them.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Encoded(pub Bytes);
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoded({} bytes)", self.0.len())
+    }
+}
+
+impl Message for Encoded {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        _ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        // A message comes field by field; taking the bytes back as mutable makes that one growing buffer.
+        let mut bytes = std::mem::take(&mut self.0)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        encode_key(tag, wire_type, &mut bytes);
+        let copied = copy_value(wire_type, buf, &mut bytes);
+        self.0 = bytes.freeze();
+        copied
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0 = Bytes::new();
+    }
+}
+
+fn copy_value(wire_type: WireType, buf: &mut impl Buf, out: &mut BytesMut) -> Result<(), DecodeError> {
+    let length = match wire_type {
+        WireType::Varint => {
+            encode_varint(decode_varint(buf)?, out);
+            return Ok(());
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::LengthDelimited => {
+            let length = decode_varint(buf)?;
+            encode_varint(length, out);
+            length
+        }
+        // proto3 has no groups; nothing that we could be sent has one.
+        WireType::StartGroup | WireType::EndGroup => return Err(malformed("groups are not supported")),
+    };
+    if length > buf.remaining() as u64 {
+        return Err(malformed("buffer underflow"));
+    }
+    out.put(buf.take(length as usize));
+    Ok(())
+}
+
+fn malformed(why: &'static str) -> DecodeError {
+    #[allow(deprecated, reason = "prost offers hand-written messages no other way to say what is wrong")]
+    DecodeError::new(why)
+}

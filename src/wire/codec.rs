@@ -1,0 +1,71 @@
+//! The codec of the services: prost's, except that a request that cannot be decoded is the caller's fault and says
+//! which field it was.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::{
+    Status,
+    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use crate::rpc;
+
+/// Encodes `T`, decodes `U`.
+#[derive(Debug)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Codec(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = Half<T>;
+    type Decoder = Half<U>;
+
+    fn encoder(&mut self) -> Half<T> {
+        Half(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Half<U> {
+        Half(PhantomData)
+    }
+}
+
+/// One direction of a [`Codec`].
+#[derive(Debug)]
+pub struct Half<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for Half<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buf).map_err(|_| rpc::internal("an answer did not fit its buffer"))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl<U: Message + Default> Decoder for Half<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(buf).map(Some).map_err(|error| rpc::malformed(&error))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
