@@ -65,18 +65,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in names_in_cable_v1(&set) {
         let short = name.rsplit('.').next().unwrap_or_default();
         if ENCODED.contains(&name.as_str()) {
-            builder = builder.extern_path(name, "crate::wire::Encoded");
+            builder = builder.extern_path(&name, "crate::wire::Encoded");
         } else if !holds_encoded(&set, &name) {
-            builder = builder.extern_path(name, format!("crate::wire::v1::{short}"));
+            builder = builder.extern_path(&name, format!("crate::wire::v1::{short}"));
         }
     }
-    builder.compile_fds(of_package(set, "cable.v1"))?;
+    builder.compile_fds(set)?;
     Ok(())
-}
-
-fn of_package(mut set: FileDescriptorSet, package: &str) -> FileDescriptorSet {
-    set.file.retain(|file| file.package() == package);
-    set
 }
 
 /// Full names of the package's messages and enums; the schema nests none.
@@ -103,9 +98,7 @@ fn holds_encoded(set: &FileDescriptorSet, name: &str) -> bool {
             .flat_map(|file| file.message_type.iter().map(move |m| (file.package(), m)))
             .filter(|(package, m)| format!(".{package}.{}", m.name()) == name)
             .flat_map(|(_, m)| m.field.iter());
-        fields.map(|field| field.type_name()).any(|field| {
-            ENCODED.contains(&field) || visit(set, field, seen)
-        })
+        fields.map(|field| field.type_name()).any(|field| ENCODED.contains(&field) || visit(set, field, seen))
     }
     visit(set, name, &mut BTreeSet::new())
 }

@@ -66,9 +66,8 @@ impl Message for Encoded {
         _ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
         // A message comes field by field; taking the bytes back as mutable makes that one growing buffer.
-        let mut bytes = std::mem::take(&mut self.0)
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let mut bytes =
+            std::mem::take(&mut self.0).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         encode_key(tag, wire_type, &mut bytes);
         let copied = copy_value(wire_type, buf, &mut bytes);
         self.0 = bytes.freeze();

@@ -52,7 +52,9 @@ fn next<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, DecodeError> {
         WireType::SixtyFourBit => 8,
         WireType::ThirtyTwoBit => 4,
         WireType::LengthDelimited => usize::try_from(decode_varint(rest)?).unwrap_or(usize::MAX),
-        WireType::StartGroup | WireType::EndGroup => return Err(super::malformed("groups are not supported")),
+        WireType::StartGroup | WireType::EndGroup => {
+            return Err(super::malformed("groups are not supported"));
+        }
     };
     if length > rest.len() {
         return Err(super::malformed("it ends within a field"));
@@ -119,10 +121,7 @@ pub fn put_time(out: &mut Vec<u8>, number: u32, micros: i64) {
 /// A Timestamp from microseconds since 1970 UTC.
 #[must_use]
 pub fn timestamp(micros: i64) -> Timestamp {
-    Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32,
-    }
+    Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32 }
 }
 
 /// Microseconds since 1970 UTC from a Timestamp; what is finer is cut off.
