@@ -1,4 +1,11 @@
 //! Cable: a content-delivery service for publishers.
+#![allow(dead_code)]
 
+pub(crate) mod digest;
+pub(crate) mod entry;
+pub(crate) mod log;
+pub(crate) mod model;
+pub(crate) mod refusal;
 pub mod rpc;
+pub(crate) mod store;
 pub mod wire;
