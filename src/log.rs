@@ -1,12 +1,10 @@
 //! The order of writes. Only a log hands out revisions; what comes out of it is applied, and only that is read.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
 
 use crate::{
     entry::{Entry, Hash},
-    model::Revision,
+    model::{LogId, Revision},
     store::{self, Head, envelope::Packed},
 };
 
@@ -40,11 +38,26 @@ pub(crate) struct Commit {
     pub(crate) time: i64,
 }
 
-/// What came of a commit.
+/// A place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) log_id: LogId,
+    pub(crate) revision: Revision,
+    /// Proves the lineage up to there.
+    pub(crate) chain: Hash,
+}
+
+impl Position {
+    pub(crate) fn of(head: &Head) -> Position {
+        Position { log_id: head.log_id, revision: head.revision, chain: head.chain }
+    }
+}
+
+/// What came of a commit. The revision of a step that changed nothing is negative.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is on disk, with a revision for each step.
-    Committed(Vec<Revision>),
+    /// It is on disk, with a revision for each step; the place after its last.
+    Committed(Vec<Revision>, Position),
     /// The same request was committed before, with these revisions.
     Duplicate(Vec<Revision>),
     /// Its request_id was used for another request.
@@ -55,8 +68,8 @@ pub(crate) enum Outcome {
 
 /// The order of writes, whatever carries it.
 pub(crate) trait Log: Send + Sync + 'static {
-    /// Appends commits in order, each by itself; an answer for each, and the head after the last.
+    /// Appends commits in order, each by itself, and answers for each when all are on disk.
     ///
     /// The future may be dropped: what was handed in is appended all the same.
-    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<(Vec<Outcome>, Arc<Head>), store::Error>>;
+    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;
 }

@@ -100,3 +100,18 @@ pub(crate) fn at_most(limit: &'static Limit, value: usize, field: impl Into<Stri
     }
     Err(Refusal::Limit { field: field.into(), limit, value })
 }
+
+/// Why an encoded message cannot be read: prost names the messages and fields that it was in, from the outside.
+pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
+    let told = error.to_string();
+    let mut rest = told.trim_start_matches("failed to decode Protobuf message: ");
+    let mut path = Vec::new();
+    while let Some((place, after)) = rest.split_once(": ")
+        && let Some((_, field)) = place.split_once('.')
+        && !place.contains(' ')
+    {
+        path.push(field);
+        rest = after;
+    }
+    Refusal::field(path.join("."), rest)
+}

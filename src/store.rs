@@ -11,7 +11,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use rusqlite::Connection;
+/// A connection that reads; what else it can do is the store's own.
+pub(crate) use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{

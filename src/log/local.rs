@@ -1,16 +1,16 @@
 //! The log of a node on its own: the store itself. An entry is appended and applied in one transaction, together with
 //! whatever else is waiting (group commit), and acknowledged when that is on disk.
 
-use std::{sync::Arc, thread};
+use std::thread;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Commit, Log, Outcome, Step};
+use super::{Commit, Log, Outcome, Position, Step};
 use crate::{
     model::Revision,
     store::{
-        self, Head, Store, Writer,
+        self, Writer,
         apply::{Applier, Request},
     },
 };
@@ -21,7 +21,7 @@ const QUEUE: usize = 1_024;
 /// A group ends with the append that reaches this many entries; 1,000 hold the writer for some 0.1 s.
 const GROUP: usize = 1_000;
 
-type Answer = Result<(Vec<Outcome>, Arc<Head>), store::Error>;
+type Answer = Result<Vec<Outcome>, store::Error>;
 
 struct Append {
     commits: Vec<Commit>,
@@ -36,10 +36,10 @@ pub(crate) struct LocalLog {
 
 impl LocalLog {
     /// Starts the writer's thread.
-    pub(crate) fn start(store: Arc<Store>, writer: Writer) -> LocalLog {
+    pub(crate) fn start(writer: Writer) -> LocalLog {
         let (queue, appends) = mpsc::channel(QUEUE);
         let spawned =
-            thread::Builder::new().name("log-write".into()).spawn(move || write(&store, writer, appends));
+            thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
         spawned.expect("a thread can be started when the node starts");
         LocalLog { queue }
     }
@@ -59,7 +59,7 @@ impl Log for LocalLog {
     }
 }
 
-fn write(store: &Store, mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
+fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
     while let Some(first) = appends.blocking_recv() {
         let mut group = vec![first];
         let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
@@ -75,9 +75,8 @@ fn write(store: &Store, mut writer: Writer, mut appends: mpsc::Receiver<Append>)
         });
         match written {
             Ok(outcomes) => {
-                let head = store.head();
                 for (append, outcomes) in group.into_iter().zip(outcomes) {
-                    let _ = append.reply.send(Ok((outcomes, head.clone())));
+                    let _ = append.reply.send(Ok(outcomes));
                 }
             }
             Err(error) => {
@@ -110,11 +109,11 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
     for step in &commit.steps {
         revisions.push(match step {
             Step::Append(change) => applier.apply(&change.entry, &change.packed)?,
-            Step::Unchanged(revision) => *revision,
+            Step::Unchanged(revision) => -revision,
         });
     }
     if let Some((id, hash)) = &commit.request {
         applier.remember(&Request { id, hash, revisions: &revisions, time: commit.time })?;
     }
-    Ok(Outcome::Committed(revisions))
+    Ok(Outcome::Committed(revisions, Position::of(applier.head())))
 }

@@ -1,0 +1,1 @@
+pub(crate) fn sanitise(html: &str) -> String { html.to_owned() }
