@@ -1,6 +1,9 @@
 //! Cable: a content-delivery service for publishers.
 #![allow(dead_code)]
 
+pub(crate) mod cache;
+pub(crate) mod compose;
+pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod log;
