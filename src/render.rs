@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use prost::Message as _;
 
 use crate::{
-    sanitise::{file_address, link_target},
+    sanitise::{file_address, link_target, shown},
     wire::v1::{Body, BodyFormat, Embed, Link, Mark, Media, Rendition, Span},
 };
 
@@ -35,16 +35,6 @@ pub(crate) fn render(body: &Body, format: BodyFormat) -> String {
 pub(crate) fn word_count(body: &Body) -> i32 {
     let words = text::words(body, body.encoded_len());
     words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
-}
-
-/// What stands for a character: control characters mean nothing in text, and HTML forbids most of them.
-fn shown(c: char) -> Option<char> {
-    match c {
-        '\n' | '\t' => Some(c),
-        c if !c.is_control() => Some(c),
-        c if c.is_whitespace() => Some(' '),
-        _ => None,
-    }
 }
 
 /// The text with its characters as they are [`shown`].

@@ -156,20 +156,31 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
 
 /// The HTML without anything that may not be stored. What this returns, it returns unchanged.
 pub(crate) fn sanitise(html: &str) -> String {
-    let mut before = unmarked(html).to_owned();
+    let mut before = tidy(html);
     for _ in 0..PASSES {
         let after = CLEANER.clean(&before).to_string();
         if after == before {
             return after;
         }
-        before = unmarked(&after).to_owned();
+        before = tidy(&after);
     }
     escaped(&before)
 }
 
-/// The parser drops one byte order mark in front, so any number of them would need that number of passes.
-fn unmarked(html: &str) -> &str {
-    html.trim_start_matches('\u{feff}')
+/// What stands for a character: control characters mean nothing in text, and HTML forbids most of them.
+pub(crate) fn shown(c: char) -> Option<char> {
+    match c {
+        '\n' | '\t' => Some(c),
+        c if !c.is_control() => Some(c),
+        c if c.is_whitespace() => Some(' '),
+        _ => None,
+    }
+}
+
+/// The HTML as characters that are [`shown`]. The parser drops one byte order mark in front, so any number of them
+/// would need that number of passes.
+fn tidy(html: &str) -> String {
+    html.chars().filter_map(shown).skip_while(|&c| c == '\u{feff}').collect()
 }
 
 /// The text of HTML that [`sanitise`] returned, white space as it stands, with a line feed where an element begins
@@ -215,7 +226,7 @@ fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
 /// HTML as text that shows its source: what no parser changes.
 fn escaped(html: &str) -> String {
     let mut out = String::with_capacity(html.len() + html.len() / 4);
-    for c in html.chars().filter(|&c| c != '\0' && c != '\r').skip_while(|&c| c == '\u{feff}') {
+    for c in tidy(html).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

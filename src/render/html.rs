@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use super::{
     Marks, are_blank, credit, embed_texts, files, first_number, is_blank, language, largest, level, link,
-    shown, span_of, stand_in,
+    span_of, stand_in,
 };
 use crate::{
-    sanitise::{link_target, sanitise},
+    sanitise::{link_target, sanitise, shown},
     wire::v1::{
         Block, Body, Code, Embed, Gallery, Image, Link, List, ListItem, Mark, Media, PullQuote, Quote, Span,
         Table, TableCell, TableRow, block::Kind,
@@ -31,15 +31,19 @@ impl Html {
     fn blocks(&mut self, blocks: &[Block]) {
         let begin = self.out.len();
         for block in blocks {
-            let before = self.out.len();
-            if before > begin {
-                self.out.push('\n');
-            }
-            let inner = self.out.len();
-            self.block(block);
-            if self.out.len() == inner {
-                self.out.truncate(before);
-            }
+            let part = if self.out.len() > begin { "\n" } else { "" };
+            self.parted(part, |html| html.block(block));
+        }
+    }
+
+    /// Something with `part` before it, unless there is nothing.
+    fn parted(&mut self, part: &str, content: impl FnOnce(&mut Self)) {
+        let before = self.out.len();
+        self.out.push_str(part);
+        let inner = self.out.len();
+        content(self);
+        if self.out.len() == inner {
+            self.out.truncate(before);
         }
     }
 
@@ -196,7 +200,7 @@ impl Html {
             {
                 self.open("li", id);
                 self.spans(&own.spans);
-                self.blocks(rest);
+                self.parted("\n", |html| html.blocks(rest));
             }
             _ => {
                 self.open("li", "");

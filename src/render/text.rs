@@ -3,9 +3,9 @@
 //! What the text has and the body has not (bullets, numbers, dashes before an attribution, dividers) is left out when
 //! only the words are wanted. No line ends in white space, of code neither.
 
-use super::{are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, shown, stand_in};
+use super::{are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
 use crate::{
-    sanitise::{sanitise, text_of},
+    sanitise::{sanitise, shown, text_of},
     wire::v1::{Block, Body, Embed, Gallery, List, Media, Span, Table, TableCell, TableRow, block::Kind},
 };
 

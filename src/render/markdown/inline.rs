@@ -125,10 +125,18 @@ struct State {
     begin: usize,
     hard_break: bool,
     open: Vec<(Mark, Form)>,
-    /// Where the opening delimiters written last begin and end.
+    /// Where the opening stars written last begin and end.
     opened: (usize, usize),
     /// Where the closing delimiter written last ends.
     closed: Option<usize>,
+}
+
+impl State {
+    /// Whether stars are open that those written next do not join.
+    fn has_open_star(&self, written: usize) -> bool {
+        let is_open = self.open.iter().any(|&(mark, form)| is_star(mark) && form == Form::Delimiter);
+        is_open && self.opened.1 != written
+    }
 }
 
 impl Markdown {
@@ -241,9 +249,10 @@ impl Markdown {
         match form {
             Form::Delimiter => {
                 self.markup(state, delimiter(mark));
-                let (end, length) = (self.lines.len(), delimiter(mark).len());
-                let joins = is_star(mark) && state.opened.1 == end - length;
-                state.opened = (if joins { state.opened.0 } else { end - length }, end);
+                if is_star(mark) {
+                    let (end, begin) = (self.lines.len(), self.lines.len() - delimiter(mark).len());
+                    state.opened = (if state.opened.1 == begin { state.opened.0 } else { begin }, end);
+                }
             }
             Form::Element => self.markup(state, &format!("<{}>", element(mark))),
         }
@@ -258,19 +267,24 @@ impl Markdown {
             return Form::Element;
         }
         let end = region_end(pieces, at, depth);
-        let opens = is_word(edge(pieces, at, end, depth, false)) || self.parted_before(state, mark);
+        let before = self.before(state, mark);
+        let first = edge(pieces, at, end, depth, false);
+        let opens = (is_word(first) || parts(before))
+            && !(is_star(mark) && state.has_open_star(self.lines.len()) && may_close(before, first));
         let closes = is_word(edge(pieces, at, end, depth, true)) || parted_after(pieces, end, depth);
         if opens && closes { Form::Delimiter } else { Form::Element }
     }
 
-    fn parted_before(&self, state: &State, mark: Mark) -> bool {
+    /// The character before the mark to be opened, and before stars that it joins.
+    fn before(&self, state: &State, mark: Mark) -> char {
         if self.lines.at_start() || state.hard_break {
-            return true;
+            return ' ';
         }
         let written = self.lines.written();
         let (begin, end) = state.opened;
         let end = if is_star(mark) && end == written.len() { begin } else { written.len() };
-        written[..end].chars().next_back().is_none_or(parts)
+        let in_line = self.lines.line().len() > written.len() - end;
+        written[..end].chars().next_back().filter(|_| in_line).unwrap_or(' ')
     }
 
     fn piece(&mut self, state: &mut State, piece: &Piece<'_>) {
@@ -379,6 +393,11 @@ fn element(mark: Mark) -> &'static str {
         Mark::Sub => "sub",
         _ => "sup",
     }
+}
+
+/// Whether stars between these two could end a mark that is open.
+fn may_close(before: char, first: char) -> bool {
+    !before.is_whitespace() && !(parts(before) && is_word(first))
 }
 
 /// Letters and digits; not those that are symbols too.
