@@ -15,4 +15,5 @@ pub(crate) mod render;
 pub mod rpc;
 pub(crate) mod sanitise;
 pub(crate) mod store;
+pub(crate) mod transfer;
 pub mod wire;
