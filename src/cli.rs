@@ -14,10 +14,12 @@ use crate::config as settings;
 
 mod article;
 mod config;
+mod export;
+mod import;
 mod noun;
 mod output;
+mod progress;
 mod status;
-mod transfer;
 
 const AFTER_HELP: &str = "\
 Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
@@ -69,9 +71,9 @@ enum Command {
     Collection(noun::Command),
     /// Load content from a file. Repeating it does no harm.
     #[command(subcommand)]
-    Import(transfer::Import),
+    Import(import::Command),
     /// Write all content to a file or to standard output.
-    Export(transfer::Export),
+    Export(export::Export),
     /// What the service holds and how it is.
     Status,
     /// The settings of a server.
@@ -230,11 +232,16 @@ async fn call(global: &Global, command: Command, output: &mut output::Output) ->
         Command::Section(command) => noun::section(command, &cable, output).await,
         Command::Tag(command) => noun::tag(command, &cable, output).await,
         Command::Collection(command) => noun::collection(command, &cable, output).await,
-        Command::Import(import) => transfer::import(import, &cable, output).await,
-        Command::Export(export) => transfer::export(export, &cable).await,
+        Command::Import(import) => import::run(import, &cable, output).await,
+        Command::Export(export) => export::run(export, &cable).await,
         Command::Status => status::run(&cable, output).await,
         Command::Config(_) | Command::Completion { .. } => Ok(()),
     }
+}
+
+/// One line for people, on standard error: what was asked for goes to standard output.
+fn note(text: &str) -> Result<(), Error> {
+    writeln!(io::stderr(), "{text}").map_err(|source| Error::io("write to standard error", source))
 }
 
 fn completion(shell: clap_complete::Shell, output: &mut output::Output) -> Result<(), Error> {

@@ -1,20 +1,21 @@
 //! `cable article`: read, list, stream, put and remove articles.
 
-use std::path::PathBuf;
-
 use cable_client::{
     Cable,
-    v1::{self, ArticleFilter, ArticleOrder, ArticleView, BodyFormat},
+    v1::{self, ArticleFilter, ArticleOrder, ArticleView, BodyFormat, UpdateKind},
 };
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt as _;
 use prost_types::Timestamp;
 
 use super::{
-    Error,
+    Error, note,
     noun::{self, Put, Remove},
     output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
 };
+
+/// The server's own bound on a page.
+const PAGE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -25,9 +26,18 @@ pub(crate) enum Command {
     /// Print all articles that match, as they come.
     Stream(Stream),
     /// Create an article, or replace it whole.
-    Put(Put),
+    Put(PutArticle),
     /// Remove an article; a tombstone tells why.
     Rm(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArticle {
+    #[command(flatten)]
+    put: Put,
+    /// What kind of change it is, for those who follow.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +118,19 @@ struct Shape {
     /// Form of the body. Unless JSON is asked for, `get` then prints the body alone.
     #[arg(long, value_enum)]
     format: Option<Body>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Readers should notice.
+    #[default]
+    Major,
+    /// A small repair.
+    Minor,
+    /// Nothing new.
+    Republish,
+    /// Old content that is being loaded; only for a name that never had any.
+    Backfill,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -193,6 +216,77 @@ fn time(text: &str) -> Result<Timestamp, String> {
         "expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z".to_owned()
     })?;
     Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get(get) => run_get(get, cable, output).await,
+        Command::Ls(ls) => run_ls(ls, cable, output).await,
+        Command::Stream(stream) => run_stream(stream, cable, output).await,
+        Command::Put(put) => run_put(put, cable, output).await,
+        Command::Rm(remove) => noun::remove(&ARTICLE, remove, cable, output).await,
+    }
+}
+
+async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let for_reading = output.format() == Format::Table && get.shape.format.is_none();
+    let view = get.shape.view(ArticleView::Full);
+    let format = if for_reading { BodyFormat::Markdown } else { get.shape.body_format() };
+    let article = match &get.path {
+        Some(path) => cable.resolve(path).view(view).format(format).await?.into_inner().article,
+        None => cable.article(get.id.unwrap_or_default()).view(view).format(format).await?.into_inner(),
+    };
+    let entity = Entity::new(&ARTICLE, &article);
+    match &article.rendered_body {
+        Some(body) if for_reading => {
+            output.one(&entity)?;
+            output.text(&format!("\n{}", body.text))
+        }
+        Some(body) if !output.is_explicit() || output.format() == Format::Table => output.text(&body.text),
+        _ => output.one(&entity),
+    }
+}
+
+async fn run_put(PutArticle { put, kind }: PutArticle, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let kind = match kind {
+        Kind::Major => UpdateKind::Major,
+        Kind::Minor => UpdateKind::Minor,
+        Kind::Republish => UpdateKind::Republish,
+        Kind::Backfill => UpdateKind::Backfill,
+    };
+    let call = noun::put_call::<v1::Article>(&ARTICLE, put, cable)?;
+    noun::written(&call.update_kind(kind).await?, "put", output)
+}
+
+async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let Ls { filter, limit, shape } = ls;
+    let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(PAGE));
+    let articles = list.view(shape.view(ArticleView::Basic)).format(shape.body_format()).items();
+    let mut articles = articles.take(limit as usize);
+    let mut listing = output.list(&ARTICLE);
+    while let Some(article) = articles.next().await {
+        listing.push(&Entity::new(&ARTICLE, &article?))?;
+    }
+    listing.finish()
+}
+
+async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let Stream { filter, limit, shape } = stream;
+    let mut call = cable.stream(filter.to_message()).order(filter.order());
+    if let Some(limit) = limit {
+        call = call.max_articles(limit.into());
+    }
+    let mut articles = call.view(shape.view(ArticleView::Basic)).format(shape.body_format()).articles();
+    let mut listing = output.list(&ARTICLE);
+    while let Some(article) = articles.next().await {
+        listing.push(&Entity::new(&ARTICLE, &article?))?;
+    }
+    listing.finish()?;
+    match articles.end() {
+        Some(end) => note(&format!("{} articles as of revision {} of log {}", end.count, end.revision, end.log_id)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

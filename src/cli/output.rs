@@ -207,6 +207,12 @@ impl Output {
         self.text(&text)
     }
 
+    /// Prints headings with their values.
+    pub(crate) fn pairs(&mut self, rows: impl IntoIterator<Item = (String, String)>) -> Result<(), Error> {
+        let text = pairs(rows, self.width);
+        self.text(&text)
+    }
+
     /// Begins a listing of the noun's entities.
     pub(crate) fn list<'a>(&'a mut self, noun: &'a Noun) -> Listing<'a> {
         Listing { output: self, noun, rows: Vec::new(), printed: 0 }
@@ -283,7 +289,7 @@ fn terminal_width() -> Option<u16> {
 }
 
 /// Rows of headings and values.
-pub(crate) fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
+fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
     let mut table = plain_table(width);
     table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
     table.trim_fmt()
