@@ -45,7 +45,13 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// Where the service is; several nodes with commas between them.
-    #[arg(long, global = true, value_name = "URL", env = "CABLE_ENDPOINTS", default_value = "http://127.0.0.1:7190")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "CABLE_ENDPOINTS",
+        default_value = "http://127.0.0.1:7190"
+    )]
     endpoint: String,
     /// What to print. Unset: a table on a terminal, JSON lines in a pipe.
     #[arg(short = 'o', long = "output-format", global = true, value_name = "FORMAT", value_enum)]
@@ -165,7 +171,8 @@ impl Error {
 
 /// Code, reason and message, then the fields and what else the server said.
 fn tell_call(error: &cable_client::Error) -> String {
-    let reason = error.reason().map(|reason| format!(" {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")));
+    let reason =
+        error.reason().map(|reason| format!(" {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")));
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{}{message}", code_of(error.kind()), reason.unwrap_or_default());
     for violation in error.violations() {

@@ -69,8 +69,11 @@ fn wrong_usage_ends_with_2() {
 fn settings_come_from_the_file_in_the_directory_and_say_so() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("cable.toml"), "[cache]\nbytes = \"1GiB\"\n").unwrap();
-    let output =
-        cable(dir.path()).args(["config", "print", "--origin"]).env("CABLE__LOG__LEVEL", "warn").output().unwrap();
+    let output = cable(dir.path())
+        .args(["config", "print", "--origin"])
+        .env("CABLE__LOG__LEVEL", "warn")
+        .output()
+        .unwrap();
     assert_eq!(code(&output), 0, "{}", told(&output));
     let text = printed(&output);
     for line in [
@@ -89,7 +92,10 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
     let file = dir.path().join("own.toml");
     for (text, want) in [
         ("[server]\nlisten = '0.0.0.0:7190'", "set `server.plaintext = true`"),
-        ("[server]\nlissen = ''", "own.toml:2: there is no setting `server.lissen`; the nearest is `server.listen`"),
+        (
+            "[server]\nlissen = ''",
+            "own.toml:2: there is no setting `server.lissen`; the nearest is `server.listen`",
+        ),
         ("[server", "own.toml:1: "),
     ] {
         fs::write(&file, text).unwrap();
@@ -99,8 +105,13 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
     }
     let output = run(dir.path(), "config check --config none.toml");
     assert_eq!(code(&output), 2);
-    assert!(told(&output).contains("cannot read the settings file none.toml: No such file"), "{}", told(&output));
-    let output = cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
+    assert!(
+        told(&output).contains("cannot read the settings file none.toml: No such file"),
+        "{}",
+        told(&output)
+    );
+    let output =
+        cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
     assert_eq!(code(&output), 2);
     assert!(told(&output).contains("the nearest is `CABLE__SERVER__"), "{}", told(&output));
 }

@@ -188,7 +188,8 @@ impl Shape {
 impl Filter {
     fn to_message(&self) -> ArticleFilter {
         let mut filter = ArticleFilter::default();
-        let names = |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
+        let names =
+            |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
         filter.all_tags = names(&TAG, &self.tags);
         filter.any_tags = names(&TAG, &self.any_tags);
         filter.none_tags = names(&TAG, &self.no_tags);
@@ -211,7 +212,8 @@ impl Filter {
 
 /// A time, or the day that it begins in UTC.
 fn time(text: &str) -> Result<Timestamp, String> {
-    let day = |_| text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp());
+    let day =
+        |_| text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp());
     let time: jiff::Timestamp = text.parse().or_else(day).map_err(|_| {
         "expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z".to_owned()
     })?;
@@ -248,7 +250,11 @@ async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Err
     }
 }
 
-async fn run_put(PutArticle { put, kind }: PutArticle, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+async fn run_put(
+    PutArticle { put, kind }: PutArticle,
+    cable: &Cable,
+    output: &mut Output,
+) -> Result<(), Error> {
     let kind = match kind {
         Kind::Major => UpdateKind::Major,
         Kind::Minor => UpdateKind::Minor,
@@ -284,7 +290,9 @@ async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Resul
     }
     listing.finish()?;
     match articles.end() {
-        Some(end) => note(&format!("{} articles as of revision {} of log {}", end.count, end.revision, end.log_id)),
+        Some(end) => {
+            note(&format!("{} articles as of revision {} of log {}", end.count, end.revision, end.log_id))
+        }
         None => Ok(()),
     }
 }
@@ -331,7 +339,10 @@ mod tests {
     #[test]
     fn a_form_of_the_body_asks_for_the_body() {
         let shape = parse("--format html").unwrap().shape;
-        assert_eq!((shape.view(ArticleView::Basic), shape.body_format()), (ArticleView::Full, BodyFormat::Html));
+        assert_eq!(
+            (shape.view(ArticleView::Basic), shape.body_format()),
+            (ArticleView::Full, BodyFormat::Html)
+        );
         let shape = parse("--view basic --format html").unwrap().shape;
         assert_eq!(shape.view(ArticleView::Full), ArticleView::Basic);
         assert_eq!(parse("").unwrap().shape.view(ArticleView::Full), ArticleView::Full);

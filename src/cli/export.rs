@@ -44,7 +44,9 @@ pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
     let bar = progress::bar();
     let done = match export.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => to_file(path, export.format, cable, &bar).await,
-        None => write_to(BufWriter::new(io::stdout()), export.format, cable, &bar, Error::stdout).await.map(|told| told.1),
+        None => write_to(BufWriter::new(io::stdout()), export.format, cable, &bar, Error::stdout)
+            .await
+            .map(|told| told.1),
     };
     bar.finish_and_clear();
     note(&done?)
@@ -88,7 +90,8 @@ async fn write_to<W: Write>(
         told += &format!(" as of revision {} of log {}", head.revision, head.log_id);
     }
     if lossy > 0 {
-        told += &format!("\n{lossy} of them have fields that JSON cannot carry here: --format binary keeps them");
+        told +=
+            &format!("\n{lossy} of them have fields that JSON cannot carry here: --format binary keeps them");
     }
     Ok((sink.finish().map_err(&failed)?, told))
 }

@@ -106,7 +106,8 @@ async fn transfer(
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
     let mut acks = cable.import(records(pieces, account.clone()).take_until(stopped));
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
     loop {
         tokio::select! {
             ack = acks.next() => {
@@ -161,7 +162,8 @@ struct Account {
 impl Account {
     fn open(lines: Option<&Path>) -> Result<Self, Error> {
         let create = |path: &Path| {
-            let file = File::create(path).map_err(|source| Error::io(format!("write {}", path.display()), source))?;
+            let file = File::create(path)
+                .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
             Ok::<_, Error>((path.to_owned(), BufWriter::new(file)))
         };
         Ok(Account { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
@@ -240,7 +242,10 @@ impl Account {
 }
 
 /// Starts to read. The channel ends with the file, or after its first error.
-fn read_in_background(command: Command, bar: ProgressBar) -> Result<mpsc::Receiver<Result<Piece, Error>>, Error> {
+fn read_in_background(
+    command: Command,
+    bar: ProgressBar,
+) -> Result<mpsc::Receiver<Result<Piece, Error>>, Error> {
     let (pieces, read) = mpsc::channel(AHEAD);
     let reading = move || {
         // A receiver that is gone has been told to stop.
@@ -324,9 +329,9 @@ fn read_binary(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), St
         Err(error) => return give(pieces, Err(error)),
     };
     match BinaryReader::new(reader) {
-        Ok(records) => records.into_iter().try_for_each(|record| {
-            give(pieces, record.map(Piece::Record).map_err(failed))
-        }),
+        Ok(records) => {
+            records.into_iter().try_for_each(|record| give(pieces, record.map(Piece::Record).map_err(failed)))
+        }
         Err(error) => give(pieces, Err(failed(error))),
     }
 }

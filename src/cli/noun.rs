@@ -181,7 +181,12 @@ where
 }
 
 /// Removes one of the noun's.
-pub(crate) async fn remove(noun: &Noun, args: Remove, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+pub(crate) async fn remove(
+    noun: &Noun,
+    args: Remove,
+    cable: &Cable,
+    output: &mut Output,
+) -> Result<(), Error> {
     let reason = match (&args.moved_to, args.reason) {
         (Some(_), _) => RemovalReason::Moved,
         (None, Reason::Deleted) => RemovalReason::Deleted,

@@ -21,8 +21,9 @@ const TABLE_PART: usize = 500;
 /// Narrower columns than this help nobody.
 const MIN_WIDTH: u16 = 60;
 
-static SCHEMA: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(wire::DESCRIPTORS).expect("the build compiled these descriptors"));
+static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(wire::DESCRIPTORS).expect("the build compiled these descriptors")
+});
 
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -80,14 +81,24 @@ pub(crate) const SECTION: Noun = Noun {
     name: "section",
     plural: "sections",
     message: "cable.v1.Section",
-    columns: &[("ID", &["name"]), ("NAME", &["displayName"]), ("PARENT", &["parent"]), ("TAGLINE", &["tagline"])],
+    columns: &[
+        ("ID", &["name"]),
+        ("NAME", &["displayName"]),
+        ("PARENT", &["parent"]),
+        ("TAGLINE", &["tagline"]),
+    ],
 };
 
 pub(crate) const TAG: Noun = Noun {
     name: "tag",
     plural: "tags",
     message: "cable.v1.Tag",
-    columns: &[("ID", &["name"]), ("NAME", &["displayName"]), ("KIND", &["kind"]), ("DESCRIPTION", &["description"])],
+    columns: &[
+        ("ID", &["name"]),
+        ("NAME", &["displayName"]),
+        ("KIND", &["kind"]),
+        ("DESCRIPTION", &["description"]),
+    ],
 };
 
 pub(crate) const COLLECTION: Noun = Noun {
@@ -112,7 +123,9 @@ impl Noun {
     pub(crate) fn parse<M: Message + Default>(&self, json: &str) -> Result<M, Error> {
         let refused = |error: serde_json::Error| Error::Usage(format!("this is no {}: {error}", self.name));
         let inner = match serde_json::from_str::<Value>(json).map_err(refused)? {
-            Value::Object(mut record) if record.len() == 1 => record.remove(self.name).filter(Value::is_object),
+            Value::Object(mut record) if record.len() == 1 => {
+                record.remove(self.name).filter(Value::is_object)
+            }
             _ => None,
         };
         // The text rather than the parsed value where possible: errors then tell line and column.
@@ -323,7 +336,9 @@ fn short(text: &str) -> String {
             return id.to_owned();
         }
     }
-    if let Some(value) = ["TAG_KIND_", "ARTICLE_TYPE_", "ARTICLE_STATE_"].iter().find_map(|p| text.strip_prefix(p)) {
+    if let Some(value) =
+        ["TAG_KIND_", "ARTICLE_TYPE_", "ARTICLE_STATE_"].iter().find_map(|p| text.strip_prefix(p))
+    {
         return value.to_ascii_lowercase();
     }
     match text.parse::<jiff::Timestamp>() {
@@ -460,6 +475,9 @@ mod tests {
         };
         let text = printed(Format::Table, |output| output.one(&Entity::new(&ARTICLE, &article)).unwrap());
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows, [vec!["name", "articles/a"], vec!["headline", "Storm"], vec!["tags", "tags/x,", "tags/y"]]);
+        assert_eq!(
+            rows,
+            [vec!["name", "articles/a"], vec!["headline", "Storm"], vec!["tags", "tags/x,", "tags/y"]]
+        );
     }
 }

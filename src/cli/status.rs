@@ -23,7 +23,10 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
     let started = status.start_time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
     let mut rows = vec![
         ("version", status.version.clone()),
-        ("started", started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
+        (
+            "started",
+            started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+        ),
         ("log", head.log_id),
         ("head revision", head.revision.to_string()),
         ("floor revision", status.floor_revision.to_string()),
