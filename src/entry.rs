@@ -145,11 +145,15 @@ impl Entry {
 
 impl Derived {
     fn of(name: &Name, log: &log::LogEntry) -> Derived {
+        let standing = Derived::standing(name, log);
+        let content_hash = standing.live.then(|| canonical_content(name, &log.content));
+        Derived { content_hash, ..standing }
+    }
+
+    /// All but the content hash, which costs more than the rest.
+    pub(crate) fn standing(name: &Name, log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
-        if live {
-            derived.content_hash = Some(canonical_content(name, &log.content));
-        }
         if name.kind == Kind::Article {
             derived.time = log.first_publish_time;
             let former = log.former_paths.iter().map(|former| (former.path.clone(), false));

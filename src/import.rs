@@ -7,11 +7,11 @@
 use crate::wire::v1;
 
 pub(crate) mod binary;
-//H
+pub(crate) mod html;
 mod ids;
 pub(crate) mod jsonl;
 pub(crate) mod report;
-//W
+pub(crate) mod wxr;
 
 /// One thing met in a foreign file, and what becomes of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,13 +1,17 @@
 //! Cable: a content-delivery service for publishers.
+#![allow(dead_code)]
 
+pub(crate) mod cache;
 pub mod cli;
+pub(crate) mod compose;
 pub mod config;
+pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
-mod import;
+pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod model;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod publishing;
 pub(crate) mod refusal;
 pub(crate) mod render;

@@ -33,7 +33,9 @@ pub(crate) enum Error {
         offset: u64,
     },
     /// A length is not one: the file is damaged.
-    #[error("the length of record {record} at byte {offset} is {length}, more than 4 MiB: the file is damaged")]
+    #[error(
+        "the length of record {record} at byte {offset} is {length}, more than 4 MiB: the file is damaged"
+    )]
     TooLong {
         /// Number of the record, from 1.
         record: u64,
@@ -225,7 +227,10 @@ mod tests {
         let mut huge = b"CABLEREC\x01".to_vec();
         encode_varint(MAX_RECORD_BYTES as u64 + 1, &mut huge);
         assert!(matches!(read(&huge), Err(Error::TooLong { record: 1, offset: 9, .. })));
-        assert!(matches!(read(b"CABLEREC\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), Err(Error::TooLong { .. })));
+        assert!(matches!(
+            read(b"CABLEREC\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+            Err(Error::TooLong { .. })
+        ));
         let error = BinaryWriter::new(Vec::new()).unwrap().write(&vec![0; MAX_RECORD_BYTES + 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let most = vec![1; MAX_RECORD_BYTES];

@@ -4,7 +4,10 @@
 //! lines.
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _,
+    Value,
+};
 use serde::Serialize;
 
 use crate::wire::{self, v1};

@@ -268,7 +268,8 @@ mod tests {
     fn what_is_not_taken_is_a_line_of_json() {
         let mut report = full();
         let line = report.add(&item("post", Fate::Skipped(SkipReason::Password))).unwrap();
-        let expected = r#"{"outcome":"skipped","kind":"post","label":"post 7 'Harbour'","reason":"password-protected"}"#;
+        let expected =
+            r#"{"outcome":"skipped","kind":"post","label":"post 7 'Harbour'","reason":"password-protected"}"#;
         assert_eq!(line, expected);
         let line = report.refused("tags/x", "INVALID_ARGUMENT", "BAD_ID", "line\nfeed");
         assert!(line.contains(r#""code":"INVALID_ARGUMENT""#) && !line.contains('\n'), "{line}");
@@ -282,7 +283,9 @@ mod tests {
         let mut report = full();
         report.written("articles/wp-7");
         let table = report.to_string();
-        for wanted in ["1 skipped: status draft", "all 4 items", "it is too large", "1 of 2 records have no answer"] {
+        for wanted in
+            ["1 skipped: status draft", "all 4 items", "it is too large", "1 of 2 records have no answer"]
+        {
             assert!(table.contains(wanted), "{wanted} in\n{table}");
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::{Change, Precondition, Verb, check, check::Checked, patch};
 use crate::{
     digest::canonical_content,
-    entry::Entry,
+    entry::Derived,
     model::{Kind, LogId, Name, Revision, limit},
     refusal::Refusal,
     store::{self, Connection, Record, read},
@@ -147,11 +147,13 @@ pub(super) fn all(
 ) -> Result<Vec<Planned>, Refusal> {
     let gives: HashMap<&Name, Option<String>> = drafts.iter().filter_map(|draft| draft.gives_up()).collect();
     let mut taken = HashMap::new();
-    let plan = |(draft, state): (&Draft, State)| {
-        free_path(draft, &state, &gives, &mut taken)?;
-        plan(draft, state, now, floor)
-    };
-    drafts.iter().zip(states).map(plan).collect()
+    let drafts = drafts.iter().zip(states);
+    drafts
+        .map(|(draft, state)| {
+            free_path(draft, &state, &gives, &mut taken)?;
+            plan(draft, state, now, floor)
+        })
+        .collect()
 }
 
 /// Plans changes that happen one after the other, each on its own.
@@ -163,11 +165,13 @@ pub(super) fn each(
 ) -> Vec<Result<Planned, Refusal>> {
     let mut taken = HashMap::new();
     let none = HashMap::new();
-    let plan = |(draft, state): (&Draft, State)| {
-        free_path(draft, &state, &none, &mut taken)?;
-        plan(draft, state, now, floor)
-    };
-    drafts.iter().zip(states).map(plan).collect()
+    let drafts = drafts.iter().zip(states);
+    drafts
+        .map(|(draft, state)| {
+            free_path(draft, &state, &none, &mut taken)?;
+            plan(draft, state, now, floor)
+        })
+        .collect()
 }
 
 impl Draft {
@@ -316,8 +320,8 @@ fn remove(
 /// What an article's new entry keeps of its past: the paths that it had, and what it has left.
 fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>, now: i64, floor: Revision) {
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
-    let old = Entry::new(name.clone(), before.log.clone()).derived;
-    let new = Entry::new(name.clone(), log.clone()).derived;
+    let old = Derived::standing(name, &before.log);
+    let new = Derived::standing(name, log);
     log.former_paths = former_paths(&before.log, old.own_path(), new.own_path(), now);
     let holds: BTreeSet<String> = new.followed().collect();
     let left_before = before.log.left.iter().map(|left| Left {
