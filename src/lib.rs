@@ -19,4 +19,5 @@ pub mod rpc;
 pub(crate) mod sanitise;
 pub(crate) mod store;
 pub mod telemetry;
+pub(crate) mod transfer;
 pub mod wire;

@@ -52,6 +52,9 @@ pub(crate) enum Refusal {
     /// Several writers changed the same names again and again.
     #[error("other writers were faster each time")]
     Contended,
+    /// Ask another node.
+    #[error("this node is shutting down")]
+    Draining,
     /// Fault of the store.
     #[error(transparent)]
     Store(#[from] store::Error),
