@@ -212,11 +212,13 @@ impl Filter {
 
 /// A time, or the day that it begins in UTC.
 fn time(text: &str) -> Result<Timestamp, String> {
-    let day =
-        |_| text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp());
-    let time: jiff::Timestamp = text.parse().or_else(day).map_err(|_| {
-        "expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z".to_owned()
-    })?;
+    // A day's own parser would take a time without an offset and forget all but its day.
+    let day = || {
+        let day = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
+        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
+    };
+    let time: Option<jiff::Timestamp> = text.parse().ok().or_else(day);
+    let time = time.ok_or("expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z")?;
     Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 

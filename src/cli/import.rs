@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -294,7 +294,7 @@ fn read_jsonl(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Sto
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line) {
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
             Ok(0) => break,
             Ok(_) if line.trim_ascii().is_empty() => {}
             Ok(_) if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") => {

@@ -27,7 +27,7 @@ static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Columns for people.
     Table,
     /// One indented JSON value.
