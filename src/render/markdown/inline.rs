@@ -406,7 +406,7 @@ fn element(mark: Mark) -> &'static str {
 
 /// Whether stars between these two could end a mark that is open.
 fn may_close(before: char, first: char) -> bool {
-    !before.is_whitespace() && !(parts(before) && is_word(first))
+    !(before.is_whitespace() || parts(before) && is_word(first))
 }
 
 /// Letters and digits; not those that are symbols too.
