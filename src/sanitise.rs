@@ -133,7 +133,7 @@ const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 
 /// HTML is cleaned until cleaning no longer changes it: the parser repairs what it reads, and a repair can need
-/// another. Two passes are the most that any known input takes.
+/// another. What has not settled after so many passes is shown as its source.
 const PASSES: usize = 4;
 
 /// A parser's time grows with the tags times the depth of their nesting, and both can be as many as fit. HTML of more
