@@ -1,0 +1,187 @@
+//! Running text: pieces as they are met in the tree, then paragraphs of spans.
+
+use super::block;
+use crate::wire::v1::{self, Span, block::Kind};
+
+/// How text is marked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Style {
+    pub(super) marks: Vec<i32>,
+    pub(super) link: Option<v1::Link>,
+}
+
+/// A piece of running text.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Text; its white space is one space.
+    Text(String, Style),
+    /// An explicit line break. Two of them end the paragraph.
+    Break,
+    /// A line feed that is a line break, unless one is there already.
+    LineFeed,
+    /// White space that is kept: of preformatted text.
+    Space(String, Style),
+    /// The end of the paragraph.
+    Gap,
+}
+
+/// Adds text. In classic text a line feed is a line break, and an empty line ends the paragraph.
+pub(super) fn push_text(run: &mut Vec<Piece>, text: &str, style: &Style, classic: bool) {
+    if !classic {
+        run.push(Piece::Text(text.to_owned(), style.clone()));
+        return;
+    }
+    let mut lines = text.split('\n').peekable();
+    let mut after_line_feed = false;
+    while let Some(line) = lines.next() {
+        let last = lines.peek().is_none();
+        let empty = line.chars().all(|c| c.is_ascii_whitespace());
+        if empty && after_line_feed && !last {
+            run.push(Piece::Gap);
+        }
+        run.push(Piece::Text(line.to_owned(), style.clone()));
+        if !last {
+            run.push(Piece::LineFeed);
+            after_line_feed = true;
+        }
+    }
+}
+
+/// Adds preformatted text in which marks count.
+pub(super) fn push_verse(run: &mut Vec<Piece>, text: &str, style: &Style) {
+    for (at, line) in text.split('\n').enumerate() {
+        if at > 0 {
+            run.push(Piece::LineFeed);
+        }
+        let body = line.trim_start_matches([' ', '\t']);
+        run.push(Piece::Space(line[..line.len() - body.len()].to_owned(), style.clone()));
+        run.push(Piece::Text(body.to_owned(), style.clone()));
+    }
+}
+
+/// The paragraphs of a run. Paragraphs of white space only are left out.
+pub(super) fn paragraphs(run: Vec<Piece>) -> Vec<Vec<Span>> {
+    let mut writer = Writer::default();
+    for piece in run {
+        match piece {
+            Piece::Text(text, style) => writer.text(&text, &style),
+            Piece::Space(text, style) => writer.kept = (!text.is_empty()).then_some((text, style)),
+            Piece::Break => writer.breaks += 1,
+            Piece::LineFeed => writer.breaks = writer.breaks.max(1),
+            Piece::Gap => writer.end(),
+        }
+        if writer.breaks > 1 {
+            writer.end();
+        }
+    }
+    writer.end();
+    writer.done
+}
+
+#[derive(Default)]
+struct Writer {
+    done: Vec<Vec<Span>>,
+    spans: Vec<Span>,
+    space: Option<Style>,
+    kept: Option<(String, Style)>,
+    breaks: usize,
+}
+
+impl Writer {
+    fn text(&mut self, text: &str, style: &Style) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let word = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
+            if word > 0 {
+                self.before_word(style);
+                self.push(&rest[..word], style);
+                rest = &rest[word..];
+            } else {
+                self.space.get_or_insert_with(|| style.clone());
+                rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace());
+            }
+        }
+    }
+
+    /// Writes the break or space that is due, unless the paragraph has only begun.
+    fn before_word(&mut self, style: &Style) {
+        let space = self.space.take();
+        let breaks = std::mem::take(&mut self.breaks);
+        if !self.spans.is_empty() {
+            if breaks > 0 {
+                self.push("\n", style);
+            } else if let Some(space) = space {
+                self.push(" ", &space);
+            }
+        }
+        if let Some((kept, style)) = self.kept.take() {
+            self.push(&kept, &style);
+        }
+    }
+
+    fn push(&mut self, text: &str, style: &Style) {
+        match self.spans.last_mut() {
+            Some(last) if last.marks == style.marks && last.link == style.link => last.text.push_str(text),
+            _ => self.spans.push(Span {
+                text: text.to_owned(),
+                marks: style.marks.clone(),
+                link: style.link.clone(),
+            }),
+        }
+    }
+
+    fn end(&mut self) {
+        let spans = std::mem::take(&mut self.spans);
+        if spans.iter().any(|span| !span.text.trim().is_empty()) {
+            self.done.push(spans);
+        }
+        self.space = None;
+        self.kept = None;
+        self.breaks = 0;
+    }
+}
+
+/// The paragraphs and headings as one line of spans, line feeds between them, and the other blocks.
+pub(super) fn join(blocks: Vec<v1::Block>) -> (Vec<Span>, Vec<v1::Block>) {
+    let mut joined: Vec<Span> = Vec::new();
+    let mut rest = Vec::new();
+    for other in blocks {
+        let (Some(Kind::Paragraph(v1::Paragraph { spans })) | Some(Kind::Heading(v1::Heading { spans, .. }))) =
+            other.kind
+        else {
+            rest.push(other);
+            continue;
+        };
+        if !joined.is_empty() {
+            joined.push(Span { text: "\n".into(), ..Span::default() });
+        }
+        joined.extend(spans);
+    }
+    (merged(joined), rest)
+}
+
+fn merged(spans: Vec<Span>) -> Vec<Span> {
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if last.marks == span.marks && last.link == span.link => {
+                last.text.push_str(&span.text)
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+/// A paragraph block.
+pub(super) fn paragraph(spans: Vec<Span>) -> v1::Block {
+    block(Kind::Paragraph(v1::Paragraph { spans }))
+}
+
+/// The text of the spans if none of them is marked or a link.
+pub(super) fn bare_text(spans: &[Span]) -> Option<&str> {
+    match spans {
+        [span] if span.marks.is_empty() && span.link.is_none() => Some(&span.text),
+        _ => None,
+    }
+}

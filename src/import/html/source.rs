@@ -1,0 +1,396 @@
+//! The text before it is parsed: shortcodes become elements, and elements nested too deep become text.
+//!
+//! An HTML parser looks through its open elements for each tag, so unbounded depth would cost quadratic time.
+
+use std::{collections::HashMap, ops::Range};
+
+use ego_tree::iter::Edge;
+use scraper::Html;
+
+use super::markup::is_inline;
+
+/// Most elements open at once; real pages have a few dozen.
+const MAX_OPEN: usize = 100;
+/// Deepest tree that is walked. The parser opens some elements by itself.
+const MAX_TREE_DEPTH: usize = 3 * MAX_OPEN;
+
+/// Parses a text in which shortcodes count. Also says whether markup had to go because it was nested too deep.
+pub(super) fn parse_post(html: &str) -> (Html, bool) {
+    parse(&shortcodes(html))
+}
+
+/// Parses a text as it is. Also says whether markup had to go because it was nested too deep.
+pub(super) fn parse(html: &str) -> (Html, bool) {
+    if !is_deep(html) {
+        let tree = Html::parse_fragment(html);
+        // The count before parsing keeps the parser fast; this one, of what it made, is the one to rely on.
+        if !is_deep_tree(&tree) {
+            return (tree, false);
+        }
+    }
+    (Html::parse_fragment(&flatten(html)), true)
+}
+
+fn is_deep_tree(tree: &Html) -> bool {
+    let mut depth = 0_usize;
+    tree.tree.root().traverse().any(|edge| {
+        match edge {
+            Edge::Open(_) => depth += 1,
+            Edge::Close(_) => depth -= 1,
+        }
+        depth > MAX_TREE_DEPTH
+    })
+}
+
+/// A stretch of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    Text,
+    Open(&'a str),
+    Close(&'a str),
+    /// Comments, declarations.
+    Comment,
+    /// What stands in an element whose content is not markup.
+    Raw(&'a str),
+}
+
+struct Tokens<'a> {
+    source: &'a str,
+    at: usize,
+    raw: Option<&'a str>,
+}
+
+fn tokens(source: &str) -> Tokens<'_> {
+    Tokens { source, at: 0, raw: None }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = (Range<usize>, Token<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.at;
+        let rest = self.source.get(start..).filter(|rest| !rest.is_empty())?;
+        let (length, token) = match self.raw.take() {
+            Some(name) => (end_of_raw(rest, name), Token::Raw(name)),
+            None => token(rest),
+        };
+        self.at += length;
+        if let Token::Open(name) = token
+            && is_raw_text(name)
+            && end_of_raw(&self.source[self.at..], name) > 0
+        {
+            self.raw = Some(name);
+        }
+        Some((start..self.at, token))
+    }
+}
+
+fn token(rest: &str) -> (usize, Token<'_>) {
+    if let Some(comment) = rest.strip_prefix("<!--") {
+        return (4 + end_of_comment(comment), Token::Comment);
+    }
+    let name_at = if rest.starts_with("</") { 2 } else { 1 };
+    if rest.starts_with('<') && rest[name_at..].starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let named = &rest[name_at..];
+        let name = &named[..named.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(named.len())];
+        let end = end_of_tag(rest);
+        return (end, if name_at == 2 { Token::Close(name) } else { Token::Open(name) });
+    }
+    if rest.starts_with("<!") || rest.starts_with("<?") || rest.starts_with("</") {
+        return (rest.find('>').map_or(rest.len(), |end| end + 1), Token::Comment);
+    }
+    (rest[1..].find('<').map_or(rest.len(), |end| end + 1).max(first_char(rest)), Token::Text)
+}
+
+fn end_of_comment(comment: &str) -> usize {
+    let at_once = [">", "->"].into_iter().find(|end| comment.starts_with(end)).map(str::len);
+    let end = || ["-->", "--!>"].into_iter().filter_map(|end| Some(comment.find(end)? + end.len())).min();
+    at_once.or_else(end).unwrap_or(comment.len())
+}
+
+fn first_char(rest: &str) -> usize {
+    rest.chars().next().map_or(0, char::len_utf8)
+}
+
+/// Where a tag ends: at the first `>` that is not within a quoted value.
+fn end_of_tag(rest: &str) -> usize {
+    let mut quote = None;
+    let mut value_next = false;
+    for (at, byte) in rest.bytes().enumerate() {
+        match (quote, byte) {
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, b'>') => return at + 1,
+            (None, b'"' | b'\'') if value_next => quote = Some(byte),
+            _ => {}
+        }
+        value_next = byte == b'=' || (value_next && byte.is_ascii_whitespace());
+    }
+    rest.len()
+}
+
+fn end_of_raw(rest: &str, name: &str) -> usize {
+    let mut from = 0;
+    while let Some(at) = rest[from..].find("</").map(|at| from + at) {
+        let named = rest.as_bytes().get(at + 2..at + 2 + name.len());
+        if named.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes())) {
+            return at;
+        }
+        from = at + 2;
+    }
+    rest.len()
+}
+
+fn is_any(name: &str, of: &[&str]) -> bool {
+    of.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+fn is_raw_text(name: &str) -> bool {
+    is_any(
+        name,
+        &["script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes", "noscript"],
+    )
+}
+
+const VOID: [&str; 14] = [
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
+    "wbr",
+];
+/// Elements that the parser closes by itself when the next one opens.
+const SELF_CLOSING: [&str; 4] = ["p", "li", "dt", "dd"];
+/// Likewise, but not within foreign content.
+const SELF_CLOSING_IN_TABLES: [&str; 7] = ["tr", "td", "th", "tbody", "thead", "tfoot", "option"];
+
+fn is_deep(html: &str) -> bool {
+    let mut open: HashMap<String, usize> = HashMap::new();
+    let mut depth = 0;
+    let mut foreign = false;
+    for (_, token) in tokens(html) {
+        match token {
+            Token::Open(name) => {
+                foreign |= is_any(name, &["svg", "math"]);
+                let closes_itself =
+                    is_any(name, &SELF_CLOSING) || (!foreign && is_any(name, &SELF_CLOSING_IN_TABLES));
+                if !closes_itself && !is_any(name, &VOID) {
+                    *open.entry(name.to_ascii_lowercase()).or_default() += 1;
+                    depth += 1;
+                }
+            }
+            Token::Close(name) => {
+                if let Some(count @ 1..) = open.get_mut(&name.to_ascii_lowercase()) {
+                    *count -= 1;
+                    depth -= 1;
+                }
+            }
+            _ => {}
+        }
+        if depth > MAX_OPEN {
+            return true;
+        }
+    }
+    false
+}
+
+/// The words without elements: paragraphs, line breaks and pictures only.
+fn flatten(html: &str) -> String {
+    let mut flat = String::with_capacity(html.len());
+    for (range, token) in tokens(html) {
+        let source = &html[range];
+        match token {
+            Token::Text => flat.push_str(&source.replace('<', "&lt;")),
+            Token::Raw(name) if !is_any(name, &["script", "style"]) => {
+                flat.push_str(&source.replace('<', "&lt;"));
+            }
+            Token::Open(name) if is_any(name, &["img"]) && !source[1..].contains('<') => {
+                flat.push_str(source)
+            }
+            Token::Open(name) if is_any(name, &["br"]) => flat.push_str("<br>"),
+            Token::Open(name) if is_any(name, &["hr"]) => flat.push_str("<hr>"),
+            Token::Open(name) | Token::Close(name) if !is_inline(&name.to_ascii_lowercase()) => {
+                flat.push_str("\n\n");
+            }
+            _ => {}
+        }
+    }
+    flat
+}
+
+/// Known shortcodes as elements. Those within tags, comments, code and preformatted text are left alone.
+fn shortcodes(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut verbatim = 0_usize;
+    let mut done = 0;
+    let mut closings = Closings::default();
+    for (range, token) in tokens(html) {
+        if range.end <= done {
+            continue;
+        }
+        let range = range.start.max(done)..range.end;
+        match token {
+            Token::Open(name) if is_any(name, &["pre", "code"]) => verbatim += 1,
+            Token::Close(name) if is_any(name, &["pre", "code"]) => verbatim = verbatim.saturating_sub(1),
+            _ => {}
+        }
+        done = range.end;
+        if token == Token::Text && verbatim == 0 {
+            done = text_with_shortcodes(html, range, &mut out, &mut closings);
+        } else {
+            out.push_str(&html[range]);
+        }
+    }
+    out
+}
+
+/// Copies a text, and returns where it went on to: a shortcode can end beyond the text that it begins in.
+fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closings: &mut Closings) -> usize {
+    let mut at = text.start;
+    while let Some(open) = html[at..text.end.max(at)].find('[').map(|found| at + found) {
+        out.push_str(&html[at..open]);
+        match Shortcode::parse(html, open).and_then(|code| code.element(html, closings)) {
+            Some((element, end)) if !html[..open].ends_with('[') => {
+                out.push_str(&element);
+                at = end;
+            }
+            _ => {
+                out.push('[');
+                at = open + 1;
+            }
+        }
+    }
+    out.push_str(&html[at..text.end.max(at)]);
+    text.end.max(at)
+}
+
+/// Which closing tags are known not to follow any more.
+#[derive(Default)]
+struct Closings {
+    absent: Vec<&'static str>,
+}
+
+impl Closings {
+    fn find(&mut self, html: &str, from: usize, closing: &'static str) -> Option<usize> {
+        if self.absent.contains(&closing) {
+            return None;
+        }
+        let found = html[from..].find(closing).map(|at| from + at);
+        if found.is_none() {
+            self.absent.push(closing);
+        }
+        found
+    }
+}
+
+struct Shortcode<'a> {
+    name: &'a str,
+    attributes: &'a str,
+    start: usize,
+    /// Behind the `]`.
+    end: usize,
+}
+
+impl<'a> Shortcode<'a> {
+    fn parse(html: &'a str, start: usize) -> Option<Self> {
+        const LONGEST_BYTES: usize = 8 << 10;
+        let inner = &html[start + 1..];
+        let inner = &inner[..inner.floor_char_boundary(LONGEST_BYTES)];
+        let name = &inner[..inner.find(|c: char| !c.is_ascii_lowercase() && c != '_')?];
+        if !matches!(name, "caption" | "wp_caption" | "gallery" | "embed" | "video" | "audio") {
+            return None;
+        }
+        let attributes = &inner[name.len()..];
+        if !attributes.starts_with(|c: char| c.is_ascii_whitespace() || c == ']' || c == '/') {
+            return None;
+        }
+        let mut quote = None;
+        let close = attributes.bytes().position(|byte| match (quote, byte) {
+            (None, b']') => true,
+            (None, b'"' | b'\'') => {
+                quote = Some(byte);
+                false
+            }
+            (Some(open), close) if open == close => {
+                quote = None;
+                false
+            }
+            _ => false,
+        })?;
+        let attributes = attributes[..close].trim_end_matches('/');
+        Some(Shortcode { name, attributes, start, end: start + 1 + name.len() + close + 1 })
+    }
+
+    fn attribute(&self, wanted: &str) -> Option<&'a str> {
+        let mut rest = self.attributes;
+        loop {
+            let (name, after) = rest.split_once('=')?;
+            let after = after.trim_start();
+            let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''));
+            let (value, next) = match quote {
+                Some(quote) => after[1..].split_once(quote)?,
+                None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
+            };
+            if name.trim().eq_ignore_ascii_case(wanted) {
+                return Some(value);
+            }
+            rest = next;
+        }
+    }
+
+    /// The element that stands for the shortcode, and where its source ends.
+    fn element(&self, html: &str, closings: &mut Closings) -> Option<(String, usize)> {
+        match self.name {
+            "caption" => self.caption(html, closings.find(html, self.end, "[/caption]")?, "[/caption]"),
+            "wp_caption" => {
+                self.caption(html, closings.find(html, self.end, "[/wp_caption]")?, "[/wp_caption]")
+            }
+            "gallery" => Some((self.gallery(html), self.end)),
+            "embed" => {
+                let close = closings.find(html, self.end, "[/embed]")?;
+                let url = html[self.end..close].trim();
+                Some((embed(url)?, close + "[/embed]".len()))
+            }
+            _ => self.player(html),
+        }
+    }
+
+    fn caption(&self, html: &str, close: usize, closing: &str) -> Option<(String, usize)> {
+        let inner = &html[self.end..close];
+        let picture = inner.rfind("<img").map(|at| at + end_of_tag(&inner[at..]))?;
+        let after = inner[picture..].trim_start();
+        let picture = after.strip_prefix("</a>").map_or(picture, |rest| inner.len() - rest.len());
+        let (picture, text) = inner.split_at(picture);
+        let attribute = self.attribute("caption").unwrap_or_default();
+        let element = format!(
+            "<figure class=\"wp-caption\">{picture}<figcaption>{attribute}{text}</figcaption></figure>"
+        );
+        Some((element, close + closing.len()))
+    }
+
+    fn gallery(&self, html: &str) -> String {
+        let ids = self.attribute("ids").or_else(|| self.attribute("include"));
+        let ids = ids.map(|ids| {
+            let digits: String = ids.chars().filter(|c| c.is_ascii_digit() || *c == ',').collect();
+            format!(" data-ids=\"{digits}\"")
+        });
+        let source = escape(&html[self.start..self.end]);
+        format!("<figure class=\"cable-gallery\"{}>{source}</figure>", ids.unwrap_or_default())
+    }
+
+    fn player(&self, html: &str) -> Option<(String, usize)> {
+        let keys =
+            ["src", "mp4", "m4v", "webm", "ogv", "mov", "wmv", "flv", "mp3", "m4a", "ogg", "wav", "wma"];
+        let url = keys.iter().find_map(|key| self.attribute(key))?;
+        let closing = if self.name == "video" { "[/video]" } else { "[/audio]" };
+        let end = if html[self.end..].starts_with(closing) { self.end + closing.len() } else { self.end };
+        Some((embed(url)?, end))
+    }
+}
+
+/// A figure around a URL, if it is one.
+fn embed(url: &str) -> Option<String> {
+    let whole = url.starts_with("http") && !url.contains(|c: char| c.is_whitespace() || c == '<' || c == '>');
+    whole.then(|| format!("<figure class=\"wp-block-embed\">{url}</figure>"))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,72 @@
+//! Tables whose cells are running text.
+
+use scraper::ElementRef;
+
+use super::{
+    block,
+    blocks::{Flow, Place, Walker},
+    markup,
+};
+use crate::wire::v1::{self, block::Kind};
+
+/// Most columns or rows that a cell can cover.
+const MAX_SPAN: i32 = 1_000;
+
+/// A table block; if one of the cells holds blocks, the table's HTML.
+pub(super) fn table(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+    let (raw_html, dropped) = (walker.raw_html, walker.dropped);
+    let mut table = v1::Table::default();
+    if !rows(walker, element, place, &mut table) {
+        (walker.raw_html, walker.dropped) = (raw_html, dropped);
+        return walker.raw(element, place, flow);
+    }
+    if !table.rows.is_empty() {
+        flow.blocks.push(block(Kind::Table(table)));
+    } else if !table.caption.is_empty() {
+        flow.blocks.push(super::runs::paragraph(table.caption));
+    }
+}
+
+/// Adds the rows of a table or of one of its parts; false if they cannot be rows.
+fn rows(walker: &mut Walker<'_>, part: ElementRef<'_>, place: &Place, table: &mut v1::Table) -> bool {
+    for child in part.child_elements() {
+        let fits = match child.value().name() {
+            "tr" => row(walker, child, place, table),
+            "thead" | "tbody" | "tfoot" => rows(walker, child, place, table),
+            "caption" => {
+                let (spans, rest) = walker.spans_of(*child, place);
+                table.caption = spans;
+                rest.is_empty()
+            }
+            "colgroup" | "col" => true,
+            _ => false,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
+}
+
+fn row(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, table: &mut v1::Table) -> bool {
+    let mut row = v1::TableRow::default();
+    for child in element.child_elements() {
+        let header = match child.value().name() {
+            "th" => true,
+            "td" => false,
+            _ => return false,
+        };
+        let (spans, rest) = walker.spans_of(*child, place);
+        if !rest.is_empty() {
+            return false;
+        }
+        let covers =
+            |attribute| markup::number(child, attribute).filter(|n| *n > 1).unwrap_or(0).min(MAX_SPAN);
+        let (column_span, row_span) = (covers("colspan"), covers("rowspan"));
+        row.cells.push(v1::TableCell { spans, header, column_span, row_span });
+    }
+    if !row.cells.is_empty() {
+        table.rows.push(row);
+    }
+    true
+}

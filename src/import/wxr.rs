@@ -1,0 +1,222 @@
+//! WordPress exports (WXR 1.0 to 1.2) as records.
+//!
+//! The file is read twice and never held: first what posts refer to (authors, categories, tags, attachments), then,
+//! one at a time, the posts. Comments, passwords and e-mail addresses are not taken.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+use jiff::Timestamp;
+
+use self::{
+    attachments::Index,
+    reader::{Element, Reader},
+    terms::Terms,
+};
+use super::{Fate, Item, SkipReason, Taken, html};
+
+mod article;
+mod attachments;
+mod reader;
+mod terms;
+
+/// Why an export cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file could not be read.
+    #[error("read the file")]
+    Read(#[from] io::Error),
+    /// It is something else.
+    #[error("not a WordPress export: {0}")]
+    NotWxr(String),
+    /// It is not well-formed.
+    #[error("the XML is not well-formed at byte {position}: {error}")]
+    Xml {
+        /// What is wrong.
+        error: quick_xml::Error,
+        /// Where.
+        position: u64,
+    },
+    /// It was cut off.
+    #[error("the file ends at byte {position}, within <{within}>: it was cut off")]
+    Truncated {
+        /// The element that has no end.
+        within: String,
+        /// Length of the file.
+        position: u64,
+    },
+}
+
+/// The items of an export: sections, authors and tags first, then everything in the order of the file. It ends after
+/// the first error.
+pub(crate) struct Items<R> {
+    reader: Reader<R>,
+    channel: VecDeque<Item>,
+    terms: Terms,
+    index: Index,
+    language: String,
+    ids: HashSet<u64>,
+    now: Timestamp,
+    total: u64,
+}
+
+/// Reads an export from a file. Posts dated after `now` are scheduled.
+///
+/// # Errors
+/// It cannot be read, or is no WordPress export.
+pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Items<BufReader<File>>, Error> {
+    read(|| Ok(BufReader::with_capacity(1 << 18, File::open(path)?)), now)
+}
+
+/// Reads an export from something that can be opened twice.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read<R: BufRead>(open: impl Fn() -> io::Result<R>, now: Timestamp) -> Result<Items<R>, Error> {
+    let mut first = First::default();
+    for element in Reader::new(open()?) {
+        first.take(element?);
+    }
+    let (terms, channel) = first.terms.finish();
+    Ok(Items {
+        total: first.items + channel.len() as u64,
+        reader: Reader::new(open()?),
+        channel: channel.into(),
+        terms,
+        index: first.index,
+        language: first.language,
+        ids: HashSet::new(),
+        now,
+    })
+}
+
+#[derive(Default)]
+struct First {
+    terms: terms::Collector,
+    index: Index,
+    language: String,
+    items: u64,
+}
+
+impl First {
+    fn take(&mut self, element: Element) {
+        match element.name.as_str() {
+            "item" => {
+                self.items += 1;
+                if element.get("wp:post_type") == "attachment" {
+                    self.index.add(&element);
+                }
+            }
+            "language" => element.text.trim().clone_into(&mut self.language),
+            _ => self.terms.add(element),
+        }
+    }
+}
+
+impl<R: BufRead> Items<R> {
+    /// Number of items there are in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes of the file read so far, in the second pass.
+    pub(crate) fn position(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    fn item(&mut self, item: &Element) -> Item {
+        let kind = match item.get("wp:post_type") {
+            "" => "item",
+            kind => kind,
+        };
+        let id = item.get("wp:post_id");
+        let title = html::plain(item.raw("title"));
+        let label = label(kind, id, &title);
+        Item { label, kind: kind.to_owned(), fate: self.fate(item, &title) }
+    }
+
+    fn fate(&mut self, item: &Element, title: &str) -> Fate {
+        if let Some(reason) = self.skipped(item) {
+            return Fate::Skipped(reason);
+        }
+        if let Some(fault) = &item.fault {
+            return Fate::Failed(format!("it cannot be decoded: {fault}"));
+        }
+        let Ok(id) = item.get("wp:post_id").parse::<u64>() else {
+            return Fate::Failed("it has no post id".into());
+        };
+        if !self.ids.insert(id) {
+            return Fate::Skipped(SkipReason::Repeated);
+        }
+        let site = article::Site { index: &self.index, language: &self.language };
+        article::article(&site, &mut self.terms, id, title, item)
+    }
+
+    fn skipped(&self, item: &Element) -> Option<SkipReason> {
+        match item.get("wp:post_type") {
+            "post" | "page" => {}
+            "attachment" => return Some(SkipReason::Attachment),
+            other => return Some(SkipReason::PostType(other.to_owned())),
+        }
+        match item.get("wp:status") {
+            "publish" => {}
+            "future" => return Some(SkipReason::Scheduled),
+            other => return Some(SkipReason::Status(other.to_owned())),
+        }
+        if !item.get("wp:post_password").is_empty() {
+            return Some(SkipReason::Password);
+        }
+        article::publish_time(item).filter(|time| *time > self.now).map(|_| SkipReason::Scheduled)
+    }
+}
+
+impl<R: BufRead> Iterator for Items<R> {
+    type Item = Result<Item, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(item) = self.channel.pop_front() {
+            return Some(Ok(item));
+        }
+        loop {
+            match self.reader.next()? {
+                Ok(element) if element.name == "item" => return Some(Ok(self.item(&element))),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// `post 1177 'Storm closes the harbour'`.
+fn label(kind: &str, id: &str, title: &str) -> String {
+    const LONGEST_TITLE_BYTES: usize = 80;
+    let mut label = kind.to_owned();
+    if !id.is_empty() {
+        label = format!("{label} {id}");
+    }
+    match cut(title, LONGEST_TITLE_BYTES) {
+        "" => label,
+        title => format!("{label} '{title}'"),
+    }
+}
+
+/// The longest head of the text that has at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    text[..text.floor_char_boundary(bytes)].trim_end()
+}
+
+/// The text, cut to its bound; a note says so.
+fn bounded(text: &str, bytes: usize, what: &str, notes: &mut Vec<String>) -> String {
+    let bounded = cut(text, bytes);
+    if bounded.len() < text.len() {
+        notes.push(format!("{what} cut from {} to {} bytes", text.len(), bounded.len()));
+    }
+    bounded.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! The XML of an export, one element of the channel at a time.
+//!
+//! It knows which elements there are and nothing of what they mean.
+
+use std::io::BufRead;
+
+use quick_xml::{
+    XmlVersion,
+    events::{BytesRef, BytesStart, Event},
+};
+
+use super::Error;
+
+/// Most undecodable stretches of a file that are passed over before it is given up.
+const MAX_FAULTS: usize = 10_000;
+
+/// An element of the channel: an item, an author, a category, a tag, a term, the language.
+#[derive(Debug, Default)]
+pub(super) struct Element {
+    /// Its name: `item`, `wp:author`, ...
+    pub(super) name: String,
+    /// Its own text.
+    pub(super) text: String,
+    /// Its children, in order.
+    pub(super) fields: Vec<Field>,
+    /// Its wp:postmeta, in order.
+    pub(super) meta: Vec<(String, String)>,
+    /// What in it could not be read.
+    pub(super) fault: Option<String>,
+}
+
+/// A child of an element.
+#[derive(Debug, Default)]
+pub(super) struct Field {
+    name: String,
+    /// The taxonomy of a `category`.
+    pub(super) domain: Option<String>,
+    /// The slug of a `category`.
+    pub(super) nicename: Option<String>,
+    /// Its text.
+    pub(super) text: String,
+}
+
+impl Element {
+    /// The trimmed text of the first child of that name; empty if there is none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.raw(name).trim()
+    }
+
+    /// The text of the first child of that name, with its white space.
+    pub(super) fn raw(&self, name: &str) -> &str {
+        self.fields.iter().find(|field| field.name == name).map_or("", |field| &field.text)
+    }
+
+    /// The children of that name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> {
+        self.fields.iter().filter(move |field| field.name == name)
+    }
+
+    /// The last value of a custom field that is not empty.
+    pub(super) fn meta(&self, key: &str) -> Option<&str> {
+        let values = self.meta.iter().rev().filter(|(k, _)| k == key);
+        values.map(|(_, value)| value.trim()).find(|value| !value.is_empty())
+    }
+}
+
+/// Reads the elements of a channel.
+pub(super) struct Reader<R> {
+    xml: quick_xml::Reader<R>,
+    buffer: Vec<u8>,
+    begun: bool,
+    faults: usize,
+    ended: bool,
+}
+
+enum Step {
+    Open(Field),
+    Close,
+    Text(String),
+    Fault(String),
+    Nothing,
+    End,
+}
+
+impl<R: BufRead> Reader<R> {
+    pub(super) fn new(input: R) -> Self {
+        let mut xml = quick_xml::Reader::from_reader(input);
+        xml.config_mut().expand_empty_elements = true;
+        xml.config_mut().allow_dangling_amp = true;
+        Reader { xml, buffer: Vec::new(), begun: false, faults: 0, ended: false }
+    }
+
+    /// Bytes read so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.xml.buffer_position()
+    }
+
+    fn read(&mut self) -> Result<Option<Element>, Error> {
+        loop {
+            match self.step()? {
+                Step::Open(field) => {
+                    self.check_root(&field.name)?;
+                    if is_element(&field.name) {
+                        return self.element(field.name).map(Some);
+                    }
+                }
+                Step::End if !self.begun => return Err(Error::NotWxr("it has no elements".into())),
+                Step::End => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    fn check_root(&mut self, name: &str) -> Result<(), Error> {
+        if !self.begun && name != "rss" {
+            return Err(Error::NotWxr(format!("its first element is <{name}>, not <rss>")));
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    fn element(&mut self, name: String) -> Result<Element, Error> {
+        let mut element = Element { name, ..Element::default() };
+        let mut path: Vec<String> = Vec::new();
+        loop {
+            match self.step()? {
+                Step::Open(field) => {
+                    path.push(field.name.clone());
+                    element.opened(&path, field);
+                }
+                Step::Text(text) => element.text(&path, &text),
+                Step::Close if path.pop().is_none() => return Ok(element),
+                Step::Fault(what) => element.fault = Some(what),
+                Step::End => return Err(Error::Truncated { within: element.name, position: self.offset() }),
+                Step::Close | Step::Nothing => {}
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, Error> {
+        self.buffer.clear();
+        let step = match self.xml.read_event_into(&mut self.buffer) {
+            Ok(Event::Start(start)) => Step::Open(field(&start)),
+            Ok(Event::End(_)) => Step::Close,
+            Ok(Event::Text(text)) => Step::Text(text.xml10_content().into_owned()),
+            Ok(Event::CData(text)) => Step::Text(text.xml10_content().into_owned()),
+            Ok(Event::GeneralRef(name)) => Step::Text(resolve(&name)),
+            Ok(Event::Eof) => Step::End,
+            Ok(_) => Step::Nothing,
+            Err(quick_xml::Error::Encoding(error)) => Step::Fault(error.to_string()),
+            Err(error) => return Err(Error::Xml { error, position: self.offset() }),
+        };
+        if let Step::Fault(what) = &step {
+            self.faults += 1;
+            if self.faults > MAX_FAULTS {
+                return Err(Error::NotWxr(what.clone()));
+            }
+        }
+        Ok(step)
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Element, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let read = self.read();
+        self.ended = !matches!(read, Ok(Some(_)));
+        read.transpose()
+    }
+}
+
+impl Element {
+    fn opened(&mut self, path: &[String], field: Field) {
+        match path {
+            [_] => self.fields.push(field),
+            [parent, child] if parent == "wp:postmeta" && child == "wp:meta_key" => {
+                self.meta.push(Default::default());
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, path: &[String], text: &str) {
+        match path {
+            [] => self.text.push_str(text),
+            [_] => {
+                if let Some(field) = self.fields.last_mut() {
+                    field.text.push_str(text);
+                }
+            }
+            [parent, child] if parent == "wp:postmeta" => {
+                let Some((key, value)) = self.meta.last_mut() else { return };
+                match child.as_str() {
+                    "wp:meta_key" => key.push_str(text),
+                    "wp:meta_value" => value.push_str(text),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_element(name: &str) -> bool {
+    matches!(name, "item" | "wp:author" | "wp:category" | "wp:tag" | "wp:term" | "language")
+}
+
+fn field(start: &BytesStart<'_>) -> Field {
+    let mut field = Field { name: start.name().as_ref().to_owned(), ..Field::default() };
+    // Plug-ins write attributes that are not well-formed; those are nobody's taxonomy.
+    for attribute in start.attributes().flatten() {
+        let value = || attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(|v| v.into_owned());
+        match attribute.key.as_ref() {
+            "domain" => field.domain = value(),
+            "nicename" => field.nicename = value(),
+            _ => {}
+        }
+    }
+    field
+}
+
+/// What a reference stands for; one of HTML's own is left for the HTML parser.
+fn resolve(name: &BytesRef<'_>) -> String {
+    if let Ok(Some(char)) = name.resolve_char_ref() {
+        return char.into();
+    }
+    let name = name.xml10_content();
+    match quick_xml::escape::resolve_xml_entity(&name) {
+        Some(text) => text.to_owned(),
+        None => format!("&{name};"),
+    }
+}
