@@ -100,4 +100,4 @@ fn block(kind: Kind) -> v1::Block {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -99,17 +99,14 @@ fn token(rest: &str) -> (usize, Token<'_>) {
     if rest.starts_with("<!") || rest.starts_with("<?") || rest.starts_with("</") {
         return (rest.find('>').map_or(rest.len(), |end| end + 1), Token::Comment);
     }
-    (rest[1..].find('<').map_or(rest.len(), |end| end + 1).max(first_char(rest)), Token::Text)
+    let first = rest.chars().next().map_or(0, char::len_utf8);
+    (rest[first..].find('<').map_or(rest.len(), |end| first + end), Token::Text)
 }
 
 fn end_of_comment(comment: &str) -> usize {
     let at_once = [">", "->"].into_iter().find(|end| comment.starts_with(end)).map(str::len);
     let end = || ["-->", "--!>"].into_iter().filter_map(|end| Some(comment.find(end)? + end.len())).min();
     at_once.or_else(end).unwrap_or(comment.len())
-}
-
-fn first_char(rest: &str) -> usize {
-    rest.chars().next().map_or(0, char::len_utf8)
 }
 
 /// Where a tag ends: at the first `>` that is not within a quoted value.
