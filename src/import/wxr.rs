@@ -207,9 +207,9 @@ fn label(kind: &str, id: &str, title: &str) -> String {
     }
 }
 
-/// The longest head of the text that has at most so many bytes.
+/// The text, cut to so many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
-    text[..text.floor_char_boundary(bytes)].trim_end()
+    html::head(text, bytes).trim_end()
 }
 
 /// The text, cut to its bound; a note says so.

@@ -365,6 +365,8 @@ fn what_other_sites_show_is_embedded_by_url() {
             "<figure class='wp-block-embed'><div class='wp-block-embed__wrapper'>\n{url}\n</div></figure>"
         ),
         format!("<iframe src='{url}'></iframe>"),
+        format!("[video width=\"3\" mp4=\"{url}\"][/video]"),
+        format!("[audio {url}]"),
         format!("<!-- wp:embed {{\"url\":\"{url}\"}} /-->"),
     ];
     for html in sources {
@@ -446,6 +448,12 @@ fn unknown_shortcodes_on_their_own_line_are_marked_as_such() {
     let [_, Kind::RawHtml(raw), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
     assert_eq!(raw.reason, "shortcode [contact-form]");
     assert_eq!(text(&all[1]), "[contact-form id=\"1\"]");
+}
+
+#[test]
+fn the_count_of_missing_words_sees_a_lost_one() {
+    let body = body("<p>one two two</p>", &NoAttachments).body;
+    assert_eq!(missing_words("<b>two</b> two two on<i>e</i> three", &body), ["two", "three"]);
 }
 
 #[test]
