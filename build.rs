@@ -2,7 +2,7 @@
 //!
 //! The server has two views of one schema. The first is every message fully typed: for checking, rendering and
 //! importing. The second is what its services speak: there, entities are the bytes that came (`wire::Encoded`), so
-//! that fields this release does not know survive, and answers to reads are bytes that the server composes itself.
+//! that fields this release does not know survive, and answers to reads are bytes that it composes (`wire::Answer`).
 //! Messages that hold none of these are the same type in both.
 
 use std::{collections::BTreeSet, error::Error, path::Path};
@@ -19,27 +19,12 @@ const ROOTS: [&str; 6] = [
     "cable/log/v1/entry.proto",
 ];
 
-/// Entities, and the answers to reads.
-const ENCODED: [&str; 18] = [
-    ".cable.v1.Article",
-    ".cable.v1.Author",
-    ".cable.v1.Section",
-    ".cable.v1.Tag",
-    ".cable.v1.Collection",
-    ".cable.v1.GetArticleResponse",
-    ".cable.v1.BatchGetArticlesResponse",
-    ".cable.v1.ListArticlesResponse",
-    ".cable.v1.StreamArticlesResponse",
-    ".cable.v1.ResolvePathResponse",
-    ".cable.v1.GetAuthorResponse",
-    ".cable.v1.ListAuthorsResponse",
-    ".cable.v1.GetSectionResponse",
-    ".cable.v1.ListSectionsResponse",
-    ".cable.v1.GetTagResponse",
-    ".cable.v1.ListTagsResponse",
-    ".cable.v1.GetCollectionResponse",
-    ".cable.v1.ListCollectionsResponse",
-];
+/// Entities: `wire::Encoded`.
+const ENTITIES: [&str; 5] =
+    [".cable.v1.Article", ".cable.v1.Author", ".cable.v1.Section", ".cable.v1.Tag", ".cable.v1.Collection"];
+
+/// Answers to reads, `wire::Answer`: those of this service.
+const READS: &str = "ContentService";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -62,16 +47,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         .btree_map(".")
         .out_dir(&service);
+    let answers = answers(&set);
     for name in names_in_cable_v1(&set) {
         let short = name.rsplit('.').next().unwrap_or_default();
-        if ENCODED.contains(&name.as_str()) {
+        if ENTITIES.contains(&name.as_str()) {
             builder = builder.extern_path(&name, "crate::wire::Encoded");
+        } else if answers.contains(&name) {
+            builder = builder.extern_path(&name, "crate::wire::Answer");
         } else if !holds_encoded(&set, &name) {
             builder = builder.extern_path(&name, format!("crate::wire::v1::{short}"));
         }
     }
     builder.compile_fds(set)?;
     Ok(())
+}
+
+/// What the reading service answers with.
+fn answers(set: &FileDescriptorSet) -> BTreeSet<String> {
+    let services = set.file.iter().flat_map(|file| &file.service);
+    let methods = services.filter(|service| service.name() == READS).flat_map(|service| &service.method);
+    methods.map(|method| method.output_type().to_owned()).collect()
 }
 
 /// Full names of the package's messages and enums; the schema nests none.
@@ -98,7 +93,7 @@ fn holds_encoded(set: &FileDescriptorSet, name: &str) -> bool {
             .flat_map(|file| file.message_type.iter().map(move |m| (file.package(), m)))
             .filter(|(package, m)| format!(".{package}.{}", m.name()) == name)
             .flat_map(|(_, m)| m.field.iter());
-        fields.map(|field| field.type_name()).any(|field| ENCODED.contains(&field) || visit(set, field, seen))
+        fields.map(|field| field.type_name()).any(|field| ENTITIES.contains(&field) || visit(set, field, seen))
     }
     visit(set, name, &mut BTreeSet::new())
 }

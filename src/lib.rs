@@ -1,7 +1,24 @@
 //! Cable: a content-delivery service for publishers.
+#![allow(dead_code)]
 
-#[expect(dead_code, reason = "the commands on top of it come next")]
-mod import;
+pub(crate) mod cache;
+pub mod cli;
+pub(crate) mod compose;
+pub mod config;
+pub(crate) mod content;
+pub(crate) mod digest;
+pub(crate) mod entry;
+pub(crate) mod import;
+pub(crate) mod log;
+pub(crate) mod model;
+pub(crate) mod ops;
+pub(crate) mod publishing;
+pub(crate) mod refusal;
+pub(crate) mod render;
 pub mod rpc;
-mod sanitise;
+pub(crate) mod sanitise;
+pub mod server;
+pub(crate) mod store;
+pub mod telemetry;
+pub(crate) mod transfer;
 pub mod wire;

@@ -1,2 +1,7 @@
 //! The `cable` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cable::cli::run()
+}

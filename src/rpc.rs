@@ -1,13 +1,192 @@
-//! Errors to Status.
-use prost::DecodeError;
-use tonic::{Code, Status};
+//! The services: parse, ask, answer. Here, and only here, a [`Refusal`] becomes a Status.
 
-/// A fault of ours.
-pub(crate) fn internal(what: &str) -> Status {
-    Status::new(Code::Internal, what)
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    refusal::{Refusal, reason_name, undecodable},
+    store,
+    wire::{
+        fields,
+        v1::{ErrorReason, ItemError},
+    },
+};
+
+pub(crate) mod content;
+pub(crate) mod publishing;
+mod request;
+pub(crate) mod status;
+pub(crate) mod transfer;
+
+/// The domain of every ErrorInfo.
+const DOMAIN: &str = "cable.v1";
+
+/// A status travels in headers, which peers bound at 8 to 16 KiB.
+const MAX_MESSAGE: usize = 512;
+
+/// When to ask again where waiting helps.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A refusal as a client sees it.
+struct Told {
+    code: Code,
+    reason: ErrorReason,
+    field: Option<String>,
+    resource: Option<(&'static str, String)>,
+    metadata: Vec<(&'static str, String)>,
+    retry: bool,
 }
 
-/// An undecodable request.
-pub(crate) fn malformed(error: &DecodeError) -> Status {
-    Status::new(Code::InvalidArgument, error.to_string())
+impl Told {
+    fn new(code: Code, reason: ErrorReason) -> Told {
+        Told { code, reason, field: None, resource: None, metadata: Vec::new(), retry: false }
+    }
+
+    fn field(mut self, field: &str) -> Told {
+        self.field = Some(field.to_owned());
+        self
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Told {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    fn retry(mut self) -> Told {
+        self.retry = true;
+        self
+    }
+
+    fn resource(mut self, name: &crate::model::Name) -> Told {
+        self.resource = Some((name.kind.noun(), name.to_string()));
+        self
+    }
+}
+
+/// The table of `errors.proto`.
+fn told(refusal: &Refusal) -> Told {
+    use ErrorReason as Reason;
+    match refusal {
+        Refusal::Field { field, .. } => Told::new(Code::InvalidArgument, Reason::FieldInvalid).field(field),
+        Refusal::Limit { field, limit, value } => Told::new(Code::InvalidArgument, Reason::LimitExceeded)
+            .field(field)
+            .with("limit", limit.name)
+            .with("value", value)
+            .with("maximum", limit.maximum),
+        Refusal::PageToken(_) => Told::new(Code::InvalidArgument, Reason::PageTokenInvalid).field("page_token"),
+        Refusal::RequestIdReused => Told::new(Code::InvalidArgument, Reason::RequestIdReused).field("request_id"),
+        Refusal::NotFound(name) => {
+            let article = name.kind == crate::model::Kind::Article;
+            let reason = if article { Reason::ArticleNotFound } else { Reason::NameNotFound };
+            Told::new(Code::NotFound, reason).resource(name)
+        }
+        Refusal::PathNotFound => Told::new(Code::NotFound, Reason::ArticleNotFound).field("path"),
+        Refusal::Gone { name, tombstone } => gone(name, tombstone),
+        Refusal::Exists { name, etag } => {
+            Told::new(Code::AlreadyExists, Reason::NameExists).resource(name).with("etag", etag)
+        }
+        Refusal::PathTaken { field, path, owner } => Told::new(Code::AlreadyExists, Reason::PathTaken)
+            .field(field)
+            .with("path", path)
+            .with("owner", owner),
+        Refusal::EtagMismatch { name, current } => {
+            let told = Told::new(Code::Aborted, Reason::EtagMismatch).resource(name);
+            current.iter().fold(told, |told, etag| told.with("etag", etag))
+        }
+        Refusal::LogChanged(log_id) => {
+            Told::new(Code::FailedPrecondition, Reason::LogChanged).with("log_id", log_id)
+        }
+        Refusal::NotCaughtUp { reached, .. } => {
+            Told::new(Code::Unavailable, Reason::NotCaughtUp).with("revision", reached).retry()
+        }
+        Refusal::NotSupported { field, feature, .. } => {
+            Told::new(Code::Unimplemented, Reason::NotSupported).field(field).with("feature", feature)
+        }
+        Refusal::Contended => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
+        Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
+        Refusal::Store(error) => stored(error),
+        Refusal::Internal(_) => Told::new(Code::Internal, Reason::Internal),
+    }
+}
+
+fn gone(name: &crate::model::Name, tombstone: &store::Tombstone) -> Told {
+    let reason = match (name.kind, &tombstone.moved_to) {
+        (crate::model::Kind::Article, Some(_)) => ErrorReason::ArticleMoved,
+        (crate::model::Kind::Article, None) => ErrorReason::ArticleGone,
+        _ => ErrorReason::NameGone,
+    };
+    let told = Told::new(Code::NotFound, reason)
+        .resource(name)
+        .with("reason", reason_name(tombstone.reason))
+        .with("remove_time", fields::timestamp(tombstone.time));
+    tombstone.moved_to.iter().fold(told, |told, target| told.with("moved_to", target))
+}
+
+fn stored(error: &store::Error) -> Told {
+    use ErrorReason as Reason;
+    match error {
+        store::Error::Corrupt(name) => Told::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
+        store::Error::Overloaded => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
+        store::Error::Full { .. } => Told::new(Code::ResourceExhausted, Reason::StoreFull).retry(),
+        store::Error::Failed(_) => Told::new(Code::Unavailable, Reason::StoreFailed).retry(),
+        store::Error::Uncertain(_) => Told::new(Code::Unavailable, Reason::OutcomeUnknown).retry(),
+        store::Error::Closed => Told::new(Code::Unavailable, Reason::Draining).retry(),
+    }
+}
+
+fn public_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        let told = told(&refusal);
+        let message = message(&refusal);
+        let metadata: HashMap<String, String> =
+            told.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(public_name(told.reason), DOMAIN, metadata);
+        if let Some(field) = told.field {
+            details.add_bad_request_violation(field, message.clone());
+        }
+        if let Some((kind, name)) = told.resource {
+            details.set_resource_info(kind, name, "", message.clone());
+        }
+        if told.retry {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        Status::with_error_details(told.code, message, details)
+    }
+}
+
+/// A refusal as an item of an answer tells it.
+pub(crate) fn item_error(refusal: &Refusal) -> ItemError {
+    let told = told(refusal);
+    ItemError {
+        code: told.code as i32,
+        reason: told.reason as i32,
+        message: message(refusal),
+        field: told.field.unwrap_or_default(),
+        metadata: told.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    }
+}
+
+fn message(refusal: &Refusal) -> String {
+    let mut message = refusal.to_string();
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or(0));
+    }
+    message
+}
+
+/// A fault of ours.
+pub(crate) fn internal(what: &'static str) -> Status {
+    Refusal::Internal(what).into()
+}
+
+/// A request that cannot be decoded.
+pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
+    undecodable(error).into()
 }

@@ -83,6 +83,49 @@ impl Message for Encoded {
     }
 }
 
+/// An answer to a read: bytes that calls share, and the one value that differs between them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The message; where `served_revision` is set, all but the 8 bytes of that last field.
+    pub shared: Bytes,
+    /// `meta.served_revision`.
+    pub served_revision: Option<i64>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.encoded_len())
+    }
+}
+
+impl Message for Answer {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.shared);
+        if let Some(revision) = self.served_revision {
+            buf.put_slice(&revision.to_le_bytes());
+        }
+    }
+
+    /// The server sends answers and reads none: what a field says is passed over.
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        prost::encoding::skip_field(wire_type, tag, buf, ctx)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.shared.len() + self.served_revision.map_or(0, |_| size_of::<i64>())
+    }
+
+    fn clear(&mut self) {
+        *self = Answer::default();
+    }
+}
+
 fn copy_value(wire_type: WireType, buf: &mut impl Buf, out: &mut BytesMut) -> Result<(), DecodeError> {
     let length = match wire_type {
         WireType::Varint => {

@@ -1,1 +1,55 @@
-//! Client for Cable.
+#![doc = include_str!("../README.md")]
+
+mod client;
+mod config;
+mod error;
+mod list;
+mod pool;
+mod read;
+mod record;
+mod retry;
+mod shape;
+mod transfer;
+mod write;
+
+pub use client::{BoxFuture, Cable};
+pub use config::{Builder, IntoEndpoints};
+pub use error::{Error, Kind, Result, Violation};
+pub use list::{
+    ArticleStream, Articles, GetArticles, Item, List, ListNames, Listed, Page, ResultStream, StreamArticles,
+};
+pub use read::{Conditional, Fetched, Front, Get, GetArticle, GetFront, Named, Optional, Resolve, Resolved};
+pub use record::RawRecord;
+pub use retry::Retry;
+pub use shape::Filter;
+pub use transfer::{Export, Import, ImportAck, RecordStream};
+pub use write::{Commit, Committed, Entity, Patch, Put, Remove, Written};
+
+pub use prost_types::{Duration as ProtoDuration, Timestamp};
+pub use v1::{
+    ArticleOrder as Order, ArticleView as View, BodyFormat, Change, ErrorReason, Include, Position,
+    RemovalReason, UpdateKind,
+};
+
+/// The messages of the schema. They are `#[non_exhaustive]`: make one by `Default` and set its fields.
+///
+/// ```
+/// use cable_client::v1;
+///
+/// let mut article = v1::Article::default();
+/// article.name = "articles/storm".into();
+/// article.headline = "Storm over Norwick".into();
+/// ```
+#[allow(
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::large_futures,
+    clippy::allow_attributes_without_reason,
+    missing_docs,
+    rustdoc::all,
+    reason = "generated from the commented schema"
+)]
+pub mod v1 {
+    include!("gen/cable.v1.rs");
+}

@@ -1,2 +1,47 @@
-//! Chores.
-fn main() {}
+//! Chores of the repository: `cargo run -p xtask -- gen | gen --check | tidy`.
+
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+mod bindings;
+mod tidy;
+
+const USAGE: &str = "usage: cargo run -p xtask -- <chore>
+
+  gen           write the client's bindings, client/src/gen/cable.v1.rs, from proto/
+  gen --check   fail if they are not what gen would write
+  tidy          report uses in src/ that go against the order of the modules";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["gen"] => bindings::write(&root()),
+        ["gen", "--check"] => bindings::check(&root()),
+        ["tidy"] => tidy::run(&root()),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(what) => {
+            eprintln!("{what}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a chore says at its end.
+type Outcome = Result<String, Box<dyn Error>>;
+
+/// The directory of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

@@ -1,0 +1,214 @@
+//! The client itself, and the one way by which every call goes out.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use crate::{
+    Builder, Error, IntoEndpoints, Result, Retry,
+    pool::{Busy, Pool},
+    v1::{
+        self, content_service_client::ContentServiceClient,
+        publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
+        transfer_service_client::TransferServiceClient,
+    },
+};
+
+/// What the builders of calls become when they are awaited.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A client of one Cable, on one or several nodes. Cheap to clone; clones share connections.
+///
+/// The methods return builders: set what you need, then `.await` them, or take their stream.
+#[derive(Clone)]
+pub struct Cable {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Retry,
+}
+
+impl fmt::Debug for Cable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cable").finish_non_exhaustive()
+    }
+}
+
+impl Cable {
+    /// Settings of a client for these endpoints.
+    pub fn builder(endpoints: impl IntoEndpoints) -> Builder {
+        Builder::new(endpoints)
+    }
+
+    /// A client for the endpoints in `CABLE_ENDPOINTS`, with commas between them; `http://127.0.0.1:7190` if that is
+    /// unset.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn from_env() -> Result<Cable> {
+        Builder::from_env().build()
+    }
+
+    /// What a node holds and how it is.
+    ///
+    /// # Errors
+    /// No node could be asked.
+    pub async fn status(&self) -> Result<v1::GetStatusResponse> {
+        self.call(v1::GetStatusRequest::default(), None).await
+    }
+
+    /// A call with one answer. Without a timeout of its own it has the client's.
+    pub(crate) async fn call<Q: Rpc + Clone + Sync>(
+        &self,
+        request: Q,
+        timeout: Option<Duration>,
+    ) -> Result<Q::Answer> {
+        let timeout = timeout.unwrap_or(self.shared.timeout);
+        let deadline = Instant::now() + timeout;
+        Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
+    }
+
+    /// A call answered by a stream. The timeout ends with the beginning of the stream; the node counts as busy with it
+    /// until the guard is dropped.
+    pub(crate) async fn open<Q: Rpc>(
+        &self,
+        request: impl Fn() -> Q + Send + Sync,
+        timeout: Option<Duration>,
+        retry: &Retry,
+    ) -> Result<(Q::Answer, Busy)> {
+        let timeout = timeout.unwrap_or(self.shared.timeout);
+        self.try_until(Instant::now() + timeout, false, retry, request).await
+    }
+
+    async fn try_until<Q: Rpc>(
+        &self,
+        deadline: Instant,
+        tell: bool,
+        retry: &Retry,
+        request: impl Fn() -> Q + Send + Sync,
+    ) -> Result<(Q::Answer, Busy)> {
+        let (mut failures, mut doubt) = (0, false);
+        loop {
+            let node = self.shared.pool.pick();
+            let mut error = match attempt(&node, request(), deadline, tell).await {
+                Ok(answer) => return Ok((answer, node)),
+                Err(error) => error,
+            };
+            drop(node);
+            failures += 1;
+            doubt = Q::WRITES && (error.leaves_doubt() || doubt && !error.settles_doubt());
+            error.set_may_have_applied(doubt);
+            match retry.wait(failures, &error) {
+                Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+async fn attempt<Q: Rpc>(node: &Busy, request: Q, deadline: Instant, tell: bool) -> Result<Q::Answer> {
+    let mut request = Request::new(request);
+    if tell {
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+    let answer = match timeout_at(deadline, Q::send(request, node.channel())).await {
+        Ok(answer) => answer.map_err(Error::from),
+        Err(_) => Err(Error::deadline()),
+    };
+    note(node, answer.as_ref().err());
+    answer.map(Response::into_inner)
+}
+
+/// Lets the pool know how a call, or a message of a stream, came out.
+pub(crate) fn note(node: &Busy, error: Option<&Error>) {
+    match error {
+        Some(error) if error.blames_node() => node.failed(),
+        // Silence says nothing about whether the node is there.
+        Some(error) if error.kind() == crate::Kind::DeadlineExceeded => {}
+        _ => node.answered(),
+    }
+}
+
+/// A request, and the call that it is one of.
+pub(crate) trait Rpc: Send + Sized + 'static {
+    /// What comes back.
+    type Answer: Send;
+    /// Whether it changes anything.
+    const WRITES: bool = false;
+
+    fn send(
+        request: Request<Self>,
+        channel: Channel,
+    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+}
+
+macro_rules! rpcs {
+    ($client:ident, writes $writes:literal: $($request:ident => $call:ident -> $answer:ty;)*) => {$(
+        impl Rpc for v1::$request {
+            type Answer = $answer;
+            const WRITES: bool = $writes;
+
+            async fn send(request: Request<Self>, channel: Channel) -> Result<Response<$answer>, Status> {
+                $client::new(channel).$call(request).await
+            }
+        }
+    )*};
+}
+
+rpcs! { ContentServiceClient, writes false:
+    GetArticleRequest => get_article -> v1::GetArticleResponse;
+    BatchGetArticlesRequest => batch_get_articles -> v1::BatchGetArticlesResponse;
+    ListArticlesRequest => list_articles -> v1::ListArticlesResponse;
+    StreamArticlesRequest => stream_articles -> Streaming<v1::StreamArticlesResponse>;
+    ResolvePathRequest => resolve_path -> v1::ResolvePathResponse;
+    GetAuthorRequest => get_author -> v1::GetAuthorResponse;
+    ListAuthorsRequest => list_authors -> v1::ListAuthorsResponse;
+    GetSectionRequest => get_section -> v1::GetSectionResponse;
+    ListSectionsRequest => list_sections -> v1::ListSectionsResponse;
+    GetTagRequest => get_tag -> v1::GetTagResponse;
+    ListTagsRequest => list_tags -> v1::ListTagsResponse;
+    GetCollectionRequest => get_collection -> v1::GetCollectionResponse;
+    ListCollectionsRequest => list_collections -> v1::ListCollectionsResponse;
+}
+
+rpcs! { PublishingServiceClient, writes true:
+    PutArticleRequest => put_article -> v1::PutArticleResponse;
+    PatchArticleRequest => patch_article -> v1::PatchArticleResponse;
+    RemoveArticleRequest => remove_article -> v1::RemoveArticleResponse;
+    PutAuthorRequest => put_author -> v1::PutAuthorResponse;
+    RemoveAuthorRequest => remove_author -> v1::RemoveAuthorResponse;
+    PutSectionRequest => put_section -> v1::PutSectionResponse;
+    RemoveSectionRequest => remove_section -> v1::RemoveSectionResponse;
+    PutTagRequest => put_tag -> v1::PutTagResponse;
+    RemoveTagRequest => remove_tag -> v1::RemoveTagResponse;
+    PutCollectionRequest => put_collection -> v1::PutCollectionResponse;
+    RemoveCollectionRequest => remove_collection -> v1::RemoveCollectionResponse;
+    CommitRequest => commit -> v1::CommitResponse;
+}
+
+rpcs! { StatusServiceClient, writes false:
+    GetStatusRequest => get_status -> v1::GetStatusResponse;
+}
+
+rpcs! { TransferServiceClient, writes false:
+    ExportRequest => export -> Streaming<v1::ExportResponse>;
+}
+
+/// The chunks of an import, made anew for each attempt.
+pub(crate) struct Chunks<S>(pub(crate) S);
+
+impl<S> Rpc for Chunks<S>
+where
+    S: futures_util::Stream<Item = v1::ImportRequest> + Send + 'static,
+{
+    type Answer = Streaming<v1::ImportResponse>;
+    const WRITES: bool = true;
+
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+        TransferServiceClient::new(channel).import(request.map(|chunks| chunks.0)).await
+    }
+}

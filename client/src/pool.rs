@@ -1,0 +1,191 @@
+//! The nodes that a client may ask: one lazy HTTP/2 connection to each.
+//!
+//! Of two drawn at random the less busy one is asked. A node that cannot be reached is left out for a while, longer
+//! each time; after that one call goes there to see. If all are left out, the one whose time is up first is asked, so
+//! that a client always tries.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::retry::jittered;
+
+const FIRST_EJECTION: Duration = Duration::from_millis(250);
+const LONGEST_EJECTION: Duration = Duration::from_secs(10);
+/// How long others wait for the one call that sees whether a node is back.
+const PROBE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Pool(Vec<Arc<Node>>);
+
+#[derive(Debug)]
+struct Node {
+    endpoint: Endpoint,
+    /// Made at the first call: that is when there is a runtime for sure.
+    channel: OnceLock<Channel>,
+    calls: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+/// Failures in a row, and until when the node is left out because of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Health {
+    failures: u32,
+    out_until: Option<Instant>,
+}
+
+/// A call in flight at a node; it counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Node>);
+
+impl Pool {
+    pub(crate) fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Pool {
+        let node = |endpoint| Node {
+            endpoint,
+            channel: OnceLock::new(),
+            calls: AtomicUsize::new(0),
+            health: Mutex::default(),
+        };
+        Pool(endpoints.into_iter().map(node).map(Arc::new).collect())
+    }
+
+    /// The node to ask now.
+    pub(crate) fn pick(&self) -> Busy {
+        let node = match &self.0[..] {
+            [only] => only,
+            nodes => pick_of(nodes, Instant::now()),
+        };
+        node.calls.fetch_add(1, Relaxed);
+        Busy(Arc::clone(node))
+    }
+}
+
+fn pick_of(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
+    let health: Vec<Health> = nodes.iter().map(|node| node.health()).collect();
+    let mut usable: Vec<usize> = (0..nodes.len()).filter(|i| health[*i].usable(now)).collect();
+    fastrand::shuffle(&mut usable);
+    let chosen = usable.iter().take(2).min_by_key(|i| nodes[**i].calls.load(Relaxed)).copied();
+    let soonest = || (0..nodes.len()).min_by_key(|i| health[*i].out_until);
+    let node = &nodes[chosen.or_else(soonest).unwrap_or(0)];
+    node.update(|health| health.probe(now));
+    node
+}
+
+impl Busy {
+    pub(crate) fn channel(&self) -> Channel {
+        self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
+    }
+
+    /// The node answered, be it with a refusal.
+    pub(crate) fn answered(&self) {
+        self.0.update(|health| *health = Health::default());
+    }
+
+    /// The node could not be reached, or asks to be left alone.
+    pub(crate) fn failed(&self) {
+        let now = Instant::now();
+        self.0.update(|health| health.fail(now));
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Node {
+    fn health(&self) -> Health {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Health {
+    fn usable(&self, now: Instant) -> bool {
+        self.out_until.is_none_or(|until| until <= now)
+    }
+
+    fn fail(&mut self, now: Instant) {
+        let longer = FIRST_EJECTION.saturating_mul(1 << self.failures.min(16));
+        self.failures += 1;
+        self.out_until = Some(now + jittered(longer.min(LONGEST_EJECTION)));
+    }
+
+    /// A node that was left out gets one call at a time until it answers.
+    fn probe(&mut self, now: Instant) {
+        if self.out_until.is_some() {
+            self.out_until = Some(now + PROBE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(nodes: usize) -> Pool {
+        Pool::new(
+            (0..nodes).map(|port| Endpoint::from_shared(format!("http://127.0.0.1:{}", port + 1)).unwrap()),
+        )
+    }
+
+    fn place(pool: &Pool, busy: &Busy) -> usize {
+        pool.0.iter().position(|node| Arc::ptr_eq(node, &busy.0)).unwrap()
+    }
+
+    #[test]
+    fn calls_are_spread_over_two_nodes_evenly() {
+        let pool = pool(2);
+        let calls: Vec<Busy> = (0..10).map(|_| pool.pick()).collect();
+        assert_eq!(calls.iter().filter(|busy| place(&pool, busy) == 0).count(), 5);
+        drop(calls);
+        assert!(pool.0.iter().all(|node| node.calls.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_node_that_failed_is_left_out_until_its_time_is_up_and_then_probed_once() {
+        let pool = pool(2);
+        let now = Instant::now();
+        pool.0[0].update(|health| health.fail(now));
+        for _ in 0..20 {
+            assert!(Arc::ptr_eq(pick_of(&pool.0, now), &pool.0[1]));
+        }
+        let later = now + LONGEST_EJECTION;
+        pool.0[1].calls.store(1, Relaxed);
+        assert!(Arc::ptr_eq(pick_of(&pool.0, later), &pool.0[0]));
+        assert!(Arc::ptr_eq(pick_of(&pool.0, later), &pool.0[1]));
+    }
+
+    #[test]
+    fn with_all_nodes_left_out_the_one_whose_time_is_up_first_is_asked() {
+        let pool = pool(3);
+        let now = Instant::now();
+        for (place, secs) in [(0, 9), (1, 1), (2, 5)] {
+            pool.0[place].update(|health| health.out_until = Some(now + Duration::from_secs(secs)));
+        }
+        assert!(Arc::ptr_eq(pick_of(&pool.0, now), &pool.0[1]));
+    }
+
+    #[test]
+    fn a_node_that_goes_on_failing_is_left_out_longer_but_never_for_good() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        for failures in 0..40 {
+            health.fail(now);
+            let out = health.out_until.unwrap() - now;
+            assert!(out <= LONGEST_EJECTION && out >= FIRST_EJECTION / 2, "{failures}: {out:?}");
+        }
+        assert!(health.out_until.unwrap() - now >= LONGEST_EJECTION / 2);
+    }
+}

@@ -1,0 +1,172 @@
+//! A record of an import or an export, as the bytes that came.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
+};
+
+use crate::{Error, Result, v1};
+
+/// An encoded [`v1::Record`]: what an import takes and an export gives.
+///
+/// It stays encoded, so that what passes from one store to another loses no field, not even one that this client does
+/// not know. [`decode`](RawRecord::decode) looks inside.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct RawRecord(Bytes);
+
+impl RawRecord {
+    /// Bytes that are an encoded [`v1::Record`]. They are not checked here: the server does.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        RawRecord(bytes)
+    }
+
+    /// The encoded [`v1::Record`].
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The bytes, for keeping.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// A view of the record without the fields that this client does not know.
+    ///
+    /// # Errors
+    /// The bytes are no record ([`Kind::Malformed`](crate::Kind::Malformed)).
+    pub fn decode(&self) -> Result<v1::Record> {
+        v1::Record::decode(self.0.clone()).map_err(Error::malformed)
+    }
+}
+
+impl From<&v1::Record> for RawRecord {
+    fn from(record: &v1::Record) -> Self {
+        RawRecord(record.encode_to_vec().into())
+    }
+}
+
+macro_rules! from_entity {
+    ($($entity:ident)*) => {$(
+        impl From<v1::$entity> for RawRecord {
+            fn from(entity: v1::$entity) -> Self {
+                let record = Some(v1::record::Record::$entity(entity));
+                RawRecord::from(&v1::Record { record })
+            }
+        }
+    )*};
+}
+
+from_entity!(Article Author Section Tag Collection Tombstone);
+
+impl fmt::Debug for RawRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawRecord({} bytes)", self.0.len())
+    }
+}
+
+impl Message for RawRecord {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0);
+    }
+
+    /// Appends the field as it stands: a message is the concatenation of its fields.
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        _: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let mut kept = match std::mem::take(&mut self.0).try_into_mut() {
+            Ok(own) => own,
+            Err(shared) => BytesMut::from(&shared[..]),
+        };
+        encode_key(tag, wire_type, &mut kept);
+        let length = match wire_type {
+            WireType::Varint => {
+                encode_varint(decode_varint(buf)?, &mut kept);
+                0
+            }
+            WireType::LengthDelimited => {
+                let length = decode_varint(buf)?;
+                encode_varint(length, &mut kept);
+                length
+            }
+            WireType::SixtyFourBit => 8,
+            WireType::ThirtyTwoBit => 4,
+            WireType::StartGroup | WireType::EndGroup => return Err(malformed("a group")),
+        };
+        match usize::try_from(length).ok().filter(|length| *length <= buf.remaining()) {
+            Some(length) => kept.put(buf.take(length)),
+            None => return Err(malformed("the end within a field")),
+        }
+        self.0 = kept.freeze();
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0 = Bytes::new();
+    }
+}
+
+fn malformed(what: &'static str) -> DecodeError {
+    #[allow(deprecated, reason = "prost offers hand-written messages no other way to say what is wrong")]
+    DecodeError::new(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::encoding;
+
+    use super::*;
+
+    fn article() -> v1::Article {
+        v1::Article { name: "articles/a".into(), headline: "Storm over Norwick".into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_record_passes_through_with_fields_that_nobody_knows() {
+        let mut bytes = Vec::new();
+        encoding::string::encode(9000, &"from a later release".to_owned(), &mut bytes);
+        encoding::fixed64::encode(9001, &7, &mut bytes);
+        encoding::fixed32::encode(9002, &7, &mut bytes);
+        encoding::uint64::encode(9003, &u64::MAX, &mut bytes);
+        bytes.extend_from_slice(RawRecord::from(article()).as_bytes());
+        let record = RawRecord::from_bytes(bytes.into());
+        let chunk = v1::ImportRequest { chunk: 1, records: vec![record.clone(), record.clone()] };
+        let arrived = v1::ImportRequest::decode(&chunk.encode_to_vec()[..]).unwrap();
+        assert_eq!(arrived.records, [record.clone(), record]);
+        let v1::Record { record: Some(v1::record::Record::Article(inside)) } =
+            arrived.records[0].decode().unwrap()
+        else {
+            panic!("not an article")
+        };
+        assert_eq!(inside, article());
+    }
+
+    #[test]
+    fn a_record_that_ends_within_a_field_is_an_error() {
+        let whole = RawRecord::from(article());
+        for end in 1..whole.as_bytes().len() {
+            let cut = RawRecord::from_bytes(whole.as_bytes().slice(..end));
+            assert_eq!(cut.decode().unwrap_err().kind(), crate::Kind::Malformed, "cut at {end}");
+            assert!(RawRecord::decode_from(cut.as_bytes()).is_err(), "cut at {end}");
+        }
+    }
+
+    impl RawRecord {
+        fn decode_from(bytes: &Bytes) -> Result<Self, DecodeError> {
+            Message::decode(bytes.clone())
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! When to try again, and how long to wait before.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// How a call is repeated that failed for a reason which may pass: no connection, a lost one, or a node that says
+/// UNAVAILABLE. Nothing else is repeated. Writes carry a request_id, so that repeating them is harmless too.
+///
+/// All attempts together take no longer than the call's timeout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    attempts: u32,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Retry {
+    /// Three attempts; waits of about 50 ms that double, to 2 s at most.
+    fn default() -> Self {
+        Retry { attempts: 3, first: Duration::from_millis(50), longest: Duration::from_secs(2) }
+    }
+}
+
+impl Retry {
+    /// Each call is tried once.
+    #[must_use]
+    pub fn none() -> Self {
+        Retry::default().attempts(1)
+    }
+
+    /// How often a call is tried, the first time included. 0 is read as 1.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// The wait after the first failure, which doubles with each further one, and the longest wait. Each wait is
+    /// drawn from the upper half of that, so that many clients do not come back at once.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.first, self.longest) = (first, longest);
+        self
+    }
+
+    /// For a transfer, which has more to lose: three times as often, if at all.
+    pub(crate) fn patient(&self) -> Retry {
+        let attempts = if self.attempts == 1 { 1 } else { self.attempts.saturating_mul(3) };
+        Retry { attempts, ..self.clone() }
+    }
+
+    /// How long to wait after the `failures`th failure in a row; none: give up. A server that says how long to wait
+    /// is heeded, also beyond the longest wait.
+    pub(crate) fn wait(&self, failures: u32, error: &Error) -> Option<Duration> {
+        if failures >= self.attempts || !error.is_retryable() {
+            return None;
+        }
+        let doubled = self.first.saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
+        let wait = jittered(doubled.min(self.longest));
+        Some(wait.max(error.retry_after().unwrap_or_default()))
+    }
+}
+
+/// Between half of it and all of it.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::error::tests::{broken, refusal};
+
+    fn lost() -> Error {
+        broken(Code::Unknown, std::io::Error::other("reset")).into()
+    }
+
+    #[test]
+    fn it_gives_up_after_the_last_attempt() {
+        let retry = Retry::default();
+        assert!(retry.wait(1, &lost()).is_some() && retry.wait(2, &lost()).is_some());
+        assert_eq!(retry.wait(3, &lost()), None);
+        assert_eq!(Retry::none().wait(1, &lost()), None);
+        assert_eq!(Retry::default().attempts(0).wait(1, &lost()), None);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let retry = Retry::default();
+        for reason in ["NOT_CAUGHT_UP", "OVERLOADED", "DRAINING", "OUTCOME_UNKNOWN"] {
+            assert!(retry.wait(1, &refusal(Code::Unavailable, reason, None).into()).is_some(), "{reason}");
+        }
+        let lasting =
+            [Code::InvalidArgument, Code::NotFound, Code::Aborted, Code::ResourceExhausted, Code::Internal];
+        for code in lasting {
+            assert_eq!(retry.wait(1, &Status::new(code, "no").into()), None, "{code:?}");
+        }
+        assert_eq!(retry.wait(1, &Error::deadline()), None);
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_never_less_than_half() {
+        let retry =
+            Retry::default().attempts(100).backoff(Duration::from_millis(100), Duration::from_millis(350));
+        for (failures, upper) in [(1, 100), (2, 200), (3, 350), (40, 350), (99, 350)] {
+            let upper = Duration::from_millis(upper);
+            let wait = retry.wait(failures, &lost()).unwrap();
+            assert!(wait <= upper && wait >= upper / 2, "{failures}: {wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_says_how_long_is_heeded() {
+        let error = refusal(Code::Unavailable, "OVERLOADED", Some(Duration::from_secs(7))).into();
+        assert_eq!(Retry::default().wait(1, &error), Some(Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,563 @@
+//! Whole stores in and out. Both ways go on by themselves after a lost connection.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use prost::{Message as _, encoding::encoded_len_varint};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::sleep,
+};
+
+use crate::{
+    Cable, Error, Kind, RawRecord, Result, Retry,
+    client::Chunks,
+    list::{ResultStream, messages},
+    v1::{
+        ExportEnd, ExportRequest, ExportResponse, Freshness, ImportRequest, ImportResponse, ImportResult,
+        Position,
+    },
+};
+
+/// What one chunk of an import holds at most, unless it is a single record that is larger.
+const CHUNK_RECORDS: usize = 1_000;
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that may be on their way: enough that the server never waits for the network.
+const IN_FLIGHT: usize = 4;
+
+impl Cable {
+    /// Imports records, in chunks. Poll the acknowledgements to make it go on.
+    ///
+    /// At a lost connection it goes on with what was not acknowledged; records that had been written all the same are
+    /// then acknowledged as UNCHANGED.
+    pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
+        let source = Source { records: records.boxed(), held: None, chunk: Vec::new(), next: 0 };
+        let transit = Arc::new(Transit {
+            source: AsyncMutex::new(source),
+            sent: Mutex::default(),
+            room: Semaphore::new(IN_FLIGHT),
+            all_sent: AtomicBool::new(false),
+        });
+        Import { acks: acknowledgements(self.clone(), transit) }
+    }
+
+    /// Exports all that is live, and all tombstones, in the order of the log: see [`records`](Export::records).
+    pub fn export(&self) -> Export {
+        Export { cable: self.clone(), request: ExportRequest::default() }
+    }
+}
+
+/// The acknowledgement of some records of an import: they are on disk, or refused.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ImportAck {
+    /// The place among all records of the import of the first that it is about, from 0.
+    pub first: u64,
+    /// What came of each record, in order.
+    pub results: Vec<ImportResult>,
+    /// The place in the log after them.
+    pub position: Position,
+}
+
+/// The acknowledgements of an import, in order. When it ends without an error, every record was acknowledged.
+#[must_use = "streams do nothing unless polled"]
+pub struct Import {
+    acks: ResultStream<ImportAck>,
+}
+
+impl fmt::Debug for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import").finish_non_exhaustive()
+    }
+}
+
+impl Stream for Import {
+    type Item = Result<ImportAck>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.acks.poll_next_unpin(cx)
+    }
+}
+
+/// Records on their way. It outlives the calls that carry them.
+struct Transit {
+    source: AsyncMutex<Source>,
+    /// Chunks without an acknowledgement, the oldest first. A chunk's number is its first record's place.
+    sent: Mutex<VecDeque<ImportRequest>>,
+    /// A permit for each chunk that may be added to them.
+    room: Semaphore,
+    all_sent: AtomicBool,
+}
+
+/// Where records come from. What it has taken and not yet given stays here when a call is broken off.
+struct Source {
+    records: stream::BoxStream<'static, RawRecord>,
+    held: Option<RawRecord>,
+    chunk: Vec<RawRecord>,
+    next: i64,
+}
+
+impl Source {
+    /// The next chunk; none at the end.
+    async fn chunk(&mut self) -> Option<ImportRequest> {
+        let mut bytes: usize = self.chunk.iter().map(size).sum();
+        while self.chunk.len() < CHUNK_RECORDS {
+            if self.held.is_none() {
+                self.held = self.records.next().await;
+            }
+            let Some(record) = self.held.take() else { break };
+            bytes += size(&record);
+            if bytes > CHUNK_BYTES && !self.chunk.is_empty() {
+                self.held = Some(record);
+                break;
+            }
+            self.chunk.push(record);
+        }
+        let chunk = ImportRequest { chunk: self.next, records: std::mem::take(&mut self.chunk) };
+        self.next += chunk.records.len() as i64;
+        (!chunk.records.is_empty()).then_some(chunk)
+    }
+}
+
+/// What a record takes within its chunk.
+fn size(record: &RawRecord) -> usize {
+    let length = record.encoded_len();
+    1 + encoded_len_varint(length as u64) + length
+}
+
+impl Transit {
+    fn sent(&self) -> MutexGuard<'_, VecDeque<ImportRequest>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunk to send after that one: one that is still without an acknowledgement, or else a new one.
+    async fn after(&self, last: i64) -> Option<ImportRequest> {
+        let again = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
+        if let Some(chunk) = again() {
+            return Some(chunk);
+        }
+        let permit = self.room.acquire().await.ok()?;
+        let mut source = self.source.lock().await;
+        // The call before this one may have been slow to end, and have taken a chunk.
+        if let Some(chunk) = again() {
+            return Some(chunk);
+        }
+        let Some(chunk) = source.chunk().await else {
+            self.all_sent.store(true, Relaxed);
+            return None;
+        };
+        permit.forget();
+        self.sent().push_back(chunk.clone());
+        Some(chunk)
+    }
+
+    fn chunks(self: Arc<Self>) -> impl Stream<Item = ImportRequest> + Send + 'static {
+        stream::unfold((self, -1), |(transit, last)| async move {
+            let chunk = transit.after(last).await?;
+            let last = chunk.chunk;
+            Some((chunk, (transit, last)))
+        })
+    }
+
+    fn acknowledge(&self, answer: ImportResponse) -> Result<ImportAck> {
+        let mut sent = self.sent();
+        let matches = sent
+            .front()
+            .is_some_and(|chunk| chunk.chunk == answer.chunk && chunk.records.len() == answer.results.len());
+        if !matches {
+            return Err(Error::new(Kind::Malformed, "the server acknowledged what it was not sent"));
+        }
+        sent.pop_front();
+        self.room.add_permits(1);
+        Ok(ImportAck {
+            first: answer.chunk.unsigned_abs(),
+            results: answer.results,
+            position: answer.position.unwrap_or_default(),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.all_sent.load(Relaxed) && self.sent().is_empty()
+    }
+}
+
+/// One call of a transfer, and how many failed since something came of one.
+struct Course<M> {
+    answers: Option<ResultStream<M>>,
+    failures: u32,
+}
+
+impl<M> Default for Course<M> {
+    fn default() -> Self {
+        Course { answers: None, failures: 0 }
+    }
+}
+
+impl<M> Course<M> {
+    /// Waits if the call may be made again, or gives the error back.
+    async fn recover(&mut self, cable: &Cable, error: Error) -> Result<()> {
+        self.answers = None;
+        self.failures += 1;
+        let Some(wait) = cable.shared.retry.patient().wait(self.failures, &error) else { return Err(error) };
+        sleep(wait).await;
+        Ok(())
+    }
+}
+
+fn acknowledgements(cable: Cable, transit: Arc<Transit>) -> ResultStream<ImportAck> {
+    let course = Course::default();
+    stream::try_unfold((cable, transit, course), |(cable, transit, mut course)| async move {
+        loop {
+            match next_answer(&cable, &transit, &mut course).await {
+                Ok(Some(answer)) => {
+                    course.failures = 0;
+                    let ack = transit.acknowledge(answer)?;
+                    return Ok(Some((ack, (cable, transit, course))));
+                }
+                Ok(None) if transit.is_done() => return Ok(None),
+                Ok(None) => {
+                    return Err(Error::truncated("the server ended the import before its last chunk"));
+                }
+                Err(mut error) => {
+                    error.set_may_have_applied(!transit.sent().is_empty());
+                    course.recover(&cable, error).await?;
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+async fn next_answer(
+    cable: &Cable,
+    transit: &Arc<Transit>,
+    course: &mut Course<ImportResponse>,
+) -> Result<Option<ImportResponse>> {
+    let answers = match &mut course.answers {
+        Some(answers) => answers,
+        none => {
+            let request = || Chunks(Arc::clone(transit).chunks());
+            none.insert(messages(cable.open(request, None, &Retry::none()).await?))
+        }
+    };
+    answers.next().await.transpose()
+}
+
+/// Exports a store: see [`records`](Export::records).
+#[derive(Debug, Clone)]
+#[must_use = "a call is made when its stream is polled"]
+pub struct Export {
+    cable: Cable,
+    request: ExportRequest,
+}
+
+impl Export {
+    /// Goes on after a [`Position`], the last one of an export that was cut off; or after a revision, of whichever log
+    /// the server has.
+    pub fn after(mut self, place: impl Into<Freshness>) -> Self {
+        let Freshness { at_least_revision, log_id, .. } = place.into();
+        self.request = ExportRequest { after_revision: at_least_revision, log_id };
+        self
+    }
+
+    /// The records. What is changed while the export runs comes again: of two records of one name the later holds.
+    #[must_use]
+    pub fn records(self) -> RecordStream {
+        let Export { cable, request } = self;
+        let last = Position {
+            revision: request.after_revision,
+            log_id: request.log_id.clone(),
+            ..Position::default()
+        };
+        RecordStream {
+            parts: parts(cable, request),
+            records: VecDeque::new(),
+            reached: last.clone(),
+            last,
+            end: None,
+            done: false,
+        }
+    }
+}
+
+/// One message of an export, and the log that it is of.
+struct Part {
+    message: ExportResponse,
+    log_id: Arc<str>,
+}
+
+/// An export that is under way.
+struct Exporting {
+    cable: Cable,
+    request: ExportRequest,
+    course: Course<ExportResponse>,
+    /// Records since the present call was made.
+    received: i64,
+    ended: bool,
+}
+
+fn parts(cable: Cable, request: ExportRequest) -> ResultStream<Part> {
+    let export = Exporting { cable, request, course: Course::default(), received: 0, ended: false };
+    stream::try_unfold(export, |mut export| async move {
+        if export.ended {
+            return Ok(None);
+        }
+        loop {
+            match export.next().await {
+                Ok(message) => {
+                    export.note(&message)?;
+                    let log_id = export.request.log_id.as_str().into();
+                    return Ok(Some((Part { message, log_id }, export)));
+                }
+                Err(error) => export.course.recover(&export.cable, error).await?,
+            }
+        }
+    })
+    .boxed()
+}
+
+impl Exporting {
+    async fn next(&mut self) -> Result<ExportResponse> {
+        if self.request.log_id.is_empty() {
+            // To go on after a revision one has to know whose it is, and only the end of an export says so.
+            let head = self.cable.status().await?.head.unwrap_or_default();
+            self.request.log_id = head.log_id;
+        }
+        let messages = match &mut self.course.answers {
+            Some(messages) => messages,
+            none => {
+                self.received = 0;
+                let opened = self.cable.open(|| self.request.clone(), None, &Retry::none()).await?;
+                none.insert(messages(opened))
+            }
+        };
+        let ended = || Error::truncated("the export ended without its closing message");
+        messages.next().await.ok_or_else(ended)?
+    }
+
+    /// Notes how far it came, and checks what the server says at the end.
+    fn note(&mut self, message: &ExportResponse) -> Result<()> {
+        self.course.failures = 0;
+        self.received += message.records.len() as i64;
+        if !message.records.is_empty() {
+            self.request.after_revision = message.last_revision;
+        }
+        let Some(end) = &message.end else { return Ok(()) };
+        self.ended = true;
+        if end.count != self.received {
+            return Err(Error::truncated("the server sent another number of records than it says"));
+        }
+        if end.position.as_ref().is_some_and(|position| position.log_id != self.request.log_id) {
+            return Err(Error::truncated("the server began a new log during the export"));
+        }
+        Ok(())
+    }
+}
+
+/// The records of an export, one after the other, that end only when the server said that these are all. It goes on by
+/// itself after a lost connection; what it cannot mend is an error.
+#[must_use = "streams do nothing unless polled"]
+pub struct RecordStream {
+    parts: ResultStream<Part>,
+    records: VecDeque<RawRecord>,
+    /// Where the records at hand end.
+    reached: Position,
+    /// Where those end that were taken with all that came with them.
+    last: Position,
+    end: Option<ExportEnd>,
+    done: bool,
+}
+
+impl fmt::Debug for RecordStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordStream")
+            .field("last", &self.last)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RecordStream {
+    /// What the server said at the end: the head that was reached, and the content digest there. Its count is of the
+    /// records since the last connection was made. None before the end.
+    #[must_use]
+    pub fn end(&self) -> Option<&ExportEnd> {
+        self.end.as_ref()
+    }
+
+    /// The place to go on [`after`](Export::after) if this export is broken off here. Some of the last records may
+    /// then come again.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.last
+    }
+
+    fn accept(&mut self, part: Part) {
+        let Part { message, log_id } = part;
+        self.reached.log_id = log_id.as_ref().into();
+        if !message.records.is_empty() {
+            self.reached.revision = message.last_revision;
+        }
+        self.records.extend(message.records);
+        self.end = message.end;
+    }
+}
+
+impl Stream for RecordStream {
+    type Item = Result<RawRecord>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(record) = self.records.pop_front() {
+                if self.records.is_empty() {
+                    self.last = self.reached.clone();
+                }
+                return Poll::Ready(Some(Ok(record)));
+            }
+            if self.done {
+                return Poll::Ready(None);
+            }
+            match ready!(self.parts.poll_next_unpin(cx)) {
+                Some(Ok(part)) => self.accept(part),
+                Some(Err(error)) => {
+                    self.done = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => self.done = true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1;
+
+    fn record(id: usize, bytes: usize) -> RawRecord {
+        let name = format!("articles/{id}");
+        v1::Article { name, dek: "x".repeat(bytes), ..Default::default() }.into()
+    }
+
+    fn transit(records: Vec<RawRecord>, room: usize) -> Arc<Transit> {
+        let records = stream::iter(records).boxed();
+        Arc::new(Transit {
+            source: AsyncMutex::new(Source { records, held: None, chunk: Vec::new(), next: 0 }),
+            sent: Mutex::default(),
+            room: Semaphore::new(room),
+            all_sent: AtomicBool::new(false),
+        })
+    }
+
+    fn ack(chunk: &ImportRequest) -> ImportResponse {
+        let results = vec![ImportResult::default(); chunk.records.len()];
+        ImportResponse { chunk: chunk.chunk, results, position: None }
+    }
+
+    #[tokio::test]
+    async fn chunks_hold_all_records_in_order_and_no_more_than_they_may() {
+        let records: Vec<RawRecord> =
+            (0..2_500).map(|id| record(id, if id == 1_200 { CHUNK_BYTES + 5 } else { 400 })).collect();
+        let chunks: Vec<ImportRequest> = transit(records.clone(), 100).chunks().collect().await;
+        let mut next = 0;
+        for chunk in &chunks {
+            assert_eq!(chunk.chunk, next);
+            next += chunk.records.len() as i64;
+            assert!(chunk.records.len() <= CHUNK_RECORDS);
+            let bytes: usize = chunk.records.iter().map(size).sum();
+            assert!(bytes <= CHUNK_BYTES || chunk.records.len() == 1);
+        }
+        assert_eq!(chunks.into_iter().flat_map(|chunk| chunk.records).collect::<Vec<_>>(), records);
+    }
+
+    #[tokio::test]
+    async fn no_more_chunks_are_under_way_than_may_be() {
+        let transit = transit((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 2);
+        let mut chunks = Box::pin(Arc::clone(&transit).chunks());
+        let first = chunks.next().await.unwrap();
+        chunks.next().await.unwrap();
+        assert!(futures_util::poll!(chunks.next()).is_pending());
+        transit.acknowledge(ack(&first)).unwrap();
+        assert!(futures_util::poll!(chunks.next()).is_ready());
+        assert!(futures_util::poll!(chunks.next()).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_second_call_sends_again_what_was_not_acknowledged_and_then_the_rest() {
+        let transit = transit((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 3);
+        let mut first = Box::pin(Arc::clone(&transit).chunks());
+        for _ in 0..3 {
+            first.next().await.unwrap();
+        }
+        assert_eq!(transit.acknowledge(ack(&transit.sent()[0].clone())).unwrap().first, 0);
+        drop(first);
+        let mut second = Box::pin(Arc::clone(&transit).chunks());
+        let mut numbers = Vec::new();
+        while let Some(chunk) = second.next().await {
+            numbers.push(chunk.chunk);
+            transit.acknowledge(ack(&chunk)).unwrap();
+        }
+        assert_eq!(numbers, [1, 2, 3, 4]);
+        assert!(transit.is_done());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_half_collected_when_a_call_breaks_off_is_not_lost() {
+        let transit = transit(Vec::new(), 2);
+        let (give, mut take) = tokio::sync::mpsc::unbounded_channel();
+        transit.source.try_lock().unwrap().records = stream::poll_fn(move |cx| take.poll_recv(cx)).boxed();
+        give.send(record(0, 1)).unwrap();
+        let mut first = Box::pin(Arc::clone(&transit).chunks());
+        assert!(futures_util::poll!(first.next()).is_pending());
+        drop(first);
+        give.send(record(1, 1)).unwrap();
+        drop(give);
+        let chunks: Vec<ImportRequest> = Arc::clone(&transit).chunks().collect().await;
+        assert_eq!(chunks[0].records, [record(0, 1), record(1, 1)]);
+        assert_eq!(chunks.len(), 1);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_something_else_is_refused() {
+        let transit = transit(Vec::new(), 1);
+        assert_eq!(transit.acknowledge(ImportResponse::default()).unwrap_err().kind(), Kind::Malformed);
+    }
+
+    fn exporting() -> Exporting {
+        let cable = Cable::builder("http://127.0.0.1:1").build().unwrap();
+        let request = ExportRequest { log_id: "0123abcd".into(), after_revision: 0 };
+        Exporting { cable, request, course: Course::default(), received: 0, ended: false }
+    }
+
+    fn end(count: i64, log_id: &str) -> ExportResponse {
+        let position = Some(Position { log_id: log_id.into(), revision: 9, ..Default::default() });
+        ExportResponse {
+            end: Some(ExportEnd { count, position, ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_export_goes_on_after_the_last_message_received() {
+        let mut export = exporting();
+        export.note(&ExportResponse { records: vec![record(1, 1)], last_revision: 7, end: None }).unwrap();
+        assert_eq!(export.request.after_revision, 7);
+        export.note(&end(1, "0123abcd")).unwrap();
+        assert_eq!((export.request.after_revision, export.ended), (7, true));
+    }
+
+    #[test]
+    fn an_export_that_counts_wrong_or_changes_its_log_is_not_whole() {
+        assert_eq!(exporting().note(&end(1, "0123abcd")).unwrap_err().kind(), Kind::Truncated);
+        assert_eq!(exporting().note(&end(0, "ffffffff")).unwrap_err().kind(), Kind::Truncated);
+    }
+}

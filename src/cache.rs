@@ -1,0 +1,118 @@
+//! Encoded answers in memory, bounded in bytes. A miss is loaded once, however many ask for it.
+//!
+//! Nothing is ever taken out because it changed: whoever reads says whether what it found is still fresh, and a load
+//! that began before a change is not. So no load can overwrite a newer answer.
+
+use std::{
+    hash::Hash,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use moka::future::Cache as Moka;
+
+/// Answers by key.
+pub(crate) struct Cache<K, V> {
+    entries: Moka<K, V>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What an entry weighs against the bound.
+pub(crate) trait Weigh {
+    /// Bytes in memory, with what the cache itself needs for it.
+    fn weight(&self) -> usize;
+}
+
+/// What the cache and the map need for one entry besides its bytes.
+pub(crate) const OVERHEAD: usize = 256;
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Weigh + Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(bytes: u64) -> Cache<K, V> {
+        let weigh = |_: &K, value: &V| u32::try_from(value.weight()).unwrap_or(u32::MAX);
+        let entries = Moka::builder().max_capacity(bytes).weigher(weigh).build();
+        Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// What is there and fresh; else what `load` gives, which all who ask meanwhile share.
+    pub(crate) async fn get(
+        &self,
+        key: K,
+        fresh: impl Fn(&V) -> bool + Send + Sync,
+        load: impl Future<Output = V> + Send,
+    ) -> V {
+        if let Some(found) = self.entries.get(&key).await
+            && fresh(&found)
+        {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return found;
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.entries.entry(key).or_insert_with_if(load, |found| !fresh(found)).await.into_value()
+    }
+
+    /// Bytes held now, roughly.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weighted_size()
+    }
+
+    /// Hits and misses so far.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+
+    impl Weigh for Arc<(u64, Vec<u8>)> {
+        fn weight(&self) -> usize {
+            self.1.len() + OVERHEAD
+        }
+    }
+
+    fn value(version: u64) -> Arc<(u64, Vec<u8>)> {
+        Arc::new((version, vec![0; 1_000]))
+    }
+
+    #[tokio::test]
+    async fn a_miss_is_loaded_once_however_many_ask() {
+        let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
+        let loads = AtomicU64::new(0);
+        let ask = || {
+            cache.get(1, |_| true, async {
+                loads.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                value(1)
+            })
+        };
+        futures_util::future::join_all((0..100).map(|_| ask())).await;
+        assert_eq!(loads.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_fresh_is_loaded_again() {
+        let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
+        cache.get(1, |found| found.0 >= 1, async { value(1) }).await;
+        let found = cache.get(1, |found| found.0 >= 2, async { value(2) }).await;
+        assert_eq!(found.0, 2);
+        let found = cache.get(1, |found| found.0 >= 2, async { value(3) }).await;
+        assert_eq!(found.0, 2);
+    }
+
+    #[tokio::test]
+    async fn it_holds_no_more_bytes_than_it_may() {
+        let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(100_000);
+        for key in 0..1_000 {
+            cache.get(key, |_| true, async { value(1) }).await;
+        }
+        cache.entries.run_pending_tasks().await;
+        assert!(cache.bytes() <= 100_000 && cache.bytes() > 50_000, "{}", cache.bytes());
+    }
+}

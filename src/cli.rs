@@ -1,0 +1,290 @@
+//! The command line: what can be asked for, how a failure is told, and which exit code it has.
+//!
+//! Commands that read or write content do it through the client crate like anybody else.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use cable_client::{Cable, Kind};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config as settings;
+
+mod article;
+mod config;
+mod export;
+mod import;
+mod noun;
+mod output;
+mod progress;
+mod status;
+
+const AFTER_HELP: &str = "\
+Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
+
+Exit codes:
+  0  done
+  1  the call failed, or some of its items did
+  2  wrong usage or settings
+  3  there is nothing under that name or path, or no longer
+  4  conflict: the etag is not the current one, the name exists, or the path is taken
+  5  the service is unavailable, or did not answer in time";
+
+/// Cable, a content-delivery service for publishers: the server, and the commands to use one.
+#[derive(Debug, Parser)]
+#[command(name = "cable", version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Where the service is; several nodes with commas between them.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "CABLE_ENDPOINTS",
+        default_value = "http://127.0.0.1:7190"
+    )]
+    endpoint: String,
+    /// What to print. Unset: a table on a terminal, JSON lines in a pipe.
+    #[arg(short = 'o', long = "output-format", global = true, value_name = "FORMAT", value_enum)]
+    output_format: Option<output::Format>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Articles.
+    #[command(subcommand)]
+    Article(article::Command),
+    /// Authors.
+    #[command(subcommand)]
+    Author(noun::Command),
+    /// Sections.
+    #[command(subcommand)]
+    Section(noun::Command),
+    /// Tags.
+    #[command(subcommand)]
+    Tag(noun::Command),
+    /// Collections: fronts and packages.
+    #[command(subcommand)]
+    Collection(noun::Command),
+    /// Load content from a file. Repeating it does no harm.
+    #[command(subcommand)]
+    Import(import::Command),
+    /// Write all content to a file or to standard output.
+    Export(export::Export),
+    /// What the service holds and how it is.
+    Status,
+    /// The settings of a server.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The arguments, or what they lead to, cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Config(#[from] settings::Error),
+    /// The service did not do it.
+    #[error(transparent)]
+    Call(#[from] cable_client::Error),
+    /// A file or stream of this machine failed.
+    #[error("{what}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It was done in part; what was not is told already.
+    #[error("{0}")]
+    Incomplete(String),
+    /// Whoever read the output has seen enough.
+    #[error("standard output was closed")]
+    ClosedPipe,
+}
+
+impl Error {
+    /// Writing to standard output failed.
+    fn stdout(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Error::ClosedPipe,
+            _ => Error::io("write to standard output", source),
+        }
+    }
+
+    fn io(what: impl Into<String>, source: io::Error) -> Self {
+        Error::Io { what: what.into(), source }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Error::ClosedPipe => 0,
+            Error::Io { .. } | Error::Incomplete(_) => 1,
+            Error::Usage(_) | Error::Config(_) => 2,
+            Error::Call(error) => match error.kind() {
+                Kind::Config => 2,
+                Kind::NotFound => 3,
+                Kind::Aborted | Kind::AlreadyExists => 4,
+                Kind::Unavailable | Kind::DeadlineExceeded => 5,
+                _ => 1,
+            },
+        }
+    }
+
+    /// Everything that there is to say, one fact a line.
+    fn tell(&self) -> String {
+        match self {
+            Error::Call(error) => tell_call(error),
+            other => {
+                let mut text = format!("cable: {other}");
+                let mut source = std::error::Error::source(other);
+                while let Some(cause) = source {
+                    // Some errors repeat their cause in their own text.
+                    let cause_text = cause.to_string();
+                    if !text.contains(&cause_text) {
+                        text += &format!(": {cause_text}");
+                    }
+                    source = cause.source();
+                }
+                text
+            }
+        }
+    }
+}
+
+/// Code, reason and message, then the fields and what else the server said.
+fn tell_call(error: &cable_client::Error) -> String {
+    let reason =
+        error.reason().map(|reason| format!(" {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")));
+    let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
+    let mut text = format!("cable: {}{}{message}", code_of(error.kind()), reason.unwrap_or_default());
+    for violation in error.violations() {
+        text += &format!("\n  field {}: {}", violation.field, violation.description);
+    }
+    for (key, value) in error.metadata() {
+        text += &format!("\n  {key}: {value}");
+    }
+    if error.may_have_applied() {
+        text += "\n  the write may have been done: look before repeating it, or repeat it with the same --request-id";
+    }
+    text
+}
+
+/// `NotFound` as gRPC spells it: `NOT_FOUND`.
+fn code_of(kind: Kind) -> String {
+    let mut name = String::new();
+    for letter in format!("{kind:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+/// Does what the arguments of this process ask for, and says how it went.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(help_or_refusal) => {
+            // Who closes the pipe on a help text has read enough of it.
+            let _closed = help_or_refusal.print();
+            return ExitCode::from(u8::try_from(help_or_refusal.exit_code()).unwrap_or(2));
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::ClosedPipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _nowhere_to_say_it = writeln!(io::stderr(), "{}", error.tell());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
+    let mut output = output::Output::stdout(global.output_format);
+    match command {
+        Command::Config(command) => return config::run(command, &mut output),
+        Command::Completion { shell } => return completion(shell, &mut output),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::io("start", source))?;
+    runtime.block_on(Box::pin(call(&global, command, &mut output)))
+}
+
+async fn call(global: &Global, command: Command, output: &mut output::Output) -> Result<(), Error> {
+    let cable = Cable::builder(global.endpoint.as_str()).build()?;
+    match command {
+        Command::Article(command) => article::run(command, &cable, output).await,
+        Command::Author(command) => noun::author(command, &cable, output).await,
+        Command::Section(command) => noun::section(command, &cable, output).await,
+        Command::Tag(command) => noun::tag(command, &cable, output).await,
+        Command::Collection(command) => noun::collection(command, &cable, output).await,
+        Command::Import(import) => import::run(import, &cable, output).await,
+        Command::Export(export) => export::run(export, &cable).await,
+        Command::Status => status::run(&cable, output).await,
+        Command::Config(_) | Command::Completion { .. } => Ok(()),
+    }
+}
+
+/// One line for people, on standard error: what was asked for goes to standard output.
+fn note(text: &str) -> Result<(), Error> {
+    writeln!(io::stderr(), "{text}").map_err(|source| Error::io("write to standard error", source))
+}
+
+fn completion(shell: clap_complete::Shell, output: &mut output::Output) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cable", &mut script);
+    output.text(&String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for code in 0..=5 {
+            assert!(AFTER_HELP.contains(&format!("\n  {code}  ")), "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_are_spelt_as_in_grpc() {
+        assert_eq!(code_of(Kind::NotFound), "NOT_FOUND");
+        assert_eq!(code_of(Kind::Unavailable), "UNAVAILABLE");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = Error::io("read x", io::Error::other("no such thing"));
+        assert_eq!(error.tell(), "cable: read x: no such thing");
+        assert_eq!(error.exit_code(), 1);
+        let error = Error::from(settings::Error::SameAddress("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(error.exit_code(), 2);
+    }
+}

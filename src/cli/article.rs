@@ -1,0 +1,352 @@
+//! `cable article`: read, list, stream, put and remove articles.
+
+use cable_client::{
+    Cable,
+    v1::{self, ArticleFilter, ArticleOrder, ArticleView, BodyFormat, UpdateKind},
+};
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt as _;
+use prost_types::Timestamp;
+
+use super::{
+    Error, note,
+    noun::{self, Put, Remove},
+    output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
+};
+
+/// The server's own bound on a page.
+const PAGE: u32 = 1_000;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print an article.
+    Get(Get),
+    /// Print the newest articles that match.
+    Ls(Ls),
+    /// Print all articles that match, as they come.
+    Stream(Stream),
+    /// Create an article, or replace it whole.
+    Put(PutArticle),
+    /// Remove an article; a tombstone tells why.
+    Rm(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArticle {
+    #[command(flatten)]
+    put: Put,
+    /// What kind of change it is, for those who follow.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Its id.
+    #[arg(required_unless_present = "path", conflicts_with = "path")]
+    id: Option<String>,
+    /// The path of its page, instead of an id; former paths lead to it too.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    filter: Filter,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stream {
+    #[command(flatten)]
+    filter: Filter,
+    /// End after this many. Unset: all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Which articles. All that is given must hold.
+#[derive(Debug, Default, Args)]
+struct Filter {
+    /// Has this tag; may be repeated: has all of them.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Has at least one of these tags.
+    #[arg(long = "any-tag", value_name = "TAG")]
+    any_tags: Vec<String>,
+    /// Has none of these tags.
+    #[arg(long = "no-tag", value_name = "TAG")]
+    no_tags: Vec<String>,
+    /// Belongs to this section.
+    #[arg(long, value_name = "SECTION")]
+    section: Option<String>,
+    /// Or to a section below it.
+    #[arg(long, requires = "section")]
+    children: bool,
+    /// Is by at least one of these authors.
+    #[arg(long = "author", value_name = "AUTHOR")]
+    authors: Vec<String>,
+    /// Is in this language: `en-GB`.
+    #[arg(long, value_name = "LANGUAGE")]
+    language: Option<String>,
+    /// Published then or later: `2026-03-01` (UTC) or `2026-03-01T06:00:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    after: Option<Timestamp>,
+    /// Published before then.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    before: Option<Timestamp>,
+    /// What comes first.
+    #[arg(long, value_enum, default_value_t)]
+    order: Order,
+}
+
+/// How much of an article, and in what form.
+#[derive(Debug, Default, Args)]
+struct Shape {
+    /// How much. Unset: all of one article, all but the bodies of several.
+    #[arg(long, value_enum)]
+    view: Option<View>,
+    /// Form of the body. Unless JSON is asked for, `get` then prints the body alone.
+    #[arg(long, value_enum)]
+    format: Option<Body>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Readers should notice.
+    #[default]
+    Major,
+    /// A small repair.
+    Minor,
+    /// Nothing new.
+    Republish,
+    /// Old content that is being loaded; only for a name that never had any.
+    Backfill,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Order {
+    /// The newest publish time.
+    #[default]
+    Published,
+    /// The last change.
+    Changed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum View {
+    /// Name, etag, revision and times.
+    Reference,
+    /// All but the body.
+    Basic,
+    /// All.
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Body {
+    /// As it is stored.
+    Blocks,
+    /// HTML that is safe to place in a page.
+    Html,
+    /// CommonMark.
+    Markdown,
+    /// Plain text.
+    Text,
+}
+
+impl Shape {
+    /// `otherwise` is the view of a call that was asked for none. A form of the body asks for the body.
+    fn view(&self, otherwise: ArticleView) -> ArticleView {
+        match (self.view, self.format) {
+            (Some(View::Reference), _) => ArticleView::Reference,
+            (Some(View::Basic), _) => ArticleView::Basic,
+            (Some(View::Full), _) | (None, Some(_)) => ArticleView::Full,
+            (None, None) => otherwise,
+        }
+    }
+
+    fn body_format(&self) -> BodyFormat {
+        match self.format {
+            None | Some(Body::Blocks) => BodyFormat::Blocks,
+            Some(Body::Html) => BodyFormat::Html,
+            Some(Body::Markdown) => BodyFormat::Markdown,
+            Some(Body::Text) => BodyFormat::PlainText,
+        }
+    }
+}
+
+impl Filter {
+    fn to_message(&self) -> ArticleFilter {
+        let mut filter = ArticleFilter::default();
+        let names =
+            |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
+        filter.all_tags = names(&TAG, &self.tags);
+        filter.any_tags = names(&TAG, &self.any_tags);
+        filter.none_tags = names(&TAG, &self.no_tags);
+        filter.section = self.section.as_deref().map(|id| SECTION.full_name(id)).unwrap_or_default();
+        filter.include_child_sections = self.children;
+        filter.authors = names(&AUTHOR, &self.authors);
+        filter.language = self.language.clone().unwrap_or_default();
+        filter.published_after = self.after;
+        filter.published_before = self.before;
+        filter
+    }
+
+    fn order(&self) -> ArticleOrder {
+        match self.order {
+            Order::Published => ArticleOrder::PublishTimeDesc,
+            Order::Changed => ArticleOrder::RevisionDesc,
+        }
+    }
+}
+
+/// A time, or the day that it begins in UTC.
+fn time(text: &str) -> Result<Timestamp, String> {
+    // A day's own parser would take a time without an offset and forget all but its day.
+    let day = || {
+        let day = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
+        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
+    };
+    let time: Option<jiff::Timestamp> = text.parse().ok().or_else(day);
+    let time = time.ok_or("expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z")?;
+    Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get(get) => run_get(get, cable, output).await,
+        Command::Ls(ls) => run_ls(ls, cable, output).await,
+        Command::Stream(stream) => run_stream(stream, cable, output).await,
+        Command::Put(put) => run_put(put, cable, output).await,
+        Command::Rm(remove) => noun::remove(&ARTICLE, remove, cable, output).await,
+    }
+}
+
+async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let for_reading = output.format() == Format::Table && get.shape.format.is_none();
+    let view = get.shape.view(ArticleView::Full);
+    let format = if for_reading { BodyFormat::Markdown } else { get.shape.body_format() };
+    let article = match &get.path {
+        Some(path) => cable.resolve(path).view(view).format(format).await?.into_inner().article,
+        None => cable.article(get.id.unwrap_or_default()).view(view).format(format).await?.into_inner(),
+    };
+    let entity = Entity::new(&ARTICLE, &article);
+    match &article.rendered_body {
+        Some(body) if for_reading => {
+            output.one(&entity)?;
+            output.text(&format!("\n{}", body.text))
+        }
+        Some(body) if !output.is_explicit() || output.format() == Format::Table => output.text(&body.text),
+        _ => output.one(&entity),
+    }
+}
+
+async fn run_put(
+    PutArticle { put, kind }: PutArticle,
+    cable: &Cable,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let kind = match kind {
+        Kind::Major => UpdateKind::Major,
+        Kind::Minor => UpdateKind::Minor,
+        Kind::Republish => UpdateKind::Republish,
+        Kind::Backfill => UpdateKind::Backfill,
+    };
+    let call = noun::put_call::<v1::Article>(&ARTICLE, put, cable)?;
+    noun::written(&call.update_kind(kind).await?, "put", output)
+}
+
+async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let Ls { filter, limit, shape } = ls;
+    let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(PAGE));
+    let articles = list.view(shape.view(ArticleView::Basic)).format(shape.body_format()).items();
+    let mut articles = articles.take(limit as usize);
+    let mut listing = output.list(&ARTICLE);
+    while let Some(article) = articles.next().await {
+        listing.push(&Entity::new(&ARTICLE, &article?))?;
+    }
+    listing.finish()
+}
+
+async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let Stream { filter, limit, shape } = stream;
+    let mut call = cable.stream(filter.to_message()).order(filter.order());
+    if let Some(limit) = limit {
+        call = call.max_articles(limit.into());
+    }
+    let mut articles = call.view(shape.view(ArticleView::Basic)).format(shape.body_format()).articles();
+    let mut listing = output.list(&ARTICLE);
+    while let Some(article) = articles.next().await {
+        listing.push(&Entity::new(&ARTICLE, &article?))?;
+    }
+    listing.finish()?;
+    match articles.end() {
+        Some(end) => {
+            note(&format!("{} articles as of revision {} of log {}", end.count, end.revision, end.log_id))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        shape: Shape,
+    }
+
+    fn parse(line: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(std::iter::once("ls").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn a_filter_takes_bare_ids_for_names() {
+        let line = "--tag russia --tag tags/ukraine --any-tag a --no-tag b --section world --children --author ann \
+                    --after 2026-03-01 --before 2026-03-01T06:00:00+02:00 --language en-GB";
+        let filter = parse(line).unwrap().filter.to_message();
+        assert_eq!(filter.all_tags, ["tags/russia", "tags/ukraine"]);
+        assert_eq!((&filter.any_tags[0][..], &filter.none_tags[0][..]), ("tags/a", "tags/b"));
+        assert_eq!((&filter.section[..], filter.include_child_sections), ("sections/world", true));
+        assert_eq!(filter.authors, ["authors/ann"]);
+        assert_eq!(filter.published_after.unwrap().seconds, 1_772_323_200);
+        assert_eq!(filter.published_before.unwrap().seconds, 1_772_323_200 + 4 * 3600);
+        assert_eq!(filter.language, "en-GB");
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_any_call() {
+        for line in ["--children", "--after yesterday", "--after 2026-03-01T06:00:00", "--order sideways"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_form_of_the_body_asks_for_the_body() {
+        let shape = parse("--format html").unwrap().shape;
+        assert_eq!(
+            (shape.view(ArticleView::Basic), shape.body_format()),
+            (ArticleView::Full, BodyFormat::Html)
+        );
+        let shape = parse("--view basic --format html").unwrap().shape;
+        assert_eq!(shape.view(ArticleView::Full), ArticleView::Basic);
+        assert_eq!(parse("").unwrap().shape.view(ArticleView::Full), ArticleView::Full);
+    }
+}

@@ -1,0 +1,130 @@
+//! `cable export`: everything that the service holds, as a file that `cable import` takes.
+//!
+//! A file appears under its name only when it is whole.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use cable_client::{Cable, RawRecord};
+use futures_util::StreamExt as _;
+use indicatif::ProgressBar;
+use tempfile::NamedTempFile;
+
+use super::{Error, note, progress};
+use crate::import::{binary::BinaryWriter, jsonl::RecordJson};
+
+/// Before the umask, like any new file.
+const MODE: u32 = 0o666;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Canonical JSON, one record a line.
+    #[default]
+    Jsonl,
+    /// Records as they are stored: fields that this release does not know are kept.
+    Binary,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// The form of the file.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The file; it is replaced when the export is whole. Unset or `-`: standard output.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
+    let bar = progress::bar();
+    let done = match export.output.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => to_file(path, export.format, cable, &bar).await,
+        None => write_to(BufWriter::new(io::stdout()), export.format, cable, &bar, Error::stdout)
+            .await
+            .map(|told| told.1),
+    };
+    bar.finish_and_clear();
+    note(&done?)
+}
+
+/// Writes beside the file first, so that the rename at the end stays within its file system.
+async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
+    let failed = |source| Error::io(format!("write {}", path.display()), source);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new();
+    beside.prefix(".cable-export-").permissions(Permissions::from_mode(MODE));
+    let beside = beside.tempfile_in(directory).map_err(failed)?;
+    let (written, told) = write_to(BufWriter::new(beside), format, cable, bar, failed).await?;
+    let beside: NamedTempFile = written.into_inner().map_err(|error| failed(error.into_error()))?;
+    beside.as_file().sync_all().map_err(failed)?;
+    beside.persist(path).map_err(|error| failed(error.error))?;
+    // The name is on disk when its directory is.
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    Ok(told)
+}
+
+/// Gives back what was written to, and what there is to say.
+async fn write_to<W: Write>(
+    to: W,
+    format: Format,
+    cable: &Cable,
+    bar: &ProgressBar,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<(W, String), Error> {
+    let mut sink = Sink::new(to, format).map_err(&failed)?;
+    let mut records = cable.export().records();
+    let (mut count, mut lossy) = (0_u64, 0_u64);
+    while let Some(record) = records.next().await {
+        lossy += u64::from(sink.put(&record?).map_err(&failed)?);
+        count += 1;
+        bar.set_position(count);
+    }
+    let mut told = format!("{count} records");
+    if let Some(end) = records.end() {
+        let head = end.position.clone().unwrap_or_default();
+        told += &format!(" as of revision {} of log {}", head.revision, head.log_id);
+    }
+    if lossy > 0 {
+        told +=
+            &format!("\n{lossy} of them have fields that JSON cannot carry here: --format binary keeps them");
+    }
+    Ok((sink.finish().map_err(&failed)?, told))
+}
+
+/// Where records go, in either form.
+enum Sink<W: Write> {
+    Jsonl(RecordJson, W),
+    Binary(BinaryWriter<W>),
+}
+
+impl<W: Write> Sink<W> {
+    fn new(to: W, format: Format) -> io::Result<Self> {
+        match format {
+            Format::Jsonl => Ok(Sink::Jsonl(RecordJson::new(), to)),
+            Format::Binary => BinaryWriter::new(to).map(Sink::Binary),
+        }
+    }
+
+    /// Says whether the record had fields that are lost in this form.
+    fn put(&mut self, record: &RawRecord) -> io::Result<bool> {
+        match self {
+            Sink::Binary(writer) => writer.write(record.as_bytes()).map(|()| false),
+            Sink::Jsonl(json, to) => {
+                let (line, unknown) = json.to_line(record.as_bytes()).map_err(io::Error::other)?;
+                writeln!(to, "{line}").map(|()| unknown)
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Sink::Binary(writer) => writer.finish(),
+            Sink::Jsonl(_, mut to) => to.flush().map(|()| to),
+        }
+    }
+}

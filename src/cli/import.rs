@@ -1,0 +1,356 @@
+//! `cable import`: a file's items become records, go to the service in chunks, and are all accounted for.
+//!
+//! The file is read on a thread of its own, a bounded number of pieces ahead of the network.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use cable_client::{Cable, ImportAck, RawRecord, v1};
+use futures_util::{Stream, StreamExt as _, stream};
+use indicatif::ProgressBar;
+use prost::Message as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
+
+use super::{Error, output::Output, progress};
+use crate::{
+    import::{
+        Fate, Item,
+        binary::{self, BinaryReader},
+        jsonl::RecordJson,
+        report::Report,
+        wxr,
+    },
+    telemetry::code_name,
+};
+
+/// Pieces read ahead of the network; one is at most some MiB, most are some KiB.
+const AHEAD: usize = 64;
+
+/// A line longer than this is no record: the largest, an article of 1 MiB, is a fraction of it as JSON.
+const MAX_LINE: u64 = 16 << 20;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// A WordPress export (WXR 1.0 to 1.2).
+    Wxr(Source),
+    /// JSON lines, one record each, as `cable export` writes them.
+    Jsonl(Source),
+    /// Records as `cable export --format binary` writes them; fields that this release does not know are kept.
+    Binary(Source),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Source {
+    /// The file; `-` is standard input (not for WXR, which is read twice).
+    file: PathBuf,
+    /// Write what was not taken as it was, and why, to this file: a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// What the reading thread finds.
+enum Piece {
+    /// An item of a foreign file.
+    Item(Item),
+    /// A record of our own.
+    Record(Bytes),
+    /// What should have been a record: where, and what is wrong.
+    Broken(String, String),
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
+    let account = Shared::new(Account::open(source.report.as_deref())?);
+    let bar = progress::bar();
+    let pieces = read_in_background(command, bar.clone())?;
+    let came = transfer(pieces, cable, &account, &bar).await;
+    bar.finish_and_clear();
+    let mut account = account.lock();
+    output.text(&account.report.to_string())?;
+    account.close();
+    // What ended the input early says more than what followed from that.
+    let interrupted = match account.failure.take() {
+        Some(failure) => return Err(failure),
+        None => came?,
+    };
+    let problems = account.report.problems();
+    let incomplete = if interrupted {
+        "interrupted: run the same command again, what is there already stays as it is".to_owned()
+    } else if !account.report.totals_match() {
+        "not every record was answered: run the same command again".to_owned()
+    } else if problems > 0 {
+        format!("{problems} could not be taken")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Incomplete(incomplete))
+}
+
+/// Sends what there is to send and takes note of the answers. Says whether the user broke it off: the first interrupt
+/// ends the input and waits for the answers that are due, the second one does not wait.
+async fn transfer(
+    pieces: mpsc::Receiver<Result<Piece, Error>>,
+    cable: &Cable,
+    account: &Shared,
+    bar: &ProgressBar,
+) -> Result<bool, Error> {
+    let (stop, stopped) = oneshot::channel();
+    let mut stop = Some(stop);
+    let mut acks = cable.import(records(pieces, account.clone()).take_until(stopped));
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
+    loop {
+        tokio::select! {
+            ack = acks.next() => {
+                let Some(ack) = ack.transpose()? else { break };
+                bar.set_message(account.lock().acknowledge(&ack));
+            }
+            _ = interrupts.recv() => match stop.take() {
+                // A receiver that is gone had come to the end.
+                Some(stop) => drop(stop.send(())),
+                None => break,
+            }
+        }
+    }
+    Ok(stop.is_none())
+}
+
+/// The records of the pieces, each piece noted in the account as it is taken.
+fn records(
+    pieces: mpsc::Receiver<Result<Piece, Error>>,
+    account: Shared,
+) -> impl Stream<Item = RawRecord> + Send + 'static {
+    let batches = stream::unfold((pieces, account), |(mut pieces, account)| async move {
+        let piece = pieces.recv().await?;
+        let taken = account.lock().take(piece)?;
+        Some((stream::iter(taken), (pieces, account)))
+    });
+    batches.flatten()
+}
+
+/// The account: pieces are noted while the client asks for records, answers as they come.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Account>>);
+
+impl Shared {
+    fn new(account: Account) -> Self {
+        Shared(Arc::new(Mutex::new(account)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Account> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of everything so far, and the file that tells it.
+struct Account {
+    report: Report,
+    lines: Option<(PathBuf, BufWriter<File>)>,
+    /// What ended the input early.
+    failure: Option<Error>,
+}
+
+impl Account {
+    fn open(lines: Option<&Path>) -> Result<Self, Error> {
+        let create = |path: &Path| {
+            let file = File::create(path)
+                .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
+            Ok::<_, Error>((path.to_owned(), BufWriter::new(file)))
+        };
+        Ok(Account { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
+    }
+
+    /// Takes note of a piece, and gives what is to be sent of it; none: the input ends here.
+    fn take(&mut self, piece: Result<Piece, Error>) -> Option<Vec<RawRecord>> {
+        match piece {
+            Ok(Piece::Item(item)) => {
+                let line = self.report.add(&item);
+                self.line(line);
+                let Fate::Taken(taken) = item.fate else { return Some(Vec::new()) };
+                let encoded = taken.records.iter().map(|record| record.encode_to_vec().into());
+                Some(encoded.map(RawRecord::from_bytes).collect())
+            }
+            Ok(Piece::Record(bytes)) => {
+                self.report.add_record();
+                Some(vec![RawRecord::from_bytes(bytes)])
+            }
+            Ok(Piece::Broken(place, why)) => {
+                self.report.add_record();
+                let line = self.report.refused(&place, "INVALID_ARGUMENT", "", &why);
+                self.line(Some(line));
+                Some(Vec::new())
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Takes note of answers, and says how many there are by now.
+    fn acknowledge(&mut self, ack: &ImportAck) -> String {
+        for (place, result) in (ack.first..).zip(&ack.results) {
+            self.answer(place, result);
+        }
+        format!("{} records answered", ack.first + ack.results.len() as u64)
+    }
+
+    fn answer(&mut self, place: u64, result: &v1::ImportResult) {
+        let unnamed = format!("record {}", place + 1);
+        let label = if result.name.is_empty() { &unnamed } else { &result.name };
+        match result.outcome() {
+            v1::ImportOutcome::Written => self.report.written(label),
+            v1::ImportOutcome::Unchanged => self.report.unchanged(label),
+            _ => {
+                let error = result.error.clone().unwrap_or_default();
+                let reason = error.reason().as_str_name().trim_start_matches("ERROR_REASON_");
+                let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
+                let message = format!("{field}{}", error.message);
+                let line = self.report.refused(label, code_name(error.code), reason, &message);
+                self.line(Some(line));
+            }
+        }
+    }
+
+    /// Writes a line of the report. If that fails, the import goes on and says so at its end.
+    fn line(&mut self, line: Option<String>) {
+        if let (Some(line), Some((path, file))) = (line, &mut self.lines)
+            && let Err(source) = writeln!(file, "{line}")
+        {
+            let what = format!("write {}", path.display());
+            self.failure.get_or_insert(Error::io(what, source));
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some((path, file)) = &mut self.lines
+            && let Err(source) = file.flush()
+        {
+            let what = format!("write {}", path.display());
+            self.failure.get_or_insert(Error::io(what, source));
+        }
+    }
+}
+
+/// Starts to read. The channel ends with the file, or after its first error.
+fn read_in_background(
+    command: Command,
+    bar: ProgressBar,
+) -> Result<mpsc::Receiver<Result<Piece, Error>>, Error> {
+    let (pieces, read) = mpsc::channel(AHEAD);
+    let reading = move || {
+        // A receiver that is gone has been told to stop.
+        let _stopped = match command {
+            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &pieces),
+            Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &pieces),
+            Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &pieces),
+        };
+    };
+    std::thread::Builder::new()
+        .name("cable-import".into())
+        .spawn(reading)
+        .map_err(|source| Error::io("start a thread", source))?;
+    Ok(read)
+}
+
+type Pieces = mpsc::Sender<Result<Piece, Error>>;
+
+/// The receiver is gone.
+struct Stopped;
+
+fn give(pieces: &Pieces, piece: Result<Piece, Error>) -> Result<(), Stopped> {
+    pieces.blocking_send(piece).map_err(|_| Stopped)
+}
+
+fn read_wxr(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
+    let failed = |error: wxr::Error| not_readable(file, error);
+    let items = match wxr::open(file, jiff::Timestamp::now()) {
+        Ok(items) => items,
+        Err(error) => return give(pieces, Err(failed(error))),
+    };
+    progress::of_items(bar, items.total());
+    for item in items {
+        give(pieces, item.map(Piece::Item).map_err(failed))?;
+        bar.inc(1);
+    }
+    Ok(())
+}
+
+fn read_jsonl(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
+    let mut reader = match open(file, bar) {
+        Ok(reader) => reader,
+        Err(error) => return give(pieces, Err(error)),
+    };
+    let json = RecordJson::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) if line.trim_ascii().is_empty() => {}
+            Ok(_) if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") => {
+                let why = format!("longer than {} MiB", MAX_LINE >> 20);
+                give(pieces, Ok(Piece::Broken(format!("line {number}"), why)))?;
+                if let Err(source) = reader.skip_until(b'\n') {
+                    return give(pieces, Err(Error::io(format!("read {}", file.display()), source)));
+                }
+            }
+            Ok(_) => give(pieces, Ok(parse_line(&json, number, &line)))?,
+            Err(source) => return give(pieces, Err(Error::io(format!("read {}", file.display()), source))),
+        }
+    }
+    Ok(())
+}
+
+fn parse_line(json: &RecordJson, number: u64, line: &[u8]) -> Piece {
+    let parsed = match std::str::from_utf8(line) {
+        Ok(line) => json.from_line(line.trim()).map_err(|error| error.to_string()),
+        Err(error) => Err(format!("not UTF-8: {error}")),
+    };
+    match parsed {
+        Ok(record) => Piece::Record(record.into()),
+        Err(why) => Piece::Broken(format!("line {number}"), why),
+    }
+}
+
+fn read_binary(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
+    let failed = |error: binary::Error| not_readable(file, error);
+    let reader = match open(file, bar) {
+        Ok(reader) => reader,
+        Err(error) => return give(pieces, Err(error)),
+    };
+    match BinaryReader::new(reader) {
+        Ok(records) => {
+            records.into_iter().try_for_each(|record| give(pieces, record.map(Piece::Record).map_err(failed)))
+        }
+        Err(error) => give(pieces, Err(failed(error))),
+    }
+}
+
+fn open(file: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead>, Error> {
+    if file == Path::new("-") {
+        return Ok(Box::new(BufReader::new(bar.wrap_read(io::stdin()))));
+    }
+    let failed = |source| Error::io(format!("read {}", file.display()), source);
+    let opened = File::open(file).map_err(failed)?;
+    progress::of_bytes(bar, opened.metadata().map_err(failed)?.len());
+    Ok(Box::new(BufReader::with_capacity(1 << 18, bar.wrap_read(opened))))
+}
+
+/// The file ends here, whole or not.
+fn not_readable(file: &Path, error: impl std::error::Error) -> Error {
+    let mut text = format!("{}: {error}", file.display());
+    if let Some(cause) = error.source() {
+        text += &format!(": {cause}");
+    }
+    Error::Incomplete(text)
+}

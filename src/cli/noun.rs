@@ -1,0 +1,229 @@
+//! `cable author`, `section`, `tag` and `collection`, and what articles have in common with them: putting and removing.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cable_client::{Cable, RemovalReason, Written, v1};
+use clap::{Args, ValueEnum};
+use futures_util::{Stream, StreamExt as _};
+use prost::Message;
+
+use super::{
+    Error,
+    output::{ARTICLE, AUTHOR, COLLECTION, Entity, Format, Noun, Output, SECTION, TAG},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print one.
+    Get {
+        /// Its id.
+        id: String,
+    },
+    /// Print all, by id.
+    Ls,
+    /// Create one, or replace it whole.
+    Put(Put),
+    /// Remove one; a tombstone tells why.
+    Rm(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// A file with its canonical JSON, as `get -o json` prints it, or a line of an export; `-` is standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    only: Only,
+    /// Makes a repeat of this command within 24 hours harmless.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+}
+
+/// What must hold for the write to happen.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Only {
+    /// Only if there is none of that name yet.
+    #[arg(long)]
+    if_absent: bool,
+    /// Only if its etag is still this one.
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Its id.
+    id: String,
+    /// Why.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "moved_to")]
+    reason: Reason,
+    /// It lives on under this id.
+    #[arg(long, value_name = "ID")]
+    moved_to: Option<String>,
+    /// Only if its etag is still this one.
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+    /// Makes a repeat of this command within 24 hours harmless.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Reason {
+    /// It is no longer wanted.
+    #[default]
+    Deleted,
+    /// The publisher took it back; it may return.
+    Withdrawn,
+}
+
+/// Runs `cable author`.
+pub(crate) async fn author(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get { id } => one(&AUTHOR, &cable.author(id).await?.value, output),
+        Command::Ls => all(&AUTHOR, cable.authors().page_size(PAGE).items(), output).await,
+        Command::Put(args) => put::<v1::Author>(&AUTHOR, args, cable, output).await,
+        Command::Rm(args) => remove(&AUTHOR, args, cable, output).await,
+    }
+}
+
+/// Runs `cable section`.
+pub(crate) async fn section(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get { id } => one(&SECTION, &cable.section(id).await?.value, output),
+        Command::Ls => all(&SECTION, cable.sections().page_size(PAGE).items(), output).await,
+        Command::Put(args) => put::<v1::Section>(&SECTION, args, cable, output).await,
+        Command::Rm(args) => remove(&SECTION, args, cable, output).await,
+    }
+}
+
+/// Runs `cable tag`.
+pub(crate) async fn tag(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get { id } => one(&TAG, &cable.tag(id).await?.value, output),
+        Command::Ls => all(&TAG, cable.tags().page_size(PAGE).items(), output).await,
+        Command::Put(args) => put::<v1::Tag>(&TAG, args, cable, output).await,
+        Command::Rm(args) => remove(&TAG, args, cable, output).await,
+    }
+}
+
+/// Runs `cable collection`.
+pub(crate) async fn collection(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::Get { id } => front(&id, cable, output).await,
+        Command::Ls => all(&COLLECTION, cable.collections().page_size(PAGE).items(), output).await,
+        Command::Put(args) => put::<v1::Collection>(&COLLECTION, args, cable, output).await,
+        Command::Rm(args) => remove(&COLLECTION, args, cable, output).await,
+    }
+}
+
+/// The server's own bound on a page.
+const PAGE: u32 = 1_000;
+
+fn one(noun: &Noun, message: &impl Message, output: &mut Output) -> Result<(), Error> {
+    output.one(&Entity::new(noun, message))
+}
+
+async fn all<M: Message>(
+    noun: &Noun,
+    mut items: impl Stream<Item = cable_client::Result<M>> + Unpin,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let mut listing = output.list(noun);
+    while let Some(item) = items.next().await {
+        listing.push(&Entity::new(noun, &item?))?;
+    }
+    listing.finish()
+}
+
+/// A collection; for people with its articles, in its order.
+async fn front(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let front = cable.collection(id).await?.into_inner();
+    one(&COLLECTION, &front.collection, output)?;
+    if output.format() != Format::Table {
+        return Ok(());
+    }
+    output.text("")?;
+    let mut listing = output.list(&ARTICLE);
+    for article in &front.articles {
+        listing.push(&Entity::new(&ARTICLE, article))?;
+    }
+    listing.finish()
+}
+
+/// Puts what the file holds.
+async fn put<M>(noun: &Noun, args: Put, cable: &Cable, output: &mut Output) -> Result<(), Error>
+where
+    M: Message + Default + cable_client::Entity,
+{
+    written(&put_call::<M>(noun, args, cable)?.await?, "put", output)
+}
+
+/// The call that puts what the file holds.
+pub(crate) fn put_call<M>(noun: &Noun, args: Put, cable: &Cable) -> Result<cable_client::Put<M>, Error>
+where
+    M: Message + Default + cable_client::Entity,
+{
+    let mut call = cable.put(noun.parse::<M>(&text_of(&args.file)?)?);
+    if args.only.if_absent {
+        call = call.if_absent();
+    }
+    if let Some(etag) = args.only.etag {
+        call = call.if_etag(etag);
+    }
+    if let Some(id) = args.request_id {
+        call = call.request_id(id);
+    }
+    Ok(call)
+}
+
+/// Removes one of the noun's.
+pub(crate) async fn remove(
+    noun: &Noun,
+    args: Remove,
+    cable: &Cable,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let reason = match (&args.moved_to, args.reason) {
+        (Some(_), _) => RemovalReason::Moved,
+        (None, Reason::Deleted) => RemovalReason::Deleted,
+        (None, Reason::Withdrawn) => RemovalReason::Withdrawn,
+    };
+    let mut call = cable.remove(noun.full_name(&args.id), reason);
+    if let Some(target) = args.moved_to {
+        call = call.moved_to(target);
+    }
+    if let Some(etag) = args.etag {
+        call = call.if_etag(etag);
+    }
+    if let Some(id) = args.request_id {
+        call = call.request_id(id);
+    }
+    written(&call.await?, "removed", output)
+}
+
+/// What a write did: a sentence for people, a WriteResult for programs.
+pub(crate) fn written(written: &Written, done: &str, output: &mut Output) -> Result<(), Error> {
+    if output.format() == Format::Table {
+        let done = if written.changed { done } else { "unchanged" };
+        let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };
+        return output.text(&format!("{} {done}: revision {}{etag}", written.name, written.revision));
+    }
+    let mut result = v1::WriteResult::default();
+    result.name.clone_from(&written.name);
+    result.etag.clone_from(&written.etag);
+    result.revision = written.revision;
+    result.changed = written.changed;
+    output.one(&Entity::of("cable.v1.WriteResult", &result))
+}
+
+fn text_of(file: &Path) -> Result<String, Error> {
+    let read = match file.to_str() {
+        Some("-") => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(file),
+    };
+    read.map_err(|source| Error::io(format!("read {}", file.display()), source))
+}

@@ -1,0 +1,483 @@
+//! What the commands print: one entity or many, as a table, JSON, JSON lines or bare ids.
+//!
+//! JSON is the schema's canonical one. Standard output is written here and nowhere else.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::LazyLock,
+};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde_json::Value;
+
+use super::Error;
+use crate::wire;
+
+/// Rows that are kept to be set in columns together; a longer listing is printed in parts.
+const TABLE_PART: usize = 500;
+
+/// Narrower columns than this help nobody.
+const MIN_WIDTH: u16 = 60;
+
+static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(wire::DESCRIPTORS).expect("the build compiled these descriptors")
+});
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// One indented JSON value.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// Bare ids, one a line.
+    Id,
+}
+
+impl Format {
+    /// A table on a terminal, JSON lines in a pipe.
+    fn for_this_stdout() -> Self {
+        if io::stdout().is_terminal() { Format::Table } else { Format::Jsonl }
+    }
+}
+
+/// One kind of thing that the service keeps, as the command line shows it.
+#[derive(Debug)]
+pub(crate) struct Noun {
+    /// `tag`.
+    pub(crate) name: &'static str,
+    /// `tags`, the first part of its resource names.
+    pub(crate) plural: &'static str,
+    /// The full name of its message.
+    message: &'static str,
+    /// Headings of a listing, each with the JSON fields that it may come from; the first one set holds.
+    columns: &'static [(&'static str, &'static [&'static str])],
+}
+
+pub(crate) const ARTICLE: Noun = Noun {
+    name: "article",
+    plural: "articles",
+    message: "cable.v1.Article",
+    columns: &[
+        ("ID", &["name"]),
+        ("PUBLISHED", &["publishTime", "firstPublishTime"]),
+        ("SECTION", &["section"]),
+        ("HEADLINE", &["headline"]),
+    ],
+};
+
+pub(crate) const AUTHOR: Noun = Noun {
+    name: "author",
+    plural: "authors",
+    message: "cable.v1.Author",
+    columns: &[("ID", &["name"]), ("NAME", &["displayName"]), ("JOB", &["jobTitle"])],
+};
+
+pub(crate) const SECTION: Noun = Noun {
+    name: "section",
+    plural: "sections",
+    message: "cable.v1.Section",
+    columns: &[
+        ("ID", &["name"]),
+        ("NAME", &["displayName"]),
+        ("PARENT", &["parent"]),
+        ("TAGLINE", &["tagline"]),
+    ],
+};
+
+pub(crate) const TAG: Noun = Noun {
+    name: "tag",
+    plural: "tags",
+    message: "cable.v1.Tag",
+    columns: &[
+        ("ID", &["name"]),
+        ("NAME", &["displayName"]),
+        ("KIND", &["kind"]),
+        ("DESCRIPTION", &["description"]),
+    ],
+};
+
+pub(crate) const COLLECTION: Noun = Noun {
+    name: "collection",
+    plural: "collections",
+    message: "cable.v1.Collection",
+    columns: &[("ID", &["name"]), ("TITLE", &["title"]), ("ARTICLES", &["articles"])],
+};
+
+impl Noun {
+    /// The resource name that a bare id stands for; a name stays as it is.
+    pub(crate) fn full_name(&self, id: &str) -> String {
+        if id.contains('/') { id.to_owned() } else { format!("{}/{id}", self.plural) }
+    }
+
+    fn descriptor(&self) -> MessageDescriptor {
+        SCHEMA.get_message_by_name(self.message).expect("the schema has all nouns")
+    }
+
+    /// Reads one entity from canonical JSON: the entity itself, or an export's line (`{"tag": {...}}`). `M` is the
+    /// noun's message.
+    pub(crate) fn parse<M: Message + Default>(&self, json: &str) -> Result<M, Error> {
+        let refused = |error: serde_json::Error| Error::Usage(format!("this is no {}: {error}", self.name));
+        let inner = match serde_json::from_str::<Value>(json).map_err(refused)? {
+            Value::Object(mut record) if record.len() == 1 => {
+                record.remove(self.name).filter(Value::is_object)
+            }
+            _ => None,
+        };
+        // The text rather than the parsed value where possible: errors then tell line and column.
+        let message = match inner {
+            Some(entity) => DynamicMessage::deserialize(self.descriptor(), entity).map_err(refused)?,
+            None => {
+                let mut reader = serde_json::Deserializer::from_str(json);
+                DynamicMessage::deserialize(self.descriptor(), &mut reader).map_err(refused)?
+            }
+        };
+        message.transcode_to().map_err(|error| Error::Usage(format!("this is no {}: {error}", self.name)))
+    }
+}
+
+/// One message, ready to be printed.
+#[derive(Debug)]
+pub(crate) struct Entity(DynamicMessage);
+
+impl Entity {
+    /// A message of the noun's type.
+    pub(crate) fn new(noun: &Noun, message: &impl Message) -> Self {
+        Entity::of(noun.message, message)
+    }
+
+    /// A message of the named type.
+    pub(crate) fn of(full_name: &str, message: &impl Message) -> Self {
+        let descriptor = SCHEMA.get_message_by_name(full_name).expect("callers name messages of the schema");
+        let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
+        Entity(decoded.expect("a message of the type named decodes as such"))
+    }
+
+    /// Canonical JSON on one line.
+    pub(crate) fn line(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_default()
+    }
+
+    /// Canonical JSON, indented.
+    pub(crate) fn pretty(&self) -> String {
+        serde_json::to_string_pretty(&self.0).unwrap_or_default()
+    }
+
+    /// Canonical JSON as a value.
+    pub(crate) fn value(&self) -> Value {
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+}
+
+/// Standard output in the form asked for.
+pub(crate) struct Output {
+    format: Format,
+    explicit: bool,
+    width: Option<u16>,
+    to: Box<dyn Write>,
+}
+
+impl Output {
+    /// This process's standard output.
+    pub(crate) fn stdout(format: Option<Format>) -> Self {
+        Output {
+            format: format.unwrap_or_else(Format::for_this_stdout),
+            explicit: format.is_some(),
+            width: terminal_width(),
+            to: Box::new(io::stdout()),
+        }
+    }
+
+    /// The form.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether the user asked for this form.
+    pub(crate) fn is_explicit(&self) -> bool {
+        self.explicit
+    }
+
+    /// Prints `text` and ends the line, if `text` does not.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Error> {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        let written = write!(self.to, "{text}{end}").and_then(|()| self.to.flush());
+        written.map_err(Error::stdout)
+    }
+
+    /// Prints one entity. In a table it stands upright, a field a line, without its body.
+    pub(crate) fn one(&mut self, entity: &Entity) -> Result<(), Error> {
+        let text = match self.format {
+            Format::Table => upright(&entity.value(), self.width),
+            Format::Json => entity.pretty(),
+            Format::Jsonl => entity.line(),
+            Format::Id => bare(&entity.value(), &["name"]),
+        };
+        self.text(&text)
+    }
+
+    /// Prints headings with their values.
+    pub(crate) fn pairs(&mut self, rows: impl IntoIterator<Item = (String, String)>) -> Result<(), Error> {
+        let text = pairs(rows, self.width);
+        self.text(&text)
+    }
+
+    /// Begins a listing of the noun's entities.
+    pub(crate) fn list<'a>(&'a mut self, noun: &'a Noun) -> Listing<'a> {
+        Listing { output: self, noun, rows: Vec::new(), printed: 0 }
+    }
+}
+
+/// A listing under way; nothing of it is certain to be printed before [`Listing::finish`].
+pub(crate) struct Listing<'a> {
+    output: &'a mut Output,
+    noun: &'a Noun,
+    rows: Vec<Vec<String>>,
+    printed: usize,
+}
+
+impl Listing<'_> {
+    /// Adds one entity.
+    pub(crate) fn push(&mut self, entity: &Entity) -> Result<(), Error> {
+        let first = self.printed == 0;
+        match self.output.format {
+            Format::Table => {
+                let value = entity.value();
+                self.rows.push(self.noun.columns.iter().map(|(_, fields)| bare(&value, fields)).collect());
+                return if self.rows.len() < TABLE_PART { Ok(()) } else { self.print_rows() };
+            }
+            Format::Json => {
+                let indented = entity.pretty().replace('\n', "\n  ");
+                let before = if first { "[\n  " } else { ",\n  " };
+                let written = write!(self.output.to, "{before}{indented}");
+                written.map_err(Error::stdout)?;
+            }
+            Format::Jsonl => self.output.text(&entity.line())?,
+            Format::Id => self.output.text(&bare(&entity.value(), &["name"]))?,
+        }
+        self.printed += 1;
+        Ok(())
+    }
+
+    /// Prints what is left.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        match self.output.format {
+            Format::Table => self.print_rows(),
+            Format::Json if self.printed == 0 => self.output.text("[]"),
+            Format::Json => self.output.text("\n]"),
+            Format::Jsonl | Format::Id => Ok(()),
+        }
+    }
+
+    fn print_rows(&mut self) -> Result<(), Error> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = plain_table(self.output.width);
+        if self.printed == 0 {
+            table.set_header(self.noun.columns.iter().map(|(heading, _)| *heading));
+        }
+        self.printed += self.rows.len();
+        table.add_rows(self.rows.drain(..));
+        self.output.text(&table.trim_fmt())
+    }
+}
+
+fn plain_table(width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(MIN_WIDTH));
+    }
+    table
+}
+
+fn terminal_width() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(size.ws_col).filter(|columns| *columns > 0)
+}
+
+/// Rows of headings and values.
+fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
+    let mut table = plain_table(width);
+    table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
+    table.trim_fmt()
+}
+
+/// An entity with a field a line. The body has a form of its own (`--format`), and is only counted here.
+fn upright(entity: &Value, width: Option<u16>) -> String {
+    let Value::Object(fields) = entity else { return String::new() };
+    let shown = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "body" | "renderedBody"));
+    // The name leads; the others stand as the JSON has them.
+    let mut rows: Vec<(String, String)> = shown.map(|(name, value)| (name.clone(), brief(value))).collect();
+    rows.sort_by_key(|(name, _)| name != "name");
+    pairs(rows, width)
+}
+
+/// The first of the fields that is set, as short as it can be said.
+fn bare(entity: &Value, fields: &[&str]) -> String {
+    let set = fields.iter().find_map(|field| entity.get(field));
+    match set {
+        Some(Value::String(text)) => short(text),
+        Some(Value::Array(items)) => items.len().to_string(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+/// A resource name without its kind, an enum value without its type, a time to the minute; else the text on one line.
+fn short(text: &str) -> String {
+    for noun in [&ARTICLE, &AUTHOR, &SECTION, &TAG, &COLLECTION] {
+        if let Some(id) = text.strip_prefix(noun.plural).and_then(|rest| rest.strip_prefix('/')) {
+            return id.to_owned();
+        }
+    }
+    if let Some(value) =
+        ["TAG_KIND_", "ARTICLE_TYPE_", "ARTICLE_STATE_"].iter().find_map(|p| text.strip_prefix(p))
+    {
+        return value.to_ascii_lowercase();
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M").to_string(),
+        Err(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// A value for one cell: lists of names are joined, what has structure is shown as JSON.
+fn brief(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+    use crate::wire::v1;
+
+    #[derive(Clone, Default)]
+    struct Paper(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn printed(format: Format, print: impl FnOnce(&mut Output)) -> String {
+        let paper = Paper::default();
+        let to = Box::new(paper.clone());
+        print(&mut Output { format, explicit: true, width: None, to });
+        String::from_utf8(paper.0.take()).unwrap()
+    }
+
+    fn tags() -> Vec<Entity> {
+        let tag = |id: &str, name: &str, kind| v1::Tag {
+            name: format!("tags/{id}"),
+            display_name: name.into(),
+            kind,
+            revision: 7,
+            ..Default::default()
+        };
+        let tags = [tag("harbour", "Harbour", 4), tag("q", "A \"q\"", 0)];
+        tags.iter().map(|tag| Entity::new(&TAG, tag)).collect()
+    }
+
+    fn listed(format: Format, entities: &[Entity]) -> String {
+        printed(format, |output| {
+            let mut list = output.list(&TAG);
+            for entity in entities {
+                list.push(entity).unwrap();
+            }
+            list.finish().unwrap();
+        })
+    }
+
+    #[test]
+    fn a_listing_is_a_table_json_lines_one_json_array_or_ids() {
+        assert_eq!(listed(Format::Id, &tags()), "harbour\nq\n");
+        let lines = listed(Format::Jsonl, &tags());
+        assert_eq!(
+            lines.lines().next(),
+            Some(r#"{"name":"tags/harbour","revision":"7","displayName":"Harbour","kind":"TAG_KIND_PLACE"}"#)
+        );
+        let array: Value = serde_json::from_str(&listed(Format::Json, &tags())).unwrap();
+        assert_eq!(array.as_array().unwrap().len(), 2);
+        assert_eq!(array[1]["displayName"], "A \"q\"");
+        let table = listed(Format::Table, &tags());
+        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], ["ID", "NAME", "KIND", "DESCRIPTION"]);
+        assert_eq!(rows[1], ["harbour", "Harbour", "place"]);
+    }
+
+    #[test]
+    fn an_empty_listing_is_valid_in_each_form() {
+        assert_eq!(listed(Format::Json, &[]), "[]\n");
+        for format in [Format::Table, Format::Jsonl, Format::Id] {
+            assert_eq!(listed(format, &[]), "");
+        }
+    }
+
+    #[test]
+    fn a_long_table_is_printed_in_parts_with_one_heading() {
+        let many: Vec<Entity> = (0..TABLE_PART + 3).flat_map(|_| tags().into_iter().take(1)).collect();
+        let table = listed(Format::Table, &many);
+        assert_eq!(table.lines().count(), TABLE_PART + 4);
+        assert_eq!(table.matches("DESCRIPTION").count(), 1);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_put_again_bare_or_as_a_line_of_an_export() {
+        let entity = &tags()[0];
+        for json in [entity.line(), entity.pretty(), format!("{{\"tag\": {}}}", entity.line())] {
+            let tag: v1::Tag = TAG.parse(&json).unwrap();
+            assert_eq!((tag.name.as_str(), tag.kind, tag.revision), ("tags/harbour", 4, 7));
+        }
+    }
+
+    #[test]
+    fn a_field_that_the_schema_does_not_have_is_refused_with_its_place() {
+        let error = TAG.parse::<v1::Tag>("{\n \"dispayName\": \"x\"}").unwrap_err().to_string();
+        assert!(error.contains("dispayName") && error.contains("line 2"), "{error}");
+        assert!(TAG.parse::<v1::Tag>("{").is_err());
+        assert!(TAG.parse::<v1::Tag>(r#"{"article": {"name": "articles/x"}}"#).is_err());
+    }
+
+    #[test]
+    fn bare_ids_stand_for_names_of_their_noun() {
+        assert_eq!(TAG.full_name("russia"), "tags/russia");
+        assert_eq!(TAG.full_name("tags/russia"), "tags/russia");
+        assert_eq!(COLLECTION.full_name("front"), "collections/front");
+    }
+
+    #[test]
+    fn one_entity_stands_upright_without_its_body() {
+        let article = v1::Article {
+            headline: "Storm".into(),
+            name: "articles/a".into(),
+            tags: vec!["tags/x".into(), "tags/y".into()],
+            body: Some(v1::Body::default()),
+            ..Default::default()
+        };
+        let text = printed(Format::Table, |output| output.one(&Entity::new(&ARTICLE, &article)).unwrap());
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows,
+            [vec!["name", "articles/a"], vec!["headline", "Storm"], vec!["tags", "tags/x,", "tags/y"]]
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! How far a long command has come: on standard error, and only if that is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Often enough to be seen moving.
+const TICK: Duration = Duration::from_millis(200);
+
+fn styled(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+/// Something goes on, and nobody knows how much there is of it.
+pub(crate) fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    styled(&bar, "{spinner} {elapsed} {pos} {msg}");
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// There are this many items.
+pub(crate) fn of_items(bar: &ProgressBar, total: u64) {
+    styled(bar, "{bar:30} {pos}/{len} {elapsed} {msg}");
+    bar.set_length(total);
+}
+
+/// There are this many bytes.
+pub(crate) fn of_bytes(bar: &ProgressBar, total: u64) {
+    styled(bar, "{bar:30} {bytes}/{total_bytes} {elapsed} {msg}");
+    bar.set_length(total);
+}

@@ -1,0 +1,207 @@
+//! Composing answers from their parts: an entity as one view of it, and a message around entities. Protobuf messages
+//! are concatenations, so nothing that lies encoded is decoded for this.
+
+use bytes::Bytes;
+use prost::Message as _;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    model::{Kind, LogId, Name, Revision},
+    render,
+    store::Record,
+    wire::{Answer, fields, v1},
+};
+
+/// Numbers of an article's fields that views or includes look at.
+mod article {
+    pub(super) const BODY: u32 = 15;
+    pub(super) const BYLINE: u32 = 17;
+    pub(super) const SECTION: u32 = 18;
+    pub(super) const ADDITIONAL_SECTIONS: u32 = 19;
+    pub(super) const TAGS: u32 = 20;
+    pub(super) const PUBLISH_TIME: u32 = 25;
+}
+
+/// Number of `meta` in every answer.
+const META: u32 = 15;
+
+/// How an entity is wanted. For other kinds than articles: `Full(Blocks)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Shape {
+    Reference,
+    Basic,
+    Full(v1::BodyFormat),
+}
+
+impl Shape {
+    pub(crate) const WHOLE: Shape = Shape::Full(v1::BodyFormat::Blocks);
+
+    fn number(self) -> u8 {
+        match self {
+            Shape::Reference => 1,
+            Shape::Basic => 2,
+            Shape::Full(format) => 10 + format as u8,
+        }
+    }
+}
+
+/// What is wanted along with articles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Wants {
+    pub(crate) authors: bool,
+    pub(crate) sections: bool,
+    pub(crate) tags: bool,
+}
+
+impl Wants {
+    pub(crate) fn any(self) -> bool {
+        self != Wants::default()
+    }
+}
+
+/// An entity as it is served in one shape.
+#[must_use]
+pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
+    let (log, name) = (&record.log, &record.name);
+    let mut out = Vec::with_capacity(log.content.len() + 128);
+    fields::put_string(&mut out, 1, &name.to_string());
+    fields::put_string(&mut out, 2, &log_id.etag(record.revision));
+    fields::put_varint(&mut out, 3, record.revision as u64);
+    fields::put_time(&mut out, 4, log.create_time);
+    fields::put_time(&mut out, 5, log.time);
+    if name.kind != Kind::Article {
+        out.extend_from_slice(&log.content);
+        return out.into();
+    }
+    fields::put_time(&mut out, 6, log.first_publish_time);
+    fields::put_varint(&mut out, 7, v1::ArticleState::Live as u64);
+    fields::put_varint(&mut out, 8, u64::try_from(log.word_count).unwrap_or(0));
+    match shape {
+        Shape::Reference => fields::copy_if(&log.content, &mut out, |number| number == article::PUBLISH_TIME),
+        Shape::Basic => fields::copy_if(&log.content, &mut out, |number| number != article::BODY),
+        Shape::Full(v1::BodyFormat::Blocks | v1::BodyFormat::Unspecified) => out.extend_from_slice(&log.content),
+        Shape::Full(format) => {
+            let body = fields::last(&log.content, article::BODY).unwrap_or_default();
+            let body = v1::Body::decode(body).unwrap_or_default();
+            let text = render::render(&body, format);
+            fields::put_message(&mut out, 9, &v1::RenderedBody { format: format as i32, text });
+            fields::copy_if(&log.content, &mut out, |number| number != article::BODY);
+        }
+    }
+    out.into()
+}
+
+/// The names in an article that can be included, in the order in which they stand there.
+#[must_use]
+pub(crate) fn references(content: &[u8]) -> Vec<Name> {
+    let mut names = Vec::new();
+    for field in fields::fields(content).map_while(Result::ok) {
+        match field.number {
+            article::BYLINE => {
+                let byline = v1::Byline::decode(field.value).unwrap_or_default();
+                names.extend(byline.credits.iter().filter_map(|credit| Name::parse(&credit.author)));
+            }
+            article::SECTION | article::ADDITIONAL_SECTIONS | article::TAGS => {
+                names.extend(std::str::from_utf8(field.value).ok().and_then(Name::parse));
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// An answer that calls share: all but the revision at which each is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: String,
+}
+
+/// A message around entities, in the making. What it holds goes into its etag as it is added.
+pub(crate) struct Composer {
+    out: Vec<u8>,
+    etag: Xxh3,
+    log_id: LogId,
+}
+
+impl Composer {
+    /// `what`: what distinguishes this answer from another with the same entities, as its method.
+    pub(crate) fn new(log_id: LogId, what: &str, shape: Shape, wants: Wants) -> Composer {
+        let mut etag = Xxh3::new();
+        etag.update(what.as_bytes());
+        etag.update(&[0, shape.number()]);
+        etag.update(&[wants.authors, wants.sections, wants.tags].map(u8::from));
+        Composer { out: Vec::new(), etag, log_id }
+    }
+
+    /// Adds an entity as a field.
+    pub(crate) fn entity(&mut self, field: u32, name: &Name, revision: Revision, bytes: &[u8]) {
+        self.out.reserve(bytes.len() + 64);
+        fields::put_bytes(&mut self.out, field, bytes);
+        self.covers(name, revision);
+    }
+
+    /// Adds a field whose bytes are told to the etag.
+    pub(crate) fn field(&mut self, field: u32, bytes: &[u8]) {
+        fields::put_bytes(&mut self.out, field, bytes);
+        self.etag.update(&field.to_le_bytes());
+        self.etag.update(&(bytes.len() as u64).to_le_bytes());
+        self.etag.update(bytes);
+    }
+
+    /// Adds a field around entities that [`Composer::covers`] tells of.
+    pub(crate) fn nested(&mut self, field: u32, bytes: &[u8]) {
+        fields::put_bytes(&mut self.out, field, bytes);
+    }
+
+    pub(crate) fn covers(&mut self, name: &Name, revision: Revision) {
+        self.etag.update(&[name.kind as u8]);
+        self.etag.update(name.id.as_str().as_bytes());
+        self.etag.update(&[0]);
+        self.etag.update(&revision.to_le_bytes());
+    }
+
+    /// Adds the end of the message, up to the value of the last field.
+    pub(crate) fn finish(mut self) -> Shared {
+        self.etag.update(&self.log_id.0.to_le_bytes());
+        let etag = format!("{:032x}", self.etag.digest128());
+        put_meta(&mut self.out, self.log_id, &etag);
+        Shared { bytes: self.out.into(), etag }
+    }
+
+    /// The message as it is, for a stream.
+    pub(crate) fn without_meta(self) -> Answer {
+        Answer { shared: self.out.into(), served_revision: None }
+    }
+}
+
+/// `served_revision` has the field number 3, a fixed 8 bytes that the caller appends.
+fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
+    const SERVED_REVISION: u8 = 3 << 3 | 1;
+    let mut meta = Vec::with_capacity(64);
+    fields::put_string(&mut meta, 1, &log_id.to_string());
+    fields::put_string(&mut meta, 2, etag);
+    meta.push(SERVED_REVISION);
+    prost::encoding::encode_key(META, prost::encoding::WireType::LengthDelimited, out);
+    prost::encoding::encode_varint(meta.len() as u64 + 8, out);
+    out.extend_from_slice(&meta);
+}
+
+impl Shared {
+    /// The answer to one call. `not_modified` is the number of that field in the answer.
+    pub(crate) fn answer(
+        &self,
+        log_id: LogId,
+        served: Revision,
+        if_none_match: &str,
+        not_modified: u32,
+    ) -> Answer {
+        if if_none_match != self.etag {
+            return Answer { shared: self.bytes.clone(), served_revision: Some(served) };
+        }
+        let mut out = Vec::with_capacity(96);
+        fields::put_varint(&mut out, not_modified, 1);
+        put_meta(&mut out, log_id, &self.etag);
+        Answer { shared: out.into(), served_revision: Some(served) }
+    }
+}

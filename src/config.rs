@@ -1,0 +1,757 @@
+//! Settings: one table of them, read in layers (built-in values, a file, the environment, flags) into a [`Config`]
+//! that has been checked as a whole.
+//!
+//! The table knows each setting's name, meaning and syntax; nothing else does. Each value remembers which layer it
+//! came from.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::de::{DeTable, DeValue};
+
+use crate::telemetry;
+
+/// Where a settings file is looked for, in this order, when none is named.
+pub const SEARCH: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
+
+/// What the environment's settings start with: `CABLE__SERVER__LISTEN` is `server.listen`.
+pub const ENV_PREFIX: &str = "CABLE__";
+
+/// More threads than this only wait for the same disk.
+const MAX_READERS: usize = 64;
+
+/// How a node runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// What it serves, and to whom.
+    pub server: Server,
+    /// Where it keeps what it serves.
+    pub store: Store,
+    /// What it keeps in memory.
+    pub cache: Cache,
+    /// What it says about itself.
+    pub log: Log,
+}
+
+/// What a node serves, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Address of gRPC and gRPC-Web.
+    pub listen: SocketAddr,
+    /// Address of metrics and health over plain HTTP; none: not served.
+    pub ops_listen: Option<SocketAddr>,
+    /// Whether addresses that other machines reach may be served without TLS.
+    pub plaintext: bool,
+    /// How long calls under way may take to end once the node is asked to stop.
+    pub drain: Duration,
+}
+
+/// Where a node keeps its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// The directory; it belongs to one node.
+    pub dir: PathBuf,
+    /// Writes are refused while the disk has less free than this.
+    pub reserve_bytes: u64,
+    /// Threads that read from the disk.
+    pub readers: usize,
+}
+
+/// What a node keeps in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Bound on encoded answers, in bytes.
+    pub bytes: u64,
+}
+
+/// What a node writes to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Which events: a level, or directives such as `info,cable=debug`.
+    pub level: String,
+    /// In what form.
+    pub format: telemetry::Format,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7190)),
+            ops_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7191))),
+            plaintext: false,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Store { dir: "./cable-data".into(), reserve_bytes: 512 << 20, readers: cores.min(4) }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { bytes: 256 << 20 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".into(), format: telemetry::Format::Text }
+    }
+}
+
+/// One setting.
+struct Setting {
+    /// `section.key`.
+    key: &'static str,
+    /// One line for people.
+    doc: &'static str,
+    /// Reads the value, or says what a right one looks like.
+    set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value as TOML.
+    show: fn(&Config) -> String,
+}
+
+/// All of them, sections together.
+const SETTINGS: [Setting; 10] = [
+    Setting {
+        key: "server.listen",
+        doc: "Address of gRPC and gRPC-Web.",
+        set: |c, text| Ok(c.server.listen = address(text)?),
+        show: |c| quoted(c.server.listen),
+    },
+    Setting {
+        key: "server.ops_listen",
+        doc: "Address of /metrics, /livez and /readyz over plain HTTP, or \"off\".",
+        set: |c, text| Ok(c.server.ops_listen = if text == "off" { None } else { Some(address(text)?) }),
+        show: |c| c.server.ops_listen.map_or_else(|| quoted("off"), quoted),
+    },
+    Setting {
+        key: "server.plaintext",
+        doc: "Whether addresses that other machines reach may be served without TLS.",
+        set: |c, text| Ok(c.server.plaintext = truth(text)?),
+        show: |c| c.server.plaintext.to_string(),
+    },
+    Setting {
+        key: "server.drain",
+        doc: "How long calls under way may take to end once the node is asked to stop.",
+        set: |c, text| Ok(c.server.drain = duration(text)?),
+        show: |c| quoted(show_duration(c.server.drain)),
+    },
+    Setting {
+        key: "store.dir",
+        doc: "Directory of the data; it belongs to one node.",
+        set: |c, text| Ok(c.store.dir = directory(text)?),
+        show: |c| quoted(c.store.dir.display()),
+    },
+    Setting {
+        key: "store.reserve_bytes",
+        doc: "Writes are refused while the disk has less free than this.",
+        set: |c, text| Ok(c.store.reserve_bytes = bytes(text)?),
+        show: |c| quoted(show_bytes(c.store.reserve_bytes)),
+    },
+    Setting {
+        key: "store.readers",
+        doc: "Threads that read from the disk, 1 to 64; unset: one a core, at most 4.",
+        set: |c, text| Ok(c.store.readers = readers(text)?),
+        show: |c| c.store.readers.to_string(),
+    },
+    Setting {
+        key: "cache.bytes",
+        doc: "Memory for encoded answers.",
+        set: |c, text| Ok(c.cache.bytes = bytes(text)?),
+        show: |c| quoted(show_bytes(c.cache.bytes)),
+    },
+    Setting {
+        key: "log.level",
+        doc: "Which events go to standard error: error, warn, info, debug, trace, or as \"info,cable=debug\".",
+        set: |c, text| {
+            telemetry::check_level(text)?;
+            Ok(c.log.level = text.to_owned())
+        },
+        show: |c| quoted(&c.log.level),
+    },
+    Setting {
+        key: "log.format",
+        doc: "Their form: \"text\" or \"json\".",
+        set: |c, text| Ok(c.log.format = text.parse()?),
+        show: |c| quoted(c.log.format),
+    },
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It is built in.
+    Default,
+    /// A line of a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A variable of the environment.
+    Env(String),
+    /// A flag of the command.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Env(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Why there is no configuration: the caller can only tell the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there or cannot be read.
+    #[error("cannot read the settings file {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path}:{line}: {source}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        source: toml::de::Error,
+    },
+    /// There is no such setting.
+    #[error("{origin}: there is no setting `{key}`; the nearest is `{nearest}`")]
+    UnknownKey {
+        /// What was given.
+        key: String,
+        /// Where.
+        origin: Origin,
+        /// The setting with the most similar name, as it would be written there.
+        nearest: String,
+    },
+    /// A setting has a value that it cannot have.
+    #[error("{origin}: `{key}` cannot be {value:?}: {why}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// Where.
+        origin: Origin,
+        /// What is allowed.
+        why: String,
+    },
+    /// Other machines could read all that is said on an address.
+    #[error(
+        "`{key}` is {address} ({origin}), which other machines can reach, and this release does not speak TLS: \
+         use a loopback address behind a proxy that does, or, on a network that you trust, set \
+         `server.plaintext = true` (flag --plaintext)"
+    )]
+    Plaintext {
+        /// The setting with the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// Two servers cannot share an address.
+    #[error(
+        "`server.listen` and `server.ops_listen` are both {0}: give each its own, or set `ops_listen = \"off\"`"
+    )]
+    SameAddress(SocketAddr),
+}
+
+/// What stands above the built-in values, lowest layer first.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// The file to read; none: no file.
+    pub file: Option<PathBuf>,
+    /// The environment; variables of other programs are passed over.
+    pub env: Vec<(String, String)>,
+    /// Flags given.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that sets a setting.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The setting's key.
+    pub key: &'static str,
+    /// What was given.
+    pub value: String,
+}
+
+impl Layers {
+    /// The layers of this process: the file named, or else the first of [`SEARCH`] that exists; its environment; the
+    /// flags.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let found = || SEARCH.iter().map(PathBuf::from).find(|path| path.exists());
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
+        Layers { file: file.or_else(found), env, flags }
+    }
+}
+
+/// A checked configuration that knows where each value came from.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    config: Config,
+    /// One for each of [`SETTINGS`].
+    origins: Vec<Origin>,
+}
+
+impl Effective {
+    /// Puts the layers on top of one another and checks what comes out.
+    ///
+    /// # Errors
+    /// The file cannot be read, a key does not exist, a value is not allowed, or two of them do not go together.
+    pub fn load(layers: Layers) -> Result<Self, Error> {
+        let mut effective =
+            Effective { config: Config::default(), origins: vec![Origin::Default; SETTINGS.len()] };
+        if let Some(path) = &layers.file {
+            effective.add_file(path)?;
+        }
+        for (name, value) in &layers.env {
+            if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
+                let key = rest.to_ascii_lowercase().replace("__", ".");
+                effective.put(&key, value, Origin::Env(name.clone()))?;
+            }
+        }
+        for Flag { name, key, value } in &layers.flags {
+            effective.put(key, value, Origin::Flag(name))?;
+        }
+        effective.check()?;
+        Ok(effective)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Gives the configuration away.
+    #[must_use]
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// The configuration as a settings file that would give it, each setting with what it means, and if asked where
+    /// its value came from.
+    #[must_use]
+    pub fn to_toml(&self, with_origins: bool) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for (setting, origin) in SETTINGS.iter().zip(&self.origins) {
+            let (of, key) = setting.key.split_once('.').unwrap_or(("", setting.key));
+            if of != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                text += &format!("{gap}[{of}]\n");
+                section = of;
+            }
+            let value = (setting.show)(&self.config);
+            let from = if with_origins { format!("  # {origin}") } else { String::new() };
+            text += &format!("# {}\n{key} = {value}{from}\n", setting.doc);
+        }
+        text
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let line_of =
+            |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
+        let table = DeTable::parse(&text).map_err(|source| {
+            let line = line_of(source.span().map_or(0, |span| span.start));
+            Error::Syntax { path: path.into(), line, source }
+        })?;
+        for (key, value, at) in leaves(table.get_ref(), "") {
+            let origin = Origin::File { path: path.into(), line: line_of(at) };
+            self.put(&key, &value, origin)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), Error> {
+        let Some(at) = SETTINGS.iter().position(|setting| setting.key == key) else {
+            return Err(unknown(key, origin));
+        };
+        let setting = &SETTINGS[at];
+        (setting.set)(&mut self.config, value.trim()).map_err(|why| Error::Value {
+            key: setting.key,
+            value: value.to_owned(),
+            origin: origin.clone(),
+            why,
+        })?;
+        self.origins[at] = origin;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let server = &self.config.server;
+        let addresses = [("server.listen", Some(server.listen)), ("server.ops_listen", server.ops_listen)];
+        for (key, address) in addresses {
+            match address {
+                Some(address) if !server.plaintext && !is_loopback(address.ip()) => {
+                    return Err(Error::Plaintext { key, address, origin: self.origin(key) });
+                }
+                _ => {}
+            }
+        }
+        // Port 0 is a different one each time.
+        if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
+            return Err(Error::SameAddress(server.listen));
+        }
+        Ok(())
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        let at = SETTINGS.iter().position(|setting| setting.key == key);
+        at.map_or(Origin::Default, |at| self.origins[at].clone())
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// Every value of a file with its dotted key and the place of that key. A table that holds nothing, or that no
+/// setting belongs to, counts as a value, so that it is refused by name.
+fn leaves(table: &DeTable<'_>, prefix: &str) -> Vec<(String, String, usize)> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let key = format!("{prefix}{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{key}."))) => {
+                found.extend(leaves(inner, &format!("{key}.")));
+            }
+            other => found.push((key, plain(other), name.span().start)),
+        }
+    }
+    found.sort_by_key(|(_, _, at)| *at);
+    found
+}
+
+/// A value's text, as a variable of the environment would give it.
+fn plain(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "[...]".to_owned(),
+        DeValue::Table(_) => "{...}".to_owned(),
+    }
+}
+
+fn unknown(key: &str, origin: Origin) -> Error {
+    let (_, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let likeness = |setting: &str| {
+        let alike = strsim::normalized_damerau_levenshtein;
+        let (section, name) = setting.split_once('.').unwrap_or(("", setting));
+        // A key without its section or in the wrong one is still meant, and so is a section without its keys.
+        alike(setting, key).max(0.9 * alike(name, last)).max(0.9 * alike(section, key))
+    };
+    let keys = SETTINGS.iter().map(|setting| setting.key);
+    let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
+    let nearest = match origin {
+        Origin::Env(_) => format!("{ENV_PREFIX}{}", nearest.replace('.', "__").to_ascii_uppercase()),
+        _ => nearest.to_owned(),
+    };
+    Error::UnknownKey { key: key.to_owned(), origin, nearest }
+}
+
+fn quoted(text: impl fmt::Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as \"127.0.0.1:7190\"".to_owned())
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected the path of a directory".to_owned()) } else { Ok(text.into()) }
+}
+
+fn readers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=MAX_READERS).contains(n));
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_READERS}"))
+}
+
+const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+const BYTE_UNITS: [(&str, u64); 9] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
+/// A whole number and the factor of its unit, multiplied.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let millis = with_unit(text, &DURATION_UNITS);
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a whole number and ms, s, m or h: \"20s\"".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    with_unit(text, &BYTE_UNITS)
+        .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
+}
+
+/// In the largest unit that leaves a whole number.
+fn show_unit(number: u64, units: &[(&str, u64)]) -> String {
+    let fits = |(_, factor): &&(&str, u64)| number.is_multiple_of(*factor);
+    let (unit, factor) = units.iter().rev().find(fits).unwrap_or(&units[0]);
+    format!("{}{unit}", number / factor)
+}
+
+fn show_duration(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // Minutes and hours are for reading in; "20s" stays in seconds, "120s" too.
+    show_unit(millis, &DURATION_UNITS[..2])
+}
+
+fn show_bytes(number: u64) -> String {
+    if number == 0 { "0".to_owned() } else { show_unit(number, &BYTE_UNITS[1..6]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn flag(name: &'static str, key: &'static str, value: &str) -> Flag {
+        Flag { name, key, value: value.to_owned() }
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cable.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn refusal(text: &str) -> String {
+        let (_dir, path) = file(text);
+        let error = Effective::load(Layers { file: Some(path.clone()), ..Default::default() }).unwrap_err();
+        error.to_string().replace(&path.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn without_any_layer_the_built_in_values_hold() {
+        let config = Effective::load(Layers::default()).unwrap().into_config();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:7190");
+        assert_eq!(config.store.reserve_bytes, 536_870_912);
+        assert!((1..=4).contains(&config.store.readers));
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file_over_the_built_in_values() {
+        let (_dir, path) = file(
+            "[server]\nlisten = '127.0.0.1:1'\ndrain = '1m'\n[cache]\nbytes = 1_024\n[store]\nreaders=3",
+        );
+        let layers = Layers {
+            file: Some(path.clone()),
+            env: env(&[
+                ("CABLE__SERVER__LISTEN", "127.0.0.1:2"),
+                ("CABLE__CACHE__BYTES", "2 KiB"),
+                ("CABLE_ENDPOINTS", "http://ignored"),
+            ]),
+            flags: vec![flag("--listen", "server.listen", "127.0.0.1:3")],
+        };
+        let effective = Effective::load(layers).unwrap();
+        let config = effective.config();
+        assert_eq!(config.server.listen.port(), 3);
+        assert_eq!(config.cache.bytes, 2048);
+        assert_eq!(config.server.drain, Duration::from_secs(60));
+        assert_eq!(config.store.readers, 3);
+        assert_eq!(effective.origin("server.listen"), Origin::Flag("--listen"));
+        assert_eq!(effective.origin("cache.bytes"), Origin::Env("CABLE__CACHE__BYTES".into()));
+        assert_eq!(effective.origin("server.drain"), Origin::File { path, line: 3 });
+        assert_eq!(effective.origin("log.level"), Origin::Default);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
+        for (text, want) in [
+            (
+                "[server]\nlisen = 'x'",
+                "FILE:2: there is no setting `server.lisen`; the nearest is `server.listen`",
+            ),
+            ("drain = '1s'", "FILE:1: there is no setting `drain`; the nearest is `server.drain`"),
+            ("\n[sever]\n", "FILE:2: there is no setting `sever`; the nearest is `server."),
+            ("[server.listen]\nx = 1", "`server.listen` cannot be \"{...}\""),
+        ] {
+            let said = refusal(text);
+            assert!(said.contains(want), "{text:?}: {said}");
+        }
+        let layers = Layers { env: env(&[("CABLE__CACHE__BYTE", "1")]), ..Default::default() };
+        let said = Effective::load(layers).unwrap_err().to_string();
+        assert!(said.contains("variable CABLE__CACHE__BYTE"), "{said}");
+        assert!(said.contains("the nearest is `CABLE__CACHE__BYTES`"), "{said}");
+    }
+
+    #[test]
+    fn a_value_that_is_not_allowed_is_refused_with_its_place() {
+        for (text, want) in [
+            (
+                "[server]\nlisten = 'localhost'",
+                "FILE:2: `server.listen` cannot be \"localhost\": expected an IP",
+            ),
+            ("[server]\ndrain = 20", "`server.drain` cannot be \"20\": expected a whole number and"),
+            ("[server]\nplaintext = 'yes'", "expected true or false"),
+            ("[store]\nreaders = 0", "expected a number from 1 to 64"),
+            ("[store]\nreaders = 65", "expected a number from 1 to 64"),
+            ("[store]\ndir = ''", "expected the path of a directory"),
+            ("[cache]\nbytes = '1 parsec'", "expected a whole number and KiB"),
+            ("[cache]\nbytes = -1", "expected a whole number and KiB"),
+            ("[cache]\nbytes = '99999999999GiB'", "expected a whole number and KiB"),
+            ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
+            ("[log]\nlevel = 'info,=,'", "`log.level` cannot be"),
+            ("[log]\nformat = 'xml'", "expected text or json"),
+            ("[log]\nformat = ", "FILE:2: "),
+        ] {
+            let said = refusal(text);
+            assert!(said.contains(want), "{text:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_other_machines_reach_needs_the_word_plaintext() {
+        for address in ["0.0.0.0:7190", "[::]:7190", "192.0.2.1:7190", "[::ffff:192.0.2.1]:7190"] {
+            let flags = vec![flag("--listen", "server.listen", address)];
+            let error = Effective::load(Layers { flags: flags.clone(), ..Default::default() }).unwrap_err();
+            assert!(matches!(error, Error::Plaintext { key: "server.listen", .. }), "{address}: {error}");
+            assert!(error.to_string().contains("set `server.plaintext = true`"), "{error}");
+            let flags = [flags, vec![flag("--plaintext", "server.plaintext", "true")]].concat();
+            assert!(Effective::load(Layers { flags, ..Default::default() }).is_ok(), "{address}");
+        }
+        for address in ["127.0.0.1:9", "127.8.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            let flags = vec![flag("--listen", "server.listen", address)];
+            assert!(Effective::load(Layers { flags, ..Default::default() }).is_ok(), "{address}");
+        }
+        let flags = vec![flag("--ops-listen", "server.ops_listen", "0.0.0.0:7191")];
+        assert!(Effective::load(Layers { flags, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn both_servers_on_one_address_are_refused() {
+        let same = |port| {
+            let address = format!("127.0.0.1:{port}");
+            let flags = vec![
+                flag("--listen", "server.listen", &address),
+                flag("--ops-listen", "server.ops_listen", &address),
+            ];
+            Effective::load(Layers { flags, ..Default::default() })
+        };
+        assert!(matches!(same(7000), Err(Error::SameAddress(_))));
+        assert!(same(0).is_ok());
+    }
+
+    #[test]
+    fn what_is_printed_gives_the_same_configuration_when_read() {
+        let config = Config {
+            server: Server {
+                listen: "[::1]:80".parse().unwrap(),
+                ops_listen: None,
+                plaintext: true,
+                drain: Duration::from_millis(1500),
+            },
+            store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
+            cache: Cache { bytes: 1_000_000 },
+            log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
+        };
+        for config in [config, Config::default()] {
+            let effective =
+                Effective { config: config.clone(), origins: vec![Origin::Env("X".into()); SETTINGS.len()] };
+            for origins in [false, true] {
+                let (_dir, path) = file(&effective.to_toml(origins));
+                let read = Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap();
+                assert_eq!(read.config(), &config);
+            }
+        }
+    }
+
+    #[test]
+    fn origins_are_printed_beside_their_values() {
+        let layers = Layers { env: env(&[("CABLE__LOG__FORMAT", "json")]), ..Default::default() };
+        let text = Effective::load(layers).unwrap().to_toml(true);
+        assert!(text.contains("format = \"json\"  # environment variable CABLE__LOG__FORMAT\n"), "{text}");
+        assert!(text.contains("listen = \"127.0.0.1:7190\"  # default\n"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error_that_names_it() {
+        let layers = Layers { file: Some("/nonexistent/cable.toml".into()), ..Default::default() };
+        let error = Effective::load(layers).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the settings file /nonexistent/cable.toml");
+    }
+
+    /// The example names every setting, each commented out with the value that is built in.
+    #[test]
+    fn the_example_file_shows_the_built_in_values() {
+        let example =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/cable.toml")).unwrap();
+        let parsed = |text: &str| {
+            let (_dir, path) = file(text);
+            Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap()
+        };
+        assert_eq!(parsed(&example).config(), &Config::default());
+        let uncommented = parsed(&example.replace("\n#", "\n").replace("\n ", "\n# "));
+        assert_eq!(
+            Config {
+                store: Store { readers: Store::default().readers, ..uncommented.config().store.clone() },
+                ..uncommented.config().clone()
+            },
+            Config::default()
+        );
+        for (setting, origin) in SETTINGS.iter().zip(&uncommented.origins) {
+            assert_ne!(origin, &Origin::Default, "{} is missing in the example", setting.key);
+        }
+    }
+}

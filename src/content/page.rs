@@ -1,0 +1,105 @@
+//! Gathering articles, and what they name, into one bounded message.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    Content, Selection,
+    part::{Part, State},
+};
+use crate::{
+    compose::Composer,
+    model::{Kind, Name},
+    refusal::Refusal,
+    wire::fields,
+};
+
+/// Articles and includes of one message, in order, up to a number of bytes.
+pub(super) struct Page<'a> {
+    content: &'a Content,
+    selection: Selection,
+    /// Bytes at which the page ends.
+    bound: usize,
+    bytes: usize,
+    pub(super) articles: Vec<Arc<Part>>,
+    pub(super) includes: Includes,
+}
+
+/// What the articles of an answer name, each once, in the order of the first mention.
+#[derive(Default)]
+pub(super) struct Includes {
+    seen: HashSet<Name>,
+    parts: Vec<Arc<Part>>,
+    pub(super) missing: Vec<Name>,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn new(content: &'a Content, selection: Selection, bound: usize) -> Page<'a> {
+        Page { content, selection, bound, bytes: 0, articles: Vec::new(), includes: Includes::default() }
+    }
+
+    /// Adds an article with what it names. False, and nothing is added, if the page has articles already and this one
+    /// would go over its bound.
+    pub(super) async fn add(&mut self, part: Arc<Part>) -> Result<bool, Refusal> {
+        let State::Live { bytes, references, .. } = &part.state else { return Ok(true) };
+        let wants = self.selection.wants;
+        let wanted = references.iter().filter(|name| match name.kind {
+            Kind::Author => wants.authors,
+            Kind::Section => wants.sections,
+            Kind::Tag => wants.tags,
+            Kind::Article | Kind::Collection => false,
+        });
+        let new: Vec<Name> = wanted.filter(|name| !self.includes.seen.contains(*name)).cloned().collect();
+        let new = self.content.parts(new, crate::compose::Shape::WHOLE).await?;
+        let size = |part: &Arc<Part>| match &part.state {
+            State::Live { bytes, .. } => fields::bytes_len(1, bytes.len()),
+            _ => part.name.id.as_str().len() + 16,
+        };
+        let more = fields::bytes_len(1, bytes.len()) + new.iter().map(size).sum::<usize>();
+        if !self.articles.is_empty() && self.bytes + more > self.bound {
+            return Ok(false);
+        }
+        self.bytes += more;
+        new.into_iter().for_each(|part| self.includes.add(part));
+        self.articles.push(part);
+        Ok(true)
+    }
+
+    /// Adds bytes that the message holds besides.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+}
+
+impl Includes {
+    fn add(&mut self, part: Arc<Part>) {
+        if !self.seen.insert(part.name.clone()) {
+            return;
+        }
+        match part.state {
+            State::Live { .. } => self.parts.push(part),
+            _ => self.missing.push(part.name.clone()),
+        }
+    }
+
+    /// Puts them into a message as a field.
+    pub(super) fn compose(&self, composer: &mut Composer, field: u32) {
+        let mut out = Vec::new();
+        for part in &self.parts {
+            let State::Live { bytes, revision, .. } = &part.state else { continue };
+            let within = match part.name.kind {
+                Kind::Author => 1,
+                Kind::Section => 2,
+                _ => 3,
+            };
+            fields::put_bytes(&mut out, within, bytes);
+            composer.covers(&part.name, *revision);
+        }
+        for name in &self.missing {
+            fields::put_string(&mut out, 4, &name.to_string());
+            composer.covers(name, 0);
+        }
+        if !out.is_empty() {
+            composer.nested(field, &out);
+        }
+    }
+}

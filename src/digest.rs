@@ -1,0 +1,210 @@
+//! Digests that prove what a store holds: a set digest that can be added to and taken from, the chain that links the
+//! entries of the log, and the hash of a content.
+
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind as FieldKind, MessageDescriptor};
+use sha2::{Digest as _, Sha256};
+use std::sync::LazyLock;
+
+use crate::{
+    entry::{Entry, FIRST_CONTENT_FIELD, Hash},
+    model::{Kind, Name, Revision},
+    wire::{DESCRIPTORS, fields, v1},
+};
+
+/// The compiled schema, for what must know fields by their descriptors.
+pub(crate) static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
+
+/// A digest of a set of hashes: their sum modulo 2^256. Equal sets have equal digests, in whatever order they came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SetDigest([u64; 4]);
+
+impl SetDigest {
+    pub(crate) fn add(&mut self, hash: &Hash) {
+        let mut carry = false;
+        for (sum, limb) in self.0.iter_mut().zip(limbs(hash)) {
+            (*sum, carry) = sum.carrying_add_(limb, carry);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, hash: &Hash) {
+        let mut borrow = false;
+        for (sum, limb) in self.0.iter_mut().zip(limbs(hash)) {
+            (*sum, borrow) = sum.borrowing_sub_(limb, borrow);
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> Hash {
+        let mut bytes = [0; 32];
+        for (chunk, limb) in bytes.chunks_exact_mut(8).zip(self.0) {
+            chunk.copy_from_slice(&limb.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &Hash) -> SetDigest {
+        SetDigest(limbs(bytes))
+    }
+}
+
+fn limbs(hash: &Hash) -> [u64; 4] {
+    std::array::from_fn(|i| {
+        u64::from_le_bytes(std::array::from_fn(|j| hash[i * 8 + j]))
+    })
+}
+
+/// Addition and subtraction of one limb, with what is carried on to the next.
+trait Limb: Sized {
+    fn carrying_add_(self, other: Self, carry: bool) -> (Self, bool);
+    fn borrowing_sub_(self, other: Self, borrow: bool) -> (Self, bool);
+}
+
+impl Limb for u64 {
+    fn carrying_add_(self, other: u64, carry: bool) -> (u64, bool) {
+        let (sum, first) = self.overflowing_add(other);
+        let (sum, second) = sum.overflowing_add(u64::from(carry));
+        (sum, first || second)
+    }
+
+    fn borrowing_sub_(self, other: u64, borrow: bool) -> (u64, bool) {
+        let (difference, first) = self.overflowing_sub(other);
+        let (difference, second) = difference.overflowing_sub(u64::from(borrow));
+        (difference, first || second)
+    }
+}
+
+/// What the log digest sums for a live record: sha256(key, revision, entry hash).
+pub(crate) fn record_hash(name: &Name, revision: Revision, entry_hash: &Hash) -> Hash {
+    let mut hasher = Sha256::new();
+    put_key(&mut hasher, name);
+    hasher.update(revision.to_be_bytes());
+    hasher.update(entry_hash);
+    hasher.finalize().into()
+}
+
+/// The next link of the chain: sha256(previous, revision, key, operation, entry hash). It proves lineage.
+pub(crate) fn link(previous: &Hash, revision: Revision, entry: &Entry) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(previous);
+    hasher.update(revision.to_be_bytes());
+    put_key(&mut hasher, &entry.name);
+    hasher.update([u8::try_from(entry.log.operation).unwrap_or(u8::MAX)]);
+    hasher.update(entry.hash);
+    hasher.finalize().into()
+}
+
+/// Kind, slot (live), length of the id, id.
+fn put_key(hasher: &mut Sha256, name: &Name) {
+    let id = name.id.as_str().as_bytes();
+    hasher.update([name.kind as u8, 1, u8::try_from(id.len()).unwrap_or(u8::MAX)]);
+    hasher.update(id);
+}
+
+/// sha256 of a name and its content in canonical encoding: the same for contents that mean the same, however their
+/// fields were ordered on the way.
+pub(crate) fn canonical_content(name: &Name, content: &[u8]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(name.to_string());
+    hasher.update([0]);
+    let descriptor = descriptor(name.kind);
+    if has_unknown_fields(&descriptor, content) {
+        // Slower, but it keeps them, in the order of their numbers.
+        match DynamicMessage::decode(descriptor, content) {
+            Ok(message) => hasher.update(message.encode_to_vec()),
+            Err(_) => hasher.update(content),
+        }
+    } else {
+        hasher.update(reencode(name.kind, content));
+    }
+    hasher.finalize().into()
+}
+
+fn reencode(kind: Kind, content: &[u8]) -> Vec<u8> {
+    fn typed<M: prost::Message + Default>(content: &[u8]) -> Vec<u8> {
+        // Content was decoded before it was accepted; were it damaged, its bytes themselves stand for it.
+        M::decode(content).map_or_else(|_| content.to_vec(), |message| message.encode_to_vec())
+    }
+    match kind {
+        Kind::Article => typed::<v1::Article>(content),
+        Kind::Author => typed::<v1::Author>(content),
+        Kind::Section => typed::<v1::Section>(content),
+        Kind::Tag => typed::<v1::Tag>(content),
+        Kind::Collection => typed::<v1::Collection>(content),
+    }
+}
+
+fn descriptor(kind: Kind) -> MessageDescriptor {
+    static ALL: LazyLock<[MessageDescriptor; 5]> = LazyLock::new(|| {
+        Kind::ALL.map(|kind| {
+            let mut name = kind.noun().to_owned();
+            name[..1].make_ascii_uppercase();
+            POOL.get_message_by_name(&format!("cable.v1.{name}")).expect("the schema has every kind")
+        })
+    });
+    ALL[kind as usize - 1].clone()
+}
+
+/// Whether a message has fields, at any depth, that the schema does not know. A field of a known number but another
+/// wire type counts as known: decoding refuses it.
+pub(crate) fn has_unknown_fields(descriptor: &MessageDescriptor, message: &[u8]) -> bool {
+    fields::fields(message).map_while(Result::ok).any(|field| match descriptor.get_field(field.number) {
+        None => true,
+        Some(known) => match known.kind() {
+            FieldKind::Message(inner) => has_unknown_fields(&inner, field.value),
+            _ => false,
+        },
+    })
+}
+
+/// Cuts the fields that are the server's out of an entity as received.
+pub(crate) fn content_of(entity: &[u8]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(entity.len());
+    fields::copy_if(entity, &mut content, |number| number >= FIRST_CONTENT_FIELD);
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_digest_forgets_order_and_what_was_removed() {
+        let hashes: Vec<Hash> = (0..50u8).map(|n| Sha256::digest([n]).into()).collect();
+        let mut forwards = SetDigest::default();
+        hashes.iter().for_each(|hash| forwards.add(hash));
+        let mut backwards = SetDigest::default();
+        hashes.iter().rev().for_each(|hash| backwards.add(hash));
+        assert_eq!(forwards, backwards);
+        assert_eq!(SetDigest::from_bytes(&forwards.to_bytes()), forwards);
+        hashes.iter().for_each(|hash| backwards.remove(hash));
+        assert_eq!(backwards, SetDigest::default());
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_change_a_content_but_an_unknown_field_does() {
+        let name = Name::parse("tags/a").unwrap();
+        let mut one = Vec::new();
+        fields::put_string(&mut one, 10, "Weather");
+        fields::put_string(&mut one, 12, "Rain");
+        let mut other = Vec::new();
+        fields::put_string(&mut other, 12, "Rain");
+        fields::put_string(&mut other, 10, "Weather");
+        assert_eq!(canonical_content(&name, &one), canonical_content(&name, &other));
+        fields::put_string(&mut other, 900, "later");
+        assert_ne!(canonical_content(&name, &one), canonical_content(&name, &other));
+    }
+
+    #[test]
+    fn an_unknown_field_is_found_at_any_depth() {
+        let mut span = Vec::new();
+        fields::put_string(&mut span, 99, "x");
+        let mut media = Vec::new();
+        fields::put_bytes(&mut media, 3, &span);
+        let mut article = Vec::new();
+        fields::put_string(&mut article, 11, "Storm");
+        assert!(!has_unknown_fields(&descriptor(Kind::Article), &article));
+        fields::put_bytes(&mut article, 16, &media);
+        assert!(has_unknown_fields(&descriptor(Kind::Article), &article));
+    }
+}

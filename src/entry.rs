@@ -1,0 +1,282 @@
+//! The log entry: its lasting encoding, its hash, and what follows from it for lists, paths and digests.
+//!
+//! What follows is a function of the entry alone, computed once by whoever makes or receives it, never in the
+//! writer's transaction.
+
+use bytes::Bytes;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    digest::canonical_content,
+    model::{Id, Kind, Name},
+    wire::{fields, log, v1},
+};
+
+/// sha256 of an entry or of a content.
+pub(crate) type Hash = [u8; 32];
+
+/// The format that this release writes and reads.
+const FORMAT: u32 = 1;
+
+/// Numbers of the fields of an article that lists and paths follow from.
+mod article {
+    pub(super) const TYPE: u32 = 10;
+    pub(super) const BYLINE: u32 = 17;
+    pub(super) const SECTION: u32 = 18;
+    pub(super) const ADDITIONAL_SECTIONS: u32 = 19;
+    pub(super) const TAGS: u32 = 20;
+    pub(super) const PATH: u32 = 21;
+    pub(super) const ALIAS_PATHS: u32 = 22;
+    pub(super) const LANGUAGE: u32 = 24;
+    pub(super) const PUBLISH_TIME: u32 = 25;
+}
+
+/// The first field number of content; those below are the server's.
+pub(crate) const FIRST_CONTENT_FIELD: u32 = 10;
+
+/// One change of one key, ready to be appended.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) log: log::LogEntry,
+    /// The encoding: the same bytes in every engine.
+    pub(crate) bytes: Bytes,
+    /// sha256 of `bytes`.
+    pub(crate) hash: Hash,
+    pub(crate) derived: Derived,
+}
+
+/// What an entry means for lists, paths and digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Derived {
+    /// Whether the entry holds content that readers see.
+    pub(crate) live: bool,
+    /// Place in lists, microseconds since 1970 UTC; articles only.
+    pub(crate) time: i64,
+    /// Lists that it stands in; articles only. Sorted, none twice.
+    pub(crate) terms: Vec<Term>,
+    /// Paths that lead to it, and whether it is the article's own one; articles only.
+    pub(crate) paths: Vec<(String, bool)>,
+    /// sha256 of name and canonical content; live entries only.
+    pub(crate) content_hash: Option<Hash>,
+}
+
+/// A list that an article stands in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Term {
+    /// The list of all articles.
+    All,
+    Tag(Id),
+    Section(Id),
+    Author(Id),
+    Type(i32),
+    /// In lower case.
+    Language(String),
+}
+
+impl Term {
+    /// How it stands in the store: a lasting number of its kind, and its value.
+    pub(crate) fn parts(&self) -> (i64, String) {
+        match self {
+            Term::All => (0, String::new()),
+            Term::Tag(id) => (1, id.to_string()),
+            Term::Section(id) => (2, id.to_string()),
+            Term::Author(id) => (3, id.to_string()),
+            Term::Type(number) => (4, number.to_string()),
+            Term::Language(language) => (5, language.clone()),
+        }
+    }
+
+    /// The name that an entry says the article has left, for those terms that feeds can follow.
+    fn name(&self) -> Option<String> {
+        let (kind, id) = match self {
+            Term::Tag(id) => (Kind::Tag, id),
+            Term::Section(id) => (Kind::Section, id),
+            Term::Author(id) => (Kind::Author, id),
+            Term::All | Term::Type(_) | Term::Language(_) => return None,
+        };
+        Some(Name { kind, id: id.clone() }.to_string())
+    }
+}
+
+/// Why bytes are not an entry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("an entry of the log cannot be decoded")]
+    Undecodable(#[from] prost::DecodeError),
+    #[error("an entry of the log has the format {0}; this release reads {FORMAT}")]
+    Format(u32),
+    #[error("an entry of the log has no valid key")]
+    Key,
+}
+
+impl Entry {
+    /// Encodes an entry that this node makes.
+    pub(crate) fn new(name: Name, mut log: log::LogEntry) -> Entry {
+        log.format = FORMAT;
+        log.key = Some(log::Key {
+            kind: name.kind as i32,
+            slot: log::Slot::Live as i32,
+            id: name.id.to_string(),
+        });
+        let bytes = Bytes::from(log.encode_to_vec());
+        Entry::checked(name, log, bytes)
+    }
+
+    /// Reads an entry from the bytes that an engine stored.
+    pub(crate) fn decode(bytes: Bytes) -> Result<Entry, Malformed> {
+        let log = log::LogEntry::decode(bytes.clone())?;
+        if log.format != FORMAT {
+            return Err(Malformed::Format(log.format));
+        }
+        let key = log.key.as_ref().ok_or(Malformed::Key)?;
+        let kind = Kind::from_number(i64::from(key.kind)).ok_or(Malformed::Key)?;
+        let id = Id::parse(&key.id).ok_or(Malformed::Key)?;
+        Ok(Entry::checked(Name { kind, id }, log, bytes))
+    }
+
+    fn checked(name: Name, log: log::LogEntry, bytes: Bytes) -> Entry {
+        let hash = Sha256::digest(&bytes).into();
+        let derived = Derived::of(&name, &log);
+        Entry { name, log, bytes, hash, derived }
+    }
+}
+
+impl Derived {
+    fn of(name: &Name, log: &log::LogEntry) -> Derived {
+        let standing = Derived::standing(name, log);
+        let content_hash = standing.live.then(|| canonical_content(name, &log.content));
+        Derived { content_hash, ..standing }
+    }
+
+    /// All but the content hash, which costs more than the rest.
+    pub(crate) fn standing(name: &Name, log: &log::LogEntry) -> Derived {
+        let live = log.operation() == log::Operation::Put;
+        let mut derived = Derived { live, ..Derived::default() };
+        if name.kind == Kind::Article {
+            derived.time = log.first_publish_time;
+            let former = log.former_paths.iter().map(|former| (former.path.clone(), false));
+            derived.paths.extend(former);
+            if live {
+                derived.read_article(&log.content);
+            }
+        }
+        derived
+    }
+
+    fn read_article(&mut self, content: &[u8]) {
+        let mut kind = v1::ArticleType::Article as i32;
+        let mut own = None;
+        self.terms.push(Term::All);
+        for field in fields::fields(content).map_while(Result::ok) {
+            let text = || String::from_utf8_lossy(field.value);
+            match field.number {
+                article::TYPE => kind = read_varint(field.value).unwrap_or(kind),
+                article::BYLINE => self.terms.extend(credited(field.value)),
+                article::SECTION | article::ADDITIONAL_SECTIONS => {
+                    self.terms.extend(id_of(Kind::Section, &text()).map(Term::Section));
+                }
+                article::TAGS => self.terms.extend(id_of(Kind::Tag, &text()).map(Term::Tag)),
+                article::PATH => own = Some(text().into_owned()),
+                article::ALIAS_PATHS => self.paths.push((text().into_owned(), false)),
+                article::LANGUAGE => self.terms.push(Term::Language(text().to_lowercase())),
+                article::PUBLISH_TIME => {
+                    let time = prost_types::Timestamp::decode(field.value);
+                    self.time = time.as_ref().map_or(self.time, fields::micros);
+                }
+                _ => {}
+            }
+        }
+        self.terms.push(Term::Type(if kind == 0 { v1::ArticleType::Article as i32 } else { kind }));
+        self.terms.retain(|term| !matches!(term, Term::Language(language) if language.is_empty()));
+        self.terms.sort_unstable();
+        self.terms.dedup();
+        if let Some(own) = own.filter(|path| !path.is_empty()) {
+            self.paths.retain(|(path, _)| *path != own);
+            self.paths.push((own, true));
+        }
+        self.paths.sort_unstable();
+        self.paths.dedup();
+    }
+
+    /// The names that feeds can follow and this stands in.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = String> + '_ {
+        self.terms.iter().filter_map(Term::name)
+    }
+
+    /// The article's own path.
+    pub(crate) fn own_path(&self) -> Option<&str> {
+        self.paths.iter().find(|(_, own)| *own).map(|(path, _)| path.as_str())
+    }
+}
+
+fn id_of(kind: Kind, name: &str) -> Option<Id> {
+    Name::parse_as(kind, name).map(|name| name.id)
+}
+
+fn credited(byline: &[u8]) -> Vec<Term> {
+    let byline = v1::Byline::decode(byline).unwrap_or_default();
+    let authors = byline.credits.iter().filter_map(|credit| id_of(Kind::Author, &credit.author));
+    authors.map(Term::Author).collect()
+}
+
+fn read_varint(mut value: &[u8]) -> Option<i32> {
+    // An enum is an int32; a negative one is sign-extended to 64 bits, hence the cut.
+    prost::encoding::decode_varint(&mut value).ok().map(|number| number as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn article(content: &v1::Article) -> Entry {
+        let log = log::LogEntry {
+            operation: log::Operation::Put as i32,
+            first_publish_time: 5,
+            content: content.encode_to_vec().into(),
+            ..Default::default()
+        };
+        Entry::new(Name::parse("articles/a").unwrap(), log)
+    }
+
+    #[test]
+    fn an_entry_reads_back_as_written() {
+        let entry = article(&v1::Article { headline: "Storm".into(), ..Default::default() });
+        let back = Entry::decode(entry.bytes.clone()).unwrap();
+        assert_eq!((back.name, back.hash, back.derived), (entry.name, entry.hash, entry.derived));
+    }
+
+    #[test]
+    fn an_entry_of_a_later_format_is_refused() {
+        let mut log = article(&v1::Article::default()).log;
+        log.format = 2;
+        let decoded = Entry::decode(log.encode_to_vec().into());
+        assert!(matches!(decoded, Err(Malformed::Format(2))));
+    }
+
+    #[test]
+    fn an_article_stands_in_each_list_once() {
+        let id = |text| Id::parse(text).unwrap();
+        let credit = |author: &str| v1::Credit { author: author.into(), ..Default::default() };
+        let entry = article(&v1::Article {
+            section: "sections/world".into(),
+            additional_sections: vec!["sections/world".into(), "sections/sea".into()],
+            tags: vec!["tags/russia".into()],
+            byline: Some(v1::Byline { credits: vec![credit("authors/ann"), credit("")], ..Default::default() }),
+            language: "en-GB".into(),
+            ..Default::default()
+        });
+        let expected = vec![
+            Term::All,
+            Term::Tag(id("russia")),
+            Term::Section(id("sea")),
+            Term::Section(id("world")),
+            Term::Author(id("ann")),
+            Term::Type(1),
+            Term::Language("en-gb".into()),
+        ];
+        assert_eq!(entry.derived.terms, expected);
+        assert_eq!(entry.derived.time, 5);
+    }
+}

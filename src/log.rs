@@ -1,0 +1,75 @@
+//! The order of writes. Only a log hands out revisions; what comes out of it is applied, and only that is read.
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    entry::{Entry, Hash},
+    model::{LogId, Revision},
+    store::{self, Head, envelope::Packed},
+};
+
+pub(crate) mod local;
+
+/// One change with the state that it was made for.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) entry: Entry,
+    pub(crate) packed: Packed,
+    /// The revision of the name's newest entry, 0 if it never had any: an append is a compare-and-set.
+    pub(crate) expected: Revision,
+}
+
+/// What one change of a commit comes to.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// An entry.
+    Append(Box<Change>),
+    /// Nothing: what was to be written is there, under this revision.
+    Unchanged(Revision),
+}
+
+/// Changes that happen together or not at all.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) steps: Vec<Step>,
+    /// The request_id, and sha256 of what it asked for.
+    pub(crate) request: Option<(String, Hash)>,
+    /// Microseconds since 1970 UTC.
+    pub(crate) time: i64,
+}
+
+/// A place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) log_id: LogId,
+    pub(crate) revision: Revision,
+    /// Proves the lineage up to there.
+    pub(crate) chain: Hash,
+}
+
+impl Position {
+    pub(crate) fn of(head: &Head) -> Position {
+        Position { log_id: head.log_id, revision: head.revision, chain: head.chain }
+    }
+}
+
+/// What came of a commit. The revision of a step that changed nothing is negative.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is on disk, with a revision for each step; the place after its last.
+    Committed(Vec<Revision>, Position),
+    /// The same request was committed before, with these revisions.
+    Duplicate(Vec<Revision>),
+    /// Its request_id was used for another request.
+    Reused,
+    /// A name has changed since. Nothing was written.
+    Conflict,
+}
+
+/// The order of writes, whatever carries it.
+pub(crate) trait Log: Send + Sync + 'static {
+    /// Appends commits in order, each by itself, and answers for each when all are on disk.
+    ///
+    /// The future may be dropped: what was handed in is appended all the same.
+    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;
+}

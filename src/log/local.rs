@@ -1,0 +1,131 @@
+//! The log of a node on its own: the store itself. An entry is appended and applied in one transaction, together with
+//! whatever else is waiting (group commit), and acknowledged when that is on disk.
+
+use std::thread;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Commit, Log, Outcome, Position, Step};
+use crate::{
+    model::Revision,
+    store::{
+        self, Writer,
+        apply::{Applier, Request},
+    },
+};
+
+/// Appends that may wait; the next one is refused.
+const QUEUE: usize = 1_024;
+
+/// A group ends with the append that reaches this many entries; 1,000 hold the writer for some 0.1 s.
+const GROUP: usize = 1_000;
+
+type Answer = Result<Vec<Outcome>, store::Error>;
+
+struct Append {
+    commits: Vec<Commit>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The log of a single node. Dropping it waits until what is queued is written.
+#[derive(Debug)]
+pub(crate) struct LocalLog {
+    queue: Option<mpsc::Sender<Append>>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer's thread panicked");
+        }
+    }
+}
+
+impl LocalLog {
+    /// Starts the writer's thread.
+    pub(crate) fn start(writer: Writer) -> LocalLog {
+        let (queue, appends) = mpsc::channel(QUEUE);
+        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
+        let writer = spawned.expect("a thread can be started when the node starts");
+        LocalLog { queue: Some(queue), writer: Some(writer) }
+    }
+}
+
+impl Log for LocalLog {
+    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
+        let (reply, answer) = oneshot::channel();
+        let sent = match &self.queue {
+            None => Err(store::Error::Closed),
+            Some(queue) => queue.try_send(Append { commits, reply }).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
+            }),
+        };
+        Box::pin(async move {
+            sent?;
+            answer.await.unwrap_or(Err(store::Error::Closed))
+        })
+    }
+}
+
+fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
+    while let Some(first) = appends.blocking_recv() {
+        let mut group = vec![first];
+        let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
+        let mut size = entries(&group[0]);
+        while size < GROUP {
+            let Ok(next) = appends.try_recv() else { break };
+            size += entries(&next);
+            group.push(next);
+        }
+        let written = writer.transact(|applier| {
+            let append = |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
+            group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
+        });
+        match written {
+            Ok(outcomes) => {
+                for (append, outcomes) in group.into_iter().zip(outcomes) {
+                    let _ = append.reply.send(Ok(outcomes));
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
+                for append in group {
+                    let _ = append.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// All of a commit's conditions are checked before its first entry is applied, so that it happens whole or not.
+fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, store::Error> {
+    if let Some((id, hash)) = &commit.request {
+        match applier.past_request(id)? {
+            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.revisions)),
+            Some(_) => return Ok(Outcome::Reused),
+            None => {}
+        }
+    }
+    for step in &commit.steps {
+        if let Step::Append(change) = step
+            && applier.current(&change.entry.name)? != change.expected
+        {
+            return Ok(Outcome::Conflict);
+        }
+    }
+    let mut revisions: Vec<Revision> = Vec::with_capacity(commit.steps.len());
+    for step in &commit.steps {
+        revisions.push(match step {
+            Step::Append(change) => applier.apply(&change.entry, &change.packed)?,
+            Step::Unchanged(revision) => -revision,
+        });
+    }
+    if let Some((id, hash)) = &commit.request {
+        applier.remember(&Request { id, hash, revisions: &revisions, time: commit.time })?;
+    }
+    Ok(Outcome::Committed(revisions, Position::of(applier.head())))
+}

@@ -1,0 +1,160 @@
+//! Names, revisions and limits: the words that all other modules share. Plain values and their parsing, no I/O.
+
+use std::fmt;
+
+pub(crate) mod limit;
+
+/// Place of an entry in the log's total order; 0 is before the first.
+pub(crate) type Revision = i64;
+
+/// Kinds of entity. The numbers are part of the log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Article = 1,
+    Author = 2,
+    Section = 3,
+    Tag = 4,
+    Collection = 5,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Article, Kind::Author, Kind::Section, Kind::Tag, Kind::Collection];
+
+    /// The first part of a resource name (AIP-122).
+    pub(crate) fn collection(self) -> &'static str {
+        match self {
+            Kind::Article => "articles",
+            Kind::Author => "authors",
+            Kind::Section => "sections",
+            Kind::Tag => "tags",
+            Kind::Collection => "collections",
+        }
+    }
+
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Kind::Article => "article",
+            Kind::Author => "author",
+            Kind::Section => "section",
+            Kind::Tag => "tag",
+            Kind::Collection => "collection",
+        }
+    }
+
+    pub(crate) fn from_number(number: i64) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as i64 == number)
+    }
+}
+
+/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id(Box<str>);
+
+impl Id {
+    pub(crate) fn parse(text: &str) -> Option<Id> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
+        let fits = !text.is_empty() && text.len() as u64 <= limit::ID.maximum;
+        (fits && text.bytes().all(allowed)).then(|| Id(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A resource name: `articles/{id}` and so on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) kind: Kind,
+    pub(crate) id: Id,
+}
+
+impl Name {
+    /// Reads a name of any kind.
+    pub(crate) fn parse(text: &str) -> Option<Name> {
+        let (collection, id) = text.split_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.collection() == collection)?;
+        Some(Name { kind, id: Id::parse(id)? })
+    }
+
+    /// Reads a name that must be of this kind.
+    pub(crate) fn parse_as(kind: Kind, text: &str) -> Option<Name> {
+        Name::parse(text).filter(|name| name.kind == kind)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.collection(), self.id)
+    }
+}
+
+/// Names one history of the log: 8 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LogId(pub(crate) u32);
+
+impl LogId {
+    pub(crate) fn parse(text: &str) -> Option<LogId> {
+        let hex = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| u32::from_str_radix(text, 16).ok().map(LogId)).flatten()
+    }
+
+    /// The etag of the version that this log's entry made.
+    pub(crate) fn etag(self, revision: Revision) -> String {
+        format!("{self}-{revision}")
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// The present, in microseconds since 1970 UTC. Passed in, so that tests need not wait.
+pub(crate) type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// The machine's clock.
+pub(crate) fn system_clock() -> Clock {
+    std::sync::Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_as_written() {
+        for text in ["articles/a", "authors/A.b_c~d-9", "sections/x", "tags/x", "collections/front"] {
+            assert_eq!(Name::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let long = format!("articles/{}", "a".repeat(129));
+        for text in ["", "articles", "articles/", "articles/a/b", "articles/ä", "pages/a", "articles/a b", &long] {
+            assert_eq!(Name::parse(text), None, "{text}");
+        }
+        assert!(Name::parse(&long[..long.len() - 1]).is_some());
+    }
+
+    #[test]
+    fn a_log_id_is_eight_hex_digits() {
+        assert_eq!(LogId::parse("0000beef").unwrap().to_string(), "0000beef");
+        for text in ["", "beef", "0000BEEF", "+000beef", "0000beef0"] {
+            assert_eq!(LogId::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Writes: what a caller wants becomes entries of the log. Here it is decided whether a write may happen, what it
+//! changes and what it leaves; the log decides its place.
+//!
+//! Every append is a compare-and-set on what was read here. Where the caller named no precondition, a write that lost
+//! a race is planned anew on the newer state.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::{
+    entry::{Entry, Hash},
+    log::{Commit, Log, Outcome, Position, Step},
+    model::{Clock, Kind, Name, Revision},
+    refusal::Refusal,
+    store::{self, Store, envelope, read::PastRequest},
+    wire::v1::{RemovalReason, UpdateKind},
+};
+
+mod check;
+mod patch;
+mod plan;
+
+pub(crate) use check::{name as check_name, path as check_path, time as check_time};
+use plan::{Draft, Planned, State};
+
+/// How often a write is planned anew before it is given up.
+const ATTEMPTS: usize = 16;
+
+/// Below this many changes, encoding them is too short to leave the caller's thread for.
+const INLINE: usize = 4;
+
+/// What to do to a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Verb {
+    /// Put the entity, encoded as received.
+    Put { kind: Kind, entity: bytes::Bytes },
+    /// Replace top-level fields of an article by those of this one; no mask: by those that are set.
+    Patch { article: bytes::Bytes, mask: Option<Vec<String>> },
+    /// Remove the name.
+    Remove { name: Name, reason: RemovalReason, moved_to: Option<Name> },
+    /// Note that the name was removed elsewhere, with the paths that led to it.
+    Bury { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
+}
+
+/// What must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    Absent,
+    Etag(String),
+}
+
+/// One change, as its caller wants it.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) verb: Verb,
+    pub(crate) precondition: Option<Precondition>,
+    /// None in an import: BACKFILL for a name that the store never held, MINOR for others.
+    pub(crate) update_kind: Option<UpdateKind>,
+    /// The request's field that holds the change: errors are told below it.
+    pub(crate) field: String,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) name: Name,
+    /// The revision made, or found where nothing changed.
+    pub(crate) revision: Revision,
+    pub(crate) changed: bool,
+    /// False after a removal.
+    pub(crate) live: bool,
+}
+
+/// The writing side of a node.
+pub(crate) struct Publishing {
+    store: Arc<Store>,
+    log: Arc<dyn Log>,
+    clock: Clock,
+    /// Held from the check that a path is free until it is taken: else two writers could both find it free.
+    path_locks: Box<[Arc<Mutex<()>>]>,
+}
+
+impl Publishing {
+    pub(crate) fn new(store: Arc<Store>, log: Arc<dyn Log>, clock: Clock) -> Publishing {
+        let path_locks = (0..256).map(|_| Arc::default()).collect();
+        Publishing { store, log, clock, path_locks }
+    }
+
+    /// Makes all changes or none. `request`: the request_id and a hash of what it asks for.
+    ///
+    /// # Errors
+    /// A change is not allowed, a precondition does not hold, or the store cannot write.
+    pub(crate) async fn commit(
+        &self,
+        changes: Vec<Change>,
+        request: Option<(String, Hash)>,
+    ) -> Result<(Vec<Written>, Position), Refusal> {
+        let now = (self.clock)();
+        let drafts = drafts(changes, now)?;
+        distinct_names(&drafts)?;
+        let drafts: Arc<[Draft]> = drafts.into();
+        for _ in 0..ATTEMPTS {
+            let _paths = self.lock_paths(&drafts).await;
+            let (states, past) = self.read(&drafts, request.as_ref()).await?;
+            if let Some(past) = past {
+                let same = request.as_ref().is_some_and(|(_, hash)| *hash == past.hash);
+                return if same { Ok(self.repeat(&drafts, &past.revisions)) } else { Err(Refusal::RequestIdReused) };
+            }
+            let floor = self.store.head().floor;
+            let planned = plan::all(&drafts, states, now, floor)?;
+            let steps = steps(planned).await?;
+            if request.is_none() && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
+                return Ok((written(&drafts, &revisions(&steps)), Position::of(&self.store.head())));
+            }
+            let commit = Commit { steps, request: request.clone(), time: now };
+            match self.append(vec![commit]).await?.pop() {
+                Some(Outcome::Committed(revisions, position)) => return Ok((written(&drafts, &revisions), position)),
+                Some(Outcome::Duplicate(revisions)) => return Ok(self.repeat(&drafts, &revisions)),
+                Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
+                Some(Outcome::Conflict) => {}
+                None => return Err(Refusal::Internal("the log gave no answer")),
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// Makes each change by itself, in order; one that is refused holds up no other.
+    ///
+    /// # Errors
+    /// The store cannot write; what it had written before stays.
+    pub(crate) async fn each(
+        &self,
+        changes: Vec<Result<Change, Refusal>>,
+    ) -> Result<(Vec<Result<Written, Refusal>>, Position), Refusal> {
+        let now = (self.clock)();
+        let mut results: Vec<Option<Result<Written, Refusal>>> = Vec::with_capacity(changes.len());
+        let mut open = Vec::with_capacity(changes.len());
+        for change in changes {
+            let draft = change.and_then(|change| Draft::check(change, now));
+            match draft {
+                Ok(draft) => open.push((results.len(), draft)),
+                Err(refusal) => {
+                    results.push(Some(Err(refusal)));
+                    continue;
+                }
+            }
+            results.push(None);
+        }
+        let mut position = Position::of(&self.store.head());
+        for _ in 0..ATTEMPTS {
+            if open.is_empty() {
+                break;
+            }
+            // A name that comes twice waits for the next round: then it is planned on what the first one left.
+            let (round, later) = first_of_each_name(open);
+            open = later;
+            let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
+            let _paths = self.lock_paths(&drafts).await;
+            let (states, _) = self.read(&drafts, None).await?;
+            let planned = plan::each(&drafts, states, now, self.store.head().floor);
+            let mut appended = Vec::new();
+            let mut commits = Vec::new();
+            for ((index, draft), planned) in round.into_iter().zip(planned) {
+                match planned {
+                    Err(refusal) => results[index] = Some(Err(refusal)),
+                    Ok(Planned::Unchanged(revision)) => {
+                        results[index] = written(std::slice::from_ref(&draft), &[-revision]).pop().map(Ok);
+                    }
+                    Ok(append) => {
+                        commits.push(vec![append]);
+                        appended.push((index, draft));
+                    }
+                }
+            }
+            let commits = singles(commits, now).await?;
+            let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
+            for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Committed(revisions, at) => {
+                        results[index] = written(std::slice::from_ref(&draft), &revisions).pop().map(Ok);
+                        position = at;
+                    }
+                    _ => open.push((index, draft)),
+                }
+            }
+        }
+        let results = results.into_iter().map(|result| result.unwrap_or(Err(Refusal::Contended))).collect();
+        Ok((results, position))
+    }
+
+    async fn append(&self, commits: Vec<Commit>) -> Result<Vec<Outcome>, Refusal> {
+        Ok(self.log.append(commits).await?)
+    }
+
+    /// What is there now under the names of the drafts, and what came of the request before.
+    async fn read(
+        &self,
+        drafts: &Arc<[Draft]>,
+        request: Option<&(String, Hash)>,
+    ) -> Result<(Vec<State>, Option<PastRequest>), Refusal> {
+        let drafts = drafts.clone();
+        let id = request.map(|(id, _)| id.clone());
+        let read = move |connection: &store::Connection| {
+            let past = id.map_or(Ok(None), |id| store::read::request(connection, &id))?;
+            let states = drafts.iter().map(|draft| State::read(connection, draft)).collect::<Result<_, _>>()?;
+            Ok((states, past))
+        };
+        Ok(self.store.read(read).await?)
+    }
+
+    /// In the order of the stripes, so that two writers cannot wait for each other.
+    async fn lock_paths(&self, drafts: &[Draft]) -> Vec<OwnedMutexGuard<()>> {
+        let stripe = |path: &str| xxhash_rust::xxh3::xxh3_64(path.as_bytes()) as usize % self.path_locks.len();
+        let mut stripes: Vec<usize> = drafts.iter().filter_map(|draft| draft.wanted_path()).map(|p| stripe(&p)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mut guards = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            guards.push(self.path_locks[stripe].clone().lock_owned().await);
+        }
+        guards
+    }
+
+    fn repeat(&self, drafts: &[Draft], revisions: &[Revision]) -> (Vec<Written>, Position) {
+        (written(drafts, revisions), Position::of(&self.store.head()))
+    }
+}
+
+fn drafts(changes: Vec<Change>, now: i64) -> Result<Vec<Draft>, Refusal> {
+    changes.into_iter().map(|change| Draft::check(change, now)).collect()
+}
+
+fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
+    let mut seen = HashMap::with_capacity(drafts.len());
+    for draft in drafts {
+        if seen.insert(&draft.name, ()).is_some() {
+            return Err(Refusal::field(draft.field.clone(), format!("{} is changed twice", draft.name)));
+        }
+    }
+    Ok(())
+}
+
+type Numbered = Vec<(usize, Draft)>;
+
+fn first_of_each_name(drafts: Numbered) -> (Numbered, Numbered) {
+    let mut seen = std::collections::HashSet::new();
+    drafts.into_iter().partition(|(_, draft)| seen.insert(draft.name.clone()))
+}
+
+/// Encodes, hashes and compresses what was planned; many changes do so on a thread of their own.
+async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
+    if planned.len() <= INLINE {
+        return Ok(encode(planned));
+    }
+    let encoded = tokio::task::spawn_blocking(move || encode(planned)).await;
+    encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
+}
+
+async fn singles(planned: Vec<Vec<Planned>>, time: i64) -> Result<Vec<Commit>, Refusal> {
+    let encode_all = move || {
+        let commit = |planned| Commit { steps: encode(planned), request: None, time };
+        planned.into_iter().map(commit).collect()
+    };
+    let encoded = tokio::task::spawn_blocking(encode_all).await;
+    encoded.map_err(|_| Refusal::Internal("the encoding of an import failed"))
+}
+
+fn encode(planned: Vec<Planned>) -> Vec<Step> {
+    let size = planned.iter().filter(|step| matches!(step, Planned::Append { .. })).count();
+    let mut index = 0;
+    let step = |planned| match planned {
+        Planned::Unchanged(revision) => Step::Unchanged(revision),
+        Planned::Append { name, mut log, expected } => {
+            log.commit_index = index;
+            log.commit_size = u32::try_from(size).unwrap_or(u32::MAX);
+            index += 1;
+            let entry = Entry::new(name, *log);
+            let packed = envelope::pack(&entry.bytes);
+            Step::Append(Box::new(crate::log::Change { entry, packed, expected }))
+        }
+    };
+    planned.into_iter().map(step).collect()
+}
+
+fn revisions(steps: &[Step]) -> Vec<Revision> {
+    let revision = |step: &Step| match step {
+        Step::Unchanged(revision) => -revision,
+        Step::Append(_) => 0,
+    };
+    steps.iter().map(revision).collect()
+}
+
+/// A negative revision was found, not made.
+fn written(drafts: &[Draft], revisions: &[Revision]) -> Vec<Written> {
+    let one = |(draft, revision): (&Draft, &Revision)| Written {
+        name: draft.name.clone(),
+        revision: revision.abs(),
+        changed: *revision > 0,
+        live: !draft.removes(),
+    };
+    drafts.iter().zip(revisions).map(one).collect()
+}

@@ -1,0 +1,350 @@
+//! What an entity must be to be put: every rule of the schema's comments, checked before anything is written.
+
+use prost::Message;
+use prost_types::Timestamp;
+
+use crate::{
+    digest::content_of,
+    model::{Id, Kind, Name, limit, limit::Limit},
+    refusal::{Refusal, at_most, undecodable},
+    render,
+    wire::{fields, v1},
+};
+
+mod body;
+
+/// An entity that may be put.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    pub(crate) name: Name,
+    /// The entity without the server's fields, otherwise as received.
+    pub(crate) content: Vec<u8>,
+    pub(crate) word_count: i32,
+    /// Articles: microseconds since 1970 UTC.
+    pub(crate) publish_time: Option<i64>,
+    /// When it was created and first published, as the entity itself says; an import keeps that.
+    pub(crate) told: (Option<i64>, Option<i64>),
+}
+
+type Check = Result<(), Refusal>;
+
+/// Checks an entity as received. `now` in microseconds since 1970 UTC.
+///
+/// # Errors
+/// The first rule that it breaks, with the field's path.
+pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refusal> {
+    let maximum = match kind {
+        Kind::Article => &limit::ARTICLE,
+        Kind::Author => &limit::AUTHOR,
+        Kind::Section => &limit::SECTION,
+        Kind::Tag => &limit::TAG,
+        Kind::Collection => &limit::COLLECTION,
+    };
+    let content = content_of(bytes);
+    at_most(maximum, content.len(), "")?;
+    match kind {
+        Kind::Article => article(&decode(bytes)?, content, now),
+        Kind::Author => {
+            let author: v1::Author = decode(bytes)?;
+            check_author(&author)?;
+            plain(kind, &author.name, content, author.create_time.as_ref())
+        }
+        Kind::Section => {
+            let section: v1::Section = decode(bytes)?;
+            check_section(&section)?;
+            plain(kind, &section.name, content, section.create_time.as_ref())
+        }
+        Kind::Tag => {
+            let tag: v1::Tag = decode(bytes)?;
+            check_tag(&tag)?;
+            plain(kind, &tag.name, content, tag.create_time.as_ref())
+        }
+        Kind::Collection => {
+            let collection: v1::Collection = decode(bytes)?;
+            check_collection(&collection)?;
+            plain(kind, &collection.name, content, collection.create_time.as_ref())
+        }
+    }
+}
+
+/// Reads a name of a kind that a field must hold.
+pub(crate) fn name(kind: Kind, text: &str, field: &str) -> Result<Name, Refusal> {
+    Name::parse_as(kind, text).ok_or_else(|| {
+        let id = "id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
+        Refusal::field(field, format!("it must be `{}/{{id}}`, with an {id}", kind.collection()))
+    })
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
+    M::decode(bytes).map_err(|error| undecodable(&error))
+}
+
+fn plain(kind: Kind, text: &str, content: Vec<u8>, created: Option<&Timestamp>) -> Result<Checked, Refusal> {
+    let name = name(kind, text, "name")?;
+    let told = (created.map(fields::micros), None);
+    Ok(Checked { name, content, word_count: 0, publish_time: None, told })
+}
+
+fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
+    let name = name(Kind::Article, &article.name, "name")?;
+    texts(article)?;
+    references(article)?;
+    paths(article)?;
+    lists(article)?;
+    timing(article, now)?;
+    let body = article.body.clone().unwrap_or_default();
+    body::check(&body)?;
+    if let Some(media) = &article.lead_media {
+        self::media(media).map_err(|refusal| refusal.within("lead_media"))?;
+    }
+    let first_publish = article.first_publish_time.as_ref();
+    Ok(Checked {
+        name,
+        content,
+        word_count: render::word_count(&body),
+        publish_time: article.publish_time.as_ref().map(fields::micros),
+        told: (article.create_time.as_ref().map(fields::micros), first_publish.map(fields::micros)),
+    })
+}
+
+fn texts(article: &v1::Article) -> Check {
+    required(&article.headline, "headline")?;
+    text(&limit::LINE, &article.headline, "headline")?;
+    text(&limit::PARAGRAPH, &article.dek, "dek")?;
+    text(&limit::LINE, &article.kicker, "kicker")?;
+    text(&limit::PARAGRAPH, &article.summary, "summary")?;
+    if let Some(byline) = &article.byline {
+        text(&limit::LINE, &byline.text, "byline.text")?;
+    }
+    if let Some(rights) = &article.rights {
+        text(&limit::PARAGRAPH, &rights.copyright_notice, "rights.copyright_notice")?;
+        text(&limit::PARAGRAPH, &rights.usage_terms, "rights.usage_terms")?;
+    }
+    if let Some(source) = &article.source {
+        text(&limit::LINE, &source.name, "source.name")?;
+    }
+    language(&article.language)
+}
+
+/// A BCP 47 tag by its shape: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters.
+fn language(tag: &str) -> Check {
+    let mut subtags = tag.split('-');
+    let first = subtags.next().unwrap_or_default();
+    let primary = (2..=8).contains(&first.len()) && first.bytes().all(|b| b.is_ascii_alphabetic());
+    let rest = |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
+    if tag.is_empty() || (tag.len() <= 64 && primary && subtags.all(rest)) {
+        return Ok(());
+    }
+    Err(Refusal::field("language", "it must be a BCP 47 language tag, such as `en-GB`"))
+}
+
+fn references(article: &v1::Article) -> Check {
+    let credits = article.byline.as_ref().map_or(&[][..], |byline| &byline.credits);
+    count(&limit::CREDITS, credits, "byline.credits")?;
+    for (i, credit) in credits.iter().enumerate() {
+        let field = |field| format!("byline.credits[{i}].{field}");
+        reference(Kind::Author, &credit.author, &field("author"))?;
+        text(&limit::LINE, &credit.display_name, &field("display_name"))?;
+        text(&limit::LINE, &credit.role, &field("role"))?;
+    }
+    reference(Kind::Section, &article.section, "section")?;
+    count(&limit::ADDITIONAL_SECTIONS, &article.additional_sections, "additional_sections")?;
+    distinct(Kind::Section, &article.additional_sections, "additional_sections")?;
+    count(&limit::TAGS, &article.tags, "tags")?;
+    distinct(Kind::Tag, &article.tags, "tags")?;
+    count(&limit::RELATED, &article.related, "related")?;
+    for (i, related) in article.related.iter().enumerate() {
+        name(Kind::Article, &related.article, &format!("related[{i}].article"))?;
+        text(&limit::TOKEN, &related.kind, &format!("related[{i}].kind"))?;
+    }
+    Ok(())
+}
+
+fn paths(article: &v1::Article) -> Check {
+    if !article.path.is_empty() {
+        path(&article.path, "path")?;
+    }
+    count(&limit::ALIAS_PATHS, &article.alias_paths, "alias_paths")?;
+    for (i, alias) in article.alias_paths.iter().enumerate() {
+        path(alias, &format!("alias_paths[{i}]"))?;
+    }
+    if article.canonical_url.is_empty() { Ok(()) } else { url(&article.canonical_url, "canonical_url") }
+}
+
+fn lists(article: &v1::Article) -> Check {
+    count(&limit::NOTICES, &article.notices, "notices")?;
+    for (i, notice) in article.notices.iter().enumerate() {
+        text(&limit::BIO, &notice.text, &format!("notices[{i}].text"))?;
+        time(notice.time.as_ref(), &format!("notices[{i}].time"))?;
+    }
+    count(&limit::ALT_IDS, &article.alt_ids, "alt_ids")?;
+    for (i, alt_id) in article.alt_ids.iter().enumerate() {
+        required(&alt_id.role, &format!("alt_ids[{i}].role"))?;
+        text(&limit::TOKEN, &alt_id.role, &format!("alt_ids[{i}].role"))?;
+        text(&limit::URL, &alt_id.value, &format!("alt_ids[{i}].value"))?;
+    }
+    at_most(&limit::ANNOTATIONS, article.annotations.len(), "annotations")?;
+    let bytes = article.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    at_most(&limit::ANNOTATIONS_BYTES, bytes, "annotations")
+}
+
+/// What would only be visible later, or no longer: a release that cannot hold it back must not take it.
+fn timing(article: &v1::Article, now: i64) -> Check {
+    time(article.publish_time.as_ref(), "publish_time")?;
+    time(article.expire_time.as_ref(), "expire_time")?;
+    let later = |time: Option<&Timestamp>| time.is_some_and(|time| fields::micros(time) > now);
+    if later(article.publish_time.as_ref()) {
+        return unsupported("publish_time", "scheduled_publication", "a time in the future cannot be held yet");
+    }
+    if let Some(embargo) = &article.embargo {
+        time(embargo.until.as_ref(), "embargo.until")?;
+        text(&limit::PARAGRAPH, &embargo.note, "embargo.note")?;
+        if embargo.until.is_none() || later(embargo.until.as_ref()) {
+            return unsupported("embargo", "embargo", "an embargo that is not lifted cannot be held yet");
+        }
+    }
+    if article.expire_time.is_some() {
+        return unsupported("expire_time", "expiry", "an article that expires cannot be held yet");
+    }
+    Ok(())
+}
+
+fn unsupported(field: &str, feature: &'static str, why: &'static str) -> Check {
+    Err(Refusal::NotSupported { field: field.to_owned(), feature, why })
+}
+
+fn check_author(author: &v1::Author) -> Check {
+    required(&author.display_name, "display_name")?;
+    text(&limit::LINE, &author.display_name, "display_name")?;
+    text(&limit::BIO, &author.bio, "bio")?;
+    text(&limit::LINE, &author.job_title, "job_title")?;
+    text(&limit::LINE, &author.affiliation, "affiliation")?;
+    count(&limit::SOCIAL_PROFILES, &author.social_profiles, "social_profiles")?;
+    for (i, profile) in author.social_profiles.iter().enumerate() {
+        let field = |field| format!("social_profiles[{i}].{field}");
+        required(&profile.platform, &field("platform"))?;
+        text(&limit::TOKEN, &profile.platform, &field("platform"))?;
+        text(&limit::TOKEN, &profile.handle, &field("handle"))?;
+        if !profile.url.is_empty() {
+            url(&profile.url, &field("url"))?;
+        }
+    }
+    if let Some(image) = &author.image {
+        media(image).map_err(|refusal| refusal.within("image"))?;
+    }
+    at_most(&limit::ALT_IDS, author.alt_ids.len(), "alt_ids")?;
+    let bytes = author.alt_ids.iter().map(|(role, value)| role.len() + value.len()).sum();
+    at_most(&limit::AUTHOR_ALT_IDS_BYTES, bytes, "alt_ids")
+}
+
+fn check_section(section: &v1::Section) -> Check {
+    required(&section.display_name, "display_name")?;
+    text(&limit::LINE, &section.display_name, "display_name")?;
+    text(&limit::PARAGRAPH, &section.tagline, "tagline")?;
+    if !section.path.is_empty() {
+        path(&section.path, "path")?;
+    }
+    reference(Kind::Section, &section.parent, "parent")
+}
+
+fn check_tag(tag: &v1::Tag) -> Check {
+    required(&tag.display_name, "display_name")?;
+    text(&limit::LINE, &tag.display_name, "display_name")?;
+    text(&limit::PARAGRAPH, &tag.description, "description")?;
+    reference(Kind::Tag, &tag.parent, "parent")?;
+    count(&limit::EXTERNAL_IDS, &tag.external_ids, "external_ids")?;
+    for (i, external) in tag.external_ids.iter().enumerate() {
+        text(&limit::URL, external, &format!("external_ids[{i}]"))?;
+    }
+    Ok(())
+}
+
+fn check_collection(collection: &v1::Collection) -> Check {
+    required(&collection.title, "title")?;
+    text(&limit::LINE, &collection.title, "title")?;
+    text(&limit::PARAGRAPH, &collection.description, "description")?;
+    count(&limit::COLLECTION_ARTICLES, &collection.articles, "articles")?;
+    distinct(Kind::Article, &collection.articles, "articles")
+}
+
+fn media(media: &v1::Media) -> Check {
+    text(&limit::PARAGRAPH, &media.alt_text, "alt_text")?;
+    body::spans(&media.caption, "caption")?;
+    text(&limit::LINE, &media.credit, "credit")?;
+    text(&limit::LINE, &media.creator, "creator")?;
+    text(&limit::LINE, &media.supplier, "supplier")?;
+    text(&limit::LINE, &media.copyright_notice, "copyright_notice")?;
+    for (i, rendition) in media.renditions.iter().enumerate() {
+        let field = |field| format!("renditions[{i}].{field}");
+        url(&rendition.href, &field("href"))?;
+        text(&limit::TOKEN, &rendition.r#type, &field("type"))?;
+        if rendition.width < 0 || rendition.height < 0 {
+            return Err(Refusal::field(field("width"), "width and height must not be negative"));
+        }
+    }
+    Ok(())
+}
+
+fn required(value: &str, field: &str) -> Check {
+    if value.trim().is_empty() { Err(Refusal::field(field, "it is required")) } else { Ok(()) }
+}
+
+fn text(limit: &'static Limit, value: &str, field: &str) -> Check {
+    at_most(limit, value.len(), field)
+}
+
+fn count<T>(limit: &'static Limit, values: &[T], field: &str) -> Check {
+    at_most(limit, values.len(), field)
+}
+
+fn reference(kind: Kind, text: &str, field: &str) -> Check {
+    if text.is_empty() { Ok(()) } else { name(kind, text, field).map(drop) }
+}
+
+fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
+    let mut seen = std::collections::HashSet::<Id>::with_capacity(names.len());
+    for (i, text) in names.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        if !seen.insert(name(kind, text, &field)?.id) {
+            return Err(Refusal::field(field, format!("{text} is named twice")));
+        }
+    }
+    Ok(())
+}
+
+/// A path on the site.
+pub(crate) fn path(path: &str, field: &str) -> Check {
+    text(&limit::PATH, path, field)?;
+    let clean = path.chars().all(|c| !c.is_control() && !matches!(c, '?' | '#' | ' ' | '\\'));
+    if path.starts_with('/') && !path.starts_with("//") && clean {
+        return Ok(());
+    }
+    Err(Refusal::field(field, "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character"))
+}
+
+/// A URL that can be shown as a link or a source: no scheme that could run a script.
+fn url(url: &str, field: &str) -> Check {
+    text(&limit::URL, url, field)?;
+    let clean = !url.is_empty() && url.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    let scheme = url.split(['/', '?', '#']).next().and_then(|start| start.split_once(':')).map(|(scheme, _)| scheme);
+    let safe = scheme.is_none_or(|scheme| {
+        ["http", "https", "mailto", "tel"].iter().any(|allowed| scheme.eq_ignore_ascii_case(allowed))
+    });
+    if clean && safe {
+        return Ok(());
+    }
+    Err(Refusal::field(field, "it must be a URL, relative or with the scheme http, https, mailto or tel"))
+}
+
+/// A time within the range that google.protobuf.Timestamp allows.
+pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Check {
+    const FIRST: i64 = -62_135_596_800;
+    const LAST: i64 = 253_402_300_799;
+    let valid = |time: &Timestamp| {
+        (FIRST..=LAST).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos)
+    };
+    if time.is_none_or(valid) {
+        return Ok(());
+    }
+    Err(Refusal::field(field, "it must lie in the years 1 to 9999, with nanos from 0 to 999999999"))
+}

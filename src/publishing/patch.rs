@@ -1,0 +1,88 @@
+//! Patching an encoded article: top-level fields are replaced, all others stay the bytes that they are.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    digest::POOL,
+    entry::FIRST_CONTENT_FIELD,
+    refusal::Refusal,
+    wire::fields,
+};
+
+/// The article with the fields that the mask names taken from `patch`; without a mask, those that are set there.
+///
+/// # Errors
+/// The mask names what is no top-level field of an article's content.
+pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Result<Vec<u8>, Refusal> {
+    let replaced = match mask {
+        None => fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect(),
+        Some(paths) => numbers(paths)?,
+    };
+    let replaces = |number: u32| number < FIRST_CONTENT_FIELD || replaced.contains(&number);
+    let mut patched = Vec::with_capacity(article.len() + patch.len());
+    fields::copy_if(article, &mut patched, |number| !replaces(number));
+    fields::copy_if(patch, &mut patched, replaces);
+    Ok(patched)
+}
+
+/// Checks a mask before anything is read.
+pub(super) fn check(mask: &[String]) -> Result<(), Refusal> {
+    numbers(mask).map(drop)
+}
+
+fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
+    let article = POOL.get_message_by_name("cable.v1.Article").expect("the schema has articles");
+    let mut numbers = BTreeSet::new();
+    for path in paths {
+        if path == "*" {
+            if paths.len() > 1 {
+                return Err(Refusal::field("update_mask", "`*` stands alone"));
+            }
+            return Ok((FIRST_CONTENT_FIELD..=u32::from(u16::MAX)).collect());
+        }
+        let field = article.get_field_by_name(path).map(|field| field.number());
+        match field {
+            Some(number) if number >= FIRST_CONTENT_FIELD => numbers.insert(number),
+            Some(_) => return Err(Refusal::field("update_mask", format!("{path} is the server's"))),
+            None => {
+                let why = format!("{path} is no top-level field of an article");
+                return Err(Refusal::field("update_mask", why));
+            }
+        };
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::v1::Article;
+
+    fn patched(mask: Option<&[&str]>) -> Article {
+        let before = Article { headline: "Old".into(), dek: "Dek".into(), kicker: "Kick".into(), ..Default::default() };
+        let patch = Article { headline: "New".into(), ..Default::default() };
+        let mask = mask.map(|paths| paths.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let bytes = apply(&before.encode_to_vec(), &patch.encode_to_vec(), mask.as_deref()).unwrap();
+        Article::decode(&bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn a_mask_says_what_is_replaced_and_what_is_cleared() {
+        let article = patched(Some(&["headline", "dek"]));
+        assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "", "Kick"));
+        let article = patched(None);
+        assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "Dek", "Kick"));
+        let article = patched(Some(&["*"]));
+        assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "", ""));
+    }
+
+    #[test]
+    fn a_mask_of_something_else_is_refused() {
+        for path in ["revision", "name", "byline.text", "colour", "", "Headline"] {
+            let refused = apply(&[], &[], Some(&[path.to_owned()]));
+            assert!(matches!(refused, Err(Refusal::Field { field, .. }) if field == "update_mask"), "{path}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Why a call is refused, in the words of the caller: what is wrong and, so far as it is one's, with which field.
+//! `rpc` turns it into a Status; an item of a batch or an import carries it as it is.
+
+use crate::{
+    model::{LogId, Name, Revision, limit::Limit},
+    store::{self, Tombstone},
+    wire::v1::RemovalReason,
+};
+
+/// Why a call, or one item of it, is refused.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Mend the field.
+    #[error("{field}: {why}")]
+    Field { field: String, why: String },
+    /// Send less.
+    #[error("{field}: {value} is more than {} allows, {}", limit.name, limit.maximum)]
+    Limit { field: String, limit: &'static Limit, value: u64 },
+    /// Begin the listing anew.
+    #[error("page_token: {0}")]
+    PageToken(&'static str),
+    /// Use a new request_id.
+    #[error("request_id: it was used before, for another request")]
+    RequestIdReused,
+    /// There is nothing under the name.
+    #[error("{0}: there is no such {kind}", kind = .0.kind.noun())]
+    NotFound(Name),
+    /// There is no article at the path.
+    #[error("path: no article has it")]
+    PathNotFound,
+    /// The name was removed.
+    #[error("{name}: {}", gone(.tombstone))]
+    Gone { name: Name, tombstone: Box<Tombstone> },
+    /// The name was to be absent.
+    #[error("{name}: it is there already")]
+    Exists { name: Name, etag: String },
+    /// Choose another path.
+    #[error("{field}: {owner} has the path {path}")]
+    PathTaken { field: String, path: String, owner: Name },
+    /// Read the current version, then decide again.
+    #[error("{name}: its etag is {}", .current.as_deref().unwrap_or("none, for it is not there"))]
+    EtagMismatch { name: Name, current: Option<String> },
+    /// Drop what was remembered of the other log.
+    #[error("log_id: this is log {0}")]
+    LogChanged(LogId),
+    /// Ask again later, or another node.
+    #[error("this node has reached revision {reached}, not yet {asked}")]
+    NotCaughtUp { asked: Revision, reached: Revision },
+    /// This release cannot hold it.
+    #[error("{field}: {why}")]
+    NotSupported { field: String, feature: &'static str, why: &'static str },
+    /// Several writers changed the same names again and again.
+    #[error("other writers were faster each time")]
+    Contended,
+    /// Ask another node.
+    #[error("this node is shutting down")]
+    Draining,
+    /// Fault of the store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+fn gone(tombstone: &Tombstone) -> String {
+    match &tombstone.moved_to {
+        Some(target) => format!("it has moved to {target}"),
+        None => format!("it was removed ({})", reason_name(tombstone.reason)),
+    }
+}
+
+/// The schema's name of a reason, without its prefix.
+pub(crate) fn reason_name(reason: RemovalReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("REMOVAL_REASON_")
+}
+
+impl Refusal {
+    pub(crate) fn field(field: impl Into<String>, why: impl Into<String>) -> Refusal {
+        Refusal::Field { field: field.into(), why: why.into() }
+    }
+
+    /// The same refusal seen from outside: its field belongs to `parent`.
+    pub(crate) fn within(mut self, parent: &str) -> Refusal {
+        match &mut self {
+            Refusal::Field { field, .. }
+            | Refusal::Limit { field, .. }
+            | Refusal::PathTaken { field, .. }
+            | Refusal::NotSupported { field, .. } => {
+                *field = if field.is_empty() { parent.to_owned() } else { format!("{parent}.{field}") };
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Refuses a value above its limit.
+pub(crate) fn at_most(limit: &'static Limit, value: usize, field: impl Into<String>) -> Result<(), Refusal> {
+    let value = value as u64;
+    if value <= limit.maximum {
+        return Ok(());
+    }
+    Err(Refusal::Limit { field: field.into(), limit, value })
+}
+
+/// Why an encoded message cannot be read: prost names the messages and fields that it was in, from the outside.
+pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
+    let told = error.to_string();
+    let mut rest = told.trim_start_matches("failed to decode Protobuf message: ");
+    let mut path = Vec::new();
+    while let Some((place, after)) = rest.split_once(": ")
+        && let Some((_, field)) = place.split_once('.')
+        && !place.contains(' ')
+    {
+        path.push(field);
+        rest = after;
+    }
+    Refusal::field(path.join("."), rest)
+}

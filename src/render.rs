@@ -1,0 +1,173 @@
+//! A body in another form: HTML, Markdown or plain text, made from its blocks by pure functions.
+//!
+//! What the forms have in common is here: which characters, marks, links and files are shown at all. The invariant:
+//! every form has the same words in the same order, and no form has a script, whatever the texts hold.
+
+use std::borrow::Cow;
+
+use prost::Message as _;
+
+use crate::{
+    sanitise::{file_address, link_target, shown},
+    wire::v1::{Body, BodyFormat, Embed, Link, Mark, Media, Rendition, Span},
+};
+
+mod html;
+mod lines;
+mod markdown;
+#[cfg(test)]
+mod tests;
+mod text;
+
+/// The body in that format; nothing for a format that is no text.
+pub(crate) fn render(body: &Body, format: BodyFormat) -> String {
+    let capacity = body.encoded_len() + body.encoded_len() / 4;
+    match format {
+        BodyFormat::Html => html::render(body, capacity),
+        BodyFormat::Markdown => markdown::render(body, capacity),
+        BodyFormat::PlainText => text::render(body, capacity),
+        BodyFormat::Unspecified | BodyFormat::Blocks => String::new(),
+    }
+}
+
+/// How many words the body has: runs without white space of its plain text, not counting the numbers, dashes and
+/// rules that only the plain text has.
+pub(crate) fn word_count(body: &Body) -> i32 {
+    let words = text::words(body, body.encoded_len());
+    words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
+}
+
+/// The text with its characters as they are [`shown`].
+fn clean(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| shown(c) == Some(c)) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.chars().filter_map(shown).collect())
+    }
+}
+
+/// Whether there is nothing to see.
+fn is_blank(text: &str) -> bool {
+    text.chars().filter_map(shown).all(char::is_whitespace)
+}
+
+fn are_blank(spans: &[Span]) -> bool {
+    spans.iter().all(|span| is_blank(&span.text))
+}
+
+/// The marks of a span that are shown, outermost first, each once.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Marks {
+    marks: [Mark; 6],
+    len: usize,
+}
+
+impl Marks {
+    fn of(span: &Span) -> Self {
+        let mut marks = Self::default();
+        for mark in span.marks() {
+            marks.push(mark);
+        }
+        marks
+    }
+
+    /// These and an innermost one.
+    fn with(mut self, mark: Mark) -> Self {
+        self.push(mark);
+        self
+    }
+
+    /// Adds an innermost mark, unless it is there or means nothing.
+    fn push(&mut self, mark: Mark) {
+        if mark != Mark::Unspecified && !self.as_slice().contains(&mark) {
+            self.marks[self.len] = mark;
+            self.len += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[Mark] {
+        &self.marks[..self.len]
+    }
+
+    /// How many of the outermost marks are the same.
+    fn shared(&self, other: &Self) -> usize {
+        self.as_slice().iter().zip(other.as_slice()).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Only the outermost marks.
+    fn outer(&self, len: usize) -> Self {
+        let mut outer = Self::default();
+        self.as_slice()[..len].iter().for_each(|&mark| outer.push(mark));
+        outer
+    }
+}
+
+/// The span's link and where it leads, if that is somewhere a link may lead.
+fn link(span: &Span) -> Option<(&Link, &str)> {
+    let link = span.link.as_ref()?;
+    Some((link, link_target(&link.href)?))
+}
+
+/// A file of a picture, and its address.
+type File<'a> = (&'a Rendition, &'a str);
+
+/// The files of a picture that can be shown.
+fn files(media: &Media) -> impl Iterator<Item = File<'_>> {
+    let pictures =
+        media.renditions.iter().filter(|file| file.r#type.is_empty() || file.r#type.starts_with("image/"));
+    pictures.filter_map(|file| Some((file, file_address(&file.href)?)))
+}
+
+/// The largest file of a picture; of several as large, the first.
+fn largest(media: &Media) -> Option<File<'_>> {
+    files(media).reduce(|a, b| if (b.0.width, b.0.height) > (a.0.width, a.0.height) { b } else { a })
+}
+
+/// The credit line as printed; without one, the names of who made and who supplied the picture.
+fn credit(media: &Media) -> Cow<'_, str> {
+    let Media { credit, creator, supplier, .. } = media;
+    match (is_blank(credit), is_blank(creator), is_blank(supplier)) {
+        (true, false, false) => Cow::Owned(format!("{}/{}", creator.trim_end(), supplier.trim_start())),
+        (true, false, true) => Cow::Borrowed(creator),
+        (true, true, _) => Cow::Borrowed(supplier),
+        (false, ..) => Cow::Borrowed(credit),
+    }
+}
+
+/// The text in place of a picture that no form shows and no caption tells of.
+fn stand_in(media: &Media) -> Option<&str> {
+    let needed = are_blank(&media.caption) && !is_blank(&media.alt_text);
+    needed.then_some(media.alt_text.as_str())
+}
+
+/// What a link to embedded content reads, and what to say beside it.
+fn embed_texts(embed: &Embed) -> (&str, Option<&str>) {
+    let Embed { title, fallback_text: fallback, url, .. } = embed;
+    match (is_blank(title), is_blank(fallback)) {
+        (false, false) if title != fallback => (title, Some(fallback)),
+        (false, _) => (title, None),
+        (true, false) => (fallback, None),
+        (true, true) => (url, None),
+    }
+}
+
+/// The name of a code block's language if it can stand in a class or after a fence.
+fn language(name: &str) -> Option<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+#._-".contains(c);
+    (!name.is_empty() && name.chars().all(plain)).then_some(name)
+}
+
+/// A heading's level as shown: the headline's is 1.
+fn level(level: i32) -> usize {
+    if level == 0 { 2 } else { level.clamp(2, 6) as usize }
+}
+
+/// The number of an ordered list's first item.
+fn first_number(start: i32) -> i64 {
+    if start == 0 { 1 } else { start.into() }
+}
+
+/// How many columns or rows a cell covers.
+fn span_of(cells: i32) -> usize {
+    cells.clamp(1, 1_000) as usize
+}

@@ -1,0 +1,336 @@
+//! PublishingService.
+
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::request;
+use crate::{
+    log::Position,
+    model::{Kind, Name, limit},
+    publishing::{Change, Publishing, Verb, Written, check_name},
+    refusal::{Refusal, at_most},
+    wire::{
+        Encoded,
+        service::{
+            self, change,
+            publishing_service_server::{PublishingService, PublishingServiceServer},
+        },
+        v1::{self, RemovalReason, UpdateKind},
+    },
+};
+
+/// The writes of a node.
+pub(crate) struct PublishingRpc {
+    pub(crate) publishing: Arc<Publishing>,
+}
+
+/// The service, with its bound on requests.
+pub(crate) fn server(publishing: Arc<Publishing>) -> PublishingServiceServer<PublishingRpc> {
+    let server = PublishingServiceServer::new(PublishingRpc { publishing });
+    server.max_decoding_message_size(limit::WRITE_REQUEST.maximum as usize)
+}
+
+/// A position as the schema has it.
+pub(super) fn position(position: &Position) -> v1::Position {
+    v1::Position {
+        log_id: position.log_id.to_string(),
+        revision: position.revision,
+        chain: position.chain.to_vec().into(),
+    }
+}
+
+fn result(written: &Written, position: &Position) -> v1::WriteResult {
+    let etag = if written.live { position.log_id.etag(written.revision) } else { String::new() };
+    v1::WriteResult {
+        name: written.name.to_string(),
+        etag,
+        revision: written.revision,
+        changed: written.changed,
+    }
+}
+
+fn removal(
+    name: &str,
+    kind: Option<Kind>,
+    reason: i32,
+    moved_to: &str,
+) -> Result<(Name, RemovalReason, Option<Name>), Refusal> {
+    let name = match kind {
+        Some(kind) => check_name(kind, name, "name")?,
+        None => Name::parse(name).ok_or_else(|| {
+            Refusal::field("name", "it must be `articles/{id}`, `authors/{id}`, `sections/{id}` or the like")
+        })?,
+    };
+    let reason = RemovalReason::try_from(reason)
+        .map_err(|_| Refusal::field("reason", format!("{reason} is not one of its values")))?;
+    let moved_to = match moved_to {
+        "" => None,
+        text => Some(check_name(name.kind, text, "moved_to")?),
+    };
+    Ok((name, reason, moved_to))
+}
+
+/// What the four small removals and the large one have in common.
+struct Removed<'a> {
+    kind: Kind,
+    name: &'a str,
+    reason: i32,
+    moved_to: &'a str,
+    precondition: Option<v1::Precondition>,
+    request_id: &'a str,
+}
+
+/// The five requests to remove are alike but for their types.
+macro_rules! removed {
+    ($kind:ident, $asked:ident) => {
+        Removed {
+            kind: Kind::$kind,
+            name: &$asked.name,
+            reason: $asked.reason,
+            moved_to: &$asked.moved_to,
+            precondition: $asked.precondition.clone(),
+            request_id: &$asked.request_id,
+        }
+    };
+}
+
+impl PublishingRpc {
+    async fn one(
+        &self,
+        change: Change,
+        method: &str,
+        request_id: &str,
+        request: &impl Message,
+    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
+        let request = request::request_id(request_id, method, request)?;
+        let (written, at) = self.publishing.commit(vec![change], request).await?;
+        Ok((written.first().map(|written| result(written, &at)), Some(position(&at))))
+    }
+
+    async fn put(
+        &self,
+        kind: Kind,
+        entity: Option<&Encoded>,
+        precondition: Option<v1::Precondition>,
+        request_id: &str,
+        request: &impl Message,
+    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
+        let change = put(kind, entity, precondition, UpdateKind::Major, kind.noun())?;
+        self.one(change, kind.noun(), request_id, request).await
+    }
+
+    async fn remove(
+        &self,
+        removed: Removed<'_>,
+        request: &impl Message,
+    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
+        let kind = removed.kind;
+        let (name, reason, moved_to) = removal(removed.name, Some(kind), removed.reason, removed.moved_to)?;
+        let change = Change {
+            verb: Verb::Remove { name, reason, moved_to },
+            precondition: request::precondition(removed.precondition)?,
+            update_kind: Some(UpdateKind::Major),
+            field: String::new(),
+        };
+        self.one(change, &format!("Remove{}", kind.noun()), removed.request_id, request).await
+    }
+}
+
+fn put(
+    kind: Kind,
+    entity: Option<&Encoded>,
+    precondition: Option<v1::Precondition>,
+    update_kind: UpdateKind,
+    field: &str,
+) -> Result<Change, Refusal> {
+    let entity = entity.ok_or_else(|| Refusal::field(field, "it is required"))?.0.clone();
+    Ok(Change {
+        verb: Verb::Put { kind, entity },
+        precondition: request::precondition(precondition)?,
+        update_kind: Some(update_kind),
+        field: field.to_owned(),
+    })
+}
+
+fn patch(
+    article: Option<&Encoded>,
+    mask: Option<&prost_types::FieldMask>,
+    precondition: Option<v1::Precondition>,
+    update_kind: UpdateKind,
+    field: &str,
+) -> Result<Change, Refusal> {
+    let article = article.ok_or_else(|| Refusal::field("article", "it is required"))?.0.clone();
+    Ok(Change {
+        verb: Verb::Patch { article, mask: mask.map(|mask| mask.paths.clone()) },
+        precondition: request::precondition(precondition)?,
+        update_kind: Some(update_kind),
+        field: field.to_owned(),
+    })
+}
+
+fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
+    use change::Change as What;
+    let field = format!("changes[{i}]");
+    let kind = request::update_kind(change.update_kind).map_err(|refusal| refusal.within(&field))?;
+    let given = change.precondition.clone();
+    let place = |entity: &str| format!("{field}.put_{entity}");
+    let parsed = match &change.change {
+        None => Err(Refusal::field("change", "it is required")),
+        Some(What::PutArticle(entity)) => put(Kind::Article, Some(entity), given, kind, &place("article")),
+        Some(What::PutAuthor(entity)) => put(Kind::Author, Some(entity), given, kind, &place("author")),
+        Some(What::PutSection(entity)) => put(Kind::Section, Some(entity), given, kind, &place("section")),
+        Some(What::PutTag(entity)) => put(Kind::Tag, Some(entity), given, kind, &place("tag")),
+        Some(What::PutCollection(entity)) => {
+            put(Kind::Collection, Some(entity), given, kind, &place("collection"))
+        }
+        Some(What::PatchArticle(patched)) => {
+            let field = format!("{field}.patch_article");
+            patch(patched.article.as_ref(), patched.update_mask.as_ref(), given, kind, &field)
+        }
+        Some(What::Remove(removed)) => {
+            removal(&removed.name, None, removed.reason, &removed.moved_to)
+                .map_err(|refusal| refusal.within("remove"))
+                .and_then(|(name, reason, moved_to)| {
+                    Ok(Change {
+                        verb: Verb::Remove { name, reason, moved_to },
+                        precondition: request::precondition(given)?,
+                        update_kind: Some(kind),
+                        field: format!("{field}.remove"),
+                    })
+                })
+        }
+    };
+    parsed.map_err(|refusal| refusal.within(&field))
+}
+
+#[tonic::async_trait]
+impl PublishingService for PublishingRpc {
+    async fn put_article(
+        &self,
+        request: Request<service::PutArticleRequest>,
+    ) -> Result<Response<v1::PutArticleResponse>, Status> {
+        let asked = request.into_inner();
+        let update_kind = request::update_kind(asked.update_kind)?;
+        let given = asked.precondition.clone();
+        let change = put(Kind::Article, asked.article.as_ref(), given, update_kind, "article")?;
+        let (result, position) = self.one(change, "article", &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PutArticleResponse { result, position }))
+    }
+
+    async fn patch_article(
+        &self,
+        request: Request<service::PatchArticleRequest>,
+    ) -> Result<Response<v1::PatchArticleResponse>, Status> {
+        let asked = request.into_inner();
+        let update_kind = request::update_kind(asked.update_kind)?;
+        let (article, mask) = (asked.article.as_ref(), asked.update_mask.as_ref());
+        let change = patch(article, mask, asked.precondition.clone(), update_kind, "")?;
+        let (result, position) = self.one(change, "PatchArticle", &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PatchArticleResponse { result, position }))
+    }
+
+    async fn remove_article(
+        &self,
+        request: Request<v1::RemoveArticleRequest>,
+    ) -> Result<Response<v1::RemoveArticleResponse>, Status> {
+        let asked = request.into_inner();
+        let (result, position) = self.remove(removed!(Article, asked), &asked).await?;
+        Ok(Response::new(v1::RemoveArticleResponse { result, position }))
+    }
+
+    async fn put_author(
+        &self,
+        request: Request<service::PutAuthorRequest>,
+    ) -> Result<Response<v1::PutAuthorResponse>, Status> {
+        let asked = request.into_inner();
+        let (entity, given) = (asked.author.as_ref(), asked.precondition.clone());
+        let (result, position) = self.put(Kind::Author, entity, given, &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PutAuthorResponse { result, position }))
+    }
+
+    async fn remove_author(
+        &self,
+        request: Request<v1::RemoveAuthorRequest>,
+    ) -> Result<Response<v1::RemoveAuthorResponse>, Status> {
+        let asked = request.into_inner();
+        let (result, position) = self.remove(removed!(Author, asked), &asked).await?;
+        Ok(Response::new(v1::RemoveAuthorResponse { result, position }))
+    }
+
+    async fn put_section(
+        &self,
+        request: Request<service::PutSectionRequest>,
+    ) -> Result<Response<v1::PutSectionResponse>, Status> {
+        let asked = request.into_inner();
+        let (entity, given) = (asked.section.as_ref(), asked.precondition.clone());
+        let (result, position) = self.put(Kind::Section, entity, given, &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PutSectionResponse { result, position }))
+    }
+
+    async fn remove_section(
+        &self,
+        request: Request<v1::RemoveSectionRequest>,
+    ) -> Result<Response<v1::RemoveSectionResponse>, Status> {
+        let asked = request.into_inner();
+        let (result, position) = self.remove(removed!(Section, asked), &asked).await?;
+        Ok(Response::new(v1::RemoveSectionResponse { result, position }))
+    }
+
+    async fn put_tag(
+        &self,
+        request: Request<service::PutTagRequest>,
+    ) -> Result<Response<v1::PutTagResponse>, Status> {
+        let asked = request.into_inner();
+        let (entity, given) = (asked.tag.as_ref(), asked.precondition.clone());
+        let (result, position) = self.put(Kind::Tag, entity, given, &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PutTagResponse { result, position }))
+    }
+
+    async fn remove_tag(
+        &self,
+        request: Request<v1::RemoveTagRequest>,
+    ) -> Result<Response<v1::RemoveTagResponse>, Status> {
+        let asked = request.into_inner();
+        let (result, position) = self.remove(removed!(Tag, asked), &asked).await?;
+        Ok(Response::new(v1::RemoveTagResponse { result, position }))
+    }
+
+    async fn put_collection(
+        &self,
+        request: Request<service::PutCollectionRequest>,
+    ) -> Result<Response<v1::PutCollectionResponse>, Status> {
+        let asked = request.into_inner();
+        let (entity, given) = (asked.collection.as_ref(), asked.precondition.clone());
+        let (result, position) = self.put(Kind::Collection, entity, given, &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::PutCollectionResponse { result, position }))
+    }
+
+    async fn remove_collection(
+        &self,
+        request: Request<v1::RemoveCollectionRequest>,
+    ) -> Result<Response<v1::RemoveCollectionResponse>, Status> {
+        let asked = request.into_inner();
+        let (result, position) = self.remove(removed!(Collection, asked), &asked).await?;
+        Ok(Response::new(v1::RemoveCollectionResponse { result, position }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<service::CommitRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
+        let asked = request.into_inner();
+        if asked.changes.is_empty() {
+            return Err(Refusal::field("changes", "it must hold at least one change").into());
+        }
+        at_most(&limit::COMMIT, asked.changes.len(), "changes")?;
+        at_most(&limit::COMMIT_BYTES, asked.changes.iter().map(Message::encoded_len).sum(), "changes")?;
+        let changes = asked.changes.iter().enumerate().map(|(i, one)| change(i, one));
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        let request = request::request_id(&asked.request_id, "Commit", &asked)?;
+        let (written, at) = self.publishing.commit(changes, request).await?;
+        let results = written.iter().map(|written| result(written, &at)).collect();
+        Ok(Response::new(v1::CommitResponse { results, position: Some(position(&at)) }))
+    }
+}

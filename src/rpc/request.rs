@@ -1,0 +1,138 @@
+//! What many requests have in common, parsed once. Past these functions there are no raw strings or numbers.
+
+use std::time::Duration;
+
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    compose::{Shape, Wants},
+    content::Selection,
+    entry::Hash,
+    model::{LogId, Revision, limit},
+    publishing::Precondition,
+    refusal::{Refusal, at_most},
+    wire::v1::{self, ArticleView, BodyFormat, Include, UpdateKind},
+};
+
+/// How long a read waits for a revision if it does not say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+
+/// What of an article is wanted, and what along with it.
+pub(super) fn selection(
+    view: i32,
+    format: i32,
+    includes: &[i32],
+    default: ArticleView,
+) -> Result<Selection, Refusal> {
+    let unknown = |field, number: i32| Refusal::field(field, format!("{number} is not one of its values"));
+    let view = ArticleView::try_from(view).map_err(|_| unknown("view", view))?;
+    let format = BodyFormat::try_from(format).map_err(|_| unknown("body_format", format))?;
+    let format = if format == BodyFormat::Unspecified { BodyFormat::Blocks } else { format };
+    let shape = match if view == ArticleView::Unspecified { default } else { view } {
+        ArticleView::Reference => Shape::Reference,
+        ArticleView::Basic => Shape::Basic,
+        ArticleView::Full | ArticleView::Unspecified => Shape::Full(format),
+    };
+    if !matches!(shape, Shape::Full(_)) && format != BodyFormat::Blocks {
+        return Err(Refusal::field("body_format", "only the view FULL has a body"));
+    }
+    Ok(Selection { shape, wants: wants(includes)? })
+}
+
+fn wants(includes: &[i32]) -> Result<Wants, Refusal> {
+    let mut wants = Wants::default();
+    for (i, number) in includes.iter().enumerate() {
+        let field = || format!("includes[{i}]");
+        let wanted = match Include::try_from(*number) {
+            Ok(Include::Authors) => &mut wants.authors,
+            Ok(Include::Sections) => &mut wants.sections,
+            Ok(Include::Tags) => &mut wants.tags,
+            Ok(Include::Unspecified) | Err(_) => {
+                return Err(Refusal::field(field(), format!("{number} is not one of its values")));
+            }
+        };
+        if std::mem::replace(wanted, true) {
+            return Err(Refusal::field(field(), "it is named twice"));
+        }
+    }
+    Ok(wants)
+}
+
+/// The revision to wait for, of which log, and how long.
+pub(super) fn freshness(
+    freshness: Option<&v1::Freshness>,
+) -> Result<(Revision, Option<LogId>, Duration), Refusal> {
+    let Some(freshness) = freshness else { return Ok((0, None, DEFAULT_WAIT)) };
+    let log_id = log_id(&freshness.log_id, "freshness.log_id")?;
+    if freshness.at_least_revision < 0 {
+        return Err(Refusal::field("freshness.at_least_revision", "it must not be negative"));
+    }
+    let wait = match &freshness.max_wait {
+        None => DEFAULT_WAIT,
+        Some(wait) => Duration::try_from(*wait)
+            .map_err(|_| Refusal::field("freshness.max_wait", "it must be a duration that is not negative"))?,
+    };
+    let millis = usize::try_from(wait.as_millis()).unwrap_or(usize::MAX);
+    at_most(&limit::MAX_WAIT_MS, millis, "freshness.max_wait")?;
+    Ok((freshness.at_least_revision, log_id, wait))
+}
+
+/// A log id, unless it is unset.
+pub(super) fn log_id(text: &str, field: &str) -> Result<Option<LogId>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let log_id = LogId::parse(text).ok_or_else(|| Refusal::field(field, "it must be 8 hex digits"))?;
+    Ok(Some(log_id))
+}
+
+/// The size of a page: more than the limit is read as the limit (AIP-158).
+pub(super) fn page_size(asked: i32) -> Result<usize, Refusal> {
+    match usize::try_from(asked) {
+        Err(_) => Err(Refusal::field("page_size", "it must not be negative")),
+        Ok(0) => Ok(limit::DEFAULT_PAGE_SIZE),
+        Ok(asked) => Ok(asked.min(limit::PAGE_SIZE.maximum as usize)),
+    }
+}
+
+/// The request_id with a hash of the request; the method is part of what a request is.
+pub(super) fn request_id(
+    id: &str,
+    method: &str,
+    request: &impl Message,
+) -> Result<Option<(String, Hash)>, Refusal> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    at_most(&limit::REQUEST_ID, id.len(), "request_id")?;
+    if crate::model::Id::parse(id).is_none() {
+        return Err(Refusal::field("request_id", "it must be of characters A-Z a-z 0-9 . _ ~ -"));
+    }
+    let mut hasher = Sha256::new();
+    hasher.update(method);
+    hasher.update(request.encode_to_vec());
+    Ok(Some((id.to_owned(), hasher.finalize().into())))
+}
+
+/// What must hold for a write.
+pub(super) fn precondition(given: Option<v1::Precondition>) -> Result<Option<Precondition>, Refusal> {
+    use v1::precondition::Condition;
+    match given.and_then(|given| given.condition) {
+        None => Ok(None),
+        Some(Condition::MustBeAbsent(true)) => Ok(Some(Precondition::Absent)),
+        Some(Condition::MustBeAbsent(false)) => {
+            Err(Refusal::field("precondition.must_be_absent", "only `true` is a condition"))
+        }
+        Some(Condition::Etag(etag)) if etag.is_empty() => {
+            Err(Refusal::field("precondition.etag", "it must not be empty"))
+        }
+        Some(Condition::Etag(etag)) => Ok(Some(Precondition::Etag(etag))),
+    }
+}
+
+/// What kind of change a write is.
+pub(super) fn update_kind(number: i32) -> Result<UpdateKind, Refusal> {
+    UpdateKind::try_from(number)
+        .map_err(|_| Refusal::field("update_kind", format!("{number} is not one of its values")))
+}

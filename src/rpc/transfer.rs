@@ -1,0 +1,191 @@
+//! TransferService.
+
+use std::sync::Arc;
+
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::{item_error, publishing::position, request};
+use crate::{
+    model::{Kind, Name, limit},
+    publishing::{Change, Publishing, Verb, Written},
+    refusal::{Refusal, at_most},
+    store::Store,
+    transfer::{Export, Next},
+    wire::{
+        fields,
+        service::{
+            self, record,
+            transfer_service_server::{TransferService, TransferServiceServer},
+        },
+        v1,
+    },
+};
+
+/// Imports and exports of a node.
+pub(crate) struct TransferRpc {
+    pub(crate) store: Arc<Store>,
+    pub(crate) publishing: Arc<Publishing>,
+    /// Whether the node is shutting down: a transfer ends at the next chunk and goes on elsewhere.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// The service, with its bound on chunks.
+pub(crate) fn server(rpc: TransferRpc) -> TransferServiceServer<TransferRpc> {
+    TransferServiceServer::new(rpc).max_decoding_message_size(limit::WRITE_REQUEST.maximum as usize)
+}
+
+#[tonic::async_trait]
+impl TransferService for TransferRpc {
+    type ImportStream = BoxStream<'static, Result<v1::ImportResponse, Status>>;
+
+    async fn import(
+        &self,
+        request: Request<Streaming<service::ImportRequest>>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
+        let import = Import {
+            chunks: request.into_inner(),
+            publishing: self.publishing.clone(),
+            draining: self.draining.clone(),
+        };
+        let answers = stream::try_unfold(import, |mut import| async move {
+            let answer = import.next().await?;
+            Ok(answer.map(|answer| (answer, import)))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    type ExportStream = BoxStream<'static, Result<service::ExportResponse, Status>>;
+
+    async fn export(
+        &self,
+        request: Request<v1::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        let asked = request.into_inner();
+        if asked.after_revision < 0 {
+            return Err(Refusal::field("after_revision", "it must not be negative").into());
+        }
+        let log_id = self.store.head().log_id;
+        if request::log_id(&asked.log_id, "log_id")?.is_some_and(|asked| asked != log_id) {
+            return Err(Refusal::LogChanged(log_id).into());
+        }
+        let export = Export::new(self.store.clone(), asked.after_revision);
+        let draining = self.draining.clone();
+        let messages = stream::try_unfold(Some((export, draining)), |state| async move {
+            let Some((mut export, draining)) = state else { return Ok(None) };
+            if *draining.borrow() {
+                return Err(Refusal::Draining.into());
+            }
+            let next = export.next().await.map_err(Status::from)?;
+            let ended = matches!(next, Next::End { .. });
+            Ok(Some((message(next), (!ended).then_some((export, draining)))))
+        });
+        Ok(Response::new(messages.boxed()))
+    }
+}
+
+fn message(next: Next) -> service::ExportResponse {
+    match next {
+        Next::Records { records, last } => service::ExportResponse { records, last_revision: last, end: None },
+        Next::End { count, position: at, content_digest } => service::ExportResponse {
+            end: Some(v1::ExportEnd {
+                count,
+                position: Some(position(&at)),
+                content_digest: content_digest.to_vec().into(),
+            }),
+            ..Default::default()
+        },
+    }
+}
+
+/// One client's import: chunks are taken one after the other, so that a later record sees what an earlier one did.
+struct Import {
+    chunks: Streaming<service::ImportRequest>,
+    publishing: Arc<Publishing>,
+    draining: watch::Receiver<bool>,
+}
+
+impl Import {
+    async fn next(&mut self) -> Result<Option<v1::ImportResponse>, Status> {
+        if *self.draining.borrow() {
+            return Err(Refusal::Draining.into());
+        }
+        let Some(chunk) = self.chunks.message().await.map_err(oversized)? else { return Ok(None) };
+        if chunk.records.is_empty() {
+            return Err(Refusal::field("records", "it must hold at least one record").into());
+        }
+        at_most(&limit::IMPORT, chunk.records.len(), "records")?;
+        let names: Vec<String> = chunk.records.iter().map(name).collect();
+        let changes = chunk.records.into_iter().map(change).collect();
+        let (results, at) = self.publishing.each(changes).await?;
+        let results = names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
+        Ok(Some(v1::ImportResponse { chunk: chunk.chunk, results, position: Some(position(&at)) }))
+    }
+}
+
+/// tonic refuses a message above the bound in words of its own.
+fn oversized(status: Status) -> Status {
+    if status.code() == Code::OutOfRange {
+        let limit = &limit::WRITE_REQUEST;
+        return Refusal::Limit { field: String::new(), limit, value: limit.maximum + 1 }.into();
+    }
+    status
+}
+
+fn import_result(name: String, result: &Result<Written, Refusal>) -> v1::ImportResult {
+    let (outcome, error) = match result {
+        Ok(written) if written.changed => (v1::ImportOutcome::Written, None),
+        Ok(_) => (v1::ImportOutcome::Unchanged, None),
+        Err(refusal) => (v1::ImportOutcome::Refused, Some(item_error(refusal))),
+    };
+    v1::ImportResult { name, outcome: outcome as i32, error }
+}
+
+fn name(record: &service::Record) -> String {
+    let entity = match &record.record {
+        None => return String::new(),
+        Some(record::Record::Tombstone(tombstone)) => return tombstone.name.clone(),
+        Some(
+            record::Record::Article(entity)
+            | record::Record::Author(entity)
+            | record::Record::Section(entity)
+            | record::Record::Tag(entity)
+            | record::Record::Collection(entity),
+        ) => entity,
+    };
+    String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()).into_owned()
+}
+
+fn change(record: service::Record) -> Result<Change, Refusal> {
+    let Some(record) = record.record else {
+        return Err(Refusal::field("", "it is of no kind that this server knows"));
+    };
+    let put = |kind, entity: crate::wire::Encoded| Verb::Put { kind, entity: entity.0 };
+    let verb = match record {
+        record::Record::Article(entity) => put(Kind::Article, entity),
+        record::Record::Author(entity) => put(Kind::Author, entity),
+        record::Record::Section(entity) => put(Kind::Section, entity),
+        record::Record::Tag(entity) => put(Kind::Tag, entity),
+        record::Record::Collection(entity) => put(Kind::Collection, entity),
+        record::Record::Tombstone(tombstone) => bury(tombstone)?,
+    };
+    Ok(Change { verb, precondition: None, update_kind: None, field: String::new() })
+}
+
+fn bury(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
+    let name = Name::parse(&tombstone.name)
+        .ok_or_else(|| Refusal::field("tombstone.name", "it must be the name of an entity"))?;
+    let moved_to = match tombstone.moved_to.as_str() {
+        "" => None,
+        text => Some(crate::publishing::check_name(name.kind, text, "tombstone.moved_to")?),
+    };
+    at_most(&limit::ALIAS_PATHS, tombstone.paths.len(), "tombstone.paths")?;
+    for (i, path) in tombstone.paths.iter().enumerate() {
+        crate::publishing::check_path(path, &format!("tombstone.paths[{i}]"))?;
+    }
+    Ok(Verb::Bury { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
+}

@@ -1,0 +1,273 @@
+//! The durable store of one node: one directory, one embedded database, one writer, a few readers.
+//!
+//! It owns the newest entry of each key and what lists and paths follow from them. Only [`apply`] changes what
+//! readers see, always together with the head. It knows nothing of calls, caches or feeds; it refuses to say what an
+//! entry should be.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+/// A connection that reads; what else it can do is the store's own.
+pub(crate) use rusqlite::Connection;
+use tokio::sync::watch;
+
+use crate::{
+    digest::SetDigest,
+    entry::Hash,
+    model::{Kind, LogId, Name, Revision},
+    wire::{log, v1},
+};
+
+pub(crate) mod apply;
+mod changed;
+pub(crate) mod envelope;
+pub(crate) mod listing;
+pub(crate) mod read;
+mod readers;
+mod schema;
+pub(crate) mod verify;
+
+pub(crate) use apply::Writer;
+use changed::LastChanged;
+use readers::Readers;
+
+const DATABASE: &str = "cable.db";
+const LOCK: &str = "cable.lock";
+
+/// Where a store stands: moves in the transaction of each entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) log_id: LogId,
+    pub(crate) revision: Revision,
+    pub(crate) chain: Hash,
+    /// What left a list is known from this revision on.
+    pub(crate) floor: Revision,
+    pub(crate) log_digest: SetDigest,
+    pub(crate) content_digest: SetDigest,
+    live: [i64; Kind::ALL.len()],
+}
+
+impl Head {
+    /// Number of live versions of a kind.
+    pub(crate) fn live(&self, kind: Kind) -> i64 {
+        self.live[kind as usize - 1]
+    }
+
+    fn live_mut(&mut self, kind: Kind) -> &mut i64 {
+        &mut self.live[kind as usize - 1]
+    }
+}
+
+/// The newest entry of a name, as read.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) name: Name,
+    pub(crate) revision: Revision,
+    pub(crate) log: log::LogEntry,
+}
+
+impl Record {
+    pub(crate) fn is_live(&self) -> bool {
+        self.log.operation() == log::Operation::Put
+    }
+
+    /// What is left of the name, if it was removed.
+    pub(crate) fn tombstone(&self) -> Option<Tombstone> {
+        (!self.is_live()).then(|| Tombstone {
+            reason: self.log.reason(),
+            moved_to: Name::parse(&self.log.moved_to),
+            time: self.log.time,
+        })
+    }
+}
+
+/// What is left of a removed name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    pub(crate) reason: v1::RemovalReason,
+    pub(crate) moved_to: Option<Name>,
+    /// When it was removed, microseconds since 1970 UTC.
+    pub(crate) time: i64,
+}
+
+/// Why the store did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Error {
+    /// The record is damaged; others are not.
+    #[error("what is stored under {0} does not pass its checksum")]
+    Corrupt(Name),
+    /// Try again later.
+    #[error("the store has more to read than it can queue")]
+    Overloaded,
+    /// Make room; reads go on.
+    #[error("the disk has {free} bytes free; {reserve} are kept in reserve")]
+    Full { free: u64, reserve: u64 },
+    /// It certainly did not happen.
+    #[error("the store failed")]
+    Failed(#[source] Arc<rusqlite::Error>),
+    /// It may have happened.
+    #[error("the store failed while it committed")]
+    Uncertain(#[source] Arc<rusqlite::Error>),
+    /// The node is shutting down.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        Error::Failed(Arc::new(error))
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0}: another process has this store open")]
+    Locked(PathBuf),
+    #[error("{0}: this is not a store of Cable")]
+    Foreign(PathBuf),
+    #[error("{path}: the store has version {version}; this release reads version {}", schema::VERSION)]
+    Version { path: PathBuf, version: i64 },
+    #[error("{path}: {source}")]
+    Engine { path: PathBuf, source: rusqlite::Error },
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) dir: PathBuf,
+    /// Threads that read, each with a connection of its own.
+    pub(crate) readers: usize,
+    /// Writes are refused when the disk has fewer bytes free.
+    pub(crate) reserve_bytes: u64,
+}
+
+/// An open store: reads, and where it stands. Dropping it closes the readers.
+#[derive(Debug)]
+pub(crate) struct Store {
+    options: Options,
+    readers: Readers,
+    head: watch::Sender<Arc<Head>>,
+    changed: LastChanged,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in a directory, or makes one there.
+    ///
+    /// # Errors
+    /// The directory is in use, is not a store's, or was written by a newer release.
+    pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
+        let dir = options.dir.clone();
+        let io = |source| OpenError::Io { path: dir.clone(), source };
+        fs::create_dir_all(&dir).map_err(io)?;
+        let lock = lock(&dir)?;
+        let path = dir.join(DATABASE);
+        let engine = |source| OpenError::Engine { path: path.clone(), source };
+        let connection = Connection::open(&path).map_err(engine)?;
+        match schema::version(&connection).map_err(engine)? {
+            None => return Err(OpenError::Foreign(path)),
+            Some(version) if version > schema::VERSION => return Err(OpenError::Version { path, version }),
+            Some(version) => {
+                schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
+                if version == 0 {
+                    schema::create(&connection, new_log_id.0).map_err(engine)?;
+                }
+            }
+        }
+        let head = read::head(&connection).map_err(engine)?;
+        let readers = Readers::start(&path, options.readers).map_err(engine)?;
+        let changed = LastChanged::new(head.revision);
+        let head = watch::Sender::new(Arc::new(head));
+        let store = Arc::new(Store { options, readers, head, changed, _lock: lock });
+        Ok((store.clone(), Writer::new(connection, store)))
+    }
+
+    /// The newest head that is applied.
+    pub(crate) fn head(&self) -> Arc<Head> {
+        self.head.borrow().clone()
+    }
+
+    /// To wait for later heads.
+    pub(crate) fn heads(&self) -> watch::Receiver<Arc<Head>> {
+        self.head.subscribe()
+    }
+
+    /// The revision that last changed the name, or one that shares its stripe: what was loaded at an earlier head may
+    /// be stale.
+    pub(crate) fn last_changed(&self, name: &Name) -> Revision {
+        self.changed.name(name).load(Ordering::Acquire)
+    }
+
+    /// The revision that last changed any author, section or tag.
+    pub(crate) fn references_last_changed(&self) -> Revision {
+        self.changed.references().load(Ordering::Acquire)
+    }
+
+    /// Runs a read on one of the reader threads. It must be short: some hundred rows.
+    ///
+    /// # Errors
+    /// The queue is full, or the read failed.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.run(job).await
+    }
+
+    /// Bytes that the store takes on disk.
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        let size = |file: &str| fs::metadata(self.options.dir.join(file)).map_or(0, |meta| meta.len());
+        size(DATABASE) + size("cable.db-wal")
+    }
+
+    /// Makes an entry's effect visible; the order matters: whoever sees the head finds the changes marked.
+    fn publish(&self, head: Head, changed: &[(Name, Revision)]) {
+        for (name, revision) in changed {
+            self.changed.mark(name, *revision);
+        }
+        self.head.send_replace(Arc::new(head));
+    }
+
+    fn check_space(&self) -> Result<(), Error> {
+        let reserve = self.options.reserve_bytes;
+        let Ok(space) = rustix::fs::statvfs(&self.options.dir) else { return Ok(()) };
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < reserve { Err(Error::Full { free, reserve }) } else { Ok(()) }
+    }
+}
+
+/// SQLite itself lets two processes write one file: the directory's lock is ours.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    }
+}
+
+/// Opens the database of a store for looking at, beside the process that serves it.
+///
+/// # Errors
+/// There is none, or it is not one of ours.
+pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
+    let path = dir.join(DATABASE);
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let engine = |source| OpenError::Engine { path: path.clone(), source };
+    let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
+    match schema::version(&connection).map_err(engine)? {
+        Some(schema::VERSION) => {}
+        Some(0) | None => return Err(OpenError::Foreign(path)),
+        Some(version) => return Err(OpenError::Version { path, version }),
+    }
+    schema::configure(&connection, schema::Role::Reader).map_err(engine)?;
+    Ok(connection)
+}

@@ -1,0 +1,310 @@
+//! Applying entries: the only code that changes what readers see. Everything that follows from an entry, the head
+//! included, moves in one transaction with it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use super::{
+    Error, Head, Store,
+    envelope::{self, Packed},
+    read::{self, LIVE_SLOT, PastRequest},
+};
+use crate::{
+    digest,
+    entry::{Entry, Hash, Term},
+    model::{Kind, Name, Revision},
+};
+
+/// Positions whose chain is kept: within them a lineage can be proved.
+const CHAIN_KEPT: i64 = 1_000_000;
+
+/// How long a request_id is remembered, microseconds.
+const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
+
+/// The one writer of a store.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    connection: Connection,
+    store: Arc<Store>,
+    /// Numbers of terms met before. Emptied when a transaction fails: it may have made some.
+    terms: HashMap<Term, i64>,
+}
+
+/// What to remember of a request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) hash: &'a Hash,
+    pub(crate) revisions: &'a [Revision],
+    /// Microseconds since 1970 UTC.
+    pub(crate) time: i64,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, store: Arc<Store>) -> Writer {
+        Writer { connection, store, terms: HashMap::new() }
+    }
+
+    /// Applies entries in one transaction, and publishes what they changed once it is on disk.
+    ///
+    /// # Errors
+    /// `Uncertain` if the commit itself failed; else nothing was written.
+    pub(crate) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.store.check_space()?;
+        let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
+        match done {
+            Ok((answer, head, changed)) => {
+                self.store.publish(head, &changed);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.terms.clear();
+                Err(error)
+            }
+        }
+    }
+}
+
+type Applied<T> = (T, Head, Vec<(Name, Revision)>);
+
+fn transact<T>(
+    connection: &mut Connection,
+    terms: &mut HashMap<Term, i64>,
+    head: &Head,
+    work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
+) -> Result<Applied<T>, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut applier = Applier {
+        transaction: &transaction,
+        terms,
+        head: head.clone(),
+        changed: Vec::new(),
+        listed: BTreeMap::new(),
+    };
+    let answer = work(&mut applier)?;
+    let (head, changed) = applier.finish()?;
+    transaction.commit().map_err(|error| Error::Uncertain(Arc::new(error)))?;
+    Ok((answer, head, changed))
+}
+
+/// One transaction's worth of applying.
+#[derive(Debug)]
+pub(crate) struct Applier<'a> {
+    transaction: &'a Transaction<'a>,
+    terms: &'a mut HashMap<Term, i64>,
+    head: Head,
+    changed: Vec<(Name, Revision)>,
+    /// How many articles more, or fewer, stand in a term's list.
+    listed: BTreeMap<i64, i64>,
+}
+
+/// What is kept beside an entry, to take its effects back.
+struct Old {
+    revision: Revision,
+    live: bool,
+    time: i64,
+    terms: Vec<i64>,
+    hash: Hash,
+    content_hash: Option<Hash>,
+}
+
+impl Applier<'_> {
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The revision of a name's newest entry; 0 if it never had any.
+    pub(crate) fn current(&self, name: &Name) -> Result<Revision, Error> {
+        let sql = "SELECT revision FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let found = statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| row.get(0));
+        Ok(found.optional()?.unwrap_or(0))
+    }
+
+    /// What came of a request before.
+    pub(crate) fn past_request(&self, id: &str) -> Result<Option<PastRequest>, Error> {
+        read::request(self.transaction, id)
+    }
+
+    /// Remembers a request, and forgets those that are too old.
+    pub(crate) fn remember(&self, request: &Request<'_>) -> Result<(), Error> {
+        let packed: Vec<u8> = request.revisions.iter().flat_map(|revision| revision.to_le_bytes()).collect();
+        let forget = "DELETE FROM request WHERE time < ?1";
+        self.transaction.prepare_cached(forget)?.execute([request.time - REQUEST_KEPT])?;
+        let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4)";
+        let row = params![request.id, request.hash, packed, request.time];
+        self.transaction.prepare_cached(insert)?.execute(row)?;
+        Ok(())
+    }
+
+    /// Applies the next entry of the log and returns its revision.
+    pub(crate) fn apply(&mut self, entry: &Entry, packed: &Packed) -> Result<Revision, Error> {
+        let revision = self.head.revision + 1;
+        let old = self.old(&entry.name)?;
+        let terms = self.term_numbers(&entry.derived.terms)?;
+        if entry.name.kind == Kind::Article {
+            self.move_listings(entry, old.as_ref(), &terms)?;
+            self.move_paths(entry, revision, old.is_some())?;
+        }
+        self.replace(entry, packed, revision, old.as_ref(), &terms)?;
+        self.advance(entry, revision, old.as_ref())?;
+        self.changed.push((entry.name.clone(), revision));
+        Ok(revision)
+    }
+
+    fn old(&self, name: &Name) -> Result<Option<Old>, Error> {
+        let sql = "SELECT revision, live, time, terms, hash, content_hash
+                   FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let old = statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| {
+            let terms: Vec<u8> = row.get(3)?;
+            Ok(Old {
+                revision: row.get(0)?,
+                live: row.get(1)?,
+                time: row.get(2)?,
+                terms: unpack_terms(&terms),
+                hash: row.get(4)?,
+                content_hash: row.get(5)?,
+            })
+        });
+        Ok(old.optional()?)
+    }
+
+    fn term_numbers(&mut self, terms: &[Term]) -> Result<Vec<i64>, Error> {
+        let mut numbers = terms.iter().map(|term| self.term_number(term)).collect::<Result<Vec<_>, _>>()?;
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn term_number(&mut self, term: &Term) -> Result<i64, Error> {
+        if let Some(number) = self.terms.get(term) {
+            return Ok(*number);
+        }
+        let (kind, value) = term.parts();
+        let insert = "INSERT INTO term(kind, value) VALUES(?1, ?2) ON CONFLICT DO NOTHING";
+        self.transaction.prepare_cached(insert)?.execute(params![kind, value])?;
+        let select = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
+        let number = self.transaction.prepare_cached(select)?.query_row(params![kind, value], |row| row.get(0))?;
+        self.terms.insert(term.clone(), number);
+        Ok(number)
+    }
+
+    /// Only the rows that differ are touched: most edits change no list.
+    fn move_listings(&mut self, entry: &Entry, old: Option<&Old>, terms: &[i64]) -> Result<(), Error> {
+        let (was, was_at) = old.map_or((&[][..], 0), |old| (&old.terms[..], old.time));
+        let (id, time) = (entry.name.id.as_str(), entry.derived.time);
+        let moved = time != was_at;
+        for term in was.iter().filter(|term| moved || !terms.contains(term)) {
+            let delete = "DELETE FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
+            self.transaction.prepare_cached(delete)?.execute(params![term, was_at, id])?;
+            *self.listed.entry(*term).or_default() -= 1;
+        }
+        for term in terms.iter().filter(|term| moved || !was.contains(term)) {
+            let insert = "INSERT INTO listing VALUES(?1, ?2, ?3)";
+            self.transaction.prepare_cached(insert)?.execute(params![term, time, id])?;
+            *self.listed.entry(*term).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn move_paths(&self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
+        let id = entry.name.id.as_str();
+        if is_update {
+            self.transaction.prepare_cached("DELETE FROM path WHERE id = ?1")?.execute([id])?;
+        }
+        for (path, own) in &entry.derived.paths {
+            let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4)";
+            self.transaction.prepare_cached(insert)?.execute(params![path, id, own, revision])?;
+        }
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        entry: &Entry,
+        packed: &Packed,
+        revision: Revision,
+        old: Option<&Old>,
+        terms: &[i64],
+    ) -> Result<(), Error> {
+        if let Some(old) = old {
+            self.transaction.prepare_cached("DELETE FROM doc WHERE revision = ?1")?.execute([old.revision])?;
+        }
+        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        self.transaction.prepare_cached(insert)?.execute(params![
+            revision,
+            entry.name.kind as i64,
+            LIVE_SLOT,
+            entry.name.id.as_str(),
+            entry.derived.live,
+            entry.derived.time,
+            pack_terms(terms),
+            entry.hash,
+            entry.derived.content_hash,
+            envelope::seal(packed, &entry.name, revision),
+        ])?;
+        Ok(())
+    }
+
+    /// Moves the head: revision, chain, counts and both digests.
+    fn advance(&mut self, entry: &Entry, revision: Revision, old: Option<&Old>) -> Result<(), Error> {
+        let head = &mut self.head;
+        if let Some(old) = old.filter(|old| old.live) {
+            head.log_digest.remove(&digest::record_hash(&entry.name, old.revision, &old.hash));
+            head.content_digest.remove(&old.content_hash.unwrap_or_default());
+            *head.live_mut(entry.name.kind) -= 1;
+        }
+        if let Some(content_hash) = entry.derived.content_hash {
+            head.log_digest.add(&digest::record_hash(&entry.name, revision, &entry.hash));
+            head.content_digest.add(&content_hash);
+            *head.live_mut(entry.name.kind) += 1;
+        }
+        head.chain = digest::link(&head.chain, revision, entry);
+        head.revision = revision;
+        let insert = "INSERT INTO chain VALUES(?1, ?2)";
+        self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain])?;
+        let trim = "DELETE FROM chain WHERE revision <= ?1";
+        self.transaction.prepare_cached(trim)?.execute([revision - CHAIN_KEPT])?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Head, Vec<(Name, Revision)>), Error> {
+        let mut count = self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
+        for (term, more) in self.listed.iter().filter(|(_, more)| **more != 0) {
+            count.execute([more, term])?;
+        }
+        let head = &self.head;
+        let [articles, authors, sections, tags, collections] = head.live;
+        let update = "UPDATE head SET revision = ?1, chain = ?2, floor = ?3, log_digest = ?4, content_digest = ?5,
+                      articles = ?6, authors = ?7, sections = ?8, tags = ?9, collections = ?10";
+        self.transaction.prepare_cached(update)?.execute(params![
+            head.revision,
+            head.chain,
+            head.floor,
+            head.log_digest.to_bytes(),
+            head.content_digest.to_bytes(),
+            articles,
+            authors,
+            sections,
+            tags,
+            collections,
+        ])?;
+        Ok((self.head, self.changed))
+    }
+}
+
+fn pack_terms(terms: &[i64]) -> Vec<u8> {
+    terms.iter().flat_map(|term| u32::try_from(*term).unwrap_or(u32::MAX).to_le_bytes()).collect()
+}
+
+pub(super) fn unpack_terms(packed: &[u8]) -> Vec<i64> {
+    let term = |bytes: &[u8]| bytes.try_into().map_or(0, |bytes| i64::from(u32::from_le_bytes(bytes)));
+    packed.chunks_exact(4).map(term).collect()
+}

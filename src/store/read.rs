@@ -1,0 +1,138 @@
+//! Reading single records, paths and the order of changes.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Error, Head, Record, envelope};
+use crate::{
+    digest::SetDigest,
+    entry::Hash,
+    model::{Id, Kind, LogId, Name, Revision},
+    wire::log::LogEntry,
+};
+use prost::Message as _;
+
+pub(super) const LIVE_SLOT: i64 = 1;
+
+/// Where the store stands.
+pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
+    let sql = "SELECT log_id, revision, chain, floor, log_digest, content_digest,
+                      articles, authors, sections, tags, collections FROM head";
+    connection.query_row(sql, [], |row| {
+        let live = [row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?];
+        Ok(Head {
+            log_id: LogId(row.get(0)?),
+            revision: row.get(1)?,
+            chain: row.get(2)?,
+            floor: row.get(3)?,
+            log_digest: SetDigest::from_bytes(&row.get(4)?),
+            content_digest: SetDigest::from_bytes(&row.get(5)?),
+            live,
+        })
+    })
+}
+
+/// The newest entry of a name: content or tombstone.
+pub(crate) fn record(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
+    let sql = "SELECT revision, entry FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![name.kind as i64, LIVE_SLOT, name.id.as_str()])?;
+    match rows.next()? {
+        Some(row) => open(name.clone(), row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn open(name: Name, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
+    let opened = envelope::open(stored, &name, revision).ok().and_then(|bytes| LogEntry::decode(bytes).ok());
+    match opened {
+        Some(log) => Ok(Record { name, revision, log }),
+        None => {
+            tracing::error!(%name, revision, "a stored record is damaged");
+            Err(Error::Corrupt(name))
+        }
+    }
+}
+
+/// The name in a row of `doc` whose first two columns are kind and id.
+pub(super) fn row_name(row: &Row<'_>) -> rusqlite::Result<Option<Name>> {
+    let kind = Kind::from_number(row.get(0)?);
+    let id = row.get_ref(1)?.as_str().ok().and_then(Id::parse);
+    Ok(kind.zip(id).map(|(kind, id)| Name { kind, id }))
+}
+
+/// Up to `limit` records after a revision, in the order of the log. Ends early, after at least one, when their stored
+/// bytes exceed `bytes`.
+pub(crate) fn changes(
+    connection: &Connection,
+    after: Revision,
+    limit: usize,
+    bytes: usize,
+) -> Result<Vec<Record>, Error> {
+    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, limit as i64])?;
+    let (mut records, mut used) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let Some(name) = row_name(row)? else { continue };
+        let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
+        let record = open(name, row.get(2)?, stored)?;
+        used += record.log.content.len();
+        if used > bytes && !records.is_empty() {
+            break;
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Live names of a kind after an id, by id.
+pub(crate) fn names(
+    connection: &Connection,
+    kind: Kind,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Name>, Error> {
+    let sql = "SELECT kind, id FROM doc WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], |row| row_name(row))?;
+    let names: rusqlite::Result<Vec<_>> = rows.collect();
+    Ok(names?.into_iter().flatten().collect())
+}
+
+/// The article that a path belongs to: its live owner of the highest revision, else whoever had it last.
+pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
+    let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY own DESC, revision DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([path], |row| row_name(row)).optional()?.flatten())
+}
+
+/// The live articles whose own path this is.
+pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
+    let mut statement = connection.prepare_cached("SELECT 1, id FROM path WHERE path = ?1 AND own = 1")?;
+    let names: rusqlite::Result<Vec<_>> = statement.query_map([path], |row| row_name(row))?.collect();
+    Ok(names?.into_iter().flatten().collect())
+}
+
+/// What came of a request of the last 24 hours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PastRequest {
+    /// sha256 of what was asked.
+    pub(crate) hash: Hash,
+    /// The revision that each change made or found.
+    pub(crate) revisions: Vec<Revision>,
+}
+
+/// Looks a request up by its request_id.
+pub(crate) fn request(connection: &Connection, id: &str) -> Result<Option<PastRequest>, Error> {
+    let mut statement = connection.prepare_cached("SELECT hash, revisions FROM request WHERE id = ?1")?;
+    let found = statement.query_row([id], |row| {
+        let packed: Vec<u8> = row.get(1)?;
+        Ok(PastRequest { hash: row.get(0)?, revisions: unpack(&packed) })
+    });
+    Ok(found.optional()?)
+}
+
+fn unpack(packed: &[u8]) -> Vec<Revision> {
+    let revision = |bytes: &[u8]| bytes.try_into().map_or(0, Revision::from_le_bytes);
+    packed.chunks_exact(8).map(revision).collect()
+}

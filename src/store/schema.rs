@@ -1,0 +1,128 @@
+//! Every table, column and setting of the store, with its reason. The engine is SQLite.
+
+use rusqlite::Connection;
+
+/// "Cabl": the file says whose it is.
+const APPLICATION_ID: i64 = 0x4361_626c;
+
+/// Version of the tables. A newer one is refused; an older one will be brought up here.
+pub(super) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+-- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
+CREATE TABLE doc(
+  revision INTEGER PRIMARY KEY,
+  kind INTEGER NOT NULL,        -- as in cable.log.v1.Kind
+  slot INTEGER NOT NULL,        -- as in cable.log.v1.Slot
+  id TEXT NOT NULL,
+  live INTEGER NOT NULL,        -- 1: content; 0: tombstone
+  time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
+  terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
+  hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
+  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone
+  entry BLOB NOT NULL,          -- envelope, see envelope.rs
+  UNIQUE(kind, slot, id)
+) STRICT;
+
+-- Lists that articles stand in; `articles` counts them, so that a query can start from the shortest.
+CREATE TABLE term(
+  n INTEGER PRIMARY KEY,
+  kind INTEGER NOT NULL,        -- 0 all, 1 tag, 2 section, 3 author, 4 type, 5 language
+  value TEXT NOT NULL,
+  articles INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(kind, value)
+) STRICT;
+
+-- Newest first within a term: read backwards.
+CREATE TABLE listing(
+  term INTEGER NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL,
+  PRIMARY KEY(term, time, id)
+) STRICT, WITHOUT ROWID;
+
+-- Claims on paths. One belongs to its own (own = 1) claimant of the highest revision, else to the latest former one.
+CREATE TABLE path(
+  path TEXT NOT NULL, id TEXT NOT NULL, own INTEGER NOT NULL, revision INTEGER NOT NULL,
+  PRIMARY KEY(path, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX path_id ON path(id);
+
+-- Requests of the last 24 hours, with what came of them.
+CREATE TABLE request(
+  id TEXT PRIMARY KEY, hash BLOB NOT NULL, revisions BLOB NOT NULL, time INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_time ON request(time);
+
+-- Proof of lineage for the last million positions.
+CREATE TABLE chain(revision INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
+
+-- Where the store stands; moves in the transaction of each entry.
+CREATE TABLE head(
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  log_id INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  chain BLOB NOT NULL,
+  floor INTEGER NOT NULL,       -- what left a list is known from here on
+  log_digest BLOB NOT NULL,
+  content_digest BLOB NOT NULL,
+  articles INTEGER NOT NULL, authors INTEGER NOT NULL, sections INTEGER NOT NULL,
+  tags INTEGER NOT NULL, collections INTEGER NOT NULL   -- live ones
+) STRICT;
+";
+
+/// Pages of 8 KB hold two compressed articles; mmap is off because a truncated file would be a signal, not an error.
+const SETTINGS: &str = "
+PRAGMA page_size=8192;
+PRAGMA secure_delete=ON;        -- what a kill erases must not linger in free pages
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=FULL;        -- an acknowledged write is on disk
+PRAGMA wal_autocheckpoint=1000; -- inline, by the one writer: the log stays near 8 MB
+PRAGMA mmap_size=0;
+PRAGMA cell_size_check=ON;
+PRAGMA trusted_schema=OFF;
+";
+
+/// Cache of the writer and of each reader, in KiB (negative: that is how SQLite takes them).
+const WRITER_CACHE: &str = "PRAGMA cache_size=-65536; PRAGMA busy_timeout=5000;";
+const READER_CACHE: &str = "PRAGMA cache_size=-8192; PRAGMA busy_timeout=5000; PRAGMA query_only=ON;";
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer,
+    Reader,
+}
+
+/// Sets a connection up.
+pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result<()> {
+    match role {
+        Role::Writer => {
+            connection.execute_batch(SETTINGS)?;
+            connection.execute_batch(WRITER_CACHE)?;
+        }
+        Role::Reader => connection.execute_batch(READER_CACHE)?,
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// The version of the tables: 0 in an empty file. Another program's file gives none.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let empty = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
+    Ok((application == APPLICATION_ID || empty).then_some(version))
+}
+
+/// Makes the tables in an empty file.
+pub(super) fn create(connection: &Connection, log_id: u32) -> rusqlite::Result<()> {
+    let zero = [0u8; 32];
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute(
+        "INSERT INTO head VALUES(1, ?1, 0, ?2, 0, ?2, ?2, 0, 0, 0, 0, 0)",
+        rusqlite::params![log_id, zero],
+    )?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}

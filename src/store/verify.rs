@@ -1,0 +1,207 @@
+//! Proving a store: everything that can be recomputed is, and compared with what is stored.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use super::{
+    Error, Head, apply::unpack_terms, envelope,
+    read::{self, row_name},
+};
+use crate::{
+    digest::{self, SetDigest},
+    entry::Entry,
+    model::{Kind, Name, Revision},
+};
+
+/// What a verification found.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) head: Head,
+    /// Records looked at.
+    pub(crate) records: u64,
+    /// What is wrong, in words, at most [`MOST`]; empty: the store is whole.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Faults that are told; a store with more is as lost.
+const MOST: usize = 100;
+
+/// Looks at every record, list, path and link of a store, within one transaction.
+pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
+    let snapshot = connection.unchecked_transaction()?;
+    let head = read::head(&snapshot)?;
+    let mut check = Check { connection: &snapshot, faults: Vec::new(), records: 0 };
+    check.engine()?;
+    check.records(&head)?;
+    check.chain(&head)?;
+    check.faults.truncate(MOST);
+    Ok(Findings { head: head.clone(), records: check.records, faults: check.faults })
+}
+
+struct Check<'a> {
+    connection: &'a Connection,
+    faults: Vec<String>,
+    records: u64,
+}
+
+/// What the records together must give.
+#[derive(Default)]
+struct Sums {
+    log: SetDigest,
+    content: SetDigest,
+    live: BTreeMap<Kind, i64>,
+    listed: BTreeMap<i64, i64>,
+    rows: i64,
+    paths: i64,
+    last: Revision,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, fault: impl Into<String>) {
+        if self.faults.len() < MOST {
+            self.faults.push(fault.into());
+        }
+    }
+
+    fn engine(&mut self) -> Result<(), Error> {
+        let mut statement = self.connection.prepare("PRAGMA quick_check")?;
+        let told: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        for line in told.into_iter().filter(|line| line != "ok") {
+            self.fault(line);
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, head: &Head) -> Result<(), Error> {
+        let mut sums = Sums::default();
+        let sql = "SELECT kind, id, revision, live, time, terms, hash, content_hash, entry FROM doc ORDER BY revision";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let revision: Revision = row.get(2)?;
+            let Some(name) = row_name(row)? else {
+                self.fault(format!("revision {revision}: no valid name"));
+                continue;
+            };
+            self.records += 1;
+            sums.last = revision;
+            let opened = envelope::open(row.get_ref(8)?.as_blob().unwrap_or_default(), &name, revision);
+            let Some(entry) = opened.ok().and_then(|bytes| Entry::decode(bytes).ok()) else {
+                self.fault(format!("{name}: the record does not pass its checksum"));
+                continue;
+            };
+            let beside = (row.get(3)?, row.get(4)?, row.get(6)?, row.get(7)?);
+            let derived = &entry.derived;
+            if beside != (derived.live, derived.time, entry.hash, derived.content_hash) {
+                self.fault(format!("{name}: what stands beside the entry does not follow from it"));
+            }
+            let terms: Vec<u8> = row.get(5)?;
+            self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
+            self.paths(&entry, revision, &mut sums)?;
+            sum(&mut sums, &name, revision, &entry);
+        }
+        self.totals(head, &sums)
+    }
+
+    fn lists(&mut self, entry: &Entry, terms: &[i64], sums: &mut Sums) -> Result<(), Error> {
+        let mut expected = entry.derived.terms.iter().map(|term| term.parts()).collect::<Vec<_>>();
+        let mut found = Vec::with_capacity(terms.len());
+        for term in terms {
+            let sql = "SELECT kind, value FROM term WHERE n = ?1 AND EXISTS(
+                         SELECT 1 FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3)";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let key = params![term, entry.derived.time, entry.name.id.as_str()];
+            let mut rows = statement.query(key)?;
+            if let Some(row) = rows.next()? {
+                found.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+            }
+            *sums.listed.entry(*term).or_default() += 1;
+        }
+        expected.sort_unstable();
+        found.sort_unstable();
+        if expected != found {
+            self.fault(format!("{}: it stands in other lists than it should", entry.name));
+        }
+        sums.rows += terms.len() as i64;
+        Ok(())
+    }
+
+    fn paths(&mut self, entry: &Entry, revision: Revision, sums: &mut Sums) -> Result<(), Error> {
+        for (path, own) in &entry.derived.paths {
+            let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND own = ?3 AND revision = ?4";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            if !statement.exists(params![path, entry.name.id.as_str(), own, revision])? {
+                self.fault(format!("{}: the path {path} does not lead to it", entry.name));
+            }
+        }
+        sums.paths += entry.derived.paths.len() as i64;
+        Ok(())
+    }
+
+    fn totals(&mut self, head: &Head, sums: &Sums) -> Result<(), Error> {
+        if sums.log != head.log_digest {
+            self.fault("the log digest is not that of the records");
+        }
+        if sums.content != head.content_digest {
+            self.fault("the content digest is not that of the records");
+        }
+        for kind in Kind::ALL {
+            let counted = sums.live.get(&kind).copied().unwrap_or(0);
+            if counted != head.live(kind) {
+                self.fault(format!("{counted} live {}, the head says {}", kind.collection(), head.live(kind)));
+            }
+        }
+        if sums.last > head.revision {
+            self.fault("there is a record above the head");
+        }
+        let count = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let (rows, paths) = (count("SELECT count(*) FROM listing")?, count("SELECT count(*) FROM path")?);
+        if (rows, paths) != (sums.rows, sums.paths) {
+            self.fault("lists or paths have rows that follow from no record");
+        }
+        let mut statement = self.connection.prepare("SELECT n, articles FROM term")?;
+        let terms: Vec<(i64, i64)> =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        if terms.iter().any(|(n, articles)| sums.listed.get(n).copied().unwrap_or(0) != *articles) {
+            self.fault("a list is counted wrong");
+        }
+        Ok(())
+    }
+
+    /// The chain is contiguous, ends with the head's link, and each link whose entry is still there, and whose
+    /// predecessor is, follows from it.
+    fn chain(&mut self, head: &Head) -> Result<(), Error> {
+        let mut statement = self.connection.prepare("SELECT revision, chain FROM chain ORDER BY revision")?;
+        let links: Vec<(Revision, [u8; 32])> =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        if links.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0) {
+            self.fault("the chain has a gap");
+        }
+        let last = links.last().map_or((0, [0; 32]), |last| *last);
+        if last != (head.revision, head.chain) {
+            self.fault("the chain does not end at the head");
+        }
+        let first = links.first().map_or(0, |(revision, _)| *revision);
+        for index in 0..links.len() {
+            let (revision, link) = links[index];
+            let previous = if revision == 1 { [0; 32] } else if revision == first { continue } else { links[index - 1].1 };
+            let Some(record) = read::changes(self.connection, revision - 1, 1, 0)?.pop() else { break };
+            if record.revision == revision {
+                let entry = Entry::new(record.name, record.log);
+                if digest::link(&previous, revision, &entry) != link {
+                    self.fault(format!("the chain's link {revision} does not follow from its entry"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sum(sums: &mut Sums, name: &Name, revision: Revision, entry: &Entry) {
+    if let Some(content_hash) = entry.derived.content_hash {
+        sums.log.add(&digest::record_hash(name, revision, &entry.hash));
+        sums.content.add(&content_hash);
+        *sums.live.entry(name.kind).or_default() += 1;
+    }
+}

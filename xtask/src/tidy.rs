@@ -1,0 +1,236 @@
+//! The order of the server's modules, held against what their sources name.
+//!
+//! It reads text, not syntax: comments are skipped, and so is everything from `#[cfg(test)]` on, since tests stand at
+//! the foot of their file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::Outcome;
+
+/// One rule of the map.
+enum Rule {
+    /// These modules may name each other and those of later layers, never those of earlier ones.
+    Layer(&'static [&'static str]),
+    /// Only these modules, and those within them, may name the crate.
+    Only(&'static str, &'static [&'static str]),
+}
+
+use Rule::{Layer, Only};
+
+/// The map, from the top down. A module within another belongs to its layer unless it has a place of its own.
+const MAP: &[Rule] = &[
+    Layer(&["main", "lib"]),
+    Layer(&["cli"]),
+    Layer(&["server", "telemetry"]),
+    Layer(&["rpc", "wire::codec"]),
+    Layer(&["publishing", "content", "transfer", "import"]),
+    Layer(&["cache", "log", "store", "render"]),
+    Layer(&["sanitise"]),
+    Layer(&["wire", "model", "config"]),
+    Only("tonic", &["rpc", "server", "wire"]),
+    Only("rusqlite", &["store"]),
+    Only("moka", &["cache"]),
+    Only("ammonia", &["sanitise"]),
+];
+
+/// Reads `src/` and reports what goes against the map.
+pub(crate) fn run(root: &Path) -> Outcome {
+    let mut faults = Vec::new();
+    let sources = sources(&root.join("src"))?;
+    for path in &sources {
+        let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        let text = fs::read_to_string(path)?;
+        faults
+            .extend(faults_of(&module_of(&shown), &text).into_iter().map(|fault| format!("{shown}{fault}")));
+    }
+    match faults.len() {
+        0 => Ok(format!("{} sources keep to the map", sources.len())),
+        _ => Err(faults.join("\n").into()),
+    }
+}
+
+fn sources(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// `src/wire/codec.rs` is `wire::codec`.
+fn module_of(path: &str) -> String {
+    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+    inner.trim_end_matches("/mod").replace('/', "::")
+}
+
+fn faults_of(module: &str, text: &str) -> Vec<String> {
+    let code = code_of(text);
+    let Some(own) = layer_of(module) else {
+        return vec![format!(": `{module}` has no place in the map (xtask/src/tidy.rs)")];
+    };
+    let mut faults = Vec::new();
+    for (line, named) in named_modules(&code) {
+        match layer_of(&named) {
+            None => faults.push(format!(":{line}: `{named}` has no place in the map (xtask/src/tidy.rs)")),
+            Some(layer) if layer < own => {
+                faults.push(format!(":{line}: `{module}` names `{named}`, which stands above it"));
+            }
+            Some(_) => {}
+        }
+    }
+    for rule in MAP {
+        let Only(name, allowed) = rule else { continue };
+        if !allowed.iter().any(|owner| holds(owner, module)) {
+            let lines = uses_of(&code, name);
+            faults.extend(lines.map(|line| format!(":{line}: `{module}` may not name `{name}`")));
+        }
+    }
+    faults
+}
+
+/// The place of a module: that of the longest entry which holds it.
+fn layer_of(module: &str) -> Option<usize> {
+    let layers = MAP.iter().enumerate().filter_map(|(place, rule)| match rule {
+        Layer(modules) => Some(modules.iter().map(move |entry| (place, *entry))),
+        Only(..) => None,
+    });
+    let holding = layers.flatten().filter(|(_, entry)| holds(entry, module));
+    holding.max_by_key(|(_, entry)| entry.len()).map(|(place, _)| place)
+}
+
+fn holds(entry: &str, module: &str) -> bool {
+    module.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The text without comments, as long as it is not test code. Lines keep their numbers.
+fn code_of(text: &str) -> String {
+    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+    let code = lines.map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// Lines at which the crate is named: `name::`, or `name` alone in a `use`.
+fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
+    let path = format!("{name}::");
+    let alone = [format!("use {name};"), format!("use {name} as ")];
+    code.lines()
+        .enumerate()
+        .filter(move |(_, line)| {
+            words(line, &path).next().is_some() || alone.iter().any(|use_| line.contains(use_))
+        })
+        .map(|(index, _)| index + 1)
+}
+
+/// The modules named by `crate::` paths, or `cable::` ones from the program, with the lines where they are.
+fn named_modules(code: &str) -> Vec<(usize, String)> {
+    let mut named = Vec::new();
+    for root in ["crate::", "cable::"] {
+        for at in words(code, root) {
+            let line = code[..at].matches('\n').count() + 1;
+            let paths = paths_at(&code[at + root.len()..]);
+            named.extend(paths.into_iter().filter(|path| is_module(path)).map(|path| (line, path)));
+        }
+    }
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// Where `word` begins without being the end of a longer name or path.
+fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
+    code.match_indices(word)
+        .map(|(at, _)| at)
+        .filter(|at| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.')))
+}
+
+/// Up to two steps of each path of a use tree: `{store, wire::{codec, v1}}` is `store`, `wire::codec`, `wire::v1`.
+fn paths_at(tree: &str) -> Vec<String> {
+    let tree = tree.trim_start();
+    let Some(group) = tree.strip_prefix('{') else {
+        let name: String = tree.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let rest = tree[name.len()..].strip_prefix("::");
+        let inner = rest.map(paths_at).unwrap_or_default();
+        let inner: Vec<String> = inner.iter().map(|path| format!("{name}::{path}")).collect();
+        return if inner.is_empty() { vec![name] } else { inner };
+    };
+    let mut paths = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                paths.extend(paths_at(&group[start..at]));
+                start = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    paths.retain(|path| !path.is_empty());
+    paths
+}
+
+/// Types, constants and macros of the crate's root are nobody's module.
+fn is_module(path: &str) -> bool {
+    path.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrow_that_points_up_is_reported_with_its_line() {
+        let faults = faults_of(
+            "store::schema",
+            "//! A store.\nuse crate::{\n    model::Id,\n};\nuse crate::rpc::internal;",
+        );
+        assert_eq!(faults, [":5: `store::schema` names `rpc::internal`, which stands above it"]);
+    }
+
+    #[test]
+    fn arrows_that_point_down_or_sideways_are_fine() {
+        assert_eq!(
+            faults_of("content", "use crate::{cache::Cache, wire::{v1, fields}, publishing};"),
+            [""; 0]
+        );
+        assert_eq!(faults_of("main", "use cable::server;\nuse cable_client::Cable;"), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_within_another_may_have_a_place_of_its_own() {
+        assert_eq!(faults_of("wire::codec", "use crate::rpc;"), [""; 0]);
+        assert_eq!(faults_of("wire::fields", "use crate::rpc;").len(), 1);
+        assert_eq!(faults_of("model", "use crate::wire::codec::Codec;").len(), 1);
+    }
+
+    #[test]
+    fn a_crate_is_named_only_by_its_owners() {
+        assert_eq!(
+            faults_of("content", "fn f() -> tonic::Status {}"),
+            [":1: `content` may not name `tonic`"]
+        );
+        assert_eq!(faults_of("cli", "use tonic as t;").len(), 1);
+        assert_eq!(faults_of("rpc::content", "use tonic::Status;"), [""; 0]);
+        assert_eq!(faults_of("content", "use not_tonic::Status; // tonic::Status"), [""; 0]);
+        assert_eq!(faults_of("content", "#[cfg(test)]\nuse tonic::Status;"), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_without_a_place_is_reported() {
+        assert_eq!(faults_of("gossip", "").len(), 1);
+        assert_eq!(faults_of("content", "use crate::gossip;").len(), 1);
+    }
+}
