@@ -17,7 +17,7 @@ use crate::{
     wire::v1::{RemovalReason, UpdateKind},
 };
 
-mod check;
+pub(crate) mod check;
 mod patch;
 mod plan;
 

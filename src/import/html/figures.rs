@@ -5,9 +5,12 @@ use scraper::ElementRef;
 use super::{
     block,
     blocks::{Flow, Place, Walker},
-    collapse, markup, runs, urls,
+    collapse, head, markup, runs, urls,
 };
-use crate::wire::v1::{self, Block, Span, block::Kind};
+use crate::{
+    model::limit,
+    wire::v1::{self, Block, Span, block::Kind},
+};
 
 /// A picture of its own.
 pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Place, flow: &mut Flow) {
@@ -34,6 +37,10 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &P
     }
     if holds_only_pictures(element) {
         return pictures(walker, element, place, flow);
+    }
+    if markup::below(element).any(|e| matches!(e.value().name(), "video" | "audio")) {
+        // With its caption.
+        return walker.raw(element, place, flow);
     }
     dissolve(walker, element, place, flow);
 }
@@ -133,10 +140,7 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
     let own = |e: &ElementRef<'_>| images.len() == 1 || e.parent().is_some_and(|p| p.id() == element.id());
     for other in captions.filter(own).collect::<Vec<_>>() {
         let (spans, blocks) = walker.spans_of(*other, place);
-        if !caption.is_empty() && !spans.is_empty() {
-            caption.push(Span { text: "\n".into(), ..Span::default() });
-        }
-        caption.extend(spans);
+        runs::append(&mut caption, spans);
         rest.extend(blocks);
     }
     push_pictures(found, caption, href, flow);
@@ -149,10 +153,7 @@ fn push_pictures(mut found: Vec<v1::Media>, caption: Vec<Span>, href: String, fl
         0 => flow.blocks.push(runs::paragraph(caption)),
         1 => {
             let mut media = found.remove(0);
-            if !caption.is_empty() && !media.caption.is_empty() {
-                media.caption.push(Span { text: "\n".into(), ..Span::default() });
-            }
-            media.caption.extend(caption);
+            runs::append(&mut media.caption, caption);
             flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
         }
         _ => flow.blocks.push(block(Kind::Gallery(v1::Gallery { media: found, caption }))),
@@ -189,6 +190,7 @@ fn media(walker: &Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
         (!rendition.href.starts_with('#')).then_some(rendition)
     });
     let alt_text = img.attr("alt").map_or(attached.alt_text, collapse);
+    let alt_text = head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
     if rendition.is_none() && alt_text.is_empty() {
         return None;
     }
