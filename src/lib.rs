@@ -17,6 +17,7 @@ pub(crate) mod refusal;
 pub(crate) mod render;
 pub mod rpc;
 pub(crate) mod sanitise;
+pub mod server;
 pub(crate) mod store;
 pub mod telemetry;
 pub(crate) mod transfer;

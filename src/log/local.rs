@@ -28,32 +28,44 @@ struct Append {
     reply: oneshot::Sender<Answer>,
 }
 
-/// The log of a single node. When it is dropped, what is queued is still written, then the thread ends.
+/// The log of a single node. Dropping it waits until what is queued is written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
-    queue: mpsc::Sender<Append>,
+    queue: Option<mpsc::Sender<Append>>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer's thread panicked");
+        }
+    }
 }
 
 impl LocalLog {
     /// Starts the writer's thread.
     pub(crate) fn start(writer: Writer) -> LocalLog {
         let (queue, appends) = mpsc::channel(QUEUE);
-        let spawned =
-            thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
-        spawned.expect("a thread can be started when the node starts");
-        LocalLog { queue }
+        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
+        let writer = spawned.expect("a thread can be started when the node starts");
+        LocalLog { queue: Some(queue), writer: Some(writer) }
     }
 }
 
 impl Log for LocalLog {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.queue.try_send(Append { commits, reply });
-        Box::pin(async move {
-            sent.map_err(|error| match error {
+        let sent = match &self.queue {
+            None => Err(store::Error::Closed),
+            Some(queue) => queue.try_send(Append { commits, reply }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
-            })?;
+            }),
+        };
+        Box::pin(async move {
+            sent?;
             answer.await.unwrap_or(Err(store::Error::Closed))
         })
     }
