@@ -203,7 +203,9 @@ fn tell_call(error: &cable_client::Error) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{}{message}", code_of(error.kind()), reason.unwrap_or_default());
     for violation in error.violations() {
-        text += &format!("\n  field {}: {}", violation.field, violation.description);
+        let repeated = format!("{}: ", violation.field);
+        let wrong = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
+        text += &format!("\n  field {repeated}{wrong}");
     }
     for (key, value) in error.metadata() {
         text += &format!("\n  {key}: {value}");
@@ -308,6 +310,32 @@ mod tests {
     fn codes_are_spelt_as_in_grpc() {
         assert_eq!(code_of(Kind::NotFound), "NOT_FOUND");
         assert_eq!(code_of(Kind::Unavailable), "UNAVAILABLE");
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_code_reason_and_field_and_has_its_exit_code() {
+        use tonic::{Code, Status};
+        use tonic_types::{ErrorDetails, StatusExt as _};
+
+        let mut details = ErrorDetails::with_error_info("FIELD_INVALID", "cable.v1", [("maximum".into(), "9".into())]);
+        details.add_bad_request_violation("article.headline", "article.headline: it is required");
+        let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
+        let error = Error::from(cable_client::Error::from(status));
+        assert_eq!(
+            error.tell(),
+            "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: it is required\n  maximum: 9"
+        );
+        for (code, exit) in [
+            (Code::InvalidArgument, 1),
+            (Code::NotFound, 3),
+            (Code::Aborted, 4),
+            (Code::AlreadyExists, 4),
+            (Code::Unavailable, 5),
+            (Code::DeadlineExceeded, 5),
+            (Code::Internal, 1),
+        ] {
+            assert_eq!(Error::from(cable_client::Error::from(Status::new(code, ""))).exit_code(), exit, "{code:?}");
+        }
     }
 
     #[test]

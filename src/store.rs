@@ -279,7 +279,8 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
 /// # Errors
 /// The store cannot be read, or the copy cannot be written; it must not be there yet.
 pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
-    let name = to.to_string_lossy();
-    connection.execute("VACUUM INTO ?1", [&name])?;
+    // A connection that may only query may write no other file either.
+    connection.pragma_update(None, "query_only", false)?;
+    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
     Ok(())
 }

@@ -10,9 +10,6 @@ use clap::Args;
 use super::{Error, output::Output, progress, serve::Data};
 use crate::store;
 
-/// The name of the database within its directory.
-const DATABASE: &str = store::DATABASE;
-
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
     #[command(flatten)]
@@ -31,13 +28,13 @@ pub(crate) struct Verify {
 
 /// Runs `cable backup`: copies, proves the copy, and only then gives it its name.
 pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
-    let dir = data.dir()?;
+    let dir = existing(data)?;
     let failed = |source| Error::io(format!("write {}", to.display()), source);
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
     let bar = progress::bar();
     bar.set_message("copying");
-    let copy = beside.path().join(DATABASE);
+    let copy = beside.path().join(store::DATABASE);
     store::copy(&store::open_to_read(&dir)?, &copy)?;
     bar.set_message("proving the copy");
     let told = prove(beside.path())?;
@@ -50,12 +47,21 @@ pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result
 
 /// Runs `cable verify`.
 pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(), Error> {
-    let dir = data.dir()?;
+    let dir = existing(data)?;
     let bar = progress::bar();
     bar.set_message("proving the store");
     let told = prove(&dir)?;
     bar.finish_and_clear();
     output.text(&format!("{}: {told}", dir.display()))
+}
+
+/// The directory, if there is a store in it.
+fn existing(data: Data) -> Result<PathBuf, Error> {
+    let dir = data.dir()?;
+    if dir.join(store::DATABASE).exists() {
+        return Ok(dir);
+    }
+    Err(Error::Usage(format!("{}: there is no store here (no {}); name it with --data", dir.display(), store::DATABASE)))
 }
 
 /// Looks at everything in the store, and says what it is that was found whole.

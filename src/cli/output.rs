@@ -212,7 +212,7 @@ impl Output {
     /// Prints one entity. In a table it stands upright, a field a line, without its body.
     pub(crate) fn one(&mut self, entity: &Entity) -> Result<(), Error> {
         let text = match self.format {
-            Format::Table => upright(&entity.value(), self.width),
+            Format::Table => upright(entity, self.width),
             Format::Json => entity.pretty(),
             Format::Jsonl => entity.line(),
             Format::Id => bare(&entity.value(), &["name"]),
@@ -308,14 +308,12 @@ fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -
     table.trim_fmt()
 }
 
-/// An entity with a field a line. The body has a form of its own (`--format`), and is only counted here.
-fn upright(entity: &Value, width: Option<u16>) -> String {
-    let Value::Object(fields) = entity else { return String::new() };
-    let shown = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "body" | "renderedBody"));
-    // The name leads; the others stand as the JSON has them.
-    let mut rows: Vec<(String, String)> = shown.map(|(name, value)| (name.clone(), brief(value))).collect();
-    rows.sort_by_key(|(name, _)| name != "name");
-    pairs(rows, width)
+/// An entity with a field a line, in the schema's order. The body has a form of its own (`--format`) and is left out.
+fn upright(entity: &Entity, width: Option<u16>) -> String {
+    let value = entity.value();
+    let names = entity.0.fields().map(|(field, _)| field.json_name().to_owned());
+    let shown = names.filter(|name| !matches!(name.as_str(), "body" | "renderedBody"));
+    pairs(shown.filter_map(|name| value.get(&name).map(brief).map(|text| (name, text))), width)
 }
 
 /// The first of the fields that is set, as short as it can be said.

@@ -107,7 +107,7 @@ where
 {
     let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
     let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (stop, stopped) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
     // A sender that is gone says stop as well.
     let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
     let first = told(&mut interrupts, &mut terminations);
