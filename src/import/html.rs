@@ -91,6 +91,15 @@ pub(crate) fn count(body: &v1::Body) -> usize {
     of(&body.blocks)
 }
 
+/// The longest head of the text that has at most so many bytes.
+pub(crate) fn head(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 fn collapse(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -100,4 +109,4 @@ fn block(kind: Kind) -> v1::Block {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -80,6 +80,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn ids_are_valid_and_different(slugs in prop::collection::vec("[a-c~%\u{e9}/ ]{1,60}|\\PC{1,90}", 1..40)) {
             let mut seen: HashMap<String, Vec<u8>> = HashMap::new();

@@ -34,7 +34,6 @@ pub(crate) struct RecordJson {
 
 impl RecordJson {
     /// Reads the schema once; cheap to clone after that.
-    #[expect(clippy::new_without_default, reason = "it parses the schema: worth a visible call")]
     pub(crate) fn new() -> Self {
         let pool = DescriptorPool::decode(wire::DESCRIPTORS).expect("the build has compiled the schema");
         let record = pool.get_message_by_name("cable.v1.Record").expect("the schema has Record");
@@ -58,6 +57,7 @@ impl RecordJson {
     /// # Errors
     /// The line is not JSON, names a field that the schema does not have or gives it a value of another type (the
     /// message has the name and the column), or holds no entity.
+    #[expect(clippy::wrong_self_convention, reason = "it is the way back from to_line")]
     pub(crate) fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
         let mut json = serde_json::Deserializer::from_str(line);
         let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
@@ -153,5 +153,190 @@ impl Writer {
     fn json(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         self.line.push_str(&serde_json::to_string(value)?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::wire::v1::{Block, Span, block, record::Record as Entity};
+
+    fn encoded(entity: Entity) -> Vec<u8> {
+        v1::Record { record: Some(entity) }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_line_is_canonical_json_in_the_order_of_the_schema() {
+        let article = v1::Article {
+            name: "articles/storm".into(),
+            revision: 5_000_000_000,
+            r#type: v1::ArticleType::Gallery.into(),
+            headline: "Storm\n\u{2028}\"closes\"".into(),
+            publish_time: Some(prost_types::Timestamp { seconds: 1_704_067_200, nanos: 500_000_000 }),
+            annotations: (b'a'..=b'j').rev().map(|c| ((c as char).to_string(), String::new())).collect(),
+            body: Some(v1::Body {
+                blocks: vec![Block { kind: Some(block::Kind::Divider(v1::Divider {})), id: String::new() }],
+            }),
+            ..Default::default()
+        };
+        let (line, unknown) = RecordJson::new().to_line(&encoded(Entity::Article(article))).unwrap();
+        let expected = concat!(
+            r#"{"article":{"name":"articles/storm","revision":"5000000000","type":"ARTICLE_TYPE_GALLERY","#,
+            "\"headline\":\"Storm\\n\u{2028}\\\"closes\\\"\",",
+            r#""body":{"blocks":[{"divider":{}}]},"publishTime":"2024-01-01T00:00:00.500Z","#,
+            r#""annotations":{"a":"","b":"","c":"","d":"","e":"","f":"","g":"","h":"","i":"","j":""}}}"#,
+        );
+        assert_eq!(line, expected);
+        assert!(!unknown);
+    }
+
+    #[test]
+    fn unknown_fields_are_noticed_at_any_depth() {
+        let json = RecordJson::new();
+        let tag = v1::Tag { name: "tags/x".into(), ..Default::default() }.encode_to_vec();
+        let record = |inner: &[u8]| {
+            let mut record = Vec::new();
+            wire::fields::put_bytes(&mut record, 4, inner);
+            record
+        };
+        assert!(!json.to_line(&record(&tag)).unwrap().1);
+        let mut later = tag.clone();
+        wire::fields::put_string(&mut later, 900, "new");
+        assert!(json.to_line(&record(&later)).unwrap().1, "in the entity");
+
+        let mut span = Span { text: "x".into(), ..Span::default() }.encode_to_vec();
+        wire::fields::put_varint(&mut span, 900, 1);
+        // Up from the span: paragraph 1, block 2, body 1, article 15, record 1.
+        let nested = [1, 2, 1, 15, 1].into_iter().fold(span, |inner, number| {
+            let mut outer = Vec::new();
+            wire::fields::put_bytes(&mut outer, number, &inner);
+            outer
+        });
+        let (line, unknown) = json.to_line(&nested).unwrap();
+        assert!(unknown, "in a span of {line}");
+    }
+
+    #[test]
+    fn a_bad_line_says_what_and_where() {
+        let json = RecordJson::new();
+        let error = |line: &str| json.from_line(line).unwrap_err().to_string();
+        let unknown = error(r#"{"article":{"name":"articles/x","headlin":"y"}}"#);
+        assert!(unknown.contains("headlin") && unknown.contains("column 41"), "{unknown}");
+        let nested = error(r#"{"article":{"body":{"blocks":[{"paragraf":{}}]}}}"#);
+        assert!(nested.contains("paragraf") && nested.contains("column"), "{nested}");
+        assert!(error(r#"{"article":{"headline":7}}"#).contains("column 24"));
+        assert!(error(r#"{"article":{"#).contains("EOF"));
+        assert!(error(r#"{"tag":{"name":"tags/x"}} x"#).contains("trailing"));
+        assert!(error("{}").contains("empty"));
+        assert!(error(r#"{"tag":{"kind":"TAG_KIND_SHIP"}}"#).contains("TAG_KIND_SHIP"));
+        assert!(json.to_line(b"\x0a\xff").is_err());
+    }
+
+    #[test]
+    fn the_deepest_body_fits_a_line() {
+        let text = vec![Span { text: "deep".into(), ..Span::default() }];
+        let mut inner =
+            Block { kind: Some(block::Kind::Paragraph(v1::Paragraph { spans: text })), id: String::new() };
+        for _ in 1..16 {
+            let items = vec![v1::ListItem { blocks: vec![inner] }];
+            inner = Block {
+                kind: Some(block::Kind::List(v1::List { items, ..Default::default() })),
+                id: String::new(),
+            };
+        }
+        let body = Some(v1::Body { blocks: vec![inner] });
+        let record = encoded(Entity::Article(v1::Article { body, ..Default::default() }));
+        let json = RecordJson::new();
+        assert_eq!(json.from_line(&json.to_line(&record).unwrap().0).unwrap(), record);
+    }
+
+    fn spans() -> impl Strategy<Value = Vec<Span>> {
+        let link = prop::option::of(any::<String>()).prop_map(|href| {
+            href.map(|href| v1::Link { href, title: String::new(), article: "articles/x".into() })
+        });
+        vec(
+            (any::<String>(), vec(-1..9_i32, 0..3), link).prop_map(|(text, marks, link)| Span {
+                text,
+                marks,
+                link,
+            }),
+            0..4,
+        )
+    }
+
+    fn blocks() -> impl Strategy<Value = Vec<Block>> {
+        let leaf = prop_oneof![
+            spans().prop_map(|spans| block::Kind::Paragraph(v1::Paragraph { spans })),
+            (any::<i32>(), spans())
+                .prop_map(|(level, spans)| block::Kind::Heading(v1::Heading { level, spans })),
+            any::<(String, String)>()
+                .prop_map(|(html, reason)| block::Kind::RawHtml(v1::RawHtml { html, reason })),
+            Just(block::Kind::Divider(v1::Divider {})),
+        ];
+        let leaf = (any::<String>(), leaf).prop_map(|(id, kind)| Block { id, kind: Some(kind) });
+        let nested = leaf.prop_recursive(3, 12, 3, |inner| {
+            (vec(inner, 0..3), spans()).prop_map(|(blocks, attribution)| Block {
+                id: String::new(),
+                kind: Some(block::Kind::Quote(v1::Quote { blocks, attribution })),
+            })
+        });
+        vec(nested, 0..4)
+    }
+
+    fn map() -> impl Strategy<Value = BTreeMap<String, String>> {
+        prop::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+    }
+
+    fn time() -> impl Strategy<Value = Option<prost_types::Timestamp>> {
+        let time = (-62_135_596_800..253_402_300_800_i64, 0..1_000_000_000_i32);
+        prop::option::of(time.prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos }))
+    }
+
+    fn article() -> impl Strategy<Value = v1::Article> {
+        (any::<(String, i64, i32, String, Vec<String>)>(), blocks(), map(), time(), -1..9_i32).prop_map(
+            |((name, revision, word_count, headline, tags), blocks, annotations, publish_time, state)| {
+                v1::Article {
+                    name,
+                    revision,
+                    word_count,
+                    headline,
+                    tags,
+                    body: Some(v1::Body { blocks }),
+                    annotations,
+                    publish_time,
+                    state,
+                    embargo: publish_time.map(|_| v1::Embargo::default()),
+                    ..Default::default()
+                }
+            },
+        )
+    }
+
+    fn entity() -> impl Strategy<Value = Entity> {
+        prop_oneof![
+            3 => article().prop_map(Entity::Article),
+            1 => (any::<String>(), map()).prop_map(|(name, alt_ids)| Entity::Author(v1::Author { name, alt_ids, ..Default::default() })),
+            1 => any::<(String, i32)>().prop_map(|(name, rank)| Entity::Section(v1::Section { name, rank, ..Default::default() })),
+            1 => (any::<(String, i64)>(), time()).prop_map(|((name, revision), remove_time)| {
+                Entity::Tombstone(v1::Tombstone { name, revision, remove_time, reason: 4, ..Default::default() })
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn records_survive_lines(entity in entity()) {
+            let json = RecordJson::new();
+            let record = encoded(entity);
+            let (line, unknown) = json.to_line(&record).unwrap();
+            prop_assert!(!unknown && !line.contains('\n'));
+            prop_assert_eq!(json.from_line(&line).unwrap(), record);
+        }
     }
 }

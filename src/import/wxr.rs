@@ -23,6 +23,9 @@ mod article;
 mod attachments;
 mod reader;
 mod terms;
+mod utf8;
+
+const DAMAGED: &str = "it holds bytes that are not UTF-8";
 
 /// Why an export cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -143,8 +146,8 @@ impl<R: BufRead> Items<R> {
         if let Some(reason) = self.skipped(item) {
             return Fate::Skipped(reason);
         }
-        if let Some(fault) = &item.fault {
-            return Fate::Failed(format!("it cannot be decoded: {fault}"));
+        if item.damaged {
+            return Fate::Failed(DAMAGED.into());
         }
         let Ok(id) = item.get("wp:post_id").parse::<u64>() else {
             return Fate::Failed("it has no post id".into());
@@ -204,9 +207,9 @@ fn label(kind: &str, id: &str, title: &str) -> String {
     }
 }
 
-/// The longest head of the text that has at most so many bytes.
+/// The text, cut to so many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
-    text[..text.floor_char_boundary(bytes)].trim_end()
+    html::head(text, bytes).trim_end()
 }
 
 /// The text, cut to its bound; a note says so.

@@ -144,7 +144,7 @@ impl<'a> Walker<'a> {
             "sub" => Mark::Sub,
             "sup" => Mark::Sup,
             "br" => {
-                flow.run.push(Piece::Break);
+                flow.run.push(Piece::Break(place.style.clone()));
                 return true;
             }
             "a" => {

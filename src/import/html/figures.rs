@@ -133,10 +133,7 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
     let own = |e: &ElementRef<'_>| images.len() == 1 || e.parent().is_some_and(|p| p.id() == element.id());
     for other in captions.filter(own).collect::<Vec<_>>() {
         let (spans, blocks) = walker.spans_of(*other, place);
-        if !caption.is_empty() && !spans.is_empty() {
-            caption.push(Span { text: "\n".into(), ..Span::default() });
-        }
-        caption.extend(spans);
+        runs::append(&mut caption, spans);
         rest.extend(blocks);
     }
     push_pictures(found, caption, href, flow);
@@ -149,10 +146,7 @@ fn push_pictures(mut found: Vec<v1::Media>, caption: Vec<Span>, href: String, fl
         0 => flow.blocks.push(runs::paragraph(caption)),
         1 => {
             let mut media = found.remove(0);
-            if !caption.is_empty() && !media.caption.is_empty() {
-                media.caption.push(Span { text: "\n".into(), ..Span::default() });
-            }
-            media.caption.extend(caption);
+            runs::append(&mut media.caption, caption);
             flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
         }
         _ => flow.blocks.push(block(Kind::Gallery(v1::Gallery { media: found, caption }))),

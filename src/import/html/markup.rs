@@ -68,8 +68,10 @@ pub(super) fn text_without(node: NodeRef<'_>, skip: impl Fn(ElementRef<'_>) -> b
             let name = element.value().name();
             if matches!(name, "script" | "style") || skip(element) {
                 skipped = if open { skipped + 1 } else { skipped - 1 };
+            } else if name == "br" {
+                text.push_str(if open { "\n" } else { "" });
             } else if !is_inline(name) {
-                text.push(if name == "br" { '\n' } else { ' ' });
+                text.push(' ');
             }
         } else if let (Node::Text(part), true, 0) = (node.value(), open, skipped) {
             text.push_str(part);

@@ -16,9 +16,9 @@ pub(super) enum Piece {
     /// Text; its white space is one space.
     Text(String, Style),
     /// An explicit line break. Two of them end the paragraph.
-    Break,
+    Break(Style),
     /// A line feed that is a line break, unless one is there already.
-    LineFeed,
+    LineFeed(Style),
     /// White space that is kept: of preformatted text.
     Space(String, Style),
     /// The end of the paragraph.
@@ -41,7 +41,7 @@ pub(super) fn push_text(run: &mut Vec<Piece>, text: &str, style: &Style, classic
         }
         run.push(Piece::Text(line.to_owned(), style.clone()));
         if !last {
-            run.push(Piece::LineFeed);
+            run.push(Piece::LineFeed(style.clone()));
             after_line_feed = true;
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn push_text(run: &mut Vec<Piece>, text: &str, style: &Style, classic
 pub(super) fn push_verse(run: &mut Vec<Piece>, text: &str, style: &Style) {
     for (at, line) in text.split('\n').enumerate() {
         if at > 0 {
-            run.push(Piece::LineFeed);
+            run.push(Piece::LineFeed(style.clone()));
         }
         let body = line.trim_start_matches([' ', '\t']);
         run.push(Piece::Space(line[..line.len() - body.len()].to_owned(), style.clone()));
@@ -65,13 +65,11 @@ pub(super) fn paragraphs(run: Vec<Piece>) -> Vec<Vec<Span>> {
     for piece in run {
         match piece {
             Piece::Text(text, style) => writer.text(&text, &style),
-            Piece::Space(text, style) => writer.kept = (!text.is_empty()).then_some((text, style)),
-            Piece::Break => writer.breaks += 1,
-            Piece::LineFeed => writer.breaks = writer.breaks.max(1),
+            Piece::Space(text, style) if !text.is_empty() => writer.kept = Some((text, style)),
+            Piece::Space(..) => {}
+            Piece::Break(style) => writer.line(true, style),
+            Piece::LineFeed(style) => writer.line(false, style),
             Piece::Gap => writer.end(),
-        }
-        if writer.breaks > 1 {
-            writer.end();
         }
     }
     writer.end();
@@ -84,16 +82,26 @@ struct Writer {
     spans: Vec<Span>,
     space: Option<Style>,
     kept: Option<(String, Style)>,
-    breaks: usize,
+    line_break: Option<Style>,
 }
 
 impl Writer {
+    /// A line break is due. An explicit one after another ends the paragraph, a line feed does not.
+    fn line(&mut self, explicit: bool, style: Style) {
+        self.kept = None;
+        if explicit && self.line_break.is_some() {
+            self.end();
+        } else {
+            self.line_break.get_or_insert(style);
+        }
+    }
+
     fn text(&mut self, text: &str, style: &Style) {
         let mut rest = text;
         while !rest.is_empty() {
             let word = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
             if word > 0 {
-                self.before_word(style);
+                self.before_word();
                 self.push(&rest[..word], style);
                 rest = &rest[word..];
             } else {
@@ -104,12 +112,12 @@ impl Writer {
     }
 
     /// Writes the break or space that is due, unless the paragraph has only begun.
-    fn before_word(&mut self, style: &Style) {
+    fn before_word(&mut self) {
         let space = self.space.take();
-        let breaks = std::mem::take(&mut self.breaks);
+        let line_break = self.line_break.take();
         if !self.spans.is_empty() {
-            if breaks > 0 {
-                self.push("\n", style);
+            if let Some(style) = line_break {
+                self.push("\n", &style);
             } else if let Some(space) = space {
                 self.push(" ", &space);
             }
@@ -137,7 +145,7 @@ impl Writer {
         }
         self.space = None;
         self.kept = None;
-        self.breaks = 0;
+        self.line_break = None;
     }
 }
 
@@ -152,12 +160,17 @@ pub(super) fn join(blocks: Vec<v1::Block>) -> (Vec<Span>, Vec<v1::Block>) {
             rest.push(other);
             continue;
         };
-        if !joined.is_empty() {
-            joined.push(Span { text: "\n".into(), ..Span::default() });
-        }
-        joined.extend(spans);
+        append(&mut joined, spans);
     }
     (merged(joined), rest)
+}
+
+/// Adds spans on a line of their own.
+pub(super) fn append(line: &mut Vec<Span>, spans: Vec<Span>) {
+    if !line.is_empty() && !spans.is_empty() {
+        line.push(Span { text: "\n".into(), ..Span::default() });
+    }
+    line.extend(spans);
 }
 
 fn merged(spans: Vec<Span>) -> Vec<Span> {

@@ -99,17 +99,14 @@ fn token(rest: &str) -> (usize, Token<'_>) {
     if rest.starts_with("<!") || rest.starts_with("<?") || rest.starts_with("</") {
         return (rest.find('>').map_or(rest.len(), |end| end + 1), Token::Comment);
     }
-    (rest[1..].find('<').map_or(rest.len(), |end| end + 1).max(first_char(rest)), Token::Text)
+    let first = rest.chars().next().map_or(0, char::len_utf8);
+    (rest[first..].find('<').map_or(rest.len(), |end| first + end), Token::Text)
 }
 
 fn end_of_comment(comment: &str) -> usize {
     let at_once = [">", "->"].into_iter().find(|end| comment.starts_with(end)).map(str::len);
     let end = || ["-->", "--!>"].into_iter().filter_map(|end| Some(comment.find(end)? + end.len())).min();
     at_once.or_else(end).unwrap_or(comment.len())
-}
-
-fn first_char(rest: &str) -> usize {
-    rest.chars().next().map_or(0, char::len_utf8)
 }
 
 /// Where a tag ends: at the first `>` that is not within a quoted value.
@@ -292,7 +289,7 @@ impl<'a> Shortcode<'a> {
     fn parse(html: &'a str, start: usize) -> Option<Self> {
         const LONGEST_BYTES: usize = 8 << 10;
         let inner = &html[start + 1..];
-        let inner = &inner[..inner.floor_char_boundary(LONGEST_BYTES)];
+        let inner = super::head(inner, LONGEST_BYTES);
         let name = &inner[..inner.find(|c: char| !c.is_ascii_lowercase() && c != '_')?];
         if !matches!(name, "caption" | "wp_caption" | "gallery" | "embed" | "video" | "audio") {
             return None;
@@ -378,7 +375,8 @@ impl<'a> Shortcode<'a> {
     fn player(&self, html: &str) -> Option<(String, usize)> {
         let keys =
             ["src", "mp4", "m4v", "webm", "ogv", "mov", "wmv", "flv", "mp3", "m4a", "ogg", "wav", "wma"];
-        let url = keys.iter().find_map(|key| self.attribute(key))?;
+        let bare = || self.attributes.split_whitespace().find(|word| word.starts_with("http"));
+        let url = keys.iter().find_map(|key| self.attribute(key)).or_else(bare)?;
         let closing = if self.name == "video" { "[/video]" } else { "[/audio]" };
         let end = if html[self.end..].starts_with(closing) { self.end + closing.len() } else { self.end };
         Some((embed(url)?, end))

@@ -5,7 +5,7 @@ use scraper::ElementRef;
 use super::{
     block,
     blocks::{Flow, Place, Walker},
-    markup,
+    markup, runs,
 };
 use crate::wire::v1::{self, block::Kind};
 
@@ -23,7 +23,7 @@ pub(super) fn table(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Pl
     if !table.rows.is_empty() {
         flow.blocks.push(block(Kind::Table(table)));
     } else if !table.caption.is_empty() {
-        flow.blocks.push(super::runs::paragraph(table.caption));
+        flow.blocks.push(runs::paragraph(table.caption));
     }
 }
 
@@ -35,7 +35,7 @@ fn rows(walker: &mut Walker<'_>, part: ElementRef<'_>, place: &Place, table: &mu
             "thead" | "tbody" | "tfoot" => rows(walker, child, place, table),
             "caption" => {
                 let (spans, rest) = walker.spans_of(*child, place);
-                table.caption = spans;
+                runs::append(&mut table.caption, spans);
                 rest.is_empty()
             }
             "colgroup" | "col" => true,

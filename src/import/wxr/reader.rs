@@ -9,10 +9,10 @@ use quick_xml::{
     events::{BytesRef, BytesStart, Event},
 };
 
-use super::Error;
-
-/// Most undecodable stretches of a file that are passed over before it is given up.
-const MAX_FAULTS: usize = 10_000;
+use super::{
+    Error,
+    utf8::{MARK, Utf8},
+};
 
 /// An element of the channel: an item, an author, a category, a tag, a term, the language.
 #[derive(Debug, Default)]
@@ -25,8 +25,8 @@ pub(super) struct Element {
     pub(super) fields: Vec<Field>,
     /// Its wp:postmeta, in order.
     pub(super) meta: Vec<(String, String)>,
-    /// What in it could not be read.
-    pub(super) fault: Option<String>,
+    /// Whether it holds bytes that are not UTF-8.
+    pub(super) damaged: bool,
 }
 
 /// A child of an element.
@@ -66,10 +66,9 @@ impl Element {
 
 /// Reads the elements of a channel.
 pub(super) struct Reader<R> {
-    xml: quick_xml::Reader<R>,
+    xml: quick_xml::Reader<Utf8<R>>,
     buffer: Vec<u8>,
     begun: bool,
-    faults: usize,
     ended: bool,
 }
 
@@ -77,17 +76,16 @@ enum Step {
     Open(Field),
     Close,
     Text(String),
-    Fault(String),
     Nothing,
     End,
 }
 
 impl<R: BufRead> Reader<R> {
     pub(super) fn new(input: R) -> Self {
-        let mut xml = quick_xml::Reader::from_reader(input);
+        let mut xml = quick_xml::Reader::from_reader(Utf8::new(input));
         xml.config_mut().expand_empty_elements = true;
         xml.config_mut().allow_dangling_amp = true;
-        Reader { xml, buffer: Vec::new(), begun: false, faults: 0, ended: false }
+        Reader { xml, buffer: Vec::new(), begun: false, ended: false }
     }
 
     /// Bytes read so far.
@@ -126,11 +124,12 @@ impl<R: BufRead> Reader<R> {
             match self.step()? {
                 Step::Open(field) => {
                     path.push(field.name.clone());
+                    element.damaged |=
+                        [&field.domain, &field.nicename].into_iter().flatten().any(|v| v.contains(MARK));
                     element.opened(&path, field);
                 }
                 Step::Text(text) => element.text(&path, &text),
                 Step::Close if path.pop().is_none() => return Ok(element),
-                Step::Fault(what) => element.fault = Some(what),
                 Step::End => return Err(Error::Truncated { within: element.name, position: self.offset() }),
                 Step::Close | Step::Nothing => {}
             }
@@ -147,15 +146,8 @@ impl<R: BufRead> Reader<R> {
             Ok(Event::GeneralRef(name)) => Step::Text(resolve(&name)),
             Ok(Event::Eof) => Step::End,
             Ok(_) => Step::Nothing,
-            Err(quick_xml::Error::Encoding(error)) => Step::Fault(error.to_string()),
             Err(error) => return Err(Error::Xml { error, position: self.offset() }),
         };
-        if let Step::Fault(what) = &step {
-            self.faults += 1;
-            if self.faults > MAX_FAULTS {
-                return Err(Error::NotWxr(what.clone()));
-            }
-        }
         Ok(step)
     }
 }
@@ -185,9 +177,14 @@ impl Element {
     }
 
     fn text(&mut self, path: &[String], text: &str) {
+        self.damaged |= text.contains(MARK);
         match path {
             [] => self.text.push_str(text),
-            [_] => {
+            // Markup that is not escaped is read for its text.
+            [parent, ..]
+                if path.len() == 1
+                    || !matches!(parent.as_str(), "wp:comment" | "wp:postmeta" | "wp:termmeta") =>
+            {
                 if let Some(field) = self.fields.last_mut() {
                     field.text.push_str(text);
                 }

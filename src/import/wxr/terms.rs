@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Element, Fate, Item, SkipReason, Taken, bounded, html, label};
+use super::{DAMAGED, Element, Fate, Item, SkipReason, Taken, bounded, html, label};
 use crate::{
     import::ids,
     wire::v1::{self, record::Record as Kind},
@@ -245,11 +245,11 @@ fn item(
     record: Option<v1::Record>,
     notes: Vec<String>,
 ) -> Item {
-    let fate = match (record, &element.fault) {
-        (_, Some(fault)) => Fate::Failed(format!("it cannot be decoded: {fault}")),
-        (Some(record), None) => Fate::Taken(Taken { records: vec![record], notes, ..Taken::default() }),
-        (None, None) if name.is_empty() => Fate::Failed("it has neither slug nor name".into()),
-        (None, None) => Fate::Skipped(SkipReason::Repeated),
+    let fate = match record {
+        _ if element.damaged => Fate::Failed(DAMAGED.into()),
+        Some(record) => Fate::Taken(Taken { records: vec![record], notes, ..Taken::default() }),
+        None if name.is_empty() => Fate::Failed("it has neither slug nor name".into()),
+        None => Fate::Skipped(SkipReason::Repeated),
     };
     Item { label: label(kind, id, &html::plain(name)), kind: kind.to_owned(), fate }
 }
