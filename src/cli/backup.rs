@@ -61,7 +61,11 @@ fn existing(data: Data) -> Result<PathBuf, Error> {
     if dir.join(store::DATABASE).exists() {
         return Ok(dir);
     }
-    Err(Error::Usage(format!("{}: there is no store here (no {}); name it with --data", dir.display(), store::DATABASE)))
+    Err(Error::Usage(format!(
+        "{}: there is no store here (no {}); name it with --data",
+        dir.display(),
+        store::DATABASE
+    )))
 }
 
 /// Looks at everything in the store, and says what it is that was found whole.
@@ -69,7 +73,11 @@ fn prove(dir: &Path) -> Result<String, Error> {
     let connection = store::open_to_read(dir)?;
     let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
     if !faults.is_empty() {
-        return Err(Error::Incomplete(format!("{}: the store is damaged:\n  {}", dir.display(), faults.join("\n  "))));
+        return Err(Error::Incomplete(format!(
+            "{}: the store is damaged:\n  {}",
+            dir.display(),
+            faults.join("\n  ")
+        )));
     }
     Ok(format!("whole: {records} records, revision {} of log {}", head.revision, head.log_id))
 }

@@ -38,7 +38,8 @@ const AHEAD: usize = 64;
 const MAX_LINE: u64 = 16 << 20;
 
 /// The reading thread came to grief; it has said how.
-const BROKEN_OFF: &str = "reading the file was broken off by a fault of this program: what follows in it is not imported";
+const BROKEN_OFF: &str =
+    "reading the file was broken off by a fault of this program: what follows in it is not imported";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {

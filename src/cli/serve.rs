@@ -106,7 +106,8 @@ where
     N: Future<Output = Result<(), server::Error>>,
 {
     let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
-    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (mut interrupts, mut terminations) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let (stop, stopped) = oneshot::channel::<()>();
     // A sender that is gone says stop as well.
     let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
@@ -147,7 +148,8 @@ async fn welcome(address: SocketAddr, output: &mut Output) -> Result<(), Error> 
 async fn publish(cable: &Cable) -> Result<usize, Error> {
     let json = RecordJson::new();
     let encoded = NEWSROOM.lines().map(|line| json.from_line(line));
-    let records: Vec<Vec<u8>> = encoded.collect::<Result<_, _>>().map_err(|error| Error::Incomplete(error.to_string()))?;
+    let records: Vec<Vec<u8>> =
+        encoded.collect::<Result<_, _>>().map_err(|error| Error::Incomplete(error.to_string()))?;
     let mut acks = cable.import(stream::iter(records).map(|record| RawRecord::from_bytes(record.into())));
     let mut taken = 0;
     while let Some(ack) = acks.next().await.transpose()? {
