@@ -211,7 +211,7 @@ fn tell_call(error: &cable_client::Error) -> String {
         text += &format!("\n  {key}: {value}");
     }
     if error.may_have_applied() {
-        text += "\n  the write may have been done: look before repeating it, or repeat it with the same --request-id";
+        text += "\n  it may have been done all the same";
     }
     text
 }

@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Error, output::Output, progress};
+use super::{Error, note, output::Output, progress};
 use crate::{
     import::{
         Fate, Item,
@@ -36,6 +36,8 @@ const AHEAD: usize = 64;
 
 /// A line longer than this is no record: the largest, an article of 1 MiB, is a fraction of it as JSON.
 const MAX_LINE: u64 = 16 << 20;
+
+const AGAIN: &str = "run the same command again: what is there already stays as it is";
 
 /// The reading thread came to grief; it has said how.
 const BROKEN_OFF: &str =
@@ -86,13 +88,13 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     // What ended the input early says more than what followed from that.
     let interrupted = match account.failure.take() {
         Some(failure) => return Err(failure),
-        None => came?,
+        None => came.inspect_err(|_| drop(note(AGAIN)))?,
     };
     let problems = account.report.problems();
     let incomplete = if interrupted {
-        "interrupted: run the same command again, what is there already stays as it is".to_owned()
+        format!("interrupted; {AGAIN}")
     } else if !account.report.totals_match() {
-        "not every record was answered: run the same command again".to_owned()
+        format!("not every record was answered; {AGAIN}")
     } else if problems > 0 {
         format!("{problems} could not be taken")
     } else {
