@@ -1,5 +1,7 @@
 //! The program as its users meet it: what it prints, where, and how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, pipe},
