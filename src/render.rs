@@ -37,9 +37,39 @@ pub(crate) fn word_count(body: &Body) -> i32 {
     words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
 }
 
+/// Which bytes need a look: those of the control characters, and the format's own.
+struct Stops([bool; 256]);
+
+impl Stops {
+    const fn new(own: &[u8]) -> Self {
+        let mut stops = [false; 256];
+        let mut at = 0;
+        while at < 0x20 {
+            stops[at] = true;
+            at += 1;
+        }
+        stops[0x7f] = true;
+        // The first byte of U+0080 to U+00BF; the control characters are among them.
+        stops[0xc2] = true;
+        at = 0;
+        while at < own.len() {
+            stops[own[at] as usize] = true;
+            at += 1;
+        }
+        Self(stops)
+    }
+
+    /// The text up to the first such byte, and the rest.
+    fn split<'a>(&self, text: &'a str) -> (&'a str, &'a str) {
+        text.split_at(text.bytes().position(|byte| self.0[usize::from(byte)]).unwrap_or(text.len()))
+    }
+}
+
 /// The text with its characters as they are [`shown`].
 fn clean(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| shown(c) == Some(c)) {
+    static STOPS: Stops = Stops::new(b"");
+    let (_, rest) = STOPS.split(text);
+    if rest.chars().all(|c| shown(c) == Some(c)) {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(text.chars().filter_map(shown).collect())

@@ -133,8 +133,13 @@ const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 
 /// HTML is cleaned until cleaning no longer changes it: the parser repairs what it reads, and a repair can need
-/// another. Two passes are the most that any known input takes.
+/// another. What has not settled after so many passes is shown as its source.
 const PASSES: usize = 4;
+
+/// A parser's time grows with the tags times the depth of their nesting, and both can be as many as fit. HTML of more
+/// tags than `FREE_TAGS` must nest as written, at most `DEPTH` deep, or is shown as its source.
+const FREE_TAGS: usize = 4_000;
+const DEPTH: usize = 256;
 
 static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = Builder::empty();
@@ -158,6 +163,9 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
 pub(crate) fn sanitise(html: &str) -> String {
     let mut before = tidy(html);
     for _ in 0..PASSES {
+        if before.bytes().filter(|&byte| byte == b'<').count() > FREE_TAGS && !is_well_nested(&before) {
+            break;
+        }
         let after = CLEANER.clean(&before).to_string();
         if after == before {
             return after;
@@ -221,6 +229,48 @@ fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
         }
         _ => Some(url),
     }
+}
+
+/// Whether HTML is written as the sanitiser writes it, and no deeper than allowed. Anything looser could hide from
+/// this look what the parser sees.
+fn is_well_nested(html: &str) -> bool {
+    const EMPTY: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
+    let mut open = Vec::new();
+    for tag in html.split('<').skip(1) {
+        let Some((tag, _)) = tag.split_once('>') else { return false };
+        if let Some(name) = tag.strip_prefix('/') {
+            if open.pop() != Some(name) {
+                return false;
+            }
+            continue;
+        }
+        let (name, attributes) = tag.split_at(tag.find(' ').unwrap_or(tag.len()));
+        if !TAGS.contains(&name) || !are_attributes(attributes) {
+            return false;
+        }
+        if !EMPTY.contains(&name) {
+            open.push(name);
+        }
+        if open.len() > DEPTH {
+            return false;
+        }
+    }
+    open.is_empty()
+}
+
+/// Whether this is any number of ` name="value"`.
+fn are_attributes(mut text: &str) -> bool {
+    while !text.is_empty() {
+        let Some((name, rest)) = text.strip_prefix(' ').and_then(|text| text.split_once("=\"")) else {
+            return false;
+        };
+        let Some((_, rest)) = rest.split_once('"') else { return false };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return false;
+        }
+        text = rest;
+    }
+    true
 }
 
 /// HTML as text that shows its source: what no parser changes.
@@ -340,6 +390,20 @@ mod tests {
         for html in ["\u{feff}".repeat(9) + "a", "<x>".to_owned() + &"\u{feff}".repeat(9) + "a"] {
             assert_eq!(sanitise(&html), "a");
         }
+    }
+
+    #[test]
+    fn nesting_that_would_keep_the_parser_busy_is_shown_as_its_source() {
+        for html in ["<div>", "<div title='</div>'>", "<div a=b\" title=\">\"></div>", "<div><!--</div>-->"] {
+            let many = html.repeat(FREE_TAGS + 1);
+            assert!(sanitise(&many).starts_with("&lt;div"), "{html}");
+            assert_eq!(sanitise(&sanitise(&many)), sanitise(&many));
+        }
+        let doubled = "<b><p>".repeat(FREE_TAGS / 2);
+        assert_eq!(sanitise(&sanitise(&doubled)), sanitise(&doubled));
+        let table = "<tr><td colspan=\"2\">a<br>b</td></tr>".repeat(FREE_TAGS);
+        let table = format!("<table><tbody>{table}</tbody></table>");
+        assert_eq!(sanitise(&table), table);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Marks, are_blank, credit, embed_texts, files, first_number, is_blank, language, largest, level, link,
-    span_of, stand_in,
+    Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, language, largest, level,
+    link, span_of, stand_in,
 };
 use crate::{
     sanitise::{link_target, sanitise, shown},
@@ -89,13 +89,7 @@ impl Html {
         self.out.push(' ');
         self.out.push_str(name);
         self.out.push_str("=\"");
-        for c in value.chars().filter_map(shown) {
-            match c {
-                '"' => self.out.push_str("&quot;"),
-                '\n' => self.out.push(' '),
-                c => self.character(c),
-            }
-        }
+        self.escaped(value, " ", "&quot;");
         self.out.push('"');
     }
 
@@ -104,18 +98,27 @@ impl Html {
         let _ = write!(self.out, " {name}=\"{value}\"");
     }
 
-    fn character(&mut self, c: char) {
-        match c {
-            '&' => self.out.push_str("&amp;"),
-            '<' => self.out.push_str("&lt;"),
-            '>' => self.out.push_str("&gt;"),
-            c => self.out.push(c),
-        }
+    fn text(&mut self, text: &str) {
+        self.escaped(text, "<br>", "\"");
     }
 
-    fn text(&mut self, text: &str) {
-        for c in text.chars().filter_map(shown) {
-            if c == '\n' { self.out.push_str("<br>") } else { self.character(c) }
+    fn escaped(&mut self, text: &str, line_feed: &str, quote: &str) {
+        static STOPS: Stops = Stops::new(b"&<>\"");
+        let mut rest = text;
+        loop {
+            let (plain, special) = STOPS.split(rest);
+            self.out.push_str(plain);
+            let mut special = special.chars();
+            match special.next() {
+                None => return,
+                Some('&') => self.out.push_str("&amp;"),
+                Some('<') => self.out.push_str("&lt;"),
+                Some('>') => self.out.push_str("&gt;"),
+                Some('"') => self.out.push_str(quote),
+                Some('\n') => self.out.push_str(line_feed),
+                Some(c) => self.out.extend(shown(c)),
+            }
+            rest = special.as_str();
         }
     }
 
@@ -309,7 +312,7 @@ impl Html {
             self.attribute("class", &format!("language-{language}"));
         }
         self.out.push('>');
-        code.text.chars().filter_map(shown).for_each(|c| self.character(c));
+        self.escaped(&code.text, "\n", "\"");
         self.close("code");
     }
 

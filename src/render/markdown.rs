@@ -123,7 +123,7 @@ impl Markdown {
         self.lines.open(marker, &indent);
         self.blocks(&item.blocks);
         self.lines.close(&indent);
-        self.lines.break_line(1);
+        self.lines.break_line(if is_tight(item) { 1 } else { 2 });
     }
 
     fn quote(&mut self, attribution: &[Span], content: impl FnOnce(&mut Self)) {
@@ -291,6 +291,15 @@ impl Markdown {
         }
         self.lines.push_str("</div>");
     }
+}
+
+/// Whether an item is a line of text, or lists, or the one and then the other; all else ends with an empty line.
+fn is_tight(item: &ListItem) -> bool {
+    item.blocks.iter().enumerate().all(|(at, block)| match block.kind {
+        Some(Kind::List(_)) => true,
+        Some(Kind::Paragraph(_)) => at == 0,
+        _ => false,
+    })
 }
 
 /// The cells of a table where they stand, `None` where another covers the place.

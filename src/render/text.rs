@@ -3,7 +3,7 @@
 //! What the text has and the body has not (bullets, numbers, dashes before an attribution, dividers) is left out when
 //! only the words are wanted. No line ends in white space, of code neither.
 
-use super::{are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
+use super::{Stops, are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
 use crate::{
     sanitise::{sanitise, shown, text_of},
     wire::v1::{Block, Body, Embed, Gallery, List, Media, Span, Table, TableCell, TableRow, block::Kind},
@@ -65,12 +65,22 @@ impl Text {
 
     /// Running text. White space at the beginning of a line is not part of it; nor is an empty line.
     fn text(&mut self, text: &str) {
-        for c in text.chars().filter_map(shown) {
-            match c {
-                '\n' => self.lines.end_line(),
-                c if c.is_whitespace() && self.lines.at_start() => {}
-                c => self.lines.push(c),
+        static STOPS: Stops = Stops::new(b"");
+        let mut rest = text;
+        loop {
+            let (plain, special) = STOPS.split(rest);
+            let plain = if self.lines.at_start() { plain.trim_start() } else { plain };
+            if !plain.is_empty() {
+                self.lines.push_str(plain);
             }
+            let mut special = special.chars();
+            match special.next().map(shown) {
+                None => return,
+                Some(Some('\n')) => self.lines.end_line(),
+                Some(Some(c)) if !(c.is_whitespace() && self.lines.at_start()) => self.lines.push(c),
+                Some(_) => {}
+            }
+            rest = special.as_str();
         }
     }
 

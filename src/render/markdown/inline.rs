@@ -1,7 +1,7 @@
 //! Running text as Markdown: what to escape, and how each mark is written so that a parser takes it for one.
 
 use super::{
-    super::{Marks, clean, is_blank, link},
+    super::{Marks, Stops, clean, is_blank, link},
     Markdown,
 };
 use crate::wire::v1::{Link, Mark, Span};
@@ -292,7 +292,9 @@ impl Markdown {
             return self.text(state, &piece.text);
         }
         self.break_if_due(state);
-        if state.one_line && piece.text.contains(['|', '\\']) {
+        // A cell would end at the first two, and `[..]:` be the definition of a link.
+        let ends_cell = state.one_line && piece.text.contains(['|', '\\']);
+        if ends_cell || piece.link.is_some() && piece.text.contains(']') {
             self.lines.push_str("<code>");
             self.text(state, &piece.text.replace('\n', " "));
             return self.lines.push_str("</code>");
@@ -304,8 +306,15 @@ impl Markdown {
     }
 
     fn text(&mut self, state: &mut State, text: &str) {
+        static STOPS: Stops = Stops::new(b"\\`*_[]<~|&!#.)");
         let mut rest = text.chars();
-        while let Some(c) = rest.next() {
+        loop {
+            if !self.lines.at_start() && self.lines.len() > state.begin && !state.hard_break {
+                let (plain, special) = STOPS.split(rest.as_str());
+                self.lines.push_str(plain);
+                rest = special.chars();
+            }
+            let Some(c) = rest.next() else { return };
             let at_start = self.lines.at_start() || self.lines.len() == state.begin || state.hard_break;
             if c == '\n' {
                 state.hard_break |= !at_start;
@@ -397,7 +406,7 @@ fn element(mark: Mark) -> &'static str {
 
 /// Whether stars between these two could end a mark that is open.
 fn may_close(before: char, first: char) -> bool {
-    !before.is_whitespace() && !(parts(before) && is_word(first))
+    !(before.is_whitespace() || parts(before) && is_word(first))
 }
 
 /// Letters and digits; not those that are symbols too.
