@@ -10,23 +10,28 @@ use std::{
 use cable_client::{Cable, Kind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config as settings;
+use crate::{config as settings, server, store};
 
 mod article;
+mod backup;
 mod config;
 mod export;
 mod import;
 mod noun;
 mod output;
 mod progress;
+mod serve;
 mod status;
+
+/// Where a server without settings listens.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 
 const AFTER_HELP: &str = "\
 Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
 
 Exit codes:
   0  done
-  1  the call failed, or some of its items did
+  1  the call failed, or some of its items did; the server or the store did
   2  wrong usage or settings
   3  there is nothing under that name or path, or no longer
   4  conflict: the etag is not the current one, the name exists, or the path is taken
@@ -60,6 +65,27 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a server.
+    Serve(serve::Serve),
+    #[command(flatten)]
+    Call(Call),
+    /// Copy the store of a server on this machine, which may go on.
+    Backup(backup::Backup),
+    /// Prove the store of a server on this machine: everything that can be recomputed is.
+    Verify(backup::Verify),
+    /// The settings of a server.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a service is asked for.
+#[derive(Debug, Subcommand)]
+enum Call {
     /// Articles.
     #[command(subcommand)]
     Article(article::Command),
@@ -82,14 +108,6 @@ enum Command {
     Export(export::Export),
     /// What the service holds and how it is.
     Status,
-    /// The settings of a server.
-    #[command(subcommand)]
-    Config(config::Command),
-    /// Print a completion script for a shell.
-    Completion {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
 }
 
 /// Why a command came to nothing.
@@ -104,6 +122,15 @@ pub(crate) enum Error {
     /// The service did not do it.
     #[error(transparent)]
     Call(#[from] cable_client::Error),
+    /// The server cannot run.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// There is no store to look at.
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// A file or stream of this machine failed.
     #[error("{what}")]
     Io {
@@ -136,7 +163,7 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Error::ClosedPipe => 0,
-            Error::Io { .. } | Error::Incomplete(_) => 1,
+            Error::Server(_) | Error::Open(_) | Error::Store(_) | Error::Io { .. } | Error::Incomplete(_) => 1,
             Error::Usage(_) | Error::Config(_) => 2,
             Error::Call(error) => match error.kind() {
                 Kind::Config => 2,
@@ -176,13 +203,15 @@ fn tell_call(error: &cable_client::Error) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{}{message}", code_of(error.kind()), reason.unwrap_or_default());
     for violation in error.violations() {
-        text += &format!("\n  field {}: {}", violation.field, violation.description);
+        let repeated = format!("{}: ", violation.field);
+        let wrong = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
+        text += &format!("\n  field {repeated}{wrong}");
     }
     for (key, value) in error.metadata() {
         text += &format!("\n  {key}: {value}");
     }
     if error.may_have_applied() {
-        text += "\n  the write may have been done: look before repeating it, or repeat it with the same --request-id";
+        text += "\n  it may have been done all the same";
     }
     text
 }
@@ -223,26 +252,30 @@ pub fn run() -> ExitCode {
 fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
     let mut output = output::Output::stdout(global.output_format);
     match command {
-        Command::Config(command) => return config::run(command, &mut output),
-        Command::Completion { shell } => return completion(shell, &mut output),
-        _ => {}
+        Command::Serve(serve) => runtime()?.block_on(serve::run(serve, &mut output)),
+        Command::Call(call) => runtime()?.block_on(Box::pin(ask(&global.endpoint, call, &mut output))),
+        Command::Backup(backup) => backup::backup(backup, &mut output),
+        Command::Verify(verify) => backup::verify(verify, &mut output),
+        Command::Config(command) => config::run(command, &mut output),
+        Command::Completion { shell } => completion(shell, &mut output),
     }
-    let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::io("start", source))?;
-    runtime.block_on(Box::pin(call(&global, command, &mut output)))
 }
 
-async fn call(global: &Global, command: Command, output: &mut output::Output) -> Result<(), Error> {
-    let cable = Cable::builder(global.endpoint.as_str()).build()?;
-    match command {
-        Command::Article(command) => article::run(command, &cable, output).await,
-        Command::Author(command) => noun::author(command, &cable, output).await,
-        Command::Section(command) => noun::section(command, &cable, output).await,
-        Command::Tag(command) => noun::tag(command, &cable, output).await,
-        Command::Collection(command) => noun::collection(command, &cable, output).await,
-        Command::Import(import) => import::run(import, &cable, output).await,
-        Command::Export(export) => export::run(export, &cable).await,
-        Command::Status => status::run(&cable, output).await,
-        Command::Config(_) | Command::Completion { .. } => Ok(()),
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Runtime::new().map_err(|source| Error::io("start", source))
+}
+
+async fn ask(endpoint: &str, call: Call, output: &mut output::Output) -> Result<(), Error> {
+    let cable = Cable::builder(endpoint).build()?;
+    match call {
+        Call::Article(command) => article::run(command, &cable, output).await,
+        Call::Author(command) => noun::author(command, &cable, output).await,
+        Call::Section(command) => noun::section(command, &cable, output).await,
+        Call::Tag(command) => noun::tag(command, &cable, output).await,
+        Call::Collection(command) => noun::collection(command, &cable, output).await,
+        Call::Import(command) => import::run(command, &cable, output).await,
+        Call::Export(export) => export::run(export, &cable).await,
+        Call::Status => status::run(&cable, output).await,
     }
 }
 
@@ -277,6 +310,32 @@ mod tests {
     fn codes_are_spelt_as_in_grpc() {
         assert_eq!(code_of(Kind::NotFound), "NOT_FOUND");
         assert_eq!(code_of(Kind::Unavailable), "UNAVAILABLE");
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_code_reason_and_field_and_has_its_exit_code() {
+        use tonic::{Code, Status};
+        use tonic_types::{ErrorDetails, StatusExt as _};
+
+        let mut details = ErrorDetails::with_error_info("FIELD_INVALID", "cable.v1", [("maximum".into(), "9".into())]);
+        details.add_bad_request_violation("article.headline", "article.headline: it is required");
+        let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
+        let error = Error::from(cable_client::Error::from(status));
+        assert_eq!(
+            error.tell(),
+            "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: it is required\n  maximum: 9"
+        );
+        for (code, exit) in [
+            (Code::InvalidArgument, 1),
+            (Code::NotFound, 3),
+            (Code::Aborted, 4),
+            (Code::AlreadyExists, 4),
+            (Code::Unavailable, 5),
+            (Code::DeadlineExceeded, 5),
+            (Code::Internal, 1),
+        ] {
+            assert_eq!(Error::from(cable_client::Error::from(Status::new(code, ""))).exit_code(), exit, "{code:?}");
+        }
     }
 
     #[test]

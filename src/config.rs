@@ -124,49 +124,49 @@ const SETTINGS: [Setting; 10] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
-        set: |c, text| Ok(c.server.listen = address(text)?),
+        set: |c, text| put(&mut c.server.listen, address(text)?),
         show: |c| quoted(c.server.listen),
     },
     Setting {
         key: "server.ops_listen",
         doc: "Address of /metrics, /livez and /readyz over plain HTTP, or \"off\".",
-        set: |c, text| Ok(c.server.ops_listen = if text == "off" { None } else { Some(address(text)?) }),
+        set: |c, text| put(&mut c.server.ops_listen, if text == "off" { None } else { Some(address(text)?) }),
         show: |c| c.server.ops_listen.map_or_else(|| quoted("off"), quoted),
     },
     Setting {
         key: "server.plaintext",
         doc: "Whether addresses that other machines reach may be served without TLS.",
-        set: |c, text| Ok(c.server.plaintext = truth(text)?),
+        set: |c, text| put(&mut c.server.plaintext, truth(text)?),
         show: |c| c.server.plaintext.to_string(),
     },
     Setting {
         key: "server.drain",
         doc: "How long calls under way may take to end once the node is asked to stop.",
-        set: |c, text| Ok(c.server.drain = duration(text)?),
+        set: |c, text| put(&mut c.server.drain, duration(text)?),
         show: |c| quoted(show_duration(c.server.drain)),
     },
     Setting {
         key: "store.dir",
         doc: "Directory of the data; it belongs to one node.",
-        set: |c, text| Ok(c.store.dir = directory(text)?),
+        set: |c, text| put(&mut c.store.dir, directory(text)?),
         show: |c| quoted(c.store.dir.display()),
     },
     Setting {
         key: "store.reserve_bytes",
         doc: "Writes are refused while the disk has less free than this.",
-        set: |c, text| Ok(c.store.reserve_bytes = bytes(text)?),
+        set: |c, text| put(&mut c.store.reserve_bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.store.reserve_bytes)),
     },
     Setting {
         key: "store.readers",
         doc: "Threads that read from the disk, 1 to 64; unset: one a core, at most 4.",
-        set: |c, text| Ok(c.store.readers = readers(text)?),
+        set: |c, text| put(&mut c.store.readers, readers(text)?),
         show: |c| c.store.readers.to_string(),
     },
     Setting {
         key: "cache.bytes",
         doc: "Memory for encoded answers.",
-        set: |c, text| Ok(c.cache.bytes = bytes(text)?),
+        set: |c, text| put(&mut c.cache.bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.cache.bytes)),
     },
     Setting {
@@ -174,17 +174,22 @@ const SETTINGS: [Setting; 10] = [
         doc: "Which events go to standard error: error, warn, info, debug, trace, or as \"info,cable=debug\".",
         set: |c, text| {
             telemetry::check_level(text)?;
-            Ok(c.log.level = text.to_owned())
+            put(&mut c.log.level, text.to_owned())
         },
         show: |c| quoted(&c.log.level),
     },
     Setting {
         key: "log.format",
         doc: "Their form: \"text\" or \"json\".",
-        set: |c, text| Ok(c.log.format = text.parse()?),
+        set: |c, text| put(&mut c.log.format, text.parse()?),
         show: |c| quoted(c.log.format),
     },
 ];
+
+fn put<T>(place: &mut T, value: T) -> Result<(), String> {
+    *place = value;
+    Ok(())
+}
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,8 @@ pub(crate) use apply::Writer;
 use changed::LastChanged;
 use readers::Readers;
 
-const DATABASE: &str = "cable.db";
+/// The database within the directory.
+pub(crate) const DATABASE: &str = "cable.db";
 const LOCK: &str = "cable.lock";
 
 /// Where a store stands: moves in the transaction of each entry.
@@ -270,4 +271,16 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     }
     schema::configure(&connection, schema::Role::Reader).map_err(engine)?;
     Ok(connection)
+}
+
+/// Copies the database as it stands at one moment, while others go on reading and writing it. The copy is compact, and
+/// not yet synced to the disk.
+///
+/// # Errors
+/// The store cannot be read, or the copy cannot be written; it must not be there yet.
+pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
+    // A connection that may only query may write no other file either.
+    connection.pragma_update(None, "query_only", false)?;
+    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+    Ok(())
 }

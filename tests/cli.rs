@@ -1,10 +1,12 @@
 //! The program as its users meet it: what it prints, where, and how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
-    io::pipe,
+    io::{BufRead as _, BufReader, pipe},
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
 
 /// The program in a directory of its own, without settings from outside.
@@ -169,4 +171,164 @@ fn completion_scripts_are_printed_for_the_shells() {
         assert_eq!(code(&output), 0);
         assert!(printed(&output).contains("cable"), "{shell}");
     }
+}
+
+/// `cable serve --demo` in a directory of its own; killed at the end of a test that fails.
+struct Demo {
+    process: Child,
+    endpoint: String,
+    /// The commands that it invites to try, without the program.
+    invited: Vec<String>,
+}
+
+impl Demo {
+    fn start(dir: &Path) -> Self {
+        let line = "serve --demo --listen 127.0.0.1:0 --ops-listen off";
+        let mut command = cable(dir);
+        let command = command.args(line.split_whitespace()).env("TMPDIR", dir).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let invited: Vec<String> = lines.filter_map(invited_command).take(3).collect();
+        let endpoint = invited[0].rsplit(' ').next().unwrap().to_owned();
+        Demo { process, endpoint, invited }
+    }
+
+    fn run(&self, dir: &Path, line: &str) -> Output {
+        cable(dir).args(line.split_whitespace()).env("CABLE_ENDPOINTS", &self.endpoint).output().unwrap()
+    }
+
+    fn stop(mut self) -> i32 {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.process.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _it_has_ended = self.process.kill();
+    }
+}
+
+fn invited_command(line: String) -> Option<String> {
+    let command = line.strip_prefix("  ")?;
+    Some(command.split_once(' ')?.1.to_owned())
+}
+
+#[test]
+fn the_demo_answers_what_it_invites_to_try_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for line in &demo.invited {
+        let output = run(dir.path(), line);
+        assert_eq!(code(&output), 0, "{line}: {}", told(&output));
+        assert!(!printed(&output).is_empty(), "{line}");
+    }
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_missing_ends_with_3_and_a_conflict_with_4() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let tag = demo.run(dir.path(), "tag get russia -o json");
+    fs::write(dir.path().join("tag.json"), &tag.stdout).unwrap();
+    let article = printed(&demo.run(dir.path(), "article get station-lamp-23 -o json"));
+    fs::write(dir.path().join("copy.json"), article.replace("articles/station-lamp-23", "articles/copy"))
+        .unwrap();
+    for (line, ends, says) in [
+        ("tag put tag.json", 0, ""),
+        ("tag put tag.json --if-absent", 4, "cable: ALREADY_EXISTS NAME_EXISTS: "),
+        ("tag put tag.json --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
+        ("article put copy.json", 4, "cable: ALREADY_EXISTS PATH_TAKEN: "),
+        ("article rm station-lamp-23 --moved-to murmansk-pilots-wait", 0, ""),
+        ("article get station-lamp-23", 3, "cable: NOT_FOUND ARTICLE_MOVED: "),
+        ("article put copy.json", 0, ""),
+        ("article get none", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
+        ("article get --path /none", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
+        ("tag rm none", 3, "cable: NOT_FOUND NAME_NOT_FOUND: "),
+        ("article get a!b", 1, "cable: INVALID_ARGUMENT FIELD_INVALID: "),
+    ] {
+        let output = demo.run(dir.path(), line);
+        assert_eq!(code(&output), ends, "{line}: {}", told(&output));
+        assert!(told(&output).starts_with(says), "{line}: {}", told(&output));
+    }
+}
+
+#[test]
+fn articles_are_listed_by_filter_and_printed_in_each_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let ids =
+        |line: &str| printed(&demo.run(dir.path(), line)).lines().map(str::to_owned).collect::<Vec<_>>();
+    let russia = ids("article stream --tag russia -o id");
+    assert!(russia.len() > 5 && russia.contains(&"station-lamp-23".to_owned()), "{russia:?}");
+    assert_eq!(ids("article ls --tag russia -o id --limit 3"), russia[..3]);
+    let without = ids("article stream --tag russia --no-tag shipping -o id");
+    assert!(!without.is_empty() && without.len() < russia.len());
+    let html = printed(&demo.run(dir.path(), "article get station-lamp-23 --format html"));
+    assert!(html.starts_with("<p>"), "{html}");
+    let json = printed(&demo.run(dir.path(), "article get station-lamp-23 --format text -o json"));
+    assert!(json.contains("\"renderedBody\"") && !json.contains("<p>"), "{json}");
+    let path = "article get --path /world/2026/11/station-lamp-23 -o id";
+    assert_eq!(ids(path), ["station-lamp-23"]);
+}
+
+#[test]
+fn an_export_imported_elsewhere_has_the_same_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let digest = |demo: &Demo| {
+        let status = printed(&demo.run(dir.path(), "status -o json"));
+        status.lines().find(|line| line.contains("contentDigest")).unwrap().to_owned()
+    };
+    demo.run(dir.path(), "article rm eel-survey");
+    for (format, extra) in [("jsonl", ""), ("binary", " --format binary")] {
+        let output = demo.run(dir.path(), &format!("export --output all{extra}"));
+        assert_eq!(code(&output), 0, "{}", told(&output));
+        let other = Demo::start(dir.path());
+        assert_ne!(digest(&other), digest(&demo));
+        let output = other.run(dir.path(), &format!("import {format} all"));
+        assert_eq!(code(&output), 0, "{}", told(&output));
+        assert_eq!(digest(&other), digest(&demo), "{format}");
+    }
+}
+
+#[test]
+fn an_import_accounts_for_what_is_refused_and_takes_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let lines = "{\"tag\":{\"name\":\"tags/new\",\"displayName\":\"New\"}}\n{\"tag\":{\"name\":\"tags/bad\"}}\n{\"tug\":1}\n";
+    fs::write(dir.path().join("tags.jsonl"), lines).unwrap();
+    let output = demo.run(dir.path(), "import jsonl tags.jsonl --report report.jsonl");
+    assert_eq!(code(&output), 1);
+    assert_eq!(told(&output), "cable: 2 could not be taken\n");
+    let report = fs::read_to_string(dir.path().join("report.jsonl")).unwrap();
+    assert_eq!(report.lines().count(), 2);
+    assert!(report.contains("\"tags/bad\"") && report.contains("\"line 3\""), "{report}");
+    assert_eq!(code(&demo.run(dir.path(), "tag get new")), 0);
+}
+
+#[test]
+fn a_backup_is_a_store_and_damage_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", held.display()));
+    assert_eq!(code(&output), 1, "the directory is not there");
+    fs::create_dir(dir.path().join("copy")).unwrap();
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", held.display()));
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data copy")), 0);
+    let file = dir.path().join("copy/cable.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0x5a);
+    fs::write(&file, bytes).unwrap();
+    let output = run(dir.path(), "verify --data copy");
+    assert_eq!(code(&output), 1);
+    assert!(told(&output).contains("cable: "), "{}", told(&output));
+    assert_eq!(code(&run(dir.path(), "verify --data none")), 2);
 }

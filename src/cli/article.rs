@@ -218,7 +218,8 @@ fn time(text: &str) -> Result<Timestamp, String> {
         day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
     };
     let time: Option<jiff::Timestamp> = text.parse().ok().or_else(day);
-    let time = time.ok_or("expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z")?;
+    let time = time
+        .ok_or("expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z")?;
     Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 

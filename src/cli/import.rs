@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Error, output::Output, progress};
+use super::{Error, note, output::Output, progress};
 use crate::{
     import::{
         Fate, Item,
@@ -36,6 +36,12 @@ const AHEAD: usize = 64;
 
 /// A line longer than this is no record: the largest, an article of 1 MiB, is a fraction of it as JSON.
 const MAX_LINE: u64 = 16 << 20;
+
+const AGAIN: &str = "run the same command again: what is there already stays as it is";
+
+/// The reading thread came to grief; it has said how.
+const BROKEN_OFF: &str =
+    "reading the file was broken off by a fault of this program: what follows in it is not imported";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -64,6 +70,8 @@ enum Piece {
     Record(Bytes),
     /// What should have been a record: where, and what is wrong.
     Broken(String, String),
+    /// The file is read to its end. Without it, reading was broken off.
+    End,
 }
 
 /// Runs the command.
@@ -80,13 +88,13 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     // What ended the input early says more than what followed from that.
     let interrupted = match account.failure.take() {
         Some(failure) => return Err(failure),
-        None => came?,
+        None => came.inspect_err(|_| drop(note(AGAIN)))?,
     };
     let problems = account.report.problems();
     let incomplete = if interrupted {
-        "interrupted: run the same command again, what is there already stays as it is".to_owned()
+        format!("interrupted; {AGAIN}")
     } else if !account.report.totals_match() {
-        "not every record was answered: run the same command again".to_owned()
+        format!("not every record was answered; {AGAIN}")
     } else if problems > 0 {
         format!("{problems} could not be taken")
     } else {
@@ -130,7 +138,7 @@ fn records(
     account: Shared,
 ) -> impl Stream<Item = RawRecord> + Send + 'static {
     let batches = stream::unfold((pieces, account), |(mut pieces, account)| async move {
-        let piece = pieces.recv().await?;
+        let piece = pieces.recv().await.unwrap_or_else(|| Err(Error::Incomplete(BROKEN_OFF.to_owned())));
         let taken = account.lock().take(piece)?;
         Some((stream::iter(taken), (pieces, account)))
     });
@@ -189,6 +197,7 @@ impl Account {
                 self.line(Some(line));
                 Some(Vec::new())
             }
+            Ok(Piece::End) => None,
             Err(error) => {
                 self.failure = Some(error);
                 None
@@ -248,12 +257,13 @@ fn read_in_background(
 ) -> Result<mpsc::Receiver<Result<Piece, Error>>, Error> {
     let (pieces, read) = mpsc::channel(AHEAD);
     let reading = move || {
-        // A receiver that is gone has been told to stop.
-        let _stopped = match command {
+        let read = match command {
             Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &pieces),
             Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &pieces),
             Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &pieces),
         };
+        // A receiver that is gone has been told to stop.
+        let _stopped = read.and_then(|()| give(&pieces, Ok(Piece::End)));
     };
     std::thread::Builder::new()
         .name("cable-import".into())
@@ -353,4 +363,115 @@ fn not_readable(file: &Path, error: impl std::error::Error) -> Error {
         text += &format!(": {cause}");
     }
     Error::Incomplete(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(file: &Path) -> Source {
+        Source { file: file.to_owned(), report: None }
+    }
+
+    fn account() -> Shared {
+        Shared::new(Account::open(None).unwrap())
+    }
+
+    /// What would be sent of a file, and what the account says then.
+    async fn read(command: Command) -> (usize, Shared) {
+        let account = account();
+        let pieces = read_in_background(command, ProgressBar::hidden()).unwrap();
+        let sent = records(pieces, account.clone()).count().await;
+        (sent, account)
+    }
+
+    fn file(content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn result(name: &str, outcome: v1::ImportOutcome) -> v1::ImportResult {
+        let mut result = v1::ImportResult::default();
+        result.name = name.into();
+        result.outcome = outcome.into();
+        result
+    }
+
+    #[tokio::test]
+    async fn each_line_is_a_record_or_accounted_for() {
+        let tag = r#"{"tag":{"name":"tags/a","displayName":"A"}}"#;
+        let lines = format!("{tag}\n\n  {tag}\r\n{{\"tag\":{{\"nam\":1}}}}\nnonsense\n{tag}");
+        let file = file(lines.as_bytes());
+        let (sent, account) = read(Command::Jsonl(source(file.path()))).await;
+        assert_eq!(sent, 3);
+        let mut account = account.lock();
+        assert!(account.failure.is_none());
+        assert_eq!(account.report.problems(), 2);
+        assert!(account.report.to_string().contains("line 4: INVALID_ARGUMENT"), "{}", account.report);
+        assert!(!account.report.totals_match());
+        for _ in 0..3 {
+            account.answer(0, &result("tags/a", v1::ImportOutcome::Unchanged));
+        }
+        assert!(account.report.totals_match());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_does_not_hide_the_next_one() {
+        let mut lines = vec![b'x'; MAX_LINE as usize + 10];
+        lines.extend_from_slice(b"\n{\"tag\":{\"name\":\"tags/a\"}}\n");
+        let file = file(&lines);
+        let (sent, account) = read(Command::Jsonl(source(file.path()))).await;
+        assert_eq!((sent, account.lock().report.problems()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_early_is_an_error() {
+        let mut writer = binary::BinaryWriter::new(Vec::new()).unwrap();
+        writer.write(b"0123456789").unwrap();
+        let whole = writer.finish().unwrap();
+        for (content, sent, says) in [
+            (&whole[..], 1, None),
+            (&whole[..whole.len() - 1], 0, Some("cut off")),
+            (&b"something else"[..], 0, Some("not a file of Cable records")),
+        ] {
+            let file = file(content);
+            let (records, account) = read(Command::Binary(source(file.path()))).await;
+            assert_eq!(records, sent);
+            let failure = account.lock().failure.take().map(|error| error.to_string());
+            assert_eq!(failure.is_some(), says.is_some(), "{failure:?}");
+            assert!(failure.unwrap_or_default().contains(says.unwrap_or_default()));
+        }
+    }
+
+    /// A thread that panics closes its channel like one that is done.
+    #[tokio::test]
+    async fn reading_that_breaks_off_is_not_taken_for_the_end() {
+        let account = account();
+        let (pieces, read) = mpsc::channel(1);
+        drop(pieces);
+        assert_eq!(records(read, account.clone()).count().await, 0);
+        assert!(matches!(account.lock().failure, Some(Error::Incomplete(_))));
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_code_reason_and_field() {
+        let report = tempfile::NamedTempFile::new().unwrap();
+        let mut account = Account::open(Some(report.path())).unwrap();
+        account.report.add_record();
+        let mut error = v1::ItemError::default();
+        error.code = 3;
+        error.reason = v1::ErrorReason::FieldInvalid.into();
+        error.message = "required".into();
+        error.field = "headline".into();
+        let mut refused = result("", v1::ImportOutcome::Refused);
+        refused.error = Some(error);
+        account.answer(6, &refused);
+        account.close();
+        let line = std::fs::read_to_string(report.path()).unwrap();
+        for part in ["record 7", "INVALID_ARGUMENT", "FIELD_INVALID", "headline: required"] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(account.report.totals_match());
+    }
 }

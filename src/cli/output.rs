@@ -212,7 +212,7 @@ impl Output {
     /// Prints one entity. In a table it stands upright, a field a line, without its body.
     pub(crate) fn one(&mut self, entity: &Entity) -> Result<(), Error> {
         let text = match self.format {
-            Format::Table => upright(&entity.value(), self.width),
+            Format::Table => upright(entity, self.width),
             Format::Json => entity.pretty(),
             Format::Jsonl => entity.line(),
             Format::Id => bare(&entity.value(), &["name"]),
@@ -283,7 +283,7 @@ impl Listing<'_> {
         }
         self.printed += self.rows.len();
         table.add_rows(self.rows.drain(..));
-        self.output.text(&table.trim_fmt())
+        self.output.text(&set(table))
     }
 }
 
@@ -296,6 +296,14 @@ fn plain_table(width: Option<u16>) -> Table {
     table
 }
 
+/// The table's text, without space at the beginning and end of its lines.
+fn set(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
 fn terminal_width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(size.ws_col).filter(|columns| *columns > 0)
@@ -305,17 +313,15 @@ fn terminal_width() -> Option<u16> {
 fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
     let mut table = plain_table(width);
     table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
-    table.trim_fmt()
+    set(table)
 }
 
-/// An entity with a field a line. The body has a form of its own (`--format`), and is only counted here.
-fn upright(entity: &Value, width: Option<u16>) -> String {
-    let Value::Object(fields) = entity else { return String::new() };
-    let shown = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "body" | "renderedBody"));
-    // The name leads; the others stand as the JSON has them.
-    let mut rows: Vec<(String, String)> = shown.map(|(name, value)| (name.clone(), brief(value))).collect();
-    rows.sort_by_key(|(name, _)| name != "name");
-    pairs(rows, width)
+/// An entity with a field a line, in the schema's order. The body has a form of its own (`--format`) and is left out.
+fn upright(entity: &Entity, width: Option<u16>) -> String {
+    let value = entity.value();
+    let names = entity.0.fields().map(|(field, _)| field.json_name().to_owned());
+    let shown = names.filter(|name| !matches!(name.as_str(), "body" | "renderedBody"));
+    pairs(shown.filter_map(|name| value.get(&name).map(brief).map(|text| (name, text))), width)
 }
 
 /// The first of the fields that is set, as short as it can be said.
@@ -347,13 +353,14 @@ fn short(text: &str) -> String {
     }
 }
 
-/// A value for one cell: lists of names are joined, what has structure is shown as JSON.
+/// A value for one cell: what people can read of it, in its order.
 fn brief(value: &Value) -> String {
+    let joined =
+        |parts: Vec<String>| parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-        }
+        Value::Array(items) => joined(items.iter().map(brief).collect()),
+        Value::Object(fields) => joined(fields.values().map(brief).collect()),
         other => other.to_string(),
     }
 }
@@ -422,6 +429,7 @@ mod tests {
         let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["ID", "NAME", "KIND", "DESCRIPTION"]);
         assert_eq!(rows[1], ["harbour", "Harbour", "place"]);
+        assert!(table.lines().all(|line| line.trim() == line), "{table}");
     }
 
     #[test]
@@ -462,6 +470,13 @@ mod tests {
         assert_eq!(TAG.full_name("russia"), "tags/russia");
         assert_eq!(TAG.full_name("tags/russia"), "tags/russia");
         assert_eq!(COLLECTION.full_name("front"), "collections/front");
+    }
+
+    #[test]
+    fn what_has_structure_is_shown_as_what_people_can_read_of_it() {
+        let value =
+            serde_json::json!({"credits": [{"author": "authors/a", "displayName": "Ann"}], "text": ""});
+        assert_eq!(brief(&value), "authors/a, Ann");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) async fn run(cable: &Cable, output: &mut Output) -> Result<(), Error>
 
 fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
     let head = status.head.clone().unwrap_or_default();
-    let counts = status.counts.clone().unwrap_or_default();
+    let counts = status.counts.unwrap_or_default();
     let started = status.start_time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
     let mut rows = vec![
         ("version", status.version.clone()),

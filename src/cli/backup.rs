@@ -1,0 +1,83 @@
+//! `cable backup` and `cable verify`: a store is copied, and a store is proved, also while a node serves it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::{Error, output::Output, progress, serve::Data};
+use crate::store;
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    data: Data,
+    /// The copy: one file, replaced when the new one is whole and proved. To restore it, make it the `cable.db` of a
+    /// directory of its own.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    data: Data,
+}
+
+/// Runs `cable backup`: copies, proves the copy, and only then gives it its name.
+pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
+    let dir = existing(data)?;
+    let failed = |source| Error::io(format!("write {}", to.display()), source);
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
+    let bar = progress::bar();
+    bar.set_message("copying");
+    let copy = beside.path().join(store::DATABASE);
+    store::copy(&store::open_to_read(&dir)?, &copy)?;
+    bar.set_message("proving the copy");
+    let told = prove(beside.path())?;
+    File::open(&copy).and_then(|file| file.sync_all()).map_err(failed)?;
+    fs::rename(&copy, &to).map_err(failed)?;
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    bar.finish_and_clear();
+    output.text(&format!("{}: {told}", to.display()))
+}
+
+/// Runs `cable verify`.
+pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(), Error> {
+    let dir = existing(data)?;
+    let bar = progress::bar();
+    bar.set_message("proving the store");
+    let told = prove(&dir)?;
+    bar.finish_and_clear();
+    output.text(&format!("{}: {told}", dir.display()))
+}
+
+/// The directory, if there is a store in it.
+fn existing(data: Data) -> Result<PathBuf, Error> {
+    let dir = data.dir()?;
+    if dir.join(store::DATABASE).exists() {
+        return Ok(dir);
+    }
+    Err(Error::Usage(format!(
+        "{}: there is no store here (no {}); name it with --data",
+        dir.display(),
+        store::DATABASE
+    )))
+}
+
+/// Looks at everything in the store, and says what it is that was found whole.
+fn prove(dir: &Path) -> Result<String, Error> {
+    let connection = store::open_to_read(dir)?;
+    let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
+    if !faults.is_empty() {
+        return Err(Error::Incomplete(format!(
+            "{}: the store is damaged:\n  {}",
+            dir.display(),
+            faults.join("\n  ")
+        )));
+    }
+    Ok(format!("whole: {records} records, revision {} of log {}", head.revision, head.log_id))
+}

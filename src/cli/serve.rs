@@ -1,0 +1,211 @@
+//! `cable serve`: a node that runs until it is told to stop, and the demo.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf};
+
+use cable_client::{Cable, RawRecord, v1::ImportOutcome};
+use clap::Args;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
+use crate::{
+    config::{Config, Flag},
+    import::jsonl::RecordJson,
+    server, telemetry,
+};
+
+/// Resolves when the node shall stop.
+type Stop = BoxFuture<'static, ()>;
+
+const NEWSROOM: &str = include_str!("../../demo/newsroom.jsonl");
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Serve a small newsroom of sample articles from a store of its own, which is gone afterwards.
+    #[arg(long, conflicts_with = "data")]
+    demo: bool,
+    /// Address of gRPC and gRPC-Web.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address of metrics and health over plain HTTP, or `off`.
+    #[arg(long, value_name = "ADDRESS")]
+    ops_listen: Option<String>,
+    /// Serve addresses that other machines reach although this release does not speak TLS.
+    #[arg(long)]
+    plaintext: bool,
+    #[command(flatten)]
+    data: Data,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    /// Directory of the data.
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Data {
+    /// The directory, by flag or by settings.
+    pub(crate) fn dir(self) -> Result<PathBuf, Error> {
+        Ok(self.load(Vec::new())?.store.dir)
+    }
+
+    fn load(self, mut flags: Vec<Flag>) -> Result<Config, Error> {
+        flags.extend(self.data.map(|value| Flag { name: "--data", key: "store.dir", value }));
+        Ok(self.settings.load(flags)?.into_config())
+    }
+}
+
+impl Serve {
+    fn config(self) -> Result<Config, Error> {
+        let flag = |name, key| move |value| Flag { name, key, value };
+        let flags = [
+            self.listen.map(flag("--listen", "server.listen")),
+            self.ops_listen.map(flag("--ops-listen", "server.ops_listen")),
+            self.plaintext.then(|| flag("--plaintext", "server.plaintext")("true".to_owned())),
+        ];
+        self.data.load(flags.into_iter().flatten().collect())
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> {
+    let demo = serve.demo;
+    let mut config = serve.config()?;
+    // The demo's first lines are for people; its log is not what they came for.
+    let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
+    telemetry::init(level, config.log.format);
+    let listener = TcpListener::bind(config.server.listen)
+        .await
+        .map_err(|source| Error::io(format!("listen at {}", config.server.listen), source))?;
+    let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
+    if !demo {
+        tracing::info!(%address, data = %config.store.dir.display(), "serving");
+        return until_told(|stop| server::run(config, listener, stop), std::future::pending()).await;
+    }
+    let store = tempfile::tempdir().map_err(|source| Error::io("make a directory for the demo", source))?;
+    config.store.dir = store.path().join("store");
+    config.store.reserve_bytes = 0;
+    until_told(|stop| server::run(config, listener, stop), welcome(address, output)).await
+}
+
+/// Runs a node beside `beside`, until a signal or until `beside` fails. The first signal lets it drain, the second
+/// one does not wait for that.
+async fn until_told<N>(
+    node: impl FnOnce(Stop) -> N,
+    beside: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error>
+where
+    N: Future<Output = Result<(), server::Error>>,
+{
+    let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
+    let (mut interrupts, mut terminations) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (stop, stopped) = oneshot::channel::<()>();
+    // A sender that is gone says stop as well.
+    let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
+    let first = told(&mut interrupts, &mut terminations);
+    let beside = async {
+        beside.await?;
+        std::future::pending::<Result<(), Error>>().await
+    };
+    let outcome = tokio::select! {
+        ended = &mut node => return Ok(ended?),
+        failed = beside => failed,
+        () = first => Ok(()),
+    };
+    drop(stop);
+    tokio::select! {
+        ended = &mut node => outcome.and(ended.map_err(Error::from)),
+        () = told(&mut interrupts, &mut terminations) => outcome,
+    }
+}
+
+async fn told(interrupts: &mut Signal, terminations: &mut Signal) {
+    tokio::select! {
+        _ = interrupts.recv() => {}
+        _ = terminations.recv() => {}
+    }
+}
+
+/// Publishes the newsroom as an import does, then says what can be tried.
+async fn welcome(address: SocketAddr, output: &mut Output) -> Result<(), Error> {
+    let endpoint = format!("http://{address}");
+    let taken = publish(&Cable::builder(endpoint.as_str()).build()?).await?;
+    let told = output.text(&invitation(&endpoint, taken));
+    // Nobody has to read it for the demo to go on.
+    if let Err(Error::ClosedPipe) = told { Ok(()) } else { told }
+}
+
+/// Says how many records there are now.
+async fn publish(cable: &Cable) -> Result<usize, Error> {
+    let json = RecordJson::new();
+    let encoded = NEWSROOM.lines().map(|line| json.from_line(line));
+    let records: Vec<Vec<u8>> =
+        encoded.collect::<Result<_, _>>().map_err(|error| Error::Incomplete(error.to_string()))?;
+    let mut acks = cable.import(stream::iter(records).map(|record| RawRecord::from_bytes(record.into())));
+    let mut taken = 0;
+    while let Some(ack) = acks.next().await.transpose()? {
+        let (refused, rest): (Vec<_>, Vec<_>) =
+            ack.results.into_iter().partition(|result| result.outcome() == ImportOutcome::Refused);
+        taken += rest.len();
+        for result in refused {
+            note(&format!("{}: {}", result.name, result.error.unwrap_or_default().message))?;
+        }
+    }
+    Ok(taken)
+}
+
+fn invitation(endpoint: &str, taken: usize) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "cable".to_owned());
+    let at = if endpoint == DEFAULT_ENDPOINT { String::new() } else { format!(" --endpoint {endpoint}") };
+    format!(
+        "The Averil Packet, a newsroom of {taken} records, is served at {endpoint} until you press Ctrl-C.\n\
+         In another terminal, try:\n\n\
+         \x20 {program} article ls --tag russia{at}\n\
+         \x20 {program} article get station-lamp-23{at}\n\
+         \x20 {program} collection get front{at}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_demo_invites_to_try_is_in_its_newsroom() {
+        for name in ["tags/russia", "articles/station-lamp-23", "collections/front"] {
+            assert!(NEWSROOM.contains(&format!("{{\"name\":\"{name}\"")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_invitation_names_the_endpoint_only_where_it_is_needed() {
+        assert!(!invitation(DEFAULT_ENDPOINT, 1).contains("--endpoint"));
+        assert_eq!(invitation("http://127.0.0.1:9", 1).matches("--endpoint http://127.0.0.1:9").count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_fails_ends_the_command() {
+        let failed = || server::Error::Serve("broken".into());
+        let node = |_stop| async move { Err(failed()) };
+        assert!(matches!(until_told(node, std::future::pending()).await, Err(Error::Server(_))));
+    }
+
+    #[tokio::test]
+    async fn a_demo_that_cannot_be_loaded_stops_its_node() {
+        let node = |stop: Stop| async move {
+            stop.await;
+            Ok(())
+        };
+        let loading = async { Err(Error::Incomplete("no".into())) };
+        assert!(matches!(until_told(node, loading).await, Err(Error::Incomplete(_))));
+    }
+}
