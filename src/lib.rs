@@ -1,5 +1,4 @@
 //! Cable: a content-delivery service for publishers.
-#![allow(dead_code)]
 
 pub(crate) mod cache;
 pub mod cli;
