@@ -93,7 +93,9 @@ fn holds_encoded(set: &FileDescriptorSet, name: &str) -> bool {
             .flat_map(|file| file.message_type.iter().map(move |m| (file.package(), m)))
             .filter(|(package, m)| format!(".{package}.{}", m.name()) == name)
             .flat_map(|(_, m)| m.field.iter());
-        fields.map(|field| field.type_name()).any(|field| ENTITIES.contains(&field) || visit(set, field, seen))
+        fields
+            .map(|field| field.type_name())
+            .any(|field| ENTITIES.contains(&field) || visit(set, field, seen))
     }
     visit(set, name, &mut BTreeSet::new())
 }

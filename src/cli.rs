@@ -163,7 +163,9 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Error::ClosedPipe => 0,
-            Error::Server(_) | Error::Open(_) | Error::Store(_) | Error::Io { .. } | Error::Incomplete(_) => 1,
+            Error::Server(_) | Error::Open(_) | Error::Store(_) | Error::Io { .. } | Error::Incomplete(_) => {
+                1
+            }
             Error::Usage(_) | Error::Config(_) => 2,
             Error::Call(error) => match error.kind() {
                 Kind::Config => 2,
@@ -317,7 +319,8 @@ mod tests {
         use tonic::{Code, Status};
         use tonic_types::{ErrorDetails, StatusExt as _};
 
-        let mut details = ErrorDetails::with_error_info("FIELD_INVALID", "cable.v1", [("maximum".into(), "9".into())]);
+        let mut details =
+            ErrorDetails::with_error_info("FIELD_INVALID", "cable.v1", [("maximum".into(), "9".into())]);
         details.add_bad_request_violation("article.headline", "article.headline: it is required");
         let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
         let error = Error::from(cable_client::Error::from(status));
@@ -334,7 +337,11 @@ mod tests {
             (Code::DeadlineExceeded, 5),
             (Code::Internal, 1),
         ] {
-            assert_eq!(Error::from(cable_client::Error::from(Status::new(code, ""))).exit_code(), exit, "{code:?}");
+            assert_eq!(
+                Error::from(cable_client::Error::from(Status::new(code, ""))).exit_code(),
+                exit,
+                "{code:?}"
+            );
         }
     }
 

@@ -79,7 +79,9 @@ pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
     match shape {
         Shape::Reference => fields::copy_if(&log.content, &mut out, |number| number == article::PUBLISH_TIME),
         Shape::Basic => fields::copy_if(&log.content, &mut out, |number| number != article::BODY),
-        Shape::Full(v1::BodyFormat::Blocks | v1::BodyFormat::Unspecified) => out.extend_from_slice(&log.content),
+        Shape::Full(v1::BodyFormat::Blocks | v1::BodyFormat::Unspecified) => {
+            out.extend_from_slice(&log.content)
+        }
         Shape::Full(format) => {
             let body = fields::last(&log.content, article::BODY).unwrap_or_default();
             let body = v1::Body::decode(body).unwrap_or_default();

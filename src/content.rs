@@ -219,7 +219,8 @@ impl Content {
         bound: usize,
     ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
         let (asked, after) = (query.clone(), from.clone());
-        let slice = self.store.read(move |connection| listing::slice(connection, &asked, after.as_ref(), limit));
+        let slice =
+            self.store.read(move |connection| listing::slice(connection, &asked, after.as_ref(), limit));
         let slice = slice.await?;
         let mut page = Page::new(self, selection, bound);
         let mut last = from;
@@ -248,7 +249,8 @@ impl Content {
         start: Revision,
     ) -> impl Stream<Item = Result<Answer, Refusal>> + Send {
         let most = most.unwrap_or(u64::MAX);
-        let walk = Walk { content: self, query: Arc::new(query), selection, most, sent: 0, from: None, start };
+        let walk =
+            Walk { content: self, query: Arc::new(query), selection, most, sent: 0, from: None, start };
         stream::try_unfold(Some(walk), |walk| async move {
             let Some(mut walk) = walk else { return Ok(None) };
             match walk.next().await? {
@@ -283,7 +285,12 @@ impl Content {
     }
 
     /// GetAuthor, GetSection, GetTag.
-    pub(crate) async fn noun(&self, name: Name, served: Revision, if_none_match: &str) -> Result<Answer, Refusal> {
+    pub(crate) async fn noun(
+        &self,
+        name: Name,
+        served: Revision,
+        if_none_match: &str,
+    ) -> Result<Answer, Refusal> {
         const NOT_MODIFIED: u32 = 2;
         let part = self.part(name, Shape::WHOLE).await;
         let State::Live { revision, bytes, .. } = &part.state else {
@@ -303,8 +310,10 @@ impl Content {
         served: Revision,
     ) -> Result<Answer, Refusal> {
         let request = kind as u64;
-        let from = token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
-        let names = move |connection: &store::Connection| read::names(connection, kind, &from.id, page_size + 1);
+        let from =
+            token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
+        let names =
+            move |connection: &store::Connection| read::names(connection, kind, &from.id, page_size + 1);
         let mut names = self.store.read(names).await?;
         let more = names.len() > page_size;
         names.truncate(page_size);

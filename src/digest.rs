@@ -49,9 +49,7 @@ impl SetDigest {
 }
 
 fn limbs(hash: &Hash) -> [u64; 4] {
-    std::array::from_fn(|i| {
-        u64::from_le_bytes(std::array::from_fn(|j| hash[i * 8 + j]))
-    })
+    std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| hash[i * 8 + j])))
 }
 
 /// Addition and subtraction of one limb, with what is carried on to the next.

@@ -115,11 +115,8 @@ impl Entry {
     /// Encodes an entry that this node makes.
     pub(crate) fn new(name: Name, mut log: log::LogEntry) -> Entry {
         log.format = FORMAT;
-        log.key = Some(log::Key {
-            kind: name.kind as i32,
-            slot: log::Slot::Live as i32,
-            id: name.id.to_string(),
-        });
+        log.key =
+            Some(log::Key { kind: name.kind as i32, slot: log::Slot::Live as i32, id: name.id.to_string() });
         let bytes = Bytes::from(log.encode_to_vec());
         Entry::checked(name, log, bytes)
     }
@@ -263,7 +260,10 @@ mod tests {
             section: "sections/world".into(),
             additional_sections: vec!["sections/world".into(), "sections/sea".into()],
             tags: vec!["tags/russia".into()],
-            byline: Some(v1::Byline { credits: vec![credit("authors/ann"), credit("")], ..Default::default() }),
+            byline: Some(v1::Byline {
+                credits: vec![credit("authors/ann"), credit("")],
+                ..Default::default()
+            }),
             language: "en-GB".into(),
             ..Default::default()
         });

@@ -144,7 +144,9 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         let long = format!("articles/{}", "a".repeat(129));
-        for text in ["", "articles", "articles/", "articles/a/b", "articles/ä", "pages/a", "articles/a b", &long] {
+        for text in
+            ["", "articles", "articles/", "articles/a/b", "articles/ä", "pages/a", "articles/a b", &long]
+        {
             assert_eq!(Name::parse(text), None, "{text}");
         }
         assert!(Name::parse(&long[..long.len() - 1]).is_some());

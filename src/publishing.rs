@@ -17,7 +17,7 @@ use crate::{
     wire::v1::{RemovalReason, UpdateKind},
 };
 
-mod check;
+pub(crate) mod check;
 mod patch;
 mod plan;
 
@@ -105,7 +105,11 @@ impl Publishing {
             let (states, past) = self.read(&drafts, request.as_ref()).await?;
             if let Some(past) = past {
                 let same = request.as_ref().is_some_and(|(_, hash)| *hash == past.hash);
-                return if same { Ok(self.repeat(&drafts, &past.revisions)) } else { Err(Refusal::RequestIdReused) };
+                return if same {
+                    Ok(self.repeat(&drafts, &past.revisions))
+                } else {
+                    Err(Refusal::RequestIdReused)
+                };
             }
             let floor = self.store.head().floor;
             let planned = plan::all(&drafts, states, now, floor)?;
@@ -115,7 +119,9 @@ impl Publishing {
             }
             let commit = Commit { steps, request: request.clone(), time: now };
             match self.append(vec![commit]).await?.pop() {
-                Some(Outcome::Committed(revisions, position)) => return Ok((written(&drafts, &revisions), position)),
+                Some(Outcome::Committed(revisions, position)) => {
+                    return Ok((written(&drafts, &revisions), position));
+                }
                 Some(Outcome::Duplicate(revisions)) => return Ok(self.repeat(&drafts, &revisions)),
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
                 Some(Outcome::Conflict) => {}
@@ -203,7 +209,8 @@ impl Publishing {
         let id = request.map(|(id, _)| id.clone());
         let read = move |connection: &store::Connection| {
             let past = id.map_or(Ok(None), |id| store::read::request(connection, &id))?;
-            let states = drafts.iter().map(|draft| State::read(connection, draft)).collect::<Result<_, _>>()?;
+            let states =
+                drafts.iter().map(|draft| State::read(connection, draft)).collect::<Result<_, _>>()?;
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
@@ -211,8 +218,10 @@ impl Publishing {
 
     /// In the order of the stripes, so that two writers cannot wait for each other.
     async fn lock_paths(&self, drafts: &[Draft]) -> Vec<OwnedMutexGuard<()>> {
-        let stripe = |path: &str| xxhash_rust::xxh3::xxh3_64(path.as_bytes()) as usize % self.path_locks.len();
-        let mut stripes: Vec<usize> = drafts.iter().filter_map(|draft| draft.wanted_path()).map(|p| stripe(&p)).collect();
+        let stripe =
+            |path: &str| xxhash_rust::xxh3::xxh3_64(path.as_bytes()) as usize % self.path_locks.len();
+        let mut stripes: Vec<usize> =
+            drafts.iter().filter_map(|draft| draft.wanted_path()).map(|p| stripe(&p)).collect();
         stripes.sort_unstable();
         stripes.dedup();
         let mut guards = Vec::with_capacity(stripes.len());

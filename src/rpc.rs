@@ -75,8 +75,12 @@ fn told(refusal: &Refusal) -> Told {
             .with("limit", limit.name)
             .with("value", value)
             .with("maximum", limit.maximum),
-        Refusal::PageToken(_) => Told::new(Code::InvalidArgument, Reason::PageTokenInvalid).field("page_token"),
-        Refusal::RequestIdReused => Told::new(Code::InvalidArgument, Reason::RequestIdReused).field("request_id"),
+        Refusal::PageToken(_) => {
+            Told::new(Code::InvalidArgument, Reason::PageTokenInvalid).field("page_token")
+        }
+        Refusal::RequestIdReused => {
+            Told::new(Code::InvalidArgument, Reason::RequestIdReused).field("request_id")
+        }
         Refusal::NotFound(name) => {
             let article = name.kind == crate::model::Kind::Article;
             let reason = if article { Reason::ArticleNotFound } else { Reason::NameNotFound };

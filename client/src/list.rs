@@ -296,7 +296,6 @@ impl StreamArticles {
     }
 
     /// The articles.
-    #[must_use]
     pub fn articles(self) -> ArticleStream {
         let StreamArticles { cable, mut request, shape, timeout } = self;
         request.view = shape.view.into();

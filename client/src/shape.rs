@@ -135,21 +135,18 @@ impl Shape {
 macro_rules! shape_setters {
     () => {
         /// How much of each article.
-        #[must_use]
         pub fn view(mut self, view: crate::View) -> Self {
             self.shape.view = view;
             self
         }
 
         /// The form of the body, in the view FULL.
-        #[must_use]
         pub fn format(mut self, format: crate::BodyFormat) -> Self {
             self.shape.format = format;
             self
         }
 
         /// What the articles name that shall come along. May be called again for more.
-        #[must_use]
         pub fn include(mut self, what: impl IntoIterator<Item = crate::Include>) -> Self {
             self.shape.include(what);
             self
@@ -164,7 +161,6 @@ macro_rules! freshness_setters {
     () => {
         /// The answer shall be as fresh as this [`Position`](crate::Position) or revision: a caller that hands over
         /// the position of its write sees that write, on any node.
-        #[must_use]
         pub fn at_least(mut self, place: impl Into<crate::v1::Freshness>) -> Self {
             let max_wait = self.shape.freshness.take().and_then(|freshness| freshness.max_wait);
             let mut freshness = place.into();
@@ -174,7 +170,6 @@ macro_rules! freshness_setters {
         }
 
         /// How long the server may wait until it is as fresh as that: at most 10 s, and 1 s unless set.
-        #[must_use]
         pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
             self.shape.max_wait(wait);
             self
@@ -187,7 +182,6 @@ macro_rules! freshness_setters {
 macro_rules! timeout_setter {
     () => {
         /// How long this call may take, instead of what the client is set to.
-        #[must_use]
         pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
             self.timeout = Some(timeout);
             self

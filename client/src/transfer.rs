@@ -270,7 +270,6 @@ impl Export {
     }
 
     /// The records. What is changed while the export runs comes again: of two records of one name the later holds.
-    #[must_use]
     pub fn records(self) -> RecordStream {
         let Export { cable, request } = self;
         let last = Position {
@@ -440,6 +439,8 @@ impl Stream for RecordStream {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::v1;
 
@@ -485,10 +486,10 @@ mod tests {
         let mut chunks = Box::pin(Arc::clone(&transit).chunks());
         let first = chunks.next().await.unwrap();
         chunks.next().await.unwrap();
-        assert!(futures_util::poll!(chunks.next()).is_pending());
+        assert!(chunks.next().now_or_never().is_none());
         transit.acknowledge(ack(&first)).unwrap();
-        assert!(futures_util::poll!(chunks.next()).is_ready());
-        assert!(futures_util::poll!(chunks.next()).is_pending());
+        assert!(chunks.next().now_or_never().is_some());
+        assert!(chunks.next().now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -498,7 +499,8 @@ mod tests {
         for _ in 0..3 {
             first.next().await.unwrap();
         }
-        assert_eq!(transit.acknowledge(ack(&transit.sent()[0].clone())).unwrap().first, 0);
+        let oldest = transit.sent()[0].clone();
+        assert_eq!(transit.acknowledge(ack(&oldest)).unwrap().first, 0);
         drop(first);
         let mut second = Box::pin(Arc::clone(&transit).chunks());
         let mut numbers = Vec::new();
@@ -517,7 +519,7 @@ mod tests {
         transit.source.try_lock().unwrap().records = stream::poll_fn(move |cx| take.poll_recv(cx)).boxed();
         give.send(record(0, 1)).unwrap();
         let mut first = Box::pin(Arc::clone(&transit).chunks());
-        assert!(futures_util::poll!(first.next()).is_pending());
+        assert!(first.next().now_or_never().is_none());
         drop(first);
         give.send(record(1, 1)).unwrap();
         drop(give);

@@ -87,7 +87,8 @@ impl Weigh for Arc<Part> {
     fn weight(&self) -> usize {
         let held = match &self.state {
             State::Live { bytes, references, .. } => {
-                bytes.len() + references.iter().map(|name| size_of::<Name>() + name.id.as_str().len()).sum::<usize>()
+                bytes.len()
+                    + references.iter().map(|name| size_of::<Name>() + name.id.as_str().len()).sum::<usize>()
             }
             _ => 0,
         };

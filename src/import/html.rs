@@ -3,7 +3,10 @@
 //! Its invariant: the words of the source are the words of the body, in order; only markup is ever lost. Elements that
 //! the body has no block for stay as sanitised HTML, and what sanitising empties leaves its words as a paragraph.
 
-use crate::wire::v1::{self, block::Kind};
+use crate::{
+    model::limit,
+    wire::v1::{self, block::Kind},
+};
 
 mod blocks;
 mod figures;
@@ -14,9 +17,6 @@ mod tables;
 mod urls;
 
 pub(crate) use urls::rendition;
-
-/// Deepest nesting of blocks; those at the top have depth 1.
-const MAX_DEPTH: usize = 16;
 
 /// The files that a text refers to by number.
 pub(crate) trait Attachments {
@@ -98,6 +98,11 @@ pub(crate) fn head(text: &str, bytes: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+/// As much of the text as a title or a credit line can have.
+pub(crate) fn line(text: &str) -> String {
+    head(text, limit::LINE.maximum as usize).to_owned()
 }
 
 fn collapse(text: &str) -> String {

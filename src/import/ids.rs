@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Longest id.
-const MAX_BYTES: usize = 128;
+use crate::model::limit;
+
+const MAX_BYTES: usize = limit::ID.maximum as usize;
 /// `~~` and 16 hex digits; no shorter id contains `~~`.
 const HASH_BYTES: usize = 18;
 

@@ -18,6 +18,7 @@ use self::{
     terms::Terms,
 };
 use super::{Fate, Item, SkipReason, Taken, html};
+use crate::model::limit::Limit;
 
 mod article;
 mod attachments;
@@ -163,6 +164,7 @@ impl<R: BufRead> Items<R> {
         match item.get("wp:post_type") {
             "post" | "page" => {}
             "attachment" => return Some(SkipReason::Attachment),
+            "" => return Some(SkipReason::PostType("not given".into())),
             other => return Some(SkipReason::PostType(other.to_owned())),
         }
         match item.get("wp:status") {
@@ -213,8 +215,8 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 /// The text, cut to its bound; a note says so.
-fn bounded(text: &str, bytes: usize, what: &str, notes: &mut Vec<String>) -> String {
-    let bounded = cut(text, bytes);
+fn bounded(text: &str, limit: &Limit, what: &str, notes: &mut Vec<String>) -> String {
+    let bounded = cut(text, limit.maximum as usize);
     if bounded.len() < text.len() {
         notes.push(format!("{what} cut from {} to {} bytes", text.len(), bounded.len()));
     }

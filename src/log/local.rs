@@ -82,7 +82,8 @@ fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
             group.push(next);
         }
         let written = writer.transact(|applier| {
-            let append = |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
+            let append =
+                |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
             group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
         });
         match written {

@@ -131,7 +131,8 @@ fn language(tag: &str) -> Check {
     let mut subtags = tag.split('-');
     let first = subtags.next().unwrap_or_default();
     let primary = (2..=8).contains(&first.len()) && first.bytes().all(|b| b.is_ascii_alphabetic());
-    let rest = |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
+    let rest =
+        |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
     if tag.is_empty() || (tag.len() <= 64 && primary && subtags.all(rest)) {
         return Ok(());
     }
@@ -194,7 +195,11 @@ fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.expire_time.as_ref(), "expire_time")?;
     let later = |time: Option<&Timestamp>| time.is_some_and(|time| fields::micros(time) > now);
     if later(article.publish_time.as_ref()) {
-        return unsupported("publish_time", "scheduled_publication", "a time in the future cannot be held yet");
+        return unsupported(
+            "publish_time",
+            "scheduled_publication",
+            "a time in the future cannot be held yet",
+        );
     }
     if let Some(embargo) = &article.embargo {
         time(embargo.until.as_ref(), "embargo.until")?;
@@ -319,14 +324,18 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
     if path.starts_with('/') && !path.starts_with("//") && clean {
         return Ok(());
     }
-    Err(Refusal::field(field, "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character"))
+    Err(Refusal::field(
+        field,
+        "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character",
+    ))
 }
 
 /// A URL that can be shown as a link or a source: no scheme that could run a script.
 fn url(url: &str, field: &str) -> Check {
     text(&limit::URL, url, field)?;
     let clean = !url.is_empty() && url.chars().all(|c| !c.is_control() && !c.is_whitespace());
-    let scheme = url.split(['/', '?', '#']).next().and_then(|start| start.split_once(':')).map(|(scheme, _)| scheme);
+    let scheme =
+        url.split(['/', '?', '#']).next().and_then(|start| start.split_once(':')).map(|(scheme, _)| scheme);
     let safe = scheme.is_none_or(|scheme| {
         ["http", "https", "mailto", "tel"].iter().any(|allowed| scheme.eq_ignore_ascii_case(allowed))
     });
@@ -340,9 +349,8 @@ fn url(url: &str, field: &str) -> Check {
 pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Check {
     const FIRST: i64 = -62_135_596_800;
     const LAST: i64 = 253_402_300_799;
-    let valid = |time: &Timestamp| {
-        (FIRST..=LAST).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos)
-    };
+    let valid =
+        |time: &Timestamp| (FIRST..=LAST).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     if time.is_none_or(valid) {
         return Ok(());
     }

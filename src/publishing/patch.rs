@@ -2,12 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    digest::POOL,
-    entry::FIRST_CONTENT_FIELD,
-    refusal::Refusal,
-    wire::fields,
-};
+use crate::{digest::POOL, entry::FIRST_CONTENT_FIELD, refusal::Refusal, wire::fields};
 
 /// The article with the fields that the mask names taken from `patch`; without a mask, those that are set there.
 ///
@@ -61,7 +56,12 @@ mod tests {
     use crate::wire::v1::Article;
 
     fn patched(mask: Option<&[&str]>) -> Article {
-        let before = Article { headline: "Old".into(), dek: "Dek".into(), kicker: "Kick".into(), ..Default::default() };
+        let before = Article {
+            headline: "Old".into(),
+            dek: "Dek".into(),
+            kicker: "Kick".into(),
+            ..Default::default()
+        };
         let patch = Article { headline: "New".into(), ..Default::default() };
         let mask = mask.map(|paths| paths.iter().map(ToString::to_string).collect::<Vec<_>>());
         let bytes = apply(&before.encode_to_vec(), &patch.encode_to_vec(), mask.as_deref()).unwrap();

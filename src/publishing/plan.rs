@@ -108,7 +108,9 @@ fn removal(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Resul
         (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
             Err(Refusal::field("reason", "it must be MOVED, WITHDRAWN or DELETED"))
         }
-        (RemovalReason::Moved, None) => Err(Refusal::field("moved_to", "it is required with the reason MOVED")),
+        (RemovalReason::Moved, None) => {
+            Err(Refusal::field("moved_to", "it is required with the reason MOVED"))
+        }
         (RemovalReason::Moved, Some(target)) if target.kind != name.kind || target == name => {
             Err(Refusal::field("moved_to", format!("it must be another {}", name.kind.noun())))
         }
@@ -121,7 +123,8 @@ fn removal(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Resul
 
 impl State {
     pub(super) fn read(connection: &Connection, draft: &Draft) -> Result<State, store::Error> {
-        let claims = draft.wanted_path().map_or(Ok(Vec::new()), |path| read::path_claims(connection, &path))?;
+        let claims =
+            draft.wanted_path().map_or(Ok(Vec::new()), |path| read::path_claims(connection, &path))?;
         let log_id = read::head(connection)?.log_id;
         Ok(State { record: read::record(connection, &draft.name)?, claims, log_id })
     }
@@ -194,7 +197,8 @@ fn free_path<'a>(
     let Some(path) = draft.wanted_path() else { return Ok(()) };
     let keeps = |owner: &Name| gives.get(owner).is_none_or(|after| after.as_deref() == Some(&path));
     let owner = state.claims.iter().find(|owner| **owner != draft.name && keeps(owner)).cloned();
-    let owner = owner.or_else(|| taken.get(&path).map(|name| (*name).clone()).filter(|name| *name != draft.name));
+    let owner =
+        owner.or_else(|| taken.get(&path).map(|name| (*name).clone()).filter(|name| *name != draft.name));
     if let Some(owner) = owner {
         let refusal = Refusal::PathTaken { field: "path".into(), path, owner };
         return Err(if draft.field.is_empty() { refusal } else { refusal.within(&draft.field) });
@@ -232,7 +236,13 @@ fn precondition(draft: &Draft, state: &State) -> Result<(), Refusal> {
     }
 }
 
-fn put(draft: &Draft, checked: &Checked, state: &State, now: i64, floor: Revision) -> Result<Planned, Refusal> {
+fn put(
+    draft: &Draft,
+    checked: &Checked,
+    state: &State,
+    now: i64,
+    floor: Revision,
+) -> Result<Planned, Refusal> {
     let name = &draft.name;
     if let Some(record) = state.live()
         && (record.log.content == checked.content
@@ -331,9 +341,11 @@ fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>, now: i64,
     let left_now = old.followed().map(|name| Left { name, revision: 0 });
     let mut left: Vec<Left> = left_now.filter(|left| !holds.contains(&left.name)).collect();
     let known: BTreeSet<String> = left.iter().map(|left| left.name.clone()).collect();
-    left.extend(left_before.filter(|left| {
-        left.revision >= floor && !holds.contains(&left.name) && !known.contains(&left.name)
-    }));
+    left.extend(
+        left_before.filter(|left| {
+            left.revision >= floor && !holds.contains(&left.name) && !known.contains(&left.name)
+        }),
+    );
     log.left = left;
 }
 

@@ -62,7 +62,8 @@ impl ContentService for ContentRpc {
     async fn get_article(&self, request: Request<v1::GetArticleRequest>) -> Answered {
         let asked = request.into_inner();
         let name = check_name(Kind::Article, &asked.name, "name")?;
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
         let served = self.at(asked.freshness).await?;
         Ok(Response::new(self.content.article(name, selection, served, &asked.if_none_match).await?))
     }
@@ -75,7 +76,8 @@ impl ContentService for ContentRpc {
         at_most(&limit::BATCH, asked.names.len(), "names")?;
         let name = |(i, name): (usize, &String)| check_name(Kind::Article, name, &format!("names[{i}]"));
         let names = asked.names.iter().enumerate().map(name).collect::<Result<Vec<_>, _>>()?;
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
         let served = self.at(asked.freshness).await?;
         let batch = self.content.batch(names, selection, served, &asked.if_none_match, item_error);
         Ok(Response::new(batch.await?))
@@ -83,7 +85,8 @@ impl ContentService for ContentRpc {
 
     async fn list_articles(&self, request: Request<v1::ListArticlesRequest>) -> Answered {
         let asked = request.into_inner();
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
         let wanted = asked.filter.unwrap_or_default();
         let query = filter::parse(&wanted, asked.order)?;
         let listing = Listing {
@@ -103,7 +106,8 @@ impl ContentService for ContentRpc {
         request: Request<v1::StreamArticlesRequest>,
     ) -> Result<Response<Self::StreamArticlesStream>, Status> {
         let asked = request.into_inner();
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
         let query = filter::parse(&asked.filter.unwrap_or_default(), asked.order)?;
         let most = match u64::try_from(asked.max_articles) {
             Ok(most) => Some(most).filter(|most| *most > 0),
@@ -117,7 +121,8 @@ impl ContentService for ContentRpc {
     async fn resolve_path(&self, request: Request<v1::ResolvePathRequest>) -> Answered {
         let asked = request.into_inner();
         check_path(&asked.path, "path")?;
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
         let served = self.at(asked.freshness).await?;
         Ok(Response::new(self.content.resolve(asked.path, selection, served, &asked.if_none_match).await?))
     }
@@ -155,7 +160,8 @@ impl ContentService for ContentRpc {
     async fn get_collection(&self, request: Request<v1::GetCollectionRequest>) -> Answered {
         let asked = request.into_inner();
         let name = check_name(Kind::Collection, &asked.name, "name")?;
-        let selection = request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
+        let selection =
+            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
         let served = self.at(asked.freshness).await?;
         Ok(Response::new(self.content.collection(name, selection, served, &asked.if_none_match).await?))
     }
@@ -167,7 +173,9 @@ impl ContentService for ContentRpc {
 }
 
 /// The service, with its bound on requests.
-pub(crate) fn server(content: Arc<Content>) -> service::content_service_server::ContentServiceServer<ContentRpc> {
+pub(crate) fn server(
+    content: Arc<Content>,
+) -> service::content_service_server::ContentServiceServer<ContentRpc> {
     let server = service::content_service_server::ContentServiceServer::new(ContentRpc { content });
     server.max_decoding_message_size(limit::READ_REQUEST.maximum as usize)
 }

@@ -189,18 +189,16 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
             let field = format!("{field}.patch_article");
             patch(patched.article.as_ref(), patched.update_mask.as_ref(), given, kind, &field)
         }
-        Some(What::Remove(removed)) => {
-            removal(&removed.name, None, removed.reason, &removed.moved_to)
-                .map_err(|refusal| refusal.within("remove"))
-                .and_then(|(name, reason, moved_to)| {
-                    Ok(Change {
-                        verb: Verb::Remove { name, reason, moved_to },
-                        precondition: request::precondition(given)?,
-                        update_kind: Some(kind),
-                        field: format!("{field}.remove"),
-                    })
+        Some(What::Remove(removed)) => removal(&removed.name, None, removed.reason, &removed.moved_to)
+            .map_err(|refusal| refusal.within("remove"))
+            .and_then(|(name, reason, moved_to)| {
+                Ok(Change {
+                    verb: Verb::Remove { name, reason, moved_to },
+                    precondition: request::precondition(given)?,
+                    update_kind: Some(kind),
+                    field: format!("{field}.remove"),
                 })
-        }
+            }),
     };
     parsed.map_err(|refusal| refusal.within(&field))
 }

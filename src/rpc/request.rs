@@ -70,8 +70,9 @@ pub(super) fn freshness(
     }
     let wait = match &freshness.max_wait {
         None => DEFAULT_WAIT,
-        Some(wait) => Duration::try_from(*wait)
-            .map_err(|_| Refusal::field("freshness.max_wait", "it must be a duration that is not negative"))?,
+        Some(wait) => Duration::try_from(*wait).map_err(|_| {
+            Refusal::field("freshness.max_wait", "it must be a duration that is not negative")
+        })?,
     };
     let millis = usize::try_from(wait.as_millis()).unwrap_or(usize::MAX);
     at_most(&limit::MAX_WAIT_MS, millis, "freshness.max_wait")?;

@@ -38,10 +38,8 @@ impl StatusService for StatusRpc {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let head = self.store.head();
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let limit = |limit: &limit::Limit| v1::Limit {
-            name: limit.name.to_owned(),
-            maximum: signed(limit.maximum),
-        };
+        let limit =
+            |limit: &limit::Limit| v1::Limit { name: limit.name.to_owned(), maximum: signed(limit.maximum) };
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             head: Some(position(&Position::of(&head))),

@@ -90,7 +90,9 @@ impl TransferService for TransferRpc {
 
 fn message(next: Next) -> service::ExportResponse {
     match next {
-        Next::Records { records, last } => service::ExportResponse { records, last_revision: last, end: None },
+        Next::Records { records, last } => {
+            service::ExportResponse { records, last_revision: last, end: None }
+        }
         Next::End { count, position: at, content_digest } => service::ExportResponse {
             end: Some(v1::ExportEnd {
                 count,
@@ -122,7 +124,8 @@ impl Import {
         let names: Vec<String> = chunk.records.iter().map(name).collect();
         let changes = chunk.records.into_iter().map(change).collect();
         let (results, at) = self.publishing.each(changes).await?;
-        let results = names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
+        let results =
+            names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
         Ok(Some(v1::ImportResponse { chunk: chunk.chunk, results, position: Some(position(&at)) }))
     }
 }

@@ -90,7 +90,9 @@ where
 fn in_our_words(method: &str, response: http::Response<Body>) -> http::Response<Body> {
     let refused = Status::from_header_map(response.headers());
     let oversized = |status: &Status| {
-        status.code() == Code::OutOfRange && status.details().is_empty() && status.message().contains("length too large")
+        status.code() == Code::OutOfRange
+            && status.details().is_empty()
+            && status.message().contains("length too large")
     };
     if !refused.as_ref().is_some_and(oversized) {
         return response;
@@ -112,7 +114,8 @@ struct Call {
 
 impl Call {
     fn see(&mut self, headers: &http::HeaderMap) {
-        let code = headers.get(GRPC_STATUS).and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok());
+        let code =
+            headers.get(GRPC_STATUS).and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok());
         self.code = code.or(self.code);
     }
 }

@@ -124,7 +124,8 @@ impl Applier<'_> {
     pub(crate) fn current(&self, name: &Name) -> Result<Revision, Error> {
         let sql = "SELECT revision FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
         let mut statement = self.transaction.prepare_cached(sql)?;
-        let found = statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| row.get(0));
+        let found =
+            statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| row.get(0));
         Ok(found.optional()?.unwrap_or(0))
     }
 
@@ -191,7 +192,8 @@ impl Applier<'_> {
         let insert = "INSERT INTO term(kind, value) VALUES(?1, ?2) ON CONFLICT DO NOTHING";
         self.transaction.prepare_cached(insert)?.execute(params![kind, value])?;
         let select = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
-        let number = self.transaction.prepare_cached(select)?.query_row(params![kind, value], |row| row.get(0))?;
+        let number =
+            self.transaction.prepare_cached(select)?.query_row(params![kind, value], |row| row.get(0))?;
         self.terms.insert(term.clone(), number);
         Ok(number)
     }
@@ -235,7 +237,9 @@ impl Applier<'_> {
         terms: &[i64],
     ) -> Result<(), Error> {
         if let Some(old) = old {
-            self.transaction.prepare_cached("DELETE FROM doc WHERE revision = ?1")?.execute([old.revision])?;
+            self.transaction
+                .prepare_cached("DELETE FROM doc WHERE revision = ?1")?
+                .execute([old.revision])?;
         }
         let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         self.transaction.prepare_cached(insert)?.execute(params![
@@ -276,13 +280,15 @@ impl Applier<'_> {
     }
 
     fn finish(self) -> Result<(Head, Vec<(Name, Revision)>), Error> {
-        let mut count = self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
+        let mut count =
+            self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
         for (term, more) in self.listed.iter().filter(|(_, more)| **more != 0) {
             count.execute([more, term])?;
         }
         let head = &self.head;
         let [articles, authors, sections, tags, collections] = head.live;
-        let update = "UPDATE head SET revision = ?1, chain = ?2, floor = ?3, log_digest = ?4, content_digest = ?5,
+        let update =
+            "UPDATE head SET revision = ?1, chain = ?2, floor = ?3, log_digest = ?4, content_digest = ?5,
                       articles = ?6, authors = ?7, sections = ?8, tags = ?9, collections = ?10";
         self.transaction.prepare_cached(update)?.execute(params![
             head.revision,

@@ -64,7 +64,9 @@ pub(super) fn open(stored: &[u8], name: &Name, revision: Revision) -> Result<Byt
     let length = header[4..].iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
     let entry = match (header[0], header[1]) {
         (VERSION, RAW) => data.to_vec(),
-        (VERSION, ZSTD) if length <= MAX_ENTRY => zstd::bulk::decompress(data, length).map_err(|_| Damaged)?,
+        (VERSION, ZSTD) if length <= MAX_ENTRY => {
+            zstd::bulk::decompress(data, length).map_err(|_| Damaged)?
+        }
         _ => return Err(Damaged),
     };
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }

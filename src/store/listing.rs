@@ -73,7 +73,9 @@ pub(crate) fn slice(
     let Some(plan) = Plan::make(connection, query)? else { return Ok(Slice::default()) };
     match query.order {
         Order::Time => by_time(connection, query, &plan, from, limit),
-        Order::Revision if plan.articles <= SCAN as i64 => by_revision_of_few(connection, query, &plan, from, limit),
+        Order::Revision if plan.articles <= SCAN as i64 => {
+            by_revision_of_few(connection, query, &plan, from, limit)
+        }
         Order::Revision => by_revision_of_many(connection, query, &plan, from, limit),
     }
 }
@@ -212,12 +214,14 @@ fn by_time(
     // No id is above this one: a place before everything of its time.
     let top = (query.before.map_or(i64::MAX, |before| before - 1), "\u{7f}".to_owned());
     let start = from.map_or(top.clone(), |cursor| top.min((cursor.key, cursor.id.clone())));
-    let reader = |term: &i64| Reader { term: *term, rows: VecDeque::new(), below: start.clone(), exhausted: false };
+    let reader =
+        |term: &i64| Reader { term: *term, rows: VecDeque::new(), below: start.clone(), exhausted: false };
     let mut readers: Vec<Reader> = plan.driver.iter().map(reader).collect();
     let mut found = Vec::new();
     for scanned in 1.. {
         let row = newest(connection, &mut readers)?;
-        let Some((time, id)) = row.filter(|(time, _)| query.not_before.is_none_or(|bound| *time >= bound)) else {
+        let Some((time, id)) = row.filter(|(time, _)| query.not_before.is_none_or(|bound| *time >= bound))
+        else {
             break;
         };
         let cursor = Cursor { key: time, id };
@@ -302,7 +306,8 @@ fn by_revision_of_many(
     limit: usize,
 ) -> Result<Slice, Error> {
     let below = from.map_or(Revision::MAX, |cursor| cursor.key);
-    let sql = "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2";
+    let sql =
+        "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![below, SCAN as i64])?;
     let (mut slice, mut scanned) = (Slice::default(), 0);

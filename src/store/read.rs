@@ -94,7 +94,8 @@ pub(crate) fn names(
 ) -> Result<Vec<Name>, Error> {
     let sql = "SELECT kind, id FROM doc WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], |row| row_name(row))?;
+    let rows =
+        statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], |row| row_name(row))?;
     let names: rusqlite::Result<Vec<_>> = rows.collect();
     Ok(names?.into_iter().flatten().collect())
 }

@@ -109,7 +109,8 @@ pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let empty = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
+    let empty =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
     Ok((application == APPLICATION_ID || empty).then_some(version))
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::{
-    Error, Head, apply::unpack_terms, envelope,
+    Error, Head,
+    apply::unpack_terms,
+    envelope,
     read::{self, row_name},
 };
 use crate::{
@@ -66,7 +68,8 @@ impl Check<'_> {
 
     fn engine(&mut self) -> Result<(), Error> {
         let mut statement = self.connection.prepare("PRAGMA quick_check")?;
-        let told: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let told: Vec<String> =
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         for line in told.into_iter().filter(|line| line != "ok") {
             self.fault(line);
         }
@@ -149,7 +152,11 @@ impl Check<'_> {
         for kind in Kind::ALL {
             let counted = sums.live.get(&kind).copied().unwrap_or(0);
             if counted != head.live(kind) {
-                self.fault(format!("{counted} live {}, the head says {}", kind.collection(), head.live(kind)));
+                self.fault(format!(
+                    "{counted} live {}, the head says {}",
+                    kind.collection(),
+                    head.live(kind)
+                ));
             }
         }
         if sums.last > head.revision {
@@ -161,8 +168,9 @@ impl Check<'_> {
             self.fault("lists or paths have rows that follow from no record");
         }
         let mut statement = self.connection.prepare("SELECT n, articles FROM term")?;
-        let terms: Vec<(i64, i64)> =
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let terms: Vec<(i64, i64)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         if terms.iter().any(|(n, articles)| sums.listed.get(n).copied().unwrap_or(0) != *articles) {
             self.fault("a list is counted wrong");
         }
@@ -173,8 +181,9 @@ impl Check<'_> {
     /// predecessor is, follows from it.
     fn chain(&mut self, head: &Head) -> Result<(), Error> {
         let mut statement = self.connection.prepare("SELECT revision, chain FROM chain ORDER BY revision")?;
-        let links: Vec<(Revision, [u8; 32])> =
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let links: Vec<(Revision, [u8; 32])> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         if links.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0) {
             self.fault("the chain has a gap");
         }
@@ -185,7 +194,13 @@ impl Check<'_> {
         let first = links.first().map_or(0, |(revision, _)| *revision);
         for index in 0..links.len() {
             let (revision, link) = links[index];
-            let previous = if revision == 1 { [0; 32] } else if revision == first { continue } else { links[index - 1].1 };
+            let previous = if revision == 1 {
+                [0; 32]
+            } else if revision == first {
+                continue;
+            } else {
+                links[index - 1].1
+            };
             let Some(record) = read::changes(self.connection, revision - 1, 1, 0)?.pop() else { break };
             if record.revision == revision {
                 let entry = Entry::new(record.name, record.log);

@@ -24,12 +24,11 @@ use Rule::{Layer, Only};
 const MAP: &[Rule] = &[
     Layer(&["main", "lib"]),
     Layer(&["cli"]),
-    Layer(&["server", "telemetry"]),
+    Layer(&["server", "ops"]),
     Layer(&["rpc", "wire::codec"]),
-    Layer(&["publishing", "content", "transfer", "import"]),
-    Layer(&["cache", "log", "store", "render"]),
-    Layer(&["sanitise"]),
-    Layer(&["wire", "model", "config"]),
+    Layer(&["publishing", "content", "transfer", "compose", "import", "refusal"]),
+    Layer(&["cache", "log", "store", "render", "sanitise", "entry", "digest"]),
+    Layer(&["wire", "model", "config", "telemetry"]),
     Only("tonic", &["rpc", "server", "wire"]),
     Only("rusqlite", &["store"]),
     Only("moka", &["cache"]),
@@ -78,7 +77,7 @@ fn faults_of(module: &str, text: &str) -> Vec<String> {
         return vec![format!(": `{module}` has no place in the map (xtask/src/tidy.rs)")];
     };
     let mut faults = Vec::new();
-    for (line, named) in named_modules(&code) {
+    for (line, named) in named_modules(module, &code) {
         match layer_of(&named) {
             None => faults.push(format!(":{line}: `{named}` has no place in the map (xtask/src/tidy.rs)")),
             Some(layer) if layer < own => {
@@ -130,15 +129,14 @@ fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
         .map(|(index, _)| index + 1)
 }
 
-/// The modules named by `crate::` paths, or `cable::` ones from the program, with the lines where they are.
-fn named_modules(code: &str) -> Vec<(usize, String)> {
+/// The modules named by `crate::` paths, or by `cable::` ones in the program, with the lines where they are.
+fn named_modules(module: &str, code: &str) -> Vec<(usize, String)> {
+    let root = if module == "main" { "cable::" } else { "crate::" };
     let mut named = Vec::new();
-    for root in ["crate::", "cable::"] {
-        for at in words(code, root) {
-            let line = code[..at].matches('\n').count() + 1;
-            let paths = paths_at(&code[at + root.len()..]);
-            named.extend(paths.into_iter().filter(|path| is_module(path)).map(|path| (line, path)));
-        }
+    for at in words(code, root) {
+        let line = code[..at].matches('\n').count() + 1;
+        let paths = paths_at(&code[at + root.len()..]);
+        named.extend(paths.into_iter().filter(|path| is_module(path)).map(|path| (line, path)));
     }
     named.sort();
     named.dedup();

@@ -3,12 +3,13 @@
 use scraper::{ElementRef, Html, Node};
 
 use super::{
-    Attachments, MAX_DEPTH, block, collapse, figures,
+    Attachments, block, collapse, figures, head, line,
     markup::{self, NodeRef},
     runs::{self, Piece, Style},
     source, tables, urls,
 };
 use crate::{
+    model::limit,
     sanitise::sanitise,
     wire::v1::{self, Block, Mark, Span, block::Kind},
 };
@@ -59,8 +60,8 @@ impl Place {
     pub(super) fn linked(&self, element: ElementRef<'_>) -> Self {
         let mut place = self.clone();
         if let Some(href) = element.attr("href").and_then(urls::link) {
-            let title = element.attr("title").map(collapse).unwrap_or_default();
-            place.style.link = Some(v1::Link { href: href.to_owned(), title, article: String::new() });
+            let title = line(&element.attr("title").map(collapse).unwrap_or_default());
+            place.style.link = Some(v1::Link { href, title, article: String::new() });
         }
         place
     }
@@ -258,7 +259,7 @@ impl<'a> Walker<'a> {
     }
 
     fn list(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        if place.depth + 2 > MAX_DEPTH {
+        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
             return self.raw(element, place, flow);
         }
         let inner = &place.inner();
@@ -295,7 +296,7 @@ impl<'a> Walker<'a> {
     }
 
     fn quote(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        if place.depth + 2 > MAX_DEPTH {
+        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
             return self.raw(element, place, flow);
         }
         let inner = place.inner();
@@ -335,6 +336,7 @@ impl<'a> Walker<'a> {
         let text = text.strip_prefix(' ').unwrap_or(&text);
         let text = text.trim_end().trim_start_matches('\n').to_owned();
         let language = language(element).unwrap_or_else(|| self.language.clone());
+        let language = head(&language, limit::TOKEN.maximum as usize).to_owned();
         if !text.trim().is_empty() {
             flow.blocks.push(block(Kind::Code(v1::Code { text, language })));
         }

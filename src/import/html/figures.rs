@@ -5,9 +5,12 @@ use scraper::ElementRef;
 use super::{
     block,
     blocks::{Flow, Place, Walker},
-    collapse, markup, runs, urls,
+    collapse, head, markup, runs, urls,
 };
-use crate::wire::v1::{self, Block, Span, block::Kind};
+use crate::{
+    model::limit,
+    wire::v1::{self, Block, Span, block::Kind},
+};
 
 /// A picture of its own.
 pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Place, flow: &mut Flow) {
@@ -34,6 +37,10 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &P
     }
     if holds_only_pictures(element) {
         return pictures(walker, element, place, flow);
+    }
+    if markup::below(element).any(|e| matches!(e.value().name(), "video" | "audio")) {
+        // With its caption.
+        return walker.raw(element, place, flow);
     }
     dissolve(walker, element, place, flow);
 }
@@ -183,6 +190,7 @@ fn media(walker: &Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
         (!rendition.href.starts_with('#')).then_some(rendition)
     });
     let alt_text = img.attr("alt").map_or(attached.alt_text, collapse);
+    let alt_text = head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
     if rendition.is_none() && alt_text.is_empty() {
         return None;
     }

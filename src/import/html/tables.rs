@@ -7,16 +7,16 @@ use super::{
     blocks::{Flow, Place, Walker},
     markup, runs,
 };
-use crate::wire::v1::{self, block::Kind};
-
-/// Most columns or rows that a cell can cover.
-const MAX_SPAN: i32 = 1_000;
+use crate::{
+    model::limit,
+    wire::v1::{self, block::Kind},
+};
 
 /// A table block; if one of the cells holds blocks, the table's HTML.
 pub(super) fn table(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     let (raw_html, dropped) = (walker.raw_html, walker.dropped);
     let mut table = v1::Table::default();
-    if !rows(walker, element, place, &mut table) {
+    if !rows(walker, element, place, &mut table) || table.rows.len() as u64 > limit::BLOCKS.maximum {
         (walker.raw_html, walker.dropped) = (raw_html, dropped);
         return walker.raw(element, place, flow);
     }
@@ -60,8 +60,9 @@ fn row(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, table: &
         if !rest.is_empty() {
             return false;
         }
-        let covers =
-            |attribute| markup::number(child, attribute).filter(|n| *n > 1).unwrap_or(0).min(MAX_SPAN);
+        let covers = |attribute| {
+            markup::number(child, attribute).filter(|n| *n > 1).unwrap_or(0).min(limit::SPAN.maximum as i32)
+        };
         let (column_span, row_span) = (covers("colspan"), covers("rowspan"));
         row.cells.push(v1::TableCell { spans, header, column_span, row_span });
     }

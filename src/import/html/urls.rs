@@ -1,23 +1,38 @@
 //! Which URLs are kept, and what they say about what they lead to.
 
-use crate::wire::v1;
+use std::fmt::Write as _;
 
-/// Longest URL that the schema has room for.
-const MAX_BYTES: usize = 2_048;
+use crate::{model::limit, wire::v1};
 
-/// Where a link may lead, trimmed: relative, http, https, mailto or tel.
-pub(super) fn link(url: &str) -> Option<&str> {
-    let url = url.trim();
-    let fits = !url.is_empty() && url.len() <= MAX_BYTES && !url.contains(char::is_control);
-    let harmless = match scheme(url) {
+/// Where a link may lead: relative, http, https, mailto or tel; without white space around it, and with what is
+/// within it escaped.
+pub(super) fn link(url: &str) -> Option<String> {
+    let url = escaped(url.trim());
+    let fits = !url.is_empty() && url.len() as u64 <= limit::URL.maximum && !url.contains(char::is_control);
+    let harmless = match scheme(&url) {
         Some(scheme) => ["http", "https", "mailto", "tel"].iter().any(|s| s.eq_ignore_ascii_case(scheme)),
         None => true,
     };
     (fits && harmless).then_some(url)
 }
 
+/// The URL with `%20` for a space, and likewise for other white space that is no control character.
+fn escaped(url: &str) -> String {
+    let mut escaped = String::with_capacity(url.len());
+    for char in url.chars() {
+        if char.is_whitespace() && !char.is_control() {
+            for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
 /// Where a file can be: relative, http or https.
-pub(super) fn file(url: &str) -> Option<&str> {
+pub(super) fn file(url: &str) -> Option<String> {
     link(url).filter(|url| scheme(url).is_none_or(is_http))
 }
 
@@ -25,8 +40,7 @@ pub(super) fn file(url: &str) -> Option<&str> {
 pub(super) fn page(url: &str) -> Option<String> {
     let url = url.trim();
     let url = if url.starts_with("//") { format!("https:{url}") } else { url.to_owned() };
-    let whole = file(&url).is_some_and(|url| scheme(url).is_some() && host(url).contains('.'));
-    whole.then_some(url)
+    file(&url).filter(|url| scheme(url).is_some() && host(url).contains('.'))
 }
 
 fn is_http(scheme: &str) -> bool {
@@ -35,7 +49,7 @@ fn is_http(scheme: &str) -> bool {
 
 /// What stands before the first colon, unless that belongs to a path, query or fragment.
 fn scheme(url: &str) -> Option<&str> {
-    let end = url.find([':', '/', '?', '#', '\\'])?;
+    let end = url.find([':', '/', '?', '#'])?;
     url[end..].starts_with(':').then(|| &url[..end])
 }
 
@@ -82,8 +96,8 @@ pub(super) fn provider(url: &str) -> &'static str {
 pub(crate) fn rendition(url: &str, width: Option<i32>, height: Option<i32>) -> Option<v1::Rendition> {
     let href = file(url)?;
     Some(v1::Rendition {
-        href: href.to_owned(),
-        r#type: media_type(href).to_owned(),
+        r#type: media_type(&href).to_owned(),
+        href,
         width: width.unwrap_or_default(),
         height: height.unwrap_or_default(),
     })
@@ -132,7 +146,7 @@ mod tests {
             "tel:+4940",
             "?x=javascript:1",
         ] {
-            assert_eq!(link(kept), Some(kept));
+            assert_eq!(link(kept).as_deref(), Some(kept));
         }
         let dropped = [
             "javascript:alert(1)",
@@ -146,14 +160,14 @@ mod tests {
         for dropped in dropped {
             assert_eq!(link(dropped), None, "{dropped}");
         }
-        assert!(link(&"x".repeat(MAX_BYTES)).is_some());
-        assert!(link(&"x".repeat(MAX_BYTES + 1)).is_none());
+        assert!(link(&"x".repeat(2_048)).is_some());
+        assert!(link(&"x".repeat(2_049)).is_none());
     }
 
     #[test]
     fn files_and_pages_are_stricter() {
         assert_eq!(file("mailto:a@b"), None);
-        assert_eq!(file("/a.jpg"), Some("/a.jpg"));
+        assert_eq!(file(" /a b.jpg ").as_deref(), Some("/a%20b.jpg"));
         assert_eq!(page("/a.jpg"), None);
         assert_eq!(page("//youtube.com/embed/1").as_deref(), Some("https://youtube.com/embed/1"));
         assert_eq!(page("http://"), None);

@@ -12,16 +12,11 @@ use super::{
     reader::Field,
     terms::{Terms, record},
 };
-use crate::wire::v1::{self, record::Record as Kind};
+use crate::{
+    model::limit,
+    wire::v1::{self, record::Record as Kind},
+};
 
-const HEADLINE_BYTES: usize = 1 << 10;
-const SUMMARY_BYTES: usize = 4 << 10;
-const PATH_BYTES: usize = 1 << 10;
-const ARTICLE_BYTES: usize = 1 << 20;
-const ANNOTATION_BYTES: usize = 14 << 10;
-const ADDITIONAL_SECTIONS: usize = 16;
-const TAGS: usize = 128;
-const BLOCKS: usize = 10_000;
 /// A headline made of the text is about this long.
 const MADE_HEADLINE_BYTES: usize = 80;
 
@@ -39,7 +34,7 @@ pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, 
     taken.raw_html = converted.raw_html;
     taken.dropped = converted.dropped;
     let blocks = html::count(&converted.body);
-    if blocks > BLOCKS {
+    if blocks as u64 > limit::BLOCKS.maximum {
         return Fate::Failed(format!("its body has {blocks} blocks: at most 10,000"));
     }
     let time = publish_time(item).map(timestamp);
@@ -52,14 +47,14 @@ pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, 
         headline: headline(title, content, &mut taken.notes),
         summary: bounded(
             &html::plain(item.raw("excerpt:encoded")),
-            SUMMARY_BYTES,
+            &limit::PARAGRAPH,
             "summary",
             &mut taken.notes,
         ),
         body: Some(converted.body),
         lead_media: lead_media(site, item, &mut taken.notes),
         path: path(item).unwrap_or_default(),
-        language: site.language.to_owned(),
+        language: language(site.language),
         alt_ids: vec![v1::AltId { role: "wordpress".into(), value: id.to_string() }],
         ..Default::default()
     };
@@ -69,7 +64,7 @@ pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, 
     classify(&mut article, terms, item, &mut taken);
     sign(&mut article, terms, item, &mut taken);
     let length = article.encoded_len();
-    if length > ARTICLE_BYTES {
+    if length as u64 > limit::ARTICLE.maximum {
         return Fate::Failed(format!("encoded it has {length} bytes: at most 1 MiB"));
     }
     taken.records.push(record(Kind::Article(article)));
@@ -79,7 +74,7 @@ pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, 
 /// The title; without one, the first words of the text.
 fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
     if !title.is_empty() {
-        return bounded(title, HEADLINE_BYTES, "headline", notes);
+        return bounded(title, &limit::LINE, "headline", notes);
     }
     let text = html::plain(content);
     let mut words = cut(&text, MADE_HEADLINE_BYTES);
@@ -119,8 +114,8 @@ fn path(item: &Element) -> Option<String> {
 
 /// Whether it can be an article's or a section's path.
 pub(super) fn is_path(path: &str) -> bool {
-    let whole = path.len() <= PATH_BYTES && path.starts_with('/');
-    whole && !path.contains(|c: char| matches!(c, '?' | '#') || c.is_control() || c.is_whitespace())
+    let whole = path.len() as u64 <= limit::PATH.maximum && path.starts_with('/') && !path.starts_with("//");
+    whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_control() || c.is_whitespace())
 }
 
 /// When it was published. WordPress writes UTC, local time without its zone, and the date of the feed; zeros mean
@@ -130,9 +125,22 @@ pub(super) fn publish_time(item: &Element) -> Option<Timestamp> {
         let time = civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
         TimeZone::UTC.to_timestamp(time).ok()
     };
+    // Timestamps of the schema begin with the year 1.
+    let of_our_era = |time: &Timestamp| time.as_second() >= -62_135_596_800;
     civil(item.get("wp:post_date_gmt"))
         .or_else(|| civil(item.get("wp:post_date")))
         .or_else(|| rfc2822::parse(item.get("pubDate")).ok().map(|time| time.timestamp()))
+        .filter(of_our_era)
+}
+
+/// The language of the site as a BCP 47 tag, if it looks like one.
+fn language(text: &str) -> String {
+    let tag = text.replace('_', "-");
+    let subtag =
+        |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
+    let primary = tag.split('-').next().unwrap_or_default();
+    let whole = primary.len() > 1 && primary.bytes().all(|b| b.is_ascii_alphabetic());
+    if whole && tag.len() <= 64 && tag.split('-').all(subtag) { tag } else { String::new() }
 }
 
 fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -147,7 +155,7 @@ fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, taken:
     let mut overflow = Vec::new();
     for field in named(item, &["category"]) {
         let nicename = field.nicename.as_deref().unwrap_or_default().trim();
-        if sections.len() > ADDITIONAL_SECTIONS {
+        if sections.len() as u64 > limit::ADDITIONAL_SECTIONS.maximum {
             overflow.push(field);
             continue;
         }
@@ -162,7 +170,8 @@ fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, taken:
         let made = terms.tag_of_post(nicename, field.text.trim(), &mut taken.notes);
         insert(&mut tags, made, taken);
     }
-    article.annotations = annotations(item, &tags.split_off(tags.len().min(TAGS)), &mut taken.notes);
+    article.annotations =
+        annotations(item, &tags.split_off(tags.len().min(limit::TAGS.maximum as usize)), &mut taken.notes);
     article.tags = tags;
     let mut sections = sections.into_iter();
     article.section = sections.next().unwrap_or_default();
@@ -213,7 +222,7 @@ fn annotations(item: &Element, more_tags: &[String], notes: &mut Vec<String>) ->
     }
     for field in item.all("category") {
         match field.domain.as_deref() {
-            None | Some("" | "category" | "post_tag" | "tag") => {}
+            None | Some("" | "category" | "post_tag" | "tag" | "author") => {}
             Some(taxonomy) => add(taxonomy, field.text.trim()),
         }
     }
@@ -223,23 +232,40 @@ fn annotations(item: &Element, more_tags: &[String], notes: &mut Vec<String>) ->
 
 /// Annotations together have at most 16 KiB; the longest are cut first.
 fn keep_within_bounds(all: &mut BTreeMap<String, String>, notes: &mut Vec<String>) {
-    while all.len() > 64 {
+    while all.len() as u64 > limit::ANNOTATIONS.maximum {
         if let Some((key, value)) = all.pop_last() {
             notes.push(format!("annotation {key} left out: {value}"));
         }
     }
     let size = |all: &BTreeMap<String, String>| all.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-    while size(all) > ANNOTATION_BYTES {
+    while size(all) as u64 > limit::ANNOTATIONS_BYTES.maximum {
         let longest = all.iter().max_by_key(|(_, v)| v.len()).map(|(k, _)| k.clone()).unwrap_or_default();
         let value = all.remove(&longest).unwrap_or_default();
         notes.push(format!("annotation {longest} left out: {value}"));
     }
 }
 
+/// Who wrote it: the guest authors that Co-Authors Plus keeps as a taxonomy, or else the user who created it.
 fn sign(article: &mut v1::Article, terms: &mut Terms, item: &Element, taken: &mut Taken) {
-    let login = item.get("dc:creator");
-    let Some((author, display_name, record)) = terms.author_of_post(login, &mut taken.notes) else { return };
-    taken.records.extend(record);
-    let credit = v1::Credit { author, display_name, role: String::new() };
-    article.byline = Some(v1::Byline { text: String::new(), credits: vec![credit] });
+    let guests = item.all("category").filter(|field| field.domain.as_deref() == Some("author"));
+    let slugs = guests.filter_map(|guest| guest.nicename.as_deref());
+    let mut logins: Vec<&str> = slugs.map(|slug| slug.strip_prefix("cap-").unwrap_or(slug)).collect();
+    if logins.is_empty() {
+        logins.push(item.get("dc:creator"));
+    }
+    let mut credits: Vec<v1::Credit> = Vec::new();
+    for login in logins {
+        let Some((author, display_name, record)) = terms.author_of_post(login, &mut taken.notes) else {
+            continue;
+        };
+        taken.records.extend(record);
+        if credits.iter().all(|credit| credit.author != author) {
+            credits.push(v1::Credit { author, display_name, role: String::new() });
+        }
+    }
+    let more = credits.split_off(credits.len().min(limit::CREDITS.maximum as usize));
+    taken.notes.extend(more.iter().map(|credit| format!("no room to credit {}", credit.display_name)));
+    if !credits.is_empty() {
+        article.byline = Some(v1::Byline { text: String::new(), credits });
+    }
 }

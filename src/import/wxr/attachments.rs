@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::Element;
 use crate::{
     import::html::{self, Attachments, rendition},
+    model::limit,
     wire::v1,
 };
 
@@ -74,13 +75,14 @@ fn media(item: &Element) -> v1::Media {
     let creator = first_of(&CREATOR_KEYS).unwrap_or_default();
     let credit = first_of(&CREDIT_KEYS).or_else(|| php_string(file, "credit"));
     let rendition = rendition(url, php_int(file, "width"), php_int(file, "height"));
+    let alt_text = html::plain(item.meta("_wp_attachment_image_alt").unwrap_or_default());
     v1::Media {
         renditions: rendition.into_iter().collect(),
-        alt_text: html::plain(item.meta("_wp_attachment_image_alt").unwrap_or_default()),
+        alt_text: html::head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned(),
         caption: html::spans(item.raw("excerpt:encoded")),
-        credit: credit.unwrap_or_else(|| creator.clone()),
-        creator,
-        copyright_notice: php_string(file, "copyright").unwrap_or_default(),
+        credit: html::line(&credit.unwrap_or_else(|| creator.clone())),
+        creator: html::line(&creator),
+        copyright_notice: html::line(&php_string(file, "copyright").unwrap_or_default()),
         ..Default::default()
     }
 }

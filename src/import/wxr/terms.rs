@@ -5,13 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::{DAMAGED, Element, Fate, Item, SkipReason, Taken, bounded, html, label};
 use crate::{
     import::ids,
+    model::limit,
     wire::v1::{self, record::Record as Kind},
 };
-
-/// Bound of a display name.
-const NAME_BYTES: usize = 1 << 10;
-/// Bound of what is said about a section or tag. The schema allows 4 KiB.
-const ABOUT_BYTES: usize = 4 << 10;
 
 /// What posts can name.
 #[derive(Debug, Default)]
@@ -187,7 +183,7 @@ impl Terms {
         let path = format!("/category/{}/", term.slug);
         Some(record(Kind::Section(v1::Section {
             display_name: display_name(term, notes),
-            tagline: bounded(&html::plain(term.about), ABOUT_BYTES, "description", notes),
+            tagline: bounded(&html::plain(term.about), &limit::PARAGRAPH, "description", notes),
             path: if super::article::is_path(&path) { path } else { String::new() },
             parent: if parent.is_empty() || parent == id {
                 String::new()
@@ -206,7 +202,7 @@ impl Terms {
         }
         Some(record(Kind::Tag(v1::Tag {
             display_name: display_name(term, notes),
-            description: bounded(&html::plain(term.about), ABOUT_BYTES, "description", notes),
+            description: bounded(&html::plain(term.about), &limit::PARAGRAPH, "description", notes),
             name: format!("tags/{id}"),
             ..Default::default()
         })))
@@ -227,7 +223,7 @@ impl Terms {
             name if name.is_empty() => login.to_owned(),
             name => name,
         };
-        let display_name = bounded(&display_name, NAME_BYTES, "display name", notes);
+        let display_name = bounded(&display_name, &limit::LINE, "display name", notes);
         self.authors.insert(id.clone(), display_name.clone());
         let mut author = v1::Author { name: format!("authors/{id}"), display_name, ..Default::default() };
         if !wordpress_id.is_empty() {
@@ -287,7 +283,7 @@ fn slug(nicename: &str, name: &str) -> String {
 
 fn display_name(term: &Term<'_>, notes: &mut Vec<String>) -> String {
     match html::plain(term.name) {
-        name if name.is_empty() => bounded(&term.slug, NAME_BYTES, "display name", notes),
-        name => bounded(&name, NAME_BYTES, "display name", notes),
+        name if name.is_empty() => bounded(&term.slug, &limit::LINE, "display name", notes),
+        name => bounded(&name, &limit::LINE, "display name", notes),
     }
 }

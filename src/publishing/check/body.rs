@@ -120,7 +120,8 @@ fn table(table: &v1::Table, field: &str) -> Check {
             let field = format!("{field}.rows[{r}].cells[{c}]");
             for (covers, of) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
                 let covers = usize::try_from(covers);
-                let covers = covers.map_err(|_| Refusal::field(format!("{field}.{of}"), "it must not be negative"))?;
+                let covers =
+                    covers.map_err(|_| Refusal::field(format!("{field}.{of}"), "it must not be negative"))?;
                 at_most(&limit::SPAN, covers, format!("{field}.{of}"))?;
             }
             spans(&cell.spans, &format!("{field}.spans"))?;

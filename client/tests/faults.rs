@@ -1,0 +1,462 @@
+//! What the client does when things go wrong, against servers that fail by script.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use cable_client::{Cable, ErrorReason, Filter, Kind, RawRecord, Retry, v1};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, Streaming, body::Body, server::Grpc};
+use tonic_prost::ProstCodec;
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::service_fn;
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+/// A server of which each call does what the test says. It is killed when it is dropped: connections and all.
+struct Server {
+    runtime: Option<tokio::runtime::Runtime>,
+    address: std::net::SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not in a runtime's own thread; and until it is done, a socket may still accept.
+            let killed = std::thread::spawn(move || drop(runtime)).join();
+            assert!(killed.is_ok());
+        }
+    }
+}
+
+impl Server {
+    fn start<F, R>(port: u16, answer: F) -> Server
+    where
+        F: Fn(String, http::Request<Body>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = http::Response<Body>> + Send + 'static,
+    {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::thread::scope(|scope| {
+            let bind = || runtime.block_on(TcpListener::bind(("127.0.0.1", port))).unwrap();
+            scope.spawn(bind).join().unwrap()
+        });
+        let address = listener.local_addr().unwrap();
+        let fallback = service_fn(move |request: http::Request<axum::body::Body>| {
+            let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let answered = answer(call, request.map(Body::new));
+            async move { Ok::<_, Infallible>(answered.await.map(axum::body::Body::new)) }
+        });
+        let routes = tonic::service::Routes::from(axum::Router::new().fallback_service(fallback));
+        let served = tonic::transport::Server::builder().add_routes(routes);
+        runtime.spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
+        Server { runtime: Some(runtime), address }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn client(&self) -> Cable {
+        let quick = Retry::default().backoff(Duration::from_millis(5), Duration::from_millis(20));
+        Cable::builder(self.url()).timeout(Duration::from_secs(5)).retry(quick).build().unwrap()
+    }
+}
+
+async fn unary<Q, A, R>(
+    request: http::Request<Body>,
+    answer: impl Fn(Q) -> R + Send + Sync,
+) -> http::Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    A: prost::Message + Default + 'static,
+    R: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    let service = service_fn(|request: Request<Q>| {
+        let answered = answer(request.into_inner());
+        Box::pin(async move { answered.await.map(Response::new) })
+            as Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>
+    });
+    Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request).await
+}
+
+async fn server_stream<Q, A>(
+    request: http::Request<Body>,
+    answer: impl Fn(Q) -> Answers<A> + Send + Sync,
+) -> http::Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let service =
+        service_fn(|request: Request<Q>| std::future::ready(Ok(Response::new(answer(request.into_inner())))));
+    Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request).await
+}
+
+async fn both_streams<Q, A>(
+    request: http::Request<Body>,
+    answer: impl Fn(Streaming<Q>) -> Answers<A> + Send + Sync,
+) -> http::Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let service = service_fn(|request: Request<Streaming<Q>>| {
+        std::future::ready(Ok(Response::new(answer(request.into_inner()))))
+    });
+    Grpc::new(ProstCodec::<A, Q>::default()).streaming(service, request).await
+}
+
+fn refusal(code: Code, reason: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "cable.v1", std::collections::HashMap::new());
+    Status::with_error_details(code, "no", details)
+}
+
+fn article(name: &str) -> v1::Article {
+    let mut article = v1::Article::default();
+    article.name = name.into();
+    article.headline = "Storm over Norwick".into();
+    article
+}
+
+fn found() -> v1::GetArticleResponse {
+    let mut answer = v1::GetArticleResponse::default();
+    answer.article = Some(article("articles/a"));
+    answer
+}
+
+/// A server that refuses GetArticle some times before it answers.
+fn refusing(times: usize, code: Code, reason: &'static str) -> (Server, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let server = Server::start(0, move |_, request| {
+        let calls = Arc::clone(&counted);
+        unary(request, move |_: v1::GetArticleRequest| {
+            let refused = calls.fetch_add(1, SeqCst) < times;
+            async move { if refused { Err(refusal(code, reason)) } else { Ok(found()) } }
+        })
+    });
+    (server, calls)
+}
+
+#[tokio::test]
+async fn a_read_is_tried_again_while_the_node_is_unavailable() {
+    let (server, calls) = refusing(2, Code::Unavailable, "OVERLOADED");
+    assert_eq!(server.client().article("a").await.unwrap().name, "articles/a");
+    assert_eq!(calls.load(SeqCst), 3);
+}
+
+#[tokio::test]
+async fn attempts_are_bounded_and_the_last_refusal_is_told() {
+    let (server, calls) = refusing(100, Code::Unavailable, "NOT_CAUGHT_UP");
+    let error = server.client().article("a").await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::NotCaughtUp));
+    assert_eq!(calls.load(SeqCst), 3);
+    assert!(error.is_retryable() && !error.may_have_applied());
+}
+
+#[tokio::test]
+async fn what_will_not_pass_is_not_tried_again() {
+    let (server, calls) = refusing(100, Code::NotFound, "ARTICLE_GONE");
+    let error = server.client().article("a").await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::ArticleGone));
+    assert_eq!(server.client().article("a").optional().await.unwrap(), None);
+    assert_eq!(calls.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_write_is_repeated_with_its_request_id() {
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&ids);
+    let server = Server::start(0, move |_, request| {
+        let ids = Arc::clone(&kept);
+        unary(request, move |put: v1::PutArticleRequest| {
+            ids.lock().unwrap().push(put.request_id);
+            let first = ids.lock().unwrap().len() == 1;
+            async move {
+                if first {
+                    return Err(refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
+                }
+                let mut answer = v1::PutArticleResponse::default();
+                answer.result = Some(v1::WriteResult::default());
+                Ok(answer)
+            }
+        })
+    });
+    server.client().put(article("a")).await.unwrap();
+    server.client().put(article("a")).await.unwrap();
+    let ids = ids.lock().unwrap();
+    assert_eq!(ids.len(), 3);
+    assert!(!ids[0].is_empty() && ids[0] == ids[1] && ids[1] != ids[2]);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_in_time_is_an_error_and_a_write_in_doubt() {
+    let server = Server::start(0, |_, _| std::future::pending());
+    let (cable, begun, limit) = (server.client(), Instant::now(), Duration::from_millis(150));
+    let read = cable.article("a").timeout(limit).await.unwrap_err();
+    let write = cable.put(article("a")).timeout(limit).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!((read.kind(), write.kind()), (Kind::DeadlineExceeded, Kind::DeadlineExceeded));
+    assert!(!read.may_have_applied() && write.may_have_applied());
+}
+
+#[tokio::test]
+async fn without_a_server_nothing_was_written_for_certain() {
+    let (server, _) = refusing(0, Code::Ok, "");
+    let cable = server.client();
+    drop(server);
+    let error = cable.put(article("a")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert!(error.is_retryable() && !error.may_have_applied(), "{error:?}");
+}
+
+#[tokio::test]
+async fn calls_go_to_the_node_that_lives() {
+    let (dead, _) = refusing(0, Code::Ok, "");
+    let (live, calls) = refusing(0, Code::Ok, "");
+    let cable = Cable::builder([dead.url(), live.url()]).build().unwrap();
+    drop(dead);
+    for _ in 0..30 {
+        cable.article("a").await.unwrap();
+    }
+    assert_eq!(calls.load(SeqCst), 30);
+}
+
+#[tokio::test]
+async fn a_client_outlives_a_restart_of_its_server() {
+    let (first, _) = refusing(0, Code::Ok, "");
+    let (cable, port) = (first.client(), first.address.port());
+    cable.article("a").await.unwrap();
+    drop(first);
+    assert_eq!(cable.article("a").await.unwrap_err().kind(), Kind::Unavailable);
+    let _second =
+        Server::start(port, |_, request| unary(request, |_: v1::GetArticleRequest| async { Ok(found()) }));
+    cable.article("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_fetches_what_was_deferred_and_keeps_the_order() {
+    let server = Server::start(0, |_, request| {
+        unary(request, |batch: v1::BatchGetArticlesRequest| {
+            assert!(batch.names.len() <= 500);
+            let mut answer = v1::BatchGetArticlesResponse::default();
+            let (now, later) = batch.names.split_at(batch.names.len().min(300));
+            answer.deferred = later.to_vec();
+            for name in now {
+                let mut item = v1::BatchItem::default();
+                item.name = name.clone();
+                item.result = Some(v1::batch_item::Result::Article(article(name)));
+                answer.items.push(item);
+            }
+            async { Ok(answer) }
+        })
+    });
+    let names: Vec<String> = (0..1_234).map(|id| format!("articles/{id}")).collect();
+    let articles = server.client().articles(names.clone()).await.unwrap();
+    assert_eq!(articles.found().map(|article| article.name).collect::<Vec<_>>(), names);
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_even_when_one_is_empty() {
+    let server = Server::start(0, |_, request| {
+        unary(request, |list: v1::ListArticlesRequest| {
+            let mut answer = v1::ListArticlesResponse::default();
+            let (articles, next) = match list.page_token.as_str() {
+                "" => (vec![article("articles/a")], "2"),
+                "2" => (vec![], "3"),
+                _ => (vec![article("articles/b")], ""),
+            };
+            (answer.articles, answer.next_page_token) = (articles, next.into());
+            async { Ok(answer) }
+        })
+    });
+    let cable = server.client();
+    let items: Vec<v1::Article> = cable.list(Filter::default()).items().try_collect().await.unwrap();
+    assert_eq!(items.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["articles/a", "articles/b"]);
+    assert_eq!(cable.list(Filter::default()).pages().count().await, 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_an_error_after_what_came() {
+    let server = Server::start(0, |_, request| {
+        server_stream(request, |_: v1::StreamArticlesRequest| {
+            let mut message = v1::StreamArticlesResponse::default();
+            message.articles = vec![article("articles/a")];
+            stream::iter([Ok(message), Err(refusal(Code::DataLoss, "RECORD_CORRUPT"))]).boxed()
+        })
+    });
+    let mut articles = server.client().stream(Filter::default()).articles();
+    assert!(articles.next().await.unwrap().is_ok());
+    let error = articles.next().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::RecordCorrupt));
+    assert!(articles.next().await.is_none() && articles.end().is_none());
+}
+
+fn record(id: i64) -> RawRecord {
+    article(&format!("articles/{id}")).into()
+}
+
+/// Two records with each message, the revision of a record being its number, until `last`; the call ends with DRAINING
+/// after three messages.
+fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse> {
+    let mut messages = Vec::new();
+    let mut next = asked.after_revision + 1;
+    while next <= last && messages.len() < 3 {
+        let mut message = v1::ExportResponse::default();
+        message.records = (next..(next + 2).min(last + 1)).map(record).collect();
+        message.last_revision = (next + 1).min(last);
+        next = message.last_revision + 1;
+        messages.push(Ok(message));
+    }
+    if next <= last {
+        messages.push(Err(refusal(Code::Unavailable, "DRAINING")));
+    } else {
+        let mut end = v1::ExportEnd::default();
+        end.count = last - asked.after_revision;
+        end.position = Some(position(last));
+        let mut message = v1::ExportResponse::default();
+        message.end = Some(end);
+        messages.push(Ok(message));
+    }
+    stream::iter(messages).boxed()
+}
+
+fn position(revision: i64) -> v1::Position {
+    let mut position = v1::Position::default();
+    (position.log_id, position.revision) = ("0123abcd".into(), revision);
+    position
+}
+
+/// A server of exports, which also tells the log.
+fn exporting(
+    port: u16,
+    export: impl Fn(v1::ExportRequest) -> Answers<v1::ExportResponse> + Clone + Send + Sync + 'static,
+) -> Server {
+    Server::start(port, move |call, request| {
+        let export = export.clone();
+        async move {
+            if call == "Export" {
+                return server_stream(request, export).await;
+            }
+            let status = |_: v1::GetStatusRequest| async {
+                let mut status = v1::GetStatusResponse::default();
+                status.head = Some(position(15));
+                Ok(status)
+            };
+            unary(request, status).await
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_export_whose_server_is_killed_goes_on_at_the_next() {
+    let first = exporting(0, |request| exported(&request, 15).take(1).chain(stream::pending()).boxed());
+    let mut records = first.client().export().records();
+    for revision in [1, 2] {
+        assert_eq!(records.try_next().await.unwrap(), Some(record(revision)));
+    }
+    let port = first.address.port();
+    drop(first);
+    let _second = exporting(port, |request| exported(&request, 15));
+    let rest: Vec<RawRecord> = records.by_ref().try_collect().await.unwrap();
+    assert_eq!(rest, (3..=15).map(record).collect::<Vec<_>>());
+    assert_eq!(records.end().unwrap().position, Some(position(15)));
+}
+
+#[tokio::test]
+async fn an_export_that_is_cut_off_goes_on_without_gap_or_repeat() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&asked);
+    let server = exporting(0, move |request| {
+        let answers = exported(&request, 15);
+        kept.lock().unwrap().push((request.after_revision, request.log_id));
+        answers
+    });
+    let mut records = server.client().export().records();
+    let mut received = Vec::new();
+    while let Some(record) = records.try_next().await.unwrap() {
+        received.push(record);
+    }
+    assert_eq!(received, (1..=15).map(record).collect::<Vec<_>>());
+    assert_eq!(records.end().unwrap().count, 3);
+    assert_eq!(records.position().revision, 15);
+    let log = || "0123abcd".to_owned();
+    assert_eq!(*asked.lock().unwrap(), [(0, log()), (6, log()), (12, log())]);
+}
+
+/// Takes chunks, and breaks the call off before the acknowledgement of every third.
+fn imported(
+    chunks: Streaming<v1::ImportRequest>,
+    store: Arc<Mutex<Vec<RawRecord>>>,
+) -> Answers<v1::ImportResponse> {
+    let answer = move |(taken, chunk): (usize, Result<v1::ImportRequest, Status>)| {
+        let chunk = chunk?;
+        let mut store = store.lock().unwrap();
+        let mut answer = v1::ImportResponse::default();
+        answer.chunk = chunk.chunk;
+        for record in chunk.records {
+            let mut result = v1::ImportResult::default();
+            result.set_outcome(v1::ImportOutcome::Unchanged);
+            if !store.contains(&record) {
+                result.set_outcome(v1::ImportOutcome::Written);
+                store.push(record);
+            }
+            answer.results.push(result);
+        }
+        if taken % 3 == 2 { Err(refusal(Code::Unavailable, "DRAINING")) } else { Ok(answer) }
+    };
+    chunks.enumerate().map(answer).boxed()
+}
+
+#[tokio::test]
+async fn an_import_that_is_cut_off_goes_on_with_what_was_not_acknowledged() {
+    let store = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&store);
+    let server = Server::start(0, move |_, request| {
+        let store = Arc::clone(&kept);
+        both_streams(request, move |chunks| imported(chunks, Arc::clone(&store)))
+    });
+    let records: Vec<RawRecord> = (0..9_500).map(record).collect();
+    let acks: Vec<_> = server.client().import(stream::iter(records.clone())).try_collect().await.unwrap();
+    assert_eq!(acks.len(), 10);
+    let mut next = 0;
+    for ack in &acks {
+        assert_eq!(ack.first, next);
+        next += ack.results.len() as u64;
+    }
+    assert_eq!(next, 9_500);
+    let repeated = acks[2].results.iter().all(|result| result.outcome() == v1::ImportOutcome::Unchanged);
+    assert!(repeated, "the third chunk was on disk before the call broke off");
+    assert_eq!(*store.lock().unwrap(), records);
+}
+
+#[tokio::test]
+async fn an_import_that_the_server_ends_early_is_an_error() {
+    let server = Server::start(0, |_, request| {
+        both_streams(request, |chunks: Streaming<v1::ImportRequest>| {
+            let answered = chunks.take(1).map_ok(|chunk| {
+                let mut answer = v1::ImportResponse::default();
+                answer.chunk = chunk.chunk;
+                answer.results = vec![v1::ImportResult::default(); chunk.records.len()];
+                answer
+            });
+            answered.boxed()
+        })
+    });
+    let mut acks = server.client().import(stream::iter((0..2_500).map(record)));
+    assert!(acks.next().await.unwrap().is_ok());
+    assert_eq!(acks.next().await.unwrap().unwrap_err().kind(), Kind::Truncated);
+    assert!(acks.next().await.is_none());
+}

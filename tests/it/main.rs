@@ -1,0 +1,6 @@
+//! Tests through the front door: a real node on a free port with a directory of its own, spoken to with the client.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod reads;
+mod support;

@@ -1,0 +1,83 @@
+//! A node to test with, and small entities to put into it.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use cable::config::Config;
+use cable_client::{Cable, Retry, v1};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// A running node. It drains when it is stopped, and is abandoned when it is dropped.
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), cable::server::Error>>,
+}
+
+impl Node {
+    /// Starts a node on a directory, with the settings as `change` leaves them.
+    pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
+        let mut config = Config::default();
+        config.store.dir = dir.to_owned();
+        config.store.reserve_bytes = 0;
+        config.server.ops_listen = None;
+        config.server.drain = Duration::from_secs(5);
+        change(&mut config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(cable::server::run(config, listener, async {
+            let _ = stopped.await;
+        }));
+        Node { address, stop: Some(stop), running }
+    }
+
+    pub(crate) async fn start(dir: &Path) -> Node {
+        Node::start_with(dir, |_| {}).await
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client that does not retry: what the server says is what the test sees.
+    pub(crate) fn client(&self) -> Cable {
+        Cable::builder(self.endpoint()).retry(Retry::none()).build().unwrap()
+    }
+
+    /// Stops it and waits until it has drained.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// An article with a headline and tags, by its bare id.
+pub(crate) fn article(id: &str, headline: &str, tags: &[&str]) -> v1::Article {
+    let mut article = v1::Article::default();
+    article.name = format!("articles/{id}");
+    article.headline = headline.to_owned();
+    article.tags = tags.iter().map(|tag| format!("tags/{tag}")).collect();
+    article.body = Some(body(headline));
+    article
+}
+
+/// A body of one paragraph.
+pub(crate) fn body(text: &str) -> v1::Body {
+    let mut span = v1::Span::default();
+    span.text = text.to_owned();
+    let mut paragraph = v1::Paragraph::default();
+    paragraph.spans = vec![span];
+    let mut block = v1::Block::default();
+    block.kind = Some(v1::block::Kind::Paragraph(paragraph));
+    let mut body = v1::Body::default();
+    body.blocks = vec![block];
+    body
+}
+
+/// An author, by its bare id.
+pub(crate) fn author(id: &str, display_name: &str) -> v1::Author {
+    let mut author = v1::Author::default();
+    author.name = format!("authors/{id}");
+    author.display_name = display_name.to_owned();
+    author
+}
