@@ -2,13 +2,7 @@
 //!
 //! The metrics' names are here and nowhere else. A registry is a value: two nodes in one process count apart.
 
-use std::{
-    fmt,
-    io::IsTerminal as _,
-    str::FromStr,
-    sync::atomic::AtomicU64,
-    time::{Duration, Instant},
-};
+use std::{fmt, io::IsTerminal as _, str::FromStr, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -176,39 +170,12 @@ impl Metrics {
         self.writes.get_or_create(&Outcome { outcome }).inc_by(count);
     }
 
-    /// Counts a call when dropped: also one that its client gave up.
-    pub(crate) fn call(&self, method: &'static str) -> CallGuard<'_> {
-        CallGuard { metrics: self, method, code: "CANCELLED", start: Instant::now() }
-    }
-
     /// Everything in the OpenMetrics text format.
     pub(crate) fn to_text(&self) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail, and no label here is written by a fallible hand.
         let _infallible = text::encode(&mut out, &self.registry);
         out
-    }
-}
-
-/// A call under way. One that is dropped before [`CallGuard::done`] is counted as cancelled.
-#[derive(Debug)]
-pub(crate) struct CallGuard<'a> {
-    metrics: &'a Metrics,
-    method: &'static str,
-    code: &'static str,
-    start: Instant,
-}
-
-impl CallGuard<'_> {
-    /// The call has been answered with this code.
-    pub(crate) fn done(mut self, code: &'static str) {
-        self.code = code;
-    }
-}
-
-impl Drop for CallGuard<'_> {
-    fn drop(&mut self) {
-        self.metrics.called(self.method, self.code, self.start.elapsed());
     }
 }
 
@@ -265,16 +232,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
-    }
-
-    #[test]
-    fn a_call_that_its_client_gave_up_counts_as_cancelled() {
-        let metrics = Metrics::new();
-        drop(metrics.call("StreamArticles"));
-        metrics.call("StreamArticles").done("OK");
-        let text = metrics.to_text();
-        assert!(text.contains("{method=\"StreamArticles\",code=\"CANCELLED\"} 1\n"), "{text}");
-        assert!(text.contains("{method=\"StreamArticles\",code=\"OK\"} 1\n"), "{text}");
     }
 
     #[test]

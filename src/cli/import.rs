@@ -222,8 +222,9 @@ impl Account {
             _ => {
                 let error = result.error.clone().unwrap_or_default();
                 let reason = error.reason().as_str_name().trim_start_matches("ERROR_REASON_");
-                let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
-                let message = format!("{field}{}", error.message);
+                let field = format!("{}: ", error.field);
+                let told = error.field.is_empty() || error.message.starts_with(&field);
+                let message = if told { error.message } else { field + &error.message };
                 let line = self.report.refused(label, code_name(error.code), reason, &message);
                 self.line(Some(line));
             }
