@@ -68,10 +68,6 @@ impl Content {
         Content { store, log_id, parts: Cache::new(bytes / 2), answers: Cache::new(bytes / 2) }
     }
 
-    pub(crate) fn log_id(&self) -> LogId {
-        self.log_id
-    }
-
     /// Bytes held in memory, hits, misses.
     pub(crate) fn cached(&self) -> (u64, u64, u64) {
         let (parts, answers) = (self.parts.counts(), self.answers.counts());

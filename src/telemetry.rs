@@ -85,11 +85,6 @@ struct Method {
     method: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
 #[derive(Debug, Clone)]
 struct Seconds;
 
@@ -105,7 +100,6 @@ pub(crate) struct Metrics {
     registry: Registry,
     rpc: Family<Call, Counter>,
     rpc_seconds: Family<Method, Histogram, Seconds>,
-    writes: Family<Outcome, Counter>,
     /// Reads answered from memory.
     pub(crate) cache_hits: Counter,
     /// Reads that had to go to the store.
@@ -125,7 +119,6 @@ impl Metrics {
             registry: Registry::with_prefix("cable"),
             rpc: Family::default(),
             rpc_seconds: Family::new_with_constructor(Seconds),
-            writes: Family::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             entries_applied: Counter::default(),
@@ -148,7 +141,6 @@ impl Metrics {
         );
         registry.register("cache_hits", "Reads answered from memory", self.cache_hits.clone());
         registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
-        registry.register("writes", "Writes by what came of them", self.writes.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
         registry.register("head_revision", "The newest revision applied", self.head_revision.clone());
         registry.register_with_unit(
@@ -163,11 +155,6 @@ impl Metrics {
     pub(crate) fn called(&self, method: &'static str, code: &'static str, took: Duration) {
         self.rpc.get_or_create(&Call { method, code }).inc();
         self.rpc_seconds.get_or_create(&Method { method }).observe(took.as_secs_f64());
-    }
-
-    /// Counts a write by what came of it, such as `written`, `unchanged` or `refused`.
-    pub(crate) fn wrote(&self, outcome: &'static str, count: u64) {
-        self.writes.get_or_create(&Outcome { outcome }).inc_by(count);
     }
 
     /// Everything in the OpenMetrics text format.
@@ -213,7 +200,6 @@ mod tests {
         metrics.called("GetArticle", "OK", Duration::from_micros(100));
         metrics.cache_hits.inc();
         metrics.cache_misses.inc_by(2);
-        metrics.wrote("written", 3);
         metrics.entries_applied.inc_by(4);
         metrics.head_revision.set(5);
         metrics.store_bytes.set(6);
@@ -224,7 +210,6 @@ mod tests {
             "cable_rpc_seconds_count{method=\"GetArticle\"} 1",
             "cable_cache_hits_total 1",
             "cable_cache_misses_total 2",
-            "cable_writes_total{outcome=\"written\"} 3",
             "cable_entries_applied_total 4",
             "cable_head_revision 5",
             "cable_store_bytes 6",

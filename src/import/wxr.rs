@@ -127,11 +127,6 @@ impl<R: BufRead> Items<R> {
         self.total
     }
 
-    /// Bytes of the file read so far, in the second pass.
-    pub(crate) fn position(&self) -> u64 {
-        self.reader.offset()
-    }
-
     fn item(&mut self, item: &Element) -> Item {
         let kind = match item.get("wp:post_type") {
             "" => "item",

@@ -94,8 +94,7 @@ pub(crate) fn names(
 ) -> Result<Vec<Name>, Error> {
     let sql = "SELECT kind, id FROM doc WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows =
-        statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], |row| row_name(row))?;
+    let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], row_name)?;
     let names: rusqlite::Result<Vec<_>> = rows.collect();
     Ok(names?.into_iter().flatten().collect())
 }
@@ -104,13 +103,13 @@ pub(crate) fn names(
 pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
     let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY own DESC, revision DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([path], |row| row_name(row)).optional()?.flatten())
+    Ok(statement.query_row([path], row_name).optional()?.flatten())
 }
 
 /// The live articles whose own path this is.
 pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
     let mut statement = connection.prepare_cached("SELECT 1, id FROM path WHERE path = ?1 AND own = 1")?;
-    let names: rusqlite::Result<Vec<_>> = statement.query_map([path], |row| row_name(row))?.collect();
+    let names: rusqlite::Result<Vec<_>> = statement.query_map([path], row_name)?.collect();
     Ok(names?.into_iter().flatten().collect())
 }
 
