@@ -138,10 +138,12 @@ fn serve_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Serve(Box::new(error))
 }
 
+/// The schema, that of the health check, and that of the details of errors, so that tools can show them.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
 async fn report(health: &HealthReporter, serving: bool) {

@@ -107,7 +107,7 @@ fn path(item: &Element) -> Option<String> {
         "" if by_number => return None,
         name if by_number => format!("/{name}/"),
         _ if path.is_empty() => return None,
-        _ => path.to_owned(),
+        _ => format!("/{}", path.trim_start_matches('/')),
     };
     is_path(&path).then_some(path)
 }

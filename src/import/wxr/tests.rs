@@ -187,6 +187,7 @@ fn the_path_comes_from_the_link_or_else_the_slug() {
     assert_eq!(path("https://a.example/caf%C3%A9/?x=1#y", "cafe"), "/caf%C3%A9/");
     assert_eq!(path("https://a.example/?p=7", "storm"), "/storm/");
     assert_eq!(path("https://a.example/?p=7", ""), "");
+    assert_eq!(path("https://a.example//port//storm/", "storm"), "/port//storm/");
     assert_eq!(path("https://a.example/", "home"), "/");
     assert_eq!(path("", "storm"), "");
 }

@@ -1,0 +1,26 @@
+# What there is to do here: `just --list`.
+
+# All checks, or some of them: `just ci format lint test`.
+ci *steps:
+    .ci/run {{steps}}
+
+# The newsroom of sample articles, served at 127.0.0.1:7190.
+demo:
+    cargo run --release -- serve --demo
+
+# All tests.
+test:
+    cargo test --workspace
+
+# grpcurl, ghz, Python and a checked import against a server of their own.
+clients:
+    cargo build --bin cable
+    tests/clients/run
+
+# The client's bindings, after a change of proto/.
+gen:
+    cargo run -p xtask -- gen
+
+# Formats what the checks would complain of.
+fmt:
+    cargo fmt --all
