@@ -450,7 +450,7 @@ async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
     for (method, entity, wanted) in [
         ("PutArticle", named(b"articles/a", field(11, bad)), "article.headline"),
         ("PutArticle", named(b"articles/a", field(20, bad)), "article.tags"),
-        ("PutArticle", named(b"articles/a", span.clone()), "article.body.blocks.paragraph.spans.text"),
+        ("PutArticle", named(b"articles/a", span.clone()), "article.body.blocks.kind.spans.text"),
         ("PatchArticle", named(b"articles/a", field(12, bad)), "article.dek"),
         ("PutAuthor", named(b"authors/a", field(11, bad)), "author.bio"),
         ("PutSection", named(b"sections/a", field(11, bad)), "section.tagline"),
@@ -472,7 +472,7 @@ async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
     assert_eq!(ack["results"][0]["outcome"], "IMPORT_OUTCOME_REFUSED");
     assert_eq!(ack["results"][0]["error"]["reason"], "ERROR_REASON_FIELD_INVALID");
     assert_eq!(ack["results"][0]["error"]["code"], 3);
-    assert_eq!(ack["results"][0]["error"]["field"], "body.blocks.paragraph.spans.text");
+    assert_eq!(ack["results"][0]["error"]["field"], "body.blocks.kind.spans.text");
     assert_eq!(ack["results"][1]["outcome"], "IMPORT_OUTCOME_WRITTEN");
     node.stop().await;
 }
