@@ -9,21 +9,12 @@ use crate::{
     model::{Kind, LogId, Name, Revision},
     render,
     store::Record,
-    wire::{Answer, fields, v1},
+    wire::{
+        Answer, fields,
+        number::{META, article},
+        v1,
+    },
 };
-
-/// Numbers of an article's fields that views or includes look at.
-mod article {
-    pub(super) const BODY: u32 = 15;
-    pub(super) const BYLINE: u32 = 17;
-    pub(super) const SECTION: u32 = 18;
-    pub(super) const ADDITIONAL_SECTIONS: u32 = 19;
-    pub(super) const TAGS: u32 = 20;
-    pub(super) const PUBLISH_TIME: u32 = 25;
-}
-
-/// Number of `meta` in every answer.
-const META: u32 = 15;
 
 /// How an entity is wanted. For other kinds than articles: `Full(Blocks)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +77,11 @@ pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
             let body = fields::last(&log.content, article::BODY).unwrap_or_default();
             let body = v1::Body::decode(body).unwrap_or_default();
             let text = render::render(&body, format);
-            fields::put_message(&mut out, 9, &v1::RenderedBody { format: format as i32, text });
+            fields::put_message(
+                &mut out,
+                article::RENDERED_BODY,
+                &v1::RenderedBody { format: format as i32, text },
+            );
             fields::copy_if(&log.content, &mut out, |number| number != article::BODY);
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         listing::{self, Cursor, Query},
         read,
     },
-    wire::{Answer, fields, v1},
+    wire::{Answer, fields, number, v1},
 };
 
 pub(crate) mod filter;
@@ -265,13 +265,14 @@ impl Content {
         if_none_match: &str,
     ) -> Result<Answer, Refusal> {
         const NOT_MODIFIED: u32 = 3;
-        const PATH: u32 = 21;
         let asked = path.clone();
         let owner = self.store.read(move |connection| read::path_owner(connection, &asked)).await?;
         let owner = owner.ok_or(Refusal::PathNotFound)?;
         let part = self.part(owner.clone(), Shape::Basic).await;
         let own = match &part.state {
-            State::Live { bytes, .. } => fields::last(bytes, PATH).unwrap_or_default().to_vec(),
+            State::Live { bytes, .. } => {
+                fields::last(bytes, number::article::PATH).unwrap_or_default().to_vec()
+            }
             _ => Vec::new(),
         };
         let own = String::from_utf8(own).unwrap_or_default();
@@ -341,12 +342,13 @@ impl Content {
         if_none_match: &str,
     ) -> Result<Answer, Refusal> {
         const NOT_MODIFIED: u32 = 5;
-        const ARTICLES: u32 = 12;
         let part = self.part(name, Shape::WHOLE).await;
         let State::Live { revision, bytes, .. } = &part.state else {
             return Err(part.refusal().unwrap_or(Refusal::Internal("a part is neither there nor missing")));
         };
-        let listed = fields::fields(bytes).map_while(Result::ok).filter(|field| field.number == ARTICLES);
+        let listed = fields::fields(bytes)
+            .map_while(Result::ok)
+            .filter(|field| field.number == number::COLLECTION_ARTICLES);
         let text = |field: fields::Field<'_>| String::from_utf8_lossy(field.value).into_owned();
         let names: Vec<Name> = listed.filter_map(|field| Name::parse(&text(field))).collect();
         let mut composer = Composer::new(self.log_id, "GetCollection", selection.shape, selection.wants);

@@ -2,19 +2,17 @@
 //! entries of the log, and the hash of a content.
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind as FieldKind, MessageDescriptor};
+use prost_reflect::{DynamicMessage, Kind as FieldKind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
 use crate::{
-    entry::{FIRST_CONTENT_FIELD, Hash},
     model::{Kind, Name, Revision},
-    wire::{DESCRIPTORS, fields, log::Operation, v1},
+    wire::{POOL, fields, log::Operation, number, v1},
 };
 
-/// The compiled schema, for what must know fields by their descriptors.
-pub(crate) static POOL: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
+/// sha256 of an entry or of a content.
+pub(crate) type Hash = [u8; 32];
 
 /// A digest of a set of hashes: their sum modulo 2^256. Equal sets have equal digests, in whatever order they came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -164,7 +162,7 @@ pub(crate) fn has_unknown_fields(descriptor: &MessageDescriptor, message: &[u8])
 /// Cuts the fields that are the server's out of an entity as received.
 pub(crate) fn content_of(entity: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(entity.len());
-    fields::copy_if(entity, &mut content, |number| number >= FIRST_CONTENT_FIELD);
+    fields::copy_if(entity, &mut content, |number| number >= number::FIRST_CONTENT);
     content
 }
 

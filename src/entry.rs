@@ -8,32 +8,13 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    digest::canonical_content,
+    digest::{Hash, canonical_content},
     model::{Id, Kind, Name},
-    wire::{fields, log, v1},
+    wire::{fields, log, number::article, v1},
 };
-
-/// sha256 of an entry or of a content.
-pub(crate) type Hash = [u8; 32];
 
 /// The format that this release writes and reads.
 const FORMAT: u32 = 1;
-
-/// Numbers of the fields of an article that lists and paths follow from.
-mod article {
-    pub(super) const TYPE: u32 = 10;
-    pub(super) const BYLINE: u32 = 17;
-    pub(super) const SECTION: u32 = 18;
-    pub(super) const ADDITIONAL_SECTIONS: u32 = 19;
-    pub(super) const TAGS: u32 = 20;
-    pub(super) const PATH: u32 = 21;
-    pub(super) const ALIAS_PATHS: u32 = 22;
-    pub(super) const LANGUAGE: u32 = 24;
-    pub(super) const PUBLISH_TIME: u32 = 25;
-}
-
-/// The first field number of content; those below are the server's.
-pub(crate) const FIRST_CONTENT_FIELD: u32 = 10;
 
 /// One change of one key, ready to be appended.
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 use futures_util::future::BoxFuture;
 
 use crate::{
-    entry::{Entry, Hash},
+    digest::Hash,
+    entry::Entry,
     model::{LogId, Revision},
     store::{self, Head, envelope::Packed},
 };

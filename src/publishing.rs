@@ -9,7 +9,8 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    entry::{Entry, Hash},
+    digest::Hash,
+    entry::Entry,
     log::{Commit, Log, Outcome, Position, Step},
     model::{Clock, Kind, Name, Revision},
     refusal::Refusal,

@@ -16,8 +16,8 @@ pub(crate) use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{
+    digest::Hash,
     digest::SetDigest,
-    entry::Hash,
     model::{Kind, LogId, Name, Revision},
     wire::{log, v1},
 };

@@ -2,16 +2,18 @@
 //!
 //! This module knows the encoding and nothing of what the messages mean.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     DecodeError, Message,
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
 };
+use prost_reflect::DescriptorPool;
 
 mod codec;
 pub(crate) mod fields;
+pub(crate) mod number;
 
 pub(crate) use codec::Codec;
 
@@ -43,6 +45,10 @@ pub(crate) use generated::{cable::log::v1 as log, cable::v1, service};
 
 /// The compiled schema, a `google.protobuf.FileDescriptorSet`: for reflection and for JSON.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
+/// The schema, for what must know fields by their descriptors.
+pub(crate) static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
 
 /// A message kept as its bytes. Decoding checks only that they are well-formed fields; encoding copies them.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]

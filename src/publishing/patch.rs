@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::{digest::POOL, entry::FIRST_CONTENT_FIELD, refusal::Refusal, wire::fields};
+use crate::{
+    refusal::Refusal,
+    wire::{POOL, fields, number},
+};
 
 /// The article with the fields that the mask names taken from `patch`; without a mask, those that are set there.
 ///
@@ -13,7 +16,7 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
         None => fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect(),
         Some(paths) => numbers(paths)?,
     };
-    let replaces = |number: u32| number < FIRST_CONTENT_FIELD || replaced.contains(&number);
+    let replaces = |number: u32| number < number::FIRST_CONTENT || replaced.contains(&number);
     let mut patched = Vec::with_capacity(article.len() + patch.len());
     fields::copy_if(article, &mut patched, |number| !replaces(number));
     fields::copy_if(patch, &mut patched, replaces);
@@ -46,11 +49,11 @@ fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
             if paths.len() > 1 {
                 return Err(Refusal::field("update_mask", "`*` stands alone"));
             }
-            return Ok((FIRST_CONTENT_FIELD..=u32::from(u16::MAX)).collect());
+            return Ok((number::FIRST_CONTENT..=u32::from(u16::MAX)).collect());
         }
         let field = article.get_field_by_name(path).map(|field| field.number());
         match field {
-            Some(number) if number >= FIRST_CONTENT_FIELD => numbers.insert(number),
+            Some(number) if number >= number::FIRST_CONTENT => numbers.insert(number),
             Some(_) => return Err(Refusal::field("update_mask", format!("{path} is the server's"))),
             None => {
                 let why = format!("{path} is no top-level field of an article");

@@ -12,15 +12,10 @@ use crate::{
     wire::{
         fields,
         log::{FormerPath, Left, LogEntry, Operation},
+        number::{NAME, article},
         v1::{RemovalReason, UpdateKind},
     },
 };
-
-/// Number of the field `Article.path`.
-const PATH: u32 = 21;
-
-/// Number of the field `Article.name`.
-const NAME: u32 = 1;
 
 /// A change whose own rules hold; what is there now has not been looked at.
 #[derive(Debug, Clone)]
@@ -84,8 +79,10 @@ impl Draft {
     /// The path that the article shall have, so far as the draft itself says.
     pub(super) fn wanted_path(&self) -> Option<String> {
         let path = match &self.action {
-            Action::Put(checked) if self.name.kind == Kind::Article => fields::last(&checked.content, PATH),
-            Action::Patch { article, mask } => patch::value(article, mask.as_deref(), PATH),
+            Action::Put(checked) if self.name.kind == Kind::Article => {
+                fields::last(&checked.content, article::PATH)
+            }
+            Action::Patch { article, mask } => patch::value(article, mask.as_deref(), article::PATH),
             _ => None,
         };
         let path = path.filter(|path| !path.is_empty())?;
@@ -178,9 +175,8 @@ impl Draft {
         match &self.action {
             Action::Put(_) => Some((&self.name, self.wanted_path())),
             Action::Remove { .. } => Some((&self.name, None)),
-            Action::Patch { article, mask } => {
-                patch::value(article, mask.as_deref(), PATH).map(|_| (&self.name, self.wanted_path()))
-            }
+            Action::Patch { article, mask } => patch::value(article, mask.as_deref(), article::PATH)
+                .map(|_| (&self.name, self.wanted_path())),
         }
     }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     compose::{Shape, Wants},
     content::Selection,
-    entry::Hash,
+    digest::Hash,
     model::{LogId, Revision, limit},
     publishing::Precondition,
     refusal::{Refusal, at_most},

@@ -16,10 +16,10 @@ use tonic::{
 };
 
 use crate::{
-    digest::POOL,
     model::limit,
     rpc,
     telemetry::{Metrics, code_name},
+    wire::POOL,
 };
 
 const GRPC_STATUS: &str = "grpc-status";

@@ -13,9 +13,10 @@ use super::{
     envelope::{self, Packed},
     read::{self, LIVE_SLOT, PastRequest},
 };
+
 use crate::{
-    digest,
-    entry::{Entry, Hash, Term},
+    digest::{self, Hash},
+    entry::{Entry, Term},
     model::{Kind, Name, Revision},
 };
 

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Error, Head, Record, envelope};
 use crate::{
+    digest::Hash,
     digest::SetDigest,
-    entry::Hash,
     model::{Id, Kind, LogId, Name, Revision},
     wire::log::LogEntry,
 };

@@ -1,0 +1,62 @@
+//! Numbers of the schema's fields that the server reads or cuts without decoding what is around them. A test holds them
+//! against the schema.
+
+/// The first number of content; fields below it are the server's, in every entity.
+pub(crate) const FIRST_CONTENT: u32 = 10;
+
+/// The field `name` of every entity.
+pub(crate) const NAME: u32 = 1;
+
+/// Fields of an article.
+pub(crate) mod article {
+    pub(crate) const RENDERED_BODY: u32 = 9;
+    pub(crate) const TYPE: u32 = 10;
+    pub(crate) const BODY: u32 = 15;
+    pub(crate) const BYLINE: u32 = 17;
+    pub(crate) const SECTION: u32 = 18;
+    pub(crate) const ADDITIONAL_SECTIONS: u32 = 19;
+    pub(crate) const TAGS: u32 = 20;
+    pub(crate) const PATH: u32 = 21;
+    pub(crate) const ALIAS_PATHS: u32 = 22;
+    pub(crate) const LANGUAGE: u32 = 24;
+    pub(crate) const PUBLISH_TIME: u32 = 25;
+}
+
+/// The field `articles` of a collection.
+pub(crate) const COLLECTION_ARTICLES: u32 = 12;
+
+/// The field `meta` of every answer to a read.
+pub(crate) const META: u32 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::POOL;
+
+    #[test]
+    fn the_numbers_are_those_of_the_schema() {
+        let number = |message: &str, field: &str| {
+            let message = POOL.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
+            message.get_field_by_name(field).unwrap().number()
+        };
+        for (field, expected) in [
+            ("name", NAME),
+            ("rendered_body", article::RENDERED_BODY),
+            ("type", article::TYPE),
+            ("body", article::BODY),
+            ("byline", article::BYLINE),
+            ("section", article::SECTION),
+            ("additional_sections", article::ADDITIONAL_SECTIONS),
+            ("tags", article::TAGS),
+            ("path", article::PATH),
+            ("alias_paths", article::ALIAS_PATHS),
+            ("language", article::LANGUAGE),
+            ("publish_time", article::PUBLISH_TIME),
+        ] {
+            assert_eq!(number("Article", field), expected, "{field}");
+        }
+        assert_eq!(number("Collection", "articles"), COLLECTION_ARTICLES);
+        assert_eq!(number("GetArticleResponse", "meta"), META);
+        assert_eq!(number("Author", "display_name"), FIRST_CONTENT);
+    }
+}
