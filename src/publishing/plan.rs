@@ -90,7 +90,7 @@ impl Draft {
     pub(super) fn wanted_path(&self) -> Option<String> {
         let article = match &self.action {
             Action::Put(checked) if self.name.kind == Kind::Article => &checked.content[..],
-            Action::Patch { article, .. } => &article[..],
+            Action::Patch { article, mask } if decides_path(mask.as_deref()) => &article[..],
             _ => return None,
         };
         let path = fields::last(article, PATH).filter(|path| !path.is_empty())?;
@@ -153,8 +153,9 @@ pub(super) fn all(
     let drafts = drafts.iter().zip(states);
     drafts
         .map(|(draft, state)| {
+            let planned = plan(draft, &state, now, floor)?;
             free_path(draft, &state, &gives, &mut taken)?;
-            plan(draft, state, now, floor)
+            Ok(planned)
         })
         .collect()
 }
@@ -171,8 +172,9 @@ pub(super) fn each(
     let drafts = drafts.iter().zip(states);
     drafts
         .map(|(draft, state)| {
+            let planned = plan(draft, &state, now, floor)?;
             free_path(draft, &state, &none, &mut taken)?;
-            plan(draft, state, now, floor)
+            Ok(planned)
         })
         .collect()
 }
@@ -183,9 +185,17 @@ impl Draft {
         match &self.action {
             Action::Put(_) => Some((&self.name, self.wanted_path())),
             Action::Remove { .. } => Some((&self.name, None)),
-            Action::Patch { .. } => self.wanted_path().map(|path| (&self.name, Some(path))),
+            Action::Patch { mask: None, .. } => self.wanted_path().map(|path| (&self.name, Some(path))),
+            Action::Patch { mask, .. } => {
+                decides_path(mask.as_deref()).then(|| (&self.name, self.wanted_path()))
+            }
         }
     }
+}
+
+/// Whether a patch with this mask replaces the path. Without a mask it does if it has one.
+fn decides_path(mask: Option<&[String]>) -> bool {
+    mask.is_none_or(|paths| paths.iter().any(|path| path == "path" || path == "*"))
 }
 
 fn free_path<'a>(
@@ -207,20 +217,20 @@ fn free_path<'a>(
     Ok(())
 }
 
-fn plan(draft: &Draft, state: State, now: i64, floor: Revision) -> Result<Planned, Refusal> {
-    precondition(draft, &state)?;
+fn plan(draft: &Draft, state: &State, now: i64, floor: Revision) -> Result<Planned, Refusal> {
+    precondition(draft, state)?;
     match &draft.action {
-        Action::Put(checked) => put(draft, checked, &state, now, floor),
+        Action::Put(checked) => put(draft, checked, state, now, floor),
         Action::Patch { article, mask } => {
             let record = state.live().ok_or_else(|| state.missing(&draft.name))?;
             let mut patched = patch::apply(&record.log.content, article, mask.as_deref())?;
             fields::put_string(&mut patched, NAME, &draft.name.to_string());
             let checked = check::entity(Kind::Article, &patched, now);
             let checked = checked.map_err(|refusal| refusal.within(&draft.field))?;
-            put(draft, &checked, &state, now, floor)
+            put(draft, &checked, state, now, floor)
         }
         Action::Remove { reason, moved_to, buried } => {
-            remove(draft, *reason, moved_to.as_ref(), buried.as_deref(), &state, now, floor)
+            remove(draft, *reason, moved_to.as_ref(), buried.as_deref(), state, now, floor)
         }
     }
 }
