@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "../crash/dice.rs"]
+mod dice;
+mod histories;
 mod reads;
 mod support;
