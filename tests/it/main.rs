@@ -5,5 +5,6 @@
 #[path = "../crash/dice.rs"]
 mod dice;
 mod histories;
+mod paging;
 mod reads;
 mod support;
