@@ -4,7 +4,10 @@
 //! Every append is a compare-and-set on what was read here. Where the caller named no precondition, a write that lost
 //! a race is planned anew on the newer state.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -156,20 +159,26 @@ impl Publishing {
             results.push(None);
         }
         let mut position = Position::of(&self.store.head());
-        for _ in 0..ATTEMPTS {
-            if open.is_empty() {
-                break;
-            }
-            // A name that comes twice waits for the next round: then it is planned on what the first one left.
-            let (round, later) = first_of_each_name(open);
-            open = later;
+        let mut conflicts = 0;
+        while !open.is_empty() && conflicts < ATTEMPTS {
+            // What needs to see an earlier change waits for the next round, and all after it: the same name again,
+            // or a path whose owner may give it up before.
+            let (round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
             let planned = plan::each(&drafts, states, now, self.store.head().floor);
             let mut appended = Vec::new();
             let mut commits = Vec::new();
+            let (mut before, mut waiting) = (HashSet::new(), Vec::new());
             for ((index, draft), planned) in round.into_iter().zip(planned) {
+                let early =
+                    matches!(&planned, Err(Refusal::PathTaken { owner, .. }) if before.contains(owner));
+                if early || !waiting.is_empty() {
+                    waiting.push((index, draft));
+                    continue;
+                }
+                before.insert(draft.name.clone());
                 match planned {
                     Err(refusal) => results[index] = Some(Err(refusal)),
                     Ok(Planned::Unchanged(revision)) => {
@@ -181,6 +190,9 @@ impl Publishing {
                     }
                 }
             }
+            waiting.extend(later);
+            open = waiting;
+            let mut conflict = false;
             let commits = singles(commits, now).await?;
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
@@ -189,8 +201,15 @@ impl Publishing {
                         results[index] = written(std::slice::from_ref(&draft), &revisions).pop().map(Ok);
                         position = at;
                     }
-                    _ => open.push((index, draft)),
+                    _ => {
+                        conflict = true;
+                        open.push((index, draft));
+                    }
                 }
+            }
+            if conflict {
+                conflicts += 1;
+                open.sort_unstable_by_key(|(index, _)| *index);
             }
         }
         let results = results.into_iter().map(|result| result.unwrap_or(Err(Refusal::Contended))).collect();
@@ -255,9 +274,11 @@ fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
 
 type Numbered = Vec<(usize, Draft)>;
 
-fn first_of_each_name(drafts: Numbered) -> (Numbered, Numbered) {
-    let mut seen = std::collections::HashSet::new();
-    drafts.into_iter().partition(|(_, draft)| seen.insert(draft.name.clone()))
+fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
+    let mut seen = HashSet::new();
+    let repeated = drafts.iter().position(|(_, draft)| !seen.insert(&draft.name));
+    let later = drafts.split_off(repeated.unwrap_or(drafts.len()));
+    (drafts, later)
 }
 
 /// Encodes, hashes and compresses what was planned; many changes do so on a thread of their own.

@@ -1,6 +1,12 @@
 //! A node: its parts put together, served, and drained when it is asked to stop.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::{Server, server::TcpIncoming};
@@ -110,6 +116,7 @@ pub async fn run(
         .serve_with_incoming_shutdown(incoming, drained(is_draining.clone()));
 
     let ops = serve_ops(&config, metrics.clone(), is_ready, is_draining.clone()).await?;
+    let open = Arc::downgrade(&store);
     let observer = tokio::spawn(observe(store, content, metrics, is_draining));
     let drain = async {
         shutdown.await;
@@ -131,7 +138,19 @@ pub async fn run(
         // It ends by itself when the node drains; if the node failed, it need not.
         ops.abort();
     }
+    closed(&open).await;
     served
+}
+
+/// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
+async fn closed(store: &Weak<Store>) {
+    for _ in 0..200 {
+        if store.strong_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tracing::warn!("the store is still in use");
 }
 
 fn serve_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -145,8 +145,9 @@ pub(super) fn all(
     let drafts = drafts.iter().zip(states);
     drafts
         .map(|(draft, state)| {
+            let planned = plan(draft, &state, now, floor)?;
             free_path(draft, &state, &gives, &mut taken)?;
-            plan(draft, state, now, floor)
+            Ok(planned)
         })
         .collect()
 }
@@ -163,8 +164,9 @@ pub(super) fn each(
     let drafts = drafts.iter().zip(states);
     drafts
         .map(|(draft, state)| {
+            let planned = plan(draft, &state, now, floor)?;
             free_path(draft, &state, &none, &mut taken)?;
-            plan(draft, state, now, floor)
+            Ok(planned)
         })
         .collect()
 }
@@ -200,20 +202,20 @@ fn free_path<'a>(
     Ok(())
 }
 
-fn plan(draft: &Draft, state: State, now: i64, floor: Revision) -> Result<Planned, Refusal> {
-    precondition(draft, &state)?;
+fn plan(draft: &Draft, state: &State, now: i64, floor: Revision) -> Result<Planned, Refusal> {
+    precondition(draft, state)?;
     match &draft.action {
-        Action::Put(checked) => put(draft, checked, &state, now, floor),
+        Action::Put(checked) => put(draft, checked, state, now, floor),
         Action::Patch { article, mask } => {
             let record = state.live().ok_or_else(|| state.missing(&draft.name))?;
             let mut patched = patch::apply(&record.log.content, article, mask.as_deref())?;
             fields::put_string(&mut patched, NAME, &draft.name.to_string());
             let checked = check::entity(Kind::Article, &patched, now);
             let checked = checked.map_err(|refusal| refusal.within(&draft.field))?;
-            put(draft, &checked, &state, now, floor)
+            put(draft, &checked, state, now, floor)
         }
         Action::Remove { reason, moved_to, buried } => {
-            remove(draft, *reason, moved_to.as_ref(), buried.as_deref(), &state, now, floor)
+            remove(draft, *reason, moved_to.as_ref(), buried.as_deref(), state, now, floor)
         }
     }
 }

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "../crash/dice.rs"]
+mod dice;
+mod histories;
 mod limits;
+mod paging;
 mod raw;
 mod reads;
 mod refusals;

@@ -1,0 +1,481 @@
+//! Random histories of writes, compared with a small model of what a store is.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use cable_client::{
+    Cable, Change, Error, ErrorReason, Filter, Kind, Order, RawRecord, RemovalReason, Timestamp, v1,
+};
+use futures_util::{TryStreamExt as _, stream};
+
+use crate::{
+    dice::Dice,
+    support::{Node, body},
+};
+
+const ARTICLES: u64 = 24;
+const PATHS: u64 = 14;
+const STEPS: usize = 300;
+
+/// The newest version of an article; none: it was removed.
+#[derive(Debug, Clone)]
+struct Version {
+    revision: i64,
+    live: Option<v1::Article>,
+    moved_to: String,
+    former_paths: BTreeSet<String>,
+}
+
+/// What is to happen to one article.
+#[derive(Debug, Clone)]
+enum Step {
+    Put(v1::Article),
+    Patch(v1::Article, Vec<&'static str>),
+    Remove(String, RemovalReason, String),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Model {
+    head: i64,
+    articles: BTreeMap<String, Version>,
+    /// Parents of sections.
+    sections: BTreeMap<String, String>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Refused {
+    NotThere,
+    PathTaken,
+}
+
+impl Step {
+    fn name(&self) -> &str {
+        match self {
+            Step::Put(article) | Step::Patch(article, _) => &article.name,
+            Step::Remove(name, ..) => name,
+        }
+    }
+}
+
+impl Model {
+    fn live(&self, name: &str) -> Option<&v1::Article> {
+        self.articles.get(name).and_then(|version| version.live.as_ref())
+    }
+
+    /// Takes steps that happen together, or says why none does. A path may pass from one to another.
+    fn take(&mut self, steps: &[Step]) -> Result<(), Refused> {
+        let mut after = self.clone();
+        steps.iter().try_for_each(|step| after.step(step))?;
+        let own = |version: &Version| version.live.as_ref().map(|article| article.path.clone());
+        let mut paths: Vec<String> = after.articles.values().filter_map(own).collect();
+        paths.retain(|path| !path.is_empty());
+        let count = paths.len();
+        if paths.into_iter().collect::<BTreeSet<_>>().len() < count {
+            return Err(Refused::PathTaken);
+        }
+        *self = after;
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Refused> {
+        let before = self.articles.get(step.name()).cloned();
+        let was = before.as_ref().and_then(|version| version.live.clone());
+        let (live, target) = match step {
+            Step::Put(article) => (Some(article.clone()), ""),
+            Step::Patch(patch, mask) => {
+                (Some(patched(was.clone().ok_or(Refused::NotThere)?, patch, mask)), "")
+            }
+            Step::Remove(_, _, target) => {
+                was.as_ref().ok_or(Refused::NotThere)?;
+                (None, target.as_str())
+            }
+        };
+        if live.is_some() && live == was {
+            return Ok(());
+        }
+        self.head += 1;
+        let mut former_paths = before.map(|version| version.former_paths).unwrap_or_default();
+        former_paths.extend(was.map(|article| article.path).filter(|path| !path.is_empty()));
+        former_paths.remove(live.as_ref().map_or("", |article| &article.path));
+        let version = Version { revision: self.head, live, moved_to: target.to_owned(), former_paths };
+        self.articles.insert(step.name().to_owned(), version);
+        Ok(())
+    }
+
+    /// The article that a path leads to: its owner, else who had it and changed last.
+    fn resolve(&self, path: &str) -> Option<&str> {
+        let claim = |(name, version): (&'_ String, &Version)| {
+            let live = version.live.as_ref();
+            let own = live.is_some_and(|article| article.path == path);
+            let alias = live.is_some_and(|article| article.alias_paths.iter().any(|alias| alias == path));
+            let claims = own || alias || version.former_paths.contains(path);
+            claims.then(|| (own, version.revision, name.clone()))
+        };
+        let (.., name) = self.articles.iter().filter_map(claim).max()?;
+        self.articles.get_key_value(&name).map(|(name, _)| name.as_str())
+    }
+
+    fn below(&self, section: &str, root: &str) -> bool {
+        let mut at = section;
+        for _ in 0..=self.sections.len() {
+            if at == root {
+                return true;
+            }
+            let Some(parent) = self.sections.get(at) else { return false };
+            at = parent;
+        }
+        false
+    }
+
+    fn matches(&self, article: &v1::Article, filter: &Filter) -> bool {
+        let has = |tag: &String| article.tags.contains(tag);
+        let any = |names: &[String], has: &dyn Fn(&String) -> bool| names.is_empty() || names.iter().any(has);
+        let credits = article.byline.iter().flat_map(|byline| &byline.credits);
+        let authors: Vec<&String> = credits.map(|credit| &credit.author).collect();
+        let mut sections = article.additional_sections.iter().chain([&article.section]);
+        let belongs = |section: &String| match filter.include_child_sections {
+            true => self.below(section, &filter.section),
+            false => *section == filter.section,
+        };
+        let time = article.publish_time.unwrap().seconds;
+        filter.all_tags.iter().all(has)
+            && any(&filter.any_tags, &has)
+            && !filter.none_tags.iter().any(has)
+            && any(&filter.authors, &|author| authors.contains(&author))
+            && (filter.section.is_empty() || sections.any(belongs))
+            && (filter.types.is_empty() || filter.types.contains(&article.r#type))
+            && (filter.language.is_empty() || filter.language.eq_ignore_ascii_case(&article.language))
+            && filter.published_after.is_none_or(|after| time >= after.seconds)
+            && filter.published_before.is_none_or(|before| time < before.seconds)
+    }
+
+    /// Names and revisions of a listing, in order.
+    fn list(&self, filter: &Filter, order: Order) -> Vec<(String, i64)> {
+        let live = self.articles.iter().filter_map(|(name, v)| Some((name, v.revision, v.live.as_ref()?)));
+        let mut found: Vec<_> = live.filter(|(.., article)| self.matches(article, filter)).collect();
+        match order {
+            Order::RevisionDesc => found.sort_by_key(|(_, revision, _)| Reverse(*revision)),
+            _ => found
+                .sort_by_key(|(name, _, article)| Reverse((article.publish_time.unwrap().seconds, *name))),
+        }
+        found.into_iter().map(|(name, revision, _)| (name.clone(), revision)).collect()
+    }
+}
+
+fn patched(mut article: v1::Article, patch: &v1::Article, mask: &[&str]) -> v1::Article {
+    for field in mask {
+        match *field {
+            "tags" => article.tags = patch.tags.clone(),
+            "section" => article.section = patch.section.clone(),
+            "byline" => article.byline = patch.byline.clone(),
+            "path" => article.path = patch.path.clone(),
+            _ => article.headline = patch.headline.clone(),
+        }
+    }
+    article
+}
+
+fn some(dice: &mut Dice, what: &str, most: u64, of: u64) -> Vec<String> {
+    let count = dice.between(0, most);
+    let ids: BTreeSet<u64> = (0..count).map(|_| dice.between(1, of)).collect();
+    ids.into_iter().map(|n| format!("{what}{n}")).collect()
+}
+
+fn one_or_none(dice: &mut Dice, what: &str, of: u64) -> String {
+    if dice.one_in(3) { String::new() } else { format!("{what}{}", dice.between(1, of)) }
+}
+
+fn random_article(dice: &mut Dice) -> v1::Article {
+    let mut article = v1::Article::default();
+    article.name = format!("articles/a{}", dice.between(1, ARTICLES));
+    article.headline = format!("Storm {}", dice.between(1, 3));
+    article.body = Some(body(&"The ferry did not sail. ".repeat(dice.between(1, 5) as usize)));
+    article.tags = some(dice, "tags/t", 4, 5);
+    article.section = one_or_none(dice, "sections/s", 5);
+    article.additional_sections = some(dice, "sections/s", 2, 5);
+    article.path = one_or_none(dice, "/p", PATHS);
+    if dice.one_in(4) {
+        article.alias_paths = vec![format!("/p{}", dice.between(1, PATHS))];
+        article.alias_paths.retain(|alias| *alias != article.path);
+    }
+    article.language = ["", "en-GB", "EN-gb", "ru"][dice.between(0, 3) as usize].to_owned();
+    article.r#type = dice.between(1, 3) as i32;
+    article.publish_time = Some(moment(dice));
+    let mut byline = v1::Byline::default();
+    for author in some(dice, "authors/x", 2, 3) {
+        let mut credit = v1::Credit::default();
+        credit.author = author;
+        byline.credits.push(credit);
+    }
+    article.byline = (!byline.credits.is_empty()).then_some(byline);
+    article
+}
+
+/// Few moments: the order by id matters too.
+fn moment(dice: &mut Dice) -> Timestamp {
+    Timestamp { seconds: 1_700_000_000 + dice.between(0, 6) as i64, nanos: 0 }
+}
+
+fn random_step(dice: &mut Dice, model: &Model) -> Step {
+    let article = random_article(dice);
+    match dice.between(0, 9) {
+        0..=4 => Step::Put(article),
+        5 => model.live(&article.name).cloned().map_or(Step::Put(article), Step::Put),
+        6..=7 => {
+            let mask = ["tags", "section", "byline", "path", "headline"];
+            let mask: Vec<_> = mask.into_iter().filter(|_| dice.one_in(2)).collect();
+            let mask = if mask.is_empty() { vec!["tags"] } else { mask };
+            Step::Patch(article, mask)
+        }
+        _ if dice.one_in(2) => Step::Remove(article.name, RemovalReason::Withdrawn, String::new()),
+        _ => Step::Remove(article.name, RemovalReason::Moved, "articles/elsewhere".into()),
+    }
+}
+
+fn random_filter(dice: &mut Dice) -> Filter {
+    let mut filter = Filter::default();
+    for _ in 0..dice.between(0, 2) {
+        match dice.between(0, 8) {
+            0 => filter.all_tags = some(dice, "tags/t", 2, 5),
+            1 => filter.any_tags = some(dice, "tags/t", 3, 5),
+            2 => filter.none_tags = some(dice, "tags/t", 2, 5),
+            3 => filter.section = format!("sections/s{}", dice.between(1, 5)),
+            4 => {
+                filter.section = format!("sections/s{}", dice.between(1, 5));
+                filter.include_child_sections = true;
+            }
+            5 => filter.authors = some(dice, "authors/x", 2, 3),
+            6 => filter.types = vec![dice.between(1, 3) as i32],
+            7 => filter.language = "en-gb".into(),
+            _ if dice.one_in(2) => filter.published_after = Some(moment(dice)),
+            _ => filter.published_before = Some(moment(dice)),
+        }
+    }
+    filter
+}
+
+/// Without what the server adds.
+fn stripped(mut article: v1::Article) -> v1::Article {
+    article.etag.clear();
+    (article.revision, article.state, article.word_count) = (0, 0, 0);
+    (article.create_time, article.update_time, article.first_publish_time) = (None, None, None);
+    article
+}
+
+async fn write(cable: &Cable, step: &Step) -> Result<i64, Error> {
+    let written = match step.clone() {
+        Step::Put(article) => cable.put(article).await?,
+        Step::Patch(article, mask) => cable.patch(article, mask).await?,
+        Step::Remove(name, reason, target) if target.is_empty() => cable.remove(name, reason).await?,
+        Step::Remove(name, reason, target) => cable.remove(name, reason).moved_to(target).await?,
+    };
+    Ok(written.revision)
+}
+
+fn change(step: Step) -> Change {
+    match step {
+        Step::Put(article) => Change::put(article),
+        Step::Patch(article, mask) => Change::patch(article, mask),
+        Step::Remove(name, reason, target) if target.is_empty() => Change::remove(name, reason),
+        Step::Remove(name, reason, target) => Change::remove(name, reason).moved_to(target),
+    }
+}
+
+fn expect(outcome: Result<(), Refused>, told: Option<&Error>, what: &impl std::fmt::Debug) {
+    let told = told.map(|error| match (error.kind(), error.reason()) {
+        (Kind::NotFound, _) => Refused::NotThere,
+        (_, Some(ErrorReason::PathTaken)) => Refused::PathTaken,
+        _ => panic!("{what:?}: {error}"),
+    });
+    assert_eq!(outcome.err(), told, "{what:?}");
+}
+
+async fn act(cable: &Cable, model: &mut Model, dice: &mut Dice) {
+    match dice.between(0, 9) {
+        0 => {
+            let mut section = v1::Section::default();
+            section.name = format!("sections/s{}", dice.between(1, 5));
+            section.display_name = "World".into();
+            section.parent = one_or_none(dice, "sections/s", 5);
+            // A circle is not what is tested here.
+            if model.below(&section.parent, &section.name) {
+                section.parent.clear();
+            }
+            model.sections.insert(section.name.clone(), section.parent.clone());
+            model.head += i64::from(cable.put(section).await.unwrap().changed);
+        }
+        1..=2 => {
+            let mut steps: Vec<Step> = (0..dice.between(2, 5)).map(|_| random_step(dice, model)).collect();
+            steps.sort_by(|a, b| a.name().cmp(b.name()));
+            steps.dedup_by(|a, b| a.name() == b.name());
+            look(cable, model, &steps).await;
+            let outcome = model.take(&steps);
+            let told = cable.commit().changes(steps.iter().cloned().map(change)).await;
+            assert_eq!(outcome.is_ok(), told.is_ok(), "{steps:?}: {outcome:?}, {told:?}");
+            look(cable, model, &steps).await;
+        }
+        3 => import(cable, model, dice).await,
+        _ => {
+            let step = random_step(dice, model);
+            look(cable, model, std::slice::from_ref(&step)).await;
+            let outcome = model.take(std::slice::from_ref(&step));
+            let told = write(cable, &step).await;
+            if let Ok(revision) = told {
+                assert_eq!(Some(revision), model.articles.get(step.name()).map(|v| v.revision), "{step:?}");
+            }
+            expect(outcome, told.as_ref().err(), &step);
+            look(cable, model, &[step]).await;
+        }
+    }
+}
+
+/// One chunk, in which a name may come twice: each record sees what those before it did.
+async fn import(cable: &Cable, model: &mut Model, dice: &mut Dice) {
+    let articles: Vec<_> = (0..dice.between(1, 8)).map(|_| random_article(dice)).collect();
+    let records: Vec<_> = articles.iter().cloned().map(RawRecord::from).collect();
+    let steps: Vec<_> = articles.into_iter().map(Step::Put).collect();
+    look(cable, model, &steps).await;
+    let acks: Vec<_> = cable.import(stream::iter(records)).try_collect().await.unwrap();
+    let results = acks.into_iter().flat_map(|ack| ack.results);
+    for (step, result) in steps.iter().zip(results) {
+        let refused = result.outcome() == v1::ImportOutcome::Refused;
+        assert_eq!(
+            model.take(std::slice::from_ref(step)).is_err(),
+            refused,
+            "{steps:?}: {step:?}, {result:?}"
+        );
+    }
+    look(cable, model, &steps).await;
+}
+
+/// Each of these articles is as the model has it: read before and after each write, no answer may be an old one.
+async fn look(cable: &Cable, model: &Model, steps: &[Step]) {
+    for step in steps {
+        check_article(model, step.name(), cable.article(step.name()).await.map(|found| found.into_inner()));
+    }
+}
+
+fn check_article(model: &Model, name: &str, found: Result<v1::Article, Error>) {
+    match (model.articles.get(name), found) {
+        (Some(Version { live: Some(article), revision, .. }), Ok(found)) => {
+            assert_eq!(found.revision, *revision, "{name}");
+            assert_eq!(stripped(found), *article);
+        }
+        (version, Err(error)) => check_missing(version, name, &error),
+        (version, Ok(found)) => panic!("{name}: {found:?} and not {version:?}"),
+    }
+}
+
+fn check_missing(version: Option<&Version>, name: &str, error: &Error) {
+    let (reason, target) = match version {
+        None => (ErrorReason::ArticleNotFound, None),
+        Some(Version { live: Some(_), .. }) => panic!("{name}: {error}"),
+        Some(version) if version.moved_to.is_empty() => (ErrorReason::ArticleGone, None),
+        Some(version) => (ErrorReason::ArticleMoved, Some(&version.moved_to)),
+    };
+    assert_eq!(error.reason(), Some(reason), "{name}");
+    assert_eq!(error.metadata().get("moved_to"), target, "{name}");
+}
+
+async fn compare(cable: &Cable, model: &Model, dice: &mut Dice) {
+    let names: Vec<String> = (1..=ARTICLES).map(|n| format!("articles/a{n}")).collect();
+    for item in cable.articles(&names).view(cable_client::View::Full).await.unwrap().items {
+        check_article(model, &item.name, item.article);
+    }
+    for path in (1..=PATHS).map(|n| format!("/p{n}")) {
+        let found = cable.resolve(&path).await;
+        let Some(name) = model.resolve(&path) else {
+            assert_eq!(found.unwrap_err().reason(), Some(ErrorReason::ArticleNotFound), "{path}");
+            continue;
+        };
+        let redirect = model.live(name).map(|article| article.path.clone()).filter(|own| *own != path);
+        if let Ok(found) = &found {
+            assert_eq!(found.redirect_path, redirect.filter(|own| !own.is_empty()), "{path}");
+        }
+        check_article(model, name, found.map(|found| found.into_inner().article));
+    }
+    for _ in 0..12 {
+        let (filter, size) = (random_filter(dice), dice.between(1, 7) as u32);
+        for order in [Order::PublishTimeDesc, Order::RevisionDesc] {
+            let expected = model.list(&filter, order);
+            let list = cable.list(filter.clone()).order(order).page_size(size);
+            let listed: Vec<_> = list.items().try_collect().await.unwrap();
+            assert_eq!(named(listed), expected, "{filter:?} {order:?} by {size}");
+            let mut articles = cable.stream(filter.clone()).order(order).articles();
+            let mut streamed = Vec::new();
+            while let Some(article) = articles.try_next().await.unwrap() {
+                streamed.push(article);
+            }
+            assert_eq!(named(streamed), expected, "{filter:?} {order:?}");
+            assert_eq!(articles.end().unwrap().count, expected.len() as i64);
+        }
+    }
+    let status = cable.status().await.unwrap();
+    let live = model.articles.values().filter(|version| version.live.is_some()).count();
+    let counts = status.counts.unwrap();
+    assert_eq!((counts.articles, counts.sections), (live as i64, model.sections.len() as i64));
+    assert_eq!(status.head.unwrap().revision, model.head);
+}
+
+fn named(articles: Vec<v1::Article>) -> Vec<(String, i64)> {
+    articles.into_iter().map(|article| (article.name, article.revision)).collect()
+}
+
+/// A store of its own that takes all that the other one exports has the same content.
+async fn copy(cable: &Cable, model: &Model) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let other = node.client();
+    let records: Vec<RawRecord> = cable.export().records().try_collect().await.unwrap();
+    let acks: Vec<_> = other.import(stream::iter(records)).try_collect().await.unwrap();
+    let results: Vec<_> = acks.into_iter().flat_map(|ack| ack.results).collect();
+    assert!(results.iter().all(|result| result.outcome() == v1::ImportOutcome::Written), "{results:?}");
+    let digest = |cable: Cable| async move { cable.status().await.unwrap().content_digest };
+    assert_eq!(digest(cable.clone()).await, digest(other.clone()).await);
+    for (name, version) in &model.articles {
+        match (&version.live, other.article(name).await) {
+            (Some(article), Ok(found)) => assert_eq!(stripped(found.into_inner()), *article),
+            (None, Err(error)) => check_missing(Some(version), name, &error),
+            (live, found) => panic!("{name}: {found:?} and not {live:?}"),
+        }
+    }
+    node.stop().await;
+    verify(dir.path());
+}
+
+fn verify(dir: &std::path::Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
+    let output = command.current_dir(dir).env_clear().arg("verify").arg("--data").arg(dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_written_is_read_as_a_simple_model_says() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed =
+        std::env::var("CABLE_SEED").map_or(u64::from(now.subsec_nanos()), |seed| seed.parse().unwrap());
+    println!("histories: CABLE_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    for _ in 0..3 {
+        let mut dice = dice.fork();
+        let (dir, mut model) = (tempfile::tempdir().unwrap(), Model::default());
+        let node = Node::start(dir.path()).await;
+        let cable = node.client();
+        for step in 1..=STEPS {
+            act(&cable, &mut model, &mut dice).await;
+            if step % 20 == 0 {
+                compare(&cable, &model, &mut dice).await;
+            }
+        }
+        node.stop().await;
+        let node = Node::start(dir.path()).await;
+        let cable = node.client();
+        compare(&cable, &model, &mut dice).await;
+        copy(&cable, &model).await;
+        node.stop().await;
+        verify(dir.path());
+    }
+}
