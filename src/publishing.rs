@@ -160,16 +160,25 @@ impl Publishing {
                 break;
             }
             // A name that comes twice waits for the next round: then it is planned on what the first one left.
+            open.sort_by_key(|(index, _)| *index);
             let (round, later) = first_of_each_name(open);
             open = later;
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
             let planned = plan::each(&drafts, states, now, self.store.head().floor);
+            let places: HashMap<Name, usize> =
+                round.iter().map(|(index, draft)| (draft.name.clone(), *index)).collect();
             let mut appended = Vec::new();
             let mut commits = Vec::new();
             for ((index, draft), planned) in round.into_iter().zip(planned) {
                 match planned {
+                    // The record before may give the path up.
+                    Err(Refusal::PathTaken { owner, .. })
+                        if places.get(&owner).is_some_and(|place| *place < index) =>
+                    {
+                        open.push((index, draft));
+                    }
                     Err(refusal) => results[index] = Some(Err(refusal)),
                     Ok(Planned::Unchanged(revision)) => {
                         results[index] = written(std::slice::from_ref(&draft), &[-revision]).pop().map(Ok);
