@@ -217,10 +217,11 @@ impl Publishing {
     ) -> Result<(Vec<State>, Option<PastRequest>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
+        // Of one moment: a request that landed between the two would be told that its own write is in its way.
         let read = move |connection: &store::Connection| {
-            let past = id.map_or(Ok(None), |id| store::read::request(connection, &id))?;
-            let states =
-                drafts.iter().map(|draft| State::read(connection, draft)).collect::<Result<_, _>>()?;
+            let moment = connection.unchecked_transaction()?;
+            let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
+            let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
