@@ -145,72 +145,34 @@ impl Publishing {
         changes: Vec<Result<Change, Refusal>>,
     ) -> Result<(Vec<Result<Written, Refusal>>, Position), Refusal> {
         let now = (self.clock)();
-        let mut results: Vec<Option<Result<Written, Refusal>>> = Vec::with_capacity(changes.len());
-        let mut open = Vec::with_capacity(changes.len());
-        for change in changes {
-            let draft = change.and_then(|change| Draft::check(change, now));
-            match draft {
-                Ok(draft) => open.push((results.len(), draft)),
-                Err(refusal) => {
-                    results.push(Some(Err(refusal)));
-                    continue;
-                }
-            }
-            results.push(None);
-        }
+        let (mut results, mut open) = check_each(changes, now);
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
         while !open.is_empty() && conflicts < ATTEMPTS {
-            // What needs to see an earlier change waits for the next round, and all after it: the same name again,
-            // or a path whose owner may give it up before.
             let (round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
-            let planned = plan::each(&drafts, states, now, self.store.head().floor);
-            let mut appended = Vec::new();
-            let mut commits = Vec::new();
-            let (mut before, mut waiting) = (HashSet::new(), Vec::new());
-            for ((index, draft), planned) in round.into_iter().zip(planned) {
-                let early =
-                    matches!(&planned, Err(Refusal::PathTaken { owner, .. }) if before.contains(owner));
-                if early || !waiting.is_empty() {
-                    waiting.push((index, draft));
-                    continue;
-                }
-                before.insert(draft.name.clone());
-                match planned {
-                    Err(refusal) => results[index] = Some(Err(refusal)),
-                    Ok(Planned::Unchanged(revision)) => {
-                        results[index] = written(std::slice::from_ref(&draft), &[-revision]).pop().map(Ok);
-                    }
-                    Ok(append) => {
-                        commits.push(vec![append]);
-                        appended.push((index, draft));
-                    }
-                }
+            let round = Round::sort(round, plan::each(&drafts, states, now, self.store.head().floor));
+            for (index, result) in round.settled {
+                results[index] = Some(result);
             }
-            waiting.extend(later);
-            open = waiting;
-            let mut conflict = false;
-            let commits = singles(commits, now).await?;
+            open = round.waiting;
+            open.extend(later);
+            let (appended, planned): (Numbered, Vec<Planned>) = round.appends.into_iter().unzip();
+            let commits = singles(planned, now).await?;
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
+            let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Committed(revisions, at) => {
-                        results[index] = written(std::slice::from_ref(&draft), &revisions).pop().map(Ok);
-                        position = at;
-                    }
-                    _ => {
-                        conflict = true;
-                        open.push((index, draft));
-                    }
+                if let Outcome::Committed(revisions, at) = outcome {
+                    results[index] = written(std::slice::from_ref(&draft), &revisions).pop().map(Ok);
+                    position = at;
+                } else {
+                    open.push((index, draft));
                 }
             }
-            if conflict {
-                conflicts += 1;
-                open.sort_unstable_by_key(|(index, _)| *index);
-            }
+            conflicts += usize::from(open.len() > before);
+            open.sort_unstable_by_key(|(index, _)| *index);
         }
         let results = results.into_iter().map(|result| result.unwrap_or(Err(Refusal::Contended))).collect();
         Ok((results, position))
@@ -228,10 +190,11 @@ impl Publishing {
     ) -> Result<(Vec<State>, Option<PastRequest>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
+        // Of one moment: a request that landed between the two would be told that its own write is in its way.
         let read = move |connection: &store::Connection| {
-            let past = id.map_or(Ok(None), |id| store::read::request(connection, &id))?;
-            let states =
-                drafts.iter().map(|draft| State::read(connection, draft)).collect::<Result<_, _>>()?;
+            let moment = connection.unchecked_transaction()?;
+            let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
+            let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
@@ -254,6 +217,56 @@ impl Publishing {
 
     fn repeat(&self, drafts: &[Draft], revisions: &[Revision]) -> (Vec<Written>, Position) {
         (written(drafts, revisions), Position::of(&self.store.head()))
+    }
+}
+
+type Results = Vec<Option<Result<Written, Refusal>>>;
+
+/// A place for the result of each change, and the drafts of those whose own rules hold, each with its place.
+fn check_each(changes: Vec<Result<Change, Refusal>>, now: i64) -> (Results, Numbered) {
+    let (mut results, mut open) = (Vec::with_capacity(changes.len()), Vec::with_capacity(changes.len()));
+    for (index, change) in changes.into_iter().enumerate() {
+        match change.and_then(|change| Draft::check(change, now)) {
+            Ok(draft) => {
+                open.push((index, draft));
+                results.push(None);
+            }
+            Err(refusal) => results.push(Some(Err(refusal))),
+        }
+    }
+    (results, open)
+}
+
+/// What one round of changes, each on its own, comes to.
+#[derive(Default)]
+struct Round {
+    settled: Vec<(usize, Result<Written, Refusal>)>,
+    appends: Vec<((usize, Draft), Planned)>,
+    /// For the next round, in order.
+    waiting: Numbered,
+}
+
+impl Round {
+    /// A change that wants a path whose owner may give it up earlier in the round waits, and all after it.
+    fn sort(drafts: Numbered, planned: Vec<Result<Planned, Refusal>>) -> Round {
+        let (mut round, mut before) = (Round::default(), HashSet::new());
+        for ((index, draft), planned) in drafts.into_iter().zip(planned) {
+            let early = matches!(&planned, Err(Refusal::PathTaken { owner, .. }) if before.contains(owner));
+            if early || !round.waiting.is_empty() {
+                round.waiting.push((index, draft));
+                continue;
+            }
+            before.insert(draft.name.clone());
+            match planned {
+                Err(refusal) => round.settled.push((index, Err(refusal))),
+                Ok(Planned::Unchanged(revision)) => {
+                    let found = written(std::slice::from_ref(&draft), &[-revision]).pop();
+                    round.settled.extend(found.map(|found| (index, Ok(found))));
+                }
+                Ok(append) => round.appends.push(((index, draft), append)),
+            }
+        }
+        round
     }
 }
 
@@ -290,9 +303,9 @@ async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
 }
 
-async fn singles(planned: Vec<Vec<Planned>>, time: i64) -> Result<Vec<Commit>, Refusal> {
+async fn singles(planned: Vec<Planned>, time: i64) -> Result<Vec<Commit>, Refusal> {
     let encode_all = move || {
-        let commit = |planned| Commit { steps: encode(planned), request: None, time };
+        let commit = |planned| Commit { steps: encode(vec![planned]), request: None, time };
         planned.into_iter().map(commit).collect()
     };
     let encoded = tokio::task::spawn_blocking(encode_all).await;

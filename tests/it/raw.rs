@@ -54,9 +54,9 @@ impl Raw {
         Ok(self.send(method, request_bytes(method, request)).await?.pop().unwrap_or_default())
     }
 
-    /// The same with the answer as it stands.
-    pub(crate) async fn call_bytes(&self, method: &str, request: Value) -> Bytes {
-        self.messages(method, request_bytes(method, request)).await.unwrap().remove(0)
+    /// Makes a call that is accepted. The first message of the answer as it stands.
+    pub(crate) async fn bytes(&self, method: &str, request: Bytes) -> Bytes {
+        self.messages(method, request).await.unwrap().remove(0)
     }
 
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {

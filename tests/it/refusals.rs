@@ -712,3 +712,106 @@ async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
     }
     node.stop().await;
 }
+
+/// Reasons that no test here can bring about, and why.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("UNSPECIFIED", "not used"),
+    ("OVERLOADED", "needs more work than the queues hold"),
+    ("DRAINING", "needs a call that meets the moment between the signal and the last answer"),
+    ("OUTCOME_UNKNOWN", "needs a disk that fails in the middle of a commit"),
+    ("STORE_FAILED", "needs a disk that fails"),
+    ("INTERNAL", "a fault of the server's own"),
+];
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_goes_on_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let tag = json!({"tag": {"name": "tags/a", "display_name": "A"}});
+    Raw::to(&node).await.call("PutTag", tag).await.unwrap();
+    node.stop().await;
+
+    let node = Node::start_with(dir.path(), |config| config.store.reserve_bytes = u64::MAX).await;
+    let raw = Raw::to(&node).await;
+    let tag = json!({"tag": {"name": "tags/b", "display_name": "B"}});
+    let records = json!({"records": [tag]});
+    let commit = json!({"changes": [{"put_tag": tag["tag"]}]});
+    for (method, request) in [("PutTag", tag), ("Commit", commit), ("Import", records)] {
+        let refused = raw.call(method, request).await.unwrap_err();
+        let wanted = (Code::ResourceExhausted, "STORE_FULL", true);
+        assert_eq!((refused.code, &*refused.reason, refused.retry), wanted, "{method}");
+    }
+    raw.call("GetTag", json!({"name": "tags/a"})).await.unwrap();
+    assert_eq!(raw.call("GetTag", json!({"name": "tags/b"})).await.unwrap_err().reason, "NAME_NOT_FOUND");
+    node.stop().await;
+}
+
+/// Changes the last byte of what is stored under a name.
+fn damage(dir: &std::path::Path, id: &str) {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let open = |path| rusqlite::Connection::open(path).unwrap();
+    let is_store = |path: &std::path::PathBuf| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3"))
+    };
+    let connection = files.filter(is_store).map(open).next().unwrap();
+    let mut entry: Vec<u8> =
+        connection.query_row("SELECT entry FROM doc WHERE id = ?1", [id], |row| row.get(0)).unwrap();
+    *entry.last_mut().unwrap() ^= 1;
+    connection.execute("UPDATE doc SET entry = ?1 WHERE id = ?2", rusqlite::params![entry, id]).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_told_as_such_and_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    for id in ["a", "b"] {
+        let article = json!({"name": format!("articles/{id}"), "headline": "H", "path": format!("/{id}")});
+        raw.call("PutArticle", json!({"article": article})).await.unwrap();
+    }
+    node.stop().await;
+    damage(dir.path(), "a");
+
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    for (method, request) in [
+        ("GetArticle", json!({"name": "articles/a"})),
+        ("ResolvePath", json!({"path": "/a"})),
+        ("PatchArticle", json!({"article": {"name": "articles/a", "dek": "D"}})),
+    ] {
+        let refused = raw.call(method, request).await.unwrap_err();
+        assert_eq!((refused.code, &*refused.reason), (Code::DataLoss, "RECORD_CORRUPT"), "{method}");
+    }
+    let batch = raw.call("BatchGetArticles", json!({"names": ["articles/a", "articles/b"]})).await.unwrap();
+    assert_eq!(batch["items"][0]["error"]["reason"], "ERROR_REASON_RECORD_CORRUPT");
+    assert_eq!(batch["items"][1]["article"]["headline"], "H");
+    // One damaged record does not blank a page, but no export is taken for whole.
+    let page = raw.call("ListArticles", json!({})).await.unwrap();
+    assert_eq!(page["articles"].as_array().unwrap().len(), 1);
+    let refused = raw.call("Export", json!({})).await.unwrap_err();
+    assert_eq!((refused.code, &*refused.reason), (Code::DataLoss, "RECORD_CORRUPT"));
+    node.stop().await;
+}
+
+/// The tests' own sources say which reasons they bring about.
+#[test]
+fn every_reason_is_tested_or_excused() {
+    let sources =
+        [include_str!("refusals.rs"), include_str!("requests.rs"), include_str!("limits.rs")].concat();
+    let schema = include_str!("../../proto/cable/v1/errors.proto");
+    let reasons = schema.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("ERROR_REASON_")?.split_once(' ')?.0;
+        Some(name.to_owned())
+    });
+    let reasons: Vec<String> = reasons.collect();
+    assert_eq!(reasons.len(), 23);
+    let spoken = |reason: &String| {
+        let title = reason.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase());
+        sources.contains(&format!("\"{reason}\""))
+            || sources.contains(&format!("ErrorReason::{}", title.collect::<String>()))
+    };
+    let missing: Vec<&String> = reasons.iter().filter(|reason| !spoken(reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let excused = ELSEWHERE.map(|(reason, _)| reason.to_owned());
+    assert!(excused.iter().all(|reason| reasons.contains(reason)));
+}

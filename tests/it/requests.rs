@@ -1,1 +1,337 @@
-//! x
+//! Writers that meet, requests that come twice, and names that go.
+
+use std::future::IntoFuture as _;
+
+use cable_client::{Cable, Change, Error, ErrorReason, Filter, Kind, RawRecord, RemovalReason, v1};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    raw::Raw,
+    support::{Node, article, author},
+};
+
+const WRITERS: usize = 16;
+
+async fn started() -> (tempfile::TempDir, Node, Cable) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let cable = node.client();
+    (dir, node, cable)
+}
+
+fn at_path(id: &str, path: &str) -> v1::Article {
+    let mut article = article(id, id, &["t"]);
+    article.path = path.to_owned();
+    article
+}
+
+/// One of them won; all others were refused, each for this reason.
+fn one_wins<T>(results: Vec<Result<T, Error>>, kind: Kind, reason: ErrorReason) -> T {
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, WRITERS - 1));
+    for error in lost.into_iter().filter_map(Result::err) {
+        assert_eq!((error.kind(), error.reason()), (kind, Some(reason)), "{error}");
+    }
+    won.into_iter().next().unwrap().unwrap_or_else(|_| unreachable!())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_with_one_etag_exactly_one_wins() {
+    let (_dir, node, cable) = started().await;
+    let mut etag = cable.put(article("a", "0", &[])).await.unwrap().etag;
+    for round in 1..=10 {
+        let writer = |i| {
+            let put = cable.put(article("a", &format!("{round} {i}"), &[])).if_etag(&etag);
+            async move { put.await.map(|written| (i, written)) }
+        };
+        let results = join_all((0..WRITERS).map(writer)).await;
+        let current = cable.article("a").await.unwrap().into_inner();
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(error.metadata()["etag"], current.etag);
+        }
+        let (i, won) = one_wins(results, Kind::Aborted, ErrorReason::EtagMismatch);
+        assert_eq!((current.headline, &current.etag), (format!("{round} {i}"), &won.etag));
+        etag = won.etag;
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_that_want_a_name_to_be_absent_exactly_one_wins() {
+    let (_dir, node, cable) = started().await;
+    for round in 0..10 {
+        let name = format!("a{round}");
+        let writer = |i: usize| cable.put(article(&name, &i.to_string(), &[])).if_absent().into_future();
+        let results = join_all((0..WRITERS).map(writer)).await;
+        let won = one_wins(results, Kind::AlreadyExists, ErrorReason::NameExists);
+        assert_eq!(cable.article(&*name).await.unwrap().into_inner().etag, won.etag);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_articles_that_want_one_path_exactly_one_gets_it() {
+    let (_dir, node, cable) = started().await;
+    for round in 0..10 {
+        let path = format!("/p{round}");
+        let writer = |i: usize| cable.put(at_path(&format!("r{round}-{i}"), &path)).into_future();
+        let results = join_all((0..WRITERS).map(writer)).await;
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(error.violations()[0].field, "article.path");
+            assert_eq!(error.metadata()["path"], path);
+        }
+        let won = one_wins(results, Kind::AlreadyExists, ErrorReason::PathTaken);
+        assert_eq!(cable.resolve(&*path).await.unwrap().article.name, won.name);
+    }
+    assert_eq!(cable.status().await.unwrap().counts.unwrap().articles, 10);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_article_without_a_condition_all_succeed() {
+    let (_dir, node, cable) = started().await;
+    let writer = |i: usize| cable.put(article("a", &i.to_string(), &[])).into_future();
+    let mut revisions: Vec<i64> = join_all((0..WRITERS).map(writer))
+        .await
+        .into_iter()
+        .map(|written| written.unwrap().revision)
+        .collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=WRITERS as i64).collect::<Vec<_>>());
+    let patch = |i: usize| {
+        let mut article = v1::Article::default();
+        article.name = "articles/a".into();
+        match i % 2 {
+            0 => article.dek = i.to_string(),
+            _ => article.kicker = i.to_string(),
+        }
+        cable.patch(article, [["dek", "kicker"][i % 2]]).into_future()
+    };
+    for written in join_all((0..WRITERS).map(patch)).await {
+        written.unwrap();
+    }
+    let read = cable.article("a").await.unwrap().into_inner();
+    assert!(!read.dek.is_empty() && !read.kicker.is_empty(), "no patch undid another");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_can_pass_from_one_article_to_another_within_a_commit() {
+    let (_dir, node, cable) = started().await;
+    let owner = |path: &'static str| {
+        let cable = &cable;
+        async move { cable.resolve(path).await.unwrap().into_inner().article.name }
+    };
+    cable.put(at_path("a", "/x")).await.unwrap();
+    cable.put(at_path("b", "/y")).await.unwrap();
+    let swap = [Change::put(at_path("a", "/y")), Change::put(at_path("b", "/x"))];
+    cable.commit().changes(swap).await.unwrap();
+    assert_eq!((owner("/x").await, owner("/y").await), ("articles/b".into(), "articles/a".into()));
+
+    let deleted = RemovalReason::Deleted;
+    let taken_over = [Change::remove("articles/b", deleted), Change::put(at_path("c", "/x"))];
+    cable.commit().changes(taken_over).await.unwrap();
+    assert_eq!(owner("/x").await, "articles/c");
+
+    let cleared = Change::patch(at_path("c", ""), ["path"]);
+    cable.commit().changes([Change::put(at_path("d", "/x")), cleared]).await.unwrap();
+    assert_eq!(owner("/x").await, "articles/d");
+
+    let both = [Change::put(at_path("e", "/z")), Change::put(at_path("f", "/z"))];
+    let error = cable.commit().changes(both).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::PathTaken));
+    assert_eq!(error.violations()[0].field, "changes[1].put_article.path");
+    assert_eq!(error.metadata()["owner"], "articles/e");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_that_leaves_the_path_alone_does_not_want_it() {
+    let (_dir, node, cable) = started().await;
+    cable.put(at_path("a", "/x")).await.unwrap();
+    cable.put(at_path("b", "/y")).await.unwrap();
+    let mut other = at_path("b", "/x");
+    other.headline = "New".into();
+    cable.patch(other.clone(), ["headline"]).await.unwrap();
+    let error = cable.patch(other, ["path"]).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::PathTaken));
+    let read = cable.article("b").await.unwrap().into_inner();
+    assert_eq!((&*read.headline, &*read.path), ("New", "/y"));
+    node.stop().await;
+}
+
+/// An import takes one record after the other, also where one gives up a path that the next one takes.
+#[tokio::test]
+async fn a_path_can_pass_from_one_record_of_an_import_to_the_next() {
+    let (_dir, node, cable) = started().await;
+    cable.put(at_path("a", "/x")).await.unwrap();
+    let records = [at_path("a", "/y"), at_path("b", "/x"), at_path("a", "/z"), at_path("c", "/y")];
+    let acks: Vec<_> = cable.import(stream::iter(records.map(RawRecord::from))).try_collect().await.unwrap();
+    for result in acks.iter().flat_map(|ack| &ack.results) {
+        assert_eq!(result.outcome(), v1::ImportOutcome::Written, "{result:?}");
+    }
+    let record = RawRecord::from(at_path("e", "/z"));
+    let acks: Vec<_> = cable.import(stream::iter([record])).try_collect().await.unwrap();
+    assert_eq!(acks[0].results[0].error.as_ref().unwrap().reason(), ErrorReason::PathTaken);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_answers_the_same_and_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    let put = json!({"article": {"name": "articles/a", "headline": "H"}, "request_id": "put"});
+    let first = raw.call("PutArticle", put.clone()).await.unwrap();
+    let conditional = json!({
+        "article": {"name": "articles/a", "headline": "I"},
+        "precondition": {"etag": first["result"]["etag"]},
+        "request_id": "conditional",
+    });
+    let absent = json!({
+        "tag": {"name": "tags/a", "display_name": "A"},
+        "precondition": {"must_be_absent": true},
+        "request_id": "absent",
+    });
+    let patch = json!({"article": {"name": "articles/a", "dek": "D"}, "request_id": "patch"});
+    let commit = json!({"changes": [
+        {"put_author": {"name": "authors/a", "display_name": "A"}},
+        {"put_author": {"name": "authors/b", "display_name": "B"}},
+    ], "request_id": "commit"});
+    let unchanged = json!({"tag": {"name": "tags/a", "display_name": "A"}, "request_id": "unchanged"});
+    let remove = json!({"name": "articles/a", "reason": "REMOVAL_REASON_DELETED", "request_id": "remove"});
+    let calls = [
+        ("PutArticle", conditional),
+        ("PutTag", absent),
+        ("PatchArticle", patch),
+        ("Commit", commit),
+        ("PutTag", unchanged),
+        ("RemoveArticle", remove),
+    ];
+    let mut made = vec![("PutArticle", put, first)];
+    for (method, request) in calls {
+        let answer = raw.call(method, request.clone()).await.unwrap();
+        made.push((method, request, answer));
+    }
+    let result = |answer: &Value| (answer["result"].clone(), answer["results"].clone());
+    let repeat = async |raw: &Raw| {
+        let before = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+        for (method, request, answer) in &made {
+            let again = raw.call(method, request.clone()).await.unwrap();
+            assert_eq!(result(&again), result(answer), "{method} {request}");
+        }
+        assert_eq!(raw.call("GetStatus", json!({})).await.unwrap()["head"], before);
+    };
+    repeat(&raw).await;
+    node.stop().await;
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    repeat(&raw).await;
+
+    for (method, request) in [
+        ("PutArticle", json!({"article": {"name": "articles/a", "headline": "Other"}, "request_id": "put"})),
+        ("PutTag", json!({"tag": {"name": "tags/a", "display_name": "A"}, "request_id": "put"})),
+        ("PatchArticle", json!({"article": {"name": "articles/a", "headline": "H"}, "request_id": "put"})),
+        ("RemoveArticle", json!({"name": "articles/a", "reason": 2, "request_id": "remove"})),
+        (
+            "Commit",
+            json!({"changes": [{"put_author": {"name": "authors/a", "display_name": "A"}}], "request_id": "commit"}),
+        ),
+    ] {
+        let refused = raw.call(method, request.clone()).await.unwrap_err();
+        let wanted = (Code::InvalidArgument, "REQUEST_ID_REUSED", "request_id");
+        assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted, "{method} {request}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_sent_many_times_at_once_is_done_once() {
+    let (_dir, node, cable) = started().await;
+    let sent = (0..WRITERS).map(|_| cable.put(article("a", "H", &[])).request_id("once").into_future());
+    let results: Vec<_> = join_all(sent).await.into_iter().map(Result::unwrap).collect();
+    assert!(results.iter().all(|written| written.revision == 1 && written.changed), "{results:?}");
+    let mut etag = results[0].etag.clone();
+    for round in 2..=20 {
+        let again = |_| {
+            let put = cable.put(article("a", &round.to_string(), &[]));
+            put.if_etag(&etag).request_id(format!("r{round}")).into_future()
+        };
+        let results = join_all((0..WRITERS).map(again)).await.into_iter().collect::<Result<Vec<_>, _>>();
+        let results = results.unwrap();
+        assert!(results.iter().all(|written| written.revision == round && written.changed), "{results:?}");
+        etag = results[0].etag.clone();
+    }
+    node.stop().await;
+}
+
+async fn listed(cable: &Cable) -> usize {
+    let items = cable.list(Filter::default().tag("t")).items();
+    items.map(Result::unwrap).count().await
+}
+
+#[tokio::test]
+async fn what_was_removed_says_why_wherever_it_is_asked_for() {
+    let (_dir, node, cable) = started().await;
+    for (reason, name, moved_to) in [
+        (RemovalReason::Moved, "MOVED", Some("articles/new")),
+        (RemovalReason::Withdrawn, "WITHDRAWN", None),
+        (RemovalReason::Deleted, "DELETED", None),
+    ] {
+        let wanted = match moved_to {
+            Some(_) => ErrorReason::ArticleMoved,
+            None => ErrorReason::ArticleGone,
+        };
+        let put = cable.put(at_path("old", "/old")).await.unwrap();
+        assert_eq!(listed(&cable).await, 1);
+        let remove = || {
+            let remove = cable.remove("articles/old", reason);
+            moved_to.map_or(remove.clone(), |target| remove.clone().moved_to(target))
+        };
+        let removed = remove().await.unwrap();
+        assert!(removed.changed && removed.etag.is_empty() && removed.revision > put.revision);
+
+        let told = |error: &Error| {
+            assert_eq!((error.kind(), error.reason()), (Kind::NotFound, Some(wanted)), "{error}");
+            assert_eq!(error.metadata()["reason"], name);
+            assert_eq!(error.metadata().get("moved_to").map(String::as_str), moved_to);
+            assert!(error.metadata()["remove_time"].starts_with("20"), "{error:?}");
+        };
+        told(&cable.article("old").await.unwrap_err());
+        told(&cable.resolve("/old").await.unwrap_err());
+        told(&remove().await.unwrap_err());
+        let mut patch = v1::Article::default();
+        patch.name = "articles/old".into();
+        told(&cable.patch(patch, ["dek"]).await.unwrap_err());
+        let batch = cable.articles(["old", "never"]).await.unwrap();
+        told(batch.items[0].article.as_ref().unwrap_err());
+        let never = batch.items[1].article.as_ref().unwrap_err();
+        assert_eq!(never.reason(), Some(ErrorReason::ArticleNotFound));
+        assert_eq!(listed(&cable).await, 0);
+        assert_eq!(cable.status().await.unwrap().counts.unwrap().articles, 0);
+        let error = cable.put(article("old", "H", &[])).if_etag(put.etag).await.unwrap_err();
+        assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
+        assert_eq!(error.metadata().get("etag"), None, "there is no current one");
+
+        let again = cable.put(at_path("old", "/old")).if_absent().await.unwrap();
+        assert!(again.revision > removed.revision);
+        assert_eq!(cable.article("old").await.unwrap().into_inner().path, "/old");
+        assert_eq!(listed(&cable).await, 1);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_noun_that_was_removed_is_gone_and_stays_named() {
+    let (_dir, node, cable) = started().await;
+    cable.put(author("ann", "Ann")).await.unwrap();
+    cable.remove("authors/ann", RemovalReason::Moved).moved_to("authors/ann-2").await.unwrap();
+    let error = cable.author("ann").await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::NotFound, Some(ErrorReason::NameGone)));
+    assert_eq!((&*error.metadata()["reason"], &*error.metadata()["moved_to"]), ("MOVED", "authors/ann-2"));
+    let authors: Vec<_> = cable.authors().items().try_collect().await.unwrap();
+    assert!(authors.is_empty());
+    node.stop().await;
+}
