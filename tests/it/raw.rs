@@ -6,6 +6,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
+use prost::encoding::WireType;
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -16,8 +17,11 @@ use tonic_types::StatusExt as _;
 
 use crate::support::Node;
 
+/// The schema as the build compiled it.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
 static SCHEMA: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(cable::wire::DESCRIPTORS).unwrap());
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
 
 /// A connection that sends what it is given.
 #[derive(Clone)]
@@ -106,8 +110,28 @@ pub(crate) fn encode(message: &str, value: Value) -> Bytes {
 /// A length-delimited field, encoded.
 pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    cable::wire::fields::put_bytes(&mut out, number, value);
+    prost::encoding::encode_key(number, WireType::LengthDelimited, &mut out);
+    prost::encoding::encode_varint(value.len() as u64, &mut out);
+    out.extend_from_slice(value);
     out
+}
+
+/// The values of a message's length-delimited fields of a number, at the top level.
+pub(crate) fn values(message: &[u8], number: u32) -> Vec<&[u8]> {
+    let (mut rest, mut found) = (message, Vec::new());
+    while !rest.is_empty() {
+        let (at, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
+        match wire_type {
+            WireType::LengthDelimited => {
+                let length = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
+                let (value, after) = rest.split_at(length);
+                rest = after;
+                found.extend((at == number).then_some(value));
+            }
+            other => prost::encoding::skip_field(other, at, &mut rest, Default::default()).unwrap(),
+        }
+    }
+    found
 }
 
 /// A message with a field that nobody knows, so that it is exactly this many bytes long.

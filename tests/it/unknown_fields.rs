@@ -1,14 +1,13 @@
 //! What this release does not know passes through it unharmed: fields and enum values of a later schema.
 
 use bytes::Bytes;
-use cable::wire::fields::fields;
 use cable_client::RawRecord;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::{
-    raw::{Raw, encode, field, request_bytes},
+    raw::{self, Raw, encode, field, request_bytes},
     support::Node,
 };
 
@@ -18,8 +17,7 @@ const UNKNOWN: u32 = 900;
 /// The values of a field along a path of numbers: those of the last, within those of the one before.
 fn values(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     let [number, rest @ ..] = path else { return vec![message.to_vec()] };
-    let found = fields(message).map(Result::unwrap).filter(|field| field.number == *number);
-    found.flat_map(|field| values(field.value, rest)).collect()
+    raw::values(message, *number).into_iter().flat_map(|value| values(value, rest)).collect()
 }
 
 /// Where unknown fields are put: at the top, in the body, a block, a span, the media, the byline and a credit.
