@@ -7,9 +7,9 @@ use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
 use crate::{
-    entry::{Entry, FIRST_CONTENT_FIELD, Hash},
+    entry::{FIRST_CONTENT_FIELD, Hash},
     model::{Kind, Name, Revision},
-    wire::{DESCRIPTORS, fields, v1},
+    wire::{DESCRIPTORS, fields, log::Operation, v1},
 };
 
 /// The compiled schema, for what must know fields by their descriptors.
@@ -82,13 +82,19 @@ pub(crate) fn record_hash(name: &Name, revision: Revision, entry_hash: &Hash) ->
 }
 
 /// The next link of the chain: sha256(previous, revision, key, operation, entry hash). It proves lineage.
-pub(crate) fn link(previous: &Hash, revision: Revision, entry: &Entry) -> Hash {
+pub(crate) fn link(
+    previous: &Hash,
+    revision: Revision,
+    name: &Name,
+    operation: Operation,
+    entry_hash: &Hash,
+) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update(previous);
     hasher.update(revision.to_be_bytes());
-    put_key(&mut hasher, &entry.name);
-    hasher.update([u8::try_from(entry.log.operation).unwrap_or(u8::MAX)]);
-    hasher.update(entry.hash);
+    put_key(&mut hasher, name);
+    hasher.update([operation as u8]);
+    hasher.update(entry_hash);
     hasher.finalize().into()
 }
 

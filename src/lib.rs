@@ -1,4 +1,22 @@
-//! Cable: a content-delivery service for publishers.
+//! Cable: a content-delivery service for publishers. This library is the `cable` program's; other programs speak to
+//! it over gRPC, in Rust with the crate `cable-client`.
+//!
+//! Data flows one way: a write goes from `publishing` through the `log` into the `store`; a read comes from the
+//! `content`'s memory, or from the store into it. The modules, from the outside in:
+//!
+//! - [`cli`]: the command line; it speaks to a node through the client crate
+//! - [`config`], [`telemetry`], `ops`: settings, events and metrics, and the plain HTTP that tells of them
+//! - [`server`]: a node put together, served and drained
+//! - `rpc`: the services: parse, ask, answer; where a `refusal` becomes a Status
+//! - `publishing`: what a caller wants becomes entries of the log
+//! - `content`: answers to reads, composed (`compose`) of encoded parts that a `cache` keeps
+//! - `transfer`: whole stores out
+//! - `import`: what other systems export, as records
+//! - `log`: the order of writes
+//! - `store`: the newest entry of each name on disk, with its lists and paths
+//! - `entry`, `digest`: the lasting format of a change, and what proves a store's content
+//! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; what HTML may be stored
+//! - `wire`, `model`: generated messages and surgery on encoded ones; names, revisions, limits
 
 pub(crate) mod cache;
 pub mod cli;
@@ -14,10 +32,10 @@ pub(crate) mod ops;
 pub(crate) mod publishing;
 pub(crate) mod refusal;
 pub(crate) mod render;
-pub mod rpc;
+pub(crate) mod rpc;
 pub(crate) mod sanitise;
 pub mod server;
 pub(crate) mod store;
 pub mod telemetry;
 pub(crate) mod transfer;
-pub mod wire;
+pub(crate) mod wire;

@@ -22,6 +22,7 @@ mod patch;
 mod plan;
 
 pub(crate) use check::{name as check_name, path as check_path, time as check_time};
+pub(crate) use patch::check as check_mask;
 use plan::{Draft, Planned, State};
 
 /// How often a write is planned anew before it is given up.
@@ -244,7 +245,8 @@ fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
     let mut seen = HashMap::with_capacity(drafts.len());
     for draft in drafts {
         if seen.insert(&draft.name, ()).is_some() {
-            return Err(Refusal::field(draft.field.clone(), format!("{} is changed twice", draft.name)));
+            let why = format!("{} is changed twice", draft.name);
+            return Err(Refusal::field("name", why).within(&draft.field));
         }
     }
     Ok(())

@@ -83,6 +83,7 @@ impl Refusal {
     /// The same refusal seen from outside: its field belongs to `parent`.
     pub(crate) fn within(mut self, parent: &str) -> Refusal {
         match &mut self {
+            _ if parent.is_empty() => {}
             Refusal::Field { field, .. }
             | Refusal::Limit { field, .. }
             | Refusal::PathTaken { field, .. }
@@ -104,7 +105,7 @@ pub(crate) fn at_most(limit: &'static Limit, value: usize, field: impl Into<Stri
     Err(Refusal::Limit { field: field.into(), limit, value })
 }
 
-/// Why an encoded message cannot be read: prost names the messages and fields that it was in, from the outside.
+/// Why an encoded message cannot be read: prost names the messages and fields that it was in, from the inside.
 pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
     let told = error.to_string();
     let mut rest = told.trim_start_matches("failed to decode Protobuf message: ");
@@ -116,5 +117,30 @@ pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
         path.push(field);
         rest = after;
     }
+    path.reverse();
     Refusal::field(path.join("."), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::{fields, v1};
+
+    #[test]
+    fn the_field_that_cannot_be_read_is_named_from_the_outside() {
+        let mut filter = Vec::new();
+        fields::put_bytes(&mut filter, 1, b"\xff");
+        let mut request = Vec::new();
+        fields::put_bytes(&mut request, 1, &filter);
+        let refusal = undecodable(&v1::ListArticlesRequest::decode(&request[..]).unwrap_err());
+        assert!(matches!(refusal, Refusal::Field { field, .. } if field == "filter.all_tags"));
+    }
+
+    #[test]
+    fn what_belongs_to_nothing_keeps_its_field() {
+        let refusal = Refusal::field("headline", "it is required").within("");
+        assert!(matches!(refusal, Refusal::Field { field, .. } if field == "headline"));
+    }
 }

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    model::limit::Limit,
     refusal::{Refusal, reason_name, undecodable},
     store,
     wire::{
@@ -183,6 +184,16 @@ fn message(refusal: &Refusal) -> String {
         message.truncate(end.unwrap_or(0));
     }
     message
+}
+
+/// tonic refuses a message above its bound as OUT_OF_RANGE, without a reason: the refusal that this is.
+pub(crate) fn oversized(status: &Status, limit: &'static Limit) -> Option<Refusal> {
+    let refused = status.code() == Code::OutOfRange
+        && status.details().is_empty()
+        && status.message().contains("length too large");
+    let found = status.message().split(' ').find_map(|word| word.parse().ok());
+    let value = found.unwrap_or(limit.maximum + 1);
+    refused.then(|| Refusal::Limit { field: "request".into(), limit, value })
 }
 
 /// A fault of ours.

@@ -11,11 +11,12 @@ use prost::{
 };
 
 mod codec;
-pub mod fields;
+pub(crate) mod fields;
 
-pub use codec::Codec;
+pub(crate) use codec::Codec;
 
 #[allow(
+    dead_code,
     missing_docs,
     unreachable_pub,
     clippy::all,
@@ -38,14 +39,14 @@ mod generated {
     }
 }
 
-pub use generated::{cable::log::v1 as log, cable::v1, service};
+pub(crate) use generated::{cable::log::v1 as log, cable::v1, service};
 
 /// The compiled schema, a `google.protobuf.FileDescriptorSet`: for reflection and for JSON.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
 /// A message kept as its bytes. Decoding checks only that they are well-formed fields; encoding copies them.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Encoded(pub Bytes);
+pub(crate) struct Encoded(pub(crate) Bytes);
 
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,11 +86,11 @@ impl Message for Encoded {
 
 /// An answer to a read: bytes that calls share, and the one value that differs between them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The message; where `served_revision` is set, all but the 8 bytes of that last field.
-    pub shared: Bytes,
+    pub(crate) shared: Bytes,
     /// `meta.served_revision`.
-    pub served_revision: Option<i64>,
+    pub(crate) served_revision: Option<i64>,
 }
 
 impl fmt::Debug for Answer {

@@ -81,6 +81,7 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
 
 fn plain(kind: Kind, text: &str, content: Vec<u8>, created: Option<&Timestamp>) -> Result<Checked, Refusal> {
     let name = name(kind, text, "name")?;
+    time(created, "create_time")?;
     let told = (created.map(fields::micros), None);
     Ok(Checked { name, content, word_count: 0, publish_time: None, told })
 }
@@ -191,6 +192,8 @@ fn lists(article: &v1::Article) -> Check {
 
 /// What would only be visible later, or no longer: a release that cannot hold it back must not take it.
 fn timing(article: &v1::Article, now: i64) -> Check {
+    time(article.create_time.as_ref(), "create_time")?;
+    time(article.first_publish_time.as_ref(), "first_publish_time")?;
     time(article.publish_time.as_ref(), "publish_time")?;
     time(article.expire_time.as_ref(), "expire_time")?;
     let later = |time: Option<&Timestamp>| time.is_some_and(|time| fields::micros(time) > now);

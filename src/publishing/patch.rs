@@ -21,8 +21,21 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
 }
 
 /// Checks a mask before anything is read.
-pub(super) fn check(mask: &[String]) -> Result<(), Refusal> {
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) fn check(mask: &[String]) -> Result<(), Refusal> {
     numbers(mask).map(drop)
+}
+
+/// What the patch makes of a field: none, and it stays as it is; empty, and it is cleared.
+pub(super) fn value<'a>(patch: &'a [u8], mask: Option<&[String]>, number: u32) -> Option<&'a [u8]> {
+    let value = fields::last(patch, number);
+    match mask.map(numbers) {
+        None => value,
+        Some(Ok(named)) if named.contains(&number) => Some(value.unwrap_or_default()),
+        Some(_) => None,
+    }
 }
 
 fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {

@@ -65,21 +65,16 @@ impl Draft {
                 draft(name, Action::Put(checked))
             }),
             Verb::Patch { article, mask } => {
-                mask.as_deref().map_or(Ok(()), patch::check)?;
                 let name = fields::last(&article, NAME).unwrap_or_default();
                 let name = check::name(Kind::Article, &String::from_utf8_lossy(name), "name");
                 name.map(|name| draft(name, Action::Patch { article, mask }))
             }
-            Verb::Remove { name, reason, moved_to } => {
-                removal(&name, reason, moved_to.as_ref())?;
-                Ok(draft(name, Action::Remove { reason, moved_to, buried: None }))
-            }
-            Verb::Bury { name, reason, moved_to, paths } => {
-                removal(&name, reason, moved_to.as_ref())?;
-                Ok(draft(name, Action::Remove { reason, moved_to, buried: Some(paths) }))
-            }
+            Verb::Remove { name, reason, moved_to } => removal(&name, reason, moved_to.as_ref())
+                .map(|()| draft(name, Action::Remove { reason, moved_to, buried: None })),
+            Verb::Bury { name, reason, moved_to, paths } => removal(&name, reason, moved_to.as_ref())
+                .map(|()| draft(name, Action::Remove { reason, moved_to, buried: Some(paths) })),
         };
-        if field.is_empty() { checked } else { checked.map_err(|refusal| refusal.within(&field)) }
+        checked.map_err(|refusal| refusal.within(&field))
     }
 
     pub(super) fn removes(&self) -> bool {
@@ -88,12 +83,12 @@ impl Draft {
 
     /// The path that the article shall have, so far as the draft itself says.
     pub(super) fn wanted_path(&self) -> Option<String> {
-        let article = match &self.action {
-            Action::Put(checked) if self.name.kind == Kind::Article => &checked.content[..],
-            Action::Patch { article, .. } => &article[..],
-            _ => return None,
+        let path = match &self.action {
+            Action::Put(checked) if self.name.kind == Kind::Article => fields::last(&checked.content, PATH),
+            Action::Patch { article, mask } => patch::value(article, mask.as_deref(), PATH),
+            _ => None,
         };
-        let path = fields::last(article, PATH).filter(|path| !path.is_empty())?;
+        let path = path.filter(|path| !path.is_empty())?;
         Some(String::from_utf8_lossy(path).into_owned())
     }
 }
@@ -183,7 +178,9 @@ impl Draft {
         match &self.action {
             Action::Put(_) => Some((&self.name, self.wanted_path())),
             Action::Remove { .. } => Some((&self.name, None)),
-            Action::Patch { .. } => self.wanted_path().map(|path| (&self.name, Some(path))),
+            Action::Patch { article, mask } => {
+                patch::value(article, mask.as_deref(), PATH).map(|_| (&self.name, self.wanted_path()))
+            }
         }
     }
 }
@@ -201,7 +198,7 @@ fn free_path<'a>(
         owner.or_else(|| taken.get(&path).map(|name| (*name).clone()).filter(|name| *name != draft.name));
     if let Some(owner) = owner {
         let refusal = Refusal::PathTaken { field: "path".into(), path, owner };
-        return Err(if draft.field.is_empty() { refusal } else { refusal.within(&draft.field) });
+        return Err(refusal.within(&draft.field));
     }
     taken.insert(path, &draft.name);
     Ok(())

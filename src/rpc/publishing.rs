@@ -9,7 +9,7 @@ use super::request;
 use crate::{
     log::Position,
     model::{Kind, Name, limit},
-    publishing::{Change, Publishing, Verb, Written, check_name},
+    publishing::{Change, Publishing, Verb, Written, check_mask, check_name},
     refusal::{Refusal, at_most},
     wire::{
         Encoded,
@@ -154,53 +154,47 @@ fn put(
     })
 }
 
-fn patch(
-    article: Option<&Encoded>,
-    mask: Option<&prost_types::FieldMask>,
-    precondition: Option<v1::Precondition>,
-    update_kind: UpdateKind,
-    field: &str,
-) -> Result<Change, Refusal> {
+fn patch(article: Option<&Encoded>, mask: Option<&prost_types::FieldMask>) -> Result<Verb, Refusal> {
     let article = article.ok_or_else(|| Refusal::field("article", "it is required"))?.0.clone();
-    Ok(Change {
-        verb: Verb::Patch { article, mask: mask.map(|mask| mask.paths.clone()) },
-        precondition: request::precondition(precondition)?,
-        update_kind: Some(update_kind),
-        field: field.to_owned(),
-    })
+    let mask = mask.map(|mask| mask.paths.clone());
+    mask.as_deref().map_or(Ok(()), check_mask)?;
+    Ok(Verb::Patch { article, mask })
 }
 
 fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
-    use change::Change as What;
     let field = format!("changes[{i}]");
-    let kind = request::update_kind(change.update_kind).map_err(|refusal| refusal.within(&field))?;
-    let given = change.precondition.clone();
-    let place = |entity: &str| format!("{field}.put_{entity}");
-    let parsed = match &change.change {
-        None => Err(Refusal::field("change", "it is required")),
-        Some(What::PutArticle(entity)) => put(Kind::Article, Some(entity), given, kind, &place("article")),
-        Some(What::PutAuthor(entity)) => put(Kind::Author, Some(entity), given, kind, &place("author")),
-        Some(What::PutSection(entity)) => put(Kind::Section, Some(entity), given, kind, &place("section")),
-        Some(What::PutTag(entity)) => put(Kind::Tag, Some(entity), given, kind, &place("tag")),
-        Some(What::PutCollection(entity)) => {
-            put(Kind::Collection, Some(entity), given, kind, &place("collection"))
-        }
-        Some(What::PatchArticle(patched)) => {
-            let field = format!("{field}.patch_article");
-            patch(patched.article.as_ref(), patched.update_mask.as_ref(), given, kind, &field)
-        }
-        Some(What::Remove(removed)) => removal(&removed.name, None, removed.reason, &removed.moved_to)
-            .map_err(|refusal| refusal.within("remove"))
-            .and_then(|(name, reason, moved_to)| {
-                Ok(Change {
-                    verb: Verb::Remove { name, reason, moved_to },
-                    precondition: request::precondition(given)?,
-                    update_kind: Some(kind),
-                    field: format!("{field}.remove"),
-                })
-            }),
+    let parsed = || {
+        let (verb, place) = verb(change.change.as_ref())?;
+        Ok(Change {
+            verb,
+            precondition: request::precondition(change.precondition.clone())?,
+            update_kind: Some(request::update_kind(change.update_kind)?),
+            field: format!("{field}.{place}"),
+        })
     };
-    parsed.map_err(|refusal| refusal.within(&field))
+    parsed().map_err(|refusal: Refusal| refusal.within(&field))
+}
+
+/// What a change does, and the field that says it.
+fn verb(change: Option<&change::Change>) -> Result<(Verb, &'static str), Refusal> {
+    use change::Change as What;
+    let put = |kind, entity: &Encoded| Verb::Put { kind, entity: entity.0.clone() };
+    Ok(match change.ok_or_else(|| Refusal::field("change", "it is required"))? {
+        What::PutArticle(entity) => (put(Kind::Article, entity), "put_article"),
+        What::PutAuthor(entity) => (put(Kind::Author, entity), "put_author"),
+        What::PutSection(entity) => (put(Kind::Section, entity), "put_section"),
+        What::PutTag(entity) => (put(Kind::Tag, entity), "put_tag"),
+        What::PutCollection(entity) => (put(Kind::Collection, entity), "put_collection"),
+        What::PatchArticle(patched) => {
+            let verb = patch(patched.article.as_ref(), patched.update_mask.as_ref());
+            (verb.map_err(|refusal| refusal.within("patch_article"))?, "patch_article.article")
+        }
+        What::Remove(removed) => {
+            let removal = removal(&removed.name, None, removed.reason, &removed.moved_to);
+            let (name, reason, moved_to) = removal.map_err(|refusal| refusal.within("remove"))?;
+            (Verb::Remove { name, reason, moved_to }, "remove")
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -222,9 +216,12 @@ impl PublishingService for PublishingRpc {
         request: Request<service::PatchArticleRequest>,
     ) -> Result<Response<v1::PatchArticleResponse>, Status> {
         let asked = request.into_inner();
-        let update_kind = request::update_kind(asked.update_kind)?;
-        let (article, mask) = (asked.article.as_ref(), asked.update_mask.as_ref());
-        let change = patch(article, mask, asked.precondition.clone(), update_kind, "")?;
+        let change = Change {
+            verb: patch(asked.article.as_ref(), asked.update_mask.as_ref())?,
+            precondition: request::precondition(asked.precondition.clone())?,
+            update_kind: Some(request::update_kind(asked.update_kind)?),
+            field: "article".into(),
+        };
         let (result, position) = self.one(change, "PatchArticle", &asked.request_id, &asked).await?;
         Ok(Response::new(v1::PatchArticleResponse { result, position }))
     }

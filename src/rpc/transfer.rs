@@ -7,7 +7,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tokio::sync::watch;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{item_error, publishing::position, request};
 use crate::{
@@ -116,7 +116,7 @@ impl Import {
         if *self.draining.borrow() {
             return Err(Refusal::Draining.into());
         }
-        let Some(chunk) = self.chunks.message().await.map_err(oversized)? else { return Ok(None) };
+        let Some(chunk) = self.chunks.message().await.map_err(in_our_words)? else { return Ok(None) };
         if chunk.records.is_empty() {
             return Err(Refusal::field("records", "it must hold at least one record").into());
         }
@@ -131,12 +131,8 @@ impl Import {
 }
 
 /// tonic refuses a message above the bound in words of its own.
-fn oversized(status: Status) -> Status {
-    if status.code() == Code::OutOfRange {
-        let limit = &limit::WRITE_REQUEST;
-        return Refusal::Limit { field: String::new(), limit, value: limit.maximum + 1 }.into();
-    }
-    status
+fn in_our_words(status: Status) -> Status {
+    super::oversized(&status, &limit::WRITE_REQUEST).map_or(status, Status::from)
 }
 
 fn import_result(name: String, result: &Result<Written, Refusal>) -> v1::ImportResult {
@@ -181,14 +177,14 @@ fn change(record: service::Record) -> Result<Change, Refusal> {
 
 fn bury(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     let name = Name::parse(&tombstone.name)
-        .ok_or_else(|| Refusal::field("tombstone.name", "it must be the name of an entity"))?;
+        .ok_or_else(|| Refusal::field("name", "it must be the name of an entity"))?;
     let moved_to = match tombstone.moved_to.as_str() {
         "" => None,
-        text => Some(crate::publishing::check_name(name.kind, text, "tombstone.moved_to")?),
+        text => Some(crate::publishing::check_name(name.kind, text, "moved_to")?),
     };
-    at_most(&limit::ALIAS_PATHS, tombstone.paths.len(), "tombstone.paths")?;
+    at_most(&limit::ALIAS_PATHS, tombstone.paths.len(), "paths")?;
     for (i, path) in tombstone.paths.iter().enumerate() {
-        crate::publishing::check_path(path, &format!("tombstone.paths[{i}]"))?;
+        crate::publishing::check_path(path, &format!("paths[{i}]"))?;
     }
     Ok(Verb::Bury { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
 }

@@ -18,7 +18,7 @@ use tonic::{
 use crate::{
     digest::POOL,
     model::limit,
-    refusal::Refusal,
+    rpc,
     telemetry::{Metrics, code_name},
 };
 
@@ -86,23 +86,15 @@ where
     }
 }
 
-/// tonic refuses an oversized request as OUT_OF_RANGE, without a reason.
+/// The answer, unless it is tonic's refusal of an oversized request: then ours.
 fn in_our_words(method: &str, response: http::Response<Body>) -> http::Response<Body> {
-    let refused = Status::from_header_map(response.headers());
-    let oversized = |status: &Status| {
-        status.code() == Code::OutOfRange
-            && status.details().is_empty()
-            && status.message().contains("length too large")
-    };
-    if !refused.as_ref().is_some_and(oversized) {
-        return response;
-    }
     let writes = ["Publishing", "Transfer"].iter().any(|service| method.contains(service));
     let limit = if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST };
-    let words = refused.as_ref().map_or("", |status| status.message());
-    let found = words.split(' ').find_map(|word| word.parse().ok());
-    let value = found.unwrap_or(limit.maximum + 1);
-    Status::from(Refusal::Limit { field: "request".into(), limit, value }).into_http()
+    let refused = Status::from_header_map(response.headers());
+    match refused.and_then(|status| rpc::oversized(&status, limit)) {
+        Some(refusal) => Status::from(refusal).into_http(),
+        None => response,
+    }
 }
 
 struct Call {

@@ -270,7 +270,7 @@ impl Applier<'_> {
             head.content_digest.add(&content_hash);
             *head.live_mut(entry.name.kind) += 1;
         }
-        head.chain = digest::link(&head.chain, revision, entry);
+        head.chain = digest::link(&head.chain, revision, &entry.name, entry.log.operation(), &entry.hash);
         head.revision = revision;
         let insert = "INSERT INTO chain VALUES(?1, ?2)";
         self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain])?;

@@ -14,6 +14,7 @@ use crate::{
     digest::{self, SetDigest},
     entry::Entry,
     model::{Kind, Name, Revision},
+    wire::log::Operation,
 };
 
 /// What a verification found.
@@ -191,23 +192,22 @@ impl Check<'_> {
         if last != (head.revision, head.chain) {
             self.fault("the chain does not end at the head");
         }
-        let first = links.first().map_or(0, |(revision, _)| *revision);
-        for index in 0..links.len() {
-            let (revision, link) = links[index];
-            let previous = if revision == 1 {
-                [0; 32]
-            } else if revision == first {
-                continue;
-            } else {
-                links[index - 1].1
-            };
-            let Some(record) = read::changes(self.connection, revision - 1, 1, 0)?.pop() else { break };
-            if record.revision == revision {
-                let entry = Entry::new(record.name, record.log);
-                if digest::link(&previous, revision, &entry) != link {
+        let mut statement =
+            self.connection.prepare("SELECT kind, id, live, hash FROM doc WHERE revision = ?1")?;
+        // The first link kept has no predecessor to follow from, unless it is the first of all.
+        let mut previous = links.first().filter(|(revision, _)| *revision == 1).map(|_| [0; 32]);
+        for (revision, link) in links {
+            let mut rows = statement.query([revision])?;
+            if let Some(previous) = previous
+                && let Some(row) = rows.next()?
+                && let Some(name) = row_name(row)?
+            {
+                let operation = if row.get(2)? { Operation::Put } else { Operation::Remove };
+                if digest::link(&previous, revision, &name, operation, &row.get(3)?) != link {
                     self.fault(format!("the chain's link {revision} does not follow from its entry"));
                 }
             }
+            previous = Some(link);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::rpc;
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
-pub struct Codec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
@@ -42,7 +42,7 @@ where
 
 /// One direction of a [`Codec`].
 #[derive(Debug)]
-pub struct Half<T>(PhantomData<T>);
+pub(crate) struct Half<T>(PhantomData<T>);
 
 impl<T: Message> Encoder for Half<T> {
     type Item = T;

@@ -11,20 +11,20 @@ use prost_types::Timestamp;
 
 /// One field of an encoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field<'a> {
+pub(crate) struct Field<'a> {
     /// Its number.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Key and value as they stand in the message.
-    pub whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
     /// The value: without key and, where it is length-delimited, without length.
-    pub value: &'a [u8],
+    pub(crate) value: &'a [u8],
 }
 
 /// The fields of an encoded message, in the order in which they stand.
 ///
 /// # Errors
 /// The bytes end within a field, or a key is malformed.
-pub fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, DecodeError>> {
+pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, DecodeError>> {
     let mut rest = message;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -66,7 +66,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, DecodeError> {
 
 /// Copies those fields whose number `keep` accepts. The message must have been decoded before: a malformed rest is
 /// dropped.
-pub fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u32) -> bool) {
+pub(crate) fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u32) -> bool) {
     for field in fields(message).map_while(Result::ok) {
         if keep(field.number) {
             out.extend_from_slice(field.whole);
@@ -76,26 +76,26 @@ pub fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u32) -> b
 
 /// The last value of a field, by its number.
 #[must_use]
-pub fn last(message: &[u8], number: u32) -> Option<&[u8]> {
+pub(crate) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
     fields(message).map_while(Result::ok).filter(|f| f.number == number).last().map(|f| f.value)
 }
 
 /// Appends a length-delimited field: a string, bytes or an encoded message.
-pub fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     encode_key(number, WireType::LengthDelimited, out);
     encode_varint(value.len() as u64, out);
     out.put_slice(value);
 }
 
 /// Appends a string field, unless it is empty: that is what unset looks like.
-pub fn put_string(out: &mut Vec<u8>, number: u32, value: &str) {
+pub(crate) fn put_string(out: &mut Vec<u8>, number: u32, value: &str) {
     if !value.is_empty() {
         put_bytes(out, number, value.as_bytes());
     }
 }
 
 /// Appends an integer, enum or bool field, unless it is 0.
-pub fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     if value != 0 {
         encode_key(number, WireType::Varint, out);
         encode_varint(value, out);
@@ -103,7 +103,7 @@ pub fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
 }
 
 /// Appends a message field.
-pub fn put_message(out: &mut Vec<u8>, number: u32, value: &impl prost::Message) {
+pub(crate) fn put_message(out: &mut Vec<u8>, number: u32, value: &impl prost::Message) {
     encode_key(number, WireType::LengthDelimited, out);
     let length = value.encoded_len();
     encode_varint(length as u64, out);
@@ -112,7 +112,7 @@ pub fn put_message(out: &mut Vec<u8>, number: u32, value: &impl prost::Message) 
 }
 
 /// Appends a Timestamp field from microseconds since 1970 UTC, unless that is 0.
-pub fn put_time(out: &mut Vec<u8>, number: u32, micros: i64) {
+pub(crate) fn put_time(out: &mut Vec<u8>, number: u32, micros: i64) {
     if micros != 0 {
         put_message(out, number, &timestamp(micros));
     }
@@ -120,19 +120,19 @@ pub fn put_time(out: &mut Vec<u8>, number: u32, micros: i64) {
 
 /// A Timestamp from microseconds since 1970 UTC.
 #[must_use]
-pub fn timestamp(micros: i64) -> Timestamp {
+pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32 }
 }
 
 /// Microseconds since 1970 UTC from a Timestamp; what is finer is cut off.
 #[must_use]
-pub fn micros(time: &Timestamp) -> i64 {
+pub(crate) fn micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000))
 }
 
 /// Encoded length of a length-delimited field.
 #[must_use]
-pub fn bytes_len(number: u32, value: usize) -> usize {
+pub(crate) fn bytes_len(number: u32, value: usize) -> usize {
     prost::encoding::key_len(number) + encoded_len_varint(value as u64) + value
 }
 

@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+mod limits;
+mod raw;
 mod reads;
+mod refusals;
+mod requests;
 mod support;
+mod unknown_fields;

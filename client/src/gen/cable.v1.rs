@@ -2004,7 +2004,8 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ListArticles"));
             self.inner.unary(req, path, codec).await
         }
-        /// All articles that match a filter, then one closing message. What matched throughout comes exactly once.
+        /// All articles that match a filter, then one closing message. What matched throughout comes exactly once; only an
+        /// article whose place in the order changes meanwhile may come twice, or not at all.
         pub async fn stream_articles(
             &mut self,
             request: impl tonic::IntoRequest<super::StreamArticlesRequest>,

@@ -1,5 +1,7 @@
 //! The rules of a body: bounds, links, and no HTML that could run.
 
+use std::collections::HashSet;
+
 use super::{Check, count, media, text, url};
 use crate::{
     model::{Kind, limit},
@@ -14,7 +16,7 @@ const WORST_GROWTH: u64 = 16;
 
 /// Checks a body and that each of its renderings fits an answer.
 pub(super) fn check(body: &v1::Body) -> Check {
-    let mut walk = Walk { blocks: 0 };
+    let mut walk = Walk { blocks: 0, ids: HashSet::new() };
     walk.blocks(&body.blocks, "body.blocks", 1)?;
     let encoded = prost::Message::encoded_len(body) as u64;
     if encoded * WORST_GROWTH > limit::RENDERED.maximum {
@@ -39,18 +41,22 @@ pub(super) fn spans(spans: &[v1::Span], field: &str) -> Check {
     Ok(())
 }
 
-struct Walk {
+struct Walk<'a> {
     blocks: usize,
+    ids: HashSet<&'a str>,
 }
 
-impl Walk {
-    fn blocks(&mut self, blocks: &[v1::Block], field: &str, depth: usize) -> Check {
+impl<'a> Walk<'a> {
+    fn blocks(&mut self, blocks: &'a [v1::Block], field: &str, depth: usize) -> Check {
         at_most(&limit::BLOCK_DEPTH, if blocks.is_empty() { 0 } else { depth }, field)?;
         self.blocks += blocks.len();
         at_most(&limit::BLOCKS, self.blocks, "body.blocks")?;
         for (i, block) in blocks.iter().enumerate() {
             let field = format!("{field}[{i}]");
             text(&limit::TOKEN, &block.id, &format!("{field}.id"))?;
+            if !block.id.is_empty() && !self.ids.insert(&block.id) {
+                return Err(Refusal::field(format!("{field}.id"), "another block of the article has it"));
+            }
             if let Some(kind) = &block.kind {
                 self.block(kind, &field, depth)?;
             }
@@ -58,7 +64,7 @@ impl Walk {
         Ok(())
     }
 
-    fn block(&mut self, kind: &Block, field: &str, depth: usize) -> Check {
+    fn block(&mut self, kind: &'a Block, field: &str, depth: usize) -> Check {
         let at = |rest: &str| format!("{field}.{rest}");
         match kind {
             Block::Paragraph(paragraph) => spans(&paragraph.spans, &at("paragraph.spans")),

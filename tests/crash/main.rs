@@ -1,0 +1,165 @@
+//! The program killed in the middle of writes, again and again: what it acknowledged is there afterwards, and nothing
+//! is half there.
+//!
+//! `CABLE_KILLS` sets how often it is killed (50 unless set), `CABLE_SEED` repeats the choices of an earlier run.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod dice;
+mod operation;
+mod process;
+mod refusal;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+
+use cable_client::Cable;
+use dice::Dice;
+use futures_util::{TryStreamExt as _, future::join_all};
+use operation::{State, Stored};
+use process::Process;
+use writer::{Shared, Writer};
+
+const WRITERS: u64 = 8;
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn kills() -> u64 {
+    from_env("CABLE_KILLS").unwrap_or(50)
+}
+
+fn seed(test: &str) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = from_env("CABLE_SEED").unwrap_or(u64::from(now.subsec_nanos()));
+    println!("{test}: CABLE_SEED={seed}");
+    seed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_killed_again_and_again_loses_nothing_and_halves_nothing() {
+    let mut dice = Dice::new(seed("one directory"));
+    let dir = tempfile::tempdir().unwrap();
+    let mut campaign = Campaign::new(&mut dice);
+    for kill in 0..kills() {
+        let wait = Duration::from_millis(dice.between(20, 400));
+        campaign.kill_after(dir.path(), wait, kill, &mut dice).await;
+    }
+    campaign.told();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_killed_in_its_first_moments_loses_nothing_either() {
+    let mut dice = Dice::new(seed("new directories"));
+    for _ in 0..kills().div_ceil(10) {
+        let dir = tempfile::tempdir().unwrap();
+        Process::start(dir.path()).kill_after(Duration::from_millis(dice.between(0, 60)));
+        let mut campaign = Campaign::new(&mut dice);
+        let wait = Duration::from_millis(dice.between(1, 60));
+        campaign.kill_after(dir.path(), wait, 0, &mut dice).await;
+    }
+}
+
+/// All the writers of one directory, and what they know.
+struct Campaign {
+    writers: Vec<Writer>,
+    shared: Shared,
+    rounds: Vec<usize>,
+}
+
+impl Campaign {
+    fn new(dice: &mut Dice) -> Campaign {
+        let shared = Shared::default();
+        let writers = (0..WRITERS).map(|n| Writer::new(n, dice.fork(), shared.clone())).collect();
+        Campaign { writers, shared, rounds: Vec::new() }
+    }
+
+    /// Lets the writers write until the process is killed, starts it again, and looks at what is there.
+    async fn kill_after(&mut self, dir: &Path, wait: Duration, round: u64, dice: &mut Dice) {
+        let process = Process::start(dir);
+        let cable = process.client();
+        let before = self.acknowledged();
+        cable.status().await.unwrap();
+        let running: Vec<_> = std::mem::take(&mut self.writers)
+            .into_iter()
+            .map(|writer| tokio::spawn(writer.write_until_failure(cable.clone())))
+            .collect();
+        tokio::time::sleep(wait).await;
+        process.kill();
+        self.writers = join_all(running).await.into_iter().map(Result::unwrap).collect();
+        self.rounds.push(self.acknowledged() - before);
+
+        if round % 2 == 0 {
+            process::verify(dir);
+        }
+        if dice.one_in(8) {
+            Process::start(dir).kill_after(Duration::from_millis(dice.between(0, 60)));
+        }
+        let process = Process::start(dir);
+        self.check(&process.client()).await;
+        if round % 2 == 1 {
+            process::verify(dir);
+        }
+        process.kill();
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.writers.iter().map(|writer| writer.acknowledged).sum()
+    }
+
+    async fn check(&mut self, cable: &Cable) {
+        let before = cable.status().await.unwrap().head.unwrap().revision;
+        let highest = self.writers.iter().map(|writer| writer.highest).max().unwrap();
+        assert!(before >= highest, "the head is {before}, and {highest} was acknowledged");
+        let stored = export(cable).await;
+        assert!(stored.values().all(|stored| stored.revision <= before));
+
+        let mut known = BTreeSet::new();
+        for writer in &self.writers {
+            writer.check(&stored);
+            known.extend(writer.names());
+        }
+        known.extend(self.shared.check(&stored));
+        let strange: Vec<_> = stored.keys().filter(|name| !known.contains(*name)).collect();
+        assert!(strange.is_empty(), "nobody wrote {strange:?}");
+
+        let mut made = 0;
+        for writer in &mut self.writers {
+            made += writer.repeat(cable, &stored, before).await;
+        }
+        let after = cable.status().await.unwrap().head.unwrap().revision;
+        assert_eq!(after, before + made, "each write that had not happened happens once");
+        let stored = export(cable).await;
+        self.writers.iter().for_each(|writer| writer.check(&stored));
+        self.shared.check(&stored);
+    }
+
+    fn told(&self) {
+        let (sum, rounds) = (self.rounds.iter().sum::<usize>(), self.rounds.len());
+        let (least, most) = (self.rounds.iter().min().unwrap(), self.rounds.iter().max().unwrap());
+        let count = |of: fn(&Writer) -> usize| self.writers.iter().map(of).sum::<usize>();
+        println!(
+            "{rounds} kills, {sum} acknowledgements ({least} to {most} in a round); of the writes without one {} had \
+             happened and {} had not; {} commits of several changes among them",
+            count(|writer| writer.had_happened),
+            count(|writer| writer.had_not),
+            count(|writer| writer.doubtful_commits),
+        );
+    }
+}
+
+/// All that the store holds.
+async fn export(cable: &Cable) -> BTreeMap<String, Stored> {
+    let mut records = cable.export().records();
+    let mut stored = BTreeMap::new();
+    while let Some(record) = records.try_next().await.unwrap() {
+        let (name, found) = State::stored(record.decode().unwrap().record.unwrap());
+        stored.insert(name, found);
+    }
+    stored
+}

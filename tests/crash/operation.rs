@@ -1,0 +1,141 @@
+//! One write of a writer: what it asks for, and what each name must hold once it has happened.
+
+use cable_client::{Cable, Change, Error, RawRecord, RemovalReason, v1};
+use futures_util::{TryStreamExt as _, stream};
+use v1::record::Record;
+
+/// What stands under a name, without what the server adds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum State {
+    Live(Record),
+    /// Where it has moved to: a target of its own for each removal tells them apart.
+    Moved(String),
+}
+
+/// The same with its place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) revision: i64,
+    pub(crate) state: State,
+}
+
+impl State {
+    /// What an export holds of a name.
+    pub(crate) fn stored(record: Record) -> (String, Stored) {
+        macro_rules! live {
+            ($variant:ident, $entity:ident) => {{
+                let (name, revision) = ($entity.name.clone(), $entity.revision);
+                $entity.etag.clear();
+                ($entity.revision, $entity.create_time, $entity.update_time) = (0, None, None);
+                (name, Stored { revision, state: State::Live(Record::$variant($entity)) })
+            }};
+        }
+        match record {
+            Record::Article(mut article) => {
+                (article.first_publish_time, article.state, article.word_count) = (None, 0, 0);
+                live!(Article, article)
+            }
+            Record::Author(mut author) => live!(Author, author),
+            Record::Section(mut section) => live!(Section, section),
+            Record::Tag(mut tag) => live!(Tag, tag),
+            Record::Collection(mut collection) => live!(Collection, collection),
+            Record::Tombstone(gone) => {
+                (gone.name, Stored { revision: gone.revision, state: State::Moved(gone.moved_to) })
+            }
+            other => panic!("an export held {other:?}"),
+        }
+    }
+}
+
+/// The change of one name.
+#[derive(Debug, Clone)]
+pub(crate) struct Effect {
+    pub(crate) name: String,
+    pub(crate) state: State,
+}
+
+/// By which call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Put,
+    /// Tags and annotations only.
+    Retag,
+    Remove,
+    Commit,
+    Import,
+}
+
+/// A write, that can be repeated as it was.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) request_id: String,
+    pub(crate) call: Call,
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// What came back: a revision for each effect, where the call says it, and the head that it was acknowledged with.
+pub(crate) struct Acknowledged {
+    pub(crate) revisions: Vec<Option<i64>>,
+    pub(crate) head: i64,
+}
+
+macro_rules! with_entity {
+    ($record:expr, $entity:ident => $then:expr) => {
+        match $record.clone() {
+            Record::Article($entity) => $then,
+            Record::Author($entity) => $then,
+            Record::Section($entity) => $then,
+            Record::Tag($entity) => $then,
+            Record::Collection($entity) => $then,
+            other => panic!("nobody puts {other:?}"),
+        }
+    };
+}
+
+impl Operation {
+    pub(crate) async fn run(&self, cable: &Cable) -> Result<Acknowledged, Error> {
+        let id = self.request_id.as_str();
+        let first = &self.effects[0];
+        let written = match (self.call, &first.state) {
+            (Call::Commit, _) => {
+                let commit = cable.commit().changes(self.effects.iter().map(change));
+                let done = commit.request_id(id).await?;
+                let revisions = done.results.iter().map(|result| Some(result.revision)).collect();
+                return Ok(Acknowledged { revisions, head: done.position.revision });
+            }
+            (Call::Import, _) => return self.import(cable).await,
+            (Call::Retag, State::Live(Record::Article(article))) => {
+                cable.patch(article.clone(), ["tags", "annotations"]).request_id(id).await?
+            }
+            (_, State::Live(record)) => {
+                with_entity!(record, entity => cable.put(entity).request_id(id).await?)
+            }
+            (_, State::Moved(target)) => {
+                let remove = cable.remove(&first.name, RemovalReason::Moved);
+                remove.moved_to(target).request_id(id).await?
+            }
+        };
+        Ok(Acknowledged { revisions: vec![Some(written.revision)], head: written.position.revision })
+    }
+
+    async fn import(&self, cable: &Cable) -> Result<Acknowledged, Error> {
+        let record = |effect: &Effect| match &effect.state {
+            State::Live(record) => with_entity!(record, entity => RawRecord::from(entity)),
+            State::Moved(_) => unreachable!("imports put"),
+        };
+        let records: Vec<RawRecord> = self.effects.iter().map(record).collect();
+        let acks: Vec<_> = cable.import(stream::iter(records)).try_collect().await?;
+        let results: Vec<_> = acks.iter().flat_map(|ack| &ack.results).collect();
+        assert_eq!(results.len(), self.effects.len());
+        assert!(results.iter().all(|result| result.outcome() != v1::ImportOutcome::Refused), "{results:?}");
+        let head = acks.last().map_or(0, |ack| ack.position.revision);
+        Ok(Acknowledged { revisions: vec![None; self.effects.len()], head })
+    }
+}
+
+fn change(effect: &Effect) -> Change {
+    match &effect.state {
+        State::Live(record) => with_entity!(record, entity => Change::put(entity)),
+        State::Moved(target) => Change::remove(&effect.name, RemovalReason::Moved).moved_to(target),
+    }
+}

@@ -1,0 +1,112 @@
+//! The real program, on a port of its own.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use cable_client::{Cable, Retry};
+
+/// A running node; killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    said: mpsc::Receiver<String>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(arguments: &[&str], dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
+    command.env_clear().current_dir("/").args(arguments).arg("--data").arg(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--ops-listen", "off"];
+
+impl Process {
+    /// Starts a node on a directory.
+    pub(crate) fn start(dir: &Path) -> Process {
+        let mut child = program(SERVE, dir).env("CABLE__STORE__RESERVE_BYTES", "0").spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, said) = mpsc::channel();
+        // It reads to the end, so that the node never waits for a reader.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        Process { child, said }
+    }
+
+    /// A client that repeats nothing: once the node has said where it listens.
+    pub(crate) fn client(&self) -> Cable {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut heard = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.said.recv_timeout(left);
+            let line = line.unwrap_or_else(|error| panic!("{error}: it said only {heard:?}"));
+            if let Some(address) = address(&line) {
+                let builder = Cable::builder(format!("http://{address}"));
+                return builder.retry(Retry::none()).build().unwrap();
+            }
+            heard.push(line);
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.code().is_none(), "it ended by itself: {status}, {:?}", self.said.try_iter().last());
+    }
+
+    pub(crate) fn kill_after(self, wait: Duration) {
+        std::thread::sleep(wait);
+        self.kill();
+    }
+}
+
+/// The address in the line that says so, whatever it is dressed in.
+fn address(line: &str) -> Option<&str> {
+    let from = line.find("127.0.0.1:")?;
+    let rest = &line[from..];
+    let end = rest[10..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |digits| 10 + digits);
+    (end > 10).then(|| &rest[..end])
+}
+
+/// What the program says of a store: it must be whole.
+pub(crate) fn verify(dir: &Path) {
+    let output = program(&["verify"], dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A start that must be refused, and how long that took.
+pub(crate) fn refused(dir: &Path) -> (Output, Duration) {
+    let start = Instant::now();
+    let mut child = program(SERVE, dir).spawn().unwrap();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if start.elapsed() > Duration::from_secs(10) => {
+                child.kill().unwrap();
+                panic!("it was not refused");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let took = start.elapsed();
+    let mut stderr = Vec::new();
+    child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    (Output { status, stdout: Vec::new(), stderr }, took)
+}

@@ -1,0 +1,332 @@
+//! One client that writes, one call after the other, and remembers what was acknowledged.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use cable_client::{Cable, v1};
+use v1::record::Record;
+
+use crate::{
+    dice::Dice,
+    operation::{Acknowledged, Call, Effect, Operation, State, Stored},
+};
+
+/// Names that every writer puts.
+const SHARED: u64 = 4;
+/// Groups of names that a writer changes by commits only, and always whole.
+const GROUPS: u64 = 4;
+/// The last group is large: its commit takes its time.
+const LARGE: u64 = 60;
+
+/// What a name holds as far as its writer knows. The revision of an import is not told.
+#[derive(Debug, Clone)]
+struct Known {
+    revision: Option<i64>,
+    state: State,
+}
+
+/// A writer, with names that nobody else writes, and some that all do.
+pub(crate) struct Writer {
+    number: u64,
+    dice: Dice,
+    shared: Shared,
+    known: BTreeMap<String, Known>,
+    /// What got no answer.
+    pending: Option<Operation>,
+    written: u64,
+    pub(crate) acknowledged: usize,
+    pub(crate) highest: i64,
+    pub(crate) had_happened: usize,
+    pub(crate) had_not: usize,
+    pub(crate) doubtful_commits: usize,
+}
+
+impl Writer {
+    pub(crate) fn new(number: u64, dice: Dice, shared: Shared) -> Writer {
+        Writer {
+            number,
+            dice,
+            shared,
+            known: BTreeMap::new(),
+            pending: None,
+            written: 0,
+            acknowledged: 0,
+            highest: 0,
+            had_happened: 0,
+            had_not: 0,
+            doubtful_commits: 0,
+        }
+    }
+
+    /// Writes until the node is gone.
+    pub(crate) async fn write_until_failure(mut self, cable: Cable) -> Writer {
+        loop {
+            let operation = self.think_of_one();
+            self.shared.attempt(&operation);
+            match operation.run(&cable).await {
+                Ok(acknowledged) => {
+                    self.acknowledged += 1;
+                    self.learn(&operation, &acknowledged);
+                }
+                Err(error) => {
+                    assert!(error.reason().is_none(), "{operation:?}: {error}");
+                    self.pending = Some(operation);
+                    return self;
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, operation: &Operation, acknowledged: &Acknowledged) {
+        self.highest = self.highest.max(acknowledged.head);
+        for (effect, revision) in operation.effects.iter().zip(&acknowledged.revisions) {
+            self.highest = self.highest.max(revision.unwrap_or(0));
+            if is_shared(&effect.name) {
+                self.shared.acknowledge(effect, revision.unwrap());
+            } else {
+                let known = Known { revision: *revision, state: effect.state.clone() };
+                self.known.insert(effect.name.clone(), known);
+            }
+        }
+    }
+
+    fn think_of_one(&mut self) -> Operation {
+        self.written += 1;
+        let marker = format!("w{}-{}", self.number, self.written);
+        let (call, effects) = match self.dice.between(0, 9) {
+            0..=3 => self.put(&marker),
+            4 => self.retag(&marker),
+            5 => self.remove(&marker),
+            6..=7 => (Call::Commit, self.group(&marker)),
+            8 => (Call::Import, self.imported(&marker)),
+            _ => {
+                let name = format!("articles/shared-{}", self.dice.between(1, SHARED));
+                (Call::Put, vec![Effect { state: self.content(&name, &marker), name }])
+            }
+        };
+        Operation { request_id: format!("request-{marker}"), call, effects }
+    }
+
+    fn put(&mut self, marker: &str) -> (Call, Vec<Effect>) {
+        let kind = ["articles", "articles", "articles", "authors", "sections", "tags", "collections"]
+            [self.dice.between(0, 6) as usize];
+        // One in three is new.
+        let id = if self.dice.one_in(3) { self.written } else { self.dice.between(1, 30) };
+        let name = format!("{kind}/own-{}-{id}", self.number);
+        (Call::Put, vec![Effect { state: self.content(&name, marker), name }])
+    }
+
+    fn retag(&mut self, marker: &str) -> (Call, Vec<Effect>) {
+        match self.some_live("articles/") {
+            Some((name, State::Live(Record::Article(mut article)))) => {
+                (article.tags, article.annotations) = (self.tags(), marked(marker));
+                let state = State::Live(Record::Article(article));
+                (Call::Retag, vec![Effect { name, state }])
+            }
+            _ => self.put(marker),
+        }
+    }
+
+    fn remove(&mut self, marker: &str) -> (Call, Vec<Effect>) {
+        match self.some_live("") {
+            Some((name, _)) => (Call::Remove, vec![Effect { state: moved(&name, marker), name }]),
+            None => self.put(marker),
+        }
+    }
+
+    /// A live name of its own that no commit writes.
+    fn some_live(&mut self, prefix: &str) -> Option<(String, State)> {
+        let live = |(name, known): (&String, &Known)| {
+            let fits = name.starts_with(prefix) && name.contains("/own-");
+            (fits && matches!(known.state, State::Live(_))).then(|| (name.clone(), known.state.clone()))
+        };
+        let names: Vec<_> = self.known.iter().filter_map(live).collect();
+        let last = (names.len() as u64).checked_sub(1)?;
+        Some(names[self.dice.between(0, last) as usize].clone())
+    }
+
+    fn imported(&mut self, marker: &str) -> Vec<Effect> {
+        let number = self.number;
+        let names = (0..self.dice.between(1, 30)).map(|i| format!("articles/imported-{number}-{i}"));
+        names.map(|name| Effect { state: self.content(&name, marker), name }).collect()
+    }
+
+    /// All of a group, put or removed.
+    fn group(&mut self, marker: &str) -> Vec<Effect> {
+        let group = self.dice.between(1, GROUPS);
+        let members = if group == GROUPS { LARGE } else { group + 1 };
+        let kinds = ["articles", "authors", "tags", "articles", "collections", "sections"];
+        let names = (0..members)
+            .map(|i| format!("{}/group-{}-{group}-{i}", kinds[i as usize % kinds.len()], self.number));
+        let names: Vec<String> = names.collect();
+        let live = matches!(self.known.get(&names[0]), Some(Known { state: State::Live(_), .. }));
+        let remove = live && self.dice.one_in(4);
+        let effect = |name: String| {
+            let state = if remove { moved(&name, marker) } else { self.content(&name, marker) };
+            Effect { state, name }
+        };
+        names.into_iter().map(effect).collect()
+    }
+
+    fn tags(&mut self) -> Vec<String> {
+        let first = self.dice.between(0, 20);
+        (first..=first + self.dice.between(0, 3)).map(|n| format!("tags/t{n}")).collect()
+    }
+
+    /// Content that only this write has.
+    fn content(&mut self, name: &str, marker: &str) -> State {
+        macro_rules! make {
+            ($variant:ident, $field:ident = $value:expr) => {{
+                let mut entity = v1::$variant::default();
+                entity.name = name.to_owned();
+                entity.$field = $value;
+                Record::$variant(entity)
+            }};
+        }
+        let text = format!("As of {marker}");
+        State::Live(match name.split('/').next().unwrap() {
+            "authors" => make!(Author, display_name = text),
+            "sections" => make!(Section, display_name = text),
+            "tags" => make!(Tag, display_name = text),
+            "collections" => make!(Collection, title = text),
+            _ => {
+                let mut article = v1::Article::default();
+                article.name = name.to_owned();
+                article.headline = text;
+                article.summary = "The harbour was quiet. ".repeat(self.dice.between(1, 80) as usize);
+                (article.tags, article.annotations) = (self.tags(), marked(marker));
+                Record::Article(article)
+            }
+        })
+    }
+
+    /// Every name holds what was acknowledged last, or what got no answer: of a commit either all names or none.
+    pub(crate) fn check(&self, stored: &BTreeMap<String, Stored>) {
+        for (name, known) in &self.known {
+            let found = stored.get(name).unwrap_or_else(|| panic!("{name} is lost: {known:?}"));
+            if found.state == known.state {
+                assert!(
+                    known.revision.is_none_or(|revision| revision == found.revision),
+                    "{name}: {known:?}"
+                );
+            } else {
+                assert!(self.tried(name, found), "{name}: {found:?} and not {known:?}");
+            }
+        }
+        if let Some(pending) = self.pending.as_ref().filter(|pending| pending.call == Call::Commit) {
+            self.check_whole(pending, stored);
+        }
+    }
+
+    fn tried(&self, name: &str, found: &Stored) -> bool {
+        let mut effects = self.pending.iter().flat_map(|pending| &pending.effects);
+        effects.any(|effect| effect.name == name && effect.state == found.state)
+    }
+
+    fn check_whole(&self, commit: &Operation, stored: &BTreeMap<String, Stored>) {
+        let there: Vec<i64> = revisions(commit, stored).into_iter().flatten().collect();
+        let whole = there.len() == commit.effects.len();
+        assert!(there.is_empty() || whole, "{} of {} changes", there.len(), commit.effects.len());
+        assert!(there.windows(2).all(|pair| pair[1] == pair[0] + 1), "{there:?}");
+    }
+
+    /// Repeats what got no answer, twice, and says how many entries that made. `head`: before it.
+    pub(crate) async fn repeat(
+        &mut self,
+        cable: &Cable,
+        stored: &BTreeMap<String, Stored>,
+        head: i64,
+    ) -> i64 {
+        let Some(pending) = self.pending.take() else { return 0 };
+        let first = pending.run(cable).await.unwrap();
+        let second = pending.run(cable).await.unwrap();
+        assert_eq!(first.revisions, second.revisions, "{pending:?}");
+        let had = revisions(&pending, stored);
+        let shared = is_shared(&pending.effects[0].name);
+        let mut made = 0;
+        for (had, got) in had.iter().zip(&first.revisions) {
+            match (had, got) {
+                (Some(had), Some(got)) => assert_eq!(had, got, "{pending:?}"),
+                // Another writer's may have come after it.
+                (None, Some(got)) if shared => made += i64::from(*got > head),
+                (None, Some(got)) => {
+                    assert!(*got > head, "{pending:?}");
+                    made += 1;
+                }
+                (had, None) => made += i64::from(had.is_none()),
+            }
+        }
+        *(if made == 0 { &mut self.had_happened } else { &mut self.had_not }) += 1;
+        self.doubtful_commits += usize::from(pending.call == Call::Commit);
+        self.learn(&pending, &first);
+        made
+    }
+
+    /// All names that it ever wrote, or tried to.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let pending = self.pending.iter().flat_map(|pending| &pending.effects);
+        self.known.keys().chain(pending.map(|effect| &effect.name)).cloned()
+    }
+}
+
+/// Where each effect stands, if it is there.
+fn revisions(operation: &Operation, stored: &BTreeMap<String, Stored>) -> Vec<Option<i64>> {
+    let there = |effect: &Effect| {
+        let found = stored.get(&effect.name)?;
+        (found.state == effect.state).then_some(found.revision)
+    };
+    operation.effects.iter().map(there).collect()
+}
+
+fn marked(marker: &str) -> BTreeMap<String, String> {
+    [("marker".to_owned(), marker.to_owned())].into()
+}
+
+fn moved(name: &str, marker: &str) -> State {
+    State::Moved(format!("{}/{marker}", name.split('/').next().unwrap()))
+}
+
+fn is_shared(name: &str) -> bool {
+    name.starts_with("articles/shared-")
+}
+
+/// What all writers wrote under the names that they share: the content, and the revision once it is acknowledged.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<BTreeMap<String, Vec<Known>>>>);
+
+impl Shared {
+    fn attempt(&self, operation: &Operation) {
+        let mut names = self.0.lock().unwrap();
+        for effect in operation.effects.iter().filter(|effect| is_shared(&effect.name)) {
+            let known = Known { revision: None, state: effect.state.clone() };
+            names.entry(effect.name.clone()).or_default().push(known);
+        }
+    }
+
+    fn acknowledge(&self, effect: &Effect, revision: i64) {
+        let mut names = self.0.lock().unwrap();
+        let attempts = names.get_mut(&effect.name).unwrap();
+        let attempt = attempts.iter_mut().find(|attempt| attempt.state == effect.state).unwrap();
+        attempt.revision = Some(revision);
+    }
+
+    /// Each name holds the write of the highest revision, or a later one that got no answer. Says which names.
+    pub(crate) fn check(&self, stored: &BTreeMap<String, Stored>) -> Vec<String> {
+        let mut names = self.0.lock().unwrap();
+        for (name, attempts) in names.iter_mut() {
+            let highest = attempts.iter().filter_map(|attempt| attempt.revision).max();
+            let Some(found) = stored.get(name) else {
+                assert_eq!(highest, None, "{name} is lost");
+                continue;
+            };
+            assert!(Some(found.revision) >= highest, "{name}: {found:?} is before {highest:?}");
+            let same = |attempt: &&Known| attempt.state == found.state;
+            let attempt = attempts.iter().find(same).unwrap_or_else(|| panic!("nobody wrote {found:?}"));
+            assert!(attempt.revision.is_none_or(|revision| revision == found.revision), "{name}: {found:?}");
+            attempts.retain(|attempt| attempt.revision.is_none() || attempt.revision == highest);
+        }
+        names.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! Calls as no well-behaved client makes them: any bytes as a request, or the canonical JSON of one.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
+use serde_json::Value;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+use crate::support::Node;
+
+static SCHEMA: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(cable::wire::DESCRIPTORS).unwrap());
+
+/// A connection that sends what it is given.
+#[derive(Clone)]
+pub(crate) struct Raw(Grpc<Channel>);
+
+/// What an error says, as far as clients decide by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    /// The field that BadRequest names; empty if it names none.
+    pub(crate) field: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Whether RetryInfo says when to ask again.
+    pub(crate) retry: bool,
+}
+
+impl Raw {
+    pub(crate) async fn to(node: &Node) -> Raw {
+        let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
+        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+    }
+
+    /// Makes a call with a request as it stands. All messages of the answer; in JSON.
+    pub(crate) async fn send(&self, method: &str, request: Bytes) -> Result<Vec<Value>, Refused> {
+        let output = find(method).output();
+        let answers = self.messages(method, request).await.map_err(|status| Refused::of(&status))?;
+        let json = |answer: Bytes| json(DynamicMessage::decode(output.clone(), answer).unwrap());
+        Ok(answers.into_iter().map(json).collect())
+    }
+
+    /// Makes a call with a request in JSON. The one message of the answer.
+    pub(crate) async fn call(&self, method: &str, request: Value) -> Result<Value, Refused> {
+        Ok(self.send(method, request_bytes(method, request)).await?.pop().unwrap_or_default())
+    }
+
+    /// The same with the answer as it stands.
+    pub(crate) async fn call_bytes(&self, method: &str, request: Value) -> Bytes {
+        self.messages(method, request_bytes(method, request)).await.unwrap().remove(0)
+    }
+
+    async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
+        let method = find(method);
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let mut grpc = self.0.clone();
+        grpc.ready().await.unwrap();
+        let answer = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
+        let (mut messages, mut answers) = (Vec::new(), answer.into_inner());
+        while let Some(message) = answers.message().await? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
+
+impl Refused {
+    fn of(status: &Status) -> Refused {
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+        assert_eq!(info.domain, "cable.v1");
+        let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        assert!(violations.len() <= 1 && violations.iter().all(|v| !v.description.is_empty()));
+        Refused {
+            code: status.code(),
+            reason: info.reason.clone(),
+            field: violations.first().map(|violation| violation.field.clone()).unwrap_or_default(),
+            metadata: info.metadata.clone().into_iter().collect(),
+            retry: details.retry_info().is_some(),
+        }
+    }
+}
+
+/// The request of a method, encoded.
+pub(crate) fn request_bytes(method: &str, request: Value) -> Bytes {
+    encode(&find(method).input().full_name().replace("cable.v1.", ""), request)
+}
+
+/// A message of the schema from its canonical JSON.
+pub(crate) fn encode(message: &str, value: Value) -> Bytes {
+    let descriptor = SCHEMA.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
+    let shown = value.to_string();
+    let message = DynamicMessage::deserialize(descriptor, value);
+    message.unwrap_or_else(|error| panic!("{error}: {shown}")).encode_to_vec().into()
+}
+
+/// A length-delimited field, encoded.
+pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    cable::wire::fields::put_bytes(&mut out, number, value);
+    out
+}
+
+/// A message with a field that nobody knows, so that it is exactly this many bytes long.
+pub(crate) fn padded(message: &[u8], length: usize) -> Bytes {
+    let room = length - message.len();
+    let value = (0..room).rev().find(|value| field(900, &vec![b'x'; *value]).len() == room).unwrap();
+    [message, &field(900, &vec![b'x'; value])].concat().into()
+}
+
+fn find(name: &str) -> MethodDescriptor {
+    let mut methods = SCHEMA.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
+}
+
+fn json(message: DynamicMessage) -> Value {
+    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+}
+
+/// Bytes as they are.
+#[derive(Clone, Copy)]
+struct Pass;
+
+impl Codec for Pass {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Pass;
+    type Decoder = Pass;
+
+    fn encoder(&mut self) -> Pass {
+        Pass
+    }
+
+    fn decoder(&mut self) -> Pass {
+        Pass
+    }
+}
+
+impl Encoder for Pass {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Pass {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buf.copy_to_bytes(buf.remaining())))
+    }
+}

@@ -1,0 +1,714 @@
+//! Bad input at each call: the code, the reason and the field that the table of `errors.proto` promises.
+
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    raw::{Raw, Refused, encode, field, padded, request_bytes},
+    support::Node,
+};
+
+/// A method, a request, and the field that is refused as FIELD_INVALID.
+type Invalid = (&'static str, Value, &'static str);
+
+fn told(code: Code, reason: &str, field: &str) -> (Code, String, String) {
+    (code, reason.to_owned(), field.to_owned())
+}
+
+fn gist(refused: Result<Value, Refused>) -> (Code, String, String) {
+    match refused {
+        Ok(answer) => panic!("it was accepted: {answer}"),
+        Err(refused) => (refused.code, refused.reason, refused.field),
+    }
+}
+
+/// Sends every request and compares all that is told, so that one run shows all that is wrong.
+async fn all_invalid(raw: &Raw, table: Vec<Invalid>) {
+    let mut wrong = Vec::new();
+    for (method, request, field) in table {
+        let wanted = told(Code::InvalidArgument, "FIELD_INVALID", field);
+        let answer = raw.call(method, request.clone()).await;
+        let got = answer.map_or_else(|r| (r.code, r.reason, r.field), |_| told(Code::Ok, "", ""));
+        if got != wanted {
+            wrong.push(format!("{method} {request}: {got:?}, not {field}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+async fn started() -> (tempfile::TempDir, Node, Raw) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    (dir, node, raw)
+}
+
+/// The nouns beside articles: message, field of requests, collection of names, and a sound one.
+const NOUNS: [(&str, &str, &str, &str); 4] = [
+    ("Author", "author", "authors", "display_name"),
+    ("Section", "section", "sections", "display_name"),
+    ("Tag", "tag", "tags", "display_name"),
+    ("Collection", "collection", "collections", "title"),
+];
+
+#[tokio::test]
+async fn a_bad_name_is_refused_at_each_call_that_takes_one() {
+    let (_dir, node, raw) = started().await;
+    let long = format!("articles/{}", "a".repeat(129));
+    let mut table: Vec<Invalid> = vec![
+        ("BatchGetArticles", json!({"names": ["articles/a", "tags/b"]}), "names[1]"),
+        ("BatchGetArticles", json!({"names": []}), "names"),
+        ("ResolvePath", json!({"path": ""}), "path"),
+        ("ResolvePath", json!({"path": "no-slash"}), "path"),
+        ("ResolvePath", json!({"path": "//host/x"}), "path"),
+        ("ResolvePath", json!({"path": "/a?b"}), "path"),
+        ("GetAuthor", json!({"name": "articles/a"}), "name"),
+        ("GetSection", json!({"name": "tags/a"}), "name"),
+        ("GetTag", json!({"name": "sections/a"}), "name"),
+        ("GetCollection", json!({"name": "collections/"}), "name"),
+        ("RemoveAuthor", json!({"name": "tags/a", "reason": "DELETED"}), "name"),
+        ("RemoveSection", json!({"name": "tags/a", "reason": "DELETED"}), "name"),
+        ("RemoveTag", json!({"name": "", "reason": "DELETED"}), "name"),
+        ("RemoveCollection", json!({"name": "collections/a b", "reason": "DELETED"}), "name"),
+        ("PatchArticle", json!({"article": {"name": "tags/x", "headline": "H"}}), "article.name"),
+        ("PatchArticle", json!({"article": {"headline": "H"}}), "article.name"),
+    ];
+    for name in
+        ["", "a", "articles", "articles/", "articles/a/b", "articles/ä", "Articles/a", "tags/a", &long]
+    {
+        table.push(("GetArticle", json!({"name": name}), "name"));
+        table.push(("PutArticle", json!({"article": {"name": name, "headline": "H"}}), "article.name"));
+        table.push(("RemoveArticle", json!({"name": name, "reason": "REMOVAL_REASON_DELETED"}), "name"));
+    }
+    for (message, noun, _, title) in NOUNS {
+        let field = Box::leak(format!("{noun}.name").into_boxed_str());
+        let method = Box::leak(format!("Put{message}").into_boxed_str());
+        table.push((method, json!({noun: {"name": "articles/x", title: "T"}}), field));
+    }
+    for (_, request, _) in &mut table {
+        if request["reason"] == "DELETED" {
+            request["reason"] = json!("REMOVAL_REASON_DELETED");
+        }
+    }
+    all_invalid(&raw, table).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
+    let (_dir, node, raw) = started().await;
+    let mut table: Vec<Invalid> = vec![
+        ("ListArticles", json!({"filter": {"all_tags": ["tags/a", "sections/b"]}}), "filter.all_tags[1]"),
+        ("ListArticles", json!({"filter": {"any_tags": ["a"]}}), "filter.any_tags[0]"),
+        ("ListArticles", json!({"filter": {"none_tags": ["tags/"]}}), "filter.none_tags[0]"),
+        ("ListArticles", json!({"filter": {"authors": ["tags/a"]}}), "filter.authors[0]"),
+        ("ListArticles", json!({"filter": {"section": "tags/a"}}), "filter.section"),
+        ("ListArticles", json!({"filter": {"types": [1, 99]}}), "filter.types[1]"),
+        (
+            "ListArticles",
+            json!({"filter": {"include_child_sections": true}}),
+            "filter.include_child_sections",
+        ),
+        ("ListArticles", json!({"order": 9}), "order"),
+        ("ListArticles", json!({"page_size": -1}), "page_size"),
+        ("ListAuthors", json!({"page_size": -1}), "page_size"),
+        ("ListSections", json!({"page_size": -1}), "page_size"),
+        ("ListTags", json!({"page_size": -1}), "page_size"),
+        ("ListCollections", json!({"page_size": -1}), "page_size"),
+        ("StreamArticles", json!({"filter": {"section": "tags/a"}}), "filter.section"),
+        ("StreamArticles", json!({"filter": {"types": [99]}}), "filter.types[0]"),
+        ("StreamArticles", json!({"order": 9}), "order"),
+        ("StreamArticles", json!({"max_articles": -1}), "max_articles"),
+        ("Export", json!({"after_revision": -1}), "after_revision"),
+        ("Export", json!({"log_id": "xyz"}), "log_id"),
+    ];
+    let places = [
+        ("GetArticle", json!({"name": "articles/a"})),
+        ("BatchGetArticles", json!({"names": ["articles/a"]})),
+        ("ListArticles", json!({})),
+        ("StreamArticles", json!({})),
+        ("ResolvePath", json!({"path": "/a"})),
+        ("GetCollection", json!({"name": "collections/a"})),
+    ];
+    for (method, request) in places {
+        let with = |field: &str, value: Value| {
+            let mut request = request.clone();
+            request[field] = value;
+            request
+        };
+        table.push((method, with("view", json!(9)), "view"));
+        table.push((method, with("body_format", json!(9)), "body_format"));
+        table.push((method, with("includes", json!([1, 0])), "includes[1]"));
+        table.push((method, with("includes", json!([9])), "includes[0]"));
+        table.push((method, with("includes", json!([1, 2, 1])), "includes[2]"));
+        let mut html = with("view", json!("ARTICLE_VIEW_BASIC"));
+        html["body_format"] = json!("BODY_FORMAT_HTML");
+        table.push((method, html, "body_format"));
+    }
+    let fresh = [
+        ("GetArticle", json!({"name": "articles/a"})),
+        ("BatchGetArticles", json!({"names": ["articles/a"]})),
+        ("ListArticles", json!({})),
+        ("StreamArticles", json!({})),
+        ("ResolvePath", json!({"path": "/a"})),
+        ("GetAuthor", json!({"name": "authors/a"})),
+        ("ListAuthors", json!({})),
+        ("GetSection", json!({"name": "sections/a"})),
+        ("ListSections", json!({})),
+        ("GetTag", json!({"name": "tags/a"})),
+        ("ListTags", json!({})),
+        ("GetCollection", json!({"name": "collections/a"})),
+        ("ListCollections", json!({})),
+    ];
+    for (method, request) in fresh {
+        for (freshness, field) in [
+            (json!({"at_least_revision": -1}), "freshness.at_least_revision"),
+            (json!({"log_id": "not hex!"}), "freshness.log_id"),
+            (json!({"max_wait": "-1s"}), "freshness.max_wait"),
+        ] {
+            let mut request = request.clone();
+            request["freshness"] = freshness;
+            table.push((method, request, field));
+        }
+    }
+    all_invalid(&raw, table).await;
+    for time in [json!({"seconds": 253_402_300_800i64}), json!({"nanos": -1})] {
+        let seconds = time["seconds"].as_i64().unwrap_or_default();
+        let nanos = time["nanos"].as_i64().unwrap_or_default() as i32;
+        let time = prost::Message::encode_to_vec(&cable_client::Timestamp { seconds, nanos });
+        for (number, name) in [(9, "filter.published_after"), (10, "filter.published_before")] {
+            let filter = field(1, &field(number, &time));
+            for method in ["ListArticles", "StreamArticles"] {
+                let answer = raw.send(method, filter.clone().into()).await.map(|_| Value::Null);
+                assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", name));
+            }
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_an_entity_may_not_have_is_refused_by_its_path() {
+    let (_dir, node, raw) = started().await;
+    let article = |field: &str, value: Value| {
+        let mut article = json!({"name": "articles/a", "headline": "H"});
+        article[field] = value;
+        json!({"article": article})
+    };
+    let block = |block: Value| article("body", json!({"blocks": [{}, block]}));
+    let mut table: Vec<Invalid> = vec![
+        ("PutArticle", json!({}), "article"),
+        ("PutArticle", article("headline", json!(" ")), "article.headline"),
+        ("PutArticle", article("section", json!("tags/a")), "article.section"),
+        (
+            "PutArticle",
+            article("additional_sections", json!(["sections/a", "x"])),
+            "article.additional_sections[1]",
+        ),
+        ("PutArticle", article("tags", json!(["tags/a", "tags/a"])), "article.tags[1]"),
+        (
+            "PutArticle",
+            article("byline", json!({"credits": [{"author": "x"}]})),
+            "article.byline.credits[0].author",
+        ),
+        ("PutArticle", article("path", json!("x")), "article.path"),
+        ("PutArticle", article("alias_paths", json!(["/a", "//b"])), "article.alias_paths[1]"),
+        ("PutArticle", article("canonical_url", json!("javascript:x")), "article.canonical_url"),
+        ("PutArticle", article("language", json!("e")), "article.language"),
+        ("PutArticle", article("related", json!([{"article": "x"}])), "article.related[0].article"),
+        ("PutArticle", article("alt_ids", json!([{"value": "x"}])), "article.alt_ids[0].role"),
+        (
+            "PutArticle",
+            article("lead_media", json!({"renditions": [{"href": "data:x"}]})),
+            "article.lead_media.renditions[0].href",
+        ),
+        ("PutArticle", block(json!({"heading": {"level": 1}})), "article.body.blocks[1].heading.level"),
+        (
+            "PutArticle",
+            block(json!({"raw_html": {"html": "<script>x</script>"}})),
+            "article.body.blocks[1].raw_html.html",
+        ),
+        (
+            "PutArticle",
+            block(json!({"paragraph": {"spans": [{"text": "x", "link": {"href": "javascript:x"}}]}})),
+            "article.body.blocks[1].paragraph.spans[0].link.href",
+        ),
+        ("PutArticle", block(json!({"embed": {"url": ""}})), "article.body.blocks[1].embed.url"),
+        (
+            "PutArticle",
+            block(json!({"table": {"rows": [{"cells": [{"column_span": -1}]}]}})),
+            "article.body.blocks[1].table.rows[0].cells[0].column_span",
+        ),
+        ("PutAuthor", json!({"author": {"name": "authors/a"}}), "author.display_name"),
+        (
+            "PutAuthor",
+            json!({"author": {"name": "authors/a", "display_name": "A", "social_profiles": [{}]}}),
+            "author.social_profiles[0].platform",
+        ),
+        ("PutSection", json!({"section": {"name": "sections/a"}}), "section.display_name"),
+        (
+            "PutSection",
+            json!({"section": {"name": "sections/a", "display_name": "A", "parent": "x"}}),
+            "section.parent",
+        ),
+        ("PutTag", json!({"tag": {"name": "tags/a"}}), "tag.display_name"),
+        ("PutCollection", json!({"collection": {"name": "collections/a"}}), "collection.title"),
+        (
+            "PutCollection",
+            json!({"collection": {"name": "collections/a", "title": "T", "articles": ["tags/x"]}}),
+            "collection.articles[0]",
+        ),
+    ];
+    for (message, noun, _, _) in NOUNS {
+        let method = Box::leak(format!("Put{message}").into_boxed_str());
+        table.push((method, json!({}), noun));
+    }
+    all_invalid(&raw, table).await;
+    let time = field(
+        1,
+        &[&field(1, b"articles/a")[..], &field(11, b"H"), &field(25, &[0x10, 0xff, 0xff, 0xff, 0xff, 0x0f])]
+            .concat(),
+    );
+    let answer = raw.send("PutArticle", time.into()).await.map(|_| Value::Null);
+    assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", "article.publish_time"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_terms_of_a_write_are_checked_at_each_call() {
+    let (_dir, node, raw) = started().await;
+    raw.call("PutArticle", json!({"article": {"name": "articles/a", "headline": "H"}})).await.unwrap();
+    let deleted = "REMOVAL_REASON_DELETED";
+    let writes = [
+        ("PutArticle", json!({"article": {"name": "articles/a", "headline": "H"}})),
+        ("PatchArticle", json!({"article": {"name": "articles/a", "headline": "H"}})),
+        ("RemoveArticle", json!({"name": "articles/a", "reason": deleted})),
+        ("PutAuthor", json!({"author": {"name": "authors/a", "display_name": "A"}})),
+        ("RemoveAuthor", json!({"name": "authors/a", "reason": deleted})),
+        ("PutSection", json!({"section": {"name": "sections/a", "display_name": "A"}})),
+        ("RemoveSection", json!({"name": "sections/a", "reason": deleted})),
+        ("PutTag", json!({"tag": {"name": "tags/a", "display_name": "A"}})),
+        ("RemoveTag", json!({"name": "tags/a", "reason": deleted})),
+        ("PutCollection", json!({"collection": {"name": "collections/a", "title": "A"}})),
+        ("RemoveCollection", json!({"name": "collections/a", "reason": deleted})),
+    ];
+    let mut table: Vec<Invalid> = Vec::new();
+    for (method, request) in writes {
+        let with = |field: &str, value: Value| {
+            let mut request = request.clone();
+            request[field] = value;
+            request
+        };
+        table.push((method, with("request_id", json!("a b")), "request_id"));
+        table.push((method, with("precondition", json!({"etag": ""})), "precondition.etag"));
+        let absent = with("precondition", json!({"must_be_absent": false}));
+        table.push((method, absent, "precondition.must_be_absent"));
+        if method.starts_with("Remove") {
+            table.push((method, with("reason", json!(0)), "reason"));
+            table.push((method, with("reason", json!(99)), "reason"));
+            table.push((method, with("reason", json!("REMOVAL_REASON_EXPIRED")), "reason"));
+            table.push((method, with("reason", json!("REMOVAL_REASON_MOVED")), "moved_to"));
+            table.push((method, with("moved_to", request["name"].clone()), "moved_to"));
+            table.push((method, with("moved_to", json!("elsewhere/x")), "moved_to"));
+        }
+        if method.ends_with("Article") && method != "RemoveArticle" {
+            table.push((method, with("update_kind", json!(99)), "update_kind"));
+        }
+    }
+    for mask in ["colour", "revision", "name", "byline.text", "*,headline"] {
+        let request = json!({"article": {"name": "articles/a", "headline": "H"}, "update_mask": mask});
+        table.push(("PatchArticle", request, "update_mask"));
+    }
+    table.push(("PatchArticle", json!({}), "article"));
+    let patch = json!({"article": {"name": "articles/a"}, "update_mask": "headline"});
+    table.push(("PatchArticle", patch, "article.headline"));
+    let backfill =
+        json!({"article": {"name": "articles/a", "headline": "I"}, "update_kind": "UPDATE_KIND_BACKFILL"});
+    table.push(("PutArticle", backfill, "update_kind"));
+    all_invalid(&raw, table).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_commit_is_refused_by_its_place() {
+    let (_dir, node, raw) = started().await;
+    let sound = json!({"put_tag": {"name": "tags/a", "display_name": "A"}});
+    let commit = |change: Value| json!({"changes": [sound.clone(), change]});
+    let article = json!({"name": "articles/a", "headline": "H"});
+    let deleted = "REMOVAL_REASON_DELETED";
+    let table: Vec<Invalid> = vec![
+        ("Commit", json!({}), "changes"),
+        ("Commit", commit(json!({})), "changes[1].change"),
+        ("Commit", commit(json!({"put_article": {"name": "articles/a"}})), "changes[1].put_article.headline"),
+        ("Commit", commit(json!({"put_author": {"name": "x"}})), "changes[1].put_author.display_name"),
+        (
+            "Commit",
+            commit(json!({"put_section": {"name": "x", "display_name": "A"}})),
+            "changes[1].put_section.name",
+        ),
+        ("Commit", commit(json!({"put_tag": {"name": "tags/b"}})), "changes[1].put_tag.display_name"),
+        (
+            "Commit",
+            commit(json!({"put_collection": {"name": "collections/b"}})),
+            "changes[1].put_collection.title",
+        ),
+        ("Commit", commit(json!({"patch_article": {}})), "changes[1].patch_article.article"),
+        (
+            "Commit",
+            commit(json!({"patch_article": {"article": {"name": "x"}}})),
+            "changes[1].patch_article.article.name",
+        ),
+        (
+            "Commit",
+            commit(json!({"patch_article": {"article": article, "update_mask": "colour"}})),
+            "changes[1].patch_article.update_mask",
+        ),
+        ("Commit", commit(json!({"remove": {"name": "x", "reason": deleted}})), "changes[1].remove.name"),
+        ("Commit", commit(json!({"remove": {"name": "tags/b"}})), "changes[1].remove.reason"),
+        (
+            "Commit",
+            commit(json!({"remove": {"name": "tags/b", "reason": "REMOVAL_REASON_MOVED"}})),
+            "changes[1].remove.moved_to",
+        ),
+        (
+            "Commit",
+            commit(json!({"remove": {"name": "tags/b", "reason": deleted}, "precondition": {"etag": ""}})),
+            "changes[1].precondition.etag",
+        ),
+        (
+            "Commit",
+            commit(json!({"put_article": article, "precondition": {"must_be_absent": false}})),
+            "changes[1].precondition.must_be_absent",
+        ),
+        ("Commit", commit(json!({"put_article": article, "update_kind": 99})), "changes[1].update_kind"),
+        ("Commit", commit(sound.clone()), "changes[1].put_tag.name"),
+        ("Commit", json!({"changes": [sound], "request_id": "a b"}), "request_id"),
+    ];
+    all_invalid(&raw, table).await;
+    assert_eq!(raw.call("ListTags", json!({})).await.unwrap()["tags"], Value::Null, "none was half done");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_request_are_refused_at_each_call() {
+    let (_dir, node, raw) = started().await;
+    // Field 1 of a request is a name, a path, an entity, a filter, a page size or a record.
+    let strings = [
+        ("GetArticle", 1, "name"),
+        ("BatchGetArticles", 1, "names"),
+        ("ListArticles", 4, "page_token"),
+        ("StreamArticles", 1, "filter.all_tags"),
+        ("ResolvePath", 1, "path"),
+        ("GetAuthor", 1, "name"),
+        ("ListAuthors", 2, "page_token"),
+        ("GetSection", 1, "name"),
+        ("ListSections", 2, "page_token"),
+        ("GetTag", 1, "name"),
+        ("ListTags", 2, "page_token"),
+        ("GetCollection", 1, "name"),
+        ("ListCollections", 2, "page_token"),
+        ("PutArticle", 3, "request_id"),
+        ("PatchArticle", 4, "request_id"),
+        ("RemoveArticle", 1, "name"),
+        ("PutAuthor", 3, "request_id"),
+        ("RemoveAuthor", 1, "name"),
+        ("PutSection", 3, "request_id"),
+        ("RemoveSection", 1, "name"),
+        ("PutTag", 3, "request_id"),
+        ("RemoveTag", 1, "name"),
+        ("PutCollection", 3, "request_id"),
+        ("RemoveCollection", 1, "name"),
+        ("Commit", 2, "request_id"),
+        ("Export", 2, "log_id"),
+    ];
+    let mut wrong = Vec::new();
+    for (method, number, name) in strings {
+        let value = if name == "filter.all_tags" { field(1, b"\xff\xfe") } else { b"\xff\xfe".to_vec() };
+        let invalid = field(number, &value);
+        let answer = raw.send(method, invalid.clone().into()).await.map(|_| Value::Null);
+        if gist(answer.clone()) != told(Code::InvalidArgument, "FIELD_INVALID", name) {
+            wrong.push((method, name, answer));
+        }
+        let cut = invalid[..invalid.len() - 1].to_vec();
+        let answer = raw.send(method, cut.into()).await.map(|_| Value::Null);
+        if !matches!(&answer, Err(r) if r.code == Code::InvalidArgument && r.reason == "FIELD_INVALID") {
+            wrong.push((method, "cut off", answer));
+        }
+    }
+    let cut = raw.send("Import", vec![0x12, 0x05, 0x0a].into()).await.map(|_| Value::Null);
+    assert_eq!(gist(cut), told(Code::InvalidArgument, "FIELD_INVALID", "records"));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
+    let (_dir, node, raw) = started().await;
+    let named = |name: &[u8], rest: Vec<u8>| [&field(1, name)[..], &rest].concat();
+    let bad = b"\xc3\x28";
+    let span = field(15, &field(1, &field(2, &field(1, &field(1, bad)))));
+    for (method, entity, wanted) in [
+        ("PutArticle", named(b"articles/a", field(11, bad)), "article.headline"),
+        ("PutArticle", named(b"articles/a", field(20, bad)), "article.tags"),
+        ("PutArticle", named(b"articles/a", span.clone()), "article.body.blocks.kind.spans.text"),
+        ("PatchArticle", named(b"articles/a", field(12, bad)), "article.dek"),
+        ("PutAuthor", named(b"authors/a", field(11, bad)), "author.bio"),
+        ("PutSection", named(b"sections/a", field(11, bad)), "section.tagline"),
+        ("PutTag", named(b"tags/a", field(12, bad)), "tag.description"),
+        ("PutCollection", named(b"collections/a", field(11, bad)), "collection.description"),
+    ] {
+        if method == "PatchArticle" {
+            let article = json!({"article": {"name": "articles/a", "headline": "H"}});
+            raw.call("PutArticle", article).await.unwrap();
+        }
+        let answer = raw.send(method, field(1, &entity).into()).await.map(|_| Value::Null);
+        assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", wanted), "{method}");
+    }
+    // A record of an import is refused by itself, and its neighbour is taken.
+    let sound = encode("Record", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
+    let record = field(1, &named(b"articles/b", span));
+    let chunk = [field(2, &record), field(2, &sound)].concat();
+    let ack = raw.send("Import", chunk.into()).await.unwrap().remove(0);
+    assert_eq!(ack["results"][0]["outcome"], "IMPORT_OUTCOME_REFUSED");
+    assert_eq!(ack["results"][0]["error"]["reason"], "ERROR_REASON_FIELD_INVALID");
+    assert_eq!(ack["results"][0]["error"]["code"], 3);
+    assert_eq!(ack["results"][0]["error"]["field"], "body.blocks.kind.spans.text");
+    assert_eq!(ack["results"][1]["outcome"], "IMPORT_OUTCOME_WRITTEN");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_of_an_import_is_refused_by_its_field() {
+    let (_dir, node, raw) = started().await;
+    let empty = raw.call("Import", json!({"chunk": 7})).await;
+    assert_eq!(gist(empty), told(Code::InvalidArgument, "FIELD_INVALID", "records"));
+    let moved = "REMOVAL_REASON_MOVED";
+    let table = [
+        (json!({}), ""),
+        (json!({"article": {"name": "articles/a"}}), "headline"),
+        (json!({"author": {"name": "tags/a", "display_name": "A"}}), "name"),
+        (json!({"tombstone": {"name": "x", "reason": moved}}), "name"),
+        (json!({"tombstone": {"name": "tags/x", "reason": 99}}), "reason"),
+        (json!({"tombstone": {"name": "tags/x", "reason": moved}}), "moved_to"),
+        (json!({"tombstone": {"name": "tags/x", "reason": moved, "moved_to": "articles/x"}}), "moved_to"),
+        (json!({"tombstone": {"name": "articles/x", "reason": 4, "paths": ["/a", "b"]}}), "paths[1]"),
+        (
+            json!({"article": {"name": "articles/a", "headline": "H", "create_time": "9999-12-31T23:59:59Z"}}),
+            "WRITTEN",
+        ),
+    ];
+    let records: Vec<Value> = table.iter().map(|(record, _)| record.clone()).collect();
+    let ack = raw.call("Import", json!({"chunk": 7, "records": records})).await.unwrap();
+    assert_eq!(ack["chunk"], 7);
+    for (i, (record, wanted)) in table.iter().enumerate() {
+        let result = &ack["results"][i];
+        if *wanted == "WRITTEN" {
+            assert_eq!(result["outcome"], "IMPORT_OUTCOME_WRITTEN", "{record}");
+            continue;
+        }
+        assert_eq!(result["error"]["reason"], "ERROR_REASON_FIELD_INVALID", "{record}: {result}");
+        assert_eq!(result["error"]["field"].as_str().unwrap_or_default(), *wanted, "{record}: {result}");
+    }
+    // A time that is none, as no JSON can hold it: year 300,000.
+    let time = field(4, &[0x08, 0x80, 0xc0, 0xca, 0xf3, 0x84, 0xa3, 0x02]);
+    let tag = [field(1, b"tags/late"), field(10, b"Late"), time].concat();
+    let chunk = field(2, &field(4, &tag));
+    let ack = raw.send("Import", chunk.into()).await.unwrap().remove(0);
+    assert_eq!(ack["results"][0]["error"]["field"], "create_time", "{ack}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_token_of_something_else_is_refused() {
+    let (_dir, node, raw) = started().await;
+    for i in 0..3 {
+        let article = json!({"name": format!("articles/a{i}"), "headline": "H", "tags": ["tags/t"]});
+        raw.call("PutArticle", json!({"article": article})).await.unwrap();
+        let tag = json!({"name": format!("tags/t{i}"), "display_name": "T"});
+        raw.call("PutTag", json!({"tag": tag})).await.unwrap();
+    }
+    let page = raw.call("ListArticles", json!({"page_size": 1})).await.unwrap();
+    let of_articles = page["next_page_token"].as_str().unwrap().to_owned();
+    let page = raw.call("ListTags", json!({"page_size": 1})).await.unwrap();
+    let of_tags = page["next_page_token"].as_str().unwrap().to_owned();
+
+    let other_dir = tempfile::tempdir().unwrap();
+    let other_node = Node::start(other_dir.path()).await;
+    let other = Raw::to(&other_node).await;
+    let refused = told(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "page_token");
+    let filter = json!({"all_tags": ["tags/t"]});
+    let table = [
+        ("garbage", &raw, "ListArticles", json!({"page_token": "garbage"})),
+        ("not base64", &raw, "ListArticles", json!({"page_token": "!!"})),
+        ("cut", &raw, "ListArticles", json!({"page_token": of_articles[1..]})),
+        ("another filter", &raw, "ListArticles", json!({"page_token": of_articles, "filter": filter})),
+        (
+            "another order",
+            &raw,
+            "ListArticles",
+            json!({"page_token": of_articles, "order": "ARTICLE_ORDER_REVISION_DESC"}),
+        ),
+        ("another list", &raw, "ListArticles", json!({"page_token": of_tags})),
+        ("another list", &raw, "ListTags", json!({"page_token": of_articles})),
+        ("another list", &raw, "ListAuthors", json!({"page_token": of_tags})),
+        ("another list", &raw, "ListSections", json!({"page_token": of_tags})),
+        ("another list", &raw, "ListCollections", json!({"page_token": of_tags})),
+        ("another log", &other, "ListArticles", json!({"page_token": of_articles})),
+        ("another log", &other, "ListTags", json!({"page_token": of_tags})),
+    ];
+    for (what, to, method, request) in table {
+        assert_eq!(gist(to.call(method, request).await), refused, "{what} at {method}");
+    }
+    let next = raw.call("ListArticles", json!({"page_token": of_articles, "page_size": 2})).await.unwrap();
+    assert_eq!(
+        next["articles"].as_array().unwrap().len(),
+        2,
+        "its own request takes it, with another page size"
+    );
+    other_node.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_revision_that_is_not_there_yet_or_of_another_log_is_refused() {
+    let (_dir, node, raw) = started().await;
+    let log_id = raw.call("GetStatus", json!({})).await.unwrap()["head"]["log_id"].clone();
+    let ahead = json!({"at_least_revision": 99, "log_id": log_id, "max_wait": "0.010s"});
+    let foreign = json!({"at_least_revision": 1, "log_id": "00000001"});
+    for (method, request) in
+        [("GetTag", json!({"name": "tags/a"})), ("ListArticles", json!({})), ("StreamArticles", json!({}))]
+    {
+        let mut request = request;
+        request["freshness"] = ahead.clone();
+        let refused = raw.call(method, request.clone()).await.unwrap_err();
+        assert_eq!((refused.code, &*refused.reason), (Code::Unavailable, "NOT_CAUGHT_UP"), "{method}");
+        assert!(refused.retry && refused.metadata["revision"] == "0", "{refused:?}");
+        request["freshness"] = foreign.clone();
+        let refused = raw.call(method, request).await.unwrap_err();
+        assert_eq!((refused.code, &*refused.reason), (Code::FailedPrecondition, "LOG_CHANGED"), "{method}");
+        assert_eq!(refused.metadata["log_id"], log_id.as_str().unwrap());
+    }
+    let refused = raw.call("Export", json!({"after_revision": 1, "log_id": "00000001"})).await.unwrap_err();
+    assert_eq!((refused.code, &*refused.reason), (Code::FailedPrecondition, "LOG_CHANGED"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_by_its_kind() {
+    let (_dir, node, raw) = started().await;
+    let deleted = "REMOVAL_REASON_DELETED";
+    for (method, request, reason) in [
+        ("GetArticle", json!({"name": "articles/a"}), "ARTICLE_NOT_FOUND"),
+        ("PatchArticle", json!({"article": {"name": "articles/a", "dek": "D"}}), "ARTICLE_NOT_FOUND"),
+        ("RemoveArticle", json!({"name": "articles/a", "reason": deleted}), "ARTICLE_NOT_FOUND"),
+        ("ResolvePath", json!({"path": "/a"}), "ARTICLE_NOT_FOUND"),
+        ("GetAuthor", json!({"name": "authors/a"}), "NAME_NOT_FOUND"),
+        ("GetSection", json!({"name": "sections/a"}), "NAME_NOT_FOUND"),
+        ("GetTag", json!({"name": "tags/a"}), "NAME_NOT_FOUND"),
+        ("GetCollection", json!({"name": "collections/a"}), "NAME_NOT_FOUND"),
+        ("RemoveAuthor", json!({"name": "authors/a", "reason": deleted}), "NAME_NOT_FOUND"),
+        ("RemoveSection", json!({"name": "sections/a", "reason": deleted}), "NAME_NOT_FOUND"),
+        ("RemoveTag", json!({"name": "tags/a", "reason": deleted}), "NAME_NOT_FOUND"),
+        ("RemoveCollection", json!({"name": "collections/a", "reason": deleted}), "NAME_NOT_FOUND"),
+    ] {
+        let refused = raw.call(method, request).await.unwrap_err();
+        assert_eq!((refused.code, &*refused.reason), (Code::NotFound, reason), "{method}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_held_yet_is_refused_and_does_not_leak() {
+    let (_dir, node, raw) = started().await;
+    let later = "2999-01-01T00:00:00Z";
+    let table = [
+        ("publish_time", json!(later), "article.publish_time", "scheduled_publication"),
+        ("embargo", json!({"until": later}), "article.embargo", "embargo"),
+        ("embargo", json!({"note": "until called"}), "article.embargo", "embargo"),
+        ("expire_time", json!(later), "article.expire_time", "expiry"),
+        ("expire_time", json!("2001-01-01T00:00:00Z"), "article.expire_time", "expiry"),
+    ];
+    for (field, value, wanted, feature) in table {
+        let mut article = json!({"name": "articles/a", "headline": "H", "path": "/a", "tags": ["tags/t"]});
+        article[field] = value;
+        for (method, request, place) in [
+            ("PutArticle", json!({"article": article}), wanted.to_owned()),
+            (
+                "Commit",
+                json!({"changes": [{"put_article": article}]}),
+                wanted.replace("article", "changes[0].put_article"),
+            ),
+        ] {
+            let refused = raw.call(method, request).await.unwrap_err();
+            let wanted = (Code::Unimplemented, "NOT_SUPPORTED", &*place);
+            assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted);
+            assert_eq!(refused.metadata["feature"], feature);
+        }
+        let ack = raw.call("Import", json!({"records": [{"article": article}]})).await.unwrap();
+        assert_eq!(ack["results"][0]["error"]["reason"], "ERROR_REASON_NOT_SUPPORTED");
+        assert_eq!(ack["results"][0]["error"]["metadata"]["feature"], feature);
+    }
+    assert_eq!(
+        raw.call("GetArticle", json!({"name": "articles/a"})).await.unwrap_err().reason,
+        "ARTICLE_NOT_FOUND"
+    );
+    assert_eq!(raw.call("ResolvePath", json!({"path": "/a"})).await.unwrap_err().reason, "ARTICLE_NOT_FOUND");
+    let batch = raw.call("BatchGetArticles", json!({"names": ["articles/a"]})).await.unwrap();
+    assert_eq!(batch["items"][0]["error"]["reason"], "ERROR_REASON_ARTICLE_NOT_FOUND");
+    let tagged = json!({"filter": {"all_tags": ["tags/t"]}});
+    assert_eq!(raw.call("ListArticles", tagged.clone()).await.unwrap()["articles"], Value::Null);
+    let end = raw.call("StreamArticles", tagged).await.unwrap();
+    assert_eq!(end["end"]["count"], Value::Null, "{end}");
+    let status = raw.call("GetStatus", json!({})).await.unwrap();
+    assert_eq!(status["head"]["revision"], Value::Null, "{status}");
+
+    let mut lifted = json!({"name": "articles/a", "headline": "H"});
+    lifted["embargo"] = json!({"until": "2001-01-01T00:00:00Z"});
+    lifted["publish_time"] = json!("2001-01-01T00:00:00Z");
+    raw.call("PutArticle", json!({"article": lifted})).await.unwrap();
+    let patch = json!({"article": {"name": "articles/a", "publish_time": later}});
+    let refused = raw.call("PatchArticle", patch).await.unwrap_err();
+    assert_eq!((&*refused.reason, &*refused.field), ("NOT_SUPPORTED", "article.publish_time"));
+
+    for (method, request, place) in [
+        ("RemoveArticle", json!({"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}), "reason"),
+        (
+            "Commit",
+            json!({"changes": [{"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}}]}),
+            "changes[0].remove.reason",
+        ),
+    ] {
+        let refused = raw.call(method, request).await.unwrap_err();
+        let wanted = (Code::Unimplemented, "NOT_SUPPORTED", place);
+        assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted);
+        assert_eq!(refused.metadata["feature"], "kill");
+    }
+    raw.call("GetArticle", json!({"name": "articles/a"})).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
+    let (_dir, node, raw) = started().await;
+    let name = || request_bytes("GetTag", json!({"name": "tags/a"}));
+    let tag = || request_bytes("PutTag", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
+    let chunk =
+        || request_bytes("Import", json!({"records": [{"tag": {"name": "tags/a", "display_name": "A"}}]}));
+    let (read, write) = (128 << 10, 4 << 20);
+    raw.send("PutTag", padded(&tag(), write)).await.unwrap();
+    raw.send("GetTag", padded(&name(), read)).await.unwrap();
+    raw.send("Import", padded(&chunk(), write)).await.unwrap();
+    for (method, request, limit, maximum) in [
+        ("GetTag", name(), "read_request_bytes", read),
+        ("PutTag", tag(), "write_request_bytes", write),
+        ("Import", chunk(), "write_request_bytes", write),
+    ] {
+        let refused = raw.send(method, padded(&request, maximum + 1)).await.unwrap_err();
+        let wanted = (Code::InvalidArgument, "LIMIT_EXCEEDED", "request");
+        assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted, "{method}");
+        assert_eq!(refused.metadata["limit"], limit);
+        assert_eq!(refused.metadata["maximum"], maximum.to_string());
+        assert_eq!(refused.metadata["value"], (maximum + 1).to_string());
+    }
+    node.stop().await;
+}
