@@ -44,10 +44,18 @@ serve() {
 # shown COMMAND...: runs it, prints what it says and keeps that in $scratch/out. Its exit status is in `$code`.
 shown() {
     echo
-    echo "\$ $(basename "$1") $(printf '%q ' "${@:2}")"
+    echo "\$ $(basename "$1")$(quoted "${@:2}")"
     code=0
     timeout 120 "$@" >"$scratch/out" 2>&1 || code=$?
     cat "$scratch/out"
+}
+
+# The arguments as one would type them.
+quoted() {
+    local argument
+    for argument; do
+        [[ $argument =~ ^[A-Za-z0-9_./:=-]+$ ]] && printf ' %s' "$argument" || printf " '%s'" "$argument"
+    done
 }
 
 # has PATTERN...: each is somewhere in the last output, which came of a call that went well.
