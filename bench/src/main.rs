@@ -1,4 +1,4 @@
-//! Measurements that the README's tables are made of: `cargo run --release -p cable-bench -- scale`.
+//! Measurements that the README's tables are made of: `cargo run --release --bin cable-bench -- scale`.
 //!
 //! Each runs the released program as a process of its own, with a store of its own, and speaks to it as its users do.
 
@@ -17,7 +17,7 @@ mod scale;
 mod words;
 mod yardstick;
 
-const USAGE: &str = "usage: cargo run --release -p cable-bench -- scale [--articles N] [--keep DIR]
+const USAGE: &str = "usage: cargo run --release --bin cable-bench -- scale [--articles N] [--keep DIR]
 
   scale            import invented articles, open the store again, read it in every way; writes
                    bench/results/scale.json, bench/results/scale.md and the table in README.md
