@@ -77,6 +77,12 @@ pub(crate) struct Written {
     pub(crate) live: bool,
 }
 
+/// Changes that were held against the rules that need no store, in their order.
+pub(crate) struct Checked {
+    drafts: Vec<Result<Draft, Refusal>>,
+    now: i64,
+}
+
 /// The writing side of a node.
 pub(crate) struct Publishing {
     store: Arc<Store>,
@@ -136,16 +142,23 @@ impl Publishing {
         Err(Refusal::Contended)
     }
 
+    /// The part of [`Publishing::each`] that needs no store: some 40 µs an article.
+    pub(crate) fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Checked {
+        let now = (self.clock)();
+        let check = |change: Result<Change, Refusal>| change.and_then(|change| Draft::check(change, now));
+        Checked { drafts: changes.into_iter().map(check).collect(), now }
+    }
+
     /// Makes each change by itself, in order; one that is refused holds up no other.
     ///
     /// # Errors
     /// The store cannot write; what it had written before stays.
     pub(crate) async fn each(
         &self,
-        changes: Vec<Result<Change, Refusal>>,
+        checked: Checked,
     ) -> Result<(Vec<Result<Written, Refusal>>, Position), Refusal> {
-        let now = (self.clock)();
-        let (mut results, mut open) = check_each(changes, now);
+        let Checked { drafts, now } = checked;
+        let (mut results, mut open) = places(drafts);
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
         while !open.is_empty() && conflicts < ATTEMPTS {
@@ -223,10 +236,10 @@ impl Publishing {
 type Results = Vec<Option<Result<Written, Refusal>>>;
 
 /// A place for the result of each change, and the drafts of those whose own rules hold, each with its place.
-fn check_each(changes: Vec<Result<Change, Refusal>>, now: i64) -> (Results, Numbered) {
-    let (mut results, mut open) = (Vec::with_capacity(changes.len()), Vec::with_capacity(changes.len()));
-    for (index, change) in changes.into_iter().enumerate() {
-        match change.and_then(|change| Draft::check(change, now)) {
+fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
+    let (mut results, mut open) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+    for (index, draft) in drafts.into_iter().enumerate() {
+        match draft {
             Ok(draft) => {
                 open.push((index, draft));
                 results.push(None);
@@ -303,13 +316,22 @@ async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
 }
 
-async fn singles(planned: Vec<Planned>, time: i64) -> Result<Vec<Commit>, Refusal> {
-    let encode_all = move || {
-        let commit = |planned| Commit { steps: encode(vec![planned]), request: None, time };
-        planned.into_iter().map(commit).collect()
-    };
-    let encoded = tokio::task::spawn_blocking(encode_all).await;
-    encoded.map_err(|_| Refusal::Internal("the encoding of an import failed"))
+/// The same for commits of one change each, on as many threads as there are cores: an import waits for nothing else.
+async fn singles(mut planned: Vec<Planned>, time: i64) -> Result<Vec<Commit>, Refusal> {
+    let commit = move |planned| Commit { steps: encode(vec![planned]), request: None, time };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = planned.len().div_ceil(cores).max(INLINE);
+    let mut parts = Vec::with_capacity(cores);
+    while !planned.is_empty() {
+        let rest = planned.split_off(share.min(planned.len()));
+        let part = std::mem::replace(&mut planned, rest);
+        parts.push(tokio::task::spawn_blocking(move || part.into_iter().map(commit).collect::<Vec<_>>()));
+    }
+    let mut commits = Vec::new();
+    for part in parts {
+        commits.extend(part.await.map_err(|_| Refusal::Internal("the encoding of an import failed"))?);
+    }
+    Ok(commits)
 }
 
 fn encode(planned: Vec<Planned>) -> Vec<Step> {

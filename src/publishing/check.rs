@@ -93,8 +93,9 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
     paths(article)?;
     lists(article)?;
     timing(article, now)?;
-    let body = article.body.clone().unwrap_or_default();
-    body::check(&body)?;
+    let none = v1::Body::default();
+    let body = article.body.as_ref().unwrap_or(&none);
+    body::check(body)?;
     if let Some(media) = &article.lead_media {
         self::media(media).map_err(|refusal| refusal.within("lead_media"))?;
     }
@@ -102,7 +103,7 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
     Ok(Checked {
         name,
         content,
-        word_count: render::word_count(&body),
+        word_count: render::word_count(body),
         publish_time: article.publish_time.as_ref().map(fields::micros),
         told: (article.create_time.as_ref().map(fields::micros), first_publish.map(fields::micros)),
     })

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{item_error, publishing::position, request};
 use crate::{
     model::{Kind, Name, limit},
-    publishing::{Change, Publishing, Verb, Written},
+    publishing::{Change, Checked, Publishing, Verb, Written},
     refusal::{Refusal, at_most},
     store::Store,
     transfer::{Export, Next},
@@ -25,6 +25,9 @@ use crate::{
         v1,
     },
 };
+
+/// Chunks of an import that are at work at once: one is written while the next is checked.
+const AHEAD: usize = 2;
 
 /// Imports and exports of a node.
 pub(crate) struct TransferRpc {
@@ -47,8 +50,10 @@ impl TransferService for TransferRpc {
         &self,
         request: Request<Streaming<service::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
+        let publishing = self.publishing.clone();
+        let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
         let import = Import {
-            chunks: request.into_inner(),
+            chunks: chunks.buffered(AHEAD).boxed(),
             publishing: self.publishing.clone(),
             draining: self.draining.clone(),
         };
@@ -104,11 +109,36 @@ fn message(next: Next) -> service::ExportResponse {
     }
 }
 
-/// One client's import: chunks are taken one after the other, so that a later record sees what an earlier one did.
+/// One client's import: chunks are taken one after the other, so that a later record sees what an earlier one did. What
+/// needs no store is done for the next chunk while one is written.
 struct Import {
-    chunks: Streaming<service::ImportRequest>,
+    chunks: BoxStream<'static, Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
     draining: watch::Receiver<bool>,
+}
+
+/// A chunk whose records were held against the rules that need no store.
+struct Chunk {
+    number: i64,
+    names: Vec<String>,
+    checked: Checked,
+}
+
+async fn check(
+    chunk: Result<service::ImportRequest, Status>,
+    publishing: Arc<Publishing>,
+) -> Result<Chunk, Status> {
+    let chunk = chunk.map_err(in_our_words)?;
+    if chunk.records.is_empty() {
+        return Err(Refusal::field("records", "it must hold at least one record").into());
+    }
+    at_most(&limit::IMPORT, chunk.records.len(), "records")?;
+    let checked = tokio::task::spawn_blocking(move || Chunk {
+        number: chunk.chunk,
+        names: chunk.records.iter().map(name).collect(),
+        checked: publishing.check(chunk.records.into_iter().map(change).collect()),
+    });
+    checked.await.map_err(|_| Refusal::Internal("the check of an import failed").into())
 }
 
 impl Import {
@@ -116,17 +146,12 @@ impl Import {
         if *self.draining.borrow() {
             return Err(Refusal::Draining.into());
         }
-        let Some(chunk) = self.chunks.message().await.map_err(in_our_words)? else { return Ok(None) };
-        if chunk.records.is_empty() {
-            return Err(Refusal::field("records", "it must hold at least one record").into());
-        }
-        at_most(&limit::IMPORT, chunk.records.len(), "records")?;
-        let names: Vec<String> = chunk.records.iter().map(name).collect();
-        let changes = chunk.records.into_iter().map(change).collect();
-        let (results, at) = self.publishing.each(changes).await?;
+        let Some(chunk) = self.chunks.next().await.transpose()? else { return Ok(None) };
+        let Chunk { number, names, checked } = chunk;
+        let (results, at) = self.publishing.each(checked).await?;
         let results =
             names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
-        Ok(Some(v1::ImportResponse { chunk: chunk.chunk, results, position: Some(position(&at)) }))
+        Ok(Some(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) }))
     }
 }
 

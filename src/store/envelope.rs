@@ -4,8 +4,11 @@
 //! Layout, 16 bytes and the data: version (1), codec (0 raw, 1 zstd), dictionary (0: none), reserved (0), length of
 //! the entry (4, little-endian), XXH3-64 (8, little-endian) over kind, id, revision, the bytes before and the data.
 
+use std::{cell::RefCell, io};
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
+use zstd::bulk::Compressor;
 
 use crate::model::{Name, Revision, limit};
 
@@ -16,6 +19,11 @@ const HEADER: usize = 16;
 
 /// The level at which bodies halve at 40 µs each; higher ones gain little.
 const LEVEL: i32 = 3;
+
+thread_local! {
+    /// Making one costs as much as compressing a small article.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// The largest entry: an article with its history. A stored length above it is damage.
 const MAX_ENTRY: usize = 2 * limit::ARTICLE.maximum as usize;
@@ -34,12 +42,19 @@ pub(super) struct Damaged;
 
 /// Compresses an entry. Costs some 40 µs for an article: not for the writer's thread.
 pub(crate) fn pack(entry: &[u8]) -> Packed {
-    let compressed = zstd::bulk::compress(entry, LEVEL).ok().filter(|data| data.len() < entry.len());
+    let compressed = compress(entry).ok().filter(|data| data.len() < entry.len());
     let (codec, data) = compressed.map_or_else(|| (RAW, entry.to_vec()), |data| (ZSTD, data));
     let mut header = [VERSION, codec, 0, 0, 0, 0, 0, 0];
     let length = u32::try_from(entry.len()).unwrap_or(u32::MAX);
     header[4..].copy_from_slice(&length.to_le_bytes());
     Packed { header, data }
+}
+
+fn compress(entry: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(compressor) => compressor.compress(entry),
+        none => none.insert(Compressor::new(LEVEL)?).compress(entry),
+    })
 }
 
 /// Puts the checksum on.

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
+use prost::encoding::WireType;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
-use prost::encoding::WireType;
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -20,8 +20,7 @@ use crate::support::Node;
 /// The schema as the build compiled it.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
-static SCHEMA: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
+static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
 
 /// A connection that sends what it is given.
 #[derive(Clone)]

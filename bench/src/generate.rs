@@ -1,0 +1,335 @@
+//! A newspaper's archive that never was: the same for the same seed, written as it is made.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use cable_client::{RawRecord, Timestamp, v1};
+use prost::{Message as _, encoding::encode_varint};
+
+use crate::{
+    random::{Random, Zipf},
+    words::Words,
+};
+
+const SEED: u64 = 2026;
+const TAGS: usize = 10_000;
+const AUTHORS: usize = 300;
+/// Three departments with three parts each.
+const SECTIONS: usize = 12;
+const DEPARTMENTS: usize = 3;
+
+/// Encoded sizes: half of the articles are below the median; two thirds between half of it and twice as much.
+const MEDIAN_BYTES: f64 = 4_400.0;
+const DEVIATION: f64 = 0.7;
+const LEAST_BYTES: f64 = 1_000.0;
+const MOST_BYTES: f64 = 60_000.0;
+
+/// From the start of 2015, ten years.
+const FIRST_SECOND: i64 = 1_420_070_400;
+const SECONDS: i64 = 10 * 31_557_600;
+/// Articles come in the order of their times, but for so many seconds: a desk does not work in order.
+const JITTER: usize = 3 * 86_400;
+
+/// Every so many articles one is compressed, to see that the text is as dense as real text.
+const SAMPLE: u64 = 50;
+const LEVEL: i32 = 3;
+
+/// What was written.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    pub(crate) articles: u64,
+    pub(crate) entities: u64,
+    /// Bytes of the file of articles.
+    pub(crate) bytes: u64,
+    /// Encoded size of each article, ascending.
+    pub(crate) sizes: Vec<u32>,
+    /// How many times smaller an article becomes under zstd at the store's level.
+    pub(crate) compression: f64,
+    /// Tags and the number of articles that have them, the most frequent first; none without an article.
+    pub(crate) tags: Vec<(String, u32)>,
+}
+
+/// The id of an article, by its number.
+pub(crate) fn article_id(number: u64) -> String {
+    format!("a{number:07}")
+}
+
+/// A section that has others below it.
+pub(crate) fn department() -> String {
+    section_id(0)
+}
+
+fn tag_id(number: usize) -> String {
+    format!("t{number:05}")
+}
+
+fn author_id(number: usize) -> String {
+    format!("p{number:03}")
+}
+
+fn section_id(number: usize) -> String {
+    format!("s{number:02}")
+}
+
+/// Writes two files that `cable import binary` takes.
+///
+/// # Errors
+/// They cannot be written.
+pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<Archive> {
+    let mut maker = Maker::new(count);
+    let mut file = Records::create(entities)?;
+    maker.entities().iter().try_for_each(|record| file.write(record))?;
+    let entities = file.finish()?.0;
+    let mut file = Records::create(articles)?;
+    let mut sizes = Vec::with_capacity(count as usize);
+    let (mut raw, mut compressed) = (0, 0);
+    for number in 0..count {
+        let article = maker.article(number);
+        sizes.push(article.encoded_len() as u32);
+        if number % SAMPLE == 0 {
+            let encoded = article.encode_to_vec();
+            raw += encoded.len();
+            compressed += zstd::bulk::compress(&encoded, LEVEL)?.len();
+        }
+        file.write(&article.into())?;
+    }
+    let (articles, bytes) = file.finish()?;
+    sizes.sort_unstable();
+    let compression = raw as f64 / compressed.max(1) as f64;
+    Ok(Archive { articles, entities, bytes, sizes, compression, tags: maker.used_tags() })
+}
+
+/// A file of records: `CABLEREC`, the version, then each record behind its length.
+struct Records {
+    file: BufWriter<File>,
+    count: u64,
+    bytes: u64,
+}
+
+impl Records {
+    fn create(path: &Path) -> io::Result<Records> {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
+        file.write_all(b"CABLEREC\x01")?;
+        Ok(Records { file, count: 0, bytes: 9 })
+    }
+
+    fn write(&mut self, record: &RawRecord) -> io::Result<()> {
+        let mut length = Vec::with_capacity(10);
+        encode_varint(record.as_bytes().len() as u64, &mut length);
+        self.file.write_all(&length)?;
+        self.file.write_all(record.as_bytes())?;
+        self.count += 1;
+        self.bytes += (length.len() + record.as_bytes().len()) as u64;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<(u64, u64)> {
+        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok((self.count, self.bytes))
+    }
+}
+
+struct Maker {
+    random: Random,
+    words: Words,
+    tags: Zipf,
+    used: Vec<u32>,
+    count: u64,
+}
+
+impl Maker {
+    fn new(count: u64) -> Maker {
+        Maker {
+            random: Random::new(SEED),
+            words: Words::new(SEED),
+            tags: Zipf::new(TAGS),
+            used: vec![0; TAGS],
+            count,
+        }
+    }
+
+    /// Sections, authors and tags.
+    fn entities(&self) -> Vec<RawRecord> {
+        let sections = (0..SECTIONS).map(|number| self.section(number).into());
+        let authors = (0..AUTHORS).map(|number| self.author(number).into());
+        let tags = (0..TAGS).map(|number| {
+            let mut tag = v1::Tag::default();
+            tag.name = format!("tags/{}", tag_id(number));
+            tag.display_name = format!("{} {}", self.words.name(number), self.words.name(number / 7 + 3_001));
+            tag.into()
+        });
+        sections.chain(authors).chain(tags).collect()
+    }
+
+    fn section(&self, number: usize) -> v1::Section {
+        let mut section = v1::Section::default();
+        section.name = format!("sections/{}", section_id(number));
+        section.display_name = self.words.name(number);
+        section.path = format!("/{}", section_id(number));
+        if number >= DEPARTMENTS {
+            section.parent = format!("sections/{}", section_id(number % DEPARTMENTS));
+        }
+        section
+    }
+
+    fn author(&self, number: usize) -> v1::Author {
+        let mut author = v1::Author::default();
+        author.name = format!("authors/{}", author_id(number));
+        author.display_name = format!("{} {}", self.words.name(number), self.words.name(number + 5_003));
+        let mut random = Random::new(number as u64);
+        author.bio = format!("{} {}", self.words.sentence(&mut random), self.words.sentence(&mut random));
+        author
+    }
+
+    fn article(&mut self, number: u64) -> v1::Article {
+        let random = &mut self.random;
+        let length = random.between(5, 9);
+        let mut article = v1::Article::default();
+        article.name = format!("articles/{}", article_id(number));
+        article.headline = self.words.phrase(random, length);
+        article.dek = self.words.sentence(random);
+        article.section = format!("sections/{}", section_id(random.below(SECTIONS)));
+        article.language = "en".into();
+        article.path = format!("/{}/{number}", article.headline.to_lowercase().replace(' ', "-"));
+        let jitter = random.below(JITTER) as i64;
+        let seconds = (number as i64 * (SECONDS - JITTER as i64)) / self.count as i64 + jitter;
+        article.publish_time = Some(Timestamp { seconds: FIRST_SECOND + seconds, nanos: 0 });
+        let authors = if random.chance(15) { 2 } else { 1 };
+        article.byline = Some(byline(random, authors));
+        article.tags = self.draw_tags();
+        let size = (MEDIAN_BYTES * (DEVIATION * self.random.normal()).exp()).clamp(LEAST_BYTES, MOST_BYTES);
+        let body = (size as usize).saturating_sub(article.encoded_len());
+        article.body = Some(self.body(body));
+        article
+    }
+
+    fn draw_tags(&mut self) -> Vec<String> {
+        let wanted = self.random.between(3, 5);
+        let mut ranks: Vec<usize> = Vec::with_capacity(wanted);
+        while ranks.len() < wanted {
+            let rank = self.tags.rank(&mut self.random);
+            if !ranks.contains(&rank) {
+                ranks.push(rank);
+                self.used[rank] += 1;
+            }
+        }
+        ranks.into_iter().map(|rank| format!("tags/{}", tag_id(rank))).collect()
+    }
+
+    /// Paragraphs with a heading now and then, until they fill so many bytes.
+    fn body(&mut self, bytes: usize) -> v1::Body {
+        let mut body = v1::Body::default();
+        let mut filled = 0;
+        while filled < bytes {
+            let heading = body.blocks.len() % 6 == 5;
+            let block = if heading { self.heading() } else { self.paragraph(bytes - filled) };
+            filled += block.encoded_len() + 3;
+            body.blocks.push(block);
+        }
+        body
+    }
+
+    fn heading(&mut self) -> v1::Block {
+        let words = self.random.between(2, 5);
+        let mut heading = v1::Heading::default();
+        heading.level = 2;
+        heading.spans = vec![span(self.words.phrase(&mut self.random, words))];
+        block(v1::block::Kind::Heading(heading))
+    }
+
+    /// Two to five sentences, fewer where there is no room; one in four is marked or links somewhere.
+    fn paragraph(&mut self, room: usize) -> v1::Block {
+        let mut paragraph = v1::Paragraph::default();
+        let sentences = self.random.between(2, 5);
+        let mut plain = String::new();
+        let mut filled = 0;
+        for _ in 0..sentences {
+            let sentence = self.words.sentence(&mut self.random);
+            filled += sentence.len();
+            if self.random.chance(25) {
+                paragraph
+                    .spans
+                    .extend(Some(std::mem::take(&mut plain)).filter(|text| !text.is_empty()).map(span));
+                paragraph.spans.push(self.special(sentence));
+            } else {
+                plain.push_str(&sentence);
+            }
+            plain.push(' ');
+            if filled > room {
+                break;
+            }
+        }
+        paragraph.spans.push(span(plain.trim_end().to_owned()));
+        paragraph.spans.retain(|span| !span.text.is_empty());
+        block(v1::block::Kind::Paragraph(paragraph))
+    }
+
+    fn special(&mut self, text: String) -> v1::Span {
+        let mut span = span(text);
+        match self.random.below(3) {
+            0 => span.marks = vec![v1::Mark::Strong.into()],
+            1 => span.marks = vec![v1::Mark::Emphasis.into()],
+            _ => {
+                let mut link = v1::Link::default();
+                link.href = format!("https://example.com/{}", self.words.word(&mut self.random));
+                span.link = Some(link);
+            }
+        }
+        span
+    }
+
+    fn used_tags(&self) -> Vec<(String, u32)> {
+        let used = self.used.iter().enumerate().filter(|(_, count)| **count > 0);
+        let mut used: Vec<_> = used.map(|(number, count)| (tag_id(number), *count)).collect();
+        used.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        used
+    }
+}
+
+fn byline(random: &mut Random, authors: usize) -> v1::Byline {
+    let mut byline = v1::Byline::default();
+    for _ in 0..authors {
+        let mut credit = v1::Credit::default();
+        credit.author = format!("authors/{}", author_id(random.below(AUTHORS)));
+        byline.credits.push(credit);
+    }
+    byline
+}
+
+fn span(text: String) -> v1::Span {
+    let mut span = v1::Span::default();
+    span.text = text;
+    span
+}
+
+fn block(kind: v1::block::Kind) -> v1::Block {
+    let mut block = v1::Block::default();
+    block.kind = Some(kind);
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_has_the_sizes_and_the_density_of_a_real_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let archive = write(&path("entities"), &path("articles"), 2_000).unwrap();
+        assert_eq!((archive.articles, archive.entities), (2_000, (SECTIONS + AUTHORS + TAGS) as u64));
+        let median = archive.sizes[1_000];
+        assert!((4_200..4_700).contains(&median), "{median}");
+        assert!(archive.sizes[1_999] < 62_000);
+        assert!((1.8..2.4).contains(&archive.compression), "{}", archive.compression);
+        let tags: u32 = archive.tags.iter().map(|(_, count)| count).sum();
+        assert!((3 * 2_000..=5 * 2_000).contains(&tags));
+        let again = write(&path("entities-2"), &path("articles-2"), 2_000).unwrap();
+        assert_eq!(again.sizes, archive.sizes);
+        let bytes = |name: &str| std::fs::read(path(name)).unwrap();
+        assert!(bytes("articles") == bytes("articles-2") && bytes("entities") == bytes("entities-2"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Figures as a file for programs and as a table for people.
+
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use crate::Outcome;
+
+const BEGIN: &str = "<!-- scale:begin -->";
+const END: &str = "<!-- scale:end -->";
+
+/// What was measured, in the order of the table.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    facts: Vec<(&'static str, String, Value)>,
+    calls: Vec<Calls>,
+    /// What has to be known to read the figures.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One kind of call, made many times.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) what: String,
+    /// Times in the order of the calls.
+    pub(crate) times: Vec<Duration>,
+    /// The node's processor time for all of them.
+    pub(crate) cpu: Duration,
+    /// Articles in each answer.
+    pub(crate) articles: usize,
+}
+
+impl Calls {
+    fn micros(&self, share: f64) -> u64 {
+        let mut sorted = self.times.clone();
+        sorted.sort_unstable();
+        let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+        sorted.get(place).map_or(0, |time| time.as_micros() as u64)
+    }
+
+    fn first(&self) -> u64 {
+        self.times.first().map_or(0, |time| time.as_micros() as u64)
+    }
+
+    fn cpu_micros(&self) -> u64 {
+        self.cpu.as_micros() as u64 / self.times.len().max(1) as u64
+    }
+
+    fn row(&self) -> String {
+        let (p50, p99) = (self.micros(0.5), self.micros(0.99));
+        let figures = [self.articles as u64, self.first(), p50, p99, self.cpu_micros()].map(grouped);
+        format!("| {} | {} |", self.what, figures.join(" | "))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "call": self.what, "articles": self.articles, "calls": self.times.len(),
+            "first_us": self.first(), "p50_us": self.micros(0.5), "p99_us": self.micros(0.99),
+            "server_cpu_us": self.cpu_micros(),
+        })
+    }
+}
+
+impl Report {
+    /// Adds a figure: how it is called in the file and in the table, and what it is there.
+    pub(crate) fn fact(&mut self, what: &'static str, value: impl Into<Value>, shown: impl Into<String>) {
+        let shown = shown.into();
+        eprintln!("{what}: {shown}");
+        self.facts.push((what, shown, value.into()));
+    }
+
+    pub(crate) fn calls(&mut self, calls: Calls) {
+        eprintln!("{}", calls.row());
+        self.calls.push(calls);
+    }
+
+    /// The tables.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from("| Measured | Result |\n| --- | ---: |\n");
+        for (what, shown, _) in &self.facts {
+            let _ = writeln!(text, "| {what} | {shown} |");
+        }
+        text += "\n| Call, one at a time | Articles | First, us | p50, us | p99, us | Server CPU, us |\n";
+        text += "| --- | ---: | ---: | ---: | ---: | ---: |\n";
+        for calls in &self.calls {
+            text += &calls.row();
+            text.push('\n');
+        }
+        for note in &self.notes {
+            let _ = write!(text, "\n{note}\n");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let facts: Map<String, Value> =
+            self.facts.iter().map(|(what, _, value)| ((*what).to_owned(), value.clone())).collect();
+        let calls: Vec<Value> = self.calls.iter().map(Calls::json).collect();
+        json!({ "facts": facts, "calls": calls, "notes": self.notes })
+    }
+
+    /// Writes both files, and the table into the README if there is one.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn write(&self, root: &Path) -> Outcome<()> {
+        let results = root.join("bench/results");
+        fs::create_dir_all(&results)?;
+        fs::write(results.join("scale.json"), format!("{:#}\n", self.json()))?;
+        fs::write(results.join("scale.md"), self.markdown())?;
+        let readme = root.join("README.md");
+        if let Ok(text) = fs::read_to_string(&readme) {
+            fs::write(readme, with_block(&text, &self.markdown()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The text with the block between the marks replaced, or with marks and block at its end.
+fn with_block(text: &str, block: &str) -> String {
+    let found = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = found.unwrap_or((text, "\n"));
+    let gap = if found.is_none() && !before.ends_with("\n\n") { "\n" } else { "" };
+    format!("{before}{gap}{BEGIN}\n{block}{END}{after}")
+}
+
+/// Digits in groups of three.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + 4);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_replaced_where_it_stands_and_else_added() {
+        let added = with_block("# Cable\n", "one\n");
+        assert_eq!(added, format!("# Cable\n\n{BEGIN}\none\n{END}\n"));
+        let more = format!("{added}More.\n");
+        assert_eq!(with_block(&more, "two\n"), format!("# Cable\n\n{BEGIN}\ntwo\n{END}\nMore.\n"));
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_middle_call_is_the_median() {
+        let times = (1..=100).rev().map(Duration::from_micros).collect();
+        let calls = Calls { what: String::new(), times, cpu: Duration::from_micros(500), articles: 1 };
+        assert_eq!(
+            (calls.first(), calls.micros(0.5), calls.micros(0.99), calls.cpu_micros()),
+            (100, 51, 100, 5)
+        );
+    }
+}
