@@ -153,7 +153,8 @@ impl From<Refusal> for Status {
             told.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let mut details = ErrorDetails::with_error_info(public_name(told.reason), DOMAIN, metadata);
         if let Some(field) = told.field {
-            details.add_bad_request_violation(field, message.clone());
+            let why = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
+            details.add_bad_request_violation(field, why);
         }
         if let Some((kind, name)) = told.resource {
             details.set_resource_info(kind, name, "", message.clone());

@@ -145,6 +145,12 @@ fn find(name: &str) -> MethodDescriptor {
     methods.find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
 }
 
+/// A message of the schema as JSON, with the schema's own field names.
+pub(crate) fn decode(message: &str, bytes: Bytes) -> Value {
+    let descriptor = SCHEMA.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
+    json(DynamicMessage::decode(descriptor, bytes).unwrap())
+}
+
 fn json(message: DynamicMessage) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
     message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
