@@ -27,6 +27,6 @@ impl Dice {
     }
 
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.next() % times == 0
+        self.next().is_multiple_of(times)
     }
 }

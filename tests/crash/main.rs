@@ -95,7 +95,7 @@ impl Campaign {
         self.writers = join_all(running).await.into_iter().map(Result::unwrap).collect();
         self.rounds.push(self.acknowledged() - before);
 
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             process::verify(dir);
         }
         if dice.one_in(8) {

@@ -6,6 +6,7 @@ use v1::record::Record;
 
 /// What stands under a name, without what the server adds.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "most are large: a box would only cost")]
 pub(crate) enum State {
     Live(Record),
     /// Where it has moved to: a target of its own for each removal tells them apart.
