@@ -188,7 +188,7 @@ async fn pages_and_batches_of_the_largest_articles_stay_below_what_a_client_take
     assert_eq!((batch.items.len(), batch.includes.authors.len()), (4, 256));
     assert!(batch.found().map(|article| article.name).eq(names));
     let one = cable.article("large-0").include(all).await.unwrap();
-    assert!(size(&[one.value.clone()], &one.includes) < LARGEST);
+    assert!(size(std::slice::from_ref(&one.value), &one.includes) < LARGEST);
     assert!(one.value.update_time.is_some_and(|time: Time| time.seconds > 0));
     node.stop().await;
 }
