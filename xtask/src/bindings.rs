@@ -26,7 +26,7 @@ pub(crate) fn write(root: &Path) -> Outcome {
     Ok(format!("wrote {}", path.display()))
 }
 
-/// Compares the bindings with what [`write`] would write.
+/// Compares the bindings with what [`write()`] would write.
 pub(crate) fn check(root: &Path) -> Outcome {
     let path = path(root);
     let found = fs::read_to_string(&path).unwrap_or_default();
