@@ -6,8 +6,8 @@ source "$(dirname "$0")/lib.sh"
 cd "$root"
 serve --demo
 export CABLE_ENDPOINTS=http://$address
-# The whole workspace, so that no dependency is built again with other features.
-cargo build --quiet --workspace --examples
+# As the tests are built, so that no dependency is built again with other features.
+cargo build --quiet --workspace --all-targets
 code=0
 timeout 600 cargo test --workspace --doc >"$scratch/out" 2>&1 || code=$?
 cat "$scratch/out"
