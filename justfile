@@ -12,7 +12,7 @@ demo:
 test:
     cargo test --workspace
 
-# grpcurl, ghz, Python and a checked import against a server of their own.
+# The client's examples, grpcurl, ghz, Python and a checked import against a server of their own.
 clients:
     cargo build --bin cable
     tests/clients/run
