@@ -2,8 +2,8 @@
 //!
 //! The server has two views of one schema. The first is every message fully typed: for checking, rendering and
 //! importing. The second is what its services speak: there, entities are the bytes that came (`wire::Encoded`), so
-//! that fields this release does not know survive, and answers to reads are bytes that it composes (`wire::Answer`).
-//! Messages that hold none of these are the same type in both.
+//! that fields this release does not know survive. Messages that hold none of these are the same type in both. The
+//! service that reads is in neither: it answers with bytes.
 
 use std::{collections::BTreeSet, error::Error, path::Path};
 
@@ -23,7 +23,7 @@ const ROOTS: [&str; 6] = [
 const ENTITIES: [&str; 5] =
     [".cable.v1.Article", ".cable.v1.Author", ".cable.v1.Section", ".cable.v1.Tag", ".cable.v1.Collection"];
 
-/// Answers to reads, `wire::Answer`: those of this service.
+/// The service of reads, which the server speaks without generated code.
 const READS: &str = "ContentService";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -47,26 +47,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         .btree_map(".")
         .out_dir(&service);
-    let answers = answers(&set);
     for name in names_in_cable_v1(&set) {
         let short = name.rsplit('.').next().unwrap_or_default();
         if ENTITIES.contains(&name.as_str()) {
             builder = builder.extern_path(&name, "crate::wire::Encoded");
-        } else if answers.contains(&name) {
-            builder = builder.extern_path(&name, "crate::wire::Answer");
         } else if !holds_encoded(&set, &name) {
             builder = builder.extern_path(&name, format!("crate::wire::v1::{short}"));
         }
     }
-    builder.compile_fds(set)?;
+    builder.compile_fds(without_reads(set))?;
     Ok(())
 }
 
-/// What the reading service answers with.
-fn answers(set: &FileDescriptorSet) -> BTreeSet<String> {
-    let services = set.file.iter().flat_map(|file| &file.service);
-    let methods = services.filter(|service| service.name() == READS).flat_map(|service| &service.method);
-    methods.map(|method| method.output_type().to_owned()).collect()
+fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {
+    for file in &mut set.file {
+        file.service.retain(|service| service.name() != READS);
+    }
+    set
 }
 
 /// Full names of the package's messages and enums; the schema nests none.

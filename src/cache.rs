@@ -37,6 +37,19 @@ where
         Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
+    /// What is there and fresh.
+    pub(crate) async fn kept(&self, key: &K, fresh: impl Fn(&V) -> bool) -> Option<V> {
+        let found = self.entries.get(key).await.filter(fresh)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// Keeps what was loaded by other means.
+    pub(crate) async fn keep(&self, key: K, value: V) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.entries.insert(key, value).await;
+    }
+
     /// What is there and fresh; else what `load` gives, which all who ask meanwhile share.
     pub(crate) async fn get(
         &self,
@@ -44,10 +57,7 @@ where
         fresh: impl Fn(&V) -> bool + Send + Sync,
         load: impl Future<Output = V> + Send,
     ) -> V {
-        if let Some(found) = self.entries.get(&key).await
-            && fresh(&found)
-        {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+        if let Some(found) = self.kept(&key, &fresh).await {
             return found;
         }
         self.misses.fetch_add(1, Ordering::Relaxed);

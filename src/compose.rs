@@ -8,9 +8,9 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::{
     model::{Kind, LogId, Name, Revision},
     render,
-    store::Record,
+    store::{Record, Stripe, Subject},
     wire::{
-        Answer, fields,
+        Framed, fields, framed,
         number::{META, article},
         v1,
     },
@@ -42,12 +42,6 @@ pub(crate) struct Wants {
     pub(crate) authors: bool,
     pub(crate) sections: bool,
     pub(crate) tags: bool,
-}
-
-impl Wants {
-    pub(crate) fn any(self) -> bool {
-        self != Wants::default()
-    }
 }
 
 /// An entity as it is served in one shape.
@@ -120,8 +114,12 @@ pub(crate) fn references(content: &[u8]) -> Vec<Name> {
 /// An answer that calls share: all but the revision at which each is served.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
+    /// The message with its prefix, up to the value of its last field.
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
+    log_id: LogId,
+    /// Number of the field that says that nothing has changed; 0: the answer has none.
+    not_modified: u32,
 }
 
 /// A message around entities, in the making. What it holds goes into its etag as it is added.
@@ -129,6 +127,7 @@ pub(crate) struct Composer {
     out: Vec<u8>,
     etag: Xxh3,
     log_id: LogId,
+    stripes: Vec<Stripe>,
 }
 
 impl Composer {
@@ -138,7 +137,20 @@ impl Composer {
         etag.update(what.as_bytes());
         etag.update(&[0, shape.number()]);
         etag.update(&[wants.authors, wants.sections, wants.tags].map(u8::from));
-        Composer { out: Vec::new(), etag, log_id }
+        Composer { out: vec![0; framed::PREFIX], etag, log_id, stripes: Vec::new() }
+    }
+
+    /// Notes what the answer follows from: when that changes, it is no longer the answer.
+    pub(crate) fn rests_on(&mut self, subject: Subject<'_>) {
+        self.stripes.push(Stripe::of(subject));
+    }
+
+    /// What the answer rests on, each once.
+    pub(crate) fn take_stripes(&mut self) -> Box<[Stripe]> {
+        let mut stripes = std::mem::take(&mut self.stripes);
+        stripes.sort_unstable();
+        stripes.dedup();
+        stripes.into()
     }
 
     /// Adds an entity as a field.
@@ -168,21 +180,22 @@ impl Composer {
         self.etag.update(&revision.to_le_bytes());
     }
 
-    /// Adds the end of the message, up to the value of the last field.
-    pub(crate) fn finish(mut self) -> Shared {
+    /// Adds the end of the message, up to the value of the last field. `not_modified` is the number of that field.
+    pub(crate) fn finish(mut self, not_modified: u32) -> Shared {
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
         put_meta(&mut self.out, self.log_id, &etag);
-        Shared { bytes: kept(self.out), etag }
+        Shared { bytes: kept(self.out), etag, log_id: self.log_id, not_modified }
     }
 
     /// The message as it is, for a stream.
-    pub(crate) fn without_meta(self) -> Answer {
-        Answer { shared: self.out.into(), served_revision: None }
+    pub(crate) fn finish_without_meta(self) -> Framed {
+        Framed::whole(self.out)
     }
 }
 
-/// `served_revision` has the field number 3, a fixed 8 bytes that the caller appends.
+/// The end of an answer, and its prefix. `served_revision` has the field number 3, a fixed 8 bytes that the caller
+/// appends.
 fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
     const SERVED_REVISION: u8 = 3 << 3 | 1;
     let mut meta = Vec::with_capacity(64);
@@ -192,24 +205,21 @@ fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
     prost::encoding::encode_key(META, prost::encoding::WireType::LengthDelimited, out);
     prost::encoding::encode_varint(meta.len() as u64 + 8, out);
     out.extend_from_slice(&meta);
+    let length = out.len() + 8 - framed::PREFIX;
+    framed::put_prefix(out, length);
 }
 
 impl Shared {
-    /// The answer to one call. `not_modified` is the number of that field in the answer.
-    pub(crate) fn answer(
-        &self,
-        log_id: LogId,
-        served: Revision,
-        if_none_match: &str,
-        not_modified: u32,
-    ) -> Answer {
-        if if_none_match != self.etag {
-            return Answer { shared: self.bytes.clone(), served_revision: Some(served) };
+    /// The answer to one call.
+    pub(crate) fn answer(&self, served: Revision, if_none_match: &str) -> Framed {
+        if if_none_match != self.etag || self.not_modified == 0 {
+            return Framed::ending(self.bytes.clone(), served);
         }
         let mut out = Vec::with_capacity(96);
-        fields::put_varint(&mut out, not_modified, 1);
-        put_meta(&mut out, log_id, &self.etag);
-        Answer { shared: out.into(), served_revision: Some(served) }
+        out.resize(framed::PREFIX, 0);
+        fields::put_varint(&mut out, self.not_modified, 1);
+        put_meta(&mut out, self.log_id, &self.etag);
+        Framed::ending(out.into(), served)
     }
 }
 

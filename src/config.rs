@@ -8,6 +8,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -21,14 +22,16 @@ pub const SEARCH: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
 /// What the environment's settings start with: `CABLE__SERVER__LISTEN` is `server.listen`.
 pub const ENV_PREFIX: &str = "CABLE__";
 
-/// More threads than this only wait for the same disk.
-const MAX_READERS: usize = 64;
+/// More threads than this only wait for the same disk, or the same cores.
+const MAX_THREADS: usize = 64;
 
 /// How a node runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// What it serves, and to whom.
     pub server: Server,
+    /// What it grants connections.
+    pub connections: Connections,
     /// Where it keeps what it serves.
     pub store: Store,
     /// What it keeps in memory.
@@ -48,6 +51,31 @@ pub struct Server {
     pub plaintext: bool,
     /// How long calls under way may take to end once the node is asked to stop.
     pub drain: Duration,
+    /// Threads that serve, each with connections of its own.
+    pub threads: usize,
+}
+
+/// What a node grants connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connections {
+    /// How many there may be; never more than four fifths of the process's file descriptors.
+    pub most: usize,
+    /// How many one address may have.
+    pub per_peer: usize,
+    /// Calls that one may have under way.
+    pub streams: u32,
+    /// How long its first bytes, or the headers of a request of HTTP/1.1, may take.
+    pub preface: Duration,
+    /// How long it may live, give or take a tenth.
+    pub age: Duration,
+    /// How long calls under way may go on once it was told to end.
+    pub grace: Duration,
+    /// How long it may stay without a call.
+    pub idle: Duration,
+    /// How often it is asked whether it is still there.
+    pub ping: Duration,
+    /// How long the answer may take.
+    pub ping_timeout: Duration,
 }
 
 /// Where a node keeps its data.
@@ -84,14 +112,34 @@ impl Default for Server {
             ops_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7191))),
             plaintext: false,
             drain: Duration::from_secs(20),
+            threads: cores(),
         }
     }
 }
 
+impl Default for Connections {
+    fn default() -> Self {
+        Connections {
+            most: 10_000,
+            per_peer: 512,
+            streams: 200,
+            preface: Duration::from_secs(5),
+            age: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(60),
+            idle: Duration::from_secs(15 * 60),
+            ping: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Default for Store {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Store { dir: "./cable-data".into(), reserve_bytes: 512 << 20, readers: cores.min(4) }
+        Store { dir: "./cable-data".into(), reserve_bytes: 512 << 20, readers: cores().min(4) }
     }
 }
 
@@ -120,7 +168,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 20] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -146,6 +194,66 @@ const SETTINGS: [Setting; 10] = [
         show: |c| quoted(show_duration(c.server.drain)),
     },
     Setting {
+        key: "server.threads",
+        doc: "Threads that serve, 1 to 64; unset: one a core.",
+        set: |c, text| put(&mut c.server.threads, threads(text)?),
+        show: |c| c.server.threads.to_string(),
+    },
+    Setting {
+        key: "connections.most",
+        doc: "Connections at once; never more than four fifths of the process's file descriptors.",
+        set: |c, text| put(&mut c.connections.most, count(text)?),
+        show: |c| c.connections.most.to_string(),
+    },
+    Setting {
+        key: "connections.per_peer",
+        doc: "Connections at once from one address.",
+        set: |c, text| put(&mut c.connections.per_peer, count(text)?),
+        show: |c| c.connections.per_peer.to_string(),
+    },
+    Setting {
+        key: "connections.streams",
+        doc: "Calls under way at once on one connection.",
+        set: |c, text| put(&mut c.connections.streams, count(text)?),
+        show: |c| c.connections.streams.to_string(),
+    },
+    Setting {
+        key: "connections.preface",
+        doc: "How long a connection's first bytes may take.",
+        set: |c, text| put(&mut c.connections.preface, time(text)?),
+        show: |c| quoted(show_duration(c.connections.preface)),
+    },
+    Setting {
+        key: "connections.age",
+        doc: "How long a connection may live, give or take a tenth.",
+        set: |c, text| put(&mut c.connections.age, time(text)?),
+        show: |c| quoted(show_duration(c.connections.age)),
+    },
+    Setting {
+        key: "connections.grace",
+        doc: "How long calls under way may go on once their connection was told to end.",
+        set: |c, text| put(&mut c.connections.grace, time(text)?),
+        show: |c| quoted(show_duration(c.connections.grace)),
+    },
+    Setting {
+        key: "connections.idle",
+        doc: "How long a connection may stay without a call.",
+        set: |c, text| put(&mut c.connections.idle, time(text)?),
+        show: |c| quoted(show_duration(c.connections.idle)),
+    },
+    Setting {
+        key: "connections.ping",
+        doc: "How often a connection is asked whether it is still there.",
+        set: |c, text| put(&mut c.connections.ping, time(text)?),
+        show: |c| quoted(show_duration(c.connections.ping)),
+    },
+    Setting {
+        key: "connections.ping_timeout",
+        doc: "How long it may take to answer that.",
+        set: |c, text| put(&mut c.connections.ping_timeout, time(text)?),
+        show: |c| quoted(show_duration(c.connections.ping_timeout)),
+    },
+    Setting {
         key: "store.dir",
         doc: "Directory of the data; it belongs to one node.",
         set: |c, text| put(&mut c.store.dir, directory(text)?),
@@ -160,7 +268,7 @@ const SETTINGS: [Setting; 10] = [
     Setting {
         key: "store.readers",
         doc: "Threads that read from the disk, 1 to 64; unset: one a core, at most 4.",
-        set: |c, text| put(&mut c.store.readers, readers(text)?),
+        set: |c, text| put(&mut c.store.readers, threads(text)?),
         show: |c| c.store.readers.to_string(),
     },
     Setting {
@@ -505,9 +613,14 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected the path of a directory".to_owned()) } else { Ok(text.into()) }
 }
 
-fn readers(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (1..=MAX_READERS).contains(n));
-    number.ok_or_else(|| format!("expected a number from 1 to {MAX_READERS}"))
+fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_THREADS}"))
+}
+
+fn count<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
+    let number = text.parse().ok().filter(|n| *n >= N::from(1));
+    number.ok_or_else(|| "expected a whole number above 0".to_owned())
 }
 
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
@@ -537,6 +650,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     millis
         .map(Duration::from_millis)
         .ok_or_else(|| "expected a whole number and ms, s, m or h: \"20s\"".to_owned())
+}
+
+/// A duration that is not nothing.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected a duration above 0".to_owned()) } else { Ok(time) }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -700,12 +819,21 @@ mod tests {
 
     #[test]
     fn what_is_printed_gives_the_same_configuration_when_read() {
+        const SECOND: Duration = Duration::from_secs(1);
         let config = Config {
             server: Server {
                 listen: "[::1]:80".parse().unwrap(),
                 ops_listen: None,
                 plaintext: true,
                 drain: Duration::from_millis(1500),
+                threads: 3,
+            },
+            connections: Connections {
+                most: 7,
+                per_peer: 1,
+                streams: 2,
+                age: SECOND,
+                ..Connections::default()
             },
             store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
             cache: Cache { bytes: 1_000_000 },

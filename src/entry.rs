@@ -69,6 +69,19 @@ impl Term {
         }
     }
 
+    /// The term that [`Term::parts`] gave these for.
+    pub(crate) fn from_parts(kind: i64, value: &str) -> Option<Term> {
+        Some(match kind {
+            0 => Term::All,
+            1 => Term::Tag(Id::parse(value)?),
+            2 => Term::Section(Id::parse(value)?),
+            3 => Term::Author(Id::parse(value)?),
+            4 => Term::Type(value.parse().ok()?),
+            5 => Term::Language(value.to_owned()),
+            _ => return None,
+        })
+    }
+
     /// The name that an entry says the article has left, for those terms that feeds can follow.
     fn name(&self) -> Option<String> {
         let (kind, id) = match self {

@@ -2,12 +2,7 @@
 //!
 //! It never touches content, and answers while the node drains.
 
-use std::{
-    future::{Future, IntoFuture as _},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc};
 
 use axum::{
     Router,
@@ -16,53 +11,34 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::telemetry::Metrics;
-
-/// A request here is answered at once; what is still open after this long was not waiting for us.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone)]
 struct Ops {
     metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
 }
 
-/// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (200 while `ready` holds, else
-/// 503) until `shutdown` is there.
+/// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (503 while `draining` holds, else
+/// 200) until it is dropped.
 ///
 /// # Errors
 /// The listener failed.
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .with_state(Ops { metrics, ready });
-    let (ended, end) = oneshot::channel::<()>();
-    let stop = async move {
-        shutdown.await;
-        drop(ended);
-    };
-    let grace = async {
-        let _dropped = end.await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        served = axum::serve(listener, router).with_graceful_shutdown(stop).into_future() => served,
-        () = grace => Ok(()),
-    }
+        .with_state(Ops { metrics, draining });
+    axum::serve(listener, router).await
 }
 
 async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
@@ -70,10 +46,10 @@ async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
 }
 
 async fn readiness(State(ops): State<Ops>) -> (StatusCode, &'static str) {
-    if *ops.ready.borrow() {
-        (StatusCode::OK, "ready\n")
+    if *ops.draining.borrow() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        (StatusCode::OK, "ready\n")
     }
 }
 
@@ -84,16 +60,13 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
-        task::JoinHandle,
     };
 
     use super::*;
 
     struct Node {
         address: SocketAddr,
-        ready: watch::Sender<bool>,
-        stop: oneshot::Sender<()>,
-        task: JoinHandle<io::Result<()>>,
+        draining: watch::Sender<bool>,
         metrics: Arc<Metrics>,
     }
 
@@ -101,12 +74,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let (ready, is_ready) = watch::channel(false);
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, Arc::clone(&metrics), is_ready, async {
-            let _sender = stopped.await;
-        }));
-        Node { address, ready, stop, task, metrics }
+        let (draining, is_draining) = watch::channel(false);
+        tokio::spawn(serve(listener, Arc::clone(&metrics), is_draining));
+        Node { address, draining, metrics }
     }
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
@@ -121,10 +91,10 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_node_and_liveness_does_not() {
         let node = node().await;
-        for (ready, status) in [(false, "503"), (true, "200"), (false, "503")] {
-            node.ready.send(ready).unwrap();
+        for (draining, status) in [(false, "200"), (true, "503")] {
+            node.draining.send(draining).unwrap();
             let answer = fetch(node.address, "/readyz").await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "ready {ready}: {answer}");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "draining {draining}: {answer}");
             assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         }
     }
@@ -138,17 +108,5 @@ mod tests {
         assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
         assert!(answer.contains("\ncable_cache_hits_total 7\n") && answer.ends_with("# EOF\n"), "{answer}");
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
-    }
-
-    #[tokio::test]
-    async fn it_ends_when_told_to_even_with_a_silent_client() {
-        let node = node().await;
-        let silent = TcpStream::connect(node.address).await.unwrap();
-        fetch(node.address, "/livez").await;
-        node.stop.send(()).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(10), node.task).await;
-        assert!(ended.unwrap().unwrap().is_ok());
-        drop(silent);
-        assert!(TcpStream::connect(node.address).await.is_err());
     }
 }

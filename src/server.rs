@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
@@ -25,17 +25,20 @@ use crate::{
     wire,
 };
 
+mod accept;
 mod calls;
+mod coalesce;
+mod connection;
+mod cores;
+mod life;
+mod message;
+mod reply;
+mod streams;
+mod web;
 
-/// Streams that one connection may have open. tonic's own default is no bound.
-const STREAMS_PER_CONNECTION: u32 = 200;
-
-/// Resets that a peer may provoke on one connection. tonic's own default is no bound.
-const LOCAL_RESETS: usize = 1_024;
-
-/// A peer that answers no ping is gone after both together.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+use calls::Calls;
+use connection::Common;
+use cores::Cores;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -69,77 +72,130 @@ impl From<store::OpenError> for Error {
 /// Runs a node until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
 ///
 /// # Errors
-/// It cannot start, or serving failed.
+/// It cannot start.
 pub async fn run(
     config: Config,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let options = store::Options {
-        dir: config.store.dir.clone(),
-        readers: config.store.readers,
-        reserve_bytes: config.store.reserve_bytes,
-    };
-    let (store, writer) = Store::open(options, LogId(random()))?;
-    let metrics = Arc::new(Metrics::new());
-    let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
-    let clock = system_clock();
-    let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
-    let publishing = Arc::new(Publishing::new(store.clone(), log, clock.clone()));
-    let (draining, is_draining) = watch::channel(false);
-    let (ready, is_ready) = watch::channel(true);
+    let node = Node::start(&config)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, true).await;
+    let routes = node.routes(health_service)?;
+    let common = || Common {
+        calls: Arc::new(node.calls(routes.clone())),
+        limits: config.connections.clone(),
+        drain: config.server.drain,
+        draining: node.draining.subscribe(),
+    };
+    let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
+    let ops = node.serve_ops(&config).await?;
+    let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
 
-    let transfer = rpc::transfer::TransferRpc {
-        store: store.clone(),
-        publishing: publishing.clone(),
-        draining: is_draining.clone(),
-    };
-    let status = rpc::status::StatusRpc { store: store.clone(), content: content.clone(), started: clock() };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS))
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .layer(tonic_web::GrpcWebLayer::new())
-        .layer(calls::Layer::new(metrics.clone()))
-        .add_service(rpc::content::server(content.clone()))
-        .add_service(rpc::publishing::server(publishing))
-        .add_service(rpc::transfer::server(transfer))
-        .add_service(rpc::status::server(status))
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(serve_error)?)
-        .add_service(reflection().build_v1alpha().map_err(serve_error)?)
-        .serve_with_incoming_shutdown(incoming, drained(is_draining.clone()));
-
-    let ops = serve_ops(&config, metrics.clone(), is_ready, is_draining.clone()).await?;
-    let open = Arc::downgrade(&store);
-    let observer = tokio::spawn(observe(store, content, metrics, is_draining));
-    let drain = async {
-        shutdown.await;
-        tracing::info!("draining");
-        report(&health, false).await;
-        ready.send_replace(false);
-        draining.send_replace(true);
-        tokio::time::sleep(config.server.drain).await;
-    };
-    let served = tokio::select! {
-        served = serving => served.map_err(serve_error),
-        () = drain => {
-            tracing::warn!("calls under way did not end in time");
-            Ok(())
-        }
-    };
+    let limits = &config.connections;
+    tokio::select! {
+        () = accept::run(listener, &cores, limits, node.metrics.clone()) => {}
+        () = shutdown => {}
+    }
+    tracing::info!("draining");
+    report(&health, false).await;
+    node.draining.send_replace(true);
+    cores.join().await;
     observer.abort();
     if let Some(ops) = ops {
-        // It ends by itself when the node drains; if the node failed, it need not.
         ops.abort();
     }
+    let open = Arc::downgrade(&node.store);
+    drop((node, routes));
     closed(&open).await;
-    served
+    Ok(())
+}
+
+/// The parts of a node.
+struct Node {
+    store: Arc<Store>,
+    content: Arc<Content>,
+    publishing: Arc<Publishing>,
+    metrics: Arc<Metrics>,
+    /// Whether it was asked to stop.
+    draining: watch::Sender<bool>,
+    /// Microseconds since 1970 UTC.
+    started: i64,
+}
+
+impl Node {
+    fn start(config: &Config) -> Result<Node, Error> {
+        let options = store::Options {
+            dir: config.store.dir.clone(),
+            readers: config.store.readers,
+            reserve_bytes: config.store.reserve_bytes,
+        };
+        let (store, writer) = Store::open(options, LogId(random()))?;
+        let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
+        let clock = system_clock();
+        Ok(Node {
+            content: Arc::new(Content::new(store.clone(), config.cache.bytes)),
+            publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
+            store,
+            metrics: Arc::new(Metrics::new()),
+            draining: watch::Sender::new(false),
+            started: clock(),
+        })
+    }
+
+    /// The services that are tonic's to serve.
+    fn routes(
+        &self,
+        health: impl tonic::codegen::Service<
+            http::Request<tonic::body::Body>,
+            Error = std::convert::Infallible,
+            Response = http::Response<tonic::body::Body>,
+            Future: Send,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<Routes, Error> {
+        let transfer = rpc::transfer::TransferRpc {
+            store: self.store.clone(),
+            publishing: self.publishing.clone(),
+            draining: self.draining.subscribe(),
+        };
+        let status = rpc::status::StatusRpc {
+            store: self.store.clone(),
+            content: self.content.clone(),
+            started: self.started,
+        };
+        let reflection_error = |error: tonic_reflection::server::Error| Error::Serve(error.into());
+        let mut routes = Routes::builder();
+        routes
+            .add_service(rpc::publishing::server(self.publishing.clone()))
+            .add_service(rpc::transfer::server(transfer))
+            .add_service(rpc::status::server(status))
+            .add_service(health)
+            .add_service(reflection().build_v1().map_err(reflection_error)?)
+            .add_service(reflection().build_v1alpha().map_err(reflection_error)?);
+        Ok(routes.routes().prepare())
+    }
+
+    /// What one core answers with.
+    fn calls(&self, routes: Routes) -> Calls {
+        let content = rpc::content::ContentRpc { content: self.content.clone() };
+        Calls::new(content, routes, &self.metrics, self.draining.subscribe())
+    }
+
+    async fn serve_ops(&self, config: &Config) -> Result<Option<tokio::task::JoinHandle<()>>, Error> {
+        let Some(address) = config.server.ops_listen else { return Ok(None) };
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let (metrics, draining) = (self.metrics.clone(), self.draining.subscribe());
+        Ok(Some(tokio::spawn(async move {
+            if let Err(error) = ops::serve(listener, metrics, draining).await {
+                tracing::error!(%error, "the ops server ended");
+            }
+        })))
+    }
 }
 
 /// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
@@ -151,10 +207,6 @@ async fn closed(store: &Weak<Store>) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tracing::warn!("the store is still in use");
-}
-
-fn serve_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Serve(Box::new(error))
 }
 
 /// The schema, that of the health check, and that of the details of errors, so that tools can show them.
@@ -173,35 +225,10 @@ async fn report(health: &HealthReporter, serving: bool) {
     }
 }
 
-async fn drained(mut draining: watch::Receiver<bool>) {
-    // The sender lives as long as the node: an error means that it is gone, too.
-    let _ = draining.wait_for(|draining| *draining).await;
-}
-
-async fn serve_ops(
-    config: &Config,
-    metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
-    draining: watch::Receiver<bool>,
-) -> Result<Option<tokio::task::JoinHandle<()>>, Error> {
-    let Some(address) = config.server.ops_listen else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    Ok(Some(tokio::spawn(async move {
-        if let Err(error) = ops::serve(listener, metrics, ready, drained(draining)).await {
-            tracing::error!(%error, "the ops server ended");
-        }
-    })))
-}
-
 /// Keeps gauges, and counters that others count, up to date.
-async fn observe(
-    store: Arc<Store>,
-    content: Arc<Content>,
-    metrics: Arc<Metrics>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn observe(store: Arc<Store>, content: Arc<Content>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
-    while !*draining.borrow_and_update() {
+    loop {
         let (_, now_hits, now_misses) = content.cached();
         let revision = store.head().revision;
         metrics.cache_hits.inc_by(now_hits - hits);

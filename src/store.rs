@@ -8,7 +8,10 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 /// A connection that reads; what else it can do is the store's own.
@@ -33,6 +36,7 @@ pub(crate) mod verify;
 
 pub(crate) use apply::Writer;
 use changed::LastChanged;
+pub(crate) use changed::{Stripe, Subject};
 use readers::Readers;
 
 /// The database within the directory.
@@ -155,6 +159,8 @@ pub(crate) struct Store {
     options: Options,
     readers: Readers,
     head: watch::Sender<Arc<Head>>,
+    /// That of the head, for those who ask for nothing else.
+    revision: AtomicI64,
     changed: LastChanged,
     _lock: File,
 }
@@ -185,8 +191,9 @@ impl Store {
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
+        let revision = AtomicI64::new(head.revision);
         let head = watch::Sender::new(Arc::new(head));
-        let store = Arc::new(Store { options, readers, head, changed, _lock: lock });
+        let store = Arc::new(Store { options, readers, head, revision, changed, _lock: lock });
         Ok((store.clone(), Writer::new(connection, store)))
     }
 
@@ -200,15 +207,15 @@ impl Store {
         self.head.subscribe()
     }
 
-    /// The revision that last changed the name, or one that shares its stripe: what was loaded at an earlier head may
-    /// be stale.
-    pub(crate) fn last_changed(&self, name: &Name) -> Revision {
-        self.changed.name(name).load(Ordering::Acquire)
+    /// The newest revision that is applied.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision.load(Ordering::Acquire)
     }
 
-    /// The revision that last changed any author, section or tag.
-    pub(crate) fn references_last_changed(&self) -> Revision {
-        self.changed.references().load(Ordering::Acquire)
+    /// Whether nothing that shares one of the stripes has changed since a revision: what was loaded at that head is
+    /// what there is now.
+    pub(crate) fn unchanged_since(&self, revision: Revision, stripes: &[Stripe]) -> bool {
+        stripes.iter().all(|stripe| self.changed.at(*stripe) <= revision)
     }
 
     /// Runs a read on one of the reader threads. It must be short: some hundred rows.
@@ -229,10 +236,11 @@ impl Store {
     }
 
     /// Makes an entry's effect visible; the order matters: whoever sees the head finds the changes marked.
-    fn publish(&self, head: Head, changed: &[(Name, Revision)]) {
-        for (name, revision) in changed {
-            self.changed.mark(name, *revision);
+    fn publish(&self, head: Head, changed: &[(Stripe, Revision)]) {
+        for (stripe, revision) in changed {
+            self.changed.mark(*stripe, *revision);
         }
+        self.revision.store(head.revision, Ordering::Release);
         self.head.send_replace(Arc::new(head));
     }
 

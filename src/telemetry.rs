@@ -76,13 +76,13 @@ const RPC_SECONDS: [f64; 10] =
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
-    method: &'static str,
+    method: String,
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
-    method: &'static str,
+    method: String,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +100,10 @@ pub(crate) struct Metrics {
     registry: Registry,
     rpc: Family<Call, Counter>,
     rpc_seconds: Family<Method, Histogram, Seconds>,
+    /// Connections open.
+    pub(crate) connections: Gauge,
+    /// Connections closed at once because their peer had as many as it may.
+    pub(crate) connections_refused: Counter,
     /// Reads answered from memory.
     pub(crate) cache_hits: Counter,
     /// Reads that had to go to the store.
@@ -119,6 +123,8 @@ impl Metrics {
             registry: Registry::with_prefix("cable"),
             rpc: Family::default(),
             rpc_seconds: Family::new_with_constructor(Seconds),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             entries_applied: Counter::default(),
@@ -139,6 +145,12 @@ impl Metrics {
             Unit::Seconds,
             seconds,
         );
+        registry.register("connections", "Connections open", self.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once because their peer had as many as it may",
+            self.connections_refused.clone(),
+        );
         registry.register("cache_hits", "Reads answered from memory", self.cache_hits.clone());
         registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
@@ -151,10 +163,14 @@ impl Metrics {
         );
     }
 
-    /// Counts a call that was answered. `code` is the gRPC code's name, as [`code_name`] gives it.
-    pub(crate) fn called(&self, method: &'static str, code: &'static str, took: Duration) {
-        self.rpc.get_or_create(&Call { method, code }).inc();
-        self.rpc_seconds.get_or_create(&Method { method }).observe(took.as_secs_f64());
+    /// What counts the calls of one method.
+    pub(crate) fn of(&self, method: &str) -> RpcMetrics {
+        RpcMetrics {
+            ok: self.rpc.get_or_create_owned(&Call { method: method.to_owned(), code: code_name(0) }),
+            seconds: self.rpc_seconds.get_or_create_owned(&Method { method: method.to_owned() }),
+            by_code: self.rpc.clone(),
+            method: method.to_owned(),
+        }
     }
 
     /// Everything in the OpenMetrics text format.
@@ -163,6 +179,28 @@ impl Metrics {
         // Writing to a String cannot fail, and no label here is written by a fallible hand.
         let _infallible = text::encode(&mut out, &self.registry);
         out
+    }
+}
+
+/// Counts the calls of one method: those that end well without a look-up.
+#[derive(Debug, Clone)]
+pub(crate) struct RpcMetrics {
+    ok: Counter,
+    seconds: Histogram,
+    by_code: Family<Call, Counter>,
+    method: String,
+}
+
+impl RpcMetrics {
+    /// Counts a call that has ended.
+    pub(crate) fn ended(&self, code: tonic::Code, took: Duration) {
+        if code == tonic::Code::Ok {
+            self.ok.inc();
+        } else {
+            let call = Call { method: self.method.clone(), code: code_name(code as i32) };
+            self.by_code.get_or_create(&call).inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 
@@ -197,7 +235,10 @@ mod tests {
     #[test]
     fn each_metric_stands_in_the_text_under_its_documented_name() {
         let metrics = Metrics::new();
-        metrics.called("GetArticle", "OK", Duration::from_micros(100));
+        metrics.of("GetArticle").ended(tonic::Code::Ok, Duration::from_micros(100));
+        metrics.of("GetArticle").ended(tonic::Code::NotFound, Duration::from_micros(900));
+        metrics.connections.inc();
+        metrics.connections_refused.inc();
         metrics.cache_hits.inc();
         metrics.cache_misses.inc_by(2);
         metrics.entries_applied.inc_by(4);
@@ -207,7 +248,10 @@ mod tests {
         for line in [
             "cable_rpc_total{method=\"GetArticle\",code=\"OK\"} 1",
             "cable_rpc_seconds_bucket{le=\"0.0002\",method=\"GetArticle\"} 1",
-            "cable_rpc_seconds_count{method=\"GetArticle\"} 1",
+            "cable_rpc_total{method=\"GetArticle\",code=\"NOT_FOUND\"} 1",
+            "cable_rpc_seconds_count{method=\"GetArticle\"} 2",
+            "cable_connections 1",
+            "cable_connections_refused_total 1",
             "cable_cache_hits_total 1",
             "cable_cache_misses_total 2",
             "cable_entries_applied_total 4",

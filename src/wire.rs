@@ -13,9 +13,11 @@ use prost_reflect::DescriptorPool;
 
 mod codec;
 pub(crate) mod fields;
+pub(crate) mod framed;
 pub(crate) mod number;
 
 pub(crate) use codec::Codec;
+pub(crate) use framed::Framed;
 
 #[allow(
     dead_code,
@@ -87,49 +89,6 @@ impl Message for Encoded {
 
     fn clear(&mut self) {
         self.0 = Bytes::new();
-    }
-}
-
-/// An answer to a read: bytes that calls share, and the one value that differs between them.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// The message; where `served_revision` is set, all but the 8 bytes of that last field.
-    pub(crate) shared: Bytes,
-    /// `meta.served_revision`.
-    pub(crate) served_revision: Option<i64>,
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({} bytes)", self.encoded_len())
-    }
-}
-
-impl Message for Answer {
-    fn encode_raw(&self, buf: &mut impl BufMut) {
-        buf.put_slice(&self.shared);
-        if let Some(revision) = self.served_revision {
-            buf.put_slice(&revision.to_le_bytes());
-        }
-    }
-
-    /// The server sends answers and reads none: what a field says is passed over.
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        prost::encoding::skip_field(wire_type, tag, buf, ctx)
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.shared.len() + self.served_revision.map_or(0, |_| size_of::<i64>())
-    }
-
-    fn clear(&mut self) {
-        *self = Answer::default();
     }
 }
 

@@ -7,9 +7,10 @@ use super::{
     part::{Part, State},
 };
 use crate::{
-    compose::Composer,
+    compose::{Composer, Shape},
     model::{Kind, Name},
     refusal::Refusal,
+    store::Subject,
     wire::fields,
 };
 
@@ -49,7 +50,10 @@ impl<'a> Page<'a> {
             Kind::Article | Kind::Collection => false,
         });
         let new: Vec<Name> = wanted.filter(|name| !self.includes.seen.contains(*name)).cloned().collect();
-        let new = self.content.parts(new, crate::compose::Shape::WHOLE).await?;
+        let new = if new.is_empty() { Vec::new() } else { self.content.parts(new, Shape::WHOLE).await };
+        if let Some(error) = new.iter().find_map(|part| part.failure()) {
+            return Err(error.clone().into());
+        }
         let size = |part: &Arc<Part>| match &part.state {
             State::Live { bytes, .. } => fields::bytes_len(1, bytes.len()),
             _ => part.name.id.as_str().len() + 16,
@@ -93,10 +97,12 @@ impl Includes {
             };
             fields::put_bytes(&mut out, within, bytes);
             composer.covers(&part.name, *revision);
+            composer.rests_on(Subject::Name(&part.name));
         }
         for name in &self.missing {
             fields::put_string(&mut out, 4, &name.to_string());
             composer.covers(name, 0);
+            composer.rests_on(Subject::Name(name));
         }
         if !out.is_empty() {
             composer.nested(field, &out);

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     cache::{OVERHEAD, Weigh},
-    compose::{self, Shape, Shared},
+    compose::{self, Shape},
     model::{LogId, Name, Revision},
     refusal::Refusal,
-    store::{self, Connection, Store, Tombstone, read},
+    store::{self, Connection, Store, Stripe, Subject, Tombstone, read},
 };
 
 /// What there is under a name, and since when that is known.
@@ -17,7 +17,8 @@ use crate::{
 pub(crate) struct Part {
     pub(crate) name: Name,
     /// The head before it was loaded: it is fresh while the name has not changed since.
-    pub(crate) as_of: Revision,
+    as_of: Revision,
+    stripe: Stripe,
     pub(crate) state: State,
 }
 
@@ -36,16 +37,23 @@ pub(crate) enum State {
 }
 
 impl Part {
-    /// Reads a part from the store.
-    pub(crate) async fn load(store: &Store, log_id: LogId, name: Name, shape: Shape) -> Arc<Part> {
-        let as_of = store.head().revision;
-        let wanted = name.clone();
-        let read = store.read(move |connection| read_state(connection, &wanted, log_id, shape)).await;
-        let (as_of, state) = match read {
-            Ok(state) => (as_of, state),
-            Err(error) => (Revision::MIN, State::Failed(error)),
+    /// Reads parts from the store, in one job.
+    pub(super) async fn load(store: &Store, log_id: LogId, names: Vec<Name>, shape: Shape) -> Vec<Arc<Part>> {
+        let as_of = store.revision();
+        let wanted = names.clone();
+        let read = store.read(move |connection| {
+            let state = |name| read_state(connection, name, log_id, shape).unwrap_or_else(State::Failed);
+            Ok(wanted.iter().map(state).collect::<Vec<_>>())
+        });
+        let states = match read.await {
+            Ok(states) => states,
+            Err(error) => names.iter().map(|_| State::Failed(error.clone())).collect(),
         };
-        Arc::new(Part { name, as_of, state })
+        let part = |(name, state)| {
+            let stripe = Stripe::of(Subject::Name(&name));
+            Arc::new(Part { name, as_of, stripe, state })
+        };
+        names.into_iter().zip(states).map(part).collect()
     }
 
     /// Why there is nothing to serve.
@@ -61,8 +69,16 @@ impl Part {
         }
     }
 
-    pub(crate) fn is_fresh(&self, store: &Store) -> bool {
-        self.as_of >= store.last_changed(&self.name)
+    pub(super) fn is_fresh(&self, store: &Store) -> bool {
+        store.unchanged_since(self.as_of, &[self.stripe])
+    }
+
+    /// Whether nothing is known of the name, for a reason that is not its own record.
+    pub(super) fn failure(&self) -> Option<&store::Error> {
+        match &self.state {
+            State::Failed(error) if !matches!(error, store::Error::Corrupt(_)) => Some(error),
+            _ => None,
+        }
     }
 }
 
@@ -93,19 +109,5 @@ impl Weigh for Arc<Part> {
             _ => 0,
         };
         OVERHEAD + size_of::<Part>() + held
-    }
-}
-
-/// A whole answer about one article, or why there is none.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    /// The head before the first of its parts was looked up.
-    pub(crate) as_of: Revision,
-    pub(crate) result: Result<Shared, Refusal>,
-}
-
-impl Weigh for Arc<Answered> {
-    fn weight(&self) -> usize {
-        OVERHEAD + size_of::<Answered>() + self.result.as_ref().map_or(0, |shared| shared.bytes.len())
     }
 }

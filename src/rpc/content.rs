@@ -1,181 +1,236 @@
-//! ContentService.
+//! ContentService: from a request's bytes to an answer's.
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use tonic::{Request, Response, Status};
+use bytes::Bytes;
+use futures_util::{TryStreamExt as _, stream::BoxStream};
+use prost::Message;
+use tonic::Status;
 
 use super::{item_error, request};
 use crate::{
-    content::{Content, Listing, filter},
+    content::{Asked, Content, Listing, Question, Read, filter},
     model::{Kind, Revision, limit},
     publishing::{check_name, check_path},
-    refusal::{Refusal, at_most},
+    refusal::{Refusal, at_most, undecodable},
     wire::{
-        Answer,
-        service::{self, content_service_server::ContentService},
-        v1::{self, ArticleView},
+        Framed,
+        v1::{self, ArticleView, Freshness},
     },
 };
 
 /// The reads of a node.
+#[derive(Clone)]
 pub(crate) struct ContentRpc {
     pub(crate) content: Arc<Content>,
 }
 
-type Answered = Result<Response<Answer>, Status>;
-
 impl ContentRpc {
-    /// The head to serve at.
-    async fn at(&self, freshness: Option<v1::Freshness>) -> Result<Revision, Refusal> {
-        let (asked, log_id, wait) = request::freshness(freshness.as_ref())?;
-        Ok(self.content.reach(asked, log_id, wait).await?.revision)
+    /// The call of a method, if it is one of this service.
+    pub(crate) fn read(method: &str) -> Option<Read> {
+        Some(match method {
+            "GetArticle" => Read::GetArticle,
+            "BatchGetArticles" => Read::BatchGetArticles,
+            "ListArticles" => Read::ListArticles,
+            "StreamArticles" => Read::StreamArticles,
+            "ResolvePath" => Read::ResolvePath,
+            "GetAuthor" => Read::GetAuthor,
+            "ListAuthors" => Read::ListAuthors,
+            "GetSection" => Read::GetSection,
+            "ListSections" => Read::ListSections,
+            "GetTag" => Read::GetTag,
+            "ListTags" => Read::ListTags,
+            "GetCollection" => Read::GetCollection,
+            "ListCollections" => Read::ListCollections,
+            _ => return None,
+        })
     }
 
-    async fn noun(
-        &self,
-        kind: Kind,
-        name: &str,
-        if_none_match: &str,
-        freshness: Option<v1::Freshness>,
-    ) -> Answered {
-        let name = check_name(kind, name, "name")?;
-        let served = self.at(freshness).await?;
-        Ok(Response::new(self.content.noun(name, served, if_none_match).await?))
-    }
-
-    async fn nouns(
-        &self,
-        kind: Kind,
-        page_size: i32,
-        page_token: &str,
-        freshness: Option<v1::Freshness>,
-    ) -> Answered {
-        let page_size = request::page_size(page_size)?;
-        let served = self.at(freshness).await?;
-        Ok(Response::new(self.content.nouns(kind, page_size, page_token, served).await?))
-    }
-}
-
-#[tonic::async_trait]
-impl ContentService for ContentRpc {
-    async fn get_article(&self, request: Request<v1::GetArticleRequest>) -> Answered {
-        let asked = request.into_inner();
-        let name = check_name(Kind::Article, &asked.name, "name")?;
-        let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
-        let served = self.at(asked.freshness).await?;
-        Ok(Response::new(self.content.article(name, selection, served, &asked.if_none_match).await?))
-    }
-
-    async fn batch_get_articles(&self, request: Request<v1::BatchGetArticlesRequest>) -> Answered {
-        let asked = request.into_inner();
-        if asked.names.is_empty() {
-            return Err(Refusal::field("names", "it must name at least one article").into());
+    /// Answers a call that has one answer. What is in memory is found by the request's bytes alone.
+    pub(crate) async fn unary(&self, read: Read, message: Bytes) -> Result<Framed, Status> {
+        let asked = Asked { read, message };
+        match self.content.kept(&asked).await {
+            Some(kept) => Ok(kept?),
+            // Boxed: it is many times larger than the way above.
+            None => Ok(Box::pin(self.answer(asked)).await?),
         }
-        at_most(&limit::BATCH, asked.names.len(), "names")?;
-        let name = |(i, name): (usize, &String)| check_name(Kind::Article, name, &format!("names[{i}]"));
-        let names = asked.names.iter().enumerate().map(name).collect::<Result<Vec<_>, _>>()?;
-        let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
-        let served = self.at(asked.freshness).await?;
-        let batch = self.content.batch(names, selection, served, &asked.if_none_match, item_error);
-        Ok(Response::new(batch.await?))
     }
 
-    async fn list_articles(&self, request: Request<v1::ListArticlesRequest>) -> Answered {
-        let asked = request.into_inner();
-        let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
-        let wanted = asked.filter.unwrap_or_default();
-        let query = filter::parse(&wanted, asked.order)?;
-        let listing = Listing {
-            fingerprint: filter::fingerprint("ListArticles", &wanted, query.order),
-            query,
-            page_size: request::page_size(asked.page_size)?,
-            page_token: asked.page_token,
-        };
-        let served = self.at(asked.freshness).await?;
-        Ok(Response::new(self.content.list(listing, selection, served, &asked.if_none_match).await?))
+    async fn answer(&self, Asked { read, message }: Asked) -> Result<Framed, Refusal> {
+        match read {
+            Read::GetArticle => self.ask::<v1::GetArticleRequest>(read, message).await,
+            Read::BatchGetArticles => self.ask::<v1::BatchGetArticlesRequest>(read, message).await,
+            Read::ListArticles => self.ask::<v1::ListArticlesRequest>(read, message).await,
+            Read::ResolvePath => self.ask::<v1::ResolvePathRequest>(read, message).await,
+            Read::GetAuthor => self.ask::<v1::GetAuthorRequest>(read, message).await,
+            Read::ListAuthors => self.ask::<v1::ListAuthorsRequest>(read, message).await,
+            Read::GetSection => self.ask::<v1::GetSectionRequest>(read, message).await,
+            Read::ListSections => self.ask::<v1::ListSectionsRequest>(read, message).await,
+            Read::GetTag => self.ask::<v1::GetTagRequest>(read, message).await,
+            Read::ListTags => self.ask::<v1::ListTagsRequest>(read, message).await,
+            Read::GetCollection => self.ask::<v1::GetCollectionRequest>(read, message).await,
+            Read::ListCollections => self.ask::<v1::ListCollectionsRequest>(read, message).await,
+            Read::StreamArticles => Err(Refusal::Internal("a stream is no single answer")),
+        }
     }
 
-    type StreamArticlesStream = BoxStream<'static, Result<Answer, Status>>;
+    async fn ask<R: Ask>(&self, read: Read, message: Bytes) -> Result<Framed, Refusal> {
+        let mut request = R::decode(message).map_err(|error| undecodable(&error))?;
+        let caller = request.take_caller();
+        let asked = Asked { read, message: request.encode_to_vec().into() };
+        let question = request.question()?;
+        let served = self.at(caller.freshness).await?;
+        self.content.answer(asked, question, served, &caller.if_none_match).await
+    }
 
-    async fn stream_articles(
+    /// StreamArticles.
+    pub(crate) async fn stream(
         &self,
-        request: Request<v1::StreamArticlesRequest>,
-    ) -> Result<Response<Self::StreamArticlesStream>, Status> {
-        let asked = request.into_inner();
+        message: Bytes,
+    ) -> Result<BoxStream<'static, Result<Framed, Status>>, Status> {
+        let mut request = v1::StreamArticlesRequest::decode(message).map_err(|error| undecodable(&error))?;
+        let freshness = request.freshness.take();
+        let asked = Asked { read: Read::StreamArticles, message: request.encode_to_vec().into() };
         let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
-        let query = filter::parse(&asked.filter.unwrap_or_default(), asked.order)?;
-        let most = match u64::try_from(asked.max_articles) {
+            request::selection(request.view, request.body_format, &request.includes, ArticleView::Basic)?;
+        let query = filter::parse(&request.filter.unwrap_or_default(), request.order)?;
+        let most = match u64::try_from(request.max_articles) {
             Ok(most) => Some(most).filter(|most| *most > 0),
             Err(_) => return Err(Refusal::field("max_articles", "it must not be negative").into()),
         };
-        let start = self.at(asked.freshness).await?;
-        let stream = self.content.clone().stream(query, selection, most, start);
-        Ok(Response::new(stream.map_err(Status::from).boxed()))
+        let start = self.at(freshness).await?;
+        let stream = self.content.clone().stream(asked, query, selection, most, start);
+        Ok(Box::pin(stream.map_err(Status::from)))
     }
 
-    async fn resolve_path(&self, request: Request<v1::ResolvePathRequest>) -> Answered {
-        let asked = request.into_inner();
-        check_path(&asked.path, "path")?;
-        let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Full)?;
-        let served = self.at(asked.freshness).await?;
-        Ok(Response::new(self.content.resolve(asked.path, selection, served, &asked.if_none_match).await?))
-    }
-
-    async fn get_author(&self, request: Request<v1::GetAuthorRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.noun(Kind::Author, &asked.name, &asked.if_none_match, asked.freshness).await
-    }
-
-    async fn list_authors(&self, request: Request<v1::ListAuthorsRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.nouns(Kind::Author, asked.page_size, &asked.page_token, asked.freshness).await
-    }
-
-    async fn get_section(&self, request: Request<v1::GetSectionRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.noun(Kind::Section, &asked.name, &asked.if_none_match, asked.freshness).await
-    }
-
-    async fn list_sections(&self, request: Request<v1::ListSectionsRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.nouns(Kind::Section, asked.page_size, &asked.page_token, asked.freshness).await
-    }
-
-    async fn get_tag(&self, request: Request<v1::GetTagRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.noun(Kind::Tag, &asked.name, &asked.if_none_match, asked.freshness).await
-    }
-
-    async fn list_tags(&self, request: Request<v1::ListTagsRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.nouns(Kind::Tag, asked.page_size, &asked.page_token, asked.freshness).await
-    }
-
-    async fn get_collection(&self, request: Request<v1::GetCollectionRequest>) -> Answered {
-        let asked = request.into_inner();
-        let name = check_name(Kind::Collection, &asked.name, "name")?;
-        let selection =
-            request::selection(asked.view, asked.body_format, &asked.includes, ArticleView::Basic)?;
-        let served = self.at(asked.freshness).await?;
-        Ok(Response::new(self.content.collection(name, selection, served, &asked.if_none_match).await?))
-    }
-
-    async fn list_collections(&self, request: Request<v1::ListCollectionsRequest>) -> Answered {
-        let asked = request.into_inner();
-        self.nouns(Kind::Collection, asked.page_size, &asked.page_token, asked.freshness).await
+    /// The head to serve at.
+    async fn at(&self, freshness: Option<Freshness>) -> Result<Revision, Refusal> {
+        let (asked, log_id, wait) = request::freshness(freshness.as_ref())?;
+        Ok(self.content.reach(asked, log_id, wait).await?.revision)
     }
 }
 
-/// The service, with its bound on requests.
-pub(crate) fn server(
-    content: Arc<Content>,
-) -> service::content_service_server::ContentServiceServer<ContentRpc> {
-    let server = service::content_service_server::ContentServiceServer::new(ContentRpc { content });
-    server.max_decoding_message_size(limit::READ_REQUEST.maximum as usize)
+/// What a request says of the caller: how fresh the answer must be, and which one it has.
+#[derive(Default)]
+struct Caller {
+    freshness: Option<Freshness>,
+    if_none_match: String,
 }
+
+/// A request of a call that has one answer.
+trait Ask: Message + Default {
+    /// Takes out what is not part of the question.
+    fn take_caller(&mut self) -> Caller;
+
+    /// Checks the rest.
+    fn question(self) -> Result<Question, Refusal>;
+}
+
+/// Requests that are asked for with `if_none_match`, and those without.
+macro_rules! caller {
+    (if_none_match) => {
+        fn take_caller(&mut self) -> Caller {
+            let if_none_match = std::mem::take(&mut self.if_none_match);
+            Caller { freshness: self.freshness.take(), if_none_match }
+        }
+    };
+    () => {
+        fn take_caller(&mut self) -> Caller {
+            Caller { freshness: self.freshness.take(), ..Caller::default() }
+        }
+    };
+}
+
+impl Ask for v1::GetArticleRequest {
+    caller!(if_none_match);
+
+    fn question(self) -> Result<Question, Refusal> {
+        let name = check_name(Kind::Article, &self.name, "name")?;
+        let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
+        Ok(Question::Article { name, selection })
+    }
+}
+
+impl Ask for v1::BatchGetArticlesRequest {
+    caller!(if_none_match);
+
+    fn question(self) -> Result<Question, Refusal> {
+        if self.names.is_empty() {
+            return Err(Refusal::field("names", "it must name at least one article"));
+        }
+        at_most(&limit::BATCH, self.names.len(), "names")?;
+        let name = |(i, name): (usize, &String)| check_name(Kind::Article, name, &format!("names[{i}]"));
+        let names = self.names.iter().enumerate().map(name).collect::<Result<Vec<_>, _>>()?;
+        let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Basic)?;
+        Ok(Question::Batch { names, selection, tell: item_error })
+    }
+}
+
+impl Ask for v1::ListArticlesRequest {
+    caller!(if_none_match);
+
+    fn question(self) -> Result<Question, Refusal> {
+        let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Basic)?;
+        let wanted = self.filter.unwrap_or_default();
+        let query = filter::parse(&wanted, self.order)?;
+        let listing = Listing {
+            fingerprint: filter::fingerprint("ListArticles", &wanted, query.order),
+            query,
+            page_size: request::page_size(self.page_size)?,
+            page_token: self.page_token,
+        };
+        Ok(Question::List { listing, selection })
+    }
+}
+
+impl Ask for v1::ResolvePathRequest {
+    caller!(if_none_match);
+
+    fn question(self) -> Result<Question, Refusal> {
+        check_path(&self.path, "path")?;
+        let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
+        Ok(Question::Path { path: self.path, selection })
+    }
+}
+
+impl Ask for v1::GetCollectionRequest {
+    caller!(if_none_match);
+
+    fn question(self) -> Result<Question, Refusal> {
+        let name = check_name(Kind::Collection, &self.name, "name")?;
+        let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Basic)?;
+        Ok(Question::Collection { name, selection })
+    }
+}
+
+/// Authors, sections and tags are got alike.
+macro_rules! get {
+    ($($request:ident $kind:ident),*) => {$(
+        impl Ask for v1::$request {
+            caller!(if_none_match);
+
+            fn question(self) -> Result<Question, Refusal> {
+                Ok(Question::Entity(check_name(Kind::$kind, &self.name, "name")?))
+            }
+        }
+    )*};
+}
+
+get!(GetAuthorRequest Author, GetSectionRequest Section, GetTagRequest Tag);
+
+/// And listed alike, collections too.
+macro_rules! list {
+    ($($request:ident $kind:ident),*) => {$(
+        impl Ask for v1::$request {
+            caller!();
+
+            fn question(self) -> Result<Question, Refusal> {
+                let page_size = request::page_size(self.page_size)?;
+                Ok(Question::Entities { kind: Kind::$kind, page_size, page_token: self.page_token })
+            }
+        }
+    )*};
+}
+
+list!(ListAuthorsRequest Author, ListSectionsRequest Section, ListTagsRequest Tag,
+      ListCollectionsRequest Collection);

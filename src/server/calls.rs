@@ -1,152 +1,247 @@
-//! What happens around every call: it is counted with the code that it ended with, and where tonic refuses a request
-//! for its size, it is told as the schema says.
+//! What happens around every call: it is found, answered within its deadline, and counted with the code that it ended
+//! with. Reads are answered here; all other services are tonic's.
 
 use std::{
-    collections::HashSet,
-    pin::Pin,
-    sync::{Arc, LazyLock},
-    task::{Context, Poll, ready},
-    time::Instant,
+    collections::HashMap,
+    fmt::Display,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
-use tonic::{
-    Code, Status,
-    body::Body,
-    codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http},
-};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http_body::Body;
+use tokio::sync::watch;
+use tonic::{Code, Status, codegen::Service as _, service::Routes};
 
+use super::{message, reply::Reply};
 use crate::{
-    model::limit,
-    rpc,
-    telemetry::{Metrics, code_name},
+    content::Read,
+    model::limit::{self, Limit},
+    refusal::Refusal,
+    rpc::{self, content::ContentRpc},
+    telemetry::{Metrics, RpcMetrics},
     wire::POOL,
 };
 
-const GRPC_STATUS: &str = "grpc-status";
+/// How long a call with one answer may take, also if its client says more or nothing.
+const LONGEST: Duration = Duration::from_secs(60);
 
-/// Paths of the calls that are counted by name; all others are `other`, so that a peer cannot invent labels.
-static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let methods = POOL.services().flat_map(|service| {
-        let methods = service.methods().map(|method| method.name().to_owned()).collect::<Vec<_>>();
-        methods.into_iter().map(move |method| format!("/{}/{method}", service.full_name()))
-    });
-    methods.collect()
-});
-
-/// Wraps every service.
-#[derive(Clone)]
-pub(super) struct Layer {
-    metrics: Arc<Metrics>,
+/// The calls that one core answers.
+pub(super) struct Calls {
+    methods: HashMap<String, Arc<Method>>,
+    /// Whatever is none of these, so that a peer cannot invent labels.
+    other: Arc<Method>,
+    content: ContentRpc,
+    routes: Routes,
+    draining: watch::Receiver<bool>,
 }
 
-impl Layer {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Layer {
-        Layer { metrics }
+/// A method of a service.
+struct Method {
+    read: Option<Read>,
+    limit: &'static Limit,
+    streams: bool,
+    /// It ends only when the node does.
+    endless: bool,
+    metrics: RpcMetrics,
+}
+
+impl Calls {
+    pub(super) fn new(
+        content: ContentRpc,
+        routes: Routes,
+        metrics: &Metrics,
+        draining: watch::Receiver<bool>,
+    ) -> Calls {
+        let methods = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let methods = methods.map(|method| {
+            let service = method.parent_service();
+            let reads = service.full_name() == "cable.v1.ContentService";
+            let writes =
+                ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
+            let name = format!("{}/{}", service.full_name(), method.name());
+            let described = Method {
+                read: if reads { ContentRpc::read(method.name()) } else { None },
+                limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
+                streams: method.is_server_streaming() || method.is_client_streaming(),
+                endless: false,
+                metrics: metrics.of(&name),
+            };
+            (format!("/{name}"), Arc::new(described))
+        });
+        let other = Method {
+            read: None,
+            limit: &limit::READ_REQUEST,
+            streams: true,
+            endless: true,
+            metrics: metrics.of("other"),
+        };
+        Calls { methods: methods.collect(), other: Arc::new(other), content, routes, draining }
+    }
+
+    /// Answers a call.
+    pub(super) async fn call<B>(&self, request: Request<B>) -> Response<Reply>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Display + Into<tonic::codegen::StdError>,
+    {
+        let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
+        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start: Instant::now() });
+        let deadline = match deadline(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(refusal) => return refused(refusal.into(), call),
+        };
+        let answered = async {
+            match method.read {
+                Some(read) if is_native(request.headers()) => {
+                    self.read(read, request, &mut call, deadline).await
+                }
+                _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
+            }
+        };
+        let bound = if method.streams { deadline } else { Some(deadline.unwrap_or(LONGEST).min(LONGEST)) };
+        let answered = AssertUnwindSafe(within(bound, answered)).catch_unwind().await;
+        match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
+            Ok(response) => response,
+            Err(status) => refused(status, call),
+        }
+    }
+
+    async fn read<B>(
+        &self,
+        read: Read,
+        request: Request<B>,
+        call: &mut Option<Call>,
+        deadline: Option<Duration>,
+    ) -> Result<Response<Reply>, Status>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Display,
+    {
+        let message = message::read(request.into_body(), &limit::READ_REQUEST).await?;
+        if read == Read::StreamArticles {
+            let stream = self.content.stream(message).await?;
+            let until = deadline.map(expire);
+            return Ok(taken(call, |call| Reply::stream(stream, call, until)));
+        }
+        let answer = self.content.unary(read, message).await?;
+        Ok(taken(call, |call| Reply::message(answer, call)))
+    }
+
+    async fn route<B>(
+        &self,
+        method: &Method,
+        request: Request<B>,
+        call: &mut Option<Call>,
+        deadline: Option<Duration>,
+    ) -> Response<Reply>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError>,
+    {
+        let Ok(response) = self.routes.clone().call(request).await;
+        let until = match deadline.filter(|_| method.streams) {
+            Some(deadline) => Some(expire(deadline)),
+            None => method.endless.then(|| drained(self.draining.clone())),
+        };
+        let refused = Status::from_header_map(response.headers());
+        match refused.and_then(|status| rpc::oversized(&status, method.limit)) {
+            Some(refusal) => taken(call, |call| Reply::status(&refusal.into(), call)),
+            None => taken(call, |call| Reply::routed(response, call, until)),
+        }
     }
 }
 
-impl<S> tower::Layer<S> for Layer {
-    type Service = Calls<S>;
-
-    fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner, metrics: self.metrics.clone() }
-    }
+fn taken(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -> Response<Reply> {
+    reply(call.take().expect("a call is answered once"))
 }
 
-/// A service whose calls are watched.
-#[derive(Clone)]
-pub(super) struct Calls<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
+fn refused(status: Status, call: Option<Call>) -> Response<Reply> {
+    taken(&mut { call }, |call| Reply::status(&status, call))
 }
 
-impl<S, B> Service<http::Request<B>> for Calls<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<http::Response<Body>, S::Error>;
+/// Whether the request is gRPC itself: gRPC-Web comes through a layer of tonic's, which makes it so.
+fn is_native(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let method = METHODS.get(request.uri().path()).map_or("other", |path| path.trim_start_matches('/'));
-        // Counted when dropped: with the code seen, or as cancelled if the client was faster.
-        let mut call = Call { metrics: self.metrics.clone(), method, code: None, start: Instant::now() };
-        let answered = self.inner.call(request);
-        Box::pin(async move {
-            let response = in_our_words(method, answered.await?);
-            call.see(response.headers());
-            Ok(response.map(|body| Body::new(Watched { body, call })))
+/// The time that the client gives the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(given) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = given.to_str().ok().and_then(|text| {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let digits = (1..=8).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse::<u64>().ok().filter(|_| digits)?;
+        Some(match unit {
+            "H" => Duration::from_secs(number * 3_600),
+            "M" => Duration::from_secs(number * 60),
+            "S" => Duration::from_secs(number),
+            "m" => Duration::from_millis(number),
+            "u" => Duration::from_micros(number),
+            "n" => Duration::from_nanos(number),
+            _ => return None,
         })
+    });
+    match parsed {
+        Some(deadline) => Ok(Some(deadline)),
+        None => Err(Refusal::field("grpc-timeout", "it must be 1 to 8 digits and one of H M S m u n")),
     }
 }
 
-/// The answer, unless it is tonic's refusal of an oversized request: then ours.
-fn in_our_words(method: &str, response: http::Response<Body>) -> http::Response<Body> {
-    let writes = ["Publishing", "Transfer"].iter().any(|service| method.contains(service));
-    let limit = if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST };
-    let refused = Status::from_header_map(response.headers());
-    match refused.and_then(|status| rpc::oversized(&status, limit)) {
-        Some(refusal) => Status::from(refusal).into_http(),
-        None => response,
+/// A future's result, or DEADLINE_EXCEEDED. Most calls are answered at once and never see a timer.
+async fn within<T>(
+    bound: Option<Duration>,
+    answered: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let mut answered = pin!(answered);
+    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(answered.as_mut().poll(cx))).await {
+        return done;
     }
+    let Some(bound) = bound else { return answered.await };
+    tokio::time::timeout(bound, answered).await.unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
-struct Call {
-    metrics: Arc<Metrics>,
-    method: &'static str,
-    code: Option<i32>,
+fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the call's deadline has passed")
+}
+
+/// What ends a stream at its deadline.
+fn expire(deadline: Duration) -> BoxFuture<'static, Status> {
+    Box::pin(tokio::time::sleep(deadline).map(|()| deadline_exceeded()))
+}
+
+/// What ends a stream when the node does.
+fn drained(mut draining: watch::Receiver<bool>) -> BoxFuture<'static, Status> {
+    Box::pin(async move {
+        // The sender lives as long as the node: an error means that it is gone, too.
+        let _ = draining.wait_for(|draining| *draining).await;
+        Refusal::Draining.into()
+    })
+}
+
+/// A call under way. It is counted when dropped: with the code that it ended with, or as cancelled if the client was
+/// faster.
+pub(super) struct Call {
+    method: Arc<Method>,
+    code: Code,
     start: Instant,
 }
 
 impl Call {
-    fn see(&mut self, headers: &http::HeaderMap) {
-        let code =
-            headers.get(GRPC_STATUS).and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok());
-        self.code = code.or(self.code);
+    pub(super) fn ends(&mut self, code: Code) {
+        self.code = code;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let code = code_name(self.code.unwrap_or(Code::Cancelled as i32));
-        self.metrics.called(self.method, code, self.start.elapsed());
-    }
-}
-
-/// The body of an answer, watched for the status in its trailers.
-struct Watched {
-    body: Body,
-    call: Call,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.call.see(trailers);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+        self.method.metrics.ended(self.code, self.start.elapsed());
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Error, Head, Store,
+    Error, Head, Store, Stripe, Subject,
     envelope::{self, Packed},
     read::{self, LIVE_SLOT, PastRequest},
 };
@@ -73,7 +73,7 @@ impl Writer {
     }
 }
 
-type Applied<T> = (T, Head, Vec<(Name, Revision)>);
+type Applied<T> = (T, Head, Vec<(Stripe, Revision)>);
 
 fn transact<T>(
     connection: &mut Connection,
@@ -101,7 +101,7 @@ pub(crate) struct Applier<'a> {
     transaction: &'a Transaction<'a>,
     terms: &'a mut HashMap<Term, i64>,
     head: Head,
-    changed: Vec<(Name, Revision)>,
+    changed: Vec<(Stripe, Revision)>,
     /// How many articles more, or fewer, stand in a term's list.
     listed: BTreeMap<i64, i64>,
 }
@@ -151,14 +151,46 @@ impl Applier<'_> {
         let revision = self.head.revision + 1;
         let old = self.old(&entry.name)?;
         let terms = self.term_numbers(&entry.derived.terms)?;
+        self.changed(Subject::Name(&entry.name), revision);
+        self.changed(Subject::Kind(entry.name.kind), revision);
         if entry.name.kind == Kind::Article {
+            self.mark_listings(entry, old.as_ref(), &terms, revision)?;
             self.move_listings(entry, old.as_ref(), &terms)?;
             self.move_paths(entry, revision, old.is_some())?;
         }
         self.replace(entry, packed, revision, old.as_ref(), &terms)?;
         self.advance(entry, revision, old.as_ref())?;
-        self.changed.push((entry.name.clone(), revision));
         Ok(revision)
+    }
+
+    fn changed(&mut self, subject: Subject<'_>, revision: Revision) {
+        self.changed.push((Stripe::of(subject), revision));
+    }
+
+    /// The lists that show the article, or did, have changed even where it keeps its place in them.
+    fn mark_listings(
+        &mut self,
+        entry: &Entry,
+        old: Option<&Old>,
+        terms: &[i64],
+        revision: Revision,
+    ) -> Result<(), Error> {
+        for term in &entry.derived.terms {
+            self.changed(Subject::Term(term), revision);
+        }
+        let was = old.map_or(&[][..], |old| &old.terms);
+        for number in was.iter().filter(|number| !terms.contains(number)) {
+            let term = self.term(*number)?;
+            self.changed(Subject::Term(&term), revision);
+        }
+        Ok(())
+    }
+
+    fn term(&self, number: i64) -> Result<Term, Error> {
+        let mut statement = self.transaction.prepare_cached("SELECT kind, value FROM term WHERE n = ?1")?;
+        let (kind, value) =
+            statement.query_row([number], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+        Term::from_parts(kind, &value).ok_or(Error::Failed(Arc::new(rusqlite::Error::InvalidQuery)))
     }
 
     fn old(&self, name: &Name) -> Result<Option<Old>, Error> {
@@ -217,12 +249,17 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn move_paths(&self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
+    fn move_paths(&mut self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
         let id = entry.name.id.as_str();
         if is_update {
-            self.transaction.prepare_cached("DELETE FROM path WHERE id = ?1")?.execute([id])?;
+            let transaction = self.transaction;
+            let mut delete = transaction.prepare_cached("DELETE FROM path WHERE id = ?1 RETURNING path")?;
+            for path in delete.query_map([id], |row| row.get::<_, String>(0))? {
+                self.changed(Subject::Path(&path?), revision);
+            }
         }
         for (path, own) in &entry.derived.paths {
+            self.changed(Subject::Path(path), revision);
             let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4)";
             self.transaction.prepare_cached(insert)?.execute(params![path, id, own, revision])?;
         }
@@ -280,7 +317,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Head, Vec<(Name, Revision)>), Error> {
+    fn finish(self) -> Result<(Head, Vec<(Stripe, Revision)>), Error> {
         let mut count =
             self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
         for (term, more) in self.listed.iter().filter(|(_, more)| **more != 0) {

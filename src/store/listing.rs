@@ -46,7 +46,7 @@ pub(crate) enum Order {
 }
 
 /// A place in a listing: what comes next is below it in the order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cursor {
     /// Time or revision, as the order has it.
     pub(crate) key: i64,

@@ -1,0 +1,161 @@
+//! Whole answers, and the questions that they are kept under.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Selection;
+use crate::{
+    cache::{OVERHEAD, Weigh},
+    compose::{Composer, Shape, Shared, Wants},
+    model::{Kind, LogId, Name, Revision},
+    refusal::Refusal,
+    store::{
+        Stripe,
+        listing::{Cursor, Query},
+    },
+    wire::{Framed, v1::ItemError},
+};
+
+/// The calls that read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Read {
+    GetArticle,
+    BatchGetArticles,
+    ListArticles,
+    StreamArticles,
+    ResolvePath,
+    GetAuthor,
+    ListAuthors,
+    GetSection,
+    ListSections,
+    GetTag,
+    ListTags,
+    GetCollection,
+    ListCollections,
+}
+
+/// What an answer is kept under: the call and its message, less what says only what the caller has already.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    pub(crate) read: Read,
+    pub(crate) message: Bytes,
+}
+
+/// The same, understood and checked.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Article {
+        name: Name,
+        selection: Selection,
+    },
+    Batch {
+        names: Vec<Name>,
+        selection: Selection,
+        /// How an article that is not there is told.
+        tell: fn(&Refusal) -> ItemError,
+    },
+    List {
+        listing: Listing,
+        selection: Selection,
+    },
+    Path {
+        path: String,
+        selection: Selection,
+    },
+    /// An author, a section or a tag.
+    Entity(Name),
+    /// All of a kind, but articles.
+    Entities {
+        kind: Kind,
+        page_size: usize,
+        page_token: String,
+    },
+    Collection {
+        name: Name,
+        selection: Selection,
+    },
+}
+
+/// A listing that is asked for page by page.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    pub(crate) query: Query,
+    /// Binds page tokens to the request.
+    pub(crate) fingerprint: u64,
+    pub(crate) page_size: usize,
+    pub(crate) page_token: String,
+}
+
+impl Question {
+    /// A composer for the answer.
+    pub(super) fn composer(&self, log_id: LogId) -> Composer {
+        let (what, selection) = match self {
+            Question::Article { selection, .. } => ("GetArticle", *selection),
+            Question::Batch { selection, .. } => ("BatchGetArticles", *selection),
+            Question::List { selection, .. } => ("ListArticles", *selection),
+            Question::Path { selection, .. } => ("ResolvePath", *selection),
+            Question::Entity(_) => ("Get", Selection { shape: Shape::WHOLE, wants: Wants::default() }),
+            Question::Entities { .. } => ("List", Selection { shape: Shape::WHOLE, wants: Wants::default() }),
+            Question::Collection { selection, .. } => ("GetCollection", *selection),
+        };
+        Composer::new(log_id, what, selection.shape, selection.wants)
+    }
+
+    /// Number of the answer's field `not_modified`; 0: it has none.
+    pub(super) fn not_modified(&self) -> u32 {
+        match self {
+            Question::Article { .. } | Question::Path { .. } => 3,
+            Question::Batch { .. } | Question::List { .. } => 4,
+            Question::Entity(_) => 2,
+            Question::Entities { .. } => 0,
+            Question::Collection { .. } => 5,
+        }
+    }
+}
+
+/// A whole answer, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// The head before the first of what it was made of was looked up.
+    pub(super) as_of: Revision,
+    /// It is fresh while none of these has changed since.
+    pub(super) stripes: Box<[Stripe]>,
+    pub(super) result: Result<Shared, Refusal>,
+}
+
+impl Answered {
+    /// The answer to one call.
+    pub(super) fn to(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
+        let shared = self.result.as_ref().map_err(Refusal::clone)?;
+        Ok(shared.answer(served, if_none_match))
+    }
+}
+
+impl Weigh for Arc<Answered> {
+    fn weight(&self) -> usize {
+        let held = self.result.as_ref().map_or(0, |shared| shared.bytes.len() + shared.etag.len());
+        OVERHEAD + size_of::<Answered>() + size_of_val(&*self.stripes) + held
+    }
+}
+
+/// One message of a stream, and where the stream goes on.
+#[derive(Debug)]
+pub(super) struct Sliced {
+    pub(super) as_of: Revision,
+    pub(super) stripes: Box<[Stripe]>,
+    pub(super) message: Framed,
+    /// Articles in it.
+    pub(super) articles: u64,
+    pub(super) next: Option<Cursor>,
+}
+
+impl Weigh for Arc<Sliced> {
+    fn weight(&self) -> usize {
+        use bytes::Buf as _;
+        OVERHEAD + size_of::<Sliced>() + size_of_val(&*self.stripes) + self.message.remaining()
+    }
+}
+
+/// What a message of a stream is kept under: the request, where the message begins, and how much may be in it.
+pub(super) type SliceKey = (Asked, Option<Cursor>, usize);

@@ -1,0 +1,274 @@
+//! How each question is answered: what is read, in which order it is put, and what the answer rests on.
+
+use std::sync::Arc;
+
+use super::{Content, LOADS, Listing, Question, Selection, page::Page, part::State, put_articles, token};
+use crate::{
+    compose::{Composer, Shape},
+    entry::Term,
+    model::{Kind, Name, limit},
+    refusal::Refusal,
+    store::{
+        self, Subject,
+        listing::{self, Cursor, Query},
+        read,
+    },
+    wire::{fields, number, v1::ItemError},
+};
+
+impl Content {
+    /// Puts the answer into a composer.
+    pub(super) async fn put_answer(
+        &self,
+        composer: &mut Composer,
+        question: Question,
+    ) -> Result<(), Refusal> {
+        match question {
+            Question::Article { name, selection } => self.put_article(composer, name, selection).await,
+            Question::Batch { names, selection, tell } => {
+                self.put_batch(composer, &names, selection, tell).await
+            }
+            Question::List { listing, selection } => self.put_list(composer, listing, selection).await,
+            Question::Path { path, selection } => self.put_resolved(composer, path, selection).await,
+            Question::Entity(name) => self.put_entity(composer, name).await.map(drop),
+            Question::Entities { kind, page_size, page_token } => {
+                self.put_entities(composer, kind, page_size, &page_token).await
+            }
+            Question::Collection { name, selection } => self.put_collection(composer, name, selection).await,
+        }
+    }
+
+    async fn put_article(
+        &self,
+        composer: &mut Composer,
+        name: Name,
+        selection: Selection,
+    ) -> Result<(), Refusal> {
+        composer.rests_on(Subject::Name(&name));
+        let part = self.part(name, selection.shape).await;
+        if let Some(refusal) = part.refusal() {
+            return Err(refusal);
+        }
+        let mut page = Page::new(self, selection, usize::MAX);
+        page.add(part).await?;
+        put_articles(composer, &page, 1);
+        page.includes.compose(composer, 2);
+        Ok(())
+    }
+
+    async fn put_batch(
+        &self,
+        composer: &mut Composer,
+        names: &[Name],
+        selection: Selection,
+        tell: fn(&Refusal) -> ItemError,
+    ) -> Result<(), Refusal> {
+        let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
+        let mut answered = 0;
+        'page: for group in names.chunks(LOADS) {
+            for part in self.parts(group.to_vec(), selection.shape).await {
+                if let Some(error) = part.failure() {
+                    return Err(error.clone().into());
+                }
+                if !page.add(part.clone()).await? {
+                    break 'page;
+                }
+                composer.rests_on(Subject::Name(&part.name));
+                let mut item = Vec::new();
+                fields::put_string(&mut item, 1, &part.name.to_string());
+                match &part.state {
+                    State::Live { bytes, .. } => fields::put_bytes(&mut item, 2, bytes),
+                    _ => {
+                        let error = part.refusal().as_ref().map(tell).unwrap_or_default();
+                        fields::put_message(&mut item, 3, &error);
+                        page.reserve(item.len());
+                    }
+                }
+                composer.field(1, &item);
+                answered += 1;
+            }
+        }
+        page.includes.compose(composer, 2);
+        put_deferred(composer, 3, &names[answered..]);
+        Ok(())
+    }
+
+    async fn put_list(
+        &self,
+        composer: &mut Composer,
+        listing: Listing,
+        selection: Selection,
+    ) -> Result<(), Refusal> {
+        let from = token::read(&listing.page_token, self.log_id, listing.fingerprint)?;
+        let query = Arc::new(listing.query);
+        rest_on_query(composer, &query);
+        let bound = limit::PAGE.maximum as usize;
+        let (page, next) = self.gather(&query, from, listing.page_size, selection, bound).await?;
+        put_articles(composer, &page, 1);
+        page.includes.compose(composer, 2);
+        if let Some(cursor) = next {
+            composer.field(3, token::write(&cursor, self.log_id, listing.fingerprint).as_bytes());
+        }
+        Ok(())
+    }
+
+    /// One slice of a listing with its articles, and where to go on.
+    pub(super) async fn gather(
+        &self,
+        query: &Arc<Query>,
+        from: Option<Cursor>,
+        limit: usize,
+        selection: Selection,
+        bound: usize,
+    ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
+        let (asked, after) = (query.clone(), from.clone());
+        let slice =
+            self.store.read(move |connection| listing::slice(connection, &asked, after.as_ref(), limit));
+        let slice = slice.await?;
+        let mut page = Page::new(self, selection, bound);
+        let mut last = from;
+        for group in slice.found.chunks(LOADS) {
+            let names = group.iter().map(|(name, _)| name.clone()).collect();
+            for (part, (_, cursor)) in self.parts(names, selection.shape).await.into_iter().zip(group) {
+                if let Some(error) = part.failure() {
+                    return Err(error.clone().into());
+                }
+                // A damaged record was reported where it was read; it must not blank a page.
+                if !page.add(part).await? {
+                    return Ok((page, last));
+                }
+                last = Some(cursor.clone());
+            }
+        }
+        Ok((page, slice.next))
+    }
+
+    async fn put_resolved(
+        &self,
+        composer: &mut Composer,
+        path: String,
+        selection: Selection,
+    ) -> Result<(), Refusal> {
+        composer.rests_on(Subject::Path(&path));
+        let asked = path.clone();
+        let owner = self.store.read(move |connection| read::path_owner(connection, &asked)).await?;
+        let owner = owner.ok_or(Refusal::PathNotFound)?;
+        let part = self.part(owner.clone(), Shape::Basic).await;
+        let own = match &part.state {
+            State::Live { bytes, .. } => {
+                fields::last(bytes, number::article::PATH).unwrap_or_default().to_vec()
+            }
+            _ => Vec::new(),
+        };
+        self.put_article(composer, owner, selection).await?;
+        if own != path.as_bytes() && !own.is_empty() {
+            composer.field(4, &own);
+        }
+        Ok(())
+    }
+
+    /// Gives the entity's bytes, too.
+    async fn put_entity(&self, composer: &mut Composer, name: Name) -> Result<bytes::Bytes, Refusal> {
+        composer.rests_on(Subject::Name(&name));
+        let part = self.part(name, Shape::WHOLE).await;
+        let State::Live { revision, bytes, .. } = &part.state else {
+            return Err(part.refusal().unwrap_or(Refusal::Internal("a part is neither there nor missing")));
+        };
+        composer.entity(1, &part.name, *revision, bytes);
+        Ok(bytes.clone())
+    }
+
+    async fn put_entities(
+        &self,
+        composer: &mut Composer,
+        kind: Kind,
+        page_size: usize,
+        page_token: &str,
+    ) -> Result<(), Refusal> {
+        composer.rests_on(Subject::Kind(kind));
+        let request = kind as u64;
+        let from =
+            token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
+        let names =
+            move |connection: &store::Connection| read::names(connection, kind, &from.id, page_size + 1);
+        let mut names = self.store.read(names).await?;
+        let mut more = names.len() > page_size;
+        names.truncate(page_size);
+        let (mut bytes_used, mut last) = (0, None);
+        'page: for group in names.chunks(LOADS) {
+            for part in self.parts(group.to_vec(), Shape::WHOLE).await {
+                if let Some(error) = part.failure() {
+                    return Err(error.clone().into());
+                }
+                if let State::Live { revision, bytes, .. } = &part.state {
+                    if last.is_some() && bytes_used + bytes.len() > limit::PAGE.maximum as usize {
+                        more = true;
+                        break 'page;
+                    }
+                    bytes_used += bytes.len();
+                    composer.entity(1, &part.name, *revision, bytes);
+                }
+                last = Some(part.name.id.to_string());
+            }
+        }
+        if let Some(id) = last.filter(|_| more) {
+            composer.field(2, token::write(&Cursor { key: 0, id }, self.log_id, request).as_bytes());
+        }
+        Ok(())
+    }
+
+    async fn put_collection(
+        &self,
+        composer: &mut Composer,
+        name: Name,
+        selection: Selection,
+    ) -> Result<(), Refusal> {
+        let collection = self.put_entity(composer, name).await?;
+        let listed = fields::fields(&collection)
+            .map_while(Result::ok)
+            .filter(|field| field.number == number::COLLECTION_ARTICLES);
+        let text = |field: fields::Field<'_>| String::from_utf8_lossy(field.value).into_owned();
+        let names: Vec<Name> = listed.filter_map(|field| Name::parse(&text(field))).collect();
+        let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
+        page.reserve(collection.len());
+        let mut answered = 0;
+        'page: for group in names.chunks(LOADS) {
+            for article in self.parts(group.to_vec(), selection.shape).await {
+                if let Some(error) = article.failure() {
+                    return Err(error.clone().into());
+                }
+                if !page.add(article.clone()).await? {
+                    break 'page;
+                }
+                if article.refusal().is_some() {
+                    page.includes.missing.push(article.name.clone());
+                }
+                composer.rests_on(Subject::Name(&article.name));
+                answered += 1;
+            }
+        }
+        put_articles(composer, &page, 2);
+        page.includes.compose(composer, 3);
+        put_deferred(composer, 4, &names[answered..]);
+        Ok(())
+    }
+}
+
+/// Names for which there was no room.
+fn put_deferred(composer: &mut Composer, field: u32, names: &[Name]) {
+    for name in names {
+        composer.field(field, name.to_string().as_bytes());
+    }
+}
+
+/// Whatever enters the listing, leaves it or changes in it stands, or stood, in a list of each group: the smallest
+/// group is enough. Which sections belong to a tree follows from sections.
+pub(super) fn rest_on_query(composer: &mut Composer, query: &Query) {
+    if query.section_tree.is_some() {
+        composer.rests_on(Subject::Kind(Kind::Section));
+    }
+    match query.groups.iter().min_by_key(|group| group.len()) {
+        Some(group) => group.iter().for_each(|term| composer.rests_on(Subject::Term(term))),
+        None => composer.rests_on(Subject::Term(&Term::All)),
+    }
+}

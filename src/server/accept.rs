@@ -1,0 +1,147 @@
+//! Taking connections: how many there may be, and what happens when the system gives none.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::{net::sockopt, process};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
+
+use super::cores::{Accepted, Cores};
+use crate::{config::Connections, telemetry::Metrics};
+
+/// After a failed accept: without a pause, a process without file descriptors spins on the queue.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A failure that lasts is said once in this time.
+const SAID_AGAIN: Duration = Duration::from_secs(5);
+
+/// A peer that takes no byte for so long, or answers no probe, is gone.
+const UNACKNOWLEDGED: u32 = 30_000;
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Takes connections, without end.
+pub(super) async fn run(listener: TcpListener, cores: &Cores, limits: &Connections, metrics: Arc<Metrics>) {
+    let places = Places::new(limits, metrics);
+    let mut trouble = Trouble::default();
+    loop {
+        // Taken before the connection: whoever is above the bound waits in the system's queue.
+        let permit = places.next().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                trouble = Trouble::default();
+                if let Some(place) = places.of_peer(permit, peer.ip())
+                    && let Ok(stream) = prepare(stream)
+                {
+                    cores.deal(Accepted { stream, place });
+                }
+            }
+            Err(error) if is_of_peer(&error) => {}
+            Err(error) => trouble.wait(&error).await,
+        }
+    }
+}
+
+fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    stream.into_std()
+}
+
+/// The connection was gone before it was taken; the next one may be well.
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Failures of accepting, one after the other.
+#[derive(Default)]
+struct Trouble {
+    pause: Option<Duration>,
+    said: Option<Instant>,
+}
+
+impl Trouble {
+    async fn wait(&mut self, error: &io::Error) {
+        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+            tracing::error!(%error, "no connection can be accepted");
+            self.said = Some(Instant::now());
+        }
+        let pause = self.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        self.pause = Some(pause);
+        sleep(pause).await;
+    }
+}
+
+/// How many connections there are, and of whom.
+struct Places {
+    all: Arc<Semaphore>,
+    per_peer: usize,
+    peers: Arc<Peers>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// The place of one connection. It is free again when this is dropped.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    peer: IpAddr,
+    peers: Arc<Peers>,
+    metrics: Arc<Metrics>,
+}
+
+impl Places {
+    fn new(limits: &Connections, metrics: Arc<Metrics>) -> Places {
+        let all = Arc::new(Semaphore::new(limits.most.min(file_descriptors())));
+        Places { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
+    }
+
+    async fn next(&self) -> OwnedSemaphorePermit {
+        self.all.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// None if the peer has as many as it may.
+    fn of_peer(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<Place> {
+        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = peers.entry(peer).or_default();
+        if *open >= self.per_peer {
+            self.metrics.connections_refused.inc();
+            return None;
+        }
+        *open += 1;
+        self.metrics.connections.inc();
+        Some(Place { _permit: permit, peer, peers: self.peers.clone(), metrics: self.metrics.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = peers.get_mut(&self.peer) {
+            *open -= 1;
+            if *open == 0 {
+                peers.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Connections that leave a fifth of the process's file descriptors to everything else.
+fn file_descriptors() -> usize {
+    let most = process::getrlimit(process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(most / 5 * 4).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
+}

@@ -1,0 +1,109 @@
+//! One thread a core, each with a runtime of its own: a connection and its calls never change the thread.
+
+use std::{
+    io,
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinSet,
+};
+
+use super::{
+    accept::Place,
+    connection::{self, Common},
+};
+
+/// How long work off the calls' threads may take to end when the node does.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+/// A connection for a core, with its place among all.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) place: Place,
+}
+
+/// The cores that serve.
+pub(super) struct Cores(Vec<Core>);
+
+struct Core {
+    /// Bounded by the number of places.
+    queue: UnboundedSender<Accepted>,
+    open: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Cores {
+    /// Starts threads, each with what `common` makes for it.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub(super) fn start(count: usize, common: impl Fn() -> Common) -> io::Result<Cores> {
+        let start = |n| {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (queue, accepted) = unbounded_channel();
+            let open = Arc::new(AtomicUsize::new(0));
+            let (common, counted) = (common(), open.clone());
+            let thread = thread::Builder::new().name(format!("serve-{n}")).spawn(move || {
+                runtime.block_on(serve(accepted, common, counted));
+                runtime.shutdown_timeout(LAST_WORK);
+            })?;
+            Ok(Core { queue, open, thread })
+        };
+        (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Cores)
+    }
+
+    /// Gives a connection to the core that has the fewest. A hash, as the system would take, leaves cores without any
+    /// where there are few.
+    pub(super) fn deal(&self, accepted: Accepted) {
+        let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
+        core.open.fetch_add(1, Ordering::Relaxed);
+        if core.queue.send(accepted).is_err() {
+            tracing::error!("a serving thread has ended");
+        }
+    }
+
+    /// Waits until all connections have ended, which the draining node has told them.
+    pub(super) async fn join(self) {
+        for core in self.0 {
+            drop(core.queue);
+            let joined = tokio::task::spawn_blocking(|| core.thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("a serving thread panicked");
+            }
+        }
+    }
+}
+
+async fn serve(mut accepted: UnboundedReceiver<Accepted>, common: Common, open: Arc<AtomicUsize>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(next) => {
+                    connections.spawn(serve_one(next, common.clone(), open.clone()));
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve_one(accepted: Accepted, common: Common, open: Arc<AtomicUsize>) {
+    match tokio::net::TcpStream::from_std(accepted.stream) {
+        Ok(stream) => connection::serve(stream, common).await,
+        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+    }
+    open.fetch_sub(1, Ordering::Relaxed);
+    drop(accepted.place);
+}

@@ -1,0 +1,97 @@
+//! Reading the one message of a request.
+
+use std::{fmt::Display, pin::pin};
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use tonic::Status;
+
+use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
+
+/// Reads a request's message, and that there is nothing behind it. Nothing is set aside for what a prefix only claims.
+///
+/// # Errors
+/// It is above the limit, compressed, cut off or not alone; or the client has gone.
+pub(super) async fn read<B>(body: B, limit: &'static Limit) -> Result<Bytes, Status>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Display,
+{
+    let mut body = pin!(body);
+    let mut bytes = Bytes::new();
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        bytes = if bytes.is_empty() { data } else { [bytes, data].concat().into() };
+        check(&bytes, limit)?;
+    }
+    if bytes.len() < PREFIX || bytes.len() - PREFIX < length(&bytes) {
+        return Err(Refusal::field("request", "it ends within its message").into());
+    }
+    Ok(bytes.slice(PREFIX..))
+}
+
+/// What can be said of as much as has come.
+fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
+    if bytes.first().is_some_and(|compressed| *compressed != 0) {
+        return Err(Status::unimplemented("compressed messages are not supported"));
+    }
+    if bytes.len() < PREFIX {
+        return Ok(());
+    }
+    let length = length(bytes);
+    if length as u64 > limit.maximum {
+        return Err(Refusal::Limit { field: "request".into(), limit, value: length as u64 }.into());
+    }
+    if bytes.len() - PREFIX > length {
+        return Err(Refusal::field("request", "there is more behind its message").into());
+    }
+    Ok(())
+}
+
+fn length(bytes: &[u8]) -> usize {
+    let length = bytes[1..PREFIX].iter();
+    length.fold(0, |length, byte| length << 8 | usize::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tonic::Code;
+
+    use super::*;
+    use crate::model::limit::READ_REQUEST;
+
+    async fn sent(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
+        let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
+        let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
+        read(body, &READ_REQUEST).await.map_err(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_however_it_is_cut() {
+        assert_eq!(sent(&[b"\0\0\0\0\x03abc"]).await, Ok("abc".into()));
+        assert_eq!(sent(&[b"\0\0", b"\0\0\x03", b"", b"ab", b"c"]).await, Ok("abc".into()));
+        assert_eq!(sent(&[b"\0\0\0\0\0"]).await, Ok(Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_refused() {
+        for (pieces, code) in [
+            (&[][..], Code::InvalidArgument),
+            (&[&b"\0\0\0\0\x03ab"[..]], Code::InvalidArgument),
+            (&[b"\0\0\0\0\x03abcd"], Code::InvalidArgument),
+            (&[b"\0\0\0\0\x03abc", b"\0\0\0\0\0"], Code::InvalidArgument),
+            (&[b"\x01\0\0\0\x03abc"], Code::Unimplemented),
+            (&[b"\0\xff\xff\xff\xff"], Code::InvalidArgument),
+        ] {
+            assert_eq!(sent(pieces).await, Err(code), "{pieces:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The body of an answer: shared bytes, then the status.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use tonic::{Code, Status};
+
+use super::calls::Call;
+use crate::{rpc, wire::Framed};
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// The body of an answer. What it says of the call's end is counted.
+pub(super) struct Reply {
+    content: Content,
+    call: Call,
+    /// Ends a stream with a status before its time.
+    until: Option<BoxFuture<'static, Status>>,
+}
+
+enum Content {
+    /// One message, then OK.
+    Message(Framed),
+    /// OK.
+    Ok,
+    Stream(BoxStream<'static, Result<Framed, Status>>),
+    /// Another service's body.
+    Routed(tonic::body::Body),
+    End,
+}
+
+impl Reply {
+    /// One message.
+    pub(super) fn message(message: Framed, call: Call) -> Response<Reply> {
+        answer(Reply { content: Content::Message(message), call, until: None })
+    }
+
+    /// Messages as the stream gives them, at most until there is a status.
+    pub(super) fn stream(
+        stream: BoxStream<'static, Result<Framed, Status>>,
+        call: Call,
+        until: Option<BoxFuture<'static, Status>>,
+    ) -> Response<Reply> {
+        answer(Reply { content: Content::Stream(stream), call, until })
+    }
+
+    /// No message but a status.
+    pub(super) fn status(status: &Status, mut call: Call) -> Response<Reply> {
+        call.ends(status.code());
+        let mut response = answer(Reply { content: Content::End, call, until: None });
+        put_status(status, response.headers_mut());
+        response
+    }
+
+    /// What another service answers.
+    pub(super) fn routed(
+        response: Response<tonic::body::Body>,
+        mut call: Call,
+        until: Option<BoxFuture<'static, Status>>,
+    ) -> Response<Reply> {
+        see(&mut call, response.headers());
+        response.map(|body| Reply { content: Content::Routed(body), call, until })
+    }
+
+    /// The same as other services' bodies are.
+    pub(super) fn into_routed(self) -> tonic::body::Body {
+        let whole = |mut framed: Framed| framed.copy_to_bytes(framed.remaining());
+        tonic::body::Body::new(self.map_frame(move |frame| frame.map_data(whole)))
+    }
+
+    fn end(&mut self, status: &Status) -> Frame<Framed> {
+        self.content = Content::End;
+        self.call.ends(status.code());
+        let mut trailers = HeaderMap::new();
+        put_status(status, &mut trailers);
+        Frame::trailers(trailers)
+    }
+
+    fn ok(&mut self) -> Frame<Framed> {
+        self.content = Content::End;
+        self.call.ends(Code::Ok);
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        Frame::trailers(trailers)
+    }
+}
+
+fn answer(reply: Reply) -> Response<Reply> {
+    let mut response = Response::new(reply);
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+    response
+}
+
+fn put_status(status: &Status, headers: &mut HeaderMap) {
+    if status.add_header(headers).is_err() {
+        // What cannot stand in a header is left out; the code always can.
+        headers.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+}
+
+fn see(call: &mut Call, headers: &HeaderMap) {
+    let code = headers.get(GRPC_STATUS).and_then(|code| code.to_str().ok());
+    if let Some(code) = code.and_then(|code| code.parse::<i32>().ok()) {
+        call.ends(Code::from_i32(code));
+    }
+}
+
+impl Body for Reply {
+    type Data = Framed;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Framed>, Status>>> {
+        let this = &mut *self;
+        if let Some(until) = &mut this.until
+            && let Poll::Ready(status) = until.as_mut().poll(cx)
+        {
+            this.until = None;
+            return Poll::Ready(Some(Ok(this.end(&status))));
+        }
+        let frame = match &mut this.content {
+            Content::Message(message) => {
+                let message = std::mem::take(message);
+                this.content = Content::Ok;
+                Frame::data(message)
+            }
+            Content::Ok => this.ok(),
+            Content::Stream(stream) => {
+                let next = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll_next(cx)));
+                match next.unwrap_or_else(|_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))))) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(message))) => Frame::data(message),
+                    Poll::Ready(Some(Err(status))) => this.end(&status),
+                    Poll::Ready(None) => this.ok(),
+                }
+            }
+            Content::Routed(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                None => {
+                    this.content = Content::End;
+                    return Poll::Ready(None);
+                }
+                Some(Err(status)) => this.end(&status),
+                Some(Ok(frame)) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        see(&mut this.call, trailers);
+                    }
+                    frame.map_data(|data: Bytes| Framed::from(data))
+                }
+            },
+            Content::End => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::End => true,
+            Content::Routed(body) => body.is_end_stream(),
+            _ => false,
+        }
+    }
+}

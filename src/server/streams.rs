@@ -1,0 +1,67 @@
+//! How the streams of a connection are run, and whether there are any.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use hyper::rt::Executor;
+
+/// Runs a connection's streams. Each is tried at once, within the connection's own poll: most calls are answered from
+/// memory, and what they say leaves with that poll's one write. What has to wait becomes a task.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Streams(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU64,
+    waiting: AtomicUsize,
+}
+
+impl Streams {
+    /// How many there were.
+    pub(super) fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        let mut stream = Box::pin(stream);
+        // If it has to wait, its task polls it again, and leaves the waker that counts.
+        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.0.waiting.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(Waiting { stream, counts: self.0.clone() });
+        }
+    }
+}
+
+/// A stream that waits for something.
+struct Waiting<F> {
+    stream: Pin<Box<F>>,
+    counts: Arc<Counts>,
+}
+
+impl<F: Future<Output = ()>> Future for Waiting<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for Waiting<F> {
+    fn drop(&mut self) {
+        self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
