@@ -70,6 +70,9 @@ pub(crate) fn init(level: &str, format: Format) {
     };
 }
 
+/// The gRPC code of a call that went well.
+const OK: i32 = 0;
+
 /// From 50 microseconds, a hot read, to some 13 s, beyond the longest wait that a call can ask for.
 const RPC_SECONDS: [f64; 10] =
     [0.000_05, 0.000_2, 0.000_8, 0.003_2, 0.012_8, 0.051_2, 0.204_8, 0.819_2, 3.276_8, 13.107_2];
@@ -166,7 +169,7 @@ impl Metrics {
     /// What counts the calls of one method.
     pub(crate) fn of(&self, method: &str) -> RpcMetrics {
         RpcMetrics {
-            ok: self.rpc.get_or_create_owned(&Call { method: method.to_owned(), code: code_name(0) }),
+            ok: self.rpc.get_or_create_owned(&Call { method: method.to_owned(), code: code_name(OK) }),
             seconds: self.rpc_seconds.get_or_create_owned(&Method { method: method.to_owned() }),
             by_code: self.rpc.clone(),
             method: method.to_owned(),
@@ -192,12 +195,12 @@ pub(crate) struct RpcMetrics {
 }
 
 impl RpcMetrics {
-    /// Counts a call that has ended.
-    pub(crate) fn ended(&self, code: tonic::Code, took: Duration) {
-        if code == tonic::Code::Ok {
+    /// Counts a call that has ended, with its gRPC code.
+    pub(crate) fn ended(&self, code: i32, took: Duration) {
+        if code == OK {
             self.ok.inc();
         } else {
-            let call = Call { method: self.method.clone(), code: code_name(code as i32) };
+            let call = Call { method: self.method.clone(), code: code_name(code) };
             self.by_code.get_or_create(&call).inc();
         }
         self.seconds.observe(took.as_secs_f64());
@@ -235,8 +238,8 @@ mod tests {
     #[test]
     fn each_metric_stands_in_the_text_under_its_documented_name() {
         let metrics = Metrics::new();
-        metrics.of("GetArticle").ended(tonic::Code::Ok, Duration::from_micros(100));
-        metrics.of("GetArticle").ended(tonic::Code::NotFound, Duration::from_micros(900));
+        metrics.of("GetArticle").ended(0, Duration::from_micros(100));
+        metrics.of("GetArticle").ended(5, Duration::from_micros(900));
         metrics.connections.inc();
         metrics.connections_refused.inc();
         metrics.cache_hits.inc();

@@ -242,6 +242,6 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.method.metrics.ended(self.code, self.start.elapsed());
+        self.method.metrics.ended(self.code as i32, self.start.elapsed());
     }
 }
