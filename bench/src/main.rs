@@ -11,6 +11,7 @@ use std::{
 
 mod generate;
 mod node;
+mod process;
 mod random;
 mod report;
 mod scale;

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::{Outcome, node::own_cpu};
+use crate::{Outcome, process::own_cpu};
 
 const BATCH: usize = 1_000;
 

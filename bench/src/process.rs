@@ -1,0 +1,165 @@
+//! A process that is measured, and what the system says about it.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Outcome;
+
+/// How long a server may take to listen: far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end when it is not waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A running process. It is ended when this is dropped without [`Process::stop`].
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// When it was started.
+    pub(crate) started: Instant,
+}
+
+/// A loopback address whose port is free.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Process {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start, or not in time.
+    pub(crate) fn serving(command: &mut Command, address: SocketAddr) -> Outcome<Process> {
+        let started = Instant::now();
+        let mut process = Process { child: command.spawn()?, started };
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                return Err(format!("{command:?} ended with {status}").into());
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(format!("{command:?} does not listen at {address}").into());
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(process)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// It ended otherwise than in peace.
+    pub(crate) fn stop(mut self) -> Outcome<Duration> {
+        let asked = Instant::now();
+        self.ask_to_stop();
+        let status = self.child.wait()?;
+        if status.success() { Ok(asked.elapsed()) } else { Err(format!("it ended with {status}").into()) }
+    }
+
+    fn ask_to_stop(&self) {
+        if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
+            // Nobody else waits for it: it is there, if only as what is left of it.
+            let _ended = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Processor time so far, by user and system, with that of its children.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn cpu(&self) -> Outcome<Duration> {
+        family(self.id())?.iter().map(|id| cpu(&id.to_string(), USER_TIME)).sum()
+    }
+
+    /// Resident memory now, in bytes, with that of its children.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn memory(&self) -> Outcome<u64> {
+        family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmRSS:")? << 10)).sum()
+    }
+
+    /// The most resident memory that it ever had, in bytes, with that of its children.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn peak_memory(&self) -> Outcome<u64> {
+        family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmHWM:")? << 10)).sum()
+    }
+
+    /// Bytes that it has sent to the disk.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn written(&self) -> Outcome<u64> {
+        told(self.id(), "io", "write_bytes:")
+    }
+}
+
+impl Drop for Process {
+    /// It is asked first, so that it can end its children.
+    fn drop(&mut self) {
+        let asked = Instant::now();
+        self.ask_to_stop();
+        while asked.elapsed() < LAST_WORDS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        // A process that has ended cannot be killed, and need not be.
+        let _ended = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+/// A process and its children.
+fn family(id: u32) -> Outcome<Vec<u32>> {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    let children = children.split_whitespace().map(str::parse);
+    Ok(std::iter::once(Ok(id)).chain(children).collect::<Result<_, _>>()?)
+}
+
+fn told(id: u32, file: &str, label: &str) -> Outcome<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/{file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(label)).ok_or("the system does not tell")?;
+    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+/// Places in /proc/PID/stat behind the name, from 0, each followed by that of the system time.
+const USER_TIME: usize = 11;
+const CHILDREN_USER_TIME: usize = 13;
+
+/// Processor time of this process.
+pub(crate) fn own_cpu() -> Outcome<Duration> {
+    cpu("self", USER_TIME)
+}
+
+/// Processor time of the processes that this one has waited for.
+pub(crate) fn children_cpu() -> Outcome<Duration> {
+    cpu("self", CHILDREN_USER_TIME)
+}
+
+fn cpu(process: &str, place: usize) -> Outcome<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, behind) = stat.rsplit_once(')').ok_or("the system does not tell")?;
+    let ticks: u64 = behind
+        .split_whitespace()
+        .skip(place)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap_or_default())
+        .sum();
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
