@@ -66,6 +66,11 @@ impl Program {
         Ok(Node { process, endpoint: format!("http://{address}") })
     }
 
+    /// Where the build put it.
+    pub(crate) fn target(&self) -> PathBuf {
+        self.0.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
@@ -87,6 +92,11 @@ impl Node {
     /// It ended otherwise than in peace.
     pub(crate) fn stop(self) -> Outcome<Duration> {
         self.process.stop()
+    }
+
+    /// Its process and where it is.
+    pub(crate) fn into_parts(self) -> (String, Process) {
+        (self.endpoint, self.process)
     }
 }
 

@@ -6,9 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::Outcome;
 
-const BEGIN: &str = "<!-- scale:begin -->";
-const END: &str = "<!-- scale:end -->";
-
 /// What was measured, in the order of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -110,18 +107,23 @@ impl Report {
         fs::write(results.join("scale.md"), self.markdown())?;
         let readme = root.join("README.md");
         if let Ok(text) = fs::read_to_string(&readme) {
-            fs::write(readme, with_block(&text, &self.markdown()))?;
+            fs::write(readme, with_block(&text, "scale", &self.markdown()))?;
         }
         Ok(())
     }
 }
 
-/// The text with the block between the marks replaced, or with marks and block at its end.
-fn with_block(text: &str, block: &str) -> String {
-    let found = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+/// The text with the block between the marks of a name replaced, or with marks and block at its end.
+pub(crate) fn with_block(text: &str, name: &str, block: &str) -> String {
+    let (begin, end) = marks(name);
+    let found = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
     let (before, after) = found.unwrap_or((text, "\n"));
     let gap = if found.is_none() && !before.ends_with("\n\n") { "\n" } else { "" };
-    format!("{before}{gap}{BEGIN}\n{block}{END}{after}")
+    format!("{before}{gap}{begin}\n{block}{end}{after}")
+}
+
+fn marks(name: &str) -> (String, String) {
+    (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"))
 }
 
 /// Digits in groups of three.
@@ -143,10 +145,11 @@ mod tests {
 
     #[test]
     fn a_block_is_replaced_where_it_stands_and_else_added() {
-        let added = with_block("# Cable\n", "one\n");
-        assert_eq!(added, format!("# Cable\n\n{BEGIN}\none\n{END}\n"));
+        let (begin, end) = marks("x");
+        let added = with_block("# Cable\n", "x", "one\n");
+        assert_eq!(added, format!("# Cable\n\n{begin}\none\n{end}\n"));
         let more = format!("{added}More.\n");
-        assert_eq!(with_block(&more, "two\n"), format!("# Cable\n\n{BEGIN}\ntwo\n{END}\nMore.\n"));
+        assert_eq!(with_block(&more, "x", "two\n"), format!("# Cable\n\n{begin}\ntwo\n{end}\nMore.\n"));
     }
 
     #[test]

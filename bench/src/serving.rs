@@ -1,0 +1,383 @@
+//! Cable and its yardsticks, side by side: the same answers, the same load, in turns within one run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use cable_client::{Cable, Filter, Retry, View, v1};
+use futures_util::StreamExt as _;
+use prost::Message;
+use serde_json::json;
+
+use crate::{
+    Outcome, generate,
+    machine::machine,
+    node::{Node, Program},
+    options::Options,
+    process::Process,
+};
+
+mod goals;
+mod grpc_go;
+mod load;
+mod plot;
+mod results;
+mod rivals;
+mod tools;
+
+use load::{Load, Loader, Sample, Target};
+use results::{Case, Results, Series};
+use rivals::{FILE, Rivals, Server};
+
+/// Articles in the store. The hottest tag is on a third of them.
+const ARTICLES: u64 = 30_000;
+/// Articles of one StreamArticles.
+const STREAMED: u64 = 10_000;
+/// Bytes that the article of GetArticle is next to.
+const ARTICLE_BYTES: usize = 6_400;
+/// Articles of a page and of a batch.
+const PAGE: usize = 20;
+/// Seconds of a run at a given rate.
+const RATE_SECONDS: u64 = 6;
+
+const CABLE: &str = "Cable";
+const LIMIT: &str = "hyper alone, framed, coalesced (the limit)";
+const ORDINARY: &str = "ordinary tonic + moka + prost";
+const GO: &str = "grpc-go, map";
+const GO_ENCODED: &str = "grpc-go, map of encoded answers";
+const NGINX: &str = "nginx, file";
+const NGHTTPD: &str = "nghttpd (C), file";
+const AS_LARGE: &str = "Cable, GetArticle of as many bytes";
+
+/// How it is measured.
+#[derive(Debug)]
+struct Plan {
+    rounds: usize,
+    calls: u64,
+    only: Option<String>,
+}
+
+impl Plan {
+    fn parse(mut options: Options) -> Outcome<Plan> {
+        let rounds = options.value("--rounds")?.unwrap_or(5);
+        let calls = options.value("--calls")?.unwrap_or(200_000);
+        let only = options.value("--only")?;
+        options.finish()?;
+        if rounds == 0 || calls < 1_000 {
+            return Err("at least one round of 1,000 calls".into());
+        }
+        Ok(Plan { rounds, calls, only })
+    }
+
+    fn wants(&self, case: &str) -> bool {
+        match self.only.as_deref() {
+            None => true,
+            // How fast the slowest is must be known first.
+            Some("rate") if case == "get" => true,
+            Some(only) => only == case,
+        }
+    }
+}
+
+/// Runs everything and writes the results.
+///
+/// # Errors
+/// A program is not there, a server does not start, or a call is not answered as it should be.
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    let plan = Plan::parse(options)?;
+    let program = Program::build(root)?;
+    let scratch = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let content = runtime.block_on(Content::prepare(&program, scratch.path()))?;
+    let schema = protox::compile(["cable/v1/content.proto"], [root.join("proto")])?;
+    fs::write(scratch.path().join("cable.binpb"), schema.encode_to_vec())?;
+    let tools = program.target().join("tools");
+    let bench = Bench {
+        rivals: Rivals::new(root, &tools, scratch.path(), &content),
+        loader: Loader::new(&tools, scratch.path())?,
+        scratch: scratch.path().to_owned(),
+        content,
+        results: Results::new(machine(), plan.rounds),
+        plan: &plan,
+    };
+    let results = bench.measure()?;
+    eprintln!("\n{}", results.markdown());
+    if plan.only.is_none() {
+        results.write(root)?;
+    }
+    Ok(())
+}
+
+/// What is served, and the requests for it.
+struct Content {
+    node: Rc<Process>,
+    address: std::net::SocketAddr,
+    /// Articles as an import takes them.
+    records: PathBuf,
+    /// The same as they are served, each behind its length.
+    articles: PathBuf,
+    article: String,
+    /// Names and encoded sizes.
+    sizes: Vec<(String, usize)>,
+    tag: String,
+    /// The newest of the tag.
+    newest: Vec<String>,
+}
+
+impl Content {
+    /// Fills a node, and writes down what it serves.
+    async fn prepare(program: &Program, scratch: &Path) -> Outcome<Content> {
+        let path = |name: &str| scratch.join(name);
+        let archive = generate::write(&path("entities"), &path("records"), ARTICLES)?;
+        let node = program.serve(&path("store"), &path("node.log"))?;
+        for file in ["entities", "records"] {
+            program.import(&path(file), &node.endpoint)?;
+        }
+        // What an import takes in memory is not what serving takes.
+        node.stop()?;
+        let node = program.serve(&path("store"), &path("node.log"))?;
+        let cable = Cable::builder(&node.endpoint).retry(Retry::none()).build()?;
+        let (mut encoded, mut sizes) = (Vec::new(), Vec::new());
+        let mut all = cable.stream(Filter::default()).view(View::Full).articles();
+        while let Some(article) = all.next().await {
+            let article = article?;
+            article.encode_length_delimited(&mut encoded)?;
+            sizes.push((article.name.clone(), article.encoded_len()));
+        }
+        let (records, articles) = (path("records"), path("articles"));
+        fs::write(&articles, encoded)?;
+        let tag = archive.tags.first().ok_or("no tag is in use")?.0.clone();
+        let page = cable.list(Filter::default().tag(&tag)).page_size(PAGE as u32).await?;
+        let newest = page.articles.iter().map(|article| article.name.clone()).collect();
+        let article = nearest(&sizes, ARTICLE_BYTES)?;
+        let (address, node) = apart(node)?;
+        Ok(Content { node, address, records, articles, article, sizes, tag: format!("tags/{tag}"), newest })
+    }
+
+    fn get(&self, name: &str) -> v1::GetArticleRequest {
+        let mut request = v1::GetArticleRequest::default();
+        name.clone_into(&mut request.name);
+        request
+    }
+
+    fn filter(&self) -> Option<v1::ArticleFilter> {
+        let mut filter = v1::ArticleFilter::default();
+        filter.all_tags = vec![self.tag.clone()];
+        Some(filter)
+    }
+
+    fn list(&self) -> v1::ListArticlesRequest {
+        let mut request = v1::ListArticlesRequest::default();
+        request.filter = self.filter();
+        request.page_size = PAGE as i32;
+        request
+    }
+
+    fn batch(&self) -> v1::BatchGetArticlesRequest {
+        let mut request = v1::BatchGetArticlesRequest::default();
+        request.names.clone_from(&self.newest);
+        request
+    }
+
+    fn stream(&self) -> v1::StreamArticlesRequest {
+        let mut request = v1::StreamArticlesRequest::default();
+        request.filter = self.filter();
+        request.max_articles = STREAMED as i64;
+        request
+    }
+}
+
+fn apart(node: Node) -> Outcome<(std::net::SocketAddr, Rc<Process>)> {
+    let (endpoint, process) = node.into_parts();
+    let address = endpoint.strip_prefix("http://").ok_or("the endpoint is no URL")?.parse()?;
+    Ok((address, Rc::new(process)))
+}
+
+/// The article whose size is nearest to so many bytes.
+fn nearest(sizes: &[(String, usize)], bytes: usize) -> Outcome<String> {
+    let found = sizes.iter().min_by_key(|(_, size)| size.abs_diff(bytes));
+    Ok(found.ok_or("there is no article")?.0.clone())
+}
+
+/// A server, and what it is asked.
+struct Contestant {
+    name: &'static str,
+    process: Rc<Process>,
+    target: Target,
+    /// Bytes of its answer.
+    answer: u64,
+}
+
+struct Bench<'a> {
+    content: Content,
+    rivals: Rivals,
+    loader: Loader,
+    scratch: PathBuf,
+    plan: &'a Plan,
+    results: Results,
+}
+
+impl Bench<'_> {
+    fn measure(mut self) -> Outcome<Results> {
+        let calls = self.plan.calls;
+        let load =
+            |connections, streams, calls| Load { connections, streams, calls, rate: None, apart: false };
+        let gets = self.gets()?;
+        self.case("get", "GetArticle, 16 connections of 10 streams", load(16, 10, calls), &gets)?;
+        self.case("get-50", "GetArticle, 50 connections of 1 stream", load(50, 1, calls / 2), &gets)?;
+        self.case("get-1", "GetArticle, 1 connection of 100 streams", load(1, 100, calls / 2), &gets)?;
+        self.rated(&gets)?;
+        self.ghz(&gets)?;
+        drop(gets);
+        let lists = self.answers("ListArticles", &self.content.list())?;
+        let title = "ListArticles, newest 20 of a tag (BASIC), 16 connections of 10 streams";
+        self.case("list", title, load(16, 10, calls / 4), &lists)?;
+        drop(lists);
+        let batches = self.answers("BatchGetArticles", &self.content.batch())?;
+        let title = "BatchGetArticles of 20 (BASIC), 16 connections of 10 streams";
+        self.case("batch", title, load(16, 10, calls / 4), &batches)?;
+        drop(batches);
+        let streams = self.streams()?;
+        let title = "StreamArticles of 10,000 (BASIC), one after the other, client on the other core";
+        // Nothing comes after it: the servers stay where they are put.
+        let load = Load { apart: true, ..load(1, 1, (calls / 4_000).max(4)) };
+        self.case("stream", title, load, &streams)?;
+        Ok(self.results)
+    }
+
+    /// A framed request as a file, and the path of its call.
+    fn target(&self, address: std::net::SocketAddr, call: &str, request: &impl Message) -> Outcome<Target> {
+        let message = request.encode_to_vec();
+        let length = u32::try_from(message.len())?.to_be_bytes();
+        let framed = [&[0][..], &length, &message].concat();
+        let file = self.scratch.join(format!("{call}-{}.request", message.len()));
+        fs::write(&file, framed)?;
+        Ok(Target { address, path: format!("/cable.v1.ContentService/{call}"), request: Some(file) })
+    }
+
+    fn cable(&self, name: &'static str, call: &str, request: &impl Message) -> Outcome<Contestant> {
+        let target = self.target(self.content.address, call, request)?;
+        self.contestant(name, self.content.node.clone(), target)
+    }
+
+    fn asked(&self, name: &'static str, server: Server, like: &Target) -> Outcome<Contestant> {
+        let target = Target { address: server.address, ..like.clone() };
+        self.contestant(name, Rc::new(server.process), target)
+    }
+
+    fn contestant(&self, name: &'static str, process: Rc<Process>, target: Target) -> Outcome<Contestant> {
+        let answer = self.loader.probe(&target)?;
+        Ok(Contestant { name, process, target, answer })
+    }
+
+    /// Everyone with the same article.
+    fn gets(&self) -> Outcome<Vec<Contestant>> {
+        let cable = self.cable(CABLE, "GetArticle", &self.content.get(&self.content.article))?;
+        let (size, asked) = (cable.answer, cable.target.clone());
+        let file = Target { path: FILE.to_owned(), request: None, ..asked.clone() };
+        Ok(vec![
+            cable,
+            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
+            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
+            self.asked(GO, self.rivals.grpc_go("proto")?, &asked)?,
+            self.asked(GO_ENCODED, self.rivals.grpc_go("encoded")?, &asked)?,
+            self.asked(NGINX, self.rivals.nginx(size)?, &file)?,
+            self.asked(NGHTTPD, self.rivals.nghttpd(size)?, &file)?,
+        ])
+    }
+
+    /// An answer with several articles, and one with one article that is as large.
+    fn answers(&self, call: &str, request: &impl Message) -> Outcome<Vec<Contestant>> {
+        let cable = self.cable(CABLE, call, request)?;
+        let (size, asked) = (cable.answer, cable.target.clone());
+        let as_large = self.content.get(&nearest(&self.content.sizes, usize::try_from(size)?)?);
+        Ok(vec![
+            cable,
+            self.cable(AS_LARGE, "GetArticle", &as_large)?,
+            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
+            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
+        ])
+    }
+
+    fn streams(&self) -> Outcome<Vec<Contestant>> {
+        let cable = self.cable(CABLE, "StreamArticles", &self.content.stream())?;
+        let (size, asked) = (cable.answer, cable.target.clone());
+        Ok(vec![
+            cable,
+            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
+            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
+        ])
+    }
+
+    /// All at half of what the slowest can at most.
+    fn rated(&mut self, gets: &[Contestant]) -> Outcome<()> {
+        let slowest = match self.results.case("get") {
+            Some(case) => case.slowest().unwrap_or_default(),
+            None => return Ok(()),
+        };
+        let rate = (slowest / 2.0) as u64;
+        let title = format!("GetArticle at {rate} calls/s, half of the slowest one's peak, 16 connections");
+        let load =
+            Load { connections: 16, streams: 10, calls: rate * RATE_SECONDS, rate: Some(rate), apart: false };
+        self.case("rate", &title, load, gets)
+    }
+
+    fn ghz(&mut self, gets: &[Contestant]) -> Outcome<()> {
+        let request = json!({ "name": self.content.article });
+        let load = Load { connections: 8, streams: 8, calls: self.plan.calls / 10, rate: None, apart: false };
+        let speak_grpc: Vec<_> =
+            gets.iter().filter(|contestant| contestant.target.request.is_some()).collect();
+        let title = "GetArticle by ghz, 8 connections, 64 workers: the server's processor time only";
+        self.in_turns("ghz", title, &speak_grpc, |bench, contestant| {
+            bench.loader.ghz(&contestant.process, contestant.target.address, &request, load)
+        })
+    }
+
+    fn case(&mut self, id: &'static str, title: &str, load: Load, contestants: &[Contestant]) -> Outcome<()> {
+        if load.apart {
+            contestants.iter().try_for_each(|contestant| pin(&contestant.process, "0"))?;
+        }
+        let all: Vec<_> = contestants.iter().collect();
+        self.in_turns(id, title, &all, |bench, contestant| {
+            bench.loader.run(&contestant.process, &contestant.target, load, contestant.answer)
+        })
+    }
+
+    /// Once without counting, then round by round, each beginning with another.
+    fn in_turns(
+        &mut self,
+        id: &'static str,
+        title: &str,
+        contestants: &[&Contestant],
+        run: impl Fn(&Self, &Contestant) -> Outcome<Sample>,
+    ) -> Outcome<()> {
+        if !self.plan.wants(id) {
+            return Ok(());
+        }
+        eprintln!("{title}");
+        let mut series: Vec<Series> = contestants.iter().map(|c| Series::new(c.name)).collect();
+        for round in 0..=self.plan.rounds {
+            for turn in 0..contestants.len() {
+                let turn = (turn + round) % contestants.len();
+                let sample = run(self, contestants[turn])?;
+                if round > 0 {
+                    series[turn].samples.push(sample);
+                }
+            }
+        }
+        for (series, contestant) in series.iter_mut().zip(contestants) {
+            series.peak_memory = contestant.process.peak_memory()?;
+        }
+        self.results.add(Case { id, title: title.to_owned(), series });
+        Ok(())
+    }
+}
+
+/// Binds all threads of a process to some cores.
+fn pin(process: &Process, cores: &str) -> Outcome<()> {
+    let mut command = std::process::Command::new("taskset");
+    tools::run(command.args(["--all-tasks", "--pid", "--cpu-list", cores, &process.id().to_string()]))
+        .map(drop)
+}

@@ -1,0 +1,65 @@
+//! Builds the yardstick in Go: its messages are generated from the schema by Go's own generator, which gets the schema
+//! from a compiler written in Rust, so that nobody needs protoc.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use prost::Message as _;
+use prost_types::compiler::{CodeGeneratorRequest, CodeGeneratorResponse};
+
+use super::tools::{go_tool, run};
+use crate::Outcome;
+
+const SOURCES: [&str; 3] = ["main.go", "go.mod", "go.sum"];
+const SCHEMA: &str = "cable/v1/content.proto";
+/// The package that `main.go` imports.
+const PACKAGE: &str = "cable/bench/grpc-go/cable/v1;cablev1";
+const GENERATOR: (&str, &str) = ("google.golang.org/protobuf/cmd/protoc-gen-go", "v1.36.12");
+
+/// Builds it in a directory and gives the program.
+///
+/// # Errors
+/// Go is not there, or it does not compile.
+pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
+    let work = tools.join("grpc-go");
+    fs::create_dir_all(&work)?;
+    for source in SOURCES {
+        fs::copy(root.join("bench/rivals/grpc-go").join(source), work.join(source))?;
+    }
+    generate(root, &go_tool(tools, GENERATOR.0, GENERATOR.1)?, &work)?;
+    let program = work.join("grpc-go");
+    run(Command::new("go").current_dir(&work).args(["build", "-o"]).arg(&program).arg("."))?;
+    Ok(program)
+}
+
+/// Speaks the protocol of protoc's plugins: a request to the generator's standard input, files from its output.
+fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
+    let set = protox::compile([SCHEMA], [root.join("proto")])?;
+    let ours = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
+    let files: Vec<String> = ours.map(str::to_owned).collect();
+    let packages = files.iter().map(|file| format!("M{file}={PACKAGE}"));
+    let parameter =
+        std::iter::once("paths=source_relative".to_owned()).chain(packages).collect::<Vec<_>>().join(",");
+    let request = CodeGeneratorRequest {
+        file_to_generate: files,
+        parameter: Some(parameter),
+        proto_file: set.file,
+        ..CodeGeneratorRequest::default()
+    };
+    let mut plugin = Command::new(generator).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    plugin.stdin.take().ok_or("the generator takes no input")?.write_all(&request.encode_to_vec())?;
+    let response = CodeGeneratorResponse::decode(&plugin.wait_with_output()?.stdout[..])?;
+    if let Some(error) = response.error {
+        return Err(format!("generate Go's messages: {error}").into());
+    }
+    for file in response.file {
+        let path = work.join(file.name());
+        fs::create_dir_all(path.parent().unwrap_or(work))?;
+        fs::write(path, file.content())?;
+    }
+    Ok(())
+}

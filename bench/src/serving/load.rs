@@ -1,0 +1,232 @@
+//! Load: h2load and ghz, and what they and the system say of one run.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use super::tools::{go_tool, installed, run};
+use crate::{Outcome, process::Process};
+
+const GHZ: (&str, &str) = ("github.com/bojand/ghz/cmd/ghz", "v0.121.0");
+
+/// What is asked, and of whom.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) path: String,
+    /// The framed request; none: a GET.
+    pub(super) request: Option<PathBuf>,
+}
+
+/// How it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) connections: u32,
+    /// Calls at once on each connection.
+    pub(super) streams: u32,
+    pub(super) calls: u64,
+    /// Calls per second in all; none: as fast as the server answers.
+    pub(super) rate: Option<u64>,
+    /// The server on one core, the client on the other.
+    pub(super) apart: bool,
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sample {
+    pub(super) calls_per_s: f64,
+    pub(super) bytes_per_s: f64,
+    /// Processor time of the server's process for each call.
+    pub(super) cpu_us: f64,
+    /// Latency from sending to the end of the answer, where it was recorded: p50, p99, p99.9.
+    pub(super) latency_us: Option<[f64; 3]>,
+}
+
+/// The programs that make load.
+#[derive(Debug)]
+pub(super) struct Loader {
+    h2load: PathBuf,
+    ghz: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Loader {
+    /// # Errors
+    /// One of them is not there.
+    pub(super) fn new(tools: &Path, scratch: &Path) -> Outcome<Loader> {
+        Ok(Loader {
+            h2load: installed("h2load", "nghttp2-client")?,
+            ghz: go_tool(tools, GHZ.0, GHZ.1)?,
+            scratch: scratch.to_owned(),
+        })
+    }
+
+    /// The bytes of an answer: of one call, made first.
+    ///
+    /// # Errors
+    /// It is not answered.
+    pub(super) fn probe(&self, target: &Target) -> Outcome<u64> {
+        let load = Load { connections: 1, streams: 1, calls: 1, rate: None, apart: false };
+        Ok(read(&self.h2load(target, load, None)?)?.bytes)
+    }
+
+    /// Runs h2load once.
+    ///
+    /// # Errors
+    /// A call was not answered, or not with `answer` bytes.
+    pub(super) fn run(&self, server: &Process, target: &Target, load: Load, answer: u64) -> Outcome<Sample> {
+        let log = load.rate.map(|_| self.scratch.join("h2load.log"));
+        if let Some(log) = &log {
+            fs::write(log, "")?;
+        }
+        let before = server.cpu()?;
+        let told = read(&self.h2load(target, load, log.as_deref())?)?;
+        let cpu = server.cpu()? - before;
+        if (told.succeeded, told.bytes) != (load.calls, load.calls * answer) {
+            return Err(format!(
+                "{target:?}: {} of {} calls, {} bytes",
+                told.succeeded, load.calls, told.bytes
+            )
+            .into());
+        }
+        Ok(Sample {
+            calls_per_s: told.calls_per_s,
+            bytes_per_s: told.calls_per_s * answer as f64,
+            cpu_us: cpu.as_secs_f64() * 1e6 / load.calls as f64,
+            latency_us: log.map(|log| latency(&fs::read_to_string(log)?)).transpose()?,
+        })
+    }
+
+    fn h2load(&self, target: &Target, load: Load, log: Option<&Path>) -> Outcome<String> {
+        let mut command = Command::new(if load.apart { Path::new("taskset") } else { &self.h2load });
+        if load.apart {
+            command.args(["-c", "1"]).arg(&self.h2load);
+        }
+        command.args(["-t", "1", "-c", &load.connections.to_string(), "-m", &load.streams.to_string()]);
+        command.args(["-n", &load.calls.to_string()]);
+        if let Some(request) = &target.request {
+            command.arg("-d").arg(request).args([
+                "-H",
+                "content-type: application/grpc",
+                "-H",
+                "te: trailers",
+            ]);
+        }
+        if let Some(rate) = load.rate {
+            command.args(["--rps", &(rate as f64 / f64::from(load.connections)).to_string()]);
+        }
+        if let Some(log) = log {
+            command.arg("--log-file").arg(log);
+        }
+        command.arg(format!("http://{}{}", target.address, target.path));
+        Ok(String::from_utf8(run(&mut command)?.stdout)?)
+    }
+
+    /// Runs ghz once with a request of GetArticle. It needs more of the machine than the servers do: what holds of it is
+    /// their processor time.
+    ///
+    /// # Errors
+    /// A call did not end with OK.
+    pub(super) fn ghz(
+        &self,
+        server: &Process,
+        address: SocketAddr,
+        request: &Value,
+        load: Load,
+    ) -> Outcome<Sample> {
+        let config = json!({
+            "host": address.to_string(), "call": "cable.v1.ContentService/GetArticle", "data": request, "insecure": true,
+            "protoset": self.scratch.join("cable.binpb"), "disable-template-data": true,
+            "connections": load.connections, "concurrency": load.connections * load.streams,
+            "total": load.calls, "timeout": "20s", "format": "json",
+        });
+        let path = self.scratch.join("ghz.json");
+        fs::write(&path, config.to_string())?;
+        let before = server.cpu()?;
+        let output = run(Command::new(&self.ghz).arg("--config").arg(&path))?;
+        let cpu = server.cpu()? - before;
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        let ok = report["statusCodeDistribution"]["OK"].as_u64().unwrap_or_default();
+        if ok != load.calls {
+            return Err(format!(
+                "ghz: {ok} of {} calls ended well: {}",
+                load.calls, report["statusCodeDistribution"]
+            )
+            .into());
+        }
+        Ok(Sample {
+            calls_per_s: report["rps"].as_f64().unwrap_or_default(),
+            cpu_us: cpu.as_secs_f64() * 1e6 / load.calls as f64,
+            ..Sample::default()
+        })
+    }
+}
+
+/// What h2load prints at its end.
+#[derive(Debug, PartialEq)]
+struct Told {
+    calls_per_s: f64,
+    succeeded: u64,
+    /// Of the answers' bodies.
+    bytes: u64,
+}
+
+fn read(text: &str) -> Outcome<Told> {
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    let before = |line: &str, word: &str| {
+        let rest = line.split_once(word)?.0.trim_end();
+        rest.rsplit([' ', '(']).next().map(str::to_owned)
+    };
+    let told = || {
+        Some(Told {
+            calls_per_s: before(line("finished in"), "req/s")?.parse().ok()?,
+            succeeded: before(line("requests:"), "succeeded")?.parse().ok()?,
+            bytes: before(line("traffic:").rsplit_once("),")?.1, ") data")?.parse().ok()?,
+        })
+    };
+    told().ok_or_else(|| format!("this is not what h2load prints:\n{text}").into())
+}
+
+/// p50, p99 and p99.9 of a log with a line for each call: when it began, status, microseconds.
+fn latency(log: &str) -> Outcome<[f64; 3]> {
+    let times = log.lines().map(|line| line.rsplit('\t').next().unwrap_or_default().parse::<u64>());
+    let mut times = times.collect::<Result<Vec<_>, _>>()?;
+    times.sort_unstable();
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied();
+    let found = [0.5, 0.99, 0.999].map(|share| at(share).map(|micros| micros as f64));
+    match found {
+        [Some(p50), Some(p99), Some(p999)] => Ok([p50, p99, p999]),
+        _ => Err("h2load logged no call".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_h2load_prints_is_understood() {
+        let text = "\
+finished in 2.16s, 139057.56 req/s, 683.63MB/s
+requests: 300000 total, 300000 started, 300000 done, 299999 succeeded, 1 failed, 0 errored, 0 timeout
+status codes: 300000 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 1.44GB (1546501456) total, 586.13KB (600192) headers (space savings 94.74%), 1.43GB (1537500000) data
+";
+        let told = Told { calls_per_s: 139_057.56, succeeded: 299_999, bytes: 1_537_500_000 };
+        assert_eq!(read(text).unwrap(), told);
+        assert!(read("h2load: error").is_err());
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_logged_calls() {
+        let lines = (1..=1_000).rev().map(|micros| format!("1700000000000000\t200\t{micros}"));
+        let log = lines.collect::<Vec<_>>().join("\n");
+        assert_eq!(latency(&log).unwrap(), [501.0, 991.0, 1_000.0]);
+        assert!(latency("").is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! What was measured, as a file for programs and as tables for people.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use serde_json::{Value, json};
+
+use super::{goals, load::Sample, plot};
+use crate::{
+    Outcome,
+    report::{grouped, with_block},
+};
+
+/// All cases of a run.
+#[derive(Debug)]
+pub(super) struct Results {
+    machine: String,
+    rounds: usize,
+    cases: Vec<Case>,
+}
+
+/// One way to ask, and who was asked in it.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) id: &'static str,
+    pub(super) title: String,
+    pub(super) series: Vec<Series>,
+}
+
+/// One server's runs, round by round.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) server: &'static str,
+    pub(super) samples: Vec<Sample>,
+    /// Bytes, up to the end of the case.
+    pub(super) peak_memory: u64,
+}
+
+/// A figure of a run.
+pub(super) type Figure = fn(&Sample) -> f64;
+
+pub(super) const CPU: Figure = |sample| sample.cpu_us;
+pub(super) const CALLS: Figure = |sample| sample.calls_per_s;
+pub(super) const BYTES: Figure = |sample| sample.bytes_per_s;
+pub(super) const P99: Figure = |sample| sample.latency_us.map_or(0.0, |latency| latency[1]);
+
+impl Series {
+    pub(super) fn new(server: &'static str) -> Series {
+        Series { server, samples: Vec::new(), peak_memory: 0 }
+    }
+
+    pub(super) fn median(&self, figure: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(figure).collect())
+    }
+
+    fn json(&self) -> Value {
+        let all = |figure: Figure| self.samples.iter().map(figure).map(rounded).collect::<Vec<_>>();
+        let latency: Vec<_> = self.samples.iter().filter_map(|sample| sample.latency_us).collect();
+        json!({
+            "server": self.server, "calls_per_s": all(CALLS), "bytes_per_s": all(BYTES), "cpu_us": all(CPU),
+            "latency_us": latency, "peak_memory": self.peak_memory,
+        })
+    }
+}
+
+impl Case {
+    fn of(&self, server: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.server == server)
+    }
+
+    /// The median, over the rounds, of one server's figure by another's.
+    pub(super) fn ratio(&self, figure: Figure, server: &str, other: &str) -> Option<f64> {
+        let (one, other) = (self.of(server)?, self.of(other)?);
+        let pairs = one.samples.iter().zip(&other.samples);
+        Some(median(pairs.map(|(one, other)| figure(one) / figure(other)).collect()))
+    }
+
+    /// Calls per second of the slowest.
+    pub(super) fn slowest(&self) -> Option<f64> {
+        self.series.iter().map(|series| series.median(CALLS)).min_by(f64::total_cmp)
+    }
+
+    fn table(&self) -> String {
+        let timed = self.series.iter().any(|series| series.samples.iter().any(|s| s.latency_us.is_some()));
+        let mut text =
+            format!("**{}**\n\n| Server | Calls/s | MB/s | CPU per call, µs | Peak memory, MB |", self.title);
+        text += if timed { " p50, µs | p99, µs | p99.9, µs |\n" } else { "\n" };
+        text += "| --- | ---: | ---: | ---: | ---: |";
+        text += if timed { " ---: | ---: | ---: |\n" } else { "\n" };
+        for series in &self.series {
+            let _ = write!(
+                text,
+                "| {} | {} | {:.0} | {} | {} |",
+                series.server,
+                grouped(series.median(CALLS) as u64),
+                series.median(BYTES) / 1e6,
+                micros(series.median(CPU)),
+                series.peak_memory / 1_000_000
+            );
+            for place in 0..if timed { 3 } else { 0 } {
+                let value = series.median(|sample| sample.latency_us.map_or(0.0, |latency| latency[place]));
+                let _ = write!(text, " {} |", grouped(value as u64));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Results {
+    pub(super) fn new(machine: String, rounds: usize) -> Results {
+        Results { machine, rounds, cases: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, case: Case) {
+        eprintln!("{}", case.table());
+        self.cases.push(case);
+    }
+
+    pub(super) fn case(&self, id: &str) -> Option<&Case> {
+        self.cases.iter().find(|case| case.id == id)
+    }
+
+    /// The goals and the tables.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = goals::table(self);
+        for case in &self.cases {
+            let _ = write!(text, "\n{}", case.table());
+        }
+        let _ = write!(
+            text,
+            "\nMedians of {} rounds in turns, over loopback. CPU is that of the server's process, by user and system. \
+             Latency is h2load's, from sending a request to the end of its answer. {}\n",
+            self.rounds, self.machine
+        );
+        text
+    }
+
+    fn json(&self) -> Value {
+        let case = |case: &Case| {
+            let series: Vec<_> = case.series.iter().map(Series::json).collect();
+            json!({ "case": case.id, "title": case.title, "servers": series })
+        };
+        let cases: Vec<_> = self.cases.iter().map(case).collect();
+        json!({ "machine": self.machine, "rounds": self.rounds, "goals": goals::json(self), "cases": cases })
+    }
+
+    /// Writes all files, and the goals with the first table into the README.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub(super) fn write(&self, root: &Path) -> Outcome<()> {
+        let results = root.join("bench/results");
+        fs::create_dir_all(&results)?;
+        fs::write(results.join("serving.json"), format!("{:#}\n", self.json()))?;
+        fs::write(results.join("serving.md"), self.markdown())?;
+        for (name, plot) in plot::all(self) {
+            fs::write(results.join(name), plot)?;
+        }
+        let readme = root.join("README.md");
+        let first = self.cases.first().map(Case::table).unwrap_or_default();
+        let block = format!("{}\n{first}\n{}\n", goals::table(self), self.machine);
+        let text = fs::read_to_string(&readme)?;
+        fs::write(readme, with_block(&text, "serving", &block))?;
+        Ok(())
+    }
+}
+
+/// Three digits that count.
+pub(super) fn micros(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => grouped(value as u64),
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(server: &'static str, cpu: &[f64]) -> Series {
+        let samples = cpu.iter().map(|cpu_us| Sample { cpu_us: *cpu_us, ..Sample::default() }).collect();
+        Series { server, samples, peak_memory: 0 }
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_rounds_ratios() {
+        let series = vec![series("a", &[1.0, 2.0, 30.0]), series("b", &[2.0, 2.0, 20.0])];
+        let case = Case { id: "x", title: String::new(), series };
+        assert_eq!(case.ratio(CPU, "a", "b"), Some(1.0));
+        assert_eq!(case.ratio(CPU, "a", "c"), None);
+    }
+
+    #[test]
+    fn the_middle_of_an_even_number_is_between_two() {
+        assert_eq!(
+            (median(vec![3.0, 1.0]), median(vec![5.0, 1.0, 2.0]), median(Vec::new())),
+            (2.0, 2.0, 0.0)
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! The servers that Cable is measured beside, each as its own process.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::available_parallelism,
+};
+
+use super::{Content, grpc_go, tools::installed};
+use crate::{
+    Outcome,
+    process::{Process, free_address},
+};
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) process: Process,
+    pub(super) address: SocketAddr,
+}
+
+/// What servers are started with.
+#[derive(Debug)]
+pub(super) struct Rivals {
+    root: PathBuf,
+    tools: PathBuf,
+    scratch: PathBuf,
+    /// Articles, as an import takes them.
+    records: PathBuf,
+    /// The same as they are served, each behind its length.
+    articles: PathBuf,
+}
+
+/// What stands before each message in gRPC.
+const PREFIX: u64 = 5;
+/// A larger body is one of several messages.
+const LARGEST_MESSAGE: u64 = 1 << 20;
+
+/// The name of the file that servers of files serve.
+pub(super) const FILE: &str = "/answer";
+
+impl Rivals {
+    pub(super) fn new(root: &Path, tools: &Path, scratch: &Path, content: &Content) -> Rivals {
+        let [root, tools, scratch] = [root, tools, scratch].map(Path::to_owned);
+        let (records, articles) = (content.records.clone(), content.articles.clone());
+        Rivals { root, tools, scratch, records, articles }
+    }
+
+    /// hyper with a body of `bytes` bytes, or nearly so many, framed in advance.
+    pub(super) fn limit(&self, bytes: u64) -> Outcome<Server> {
+        let messages = bytes.div_ceil(LARGEST_MESSAGE);
+        let size = bytes / messages - PREFIX;
+        start(|address| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["limit", "--listen", &address.to_string()]);
+            command.args(["--size", &size.to_string(), "--messages", &messages.to_string()]);
+            Ok(command)
+        })
+    }
+
+    /// An ordinary tonic service.
+    pub(super) fn ordinary(&self) -> Outcome<Server> {
+        start(|address| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["ordinary", "--listen", &address.to_string(), "--file"]).arg(&self.records);
+            Ok(command)
+        })
+    }
+
+    /// grpc-go with a map; `codec` is `proto` or `encoded`.
+    pub(super) fn grpc_go(&self, codec: &str) -> Outcome<Server> {
+        let program = grpc_go::build(&self.root, &self.tools)?;
+        start(|address| {
+            let mut command = Command::new(program);
+            command.args(["-listen", &address.to_string(), "-codec", codec, "-file"]).arg(&self.articles);
+            Ok(command)
+        })
+    }
+
+    /// nginx with a file of `size` bytes.
+    pub(super) fn nginx(&self, size: u64) -> Outcome<Server> {
+        let (program, home) = (installed("nginx", "nginx-light")?, self.home("nginx", size)?);
+        start(|address| {
+            let config = home.join("nginx.conf");
+            fs::write(&config, nginx_config(&home, address, cores()))?;
+            let mut command = Command::new(program);
+            command.arg("-p").arg(&home).arg("-c").arg(&config).args(["-e", "stderr"]);
+            Ok(command)
+        })
+    }
+
+    /// nghttpd with a file of `size` bytes.
+    pub(super) fn nghttpd(&self, size: u64) -> Outcome<Server> {
+        let (program, home) = (installed("nghttpd", "nghttp2-server")?, self.home("nghttpd", size)?);
+        start(|address| {
+            let mut command = Command::new(program);
+            command.args([
+                "--no-tls",
+                "--address",
+                &address.ip().to_string(),
+                "-n",
+                &cores().to_string(),
+                "-d",
+            ]);
+            command.arg(home.join("www")).arg(address.port().to_string());
+            Ok(command)
+        })
+    }
+
+    /// A directory with a file to serve.
+    fn home(&self, name: &str, size: u64) -> Outcome<PathBuf> {
+        let home = self.scratch.join(name);
+        fs::create_dir_all(home.join("www"))?;
+        fs::write(home.join("www").join(&FILE[1..]), vec![b'x'; usize::try_from(size)?])?;
+        Ok(home)
+    }
+}
+
+fn start(command: impl FnOnce(SocketAddr) -> Outcome<Command>) -> Outcome<Server> {
+    let address = free_address()?;
+    let mut command = command(address)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Ok(Server { process: Process::serving(&mut command, address)?, address })
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// As one would set it up to serve small files fast. By default it closes a connection after 1,000 requests.
+fn nginx_config(home: &Path, address: SocketAddr, workers: usize) -> String {
+    let home = home.display();
+    format!(
+        "user root;
+daemon off;
+worker_processes {workers};
+pid {home}/nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_requests 1000000000;
+    http2_max_concurrent_streams 200;
+    open_file_cache max=16 inactive=1h;
+    open_file_cache_valid 1h;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    server {{
+        listen {address} http2;
+        root {home}/www;
+    }}
+}}
+"
+    )
+}

@@ -1,0 +1,47 @@
+//! Programs that others made: where they are, and how they are run.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::Outcome;
+
+/// A program's output, if it went well.
+///
+/// # Errors
+/// It is not there, or failed; with what it said.
+pub(super) fn run(command: &mut Command) -> Outcome<Output> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(format!("{command:?} ended with {}\n{out}\n{err}", output.status).into())
+}
+
+/// A program of a Go module, built once.
+///
+/// # Errors
+/// Go is not there, or the module cannot be had.
+pub(super) fn go_tool(tools: &Path, package: &str, version: &str) -> Outcome<PathBuf> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let bin = tools.join(format!("{name}-{version}"));
+    let program = bin.join(name);
+    if !program.exists() {
+        run(Command::new("go").env("GOBIN", &bin).args(["install", &format!("{package}@{version}")]))?;
+    }
+    Ok(program)
+}
+
+/// A program that the system's packages bring.
+///
+/// # Errors
+/// It is not there; with what to install.
+pub(super) fn installed(program: &str, package: &str) -> Outcome<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let found =
+        std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|path| path.exists());
+    found.ok_or_else(|| format!("{program} is not installed (Debian's package {package})").into())
+}
