@@ -14,6 +14,7 @@ use crate::{config as settings, server, store};
 
 mod article;
 mod backup;
+mod bench;
 mod config;
 mod export;
 mod import;
@@ -108,6 +109,9 @@ enum Call {
     Export(export::Export),
     /// What the service holds and how it is.
     Status,
+    /// Load a service with reads, check the answers, and measure. Meant for nodes of your own.
+    #[command(subcommand)]
+    Bench(Box<bench::Command>),
 }
 
 /// Why a command came to nothing.
@@ -200,10 +204,8 @@ impl Error {
 
 /// Code, reason and message, then the fields and what else the server said.
 fn tell_call(error: &cable_client::Error) -> String {
-    let reason =
-        error.reason().map(|reason| format!(" {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")));
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
-    let mut text = format!("cable: {}{}{message}", code_of(error.kind()), reason.unwrap_or_default());
+    let mut text = format!("cable: {}{message}", code_and_reason(error));
     for violation in error.violations() {
         let repeated = format!("{}: ", violation.field);
         let wrong = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
@@ -216,6 +218,15 @@ fn tell_call(error: &cable_client::Error) -> String {
         text += "\n  it may have been done all the same";
     }
     text
+}
+
+/// `NOT_FOUND ARTICLE_GONE`, or the code alone if the server gave no reason.
+fn code_and_reason(error: &cable_client::Error) -> String {
+    let code = code_of(error.kind());
+    match error.reason() {
+        Some(reason) => format!("{code} {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")),
+        None => code,
+    }
 }
 
 /// `NotFound` as gRPC spells it: `NOT_FOUND`.
@@ -278,6 +289,7 @@ async fn ask(endpoint: &str, call: Call, output: &mut output::Output) -> Result<
         Call::Import(command) => import::run(command, &cable, output).await,
         Call::Export(export) => export::run(export, &cable).await,
         Call::Status => status::run(&cable, output).await,
+        Call::Bench(command) => bench::run(*command, endpoint, output).await,
     }
 }
 

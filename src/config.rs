@@ -645,7 +645,8 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration: a whole number with its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, &DURATION_UNITS);
     millis
         .map(Duration::from_millis)

@@ -332,3 +332,156 @@ fn a_backup_is_a_store_and_damage_is_found() {
     assert!(told(&output).contains("cable: "), "{}", told(&output));
     assert_eq!(code(&run(dir.path(), "verify --data none")), 2);
 }
+
+/// A report of `cable bench`, printed into a pipe.
+fn report(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{} {}", printed(output), told(output)))
+}
+
+fn number(report: &serde_json::Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
+}
+
+#[test]
+fn a_counted_measurement_makes_its_calls_and_its_report_adds_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for line in [
+        "bench get --calls 200 --rate 1000",
+        "bench get --calls 200 --workers 3 --zipf 1 --seed 7 --view basic --tag russia",
+        "bench get --calls 200 --name station-lamp-23 --format html",
+        "bench list --calls 200 --rate 1000 --in-flight 2 --tag russia --page-size 5",
+        "bench list --calls 200 --view reference --order changed --section world --children",
+        "bench stream --calls 20 --workers 2 --tag russia --view full",
+        "bench stream --calls 20 --rate 200",
+    ] {
+        let output = demo.run(dir.path(), &format!("{line} --warm-up 50ms --connections 2"));
+        assert_eq!(code(&output), 0, "{line}: {} {}", told(&output), printed(&output));
+        let report = report(&output);
+        let calls = if line.contains("stream") { 20 } else { 200 };
+        assert_eq!((number(&report, "calls"), number(&report, "calls_ok")), (calls, calls), "{line}");
+        for none in ["calls_failed", "calls_wrong", "calls_unanswered", "calls_not_started"] {
+            assert_eq!(number(&report, none), 0, "{none} of {line}");
+        }
+        assert_eq!(report["loop"], if line.contains("--rate") { "open" } else { "closed" });
+        let latency = &report["latency_us"];
+        assert!(number(latency, "p50") <= number(latency, "p99_9"), "{latency}");
+        assert!(
+            number(latency, "p99_9") <= number(latency, "max") && number(latency, "max") > 0,
+            "{latency}"
+        );
+        assert!(number(&report, "bytes") > number(&report, "articles"), "{report}");
+        assert!(report["client_cpu_us_per_call"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn a_measurement_counts_the_articles_that_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let russia = printed(&demo.run(dir.path(), "article stream --tag russia -o id")).lines().count() as u64;
+    for (line, each) in [
+        ("bench stream --tag russia", russia),
+        ("bench stream --tag russia --limit 3", 3),
+        ("bench list --tag russia --page-size 4", 4),
+        ("bench get --tag russia --newest 2", 1),
+    ] {
+        let report = report(&demo.run(dir.path(), &format!("{line} --calls 10 --warm-up 0ms")));
+        assert_eq!(number(&report, "articles"), 10 * each, "{line}");
+        assert_eq!(report["first_article_us"].is_object(), line.contains("stream"), "{line}");
+    }
+    let report = report(&demo.run(dir.path(), "bench get --tag russia --newest 2 --calls 1"));
+    assert_eq!(number(&report, "names"), 2);
+}
+
+#[test]
+fn calls_that_fail_are_counted_by_reason_and_end_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    fs::write(dir.path().join("names"), "station-lamp-23\nnone\n").unwrap();
+    for line in ["--names-file names", "--name none --name station-lamp-23"] {
+        let output = demo.run(dir.path(), &format!("bench get {line} --calls 200 --rate 2000 --warm-up 0s"));
+        assert_eq!(code(&output), 1, "{}", told(&output));
+        let report = report(&output);
+        let failed = number(&report["failed_by_reason"], "NOT_FOUND ARTICLE_NOT_FOUND");
+        assert!(failed > 0 && failed < 200, "{report}");
+        assert_eq!(number(&report, "calls_failed"), failed);
+        assert_eq!(number(&report, "calls_ok"), 200 - failed);
+        assert_eq!(told(&output), format!("cable: of 200 calls {failed} failed\n"));
+    }
+    let output = demo.run(dir.path(), "bench get --tag nobody-has-it --calls 1");
+    assert_eq!((code(&output), told(&output)), (2, "cable: there is no article to get\n".to_owned()));
+}
+
+/// Before its handler stands, a signal would end the process without a word.
+fn wait_until_it_heeds_interrupts(pid: &str) {
+    for _ in 0..600 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it never heeded them");
+}
+
+#[test]
+fn a_measurement_that_is_interrupted_reports_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for mode in ["--rate 20", "--workers 1"] {
+        let mut bench = cable(dir.path())
+            .args(format!("bench get --duration 10m --warm-up 0s {mode}").split_whitespace())
+            .env("CABLE_ENDPOINTS", &demo.endpoint)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = bench.id().to_string();
+        wait_until_it_heeds_interrupts(&pid);
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let line = BufReader::new(bench.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let report: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(bench.wait().unwrap().code(), Some(0), "{report}");
+        assert_eq!(report["interrupted"], true);
+        assert_eq!(number(&report, "calls"), number(&report, "calls_ok"));
+    }
+}
+
+#[test]
+fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    for (line, flag) in [
+        ("get --rate 0", "--rate"),
+        ("get --rate fast", "--rate"),
+        ("get --rate 2000000", "--rate"),
+        ("get --rate 1 --workers 2", "--workers"),
+        ("get --rate 1000000 --duration 1h", "--rate"),
+        ("get --workers 0", "--workers"),
+        ("get --duration 10", "--duration"),
+        ("get --duration 48h", "--duration"),
+        ("get --duration 1s --calls 5", "--calls"),
+        ("get --calls 0", "--calls"),
+        ("get --warm-up soon", "--warm-up"),
+        ("get --in-flight 5", "--rate"),
+        ("get --rate 1 --in-flight 0", "--in-flight"),
+        ("get --connections 0", "--connections"),
+        ("get --connections 1001", "--connections"),
+        ("get --timeout 0s", "--timeout"),
+        ("get --name a --tag b", "--tag"),
+        ("get --name a --names-file b", "--name"),
+        ("get --newest 0", "--newest"),
+        ("get --zipf 11", "--zipf"),
+        ("get --zipf NaN", "--zipf"),
+        ("get --seed x", "--seed"),
+        ("get -o id", "--output-format"),
+        ("list --page-size 1001", "--page-size"),
+        ("stream --limit 0", "--limit"),
+    ] {
+        let output = run(dir.path(), &format!("bench {line} --endpoint http://127.0.0.1:1"));
+        assert_eq!(code(&output), 2, "{line}: {}", told(&output));
+        assert!(told(&output).contains(flag), "{line}: {}", told(&output));
+    }
+    let output = run(dir.path(), "bench get --endpoint http://127.0.0.1:1");
+    assert_eq!(code(&output), 5, "{}", told(&output));
+}

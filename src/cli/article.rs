@@ -76,7 +76,7 @@ pub(crate) struct Stream {
 
 /// Which articles. All that is given must hold.
 #[derive(Debug, Default, Args)]
-struct Filter {
+pub(crate) struct Filter {
     /// Has this tag; may be repeated: has all of them.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -111,7 +111,7 @@ struct Filter {
 
 /// How much of an article, and in what form.
 #[derive(Debug, Default, Args)]
-struct Shape {
+pub(crate) struct Shape {
     /// How much. Unset: all of one article, all but the bodies of several.
     #[arg(long, value_enum)]
     view: Option<View>,
@@ -166,7 +166,7 @@ enum Body {
 
 impl Shape {
     /// `otherwise` is the view of a call that was asked for none. A form of the body asks for the body.
-    fn view(&self, otherwise: ArticleView) -> ArticleView {
+    pub(crate) fn view(&self, otherwise: ArticleView) -> ArticleView {
         match (self.view, self.format) {
             (Some(View::Reference), _) => ArticleView::Reference,
             (Some(View::Basic), _) => ArticleView::Basic,
@@ -175,7 +175,7 @@ impl Shape {
         }
     }
 
-    fn body_format(&self) -> BodyFormat {
+    pub(crate) fn body_format(&self) -> BodyFormat {
         match self.format {
             None | Some(Body::Blocks) => BodyFormat::Blocks,
             Some(Body::Html) => BodyFormat::Html,
@@ -186,7 +186,8 @@ impl Shape {
 }
 
 impl Filter {
-    fn to_message(&self) -> ArticleFilter {
+    /// The filter as the service knows it.
+    pub(crate) fn to_message(&self) -> ArticleFilter {
         let mut filter = ArticleFilter::default();
         let names =
             |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
@@ -202,7 +203,8 @@ impl Filter {
         filter
     }
 
-    fn order(&self) -> ArticleOrder {
+    /// The order as the service knows it.
+    pub(crate) fn order(&self) -> ArticleOrder {
         match self.order {
             Order::Published => ArticleOrder::PublishTimeDesc,
             Order::Changed => ArticleOrder::RevisionDesc,

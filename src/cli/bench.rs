@@ -1,0 +1,182 @@
+//! `cable bench`: load on a service, its answers checked, and how long they took.
+//!
+//! `pace` says when calls are made, `report` what is told about them, `check` what a right answer is; each kind of call
+//! has a module of its own.
+
+use std::{thread::available_parallelism, time::Duration};
+
+use cable_client::{Cable, Retry};
+use clap::Args;
+use futures_util::future::try_join_all;
+
+use self::{
+    pace::{Limit, Mode, Plan, Work},
+    report::Report,
+};
+use super::{
+    Error,
+    output::{Format, Output},
+    progress,
+};
+use crate::config as settings;
+
+mod check;
+mod draw;
+mod get;
+mod list;
+mod pace;
+mod report;
+mod stream;
+
+const MAX_RATE: f64 = 1_000_000.0;
+/// More would not end within a day at any rate that one machine can make.
+const MAX_CALLS: u64 = 1_000_000_000;
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_WORKERS: u32 = 16;
+const DEFAULT_IN_FLIGHT: u32 = 1_000;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// GetArticle: articles drawn from a set of names.
+    Get(get::Get),
+    /// ListArticles: the first page of a list, again and again.
+    List(list::List),
+    /// StreamArticles: all articles that match, again and again.
+    Stream(stream::Stream),
+}
+
+/// How much load, and for how long.
+#[derive(Debug, Args)]
+struct Load {
+    /// An open loop: this many calls a second in all, each due at a time of its own. Latency counts from that time,
+    /// however late the call was sent. Unset: a closed loop.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+    /// A closed loop of this many callers, each with its next call after its last answer: finds the peak. [default: 16]
+    #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    workers: Option<u32>,
+    /// How long to measure.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    duration: Duration,
+    /// Measure this many calls, however long they take.
+    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=MAX_CALLS))]
+    calls: Option<u64>,
+    /// Calls of this long before the measurement, which are not counted.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = warm_up)]
+    warm_up: Duration,
+    /// With a rate: at most this many calls at a time; beyond it they are late. [default: 1000]
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    in_flight: Option<u32>,
+    /// Connections to each endpoint. Unset: two for each core of this machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: Option<u32>,
+    /// How long a call may take; of a stream, until its end. Unset: 10s, of a stream 60s.
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    timeout: Option<Duration>,
+}
+
+impl Load {
+    fn plan(&self) -> Result<Plan, Error> {
+        let limit = self.calls.map_or(Limit::Time(self.duration), Limit::Calls);
+        let mode = match self.rate {
+            Some(rate) => Mode::Open { rate, in_flight: self.in_flight.unwrap_or(DEFAULT_IN_FLIGHT) },
+            None => Mode::Closed { workers: self.workers.unwrap_or(DEFAULT_WORKERS) },
+        };
+        if self.calls.is_none() && self.rate.unwrap_or(0.0) * self.duration.as_secs_f64() > MAX_CALLS as f64 {
+            return Err(Error::Usage(format!("--rate times --duration is more than {MAX_CALLS} calls")));
+        }
+        Ok(Plan { mode, warm_up: self.warm_up, limit })
+    }
+
+    /// One client for each connection, none of which tries a call again: a failure is to be seen.
+    async fn connect(&self, endpoint: &str, timeout: Duration) -> Result<Vec<Cable>, Error> {
+        let wanted = self.connections.map_or_else(|| 2 * cores(), |given| given as usize);
+        let client = || Cable::builder(endpoint).timeout(timeout).retry(Retry::none()).build();
+        let clients = (0..wanted).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+        // Connections are made by the first call over them: not by one that is measured.
+        try_join_all(clients.iter().map(Cable::status)).await?;
+        Ok(clients)
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -> Result<(), Error> {
+    if output.format() == Format::Id {
+        return Err(Error::Usage("--output-format: a measurement has no ids".to_owned()));
+    }
+    match command {
+        Command::Get(get) => {
+            let plan = get.load.plan()?;
+            let connections = get.load.connect(endpoint, get.load.timeout.unwrap_or(CALL_TIMEOUT)).await?;
+            let work = get::Work::new(get, &connections[0]).await?;
+            measure(work, connections, plan, output).await
+        }
+        Command::List(list) => {
+            let plan = list.load.plan()?;
+            let connections = list.load.connect(endpoint, list.load.timeout.unwrap_or(CALL_TIMEOUT)).await?;
+            measure(list::Work::new(&list), connections, plan, output).await
+        }
+        Command::Stream(stream) => {
+            let plan = stream.load.plan()?;
+            let timeout = stream.load.timeout.unwrap_or(STREAM_TIMEOUT);
+            let connections = stream.load.connect(endpoint, timeout).await?;
+            measure(stream::Work::new(&stream, timeout), connections, plan, output).await
+        }
+    }
+}
+
+async fn measure<W: Work>(
+    work: W,
+    connections: Vec<Cable>,
+    plan: Plan,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let facts = [("connections", connections.len().into())].into_iter().chain(work.facts()).collect();
+    let bar = progress::bar();
+    let measured = pace::run(work, connections, plan, &bar).await;
+    bar.finish_and_clear();
+    let report = Report::new(W::NAME, plan, facts, measured?);
+    match output.format() {
+        Format::Table => output.pairs(report.rows())?,
+        Format::Json => output.text(&format!("{:#}", report.json()))?,
+        Format::Jsonl | Format::Id => output.text(&report.json().to_string())?,
+    }
+    report.problem().map_or(Ok(()), |problem| Err(Error::Incomplete(problem)))
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    bounded(text, 0.01, MAX_RATE)
+}
+
+fn bounded(text: &str, low: f64, high: f64) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (low..=high).contains(number));
+    number.ok_or_else(|| format!("expected a number from {low} to {high}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_millis(1), MAX_DURATION)
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_millis(1), MAX_TIMEOUT)
+}
+
+fn warm_up(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, MAX_DURATION)
+}
+
+fn within(text: &str, low: Duration, high: Duration) -> Result<Duration, String> {
+    let duration = settings::duration(text)?;
+    if (low..=high).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!("expected {low:?} to {} h", high.as_secs() / 3600))
+    }
+}

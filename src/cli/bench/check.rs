@@ -1,0 +1,317 @@
+//! What a right answer is: the article asked for, whole in its view, the same whenever its revision is; lists in order,
+//! of articles that match.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use cable_client::v1::{Article, ArticleFilter, ArticleOrder, ArticleView, BodyFormat};
+use prost::Message as _;
+use prost_types::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::pace::Answer;
+
+/// Articles whose content is remembered; of more, content is not compared.
+const MAX_SEEN: usize = 1_000_000;
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is not the one asked for.
+    OtherArticle,
+    /// It has not what its view must have, or has what it must not.
+    View,
+    /// At the same revision it was something else before.
+    Content,
+    /// Articles are not in the order asked for.
+    Order,
+    /// An article does not match the filter.
+    Filter,
+    /// There are more than were asked for, or another number than the service says.
+    Count,
+}
+
+impl Fault {
+    /// As the report has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Fault::OtherArticle => "other_article",
+            Fault::View => "view",
+            Fault::Content => "content_differs_at_same_revision",
+            Fault::Order => "order",
+            Fault::Filter => "filter",
+            Fault::Count => "count",
+        }
+    }
+}
+
+/// What was asked for in all calls of a run, and what has been seen.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) view: ArticleView,
+    pub(crate) format: BodyFormat,
+    pub(crate) filter: ArticleFilter,
+    pub(crate) order: ArticleOrder,
+    /// The newest revision of each name, and a hash of its content.
+    seen: Mutex<HashMap<String, (i64, u64)>>,
+    listing: Mutex<Steady>,
+}
+
+/// What a listing was at the newest revision.
+#[derive(Debug, Default)]
+struct Steady {
+    revision: i64,
+    hash: u64,
+    differing: u64,
+}
+
+impl Expected {
+    pub(crate) fn new(
+        view: ArticleView,
+        format: BodyFormat,
+        filter: ArticleFilter,
+        order: ArticleOrder,
+    ) -> Expected {
+        let (seen, listing) = (Mutex::default(), Mutex::default());
+        Expected { view, format, filter, order, seen, listing }
+    }
+
+    /// Checks an article by itself, and gives its size.
+    pub(crate) fn article(&self, article: &Article) -> Result<u64, Fault> {
+        if !has_view(article, self.view, self.format) {
+            return Err(Fault::View);
+        }
+        let bytes = article.encode_to_vec();
+        self.same_as_before(article, xxh3_64(&bytes))?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn same_as_before(&self, article: &Article, hash: u64) -> Result<(), Fault> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get_mut(&article.name) {
+            // An answer that was under way while a newer one came.
+            Some((revision, _)) if article.revision < *revision => Ok(()),
+            Some((revision, known)) if article.revision == *revision => {
+                if hash == *known {
+                    Ok(())
+                } else {
+                    Err(Fault::Content)
+                }
+            }
+            Some(known) => {
+                *known = (article.revision, hash);
+                Ok(())
+            }
+            None => {
+                if seen.len() < MAX_SEEN {
+                    seen.insert(article.name.clone(), (article.revision, hash));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers that differ from another one given at the same revision, if that is the newest of all: if not, a write
+    /// that was under way explains the difference.
+    pub(crate) fn unsteady(&self) -> u64 {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner).differing
+    }
+
+    fn compare_listing(&self, revision: i64, hash: u64) {
+        let mut known = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        if revision > known.revision {
+            *known = Steady { revision, hash, differing: 0 };
+        } else if revision == known.revision && hash != known.hash {
+            known.differing += 1;
+        }
+    }
+}
+
+/// The articles of one answer, in the order in which they come.
+#[derive(Debug)]
+pub(crate) struct Listing<'a> {
+    expected: &'a Expected,
+    answer: Answer,
+    last: Option<(i64, (i64, String))>,
+    hash: u64,
+    /// The worst so far, with the revision as of which it is one: an article that changed after the listing was made
+    /// may come as it is now.
+    fault: Option<(i64, Fault)>,
+}
+
+impl<'a> Listing<'a> {
+    pub(crate) fn new(expected: &'a Expected) -> Listing<'a> {
+        Listing { expected, answer: Answer::default(), last: None, hash: 0, fault: None }
+    }
+
+    /// Checks the next article.
+    pub(crate) fn push(&mut self, article: &Article) {
+        self.answer.articles += 1;
+        match self.expected.article(article) {
+            Ok(bytes) => self.answer.bytes += bytes,
+            Err(fault) => self.note(i64::MIN, fault),
+        }
+        let revision = article.revision;
+        let with_terms = self.expected.view != ArticleView::Reference;
+        if with_terms && !matches(&self.expected.filter, article) {
+            self.note(revision, Fault::Filter);
+        }
+        let place = place(self.expected.order, article);
+        if let Some((before, last)) = self.last.take()
+            && last <= place
+        {
+            self.note(revision.max(before), Fault::Order);
+        }
+        self.hash = xxh3_64(format!("{} {} {revision}", self.hash, article.name).as_bytes());
+        self.last = Some((revision, place));
+    }
+
+    pub(crate) fn answer_mut(&mut self) -> &mut Answer {
+        &mut self.answer
+    }
+
+    /// Ends a listing made at `revision`, with whether more follows.
+    pub(crate) fn finish(self, revision: i64, more: bool) -> Result<Answer, Fault> {
+        match self.fault {
+            Some((since, fault)) if since <= revision => return Err(fault),
+            _ => {}
+        }
+        self.expected.compare_listing(revision, self.hash ^ u64::from(more));
+        Ok(self.answer)
+    }
+
+    fn note(&mut self, since: i64, fault: Fault) {
+        if self.fault.is_none_or(|(known, _)| since < known) {
+            self.fault = Some((since, fault));
+        }
+    }
+}
+
+fn has_view(article: &Article, view: ArticleView, format: BodyFormat) -> bool {
+    let named = !article.name.is_empty() && !article.etag.is_empty() && article.revision > 0;
+    let (blocks, rendered) = (article.body.is_some(), article.rendered_body.is_some());
+    let headline = !article.headline.is_empty();
+    named
+        && match view {
+            ArticleView::Reference => !headline && !blocks && !rendered,
+            ArticleView::Basic => headline && !blocks && !rendered,
+            _ if format == BodyFormat::Blocks => headline && !rendered,
+            _ => headline && !blocks,
+        }
+}
+
+/// Where an article stands: lists descend. Microseconds are what the order knows of times.
+fn place(order: ArticleOrder, article: &Article) -> (i64, String) {
+    match order {
+        ArticleOrder::RevisionDesc => (article.revision, String::new()),
+        _ => (published(article), article.name.clone()),
+    }
+}
+
+fn published(article: &Article) -> i64 {
+    article.publish_time.or(article.first_publish_time).map_or(0, |time| micros(&time))
+}
+
+fn micros(time: &Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
+}
+
+/// Whether an article is what the filter asks for; of a section with those below it, nothing is known here.
+fn matches(filter: &ArticleFilter, article: &Article) -> bool {
+    let tagged = |tag: &String| article.tags.contains(tag);
+    let within = |section: &String| {
+        article.section == *section
+            || article.additional_sections.contains(section)
+            || filter.include_child_sections
+    };
+    let credits = article.byline.iter().flat_map(|byline| &byline.credits);
+    let time = published(article);
+    filter.all_tags.iter().all(tagged)
+        && (filter.any_tags.is_empty() || filter.any_tags.iter().any(tagged))
+        && !filter.none_tags.iter().any(tagged)
+        && (filter.section.is_empty() || within(&filter.section))
+        && (filter.authors.is_empty()
+            || credits.clone().any(|credit| filter.authors.contains(&credit.author)))
+        && (filter.language.is_empty() || filter.language.eq_ignore_ascii_case(&article.language))
+        && filter.published_after.is_none_or(|after| time >= micros(&after))
+        && filter.published_before.is_none_or(|before| time < micros(&before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn article(id: &str, revision: i64, seconds: i64) -> Article {
+        let mut article = Article::default();
+        article.name = format!("articles/{id}");
+        article.etag = format!("00000000-{revision}");
+        article.revision = revision;
+        article.headline = "Storm".into();
+        article.tags = vec!["tags/sea".into()];
+        article.publish_time = Some(Timestamp { seconds, nanos: 0 });
+        article
+    }
+
+    fn expected(tag: &str) -> Expected {
+        let filter = ArticleFilter::default().tag(tag);
+        Expected::new(ArticleView::Basic, BodyFormat::Blocks, filter, ArticleOrder::PublishTimeDesc)
+    }
+
+    fn listed(expected: &Expected, revision: i64, articles: &[Article]) -> Result<u64, Fault> {
+        let mut listing = Listing::new(expected);
+        articles.iter().for_each(|article| listing.push(article));
+        listing.finish(revision, false).map(|answer| answer.articles)
+    }
+
+    #[test]
+    fn other_content_at_the_same_revision_is_wrong_and_at_another_it_is_not() {
+        let expected = expected("sea");
+        let mut changed = article("a", 5, 1);
+        assert!(expected.article(&changed).is_ok());
+        changed.headline = "Calm".into();
+        assert_eq!(expected.article(&changed), Err(Fault::Content));
+        changed.revision = 6;
+        assert!(expected.article(&changed).is_ok());
+        assert!(expected.article(&article("a", 5, 1)).is_ok(), "it had been under way");
+    }
+
+    #[test]
+    fn a_view_has_what_it_must_have_and_nothing_else() {
+        let mut whole = article("a", 1, 1);
+        whole.body = Some(Default::default());
+        assert!(has_view(&whole, ArticleView::Full, BodyFormat::Blocks));
+        assert!(!has_view(&whole, ArticleView::Full, BodyFormat::Html));
+        assert!(!has_view(&whole, ArticleView::Basic, BodyFormat::Blocks));
+        assert!(!has_view(&whole, ArticleView::Reference, BodyFormat::Blocks));
+        whole.headline.clear();
+        assert!(!has_view(&whole, ArticleView::Full, BodyFormat::Blocks));
+    }
+
+    #[test]
+    fn lists_descend_and_match() {
+        let (new, old) = (article("a", 1, 20), article("b", 2, 10));
+        assert_eq!(listed(&expected("sea"), 2, &[new.clone(), old.clone()]), Ok(2));
+        assert_eq!(listed(&expected("sea"), 2, &[old.clone(), new.clone()]), Err(Fault::Order));
+        assert_eq!(listed(&expected("sea"), 2, &[new.clone(), new.clone()]), Err(Fault::Order));
+        assert_eq!(listed(&expected("land"), 2, &[new, old]), Err(Fault::Filter));
+    }
+
+    #[test]
+    fn what_changed_after_the_listing_was_made_may_no_longer_match() {
+        assert_eq!(listed(&expected("land"), 6, &[article("a", 7, 1)]), Ok(1));
+        assert_eq!(listed(&expected("sea"), 6, &[article("a", 1, 1), article("b", 7, 2)]), Ok(2));
+    }
+
+    #[test]
+    fn a_shorter_list_at_the_same_revision_is_wrong_unless_a_write_explains_it() {
+        let expected = expected("sea");
+        let all = [article("a", 1, 20), article("b", 2, 10)];
+        assert_eq!(listed(&expected, 2, &all), Ok(2));
+        assert_eq!(listed(&expected, 2, &all[..1]), Ok(1));
+        assert_eq!(expected.unsteady(), 1);
+        assert_eq!(listed(&expected, 3, &all[..1]), Ok(1));
+        assert_eq!(expected.unsteady(), 0);
+    }
+}

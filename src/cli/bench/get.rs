@@ -1,0 +1,142 @@
+//! `cable bench get`: GetArticle of names drawn from a set.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+};
+
+use cable_client::{Cable, v1::ArticleView};
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
+
+use super::{
+    Load, bounded,
+    check::{Expected, Fault},
+    draw::{Draw, any_seed},
+    pace::{self, Answer, Outcome},
+};
+use crate::cli::{
+    Error,
+    article::{Filter, Shape},
+    output::ARTICLE,
+};
+
+const MAX_NAMES: usize = 1_000_000;
+/// As many names as that, each as long as it can be.
+const MAX_FILE: u64 = 256 << 20;
+const PAGE: u32 = 1_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Get this article; may be repeated.
+    #[arg(long = "name", value_name = "ID", conflicts_with_all = ["Filter", "newest"])]
+    names: Vec<String>,
+    /// Get the articles of this file, one id a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "Filter", "newest"])]
+    names_file: Option<PathBuf>,
+    /// Without names: get the first N of the articles that match the filter.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MAX_NAMES as i64))]
+    newest: u32,
+    /// Draw names by a Zipf law with this exponent, the first the most often. Unset: all alike.
+    #[arg(long, value_name = "S", value_parser = zipf)]
+    zipf: Option<f64>,
+    /// Draw the names of a run that printed this seed, in the same order.
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    pub(super) load: Load,
+}
+
+fn zipf(text: &str) -> Result<f64, String> {
+    bounded(text, 0.0, 10.0)
+}
+
+/// Gets of a set of names.
+#[derive(Debug)]
+pub(crate) struct Work {
+    names: Vec<String>,
+    draw: Draw,
+    expected: Expected,
+    facts: Vec<(&'static str, Value)>,
+}
+
+impl Work {
+    pub(crate) async fn new(get: Get, cable: &Cable) -> Result<Work, Error> {
+        let names = match &get.names_file {
+            Some(file) => names_of(file)?,
+            None if get.names.is_empty() => newest(&get, cable).await?,
+            None => get.names.iter().map(|id| ARTICLE.full_name(id)).collect(),
+        };
+        if names.is_empty() {
+            return Err(Error::Usage("there is no article to get".to_owned()));
+        }
+        let seed = get.seed.unwrap_or_else(any_seed);
+        let facts = vec![("names", names.len().into()), ("zipf", get.zipf.into()), ("seed", seed.into())];
+        let (view, format) = (get.shape.view(ArticleView::Full), get.shape.body_format());
+        let expected = Expected::new(view, format, get.filter.to_message(), get.filter.order());
+        Ok(Work { draw: Draw::new(names.len(), get.zipf, seed), names, expected, facts })
+    }
+}
+
+fn names_of(path: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::io(format!("read {}", path.display()), source);
+    let lines = BufReader::new(File::open(path).map_err(failed)?.take(MAX_FILE)).lines();
+    let mut names = Vec::new();
+    for line in lines {
+        let line = line.map_err(failed)?;
+        if names.len() == MAX_NAMES {
+            return Err(Error::Usage(format!(
+                "--names-file: {} has more than {MAX_NAMES} names",
+                path.display()
+            )));
+        }
+        if !line.trim().is_empty() {
+            names.push(ARTICLE.full_name(line.trim()));
+        }
+    }
+    Ok(names)
+}
+
+async fn newest(get: &Get, cable: &Cable) -> Result<Vec<String>, Error> {
+    let list = cable.list(get.filter.to_message()).order(get.filter.order()).view(ArticleView::Reference);
+    let articles = list.page_size(get.newest.min(PAGE)).items().take(get.newest as usize);
+    Ok(articles.map_ok(|article| article.name).try_collect().await?)
+}
+
+impl pace::Work for Work {
+    const NAME: &'static str = "get";
+
+    fn facts(&self) -> Vec<(&'static str, Value)> {
+        self.facts.clone()
+    }
+
+    async fn call(&self, cable: &Cable, number: u64) -> Outcome {
+        let name = &self.names[self.draw.rank(number)];
+        let call = cable.article(name).view(self.expected.view).format(self.expected.format);
+        let article = call.await?.into_inner();
+        if article.name != *name {
+            return Err(Fault::OtherArticle.into());
+        }
+        let bytes = self.expected.article(&article)?;
+        Ok(Answer { articles: 1, bytes, first: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_an_article_a_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "storm\n\n  articles/calm \n").unwrap();
+        assert_eq!(names_of(file.path()).unwrap(), ["articles/storm", "articles/calm"]);
+        assert!(names_of(Path::new("/none")).is_err());
+    }
+}

@@ -1,0 +1,412 @@
+//! What a run is told as: figures with their unit at the end of their name, as JSON and as rows for people.
+//!
+//! Latencies are those of all calls, failed and wrong ones too, and of calls that were due and never started, as long
+//! as those waited; rates are those of right answers.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::{
+    cores,
+    pace::{Failure, Mode, Outcome, Plan},
+};
+use crate::cli::code_and_reason;
+
+/// Less is how exactly a thread can be woken.
+const LATE: Duration = Duration::from_millis(1);
+/// No call can take as long.
+const LONGEST_US: u64 = 48 * 60 * 60 * 1_000_000;
+/// Of each value: at most 0.1 % off.
+const DIGITS: u8 = 3;
+/// A client that is as busy measures itself.
+const SATURATED: f64 = 0.9;
+
+/// What came out of the calls that count.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    started: u64,
+    ok: u64,
+    /// By code and reason.
+    failed: BTreeMap<String, u64>,
+    /// By what is wrong.
+    wrong: BTreeMap<&'static str, u64>,
+    missed: u64,
+    late: u64,
+    latest: Duration,
+    articles: u64,
+    bytes: u64,
+    latency: Histogram<u64>,
+    first: Histogram<u64>,
+    end: Duration,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Tally {
+        let histogram = || {
+            Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("these bounds and digits are allowed")
+        };
+        Tally {
+            started: 0,
+            ok: 0,
+            failed: BTreeMap::new(),
+            wrong: BTreeMap::new(),
+            missed: 0,
+            late: 0,
+            latest: Duration::ZERO,
+            articles: 0,
+            bytes: 0,
+            latency: histogram(),
+            first: histogram(),
+            end: Duration::ZERO,
+        }
+    }
+
+    /// A call is sent that was due at `intended`. Times are those since the start of the run.
+    pub(crate) fn start(&mut self, intended: Duration, now: Duration) {
+        self.started += 1;
+        let late = now.saturating_sub(intended);
+        if late > LATE {
+            self.late += 1;
+            self.latest = self.latest.max(late);
+        }
+    }
+
+    /// It has come to its end.
+    pub(crate) fn end(&mut self, intended: Duration, now: Duration, start: Instant, outcome: Outcome) {
+        self.end = self.end.max(now);
+        self.latency.saturating_record(micros(now.saturating_sub(intended)));
+        let failure = match outcome {
+            Ok(answer) => {
+                self.ok += 1;
+                self.articles += answer.articles;
+                self.bytes += answer.bytes;
+                if let Some(first) = answer.first {
+                    let first = first.saturating_duration_since(start);
+                    self.first.saturating_record(micros(first.saturating_sub(intended)));
+                }
+                return;
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Wrong(fault) => *self.wrong.entry(fault.name()).or_default() += 1,
+            Failure::Call(error) => *self.failed.entry(code_and_reason(&error)).or_default() += 1,
+            Failure::Deadline => *self.failed.entry("DEADLINE_EXCEEDED".to_owned()).or_default() += 1,
+        }
+    }
+
+    /// Calls that were due and were not started: how long they have waited.
+    pub(crate) fn miss(&mut self, waits: impl Iterator<Item = Duration>) {
+        for wait in waits {
+            self.missed += 1;
+            self.latest = self.latest.max(wait);
+            self.latency.saturating_record(micros(wait));
+        }
+    }
+
+    /// Of the answers that were taken for right, so many were not.
+    pub(crate) fn unsteady(&mut self, answers: u64) {
+        let answers = answers.min(self.ok);
+        if answers > 0 {
+            self.ok -= answers;
+            *self.wrong.entry("unsteady").or_default() += answers;
+        }
+    }
+
+    /// Calls that have come to an end.
+    pub(crate) fn calls(&self) -> u64 {
+        self.ok + self.failed() + self.wrong()
+    }
+
+    fn failed(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    fn wrong(&self) -> u64 {
+        self.wrong.values().sum()
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.started.saturating_sub(self.calls())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn latency_above(&self, latency: Duration) -> u64 {
+        self.latency.len() - self.latency.count_between(0, micros(latency))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn late(&self) -> (u64, Duration) {
+        (self.late, self.latest)
+    }
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) tally: Tally,
+    /// When the measurement began, since the start of the run.
+    pub(crate) begin: Duration,
+    /// Processor time of this process meanwhile.
+    pub(crate) cpu: Duration,
+    pub(crate) interrupted: bool,
+}
+
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Report {
+    name: &'static str,
+    plan: Plan,
+    facts: Vec<(&'static str, Value)>,
+    measured: Measured,
+}
+
+impl Report {
+    pub(crate) fn new(
+        name: &'static str,
+        plan: Plan,
+        facts: Vec<(&'static str, Value)>,
+        measured: Measured,
+    ) -> Report {
+        Report { name, plan, facts, measured }
+    }
+
+    /// Why the run is no success, if it is none.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let tally = &self.measured.tally;
+        let unanswered = if self.measured.interrupted { 0 } else { tally.unanswered() };
+        let parts = [
+            (tally.failed(), "failed"),
+            (tally.wrong(), "were answered wrongly"),
+            (unanswered, "were not answered"),
+        ];
+        let told: Vec<String> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        (!told.is_empty()).then(|| format!("of {} calls {}", tally.started, told.join(", ")))
+    }
+
+    /// From the begin of the measurement to the last answer; at an asked rate at least as long as the calls were to
+    /// take.
+    fn elapsed(&self) -> Duration {
+        let tally = &self.measured.tally;
+        let took = tally.end.saturating_sub(self.measured.begin);
+        match self.plan.mode {
+            Mode::Open { rate, .. } => {
+                took.max(Duration::from_secs_f64((tally.started + tally.missed) as f64 / rate))
+            }
+            Mode::Closed { .. } => took,
+        }
+    }
+
+    /// Share of all cores of this machine that this process used.
+    fn busy(&self) -> f64 {
+        per_second(self.measured.cpu.as_secs_f64(), self.elapsed()) / cores() as f64
+    }
+
+    fn saturated(&self) -> bool {
+        self.busy() > SATURATED
+    }
+
+    /// One object.
+    pub(crate) fn json(&self) -> Value {
+        self.figures().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Headings and values for people.
+    pub(crate) fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        for (name, value) in self.figures() {
+            match value {
+                Value::Null => {}
+                Value::Object(parts) if parts.is_empty() => {}
+                Value::Object(parts) => {
+                    rows.push((name.replace('_', " "), String::new()));
+                    rows.extend(parts.iter().map(|(part, value)| (format!("- {part}"), plain(value))));
+                }
+                value => rows.push((name.replace('_', " "), plain(&value))),
+            }
+        }
+        rows.extend(self.warnings().map(|warning| ("note".to_owned(), warning.to_owned())));
+        rows
+    }
+
+    fn figures(&self) -> Vec<(&'static str, Value)> {
+        let (tally, elapsed) = (&self.measured.tally, self.elapsed());
+        let mut all = self.setting();
+        all.extend([
+            ("elapsed_s", thousandths(elapsed.as_secs_f64())),
+            ("interrupted", self.measured.interrupted.into()),
+            ("calls", tally.started.into()),
+            ("calls_ok", tally.ok.into()),
+            ("calls_failed", tally.failed().into()),
+            ("failed_by_reason", json!(tally.failed)),
+            ("calls_wrong", tally.wrong().into()),
+            ("wrong_by_reason", json!(tally.wrong)),
+            ("calls_unanswered", tally.unanswered().into()),
+            ("calls_not_started", tally.missed.into()),
+            ("calls_late", tally.late.into()),
+            ("late_max_us", micros(tally.latest).into()),
+            ("articles", tally.articles.into()),
+            ("bytes", tally.bytes.into()),
+            ("calls_per_s", tenths(per_second(tally.ok as f64, elapsed))),
+            ("articles_per_s", tenths(per_second(tally.articles as f64, elapsed))),
+            ("bytes_per_s", tenths(per_second(tally.bytes as f64, elapsed))),
+            ("latency_us", quantiles(&tally.latency)),
+        ]);
+        if !tally.first.is_empty() {
+            all.push(("first_article_us", quantiles(&tally.first)));
+        }
+        let cpu_us = self.measured.cpu.as_secs_f64() * 1e6;
+        all.extend([
+            ("client_cpu_us_per_call", tenths(cpu_us / tally.calls().max(1) as f64)),
+            ("client_cpu_share", thousandths(self.busy())),
+            ("client_cores", cores().into()),
+            ("client_saturated", self.saturated().into()),
+        ]);
+        all
+    }
+
+    /// What was asked for.
+    fn setting(&self) -> Vec<(&'static str, Value)> {
+        let mut all: Vec<(&'static str, Value)> = vec![("bench", self.name.into())];
+        all.extend(match self.plan.mode {
+            Mode::Open { rate, in_flight } => {
+                vec![
+                    ("loop", "open".into()),
+                    ("asked_calls_per_s", rate.into()),
+                    ("in_flight", in_flight.into()),
+                ]
+            }
+            Mode::Closed { workers } => vec![("loop", "closed".into()), ("workers", workers.into())],
+        });
+        all.extend(self.facts.iter().cloned());
+        all.push(("warm_up_s", thousandths(self.plan.warm_up.as_secs_f64())));
+        all
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let tally = &self.measured.tally;
+        let closed = matches!(self.plan.mode, Mode::Closed { .. });
+        let all = [
+            (
+                closed,
+                "a closed loop: its latencies hide stalls, since callers wait; use --rate to measure them",
+            ),
+            (
+                tally.late + tally.missed > 0 && !closed,
+                "calls started late: there was no room (--in-flight) or no processor for them",
+            ),
+            (self.saturated(), "this client used nearly all cores: it was measured, rather than the service"),
+            (self.measured.interrupted, "interrupted: this is what was measured until then"),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn per_second(number: f64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { number / time.as_secs_f64() }
+}
+
+fn tenths(number: f64) -> Value {
+    json!((number * 10.0).round() / 10.0)
+}
+
+fn thousandths(number: f64) -> Value {
+    json!((number * 1e3).round() / 1e3)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn quantiles(of: &Histogram<u64>) -> Value {
+    let at = |share: f64| of.value_at_quantile(share);
+    json!({
+        "mean": (of.mean() * 10.0).round() / 10.0,
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p99": at(0.99),
+        "p99_9": at(0.999),
+        "p99_99": at(0.9999),
+        "max": of.max(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::{
+        check::Fault,
+        pace::{Answer, Limit},
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn report(rate: f64, tally: Tally, cpu: Duration) -> Report {
+        let plan =
+            Plan { mode: Mode::Open { rate, in_flight: 9 }, warm_up: MS, limit: Limit::Calls(tally.started) };
+        Report::new("get", plan, Vec::new(), Measured { tally, begin: MS, cpu, interrupted: false })
+    }
+
+    /// Ten calls, one each 100 ms, of which one failed and one was wrong.
+    fn ten_calls() -> Tally {
+        let mut tally = Tally::new();
+        let start = Instant::now();
+        for number in 0..10 {
+            let intended = MS + 100 * MS * number;
+            tally.start(intended, intended);
+            let outcome = match number {
+                3 => Err(Failure::Deadline),
+                4 => Err(Failure::Wrong(Fault::OtherArticle)),
+                _ => Ok(Answer { articles: 2, bytes: 1_000, first: None }),
+            };
+            tally.end(intended, intended + 5 * MS, start, outcome);
+        }
+        tally
+    }
+
+    #[test]
+    fn the_parts_add_up_and_rates_are_those_of_right_answers() {
+        let report = report(10.0, ten_calls(), 10 * MS);
+        let json = report.json();
+        assert_eq!((&json["calls"], &json["calls_ok"]), (&json!(10), &json!(8)));
+        assert_eq!(json["failed_by_reason"], json!({"DEADLINE_EXCEEDED": 1}));
+        assert_eq!(json["wrong_by_reason"], json!({"other_article": 1}));
+        assert_eq!(json["calls_per_s"], json!(8.0));
+        assert_eq!((&json["articles_per_s"], &json["bytes_per_s"]), (&json!(16.0), &json!(8_000.0)));
+        assert_eq!(json["client_cpu_us_per_call"], json!(1_000.0));
+        assert_eq!(json["client_saturated"], json!(false));
+        assert_eq!(report.problem().unwrap(), "of 10 calls 1 failed, 1 were answered wrongly");
+        assert!(json["latency_us"]["p50"].as_u64().is_some_and(|us| (4_990..=5_010).contains(&us)));
+    }
+
+    #[test]
+    fn a_client_that_uses_all_cores_says_so() {
+        let report = report(10.0, ten_calls(), Duration::from_secs(1) * cores() as u32);
+        assert_eq!(report.json()["client_saturated"], json!(true));
+        assert!(report.rows().iter().any(|(_, value)| value.contains("it was measured")));
+    }
+
+    #[test]
+    fn answers_that_turn_out_wrong_at_the_end_are_no_longer_right() {
+        let mut tally = ten_calls();
+        tally.unsteady(3);
+        assert_eq!((tally.ok, tally.wrong(), tally.calls()), (5, 4, 10));
+    }
+
+    #[test]
+    fn a_run_without_calls_has_a_report() {
+        let report = report(1.0, Tally::new(), Duration::ZERO);
+        assert_eq!(report.json()["calls_per_s"], json!(0.0));
+        assert_eq!(report.problem(), None);
+    }
+}

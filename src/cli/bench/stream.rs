@@ -1,0 +1,80 @@
+//! `cable bench stream`: all articles that match, in one stream each.
+
+use std::time::{Duration, Instant};
+
+use cable_client::{Cable, v1::ArticleView};
+use clap::Args;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    Load,
+    check::{Expected, Fault, Listing},
+    pace::{self, Failure, Outcome},
+};
+use crate::cli::article::{Filter, Shape};
+
+#[derive(Debug, Args)]
+pub(crate) struct Stream {
+    #[command(flatten)]
+    filter: Filter,
+    /// End a stream after this many articles. Unset: all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    pub(super) load: Load,
+}
+
+/// Streams of one filter.
+#[derive(Debug)]
+pub(crate) struct Work {
+    expected: Expected,
+    limit: Option<u64>,
+    timeout: Duration,
+}
+
+impl Work {
+    pub(crate) fn new(stream: &Stream, timeout: Duration) -> Work {
+        let (view, format) = (stream.shape.view(ArticleView::Basic), stream.shape.body_format());
+        let expected = Expected::new(view, format, stream.filter.to_message(), stream.filter.order());
+        Work { expected, limit: stream.limit, timeout }
+    }
+
+    async fn stream(&self, cable: &Cable) -> Outcome {
+        let Expected { view, format, filter, order, .. } = &self.expected;
+        let mut call = cable.stream(filter.clone()).order(*order).view(*view).format(*format);
+        if let Some(limit) = self.limit {
+            call = call.max_articles(limit);
+        }
+        let (mut articles, mut listing) = (call.articles(), Listing::new(&self.expected));
+        while let Some(article) = articles.next().await {
+            listing.push(&article?);
+            listing.answer_mut().first.get_or_insert_with(Instant::now);
+        }
+        let end = articles.end().ok_or(Fault::Count)?;
+        let came = listing.answer_mut().articles;
+        if u64::try_from(end.count) != Ok(came) || self.limit.is_some_and(|limit| came > limit) {
+            return Err(Fault::Count.into());
+        }
+        Ok(listing.finish(end.revision, false)?)
+    }
+}
+
+impl pace::Work for Work {
+    const NAME: &'static str = "stream";
+
+    fn facts(&self) -> Vec<(&'static str, Value)> {
+        vec![("limit", self.limit.into())]
+    }
+
+    async fn call(&self, cable: &Cable, _number: u64) -> Outcome {
+        timeout(self.timeout, self.stream(cable)).await.unwrap_or(Err(Failure::Deadline))
+    }
+
+    fn unsteady(&self) -> u64 {
+        self.expected.unsteady()
+    }
+}
