@@ -15,7 +15,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Above this, a write waits until the socket has taken what there is: the bound on a slow reader's memory.
+/// What is gathered at most; then a write waits until the socket has taken it: the bound on a slow reader's memory.
 const BOUND: usize = 64 << 10;
 
 thread_local! {
@@ -35,6 +35,8 @@ struct Inner<T> {
     taken: usize,
     /// The socket holds something that it was not yet told to send.
     unflushed: bool,
+    /// A write was told to wait.
+    refused: bool,
 }
 
 impl<T> Clone for Coalesced<T> {
@@ -45,12 +47,24 @@ impl<T> Clone for Coalesced<T> {
 
 impl<T: Read + Write + Unpin> Coalesced<T> {
     pub(super) fn new(io: T) -> Coalesced<T> {
-        Coalesced(Arc::new(Mutex::new(Inner { io, out: Vec::new(), taken: 0, unflushed: false })))
+        Coalesced(Arc::new(Mutex::new(Inner {
+            io,
+            out: Vec::new(),
+            taken: 0,
+            unflushed: false,
+            refused: false,
+        })))
     }
 
     /// Writes out what was gathered.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_drain(cx)
+        let mut inner = self.inner();
+        ready!(inner.poll_drain(cx))?;
+        if std::mem::take(&mut inner.refused) {
+            // The socket was full for a write a moment ago and no longer is: it would wake nobody.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The lock is never waited for: one task holds both handles.
@@ -81,12 +95,21 @@ impl<T: Read + Write + Unpin> Inner<T> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// How much may be gathered now; never nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.out.len() - self.taken >= BOUND {
+            self.refused = true;
+            ready!(self.poll_drain(cx))?;
+            self.refused = false;
+        }
         if self.out.capacity() == 0 {
             self.out = SPARE.take();
             self.out.reserve(BOUND);
         }
-        if self.out.len() - self.taken >= BOUND { self.poll_drain(cx) } else { Poll::Ready(Ok(())) }
+        // Otherwise a reader that is always a little behind is never done, and all that it was sent stays here.
+        self.out.drain(..self.taken);
+        self.taken = 0;
+        Poll::Ready(Ok(BOUND - self.out.len()))
     }
 }
 
@@ -99,9 +122,9 @@ impl<T: Read + Write + Unpin> Read for Coalesced<T> {
 impl<T: Read + Write + Unpin> Write for Coalesced<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.inner();
-        ready!(inner.poll_room(cx))?;
-        inner.out.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        let room = ready!(inner.poll_room(cx))?.min(buf.len());
+        inner.out.extend_from_slice(&buf[..room]);
+        Poll::Ready(Ok(room))
     }
 
     fn poll_write_vectored(
@@ -110,9 +133,13 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.inner();
-        ready!(inner.poll_room(cx))?;
-        bufs.iter().for_each(|buf| inner.out.extend_from_slice(buf));
-        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        let room = ready!(inner.poll_room(cx))?;
+        let before = inner.out.len();
+        for buf in bufs {
+            let left = room - (inner.out.len() - before);
+            inner.out.extend_from_slice(&buf[..left.min(buf.len())]);
+        }
+        Poll::Ready(Ok(inner.out.len() - before))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -127,5 +154,239 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         let mut inner = self.inner();
         ready!(inner.poll_drain(cx))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Wake, Waker},
+    };
+
+    use super::*;
+
+    /// What the socket does with the next call.
+    #[derive(Debug, Clone, Copy)]
+    enum Does {
+        Take(usize),
+        Wait,
+        Fail,
+    }
+    use Does::{Fail, Take, Wait};
+
+    /// A socket that does as it is told, and takes everything once there is no more to do.
+    #[derive(Debug, Default)]
+    struct Script {
+        writes: VecDeque<Does>,
+        flushes: VecDeque<Does>,
+        shutdowns: usize,
+        taken: Vec<u8>,
+        /// How much of it was flushed.
+        flushed: usize,
+        /// Whoever was told to wait last.
+        waker: Option<Waker>,
+    }
+
+    impl Script {
+        fn step(&mut self, does: Option<Does>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+            match does {
+                None => Poll::Ready(Ok(usize::MAX)),
+                Some(Take(most)) => Poll::Ready(Ok(most)),
+                Some(Fail) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Some(Wait) => {
+                    self.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }
+    }
+
+    impl Read for Script {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Write for Script {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let does = self.writes.pop_front();
+            let taken = ready!(self.step(does, cx))?.min(buf.len());
+            self.taken.extend_from_slice(&buf[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let does = self.flushes.pop_front();
+            ready!(self.step(does, cx))?;
+            self.flushed = self.taken.len();
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            assert_eq!(self.flushed, self.taken.len(), "closed before it was flushed");
+            self.shutdowns += 1;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection with its task.
+    struct Case {
+        io: Coalesced<Script>,
+        task: Arc<Task>,
+    }
+
+    impl Case {
+        fn new(writes: &[Does], flushes: &[Does]) -> Case {
+            let (writes, flushes) = (writes.iter().copied().collect(), flushes.iter().copied().collect());
+            let io = Coalesced::new(Script { writes, flushes, ..Script::default() });
+            Case { io, task: Arc::default() }
+        }
+
+        fn poll<T>(&self, poll: impl FnOnce(Pin<&mut Coalesced<Script>>, &mut Context<'_>) -> T) -> T {
+            let waker = Waker::from(self.task.clone());
+            poll(Pin::new(&mut self.io.clone()), &mut Context::from_waker(&waker))
+        }
+
+        fn write(&self, bytes: &[u8]) -> Poll<Result<usize, io::ErrorKind>> {
+            self.poll(|io, cx| io.poll_write(cx, bytes)).map_err(|error| error.kind())
+        }
+
+        fn drain(&self) -> Poll<Result<(), io::ErrorKind>> {
+            self.poll(|io, cx| io.poll_drain(cx)).map_err(|error| error.kind())
+        }
+
+        fn shutdown(&self) -> Poll<Result<(), io::ErrorKind>> {
+            self.poll(|io, cx| io.poll_shutdown(cx)).map_err(|error| error.kind())
+        }
+
+        /// Wakes whoever waits for the socket. Whether that is this task.
+        fn wakes(&self) -> bool {
+            let before = self.task.0.load(Ordering::Relaxed);
+            self.io.inner().io.waker.take().into_iter().for_each(Waker::wake);
+            self.task.0.load(Ordering::Relaxed) > before
+        }
+    }
+
+    const DONE: Poll<Result<(), io::ErrorKind>> = Poll::Ready(Ok(()));
+
+    #[test]
+    fn many_writes_and_flushes_leave_as_one() {
+        let case = Case::new(&[Take(usize::MAX), Fail], &[]);
+        for piece in [&b"ab"[..], b"", b"cde"] {
+            assert_eq!(case.write(piece), Poll::Ready(Ok(piece.len())));
+            assert!(case.poll(|io, cx| io.poll_flush(cx)).is_ready());
+        }
+        let slices = [IoSlice::new(b"f"), IoSlice::new(b""), IoSlice::new(b"gh")];
+        assert!(matches!(case.poll(|io, cx| io.poll_write_vectored(cx, &slices)), Poll::Ready(Ok(3))));
+        assert!(case.io.inner().io.taken.is_empty());
+        assert_eq!(case.drain(), DONE);
+        assert_eq!(case.io.inner().io.taken, b"abcdefgh");
+    }
+
+    #[test]
+    fn nothing_is_left_after_a_drain_however_little_the_socket_takes_at_once() {
+        let case = Case::new(&[Take(1), Take(3), Wait, Take(2), Wait, Take(1)], &[Wait]);
+        assert_eq!(case.write(b"abcdef"), Poll::Ready(Ok(6)));
+        assert!(case.drain().is_pending() && case.wakes());
+        assert_eq!(case.io.inner().io.taken, b"abcd");
+        assert_eq!(case.write(b"ghij"), Poll::Ready(Ok(4)));
+        assert!(case.drain().is_pending() && case.wakes());
+        assert!(case.drain().is_pending() && case.wakes(), "the flush is to come");
+        assert_eq!(case.drain(), DONE);
+        let inner = case.io.inner();
+        assert_eq!((&inner.io.taken[..], inner.io.flushed), (&b"abcdefghij"[..], 10));
+        assert_eq!((inner.out.capacity(), inner.taken), (0, 0), "an idle connection has no buffer");
+    }
+
+    #[test]
+    fn a_full_buffer_takes_what_fits_and_then_waits_with_a_waker() {
+        let case = Case::new(&[Wait, Wait, Take(BOUND), Wait], &[]);
+        assert_eq!(case.write(&vec![b'a'; BOUND - 1]), Poll::Ready(Ok(BOUND - 1)));
+        assert_eq!(case.write(b"bc"), Poll::Ready(Ok(1)));
+        let slices = [IoSlice::new(b"c"), IoSlice::new(b"d")];
+        assert!(case.poll(|io, cx| io.poll_write_vectored(cx, &slices)).is_pending() && case.wakes());
+        assert!(case.write(b"cd").is_pending() && case.wakes());
+        assert_eq!(case.write(b"cd"), Poll::Ready(Ok(2)));
+        assert!(case.drain().is_pending());
+        assert_eq!(case.drain(), DONE);
+        assert!(case.io.inner().io.taken.ends_with(b"aabcd"));
+    }
+
+    #[test]
+    fn a_vectored_write_is_cut_where_the_buffer_is_full() {
+        let case = Case::new(&[], &[]);
+        assert_eq!(case.write(&vec![b'a'; BOUND - 3]), Poll::Ready(Ok(BOUND - 3)));
+        let slices = [IoSlice::new(b"bc"), IoSlice::new(b"de"), IoSlice::new(b"fg")];
+        assert!(matches!(case.poll(|io, cx| io.poll_write_vectored(cx, &slices)), Poll::Ready(Ok(3))));
+        assert_eq!(case.drain(), DONE);
+        assert!(case.io.inner().io.taken.ends_with(b"abcd"));
+    }
+
+    #[test]
+    fn a_reader_that_is_always_behind_holds_no_more_than_the_bound() {
+        let case = Case::new(&[Take(10_000), Wait].repeat(1_000), &[]);
+        for _ in 0..400 {
+            // At most as many as fit: then one has to wait.
+            let written = (0..9).take_while(|_| case.write(&[b'a'; 16 << 10]).is_ready()).count();
+            assert!(written < 9 && case.drain().is_pending());
+            assert!(case.io.inner().out.capacity() <= BOUND, "{}", case.io.inner().out.capacity());
+        }
+    }
+
+    /// The socket has room again between the write that waits and the drain: it will not wake anybody.
+    #[test]
+    fn a_write_that_waits_is_woken_by_the_drain_that_makes_room() {
+        let case = Case::new(&[Wait], &[]);
+        assert_eq!(case.write(&vec![b'a'; BOUND]), Poll::Ready(Ok(BOUND)));
+        assert!(case.write(b"b").is_pending());
+        case.io.inner().io.waker = None;
+        assert_eq!(case.drain(), DONE);
+        assert_eq!(case.task.0.load(Ordering::Relaxed), 1);
+        assert_eq!(case.drain(), DONE);
+        assert_eq!(case.task.0.load(Ordering::Relaxed), 1, "and only once");
+    }
+
+    #[test]
+    fn a_write_or_a_flush_that_fails_is_the_drains_error() {
+        let case = Case::new(&[Take(1), Fail], &[]);
+        assert_eq!(case.write(b"ab"), Poll::Ready(Ok(2)));
+        assert_eq!(case.drain(), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
+        let case = Case::new(&[Take(0)], &[]);
+        assert_eq!(case.write(b"ab"), Poll::Ready(Ok(2)));
+        assert_eq!(case.drain(), Poll::Ready(Err(io::ErrorKind::WriteZero)));
+        let case = Case::new(&[], &[Fail]);
+        assert_eq!(case.write(b"ab"), Poll::Ready(Ok(2)));
+        assert_eq!(case.drain(), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
+        let case = Case::new(&[Fail], &[]);
+        assert_eq!(case.write(&vec![b'a'; BOUND]), Poll::Ready(Ok(BOUND)));
+        assert_eq!(case.write(b"b"), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
+    }
+
+    #[test]
+    fn closing_writes_the_rest_first() {
+        let case = Case::new(&[Take(1), Wait], &[Wait]);
+        assert_eq!(case.write(b"abc"), Poll::Ready(Ok(3)));
+        assert!(case.shutdown().is_pending() && case.wakes());
+        assert!(case.shutdown().is_pending() && case.wakes());
+        assert_eq!(case.io.inner().io.shutdowns, 0);
+        assert_eq!(case.shutdown(), DONE);
+        let inner = case.io.inner();
+        assert_eq!((&inner.io.taken[..], inner.io.shutdowns), (&b"abc"[..], 1));
     }
 }
