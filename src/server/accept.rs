@@ -38,7 +38,7 @@ pub(super) async fn run(listener: TcpListener, cores: &Cores, limits: &Connectio
         let permit = places.next().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                trouble = Trouble::default();
+                trouble.pause = None;
                 if let Some(place) = places.of_peer(permit, peer.ip())
                     && let Ok(stream) = prepare(stream)
                 {

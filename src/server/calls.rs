@@ -29,7 +29,7 @@ use crate::{
     wire::POOL,
 };
 
-/// How long a call with one answer may take, also if its client says more or nothing.
+/// How long a call may take to be answered, also if its client says more or nothing.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The calls that one core answers.
@@ -46,10 +46,21 @@ pub(super) struct Calls {
 struct Method {
     read: Option<Read>,
     limit: &'static Limit,
+    /// Its client may take its time over the request.
+    client_streams: bool,
+    /// Its answer goes on as long as its client's deadline allows.
     streams: bool,
     /// It ends only when the node does.
     endless: bool,
     metrics: RpcMetrics,
+}
+
+impl Method {
+    /// Until when a call must have been answered, or its answer have begun.
+    fn bound(&self, start: Instant, deadline: Option<Instant>) -> Option<Instant> {
+        let longest = (!self.client_streams).then(|| start + LONGEST);
+        deadline.into_iter().chain(longest).min()
+    }
 }
 
 impl Calls {
@@ -69,7 +80,8 @@ impl Calls {
             let described = Method {
                 read: if reads { ContentRpc::read(method.name()) } else { None },
                 limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
-                streams: method.is_server_streaming() || method.is_client_streaming(),
+                client_streams: method.is_client_streaming(),
+                streams: method.is_server_streaming(),
                 endless: false,
                 metrics: metrics.of(&name),
             };
@@ -78,6 +90,7 @@ impl Calls {
         let other = Method {
             read: None,
             limit: &limit::READ_REQUEST,
+            client_streams: true,
             streams: true,
             endless: true,
             metrics: metrics.of("other"),
@@ -92,9 +105,10 @@ impl Calls {
         B::Error: Display + Into<tonic::codegen::StdError>,
     {
         let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
-        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start: Instant::now() });
+        let start = Instant::now();
+        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start });
         let deadline = match deadline(request.headers()) {
-            Ok(deadline) => deadline,
+            Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
             Err(refusal) => return refused(refusal.into(), call),
         };
         let answered = async {
@@ -105,8 +119,7 @@ impl Calls {
                 _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
             }
         };
-        let bound = if method.streams { deadline } else { Some(deadline.unwrap_or(LONGEST).min(LONGEST)) };
-        let answered = AssertUnwindSafe(within(bound, answered)).catch_unwind().await;
+        let answered = AssertUnwindSafe(within(method.bound(start, deadline), answered)).catch_unwind().await;
         match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
             Ok(response) => response,
             Err(status) => refused(status, call),
@@ -118,7 +131,7 @@ impl Calls {
         read: Read,
         request: Request<B>,
         call: &mut Option<Call>,
-        deadline: Option<Duration>,
+        deadline: Option<Instant>,
     ) -> Result<Response<Reply>, Status>
     where
         B: Body<Data = Bytes>,
@@ -139,7 +152,7 @@ impl Calls {
         method: &Method,
         request: Request<B>,
         call: &mut Option<Call>,
-        deadline: Option<Duration>,
+        deadline: Option<Instant>,
     ) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -197,7 +210,7 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 
 /// A future's result, or DEADLINE_EXCEEDED. Most calls are answered at once and never see a timer.
 async fn within<T>(
-    bound: Option<Duration>,
+    bound: Option<Instant>,
     answered: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     let mut answered = pin!(answered);
@@ -205,7 +218,7 @@ async fn within<T>(
         return done;
     }
     let Some(bound) = bound else { return answered.await };
-    tokio::time::timeout(bound, answered).await.unwrap_or_else(|_| Err(deadline_exceeded()))
+    tokio::time::timeout_at(bound.into(), answered).await.unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
 fn deadline_exceeded() -> Status {
@@ -213,8 +226,8 @@ fn deadline_exceeded() -> Status {
 }
 
 /// What ends a stream at its deadline.
-fn expire(deadline: Duration) -> BoxFuture<'static, Status> {
-    Box::pin(tokio::time::sleep(deadline).map(|()| deadline_exceeded()))
+fn expire(deadline: Instant) -> BoxFuture<'static, Status> {
+    Box::pin(tokio::time::sleep_until(deadline.into()).map(|()| deadline_exceeded()))
 }
 
 /// What ends a stream when the node does.
@@ -243,5 +256,74 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.method.metrics.ended(self.code as i32, self.start.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+    use crate::wire::Framed;
+
+    fn method(client_streams: bool) -> Method {
+        let (limit, metrics) = (&limit::READ_REQUEST, Metrics::new().of("a"));
+        Method { read: None, limit, client_streams, streams: true, endless: false, metrics }
+    }
+
+    fn call() -> Call {
+        Call { method: Arc::new(method(false)), code: Code::Cancelled, start: Instant::now() }
+    }
+
+    #[test]
+    fn only_a_client_that_streams_may_take_longer_than_the_longest() {
+        let start = Instant::now();
+        let [soon, late] = [1, 100].map(|secs| start + Duration::from_secs(secs));
+        let longest = start + LONGEST;
+        let bounds = |client_streams| {
+            [None, Some(soon), Some(late)].map(|end| method(client_streams).bound(start, end))
+        };
+        assert_eq!(bounds(false), [Some(longest), Some(soon), Some(longest)]);
+        assert_eq!(bounds(true), [None, Some(soon), Some(late)]);
+    }
+
+    #[test]
+    fn a_deadline_is_read_as_the_protocol_writes_it() {
+        let read = |text: &str| {
+            deadline(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                text.parse().unwrap(),
+            )]))
+        };
+        for (text, duration) in [
+            ("1H", Duration::from_secs(3_600)),
+            ("2M", Duration::from_secs(120)),
+            ("99999999S", Duration::from_secs(99_999_999)),
+            ("0m", Duration::ZERO),
+            ("5u", Duration::from_micros(5)),
+            ("6n", Duration::from_nanos(6)),
+        ] {
+            assert_eq!(read(text).ok(), Some(Some(duration)), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "123456789S", "-1S", "+1S", "1 S", "1.5S", "é"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_panics_ends_with_internal() {
+        let panics = || stream::poll_fn(|_| panic!("a fault"));
+        let own = Reply::stream(panics().boxed(), call(), None);
+        let panics_too = stream::poll_fn(|_| -> Poll<Option<Result<_, Status>>> { panic!("a fault") });
+        let routed = tonic::body::Body::new(StreamBody::new(panics_too));
+        let routed = Reply::routed(Response::new(routed), call(), None);
+        let one = Framed::from(Bytes::from_static(b"one"));
+        let later = stream::iter([Ok(one)]).chain(panics());
+        let later = Reply::stream(later.boxed(), call(), None);
+        for response in [own, routed, later] {
+            let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+            assert_eq!(trailers["grpc-status"], (Code::Internal as i32).to_string());
+        }
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Cores(Vec<Core>);
 
 struct Core {
     /// Bounded by the number of places.
-    queue: UnboundedSender<Accepted>,
+    queue: UnboundedSender<(Accepted, Counted)>,
     open: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
 }
@@ -51,9 +51,9 @@ impl Cores {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (queue, accepted) = unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
-            let (common, counted) = (common(), open.clone());
+            let common = common();
             let thread = thread::Builder::new().name(format!("serve-{n}")).spawn(move || {
-                runtime.block_on(serve(accepted, common, counted));
+                runtime.block_on(serve(accepted, common));
                 runtime.shutdown_timeout(LAST_WORK);
             })?;
             Ok(Core { queue, open, thread })
@@ -65,8 +65,7 @@ impl Cores {
     /// where there are few.
     pub(super) fn deal(&self, accepted: Accepted) {
         let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
-        core.open.fetch_add(1, Ordering::Relaxed);
-        if core.queue.send(accepted).is_err() {
+        if core.queue.send((accepted, Counted::new(&core.open))).is_err() {
             tracing::error!("a serving thread has ended");
         }
     }
@@ -83,13 +82,29 @@ impl Cores {
     }
 }
 
-async fn serve(mut accepted: UnboundedReceiver<Accepted>, common: Common, open: Arc<AtomicUsize>) {
+/// One of a core's connections, until it is dropped: also if the connection's task panics.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Counted {
+        open.fetch_add(1, Ordering::Relaxed);
+        Counted(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(mut accepted: UnboundedReceiver<(Accepted, Counted)>, common: Common) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some(next) => {
-                    connections.spawn(serve_one(next, common.clone(), open.clone()));
+                Some((next, counted)) => {
+                    connections.spawn(serve_one(next, common.clone(), counted));
                 }
                 None => break,
             },
@@ -99,11 +114,10 @@ async fn serve(mut accepted: UnboundedReceiver<Accepted>, common: Common, open: 
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_one(accepted: Accepted, common: Common, open: Arc<AtomicUsize>) {
+async fn serve_one(accepted: Accepted, common: Common, _counted: Counted) {
     match tokio::net::TcpStream::from_std(accepted.stream) {
         Ok(stream) => connection::serve(stream, common).await,
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }
-    open.fetch_sub(1, Ordering::Relaxed);
     drop(accepted.place);
 }

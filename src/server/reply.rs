@@ -114,6 +114,14 @@ fn see(call: &mut Call, headers: &HeaderMap) {
     }
 }
 
+type Next<T> = Poll<Option<Result<T, Status>>>;
+
+/// What comes next; a panic is a failure of its stream, and of no other.
+fn caught<T>(next: impl FnOnce() -> Next<T>) -> Next<T> {
+    let panicked = |_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))));
+    catch_unwind(AssertUnwindSafe(next)).unwrap_or_else(panicked)
+}
+
 impl Body for Reply {
     type Data = Framed;
     type Error = Status;
@@ -136,16 +144,12 @@ impl Body for Reply {
                 Frame::data(message)
             }
             Content::Ok => this.ok(),
-            Content::Stream(stream) => {
-                let next = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll_next(cx)));
-                match next.unwrap_or_else(|_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))))) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(message))) => Frame::data(message),
-                    Poll::Ready(Some(Err(status))) => this.end(&status),
-                    Poll::Ready(None) => this.ok(),
-                }
-            }
-            Content::Routed(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+            Content::Stream(stream) => match ready!(caught(|| stream.as_mut().poll_next(cx))) {
+                Some(Ok(message)) => Frame::data(message),
+                Some(Err(status)) => this.end(&status),
+                None => this.ok(),
+            },
+            Content::Routed(body) => match ready!(caught(|| Pin::new(body).poll_frame(cx))) {
                 None => {
                     this.content = Content::End;
                     return Poll::Ready(None);
