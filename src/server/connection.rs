@@ -11,10 +11,12 @@ use std::{
 };
 
 use http::Request;
+use http_body_util::BodyExt as _;
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
+    rt::bounds::Http2ServerConnExec,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -25,7 +27,7 @@ use tokio::{
 use super::{
     calls::Calls,
     coalesce::Coalesced,
-    life::{Life, Turn},
+    life::{self, Life, Turn},
     streams::Streams,
     web,
 };
@@ -62,7 +64,12 @@ pub(super) struct Common {
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) {
-    let served = match tokio::time::timeout(common.limits.preface, begin(io)).await {
+    let begun = tokio::select! {
+        biased;
+        begun = tokio::time::timeout(common.limits.preface, begin(io)) => begun,
+        () = life::drained(common.draining.clone()) => return,
+    };
+    let served = match begun {
         Err(_) => Err("it said nothing in time".into()),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(Begun { io, is_http2: true })) => serve_http2(io, common).await,
@@ -73,11 +80,12 @@ pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'stat
     }
 }
 
-type Served = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+type Served = Result<(), Failure>;
 
 async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let Common { calls, limits, .. } = &common;
-    let calls = calls.clone();
+    let calls = common.calls.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let calls = calls.clone();
         async move {
@@ -88,8 +96,26 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
             })
         }
     });
-    let (io, streams) = (Coalesced::new(TokioIo::new(io)), Streams::default());
-    let connection = http2::Builder::new(streams.clone())
+    let streams = Streams::default();
+    let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
+    speak_http2(io, &common.limits, streams, life, service).await
+}
+
+/// Speaks HTTP/2 for whatever answers.
+async fn speak_http2<S, B>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    limits: &Connections,
+    streams: Streams,
+    mut life: Life,
+    service: S,
+) -> Served
+where
+    S: HttpService<Incoming, ResBody = B, Error: Into<Failure>>,
+    B: Body<Error: Into<Failure>> + 'static,
+    Streams: Http2ServerConnExec<S::Future, B>,
+{
+    let io = Coalesced::new(TokioIo::new(io));
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_local_error_reset_streams(LOCAL_RESETS)
@@ -103,7 +129,6 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
     let mut connection = pin!(connection);
-    let mut life = Life::new(&common, streams);
     let mut ended = None;
     poll_fn(|cx| {
         loop {
@@ -111,6 +136,7 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
                 && let Poll::Ready(end) = connection.as_mut().poll(cx)
             {
                 ended = Some(end);
+                life.ended();
             }
             if io.poll_drain(cx)?.is_ready()
                 && let Some(end) = ended.take()
@@ -120,8 +146,7 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
             match life.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Turn::Over) => return Poll::Ready(Err("it did not end in time".into())),
-                Poll::Ready(Turn::Goodbye) if ended.is_none() => connection.as_mut().graceful_shutdown(),
-                Poll::Ready(Turn::Goodbye) => {}
+                Poll::Ready(Turn::Goodbye) => connection.as_mut().graceful_shutdown(),
             }
         }
     })
@@ -130,18 +155,27 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
 
 /// HTTP/1.1, which browsers without TLS speak: gRPC-Web only.
 async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let calls = common.calls.clone();
+    let (calls, streams) = (common.calls.clone(), Streams::default());
+    let mut life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let calls = calls.clone();
-        async move { Ok::<_, Infallible>(web::answer(calls, request).await) }
+        let (calls, underway) = (calls.clone(), streams.begin());
+        async move {
+            let response = web::answer(calls, request).await;
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _until_the_body_is_gone = &underway;
+                    frame
+                })
+            }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(common.limits.preface)
         .max_headers(64)
+        .max_header_size(HEADERS as usize)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
-    let mut life = Life::new(&common, Streams::default());
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
@@ -211,5 +245,106 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::Full;
+    use tokio_rustls::{
+        TlsAcceptor, TlsConnector,
+        rustls::{
+            ClientConfig, RootCertStore, ServerConfig,
+            crypto::ring,
+            pki_types::{PrivateKeyDer, ServerName},
+        },
+    };
+
+    use super::*;
+
+    /// Numbers, so that what is lost, twice or elsewhere is another answer.
+    fn numbers(count: u32) -> Bytes {
+        (0..count).flat_map(u32::to_be_bytes).collect()
+    }
+
+    fn ends_of_tls() -> (TlsAcceptor, TlsConnector) {
+        let made = rcgen::generate_simple_self_signed(["cable".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone());
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        (Arc::new(server).into(), Arc::new(client.with_no_client_auth()).into())
+    }
+
+    /// Answers each request with the numbers to as many as its path says.
+    async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
+        let (streams, limits) = (Streams::default(), Connections::default());
+        let (_node, draining) = watch::channel(false);
+        let life = Life::new(&limits, limits.grace, draining, streams.clone());
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let count = request.uri().path()[1..].parse().unwrap();
+            Ok::<_, Infallible>(Response::new(Full::new(numbers(count))))
+        });
+        speak_http2(io, &limits, streams, life, service).await
+    }
+
+    async fn ask(mut client: h2::client::SendRequest<Bytes>, count: u32) -> Bytes {
+        let request = Request::get(format!("http://cable/{count}")).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let (mut body, mut all) = (response.await.unwrap().into_body(), Vec::new());
+        while let Some(piece) = body.data().await {
+            let piece = piece.unwrap();
+            body.flow_control().release_capacity(piece.len()).unwrap();
+            all.extend_from_slice(&piece);
+        }
+        all.into()
+    }
+
+    /// Both ends on threads of their own, so that the pipe has room again at any moment.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn large_answers_arrive_whole_through_a_narrow_pipe_also_over_tls() {
+        for (tls, width) in [(false, 1_000), (true, 100), (true, 5_000), (true, 1 << 20)] {
+            let (ours, theirs) = tokio::io::duplex(width);
+            let exchange = async {
+                let served = if tls {
+                    let (acceptor, connector) = ends_of_tls();
+                    let ours = async move { serve_numbers(acceptor.accept(ours).await.unwrap()).await };
+                    let served = tokio::spawn(ours);
+                    let name = ServerName::try_from("cable").unwrap();
+                    exchanged(connector.connect(name, theirs).await.unwrap()).await;
+                    served
+                } else {
+                    let served = tokio::spawn(serve_numbers(ours));
+                    exchanged(theirs).await;
+                    served
+                };
+                // That its farewell found nobody there is no matter.
+                let _ = served.await.unwrap();
+            };
+            let done = tokio::time::timeout(Duration::from_secs(60), exchange).await;
+            assert!(done.is_ok(), "it stands still: TLS {tls}, {width} bytes wide");
+        }
+    }
+
+    async fn exchanged(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
+        let (client, connection) = builder.handshake(io).await.unwrap();
+        let connection = tokio::spawn(connection);
+        for counts in [[1, 300_000, 16_000, 70_000], [0, 2, 3, 200_000]] {
+            let asked = counts.map(|count| tokio::spawn(ask(client.clone(), count)));
+            for (count, answer) in counts.into_iter().zip(asked) {
+                assert!(answer.await.unwrap() == numbers(count), "{count} numbers");
+            }
+        }
+        drop(client);
+        connection.await.unwrap().unwrap();
     }
 }

@@ -9,9 +9,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
 
-use super::{connection::Common, streams::Streams};
+use super::streams::Streams;
+use crate::config::Connections;
 
 /// What has to happen to a connection now.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,64 +29,85 @@ pub(super) enum Turn {
 /// A connection's time. There is one timer, for whatever comes next.
 pub(super) struct Life {
     streams: Streams,
-    /// Streams begun when it was last looked at.
+    /// What the streams' number was when it was last looked at.
     seen: u64,
     idle: Duration,
     /// When it is old.
     end: Instant,
     grace: Duration,
     drain: Duration,
-    /// None once it was told to end.
+    /// None once the node drains.
     draining: Option<BoxFuture<'static, ()>>,
+    /// It was told to end, and the alarm cuts it off.
+    told: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Life {
-    pub(super) fn new(common: &Common, streams: Streams) -> Life {
-        let limits = &common.limits;
+    pub(super) fn new(
+        limits: &Connections,
+        drain: Duration,
+        draining: watch::Receiver<bool>,
+        streams: Streams,
+    ) -> Life {
         let end = Instant::now() + jittered(limits.age);
-        let mut draining = common.draining.clone();
-        let draining = async move {
-            // The sender lives as long as the node: an error means that it is gone, too.
-            let _ = draining.wait_for(|draining| *draining).await;
-        };
         Life {
-            seen: streams.begun(),
+            seen: streams.turns(),
             streams,
             idle: limits.idle,
             end,
             grace: limits.grace,
-            drain: common.drain,
-            draining: Some(Box::pin(draining)),
+            drain,
+            draining: Some(Box::pin(drained(draining))),
+            told: false,
             alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle))),
         }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let Some(draining) = &mut self.draining else {
-            ready!(self.alarm.as_mut().poll(cx));
-            return Poll::Ready(Turn::Over);
-        };
-        if draining.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(self.goodbye(self.drain));
+        if let Some(draining) = &mut self.draining
+            && draining.as_mut().poll(cx).is_ready()
+        {
+            self.draining = None;
+            if self.ends_within(self.drain) {
+                return Poll::Ready(Turn::Goodbye);
+            }
         }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let now = Instant::now();
-            let unused = self.streams.is_empty() && self.streams.begun() == self.seen;
-            if now >= self.end || unused {
-                return Poll::Ready(self.goodbye(self.grace));
+            if self.told {
+                return Poll::Ready(Turn::Over);
             }
-            self.seen = self.streams.begun();
+            let now = Instant::now();
+            let unused = self.streams.is_empty() && self.streams.turns() == self.seen;
+            if now >= self.end || unused {
+                self.ends_within(self.grace);
+                return Poll::Ready(Turn::Goodbye);
+            }
+            self.seen = self.streams.turns();
             self.alarm.as_mut().reset(self.end.min(now + self.idle));
         }
     }
 
-    fn goodbye(&mut self, time_left: Duration) -> Turn {
-        self.draining = None;
-        self.alarm.as_mut().reset(Instant::now() + time_left);
-        Turn::Goodbye
+    /// It has ended by itself and needs not be told; what is still to be written may take its time, but not for ever.
+    pub(super) fn ended(&mut self) {
+        self.ends_within(self.grace);
     }
+
+    /// Whether it has yet to be told. What ends it first counts: a node that drains does not wait for an older grace.
+    fn ends_within(&mut self, left: Duration) -> bool {
+        let last = Instant::now() + left;
+        if !self.told || last < self.alarm.deadline() {
+            self.alarm.as_mut().reset(last);
+        }
+        !std::mem::replace(&mut self.told, true)
+    }
+}
+
+/// Waits until the node drains.
+pub(super) async fn drained(mut draining: watch::Receiver<bool>) {
+    // The sender lives as long as the node: an error means that it is gone, too.
+    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 /// Up to a tenth more or less, so that connections made together do not end together (gRFC A9).
