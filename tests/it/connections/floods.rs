@@ -1,0 +1,121 @@
+//! Peers that break the protocol, or make the node work for nothing.
+
+use super::{
+    frames::{
+        DATA, EMPTY, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, LIST_TAGS, Peer,
+        REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW, WINDOW_UPDATE, frame, headers, literal, request,
+    },
+    soon,
+};
+use crate::support::Node;
+
+/// Identifiers of settings.
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const MAX_HEADER_LIST_SIZE: u16 = 6;
+
+#[tokio::test]
+async fn the_bounds_of_a_connection_are_announced() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
+    let mut peer = Peer::greet(node.address, &[]).await;
+    let announced = peer.expect(SETTINGS).await.payload;
+    let has = |id: u16, value: u32| {
+        let pair = [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        announced.chunks(6).any(|setting| setting == pair)
+    };
+    assert!(has(MAX_CONCURRENT_STREAMS, 3), "{announced:?}");
+    assert!(has(INITIAL_WINDOW_SIZE, 64 << 10), "{announced:?}");
+    assert!(has(MAX_HEADER_LIST_SIZE, 16 << 10), "{announced:?}");
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_refused_and_the_others_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
+    let mut peer = Peer::greet(node.address, &[]).await;
+    for stream in [1, 3, 5, 7] {
+        peer.open(stream, LIST_TAGS).await;
+    }
+    let refused = peer.expect(RST_STREAM).await;
+    assert_eq!((refused.stream, refused.code()), (7, REFUSED_STREAM));
+    for stream in [1, 3, 5] {
+        peer.finish(stream, EMPTY).await;
+        assert!(peer.answer(stream).await > EMPTY.len());
+    }
+    peer.call(9).await;
+}
+
+/// CVE-2023-44487.
+#[tokio::test]
+async fn a_peer_that_resets_what_it_opens_is_sent_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut peer = Peer::greet(node.address, &[]).await;
+    let pair = |at: u32| {
+        let open = frame(HEADERS, END_HEADERS, 2 * at + 1, &request(LIST_TAGS));
+        [open, frame(RST_STREAM, 0, 2 * at + 1, &8_u32.to_be_bytes())].concat()
+    };
+    peer.write(&(0..1_000).flat_map(pair).collect::<Vec<_>>()).await;
+    assert_eq!(peer.expect(GOAWAY).await.code(), ENHANCE_YOUR_CALM);
+    peer.end().await;
+    Peer::greet(node.address, &[]).await.call(1).await;
+}
+
+/// CVE-2025-8671: the peer breaks the protocol so that the node resets, which no bound on the peer's own resets sees.
+#[tokio::test]
+async fn a_peer_that_provokes_resets_is_sent_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let provocations = [
+        frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes()),
+        frame(WINDOW_UPDATE, 0, 0, &0_u32.to_be_bytes()),
+        frame(DATA, 0, 0, EMPTY),
+    ];
+    for (flags, mut provocation) in
+        [END_HEADERS, END_HEADERS, END_HEADERS | END_STREAM].into_iter().zip(provocations)
+    {
+        let mut peer = Peer::greet(node.address, &[]).await;
+        let mut one = |at: u32| {
+            provocation[5..9].copy_from_slice(&(2 * at + 1).to_be_bytes());
+            [&frame(HEADERS, flags, 2 * at + 1, &request(LIST_TAGS))[..], &provocation].concat()
+        };
+        let flood: Vec<u8> = (0..3_000).flat_map(&mut one).collect();
+        peer.write(&flood).await;
+        let (mut resets, mut sent_away) = (0, false);
+        while let Some(frame) = peer.next().await {
+            resets += usize::from(frame.kind == RST_STREAM);
+            sent_away |= frame.kind == GOAWAY;
+        }
+        assert!(sent_away && resets <= 1_100, "{resets} resets, sent away: {sent_away}");
+    }
+    Peer::greet(node.address, &[]).await.call(1).await;
+}
+
+#[tokio::test]
+async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut peer = Peer::greet(node.address, &[]).await;
+    let with = |bytes: usize| {
+        let mut block = request(LIST_TAGS);
+        literal(&mut block, "x-large", &"x".repeat(bytes));
+        block
+    };
+    peer.write(&headers(1, &with(15 << 10))).await;
+    peer.finish(1, EMPTY).await;
+    assert!(peer.answer(1).await > EMPTY.len(), "below the bound");
+    peer.write(&headers(3, &with(17 << 10))).await;
+    let refused = loop {
+        let frame = peer.next().await.expect("only the call ends");
+        if frame.stream == 3 {
+            break frame;
+        }
+    };
+    assert!(refused.kind == RST_STREAM || refused.ends_stream(), "{refused:?}");
+    peer.call(5).await;
+    let endless = headers(7, &with(400 << 10));
+    peer.write(&endless[..300 << 10]).await;
+    soon(peer.end()).await;
+    Peer::greet(node.address, &[]).await.call(1).await;
+}

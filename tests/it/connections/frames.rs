@@ -1,0 +1,216 @@
+//! HTTP/2 as no well-behaved client speaks it: frames made by hand (RFC 9113), headers without compression (RFC 7541).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+
+use super::soon;
+
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const ACK: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
+
+pub(super) const REFUSED_STREAM: u32 = 7;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// The largest window, and the largest step to it.
+pub(super) const WINDOW: u32 = (1 << 31) - 1;
+
+/// The request of a list of tags: an empty message.
+pub(super) const LIST_TAGS: &str = "/cable.v1.ContentService/ListTags";
+pub(super) const EMPTY: &[u8] = &[0; 5];
+
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The error code of RST_STREAM and GOAWAY.
+    pub(super) fn code(&self) -> u32 {
+        let at = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    pub(super) fn ends_stream(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+}
+
+/// The other end of a connection.
+pub(super) struct Peer {
+    io: TcpStream,
+    /// Whether it answers what it has to.
+    pub(super) polite: bool,
+}
+
+impl Peer {
+    /// Connects and says nothing.
+    pub(super) async fn silent(address: SocketAddr) -> Peer {
+        Peer { io: soon(TcpStream::connect(address)).await.unwrap(), polite: true }
+    }
+
+    /// Connects from an address.
+    pub(super) async fn silent_from(own: IpAddr, address: SocketAddr) -> Peer {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((own, 0).into()).unwrap();
+        Peer { io: soon(socket.connect(address)).await.unwrap(), polite: true }
+    }
+
+    /// Connects, and begins HTTP/2 with these settings.
+    pub(super) async fn greet(address: SocketAddr, settings: &[(u16, u32)]) -> Peer {
+        let mut peer = Peer::silent(address).await;
+        peer.say_hello(settings).await;
+        peer
+    }
+
+    pub(super) async fn say_hello(&mut self, settings: &[(u16, u32)]) {
+        let pair = |(id, value): &(u16, u32)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        let settings: Vec<u8> = settings.iter().flat_map(pair).collect();
+        self.write(&[&PREFACE[..], &frame(SETTINGS, 0, 0, &settings)].concat()).await;
+    }
+
+    /// That the node has closed already is for the next read to see.
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        let _ = soon(self.io.write_all(bytes)).await;
+    }
+
+    /// Begins a call, and leaves its request open.
+    pub(super) async fn open(&mut self, stream: u32, path: &str) {
+        self.write(&frame(HEADERS, END_HEADERS, stream, &request(path))).await;
+    }
+
+    /// Sends what a call's request still needs.
+    pub(super) async fn finish(&mut self, stream: u32, message: &[u8]) {
+        self.write(&frame(DATA, END_STREAM, stream, message)).await;
+    }
+
+    /// The next frame; none if the connection has ended. Answers SETTINGS and PING if it is polite.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        let frame = soon(self.read()).await.ok()?;
+        if self.polite && frame.flags & ACK == 0 && [SETTINGS, PING].contains(&frame.kind) {
+            let echo = if frame.kind == PING { &frame.payload[..] } else { &[] };
+            self.write(&self::frame(frame.kind, ACK, 0, echo)).await;
+        }
+        Some(frame)
+    }
+
+    async fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.io.read_exact(&mut head).await?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.io.read_exact(&mut payload).await?;
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
+
+    /// The next frame of a kind, past all others.
+    pub(super) async fn expect(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next().await;
+            let frame = frame.unwrap_or_else(|| panic!("it ended without a frame of kind {kind}"));
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Reads to the end of an answer. The bytes of its messages.
+    pub(super) async fn answer(&mut self, stream: u32) -> usize {
+        let mut length = 0;
+        loop {
+            let frame = self.next().await.expect("it ended within an answer");
+            if frame.stream != stream {
+                continue;
+            }
+            assert!([HEADERS, DATA, WINDOW_UPDATE].contains(&frame.kind), "{frame:?}");
+            length += if frame.kind == DATA { frame.payload.len() } else { 0 };
+            if frame.ends_stream() {
+                return length;
+            }
+        }
+    }
+
+    /// Makes a call that must be answered with a message.
+    pub(super) async fn call(&mut self, stream: u32) {
+        self.open(stream, LIST_TAGS).await;
+        self.finish(stream, EMPTY).await;
+        assert!(self.answer(stream).await > EMPTY.len());
+    }
+
+    /// Reads until the node closes.
+    pub(super) async fn end(&mut self) {
+        while self.next().await.is_some() {}
+    }
+}
+
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The header block of a call.
+pub(super) fn request(path: &str) -> Vec<u8> {
+    // POST and http stand in the static table.
+    let mut block = vec![0x83, 0x86];
+    for (name, value) in
+        [(":path", path), (":authority", "cable"), ("content-type", "application/grpc"), ("te", "trailers")]
+    {
+        literal(&mut block, name, value);
+    }
+    block
+}
+
+/// A header with nothing compressed.
+pub(super) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
+    block.push(0);
+    for text in [name, value] {
+        length(block, text.len());
+        block.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// An integer with a prefix of 7 bits.
+fn length(block: &mut Vec<u8>, length: usize) {
+    let Some(mut rest) = length.checked_sub(0x7f) else {
+        block.push(length as u8);
+        return;
+    };
+    block.push(0x7f);
+    while rest >= 0x80 {
+        block.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    block.push(rest as u8);
+}
+
+/// HEADERS and as many CONTINUATION as a block takes.
+pub(super) fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
+    let pieces: Vec<&[u8]> = block.chunks(16 << 10).collect();
+    let last = pieces.len() - 1;
+    let frames = pieces.iter().enumerate().map(|(at, piece)| {
+        let kind = if at == 0 { HEADERS } else { CONTINUATION };
+        frame(kind, if at == last { END_HEADERS } else { 0 }, stream, piece)
+    });
+    frames.collect::<Vec<_>>().concat()
+}

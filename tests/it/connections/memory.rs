@@ -1,0 +1,78 @@
+//! What a peer can make a node hold.
+
+use bytes::Bytes;
+use cable_client::Cable;
+use serde_json::json;
+
+use super::{
+    frames::{EMPTY, Peer, WINDOW, WINDOW_UPDATE, frame},
+    millis,
+    program::Program,
+    soon,
+    speaker::{Speaker, framed},
+};
+use crate::{
+    raw::request_bytes,
+    support::{article, body},
+};
+
+const STREAM: &str = "/cable.v1.ContentService/StreamArticles";
+const ARTICLES: usize = 60;
+const BYTES: usize = 400_000;
+const READERS: usize = 16;
+
+/// Without back-pressure each of these readers would have a copy of its own of all content: 384 MB.
+#[tokio::test]
+async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
+    for at in 0..ARTICLES {
+        let mut long = article(&format!("a{at}"), "Long", &[]);
+        long.body = Some(body(&format!("{at} ").repeat(BYTES / 2)));
+        cable.put(long).await.unwrap();
+    }
+    let before = program.memory("VmRSS");
+    let request = framed(&request_bytes("StreamArticles", json!({"view": "ARTICLE_VIEW_FULL"})));
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = Peer::greet(program.address, &[(4, WINDOW), (5, (1 << 24) - 1)]).await;
+        reader.write(&frame(WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes())).await;
+        reader.open(1, STREAM).await;
+        reader.finish(1, &request).await;
+        readers.push(reader);
+    }
+    // As long as it takes until it stands still, and others are served meanwhile.
+    for at in 0..ARTICLES {
+        soon(cable.article(format!("a{at}")).into_future()).await.unwrap();
+        tokio::time::sleep(millis(50)).await;
+    }
+    let grown = program.memory("VmRSS").saturating_sub(before);
+    assert!(grown < 100 << 10, "{grown} KB more");
+    let mut late = readers.remove(0);
+    assert!(late.answer(1).await > ARTICLES * BYTES, "it waited for its reader");
+}
+
+/// Four gigabytes each would not even be there to be set aside.
+#[tokio::test]
+async fn claims_of_huge_messages_set_no_memory_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), "true", &[]);
+    let speaker = Speaker::to(program.address, 1 << 20).await;
+    speaker.call(STREAM, &[], EMPTY.into()).await;
+    let before = program.memory("VmSize");
+    for path in [STREAM, "/cable.v1.PublishingService/PutArticle"] {
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let mut asked = speaker.ask(path, &[]).await;
+            asked.request.send_data(Bytes::from_static(b"\0\xff\xff\xff\xff"), false).unwrap();
+            open.push(asked);
+        }
+        for asked in open {
+            let (_, status) = asked.begun().await.ended().await;
+            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{path}: {status:?}");
+        }
+    }
+    let grown = program.memory("VmSize").saturating_sub(before);
+    assert!(grown < 1 << 20, "{grown} KB more");
+}

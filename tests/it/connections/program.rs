@@ -1,0 +1,75 @@
+//! The program itself, with bounds of its own on what the system gives it.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+};
+
+use super::PATIENCE;
+
+/// A running node; killed when it is dropped.
+pub(super) struct Program {
+    child: Child,
+    pub(super) address: SocketAddr,
+    said: mpsc::Receiver<String>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Program {
+    /// Starts it on a directory, in a shell that first does something else.
+    pub(super) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_cable"), "serve", "--listen", "127.0.0.1:0"]);
+        command.args(["--ops-listen", "off", "--data"]).arg(dir).env_clear().envs(env.iter().copied());
+        command.env("CABLE__STORE__RESERVE_BYTES", "0").env("PATH", "/usr/bin:/bin").current_dir("/");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let address = loop {
+            let line = said.recv_timeout(PATIENCE).expect("it says where it listens");
+            if let Some(at) = line.find("127.0.0.1:") {
+                let address = line[at..].split(|c: char| !c.is_ascii_digit() && !".:".contains(c)).next();
+                break address.unwrap().parse().unwrap();
+            }
+        };
+        Program { child, address, said }
+    }
+
+    /// How many lines it has written since, with this in them.
+    pub(super) fn said(&self, what: &str) -> usize {
+        self.said.try_iter().filter(|line| line.contains(what)).count()
+    }
+
+    /// Processor time that it has used, in hundredths of a second: the kernel's USER_HZ.
+    pub(super) fn processor_time(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // Fields 14 and 15 of proc_pid_stat(5): utime and stime.
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Kilobytes, by their name in proc_pid_status(5).
+    pub(super) fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}

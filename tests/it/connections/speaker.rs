@@ -1,0 +1,96 @@
+//! A client that speaks HTTP/2 well, and decides itself when a request ends and when an answer is taken.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::{
+    RecvStream, SendStream,
+    client::{Builder, SendRequest},
+};
+use http::{HeaderMap, Request};
+use tokio::net::TcpStream;
+use tonic::Status;
+
+use super::soon;
+
+pub(super) struct Speaker(SendRequest<Bytes>);
+
+/// A call whose answer has not come.
+pub(super) struct Asked {
+    response: h2::client::ResponseFuture,
+    pub(super) request: SendStream<Bytes>,
+}
+
+/// A call whose answer has begun.
+pub(super) struct Begun {
+    pub(super) headers: HeaderMap,
+    pub(super) body: RecvStream,
+}
+
+impl Speaker {
+    /// Connects; of an answer this much comes before it is taken.
+    pub(super) async fn to(address: SocketAddr, window: u32) -> Speaker {
+        let io = soon(TcpStream::connect(address)).await.unwrap();
+        let mut builder = Builder::new();
+        builder.initial_window_size(window);
+        let (send, connection) = soon(builder.handshake(io)).await.unwrap();
+        // Ends with the node.
+        tokio::spawn(connection);
+        Speaker(send)
+    }
+
+    /// Begins a call; its request is open.
+    pub(super) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+        let mut send = soon(self.0.clone().ready()).await.unwrap();
+        let mut request = Request::post(format!("http://cable{path}")).header("te", "trailers");
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/grpc");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (response, request) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        Asked { response, request }
+    }
+
+    /// Makes a call with one message, given with its prefix. What it ends with.
+    pub(super) async fn call(&self, path: &str, headers: &[(&str, &str)], message: Bytes) -> (Bytes, Status) {
+        let mut asked = self.ask(path, headers).await;
+        asked.request.send_data(message, true).unwrap();
+        asked.begun().await.ended().await
+    }
+}
+
+impl Asked {
+    pub(super) async fn begun(self) -> Begun {
+        let (head, body) = soon(self.response).await.unwrap().into_parts();
+        assert_eq!(head.status, 200);
+        Begun { headers: head.headers, body }
+    }
+}
+
+impl Begun {
+    /// The next piece of the answer, taken.
+    pub(super) async fn piece(&mut self) -> Option<Bytes> {
+        let piece = soon(self.body.data()).await?.unwrap();
+        self.body.flow_control().release_capacity(piece.len()).unwrap();
+        Some(piece)
+    }
+
+    /// Takes all that is left: the answer and its status.
+    pub(super) async fn ended(mut self) -> (Bytes, Status) {
+        let mut all = Vec::new();
+        while let Some(piece) = self.piece().await {
+            all.extend_from_slice(&piece);
+        }
+        let trailers = soon(self.body.trailers()).await.unwrap();
+        let status = Status::from_header_map(&trailers.unwrap_or(self.headers));
+        (all.into(), status.unwrap_or_else(|| Status::unknown("the answer has no status")))
+    }
+}
+
+/// A message with its prefix.
+pub(super) fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], message].concat().into()
+}

@@ -1,0 +1,101 @@
+//! Calls of browsers: gRPC-Web over HTTP/2 and over HTTP/1.1.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{
+    frames::{EMPTY, LIST_TAGS},
+    millis, soon,
+    speaker::Speaker,
+};
+use crate::support::Node;
+
+const WEB: (&str, &str) = ("content-type", "application/grpc-web+proto");
+
+/// The status of gRPC-Web: a message of its own kind at the end of the answer.
+fn is_ok(answer: &[u8]) -> bool {
+    let found = |what: &[u8]| answer.windows(what.len()).any(|window| window == what);
+    found(b"grpc-status:0") && found(&[0x80, 0, 0, 0])
+}
+
+fn head(length: usize) -> Vec<u8> {
+    let (name, value) = WEB;
+    format!("POST {LIST_TAGS} HTTP/1.1\r\nhost: cable\r\n{name}: {value}\r\ncontent-length: {length}\r\n\r\n")
+        .into_bytes()
+}
+
+/// Reads to the end of an answer in chunks.
+async fn answer(io: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n0\r\n\r\n") {
+        assert_ne!(soon(io.read_buf(&mut read)).await.unwrap(), 0, "{}", String::from_utf8_lossy(&read));
+    }
+    read
+}
+
+#[tokio::test]
+async fn a_browser_is_answered_over_http_2_and_over_http_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let speaker = Speaker::to(node.address, 1 << 20).await;
+    let mut asked = speaker.ask(LIST_TAGS, &[WEB]).await;
+    asked.request.send_data(EMPTY.into(), true).unwrap();
+    let begun = asked.begun().await;
+    assert_eq!(begun.headers["content-type"], WEB.1);
+    assert!(is_ok(&begun.ended().await.0));
+
+    let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+    for _ in 0..2 {
+        io.write_all(&[&head(EMPTY.len()), EMPTY].concat()).await.unwrap();
+        let answer = answer(&mut io).await;
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200") && is_ok(&answer),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}
+
+#[tokio::test]
+async fn http_1_without_grpc_web_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\nhost: cable\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    soon(io.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn headers_above_the_bound_are_refused_over_http_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    for (bytes, status) in [(15 << 10, "HTTP/1.1 400"), (17 << 10, "HTTP/1.1 431")] {
+        let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+        let large = "x".repeat(bytes);
+        let head = format!("GET / HTTP/1.1\r\nhost: cable\r\nconnection: close\r\nx-large: {large}\r\n\r\n");
+        io.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        soon(io.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn a_call_under_way_over_http_1_is_no_idleness_and_its_end_begins_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| {
+        config.connections.idle = millis(300);
+        config.connections.grace = millis(300);
+    })
+    .await;
+    let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+    io.write_all(&head(EMPTY.len())).await.unwrap();
+    tokio::time::sleep(millis(2_000)).await;
+    io.write_all(EMPTY).await.unwrap();
+    assert!(is_ok(&answer(&mut io).await));
+    assert_eq!(soon(io.read(&mut [0])).await.unwrap(), 0, "it is closed");
+}
