@@ -1,6 +1,7 @@
-//! Measurements that the README's tables are made of: `cargo run --release --bin cable-bench -- scale`.
+//! Measurements, and the servers that Cable is compared with: `cargo run --release --bin cable-bench`.
 //!
-//! Each runs the released program as a process of its own, with a store of its own, and speaks to it as its users do.
+//! Each measurement runs the released program as a process of its own, with a store of its own, and speaks to it as its
+//! users do.
 
 use std::{
     env,
@@ -11,28 +12,40 @@ use std::{
 
 mod generate;
 mod node;
+mod options;
 mod random;
 mod report;
+mod rival;
 mod scale;
 mod words;
 mod yardstick;
 
-const USAGE: &str = "usage: cargo run --release --bin cable-bench -- scale [--articles N] [--keep DIR]
+use options::Options;
 
-  scale            import invented articles, open the store again, read it in every way; writes
-                   bench/results/scale.json, bench/results/scale.md and the table in README.md
-  --articles N     how many articles (200000)
-  --keep DIR       work in this directory, which must not be there yet, and leave everything in it";
+/// As the server's own, so that none is measured with another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "usage: cargo run --release --bin cable-bench -- COMMAND [OPTIONS]
+
+measurements:
+  scale [--articles N] [--keep DIR]
+      import invented articles, open the store again, read it in every way; writes bench/results/scale.json,
+      bench/results/scale.md and the table in README.md; N articles (200000); work in DIR, which must not be there
+      yet, and leave everything in it
+
+servers to compare with, until they are killed:
+  limit --listen ADDRESS --size BYTES [--messages N]
+      hyper and h2 alone; each call is answered with N (1) messages of so many bytes, framed in advance
+  ordinary --listen ADDRESS --file FILE
+      a service of tonic, prost and moka with the articles of a file that `cable import binary` takes";
 
 /// What a measurement says at its end, or why there is none.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match Scale::parse(env::args().skip(1)).and_then(|options| scale::run(&root(), &options)) {
-        Ok(table) => {
-            eprintln!("\n{table}");
-            ExitCode::SUCCESS
-        }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -40,28 +53,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is asked for.
-#[derive(Debug)]
-struct Scale {
-    articles: u64,
-    keep: Option<PathBuf>,
-}
-
-impl Scale {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Scale> {
-        if arguments.next().as_deref() != Some("scale") {
-            return Err(USAGE.into());
-        }
-        let mut options = Scale { articles: 200_000, keep: None };
-        while let Some(flag) = arguments.next() {
-            let value = arguments.next().ok_or(USAGE)?;
-            match flag.as_str() {
-                "--articles" => options.articles = value.parse().map_err(|_| USAGE)?,
-                "--keep" => options.keep = Some(value.into()),
-                _ => return Err(USAGE.into()),
-            }
-        }
-        Ok(options)
+fn run() -> Outcome<()> {
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next();
+    let options = Options::new(arguments);
+    match command.as_deref() {
+        Some("scale") => scale::run(&root(), options),
+        Some("limit") => rival::limit::run(options),
+        Some("ordinary") => rival::ordinary::run(options),
+        _ => Err(USAGE.into()),
     }
 }
 

@@ -13,9 +13,10 @@ use prost::Message as _;
 use rustix::fs::{Advice, fadvise};
 
 use crate::{
-    Outcome, Scale,
+    Outcome,
     generate::{self, Archive, article_id},
     node::{Node, Program},
+    options::Options,
     random::Random,
     report::{Calls, Report, grouped},
     yardstick,
@@ -34,25 +35,29 @@ const MIDDLING: usize = 100;
 const LOOK: u64 = 1_000;
 const SEED: u64 = 7;
 
-/// Runs everything, writes the results and gives the table.
+/// Runs everything, and writes and shows the results.
 ///
 /// # Errors
 /// Something does not work, or files cannot be written.
-pub(crate) fn run(root: &Path, options: &Scale) -> Outcome<String> {
+pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
+    let articles = options.value("--articles")?.unwrap_or(200_000);
+    let keep: Option<PathBuf> = options.value("--keep")?;
+    options.finish()?;
     let program = Program::build(root)?;
     let temporary = tempfile::tempdir()?;
-    let dir = options.keep.clone().unwrap_or_else(|| temporary.path().join("scale"));
+    let dir = keep.unwrap_or_else(|| temporary.path().join("scale"));
     fs::create_dir(&dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut bench = Bench { program, dir, report: Report::default() };
     bench.report.notes.push(machine());
-    let archive = bench.generate(options.articles)?;
+    let archive = bench.generate(articles)?;
     runtime.block_on(bench.import(&archive))?;
     bench.yardstick(&archive)?;
     runtime.block_on(bench.read(&archive))?;
     bench.report.notes.push(bench.explanation());
     bench.report.write(root)?;
-    Ok(bench.report.markdown())
+    eprintln!("\n{}", bench.report.markdown());
+    Ok(())
 }
 
 struct Bench {

@@ -1,0 +1,75 @@
+//! A command's arguments: flags, each with a value.
+
+use std::{fmt::Display, str::FromStr};
+
+use crate::Outcome;
+
+/// What has not been taken yet.
+#[derive(Debug)]
+pub(crate) struct Options(Vec<String>);
+
+impl Options {
+    pub(crate) fn new(arguments: impl Iterator<Item = String>) -> Options {
+        Options(arguments.collect())
+    }
+
+    /// Takes a flag with its value.
+    ///
+    /// # Errors
+    /// The value is missing or wrong.
+    pub(crate) fn value<T: FromStr<Err: Display>>(&mut self, flag: &str) -> Outcome<Option<T>> {
+        let Some(place) = self.0.iter().position(|argument| argument == flag) else { return Ok(None) };
+        self.0.remove(place);
+        if place == self.0.len() {
+            return Err(format!("{flag} wants a value").into());
+        }
+        let value = self.0.remove(place);
+        value.parse().map(Some).map_err(|error| format!("{flag} {value}: {error}").into())
+    }
+
+    /// The same, of a flag that has to be there.
+    ///
+    /// # Errors
+    /// The flag or its value is missing, or the value is wrong.
+    pub(crate) fn required<T: FromStr<Err: Display>>(&mut self, flag: &str) -> Outcome<T> {
+        self.value(flag)?.ok_or_else(|| format!("{flag} is missing").into())
+    }
+
+    /// Ends the taking.
+    ///
+    /// # Errors
+    /// Something is left that nobody knows.
+    pub(crate) fn finish(self) -> Outcome<()> {
+        match self.0.first() {
+            Some(unknown) => Err(format!("`{unknown}` is not known here").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Options {
+        Options::new(text.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn flags_are_taken_in_any_order() {
+        let mut options = options("--size 6400 --file a.bin");
+        assert_eq!(options.required::<String>("--file").unwrap(), "a.bin");
+        assert_eq!(options.value::<usize>("--size").unwrap(), Some(6_400));
+        assert_eq!(options.value::<usize>("--calls").unwrap(), None);
+        options.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_missing_or_unknown_is_said() {
+        let said = |outcome: Outcome<usize>| outcome.unwrap_err().to_string();
+        assert_eq!(said(options("--size").required("--size")), "--size wants a value");
+        assert_eq!(said(options("").required("--size")), "--size is missing");
+        assert!(said(options("--size six").required("--size")).starts_with("--size six: "));
+        assert_eq!(options("--sise 6").finish().unwrap_err().to_string(), "`--sise` is not known here");
+    }
+}

@@ -1,0 +1,228 @@
+//! The limit: hyper and h2 alone, with one answer framed in advance for whatever is asked. Nothing of a request is
+//! looked at, though it is read to its end, as gRPC demands. What serves the same bytes by the same libraries can
+//! hardly cost less.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::{SocketAddr, TcpListener, TcpStream},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    runtime,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+use super::gathered::Gathered;
+use crate::{Outcome, options::Options};
+
+/// Bytes that a body of many messages gives at a time, as the server's streams do.
+const CHUNK: usize = 256 << 10;
+
+/// A gRPC message is behind a byte that says it is not compressed, and its length in four.
+const PREFIX: usize = 5;
+
+/// The field that fills a message, which no message of the schema has: its key, and its length in three bytes.
+const FILLER: usize = 5;
+const LARGEST: usize = 1 << 21;
+
+/// As the server sets its connections.
+const STREAMS: u32 = 200;
+const HEADERS: u32 = 16 << 10;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// The options are wrong, or it cannot listen.
+pub(crate) fn run(mut options: Options) -> Outcome<()> {
+    let address: SocketAddr = options.required("--listen")?;
+    let size = options.required("--size")?;
+    let messages = options.value("--messages")?.unwrap_or(1);
+    options.finish()?;
+    let answer = Answer::new(size, messages)?;
+    let listener = TcpListener::bind(address)?;
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let cores = (0..count).map(|_| core(answer.clone())).collect::<Outcome<Vec<_>>>()?;
+    for core in cores.iter().cycle() {
+        let (stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        core.send(stream)?;
+    }
+    Ok(())
+}
+
+/// Starts a thread that serves the connections that it is sent.
+fn core(answer: Answer) -> Outcome<UnboundedSender<TcpStream>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, accepted) = unbounded_channel();
+    thread::spawn(move || runtime.block_on(serve_all(accepted, answer)));
+    Ok(sender)
+}
+
+async fn serve_all(mut accepted: UnboundedReceiver<TcpStream>, answer: Answer) {
+    while let Some(stream) = accepted.recv().await {
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, answer).await {
+                eprintln!("a connection failed: {error}");
+            }
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, answer: Answer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let io = Gathered::new(TokioIo::new(tokio::net::TcpStream::from_std(stream)?));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
+            let mut response = Response::new(answer);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http2::Builder::new(AtOnce)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .auto_date_header(false)
+        .serve_connection(io.clone(), service);
+    let (mut connection, mut ended) = (pin!(connection), None);
+    poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(end) = connection.as_mut().poll(cx)
+        {
+            ended = Some(end);
+        }
+        match (io.poll_out(cx)?, ended.take()) {
+            (Poll::Ready(()), Some(end)) => Poll::Ready(end.map_err(Into::into)),
+            (_, still) => {
+                ended = still;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Tries a connection's streams at once, as the server does: what has to wait becomes a task.
+#[derive(Clone)]
+struct AtOnce;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
+    fn execute(&self, stream: F) {
+        let mut stream = Box::pin(stream);
+        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(stream);
+        }
+    }
+}
+
+/// Messages framed in advance, then OK.
+#[derive(Debug, Clone)]
+struct Answer {
+    chunk: Bytes,
+    /// Bytes that are still to come.
+    left: usize,
+    /// Whether the status was given.
+    ended: bool,
+}
+
+impl Answer {
+    fn new(size: usize, messages: usize) -> Outcome<Answer> {
+        let message = framed(size)?;
+        let at_once = (CHUNK / message.len()).clamp(1, messages.max(1));
+        let left = message.len() * messages;
+        Ok(Answer { chunk: message.repeat(at_once).into(), left, ended: false })
+    }
+}
+
+/// A message of so many bytes that every client takes: one field, which it does not know.
+fn framed(size: usize) -> Outcome<Vec<u8>> {
+    if !(FILLER..LARGEST).contains(&size) {
+        return Err(format!("--size must be from {FILLER} to {}", LARGEST - 1).into());
+    }
+    let mut framed = vec![0; PREFIX - 4];
+    framed.extend((size as u32).to_be_bytes());
+    let filler = size - FILLER;
+    let septet = |place: usize| (filler >> (7 * place) & 0x7f) as u8;
+    framed.extend([0x82, 0x01, septet(0) | 0x80, septet(1) | 0x80, septet(2)]);
+    framed.resize(PREFIX + size, b'x');
+    Ok(framed)
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if this.left > 0 {
+            let data = this.chunk.slice(..this.chunk.len().min(this.left));
+            this.left -= data.len();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        this.ended = true;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cable_client::v1;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn a_message_has_the_size_asked_for_and_is_one() {
+        for size in [FILLER, 130, 6_400, 70_000, LARGEST - 1] {
+            let framed = framed(size).unwrap();
+            assert_eq!(framed.len(), PREFIX + size);
+            assert_eq!(framed[..PREFIX], [&[0], &(size as u32).to_be_bytes()[..]].concat());
+            assert_eq!(
+                v1::GetArticleResponse::decode(&framed[PREFIX..]),
+                Ok(v1::GetArticleResponse::default())
+            );
+        }
+        assert!(framed(FILLER - 1).is_err() && framed(LARGEST).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_all_its_messages_and_a_status() {
+        for messages in [0, 1, 3, 39, 100] {
+            let whole = Answer::new(6_400, messages).unwrap().collect().await.unwrap();
+            assert_eq!(whole.trailers().and_then(|trailers| trailers.get("grpc-status")).unwrap(), "0");
+            assert!(whole.to_bytes() == framed(6_400).unwrap().repeat(messages), "{messages}");
+        }
+    }
+}
