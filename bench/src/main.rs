@@ -11,12 +11,14 @@ use std::{
 };
 
 mod generate;
+mod instructions;
 mod node;
 mod options;
 mod random;
 mod report;
 mod rival;
 mod scale;
+mod wire;
 mod words;
 mod yardstick;
 
@@ -33,6 +35,9 @@ measurements:
       import invented articles, open the store again, read it in every way; writes bench/results/scale.json,
       bench/results/scale.md and the table in README.md; N articles (200000); work in DIR, which must not be there
       yet, and leave everything in it
+  instructions [--check]
+      instructions per call, counted by Valgrind, against those of `limit`; writes bench/results/instructions.json
+      and bench/results/instructions.md, or fails where a ratio is above the one recorded there
 
 servers to compare with, until they are killed:
   limit --listen ADDRESS --size BYTES [--messages N]
@@ -58,6 +63,7 @@ fn run() -> Outcome<()> {
     let command = arguments.next();
     let options = Options::new(arguments);
     match command.as_deref() {
+        Some("instructions") => instructions::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("limit") => rival::limit::run(options),
         Some("ordinary") => rival::ordinary::run(options),

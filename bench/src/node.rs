@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -60,21 +60,14 @@ impl Program {
     /// It does not start.
     pub(crate) fn serve(&self, data: &Path, log: &Path) -> Outcome<Node> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let started = Instant::now();
-        let child = self
-            .command()
-            .args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"])
-            .arg(data)
-            .stderr(File::options().create(true).append(true).open(log)?)
-            .spawn()?;
-        let mut node = Node { child, endpoint: format!("http://{address}"), started };
-        while TcpStream::connect(address).is_err() {
-            if node.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
-                return Err(format!("the node does not start; see {}", log.display()).into());
-            }
-            sleep(Duration::from_millis(1));
-        }
-        Ok(node)
+        let mut command = self.command();
+        command.args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"]).arg(data);
+        Node::start(command, address, log)
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn command(&self) -> Command {
@@ -94,6 +87,28 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path) -> Outcome<Node> {
+        let started = Instant::now();
+        let child = command.stderr(File::options().create(true).append(true).open(log)?).spawn()?;
+        let mut node = Node { child, endpoint: format!("http://{address}"), started };
+        while TcpStream::connect(address).is_err() {
+            if node.child.try_wait()?.is_some() || started.elapsed() > PATIENCE {
+                return Err(format!("the node does not start; see {}", log.display()).into());
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(node)
+    }
+
+    /// The system's number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop and waits until it has.
     ///
     /// # Errors
