@@ -6,16 +6,15 @@ use std::{fs, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::{Outcome, node::Program, options::Options, report::grouped};
+use crate::{Outcome, newsroom::Newsroom, node::Program, options::Options, report::grouped};
 
 mod cases;
 mod counted;
 
-use cases::Newsroom;
 use counted::Counted;
 
-/// How much a ratio may rise, in percent. Runs differ by less than 0.5; see bench/results/instructions.md.
-const TOLERANCE: f64 = 2.0;
+/// How much a ratio may rise, in percent: three times as much as runs differ, and less than one needless copy costs.
+const TOLERANCE: f64 = 1.5;
 
 const JSON: &str = "bench/results/instructions.json";
 const MARKDOWN: &str = "bench/results/instructions.md";
@@ -64,7 +63,7 @@ fn measure(program: &Program, newsroom: &Newsroom, dir: &Path) -> Outcome<Vec<Fi
     serve.push(newsroom.store.as_os_str());
     let mut cable = Counted::start(program.path(), &serve, dir.join("cable"))?;
     let mut figures = Vec::new();
-    for (place, case) in newsroom.cases().iter().enumerate() {
+    for (place, case) in cases::all(newsroom).iter().enumerate() {
         let (mut wire, answer) = case.warm(cable.address)?;
         let counted = cable.count(|| case.load(&mut wire))? / case.units();
         let (size, messages) = (answer.bytes.to_string(), answer.messages.to_string());
@@ -150,12 +149,15 @@ mod tests {
     #[test]
     fn a_ratio_may_fall_and_may_rise_no_further_than_is_allowed() {
         let recorded = json(&[figure(20_000, 10_000)]);
-        for (cable, limit) in [(20_000, 10_000), (20_390, 10_000), (12_000, 10_000), (40_000, 20_000)] {
+        for (cable, limit) in [(20_000, 10_000), (20_290, 10_000), (12_000, 10_000), (40_000, 20_000)] {
             verdict(&recorded, &[figure(cable, limit)]).unwrap();
         }
-        for (cable, limit) in [(20_410, 10_000), (20_000, 9_790)] {
+        for (cable, limit) in [(20_320, 10_000), (20_000, 9_843)] {
             let said = verdict(&recorded, &[figure(cable, limit)]).unwrap_err().to_string();
-            assert!(said.starts_with("GetArticle: 2.04") && said.contains("2.000 recorded: +2."), "{said}");
+            assert!(
+                said.starts_with("GetArticle: 2.03") && said.contains("2.000 recorded: +1.6 %"),
+                "{said}"
+            );
         }
     }
 

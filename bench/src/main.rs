@@ -10,14 +10,17 @@ use std::{
     process::ExitCode,
 };
 
+mod client;
 mod generate;
 mod instructions;
+mod newsroom;
 mod node;
 mod options;
 mod random;
 mod report;
 mod rival;
 mod scale;
+mod service;
 mod wire;
 mod words;
 mod yardstick;
@@ -35,9 +38,16 @@ measurements:
       import invented articles, open the store again, read it in every way; writes bench/results/scale.json,
       bench/results/scale.md and the table in README.md; N articles (200000); work in DIR, which must not be there
       yet, and leave everything in it
+  client
+      what a call through cable-client costs its process, against one through tonic's client alone; writes
+      bench/results/client.json and bench/results/client.md
   instructions [--check]
       instructions per call, counted by Valgrind, against those of `limit`; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
+
+what `client` counts:
+  client-calls --client bare|cable --endpoint URL --name NAME --calls N --at-once N
+      calls of GetArticle
 
 servers to compare with, until they are killed:
   limit --listen ADDRESS --size BYTES [--messages N]
@@ -63,6 +73,8 @@ fn run() -> Outcome<()> {
     let command = arguments.next();
     let options = Options::new(arguments);
     match command.as_deref() {
+        Some("client") => client::run(&root(), options),
+        Some("client-calls") => client::calls(options),
         Some("instructions") => instructions::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("limit") => rival::limit::run(options),
