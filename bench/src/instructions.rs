@@ -13,8 +13,9 @@ mod counted;
 
 use counted::Counted;
 
-/// How much a ratio may rise, in percent: three times as much as runs differ, and less than one needless copy costs.
-const TOLERANCE: f64 = 1.5;
+/// How much a ratio may rise, in percent. Runs differ by 0.5; the limit moves by up to 1.5 when the program that it is
+/// part of is compiled anew; one needless copy of an answer costs more than 2.
+const TOLERANCE: f64 = 2.0;
 
 const JSON: &str = "bench/results/instructions.json";
 const MARKDOWN: &str = "bench/results/instructions.md";
@@ -149,13 +150,13 @@ mod tests {
     #[test]
     fn a_ratio_may_fall_and_may_rise_no_further_than_is_allowed() {
         let recorded = json(&[figure(20_000, 10_000)]);
-        for (cable, limit) in [(20_000, 10_000), (20_290, 10_000), (12_000, 10_000), (40_000, 20_000)] {
+        for (cable, limit) in [(20_000, 10_000), (20_390, 10_000), (12_000, 10_000), (40_000, 20_000)] {
             verdict(&recorded, &[figure(cable, limit)]).unwrap();
         }
-        for (cable, limit) in [(20_320, 10_000), (20_000, 9_843)] {
+        for (cable, limit) in [(20_420, 10_000), (20_000, 9_790)] {
             let said = verdict(&recorded, &[figure(cable, limit)]).unwrap_err().to_string();
             assert!(
-                said.starts_with("GetArticle: 2.03") && said.contains("2.000 recorded: +1.6 %"),
+                said.starts_with("GetArticle: 2.04") && said.contains("2.000 recorded: +2.1 %"),
                 "{said}"
             );
         }
