@@ -1,4 +1,4 @@
-//! Compiles the service of reads for `rival::ordinary`; its messages are the client's.
+//! Compiles the service of reads; its messages are those of cable-client.
 
 use std::error::Error;
 
@@ -6,7 +6,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../proto");
     let set = protox::compile(["cable/v1/content.proto"], ["../proto"])?;
     tonic_prost_build::configure()
-        .build_client(false)
         .generate_default_stubs(true)
         .use_arc_self(true)
         .extern_path(".cable.v1", "::cable_client::v1")

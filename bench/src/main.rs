@@ -10,8 +10,11 @@ use std::{
     process::ExitCode,
 };
 
+mod client;
 mod generate;
+mod instructions;
 mod machine;
+mod newsroom;
 mod node;
 mod options;
 mod process;
@@ -19,7 +22,9 @@ mod random;
 mod report;
 mod rival;
 mod scale;
+mod service;
 mod serving;
+mod wire;
 mod words;
 mod yardstick;
 
@@ -41,6 +46,16 @@ measurements:
       calls (200000); writes bench/results/serving.json, bench/results/serving.md, plots, and a table in README.md;
       with a CASE (get, get-50, get-1, rate, ghz, list, batch, stream) only that, and writes nothing; needs h2load,
       nginx, nghttpd, taskset and Go
+  client
+      what a call through cable-client costs its process, against one through tonic's client alone; writes
+      bench/results/client.json and bench/results/client.md
+  instructions [--check]
+      instructions per call, counted by Valgrind, against those of `limit`; writes bench/results/instructions.json
+      and bench/results/instructions.md, or fails where a ratio is above the one recorded there
+
+what `client` counts:
+  client-calls --client bare|cable --endpoint URL --name NAME --calls N --at-once N
+      calls of GetArticle
 
 servers to compare with, until they are killed:
   limit --listen ADDRESS --size BYTES [--messages N]
@@ -66,6 +81,9 @@ fn run() -> Outcome<()> {
     let command = arguments.next();
     let options = Options::new(arguments);
     match command.as_deref() {
+        Some("client") => client::run(&root(), options),
+        Some("client-calls") => client::calls(options),
+        Some("instructions") => instructions::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("serving") => serving::run(&root(), options),
         Some("limit") => rival::limit::run(options),

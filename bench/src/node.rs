@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -58,12 +59,13 @@ impl Program {
     pub(crate) fn serve(&self, data: &Path, log: &Path) -> Outcome<Node> {
         let address = free_address()?;
         let mut command = self.command();
-        command
-            .args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"])
-            .arg(data)
-            .stderr(File::options().create(true).append(true).open(log)?);
-        let process = Process::serving(&mut command, address)?;
-        Ok(Node { process, endpoint: format!("http://{address}") })
+        command.args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"]).arg(data);
+        Node::start(command, address, log)
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Where the build put it.
@@ -86,6 +88,16 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path) -> Outcome<Node> {
+        command.stderr(File::options().create(true).append(true).open(log)?);
+        let process = Process::serving(&mut command, address)?;
+        Ok(Node { process, endpoint: format!("http://{address}") })
+    }
+
     /// Asks it to stop and waits until it has.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A command's arguments: flags, each with a value.
+//! A command's arguments: flags, each with one value or none.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -11,6 +11,12 @@ pub(crate) struct Options(Vec<String>);
 impl Options {
     pub(crate) fn new(arguments: impl Iterator<Item = String>) -> Options {
         Options(arguments.collect())
+    }
+
+    /// Takes a flag without a value: whether it is there.
+    pub(crate) fn switch(&mut self, flag: &str) -> bool {
+        let place = self.0.iter().position(|argument| argument == flag);
+        place.map(|place| self.0.remove(place)).is_some()
     }
 
     /// Takes a flag with its value.
@@ -57,10 +63,11 @@ mod tests {
 
     #[test]
     fn flags_are_taken_in_any_order() {
-        let mut options = options("--size 6400 --file a.bin");
+        let mut options = options("--check --size 6400 --file a.bin");
         assert_eq!(options.required::<String>("--file").unwrap(), "a.bin");
         assert_eq!(options.value::<usize>("--size").unwrap(), Some(6_400));
         assert_eq!(options.value::<usize>("--calls").unwrap(), None);
+        assert!(options.switch("--check") && !options.switch("--check"));
         options.finish().unwrap();
     }
 

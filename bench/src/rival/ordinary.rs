@@ -17,19 +17,11 @@ use moka::future::Cache;
 use prost::{Message as _, encoding::decode_varint};
 use tonic::{Request, Response, Status, codegen::BoxStream, transport::Server};
 
-use crate::{Outcome, options::Options};
-
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::allow_attributes_without_reason,
-    reason = "generated from the commented schema"
-)]
-mod service {
-    tonic::include_proto!("cable.v1");
-}
-
-use service::content_service_server::{ContentService, ContentServiceServer};
+use crate::{
+    Outcome,
+    options::Options,
+    service::content_service_server::{ContentService, ContentServiceServer},
+};
 
 const PAGE: usize = 20;
 /// As the server names its log, so that etags are as long.

@@ -1,0 +1,251 @@
+//! What a call through `cable-client` costs the process that makes it, against one through tonic's client alone: the
+//! same connection settings, the same deadline, the same message decoded. The two take turns in one process on one
+//! thread, so that a busy machine troubles both.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use cable_client::{Cable, v1};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    Outcome, newsroom::Newsroom, node::Program, options::Options, report::grouped,
+    service::content_service_client::ContentServiceClient,
+};
+
+const ROUNDS: usize = 9;
+const CALLS: usize = 4_000;
+/// Calls under Valgrind: what is not of a call is the same in both, and goes away in their difference.
+const FEW: usize = 500;
+const MANY: usize = 1_500;
+const AT_ONCE: [usize; 2] = [1, 16];
+const DEADLINE: Duration = Duration::from_secs(10);
+/// As cable-client grants them.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Measures, and writes the results.
+///
+/// # Errors
+/// Something does not work.
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    options.finish()?;
+    let program = Program::build(root)?;
+    let dir = tempfile::tempdir()?;
+    let newsroom = Newsroom::publish(&program, dir.path())?;
+    let node = program.serve(&newsroom.store, &dir.path().join("node.log"))?;
+    let name = &newsroom.names[0];
+    let figures = AT_ONCE.map(|at_once| measure(&node.endpoint, name, at_once, dir.path()));
+    let figures = figures.into_iter().collect::<Outcome<Vec<_>>>()?;
+    node.stop()?;
+    eprintln!("\n{}", markdown(&figures));
+    fs::write(root.join("bench/results/client.json"), format!("{:#}\n", json(&figures)))?;
+    fs::write(root.join("bench/results/client.md"), markdown(&figures))?;
+    Ok(())
+}
+
+/// The command that makes calls and nothing else, to be counted.
+///
+/// # Errors
+/// The options are wrong, or a call fails.
+pub(crate) fn calls(mut options: Options) -> Outcome<()> {
+    let client: String = options.required("--client")?;
+    let endpoint: String = options.required("--endpoint")?;
+    let name: String = options.required("--name")?;
+    let (calls, at_once) = (options.required("--calls")?, options.required("--at-once")?);
+    options.finish()?;
+    runtime()?.block_on(async {
+        let way = if client == "cable" { Way::cable(&endpoint)? } else { Way::bare(&endpoint)? };
+        way.calls(&name, calls, at_once).await
+    })
+}
+
+/// A way of calling.
+#[derive(Clone)]
+enum Way {
+    Bare(ContentServiceClient<Channel>),
+    Cable(Cable),
+}
+
+impl Way {
+    fn bare(endpoint: &str) -> Outcome<Way> {
+        let endpoint = Endpoint::from_shared(endpoint.to_owned())?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        Ok(Way::Bare(ContentServiceClient::new(endpoint.connect_lazy())))
+    }
+
+    fn cable(endpoint: &str) -> Outcome<Way> {
+        Ok(Way::Cable(Cable::builder(endpoint).timeout(DEADLINE).build()?))
+    }
+
+    /// Gets an article: whether it is one.
+    async fn get(&mut self, name: &str) -> Result<bool, String> {
+        let article = match self {
+            Way::Bare(client) => {
+                let mut message = v1::GetArticleRequest::default();
+                name.clone_into(&mut message.name);
+                let mut request = Request::new(message);
+                request.set_timeout(DEADLINE);
+                let answer = client.get_article(request).await.map_err(|status| status.to_string())?;
+                answer.into_inner().article
+            }
+            Way::Cable(cable) => {
+                let fetched = cable.article(name).await.map_err(|error| error.to_string())?;
+                Some(fetched.into_inner())
+            }
+        };
+        Ok(article.is_some_and(|article| article.body.is_some()))
+    }
+
+    /// Makes so many calls, shared out among tasks.
+    async fn calls(&self, name: &str, calls: usize, at_once: usize) -> Outcome<()> {
+        let mut tasks = JoinSet::new();
+        for _ in 0..at_once {
+            let (mut way, name) = (self.clone(), name.to_owned());
+            tasks.spawn(async move {
+                for _ in 0..calls / at_once {
+                    if !way.get(&name).await? {
+                        return Err("an answer without an article".to_owned());
+                    }
+                }
+                Ok(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+}
+
+/// What a call costs, by number of calls under way.
+struct Figure {
+    at_once: usize,
+    /// Microseconds of processor time: the median of all rounds.
+    bare: f64,
+    cable: f64,
+    /// The median of each round's.
+    ratio: f64,
+    bare_instructions: u64,
+    cable_instructions: u64,
+}
+
+fn measure(endpoint: &str, name: &str, at_once: usize, dir: &Path) -> Outcome<Figure> {
+    let (bare, cable) = runtime()?.block_on(rounds(endpoint, name, at_once))?;
+    let ratios = bare.iter().zip(&cable).map(|(bare, cable)| cable / bare).collect();
+    let instructions = |client| instructions(client, endpoint, name, at_once, dir);
+    Ok(Figure {
+        at_once,
+        bare_instructions: instructions("bare")?,
+        cable_instructions: instructions("cable")?,
+        bare: median(bare),
+        cable: median(cable),
+        ratio: median(ratios),
+    })
+}
+
+/// Microseconds per call in each round, by tonic's client and by Cable's.
+async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>, Vec<f64>)> {
+    let ways = [Way::bare(endpoint)?, Way::cable(endpoint)?];
+    let mut costs = [Vec::new(), Vec::new()];
+    for way in &ways {
+        way.calls(name, CALLS / 4, at_once).await?;
+    }
+    for round in 0..ROUNDS {
+        // Each goes first as often as the other.
+        for place in [round % 2, (round + 1) % 2] {
+            let before = own_time()?;
+            ways[place].calls(name, CALLS, at_once).await?;
+            costs[place].push((own_time()? - before).as_secs_f64() * 1e6 / CALLS as f64);
+        }
+    }
+    let [bare, cable] = costs;
+    Ok((bare, cable))
+}
+
+/// Processor time of this thread, which makes all calls, to the nanosecond: ticks are too coarse for a round.
+fn own_time() -> Outcome<Duration> {
+    let told = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = told.split_whitespace().next().ok_or("the system does not tell")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
+}
+
+/// Instructions per call.
+fn instructions(client: &str, endpoint: &str, name: &str, at_once: usize, dir: &Path) -> Outcome<u64> {
+    let counted = |calls: usize| -> Outcome<u64> {
+        let out = dir.join("client-counts");
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--quiet"]);
+        command.arg(format!("--callgrind-out-file={}", out.display())).arg(std::env::current_exe()?);
+        command.args(["client-calls", "--client", client, "--endpoint", endpoint, "--name", name]);
+        command.args(["--calls", &calls.to_string(), "--at-once", &at_once.to_string()]);
+        let output = command.output()?;
+        if !output.status.success() {
+            return Err(format!("the calls failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let counts = fs::read_to_string(out)?;
+        let total = counts.lines().find_map(|line| line.strip_prefix("totals: "));
+        Ok(total.ok_or("Valgrind gives no total")?.trim().parse()?)
+    };
+    // Whole numbers of calls for each task.
+    let (few, many) = (FEW / at_once * at_once, MANY / at_once * at_once);
+    Ok((counted(many)? - counted(few)?) / (many - few) as u64)
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn json(figures: &[Figure]) -> Value {
+    let rounded = |value: f64, by: f64| (value * by).round() / by;
+    let calls: Map<String, Value> = figures
+        .iter()
+        .map(|figure| {
+            let cost = json!({
+                "bare_us": rounded(figure.bare, 10.0),
+                "cable_us": rounded(figure.cable, 10.0),
+                "ratio": rounded(figure.ratio, 1e3),
+                "bare_instructions": figure.bare_instructions,
+                "cable_instructions": figure.cable_instructions,
+            });
+            (format!("at once: {}", figure.at_once), cost)
+        })
+        .collect();
+    json!({ "rounds": ROUNDS, "calls_per_round": CALLS, "calls": calls })
+}
+
+fn markdown(figures: &[Figure]) -> String {
+    let mut text = "| Calls at once | tonic alone, us | cable-client, us | Ratio | Instructions, tonic | \
+                    cable-client | Ratio |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    for figure in figures {
+        let (bare, cable) = (figure.bare_instructions, figure.cable_instructions);
+        text += &format!(
+            "| {} | {:.1} | {:.1} | {:.3} | {} | {} | {:.3} |\n",
+            figure.at_once,
+            figure.bare,
+            figure.cable,
+            figure.ratio,
+            grouped(bare),
+            grouped(cable),
+            cable as f64 / bare as f64
+        );
+    }
+    text + &format!(
+        "\nGetArticle of 6.4 KB, decoded, with a deadline of {} s. Processor time of the client's process, median of \
+         {ROUNDS} rounds of {CALLS} calls in which the two take turns; instructions by Valgrind, without the \
+         kernel's.\n",
+        DEADLINE.as_secs()
+    )
+}

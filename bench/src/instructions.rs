@@ -1,0 +1,169 @@
+//! Instructions per call on the paths that most calls take, as a gate that a busy machine cannot move: what the server
+//! executes under Valgrind, against what the limit executes for answers of the same size, in the same run and by the
+//! same compiler. What is held is the ratio of the two.
+
+use std::{fs, path::Path};
+
+use serde_json::{Map, Value, json};
+
+use crate::{Outcome, newsroom::Newsroom, node::Program, options::Options, report::grouped};
+
+mod cases;
+mod counted;
+
+use counted::Counted;
+
+/// How much a ratio may rise, in percent. Runs differ by 0.5; the limit moves by up to 1.5 when the program that it is
+/// part of is compiled anew; one needless copy of an answer costs more than 2.
+const TOLERANCE: f64 = 2.0;
+
+const JSON: &str = "bench/results/instructions.json";
+const MARKDOWN: &str = "bench/results/instructions.md";
+
+/// Measures, and compares with what is recorded or records it.
+///
+/// # Errors
+/// Something does not work, or a ratio is above the recorded one by more than the tolerance.
+pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
+    let check = options.switch("--check");
+    options.finish()?;
+    let program = Program::build(root)?;
+    let dir = tempfile::tempdir()?;
+    let newsroom = Newsroom::publish(&program, dir.path())?;
+    let figures = measure(&program, &newsroom, dir.path())?;
+    eprintln!("\n{}", markdown(&figures));
+    if check {
+        let recorded = serde_json::from_str(&fs::read_to_string(root.join(JSON))?)?;
+        return verdict(&recorded, &figures);
+    }
+    fs::write(root.join(JSON), format!("{:#}\n", json(&figures)))?;
+    fs::write(root.join(MARKDOWN), markdown(&figures))?;
+    Ok(())
+}
+
+/// What one path costs.
+#[derive(Debug)]
+struct Figure {
+    path: &'static str,
+    /// Of a message of the answer, on average.
+    bytes: usize,
+    /// Instructions per unit.
+    cable: u64,
+    limit: u64,
+}
+
+impl Figure {
+    fn ratio(&self) -> f64 {
+        self.cable as f64 / self.limit as f64
+    }
+}
+
+fn measure(program: &Program, newsroom: &Newsroom, dir: &Path) -> Outcome<Vec<Figure>> {
+    let own = std::env::current_exe()?;
+    let mut serve = vec!["serve".as_ref(), "--ops-listen".as_ref(), "off".as_ref(), "--data".as_ref()];
+    serve.push(newsroom.store.as_os_str());
+    let mut cable = Counted::start(program.path(), &serve, dir.join("cable"))?;
+    let mut figures = Vec::new();
+    for (place, case) in cases::all(newsroom).iter().enumerate() {
+        let (mut wire, answer) = case.warm(cable.address)?;
+        let counted = cable.count(|| case.load(&mut wire))? / case.units();
+        let (size, messages) = (answer.bytes.to_string(), answer.messages.to_string());
+        let limit = ["limit", "--size", &size, "--messages", &messages].map(AsRef::as_ref);
+        let mut limit = Counted::start(&own, &limit, dir.join(format!("limit-{place}")))?;
+        let (mut wire, _) = case.warm(limit.address)?;
+        let limit = limit.count(|| case.load(&mut wire))? / case.units();
+        let figure = Figure { path: case.path, bytes: answer.bytes, cable: counted, limit };
+        eprintln!("{}", row(&figure));
+        figures.push(figure);
+    }
+    Ok(figures)
+}
+
+/// # Errors
+/// A ratio is too high, or not recorded.
+fn verdict(recorded: &Value, figures: &[Figure]) -> Outcome<()> {
+    let faults: Vec<String> = figures.iter().filter_map(|figure| fault(recorded, figure)).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
+}
+
+fn fault(recorded: &Value, figure: &Figure) -> Option<String> {
+    let path = figure.path;
+    let recorded = &recorded["paths"][path];
+    let Some(held) = recorded["ratio"].as_f64() else {
+        return Some(format!("{path}: not recorded; run `cable-bench instructions` and commit {JSON}"));
+    };
+    let found = figure.ratio();
+    let change = 100.0 * (found / held - 1.0);
+    if change < -TOLERANCE {
+        eprintln!("{path}: better by {:.1} %; record it, so that it is held", -change);
+    }
+    (change > TOLERANCE).then(|| {
+        format!(
+            "{path}: {found:.3} of the limit, {held:.3} recorded: {change:+.1} %, at most {TOLERANCE} allowed \
+             ({} instructions, {} recorded; the limit {}, {} recorded)",
+            grouped(figure.cable),
+            grouped(recorded["cable"].as_u64().unwrap_or(0)),
+            grouped(figure.limit),
+            grouped(recorded["limit"].as_u64().unwrap_or(0)),
+        )
+    })
+}
+
+fn json(figures: &[Figure]) -> Value {
+    let paths: Map<String, Value> = figures
+        .iter()
+        .map(|figure| {
+            let Figure { bytes, cable, limit, .. } = figure;
+            let ratio = (figure.ratio() * 1e4).round() / 1e4;
+            let found = json!({ "bytes": bytes, "cable": cable, "limit": limit, "ratio": ratio });
+            (figure.path.to_owned(), found)
+        })
+        .collect();
+    json!({ "tolerance_percent": TOLERANCE, "paths": paths })
+}
+
+fn row(figure: &Figure) -> String {
+    let numbers = [figure.bytes as u64, figure.cable, figure.limit].map(grouped).join(" | ");
+    format!("| {} | {numbers} | {:.3} |", figure.path, figure.ratio())
+}
+
+fn markdown(figures: &[Figure]) -> String {
+    let rows: Vec<String> = figures.iter().map(row).collect();
+    format!(
+        "| Path | Bytes of a message | Instructions, Cable | The limit | Ratio |\n\
+         | --- | ---: | ---: | ---: | ---: |\n{}\n\n\
+         Per call, of a stream per article; the process's own instructions under Valgrind, without the kernel's. One \
+         connection; what is called in tens leaves in one write. The limit is hyper and h2 alone with as many bytes \
+         framed in advance. CI fails when a ratio rises by more than {TOLERANCE} %.\n",
+        rows.join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(cable: u64, limit: u64) -> Figure {
+        Figure { path: "GetArticle", bytes: 6_400, cable, limit }
+    }
+
+    #[test]
+    fn a_ratio_may_fall_and_may_rise_no_further_than_is_allowed() {
+        let recorded = json(&[figure(20_000, 10_000)]);
+        for (cable, limit) in [(20_000, 10_000), (20_390, 10_000), (12_000, 10_000), (40_000, 20_000)] {
+            verdict(&recorded, &[figure(cable, limit)]).unwrap();
+        }
+        for (cable, limit) in [(20_420, 10_000), (20_000, 9_790)] {
+            let said = verdict(&recorded, &[figure(cable, limit)]).unwrap_err().to_string();
+            assert!(
+                said.starts_with("GetArticle: 2.04") && said.contains("2.000 recorded: +2.1 %"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_recorded_does_not_pass() {
+        assert!(verdict(&json(&[]), &[figure(1, 1)]).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! What is called, how often, and in what order.
+
+use std::net::SocketAddr;
+
+use cable_client::{Filter, v1};
+use prost::Message as _;
+
+use crate::{
+    Outcome,
+    newsroom::{Newsroom, STREAMED, get},
+    wire::{Wire, messages},
+};
+
+const HOT: usize = 10;
+const PAGE: usize = 20;
+const MISSES: usize = 200;
+/// Rounds before those that are counted: tables have grown and caches have settled.
+const WARM: usize = 20;
+
+/// Every path that is measured, in this order.
+pub(crate) fn all(newsroom: &Newsroom) -> Vec<Case> {
+    let gets = |names: &[String]| names.iter().map(|name| get(name)).collect::<Vec<_>>();
+    let hot = gets(&newsroom.names[..HOT]);
+    let filter = Some(Filter::default().tag(&newsroom.tag));
+    let mut batch = v1::BatchGetArticlesRequest::default();
+    batch.names = newsroom.names[..PAGE].to_vec();
+    let mut list = v1::ListArticlesRequest::default();
+    (list.filter, list.page_size) = (filter.clone(), PAGE as i32);
+    let mut stream = v1::StreamArticlesRequest::default();
+    (stream.filter, stream.max_articles) = (filter, STREAMED as i64);
+    let article = |path, at_once, rounds, requests| {
+        let (warm, method) = (hot.clone(), "GetArticle");
+        Case { path, method, warm, requests, rounds, at_once, units: 1 }
+    };
+    let again = |path, method, rounds, units, request: Vec<u8>| {
+        let requests = vec![request];
+        Case { path, method, warm: requests.clone(), requests, rounds, at_once: 1, units }
+    };
+    vec![
+        article("GetArticle, one at a time", 1, 100, hot.clone()),
+        article("GetArticle, ten at a time", 10, 100, hot.clone()),
+        article("GetArticle, not in memory", 1, 1, gets(&newsroom.names[PAGE..][..MISSES])),
+        again("BatchGetArticles of 20", "BatchGetArticles", 200, 1, batch.encode_to_vec()),
+        again("ListArticles, a page of 20", "ListArticles", 200, 1, list.encode_to_vec()),
+        again("StreamArticles of 1,000", "StreamArticles", 20, STREAMED as u64, stream.encode_to_vec()),
+    ]
+}
+
+/// Calls of one kind on one connection.
+pub(crate) struct Case {
+    pub(crate) path: &'static str,
+    method: &'static str,
+    /// Requests that are made before anything is counted.
+    warm: Vec<Vec<u8>>,
+    /// Those that are counted, and how many times all of them are made.
+    requests: Vec<Vec<u8>>,
+    rounds: usize,
+    /// Requests in one write.
+    at_once: usize,
+    /// What an answer counts for.
+    units: u64,
+}
+
+/// What a server has to send for one call.
+pub(crate) struct Answer {
+    pub(crate) messages: usize,
+    /// Of each, on average.
+    pub(crate) bytes: usize,
+}
+
+impl Case {
+    /// A connection that has seen such calls, and what was answered.
+    ///
+    /// # Errors
+    /// The calls fail.
+    pub(crate) fn warm(&self, address: SocketAddr) -> Outcome<(Wire, Answer)> {
+        let mut wire = Wire::connect(address, self.method)?;
+        let (mut count, mut bytes) = (0, 0);
+        for _ in 0..WARM {
+            (count, bytes) = (0, 0);
+            for group in self.warm.chunks(self.at_once) {
+                for body in wire.call(group)? {
+                    let messages = messages(&body)?;
+                    count += messages.len();
+                    bytes += messages.into_iter().map(<[u8]>::len).sum::<usize>();
+                }
+            }
+        }
+        let answer = Answer { messages: count / self.warm.len(), bytes: bytes / count.max(1) };
+        Ok((wire, answer))
+    }
+
+    /// The calls that are counted.
+    ///
+    /// # Errors
+    /// They fail.
+    pub(crate) fn load(&self, wire: &mut Wire) -> Outcome<()> {
+        for _ in 0..self.rounds {
+            for group in self.requests.chunks(self.at_once) {
+                wire.call(group)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What all of them count for.
+    pub(crate) fn units(&self) -> u64 {
+        (self.rounds * self.requests.len()) as u64 * self.units
+    }
+}

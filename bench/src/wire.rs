@@ -1,0 +1,168 @@
+//! A gRPC client reduced to bytes. What it sends is the same in every run, and calls that belong together leave in one
+//! write, so that a server has the same work each time. It grants all the room that HTTP/2 knows and never more, so a
+//! connection is good for less than 2 GiB.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::Outcome;
+
+/// How long an answer may take: far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+// Frames and flags of RFC 9113.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+const FIRST_WINDOW: u32 = (1 << 16) - 1;
+
+/// `:method: POST` and `:scheme: http` of HPACK's table (RFC 7541, appendix A).
+const POST_HTTP: [u8; 2] = [0x83, 0x86];
+/// The five fields that the first block puts into the table, from the first to the last.
+const AGAIN: [u8; 5] = [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
+
+/// A connection for calls of one method.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    /// The headers of the next call.
+    block: Vec<u8>,
+    next: u32,
+}
+
+impl Wire {
+    /// # Errors
+    /// Nobody listens there.
+    pub(crate) fn connect(address: SocketAddr, method: &str) -> Outcome<Wire> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut hello = PREFACE.to_vec();
+        let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &LARGEST_WINDOW.to_be_bytes()].concat();
+        put_frame(&mut hello, SETTINGS, 0, 0, &window);
+        put_frame(&mut hello, WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - FIRST_WINDOW).to_be_bytes());
+        stream.write_all(&hello)?;
+        Ok(Wire { stream, block: first_block(address, method), next: 1 })
+    }
+
+    /// Makes calls in one write and waits for all answers: their bodies, in order.
+    ///
+    /// # Errors
+    /// A call has no message in its answer, or the connection fails.
+    pub(crate) fn call(&mut self, messages: &[Vec<u8>]) -> Outcome<Vec<Vec<u8>>> {
+        let mut out = Vec::new();
+        let mut bodies = BTreeMap::new();
+        for message in messages {
+            put_frame(&mut out, HEADERS, END_HEADERS, self.next, &self.block);
+            let length = u32::try_from(message.len())?;
+            let body = [&[0], &length.to_be_bytes()[..], message].concat();
+            put_frame(&mut out, DATA, END_STREAM, self.next, &body);
+            bodies.insert(self.next, Vec::new());
+            self.block = [&POST_HTTP[..], &AGAIN].concat();
+            self.next += 2;
+        }
+        self.stream.write_all(&out)?;
+        let mut open = messages.len();
+        while open > 0 {
+            open -= usize::from(self.take_frame(&mut bodies)?);
+        }
+        if bodies.values().any(Vec::is_empty) {
+            return Err("a call was refused".into());
+        }
+        Ok(bodies.into_values().collect())
+    }
+
+    /// Reads a frame: whether it ends a stream.
+    fn take_frame(&mut self, bodies: &mut BTreeMap<u32, Vec<u8>>) -> Outcome<bool> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head)?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.stream.read_exact(&mut payload)?;
+        match kind {
+            DATA => {
+                let body = bodies.get_mut(&u32::from_be_bytes(stream)).ok_or("data of no call")?;
+                body.append(&mut payload);
+            }
+            HEADERS => {}
+            RST_STREAM | GOAWAY => return Err("the server gave a call up".into()),
+            SETTINGS if flags & ACK == 0 => self.acknowledge(SETTINGS, &[])?,
+            PING if flags & ACK == 0 => self.acknowledge(PING, &payload)?,
+            _ => {}
+        }
+        Ok(matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0)
+    }
+
+    fn acknowledge(&mut self, kind: u8, payload: &[u8]) -> Outcome<()> {
+        let mut out = Vec::new();
+        put_frame(&mut out, kind, ACK, 0, payload);
+        Ok(self.stream.write_all(&out)?)
+    }
+}
+
+fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    out.extend(&(payload.len() as u32).to_be_bytes()[1..]);
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+}
+
+/// The headers of a connection's first call, which all others repeat by their places in the table.
+fn first_block(address: SocketAddr, method: &str) -> Vec<u8> {
+    let mut block = POST_HTTP.to_vec();
+    let mut put = |name: &[u8], value: &str| {
+        block.extend(name);
+        block.push(value.len() as u8);
+        block.extend(value.as_bytes());
+    };
+    put(&[0x44], &format!("/cable.v1.ContentService/{method}"));
+    put(&[0x41], &address.to_string());
+    put(&[0x5f], "application/grpc");
+    put(b"\x40\x02te", "trailers");
+    put(b"\x40\x0cgrpc-timeout", "10S");
+    block
+}
+
+/// The messages of a body.
+///
+/// # Errors
+/// It is none of whole messages.
+pub(crate) fn messages(mut body: &[u8]) -> Outcome<Vec<&[u8]>> {
+    let mut messages = Vec::new();
+    while let [0, a, b, c, d, rest @ ..] = body {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let (message, behind) = rest.split_at_checked(length).ok_or("a message is cut off")?;
+        messages.push(message);
+        body = behind;
+    }
+    if body.is_empty() { Ok(messages) } else { Err("the body is no gRPC".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_taken_apart_only_if_it_is_whole() {
+        let body = b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c";
+        assert_eq!(messages(body).unwrap(), [&b"ab"[..], b"", b"c"]);
+        for cut in [1, 5, 6, 9, body.len() - 1] {
+            assert!(messages(&body[..cut]).is_err(), "{cut}");
+        }
+    }
+}
