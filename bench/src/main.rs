@@ -14,6 +14,7 @@ mod node;
 mod random;
 mod report;
 mod scale;
+mod size;
 mod words;
 mod yardstick;
 
@@ -28,7 +29,13 @@ const USAGE: &str = "usage: cargo run --release --bin cable-bench -- scale [--ar
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match Scale::parse(env::args().skip(1)).and_then(|options| scale::run(&root(), &options)) {
+    let mut arguments = env::args().skip(1).peekable();
+    let run = if arguments.next_if(|first| first == "size").is_some() {
+        size::Options::parse(arguments).and_then(|options| size::run(&root(), &options))
+    } else {
+        Scale::parse(arguments).and_then(|options| scale::run(&root(), &options))
+    };
+    match run {
         Ok(table) => {
             eprintln!("\n{table}");
             ExitCode::SUCCESS

@@ -59,10 +59,19 @@ impl Program {
     /// # Errors
     /// It does not start.
     pub(crate) fn serve(&self, data: &Path, log: &Path) -> Outcome<Node> {
+        self.serve_with(data, log, &[])
+    }
+
+    /// The same with settings, named as variables of the environment are.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn serve_with(&self, data: &Path, log: &Path, settings: &[(&str, &str)]) -> Outcome<Node> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let started = Instant::now();
         let child = self
             .command()
+            .envs(settings.iter().copied())
             .args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"])
             .arg(data)
             .stderr(File::options().create(true).append(true).open(log)?)

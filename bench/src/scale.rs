@@ -263,7 +263,8 @@ impl Bench {
     }
 }
 
-fn client(node: &Node) -> cable_client::Result<Cable> {
+/// A client that asks once and waits long.
+pub(crate) fn client(node: &Node) -> cable_client::Result<Cable> {
     Cable::builder(&node.endpoint).retry(Retry::none()).timeout(Duration::from_secs(60)).build()
 }
 
@@ -292,7 +293,7 @@ async fn deep_page(list: List) -> cable_client::Result<(usize, List)> {
 }
 
 /// Has the system drop what it keeps of a file in memory, so that reads come from the disk.
-fn forget_pages(path: &Path) -> Outcome<()> {
+pub(crate) fn forget_pages(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;
@@ -300,7 +301,7 @@ fn forget_pages(path: &Path) -> Outcome<()> {
 }
 
 /// What the figures were measured on.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let info = read("/proc/cpuinfo");

@@ -1,0 +1,202 @@
+//! What the size of a store costs: the same hot articles and the same hot tag in a small and in a large one.
+
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    Outcome,
+    node::{Node, Program},
+    report::{Report, grouped},
+    scale::{self, forget_pages, machine},
+};
+
+mod cost;
+mod load;
+mod memory;
+mod stall;
+mod stores;
+
+use load::median;
+use stores::{HOT, Stores, Which, hot};
+
+const USAGE: &str = "usage: cargo run --release --bin cable-bench -- size [--articles N] [--keep DIR]
+
+  size             read the same 1,000 articles in a store of as many and in a large one, miss in the large one, start
+                   it, and fill its memory; writes bench/results/size.json and bench/results/size.md
+  --articles N     how many articles the large store has (1000000; at least 50000), the 1,000 included
+  --keep DIR       leave the stores in this directory; if they are there already, they are not built anew
+  --only PART      of start, cost, stall and memory only this, and write no file";
+
+/// The least that the large store may hold: with fewer, what shall miss would come a second time.
+const LEAST: u64 = 50_000;
+
+/// Rounds, of which the one in the middle counts.
+const ROUNDS: usize = 7;
+/// Times that a node is started.
+const STARTS: usize = 5;
+
+/// Seconds in which a node must be started.
+const START: f64 = 2.0;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    articles: u64,
+    keep: Option<PathBuf>,
+    only: Option<Part>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    Cost,
+    Stall,
+    Memory,
+}
+
+impl Part {
+    const ALL: [Part; 4] = [Part::Start, Part::Cost, Part::Stall, Part::Memory];
+
+    fn parse(name: &str) -> Option<Part> {
+        Part::ALL.into_iter().find(|part| format!("{part:?}").eq_ignore_ascii_case(name))
+    }
+}
+
+impl Options {
+    /// Reads what stands behind the command's name.
+    ///
+    /// # Errors
+    /// It is not understood; says how it is used.
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Options> {
+        let mut options = Options { articles: 1_000_000, keep: None, only: None };
+        while let Some(flag) = arguments.next() {
+            let value = arguments.next().ok_or(USAGE)?;
+            match flag.as_str() {
+                "--articles" => options.articles = value.parse().map_err(|_| USAGE)?,
+                "--keep" => options.keep = Some(value.into()),
+                "--only" => options.only = Some(Part::parse(&value).ok_or(USAGE)?),
+                _ => return Err(USAGE.into()),
+            }
+        }
+        if options.articles >= LEAST { Ok(options) } else { Err(USAGE.into()) }
+    }
+}
+
+/// Runs everything, writes the results and gives the table.
+///
+/// # Errors
+/// Something does not work, or files cannot be written.
+pub(crate) fn run(root: &Path, options: &Options) -> Outcome<String> {
+    let program = Program::build(root)?;
+    let temporary = tempfile::tempdir()?;
+    let dir = options.keep.clone().unwrap_or_else(|| temporary.path().join("size"));
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let mut report = Report::default();
+    report.notes.push(machine());
+    let stores = Stores::open(&program, &dir, options.articles)?;
+    let mut bench = Bench { program, stores, runtime, report };
+    bench.facts()?;
+    Part::ALL
+        .into_iter()
+        .filter(|part| options.only.is_none_or(|only| only == *part))
+        .try_for_each(|part| bench.measure(part))?;
+    bench.report.notes.push(explanation());
+    if options.only.is_none() {
+        bench.report.write_as(root, "size")?;
+    }
+    Ok(bench.report.markdown())
+}
+
+struct Bench {
+    program: Program,
+    stores: Stores,
+    runtime: Runtime,
+    report: Report,
+}
+
+impl Bench {
+    fn serve(&self, which: Which) -> Outcome<Node> {
+        self.program.serve(&self.stores.store(which), &self.stores.log())
+    }
+
+    fn measure(&mut self, part: Part) -> Outcome<()> {
+        match part {
+            Part::Start => self.starts(),
+            Part::Cost => self.costs(),
+            Part::Stall => self.stalls(),
+            Part::Memory => self.memory(),
+        }
+    }
+
+    fn facts(&mut self) -> Outcome<()> {
+        let articles = self.stores.articles;
+        self.report.fact("Articles of the large store", articles, grouped(articles));
+        if let Some(took) = self.stores.imported {
+            let rate = articles as f64 / took.as_secs_f64();
+            let shown = format!("{:.0} s, {} a second", took.as_secs_f64(), grouped(rate as u64));
+            self.report.fact("- imported in", took.as_secs_f64(), shown);
+        }
+        let bytes = std::fs::metadata(self.stores.database(Which::Large))?.len();
+        self.report.fact("- on disk", bytes, format!("{} MB", bytes / 1_000_000));
+        Ok(())
+    }
+
+    /// From the start of a process to its first answer, with nothing of the store in the system's memory.
+    fn starts(&mut self) -> Outcome<()> {
+        for (which, what) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
+            let mut times = Vec::new();
+            for _ in 0..STARTS {
+                forget_pages(&self.stores.database(which))?;
+                let node = self.serve(which)?;
+                let cable = scale::client(&node)?;
+                self.runtime.block_on(async { cable.article(hot(0)).await })?;
+                times.push(node.started.elapsed().as_secs_f64());
+                node.stop()?;
+            }
+            let start = median(times);
+            self.report.fact(what, start, format!("{start:.3} s{}", judged(start, START)));
+        }
+        Ok(())
+    }
+}
+
+/// A figure's verdict: what it must be at most.
+fn judged(figure: f64, most: f64) -> String {
+    let verdict = if figure <= most { "at most" } else { "MISSED: at most" };
+    format!(" ({verdict} {most})")
+}
+
+fn explanation() -> String {
+    format!(
+        "Both stores hold the same {} articles of 6.4 KB under the same tag, and the large one some of 1 KB besides. \
+         Costs are the server's processor time for a call, the small store's first: medians of {ROUNDS} rounds in \
+         turns, the ratio that of the rounds' ratios. Times are a client's, over loopback on the same machine, from \
+         the time that a call was intended for, at 2,000 calls a second in the manner of independent users.",
+        grouped(HOT)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_understood_or_refused() {
+        let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
+        let options = parse("--articles 60000 --keep there --only stall").unwrap();
+        assert_eq!((options.articles, options.keep), (60_000, Some("there".into())));
+        assert_eq!(options.only, Some(Part::Stall));
+        assert_eq!(parse("").unwrap().articles, 1_000_000);
+        for wrong in ["--articles", "--articles 1000", "--articles many", "--other 1", "2000", "--only x"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_missed_target_is_called_so() {
+        assert_eq!(judged(1.2, 1.2), " (at most 1.2)");
+        assert_eq!(judged(1.3, 1.2), " (MISSED: at most 1.2)");
+    }
+}
