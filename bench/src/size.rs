@@ -1,6 +1,9 @@
 //! What the size of a store costs: the same hot articles and the same hot tag in a small and in a large one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -8,7 +11,7 @@ use crate::{
     Outcome,
     node::{Node, Program},
     report::{Report, grouped},
-    scale::{self, forget_pages, machine},
+    scale::{self, machine},
 };
 
 mod cost;
@@ -38,6 +41,9 @@ const STARTS: usize = 5;
 
 /// Seconds in which a node must be started.
 const START: f64 = 2.0;
+
+/// Place of the scheduling policy in /proc/PID/stat behind the name, from 0.
+const POLICY: usize = 38;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -103,6 +109,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Outcome<String> {
         .filter(|part| options.only.is_none_or(|only| only == *part))
         .try_for_each(|part| bench.measure(part))?;
     bench.report.notes.push(explanation());
+    bench.report.notes.extend(priority()?);
     if options.only.is_none() {
         bench.report.write_as(root, "size")?;
     }
@@ -138,7 +145,7 @@ impl Bench {
             let shown = format!("{:.0} s, {} a second", took.as_secs_f64(), grouped(rate as u64));
             self.report.fact("- imported in", took.as_secs_f64(), shown);
         }
-        let bytes = std::fs::metadata(self.stores.database(Which::Large))?.len();
+        let bytes = fs::metadata(self.stores.database(Which::Large))?.len();
         self.report.fact("- on disk", bytes, format!("{} MB", bytes / 1_000_000));
         Ok(())
     }
@@ -148,7 +155,7 @@ impl Bench {
         for (which, what) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
             let mut times = Vec::new();
             for _ in 0..STARTS {
-                forget_pages(&self.stores.database(which))?;
+                self.stores.forget(which)?;
                 let node = self.serve(which)?;
                 let cable = scale::client(&node)?;
                 self.runtime.block_on(async { cable.article(hot(0)).await })?;
@@ -168,12 +175,21 @@ fn judged(figure: f64, most: f64) -> String {
     format!(" ({verdict} {most})")
 }
 
+/// Says so if this was run at a real-time priority, as `chrt --rr 10` gives it: its nodes have it too, then.
+fn priority() -> Outcome<Option<String>> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let policy = stat.rsplit_once(')').and_then(|(_, behind)| behind.split_whitespace().nth(POLICY));
+    let said = "Nodes and load ran at a real-time priority: what else the machine did shows less.";
+    Ok(policy.filter(|policy| *policy != "0").map(|_| said.to_owned()))
+}
+
 fn explanation() -> String {
     format!(
         "Both stores hold the same {} articles of 6.4 KB under the same tag, and the large one some of 1 KB besides. \
          Costs are the server's processor time for a call, the small store's first: medians of {ROUNDS} rounds in \
          turns, the ratio that of the rounds' ratios. Times are a client's, over loopback on the same machine, from \
-         the time that a call was intended for, at 2,000 calls a second in the manner of independent users.",
+         the time that a call was intended for, at 2,000 calls a second in the manner of independent users: medians of \
+         the rounds' p50 and p99. Start and misses that read the disk: the system had been told to forget the store.",
         grouped(HOT)
     )
 }

@@ -9,11 +9,11 @@ use super::{
     load::{Call, Client, median},
     stores::{Cold, HOT, HOT_TAG, THIRD_TAG, Which, hot},
 };
-use crate::{Outcome, node::Node, scale::forget_pages};
+use crate::{Outcome, node::Node};
 
 /// Calls of a round: one takes some seconds. Of the misses none is asked for twice.
-const ARTICLES: usize = 60_000;
-const PAGES: usize = 15_000;
+const ARTICLES: usize = 100_000;
+const PAGES: usize = 40_000;
 const MISSES: u64 = 10_000;
 
 /// What a call to the large store may cost, if it costs 1 to the small one.
@@ -87,7 +87,9 @@ impl Bench {
             let mut costs = Vec::new();
             for _ in 0..ROUNDS {
                 if on_disk {
-                    forget_pages(&self.stores.database(Which::Large))?;
+                    self.stores.forget(Which::Large)?
+                } else {
+                    self.stores.remember(Which::Large)?
                 }
                 costs.push(self.cost(node, &client, calls.by_ref().take(misses), misses)?);
             }

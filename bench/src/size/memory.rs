@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{Outcome, generate::tag_id, node::Node};
 
-/// What a node may keep, and what it may take besides: the program, the stacks and buffers of its threads, the pages
-/// that the store's connections keep (8 MiB each that reads), and what its allocator holds free.
+/// What a node may keep, and what it may take besides: what it starts with (34 MiB, of which 13 are the program), the
+/// pages that each connection of the store's keeps (8 MiB), and what its allocator holds free.
 const CACHE: u64 = 64 << 20;
-const BESIDES: u64 = 64 << 20;
+const BESIDES: u64 = 96 << 20;
 
 /// What is read in each way, in encoded bytes.
 const READ: usize = 100 << 20;

@@ -1,7 +1,8 @@
 //! Two stores that differ in nothing but how many articles they hold: the hot ones are in both.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use crate::{
     Outcome,
     generate::{self, Uniform, article_id},
     node::Program,
+    scale::forget_pages,
 };
 
 /// The articles that are read hot, and about the bytes that each has encoded.
@@ -68,6 +70,17 @@ impl Stores {
             Which::Small => "small",
             Which::Large => "large",
         })
+    }
+
+    /// Has the system keep none of a store in memory.
+    pub(super) fn forget(&self, which: Which) -> Outcome<()> {
+        forget_pages(&self.database(which))
+    }
+
+    /// Has the system keep all of a store in memory.
+    pub(super) fn remember(&self, which: Which) -> Outcome<()> {
+        io::copy(&mut File::open(self.database(which))?, &mut io::sink())?;
+        Ok(())
     }
 
     /// The file of a store.
