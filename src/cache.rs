@@ -156,6 +156,6 @@ mod tests {
         }
         cache.entries.run_pending_tasks().await;
         let held: usize = cache.entries.iter().map(|(key, _)| key.len()).sum();
-        assert!(held <= 100_000 && held >= 50_000, "{held}");
+        assert!((50_000..=100_000).contains(&held), "{held}");
     }
 }
