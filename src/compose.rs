@@ -49,13 +49,7 @@ pub(crate) struct Wants {
 pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
     let mut out = Vec::with_capacity(record.log.content.len() + 128);
     put_entity(&mut out, record, log_id, shape);
-    kept(out)
-}
-
-/// Bytes that stay in memory, without the room that they were given to grow: a view without the body would hold ten
-/// times what it weighs.
-fn kept(bytes: Vec<u8>) -> Bytes {
-    bytes.into_boxed_slice().into()
+    framed::kept(out)
 }
 
 fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
@@ -185,7 +179,7 @@ impl Composer {
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
         put_meta(&mut self.out, self.log_id, &etag);
-        Shared { bytes: kept(self.out), etag, log_id: self.log_id, not_modified }
+        Shared { bytes: framed::kept(self.out), etag, log_id: self.log_id, not_modified }
     }
 
     /// The message as it is, for a stream.

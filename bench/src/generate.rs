@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    ops::Range,
     path::Path,
 };
 
@@ -62,7 +63,8 @@ pub(crate) fn department() -> String {
     section_id(0)
 }
 
-fn tag_id(number: usize) -> String {
+/// The id of a tag, by its number: the lower, the more articles have it.
+pub(crate) fn tag_id(number: usize) -> String {
     format!("t{number:05}")
 }
 
@@ -79,10 +81,8 @@ fn section_id(number: usize) -> String {
 /// # Errors
 /// They cannot be written.
 pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<Archive> {
+    let entities = write_entities(entities)?;
     let mut maker = Maker::new(count);
-    let mut file = Records::create(entities)?;
-    maker.entities().iter().try_for_each(|record| file.write(record))?;
-    let entities = file.finish()?.0;
     let mut file = Records::create(articles)?;
     let mut sizes = Vec::with_capacity(count as usize);
     let (mut raw, mut compressed) = (0, 0);
@@ -100,6 +100,50 @@ pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<
     sizes.sort_unstable();
     let compression = raw as f64 / compressed.max(1) as f64;
     Ok(Archive { articles, entities, bytes, sizes, compression, tags: maker.used_tags() })
+}
+
+/// Articles that are alike: each of about so many bytes.
+#[derive(Debug)]
+pub(crate) struct Uniform {
+    pub(crate) seed: u64,
+    pub(crate) numbers: Range<u64>,
+    pub(crate) bytes: usize,
+    /// They are published after all others.
+    pub(crate) newest: bool,
+}
+
+impl Uniform {
+    /// Writes a file of them that `cable import binary` takes. Each has, besides those that are drawn, the tags that
+    /// `tags` gives for its number.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(&self, path: &Path, tags: impl Fn(u64) -> Vec<&'static str>) -> io::Result<()> {
+        let mut maker = Maker::new(self.numbers.end);
+        maker.random = Random::new(self.seed);
+        let mut file = Records::create(path)?;
+        for number in self.numbers.clone() {
+            let mut article = maker.draft(number);
+            if self.newest {
+                let seconds = FIRST_SECOND + SECONDS + number as i64;
+                article.publish_time = Some(Timestamp { seconds, nanos: 0 });
+            }
+            article.tags.extend(tags(number).into_iter().map(|tag| format!("tags/{tag}")));
+            maker.fill(&mut article, self.bytes);
+            file.write(&article.into())?;
+        }
+        file.finish().map(drop)
+    }
+}
+
+/// Writes a file of the sections, authors and tags that the articles of any archive name.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_entities(path: &Path) -> io::Result<u64> {
+    let mut file = Records::create(path)?;
+    Maker::new(0).entities().iter().try_for_each(|record| file.write(record))?;
+    Ok(file.finish()?.0)
 }
 
 /// A file of records: `CABLEREC`, the version, then each record behind its length.
@@ -185,6 +229,14 @@ impl Maker {
     }
 
     fn article(&mut self, number: u64) -> v1::Article {
+        let mut article = self.draft(number);
+        let size = (MEDIAN_BYTES * (DEVIATION * self.random.normal()).exp()).clamp(LEAST_BYTES, MOST_BYTES);
+        self.fill(&mut article, size as usize);
+        article
+    }
+
+    /// An article without a body.
+    fn draft(&mut self, number: u64) -> v1::Article {
         let random = &mut self.random;
         let length = random.between(5, 9);
         let mut article = v1::Article::default();
@@ -200,10 +252,13 @@ impl Maker {
         let authors = if random.chance(15) { 2 } else { 1 };
         article.byline = Some(byline(random, authors));
         article.tags = self.draw_tags();
-        let size = (MEDIAN_BYTES * (DEVIATION * self.random.normal()).exp()).clamp(LEAST_BYTES, MOST_BYTES);
-        let body = (size as usize).saturating_sub(article.encoded_len());
-        article.body = Some(self.body(body));
         article
+    }
+
+    /// Gives it a body with which it has about so many bytes.
+    fn fill(&mut self, article: &mut v1::Article, bytes: usize) {
+        let body = bytes.saturating_sub(article.encoded_len());
+        article.body = Some(self.body(body));
     }
 
     fn draw_tags(&mut self) -> Vec<String> {

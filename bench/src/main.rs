@@ -24,6 +24,7 @@ mod rival;
 mod scale;
 mod service;
 mod serving;
+mod size;
 mod wire;
 mod words;
 mod yardstick;
@@ -46,6 +47,10 @@ measurements:
       calls (200000); writes bench/results/serving.json, bench/results/serving.md, plots, and a table in README.md;
       with a CASE (get, get-50, get-1, rate, ghz, list, batch, stream) only that, and writes nothing; needs h2load,
       nginx, nghttpd, taskset and Go
+  size [--articles N] [--keep DIR] [--only PART]
+      the same 1,000 articles in a store of as many and in one of N (1000000; at least 50000): hits and misses in both,
+      start, memory; writes bench/results/size.json and bench/results/size.md; leaves the stores in DIR, and if they are
+      there already builds none; of start, cost, stall and memory only PART, and writes nothing
   client
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
@@ -86,6 +91,7 @@ fn run() -> Outcome<()> {
         Some("instructions") => instructions::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("serving") => serving::run(&root(), options),
+        Some("size") => size::run(&root(), options),
         Some("limit") => rival::limit::run(options),
         Some("ordinary") => rival::ordinary::run(options),
         _ => Err(USAGE.into()),

@@ -57,9 +57,18 @@ impl Program {
     /// # Errors
     /// It does not start.
     pub(crate) fn serve(&self, data: &Path, log: &Path) -> Outcome<Node> {
+        self.serve_with(data, log, &[])
+    }
+
+    /// The same with settings, named as variables of the environment are.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn serve_with(&self, data: &Path, log: &Path, settings: &[(&str, &str)]) -> Outcome<Node> {
         let address = free_address()?;
         let mut command = self.command();
         command.args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"]).arg(data);
+        command.envs(settings.iter().copied());
         Node::start(command, address, log)
     }
 

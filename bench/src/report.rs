@@ -77,8 +77,10 @@ impl Report {
         for (what, shown, _) in &self.facts {
             let _ = writeln!(text, "| {what} | {shown} |");
         }
-        text += "\n| Call, one at a time | Articles | First, us | p50, us | p99, us | Server CPU, us |\n";
-        text += "| --- | ---: | ---: | ---: | ---: | ---: |\n";
+        if !self.calls.is_empty() {
+            text += "\n| Call, one at a time | Articles | First, us | p50, us | p99, us | Server CPU, us |\n";
+            text += "| --- | ---: | ---: | ---: | ---: | ---: |\n";
+        }
         for calls in &self.calls {
             text += &calls.row();
             text.push('\n');
@@ -96,15 +98,24 @@ impl Report {
         json!({ "facts": facts, "calls": calls, "notes": self.notes })
     }
 
+    /// Writes both files under a name.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn write_as(&self, root: &Path, name: &str) -> Outcome<()> {
+        let results = root.join("bench/results");
+        fs::create_dir_all(&results)?;
+        fs::write(results.join(format!("{name}.json")), format!("{:#}\n", self.json()))?;
+        fs::write(results.join(format!("{name}.md")), self.markdown())?;
+        Ok(())
+    }
+
     /// Writes both files, and the table into the README if there is one.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn write(&self, root: &Path) -> Outcome<()> {
-        let results = root.join("bench/results");
-        fs::create_dir_all(&results)?;
-        fs::write(results.join("scale.json"), format!("{:#}\n", self.json()))?;
-        fs::write(results.join("scale.md"), self.markdown())?;
+        self.write_as(root, "scale")?;
         let readme = root.join("README.md");
         if let Ok(text) = fs::read_to_string(&readme) {
             fs::write(readme, with_block(&text, "scale", &self.markdown()))?;

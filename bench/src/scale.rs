@@ -269,7 +269,8 @@ impl Bench {
     }
 }
 
-fn client(node: &Node) -> cable_client::Result<Cable> {
+/// A client that asks once and waits long.
+pub(crate) fn client(node: &Node) -> cable_client::Result<Cable> {
     Cable::builder(&node.endpoint).retry(Retry::none()).timeout(Duration::from_secs(60)).build()
 }
 
@@ -298,7 +299,7 @@ async fn deep_page(list: List) -> cable_client::Result<(usize, List)> {
 }
 
 /// Has the system drop what it keeps of a file in memory, so that reads come from the disk.
-fn forget_pages(path: &Path) -> Outcome<()> {
+pub(crate) fn forget_pages(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;

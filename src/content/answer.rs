@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Selection;
 use crate::{
-    cache::{OVERHEAD, Weigh},
+    cache::Weigh,
     compose::{Composer, Shape, Shared, Wants},
     model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
@@ -132,10 +132,16 @@ impl Answered {
     }
 }
 
+impl Weigh for Asked {
+    fn weight(&self) -> usize {
+        self.message.len()
+    }
+}
+
 impl Weigh for Arc<Answered> {
     fn weight(&self) -> usize {
         let held = self.result.as_ref().map_or(0, |shared| shared.bytes.len() + shared.etag.len());
-        OVERHEAD + size_of::<Answered>() + size_of_val(&*self.stripes) + held
+        size_of::<Answered>() + size_of_val(&*self.stripes) + held
     }
 }
 
@@ -153,9 +159,15 @@ pub(super) struct Sliced {
 impl Weigh for Arc<Sliced> {
     fn weight(&self) -> usize {
         use bytes::Buf as _;
-        OVERHEAD + size_of::<Sliced>() + size_of_val(&*self.stripes) + self.message.remaining()
+        size_of::<Sliced>() + size_of_val(&*self.stripes) + self.message.remaining()
     }
 }
 
 /// What a message of a stream is kept under: the request, where the message begins, and how much may be in it.
 pub(super) type SliceKey = (Asked, Option<Cursor>, usize);
+
+impl Weigh for SliceKey {
+    fn weight(&self) -> usize {
+        self.0.weight() + self.1.as_ref().map_or(0, |cursor| cursor.id.len())
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    cache::{OVERHEAD, Weigh},
+    cache::Weigh,
     compose::{self, Shape},
     model::{LogId, Name, Revision},
     refusal::Refusal,
@@ -108,6 +108,12 @@ impl Weigh for Arc<Part> {
             }
             _ => 0,
         };
-        OVERHEAD + size_of::<Part>() + held
+        size_of::<Part>() + self.name.id.as_str().len() + held
+    }
+}
+
+impl Weigh for (Name, Shape) {
+    fn weight(&self) -> usize {
+        self.0.id.as_str().len()
     }
 }

@@ -19,7 +19,7 @@ impl Framed {
     pub(crate) fn whole(mut message: Vec<u8>) -> Framed {
         let length = message.len() - PREFIX;
         put_prefix(&mut message, length);
-        Framed::from(Bytes::from(message))
+        Framed::from(kept(message))
     }
 
     /// A message that ends with a fixed 8 bytes: `shared` is the rest of it, with its prefix.
@@ -39,6 +39,13 @@ impl From<Bytes> for Framed {
 pub(crate) fn put_prefix(framed: &mut [u8], length: usize) {
     // No answer comes near 4 GiB.
     framed[1..PREFIX].copy_from_slice(&(length as u32).to_be_bytes());
+}
+
+/// Bytes that stay in memory, without the room that they were given to grow: a view without the body would hold ten
+/// times what it weighs. They are copied because an allocator may leave a block that is to shrink as large as it is:
+/// ours does so down to half of it.
+pub(crate) fn kept(bytes: Vec<u8>) -> Bytes {
+    if bytes.len() == bytes.capacity() { bytes.into() } else { Bytes::copy_from_slice(&bytes) }
 }
 
 /// One piece for HTTP/2, so that it becomes one frame.
@@ -83,6 +90,16 @@ mod tests {
             assert_eq!(vectored, whole[cut..], "cut at {cut}");
             assert_eq!([&first[..], &rest.copy_to_bytes(16 - cut)[..]].concat(), whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_message_holds_no_room_to_grow() {
+        let mut message = Vec::with_capacity(1_800);
+        message.resize(1_000, 0);
+        let block = message.as_ptr();
+        let Framed { shared, .. } = Framed::whole(message);
+        assert_ne!(shared.as_ptr(), block);
+        assert_eq!(shared.try_into_mut().unwrap().capacity(), 1_000);
     }
 
     #[test]

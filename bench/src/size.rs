@@ -1,0 +1,192 @@
+//! What the size of a store costs: the same hot articles and the same hot tag in a small and in a large one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    Outcome,
+    machine::machine,
+    node::{Node, Program},
+    options::Options,
+    report::{Report, grouped},
+    scale,
+};
+
+mod cost;
+mod load;
+mod memory;
+mod stall;
+mod stores;
+
+use load::median;
+use stores::{HOT, Stores, Which, hot};
+
+/// The least that the large store may hold: with fewer, what shall miss would come a second time.
+const LEAST: u64 = 50_000;
+
+/// Rounds, of which the one in the middle counts.
+const ROUNDS: usize = 7;
+/// Times that a node is started.
+const STARTS: usize = 5;
+
+/// Seconds in which a node must be started.
+const START: f64 = 2.0;
+
+/// Place of the scheduling policy in /proc/PID/stat behind the name, from 0.
+const POLICY: usize = 38;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    Cost,
+    Stall,
+    Memory,
+}
+
+impl Part {
+    const ALL: [Part; 4] = [Part::Start, Part::Cost, Part::Stall, Part::Memory];
+}
+
+impl FromStr for Part {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Part, &'static str> {
+        let mut all = Part::ALL.into_iter();
+        all.find(|part| format!("{part:?}").eq_ignore_ascii_case(name)).ok_or("there is no such part")
+    }
+}
+
+/// Runs everything and writes the results.
+///
+/// # Errors
+/// Something does not work, or files cannot be written.
+pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
+    let articles = options.value("--articles")?.unwrap_or(1_000_000);
+    let keep: Option<PathBuf> = options.value("--keep")?;
+    let wanted: Option<Part> = options.value("--only")?;
+    options.finish()?;
+    if articles < LEAST {
+        return Err(format!("--articles {articles}: at least {LEAST}").into());
+    }
+    let program = Program::build(root)?;
+    let temporary = tempfile::tempdir()?;
+    let dir = keep.unwrap_or_else(|| temporary.path().join("size"));
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let mut report = Report::default();
+    report.notes.push(machine());
+    let stores = Stores::open(&program, &dir, articles)?;
+    let mut bench = Bench { program, stores, runtime, report };
+    bench.facts()?;
+    Part::ALL
+        .into_iter()
+        .filter(|part| wanted.is_none_or(|only| only == *part))
+        .try_for_each(|part| bench.measure(part))?;
+    bench.report.notes.push(explanation());
+    bench.report.notes.extend(priority()?);
+    if wanted.is_none() {
+        bench.report.write_as(root, "size")?;
+    }
+    eprintln!("\n{}", bench.report.markdown());
+    Ok(())
+}
+
+struct Bench {
+    program: Program,
+    stores: Stores,
+    runtime: Runtime,
+    report: Report,
+}
+
+impl Bench {
+    fn serve(&self, which: Which) -> Outcome<Node> {
+        self.program.serve(&self.stores.store(which), &self.stores.log())
+    }
+
+    fn measure(&mut self, part: Part) -> Outcome<()> {
+        match part {
+            Part::Start => self.starts(),
+            Part::Cost => self.costs(),
+            Part::Stall => self.stalls(),
+            Part::Memory => self.memory(),
+        }
+    }
+
+    fn facts(&mut self) -> Outcome<()> {
+        let articles = self.stores.articles;
+        self.report.fact("Articles of the large store", articles, grouped(articles));
+        if let Some(took) = self.stores.imported {
+            let rate = articles as f64 / took.as_secs_f64();
+            let shown = format!("{:.0} s, {} a second", took.as_secs_f64(), grouped(rate as u64));
+            self.report.fact("- imported in", took.as_secs_f64(), shown);
+        }
+        let bytes = fs::metadata(self.stores.database(Which::Large))?.len();
+        self.report.fact("- on disk", bytes, format!("{} MB", bytes / 1_000_000));
+        Ok(())
+    }
+
+    /// From the start of a process to its first answer, with nothing of the store in the system's memory.
+    fn starts(&mut self) -> Outcome<()> {
+        for (which, what) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
+            let mut times = Vec::new();
+            for _ in 0..STARTS {
+                self.stores.forget(which)?;
+                let node = self.serve(which)?;
+                let cable = scale::client(&node)?;
+                self.runtime.block_on(async { cable.article(hot(0)).await })?;
+                times.push(node.started.elapsed().as_secs_f64());
+                node.stop()?;
+            }
+            let start = median(times);
+            self.report.fact(what, start, format!("{start:.3} s{}", judged(start, START)));
+        }
+        Ok(())
+    }
+}
+
+/// A figure's verdict: what it must be at most.
+fn judged(figure: f64, most: f64) -> String {
+    let verdict = if figure <= most { "at most" } else { "MISSED: at most" };
+    format!(" ({verdict} {most})")
+}
+
+/// Says so if this was run at a real-time priority, as `chrt --rr 10` gives it: its nodes have it too, then.
+fn priority() -> Outcome<Option<String>> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let policy = stat.rsplit_once(')').and_then(|(_, behind)| behind.split_whitespace().nth(POLICY));
+    let said = "Nodes and load ran at a real-time priority: what else the machine did shows less.";
+    Ok(policy.filter(|policy| *policy != "0").map(|_| said.to_owned()))
+}
+
+fn explanation() -> String {
+    format!(
+        "Both stores hold the same {} articles of 6.4 KB under the same tag, and the large one some of 1 KB besides. \
+         Costs are the server's processor time for a call, the small store's first: medians of {ROUNDS} rounds in \
+         turns, the ratio that of the rounds' ratios. Times are a client's, over loopback on the same machine, from \
+         the time that a call was intended for, at 2,000 calls a second in the manner of independent users: medians of \
+         the rounds' p50 and p99. Start and misses that read the disk: the system had been told to forget the store.",
+        grouped(HOT)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_known_by_its_name() {
+        assert_eq!("stall".parse(), Ok(Part::Stall));
+        assert!("stalls".parse::<Part>().is_err());
+    }
+
+    #[test]
+    fn a_missed_target_is_called_so() {
+        assert_eq!(judged(1.2, 1.2), " (at most 1.2)");
+        assert_eq!(judged(1.3, 1.2), " (MISSED: at most 1.2)");
+    }
+}

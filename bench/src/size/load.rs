@@ -1,0 +1,172 @@
+//! Calls to a node: as fast as it answers, or at a rate.
+
+use std::{
+    hint::spin_loop,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use cable_client::{Cable, Filter};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::runtime::Runtime;
+
+use crate::{Outcome, node::Node, random::Random, scale};
+
+/// Connections to a node, and calls at a time over all of them where it is to be kept busy.
+const CONNECTIONS: usize = 4;
+const AT_A_TIME: usize = 32;
+
+/// Articles of a page.
+const PAGE: u32 = 20;
+
+/// The system wakes a sleeper late by some 60 us: the rest is waited for awake.
+const AWAKE: Duration = Duration::from_micros(100);
+
+/// One call.
+#[derive(Debug, Clone)]
+pub(super) enum Call {
+    /// GetArticle.
+    Article(String),
+    /// The first page of a tag, BASIC.
+    Page(&'static str),
+}
+
+impl Call {
+    async fn make(self, cable: &Cable) -> Outcome<()> {
+        match self {
+            Call::Article(id) => drop(cable.article(id).await?),
+            Call::Page(tag) => {
+                let page = cable.list(Filter::default().tag(tag)).page_size(PAGE).await?;
+                if page.articles.len() != PAGE as usize {
+                    return Err(format!("the page of {tag} has {} articles", page.articles.len()).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Calls at a rate, each with whether it is one of those to be told apart.
+pub(super) type Mixed = Vec<(Call, bool)>;
+
+/// How long calls took from the time that each was intended for.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// Those of the ordinary calls.
+    pub(super) plain: Vec<Duration>,
+    /// Those of the calls told apart.
+    pub(super) apart: Vec<Duration>,
+    /// By how much the load came too late: its own fault, not the node's.
+    pub(super) late: Vec<Duration>,
+}
+
+/// A client of a node.
+#[derive(Debug, Clone)]
+pub(super) struct Client(Vec<Cable>);
+
+impl Client {
+    pub(super) fn new(node: &Node) -> Outcome<Client> {
+        let clients: Result<_, _> = (0..CONNECTIONS).map(|_| scale::client(node)).collect();
+        Ok(Client(clients?))
+    }
+
+    pub(super) fn one(&self, place: usize) -> &Cable {
+        &self.0[place % self.0.len()]
+    }
+
+    /// Makes calls as fast as they are answered.
+    ///
+    /// # Errors
+    /// One of them failed.
+    pub(super) async fn busily(&self, calls: impl Iterator<Item = Call>) -> Outcome<()> {
+        let under_way = calls.enumerate().map(|(place, call)| call.make(self.one(place)));
+        stream::iter(under_way).buffer_unordered(AT_A_TIME).try_collect().await
+    }
+
+    /// Makes so many calls a second, in the manner of independent users: they come whether or not earlier ones were
+    /// answered.
+    ///
+    /// # Errors
+    /// One of them failed.
+    pub(super) fn at_rate(
+        &self,
+        runtime: &Runtime,
+        rate: f64,
+        calls: Mixed,
+        random: &mut Random,
+    ) -> Outcome<Times> {
+        let mut due = Instant::now() + Duration::from_millis(5);
+        let mut under_way = Vec::with_capacity(calls.len());
+        for (place, (call, apart)) in calls.into_iter().enumerate() {
+            due += gap(rate, random);
+            wait_until(due);
+            let cable = self.one(place).clone();
+            under_way.push(runtime.spawn(async move {
+                let late = due.elapsed();
+                let made = call.make(&cable).await.map_err(|error| error.to_string());
+                made.map(|()| (due.elapsed(), late, apart))
+            }));
+        }
+        let mut times = Times::default();
+        for call in under_way {
+            let (took, late, apart) = runtime.block_on(call)??;
+            times.late.push(late);
+            if apart { times.apart.push(took) } else { times.plain.push(took) }
+        }
+        Ok(times)
+    }
+}
+
+/// The time between two calls of users who do not know of each other.
+fn gap(rate: f64, random: &mut Random) -> Duration {
+    Duration::from_secs_f64(-(1.0 - random.unit()).ln() / rate)
+}
+
+fn wait_until(due: Instant) {
+    let left = due.saturating_duration_since(Instant::now());
+    sleep(left.saturating_sub(AWAKE));
+    while Instant::now() < due {
+        spin_loop();
+    }
+}
+
+/// The time that a share of the calls did not exceed.
+pub(super) fn quantile(times: &[Duration], share: f64) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(place).copied().unwrap_or_default()
+}
+
+/// The one in the middle.
+pub(super) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn independent_calls_come_at_the_rate() {
+        let mut random = Random::new(1);
+        let sum: Duration = (0..20_000).map(|_| gap(2_000.0, &mut random)).sum();
+        assert!((9.7..10.3).contains(&sum.as_secs_f64()), "{sum:?}");
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_times() {
+        let times: Vec<Duration> = (1..=200).rev().map(Duration::from_micros).collect();
+        assert_eq!(quantile(&times, 0.5), Duration::from_micros(101));
+        assert_eq!(quantile(&times, 0.99), Duration::from_micros(199));
+        assert_eq!(quantile(&times, 1.0), Duration::from_micros(200));
+        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_middle_figure_is_the_median() {
+        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+}

@@ -1,0 +1,185 @@
+//! Two stores that differ in nothing but how many articles they hold: the hot ones are in both.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Outcome,
+    generate::{self, Uniform, article_id},
+    node::Program,
+    scale::forget_pages,
+};
+
+/// The articles that are read hot, and about the bytes that each has encoded.
+pub(super) const HOT: u64 = 1_000;
+const HOT_BYTES: usize = 6_400;
+/// Those that make a store large are small, so that it is built in a bounded time.
+const BULK_BYTES: usize = 1_000;
+
+/// A tag on each of the hot articles and on nothing else.
+pub(super) const HOT_TAG: &str = "hot";
+/// A tag on every third article of a store. The hot articles are the newest, so its first page is the same in both.
+pub(super) const THIRD_TAG: &str = "third";
+const THIRD: u64 = 3;
+
+/// Says in a directory that its stores are whole, and how many articles the large one has.
+const BUILT: &str = "built";
+
+/// Two stores that nobody has open.
+#[derive(Debug)]
+pub(super) struct Stores {
+    dir: PathBuf,
+    /// How many articles the large one holds.
+    pub(super) articles: u64,
+    /// How long it took to import what makes it large; none if it was there already.
+    pub(super) imported: Option<Duration>,
+}
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Small,
+    Large,
+}
+
+impl Stores {
+    /// Those that lie in a directory if they have as many articles; else they are built there.
+    ///
+    /// # Errors
+    /// What lies there is something else, or an import fails.
+    pub(super) fn open(program: &Program, dir: &Path, articles: u64) -> Outcome<Stores> {
+        let built = dir.join(BUILT);
+        let mut stores = Stores { dir: dir.to_owned(), articles, imported: None };
+        match fs::read_to_string(&built) {
+            Ok(count) if count.trim() == articles.to_string() => return Ok(stores),
+            Ok(count) => return Err(format!("the stores in {} have {count} articles", dir.display()).into()),
+            Err(_) => fs::create_dir(dir)?,
+        }
+        stores.imported = Some(stores.build(program)?);
+        fs::write(built, articles.to_string())?;
+        Ok(stores)
+    }
+
+    /// The directory of a store.
+    pub(super) fn store(&self, which: Which) -> PathBuf {
+        self.dir.join(match which {
+            Which::Small => "small",
+            Which::Large => "large",
+        })
+    }
+
+    /// Has the system keep none of a store in memory.
+    pub(super) fn forget(&self, which: Which) -> Outcome<()> {
+        forget_pages(&self.database(which))
+    }
+
+    /// Has the system keep all of a store in memory.
+    pub(super) fn remember(&self, which: Which) -> Outcome<()> {
+        io::copy(&mut File::open(self.database(which))?, &mut io::sink())?;
+        Ok(())
+    }
+
+    /// The file of a store.
+    pub(super) fn database(&self, which: Which) -> PathBuf {
+        self.store(which).join("cable.db")
+    }
+
+    /// Where what nodes have to say goes.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir.join("node.log")
+    }
+
+    fn build(&self, program: &Program) -> Outcome<Duration> {
+        let file = |name: &str| self.dir.join(name);
+        let (entities, hot, bulk) = (file("entities.bin"), file("hot.bin"), file("bulk.bin"));
+        generate::write_entities(&entities)?;
+        Uniform { seed: 1, numbers: 0..HOT, bytes: HOT_BYTES, newest: true }.write(&hot, hot_tags)?;
+        Uniform { seed: 2, numbers: HOT..self.articles, bytes: BULK_BYTES, newest: false }
+            .write(&bulk, third_tag)?;
+        self.import(program, Which::Small, &[&entities, &hot])?;
+        let began = Instant::now();
+        self.import(program, Which::Large, &[&entities, &bulk, &hot])?;
+        let took = began.elapsed();
+        [entities, hot, bulk].iter().try_for_each(fs::remove_file)?;
+        Ok(took)
+    }
+
+    fn import(&self, program: &Program, which: Which, files: &[&PathBuf]) -> Outcome<()> {
+        let node = program.serve(&self.store(which), &self.log())?;
+        for file in files {
+            let (took, _) = program.import(file, &node.endpoint)?;
+            eprintln!("{which:?}: {} imported in {:.1} s", file.display(), took.as_secs_f64());
+        }
+        node.stop().map(drop)
+    }
+}
+
+fn hot_tags(number: u64) -> Vec<&'static str> {
+    let mut tags = third_tag(number);
+    tags.push(HOT_TAG);
+    tags
+}
+
+fn third_tag(number: u64) -> Vec<&'static str> {
+    if number.is_multiple_of(THIRD) { vec![THIRD_TAG] } else { Vec::new() }
+}
+
+/// The id of a hot article; places beyond the last begin again.
+pub(super) fn hot(place: u64) -> String {
+    article_id(place % HOT)
+}
+
+/// Every other article, each once, in no order: a step that shares no factor with their number leads to all of them.
+#[derive(Debug)]
+pub(super) struct Cold {
+    count: u64,
+    place: u64,
+    step: u64,
+}
+
+impl Cold {
+    pub(super) fn new(articles: u64) -> Cold {
+        let count = articles - HOT;
+        // Near the golden section of the number, neighbours come far apart.
+        let golden = (count as f64 * 0.618) as u64;
+        let step = (golden..).find(|step| gcd(*step, count) == 1).unwrap_or(1);
+        Cold { count, place: 0, step }
+    }
+
+    /// The next one.
+    pub(super) fn next(&mut self) -> String {
+        self.place = (self.place + self.step) % self.count;
+        article_id(HOT + self.place)
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_cold_article_comes_once_before_one_comes_again() {
+        for articles in [1_001, 1_002, 2_000, 9_973] {
+            let mut cold = Cold::new(articles);
+            let mut seen: HashSet<String> = HashSet::new();
+            assert!((HOT..articles).all(|_| seen.insert(cold.next())), "{articles}");
+            assert!(!seen.contains(&hot(HOT - 1)) && !seen.insert(cold.next()));
+        }
+    }
+
+    #[test]
+    fn hot_articles_begin_again_after_the_last() {
+        assert_eq!((hot(0), hot(HOT)), (article_id(0), article_id(0)));
+        assert_ne!(hot(HOT - 1), hot(HOT));
+    }
+}
