@@ -59,7 +59,6 @@ impl Figure {
 }
 
 fn measure(program: &Program, newsroom: &Newsroom, dir: &Path) -> Outcome<Vec<Figure>> {
-    let own = std::env::current_exe()?;
     let mut serve = vec!["serve".as_ref(), "--ops-listen".as_ref(), "off".as_ref(), "--data".as_ref()];
     serve.push(newsroom.store.as_os_str());
     let mut cable = Counted::start(program.path(), &serve, dir.join("cable"))?;
@@ -68,8 +67,8 @@ fn measure(program: &Program, newsroom: &Newsroom, dir: &Path) -> Outcome<Vec<Fi
         let (mut wire, answer) = case.warm(cable.address)?;
         let counted = cable.count(|| case.load(&mut wire))? / case.units();
         let (size, messages) = (answer.bytes.to_string(), answer.messages.to_string());
-        let limit = ["limit", "--size", &size, "--messages", &messages].map(AsRef::as_ref);
-        let mut limit = Counted::start(&own, &limit, dir.join(format!("limit-{place}")))?;
+        let limit = ["--size", &size, "--messages", &messages].map(AsRef::as_ref);
+        let mut limit = Counted::start(&program.limit(), &limit, dir.join(format!("limit-{place}")))?;
         let (mut wire, _) = case.warm(limit.address)?;
         let limit = limit.count(|| case.load(&mut wire))? / case.units();
         let figure = Figure { path: case.path, bytes: answer.bytes, cable: counted, limit };

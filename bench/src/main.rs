@@ -17,10 +17,10 @@ mod machine;
 mod newsroom;
 mod node;
 mod options;
+mod ordinary;
 mod process;
 mod random;
 mod report;
-mod rival;
 mod scale;
 mod service;
 mod serving;
@@ -55,16 +55,14 @@ measurements:
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
   instructions [--check]
-      instructions per call, counted by Valgrind, against those of `limit`; writes bench/results/instructions.json
+      instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
 
 what `client` counts:
   client-calls --client bare|cable --endpoint URL --name NAME --calls N --at-once N
       calls of GetArticle
 
-servers to compare with, until they are killed:
-  limit --listen ADDRESS --size BYTES [--messages N]
-      hyper and h2 alone; each call is answered with N (1) messages of so many bytes, framed in advance
+a server to compare with, until it is killed (another is the program cable-limit):
   ordinary --listen ADDRESS --file FILE
       a service of tonic, prost and moka with the articles of a file that `cable import binary` takes";
 
@@ -92,8 +90,7 @@ fn run() -> Outcome<()> {
         Some("scale") => scale::run(&root(), options),
         Some("serving") => serving::run(&root(), options),
         Some("size") => size::run(&root(), options),
-        Some("limit") => rival::limit::run(options),
-        Some("ordinary") => rival::ordinary::run(options),
+        Some("ordinary") => ordinary::run(options),
         _ => Err(USAGE.into()),
     }
 }

@@ -19,14 +19,16 @@ use crate::{
 pub(crate) struct Program(PathBuf);
 
 impl Program {
-    /// Builds it as a release, if that is not done yet.
+    /// Builds it and the limit as releases, if that is not done yet.
     ///
     /// # Errors
     /// It does not compile.
     pub(crate) fn build(root: &Path) -> Outcome<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built =
-            Command::new(cargo).current_dir(root).args(["build", "--release", "--bin", "cable"]).status()?;
+        let built = Command::new(cargo)
+            .current_dir(root)
+            .args(["build", "--release", "--bin", "cable", "--bin", "cable-limit"])
+            .status()?;
         if !built.success() {
             return Err("the program does not compile".into());
         }
@@ -75,6 +77,11 @@ impl Program {
     /// Where it lies.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The limit's program, beside it.
+    pub(crate) fn limit(&self) -> PathBuf {
+        self.0.with_file_name("cable-limit")
     }
 
     /// Where the build put it.

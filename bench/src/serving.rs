@@ -93,10 +93,9 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     let content = runtime.block_on(Content::prepare(&program, scratch.path()))?;
     let schema = protox::compile(["cable/v1/content.proto"], [root.join("proto")])?;
     fs::write(scratch.path().join("cable.binpb"), schema.encode_to_vec())?;
-    let tools = program.target().join("tools");
     let bench = Bench {
-        rivals: Rivals::new(root, &tools, scratch.path(), &content),
-        loader: Loader::new(&tools, scratch.path())?,
+        rivals: Rivals::new(root, &program, scratch.path(), &content),
+        loader: Loader::new(&program, scratch.path())?,
         scratch: scratch.path().to_owned(),
         content,
         results: Results::new(machine(), plan.rounds),

@@ -4,14 +4,14 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
     time::Duration,
 };
 
-use crate::{Outcome, node::Node};
+use crate::{Outcome, node::Node, process::free_address};
 
 /// What a server still does when its last answer has arrived is done in a fraction of this.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -33,7 +33,7 @@ impl Counted {
     /// It does not start, or there is no Valgrind.
     pub(crate) fn start(program: &Path, arguments: &[&OsStr], dir: PathBuf) -> Outcome<Counted> {
         fs::create_dir(&dir)?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         let mut command = bare("valgrind", &dir);
         command
             .args(["--tool=callgrind", "--quiet"])

@@ -5,14 +5,23 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use super::tools::{go_tool, installed, run};
-use crate::{Outcome, process::Process};
+use super::tools::{finished, go_tool, home, installed, run};
+use crate::{Outcome, node::Program, process::Process};
 
 const GHZ: (&str, &str) = ("github.com/bojand/ghz/cmd/ghz", "v0.121.0");
+
+/// How long a run may take: several times what the slowest needs. nginx has been seen to stop answering for good when 50
+/// connections ask for one thing each.
+const PATIENCE: Duration = Duration::from_secs(45);
+const MOST_STALLS: u32 = 3;
+
+/// What `timeout` ends with when it had to stop something.
+const TIMED_OUT: i32 = 124;
 
 /// What is asked, and of whom.
 #[derive(Debug, Clone)]
@@ -43,6 +52,8 @@ pub(super) struct Sample {
     pub(super) bytes_per_s: f64,
     /// Processor time of the server's process for each call.
     pub(super) cpu_us: f64,
+    /// How often it stalled before, and was stopped.
+    pub(super) stalls: u32,
     /// Latency from sending to the end of the answer, where it was recorded: p50, p99, p99.9.
     pub(super) latency_us: Option<[f64; 3]>,
 }
@@ -58,10 +69,10 @@ pub(super) struct Loader {
 impl Loader {
     /// # Errors
     /// One of them is not there.
-    pub(super) fn new(tools: &Path, scratch: &Path) -> Outcome<Loader> {
+    pub(super) fn new(program: &Program, scratch: &Path) -> Outcome<Loader> {
         Ok(Loader {
             h2load: installed("h2load", "nghttp2-client")?,
-            ghz: go_tool(tools, GHZ.0, GHZ.1)?,
+            ghz: go_tool(&home(program), GHZ.0, GHZ.1)?,
             scratch: scratch.to_owned(),
         })
     }
@@ -72,7 +83,8 @@ impl Loader {
     /// It is not answered.
     pub(super) fn probe(&self, target: &Target) -> Outcome<u64> {
         let load = Load { connections: 1, streams: 1, calls: 1, rate: None, apart: false };
-        Ok(read(&self.h2load(target, load, None)?)?.bytes)
+        let text = self.h2load(target, load, None)?.ok_or_else(|| format!("{target:?} does not answer"))?;
+        Ok(read(&text)?.bytes)
     }
 
     /// Runs h2load once.
@@ -84,9 +96,17 @@ impl Loader {
         if let Some(log) = &log {
             fs::write(log, "")?;
         }
-        let before = server.cpu()?;
-        let told = read(&self.h2load(target, load, log.as_deref())?)?;
-        let cpu = server.cpu()? - before;
+        let mut stalls = 0;
+        let (told, cpu) = loop {
+            let before = server.cpu()?;
+            let text = self.h2load(target, load, log.as_deref())?;
+            let cpu = server.cpu()? - before;
+            match text {
+                Some(text) => break (read(&text)?, cpu),
+                None if stalls == MOST_STALLS => return Err(format!("{target:?} stalls").into()),
+                None => stalls += 1,
+            }
+        };
         if (told.succeeded, told.bytes) != (load.calls, load.calls * answer) {
             return Err(format!(
                 "{target:?}: {} of {} calls, {} bytes",
@@ -98,15 +118,19 @@ impl Loader {
             calls_per_s: told.calls_per_s,
             bytes_per_s: told.calls_per_s * answer as f64,
             cpu_us: cpu.as_secs_f64() * 1e6 / load.calls as f64,
+            stalls,
             latency_us: log.map(|log| latency(&fs::read_to_string(log)?)).transpose()?,
         })
     }
 
-    fn h2load(&self, target: &Target, load: Load, log: Option<&Path>) -> Outcome<String> {
-        let mut command = Command::new(if load.apart { Path::new("taskset") } else { &self.h2load });
+    /// What it prints; nothing if it has not ended in time.
+    fn h2load(&self, target: &Target, load: Load, log: Option<&Path>) -> Outcome<Option<String>> {
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string());
         if load.apart {
-            command.args(["-c", "1"]).arg(&self.h2load);
+            command.args(["taskset", "-c", "1"]);
         }
+        command.arg(&self.h2load);
         command.args(["-t", "1", "-c", &load.connections.to_string(), "-m", &load.streams.to_string()]);
         command.args(["-n", &load.calls.to_string()]);
         if let Some(request) = &target.request {
@@ -124,7 +148,11 @@ impl Loader {
             command.arg("--log-file").arg(log);
         }
         command.arg(format!("http://{}{}", target.address, target.path));
-        Ok(String::from_utf8(run(&mut command)?.stdout)?)
+        let output = command.output()?;
+        if output.status.code() == Some(TIMED_OUT) {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8(finished(&command, output)?.stdout)?))
     }
 
     /// Runs ghz once with a request of GetArticle. It needs more of the machine than the servers do: what holds of it is

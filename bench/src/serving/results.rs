@@ -52,12 +52,17 @@ impl Series {
         median(self.samples.iter().map(figure).collect())
     }
 
+    /// Runs that stalled and were made again.
+    fn stalls(&self) -> u32 {
+        self.samples.iter().map(|sample| sample.stalls).sum()
+    }
+
     fn json(&self) -> Value {
         let all = |figure: Figure| self.samples.iter().map(figure).map(rounded).collect::<Vec<_>>();
         let latency: Vec<_> = self.samples.iter().filter_map(|sample| sample.latency_us).collect();
         json!({
             "server": self.server, "calls_per_s": all(CALLS), "bytes_per_s": all(BYTES), "cpu_us": all(CPU),
-            "latency_us": latency, "peak_memory": self.peak_memory,
+            "latency_us": latency, "stalls": self.stalls(), "peak_memory": self.peak_memory,
         })
     }
 }
@@ -101,6 +106,14 @@ impl Case {
                 let _ = write!(text, " {} |", grouped(value as u64));
             }
             text.push('\n');
+        }
+        for series in self.series.iter().filter(|series| series.stalls() > 0) {
+            let _ = writeln!(
+                text,
+                "\n{} stalled {} times; these runs were made again.",
+                series.server,
+                series.stalls()
+            );
         }
         text
     }

@@ -8,9 +8,13 @@ use std::{
     thread::available_parallelism,
 };
 
-use super::{Content, grpc_go, tools::installed};
+use super::{
+    Content, grpc_go,
+    tools::{self, installed},
+};
 use crate::{
     Outcome,
+    node::Program,
     process::{Process, free_address},
 };
 
@@ -26,6 +30,8 @@ pub(super) struct Server {
 pub(super) struct Rivals {
     root: PathBuf,
     tools: PathBuf,
+    /// The limit's program.
+    limit: PathBuf,
     scratch: PathBuf,
     /// Articles, as an import takes them.
     records: PathBuf,
@@ -42,10 +48,11 @@ const LARGEST_MESSAGE: u64 = 1 << 20;
 pub(super) const FILE: &str = "/answer";
 
 impl Rivals {
-    pub(super) fn new(root: &Path, tools: &Path, scratch: &Path, content: &Content) -> Rivals {
-        let [root, tools, scratch] = [root, tools, scratch].map(Path::to_owned);
+    pub(super) fn new(root: &Path, program: &Program, scratch: &Path, content: &Content) -> Rivals {
+        let (root, scratch) = (root.to_owned(), scratch.to_owned());
+        let (tools, limit) = (tools::home(program), program.limit());
         let (records, articles) = (content.records.clone(), content.articles.clone());
-        Rivals { root, tools, scratch, records, articles }
+        Rivals { root, tools, limit, scratch, records, articles }
     }
 
     /// hyper with a body of `bytes` bytes, or nearly so many, framed in advance.
@@ -53,8 +60,8 @@ impl Rivals {
         let messages = bytes.div_ceil(LARGEST_MESSAGE);
         let size = bytes / messages - PREFIX;
         start(|address| {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["limit", "--listen", &address.to_string()]);
+            let mut command = Command::new(&self.limit);
+            command.args(["--listen", &address.to_string()]);
             command.args(["--size", &size.to_string(), "--messages", &messages.to_string()]);
             Ok(command)
         })

@@ -5,7 +5,12 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::Outcome;
+use crate::{Outcome, node::Program};
+
+/// Where those lie that are built here.
+pub(super) fn home(program: &Program) -> PathBuf {
+    program.target().join("tools")
+}
 
 /// A program's output, if it went well.
 ///
@@ -13,6 +18,14 @@ use crate::Outcome;
 /// It is not there, or failed; with what it said.
 pub(super) fn run(command: &mut Command) -> Outcome<Output> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    finished(command, output)
+}
+
+/// What a program has printed, if it went well.
+///
+/// # Errors
+/// It failed; with what it said.
+pub(super) fn finished(command: &Command, output: Output) -> Outcome<Output> {
     if output.status.success() {
         return Ok(output);
     }

@@ -1,3 +1,6 @@
+//! `cable-limit --listen ADDRESS --size BYTES [--messages N]`: what Cable is measured against. It is a program of its own
+//! so that nothing else in `bench` changes what the compiler makes of it.
+//!
 //! The limit: hyper and h2 alone, with one answer framed in advance for whatever is asked. Nothing of a request is
 //! looked at, though it is read to its end, as gRPC demands. What serves the same bytes by the same libraries can
 //! hardly cost less.
@@ -22,8 +25,19 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
-use super::gathered::Gathered;
-use crate::{Outcome, options::Options};
+mod gathered;
+#[path = "../../options.rs"]
+#[allow(dead_code, reason = "other programs have flags without a value")]
+mod options;
+
+use gathered::Gathered;
+use options::Options;
+
+/// As the server's own, so that neither is measured with another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Bytes that a body of many messages gives at a time, as the server's streams do.
 const CHUNK: usize = 256 << 10;
@@ -42,11 +56,8 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 
-/// Serves until it is killed.
-///
-/// # Errors
-/// The options are wrong, or it cannot listen.
-pub(crate) fn run(mut options: Options) -> Outcome<()> {
+fn main() -> Outcome<()> {
+    let mut options = Options::new(std::env::args().skip(1));
     let address: SocketAddr = options.required("--listen")?;
     let size = options.required("--size")?;
     let messages = options.value("--messages")?.unwrap_or(1);
