@@ -15,8 +15,7 @@ use crate::{Outcome, node::Program, process::Process};
 
 const GHZ: (&str, &str) = ("github.com/bojand/ghz/cmd/ghz", "v0.121.0");
 
-/// How long a run may take: several times what the slowest needs. nginx has been seen to stop answering for good when 50
-/// connections ask for one thing each.
+/// How long a run may take: several times what the slowest needs.
 const PATIENCE: Duration = Duration::from_secs(45);
 const MOST_STALLS: u32 = 3;
 
