@@ -243,7 +243,7 @@ impl Bench<'_> {
         let streams = self.streams()?;
         let title = "StreamArticles of 10,000 (BASIC), one after the other, client on the other core";
         // Nothing comes after it: the servers stay where they are put.
-        let load = Load { apart: true, ..load(1, 1, (calls / 4_000).max(4)) };
+        let load = Load { apart: true, ..load(1, 1, (calls / 500).max(4)) };
         self.case("stream", title, load, &streams)?;
         Ok(self.results)
     }

@@ -13,8 +13,10 @@ use crate::{
     wire::{Framed, fields, framed, v1},
 };
 
-/// Articles and bytes of one message of a stream: small enough to keep a slow client's share of memory small.
-const CHUNK: usize = 64;
+/// Articles of a stream's first message, which is there soon, and of each later one, for which less is looked up.
+const FIRST: usize = 64;
+const CHUNK: usize = 256;
+/// Bytes of one message: small enough to keep a slow client's share of memory small.
 const CHUNK_BYTES: usize = 256 << 10;
 
 impl Content {
@@ -86,7 +88,8 @@ impl Walk {
     /// The next message; none at the end of the listing.
     async fn next(&mut self) -> Result<Option<Framed>, Refusal> {
         loop {
-            let left = usize::try_from(self.most - self.sent).unwrap_or(usize::MAX).min(CHUNK);
+            let chunk = if self.from.is_none() { FIRST } else { CHUNK };
+            let left = usize::try_from(self.most - self.sent).unwrap_or(usize::MAX).min(chunk);
             let from = match &self.from {
                 Some(None) => return Ok(None),
                 Some(cursor) => cursor.clone(),

@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The calls that one core answers.
 pub(super) struct Calls {
-    methods: HashMap<String, Arc<Method>>,
+    methods: HashMap<String, Arc<Method>, foldhash::fast::RandomState>,
     /// Whatever is none of these, so that a peer cannot invent labels.
     other: Arc<Method>,
     content: ContentRpc,

@@ -7,6 +7,7 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +21,7 @@ const BOUND: usize = 64 << 10;
 
 thread_local! {
     /// The buffer of whichever connection is being polled on this thread: idle ones have none.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<VecDeque<u8>> = const { Cell::new(VecDeque::new()) };
 }
 
 /// A socket whose writes are gathered. Its clone is a second handle, to write them out.
@@ -30,9 +31,8 @@ pub(super) struct Coalesced<T>(Arc<Mutex<Inner<T>>>);
 #[derive(Debug)]
 struct Inner<T> {
     io: T,
-    out: Vec<u8>,
-    /// Bytes of `out` that the socket has taken.
-    taken: usize,
+    /// A ring: what a reader that is always a little behind has not taken is never moved.
+    out: VecDeque<u8>,
     /// The socket holds something that it was not yet told to send.
     unflushed: bool,
     /// A write was told to wait.
@@ -47,13 +47,7 @@ impl<T> Clone for Coalesced<T> {
 
 impl<T: Read + Write + Unpin> Coalesced<T> {
     pub(super) fn new(io: T) -> Coalesced<T> {
-        Coalesced(Arc::new(Mutex::new(Inner {
-            io,
-            out: Vec::new(),
-            taken: 0,
-            unflushed: false,
-            refused: false,
-        })))
+        Coalesced(Arc::new(Mutex::new(Inner { io, out: VecDeque::new(), unflushed: false, refused: false })))
     }
 
     /// Writes out what was gathered.
@@ -75,16 +69,16 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
 
 impl<T: Read + Write + Unpin> Inner<T> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.taken < self.out.len() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.taken..]))?;
+        while !self.out.is_empty() {
+            let (next, _) = self.out.as_slices();
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, next))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.taken += written;
+            self.out.drain(..written);
             self.unflushed = true;
         }
         if self.out.capacity() > 0 {
-            self.taken = 0;
             self.out.clear();
             SPARE.set(std::mem::take(&mut self.out));
         }
@@ -97,7 +91,7 @@ impl<T: Read + Write + Unpin> Inner<T> {
 
     /// How much may be gathered now; never nothing.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.out.len() - self.taken >= BOUND {
+        if self.out.len() >= BOUND {
             self.refused = true;
             ready!(self.poll_drain(cx))?;
             self.refused = false;
@@ -106,9 +100,6 @@ impl<T: Read + Write + Unpin> Inner<T> {
             self.out = SPARE.take();
             self.out.reserve(BOUND);
         }
-        // Otherwise a reader that is always a little behind is never done, and all that it was sent stays here.
-        self.out.drain(..self.taken);
-        self.taken = 0;
         Poll::Ready(Ok(BOUND - self.out.len()))
     }
 }
@@ -123,7 +114,7 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.inner();
         let room = ready!(inner.poll_room(cx))?.min(buf.len());
-        inner.out.extend_from_slice(&buf[..room]);
+        inner.out.extend(&buf[..room]);
         Poll::Ready(Ok(room))
     }
 
@@ -137,7 +128,7 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         let before = inner.out.len();
         for buf in bufs {
             let left = room - (inner.out.len() - before);
-            inner.out.extend_from_slice(&buf[..left.min(buf.len())]);
+            inner.out.extend(&buf[..left.min(buf.len())]);
         }
         Poll::Ready(Ok(inner.out.len() - before))
     }
@@ -160,7 +151,6 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::VecDeque,
         sync::atomic::{AtomicUsize, Ordering},
         task::{Wake, Waker},
     };
