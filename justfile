@@ -24,3 +24,7 @@ gen:
 # Formats what the checks would complain of.
 fmt:
     cargo fmt --all
+
+# A measurement: serving, size, client, instructions or scale.
+bench what="serving":
+    cargo run --release --bin cable-bench -- {{what}}
