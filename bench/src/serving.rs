@@ -22,6 +22,7 @@ use crate::{
 mod goals;
 mod grpc_go;
 mod load;
+mod output;
 mod plot;
 mod results;
 mod rivals;
@@ -102,9 +103,9 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
         plan: &plan,
     };
     let results = bench.measure()?;
-    eprintln!("\n{}", results.markdown());
+    eprintln!("\n{}", output::markdown(&results));
     if plan.only.is_none() {
-        results.write(root)?;
+        output::write(root, &results)?;
     }
     Ok(())
 }

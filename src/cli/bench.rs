@@ -1,6 +1,6 @@
 //! `cable bench`: load on a service, its answers checked, and how long they took.
 //!
-//! `pace` says when calls are made, `report` what is told about them, `check` what a right answer is; each kind of call
+//! `plan` says when calls are due, `pace` makes them, `check` says what a right answer is, `report` what is told; each kind of call
 //! has a module of its own.
 
 use std::{thread::available_parallelism, time::Duration};
@@ -10,7 +10,8 @@ use clap::Args;
 use futures_util::future::try_join_all;
 
 use self::{
-    pace::{Limit, Mode, Plan, Work},
+    pace::Work,
+    plan::{Limit, Mode, Plan},
     report::Report,
 };
 use super::{
@@ -25,6 +26,7 @@ mod draw;
 mod get;
 mod list;
 mod pace;
+mod plan;
 mod report;
 mod stream;
 

@@ -1,21 +1,18 @@
-//! What was measured, as a file for programs and as tables for people.
+//! What was measured, case by case.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{goals, load::Sample, plot};
-use crate::{
-    Outcome,
-    report::{grouped, with_block},
-};
+use super::load::Sample;
+use crate::report::grouped;
 
 /// All cases of a run.
 #[derive(Debug)]
 pub(super) struct Results {
-    machine: String,
-    rounds: usize,
-    cases: Vec<Case>,
+    pub(super) machine: String,
+    pub(super) rounds: usize,
+    pub(super) cases: Vec<Case>,
 }
 
 /// One way to ask, and who was asked in it.
@@ -57,7 +54,7 @@ impl Series {
         self.samples.iter().map(|sample| sample.stalls).sum()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let all = |figure: Figure| self.samples.iter().map(figure).map(rounded).collect::<Vec<_>>();
         let latency: Vec<_> = self.samples.iter().filter_map(|sample| sample.latency_us).collect();
         json!({
@@ -84,7 +81,7 @@ impl Case {
         self.series.iter().map(|series| series.median(CALLS)).min_by(f64::total_cmp)
     }
 
-    fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         let timed = self.series.iter().any(|series| series.samples.iter().any(|s| s.latency_us.is_some()));
         let mut text =
             format!("**{}**\n\n| Server | Calls/s | MB/s | CPU per call, µs | Peak memory, MB |", self.title);
@@ -131,50 +128,6 @@ impl Results {
 
     pub(super) fn case(&self, id: &str) -> Option<&Case> {
         self.cases.iter().find(|case| case.id == id)
-    }
-
-    /// The goals and the tables.
-    pub(super) fn markdown(&self) -> String {
-        let mut text = goals::table(self);
-        for case in &self.cases {
-            let _ = write!(text, "\n{}", case.table());
-        }
-        let _ = write!(
-            text,
-            "\nMedians of {} rounds in turns, over loopback. CPU is that of the server's process, by user and system. \
-             Latency is h2load's, from sending a request to the end of its answer. {}\n",
-            self.rounds, self.machine
-        );
-        text
-    }
-
-    fn json(&self) -> Value {
-        let case = |case: &Case| {
-            let series: Vec<_> = case.series.iter().map(Series::json).collect();
-            json!({ "case": case.id, "title": case.title, "servers": series })
-        };
-        let cases: Vec<_> = self.cases.iter().map(case).collect();
-        json!({ "machine": self.machine, "rounds": self.rounds, "goals": goals::json(self), "cases": cases })
-    }
-
-    /// Writes all files, and the goals with the first table into the README.
-    ///
-    /// # Errors
-    /// One cannot be written.
-    pub(super) fn write(&self, root: &Path) -> Outcome<()> {
-        let results = root.join("bench/results");
-        fs::create_dir_all(&results)?;
-        fs::write(results.join("serving.json"), format!("{:#}\n", self.json()))?;
-        fs::write(results.join("serving.md"), self.markdown())?;
-        for (name, plot) in plot::all(self) {
-            fs::write(results.join(name), plot)?;
-        }
-        let readme = root.join("README.md");
-        let first = self.cases.first().map(Case::table).unwrap_or_default();
-        let block = format!("{}\n{first}\n{}\n", goals::table(self), self.machine);
-        let text = fs::read_to_string(&readme)?;
-        fs::write(readme, with_block(&text, "serving", &block))?;
-        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
-//! What a right answer is: the article asked for, whole in its view, the same whenever its revision is; lists in order,
+//! How a call comes out, and what a right answer is: the article asked for, whole in its view, the same whenever its revision is; lists in order,
 //! of articles that match.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use cable_client::v1::{Article, ArticleFilter, ArticleOrder, ArticleView, BodyFormat};
@@ -11,7 +12,41 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::pace::Answer;
+/// How a call came out.
+pub(crate) type Outcome = Result<Answer, Failure>;
+
+/// What a right answer brought.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) articles: u64,
+    /// Of the articles, encoded.
+    pub(crate) bytes: u64,
+    /// When the first article of a stream came.
+    pub(crate) first: Option<Instant>,
+}
+
+/// Why there is no right answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The call failed.
+    Call(cable_client::Error),
+    /// The stream did not end in time.
+    Deadline,
+    /// The answer is wrong.
+    Wrong(Fault),
+}
+
+impl From<cable_client::Error> for Failure {
+    fn from(error: cable_client::Error) -> Self {
+        Failure::Call(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Failure::Wrong(fault)
+    }
+}
 
 /// Articles whose content is remembered; of more, content is not compared.
 const MAX_SEEN: usize = 1_000_000;

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::{
     Load, bounded,
-    check::{Expected, Fault},
+    check::{Answer, Expected, Fault, Outcome},
     draw::{Draw, any_seed},
-    pace::{self, Answer, Outcome},
+    pace,
 };
 use crate::cli::{
     Error,

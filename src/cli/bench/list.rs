@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     Load,
-    check::{Expected, Fault, Listing},
-    pace::{self, Outcome},
+    check::{Expected, Fault, Listing, Outcome},
+    pace,
 };
 use crate::cli::article::{Filter, Shape};
 

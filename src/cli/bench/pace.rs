@@ -1,4 +1,4 @@
-//! When calls are made.
+//! Making calls, each when it is due.
 //!
 //! In an open loop each call is due at a time of its own, and its latency counts from then: a service that stalls
 //! shows so in every call that was due meanwhile. In a closed loop a caller waits for its answer before it asks again.
@@ -6,10 +6,7 @@
 use std::{
     future::Future,
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +24,8 @@ use tokio::{
 };
 
 use super::{
-    check::Fault,
+    check::Outcome,
+    plan::{Due, Mode, Pacer, Plan, Step, Turns},
     report::{Measured, Tally},
 };
 use crate::cli::{Error, progress};
@@ -50,161 +48,6 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// Answers that only all the others show to be wrong.
     fn unsteady(&self) -> u64 {
         0
-    }
-}
-
-/// How a call came out.
-pub(crate) type Outcome = Result<Answer, Failure>;
-
-/// What a right answer brought.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) articles: u64,
-    /// Of the articles, encoded.
-    pub(crate) bytes: u64,
-    /// When the first article of a stream came.
-    pub(crate) first: Option<Instant>,
-}
-
-/// Why there is no right answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The call failed.
-    Call(cable_client::Error),
-    /// The stream did not end in time.
-    Deadline,
-    /// The answer is wrong.
-    Wrong(Fault),
-}
-
-impl From<cable_client::Error> for Failure {
-    fn from(error: cable_client::Error) -> Self {
-        Failure::Call(error)
-    }
-}
-
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
-        Failure::Wrong(fault)
-    }
-}
-
-/// The load.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) mode: Mode,
-    /// Before the measurement.
-    pub(crate) warm_up: Duration,
-    pub(crate) limit: Limit,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mode {
-    Open {
-        /// Calls a second.
-        rate: f64,
-        in_flight: u32,
-    },
-    Closed {
-        workers: u32,
-    },
-}
-
-/// When the measurement ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Limit {
-    Time(Duration),
-    Calls(u64),
-}
-
-/// A call that is to be made now. Times are those since the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Due {
-    number: u64,
-    intended: Duration,
-    /// Not part of the warm-up.
-    counted: bool,
-}
-
-#[derive(Debug, PartialEq)]
-enum Step {
-    Start(Due),
-    Wait(Duration),
-    Over,
-}
-
-/// An open loop's calls, one after the other.
-#[derive(Debug)]
-struct Pacer {
-    rate: f64,
-    next: u64,
-    warm_up: u64,
-    total: u64,
-    until: Option<Duration>,
-}
-
-impl Pacer {
-    fn new(rate: f64, warm_up: Duration, limit: Limit) -> Pacer {
-        let calls = |time: Duration| (time.as_secs_f64() * rate).ceil() as u64;
-        let (measured, until) = match limit {
-            Limit::Time(time) => (calls(time).max(1), Some(warm_up + time)),
-            Limit::Calls(calls) => (calls, None),
-        };
-        Pacer { rate, next: 0, warm_up: calls(warm_up), total: calls(warm_up) + measured, until }
-    }
-
-    fn intended(&self, number: u64) -> Duration {
-        Duration::from_secs_f64(number as f64 / self.rate)
-    }
-
-    fn step(&mut self, now: Duration) -> Step {
-        if now >= self.intended(self.warm_up) {
-            // What the warm-up could not do shall not eat up the time of the measurement.
-            self.next = self.next.max(self.warm_up);
-        }
-        let intended = self.intended(self.next);
-        if self.next >= self.total || self.until.is_some_and(|until| now >= until) {
-            Step::Over
-        } else if now < intended {
-            Step::Wait(intended - now)
-        } else {
-            let due = Due { number: self.next, intended, counted: self.next >= self.warm_up };
-            self.next += 1;
-            Step::Start(due)
-        }
-    }
-
-    /// How long the calls have waited that were due by now and have not been started.
-    fn missed(&self, now: Duration) -> impl Iterator<Item = Duration> {
-        let waiting = (self.next.max(self.warm_up)..self.total).map(|number| self.intended(number));
-        waiting.take_while(move |intended| *intended <= now).map(move |intended| now - intended)
-    }
-}
-
-/// A closed loop's calls, whoever of its workers makes them.
-#[derive(Debug)]
-struct Turns {
-    warm_up: Duration,
-    limit: Limit,
-    next: AtomicU64,
-    counted: AtomicU64,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Turns {
-    fn new(warm_up: Duration, limit: Limit, stopped: watch::Receiver<bool>) -> Turns {
-        Turns { warm_up, limit, next: AtomicU64::new(0), counted: AtomicU64::new(0), stopped }
-    }
-
-    fn take(&self, now: Duration) -> Option<Due> {
-        let counted = now >= self.warm_up;
-        let goes_on = match self.limit {
-            _ if *self.stopped.borrow() => false,
-            _ if !counted => true,
-            Limit::Time(time) => now < self.warm_up + time,
-            Limit::Calls(calls) => self.counted.fetch_add(1, Relaxed) < calls,
-        };
-        goes_on.then(|| Due { number: self.next.fetch_add(1, Relaxed), intended: now, counted })
     }
 }
 
@@ -273,17 +116,6 @@ pub(crate) async fn run<W: Work>(
     let mut tally = run.tally().clone();
     tally.unsteady(run.work.unsteady());
     Ok(Measured { tally, begin: plan.warm_up, cpu, interrupted })
-}
-
-impl Plan {
-    /// How many calls are measured, if that is known.
-    fn calls(&self) -> Option<u64> {
-        match (self.limit, self.mode) {
-            (Limit::Calls(calls), _) => Some(calls),
-            (Limit::Time(time), Mode::Open { rate, .. }) => Some((time.as_secs_f64() * rate).ceil() as u64),
-            (Limit::Time(_), Mode::Closed { .. }) => None,
-        }
-    }
 }
 
 async fn make_calls<W: Work>(run: Arc<Run<W>>, plan: Plan, stopped: watch::Receiver<bool>) {
@@ -386,112 +218,4 @@ fn wake_exactly() {
 /// Processor time of this process.
 fn own_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// A service that answers within 1 ms, except that it answers nothing from 50 to 150 ms, called with room for
-    /// `in_flight` calls on a clock that jumps from event to event.
-    fn through_a_stall(in_flight: usize) -> Tally {
-        let mut pacer = Pacer::new(1_000.0, Duration::ZERO, Limit::Calls(300));
-        let (mut tally, mut now) = (Tally::new(), Duration::ZERO);
-        let mut under_way: Vec<(Duration, Duration)> = Vec::new();
-        let start = Instant::now();
-        loop {
-            under_way.retain(|(intended, end)| {
-                if *end <= now {
-                    tally.end(*intended, *end, start, Ok(Answer::default()));
-                }
-                *end > now
-            });
-            let soonest = under_way.iter().map(|(_, end)| *end).min();
-            if under_way.len() == in_flight {
-                now = soonest.unwrap();
-                continue;
-            }
-            match pacer.step(now) {
-                Step::Start(due) => {
-                    tally.start(due.intended, now);
-                    let stalls = (50 * MS..150 * MS).contains(&now);
-                    under_way.push((due.intended, if stalls { 150 * MS } else { now + MS / 2 }));
-                }
-                Step::Wait(time) => now = soonest.map_or(now + time, |end| end.min(now + time)),
-                Step::Over if under_way.is_empty() => return tally,
-                Step::Over => now = soonest.unwrap(),
-            }
-        }
-    }
-
-    #[test]
-    fn a_stall_of_100_ms_shows_in_each_of_the_100_calls_that_were_due_meanwhile() {
-        let tally = through_a_stall(1_000);
-        assert_eq!(tally.calls(), 300);
-        assert!((99..=101).contains(&tally.latency_above(MS * 9 / 10)));
-        assert!((49..=51).contains(&tally.latency_above(50 * MS)));
-        // With room for one call they follow the one that stalls, and wait for each other too.
-        let tally = through_a_stall(1);
-        assert_eq!(tally.calls(), 300);
-        assert!((98..=102).contains(&tally.latency_above(50 * MS)));
-    }
-
-    #[test]
-    fn with_no_room_the_calls_are_late_and_with_room_they_are_not() {
-        let (late, most) = through_a_stall(1).late();
-        assert!(late >= 95 && most >= 95 * MS, "{late} {most:?}");
-        assert_eq!(through_a_stall(1_000).late(), (0, Duration::ZERO));
-    }
-
-    #[test]
-    fn calls_are_due_evenly_and_the_warm_up_is_not_counted() {
-        let mut pacer = Pacer::new(100.0, 50 * MS, Limit::Calls(3));
-        let mut due = Vec::new();
-        let mut now = Duration::ZERO;
-        loop {
-            match pacer.step(now) {
-                Step::Start(one) => due.push((one.intended.as_millis(), one.counted)),
-                Step::Wait(time) => now += time,
-                Step::Over => break,
-            }
-        }
-        let warm_up = [0, 10, 20, 30, 40].map(|ms| (ms, false));
-        assert_eq!(due[..5], warm_up);
-        assert_eq!(due[5..], [50, 60, 70].map(|ms| (ms, true)));
-    }
-
-    #[test]
-    fn what_the_warm_up_could_not_do_is_dropped() {
-        let mut pacer = Pacer::new(100.0, 50 * MS, Limit::Calls(3));
-        assert!(matches!(pacer.step(Duration::ZERO), Step::Start(Due { counted: false, .. })));
-        let first = Due { number: 5, intended: 50 * MS, counted: true };
-        assert_eq!(pacer.step(55 * MS), Step::Start(first));
-    }
-
-    #[test]
-    fn calls_that_were_due_and_never_started_are_accounted_for() {
-        let mut pacer = Pacer::new(100.0, Duration::ZERO, Limit::Time(100 * MS));
-        assert!(matches!(pacer.step(Duration::ZERO), Step::Start(_)));
-        assert_eq!(pacer.step(100 * MS), Step::Over);
-        let waited: Vec<u128> = pacer.missed(100 * MS).map(|wait| wait.as_millis()).collect();
-        assert_eq!(waited, [90, 80, 70, 60, 50, 40, 30, 20, 10]);
-        assert_eq!(pacer.missed(25 * MS).count(), 2);
-    }
-
-    #[test]
-    fn a_closed_loop_ends_after_its_calls_or_its_time() {
-        let (stop, stopped) = watch::channel(false);
-        let turns = |limit| Turns::new(10 * MS, limit, stopped.clone());
-        let by_calls = turns(Limit::Calls(2));
-        let counted: Vec<Option<bool>> =
-            [0, 9, 10, 11, 12].map(|ms| by_calls.take(ms * MS).map(|due| due.counted)).into();
-        assert_eq!(counted, [Some(false), Some(false), Some(true), Some(true), None]);
-        let by_time = turns(Limit::Time(5 * MS));
-        assert!(by_time.take(14 * MS).is_some_and(|due| due.counted));
-        assert_eq!(by_time.take(15 * MS), None);
-        stop.send_replace(true);
-        assert_eq!(by_time.take(14 * MS), None);
-    }
 }

@@ -12,8 +12,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::{
+    check::{Failure, Outcome},
     cores,
-    pace::{Failure, Mode, Outcome, Plan},
+    plan::{Mode, Plan},
 };
 use crate::cli::code_and_reason;
 
@@ -345,8 +346,8 @@ fn quantiles(of: &Histogram<u64>) -> Value {
 mod tests {
     use super::*;
     use crate::cli::bench::{
-        check::Fault,
-        pace::{Answer, Limit},
+        check::{Answer, Fault},
+        plan::Limit,
     };
 
     const MS: Duration = Duration::from_millis(1);

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::{
     Load,
-    check::{Expected, Fault, Listing},
-    pace::{self, Failure, Outcome},
+    check::{Expected, Failure, Fault, Listing, Outcome},
+    pace,
 };
 use crate::cli::article::{Filter, Shape};
 
