@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use prost_types::FieldMask;
+use prost_types::{FieldMask, Timestamp};
 
 use crate::{
     BoxFuture, Cable, Result,
@@ -26,6 +26,10 @@ pub struct Written {
     pub revision: i64,
     /// False if what was to be written was there already.
     pub changed: bool,
+    /// It is a pending version: readers do not see it yet.
+    pub pending: bool,
+    /// When it becomes visible; none: it is, or it has no due time.
+    pub due_time: Option<Timestamp>,
     /// The place in the log after it: a read that asks for [`at_least`](crate::GetArticle::at_least) this sees it.
     pub position: Position,
 }
@@ -82,7 +86,7 @@ macro_rules! entity {
                     $field: Some(self),
                     precondition: terms.precondition,
                     request_id: terms.request_id.unwrap_or_else(request_id),
-                    $($update_kind: terms.update_kind.into(),)?
+                    $($update_kind: terms.update_kind.into(), allow_killed: false,)?
                 };
                 Box::pin(async move {
                     let answer = cable.call(request, terms.timeout).await?;
@@ -111,8 +115,9 @@ fn request_id() -> String {
 }
 
 fn written(result: Option<WriteResult>, position: Option<Position>) -> Result<Written> {
-    let WriteResult { name, etag, revision, changed } = result.ok_or_else(|| incomplete("no result"))?;
-    Ok(Written { name, etag, revision, changed, position: position.unwrap_or_default() })
+    let WriteResult { name, etag, revision, changed, due_time, pending } =
+        result.ok_or_else(|| incomplete("no result"))?;
+    Ok(Written { name, etag, revision, changed, pending, due_time, position: position.unwrap_or_default() })
 }
 
 fn named<E: Entity>(mut entity: E) -> E {

@@ -48,6 +48,8 @@ fn result(written: &Written, position: &Position) -> v1::WriteResult {
         etag,
         revision: written.revision,
         changed: written.changed,
+        due_time: None,
+        pending: false,
     }
 }
 
@@ -327,5 +329,26 @@ impl PublishingService for PublishingRpc {
         let (written, at) = self.publishing.commit(changes, request).await?;
         let results = written.iter().map(|written| result(written, &at)).collect();
         Ok(Response::new(v1::CommitResponse { results, position: Some(position(&at)) }))
+    }
+
+    async fn get_pending(
+        &self,
+        _: Request<v1::GetPendingRequest>,
+    ) -> Result<Response<service::GetPendingResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_pending(
+        &self,
+        _: Request<v1::ListPendingRequest>,
+    ) -> Result<Response<service::ListPendingResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn remove_pending(
+        &self,
+        _: Request<v1::RemovePendingRequest>,
+    ) -> Result<Response<v1::RemovePendingResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }

@@ -486,13 +486,15 @@ pub struct Article {
     /// Language, a BCP 47 tag: `en-GB`. Unset: unknown.
     #[prost(string, tag = "24")]
     pub language: ::prost::alloc::string::String,
-    /// The date shown, and the place in lists. Unset: first_publish_time. One in the future is refused by this release.
+    /// The date shown, and the place in lists. Unset: first_publish_time. With one in the
+    /// future the version is pending until then.
     #[prost(message, optional, tag = "25")]
     pub publish_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Until when it is held back. Refused by this release unless `until` has passed.
+    /// Until when it is held back: the version is pending until then.
     #[prost(message, optional, tag = "26")]
     pub embargo: ::core::option::Option<Embargo>,
-    /// When it ends to be readable. Refused by this release.
+    /// When it ends to be readable: it is removed then (EXPIRED). Must be after the present and after `publish_time` and
+    /// the embargo.
     #[prost(message, optional, tag = "27")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Corrections and the like, to be shown with it, the oldest first; at most 256.
@@ -932,6 +934,14 @@ pub enum ErrorReason {
     NotSupported = 21,
     /// INTERNAL. A fault of the server's own.
     Internal = 22,
+    /// OUT_OF_RANGE. What happened since the position is no longer known. Metadata: `oldest_revision`, the oldest that
+    /// can be resumed from, and `head_revision`.
+    RevisionCompacted = 23,
+    /// RESOURCE_EXHAUSTED. The connection, or the node, has as many feeds as it may; RetryInfo says when to ask again.
+    TooManyFeeds = 24,
+    /// FAILED_PRECONDITION. The name was killed: a put must say that it may come back (`allow_killed`).
+    /// Metadata: `remove_time`.
+    NameKilled = 25,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -963,6 +973,9 @@ impl ErrorReason {
             Self::StoreFailed => "ERROR_REASON_STORE_FAILED",
             Self::NotSupported => "ERROR_REASON_NOT_SUPPORTED",
             Self::Internal => "ERROR_REASON_INTERNAL",
+            Self::RevisionCompacted => "ERROR_REASON_REVISION_COMPACTED",
+            Self::TooManyFeeds => "ERROR_REASON_TOO_MANY_FEEDS",
+            Self::NameKilled => "ERROR_REASON_NAME_KILLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -991,6 +1004,9 @@ impl ErrorReason {
             "ERROR_REASON_STORE_FAILED" => Some(Self::StoreFailed),
             "ERROR_REASON_NOT_SUPPORTED" => Some(Self::NotSupported),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
+            "ERROR_REASON_REVISION_COMPACTED" => Some(Self::RevisionCompacted),
+            "ERROR_REASON_TOO_MANY_FEEDS" => Some(Self::TooManyFeeds),
+            "ERROR_REASON_NAME_KILLED" => Some(Self::NameKilled),
             _ => None,
         }
     }
@@ -2326,7 +2342,7 @@ pub enum RemovalReason {
     Expired = 3,
     /// It is no longer wanted.
     Deleted = 4,
-    /// It must not exist anywhere: content is erased. Refused by this release.
+    /// It must not exist anywhere: content is erased, also that of a pending version.
     Killed = 5,
 }
 impl RemovalReason {
@@ -2371,10 +2387,11 @@ pub mod precondition {
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Condition {
-        /// The name must have no live version (NAME_EXISTS). Only `true` is allowed.
+        /// The name must have no version, live or pending (NAME_EXISTS). Only `true` is allowed.
         #[prost(bool, tag = "1")]
         MustBeAbsent(bool),
-        /// The current version must have this etag (ETAG_MISMATCH).
+        /// The version that is replaced must have this etag (ETAG_MISMATCH): the pending one, if the article to put is not
+        /// yet due and there is one; else the live one.
         #[prost(string, tag = "2")]
         Etag(::prost::alloc::string::String),
     }
@@ -2395,6 +2412,12 @@ pub struct WriteResult {
     /// False if what was to be written was there already.
     #[prost(bool, tag = "4")]
     pub changed: bool,
+    /// When it becomes visible. Unset: it is, or it has no due time.
+    #[prost(message, optional, tag = "5")]
+    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// It is a pending version: readers do not see it yet.
+    #[prost(bool, tag = "6")]
+    pub pending: bool,
 }
 /// Request of PutArticle.
 #[non_exhaustive]
@@ -2412,6 +2435,9 @@ pub struct PutArticleRequest {
     /// What kind of change. Unset: MAJOR.
     #[prost(enumeration = "UpdateKind", tag = "4")]
     pub update_kind: i32,
+    /// The name may be put even if it was killed (NAME_KILLED).
+    #[prost(bool, tag = "5")]
+    pub allow_killed: bool,
 }
 /// Answer of PutArticle.
 #[non_exhaustive]
@@ -2463,7 +2489,7 @@ pub struct RemoveArticleRequest {
     /// `articles/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED. Required.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then, required: the article to go to instead, `articles/{id}`.
@@ -2519,7 +2545,7 @@ pub struct RemoveAuthorRequest {
     /// `authors/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED. Required.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then, required: the author to go to instead.
@@ -2575,7 +2601,7 @@ pub struct RemoveSectionRequest {
     /// `sections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED. Required.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then, required: the section to go to instead.
@@ -2631,7 +2657,7 @@ pub struct RemoveTagRequest {
     /// `tags/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED. Required.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then, required: the tag to go to instead.
@@ -2687,7 +2713,7 @@ pub struct RemoveCollectionRequest {
     /// `collections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED. Required.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then, required: the collection to go to instead.
@@ -2721,6 +2747,9 @@ pub struct Change {
     /// What kind of change. Unset: MAJOR.
     #[prost(enumeration = "UpdateKind", tag = "9")]
     pub update_kind: i32,
+    /// As PutArticleRequest.allow_killed.
+    #[prost(bool, tag = "10")]
+    pub allow_killed: bool,
     /// What to do. Required.
     #[prost(oneof = "change::Change", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub change: ::core::option::Option<change::Change>,
@@ -2772,7 +2801,7 @@ pub struct Removal {
     /// The name: `articles/{id}`, `authors/{id}` and so on.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN or DELETED.
+    /// Why: MOVED, WITHDRAWN, DELETED or KILLED.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
     /// With MOVED, and only then: the name to go to instead, of the same kind.
@@ -2798,6 +2827,92 @@ pub struct CommitResponse {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<WriteResult>,
     /// The place in the log after the last.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+}
+/// A version whose time has not come.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PendingArticle {
+    /// The article.
+    #[prost(message, optional, tag = "1")]
+    pub article: ::core::option::Option<Article>,
+    /// When it becomes visible. Unset: not before another put says so.
+    #[prost(message, optional, tag = "2")]
+    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Request of GetPending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPendingRequest {
+    /// `articles/{id}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Unset: FULL.
+    #[prost(enumeration = "ArticleView", tag = "2")]
+    pub view: i32,
+    /// Form of the body in the view FULL. Unset: BLOCKS.
+    #[prost(enumeration = "BodyFormat", tag = "3")]
+    pub body_format: i32,
+}
+/// Answer of GetPending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetPendingResponse {
+    /// The pending version.
+    #[prost(message, optional, tag = "1")]
+    pub pending: ::core::option::Option<PendingArticle>,
+}
+/// Request of ListPending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPendingRequest {
+    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// `next_page_token` of the previous page. Unset: the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Unset: BASIC.
+    #[prost(enumeration = "ArticleView", tag = "3")]
+    pub view: i32,
+    /// Form of the body in the view FULL. Unset: BLOCKS.
+    #[prost(enumeration = "BodyFormat", tag = "4")]
+    pub body_format: i32,
+}
+/// Answer of ListPending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPendingResponse {
+    /// The pending versions of the page, by due time and name.
+    #[prost(message, repeated, tag = "1")]
+    pub pending: ::prost::alloc::vec::Vec<PendingArticle>,
+    /// For the next page. Empty: this was the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of RemovePending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovePendingRequest {
+    /// `articles/{id}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What must hold of the pending version besides that it is there. Unset: nothing.
+    #[prost(message, optional, tag = "2")]
+    pub precondition: ::core::option::Option<Precondition>,
+    /// As in PutArticleRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of RemovePending.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovePendingResponse {
+    /// What was done.
+    #[prost(message, optional, tag = "1")]
+    pub result: ::core::option::Option<WriteResult>,
+    /// The place in the log after it.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
@@ -2855,6 +2970,13 @@ pub(crate) mod publishing_service_client {
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Writes. A request is at most 4 MiB. A write that was answered is on disk.
+    ///
+    /// An article whose publish_time or embargo lies in the future becomes the pending version of its name: no read, list,
+    /// count or feed shows anything of it, while a live version, if there is one, stays. At its time (the later of the two)
+    /// it takes the live one's place, in one commit of the server's own; an embargo without an end waits until another put.
+    /// Each name has at most one pending version; putting another replaces it. A put that is visible at once takes the
+    /// pending version back if the article is not live yet; the pending update of a live article stays. A removal takes
+    /// back the pending version too. Pending writes take revisions as all others do: the head moves.
     ///
     /// Each write may carry a request_id, remembered for 24 hours: a repeat with the same id and content answers what the
     /// first one did and changes nothing; with other content it is refused (REQUEST_ID_REUSED).
@@ -2952,7 +3074,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces some top-level fields of an article.
+        /// Replaces some top-level fields of the live version of an article. If what comes of it is not yet due, it becomes
+        /// the pending version, and the live one stays.
         pub async fn patch_article(
             &mut self,
             request: impl tonic::IntoRequest<super::PatchArticleRequest>,
@@ -2977,7 +3100,9 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PatchArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes an article. What stays is a tombstone with the reason. The name may be put again.
+        /// Removes an article. What stays is a tombstone with the reason. The name may be put again. With KILLED, what the
+        /// article and its pending version held is erased before the answer: from the store, its write-ahead log, memory and
+        /// what feeds can tell. Only the tombstone stays.
         pub async fn remove_article(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveArticleRequest>,
@@ -3222,6 +3347,458 @@ pub(crate) mod publishing_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "Commit"));
             self.inner.unary(req, path, codec).await
+        }
+        /// The pending version of an article. NOT_FOUND if it has none.
+        pub async fn get_pending(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPendingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPendingResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.PublishingService/GetPending",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.PublishingService", "GetPending"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// All pending versions, a page at a time, the one that is due next first; those without a due time last.
+        pub async fn list_pending(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPendingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPendingResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.PublishingService/ListPending",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.PublishingService", "ListPending"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a pending version back. What readers see stays.
+        pub async fn remove_pending(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemovePendingRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemovePendingResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.PublishingService/RemovePending",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.PublishingService", "RemovePending"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Request of Watch.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchRequest {
+    /// What to follow. Unset: everything.
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<FeedFilter>,
+    /// How much of an article is sent. Unset: BASIC.
+    #[prost(enumeration = "ArticleView", tag = "2")]
+    pub view: i32,
+    /// Form of the body in the view FULL. Unset: BLOCKS.
+    #[prost(enumeration = "BodyFormat", tag = "3")]
+    pub body_format: i32,
+    /// Where `after` cannot be gone on from, start with a snapshot: a message `reset` says so first.
+    #[prost(bool, tag = "6")]
+    pub reset: bool,
+    /// Tell of BACKFILL writes too. A snapshot holds what they put in any case.
+    #[prost(bool, tag = "7")]
+    pub include_backfill: bool,
+    /// How long the stream is silent at most. From 1 s to 5 min; unset: 10 s.
+    #[prost(message, optional, tag = "8")]
+    pub checkpoint_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Where to start. Unset: now, with what happens from here on.
+    #[prost(oneof = "watch_request::Start", tags = "4, 5")]
+    pub start: ::core::option::Option<watch_request::Start>,
+}
+/// Nested message and enum types in `WatchRequest`.
+pub mod watch_request {
+    /// Where to start. Unset: now, with what happens from here on.
+    #[non_exhaustive]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Start {
+        /// After this position, the one of the last message received. Its `chain` may be unset: then the lineage is not
+        /// checked; its `log_id` too: then the history is not.
+        #[prost(message, tag = "4")]
+        After(super::Position),
+        /// With all that matches now, then the end of the snapshot, then what happens from there on. Only `true` is
+        /// allowed.
+        #[prost(bool, tag = "5")]
+        Snapshot(bool),
+    }
+}
+/// What a feed follows. All that is set must hold. Only articles belong to tags, sections and authors: with one of these
+/// set, only articles match.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeedFilter {
+    /// Has at least one of these tags; `tags/{id}`, at most 64.
+    #[prost(string, repeated, tag = "1")]
+    pub any_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Belongs to at least one of these sections, also as an additional one; `sections/{id}`, at most 64.
+    #[prost(string, repeated, tag = "2")]
+    pub sections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Has a credit of at least one of these authors; `authors/{id}`, at most 64.
+    #[prost(string, repeated, tag = "3")]
+    pub authors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Is of one of these kinds. Unset: of any.
+    #[prost(enumeration = "EntityKind", repeated, tag = "4")]
+    pub kinds: ::prost::alloc::vec::Vec<i32>,
+}
+/// One message of a feed.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchResponse {
+    /// Where to resume after this message. Unset while a snapshot is under way: that has to be begun anew.
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<Position>,
+    /// What it tells.
+    #[prost(oneof = "watch_response::Event", tags = "2, 3, 4, 5, 6")]
+    pub event: ::core::option::Option<watch_response::Event>,
+}
+/// Nested message and enum types in `WatchResponse`.
+pub mod watch_response {
+    /// What it tells.
+    #[non_exhaustive]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// Something has changed.
+        #[prost(message, tag = "2")]
+        Changes(super::FeedChanges),
+        /// Some of what matches: part of a snapshot.
+        #[prost(message, tag = "3")]
+        Snapshot(super::FeedSnapshot),
+        /// The snapshot is complete.
+        #[prost(message, tag = "4")]
+        SnapshotEnd(super::FeedSnapshotEnd),
+        /// All up to `position` has been told.
+        #[prost(message, tag = "5")]
+        Checkpoint(super::FeedCheckpoint),
+        /// Where `after` stood cannot be gone on from: forget what is held; a snapshot follows.
+        #[prost(message, tag = "6")]
+        Reset(super::FeedReset),
+    }
+}
+/// Changes of one or several commits, each commit whole.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FeedChanges {
+    /// In the order of their revisions; at least one.
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<FeedChange>,
+}
+/// The newest state of a name.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeedChange {
+    /// Place of the change in the log's total order.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    /// When it was made.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What kind of change it is.
+    #[prost(enumeration = "UpdateKind", tag = "3")]
+    pub update_kind: i32,
+    /// Articles, unless LEFT: tags, sections and authors that it belonged to before, as far back as the node remembers.
+    #[prost(string, repeated, tag = "7")]
+    pub former_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Articles, with UPSERT: paths that led to it as its own before and now send on to it.
+    #[prost(string, repeated, tag = "8")]
+    pub former_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What has become of the name.
+    #[prost(oneof = "feed_change::Change", tags = "4, 5, 6")]
+    pub change: ::core::option::Option<feed_change::Change>,
+}
+/// Nested message and enum types in `FeedChange`.
+pub mod feed_change {
+    /// What has become of the name.
+    #[non_exhaustive]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// UPSERT: it matches, and this is what it is now. Never a tombstone.
+        #[prost(message, tag = "4")]
+        Upsert(crate::RawRecord),
+        /// LEFT: the name of an article that no longer matches, and is still there.
+        #[prost(string, tag = "5")]
+        Left(::prost::alloc::string::String),
+        /// REMOVED: it is no longer there.
+        #[prost(message, tag = "6")]
+        Removed(super::Tombstone),
+    }
+}
+/// Part of a snapshot: entities in no order that could be relied on, each name once in the whole snapshot.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FeedSnapshot {
+    /// What matches. Never tombstones. All were put at or below the revision of the snapshot's end.
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
+}
+/// The end of a snapshot: it was what matched at `position`, less what has changed since; that comes next.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeedSnapshotEnd {
+    /// Number of records sent.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+}
+/// Nothing but the position.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeedCheckpoint {}
+/// Why a feed begins anew.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeedReset {
+    /// Why.
+    #[prost(enumeration = "FeedResetReason", tag = "1")]
+    pub reason: i32,
+}
+/// Kinds of entity.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EntityKind {
+    /// Refused.
+    Unspecified = 0,
+    /// Articles.
+    Article = 1,
+    /// Authors.
+    Author = 2,
+    /// Sections.
+    Section = 3,
+    /// Tags.
+    Tag = 4,
+    /// Collections.
+    Collection = 5,
+}
+impl EntityKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENTITY_KIND_UNSPECIFIED",
+            Self::Article => "ENTITY_KIND_ARTICLE",
+            Self::Author => "ENTITY_KIND_AUTHOR",
+            Self::Section => "ENTITY_KIND_SECTION",
+            Self::Tag => "ENTITY_KIND_TAG",
+            Self::Collection => "ENTITY_KIND_COLLECTION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENTITY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENTITY_KIND_ARTICLE" => Some(Self::Article),
+            "ENTITY_KIND_AUTHOR" => Some(Self::Author),
+            "ENTITY_KIND_SECTION" => Some(Self::Section),
+            "ENTITY_KIND_TAG" => Some(Self::Tag),
+            "ENTITY_KIND_COLLECTION" => Some(Self::Collection),
+            _ => None,
+        }
+    }
+}
+/// Why a feed cannot go on from a position.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FeedResetReason {
+    /// Not used.
+    Unspecified = 0,
+    /// What left the filter since then is no longer known.
+    Compacted = 1,
+    /// It is of another history: a store was restored, or replaced.
+    LogChanged = 2,
+}
+impl FeedResetReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FEED_RESET_REASON_UNSPECIFIED",
+            Self::Compacted => "FEED_RESET_REASON_COMPACTED",
+            Self::LogChanged => "FEED_RESET_REASON_LOG_CHANGED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FEED_RESET_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "FEED_RESET_REASON_COMPACTED" => Some(Self::Compacted),
+            "FEED_RESET_REASON_LOG_CHANGED" => Some(Self::LogChanged),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub(crate) mod feed_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Changes as they happen.
+    #[derive(Debug, Clone)]
+    pub struct FeedServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> FeedServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FeedServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FeedServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// What a filter matches, followed for as long as the caller likes. The stream never ends by itself with OK.
+        ///
+        /// It tells states, not each step between: a follower that is behind gets the newest state of each name. It promises:
+        ///
+        /// * Order: changes come in the order of their revisions.
+        /// * Convergence: whoever applies all changes holds what matches: UPSERT puts a name, LEFT and REMOVED take it away.
+        ///  LEFT may name an article that the follower never held.
+        /// * Nothing twice: no revision comes a second time on one stream.
+        /// * Checkpoints: after one with the revision N, nothing at or below N comes any more. One comes as soon as the
+        ///  follower has caught up, and whenever nothing else has been sent for a while.
+        /// * Whole commits: what a commit changed, and nothing has superseded since, comes in one message.
+        /// * Resumption: `position` of the last message, on any node with the same log, goes on where the stream broke off.
+        ///
+        /// Pending versions are not seen: what is scheduled comes when its time has come. A follower that takes nothing for
+        /// 30 s while there is something for it is cut off (RST_STREAM, CANCEL) and may resume.
+        ///
+        /// OUT_OF_RANGE with REVISION_COMPACTED: what left the filter since `after` is no longer known.
+        /// FAILED_PRECONDITION with LOG_CHANGED: `after` is of another history. Both are answered by a new snapshot on this
+        /// stream, if `reset` allows it. UNAVAILABLE with NOT_CAUGHT_UP: the node has not reached `after` yet; with DRAINING:
+        /// it is shutting down; in both cases resume, on another node. RESOURCE_EXHAUSTED with TOO_MANY_FEEDS.
+        pub async fn watch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.FeedService/Watch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.FeedService", "Watch"));
+            self.inner.server_streaming(req, path, codec).await
         }
     }
 }
