@@ -28,6 +28,7 @@ use crate::{
 pub(crate) mod apply;
 mod changed;
 pub(crate) mod envelope;
+pub(crate) mod history;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
