@@ -11,6 +11,7 @@ use std::{
 };
 
 mod client;
+mod feeds;
 mod generate;
 mod instructions;
 mod machine;
@@ -54,6 +55,9 @@ measurements:
   client
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
+  feeds [--publishes N]
+      10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
+      publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
   instructions [--check]
       instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
@@ -86,6 +90,7 @@ fn run() -> Outcome<()> {
     match command.as_deref() {
         Some("client") => client::run(&root(), options),
         Some("client-calls") => client::calls(options),
+        Some("feeds") => feeds::run(&root(), options),
         Some("instructions") => instructions::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("serving") => serving::run(&root(), options),

@@ -52,6 +52,8 @@ pub(crate) struct Follower {
     /// What of a message is yet to be given out.
     rest: Bytes,
     interval: Duration,
+    /// When the last message was given out.
+    told_at: Instant,
     silent_until: Pin<Box<Sleep>>,
     _permit: Permit,
 }
@@ -75,6 +77,7 @@ impl Follower {
             in_flight: Arc::default(),
             rest: Bytes::new(),
             interval,
+            told_at: Instant::now(),
             silent_until: Box::pin(sleep_until(Instant::now() + interval)),
             _permit: permit,
         }
@@ -90,11 +93,11 @@ impl Follower {
     /// # Errors
     /// The place that it stands at cannot be gone on from, or the store cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Bytes, Refusal> {
-        self.in_flight.left().await;
         if self.rest.is_empty() {
             self.rest = self.message().await?;
-            self.silent_until.as_mut().reset(Instant::now() + self.interval);
+            self.told_at = Instant::now();
         }
+        self.in_flight.left().await;
         let piece = self.rest.split_to(self.rest.len().min(PIECE));
         Ok(self.in_flight.send(piece))
     }
@@ -105,10 +108,11 @@ impl Follower {
                 Stage::Reset(reason) => {
                     let mut reset = Vec::new();
                     fields::put_varint(&mut reset, 1, *reason as u64);
+                    self.in_flight.left().await;
                     self.begin_snapshot();
                     return Ok(self.say(None, event::RESET, &reset));
                 }
-                Stage::Snapshot(_) => return self.snapshot().await,
+                Stage::Snapshot(_) => return Box::pin(self.snapshot()).await,
                 Stage::Following => match self.follow().await {
                     Ok(message) => return Ok(message),
                     Err(Refusal::Compacted { .. }) if self.may_reset => {
@@ -128,6 +132,7 @@ impl Follower {
     }
 
     async fn snapshot(&mut self) -> Result<Bytes, Refusal> {
+        self.in_flight.left().await;
         loop {
             let Stage::Snapshot(snapshot) = &mut self.stage else {
                 return Err(Refusal::Internal("a feed has no snapshot under way"));
@@ -155,13 +160,18 @@ impl Follower {
             // Asked before it is seen that there is nothing more: all up to here is in what is kept.
             let told = self.feeds.hub.told();
             match self.group.after(self.at.revision) {
+                // Waited for only here: what leaves wakes nobody for whom there is nothing.
+                Next::Message(_) | Next::Behind if self.in_flight.number().is_some() => {
+                    self.in_flight.left().await;
+                }
                 Next::Message(message) => {
                     self.at = message.end;
                     return Ok(message.bytes);
                 }
                 Next::Behind => {
                     self.caught_up = false;
-                    if let Some(message) = self.catch_up().await? {
+                    // Boxed, as a snapshot is: a follower that waits is many times smaller.
+                    if let Some(message) = Box::pin(self.catch_up()).await? {
                         return Ok(message);
                     }
                 }
@@ -171,7 +181,7 @@ impl Follower {
                 }
                 Next::Nothing => tokio::select! {
                     _ = self.told.changed() => {}
-                    () = self.silent_until.as_mut() => silent = true,
+                    () = self.silent_until.as_mut() => silent = self.is_silent(),
                 },
             }
         }
@@ -191,6 +201,15 @@ impl Follower {
         }
         self.at = slice.reached;
         Ok(slice.message)
+    }
+
+    /// Whether nothing has been told for the whole interval; if not, the alarm is set again. It is not set with each
+    /// message: that costs more than all else here.
+    fn is_silent(&mut self) -> bool {
+        let until = self.told_at + self.interval;
+        let silent = until <= Instant::now();
+        self.silent_until.as_mut().reset(if silent { Instant::now() + self.interval } else { until });
+        silent
     }
 
     fn checkpoint(&mut self, told: Place) -> Bytes {

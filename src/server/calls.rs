@@ -6,7 +6,7 @@ use std::{
     fmt::Display,
     future::poll_fn,
     panic::AssertUnwindSafe,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -139,18 +139,20 @@ impl Calls {
             Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
             Err(refusal) => return refused(refusal.into(), call),
         };
-        let answered = async {
-            match method.own {
-                Some(Own::Read(read)) if is_native(request.headers()) => {
-                    self.read(read, request, &mut call, deadline).await
+        let answered = {
+            let answered = pin!(async {
+                match method.own {
+                    Some(Own::Read(read)) if is_native(request.headers()) => {
+                        self.read(read, request, &mut call, deadline).await
+                    }
+                    Some(Own::Watch) if is_native(request.headers()) => {
+                        Box::pin(self.watch(request, streams, &mut call, deadline)).await
+                    }
+                    _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
                 }
-                Some(Own::Watch) if is_native(request.headers()) => {
-                    Box::pin(self.watch(request, streams, &mut call, deadline)).await
-                }
-                _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
-            }
+            });
+            AssertUnwindSafe(within(method.bound(start, deadline), answered)).catch_unwind().await
         };
-        let answered = AssertUnwindSafe(within(method.bound(start, deadline), answered)).catch_unwind().await;
         match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
             Ok(response) => response,
             Err(status) => refused(status, call),
@@ -267,12 +269,12 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     }
 }
 
-/// A future's result, or DEADLINE_EXCEEDED. Most calls are answered at once and never see a timer.
+/// A future's result, or DEADLINE_EXCEEDED. Most calls are answered at once and never see a timer. The future stays
+/// where it is: moved, it would have its place twice, for as long as a stream is open.
 async fn within<T>(
     bound: Option<Instant>,
-    answered: impl Future<Output = Result<T, Status>>,
+    mut answered: Pin<&mut impl Future<Output = Result<T, Status>>>,
 ) -> Result<T, Status> {
-    let mut answered = pin!(answered);
     if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(answered.as_mut().poll(cx))).await {
         return done;
     }

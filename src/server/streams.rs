@@ -16,8 +16,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::feed::InFlight;
 
-/// How long a piece of a feed may be on its way: who takes nothing for so long is cut off.
-const STALLED: Duration = Duration::from_secs(30);
+/// How often it is looked whether a piece of a feed is still on its way, and how often in a row it may be the same one:
+/// who takes nothing for half a minute is cut off.
+const LOOK: Duration = Duration::from_secs(10);
+const STALLED: u32 = 3;
 
 thread_local! {
     /// What is to be watched of the stream that is being polled.
@@ -110,28 +112,38 @@ struct Waiting<F> {
     _underway: Underway,
 }
 
-/// Watches that what is on its way leaves.
+/// Watches that what is on its way leaves. Its alarm is set once for many pieces: to set it costs more than to send one.
 struct Guard {
     in_flight: Arc<InFlight>,
-    /// The piece that was last seen on its way, and until when it may be.
-    watched: Option<(u64, Pin<Box<Sleep>>)>,
+    /// The piece that was on its way when it was last looked, and how often it was that one. None: there was none.
+    seen: Option<(u64, u32)>,
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl Guard {
     fn new(in_flight: Arc<InFlight>) -> Guard {
-        Guard { in_flight, watched: None }
+        Guard { in_flight, seen: None, alarm: Box::pin(sleep_until(Instant::now())) }
     }
 
     /// Ready when a piece has been on its way for too long.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(number) = self.in_flight.number() else { return Poll::Pending };
-        let (seen, alarm) =
-            self.watched.get_or_insert_with(|| (number, Box::pin(sleep_until(Instant::now() + STALLED))));
-        if *seen != number {
-            *seen = number;
-            alarm.as_mut().reset(Instant::now() + STALLED);
+        let now = self.in_flight.number();
+        if self.seen.is_none() && now.is_none() {
+            return Poll::Pending;
         }
-        alarm.as_mut().poll(cx)
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            self.seen = match (self.seen, now) {
+                (_, None) => None,
+                (Some((seen, times)), Some(now)) if seen == now => Some((now, times + 1)),
+                (_, Some(now)) => Some((now, 0)),
+            };
+            match self.seen {
+                None => return Poll::Pending,
+                Some((_, STALLED)) => return Poll::Ready(()),
+                Some(_) => self.alarm.as_mut().reset(Instant::now() + LOOK),
+            }
+        }
+        Poll::Pending
     }
 }
 
