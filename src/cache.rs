@@ -1,11 +1,11 @@
 //! Encoded answers in memory, bounded in bytes. A miss is loaded once, however many ask for it.
 //!
-//! Nothing is ever taken out because it changed: whoever reads says whether what it found is still fresh, and a load
-//! that began before a change is not. So no load can overwrite a newer answer.
+//! Nothing is taken out because it changed: whoever reads says whether what it found is still fresh, and a load that
+//! began before a change is not. So no load can overwrite a newer answer. Only a kill empties it.
 
 use std::{
     hash::Hash,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering, fence},
 };
 
 use foldhash::quality::RandomState;
@@ -58,9 +58,13 @@ where
     }
 
     /// Keeps what was loaded by other means.
-    pub(crate) async fn keep(&self, key: K, value: V) {
+    pub(crate) async fn keep(&self, key: K, value: V, fresh: impl Fn(&V) -> bool + Send + Sync)
+    where
+        K: Clone,
+    {
         self.misses.fetch_add(1, Ordering::Relaxed);
-        self.entries.insert(key, value).await;
+        self.entries.insert(key.clone(), value.clone()).await;
+        self.recheck(&key, &value, fresh).await;
     }
 
     /// What is there and fresh; else what `load` gives, which all who ask meanwhile share.
@@ -74,7 +78,34 @@ where
             return found;
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        self.entries.entry(key).or_insert_with_if(load, |found| !fresh(found)).await.into_value()
+        let entry = self.entries.entry(key).or_insert_with_if(load, |found| !fresh(found)).await;
+        if entry.is_fresh() {
+            self.recheck(entry.key(), entry.value(), fresh).await;
+        }
+        entry.into_value()
+    }
+
+    /// A load that began before a kill can end after [`Cache::forget`], which did not see what it brings: it would keep
+    /// what was killed in memory, though nobody would be shown it.
+    async fn recheck(&self, key: &K, value: &V, fresh: impl Fn(&V) -> bool) {
+        // With the one in `forget`: either that sees the insertion, or this sees that it is stale.
+        fence(Ordering::SeqCst);
+        if !fresh(value) {
+            self.entries.invalidate(key).await;
+        }
+    }
+
+    /// Lets go of all that is kept. What is no longer fresh, and only that, stays away. It may not be called within a
+    /// runtime.
+    pub(crate) fn forget(&self) {
+        fence(Ordering::SeqCst);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime without drivers asks nothing of the system").block_on(async {
+            for (key, _) in &self.entries {
+                self.entries.invalidate(&*key).await;
+            }
+            self.entries.run_pending_tasks().await;
+        });
     }
 
     /// Bytes held now, roughly.
@@ -149,6 +180,30 @@ mod tests {
         }
         cache.entries.run_pending_tasks().await;
         assert!(cache.bytes() <= 100_000 && cache.bytes() > 50_000, "{}", cache.bytes());
+    }
+
+    #[tokio::test]
+    async fn a_load_that_is_held_open_across_a_kill_leaves_nothing_behind() {
+        let cache: Arc<Cache<u32, Arc<(u64, Vec<u8>)>>> = Arc::new(Cache::new(1 << 20));
+        let now = AtomicU64::new(1);
+        let fresh = |found: &Arc<(u64, Vec<u8>)>| found.0 >= now.load(Ordering::Relaxed);
+        cache.keep(1, value(1), fresh).await;
+        let (release, held) = tokio::sync::oneshot::channel();
+        let mut load = Box::pin(cache.get(2, fresh, async {
+            held.await.unwrap();
+            value(1)
+        }));
+        assert!(futures_util::poll!(&mut load).is_pending());
+        now.store(2, Ordering::Relaxed);
+        let emptied = cache.clone();
+        std::thread::spawn(move || emptied.forget()).join().unwrap();
+        assert_eq!(cache.entries.iter().count(), 0);
+
+        release.send(()).unwrap();
+        assert_eq!(load.await.0, 1);
+        cache.keep(3, value(1), fresh).await;
+        cache.entries.run_pending_tasks().await;
+        assert_eq!((cache.entries.iter().count(), cache.bytes()), (0, 0));
     }
 
     #[tokio::test]

@@ -133,8 +133,12 @@ impl Node {
         let (store, writer) = Store::open(options, LogId(random()))?;
         let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
         let clock = system_clock();
+        let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
+        // Weak, for the content holds the store.
+        let keeper = Arc::downgrade(&content);
+        store.on_erase(move || keeper.upgrade().iter().for_each(|content| content.forget()));
         Ok(Node {
-            content: Arc::new(Content::new(store.clone(), config.cache.bytes)),
+            content,
             publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),

@@ -28,6 +28,12 @@ struct Append {
     reply: oneshot::Sender<Answer>,
 }
 
+impl Append {
+    fn erases(&self) -> bool {
+        self.commits.iter().any(|commit| commit.erases)
+    }
+}
+
 /// The log of a single node. Dropping it waits until what is queued is written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
@@ -87,11 +93,7 @@ fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
             group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
         });
         match written {
-            Ok(outcomes) => {
-                for (append, outcomes) in group.into_iter().zip(outcomes) {
-                    let _ = append.reply.send(Ok(outcomes));
-                }
-            }
+            Ok(outcomes) => acknowledge(&mut writer, group.into_iter().zip(outcomes)),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
                 for append in group {
@@ -99,6 +101,24 @@ fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
                 }
             }
         }
+    }
+}
+
+/// Kills are answered last, when what they removed is erased: whatever else is in the group need not wait for that.
+fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<Outcome>)>) {
+    let (kills, others): (Vec<_>, Vec<_>) = written.partition(|(append, _)| append.erases());
+    for (append, outcomes) in others {
+        let _ = append.reply.send(Ok(outcomes));
+    }
+    if kills.is_empty() {
+        return;
+    }
+    let erased = writer.erase();
+    if let Err(error) = &erased {
+        tracing::error!(error = error as &dyn std::error::Error, "what was killed is not erased");
+    }
+    for (append, outcomes) in kills {
+        let _ = append.reply.send(erased.clone().map(|()| outcomes));
     }
 }
 
@@ -129,4 +149,46 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
         applier.remember(&Request { id, hash, revisions: &revisions, time: commit.time })?;
     }
     Ok(Outcome::Committed(revisions, Position::of(applier.head())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::{
+        log::Change,
+        store::{
+            envelope,
+            fixture::{article, open, removal},
+        },
+        wire::v1::RemovalReason,
+    };
+
+    fn commit(entry: crate::entry::Entry, expected: Revision) -> Commit {
+        let erases = entry.log.reason() == RemovalReason::Killed;
+        let packed = envelope::pack(&entry.bytes);
+        let request = Some((format!("of {}", entry.name), entry.hash));
+        let step = Step::Append(Box::new(Change { entry, packed, expected }));
+        Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
+    }
+
+    #[tokio::test]
+    async fn a_kill_and_its_repeat_are_answered_when_all_that_was_read_before_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, writer) = open(dir.path());
+        let forgotten = Arc::new(Mutex::new(Vec::new()));
+        let (noted, seen) = (forgotten.clone(), Arc::downgrade(&store));
+        store.on_erase(move || noted.lock().unwrap().push(seen.upgrade().unwrap().revision()));
+        let log = LocalLog::start(writer);
+        let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
+
+        log.append(vec![commit(article("a", "A", &[], 1), 0)]).await.unwrap();
+        assert!(forgotten.lock().unwrap().is_empty());
+        log.append(vec![kill.clone()]).await.unwrap();
+        assert_eq!(*forgotten.lock().unwrap(), [2]);
+        let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
+        assert_eq!(repeated, [Outcome::Duplicate(vec![2])]);
+        assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
+    }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -11,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::{
     Error, Head, Store, Stripe, Subject,
     envelope::{self, Packed},
+    erase,
     read::{self, LIVE_SLOT, PastRequest},
 };
 
@@ -29,10 +31,11 @@ const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
 /// The one writer of a store.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    connection: Connection,
-    store: Arc<Store>,
+    pub(super) connection: Connection,
+    pub(super) store: Arc<Store>,
     /// Numbers of terms met before. Emptied when a transaction fails: it may have made some.
     terms: HashMap<Term, i64>,
+    pub(super) patience: Duration,
 }
 
 /// What to remember of a request.
@@ -47,7 +50,7 @@ pub(crate) struct Request<'a> {
 
 impl Writer {
     pub(super) fn new(connection: Connection, store: Arc<Store>) -> Writer {
-        Writer { connection, store, terms: HashMap::new() }
+        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE }
     }
 
     /// Applies entries in one transaction, and publishes what they changed once it is on disk.

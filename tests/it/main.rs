@@ -8,6 +8,7 @@ mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;
 mod histories;
+mod kills;
 mod limits;
 mod paging;
 mod raw;
