@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_is_held_open_across_a_kill_leaves_nothing_behind() {
-        let cache: Arc<Cache<u32, Arc<(u64, Vec<u8>)>>> = Arc::new(Cache::new(1 << 20));
+        let cache = Arc::new(Cache::<u32, Arc<(u64, Vec<u8>)>>::new(1 << 20));
         let now = AtomicU64::new(1);
         let fresh = |found: &Arc<(u64, Vec<u8>)>| found.0 >= now.load(Ordering::Relaxed);
         cache.keep(1, value(1), fresh).await;

@@ -15,12 +15,12 @@ use tonic_health::server::HealthReporter;
 use crate::{
     config::Config,
     content::Content,
-    log::{Log, local::LocalLog},
-    model::{LogId, system_clock},
+    log::local::LocalLog,
+    model::{Clock, LogId, system_clock},
     ops,
     publishing::Publishing,
     rpc,
-    store::{self, Store},
+    store::{self, Store, history::History},
     telemetry::Metrics,
     wire,
 };
@@ -42,6 +42,9 @@ use cores::Cores;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
+
+/// How often history that has grown too old is let go of.
+const COMPACT: Duration = Duration::from_secs(60);
 
 /// Why a node cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,8 @@ pub async fn run(
     let ops = node.serve_ops(&config).await?;
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
 
+    let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
+
     let limits = &config.connections;
     tokio::select! {
         () = accept::run(listener, &cores, limits, node.metrics.clone()) => {}
@@ -102,6 +107,8 @@ pub async fn run(
     node.draining.send_replace(true);
     cores.join().await;
     observer.abort();
+    compaction.abort();
+    let _ = compaction.await;
     if let Some(ops) = ops {
         ops.abort();
     }
@@ -116,6 +123,8 @@ struct Node {
     store: Arc<Store>,
     content: Arc<Content>,
     publishing: Arc<Publishing>,
+    log: Arc<LocalLog>,
+    clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether it was asked to stop.
     draining: watch::Sender<bool>,
@@ -131,7 +140,7 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
         };
         let (store, writer) = Store::open(options, LogId(random()))?;
-        let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
+        let log = Arc::new(LocalLog::start(writer));
         let clock = system_clock();
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         // Weak, for the content holds the store.
@@ -139,11 +148,13 @@ impl Node {
         store.on_erase(move || keeper.upgrade().iter().for_each(|content| content.forget()));
         Ok(Node {
             content,
-            publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
+            publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),
             draining: watch::Sender::new(false),
             started: clock(),
+            log,
+            clock,
         })
     }
 
@@ -242,6 +253,27 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, metrics: Arc<Metrics>
         metrics.store_bytes.set(store.bytes_on_disk());
         (hits, misses, applied) = (now_hits, now_misses, revision);
         tokio::time::sleep(OBSERVE).await;
+    }
+}
+
+fn history(config: &Config) -> History {
+    History { age: config.feed.history, entries: i64::from(config.feed.history_entries) }
+}
+
+/// Lets go of old history for as long as the node runs.
+async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
+    loop {
+        tokio::time::sleep(COMPACT).await;
+        loop {
+            match log.compact(clock(), history).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "history was not let go of");
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     store::{
         self, Writer,
         apply::{Applier, Request},
+        history::History,
     },
 };
 
@@ -22,6 +23,17 @@ const QUEUE: usize = 1_024;
 const GROUP: usize = 1_000;
 
 type Answer = Result<Vec<Outcome>, store::Error>;
+
+/// What the writer's thread does, one after the other.
+enum Job {
+    Append(Append),
+    /// Lets go of old history, answering whether there is more of it.
+    Compact {
+        now: i64,
+        history: History,
+        reply: oneshot::Sender<Result<bool, store::Error>>,
+    },
+}
 
 struct Append {
     commits: Vec<Commit>,
@@ -37,7 +49,7 @@ impl Append {
 /// The log of a single node. Dropping it waits until what is queued is written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
-    queue: Option<mpsc::Sender<Append>>,
+    queue: Option<mpsc::Sender<Job>>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -53,23 +65,35 @@ impl Drop for LocalLog {
 impl LocalLog {
     /// Starts the writer's thread.
     pub(crate) fn start(writer: Writer) -> LocalLog {
-        let (queue, appends) = mpsc::channel(QUEUE);
-        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || work(writer, jobs));
         let writer = spawned.expect("a thread can be started when the node starts");
         LocalLog { queue: Some(queue), writer: Some(writer) }
+    }
+
+    /// Lets go of one pass's worth of history, between writes. Answers whether there is more to let go of.
+    ///
+    /// # Errors
+    /// The queue is full, or the store failed; a later pass does what this one did not.
+    pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compact { now, history, reply })?;
+        answer.await.unwrap_or(Err(store::Error::Closed))
+    }
+
+    fn send(&self, job: Job) -> Result<(), store::Error> {
+        let queue = self.queue.as_ref().ok_or(store::Error::Closed)?;
+        queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
+        })
     }
 }
 
 impl Log for LocalLog {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let sent = match &self.queue {
-            None => Err(store::Error::Closed),
-            Some(queue) => queue.try_send(Append { commits, reply }).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
-            }),
-        };
+        let sent = self.send(Job::Append(Append { commits, reply }));
         Box::pin(async move {
             sent?;
             answer.await.unwrap_or(Err(store::Error::Closed))
@@ -77,28 +101,52 @@ impl Log for LocalLog {
     }
 }
 
-fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
-    while let Some(first) = appends.blocking_recv() {
-        let mut group = vec![first];
-        let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
-        let mut size = entries(&group[0]);
-        while size < GROUP {
-            let Ok(next) = appends.try_recv() else { break };
-            size += entries(&next);
-            group.push(next);
+fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
+        match job {
+            Job::Append(first) => {
+                let (group, other) = gather(first, &mut jobs);
+                write(&mut writer, group);
+                next = other;
+            }
+            Job::Compact { now, history, reply } => {
+                let _ = reply.send(writer.compact(now, &history));
+            }
         }
-        let written = writer.transact(|applier| {
-            let append =
-                |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
-            group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
-        });
-        match written {
-            Ok(outcomes) => acknowledge(&mut writer, group.into_iter().zip(outcomes)),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
-                for append in group {
-                    let _ = append.reply.send(Err(error.clone()));
-                }
+    }
+}
+
+/// The appends that wait, up to a group, and the job after them if it is another one.
+fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
+    let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
+    let mut size = entries(&first);
+    let mut group = vec![first];
+    while size < GROUP {
+        match jobs.try_recv() {
+            Ok(Job::Append(append)) => {
+                size += entries(&append);
+                group.push(append);
+            }
+            Ok(other) => return (group, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (group, None)
+}
+
+fn write(writer: &mut Writer, group: Vec<Append>) {
+    let written = writer.transact(|applier| {
+        let append =
+            |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
+        group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
+    });
+    match written {
+        Ok(outcomes) => acknowledge(writer, group.into_iter().zip(outcomes)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
+            for append in group {
+                let _ = append.reply.send(Err(error.clone()));
             }
         }
     }

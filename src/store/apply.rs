@@ -22,9 +22,6 @@ use crate::{
     model::{Kind, Name, Revision},
 };
 
-/// Positions whose chain is kept: within them a lineage can be proved.
-const CHAIN_KEPT: i64 = 1_000_000;
-
 /// How long a request_id is remembered, microseconds.
 const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
 
@@ -101,9 +98,9 @@ fn transact<T>(
 /// One transaction's worth of applying.
 #[derive(Debug)]
 pub(crate) struct Applier<'a> {
-    transaction: &'a Transaction<'a>,
+    pub(super) transaction: &'a Transaction<'a>,
     terms: &'a mut HashMap<Term, i64>,
-    head: Head,
+    pub(super) head: Head,
     changed: Vec<(Stripe, Revision)>,
     /// How many articles more, or fewer, stand in a term's list.
     listed: BTreeMap<i64, i64>,
@@ -317,8 +314,6 @@ impl Applier<'_> {
         head.revision = revision;
         let insert = "INSERT INTO chain VALUES(?1, ?2, ?3)";
         self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain, entry.log.time])?;
-        let trim = "DELETE FROM chain WHERE revision <= ?1";
-        self.transaction.prepare_cached(trim)?.execute([revision - CHAIN_KEPT])?;
         Ok(())
     }
 

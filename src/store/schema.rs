@@ -55,7 +55,7 @@ CREATE TABLE request(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_time ON request(time);
 
--- Proof of lineage for the last million positions.
+-- Proof of lineage: every position above the floor, and the last million.
 CREATE TABLE chain(
   revision INTEGER PRIMARY KEY,
   chain BLOB NOT NULL,
