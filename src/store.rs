@@ -36,6 +36,7 @@ pub(crate) mod history;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
+pub(crate) mod rebuild;
 mod schema;
 pub(crate) mod verify;
 
