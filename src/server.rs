@@ -20,7 +20,7 @@ use crate::{
     ops,
     publishing::Publishing,
     rpc,
-    store::{self, Store, history::History},
+    store::{self, Store, floor::History},
     telemetry::Metrics,
     wire,
 };

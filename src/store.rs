@@ -32,7 +32,7 @@ pub(crate) mod envelope;
 mod erase;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub(crate) mod history;
+pub(crate) mod floor;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;

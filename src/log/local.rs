@@ -12,7 +12,7 @@ use crate::{
     store::{
         self, Writer,
         apply::{Applier, Request},
-        history::History,
+        floor::History,
     },
 };
 

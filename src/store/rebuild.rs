@@ -185,7 +185,7 @@ mod tests {
     use crate::{
         store::{
             fixture::{apply, article, faults, noise, open, removal},
-            history::History,
+            floor::History,
         },
         wire::v1::RemovalReason,
     };
