@@ -114,7 +114,7 @@ impl Content {
         served: Revision,
         if_none_match: &str,
     ) -> Result<Framed, Refusal> {
-        let load = self.compose(question);
+        let load = || self.compose(question.clone());
         let answered = self.answers.get(asked, |found| self.is_fresh(found), load).await;
         answered.to(served, if_none_match)
     }

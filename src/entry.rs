@@ -85,7 +85,7 @@ impl Term {
     }
 
     /// The term that an entry names as left.
-    fn from_name(name: &str) -> Option<Term> {
+    pub(crate) fn from_name(name: &str) -> Option<Term> {
         let Name { kind, id } = Name::parse(name)?;
         match kind {
             Kind::Tag => Some(Term::Tag(id)),

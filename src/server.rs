@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 use crate::{
     config::Config,
     content::Content,
+    feed::Feeds,
     log::local::LocalLog,
     model::{Clock, LogId, system_clock},
     ops,
@@ -36,9 +37,12 @@ mod reply;
 mod streams;
 mod web;
 
-use calls::Calls;
+use calls::{Calls, Services};
 use connection::Common;
 use cores::Cores;
+
+/// Feeds that may be open at once.
+const MOST_FEEDS: usize = 20_000;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -86,7 +90,7 @@ pub async fn run(
     report(&health, true).await;
     let routes = node.routes(health_service)?;
     let common = || Common {
-        calls: Arc::new(node.calls(routes.clone())),
+        calls: Arc::new(node.calls(routes.clone(), config.connections.feeds)),
         limits: config.connections.clone(),
         drain: config.server.drain,
         draining: node.draining.subscribe(),
@@ -96,6 +100,8 @@ pub async fn run(
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
 
     let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
+    let feeds = node.feeds.clone();
+    let hub = tokio::spawn(async move { feeds.run().await });
 
     let limits = &config.connections;
     tokio::select! {
@@ -109,6 +115,7 @@ pub async fn run(
     observer.abort();
     compaction.abort();
     let _ = compaction.await;
+    hub.abort();
     if let Some(ops) = ops {
         ops.abort();
     }
@@ -122,6 +129,7 @@ pub async fn run(
 struct Node {
     store: Arc<Store>,
     content: Arc<Content>,
+    feeds: Arc<Feeds>,
     publishing: Arc<Publishing>,
     log: Arc<LocalLog>,
     clock: Clock,
@@ -143,11 +151,14 @@ impl Node {
         let log = Arc::new(LocalLog::start(writer));
         let clock = system_clock();
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
-        // Weak, for the content holds the store.
-        let keeper = Arc::downgrade(&content);
-        store.on_erase(move || keeper.upgrade().iter().for_each(|content| content.forget()));
+        let feeds = Arc::new(Feeds::new(store.clone(), MOST_FEEDS));
+        // Weak, for both hold the store.
+        let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
+        store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
+        store.on_erase(move || feeds_kept.upgrade().iter().for_each(|feeds| feeds.forget()));
         Ok(Node {
             content,
+            feeds,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),
@@ -195,9 +206,12 @@ impl Node {
     }
 
     /// What one core answers with.
-    fn calls(&self, routes: Routes) -> Calls {
-        let content = rpc::content::ContentRpc { content: self.content.clone() };
-        Calls::new(content, routes, &self.metrics, self.draining.subscribe())
+    fn calls(&self, routes: Routes, feeds: usize) -> Calls {
+        let services = Services {
+            content: rpc::content::ContentRpc { content: self.content.clone() },
+            feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
+        };
+        Calls::new(services, routes, feeds, &self.metrics, self.draining.subscribe())
     }
 
     async fn serve_ops(&self, config: &Config) -> Result<Option<tokio::task::JoinHandle<()>>, Error> {
@@ -235,7 +249,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn report(health: &HealthReporter, serving: bool) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let status = if serving { Serving } else { NotServing };
-    for service in ["", "cable.v1.ContentService", "cable.v1.PublishingService"] {
+    for service in ["", "cable.v1.ContentService", "cable.v1.FeedService", "cable.v1.PublishingService"] {
         health.set_service_status(service, status).await;
     }
 }

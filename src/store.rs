@@ -33,6 +33,7 @@ mod erase;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod floor;
+pub(crate) mod history;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
