@@ -27,8 +27,15 @@ const ENTITIES: [&str; 5] =
 /// The services of reads, which the server speaks without generated code.
 const READS: [&str; 2] = ["ContentService", "FeedService"];
 
+/// What SQLite must be built with: the table of its own pages.
+const PAGES: &str = "-DSQLITE_ENABLE_DBPAGE_VTAB";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-env-changed=LIBSQLITE3_FLAGS");
+    if !std::env::var("LIBSQLITE3_FLAGS").is_ok_and(|flags| flags.contains(PAGES)) {
+        return Err(format!("set LIBSQLITE3_FLAGS={PAGES}, as .cargo/config.toml does: kills need it").into());
+    }
     let out = std::env::var("OUT_DIR")?;
     let out = Path::new(&out);
     let set = protox::compile(ROOTS, ["proto"])?;

@@ -1,11 +1,11 @@
 //! Encoded answers in memory, bounded in bytes. A miss is loaded once, however many ask for it.
 //!
-//! Nothing is ever taken out because it changed: whoever reads says whether what it found is still fresh, and a load
-//! that began before a change is not. So no load can overwrite a newer answer.
+//! Nothing is taken out because it changed: whoever reads says whether what it found is still fresh, and a load that
+//! began before a change is not. So no load can overwrite a newer answer. Only a kill empties it.
 
 use std::{
     hash::Hash,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering, fence},
 };
 
 use foldhash::quality::RandomState;
@@ -58,23 +58,66 @@ where
     }
 
     /// Keeps what was loaded by other means.
-    pub(crate) async fn keep(&self, key: K, value: V) {
+    pub(crate) async fn keep(&self, key: K, value: V, fresh: impl Fn(&V) -> bool + Send + Sync)
+    where
+        K: Clone,
+    {
         self.misses.fetch_add(1, Ordering::Relaxed);
-        self.entries.insert(key, value).await;
+        self.entries.insert(key.clone(), value.clone()).await;
+        self.recheck(&key, &value, fresh).await;
     }
 
     /// What is there and fresh; else what `load` gives, which all who ask meanwhile share.
-    pub(crate) async fn get(
+    pub(crate) async fn get<F: Future<Output = V> + Send>(
         &self,
         key: K,
         fresh: impl Fn(&V) -> bool + Send + Sync,
-        load: impl Future<Output = V> + Send,
-    ) -> V {
+        load: impl Fn() -> F,
+    ) -> V
+    where
+        K: Clone,
+    {
         if let Some(found) = self.kept(&key, &fresh).await {
             return found;
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        self.entries.entry(key).or_insert_with_if(load, |found| !fresh(found)).await.into_value()
+        let entry = self.entries.entry(key.clone()).or_insert_with_if(load(), |found| !fresh(found)).await;
+        if entry.is_fresh() {
+            self.recheck(entry.key(), entry.value(), fresh).await;
+        } else if !fresh(entry.value()) {
+            // Somebody's load, which may have begun before a change that whoever asks here has been told of. One that
+            // is found now has begun since.
+            return self
+                .entries
+                .entry(key)
+                .or_insert_with_if(load(), |found| !fresh(found))
+                .await
+                .into_value();
+        }
+        entry.into_value()
+    }
+
+    /// A load that began before a kill can end after [`Cache::forget`], which did not see what it brings: it would keep
+    /// what was killed in memory, though nobody would be shown it.
+    async fn recheck(&self, key: &K, value: &V, fresh: impl Fn(&V) -> bool) {
+        // With the one in `forget`: either that sees the insertion, or this sees that it is stale.
+        fence(Ordering::SeqCst);
+        if !fresh(value) {
+            self.entries.invalidate(key).await;
+        }
+    }
+
+    /// Lets go of all that is kept. What is no longer fresh, and only that, stays away. It may not be called within a
+    /// runtime.
+    pub(crate) fn forget(&self) {
+        fence(Ordering::SeqCst);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime without drivers asks nothing of the system").block_on(async {
+            for (key, _) in &self.entries {
+                self.entries.invalidate(&*key).await;
+            }
+            self.entries.run_pending_tasks().await;
+        });
     }
 
     /// Bytes held now, roughly.
@@ -121,11 +164,15 @@ mod tests {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
         let loads = AtomicU64::new(0);
         let ask = || {
-            cache.get(1, |_| true, async {
-                loads.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                value(1)
-            })
+            cache.get(
+                1,
+                |_| true,
+                || async {
+                    loads.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    value(1)
+                },
+            )
         };
         futures_util::future::join_all((0..100).map(|_| ask())).await;
         assert_eq!(loads.into_inner(), 1);
@@ -134,10 +181,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_longer_fresh_is_loaded_again() {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
-        cache.get(1, |found| found.0 >= 1, async { value(1) }).await;
-        let found = cache.get(1, |found| found.0 >= 2, async { value(2) }).await;
+        cache.get(1, |found| found.0 >= 1, || async { value(1) }).await;
+        let found = cache.get(1, |found| found.0 >= 2, || async { value(2) }).await;
         assert_eq!(found.0, 2);
-        let found = cache.get(1, |found| found.0 >= 2, async { value(3) }).await;
+        let found = cache.get(1, |found| found.0 >= 2, || async { value(3) }).await;
         assert_eq!(found.0, 2);
     }
 
@@ -145,17 +192,46 @@ mod tests {
     async fn it_holds_no_more_bytes_than_it_may() {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(100_000);
         for key in 0..1_000 {
-            cache.get(key, |_| true, async { value(1) }).await;
+            cache.get(key, |_| true, || async { value(1) }).await;
         }
         cache.entries.run_pending_tasks().await;
         assert!(cache.bytes() <= 100_000 && cache.bytes() > 50_000, "{}", cache.bytes());
     }
 
     #[tokio::test]
+    async fn a_load_that_is_held_open_across_a_kill_leaves_nothing_behind() {
+        let cache = Arc::new(Cache::<u32, Arc<(u64, Vec<u8>)>>::new(1 << 20));
+        let now = AtomicU64::new(1);
+        let fresh = |found: &Arc<(u64, Vec<u8>)>| found.0 >= now.load(Ordering::Relaxed);
+        cache.keep(1, value(1), fresh).await;
+        let held = tokio::sync::Semaphore::new(0);
+        let mut load = Box::pin(cache.get(2, fresh, || async {
+            held.acquire().await.unwrap().forget();
+            value(1)
+        }));
+        assert!(futures_util::poll!(&mut load).is_pending());
+        now.store(2, Ordering::Relaxed);
+        // Whoever asks after the kill waits for the load too, and is not given what it brings.
+        let mut after = Box::pin(cache.get(2, fresh, || async { value(2) }));
+        assert!(futures_util::poll!(&mut after).is_pending());
+        let emptied = cache.clone();
+        std::thread::spawn(move || emptied.forget()).join().unwrap();
+        assert_eq!(cache.entries.iter().count(), 0);
+
+        held.add_permits(1);
+        assert_eq!(load.await.0, 1);
+        assert_eq!(after.await.0, 2);
+        cache.entries.invalidate(&2).await;
+        cache.keep(3, value(1), fresh).await;
+        cache.entries.run_pending_tasks().await;
+        assert_eq!((cache.entries.iter().count(), cache.bytes()), (0, 0));
+    }
+
+    #[tokio::test]
     async fn long_keys_count_as_much_as_long_values() {
         let cache: Cache<Vec<u8>, Arc<(u64, Vec<u8>)>> = Cache::new(100_000);
         for key in 0..100 {
-            cache.get(vec![key; 10_000], |_| true, async { Arc::new((1, Vec::new())) }).await;
+            cache.get(vec![key; 10_000], |_| true, || async { Arc::new((1, Vec::new())) }).await;
         }
         cache.entries.run_pending_tasks().await;
         let held: usize = cache.entries.iter().map(|(key, _)| key.len()).sum();

@@ -21,6 +21,7 @@ mod import;
 mod noun;
 mod output;
 mod progress;
+mod rebuild;
 mod serve;
 mod status;
 
@@ -74,6 +75,8 @@ enum Command {
     Backup(backup::Backup),
     /// Prove the store of a server on this machine: everything that can be recomputed is.
     Verify(backup::Verify),
+    /// Make a store anew from the entries of another, which shows that they are whole.
+    Rebuild(rebuild::Rebuild),
     /// The settings of a server.
     #[command(subcommand)]
     Config(config::Command),
@@ -269,6 +272,7 @@ fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
         Command::Call(call) => runtime()?.block_on(Box::pin(ask(&global.endpoint, call, &mut output))),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
+        Command::Rebuild(rebuild) => rebuild::run(rebuild, &mut output),
         Command::Config(command) => config::run(command, &mut output),
         Command::Completion { shell } => completion(shell, &mut output),
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub store: Store,
     /// What it keeps in memory.
     pub cache: Cache,
+    /// What those who follow it can come back to.
+    pub feed: Feed,
     /// What it says about itself.
     pub log: Log,
 }
@@ -98,6 +100,15 @@ pub struct Cache {
     pub bytes: u64,
 }
 
+/// How far back those who follow a node can go on. What is within either bound is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// How old an entry must be before what left a list by it may be forgotten, and tombstones that need not last.
+    pub history: Duration,
+    /// How many entries must have come after it.
+    pub history_entries: u32,
+}
+
 /// What a node writes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -152,6 +163,12 @@ impl Default for Cache {
     }
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        Feed { history: Duration::from_secs(90 * 24 * 3_600), history_entries: 1_000_000 }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Log { level: "info".into(), format: telemetry::Format::Text }
@@ -171,7 +188,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 21] = [
+const SETTINGS: [Setting; 23] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -285,6 +302,18 @@ const SETTINGS: [Setting; 21] = [
         doc: "Memory for encoded answers.",
         set: |c, text| put(&mut c.cache.bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.cache.bytes)),
+    },
+    Setting {
+        key: "feed.history",
+        doc: "How long what left a list, and why a name was removed, is known at least; MOVED and KILLED always are.",
+        set: |c, text| put(&mut c.feed.history, time(text)?),
+        show: |c| quoted(show_days(c.feed.history)),
+    },
+    Setting {
+        key: "feed.history_entries",
+        doc: "Number of the newest entries for which it is known in any case.",
+        set: |c, text| put(&mut c.feed.history_entries, count(text)?),
+        show: |c| c.feed.history_entries.to_string(),
     },
     Setting {
         key: "log.level",
@@ -632,7 +661,8 @@ fn count<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, String> {
     number.ok_or_else(|| "expected a whole number above 0".to_owned())
 }
 
-const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 const BYTE_UNITS: [(&str, u64); 9] = [
     ("", 1),
@@ -659,7 +689,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, &DURATION_UNITS);
     millis
         .map(Duration::from_millis)
-        .ok_or_else(|| "expected a whole number and ms, s, m or h: \"20s\"".to_owned())
+        .ok_or_else(|| "expected a whole number and ms, s, m, h or d: \"20s\"".to_owned())
 }
 
 /// A duration that is not nothing.
@@ -684,6 +714,11 @@ fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     // Minutes and hours are for reading in; "20s" stays in seconds, "120s" too.
     show_unit(millis, &DURATION_UNITS[..2])
+}
+
+/// For durations that people think of in days.
+fn show_days(duration: Duration) -> String {
+    show_unit(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATION_UNITS)
 }
 
 fn show_bytes(number: u64) -> String {
@@ -847,6 +882,7 @@ mod tests {
             },
             store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
             cache: Cache { bytes: 1_000_000 },
+            feed: Feed { history: 36 * 3_600 * SECOND, history_entries: 7 },
             log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
         };
         for config in [config, Config::default()] {

@@ -67,6 +67,13 @@ impl Content {
         )
     }
 
+    /// Lets go of all that is in memory: after a kill. It may not be called within a runtime.
+    pub(crate) fn forget(&self) {
+        self.parts.forget();
+        self.answers.forget();
+        self.slices.forget();
+    }
+
     /// The head to serve at: at once, or when the node has reached the revision asked for.
     ///
     /// # Errors
@@ -107,7 +114,7 @@ impl Content {
         served: Revision,
         if_none_match: &str,
     ) -> Result<Framed, Refusal> {
-        let load = self.compose(question);
+        let load = || self.compose(question.clone());
         let answered = self.answers.get(asked, |found| self.is_fresh(found), load).await;
         answered.to(served, if_none_match)
     }
@@ -150,7 +157,8 @@ impl Content {
         }
         for part in &loaded {
             if part.failure().is_none() {
-                self.parts.keep((part.name.clone(), shape), part.clone()).await;
+                let fresh = |part: &Arc<Part>| part.is_fresh(&self.store);
+                self.parts.keep((part.name.clone(), shape), part.clone(), fresh).await;
             }
         }
         let mut loaded = loaded.into_iter();

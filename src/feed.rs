@@ -87,6 +87,8 @@ struct Slice {
     message: Option<Bytes>,
     reached: Place,
     floor: Revision,
+    /// How often there had been an erasure before it was read: after another one it may hold what was killed.
+    erased: u64,
 }
 
 impl Feeds {
@@ -104,6 +106,7 @@ impl Feeds {
     /// Drops what is kept in memory of what happened.
     pub(crate) fn forget(&self) {
         self.hub.forget();
+        self.slices.forget();
     }
 
     /// Number of feeds that are open.
@@ -179,13 +182,17 @@ impl Feeds {
     async fn slice(&self, group: &Group, after: Revision) -> Arc<Result<Slice, store::Error>> {
         // One that leads nowhere would keep its readers where they are.
         let leads_on = |slice: &Arc<Result<Slice, store::Error>>| {
-            slice.as_ref().as_ref().is_ok_and(|slice| slice.reached.revision > after)
+            slice
+                .as_ref()
+                .as_ref()
+                .is_ok_and(|slice| slice.reached.revision > after && slice.erased == self.hub.times_erased())
         };
-        let load = async { Arc::new(self.read_slice(group, after).await) };
+        let load = || async { Arc::new(self.read_slice(group, after).await) };
         self.slices.get((group.number, after), leads_on, load).await
     }
 
     async fn read_slice(&self, group: &Group, after: Revision) -> Result<Slice, store::Error> {
+        let erased = self.hub.times_erased();
         let wanted = group.interest.filter.wanted();
         let read = self.store.read(move |connection| history::stretch(connection, after, &wanted, BEHIND));
         let Stretch { commits, reached, floor } = read.await?;
@@ -197,7 +204,7 @@ impl Feeds {
         }
         let message = (!changes.is_empty())
             .then(|| event::message(self.log_id, Some(&reached), event::CHANGES, &changes));
-        Ok(Slice { message, reached, floor })
+        Ok(Slice { message, reached, floor, erased })
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Commit {
     pub(crate) request: Option<(String, Hash)>,
     /// Microseconds since 1970 UTC.
     pub(crate) time: i64,
+    /// It kills, or repeats a kill: it is answered when what was killed is erased.
+    pub(crate) erases: bool,
 }
 
 /// A place in the log.
@@ -69,7 +71,7 @@ pub(crate) enum Outcome {
 
 /// The order of writes, whatever carries it.
 pub(crate) trait Log: Send + Sync + 'static {
-    /// Appends commits in order, each by itself, and answers for each when all are on disk.
+    /// Appends commits in order, each by itself, and answers for each when all are on disk, and what they kill is erased.
     ///
     /// The future may be dropped: what was handed in is appended all the same.
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;

@@ -110,25 +110,29 @@ impl Publishing {
         let now = (self.clock)();
         let drafts = drafts(changes, now)?;
         distinct_names(&drafts)?;
+        let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
             let _paths = self.lock_paths(&drafts).await;
             let (states, past) = self.read(&drafts, request.as_ref()).await?;
             if let Some(past) = past {
                 let same = request.as_ref().is_some_and(|(_, hash)| *hash == past.hash);
-                return if same {
-                    Ok(self.repeat(&drafts, &past.revisions))
-                } else {
-                    Err(Refusal::RequestIdReused)
-                };
+                if !same {
+                    return Err(Refusal::RequestIdReused);
+                }
+                if erases {
+                    // The first one may have been cut off before it had erased: the log has to do it again.
+                    self.append(vec![Commit { steps: Vec::new(), request, time: now, erases }]).await?;
+                }
+                return Ok(self.repeat(&drafts, &past.revisions));
             }
             let floor = self.store.head().floor;
             let planned = plan::all(&drafts, states, now, floor)?;
             let steps = steps(planned).await?;
-            if request.is_none() && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
+            if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
                 return Ok((written(&drafts, &revisions(&steps)), Position::of(&self.store.head())));
             }
-            let commit = Commit { steps, request: request.clone(), time: now };
+            let commit = Commit { steps, request: request.clone(), time: now, erases };
             match self.append(vec![commit]).await?.pop() {
                 Some(Outcome::Committed(revisions, position)) => {
                     return Ok((written(&drafts, &revisions), position));
@@ -172,8 +176,9 @@ impl Publishing {
             }
             open = round.waiting;
             open.extend(later);
-            let (appended, planned): (Numbered, Vec<Planned>) = round.appends.into_iter().unzip();
-            let commits = singles(planned, now).await?;
+            let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
+            let erases = appended.iter().map(|(_, draft)| draft.erases());
+            let commits = singles(planned.into_iter().zip(erases).collect(), now).await?;
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
@@ -272,7 +277,7 @@ impl Round {
             before.insert(draft.name.clone());
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(revision)) => {
+                Ok(Planned::Unchanged(revision)) if !draft.erases() => {
                     let found = written(std::slice::from_ref(&draft), &[-revision]).pop();
                     round.settled.extend(found.map(|found| (index, Ok(found))));
                 }
@@ -316,9 +321,10 @@ async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
 }
 
-/// The same for commits of one change each, on as many threads as there are cores: an import waits for nothing else.
-async fn singles(mut planned: Vec<Planned>, time: i64) -> Result<Vec<Commit>, Refusal> {
-    let commit = move |planned| Commit { steps: encode(vec![planned]), request: None, time };
+/// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an import waits for nothing else.
+async fn singles(mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Commit>, Refusal> {
+    let commit =
+        move |(planned, erases)| Commit { steps: encode(vec![planned]), request: None, time, erases };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = planned.len().div_ceil(cores).max(INLINE);
     let mut parts = Vec::with_capacity(cores);

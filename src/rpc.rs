@@ -142,7 +142,9 @@ fn stored(error: &store::Error) -> Told {
         store::Error::Overloaded => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
         store::Error::Full { .. } => Told::new(Code::ResourceExhausted, Reason::StoreFull).retry(),
         store::Error::Failed(_) => Told::new(Code::Unavailable, Reason::StoreFailed).retry(),
-        store::Error::Uncertain(_) => Told::new(Code::Unavailable, Reason::OutcomeUnknown).retry(),
+        store::Error::Uncertain(_) | store::Error::NotErased => {
+            Told::new(Code::Unavailable, Reason::OutcomeUnknown).retry()
+        }
         store::Error::Closed => Told::new(Code::Unavailable, Reason::Draining).retry(),
     }
 }

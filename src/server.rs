@@ -16,12 +16,12 @@ use crate::{
     config::Config,
     content::Content,
     feed::Feeds,
-    log::{Log, local::LocalLog},
-    model::{LogId, system_clock},
+    log::local::LocalLog,
+    model::{Clock, LogId, system_clock},
     ops,
     publishing::Publishing,
     rpc,
-    store::{self, Store},
+    store::{self, Store, floor::History},
     telemetry::Metrics,
     wire,
 };
@@ -46,6 +46,9 @@ const MOST_FEEDS: usize = 20_000;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
+
+/// How often history that has grown too old is let go of.
+const COMPACT: Duration = Duration::from_secs(60);
 
 /// Why a node cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,7 @@ pub async fn run(
     let ops = node.serve_ops(&config).await?;
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
 
+    let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
     let feeds = node.feeds.clone();
     let hub = tokio::spawn(async move { feeds.run().await });
 
@@ -109,6 +113,8 @@ pub async fn run(
     node.draining.send_replace(true);
     cores.join().await;
     observer.abort();
+    compaction.abort();
+    let _ = compaction.await;
     hub.abort();
     if let Some(ops) = ops {
         ops.abort();
@@ -125,6 +131,8 @@ struct Node {
     content: Arc<Content>,
     feeds: Arc<Feeds>,
     publishing: Arc<Publishing>,
+    log: Arc<LocalLog>,
+    clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether it was asked to stop.
     draining: watch::Sender<bool>,
@@ -140,16 +148,24 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
         };
         let (store, writer) = Store::open(options, LogId(random()))?;
-        let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
+        let log = Arc::new(LocalLog::start(writer));
         let clock = system_clock();
+        let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
+        let feeds = Arc::new(Feeds::new(store.clone(), MOST_FEEDS));
+        // Weak, for both hold the store.
+        let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
+        store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
+        store.on_erase(move || feeds_kept.upgrade().iter().for_each(|feeds| feeds.forget()));
         Ok(Node {
-            content: Arc::new(Content::new(store.clone(), config.cache.bytes)),
-            feeds: Arc::new(Feeds::new(store.clone(), MOST_FEEDS)),
-            publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
+            content,
+            feeds,
+            publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),
             draining: watch::Sender::new(false),
             started: clock(),
+            log,
+            clock,
         })
     }
 
@@ -251,6 +267,27 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, metrics: Arc<Metrics>
         metrics.store_bytes.set(store.bytes_on_disk());
         (hits, misses, applied) = (now_hits, now_misses, revision);
         tokio::time::sleep(OBSERVE).await;
+    }
+}
+
+fn history(config: &Config) -> History {
+    History { age: config.feed.history, entries: i64::from(config.feed.history_entries) }
+}
+
+/// Lets go of old history for as long as the node runs.
+async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
+    loop {
+        tokio::time::sleep(COMPACT).await;
+        loop {
+            match log.compact(clock(), history).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "history was not let go of");
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 //! entry should be.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -28,10 +29,15 @@ use crate::{
 pub(crate) mod apply;
 mod changed;
 pub(crate) mod envelope;
+mod erase;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod floor;
 pub(crate) mod history;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
+pub(crate) mod rebuild;
 mod schema;
 pub(crate) mod verify;
 
@@ -118,6 +124,11 @@ pub(crate) enum Error {
     /// It may have happened.
     #[error("the store failed while it committed")]
     Uncertain(#[source] Arc<rusqlite::Error>),
+    /// It happened; a repeat erases again.
+    #[error(
+        "what was killed is gone for readers, but not yet erased: an old state of the store is still being read"
+    )]
+    NotErased,
     /// The node is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -163,7 +174,18 @@ pub(crate) struct Store {
     /// That of the head, for those who ask for nothing else.
     revision: AtomicI64,
     changed: LastChanged,
+    keepers: Keepers,
     _lock: File,
+}
+
+/// Those who keep in memory what they have read.
+#[derive(Default)]
+struct Keepers(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
+
+impl fmt::Debug for Keepers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keepers")
+    }
 }
 
 impl Store {
@@ -196,7 +218,15 @@ impl Store {
         let changed = LastChanged::new(head.revision);
         let revision = AtomicI64::new(head.revision);
         let head = watch::Sender::new(Arc::new(head));
-        let store = Arc::new(Store { options, readers, head, revision, changed, _lock: lock });
+        let store = Arc::new(Store {
+            options,
+            readers,
+            head,
+            revision,
+            changed,
+            keepers: Keepers::default(),
+            _lock: lock,
+        });
         Ok((store.clone(), Writer::new(connection, store)))
     }
 
@@ -236,6 +266,18 @@ impl Store {
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         let size = |file: &str| fs::metadata(self.options.dir.join(file)).map_or(0, |meta| meta.len());
         size(DATABASE) + size("cable.db-wal")
+    }
+
+    /// Has `forget` called after each kill, once it is visible and before it is acknowledged, in the writer's thread:
+    /// nothing that was read before may be kept after it. It holds up all writes.
+    pub(crate) fn on_erase(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
+    }
+
+    fn forget(&self) {
+        for forget in self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            forget();
+        }
     }
 
     /// Makes an entry's effect visible; the order matters: whoever sees the head finds the changes marked.

@@ -9,6 +9,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use rusqlite::Connection;
+
 /// The program in a directory of its own, without settings from outside.
 fn cable(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
@@ -331,6 +333,30 @@ fn a_backup_is_a_store_and_damage_is_found() {
     assert_eq!(code(&output), 1);
     assert!(told(&output).contains("cable: "), "{}", told(&output));
     assert_eq!(code(&run(dir.path(), "verify --data none")), 2);
+}
+
+#[test]
+fn a_store_is_made_anew_from_another_that_is_served_and_not_from_a_damaged_one_unless_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("rebuild --from {} --to anew", held.display()));
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert!(printed(&output).contains("those of the old store"), "{}", printed(&output));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
+    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to anew")), 2, "it is there already");
+
+    let database = Connection::open(dir.path().join("anew/cable.db")).unwrap();
+    let damage = "UPDATE doc SET entry = zeroblob(9) WHERE id = 'station-lamp-23'";
+    assert_eq!(database.execute(damage, []).unwrap(), 1);
+    database.close().unwrap();
+    let output = run(dir.path(), "rebuild --from anew --to mended");
+    assert_eq!(code(&output), 1);
+    assert!(told(&output).contains("(station-lamp-23): the entry is damaged"), "{}", told(&output));
+    assert!(!dir.path().join("mended").exists());
+    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to mended --skip-damaged")), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data mended")), 0);
 }
 
 /// A report of `cable bench`, printed into a pipe.

@@ -43,7 +43,7 @@ pub(crate) struct Asked {
 }
 
 /// The same, understood and checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Question {
     Article {
         name: Name,

@@ -52,7 +52,7 @@ impl Content {
     ) -> Result<Arc<Sliced>, Refusal> {
         let key = (asked.clone(), from.clone(), limit);
         let fresh = |found: &Arc<Sliced>| self.store.unchanged_since(found.as_of, &found.stripes);
-        if let Some(kept) = self.slices.kept(&key, fresh).await {
+        if let Some(kept) = self.slices.kept(&key, &fresh).await {
             return Ok(kept);
         }
         let as_of = self.store.revision();
@@ -65,7 +65,7 @@ impl Content {
         let articles = page.articles.len() as u64;
         let sliced = Sliced { as_of, stripes, message: composer.finish_without_meta(), articles, next };
         let sliced = Arc::new(sliced);
-        self.slices.keep(key, sliced.clone()).await;
+        self.slices.keep(key, sliced.clone(), fresh).await;
         Ok(sliced)
     }
 }

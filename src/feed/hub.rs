@@ -95,6 +95,11 @@ impl Hub {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often what is kept was erased.
+    pub(super) fn times_erased(&self) -> u64 {
+        *self.erased()
+    }
+
     /// Drops what is kept in memory of what happened.
     pub(super) fn forget(&self) {
         let mut erased = self.erased();

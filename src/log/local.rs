@@ -12,6 +12,7 @@ use crate::{
     store::{
         self, Writer,
         apply::{Applier, Request},
+        floor::History,
     },
 };
 
@@ -23,15 +24,32 @@ const GROUP: usize = 1_000;
 
 type Answer = Result<Vec<Outcome>, store::Error>;
 
+/// What the writer's thread does, one after the other.
+enum Job {
+    Append(Append),
+    /// Lets go of old history, answering whether there is more of it.
+    Compact {
+        now: i64,
+        history: History,
+        reply: oneshot::Sender<Result<bool, store::Error>>,
+    },
+}
+
 struct Append {
     commits: Vec<Commit>,
     reply: oneshot::Sender<Answer>,
 }
 
+impl Append {
+    fn erases(&self) -> bool {
+        self.commits.iter().any(|commit| commit.erases)
+    }
+}
+
 /// The log of a single node. Dropping it waits until what is queued is written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
-    queue: Option<mpsc::Sender<Append>>,
+    queue: Option<mpsc::Sender<Job>>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -47,23 +65,35 @@ impl Drop for LocalLog {
 impl LocalLog {
     /// Starts the writer's thread.
     pub(crate) fn start(writer: Writer) -> LocalLog {
-        let (queue, appends) = mpsc::channel(QUEUE);
-        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || write(writer, appends));
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || work(writer, jobs));
         let writer = spawned.expect("a thread can be started when the node starts");
         LocalLog { queue: Some(queue), writer: Some(writer) }
+    }
+
+    /// Lets go of one pass's worth of history, between writes. Answers whether there is more to let go of.
+    ///
+    /// # Errors
+    /// The queue is full, or the store failed; a later pass does what this one did not.
+    pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Compact { now, history, reply })?;
+        answer.await.unwrap_or(Err(store::Error::Closed))
+    }
+
+    fn send(&self, job: Job) -> Result<(), store::Error> {
+        let queue = self.queue.as_ref().ok_or(store::Error::Closed)?;
+        queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
+        })
     }
 }
 
 impl Log for LocalLog {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let sent = match &self.queue {
-            None => Err(store::Error::Closed),
-            Some(queue) => queue.try_send(Append { commits, reply }).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
-            }),
-        };
+        let sent = self.send(Job::Append(Append { commits, reply }));
         Box::pin(async move {
             sent?;
             answer.await.unwrap_or(Err(store::Error::Closed))
@@ -71,34 +101,72 @@ impl Log for LocalLog {
     }
 }
 
-fn write(mut writer: Writer, mut appends: mpsc::Receiver<Append>) {
-    while let Some(first) = appends.blocking_recv() {
-        let mut group = vec![first];
-        let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
-        let mut size = entries(&group[0]);
-        while size < GROUP {
-            let Ok(next) = appends.try_recv() else { break };
-            size += entries(&next);
-            group.push(next);
-        }
-        let written = writer.transact(|applier| {
-            let append =
-                |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
-            group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
-        });
-        match written {
-            Ok(outcomes) => {
-                for (append, outcomes) in group.into_iter().zip(outcomes) {
-                    let _ = append.reply.send(Ok(outcomes));
-                }
+fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
+        match job {
+            Job::Append(first) => {
+                let (group, other) = gather(first, &mut jobs);
+                write(&mut writer, group);
+                next = other;
             }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
-                for append in group {
-                    let _ = append.reply.send(Err(error.clone()));
-                }
+            Job::Compact { now, history, reply } => {
+                let _ = reply.send(writer.compact(now, &history));
             }
         }
+    }
+}
+
+/// The appends that wait, up to a group, and the job after them if it is another one.
+fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
+    let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
+    let mut size = entries(&first);
+    let mut group = vec![first];
+    while size < GROUP {
+        match jobs.try_recv() {
+            Ok(Job::Append(append)) => {
+                size += entries(&append);
+                group.push(append);
+            }
+            Ok(other) => return (group, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (group, None)
+}
+
+fn write(writer: &mut Writer, group: Vec<Append>) {
+    let written = writer.transact(|applier| {
+        let append =
+            |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
+        group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
+    });
+    match written {
+        Ok(outcomes) => acknowledge(writer, group.into_iter().zip(outcomes)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
+            for append in group {
+                let _ = append.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Kills are answered last, when what they removed is erased: whatever else is in the group need not wait for that.
+fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<Outcome>)>) {
+    let (kills, others): (Vec<_>, Vec<_>) = written.partition(|(append, _)| append.erases());
+    for (append, outcomes) in others {
+        let _ = append.reply.send(Ok(outcomes));
+    }
+    if kills.is_empty() {
+        return;
+    }
+    let erased = writer.erase();
+    if let Err(error) = &erased {
+        tracing::error!(error = error as &dyn std::error::Error, "what was killed is not erased");
+    }
+    for (append, outcomes) in kills {
+        let _ = append.reply.send(erased.clone().map(|()| outcomes));
     }
 }
 
@@ -129,4 +197,46 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
         applier.remember(&Request { id, hash, revisions: &revisions, time: commit.time })?;
     }
     Ok(Outcome::Committed(revisions, Position::of(applier.head())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::{
+        log::Change,
+        store::{
+            envelope,
+            fixture::{article, open, removal},
+        },
+        wire::v1::RemovalReason,
+    };
+
+    fn commit(entry: crate::entry::Entry, expected: Revision) -> Commit {
+        let erases = entry.log.reason() == RemovalReason::Killed;
+        let packed = envelope::pack(&entry.bytes);
+        let request = Some((format!("of {}", entry.name), entry.hash));
+        let step = Step::Append(Box::new(Change { entry, packed, expected }));
+        Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
+    }
+
+    #[tokio::test]
+    async fn a_kill_and_its_repeat_are_answered_when_all_that_was_read_before_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, writer) = open(dir.path());
+        let forgotten = Arc::new(Mutex::new(Vec::new()));
+        let (noted, seen) = (forgotten.clone(), Arc::downgrade(&store));
+        store.on_erase(move || noted.lock().unwrap().push(seen.upgrade().unwrap().revision()));
+        let log = LocalLog::start(writer);
+        let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
+
+        log.append(vec![commit(article("a", "A", &[], 1), 0)]).await.unwrap();
+        assert!(forgotten.lock().unwrap().is_empty());
+        log.append(vec![kill.clone()]).await.unwrap();
+        assert_eq!(*forgotten.lock().unwrap(), [2]);
+        let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
+        assert_eq!(repeated, [Outcome::Duplicate(vec![2])]);
+        assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
+    }
 }

@@ -76,6 +76,11 @@ impl Draft {
         matches!(self.action, Action::Remove { .. })
     }
 
+    /// Whether what is there is to be erased, not only removed.
+    pub(super) fn erases(&self) -> bool {
+        matches!(self.action, Action::Remove { reason: RemovalReason::Killed, .. })
+    }
+
     /// The path that the article shall have, so far as the draft itself says.
     pub(super) fn wanted_path(&self) -> Option<String> {
         let path = match &self.action {
@@ -92,13 +97,8 @@ impl Draft {
 
 fn removal(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Result<(), Refusal> {
     match (reason, moved_to) {
-        (RemovalReason::Killed, _) => Err(Refusal::NotSupported {
-            field: "reason".into(),
-            feature: "kill",
-            why: "content cannot be erased everywhere yet",
-        }),
         (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
-            Err(Refusal::field("reason", "it must be MOVED, WITHDRAWN or DELETED"))
+            Err(Refusal::field("reason", "it must be MOVED, WITHDRAWN, DELETED or KILLED"))
         }
         (RemovalReason::Moved, None) => {
             Err(Refusal::field("moved_to", "it is required with the reason MOVED"))
@@ -106,7 +106,7 @@ fn removal(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Resul
         (RemovalReason::Moved, Some(target)) if target.kind != name.kind || target == name => {
             Err(Refusal::field("moved_to", format!("it must be another {}", name.kind.noun())))
         }
-        (RemovalReason::Withdrawn | RemovalReason::Deleted, Some(_)) => {
+        (RemovalReason::Withdrawn | RemovalReason::Deleted | RemovalReason::Killed, Some(_)) => {
             Err(Refusal::field("moved_to", "it is allowed only with the reason MOVED"))
         }
         _ => Ok(()),
@@ -294,7 +294,8 @@ fn remove(
 ) -> Result<Planned, Refusal> {
     let before = state.record.as_ref();
     let moved_to = moved_to.map(ToString::to_string).unwrap_or_default();
-    if buried.is_none() && state.live().is_none() {
+    let kills = reason == RemovalReason::Killed && before.is_some();
+    if buried.is_none() && !kills && state.live().is_none() {
         return Err(state.missing(&draft.name));
     }
     if let Some(record) = before.filter(|record| !record.is_live())

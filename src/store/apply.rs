@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -11,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::{
     Error, Head, Store, Stripe, Subject,
     envelope::{self, Packed},
+    erase,
     read::{self, LIVE_SLOT, PastRequest},
 };
 
@@ -20,19 +22,17 @@ use crate::{
     model::{Kind, Name, Revision},
 };
 
-/// Positions whose chain is kept: within them a lineage can be proved.
-const CHAIN_KEPT: i64 = 1_000_000;
-
 /// How long a request_id is remembered, microseconds.
 const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
 
 /// The one writer of a store.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    connection: Connection,
-    store: Arc<Store>,
+    pub(super) connection: Connection,
+    pub(super) store: Arc<Store>,
     /// Numbers of terms met before. Emptied when a transaction fails: it may have made some.
     terms: HashMap<Term, i64>,
+    pub(super) patience: Duration,
 }
 
 /// What to remember of a request.
@@ -47,7 +47,7 @@ pub(crate) struct Request<'a> {
 
 impl Writer {
     pub(super) fn new(connection: Connection, store: Arc<Store>) -> Writer {
-        Writer { connection, store, terms: HashMap::new() }
+        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE }
     }
 
     /// Applies entries in one transaction, and publishes what they changed once it is on disk.
@@ -98,9 +98,9 @@ fn transact<T>(
 /// One transaction's worth of applying.
 #[derive(Debug)]
 pub(crate) struct Applier<'a> {
-    transaction: &'a Transaction<'a>,
+    pub(super) transaction: &'a Transaction<'a>,
     terms: &'a mut HashMap<Term, i64>,
-    head: Head,
+    pub(super) head: Head,
     changed: Vec<(Stripe, Revision)>,
     /// How many articles more, or fewer, stand in a term's list.
     listed: BTreeMap<i64, i64>,
@@ -314,8 +314,6 @@ impl Applier<'_> {
         head.revision = revision;
         let insert = "INSERT INTO chain VALUES(?1, ?2, ?3)";
         self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain, entry.log.time])?;
-        let trim = "DELETE FROM chain WHERE revision <= ?1";
-        self.transaction.prepare_cached(trim)?.execute([revision - CHAIN_KEPT])?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Every table, column and setting of the store, with its reason. The engine is SQLite.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 /// "Cabl": the file says whose it is.
@@ -53,7 +55,7 @@ CREATE TABLE request(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_time ON request(time);
 
--- Proof of lineage for the last million positions.
+-- Proof of lineage: every position above the floor, and the last million.
 CREATE TABLE chain(
   revision INTEGER PRIMARY KEY,
   chain BLOB NOT NULL,
@@ -82,13 +84,17 @@ PRAGMA journal_mode=WAL;
 PRAGMA synchronous=FULL;        -- an acknowledged write is on disk
 PRAGMA wal_autocheckpoint=1000; -- inline, by the one writer: the log stays near 8 MB
 PRAGMA mmap_size=0;
+PRAGMA max_page_count=33554431; -- 256 GiB: a page of a long row begins with the next one's number, a node with 2 to 13
 PRAGMA cell_size_check=ON;
 PRAGMA trusted_schema=OFF;
 ";
 
 /// Cache of the writer and of each reader, in KiB (negative: that is how SQLite takes them).
-const WRITER_CACHE: &str = "PRAGMA cache_size=-65536; PRAGMA busy_timeout=5000;";
-const READER_CACHE: &str = "PRAGMA cache_size=-8192; PRAGMA busy_timeout=5000; PRAGMA query_only=ON;";
+const WRITER_CACHE: &str = "PRAGMA cache_size=-65536;";
+const READER_CACHE: &str = "PRAGMA cache_size=-8192; PRAGMA query_only=ON;";
+
+/// How long one connection waits for another's lock.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +112,7 @@ pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result
         }
         Role::Reader => connection.execute_batch(READER_CACHE)?,
     }
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }

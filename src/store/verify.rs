@@ -207,6 +207,9 @@ impl Check<'_> {
         if links.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0) {
             self.fault("the chain has a gap");
         }
+        if links.first().is_some_and(|(first, _)| *first > head.floor + 1) {
+            self.fault("the chain begins above the floor");
+        }
         let last = links.last().map_or((0, [0; 32]), |last| *last);
         if last != (head.revision, head.chain) {
             self.fault("the chain does not end at the head");

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     process::Command,
 };
 
@@ -446,9 +447,17 @@ async fn copy(cable: &Cable, model: &Model) {
     verify(dir.path());
 }
 
-fn verify(dir: &std::path::Path) {
+fn verify(dir: &Path) {
+    run(Command::new(env!("CARGO_BIN_EXE_cable")).current_dir(dir).arg("verify").arg("--data").arg(dir));
+}
+
+fn rebuild(from: &Path, to: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
-    let output = command.current_dir(dir).env_clear().arg("verify").arg("--data").arg(dir).output().unwrap();
+    run(command.current_dir(from).arg("rebuild").arg("--from").arg(from).arg("--to").arg(to));
+}
+
+fn run(command: &mut Command) {
+    let output = command.env_clear().output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -477,5 +486,11 @@ async fn whatever_is_written_is_read_as_a_simple_model_says() {
         copy(&cable, &model).await;
         node.stop().await;
         verify(dir.path());
+        let anew = dir.path().join("anew");
+        rebuild(dir.path(), &anew);
+        verify(&anew);
+        let node = Node::start(&anew).await;
+        compare(&node.client(), &model, &mut dice).await;
+        node.stop().await;
     }
 }

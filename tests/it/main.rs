@@ -10,6 +10,7 @@ mod dice;
 mod feeds;
 mod follow;
 mod histories;
+mod kills;
 mod limits;
 mod paging;
 mod raw;

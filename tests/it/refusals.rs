@@ -670,19 +670,6 @@ async fn what_cannot_be_held_yet_is_refused_and_does_not_leak() {
     let refused = raw.call("PatchArticle", patch).await.unwrap_err();
     assert_eq!((&*refused.reason, &*refused.field), ("NOT_SUPPORTED", "article.publish_time"));
 
-    for (method, request, place) in [
-        ("RemoveArticle", json!({"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}), "reason"),
-        (
-            "Commit",
-            json!({"changes": [{"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}}]}),
-            "changes[0].remove.reason",
-        ),
-    ] {
-        let refused = raw.call(method, request).await.unwrap_err();
-        let wanted = (Code::Unimplemented, "NOT_SUPPORTED", place);
-        assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted);
-        assert_eq!(refused.metadata["feature"], "kill");
-    }
     raw.call("GetArticle", json!({"name": "articles/a"})).await.unwrap();
     node.stop().await;
 }

@@ -1,0 +1,68 @@
+//! `cable rebuild`: a store made anew from the entries of another.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::{Error, output::Output, progress};
+use crate::store::rebuild::{RebuildError, Rebuilt, rebuild};
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    /// Directory of the store to read. A node may go on serving it.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// Directory of the new store; it must not be there yet. It has the same log id and revisions, and remembers no
+    /// request_id.
+    #[arg(long, value_name = "NEWDIR")]
+    to: PathBuf,
+    /// Leave out entries that are damaged: what they held is lost. Without this nothing is made of a damaged store.
+    #[arg(long)]
+    skip_damaged: bool,
+}
+
+impl From<RebuildError> for Error {
+    fn from(error: RebuildError) -> Error {
+        match error {
+            RebuildError::Open(error) => Error::Open(error),
+            RebuildError::Store(error) => Error::Store(error),
+        }
+    }
+}
+
+/// Runs the command. The new store gets its name when it is whole.
+pub(crate) fn run(Rebuild { from, to, skip_damaged }: Rebuild, output: &mut Output) -> Result<(), Error> {
+    if to.exists() {
+        return Err(Error::Usage(format!("{}: it is there already", to.display())));
+    }
+    let failed = |source| Error::io(format!("write {}", to.display()), source);
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = tempfile::Builder::new().prefix(".cable-rebuild-").tempdir_in(parent).map_err(failed)?;
+    let made = beside.path().join("store");
+    let bar = progress::bar();
+    bar.set_message("rebuilding");
+    let rebuilt = rebuild(&from, &made)?;
+    bar.finish_and_clear();
+    if !rebuilt.faults.is_empty() && !skip_damaged {
+        return Err(Error::Incomplete(format!("{}: {}", from.display(), damage(&rebuilt))));
+    }
+    fs::rename(&made, &to).map_err(failed)?;
+    fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    output.text(&format!("{}: {}", to.display(), told(&rebuilt)))
+}
+
+fn damage(rebuilt: &Rebuilt) -> String {
+    format!("the store is damaged:\n  {}", rebuilt.faults.join("\n  "))
+}
+
+fn told(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { head, entries, faults } = rebuilt;
+    let place = format!("{entries} entries, revision {} of log {}", head.revision, head.log_id);
+    if faults.is_empty() {
+        return format!("{place}; chain, digests and counts are those of the old store");
+    }
+    format!("{place}; not the same as the old one, for {}", damage(rebuilt))
+}

@@ -1,0 +1,215 @@
+//! Erasing: after a kill, nothing of what was there is left in a file of the store or in memory.
+//!
+//! `secure_delete` alone does not do that. It zeroes the place of a deleted row, but where SQLite packs the rows of a
+//! page anew, copies of them can stay in the unused middle of the page, and outlive the rows.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::{Error, Writer};
+
+/// How long a kill waits for those who still read what was there before it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Writer {
+    /// Erases what is no longer there: from the caches, from the pages of the database, and, by emptying it, from the
+    /// write-ahead log. Reads go on meanwhile; it takes a second for each GB or so of the store.
+    ///
+    /// # Errors
+    /// `NotErased` if something reads an old state of the store for too long. It may be repeated.
+    pub(crate) fn erase(&mut self) -> Result<(), Error> {
+        self.store.forget();
+        clear_pages(&mut self.connection)?;
+        let started = Instant::now();
+        while !empty_log(&self.connection, Duration::from_millis(200))? {
+            if started.elapsed() >= self.patience {
+                return Err(Error::NotErased);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// A store that is closed takes no more room than it needs, and is one file.
+    fn drop(&mut self) {
+        if let Err(error) = empty_log(&self.connection, Duration::from_millis(200)) {
+            tracing::warn!(%error, "the write-ahead log was not emptied");
+        }
+    }
+}
+
+/// Moves the write-ahead log into the database and cuts it to nothing, if nobody reads what is in it within `wait`.
+fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(wait)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;
+    Ok(!busy?)
+}
+
+/// Zeroes what no row of any page uses.
+fn clear_pages(connection: &mut Connection) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let pages: u32 = transaction.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    // The first page holds the schema alone.
+    for page in 2..=pages {
+        let mut select = transaction.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let cleared = select.query_row([page], |row| Ok(row.get_ref(0)?.as_blob().ok().and_then(cleared)))?;
+        if let Some(cleared) = cleared {
+            let update = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
+            transaction.prepare_cached(update)?.execute(params![page, cleared])?;
+        }
+    }
+    transaction.commit().map_err(Error::from)
+}
+
+/// A node of a tree, which `schema::SETTINGS` lets the first byte tell, with zeroes between its list of cells and the first of them, unless they are there already. The
+/// format is <https://sqlite.org/fileformat2.html#b_tree_pages>.
+fn cleared(page: &[u8]) -> Option<Vec<u8>> {
+    let header = match page.first()? {
+        2 | 5 => 12,
+        10 | 13 => 8,
+        _ => return None,
+    };
+    let number = |at| Some(usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?])));
+    let unused = header + 2 * number(3)?..number(5)?;
+    if page.get(unused.clone())?.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let mut cleared = page.to_vec();
+    cleared[unused].fill(0);
+    Some(cleared)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, path::Path};
+
+    use super::*;
+    use crate::{
+        store::{
+            fixture::{apply, article, faults, name, noise, open, removal},
+            open_to_read, read,
+        },
+        wire::v1::RemovalReason,
+    };
+
+    /// Bytes that are looked for: enough of them not to occur by chance.
+    type Sequence = [u8; 32];
+
+    /// The envelope of an article as it is stored, in pieces; not its ends, which can be those of other versions too.
+    fn stored(writer: &Writer, id: &str) -> HashSet<Sequence> {
+        let sql = "SELECT entry FROM doc WHERE id = ?1";
+        let stored: Vec<u8> = writer.connection.query_row(sql, [id], |row| row.get(0)).unwrap();
+        let middle = stored.get(64..stored.len().saturating_sub(64)).unwrap_or_default();
+        middle.chunks_exact(32).map(|chunk| chunk.try_into().unwrap()).collect()
+    }
+
+    /// How many of the sequences are anywhere in the files of a store.
+    fn traces(dir: &Path, wanted: &HashSet<Sequence>) -> usize {
+        let mut found: HashSet<&Sequence> = HashSet::new();
+        for file in fs::read_dir(dir).unwrap() {
+            let bytes = fs::read(file.unwrap().path()).unwrap();
+            found.extend(bytes.windows(32).filter_map(|window| wanted.get(window)));
+        }
+        found.len()
+    }
+
+    /// With the setting off, so that it is known that the search would find something.
+    #[test]
+    fn nothing_of_a_killed_article_is_left_in_any_file_thanks_to_secure_delete() {
+        for secure in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, mut writer) = open(dir.path());
+            writer.connection.pragma_update(None, "secure_delete", secure).unwrap();
+            let others = ["b", "c"].map(|id| article(id, &noise(id.len(), 9_000), &["t"], 1));
+            apply(&mut writer, &others);
+            apply(&mut writer, &[article("a", &noise(1, 1 << 16), &["t"], 1)]);
+            let superseded = stored(&writer, "a");
+            apply(&mut writer, &[article("a", &noise(2, 1 << 16), &["t"], 2)]);
+            let newest = stored(&writer, "a");
+            assert!(superseded.len() > 900 && newest.len() > 900);
+            for sequences in [&superseded, &newest] {
+                assert!(traces(dir.path(), sequences) > sequences.len() * 9 / 10);
+            }
+
+            apply(&mut writer, &[removal("a", RemovalReason::Killed, 3)]);
+            writer.erase().unwrap();
+            let left = traces(dir.path(), &superseded) + traces(dir.path(), &newest);
+            assert_eq!(left == 0, secure, "{left}");
+            drop((writer, store));
+            if secure {
+                let (_store, writer) = open(dir.path());
+                assert_eq!(traces(dir.path(), &superseded) + traces(dir.path(), &newest), 0);
+                let tombstone = read::record(&writer.connection, &name("a")).unwrap().unwrap().tombstone();
+                assert_eq!(tombstone.unwrap().reason, RemovalReason::Killed);
+                for entry in others {
+                    let found = read::record(&writer.connection, &entry.name).unwrap().unwrap();
+                    assert_eq!(found.log, entry.log);
+                }
+                assert_eq!(faults(dir.path()), Vec::<String>::new());
+            }
+        }
+    }
+
+    /// The seed of the search is one with which deletion alone leaves something.
+    #[test]
+    fn copies_that_packing_left_in_pages_are_erased_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let mut superseded = HashSet::new();
+        for round in 0..40 {
+            let versions: Vec<_> = (0..100)
+                .map(|n| {
+                    let random = xxhash_rust::xxh3::xxh3_64(format!("{round} {n}").as_bytes()) as usize;
+                    let text = noise(random, 100 + random % 3_000);
+                    article(&format!("a{}", random / 3_000 % 400), &text, &[], 1)
+                })
+                .collect();
+            let names: HashSet<_> = versions.iter().map(|entry| entry.name.id.to_string()).collect();
+            for id in &names {
+                let sql = "SELECT count(*) FROM doc WHERE id = ?1";
+                let held: i64 = writer.connection.query_row(sql, [id], |row| row.get(0)).unwrap();
+                if held == 1 {
+                    superseded.extend(stored(&writer, id));
+                }
+            }
+            apply(&mut writer, &versions);
+        }
+        assert!(empty_log(&writer.connection, Duration::ZERO).unwrap());
+        assert!(traces(dir.path(), &superseded) > 0, "the search sees nothing");
+        writer.erase().unwrap();
+        assert_eq!(traces(dir.path(), &superseded), 0);
+        assert_eq!(faults(dir.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_kill_is_not_erased_while_an_old_state_is_read_and_is_when_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);
+        let killed = stored(&writer, "a");
+        let reader = open_to_read(dir.path()).unwrap();
+        let snapshot = reader.unchecked_transaction().unwrap();
+        read::head(&snapshot).unwrap();
+        apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
+        writer.patience = Duration::ZERO;
+        assert!(matches!(writer.erase(), Err(Error::NotErased)));
+        assert!(traces(dir.path(), &killed) > 0);
+        drop(snapshot);
+        writer.erase().unwrap();
+        assert_eq!(traces(dir.path(), &killed), 0);
+    }
+
+    #[test]
+    fn a_writer_that_stops_leaves_no_write_ahead_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);
+        let log = dir.path().join("cable.db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 30_000);
+        drop(writer);
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+    }
+}

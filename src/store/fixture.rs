@@ -1,0 +1,73 @@
+//! Small stores to test with.
+
+use std::{path::Path, sync::Arc};
+
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Options, Store, Writer, envelope};
+use crate::{
+    entry::Entry,
+    model::{LogId, Name, Revision},
+    wire::{log, v1},
+};
+
+/// A store in a directory.
+pub(crate) fn open(dir: &Path) -> (Arc<Store>, Writer) {
+    let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0 };
+    Store::open(options, LogId(7)).unwrap()
+}
+
+/// Text that does not repeat, the same for the same seed.
+pub(crate) fn noise(seed: usize, characters: usize) -> String {
+    let word = |n: usize| format!("{:016x}", xxh3_64(format!("{seed} {n}").as_bytes()));
+    (0..characters / 16).map(word).collect()
+}
+
+/// A version of an article, by its bare id, of a time in microseconds.
+pub(crate) fn article(id: &str, headline: &str, tags: &[&str], time: i64) -> Entry {
+    let tags = tags.iter().map(|tag| format!("tags/{tag}")).collect();
+    let path = format!("/{id}");
+    let content = v1::Article { headline: headline.to_owned(), tags, path, ..Default::default() };
+    let log = log::LogEntry {
+        operation: log::Operation::Put as i32,
+        time,
+        content: content.encode_to_vec().into(),
+        ..Default::default()
+    };
+    Entry::new(name(id), log)
+}
+
+/// The removal of an article, with the path that led to it.
+pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
+    let former = log::FormerPath { path: format!("/{id}"), cease_time: time };
+    let log = log::LogEntry {
+        operation: log::Operation::Remove as i32,
+        reason: reason as i32,
+        time,
+        former_paths: vec![former],
+        ..Default::default()
+    };
+    Entry::new(name(id), log)
+}
+
+/// The name of an article.
+pub(crate) fn name(id: &str) -> Name {
+    Name::parse(&format!("articles/{id}")).unwrap()
+}
+
+/// Applies entries in one transaction; the revision of the last.
+pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
+    let apply = |applier: &mut super::apply::Applier<'_>| {
+        for entry in entries {
+            applier.apply(entry, &envelope::pack(&entry.bytes))?;
+        }
+        Ok(applier.head().revision)
+    };
+    writer.transact(apply).unwrap()
+}
+
+/// What there is to say against a store: nothing, if it is whole.
+pub(crate) fn faults(dir: &Path) -> Vec<String> {
+    super::verify::verify(&super::open_to_read(dir).unwrap()).unwrap().faults
+}

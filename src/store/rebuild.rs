@@ -1,0 +1,251 @@
+//! A store made anew from the entries of another: lists, paths, counts and digests are computed again, and the chain is
+//! followed. It is what a copy of the log goes through on any node.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Row, params};
+
+use super::{Error, Head, OpenError, Options, Store, Writer, apply::Applier, envelope, open_to_read, read};
+use crate::{
+    digest::Hash,
+    entry::Entry,
+    model::{Name, Revision},
+};
+
+/// What one transaction takes, in rows and in bytes of entries.
+const CHUNK: usize = 1_000;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// What came of a rebuild.
+#[derive(Debug)]
+pub(crate) struct Rebuilt {
+    pub(crate) head: Head,
+    /// Entries taken over.
+    pub(crate) entries: u64,
+    /// What is wrong with the old store, in words; an entry among them is not in the new one. Empty: both are equal in
+    /// revision, chain, digests and counts.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Why there is no new store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RebuildError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<rusqlite::Error> for RebuildError {
+    fn from(error: rusqlite::Error) -> RebuildError {
+        RebuildError::Store(error.into())
+    }
+}
+
+/// Makes a store in the directory `to`, which holds none, from the one in `from`, as it stands at one moment, under the
+/// same log id and revisions. Requests that it remembers are not taken over: they are no part of the log.
+///
+/// # Errors
+/// The old store cannot be read, or the new one cannot be written.
+pub(crate) fn rebuild(from: &Path, to: &Path) -> Result<Rebuilt, RebuildError> {
+    let connection = open_to_read(from)?;
+    let snapshot = connection.unchecked_transaction()?;
+    let source = read::head(&snapshot)?;
+    let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0 };
+    let (store, writer) = Store::open(options, source.log_id)?;
+    let mut rebuild = Rebuild { writer, anchored: true, entries: 0, faults: Vec::new() };
+    rebuild.follow(&snapshot)?;
+    rebuild.writer.transact(|applier| {
+        applier.head.floor = source.floor;
+        Ok(())
+    })?;
+    let Rebuild { entries, mut faults, .. } = rebuild;
+    let head = store.head().as_ref().clone();
+    if head != source {
+        faults
+            .push("its head is not what its entries give: revision, chain, digests or counts differ".into());
+    }
+    Ok(Rebuilt { head, entries, faults })
+}
+
+struct Rebuild {
+    writer: Writer,
+    /// Whether the chain is known at the new store's head, so that the next link can be proved.
+    anchored: bool,
+    entries: u64,
+    faults: Vec<String>,
+}
+
+/// What the old store has of one revision.
+struct Place {
+    revision: Revision,
+    /// The chain and the time, unless they are so old that they have been dropped.
+    link: Option<(Hash, i64)>,
+    /// The entry, unless a newer one has superseded it.
+    entry: Option<Result<Box<Entry>, String>>,
+    /// Bytes stored.
+    size: usize,
+}
+
+impl Place {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Place> {
+        let revision = row.get(0)?;
+        let link = row.get::<_, Option<Hash>>(1)?.zip(row.get(2)?);
+        let stored = row.get_ref(3)?.as_blob_or_null().ok().flatten();
+        let entry = stored.map(|stored| entry(row, revision, stored)).transpose()?;
+        Ok(Place { revision, link, entry, size: stored.map_or(0, <[u8]>::len) })
+    }
+}
+
+fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<Result<Box<Entry>, String>> {
+    let id: String = row.get(6)?;
+    let damaged = || format!("revision {revision} ({id}): the entry is damaged");
+    let hash: Hash = row.get(4)?;
+    let kind = crate::model::Kind::from_number(row.get(5)?);
+    let name = kind.zip(crate::model::Id::parse(&id)).map(|(kind, id)| Name { kind, id });
+    let opened = name.and_then(|name| {
+        let bytes = envelope::open(stored, &name, revision).ok()?;
+        Entry::decode(bytes).ok().filter(|entry| entry.name == name && entry.hash == hash)
+    });
+    Ok(opened.map(Box::new).ok_or_else(damaged))
+}
+
+impl Rebuild {
+    /// Goes through all revisions that the old store knows something of, in their order.
+    fn follow(&mut self, from: &Connection) -> Result<(), Error> {
+        let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id
+                   FROM (SELECT revision FROM doc UNION SELECT revision FROM chain)
+                   LEFT JOIN chain USING(revision) LEFT JOIN doc USING(revision) ORDER BY revision";
+        let mut statement = from.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let (mut chunk, mut size) = (Vec::with_capacity(CHUNK), 0);
+        while let Some(row) = rows.next()? {
+            let place = Place::read(row)?;
+            size += place.size;
+            chunk.push(place);
+            if chunk.len() == CHUNK || size > CHUNK_BYTES {
+                self.take(std::mem::take(&mut chunk))?;
+                size = 0;
+            }
+        }
+        self.take(chunk)
+    }
+
+    fn take(&mut self, places: Vec<Place>) -> Result<(), Error> {
+        let Rebuild { writer, anchored, entries, faults } = self;
+        writer.transact(|applier| {
+            for Place { revision, link, entry, .. } in places {
+                match entry {
+                    Some(Ok(entry)) => {
+                        let proof = applier.place(&entry, revision)?.filter(|_| *anchored);
+                        if proof.zip(link).is_some_and(|(proof, (chain, _))| proof != chain) {
+                            faults
+                                .push(format!("the chain's link {revision} does not follow from its entry"));
+                        }
+                        *entries += 1;
+                    }
+                    Some(Err(fault)) => faults.push(fault),
+                    None => {}
+                }
+                applier.adopt(revision, link)?;
+                *anchored = link.is_some();
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Applier<'_> {
+    /// Applies an entry at its own revision. Answers the link that follows from it, if the head is just before it.
+    fn place(&mut self, entry: &Entry, revision: Revision) -> Result<Option<Hash>, Error> {
+        let contiguous = self.head.revision == revision - 1;
+        self.head.revision = revision - 1;
+        self.apply(entry, &envelope::pack(&entry.bytes))?;
+        Ok(contiguous.then_some(self.head.chain))
+    }
+
+    /// Takes over what is known of a revision's place in the chain.
+    fn adopt(&mut self, revision: Revision, link: Option<(Hash, i64)>) -> Result<(), Error> {
+        self.head.revision = revision;
+        self.transaction.prepare_cached("DELETE FROM chain WHERE revision = ?1")?.execute([revision])?;
+        if let Some((chain, time)) = link {
+            self.head.chain = chain;
+            let insert = "INSERT INTO chain VALUES(?1, ?2, ?3)";
+            self.transaction.prepare_cached(insert)?.execute(params![revision, chain, time])?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::*;
+    use crate::{
+        store::{
+            fixture::{apply, article, faults, noise, open, removal},
+            floor::History,
+        },
+        wire::v1::RemovalReason,
+    };
+
+    fn written(dir: &Path) {
+        let (_store, mut writer) = open(dir);
+        let put = |id: usize, n: usize| article(&format!("a{id}"), &noise(n, 300), &["t"], n as i64);
+        let versions: Vec<_> = (0..60).map(|n| put(n * n % 17, n)).collect();
+        apply(&mut writer, &versions);
+        apply(&mut writer, &[removal("a0", RemovalReason::Deleted, 70)]);
+        apply(&mut writer, &[removal("a1", RemovalReason::Moved, 70), put(2, 71)]);
+        let history = History { age: Duration::from_micros(1), entries: 2 };
+        writer.compact(1_000, &history).unwrap();
+    }
+
+    /// As if the first of a million positions had been dropped.
+    fn drop_links(dir: &Path, up_to: i64) {
+        let connection = Connection::open(dir.join("cable.db")).unwrap();
+        connection.execute("DELETE FROM chain WHERE revision <= ?1", [up_to]).unwrap();
+    }
+
+    #[test]
+    fn a_store_made_anew_from_its_entries_is_the_same() {
+        for dropped in [0, 55, 61] {
+            let dir = tempfile::tempdir().unwrap();
+            let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+            written(&old);
+            drop_links(&old, dropped);
+            let rebuilt = rebuild(&old, &new).unwrap();
+            assert_eq!(rebuilt.faults, Vec::<String>::new());
+            assert_eq!((rebuilt.head.revision, rebuilt.head.floor, rebuilt.entries), (63, 61, 8));
+            assert_eq!(faults(&new), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_damaged_entry_is_named_and_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        written(&old);
+        let connection = Connection::open(old.join("cable.db")).unwrap();
+        let damage = "UPDATE doc SET entry = zeroblob(length(entry)) WHERE id = 'a16'";
+        assert_eq!(connection.execute(damage, []).unwrap(), 1);
+        drop(connection);
+        let rebuilt = rebuild(&old, &new).unwrap();
+        assert!(rebuilt.faults[0].contains("(a16): the entry is damaged"), "{:?}", rebuilt.faults);
+        assert_eq!((rebuilt.faults.len(), rebuilt.entries), (2, 7));
+        assert_eq!(faults(&new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_chain_that_does_not_follow_from_its_entries_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        written(&old);
+        let connection = Connection::open(old.join("cable.db")).unwrap();
+        connection.execute("UPDATE chain SET chain = zeroblob(32) WHERE revision = 62", []).unwrap();
+        drop(connection);
+        let told = rebuild(&old, &new).unwrap().faults;
+        assert!(told.iter().any(|fault| fault.contains("link 62 does not follow")), "{told:?}");
+        assert!(fs::exists(new.join("cable.db")).unwrap());
+    }
+}
