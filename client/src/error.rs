@@ -87,6 +87,8 @@ pub enum Kind {
     Config,
     /// Bytes are not the message that they should be.
     Malformed,
+    /// The position of a feed could not be loaded or saved.
+    PositionStore,
 }
 
 /// What is wrong with one field of a request.
