@@ -188,6 +188,12 @@ rpcs! { PublishingServiceClient, writes true:
     PutCollectionRequest => put_collection -> v1::PutCollectionResponse;
     RemoveCollectionRequest => remove_collection -> v1::RemoveCollectionResponse;
     CommitRequest => commit -> v1::CommitResponse;
+    RemovePendingRequest => remove_pending -> v1::RemovePendingResponse;
+}
+
+rpcs! { PublishingServiceClient, writes false:
+    GetPendingRequest => get_pending -> v1::GetPendingResponse;
+    ListPendingRequest => list_pending -> v1::ListPendingResponse;
 }
 
 rpcs! { StatusServiceClient, writes false:

@@ -5,6 +5,8 @@ mod config;
 mod error;
 mod feed;
 mod list;
+mod mirror;
+mod pending;
 mod pool;
 mod position;
 mod read;
@@ -21,6 +23,8 @@ pub use feed::{Delivery, Event, Feed, FeedBuilder, FeedChange, FeedFilter, NameS
 pub use list::{
     ArticleStream, Articles, GetArticles, Item, List, ListNames, Listed, Page, ResultStream, StreamArticles,
 };
+pub use mirror::{Held, Mirror, MirrorBuilder, MirrorWatch, Mirrored};
+pub use pending::{GetPending, ListPending, RemovePending};
 pub use position::{FilePosition, PositionStore};
 pub use read::{Conditional, Fetched, Front, Get, GetArticle, GetFront, Named, Optional, Resolve, Resolved};
 pub use record::RawRecord;
