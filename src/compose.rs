@@ -86,6 +86,20 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
     }
 }
 
+/// What is told of a removed name.
+#[must_use]
+pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
+    let log = &record.log;
+    v1::Tombstone {
+        name: record.name.to_string(),
+        reason: log.reason,
+        moved_to: log.moved_to.clone(),
+        remove_time: Some(fields::timestamp(log.time)),
+        revision: record.revision,
+        paths: log.former_paths.iter().map(|former| former.path.clone()).collect(),
+    }
+}
+
 /// The names in an article that can be included, in the order in which they stand there.
 #[must_use]
 pub(crate) fn references(content: &[u8]) -> Vec<Name> {

@@ -64,6 +64,8 @@ pub struct Connections {
     pub per_peer: usize,
     /// Calls that one may have under way.
     pub streams: u32,
+    /// Feeds that one may have open, so that they leave room for other calls.
+    pub feeds: usize,
     /// How long its first bytes, or the headers of a request of HTTP/1.1, may take.
     pub preface: Duration,
     /// How long it may live, give or take a tenth.
@@ -123,6 +125,7 @@ impl Default for Connections {
             most: 10_000,
             per_peer: 512,
             streams: 200,
+            feeds: 100,
             preface: Duration::from_secs(5),
             age: Duration::from_secs(30 * 60),
             grace: Duration::from_secs(60),
@@ -168,7 +171,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 20] = [
+const SETTINGS: [Setting; 21] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -216,6 +219,12 @@ const SETTINGS: [Setting; 20] = [
         doc: "Calls under way at once on one connection.",
         set: |c, text| put(&mut c.connections.streams, count(text)?),
         show: |c| c.connections.streams.to_string(),
+    },
+    Setting {
+        key: "connections.feeds",
+        doc: "Feeds open at once on one connection.",
+        set: |c, text| put(&mut c.connections.feeds, count(text)?),
+        show: |c| c.connections.feeds.to_string(),
     },
     Setting {
         key: "connections.preface",

@@ -39,6 +39,8 @@ pub(crate) struct Derived {
     pub(crate) terms: Vec<Term>,
     /// Paths that lead to it, and whether it is the article's own one; articles only.
     pub(crate) paths: Vec<(String, bool)>,
+    /// Lists that feeds can follow and it has left, back to the floor; articles only. Sorted, none twice.
+    pub(crate) left: Vec<Term>,
     /// sha256 of name and canonical content; live entries only.
     pub(crate) content_hash: Option<Hash>,
 }
@@ -80,6 +82,17 @@ impl Term {
             5 => Term::Language(value.to_owned()),
             _ => return None,
         })
+    }
+
+    /// The term that an entry names as left.
+    pub(crate) fn from_name(name: &str) -> Option<Term> {
+        let Name { kind, id } = Name::parse(name)?;
+        match kind {
+            Kind::Tag => Some(Term::Tag(id)),
+            Kind::Section => Some(Term::Section(id)),
+            Kind::Author => Some(Term::Author(id)),
+            Kind::Article | Kind::Collection => None,
+        }
     }
 
     /// The name that an entry says the article has left, for those terms that feeds can follow.
@@ -149,6 +162,9 @@ impl Derived {
             derived.time = log.first_publish_time;
             let former = log.former_paths.iter().map(|former| (former.path.clone(), false));
             derived.paths.extend(former);
+            derived.left.extend(log.left.iter().filter_map(|left| Term::from_name(&left.name)));
+            derived.left.sort_unstable();
+            derived.left.dedup();
             if live {
                 derived.read_article(&log.content);
             }

@@ -10,6 +10,7 @@
 //! - `rpc`: the services: parse, ask, answer; where a `refusal` becomes a Status
 //! - `publishing`: what a caller wants becomes entries of the log
 //! - `content`: answers to reads, composed (`compose`) of encoded parts that a `cache` keeps
+//! - `feed`: what a filter matches, followed as it changes
 //! - `transfer`: whole stores out
 //! - `import`: what other systems export, as records
 //! - `log`: the order of writes
@@ -25,6 +26,7 @@ pub mod config;
 pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
+pub(crate) mod feed;
 pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod model;

@@ -46,6 +46,12 @@ pub(crate) enum Refusal {
     /// Ask again later, or another node.
     #[error("this node has reached revision {reached}, not yet {asked}")]
     NotCaughtUp { asked: Revision, reached: Revision },
+    /// Start with a snapshot.
+    #[error("after: what happened since is known from revision {oldest} on")]
+    Compacted { oldest: Revision, head: Revision },
+    /// Close a feed, ask again later, or another node.
+    #[error("the {of} has {most} feeds open, as many as it may")]
+    TooManyFeeds { of: &'static str, most: usize },
     /// This release cannot hold it.
     #[error("{field}: {why}")]
     NotSupported { field: String, feature: &'static str, why: &'static str },

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub(crate) mod content;
+pub(crate) mod feed;
 pub(crate) mod publishing;
 mod request;
 pub(crate) mod status;
@@ -106,6 +107,11 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::NotCaughtUp { reached, .. } => {
             Told::new(Code::Unavailable, Reason::NotCaughtUp).with("revision", reached).retry()
         }
+        Refusal::Compacted { oldest, head } => Told::new(Code::OutOfRange, Reason::RevisionCompacted)
+            .field("after")
+            .with("oldest_revision", oldest)
+            .with("head_revision", head),
+        Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
         Refusal::NotSupported { field, feature, .. } => {
             Told::new(Code::Unimplemented, Reason::NotSupported).field(field).with("feature", feature)
         }

@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 use crate::{
     config::Config,
     content::Content,
+    feed::Feeds,
     log::{Log, local::LocalLog},
     model::{LogId, system_clock},
     ops,
@@ -36,9 +37,12 @@ mod reply;
 mod streams;
 mod web;
 
-use calls::Calls;
+use calls::{Calls, Services};
 use connection::Common;
 use cores::Cores;
+
+/// Feeds that may be open at once.
+const MOST_FEEDS: usize = 20_000;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -83,7 +87,7 @@ pub async fn run(
     report(&health, true).await;
     let routes = node.routes(health_service)?;
     let common = || Common {
-        calls: Arc::new(node.calls(routes.clone())),
+        calls: Arc::new(node.calls(routes.clone(), config.connections.feeds)),
         limits: config.connections.clone(),
         drain: config.server.drain,
         draining: node.draining.subscribe(),
@@ -91,6 +95,9 @@ pub async fn run(
     let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
     let ops = node.serve_ops(&config).await?;
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
+
+    let feeds = node.feeds.clone();
+    let hub = tokio::spawn(async move { feeds.run().await });
 
     let limits = &config.connections;
     tokio::select! {
@@ -102,6 +109,7 @@ pub async fn run(
     node.draining.send_replace(true);
     cores.join().await;
     observer.abort();
+    hub.abort();
     if let Some(ops) = ops {
         ops.abort();
     }
@@ -115,6 +123,7 @@ pub async fn run(
 struct Node {
     store: Arc<Store>,
     content: Arc<Content>,
+    feeds: Arc<Feeds>,
     publishing: Arc<Publishing>,
     metrics: Arc<Metrics>,
     /// Whether it was asked to stop.
@@ -135,6 +144,7 @@ impl Node {
         let clock = system_clock();
         Ok(Node {
             content: Arc::new(Content::new(store.clone(), config.cache.bytes)),
+            feeds: Arc::new(Feeds::new(store.clone(), MOST_FEEDS)),
             publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),
@@ -180,9 +190,12 @@ impl Node {
     }
 
     /// What one core answers with.
-    fn calls(&self, routes: Routes) -> Calls {
-        let content = rpc::content::ContentRpc { content: self.content.clone() };
-        Calls::new(content, routes, &self.metrics, self.draining.subscribe())
+    fn calls(&self, routes: Routes, feeds: usize) -> Calls {
+        let services = Services {
+            content: rpc::content::ContentRpc { content: self.content.clone() },
+            feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
+        };
+        Calls::new(services, routes, feeds, &self.metrics, self.draining.subscribe())
     }
 
     async fn serve_ops(&self, config: &Config) -> Result<Option<tokio::task::JoinHandle<()>>, Error> {
@@ -220,7 +233,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn report(health: &HealthReporter, serving: bool) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let status = if serving { Serving } else { NotServing };
-    for service in ["", "cable.v1.ContentService", "cable.v1.PublishingService"] {
+    for service in ["", "cable.v1.ContentService", "cable.v1.FeedService", "cable.v1.PublishingService"] {
         health.set_service_status(service, status).await;
     }
 }

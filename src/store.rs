@@ -28,6 +28,7 @@ use crate::{
 pub(crate) mod apply;
 mod changed;
 pub(crate) mod envelope;
+pub(crate) mod history;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
@@ -137,7 +138,7 @@ pub(crate) enum OpenError {
     Locked(PathBuf),
     #[error("{0}: this is not a store of Cable")]
     Foreign(PathBuf),
-    #[error("{path}: the store has version {version}; this release reads version {}", schema::VERSION)]
+    #[error("{path}: the store has version {version}; this release reads version {} alone", schema::VERSION)]
     Version { path: PathBuf, version: i64 },
     #[error("{path}: {source}")]
     Engine { path: PathBuf, source: rusqlite::Error },
@@ -169,7 +170,7 @@ impl Store {
     /// Opens the store in a directory, or makes one there.
     ///
     /// # Errors
-    /// The directory is in use, is not a store's, or was written by a newer release.
+    /// The directory is in use, is not a store's, or its tables have another version.
     pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
         let dir = options.dir.clone();
         let io = |source| OpenError::Io { path: dir.clone(), source };
@@ -180,7 +181,9 @@ impl Store {
         let connection = Connection::open(&path).map_err(engine)?;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
-            Some(version) if version > schema::VERSION => return Err(OpenError::Version { path, version }),
+            Some(version) if version != 0 && version != schema::VERSION => {
+                return Err(OpenError::Version { path, version });
+            }
             Some(version) => {
                 schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
                 if version == 0 {

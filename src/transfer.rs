@@ -9,9 +9,8 @@ use crate::{
     refusal::Refusal,
     store::{Connection, Error, Head, Record, Store, read},
     wire::{
-        Encoded, fields,
+        Encoded,
         service::{self, record},
-        v1,
     },
 };
 
@@ -60,7 +59,7 @@ impl Export {
     fn record(&self, record: &Record) -> service::Record {
         let entity = || Encoded(compose::entity(record, self.log_id, Shape::WHOLE));
         let record = match (record.is_live(), record.name.kind) {
-            (false, _) => record::Record::Tombstone(tombstone(record)),
+            (false, _) => record::Record::Tombstone(compose::tombstone(record)),
             (true, Kind::Article) => record::Record::Article(entity()),
             (true, Kind::Author) => record::Record::Author(entity()),
             (true, Kind::Section) => record::Record::Section(entity()),
@@ -76,16 +75,4 @@ fn chunk(connection: &Connection, after: Revision) -> Result<(Vec<Record>, Head)
     let moment = connection.unchecked_transaction()?;
     let head = read::head(&moment)?;
     Ok((read::changes(&moment, after, CHUNK, CHUNK_BYTES)?, head))
-}
-
-fn tombstone(record: &Record) -> v1::Tombstone {
-    let log = &record.log;
-    v1::Tombstone {
-        name: record.name.to_string(),
-        reason: log.reason,
-        moved_to: log.moved_to.clone(),
-        remove_time: Some(fields::timestamp(log.time)),
-        revision: record.revision,
-        paths: log.former_paths.iter().map(|former| former.path.clone()).collect(),
-    }
 }

@@ -13,20 +13,28 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, select},
+    stream,
+};
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Body;
 use tokio::sync::watch;
 use tonic::{Code, Status, codegen::Service as _, service::Routes};
 
-use super::{message, reply::Reply};
+use super::{
+    message,
+    reply::Reply,
+    streams::{self, Streams},
+};
 use crate::{
     content::Read,
     model::limit::{self, Limit},
     refusal::Refusal,
-    rpc::{self, content::ContentRpc},
+    rpc::{self, content::ContentRpc, feed::FeedRpc},
     telemetry::{Metrics, RpcMetrics},
-    wire::POOL,
+    wire::{Framed, POOL},
 };
 
 /// How long a call may take to be answered, also if its client says more or nothing.
@@ -37,14 +45,29 @@ pub(super) struct Calls {
     methods: HashMap<String, Arc<Method>, foldhash::fast::RandomState>,
     /// Whatever is none of these, so that a peer cannot invent labels.
     other: Arc<Method>,
-    content: ContentRpc,
+    services: Services,
     routes: Routes,
+    /// Feeds that one connection may have open.
+    feeds: usize,
     draining: watch::Receiver<bool>,
+}
+
+/// The services that are answered here.
+pub(super) struct Services {
+    pub(super) content: ContentRpc,
+    pub(super) feed: FeedRpc,
+}
+
+/// A call that is answered here.
+#[derive(Debug, Clone, Copy)]
+enum Own {
+    Read(Read),
+    Watch,
 }
 
 /// A method of a service.
 struct Method {
-    read: Option<Read>,
+    own: Option<Own>,
     limit: &'static Limit,
     /// Its client may take its time over the request.
     client_streams: bool,
@@ -65,20 +88,25 @@ impl Method {
 
 impl Calls {
     pub(super) fn new(
-        content: ContentRpc,
+        services: Services,
         routes: Routes,
+        feeds: usize,
         metrics: &Metrics,
         draining: watch::Receiver<bool>,
     ) -> Calls {
         let methods = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
         let methods = methods.map(|method| {
             let service = method.parent_service();
-            let reads = service.full_name() == "cable.v1.ContentService";
+            let own = match service.full_name() {
+                "cable.v1.ContentService" => ContentRpc::read(method.name()).map(Own::Read),
+                "cable.v1.FeedService" => Some(Own::Watch),
+                _ => None,
+            };
             let writes =
                 ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
             let name = format!("{}/{}", service.full_name(), method.name());
             let described = Method {
-                read: if reads { ContentRpc::read(method.name()) } else { None },
+                own,
                 limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
                 client_streams: method.is_client_streaming(),
                 streams: method.is_server_streaming(),
@@ -88,18 +116,18 @@ impl Calls {
             (format!("/{name}"), Arc::new(described))
         });
         let other = Method {
-            read: None,
+            own: None,
             limit: &limit::READ_REQUEST,
             client_streams: true,
             streams: true,
             endless: true,
             metrics: metrics.of("other"),
         };
-        Calls { methods: methods.collect(), other: Arc::new(other), content, routes, draining }
+        Calls { methods: methods.collect(), other: Arc::new(other), services, routes, feeds, draining }
     }
 
     /// Answers a call.
-    pub(super) async fn call<B>(&self, request: Request<B>) -> Response<Reply>
+    pub(super) async fn call<B>(&self, request: Request<B>, streams: &Streams) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Display + Into<tonic::codegen::StdError>,
@@ -112,9 +140,12 @@ impl Calls {
             Err(refusal) => return refused(refusal.into(), call),
         };
         let answered = async {
-            match method.read {
-                Some(read) if is_native(request.headers()) => {
+            match method.own {
+                Some(Own::Read(read)) if is_native(request.headers()) => {
                     self.read(read, request, &mut call, deadline).await
+                }
+                Some(Own::Watch) if is_native(request.headers()) => {
+                    Box::pin(self.watch(request, streams, &mut call, deadline)).await
                 }
                 _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
             }
@@ -139,12 +170,40 @@ impl Calls {
     {
         let message = message::read(request.into_body(), &limit::READ_REQUEST).await?;
         if read == Read::StreamArticles {
-            let stream = self.content.stream(message).await?;
+            let stream = self.services.content.stream(message).await?;
             let until = deadline.map(expire);
             return Ok(taken(call, |call| Reply::stream(stream, call, until)));
         }
-        let answer = self.content.unary(read, message).await?;
+        let answer = self.services.content.unary(read, message).await?;
         Ok(taken(call, |call| Reply::message(answer, call)))
+    }
+
+    async fn watch<B>(
+        &self,
+        request: Request<B>,
+        streams: &Streams,
+        call: &mut Option<Call>,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Reply>, Status>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Display,
+    {
+        let place = streams.feed(self.feeds);
+        let place = place.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
+        let message = message::read(request.into_body(), &limit::READ_REQUEST).await?;
+        let follower = self.services.feed.watch(message).await?;
+        streams::guard(follower.in_flight());
+        let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {
+            let piece = follower.next().await?;
+            Ok(Some((Framed::from(piece), (follower, place))))
+        });
+        let drained = drained(self.draining.clone());
+        let until = match deadline.map(expire) {
+            Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
+            None => drained,
+        };
+        Ok(taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))))
     }
 
     async fn route<B>(
@@ -261,15 +320,14 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{StreamExt as _, stream};
+    use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;
-    use crate::wire::Framed;
 
     fn method(client_streams: bool) -> Method {
         let (limit, metrics) = (&limit::READ_REQUEST, Metrics::new().of("a"));
-        Method { read: None, limit, client_streams, streams: true, endless: false, metrics }
+        Method { own: None, limit, client_streams, streams: true, endless: false, metrics }
     }
 
     fn call() -> Call {

@@ -85,18 +85,18 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Served = Result<(), Failure>;
 
 async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let calls = common.calls.clone();
+    let (calls, streams) = (common.calls.clone(), Streams::default());
+    let of_connection = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let calls = calls.clone();
+        let (calls, streams) = (calls.clone(), of_connection.clone());
         async move {
             Ok::<_, Infallible>(if web::is_web(&request) {
-                Box::pin(web::answer(calls, request)).await.map(web::into_either)
+                Box::pin(web::answer(calls, streams, request)).await.map(web::into_either)
             } else {
-                calls.call(request).await.map(http_body_util::Either::Left)
+                calls.call(request, &streams).await.map(http_body_util::Either::Left)
             })
         }
     });
-    let streams = Streams::default();
     let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
     speak_http2(io, &common.limits, streams, life, service).await
 }
@@ -158,9 +158,9 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     let (calls, streams) = (common.calls.clone(), Streams::default());
     let mut life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (calls, underway) = (calls.clone(), streams.begin());
+        let (calls, streams, underway) = (calls.clone(), streams.clone(), streams.begin());
         async move {
-            let response = web::answer(calls, request).await;
+            let response = web::answer(calls, streams, request).await;
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
                     let _until_the_body_is_gone = &underway;

@@ -15,7 +15,7 @@ use tonic::{body::Body, codegen::Service};
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
 
-use super::{calls::Calls, reply::Reply};
+use super::{calls::Calls, reply::Reply, streams::Streams};
 use crate::wire::Framed;
 
 pub(super) fn is_web<B>(request: &Request<B>) -> bool {
@@ -24,8 +24,12 @@ pub(super) fn is_web<B>(request: &Request<B>) -> bool {
 }
 
 /// Answers a call of gRPC-Web; what is none is told so.
-pub(super) async fn answer(calls: Arc<Calls>, request: Request<Incoming>) -> Response<Body> {
-    let Ok(response) = GrpcWebLayer::new().layer(Web(calls)).call(request).await;
+pub(super) async fn answer(
+    calls: Arc<Calls>,
+    streams: Streams,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Ok(response) = GrpcWebLayer::new().layer(Web(calls, streams)).call(request).await;
     response
 }
 
@@ -39,7 +43,7 @@ pub(super) fn into_either(body: Body) -> Either<Reply, MapFrame<Body, AsFramed>>
 
 /// The calls, as the layer wants them.
 #[derive(Clone)]
-struct Web(Arc<Calls>);
+struct Web(Arc<Calls>, Streams);
 
 impl Service<Request<Body>> for Web {
     type Response = Response<Body>;
@@ -51,7 +55,7 @@ impl Service<Request<Body>> for Web {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let calls = self.0.clone();
-        Box::pin(async move { Ok(calls.call(request).await.map(Reply::into_routed)) })
+        let (calls, streams) = (self.0.clone(), self.1.clone());
+        Box::pin(async move { Ok(calls.call(request, &streams).await.map(Reply::into_routed)) })
     }
 }

@@ -158,7 +158,8 @@ impl Applier<'_> {
             self.move_listings(entry, old.as_ref(), &terms)?;
             self.move_paths(entry, revision, old.is_some())?;
         }
-        self.replace(entry, packed, revision, old.as_ref(), &terms)?;
+        let left = self.term_numbers(&entry.derived.left)?;
+        self.replace(entry, packed, revision, old.as_ref(), &[terms, left])?;
         self.advance(entry, revision, old.as_ref())?;
         Ok(revision)
     }
@@ -272,14 +273,14 @@ impl Applier<'_> {
         packed: &Packed,
         revision: Revision,
         old: Option<&Old>,
-        terms: &[i64],
+        [terms, left]: &[Vec<i64>; 2],
     ) -> Result<(), Error> {
         if let Some(old) = old {
             self.transaction
                 .prepare_cached("DELETE FROM doc WHERE revision = ?1")?
                 .execute([old.revision])?;
         }
-        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         self.transaction.prepare_cached(insert)?.execute(params![
             revision,
             entry.name.kind as i64,
@@ -290,6 +291,7 @@ impl Applier<'_> {
             pack_terms(terms),
             entry.hash,
             entry.derived.content_hash,
+            pack_terms(left),
             envelope::seal(packed, &entry.name, revision),
         ])?;
         Ok(())
@@ -310,8 +312,8 @@ impl Applier<'_> {
         }
         head.chain = digest::link(&head.chain, revision, &entry.name, entry.log.operation(), &entry.hash);
         head.revision = revision;
-        let insert = "INSERT INTO chain VALUES(?1, ?2)";
-        self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain])?;
+        let insert = "INSERT INTO chain VALUES(?1, ?2, ?3)";
+        self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain, entry.log.time])?;
         let trim = "DELETE FROM chain WHERE revision <= ?1";
         self.transaction.prepare_cached(trim)?.execute([revision - CHAIN_KEPT])?;
         Ok(())

@@ -42,7 +42,7 @@ pub(crate) fn record(connection: &Connection, name: &Name) -> Result<Option<Reco
     }
 }
 
-fn open(name: Name, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
+pub(super) fn open(name: Name, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
     let opened = envelope::open(stored, &name, revision).ok().and_then(|bytes| LogEntry::decode(bytes).ok());
     match opened {
         Some(log) => Ok(Record { name, revision, log }),

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. A newer one is refused; an older one will be brought up here.
-pub(super) const VERSION: i64 = 1;
+/// Version of the tables. Any other is refused: 1 was never in a release.
+pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
@@ -20,6 +20,7 @@ CREATE TABLE doc(
   terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone
+  left_terms BLOB NOT NULL,     -- as `terms`: the tags, sections and authors that the entry says were left
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
@@ -53,7 +54,11 @@ CREATE TABLE request(
 CREATE INDEX request_time ON request(time);
 
 -- Proof of lineage for the last million positions.
-CREATE TABLE chain(revision INTEGER PRIMARY KEY, chain BLOB NOT NULL) STRICT;
+CREATE TABLE chain(
+  revision INTEGER PRIMARY KEY,
+  chain BLOB NOT NULL,
+  time INTEGER NOT NULL         -- the entry's, microseconds since 1970 UTC: how old a revision is
+) STRICT;
 
 -- Where the store stands; moves in the transaction of each entry.
 CREATE TABLE head(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Error, Head,
@@ -79,7 +79,8 @@ impl Check<'_> {
 
     fn records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
-        let sql = "SELECT kind, id, revision, live, time, terms, hash, content_hash, entry FROM doc ORDER BY revision";
+        let sql = "SELECT kind, id, revision, live, time, terms, hash, content_hash, left_terms, entry
+                   FROM doc ORDER BY revision";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -90,7 +91,7 @@ impl Check<'_> {
             };
             self.records += 1;
             sums.last = revision;
-            let opened = envelope::open(row.get_ref(8)?.as_blob().unwrap_or_default(), &name, revision);
+            let opened = envelope::open(row.get_ref(9)?.as_blob().unwrap_or_default(), &name, revision);
             let Some(entry) = opened.ok().and_then(|bytes| Entry::decode(bytes).ok()) else {
                 self.fault(format!("{name}: the record does not pass its checksum"));
                 continue;
@@ -102,6 +103,8 @@ impl Check<'_> {
             }
             let terms: Vec<u8> = row.get(5)?;
             self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
+            let left: Vec<u8> = row.get(8)?;
+            self.left(&entry, &unpack_terms(&left))?;
             self.paths(&entry, revision, &mut sums)?;
             sum(&mut sums, &name, revision, &entry);
         }
@@ -128,6 +131,22 @@ impl Check<'_> {
             self.fault(format!("{}: it stands in other lists than it should", entry.name));
         }
         sums.rows += terms.len() as i64;
+        Ok(())
+    }
+
+    fn left(&mut self, entry: &Entry, terms: &[i64]) -> Result<(), Error> {
+        let mut expected = entry.derived.left.iter().map(|term| term.parts()).collect::<Vec<_>>();
+        let mut statement = self.connection.prepare_cached("SELECT kind, value FROM term WHERE n = ?1")?;
+        let term = |n: &i64| statement.query_row([n], |row| Ok((row.get(0)?, row.get(1)?))).optional();
+        let found = terms.iter().map(term).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
+        expected.sort_unstable();
+        let found = found.map(|mut found| {
+            found.sort_unstable();
+            found
+        });
+        if found != Some(expected) {
+            self.fault(format!("{}: it is noted to have left other lists than it has", entry.name));
+        }
         Ok(())
     }
 

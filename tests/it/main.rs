@@ -7,6 +7,8 @@ mod connections;
 mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;
+mod feeds;
+mod follow;
 mod histories;
 mod limits;
 mod paging;

@@ -8,7 +8,7 @@ use prost::encoding::WireType;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::{Channel, Endpoint},
@@ -63,16 +63,21 @@ impl Raw {
     }
 
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
+        let (mut messages, mut answers) = (Vec::new(), self.stream(method, request).await?);
+        while let Some(message) = answers.message().await? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// Makes a call and takes its answer message by message.
+    pub(crate) async fn stream(&self, method: &str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let mut grpc = self.0.clone();
         grpc.ready().await.unwrap();
         let answer = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
-        let (mut messages, mut answers) = (Vec::new(), answer.into_inner());
-        while let Some(message) = answers.message().await? {
-            messages.push(message);
-        }
-        Ok(messages)
+        Ok(answer.into_inner())
     }
 }
 

@@ -26,7 +26,7 @@ const MAP: &[Rule] = &[
     Layer(&["cli"]),
     Layer(&["server", "ops"]),
     Layer(&["rpc", "wire::codec"]),
-    Layer(&["publishing", "content", "transfer", "compose", "import", "refusal"]),
+    Layer(&["publishing", "content", "feed", "transfer", "compose", "import", "refusal"]),
     Layer(&["cache", "log", "store", "render", "sanitise", "entry", "digest"]),
     Layer(&["wire", "model", "config", "telemetry"]),
     Only("tonic", &["rpc", "server", "wire"]),

@@ -1,0 +1,116 @@
+//! What a feed follows, and what an entry is to it.
+
+use crate::{
+    entry::Term,
+    model::{Kind, Name, Revision, limit},
+    publishing::check_name,
+    refusal::{Refusal, at_most},
+    store::{history::Wanted, listing::Query},
+    wire::v1,
+};
+
+use super::event::Event;
+
+/// What is followed. All groups must hold, each by one of its terms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Filter {
+    groups: Vec<Vec<Term>>,
+    kinds: Vec<Kind>,
+}
+
+/// What an entry is to those who follow a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    Upsert,
+    Left,
+    Removed,
+}
+
+impl Filter {
+    /// Checks what is asked for.
+    ///
+    /// # Errors
+    /// A name or a kind is none, or there are too many.
+    pub(crate) fn parse(asked: &v1::FeedFilter) -> Result<Filter, Refusal> {
+        let groups = [
+            terms(Kind::Tag, &asked.any_tags, "any_tags", Term::Tag)?,
+            terms(Kind::Section, &asked.sections, "sections", Term::Section)?,
+            terms(Kind::Author, &asked.authors, "authors", Term::Author)?,
+        ];
+        let groups: Vec<Vec<Term>> = groups.into_iter().filter(|group| !group.is_empty()).collect();
+        let kinds = kinds(&asked.kinds, !groups.is_empty())?;
+        Ok(Filter { groups, kinds })
+    }
+
+    /// Terms of which an article that matches has one; empty: what matches need have none.
+    pub(super) fn terms(&self) -> &[Term] {
+        self.groups.iter().min_by_key(|group| group.len()).map_or(&[], Vec::as_slice)
+    }
+
+    /// What has to be read to find what matches.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted { terms: self.terms().to_vec(), kinds: self.kinds.clone() }
+    }
+
+    /// The articles that match, as a query; none: no article does.
+    pub(super) fn query(&self) -> Option<Query> {
+        let articles = self.kinds.contains(&Kind::Article);
+        articles.then(|| Query { groups: self.groups.clone(), ..Query::default() })
+    }
+
+    /// Kinds of entity that match as a whole, but for articles.
+    pub(super) fn other_kinds(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.kinds.iter().copied().filter(|kind| *kind != Kind::Article)
+    }
+
+    /// What has become of an entry's name, for those who have been told all up to `since`; none: it was nothing to
+    /// them, and is not.
+    pub(super) fn outcome(&self, event: &Event, since: Revision) -> Option<Outcome> {
+        if !self.kinds.contains(&event.name().kind) {
+            return None;
+        }
+        let holds = |group: &Vec<Term>| group.iter().any(|term| event.has(term));
+        let held = |group: &Vec<Term>| group.iter().any(|term| event.has(term) || event.left(term, since));
+        match event.is_live() {
+            true if self.groups.iter().all(holds) => Some(Outcome::Upsert),
+            true => self.groups.iter().all(held).then_some(Outcome::Left),
+            false => self.groups.iter().all(held).then_some(Outcome::Removed),
+        }
+    }
+}
+
+fn terms(
+    kind: Kind,
+    names: &[String],
+    field: &str,
+    term: fn(crate::model::Id) -> Term,
+) -> Result<Vec<Term>, Refusal> {
+    at_most(&limit::FILTER, names.len(), format!("filter.{field}"))?;
+    let one = |(i, text): (usize, &String)| {
+        let Name { id, .. } = check_name(kind, text, &format!("filter.{field}[{i}]"))?;
+        Ok(term(id))
+    };
+    let mut terms = names.iter().enumerate().map(one).collect::<Result<Vec<_>, Refusal>>()?;
+    terms.sort_unstable();
+    terms.dedup();
+    Ok(terms)
+}
+
+fn kinds(asked: &[i32], only_articles: bool) -> Result<Vec<Kind>, Refusal> {
+    let mut kinds = Vec::with_capacity(asked.len());
+    for (i, number) in asked.iter().enumerate() {
+        let field = || format!("filter.kinds[{i}]");
+        let kind = Kind::from_number(i64::from(*number))
+            .ok_or_else(|| Refusal::field(field(), format!("{number} is not one of its values")))?;
+        if only_articles && kind != Kind::Article {
+            return Err(Refusal::field(field(), "only articles belong to tags, sections and authors"));
+        }
+        kinds.push(kind);
+    }
+    if kinds.is_empty() {
+        kinds = if only_articles { vec![Kind::Article] } else { Kind::ALL.to_vec() };
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(kinds)
+}

@@ -1,0 +1,206 @@
+//! One follower: a place in the history and one piece on its way. What it has missed is read from the store; what has
+//! just happened is there in memory, shared with all who follow the same.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    Feeds, Permit,
+    event::{self, message},
+    group::{Group, Next},
+    in_flight::InFlight,
+    snapshot::Snapshot,
+};
+use crate::{
+    refusal::Refusal,
+    store::{self, history::Place},
+    wire::{fields, v1::FeedResetReason},
+};
+
+/// Bytes given to the connection at once.
+const PIECE: usize = 64 << 10;
+
+/// How long to wait before the store is asked again when it has more to read than it can queue.
+const OVERLOADED: Duration = Duration::from_millis(20);
+
+/// What a follower is at.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Saying why it begins anew.
+    Reset(FeedResetReason),
+    Snapshot(Snapshot),
+    Following,
+}
+
+/// One stream of a feed.
+pub(crate) struct Follower {
+    feeds: Arc<Feeds>,
+    group: Arc<Group>,
+    told: watch::Receiver<()>,
+    /// All up to here has been told.
+    at: Place,
+    stage: Stage,
+    /// Whether a place that cannot be gone on from is answered by a snapshot.
+    may_reset: bool,
+    caught_up: bool,
+    in_flight: Arc<InFlight>,
+    /// What of a message is yet to be given out.
+    rest: Bytes,
+    interval: Duration,
+    silent_until: Pin<Box<Sleep>>,
+    _permit: Permit,
+}
+
+impl Follower {
+    pub(super) fn new(
+        feeds: Arc<Feeds>,
+        group: Arc<Group>,
+        (at, stage): (Place, Stage),
+        (may_reset, interval): (bool, Duration),
+        permit: Permit,
+    ) -> Follower {
+        Follower {
+            told: group.told(),
+            feeds,
+            group,
+            at,
+            stage,
+            may_reset,
+            caught_up: false,
+            in_flight: Arc::default(),
+            rest: Bytes::new(),
+            interval,
+            silent_until: Box::pin(sleep_until(Instant::now() + interval)),
+            _permit: permit,
+        }
+    }
+
+    /// Tells whether a piece is on its way.
+    pub(crate) fn in_flight(&self) -> Arc<InFlight> {
+        self.in_flight.clone()
+    }
+
+    /// The next piece of the stream, when the one before has left.
+    ///
+    /// # Errors
+    /// The place that it stands at cannot be gone on from, or the store cannot be read.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, Refusal> {
+        self.in_flight.left().await;
+        if self.rest.is_empty() {
+            self.rest = self.message().await?;
+            self.silent_until.as_mut().reset(Instant::now() + self.interval);
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Ok(self.in_flight.send(piece))
+    }
+
+    async fn message(&mut self) -> Result<Bytes, Refusal> {
+        loop {
+            match &mut self.stage {
+                Stage::Reset(reason) => {
+                    let mut reset = Vec::new();
+                    fields::put_varint(&mut reset, 1, *reason as u64);
+                    self.begin_snapshot();
+                    return Ok(self.say(None, event::RESET, &reset));
+                }
+                Stage::Snapshot(_) => return self.snapshot().await,
+                Stage::Following => match self.follow().await {
+                    Ok(message) => return Ok(message),
+                    Err(Refusal::Compacted { .. }) if self.may_reset => {
+                        self.stage = Stage::Reset(FeedResetReason::Compacted);
+                    }
+                    Err(refusal) => return Err(refusal),
+                },
+            }
+        }
+    }
+
+    /// Starts over with what matches now.
+    fn begin_snapshot(&mut self) {
+        let head = self.feeds.head();
+        self.at = head;
+        self.stage = Stage::Snapshot(Snapshot::new(&self.group.interest.filter, head.revision));
+    }
+
+    async fn snapshot(&mut self) -> Result<Bytes, Refusal> {
+        loop {
+            let Stage::Snapshot(snapshot) = &mut self.stage else {
+                return Err(Refusal::Internal("a feed has no snapshot under way"));
+            };
+            let part = snapshot.next(&self.feeds.store, self.feeds.log_id, self.group.interest.shape).await;
+            match part {
+                Err(store::Error::Overloaded) => tokio::time::sleep(OVERLOADED).await,
+                Err(error) => return Err(error.into()),
+                Ok(Some(part)) => return Ok(self.say(None, event::SNAPSHOT, &part)),
+                Ok(None) => {
+                    let mut end = Vec::new();
+                    fields::put_varint(&mut end, 1, snapshot.count.unsigned_abs());
+                    self.stage = Stage::Following;
+                    return Ok(self.say(Some(&self.at), event::SNAPSHOT_END, &end));
+                }
+            }
+        }
+    }
+
+    /// The next changes, or a checkpoint.
+    async fn follow(&mut self) -> Result<Bytes, Refusal> {
+        let mut silent = false;
+        loop {
+            self.told.borrow_and_update();
+            // Asked before it is seen that there is nothing more: all up to here is in what is kept.
+            let told = self.feeds.hub.told();
+            match self.group.after(self.at.revision) {
+                Next::Message(message) => {
+                    self.at = message.end;
+                    return Ok(message.bytes);
+                }
+                Next::Behind => {
+                    self.caught_up = false;
+                    if let Some(message) = self.catch_up().await? {
+                        return Ok(message);
+                    }
+                }
+                Next::Nothing if silent || !self.caught_up => {
+                    self.caught_up = true;
+                    return Ok(self.checkpoint(told));
+                }
+                Next::Nothing => tokio::select! {
+                    _ = self.told.changed() => {}
+                    () = self.silent_until.as_mut() => silent = true,
+                },
+            }
+        }
+    }
+
+    /// Reads on from the store. None, if there was nothing for this follower.
+    async fn catch_up(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let slice = loop {
+            match &*self.feeds.slice(&self.group, self.at.revision).await {
+                Err(store::Error::Overloaded) => tokio::time::sleep(OVERLOADED).await,
+                Err(error) => return Err(error.clone().into()),
+                Ok(slice) => break slice.clone(),
+            }
+        };
+        if self.at.revision < slice.floor {
+            return Err(Refusal::Compacted { oldest: slice.floor, head: self.feeds.head().revision });
+        }
+        self.at = slice.reached;
+        Ok(slice.message)
+    }
+
+    fn checkpoint(&mut self, told: Place) -> Bytes {
+        if told.revision > self.at.revision {
+            self.at = told;
+        }
+        self.say(Some(&self.at), event::CHECKPOINT, &[])
+    }
+
+    fn say(&self, at: Option<&Place>, field: u32, event: &[u8]) -> Bytes {
+        message(self.feeds.log_id, at, field, event)
+    }
+}

@@ -1,0 +1,132 @@
+//! Follows a feed as the schema has it, message by message.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cable_client::v1::{
+    self, Position, WatchRequest, WatchResponse, feed_change::Change, watch_request::Start,
+    watch_response::Event,
+};
+use prost::Message as _;
+use tonic::{Status, Streaming};
+
+use crate::{raw::Raw, support::Node};
+
+/// Longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A stream of Watch.
+pub(crate) struct Follow(Streaming<Bytes>);
+
+/// What a message tells, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Changes(Vec<Changed>),
+    Snapshot(Vec<String>),
+    SnapshotEnd(i64),
+    Checkpoint,
+    Reset(v1::FeedResetReason),
+}
+
+/// What has become of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// The name, and its revision.
+    Upsert(String, i64),
+    Left(String),
+    Removed(String, v1::RemovalReason),
+}
+
+/// A request for what carries one of these tags; none: for everything.
+pub(crate) fn request(tags: &[&str], start: Option<Start>) -> WatchRequest {
+    let mut request = WatchRequest::default();
+    let mut filter = v1::FeedFilter::default();
+    filter.any_tags = tags.iter().map(|tag| format!("tags/{tag}")).collect();
+    request.filter = Some(filter);
+    request.start = start;
+    request
+}
+
+pub(crate) fn after(revision: i64) -> Option<Start> {
+    let mut position = Position::default();
+    position.revision = revision;
+    Some(Start::After(position))
+}
+
+impl Follow {
+    pub(crate) async fn open(node: &Node, request: WatchRequest) -> Result<Follow, Status> {
+        Follow::open_on(&Raw::to(node).await, request).await
+    }
+
+    /// On a connection that others may use too.
+    pub(crate) async fn open_on(raw: &Raw, request: WatchRequest) -> Result<Follow, Status> {
+        Ok(Follow(raw.stream("Watch", request.encode_to_vec().into()).await?))
+    }
+
+    /// The next message as it came.
+    pub(crate) async fn message(&mut self) -> Result<WatchResponse, Status> {
+        let message = tokio::time::timeout(PATIENCE, self.0.message()).await;
+        let message = message.expect("a feed is not silent for so long")?;
+        Ok(WatchResponse::decode(message.expect("a feed does not end with OK")).unwrap())
+    }
+
+    /// The next message: what it tells, and the revision to resume after.
+    pub(crate) async fn next(&mut self) -> (Told, Option<i64>) {
+        let message = self.message().await.unwrap();
+        (told(message.event.unwrap()), message.position.map(|position| position.revision))
+    }
+
+    /// The next changes. Checkpoints before them are passed over.
+    pub(crate) async fn changes(&mut self) -> Vec<Changed> {
+        loop {
+            match self.next().await.0 {
+                Told::Changes(changes) => return changes,
+                Told::Checkpoint => {}
+                other => panic!("changes were expected, not {other:?}"),
+            }
+        }
+    }
+}
+
+pub(crate) fn told(event: Event) -> Told {
+    match event {
+        Event::Changes(changes) => Told::Changes(changes.changes.into_iter().map(changed).collect()),
+        Event::Snapshot(part) => {
+            Told::Snapshot(part.records.into_iter().map(|record| name(&record.decode().unwrap()).0).collect())
+        }
+        Event::SnapshotEnd(end) => Told::SnapshotEnd(end.count),
+        Event::Checkpoint(_) => Told::Checkpoint,
+        Event::Reset(reset) => Told::Reset(reset.reason()),
+        _ => panic!("a message of a later schema"),
+    }
+}
+
+pub(crate) fn changed(change: v1::FeedChange) -> Changed {
+    match change.change.unwrap() {
+        Change::Upsert(record) => {
+            let (name, revision) = name(&record.decode().unwrap());
+            assert_eq!(revision, change.revision, "{name}");
+            Changed::Upsert(name, revision)
+        }
+        Change::Left(name) => Changed::Left(name),
+        Change::Removed(tombstone) => {
+            assert_eq!(tombstone.revision, change.revision, "{}", tombstone.name);
+            let reason = tombstone.reason();
+            Changed::Removed(tombstone.name, reason)
+        }
+        _ => panic!("a change of a later schema"),
+    }
+}
+
+/// A record's name and revision.
+pub(crate) fn name(record: &v1::Record) -> (String, i64) {
+    use v1::record::Record as What;
+    match record.record.clone().unwrap() {
+        What::Article(entity) => (entity.name, entity.revision),
+        What::Author(entity) => (entity.name, entity.revision),
+        What::Section(entity) => (entity.name, entity.revision),
+        What::Tag(entity) => (entity.name, entity.revision),
+        What::Collection(entity) => (entity.name, entity.revision),
+        other => panic!("{other:?}"),
+    }
+}
