@@ -15,9 +15,8 @@ use tokio::signal::ctrl_c;
 use super::{
     Error,
     article::Shape,
-    note,
+    code_and_reason, note,
     output::{Entity, Format, Output},
-    tell_call,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -125,7 +124,7 @@ fn position(text: &str) -> Result<Position, String> {
 pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
     let told = Mutex::new(String::new());
     move |error| {
-        let text = format!("{}; trying again", tell_call(error));
+        let text = format!("cable: {}: {}; trying again", code_and_reason(error), error.message());
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *told != text {
             let _nowhere_to_say_it = note(&text);

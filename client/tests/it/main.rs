@@ -6,4 +6,5 @@ mod faults;
 mod feeds;
 mod mirrors;
 mod pending;
+mod purges;
 mod support;
