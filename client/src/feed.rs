@@ -206,9 +206,6 @@ impl FeedBuilder {
     pub fn open(mut self) -> Feed {
         self.request.checkpoint_interval = self.interval.try_into().ok();
         let standing = Arc::new(Standing::default());
-        if let Start::After(position) = &self.start {
-            standing.lock().position = Some(position.clone());
-        }
         let saver = self.store.map(|store| Arc::new(Saver::new(store)));
         let following = Following {
             cable: self.cable,
@@ -371,7 +368,7 @@ impl fmt::Debug for Feed {
 
 impl Feed {
     /// Where it stands: the position of the last delivery, or the one that it began after. None while a snapshot is
-    /// under way, and before the first delivery.
+    /// under way, and before the feed is first polled.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.standing.lock().position.clone()
@@ -508,8 +505,10 @@ impl Following {
         if let Some(saver) = &self.saver
             && let Some(position) = saver.load().await?
         {
-            self.standing.lock().position = Some(position.clone());
             self.resume = Start::After(position);
+        }
+        if let Start::After(position) = &self.resume {
+            self.standing.lock().position = Some(position.clone());
         }
         self.begun = true;
         Ok(())

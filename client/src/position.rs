@@ -114,7 +114,10 @@ pub(crate) struct Saver {
 
 #[derive(Default)]
 struct Pending {
+    /// What is yet to be written.
     handled: Option<Position>,
+    /// The newest that was loaded or handled.
+    newest: Option<Position>,
     scheduled: bool,
     failed: Option<io::Error>,
 }
@@ -127,7 +130,9 @@ impl Saver {
     pub(crate) async fn load(self: &Arc<Self>) -> Result<Option<Position>> {
         let saver = Arc::clone(self);
         let loaded = spawn_blocking(move || saver.store.load()).await.unwrap_or_else(|e| Err(e.into()));
-        loaded.map_err(|error| failure("loaded", error))
+        let position = loaded.map_err(|error| failure("loaded", error))?;
+        self.pending().newest.clone_from(&position);
+        Ok(position)
     }
 
     /// The user is done with all up to there. It is written soon.
@@ -139,6 +144,10 @@ impl Saver {
         if let Some(error) = pending.failed.take() {
             return Err(failure("saved", error));
         }
+        if pending.newest.as_ref() == Some(&position) {
+            return Ok(());
+        }
+        pending.newest = Some(position.clone());
         pending.handled = Some(position);
         if !std::mem::replace(&mut pending.scheduled, true) {
             tokio::spawn(Arc::clone(self).write_soon());
@@ -161,7 +170,11 @@ impl Saver {
     pub(crate) fn write(&self) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(position) = self.pending().handled.take() else { return Ok(()) };
-        self.store.save(&position)
+        let saved = self.store.save(&position);
+        if saved.is_err() {
+            self.pending().handled.get_or_insert(position);
+        }
+        saved
     }
 
     /// As [`write`](Saver::write), where the caller may wait.

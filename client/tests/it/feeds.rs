@@ -445,6 +445,23 @@ async fn while_a_feed_waits_the_position_is_written_by_itself_and_seldom() {
 }
 
 #[tokio::test]
+async fn a_position_that_does_not_move_is_written_once() {
+    let (server, _) = watched(0, |number, _| match number {
+        0..10 => broken(vec![checkpoint(7)], refusal(Code::Unavailable, "DRAINING")),
+        _ => open(vec![checkpoint(7)]),
+    });
+    let memory = Memory::default();
+    let feed =
+        || server.client().feed(FeedFilter::default()).after(position(6)).save_to(memory.clone()).open();
+    let mut checked = feed();
+    told(&mut checked, 11).await;
+    checked.close().await.unwrap();
+    assert_eq!(*memory.saved.lock().unwrap(), [7]);
+    feed().close().await.unwrap();
+    assert_eq!(*memory.saved.lock().unwrap(), [7], "a feed that was never polled has handled nothing");
+}
+
+#[tokio::test]
 async fn a_position_that_cannot_be_saved_ends_the_feed() {
     let (server, _) = three();
     let memory = Memory::default();
