@@ -431,12 +431,18 @@ async fn a_position_is_saved_once_the_next_delivery_is_asked_for_and_not_before(
 
 #[tokio::test]
 async fn while_a_feed_waits_the_position_is_written_by_itself_and_seldom() {
-    let (server, _) = watched(0, |_, _| open((1..=500).map(one).collect()));
+    let (server, _) = watched(0, |_, _| {
+        let paced = stream::iter(1..=200).then(|revision| async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            Ok(one(revision))
+        });
+        paced.chain(stream::pending()).boxed()
+    });
     let memory = Memory::default();
     let mut feed = server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
     let begun = std::time::Instant::now();
-    told(&mut feed, 500).await;
-    while memory.last() != Some(500) {
+    told(&mut feed, 200).await;
+    while memory.last() != Some(200) {
         let _nothing_new = tokio::time::timeout(Duration::from_millis(10), feed.next()).await;
     }
     let writes = memory.saved.lock().unwrap().len();
