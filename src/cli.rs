@@ -17,11 +17,15 @@ mod backup;
 mod bench;
 mod config;
 mod export;
+mod feed;
 mod import;
+mod mirror;
 mod noun;
 mod output;
+mod pending;
 mod progress;
 mod rebuild;
+mod replace;
 mod serve;
 mod status;
 
@@ -105,6 +109,11 @@ enum Call {
     /// Collections: fronts and packages.
     #[command(subcommand)]
     Collection(noun::Command),
+    /// Changes as they happen.
+    #[command(subcommand)]
+    Feed(feed::Command),
+    /// Keep a file equal to what matches, until interrupted.
+    Mirror(mirror::Mirror),
     /// Load content from a file. Repeating it does no harm.
     #[command(subcommand)]
     Import(import::Command),
@@ -290,6 +299,8 @@ async fn ask(endpoint: &str, call: Call, output: &mut output::Output) -> Result<
         Call::Section(command) => noun::section(command, &cable, output).await,
         Call::Tag(command) => noun::tag(command, &cable, output).await,
         Call::Collection(command) => noun::collection(command, &cable, output).await,
+        Call::Feed(command) => feed::run(command, &cable, output).await,
+        Call::Mirror(args) => mirror::run(args, &cable).await,
         Call::Import(command) => import::run(command, &cable, output).await,
         Call::Export(export) => export::run(export, &cable).await,
         Call::Status => status::run(&cable, output).await,

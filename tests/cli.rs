@@ -57,6 +57,13 @@ fn wrong_usage_ends_with_2() {
         "article ls --after yesterday",
         "article ls --limit 0",
         "tag rm",
+        "feed",
+        "feed watch --after x",
+        "feed watch --after 7 --snapshot",
+        "feed watch --kind articles",
+        "mirror",
+        "article pending",
+        "article rm a --reason expired",
         "import",
         "export --format xml",
         "status -o yaml",
@@ -510,4 +517,155 @@ fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
     }
     let output = run(dir.path(), "bench get --endpoint http://127.0.0.1:1");
     assert_eq!(code(&output), 5, "{}", told(&output));
+}
+
+/// The lines of a feed that ends when it has told everything.
+fn fed(demo: &Demo, dir: &Path, line: &str) -> Vec<serde_json::Value> {
+    let output = demo.run(dir, &format!("feed watch --until-caught-up {line}"));
+    assert_eq!(code(&output), 0, "{line}: {}", told(&output));
+    printed(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn put_article(demo: &Demo, dir: &Path, id: &str, headline: &str) {
+    let json =
+        serde_json::json!({"name": format!("articles/{id}"), "headline": headline, "tags": ["tags/russia"]});
+    fs::write(dir.join("article.json"), json.to_string()).unwrap();
+    let output = demo.run(dir, "article put article.json");
+    assert_eq!(code(&output), 0, "{}", told(&output));
+}
+
+#[test]
+fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let held = fed(&demo, dir.path(), "--tag russia --snapshot");
+    let (parts, rest) = held.split_at(held.len() - 2);
+    assert!(parts.iter().all(|part| part["snapshot"]["article"]["headline"].is_string()), "{held:?}");
+    assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
+    assert!(rest[1]["checkpoint"].is_object(), "{rest:?}");
+    let position = &rest[1]["position"];
+    let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
+    let news = fed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
+    assert_eq!(news.len(), 3, "{news:?}");
+    assert_eq!(news[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
+    assert_eq!(news[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
+    let removed = &news[1]["change"]["removed"];
+    assert_eq!(
+        (&removed["name"], &removed["reason"]),
+        (&"articles/king-crab-border".into(), &"REMOVAL_REASON_WITHDRAWN".into())
+    );
+    assert_eq!(news[1]["position"]["revision"], news[1]["change"]["revision"]);
+    assert_eq!(fed(&demo, dir.path(), &format!("--kind tag --after {after}")).len(), 1);
+    let names = demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o id"));
+    assert_eq!(printed(&names), "articles/quay\narticles/king-crab-border\n");
+    let table =
+        printed(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
+    for text in ["put    articles/quay  Quay reopens", "gone   articles/king-crab-border  (withdrawn)"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+}
+
+#[test]
+fn a_feed_goes_on_after_the_position_in_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1);
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    let news = fed(&demo, dir.path(), "--save position");
+    assert_eq!(news[0]["change"]["upsert"]["article"]["name"], "articles/quay");
+    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1, "it was told before");
+    fs::write(dir.path().join("position"), "damaged").unwrap();
+    let output = demo.run(dir.path(), "feed watch --until-caught-up --save position");
+    assert_eq!(code(&output), 1);
+    assert!(told(&output).starts_with("cable: POSITION_STORE"), "{}", told(&output));
+}
+
+#[test]
+fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let output = demo.run(dir.path(), "feed watch --after 00000000:5");
+    assert_eq!(code(&output), 1);
+    assert!(told(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", told(&output));
+    let anew = fed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
+    assert_eq!(anew[0]["reset"]["reason"], "LOG_CHANGED");
+    assert!(anew[1]["snapshot"].is_object() && anew.last().unwrap()["checkpoint"].is_object());
+}
+
+/// A command that runs until it is interrupted.
+fn follow(demo: &Demo, dir: &Path, line: &str) -> Child {
+    let mut command = cable(dir);
+    command.args(line.split_whitespace()).env("CABLE_ENDPOINTS", &demo.endpoint);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn interrupt(follower: Child) -> Output {
+    let pid = follower.id().to_string();
+    wait_until_it_heeds_interrupts(&pid);
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    follower.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_feed_prints_at_once_and_an_interrupt_or_a_closed_pipe_is_a_quiet_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for interrupted in [true, false] {
+        let mut follower = follow(&demo, dir.path(), "feed watch --tag russia");
+        let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with("{\"checkpoint\":{}"));
+        put_article(&demo, dir.path(), "quay", &format!("Quay reopens {interrupted}"));
+        assert!(lines.next().unwrap().unwrap().contains("Quay reopens"));
+        let output = if interrupted {
+            interrupt(follower)
+        } else {
+            drop(lines);
+            put_article(&demo, dir.path(), "quay", "Quay closes");
+            follower.wait_with_output().unwrap()
+        };
+        assert_eq!((code(&output), told(&output)), (0, String::new()), "interrupted: {interrupted}");
+    }
+}
+
+#[test]
+fn a_mirror_is_what_an_export_has_of_it_and_is_kept_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let file = dir.path().join("russia.jsonl");
+    let exported = || {
+        let lines = printed(&demo.run(dir.path(), "export"));
+        let mut lines: Vec<String> = lines
+            .lines()
+            .filter(|line| line.contains("\"tags/russia\"") && line.starts_with("{\"article\""))
+            .map(str::to_owned)
+            .collect();
+        lines.sort_by_key(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["article"]["name"].to_string()
+        });
+        lines
+    };
+    let mirrored = || fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let output = demo.run(dir.path(), "mirror --tag russia --once russia.jsonl");
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert!(told(&output).starts_with("11 records as of revision "), "{}", told(&output));
+    assert_eq!(mirrored(), exported());
+    let follower = follow(&demo, dir.path(), "mirror --tag russia russia.jsonl");
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border");
+    for _ in 0..600 {
+        if mirrored() == exported() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(mirrored(), exported());
+    let output = interrupt(follower);
+    assert_eq!((code(&output), told(&output)), (0, String::new()));
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_str().unwrap().contains(".cable-")), "{left:?}");
+    let output = demo.run(dir.path(), "mirror --once none/russia.jsonl");
+    assert_eq!(code(&output), 1);
+    assert!(told(&output).contains("write none/russia.jsonl"), "{}", told(&output));
 }

@@ -9,7 +9,7 @@ use crate::{
     Builder, Error, IntoEndpoints, Result, Retry,
     pool::{Busy, Pool},
     v1::{
-        self, content_service_client::ContentServiceClient,
+        self, content_service_client::ContentServiceClient, feed_service_client::FeedServiceClient,
         publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
         transfer_service_client::TransferServiceClient,
     },
@@ -188,6 +188,12 @@ rpcs! { PublishingServiceClient, writes true:
     PutCollectionRequest => put_collection -> v1::PutCollectionResponse;
     RemoveCollectionRequest => remove_collection -> v1::RemoveCollectionResponse;
     CommitRequest => commit -> v1::CommitResponse;
+    RemovePendingRequest => remove_pending -> v1::RemovePendingResponse;
+}
+
+rpcs! { PublishingServiceClient, writes false:
+    GetPendingRequest => get_pending -> v1::GetPendingResponse;
+    ListPendingRequest => list_pending -> v1::ListPendingResponse;
 }
 
 rpcs! { StatusServiceClient, writes false:
@@ -196,6 +202,17 @@ rpcs! { StatusServiceClient, writes false:
 
 rpcs! { TransferServiceClient, writes false:
     ExportRequest => export -> Streaming<v1::ExportResponse>;
+}
+
+/// What one message of a feed may take: a commit comes whole, in the form asked for.
+const FEED_MESSAGE_BYTES: usize = 64 << 20;
+
+impl Rpc for v1::WatchRequest {
+    type Answer = Streaming<v1::WatchResponse>;
+
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+        FeedServiceClient::new(channel).max_decoding_message_size(FEED_MESSAGE_BYTES).watch(request).await
+    }
 }
 
 /// The chunks of an import, made anew for each attempt.

@@ -87,6 +87,8 @@ pub enum Kind {
     Config,
     /// Bytes are not the message that they should be.
     Malformed,
+    /// The position of a feed could not be loaded or saved.
+    PositionStore,
 }
 
 /// What is wrong with one field of a request.
@@ -201,6 +203,22 @@ impl Error {
     /// the server looks the request_id up before it refuses anything.
     pub(crate) fn settles_doubt(&self) -> bool {
         !self.leaves_doubt() && self.0.connection == Connection::Held && self.0.kind != Kind::Unavailable
+    }
+
+    /// For a second one who is told of it. It has no source.
+    pub(crate) fn duplicate(&self) -> Error {
+        let Inner { kind, reason, retry_after, connection, may_have_applied, .. } = *self.0;
+        Error(Box::new(Inner {
+            kind,
+            reason,
+            retry_after,
+            connection,
+            may_have_applied,
+            message: self.0.message.clone(),
+            violations: self.0.violations.clone(),
+            metadata: self.0.metadata.clone(),
+            source: None,
+        }))
     }
 
     pub(crate) fn set_may_have_applied(&mut self, may: bool) {

@@ -3,8 +3,12 @@
 mod client;
 mod config;
 mod error;
+mod feed;
 mod list;
+mod mirror;
+mod pending;
 mod pool;
+mod position;
 mod read;
 mod record;
 mod retry;
@@ -15,9 +19,13 @@ mod write;
 pub use client::{BoxFuture, Cable};
 pub use config::{Builder, IntoEndpoints};
 pub use error::{Error, Kind, Result, Violation};
+pub use feed::{Delivery, Event, Feed, FeedBuilder, FeedChange, FeedFilter, NameState, ResetReason};
 pub use list::{
     ArticleStream, Articles, GetArticles, Item, List, ListNames, Listed, Page, ResultStream, StreamArticles,
 };
+pub use mirror::{Held, Mirror, MirrorBuilder, MirrorWatch, Mirrored};
+pub use pending::{GetPending, ListPending, RemovePending};
+pub use position::{FilePosition, PositionStore};
 pub use read::{Conditional, Fetched, Front, Get, GetArticle, GetFront, Named, Optional, Resolve, Resolved};
 pub use record::RawRecord;
 pub use retry::Retry;
@@ -27,8 +35,8 @@ pub use write::{Commit, Committed, Entity, Patch, Put, Remove, Written};
 
 pub use prost_types::{Duration as ProtoDuration, Timestamp};
 pub use v1::{
-    ArticleOrder as Order, ArticleView as View, BodyFormat, Change, ErrorReason, Include, Position,
-    RemovalReason, UpdateKind,
+    ArticleOrder as Order, ArticleView as View, BodyFormat, Change, EntityKind, ErrorReason, Include,
+    Position, RemovalReason, UpdateKind,
 };
 
 /// The messages of the schema. They are `#[non_exhaustive]`: make one by `Default` and set its fields.

@@ -266,7 +266,7 @@ impl Read for List {
     }
 }
 
-fn token(token: String) -> Option<String> {
+pub(crate) fn token(token: String) -> Option<String> {
     Some(token).filter(|token| !token.is_empty())
 }
 

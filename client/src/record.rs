@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     DecodeError, Message,
-    encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field},
 };
 
 use crate::{Error, Result, v1};
@@ -42,6 +42,14 @@ impl RawRecord {
     /// The bytes are no record ([`Kind::Malformed`](crate::Kind::Malformed)).
     pub fn decode(&self) -> Result<v1::Record> {
         v1::Record::decode(self.0.clone()).map_err(Error::malformed)
+    }
+
+    /// The name of the entity or tombstone, without decoding the rest.
+    ///
+    /// # Errors
+    /// The bytes are no record of anything with a name ([`Kind::Malformed`](crate::Kind::Malformed)).
+    pub fn name(&self) -> Result<String> {
+        name_in(self.0.clone()).map_err(Error::malformed)
     }
 }
 
@@ -119,6 +127,38 @@ impl Message for RawRecord {
     }
 }
 
+/// What every entity, and a tombstone, begins with.
+#[derive(Message)]
+struct Name {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// The lowest of its fields is the entity, also of a kind that this client does not know.
+fn name_in(mut record: Bytes) -> Result<String, DecodeError> {
+    let mut entity: Option<(u32, Bytes)> = None;
+    while record.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut record)?;
+        if wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, tag, &mut record, DecodeContext::default())?;
+            continue;
+        }
+        let length = usize::try_from(decode_varint(&mut record)?).unwrap_or(usize::MAX);
+        if length > record.remaining() {
+            return Err(malformed("the end within a field"));
+        }
+        let field = record.split_to(length);
+        if entity.as_ref().is_none_or(|(lowest, _)| tag <= *lowest) {
+            entity = Some((tag, field));
+        }
+    }
+    let (_, entity) = entity.ok_or_else(|| malformed("no entity"))?;
+    match Name::decode(entity)?.name {
+        name if name.is_empty() => Err(malformed("an entity without a name")),
+        name => Ok(name),
+    }
+}
+
 fn malformed(what: &'static str) -> DecodeError {
     #[allow(deprecated, reason = "prost offers hand-written messages no other way to say what is wrong")]
     DecodeError::new(what)
@@ -152,6 +192,19 @@ mod tests {
             panic!("not an article")
         };
         assert_eq!(inside, article());
+    }
+
+    #[test]
+    fn a_record_has_the_name_of_what_is_in_it() {
+        let mut bytes = Vec::new();
+        encoding::string::encode(9000, &"from a later release".to_owned(), &mut bytes);
+        bytes.extend_from_slice(RawRecord::from(article()).as_bytes());
+        assert_eq!(RawRecord::from_bytes(bytes.into()).name().unwrap(), "articles/a");
+        let tombstone = v1::Tombstone { name: "tags/a".into(), revision: 7, ..Default::default() };
+        assert_eq!(RawRecord::from(tombstone).name().unwrap(), "tags/a");
+        for nameless in [RawRecord::default(), RawRecord::from(v1::Tag::default())] {
+            assert_eq!(nameless.name().unwrap_err().kind(), crate::Kind::Malformed);
+        }
     }
 
     #[test]

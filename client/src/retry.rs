@@ -53,12 +53,14 @@ impl Retry {
     /// How long to wait after the `failures`th failure in a row; none: give up. A server that says how long to wait
     /// is heeded, also beyond the longest wait.
     pub(crate) fn wait(&self, failures: u32, error: &Error) -> Option<Duration> {
-        if failures >= self.attempts || !error.is_retryable() {
-            return None;
-        }
+        (failures < self.attempts && error.is_retryable()).then(|| self.pause(failures, error))
+    }
+
+    /// How long to wait after the `failures`th failure in a row, from 1, by who never gives up.
+    pub(crate) fn pause(&self, failures: u32, error: &Error) -> Duration {
         let doubled = self.first.saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
         let wait = jittered(doubled.min(self.longest));
-        Some(wait.max(error.retry_after().unwrap_or_default()))
+        wait.max(error.retry_after().unwrap_or_default())
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) mod sealed {
         pub(crate) precondition: Option<Precondition>,
         pub(crate) request_id: Option<String>,
         pub(crate) update_kind: UpdateKind,
+        pub(crate) allow_killed: bool,
         pub(crate) timeout: Option<Duration>,
     }
 
@@ -86,7 +87,7 @@ macro_rules! entity {
                     $field: Some(self),
                     precondition: terms.precondition,
                     request_id: terms.request_id.unwrap_or_else(request_id),
-                    $($update_kind: terms.update_kind.into(), allow_killed: false,)?
+                    $($update_kind: terms.update_kind.into(), allow_killed: terms.allow_killed,)?
                 };
                 Box::pin(async move {
                     let answer = cable.call(request, terms.timeout).await?;
@@ -110,11 +111,11 @@ entity! {
 }
 
 /// 128 random bits, in hex.
-fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-fn written(result: Option<WriteResult>, position: Option<Position>) -> Result<Written> {
+pub(crate) fn written(result: Option<WriteResult>, position: Option<Position>) -> Result<Written> {
     let WriteResult { name, etag, revision, changed, due_time, pending } =
         result.ok_or_else(|| incomplete("no result"))?;
     Ok(Written { name, etag, revision, changed, pending, due_time, position: position.unwrap_or_default() })
@@ -194,6 +195,8 @@ macro_rules! term_setters {
     };
 }
 
+pub(crate) use term_setters;
+
 /// Puts an entity. Await it.
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
@@ -217,6 +220,12 @@ impl Put<v1::Article> {
     /// What kind of change it is, for those who follow. MAJOR unless set.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
         self.terms.update_kind = kind;
+        self
+    }
+
+    /// Also if the name was killed; else FAILED_PRECONDITION with `NameKilled`.
+    pub fn allow_killed(mut self) -> Self {
+        self.terms.allow_killed = true;
         self
     }
 }
@@ -375,6 +384,13 @@ impl Change {
     #[must_use]
     pub fn kind(mut self, kind: UpdateKind) -> Change {
         self.update_kind = kind.into();
+        self
+    }
+
+    /// For a put of an article: also if the name was killed.
+    #[must_use]
+    pub fn allow_killed(mut self) -> Change {
+        self.allow_killed = true;
         self
     }
 

@@ -12,6 +12,7 @@ use super::{
     Error, note,
     noun::{self, Put, Remove},
     output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
+    pending,
 };
 
 /// The server's own bound on a page.
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     Put(PutArticle),
     /// Remove an article; a tombstone tells why.
     Rm(Remove),
+    /// Versions whose time has not come.
+    #[command(subcommand)]
+    Pending(pending::Command),
 }
 
 #[derive(Debug, Args)]
@@ -38,6 +42,9 @@ pub(crate) struct PutArticle {
     /// What kind of change it is, for those who follow.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
+    /// Also if the name was killed.
+    #[arg(long)]
+    allow_killed: bool,
 }
 
 #[derive(Debug, Args)]
@@ -233,20 +240,35 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
         Command::Stream(stream) => run_stream(stream, cable, output).await,
         Command::Put(put) => run_put(put, cable, output).await,
         Command::Rm(remove) => noun::remove(&ARTICLE, remove, cable, output).await,
+        Command::Pending(command) => pending::run(command, cable, output).await,
     }
 }
 
 async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let for_reading = output.format() == Format::Table && get.shape.format.is_none();
-    let view = get.shape.view(ArticleView::Full);
-    let format = if for_reading { BodyFormat::Markdown } else { get.shape.body_format() };
+    let (view, format) = wanted(&get.shape, output);
     let article = match &get.path {
         Some(path) => cable.resolve(path).view(view).format(format).await?.into_inner().article,
         None => cable.article(get.id.unwrap_or_default()).view(view).format(format).await?.into_inner(),
     };
-    let entity = Entity::new(&ARTICLE, &article);
+    print(&article, &get.shape, output)
+}
+
+/// Whether it is for people to read, who asked for no form of the body.
+fn is_for_reading(shape: &Shape, output: &Output) -> bool {
+    output.format() == Format::Table && shape.format.is_none()
+}
+
+/// How much of one article to ask for, and the form of its body.
+pub(crate) fn wanted(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat) {
+    let format = if is_for_reading(shape, output) { BodyFormat::Markdown } else { shape.body_format() };
+    (shape.view(ArticleView::Full), format)
+}
+
+/// Prints one article: its fields and what can be read, the body alone, or JSON.
+pub(crate) fn print(article: &v1::Article, shape: &Shape, output: &mut Output) -> Result<(), Error> {
+    let entity = Entity::new(&ARTICLE, article);
     match &article.rendered_body {
-        Some(body) if for_reading => {
+        Some(body) if is_for_reading(shape, output) => {
             output.one(&entity)?;
             output.text(&format!("\n{}", body.text))
         }
@@ -256,7 +278,7 @@ async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Err
 }
 
 async fn run_put(
-    PutArticle { put, kind }: PutArticle,
+    PutArticle { put, kind, allow_killed }: PutArticle,
     cable: &Cable,
     output: &mut Output,
 ) -> Result<(), Error> {
@@ -266,7 +288,10 @@ async fn run_put(
         Kind::Republish => UpdateKind::Republish,
         Kind::Backfill => UpdateKind::Backfill,
     };
-    let call = noun::put_call::<v1::Article>(&ARTICLE, put, cable)?;
+    let mut call = noun::put_call::<v1::Article>(&ARTICLE, put, cable)?;
+    if allow_killed {
+        call = call.allow_killed();
+    }
     noun::written(&call.update_kind(kind).await?, "put", output)
 }
 

@@ -3,22 +3,16 @@
 //! A file appears under its name only when it is whole.
 
 use std::{
-    fs::{File, Permissions},
     io::{self, BufWriter, Write},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use cable_client::{Cable, RawRecord};
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
-use tempfile::NamedTempFile;
 
-use super::{Error, note, progress};
+use super::{Error, note, progress, replace::Replacement};
 use crate::import::{binary::BinaryWriter, jsonl::RecordJson};
-
-/// Before the umask, like any new file.
-const MODE: u32 = 0o666;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -52,19 +46,11 @@ pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
     note(&done?)
 }
 
-/// Writes beside the file first, so that the rename at the end stays within its file system.
 async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
-    let failed = |source| Error::io(format!("write {}", path.display()), source);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside = tempfile::Builder::new();
-    beside.prefix(".cable-export-").permissions(Permissions::from_mode(MODE));
-    let beside = beside.tempfile_in(directory).map_err(failed)?;
-    let (written, told) = write_to(BufWriter::new(beside), format, cable, bar, failed).await?;
-    let beside: NamedTempFile = written.into_inner().map_err(|error| failed(error.into_error()))?;
-    beside.as_file().sync_all().map_err(failed)?;
-    beside.persist(path).map_err(|error| failed(error.error))?;
-    // The name is on disk when its directory is.
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    let failed = |source| Replacement::failed(path, source);
+    let replacement = BufWriter::new(Replacement::begin(path)?);
+    let (written, told) = write_to(replacement, format, cable, bar, failed).await?;
+    written.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
     Ok(told)
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, RemovalReason, Written, v1};
+use cable_client::{Cable, RemovalReason, Timestamp, Written, v1};
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt as _};
 use prost::Message;
@@ -78,6 +78,8 @@ enum Reason {
     Deleted,
     /// The publisher took it back; it may return.
     Withdrawn,
+    /// It must not exist anywhere: its content is erased.
+    Killed,
 }
 
 /// Runs `cable author`.
@@ -191,6 +193,7 @@ pub(crate) async fn remove(
         (Some(_), _) => RemovalReason::Moved,
         (None, Reason::Deleted) => RemovalReason::Deleted,
         (None, Reason::Withdrawn) => RemovalReason::Withdrawn,
+        (None, Reason::Killed) => RemovalReason::Killed,
     };
     let mut call = cable.remove(noun.full_name(&args.id), reason);
     if let Some(target) = args.moved_to {
@@ -210,14 +213,25 @@ pub(crate) fn written(written: &Written, done: &str, output: &mut Output) -> Res
     if output.format() == Format::Table {
         let done = if written.changed { done } else { "unchanged" };
         let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };
-        return output.text(&format!("{} {done}: revision {}{etag}", written.name, written.revision));
+        let due = if written.pending { due(written.due_time) } else { String::new() };
+        return output.text(&format!("{} {done}: revision {}{etag}{due}", written.name, written.revision));
     }
     let mut result = v1::WriteResult::default();
     result.name.clone_from(&written.name);
     result.etag.clone_from(&written.etag);
     result.revision = written.revision;
     result.changed = written.changed;
+    result.pending = written.pending;
+    result.due_time = written.due_time;
     output.one(&Entity::of("cable.v1.WriteResult", &result))
+}
+
+/// When a pending version is due.
+fn due(time: Option<Timestamp>) -> String {
+    match time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok()) {
+        Some(time) => format!(", pending until {time}"),
+        None => ", pending until another put".to_owned(),
+    }
 }
 
 fn text_of(file: &Path) -> Result<String, Error> {

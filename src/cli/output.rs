@@ -54,7 +54,7 @@ pub(crate) struct Noun {
     pub(crate) plural: &'static str,
     /// The full name of its message.
     message: &'static str,
-    /// Headings of a listing, each with the JSON fields that it may come from; the first one set holds.
+    /// Headings of a listing, each with the JSON fields that it may come from, `outer/inner`; the first one set holds.
     columns: &'static [(&'static str, &'static [&'static str])],
 }
 
@@ -67,6 +67,18 @@ pub(crate) const ARTICLE: Noun = Noun {
         ("PUBLISHED", &["publishTime", "firstPublishTime"]),
         ("SECTION", &["section"]),
         ("HEADLINE", &["headline"]),
+    ],
+};
+
+pub(crate) const PENDING: Noun = Noun {
+    name: "pending version",
+    plural: "articles",
+    message: "cable.v1.PendingArticle",
+    columns: &[
+        ("ID", &["article/name"]),
+        ("DUE", &["dueTime"]),
+        ("SECTION", &["article/section"]),
+        ("HEADLINE", &["article/headline"]),
     ],
 };
 
@@ -257,7 +269,7 @@ impl Listing<'_> {
                 written.map_err(Error::stdout)?;
             }
             Format::Jsonl => self.output.text(&entity.line())?,
-            Format::Id => self.output.text(&bare(&entity.value(), &["name"]))?,
+            Format::Id => self.output.text(&bare(&entity.value(), &["name", "article/name"]))?,
         }
         self.printed += 1;
         Ok(())
@@ -326,7 +338,7 @@ fn upright(entity: &Entity, width: Option<u16>) -> String {
 
 /// The first of the fields that is set, as short as it can be said.
 fn bare(entity: &Value, fields: &[&str]) -> String {
-    let set = fields.iter().find_map(|field| entity.get(field));
+    let set = fields.iter().find_map(|field| entity.pointer(&format!("/{field}")));
     match set {
         Some(Value::String(text)) => short(text),
         Some(Value::Array(items)) => items.len().to_string(),

@@ -9,6 +9,7 @@ mod demo;
 mod dice;
 mod feeds;
 mod follow;
+mod followers;
 mod histories;
 mod kills;
 mod limits;

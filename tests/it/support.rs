@@ -16,13 +16,18 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on a directory, with the settings as `change` leaves them.
     pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
+        Node::start_on(0, dir, change).await
+    }
+
+    /// As [`start_with`](Node::start_with), on a port: one that a node has had before.
+    pub(crate) async fn start_on(port: u16, dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = Config::default();
         config.store.dir = dir.to_owned();
         config.store.reserve_bytes = 0;
         config.server.ops_listen = None;
         config.server.drain = Duration::from_secs(5);
         change(&mut config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(cable::server::run(config, listener, async {

@@ -1,11 +1,6 @@
 //! What the client does when things go wrong, against servers that fail by script.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
-
 use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -13,122 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cable_client::{Cable, ErrorReason, Filter, Kind, RawRecord, Retry, v1};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, Streaming, body::Body, server::Grpc};
-use tonic_prost::ProstCodec;
-use tonic_types::{ErrorDetails, StatusExt as _};
-use tower::service_fn;
+use cable_client::{Cable, ErrorReason, Filter, Kind, RawRecord, v1};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tonic::{Code, Status, Streaming};
 
-type Answers<T> = BoxStream<'static, Result<T, Status>>;
-
-/// A server of which each call does what the test says. It is killed when it is dropped: connections and all.
-struct Server {
-    runtime: Option<tokio::runtime::Runtime>,
-    address: std::net::SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Not in a runtime's own thread; and until it is done, a socket may still accept.
-            let killed = std::thread::spawn(move || drop(runtime)).join();
-            assert!(killed.is_ok());
-        }
-    }
-}
-
-impl Server {
-    fn start<F, R>(port: u16, answer: F) -> Server
-    where
-        F: Fn(String, http::Request<Body>) -> R + Clone + Send + Sync + 'static,
-        R: Future<Output = http::Response<Body>> + Send + 'static,
-    {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = std::thread::scope(|scope| {
-            let bind = || runtime.block_on(TcpListener::bind(("127.0.0.1", port))).unwrap();
-            scope.spawn(bind).join().unwrap()
-        });
-        let address = listener.local_addr().unwrap();
-        let fallback = service_fn(move |request: http::Request<axum::body::Body>| {
-            let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let answered = answer(call, request.map(Body::new));
-            async move { Ok::<_, Infallible>(answered.await.map(axum::body::Body::new)) }
-        });
-        let routes = tonic::service::Routes::from(axum::Router::new().fallback_service(fallback));
-        let served = tonic::transport::Server::builder().add_routes(routes);
-        runtime.spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
-        Server { runtime: Some(runtime), address }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn client(&self) -> Cable {
-        let quick = Retry::default().backoff(Duration::from_millis(5), Duration::from_millis(20));
-        Cable::builder(self.url()).timeout(Duration::from_secs(5)).retry(quick).build().unwrap()
-    }
-}
-
-async fn unary<Q, A, R>(
-    request: http::Request<Body>,
-    answer: impl Fn(Q) -> R + Send + Sync,
-) -> http::Response<Body>
-where
-    Q: prost::Message + Default + 'static,
-    A: prost::Message + Default + 'static,
-    R: Future<Output = Result<A, Status>> + Send + 'static,
-{
-    let service = service_fn(|request: Request<Q>| {
-        let answered = answer(request.into_inner());
-        Box::pin(async move { answered.await.map(Response::new) })
-            as Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>
-    });
-    Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request).await
-}
-
-async fn server_stream<Q, A>(
-    request: http::Request<Body>,
-    answer: impl Fn(Q) -> Answers<A> + Send + Sync,
-) -> http::Response<Body>
-where
-    Q: prost::Message + Default + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let service =
-        service_fn(|request: Request<Q>| std::future::ready(Ok(Response::new(answer(request.into_inner())))));
-    Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request).await
-}
-
-async fn both_streams<Q, A>(
-    request: http::Request<Body>,
-    answer: impl Fn(Streaming<Q>) -> Answers<A> + Send + Sync,
-) -> http::Response<Body>
-where
-    Q: prost::Message + Default + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let service = service_fn(|request: Request<Streaming<Q>>| {
-        std::future::ready(Ok(Response::new(answer(request.into_inner()))))
-    });
-    Grpc::new(ProstCodec::<A, Q>::default()).streaming(service, request).await
-}
-
-fn refusal(code: Code, reason: &str) -> Status {
-    let details = ErrorDetails::with_error_info(reason, "cable.v1", std::collections::HashMap::new());
-    Status::with_error_details(code, "no", details)
-}
-
-fn article(name: &str) -> v1::Article {
-    let mut article = v1::Article::default();
-    article.name = name.into();
-    article.headline = "Storm over Norwick".into();
-    article
-}
+use crate::support::{Answers, Server, article, both_streams, position, refusal, server_stream, unary};
 
 fn found() -> v1::GetArticleResponse {
     let mut answer = v1::GetArticleResponse::default();
@@ -331,12 +215,6 @@ fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse>
         messages.push(Ok(message));
     }
     stream::iter(messages).boxed()
-}
-
-fn position(revision: i64) -> v1::Position {
-    let mut position = v1::Position::default();
-    (position.log_id, position.revision) = ("0123abcd".into(), revision);
-    position
 }
 
 /// A server of exports, which also tells the log.

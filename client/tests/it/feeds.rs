@@ -1,0 +1,511 @@
+//! Feeds, over streams that break in every way.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use cable_client::{
+    Cable, Delivery, EntityKind, ErrorReason, Event, Feed, FeedFilter, FilePosition, Kind, NameState,
+    Position, PositionStore, RawRecord, View, v1,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tonic::{Code, Status};
+use v1::{watch_request::Start, watch_response};
+
+use crate::support::{Answers, Server, article, position, refusal, server_stream};
+
+/// A server that answers each Watch as its number, from 0, and its request ask for; and what it was asked.
+pub(crate) fn watched(
+    port: u16,
+    answer: impl Fn(usize, &v1::WatchRequest) -> Answers<v1::WatchResponse> + Clone + Send + Sync + 'static,
+) -> (Server, Arc<Mutex<Vec<v1::WatchRequest>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&asked);
+    let server = Server::start(port, move |_, request| {
+        let (kept, answer) = (Arc::clone(&kept), answer.clone());
+        server_stream(request, move |request: v1::WatchRequest| {
+            let mut asked = kept.lock().unwrap();
+            asked.push(request);
+            let number = asked.len() - 1;
+            answer(number, &asked[number])
+        })
+    });
+    (server, asked)
+}
+
+/// These messages; then the stream stays open.
+pub(crate) fn open(messages: Vec<v1::WatchResponse>) -> Answers<v1::WatchResponse> {
+    stream::iter(messages).map(Ok).chain(stream::pending()).boxed()
+}
+
+/// These messages; then the stream breaks.
+fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Answers<v1::WatchResponse> {
+    stream::iter(messages).map(Ok).chain(stream::iter([Err(status)])).boxed()
+}
+
+fn message(at: Option<i64>, event: watch_response::Event) -> v1::WatchResponse {
+    let mut message = v1::WatchResponse::default();
+    (message.position, message.event) = (at.map(position), Some(event));
+    message
+}
+
+pub(crate) fn record(name: &str) -> RawRecord {
+    article(name).into()
+}
+
+pub(crate) fn upsert(revision: i64, record: RawRecord) -> v1::FeedChange {
+    let mut change = v1::FeedChange::default();
+    change.revision = revision;
+    change.change = Some(v1::feed_change::Change::Upsert(record));
+    change
+}
+
+pub(crate) fn removed(revision: i64, name: &str) -> v1::FeedChange {
+    let mut tombstone = v1::Tombstone::default();
+    tombstone.name = name.into();
+    let mut change = v1::FeedChange::default();
+    change.revision = revision;
+    change.change = Some(v1::feed_change::Change::Removed(tombstone));
+    change
+}
+
+pub(crate) fn changes(changes: Vec<v1::FeedChange>) -> v1::WatchResponse {
+    let last = changes.last().map(|change| change.revision);
+    let mut all = v1::FeedChanges::default();
+    all.changes = changes;
+    message(last, watch_response::Event::Changes(all))
+}
+
+fn one(revision: i64) -> v1::WatchResponse {
+    changes(vec![upsert(revision, record(&format!("articles/{revision}")))])
+}
+
+pub(crate) fn checkpoint(revision: i64) -> v1::WatchResponse {
+    message(Some(revision), watch_response::Event::Checkpoint(v1::FeedCheckpoint::default()))
+}
+
+pub(crate) fn part(records: Vec<RawRecord>) -> v1::WatchResponse {
+    let mut part = v1::FeedSnapshot::default();
+    part.records = records;
+    message(None, watch_response::Event::Snapshot(part))
+}
+
+pub(crate) fn snapshot_end(revision: i64, count: i64) -> v1::WatchResponse {
+    let mut end = v1::FeedSnapshotEnd::default();
+    end.count = count;
+    message(Some(revision), watch_response::Event::SnapshotEnd(end))
+}
+
+pub(crate) fn reset(reason: v1::FeedResetReason) -> v1::WatchResponse {
+    let mut reset = v1::FeedReset::default();
+    reset.set_reason(reason);
+    message(None, watch_response::Event::Reset(reset))
+}
+
+/// A delivery in a few letters: `upsert 7`, `checkpoint 7`, `part 2`, `end 2 at 7`.
+fn brief(delivery: &Delivery) -> String {
+    let at = delivery.position.as_ref().map_or("?".into(), |position| position.revision.to_string());
+    match &delivery.event {
+        Event::Changes(changes) => {
+            let each = changes.iter().map(|change| match &change.state {
+                NameState::Upsert(_) => format!("upsert {}", change.revision),
+                NameState::Left => format!("left {}", change.revision),
+                NameState::Removed(_) => format!("removed {}", change.revision),
+                other => panic!("{other:?}"),
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Event::Snapshot(records) => format!("part {}", records.len()),
+        Event::SnapshotEnd(count) => format!("end {count} at {at}"),
+        Event::Checkpoint => format!("checkpoint {at}"),
+        Event::Reset(reason) => format!("reset {reason:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn next(feed: &mut Feed) -> String {
+    brief(&feed.next().await.unwrap().unwrap())
+}
+
+async fn told(feed: &mut Feed, deliveries: usize) -> Vec<String> {
+    feed.take(deliveries).map_ok(|delivery| brief(&delivery)).try_collect().await.unwrap()
+}
+
+fn starts(asked: &Mutex<Vec<v1::WatchRequest>>) -> Vec<Option<Start>> {
+    asked.lock().unwrap().iter().map(|request| request.start.clone()).collect()
+}
+
+fn after(revision: i64) -> Option<Start> {
+    Some(Start::After(position(revision)))
+}
+
+#[tokio::test]
+async fn a_feed_asks_for_what_it_was_set_to_and_delivers_each_message_whole() {
+    let mut left = v1::FeedChange::default();
+    left.revision = 3;
+    left.former_names = vec!["tags/a".into()];
+    left.change = Some(v1::feed_change::Change::Left("articles/b".into()));
+    let commit = changes(vec![upsert(2, record("articles/a")), left, removed(4, "tags/c")]);
+    let (server, asked) = watched(0, move |_, _| open(vec![commit.clone(), checkpoint(5)]));
+    let filter = FeedFilter::default().tag("storm").section("world").author("ann").kind(EntityKind::Article);
+    let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().reset_allowed(true);
+    let mut feed = feed.after(1).checkpoint_interval(Duration::from_secs(7)).open();
+    assert!(asked.lock().unwrap().is_empty(), "nothing is asked before the feed is polled");
+    let Event::Changes(told) = feed.next().await.unwrap().unwrap().event else { panic!("no changes") };
+    let names: Vec<&str> = told.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(names, ["articles/a", "articles/b", "tags/c"]);
+    assert_eq!(told[1].former_names, ["tags/a"]);
+    assert_eq!((feed.position(), feed.is_caught_up()), (Some(position(4)), false));
+    assert_eq!(next(&mut feed).await, "checkpoint 5");
+    assert_eq!((feed.position(), feed.is_caught_up(), feed.reconnects()), (Some(position(5)), true, 0));
+    let request = asked.lock().unwrap()[0].clone();
+    assert_eq!(request.filter, Some(filter));
+    assert_eq!((request.view(), request.include_backfill, request.reset), (View::Full, true, true));
+    assert_eq!(request.checkpoint_interval.unwrap().seconds, 7);
+    assert_eq!(request.start, Some(Start::After(Position::from(1))));
+}
+
+#[tokio::test]
+async fn a_feed_whose_stream_breaks_goes_on_after_what_it_delivered() {
+    let (server, asked) = watched(0, |number, request| {
+        let last = match &request.start {
+            Some(Start::After(position)) => position.revision,
+            _ => 0,
+        };
+        let messages = vec![one(last + 1), one(last + 2)];
+        match number {
+            0 => broken(messages, refusal(Code::Unavailable, "DRAINING")),
+            1 => broken(messages, refusal(Code::Internal, "INTERNAL")),
+            2 => broken(messages, Status::new(Code::Cancelled, "cut off")),
+            3 => broken(messages, Status::new(Code::Unknown, "lost")),
+            // Ended with OK, which no server does that is well.
+            4 => stream::iter(messages).map(Ok).boxed(),
+            _ => open(messages),
+        }
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).open();
+    let expected: Vec<String> = (1..=12).map(|revision| format!("upsert {revision}")).collect();
+    assert_eq!(told(&mut feed, 12).await, expected);
+    assert_eq!(starts(&asked), [None, after(2), after(4), after(6), after(8), after(10)]);
+    assert_eq!(feed.reconnects(), 5);
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_at_a_server_that_was_killed_and_started_again() {
+    let (first, _) = watched(0, |_, _| open(vec![one(1), checkpoint(1)]));
+    let failures = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&failures);
+    let feed = first.client().feed(FeedFilter::default()).on_retry(move |_| {
+        counted.fetch_add(1, SeqCst);
+    });
+    let mut feed = feed.open();
+    assert_eq!(told(&mut feed, 2).await, ["upsert 1", "checkpoint 1"]);
+    assert!(feed.is_caught_up());
+    let port = first.address.port();
+    drop(first);
+    while failures.load(SeqCst) < 3 {
+        assert!(tokio::time::timeout(Duration::from_millis(10), feed.next()).await.is_err());
+    }
+    assert!(!feed.is_caught_up());
+    let (_second, asked) = watched(port, |_, _| open(vec![one(2), checkpoint(2)]));
+    assert_eq!(told(&mut feed, 2).await, ["upsert 2", "checkpoint 2"]);
+    assert_eq!(starts(&asked), [after(1)]);
+    assert!(feed.is_caught_up());
+}
+
+#[tokio::test]
+async fn a_feed_goes_to_the_other_node_when_its_own_is_killed() {
+    let node = || {
+        watched(0, |_, request| match &request.start {
+            Some(Start::After(position)) => open(vec![one(position.revision + 1)]),
+            _ => open(vec![one(1)]),
+        })
+    };
+    let (mut used, mut other) = (node(), node());
+    let cable = Cable::builder([used.0.url(), other.0.url()]).build().unwrap();
+    let mut feed = cable.feed(FeedFilter::default()).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+    if starts(&used.1).is_empty() {
+        (used, other) = (other, used);
+    }
+    drop(used.0);
+    assert_eq!(next(&mut feed).await, "upsert 2");
+    assert_eq!(starts(&other.1), [after(1)]);
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_given_up_after_three_intervals() {
+    let (server, asked) = watched(0, |number, _| open(vec![one(number as i64 + 1)]));
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&errors);
+    let feed = server.client().feed(FeedFilter::default()).checkpoint_interval(Duration::from_millis(30));
+    let mut feed = feed.on_retry(move |error| kept.lock().unwrap().push(error.kind())).open();
+    let begun = std::time::Instant::now();
+    assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3"]);
+    assert!(begun.elapsed() >= Duration::from_millis(180), "{:?}", begun.elapsed());
+    assert_eq!(starts(&asked), [None, after(1), after(2)]);
+    assert_eq!(*errors.lock().unwrap(), [Kind::DeadlineExceeded, Kind::DeadlineExceeded]);
+}
+
+#[tokio::test]
+async fn what_was_delivered_before_is_not_delivered_again() {
+    let (server, _) = watched(0, |number, _| match number {
+        0 => broken(vec![one(1), one(2)], refusal(Code::Unavailable, "DRAINING")),
+        1 => {
+            let partly = changes(vec![
+                upsert(2, record("articles/2")),
+                upsert(3, record("articles/3")),
+                removed(4, "articles/1"),
+            ]);
+            open(vec![one(1), one(2), partly])
+        }
+        _ => open(vec![]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).open();
+    assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3, removed 4"]);
+}
+
+#[tokio::test]
+async fn an_event_of_a_later_release_is_passed_over() {
+    let (server, _) = watched(0, |_, _| open(vec![v1::WatchResponse::default(), one(1)]));
+    let mut feed = server.client().feed(FeedFilter::default()).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_until_it_has_passed() {
+    let refusals = [
+        (Code::Unavailable, "NOT_CAUGHT_UP"),
+        (Code::Unavailable, "DRAINING"),
+        (Code::ResourceExhausted, "TOO_MANY_FEEDS"),
+        (Code::DataLoss, "RECORD_CORRUPT"),
+        (Code::Unavailable, "STORE_FAILED"),
+    ];
+    let (server, asked) = watched(0, move |number, _| match refusals.get(number) {
+        Some((code, reason)) => broken(vec![], refusal(*code, reason)),
+        None => open(vec![checkpoint(9)]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).after(position(8)).open();
+    assert_eq!(next(&mut feed).await, "checkpoint 9");
+    assert_eq!(starts(&asked), vec![after(8); 6]);
+}
+
+#[tokio::test]
+async fn what_the_caller_must_mend_ends_the_feed() {
+    for (code, reason, told) in [
+        (Code::InvalidArgument, "FIELD_INVALID", ErrorReason::FieldInvalid),
+        (Code::OutOfRange, "REVISION_COMPACTED", ErrorReason::RevisionCompacted),
+        (Code::FailedPrecondition, "LOG_CHANGED", ErrorReason::LogChanged),
+        (Code::Unimplemented, "NOT_SUPPORTED", ErrorReason::NotSupported),
+        (Code::Unauthenticated, "", ErrorReason::Unspecified),
+        (Code::PermissionDenied, "", ErrorReason::Unspecified),
+    ] {
+        let (server, asked) = watched(0, move |number, _| match number {
+            0 => broken(vec![checkpoint(7)], refusal(Code::Unavailable, "DRAINING")),
+            _ => broken(vec![], refusal(code, reason)),
+        });
+        let mut feed = server.client().feed(FeedFilter::default()).open();
+        assert_eq!(next(&mut feed).await, "checkpoint 7");
+        let error = feed.next().await.unwrap().unwrap_err();
+        assert_eq!(error.reason().unwrap_or_default(), told, "{error:?}");
+        assert!(feed.next().await.is_none() && !feed.is_caught_up());
+        assert_eq!(asked.lock().unwrap().len(), 2, "{reason}");
+        assert!(asked.lock().unwrap().iter().all(|request| !request.reset));
+        assert_eq!(feed.position(), Some(position(7)), "for whoever wants to mend it");
+    }
+}
+
+#[tokio::test]
+async fn a_position_that_is_gone_is_answered_by_a_snapshot_after_a_word() {
+    let (server, asked) = watched(0, |number, _| match number {
+        0 => broken(vec![one(7)], refusal(Code::Unavailable, "DRAINING")),
+        1 => {
+            let begun = vec![reset(v1::FeedResetReason::Compacted), part(vec![record("articles/a")])];
+            broken(begun, Status::new(Code::Unavailable, "gone"))
+        }
+        2 => open(vec![
+            part(vec![record("articles/a"), record("articles/b")]),
+            part(vec![record("articles/c")]),
+            snapshot_end(20, 3),
+            one(21),
+            checkpoint(21),
+        ]),
+        _ => open(vec![]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    assert_eq!(told(&mut feed, 2).await, ["upsert 7", "reset Compacted"]);
+    assert_eq!(feed.position(), None, "there is nothing to go on from");
+    let rest =
+        ["part 1", "reset SnapshotBroken", "part 2", "part 1", "end 3 at 20", "upsert 21", "checkpoint 21"];
+    assert_eq!(told(&mut feed, 7).await, rest);
+    assert_eq!(starts(&asked), [None, after(7), Some(Start::Snapshot(true))]);
+    assert_eq!(feed.position(), Some(position(21)));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_another_log_with_lower_revisions() {
+    let (server, _) = watched(0, |number, _| match number {
+        0 => broken(vec![one(700)], refusal(Code::Unavailable, "DRAINING")),
+        _ => {
+            let begun = vec![reset(v1::FeedResetReason::LogChanged), snapshot_end(2, 0), one(3)];
+            open(begun)
+        }
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    assert_eq!(told(&mut feed, 4).await, ["upsert 700", "reset LogChanged", "end 0 at 2", "upsert 3"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_breaks_begins_anew_and_one_without_anything_delivered_says_nothing() {
+    let (server, asked) = watched(0, |number, _| match number {
+        0 => broken(vec![], refusal(Code::Unavailable, "OVERLOADED")),
+        1 => broken(vec![part(vec![record("articles/a")])], refusal(Code::Unavailable, "DRAINING")),
+        // It says that there were more than came.
+        2 => open(vec![part(vec![record("articles/a")]), snapshot_end(5, 2)]),
+        _ => open(vec![part(vec![record("articles/a")]), snapshot_end(6, 1)]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).with_snapshot().open();
+    let expected =
+        ["part 1", "reset SnapshotBroken", "part 1", "reset SnapshotBroken", "part 1", "end 1 at 6"];
+    assert_eq!(told(&mut feed, 6).await, expected);
+    assert_eq!(starts(&asked), vec![Some(Start::Snapshot(true)); 4]);
+}
+
+/// Keeps positions in memory, and tells all that were saved.
+#[derive(Clone, Default)]
+struct Memory {
+    saved: Arc<Mutex<Vec<i64>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl PositionStore for Memory {
+    fn load(&self) -> io::Result<Option<Position>> {
+        Ok(self.saved.lock().unwrap().last().copied().map(position))
+    }
+
+    fn save(&self, position: &Position) -> io::Result<()> {
+        if self.full.load(SeqCst) {
+            return Err(io::Error::other("no room"));
+        }
+        self.saved.lock().unwrap().push(position.revision);
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn last(&self) -> Option<i64> {
+        self.saved.lock().unwrap().last().copied()
+    }
+}
+
+fn three() -> (Server, Arc<Mutex<Vec<v1::WatchRequest>>>) {
+    watched(0, |_, _| open(vec![one(1), one(2), one(3)]))
+}
+
+#[tokio::test]
+async fn a_position_is_saved_once_the_next_delivery_is_asked_for_and_not_before() {
+    let (server, asked) = three();
+    let memory = Memory::default();
+    let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
+    let mut dropped = feed();
+    assert_eq!(told(&mut dropped, 1).await, ["upsert 1"]);
+    drop(dropped);
+    assert_eq!(memory.last(), None, "the delivery may not have been handled");
+    let mut dropped = feed();
+    assert_eq!(told(&mut dropped, 2).await, ["upsert 1", "upsert 2"]);
+    drop(dropped);
+    assert_eq!(memory.last(), Some(1));
+    let mut closed = feed();
+    assert_eq!(told(&mut closed, 2).await, ["upsert 2", "upsert 3"]);
+    closed.close().await.unwrap();
+    assert_eq!(memory.last(), Some(3));
+    let mut last = feed();
+    assert!(tokio::time::timeout(Duration::from_millis(100), last.next()).await.is_err());
+    assert_eq!(starts(&asked), [None, None, after(1), after(3)]);
+}
+
+#[tokio::test]
+async fn while_a_feed_waits_the_position_is_written_by_itself_and_seldom() {
+    let (server, _) = watched(0, |_, _| {
+        let paced = stream::iter(1..=200).then(|revision| async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            Ok(one(revision))
+        });
+        paced.chain(stream::pending()).boxed()
+    });
+    let memory = Memory::default();
+    let mut feed = server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
+    let begun = std::time::Instant::now();
+    told(&mut feed, 200).await;
+    while memory.last() != Some(200) {
+        let _nothing_new = tokio::time::timeout(Duration::from_millis(10), feed.next()).await;
+    }
+    let writes = memory.saved.lock().unwrap().len();
+    let most = begun.elapsed().as_millis() / 200 + 1;
+    assert!(writes as u128 <= most, "{writes} writes where {most} would do");
+}
+
+#[tokio::test]
+async fn a_position_that_does_not_move_is_written_once() {
+    let (server, _) = watched(0, |number, _| match number {
+        0..10 => broken(vec![checkpoint(7)], refusal(Code::Unavailable, "DRAINING")),
+        _ => open(vec![checkpoint(7)]),
+    });
+    let memory = Memory::default();
+    let feed =
+        || server.client().feed(FeedFilter::default()).after(position(6)).save_to(memory.clone()).open();
+    let mut checked = feed();
+    told(&mut checked, 11).await;
+    checked.close().await.unwrap();
+    assert_eq!(*memory.saved.lock().unwrap(), [7]);
+    feed().close().await.unwrap();
+    assert_eq!(*memory.saved.lock().unwrap(), [7], "a feed that was never polled has handled nothing");
+}
+
+#[tokio::test]
+async fn a_position_that_cannot_be_saved_ends_the_feed() {
+    let (server, _) = three();
+    let memory = Memory::default();
+    memory.full.store(true, SeqCst);
+    let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
+    let mut closed = feed();
+    told(&mut closed, 3).await;
+    assert_eq!(closed.close().await.unwrap_err().kind(), Kind::PositionStore);
+    let (endless, _) = watched(0, |_, _| stream::iter(1..).map(|revision| Ok(one(revision))).boxed());
+    let mut ended = endless.client().feed(FeedFilter::default()).save_to(memory).open();
+    let error = loop {
+        match ended.next().await.unwrap() {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), Kind::PositionStore);
+    assert!(ended.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_after_the_position_in_its_file() {
+    let directory = std::env::temp_dir().join(format!("cable-feed-{:032x}", fastrand::u128(..)));
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("position");
+    let (server, asked) = three();
+    let feed = || {
+        server.client().feed(FeedFilter::default()).with_snapshot().save_to(FilePosition::new(&file)).open()
+    };
+    let mut first = feed();
+    told(&mut first, 3).await;
+    first.close().await.unwrap();
+    let mut second = feed();
+    assert!(tokio::time::timeout(Duration::from_millis(100), second.next()).await.is_err());
+    assert_eq!(starts(&asked), [Some(Start::Snapshot(true)), after(3)]);
+    std::fs::write(&file, "damaged").unwrap();
+    let error = feed().next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::PositionStore);
+    assert_eq!(asked.lock().unwrap().len(), 2, "it began from nowhere else");
+    std::fs::remove_dir_all(directory).unwrap();
+}

@@ -1,0 +1,10 @@
+//! The client against servers that follow a script.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
+mod faults;
+mod feeds;
+mod mirrors;
+mod pending;
+mod purges;
+mod support;

@@ -1,0 +1,300 @@
+//! Mirrors: what they hold against what there is, over histories that are told with every kind of break.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use cable_client::{ErrorReason, FeedFilter, Held, Kind, Mirrored, RawRecord, v1};
+use fastrand::Rng;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Notify;
+use tonic::{Code, Status};
+use v1::watch_request::Start;
+
+use crate::{
+    feeds::{changes, checkpoint, open, part, removed, reset, snapshot_end, upsert, watched},
+    support::{Answers, article, position, refusal},
+};
+
+/// Something under that name which says at which revision it was put.
+fn entity(name: &str, revision: i64, said: &str) -> RawRecord {
+    match name.split('/').next() {
+        Some("tags") => {
+            let mut tag = v1::Tag::default();
+            (tag.name, tag.revision, tag.display_name) = (name.into(), revision, said.into());
+            tag.into()
+        }
+        Some("collections") => {
+            let mut collection = v1::Collection::default();
+            (collection.name, collection.revision, collection.title) = (name.into(), revision, said.into());
+            collection.into()
+        }
+        _ => {
+            let mut article = article(name);
+            (article.revision, article.headline) = (revision, said.into());
+            article.into()
+        }
+    }
+}
+
+fn left(revision: i64, name: &str) -> v1::FeedChange {
+    let mut change = v1::FeedChange::default();
+    change.revision = revision;
+    change.change = Some(v1::feed_change::Change::Left(name.into()));
+    change
+}
+
+fn name_of(change: &v1::FeedChange) -> String {
+    match change.change.as_ref().unwrap() {
+        v1::feed_change::Change::Upsert(record) => record.name().unwrap(),
+        v1::feed_change::Change::Left(name) => name.clone(),
+        v1::feed_change::Change::Removed(tombstone) => tombstone.name.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Commits, in order. Each puts the same text into the pair `articles/this` and `articles/that`, or takes both away.
+#[derive(Clone)]
+struct History(Arc<Vec<Vec<v1::FeedChange>>>);
+
+impl History {
+    fn drawn(dice: &mut Rng, commits: usize) -> History {
+        let mut revision = 0;
+        let mut take = |count: i64| {
+            revision += count;
+            revision
+        };
+        let mut commit = |number: usize, dice: &mut Rng| {
+            let said = number.to_string();
+            let mut commit = match dice.u8(..8) {
+                0 => vec![removed(take(1), "articles/this"), left(take(1), "articles/that")],
+                _ => ["articles/this", "articles/that"]
+                    .map(|name| {
+                        let revision = take(1);
+                        upsert(revision, entity(name, revision, &said))
+                    })
+                    .to_vec(),
+            };
+            for _ in 0..dice.usize(..3) {
+                let kind = ["articles", "tags", "collections"][dice.usize(..3)];
+                let name = format!("{kind}/{}", dice.u8(..6));
+                if commit.iter().any(|change| name_of(change) == name) {
+                    continue;
+                }
+                let revision = take(1);
+                commit.push(match dice.u8(..3) {
+                    0 => removed(revision, &name),
+                    _ => upsert(revision, entity(&name, revision, &said)),
+                });
+            }
+            commit
+        };
+        let drawn = (0..commits).map(|number| commit(number, dice)).collect();
+        History(Arc::new(drawn))
+    }
+
+    fn head(&self) -> i64 {
+        self.0.last().and_then(|commit| commit.last()).unwrap().revision
+    }
+
+    /// The newest state of each name that the commits changed, in the order of revisions.
+    fn merged(commits: &[Vec<v1::FeedChange>]) -> Vec<v1::FeedChange> {
+        let newest: BTreeMap<String, v1::FeedChange> =
+            commits.iter().flatten().map(|change| (name_of(change), change.clone())).collect();
+        let mut changes: Vec<v1::FeedChange> = newest.into_values().collect();
+        changes.sort_by_key(|change| change.revision);
+        changes
+    }
+
+    /// What matches after the commits.
+    fn state(commits: &[Vec<v1::FeedChange>]) -> BTreeMap<String, RawRecord> {
+        let upserts = Self::merged(commits).into_iter().filter_map(|change| match &change.change {
+            Some(v1::feed_change::Change::Upsert(record)) => Some((name_of(&change), record.clone())),
+            _ => None,
+        });
+        upserts.collect()
+    }
+
+    /// The messages of one stream, and whether it breaks after them.
+    fn told(&self, dice: &mut Rng, start: Option<&Start>) -> Vec<v1::WatchResponse> {
+        let all = &self.0[..];
+        let last = |commits: usize| commits.checked_sub(1).map_or(0, |at| all[at].last().unwrap().revision);
+        let mut messages = Vec::new();
+        let mut next = match start {
+            Some(Start::After(after)) => (0..=all.len()).find(|n| last(*n) >= after.revision).unwrap(),
+            _ => 0,
+        };
+        let begins_anew = !matches!(start, Some(Start::After(_)));
+        if begins_anew || dice.u8(..5) == 0 {
+            if !begins_anew {
+                messages.push(reset(v1::FeedResetReason::Compacted));
+            }
+            next = dice.usize(next..=all.len());
+            let state: Vec<RawRecord> = Self::state(&all[..next]).into_values().collect();
+            messages.extend(state.chunks(dice.usize(1..5)).map(|records| part(records.to_vec())));
+            messages.push(snapshot_end(last(next), state.len() as i64));
+        }
+        while next < all.len() {
+            let until = (next + dice.usize(1..4)).min(all.len());
+            messages.push(changes(Self::merged(&all[next..until])));
+            // What was told already comes again, as no server would.
+            if dice.u8(..6) == 0 {
+                messages.push(changes(Self::merged(&all[next..until])));
+            }
+            next = until;
+        }
+        messages.push(checkpoint(last(all.len())));
+        messages
+    }
+}
+
+/// Breaks somewhere, until it has broken often enough.
+fn one_stream(
+    history: &History,
+    seed: u64,
+    number: usize,
+    start: Option<&Start>,
+) -> Answers<v1::WatchResponse> {
+    let mut dice = Rng::with_seed(seed * 1_000 + number as u64);
+    let mut messages = history.told(&mut dice, start);
+    if number >= 12 {
+        return open(messages);
+    }
+    messages.truncate(dice.usize(..messages.len().min(12)));
+    let end = match dice.u8(..3) {
+        0 => stream::iter(vec![]).boxed(),
+        1 => stream::iter(vec![Err(Status::new(Code::Internal, "reset"))]).boxed(),
+        _ => stream::iter(vec![Err(refusal(Code::Unavailable, "DRAINING"))]).boxed(),
+    };
+    stream::iter(messages).map(Ok).chain(end).boxed()
+}
+
+/// The pair is there with one text, or is not there.
+fn check_pair(held: &Held) {
+    let said = |name: &str| match held.entities.get(name) {
+        Some(Mirrored::Article(article)) => Some(article.headline.clone()),
+        _ => None,
+    };
+    assert_eq!(said("articles/this"), said("articles/that"), "half a commit at {:?}", held.position);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_holds_what_matches_whatever_breaks_and_never_half_a_commit() {
+    for seed in 0..20 {
+        let history = History::drawn(&mut Rng::with_seed(seed), 30);
+        let script = history.clone();
+        let (server, asked) =
+            watched(0, move |number, request| one_stream(&script, seed, number, request.start.as_ref()));
+        let mirror = server.client().mirror(FeedFilter::default()).start();
+        let done = Arc::new(AtomicBool::new(false));
+        let reader = tokio::spawn({
+            let (mirror, done) = (mirror.clone(), Arc::clone(&done));
+            async move {
+                while !done.load(SeqCst) {
+                    check_pair(&mirror.snapshot());
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut changed = mirror.watch();
+        mirror.ready().await.unwrap();
+        while mirror.position().unwrap().revision < history.head() {
+            changed.changed().await.unwrap();
+        }
+        done.store(true, SeqCst);
+        reader.await.unwrap();
+        let held = mirror.snapshot();
+        let records = held.entities.iter().map(|(name, entity)| (name.clone(), entity.to_record()));
+        assert_eq!(records.collect::<BTreeMap<_, _>>(), History::state(&history.0), "seed {seed}");
+        assert!(mirror.len() == held.entities.len() && !mirror.is_empty());
+        assert!(asked.lock().unwrap().iter().all(|request| request.reset && request.include_backfill));
+    }
+}
+
+#[tokio::test]
+async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() {
+    let gate = Arc::new(Notify::new());
+    let (cut, complete) = (Arc::new(Notify::new()), Arc::clone(&gate));
+    let cut_off = Arc::clone(&cut);
+    let (server, asked) = watched(0, move |number, _| {
+        let (cut, gate) = (Arc::clone(&cut_off), Arc::clone(&gate));
+        if number == 0 {
+            let first = vec![part(vec![entity("tags/old", 1, "Old")]), snapshot_end(1, 1), checkpoint(1)];
+            let end = async move {
+                cut.notified().await;
+                Err(refusal(Code::Unavailable, "DRAINING"))
+            };
+            return stream::iter(first).map(Ok).chain(stream::once(end)).boxed();
+        }
+        let begun = vec![reset(v1::FeedResetReason::LogChanged), part(vec![entity("tags/new", 1, "New")])];
+        let end = async move {
+            gate.notified().await;
+            Ok(snapshot_end(2, 1))
+        };
+        stream::iter(begun).map(Ok).chain(stream::once(end)).chain(stream::pending()).boxed()
+    });
+    let mirror = server.client().mirror(FeedFilter::default()).start();
+    mirror.ready().await.unwrap();
+    let mut changed = mirror.watch();
+    assert_eq!(mirror.tag("old").unwrap().display_name, "Old");
+    assert!(mirror.is_caught_up() && mirror.article("old").is_none() && mirror.get("tags/new").is_none());
+    cut.notify_one();
+    while asked.lock().unwrap().len() < 2 || mirror.is_caught_up() {
+        assert!(tokio::time::timeout(Duration::from_millis(1), changed.changed()).await.is_err());
+    }
+    for _ in 0..20 {
+        assert!(tokio::time::timeout(Duration::from_millis(1), changed.changed()).await.is_err());
+        assert!(mirror.tag("old").is_some() && mirror.tag("new").is_none());
+        assert_eq!(mirror.position(), Some(position(1)));
+    }
+    complete.notify_one();
+    changed.changed().await.unwrap();
+    assert!(mirror.tag("old").is_none() && mirror.tag("new").is_some());
+    assert_eq!((mirror.position(), mirror.len()), (Some(position(2)), 1));
+}
+
+#[tokio::test]
+async fn a_mirror_that_cannot_go_on_tells_all_who_wait() {
+    let (server, _) =
+        watched(0, |_, _| stream::iter([Err(refusal(Code::InvalidArgument, "FIELD_INVALID"))]).boxed());
+    let mirror = server.client().mirror(FeedFilter::default()).start();
+    let mut changed = mirror.watch();
+    for error in [mirror.ready().await, mirror.ready().await, changed.changed().await] {
+        assert_eq!(error.unwrap_err().reason(), Some(ErrorReason::FieldInvalid));
+    }
+}
+
+#[tokio::test]
+async fn the_last_clone_of_a_mirror_ends_it() {
+    let ended = Arc::new(Notify::new());
+    /// Notifies when the stream is let go.
+    struct Held(Arc<Notify>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let held = Arc::new(Mutex::new(Some(Held(Arc::clone(&ended)))));
+    let (server, _) = watched(0, move |_, _| {
+        let held = held.lock().unwrap().take();
+        let forever = stream::once(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        stream::iter([Ok(snapshot_end(1, 0)), Ok(checkpoint(1))]).chain(forever).boxed()
+    });
+    let mirror = server.client().mirror(FeedFilter::default()).start();
+    let clone = mirror.clone();
+    clone.ready().await.unwrap();
+    let mut changed = clone.watch();
+    drop(mirror);
+    assert!(clone.is_caught_up());
+    drop(clone);
+    assert_eq!(changed.changed().await.unwrap_err().kind(), Kind::Cancelled);
+    ended.notified().await;
+}

@@ -1,0 +1,130 @@
+//! The example that purges a cache, against a cache that fails at first.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use cable_client::{FeedFilter, Position, PositionStore, v1};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+
+use crate::{
+    feeds::{changes, checkpoint, open, part, removed, reset, snapshot_end, upsert, watched},
+    support::{article, position},
+};
+
+#[allow(dead_code, unreachable_pub, reason = "the example's own entry and visibility")]
+#[path = "../../examples/purge.rs"]
+mod purge;
+
+/// A cache that refuses some requests in some way each, and tells those that it was sent, one line each.
+async fn cache(failures: usize) -> (String, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, told) = mpsc::unbounded_channel();
+    let failed = AtomicUsize::new(0);
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let request = request(&mut connection).await;
+            let answer = match failed.fetch_add(1, SeqCst) {
+                number if number >= failures => "HTTP/1.1 200 Purged\r\nContent-Length: 0\r\n\r\n",
+                number if number % 2 == 0 => "HTTP/1.1 503 Busy\r\n\r\n",
+                _ => "",
+            };
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            let outcome = if answer.contains("200") { "" } else { " (failed)" };
+            if tell.send(request + outcome).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+/// `/path`, or `/ key key`.
+async fn request(connection: &mut TcpStream) -> String {
+    let mut lines = BufReader::new(connection).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    let mut told = first.strip_prefix("PURGE ").unwrap().strip_suffix(" HTTP/1.1").unwrap().to_owned();
+    loop {
+        match lines.next_line().await.unwrap().unwrap() {
+            end if end.is_empty() => return told,
+            header => told += header.strip_prefix("Surrogate-Key:").unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Saved(Arc<Mutex<Option<i64>>>);
+
+impl PositionStore for Saved {
+    fn load(&self) -> std::io::Result<Option<Position>> {
+        Ok(self.0.lock().unwrap().map(position))
+    }
+
+    fn save(&self, position: &Position) -> std::io::Result<()> {
+        *self.0.lock().unwrap() = Some(position.revision);
+        Ok(())
+    }
+}
+
+fn story() -> v1::FeedChange {
+    let mut credit = v1::Credit::default();
+    credit.author = "authors/ann".into();
+    let mut byline = v1::Byline::default();
+    byline.credits = vec![credit, v1::Credit::default()];
+    let mut article = article("articles/storm");
+    article.path = "/weather/storm".into();
+    article.alias_paths = vec!["/s/1".into()];
+    article.section = "sections/weather".into();
+    article.additional_sections = vec!["sections/coast".into()];
+    article.tags = vec!["tags/storm".into()];
+    article.byline = Some(byline);
+    let mut change = upsert(7, article.into());
+    change.former_names = vec!["tags/calm".into()];
+    change.former_paths = vec!["/weather/calm".into()];
+    change
+}
+
+#[tokio::test]
+async fn each_change_purges_paths_and_keys_until_the_cache_has_done_it() {
+    let mut gone = removed(9, "articles/old");
+    if let Some(v1::feed_change::Change::Removed(tombstone)) = &mut gone.change {
+        tombstone.paths = vec!["/\u{e9}t\u{e9} 1".into()];
+    }
+    let (server, _) = watched(0, move |_, _| {
+        let anew = [reset(v1::FeedResetReason::Compacted), part(vec![article("articles/a").into()])];
+        let told = vec![changes(vec![story()]), checkpoint(8), changes(vec![gone.clone()])];
+        open(told.into_iter().chain(anew).chain([snapshot_end(20, 1)]).collect())
+    });
+    let (address, mut requests) = cache(3).await;
+    let saved = Saved::default();
+    let feed = server.client().feed(FeedFilter::default()).reset_allowed(true).save_to(saved.clone()).open();
+    let run = tokio::spawn(async move { purge::run(feed, &purge::Cache::Http(address)).await });
+    for failed in ["/s/1 (failed)", "/s/1 (failed)", "/s/1 (failed)"] {
+        assert_eq!(requests.recv().await.unwrap(), failed);
+        assert_eq!(*saved.0.lock().unwrap(), None, "its purges have not succeeded");
+    }
+    let rest = [
+        "/s/1",
+        "/weather/calm",
+        "/weather/storm",
+        "/ articles/storm authors/ann sections/coast sections/weather tags/calm tags/storm",
+        "/%C3%A9t%C3%A9%201",
+        "/ articles/old",
+        "/ all",
+    ];
+    for expected in rest {
+        assert_eq!(requests.recv().await.unwrap(), expected);
+    }
+    while *saved.0.lock().unwrap() != Some(20) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(requests.try_recv().is_err());
+    run.abort();
+}

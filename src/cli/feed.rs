@@ -1,0 +1,306 @@
+//! `cable feed watch`: changes as they happen, line by line.
+
+use std::{path::PathBuf, sync::Mutex};
+
+use cable_client::{
+    Cable, Delivery, EntityKind, Event, Feed, FeedChange, FeedFilter, FilePosition, NameState, Position,
+    RawRecord, RemovalReason, ResetReason, v1, v1::ArticleView,
+};
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt as _;
+use prost_types::Timestamp;
+use serde_json::Value;
+use tokio::signal::ctrl_c;
+
+use super::{
+    Error,
+    article::Shape,
+    code_and_reason, note,
+    output::{Entity, Format, Output},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print changes as they happen, until interrupted.
+    Watch(Watch),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    start: Start,
+    /// Where a position cannot be gone on from, begin anew with all that matches, instead of failing.
+    #[arg(long)]
+    reset: bool,
+    /// Old content that is being loaded, too.
+    #[arg(long)]
+    backfill: bool,
+    /// Keep the position in this file, and go on after the one that it holds.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// End when all that has happened is told.
+    #[arg(long)]
+    until_caught_up: bool,
+}
+
+/// What to follow. All that is given must hold; with a tag, section or author only articles do.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Filter {
+    /// Has this tag; may be repeated: has at least one of them.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Belongs to at least one of these sections.
+    #[arg(long = "section", value_name = "SECTION")]
+    sections: Vec<String>,
+    /// Is by at least one of these authors.
+    #[arg(long = "author", value_name = "AUTHOR")]
+    authors: Vec<String>,
+    /// Is of one of these kinds.
+    #[arg(long = "kind", value_enum, value_name = "KIND")]
+    kinds: Vec<Kind>,
+}
+
+/// Where to start. Unset: with what happens from now on.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Start {
+    /// After this revision, or this one of that log: `7190`, `fe49a3a5:7190`.
+    #[arg(long, value_name = "[LOG:]N", value_parser = position)]
+    after: Option<Position>,
+    /// With all that matches now.
+    #[arg(long)]
+    snapshot: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Article,
+    Author,
+    Section,
+    Tag,
+    Collection,
+}
+
+impl From<Kind> for EntityKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Article => EntityKind::Article,
+            Kind::Author => EntityKind::Author,
+            Kind::Section => EntityKind::Section,
+            Kind::Tag => EntityKind::Tag,
+            Kind::Collection => EntityKind::Collection,
+        }
+    }
+}
+
+impl Filter {
+    /// The filter as the service knows it.
+    pub(crate) fn to_message(&self) -> FeedFilter {
+        let filter = FeedFilter::default();
+        let filter = self.tags.iter().fold(filter, FeedFilter::tag);
+        let filter = self.sections.iter().fold(filter, FeedFilter::section);
+        let filter = self.authors.iter().fold(filter, FeedFilter::author);
+        self.kinds.iter().fold(filter, |filter, kind| filter.kind((*kind).into()))
+    }
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    let (log_id, revision) = text.split_once(':').unwrap_or(("", text));
+    let wrong = || "expected a revision such as 7190, or with its log, fe49a3a5:7190".to_owned();
+    let revision: u32 = revision.parse().map_err(|_| wrong())?;
+    if text.contains(':') && !(log_id.len() == 8 && log_id.bytes().all(|b| b.is_ascii_hexdigit())) {
+        return Err(wrong());
+    }
+    let mut position = Position::from(i64::from(revision));
+    position.log_id = log_id.to_owned();
+    Ok(position)
+}
+
+/// Says on standard error why a feed tries again; what lasts is said once.
+pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
+    let told = Mutex::new(String::new());
+    move |error| {
+        let text = format!("cable: {}: {}; trying again", code_and_reason(error), error.message());
+        let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *told != text {
+            let _nowhere_to_say_it = note(&text);
+            *told = text;
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let Command::Watch(watch) = command;
+    let mut feed = open(&watch, cable);
+    let mut lines = Lines { output, at_rest: false };
+    let mut interrupt = std::pin::pin!(ctrl_c());
+    loop {
+        let delivery = tokio::select! {
+            _ = &mut interrupt => break,
+            delivery = feed.next() => delivery,
+        };
+        let Some(delivery) = delivery else { break };
+        lines.print(&delivery?)?;
+        if watch.until_caught_up && feed.is_caught_up() {
+            break;
+        }
+    }
+    Ok(feed.close().await?)
+}
+
+fn open(watch: &Watch, cable: &Cable) -> Feed {
+    let mut feed = cable
+        .feed(watch.filter.to_message())
+        .view(watch.shape.view(ArticleView::Basic))
+        .body_format(watch.shape.body_format())
+        .reset_allowed(watch.reset)
+        .on_retry(tell_retry());
+    if watch.backfill {
+        feed = feed.include_backfill();
+    }
+    if let Some(position) = &watch.start.after {
+        feed = feed.after(position);
+    } else if watch.start.snapshot {
+        feed = feed.with_snapshot();
+    }
+    match &watch.save {
+        Some(file) => feed.save_to(FilePosition::new(file)).open(),
+        None => feed.open(),
+    }
+}
+
+/// Prints what a feed tells.
+struct Lines<'a> {
+    output: &'a mut Output,
+    /// The last line for people said that nothing more has happened.
+    at_rest: bool,
+}
+
+impl Lines<'_> {
+    fn print(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let lines = match self.output.format() {
+            Format::Jsonl | Format::Json => json(delivery),
+            Format::Id => names(&delivery.event),
+            Format::Table => {
+                let rests = delivery.event == Event::Checkpoint;
+                if std::mem::replace(&mut self.at_rest, rests) && rests {
+                    return Ok(());
+                }
+                readable(delivery)
+            }
+        };
+        lines.iter().try_for_each(|line| self.output.text(line))
+    }
+}
+
+/// One object a line: `change`, `snapshot`, `snapshotEnd`, `checkpoint` or `reset`. The last line of a delivery has its
+/// position: what comes before that has to be taken with it.
+fn json(delivery: &Delivery) -> Vec<String> {
+    let mut lines: Vec<String> = match &delivery.event {
+        Event::Changes(changes) => changes.iter().map(change_json).collect(),
+        Event::Snapshot(records) => {
+            records.iter().map(|record| format!("\"snapshot\":{}", line("cable.v1.Record", record))).collect()
+        }
+        Event::SnapshotEnd(count) => vec![format!("\"snapshotEnd\":{{\"count\":\"{count}\"}}")],
+        Event::Checkpoint => vec!["\"checkpoint\":{}".to_owned()],
+        Event::Reset(reason) => vec![format!("\"reset\":{{\"reason\":\"{}\"}}", reason_name(*reason))],
+        _ => Vec::new(),
+    };
+    if let (Some(last), Some(position)) = (lines.last_mut(), &delivery.position) {
+        *last += &format!(",\"position\":{}", line("cable.v1.Position", position));
+    }
+    lines.into_iter().map(|line| format!("{{{line}}}")).collect()
+}
+
+fn line(message: &str, of: &impl prost::Message) -> String {
+    Entity::of(message, of).line()
+}
+
+fn change_json(change: &FeedChange) -> String {
+    format!("\"change\":{}", line("cable.v1.FeedChange", &v1::FeedChange::from(change.clone())))
+}
+
+fn reason_name(reason: ResetReason) -> &'static str {
+    match reason {
+        ResetReason::Compacted => "COMPACTED",
+        ResetReason::LogChanged => "LOG_CHANGED",
+        ResetReason::SnapshotBroken => "SNAPSHOT_BROKEN",
+        _ => "OTHER",
+    }
+}
+
+fn names(event: &Event) -> Vec<String> {
+    match event {
+        Event::Changes(changes) => changes.iter().map(|change| change.name.clone()).collect(),
+        Event::Snapshot(records) => records.iter().filter_map(|record| record.name().ok()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// For people: place, time, what happened, and to what.
+fn readable(delivery: &Delivery) -> Vec<String> {
+    let at = delivery.position.as_ref().map_or(0, |position| position.revision);
+    match &delivery.event {
+        Event::Changes(changes) => changes.iter().map(readable_change).collect(),
+        Event::Snapshot(records) => {
+            records.iter().map(|record| format!("{:>27}  holds  {}", "", titled(record))).collect()
+        }
+        Event::SnapshotEnd(count) => vec![format!("{at:>9}  these {count} match")],
+        Event::Checkpoint => vec![format!("{at:>9}  that is all so far")],
+        Event::Reset(reason) => vec![format!("{:>9}  begins anew: {}", "", reason_name(*reason))],
+        _ => Vec::new(),
+    }
+}
+
+fn readable_change(change: &FeedChange) -> String {
+    let what = match &change.state {
+        NameState::Upsert(record) => format!("put    {}", titled(record)),
+        NameState::Left => format!("left   {}", change.name),
+        NameState::Removed(tombstone) => format!("gone   {}  ({})", change.name, why(tombstone)),
+        _ => change.name.clone(),
+    };
+    format!("{:>9}  {:16}  {what}", change.revision, change.time.map(to_the_minute).unwrap_or_default())
+}
+
+fn why(tombstone: &v1::Tombstone) -> String {
+    match tombstone.reason() {
+        RemovalReason::Moved => format!("moved to {}", tombstone.moved_to),
+        reason => reason.as_str_name().trim_start_matches("REMOVAL_REASON_").to_ascii_lowercase(),
+    }
+}
+
+fn to_the_minute(time: Timestamp) -> String {
+    let time = jiff::Timestamp::new(time.seconds, time.nanos);
+    time.map(|time| time.strftime("%Y-%m-%d %H:%M").to_string()).unwrap_or_default()
+}
+
+/// A record's name, with what it is called.
+fn titled(record: &RawRecord) -> String {
+    let value = Entity::of("cable.v1.Record", record).value();
+    let entity = value.as_object().and_then(|record| record.values().next()).unwrap_or(&Value::Null);
+    let text = |field: &str| entity.get(field).and_then(Value::as_str).unwrap_or_default();
+    let titles = ["headline", "displayName", "title"].map(text);
+    let title = titles.into_iter().find(|title| !title.is_empty()).unwrap_or_default();
+    let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{}  {title}", text("name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_revision_with_or_without_its_log() {
+        assert_eq!(position("7190").unwrap(), Position::from(7190));
+        let parsed = position("fe49a3a5:0").unwrap();
+        assert_eq!((parsed.log_id.as_str(), parsed.revision), ("fe49a3a5", 0));
+        for wrong in ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"] {
+            assert!(position(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `cable mirror`: a file that holds what matches, kept up to date.
+
+use std::{
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use cable_client::{Cable, Held, View};
+use clap::Args;
+use tokio::{
+    signal::ctrl_c,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Error,
+    feed::{Filter, tell_retry},
+    note,
+    replace::Replacement,
+};
+use crate::import::jsonl::RecordJson;
+
+/// The file is rewritten at most this often.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct Mirror {
+    #[command(flatten)]
+    filter: Filter,
+    /// End when the file holds all that matches.
+    #[arg(long)]
+    once: bool,
+    /// The file: a record a line as `cable export` writes them, sorted by name. It is replaced as a whole, at most
+    /// once a second.
+    file: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Mirror, cable: &Cable) -> Result<(), Error> {
+    tokio::select! {
+        _ = ctrl_c() => Ok(()),
+        kept = keep(args, cable) => kept,
+    }
+}
+
+async fn keep(Mirror { filter, once, file }: Mirror, cable: &Cable) -> Result<(), Error> {
+    let mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(tell_retry()).start();
+    mirror.ready().await?;
+    let mut changed = mirror.watch();
+    loop {
+        let held = mirror.snapshot();
+        write(&file, &held)?;
+        if once {
+            let at = held.position.unwrap_or_default();
+            let count = held.entities.len();
+            return note(&format!("{count} records as of revision {} of log {}", at.revision, at.log_id));
+        }
+        let soonest = Instant::now() + BETWEEN_WRITES;
+        changed.changed().await?;
+        sleep_until(soonest).await;
+    }
+}
+
+fn write(file: &Path, held: &Held) -> Result<(), Error> {
+    let replacement = Replacement::begin(file)?;
+    let json = RecordJson::new();
+    let mut to = BufWriter::new(replacement);
+    for entity in held.entities.values() {
+        let line = json.to_line(entity.to_record().as_bytes()).map_err(io::Error::other);
+        let written = line.and_then(|(line, _)| writeln!(to, "{line}"));
+        written.map_err(|source| Replacement::failed(file, source))?;
+    }
+    to.into_inner().map_err(|error| Replacement::failed(file, error.into_error()))?.commit()
+}

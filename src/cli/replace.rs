@@ -1,0 +1,68 @@
+//! Files that appear under their name only when they are whole.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+use super::Error;
+
+/// Before the umask, like any new file.
+const MODE: u32 = 0o666;
+
+/// A file that is being written beside the one that it will replace, so that the rename stays within its file system. It
+/// vanishes if it is dropped.
+pub(crate) struct Replacement {
+    beside: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Replacement {
+    /// A file that is to replace the one at `path`.
+    ///
+    /// # Errors
+    /// Its directory cannot be written to.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
+        let mut beside = tempfile::Builder::new();
+        beside.prefix(".cable-").permissions(Permissions::from_mode(MODE));
+        let beside =
+            beside.tempfile_in(directory(path)).map_err(|source| Replacement::failed(path, source))?;
+        Ok(Replacement { beside, path: path.to_owned() })
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// It could not be synced or renamed.
+    pub(crate) fn commit(self) -> Result<(), Error> {
+        let Replacement { beside, path } = self;
+        let failed = |source| Replacement::failed(&path, source);
+        beside.as_file().sync_all().map_err(failed)?;
+        beside.persist(&path).map_err(|error| failed(error.error))?;
+        // The name is on disk when its directory is.
+        File::open(directory(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    /// That the file at `path` could not be written.
+    pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
+        Error::io(format!("write {}", path.display()), source)
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.beside.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.beside.flush()
+    }
+}

@@ -1,0 +1,119 @@
+//! The client's feeds and mirrors, over a node that comes and goes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cable_client::{
+    Cable, Event, FeedFilter, Filter, Held, Mirror, Mirrored, NameState, RemovalReason, Retry, v1,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use crate::{
+    dice::Dice,
+    support::{Node, article, author},
+};
+
+/// Etags of the articles with the tag, as the node lists them.
+async fn listed(cable: &Cable) -> BTreeMap<String, String> {
+    let articles: Vec<v1::Article> =
+        cable.list(Filter::default().tag("sea")).page_size(1_000).items().try_collect().await.unwrap();
+    articles.into_iter().map(|article| (article.name, article.etag)).collect()
+}
+
+fn etags(held: &Held) -> BTreeMap<String, String> {
+    let etag = |entity: &Mirrored| match entity {
+        Mirrored::Article(article) => article.etag.clone(),
+        other => panic!("{other:?}"),
+    };
+    held.entities.iter().map(|(name, entity)| (name.clone(), etag(entity))).collect()
+}
+
+/// Some commits: articles come, change, leave the tag and are removed.
+async fn write(cable: &Cable, dice: &mut Dice, commits: u64) -> i64 {
+    let mut last = 0;
+    for number in 0..commits {
+        let mut commit = cable.commit();
+        let first = dice.between(0, 39);
+        for id in [first, first + 40] {
+            let tags: &[&str] = if dice.one_in(3) { &["land"] } else { &["land", "sea"] };
+            commit = commit.put(article(&format!("a{id}"), &format!("Storm {number}"), tags));
+        }
+        last = commit.put(author("ann", &format!("Ann {number}"))).await.unwrap().position.revision;
+        if dice.one_in(4) {
+            let removed = cable.remove(format!("a{first}"), RemovalReason::Withdrawn).await.unwrap();
+            last = removed.position.revision;
+        }
+    }
+    last
+}
+
+/// What a feed has told, applied as it says; ends when it has told everything up to a revision.
+async fn follow(feed: &mut cable_client::Feed, held: &mut BTreeMap<String, String>, until: i64) {
+    while feed.position().is_none_or(|position| position.revision < until) {
+        let before = feed.position().map_or(0, |position| position.revision);
+        let Event::Changes(changes) = feed.next().await.unwrap().unwrap().event else { continue };
+        let mut last = before;
+        for change in changes {
+            assert!(change.revision > last, "{} after {last}", change.revision);
+            last = change.revision;
+            match change.state {
+                NameState::Upsert(record) => {
+                    let Some(v1::record::Record::Article(article)) = record.decode().unwrap().record else {
+                        panic!("no article")
+                    };
+                    held.insert(change.name, article.etag);
+                }
+                _ => {
+                    held.remove(&change.name);
+                }
+            }
+        }
+    }
+}
+
+async fn reached(mirror: &Mirror, revision: i64) {
+    mirror.ready().await.unwrap();
+    while mirror.position().unwrap().revision < revision {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn feeds_and_mirrors_outlive_restarts_and_hold_what_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path()).await;
+    let port = node.address.port();
+    let cable = Cable::builder(node.endpoint()).retry(Retry::default().attempts(10)).build().unwrap();
+    let mut dice = Dice::new(7);
+    let filter = || FeedFilter::default().tag("sea");
+    // What does not match moves their positions on no later than this.
+    let soon = Duration::from_secs(1);
+    let mut feed = cable.feed(filter()).after(0).checkpoint_interval(soon).open();
+    let mirror = cable.mirror(filter()).checkpoint_interval(soon).start();
+    let everything = cable.mirror(FeedFilter::default()).start();
+    let mut held = BTreeMap::new();
+    for _ in 0..4 {
+        let last = write(&cable, &mut dice, 40).await;
+        follow(&mut feed, &mut held, last).await;
+        reached(&mirror, last).await;
+        let listed = listed(&cable).await;
+        assert!(listed.len() > 20, "{}", listed.len());
+        assert_eq!(held, listed);
+        assert_eq!(etags(&mirror.snapshot()), listed);
+        // Nobody polls the feed meanwhile.
+        write(&cable, &mut dice, 20).await;
+        node.stop().await;
+        node = Node::start_on(port, dir.path(), |_| {}).await;
+    }
+    let last = write(&cable, &mut dice, 10).await;
+    follow(&mut feed, &mut held, last).await;
+    reached(&mirror, last).await;
+    reached(&everything, last).await;
+    let listed = listed(&cable).await;
+    assert_eq!(held, listed);
+    assert_eq!(etags(&mirror.snapshot()), listed);
+    assert_eq!(*everything.author("ann").unwrap(), cable.author("ann").await.unwrap().value);
+    let count = cable.status().await.unwrap().counts.unwrap();
+    assert_eq!(everything.len() as i64, count.articles + count.authors);
+    assert!(feed.reconnects() >= 4 && last > 600, "{} reconnects, {last} revisions", feed.reconnects());
+    node.stop().await;
+}
