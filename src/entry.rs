@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::{Hash, canonical_content},
-    model::{Id, Kind, Name},
+    model::{Id, Kind, Name, Slot},
     wire::{fields, log, number::article, v1},
 };
 
@@ -20,6 +20,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: Name,
+    pub(crate) slot: Slot,
     pub(crate) log: log::LogEntry,
     /// The encoding: the same bytes in every engine.
     pub(crate) bytes: Bytes,
@@ -28,10 +29,10 @@ pub(crate) struct Entry {
     pub(crate) derived: Derived,
 }
 
-/// What an entry means for lists, paths and digests.
+/// What an entry means for lists, paths, digests and the clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Derived {
-    /// Whether the entry holds content that readers see.
+    /// Whether the entry holds content.
     pub(crate) live: bool,
     /// Place in lists, microseconds since 1970 UTC; articles only.
     pub(crate) time: i64,
@@ -39,8 +40,20 @@ pub(crate) struct Derived {
     pub(crate) terms: Vec<Term>,
     /// Paths that lead to it, and whether it is the article's own one; articles only.
     pub(crate) paths: Vec<(String, bool)>,
-    /// sha256 of name and canonical content; live entries only.
+    /// sha256 of name and canonical content; only of content that readers see.
     pub(crate) content_hash: Option<Hash>,
+    /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
+    pub(crate) due: Option<i64>,
+}
+
+/// When an article becomes visible by its own account, microseconds since 1970 UTC: the later of `publish_time` and the
+/// end of its embargo, `i64::MIN` without either. None: its embargo has no end.
+pub(crate) fn release(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) -> Option<i64> {
+    let lifted = match embargo {
+        Some(embargo) => fields::micros(embargo.until.as_ref()?),
+        None => i64::MIN,
+    };
+    Some(lifted.max(publish_time.unwrap_or(i64::MIN)))
 }
 
 /// A list that an article stands in.
@@ -107,12 +120,11 @@ pub(crate) enum Malformed {
 
 impl Entry {
     /// Encodes an entry that this node makes.
-    pub(crate) fn new(name: Name, mut log: log::LogEntry) -> Entry {
+    pub(crate) fn new(name: Name, slot: Slot, mut log: log::LogEntry) -> Entry {
         log.format = FORMAT;
-        log.key =
-            Some(log::Key { kind: name.kind as i32, slot: log::Slot::Live as i32, id: name.id.to_string() });
+        log.key = Some(log::Key { kind: name.kind as i32, slot: slot as i32, id: name.id.to_string() });
         let bytes = Bytes::from(log.encode_to_vec());
-        Entry::checked(name, log, bytes)
+        Entry::checked(name, slot, log, bytes)
     }
 
     /// Reads an entry from the bytes that an engine stored.
@@ -123,14 +135,18 @@ impl Entry {
         }
         let key = log.key.as_ref().ok_or(Malformed::Key)?;
         let kind = Kind::from_number(i64::from(key.kind)).ok_or(Malformed::Key)?;
+        let slot = Slot::from_number(i64::from(key.slot)).ok_or(Malformed::Key)?;
         let id = Id::parse(&key.id).ok_or(Malformed::Key)?;
-        Ok(Entry::checked(Name { kind, id }, log, bytes))
+        Ok(Entry::checked(Name { kind, id }, slot, log, bytes))
     }
 
-    fn checked(name: Name, log: log::LogEntry, bytes: Bytes) -> Entry {
+    fn checked(name: Name, slot: Slot, log: log::LogEntry, bytes: Bytes) -> Entry {
         let hash = Sha256::digest(&bytes).into();
-        let derived = Derived::of(&name, &log);
-        Entry { name, log, bytes, hash, derived }
+        let derived = match slot {
+            Slot::Live => Derived::of(&name, &log),
+            Slot::Pending => Derived::pending(&log),
+        };
+        Entry { name, slot, log, bytes, hash, derived }
     }
 }
 
@@ -139,6 +155,13 @@ impl Derived {
         let standing = Derived::standing(name, log);
         let content_hash = standing.live.then(|| canonical_content(name, &log.content));
         Derived { content_hash, ..standing }
+    }
+
+    /// What waits stands in no list, has no path and no part in the content: only a time.
+    pub(crate) fn pending(log: &log::LogEntry) -> Derived {
+        let live = log.operation() == log::Operation::Put;
+        let due = if live { release_of(&log.content) } else { None };
+        Derived { live, due, ..Derived::default() }
     }
 
     /// All but the content hash, which costs more than the rest.
@@ -173,9 +196,9 @@ impl Derived {
                 article::ALIAS_PATHS => self.paths.push((text().into_owned(), false)),
                 article::LANGUAGE => self.terms.push(Term::Language(text().to_lowercase())),
                 article::PUBLISH_TIME => {
-                    let time = prost_types::Timestamp::decode(field.value);
-                    self.time = time.as_ref().map_or(self.time, fields::micros);
+                    self.time = read_time(field.value).unwrap_or(self.time);
                 }
+                article::EXPIRE_TIME => self.due = read_time(field.value),
                 _ => {}
             }
         }
@@ -212,6 +235,21 @@ fn credited(byline: &[u8]) -> Vec<Term> {
     authors.map(Term::Author).collect()
 }
 
+/// The publish_time of an article's content, microseconds since 1970 UTC.
+pub(crate) fn publish_time(content: &[u8]) -> Option<i64> {
+    fields::last(content, article::PUBLISH_TIME).and_then(read_time)
+}
+
+fn release_of(content: &[u8]) -> Option<i64> {
+    let embargo = fields::last(content, article::EMBARGO);
+    let embargo = embargo.map(|embargo| v1::Embargo::decode(embargo).unwrap_or_default());
+    release(publish_time(content), embargo.as_ref())
+}
+
+fn read_time(value: &[u8]) -> Option<i64> {
+    prost_types::Timestamp::decode(value).ok().as_ref().map(fields::micros)
+}
+
 fn read_varint(mut value: &[u8]) -> Option<i32> {
     // An enum is an int32; a negative one is sign-extended to 64 bits, hence the cut.
     prost::encoding::decode_varint(&mut value).ok().map(|number| number as i32)
@@ -228,7 +266,7 @@ mod tests {
             content: content.encode_to_vec().into(),
             ..Default::default()
         };
-        Entry::new(Name::parse("articles/a").unwrap(), log)
+        Entry::new(Name::parse("articles/a").unwrap(), Slot::Live, log)
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(crate) enum Refusal {
     /// The name was to be absent.
     #[error("{name}: it is there already")]
     Exists { name: Name, etag: String },
+    /// Say that it may come back.
+    #[error("{name}: it was killed; a put must say that it may come back")]
+    Killed { name: Name, time: i64 },
     /// Choose another path.
     #[error("{field}: {owner} has the path {path}")]
     PathTaken { field: String, path: String, owner: Name },
@@ -46,9 +49,6 @@ pub(crate) enum Refusal {
     /// Ask again later, or another node.
     #[error("this node has reached revision {reached}, not yet {asked}")]
     NotCaughtUp { asked: Revision, reached: Revision },
-    /// This release cannot hold it.
-    #[error("{field}: {why}")]
-    NotSupported { field: String, feature: &'static str, why: &'static str },
     /// Several writers changed the same names again and again.
     #[error("other writers were faster each time")]
     Contended,
@@ -86,8 +86,7 @@ impl Refusal {
             _ if parent.is_empty() => {}
             Refusal::Field { field, .. }
             | Refusal::Limit { field, .. }
-            | Refusal::PathTaken { field, .. }
-            | Refusal::NotSupported { field, .. } => {
+            | Refusal::PathTaken { field, .. } => {
                 *field = if field.is_empty() { parent.to_owned() } else { format!("{parent}.{field}") };
             }
             _ => {}

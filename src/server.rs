@@ -13,12 +13,13 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    clock::Clock,
     config::Config,
     content::Content,
     log::{Log, local::LocalLog},
-    model::{LogId, system_clock},
+    model::LogId,
     ops,
-    publishing::Publishing,
+    publishing::{self, Publishing},
     rpc,
     store::{self, Store},
     telemetry::Metrics,
@@ -69,16 +70,17 @@ impl From<store::OpenError> for Error {
     }
 }
 
-/// Runs a node until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
+/// Runs a node by a clock until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
 ///
 /// # Errors
 /// It cannot start.
 pub async fn run(
     config: Config,
+    clock: Clock,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let node = Node::start(&config)?;
+    let node = Node::start(&config, clock)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, true).await;
     let routes = node.routes(health_service)?;
@@ -91,6 +93,7 @@ pub async fn run(
     let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
     let ops = node.serve_ops(&config).await?;
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
+    let keeper = tokio::spawn(publishing::keep(node.publishing.clone()));
 
     let limits = &config.connections;
     tokio::select! {
@@ -100,6 +103,7 @@ pub async fn run(
     tracing::info!("draining");
     report(&health, false).await;
     node.draining.send_replace(true);
+    keeper.abort();
     cores.join().await;
     observer.abort();
     if let Some(ops) = ops {
@@ -124,7 +128,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(config: &Config) -> Result<Node, Error> {
+    fn start(config: &Config, clock: Clock) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
@@ -132,14 +136,13 @@ impl Node {
         };
         let (store, writer) = Store::open(options, LogId(random()))?;
         let log: Arc<dyn Log> = Arc::new(LocalLog::start(writer));
-        let clock = system_clock();
         Ok(Node {
             content: Arc::new(Content::new(store.clone(), config.cache.bytes)),
             publishing: Arc::new(Publishing::new(store.clone(), log, clock.clone())),
             store,
             metrics: Arc::new(Metrics::new()),
             draining: watch::Sender::new(false),
-            started: clock(),
+            started: clock.now(),
         })
     }
 

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. A newer one is refused; an older one will be brought up here.
-pub(super) const VERSION: i64 = 1;
+/// Version of the tables; every other one is refused. No release wrote version 1.
+pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
@@ -16,13 +16,20 @@ CREATE TABLE doc(
   slot INTEGER NOT NULL,        -- as in cable.log.v1.Slot
   id TEXT NOT NULL,
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
+  due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
   time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
   terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
-  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone
+  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
+
+-- What the clock will change: pending versions that become visible, live articles that expire.
+CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL;
+
+-- Pending versions in the order of their due times.
+CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
 
 -- Lists that articles stand in; `articles` counts them, so that a query can start from the shortest.
 CREATE TABLE term(
@@ -48,7 +55,7 @@ CREATE INDEX path_id ON path(id);
 
 -- Requests of the last 24 hours, with what came of them.
 CREATE TABLE request(
-  id TEXT PRIMARY KEY, hash BLOB NOT NULL, revisions BLOB NOT NULL, time INTEGER NOT NULL
+  id TEXT PRIMARY KEY, hash BLOB NOT NULL, made BLOB NOT NULL, time INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_time ON request(time);
 

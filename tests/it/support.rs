@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use cable::config::Config;
+use cable::{clock::Clock, config::Config};
 use cable_client::{Cable, Retry, v1};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -16,6 +16,15 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on a directory, with the settings as `change` leaves them.
     pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
+        Node::run(dir, Clock::system(), change).await
+    }
+
+    /// Starts a node on a directory that goes by a clock of the test's.
+    pub(crate) async fn start_at(dir: &Path, clock: Clock) -> Node {
+        Node::run(dir, clock, |_| {}).await
+    }
+
+    async fn run(dir: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = Config::default();
         config.store.dir = dir.to_owned();
         config.store.reserve_bytes = 0;
@@ -25,7 +34,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(cable::server::run(config, listener, async {
+        let running = tokio::spawn(cable::server::run(config, clock, listener, async {
             let _ = stopped.await;
         }));
         Node { address, stop: Some(stop), running }
