@@ -446,7 +446,8 @@ async fn copy(cable: &Cable, model: &Model) {
     verify(dir.path());
 }
 
-fn verify(dir: &std::path::Path) {
+/// What stands in a store must follow from its records.
+pub(crate) fn verify(dir: &std::path::Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
     let output = command.current_dir(dir).env_clear().arg("verify").arg("--data").arg(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

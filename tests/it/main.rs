@@ -10,6 +10,7 @@ mod dice;
 mod histories;
 mod limits;
 mod paging;
+mod pending;
 mod raw;
 mod reads;
 mod refusals;

@@ -24,7 +24,8 @@ impl Node {
         Node::run(dir, clock, |_| {}).await
     }
 
-    async fn run(dir: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Node {
+    /// The same, with the settings as `change` leaves them.
+    pub(crate) async fn run(dir: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = Config::default();
         config.store.dir = dir.to_owned();
         config.store.reserve_bytes = 0;
