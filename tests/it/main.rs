@@ -8,6 +8,7 @@ mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;
 mod histories;
+mod leaks;
 mod limits;
 mod paging;
 mod pending;

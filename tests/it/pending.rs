@@ -540,7 +540,8 @@ async fn pending_versions_are_listed_by_due_time_in_bounded_pages() {
     assert_eq!(full, [vec!["c", "d"], vec!["b", "a", "e", "f"]]);
     let basic = desk.call("ListPending", json!({})).await["pending"][0]["article"].clone();
     assert_eq!((&basic["body"], &basic["headline"]), (&json!(null), &json!("A")));
-    let asked = json!({"name": "articles/e", "view": "ARTICLE_VIEW_FULL", "body_format": "BODY_FORMAT_PLAIN_TEXT"});
+    let asked =
+        json!({"name": "articles/e", "view": "ARTICLE_VIEW_FULL", "body_format": "BODY_FORMAT_PLAIN_TEXT"});
     let rendered = desk.call("GetPending", asked).await["pending"]["article"].clone();
     assert_eq!(rendered["rendered_body"]["text"].as_str().unwrap().trim(), "x");
     let reference = json!({"name": "articles/e", "view": "ARTICLE_VIEW_REFERENCE"});
