@@ -184,6 +184,16 @@ mod tests {
     }
 
     #[test]
+    fn the_versions_of_a_name_differ_by_their_slot() {
+        let name = Name::parse("articles/a").unwrap();
+        let hash = [7; 32];
+        let record = |slot| record_hash(&name, slot, 1, &hash);
+        let link = |slot| link(&hash, 1, (&name, slot), Operation::Put, &hash);
+        assert_ne!(record(Slot::Live), record(Slot::Pending));
+        assert_ne!(link(Slot::Live), link(Slot::Pending));
+    }
+
+    #[test]
     fn the_order_of_fields_does_not_change_a_content_but_an_unknown_field_does() {
         let name = Name::parse("tags/a").unwrap();
         let mut one = Vec::new();

@@ -285,6 +285,44 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_means_nothing_but_its_time() {
+        let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let waiting = |publish_time, embargo, operation| {
+            let article = v1::Article {
+                path: "/a".into(),
+                tags: vec!["tags/t".into()],
+                publish_time,
+                embargo,
+                ..Default::default()
+            };
+            let log = log::LogEntry {
+                operation: operation as i32,
+                content: article.encode_to_vec().into(),
+                ..Default::default()
+            };
+            Entry::new(Name::parse("articles/a").unwrap(), Slot::Pending, log)
+        };
+        let until = |until| Some(v1::Embargo { until, ..Default::default() });
+        let due = |publish_time, embargo| waiting(publish_time, embargo, log::Operation::Put).derived.due;
+        assert_eq!(due(time(5), None), Some(5_000_000));
+        assert_eq!(due(time(5), until(time(7))), Some(7_000_000));
+        assert_eq!(due(time(9), until(time(7))), Some(9_000_000));
+        assert_eq!(due(time(9), until(None)), None);
+        let entry = waiting(time(5), None, log::Operation::Put);
+        assert_eq!(entry.derived, Derived { live: true, due: Some(5_000_000), ..Derived::default() });
+        assert_eq!(Entry::decode(entry.bytes.clone()).unwrap().slot, Slot::Pending);
+        assert_eq!(waiting(time(5), None, log::Operation::Remove).derived, Derived::default());
+    }
+
+    #[test]
+    fn a_live_article_is_due_when_it_expires() {
+        let expire_time = Some(prost_types::Timestamp { seconds: 8, nanos: 1_999 });
+        let entry = article(&v1::Article { expire_time, ..Default::default() });
+        assert_eq!(entry.derived.due, Some(8_000_001));
+        assert_eq!(article(&v1::Article::default()).derived.due, None);
+    }
+
+    #[test]
     fn an_article_stands_in_each_list_once() {
         let id = |text| Id::parse(text).unwrap();
         let credit = |author: &str| v1::Credit { author: author.into(), ..Default::default() };

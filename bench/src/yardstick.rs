@@ -32,6 +32,7 @@ struct Article {
     slot: i64,
     id: String,
     live: i64,
+    due: Option<i64>,
     time: i64,
     terms: Vec<u8>,
     hash: Vec<u8>,
@@ -84,12 +85,13 @@ fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
             paths: paths(from, &id)?,
             id,
             live: row.get(4)?,
-            time: row.get(5)?,
-            terms: row.get(6)?,
-            hash: row.get(7)?,
-            content_hash: row.get(8)?,
-            entry: row.get(9)?,
-            chain: row.get(10)?,
+            due: row.get(5)?,
+            time: row.get(6)?,
+            terms: row.get(7)?,
+            hash: row.get(8)?,
+            content_hash: row.get(9)?,
+            entry: row.get(10)?,
+            chain: row.get(11)?,
         })
     })?;
     rows.collect()
@@ -103,7 +105,8 @@ fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64)>> {
 fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
     let transaction = to.transaction()?;
     {
-        let mut doc = transaction.prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?;
+        let mut doc =
+            transaction.prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)")?;
         let mut listing = transaction.prepare_cached("INSERT INTO listing VALUES(?1,?2,?3)")?;
         let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4)")?;
         let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2)")?;
@@ -120,6 +123,7 @@ fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
                 a.slot,
                 a.id,
                 a.live,
+                a.due,
                 a.time,
                 a.terms,
                 a.hash,

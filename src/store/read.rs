@@ -163,3 +163,18 @@ fn unpack_made(packed: &[u8]) -> Vec<Made> {
     };
     packed.chunks_exact(17).map(unpack).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_request_reads_back_as_written() {
+        let made = [
+            Made { revision: -7, slot: Slot::Live, due: None },
+            Made { revision: 8, slot: Slot::Pending, due: Some(-1) },
+            Made { revision: i64::MAX, slot: Slot::Pending, due: None },
+        ];
+        assert_eq!(unpack_made(&pack_made(&made)), made);
+    }
+}

@@ -30,18 +30,20 @@ async fn a_second_process_on_the_same_directory_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_store_of_a_newer_release_is_refused_and_untouched() {
+async fn a_store_of_another_version_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let process = Process::start(dir.path());
     process.client().status().await.unwrap();
     process.kill();
     let file = dir.path().join("cable.db");
-    let database = Connection::open(&file).unwrap();
-    database.pragma_update(None, "user_version", 99).unwrap();
-    database.close().unwrap();
-    let before = fs::read(&file).unwrap();
-    is_refused(dir.path(), "the store has version 99; this release reads version 1");
-    assert!(fs::read(&file).unwrap() == before);
+    for version in [1, 99] {
+        let database = Connection::open(&file).unwrap();
+        database.pragma_update(None, "user_version", version).unwrap();
+        database.close().unwrap();
+        let before = fs::read(&file).unwrap();
+        is_refused(dir.path(), &format!("the store has version {version}; this release reads version 2"));
+        assert!(fs::read(&file).unwrap() == before);
+    }
 }
 
 #[test]
