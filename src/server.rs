@@ -103,9 +103,9 @@ pub async fn run(
     tracing::info!("draining");
     report(&health, false).await;
     node.draining.send_replace(true);
-    keeper.abort();
+    end(keeper).await;
     cores.join().await;
-    observer.abort();
+    end(observer).await;
     if let Some(ops) = ops {
         ops.abort();
     }
@@ -199,6 +199,12 @@ impl Node {
             }
         })))
     }
+}
+
+/// Ends a task that would go on for ever, and waits until it has let go of what it held.
+async fn end(task: tokio::task::JoinHandle<()>) {
+    task.abort();
+    let _ = task.await;
 }
 
 /// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
