@@ -6,7 +6,7 @@ use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    model::{Kind, LogId, Name, Revision},
+    model::{Kind, LogId, Name, Revision, Slot},
     render,
     store::{Record, Stripe, Subject},
     wire::{
@@ -64,7 +64,11 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
         return;
     }
     fields::put_time(out, 6, log.first_publish_time);
-    fields::put_varint(out, 7, v1::ArticleState::Live as u64);
+    let state = match record.slot {
+        Slot::Live => v1::ArticleState::Live,
+        Slot::Pending => v1::ArticleState::Pending,
+    };
+    fields::put_varint(out, 7, state as u64);
     fields::put_varint(out, 8, u64::try_from(log.word_count).unwrap_or(0));
     match shape {
         Shape::Reference => fields::copy_if(&log.content, out, |number| number == article::PUBLISH_TIME),
@@ -242,7 +246,8 @@ mod tests {
         fields::put_string(&mut content, 11, "Storm over Norwick");
         fields::put_bytes(&mut content, article::BODY, &[0; 100_000]);
         let log = LogEntry { content: content.into(), ..LogEntry::default() };
-        let record = Record { name: Name::parse("articles/a").unwrap(), revision: 7, log };
+        let name = Name::parse("articles/a").unwrap();
+        let record = Record { name, slot: Slot::Live, revision: 7, log };
         let held = |shape| entity(&record, LogId(1), shape).try_into_mut().unwrap().capacity();
         assert!(held(Shape::Basic) < 200, "{}", held(Shape::Basic));
         assert!(held(Shape::WHOLE) >= 100_000);

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
 use crate::{
-    model::{Kind, Name, Revision},
+    model::{Kind, Name, Revision, Slot},
     wire::{POOL, fields, log::Operation, number, v1},
 };
 
@@ -70,10 +70,10 @@ impl Limb for u64 {
     }
 }
 
-/// What the log digest sums for a live record: sha256(key, revision, entry hash).
-pub(crate) fn record_hash(name: &Name, revision: Revision, entry_hash: &Hash) -> Hash {
+/// What the log digest sums for a record with content: sha256(key, revision, entry hash).
+pub(crate) fn record_hash(name: &Name, slot: Slot, revision: Revision, entry_hash: &Hash) -> Hash {
     let mut hasher = Sha256::new();
-    put_key(&mut hasher, name);
+    put_key(&mut hasher, name, slot);
     hasher.update(revision.to_be_bytes());
     hasher.update(entry_hash);
     hasher.finalize().into()
@@ -83,23 +83,23 @@ pub(crate) fn record_hash(name: &Name, revision: Revision, entry_hash: &Hash) ->
 pub(crate) fn link(
     previous: &Hash,
     revision: Revision,
-    name: &Name,
+    (name, slot): (&Name, Slot),
     operation: Operation,
     entry_hash: &Hash,
 ) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update(previous);
     hasher.update(revision.to_be_bytes());
-    put_key(&mut hasher, name);
+    put_key(&mut hasher, name, slot);
     hasher.update([operation as u8]);
     hasher.update(entry_hash);
     hasher.finalize().into()
 }
 
-/// Kind, slot (live), length of the id, id.
-fn put_key(hasher: &mut Sha256, name: &Name) {
+/// Kind, slot, length of the id, id.
+fn put_key(hasher: &mut Sha256, name: &Name, slot: Slot) {
     let id = name.id.as_str().as_bytes();
-    hasher.update([name.kind as u8, 1, u8::try_from(id.len()).unwrap_or(u8::MAX)]);
+    hasher.update([name.kind as u8, slot as u8, u8::try_from(id.len()).unwrap_or(u8::MAX)]);
     hasher.update(id);
 }
 
@@ -181,6 +181,16 @@ mod tests {
         assert_eq!(SetDigest::from_bytes(&forwards.to_bytes()), forwards);
         hashes.iter().for_each(|hash| backwards.remove(hash));
         assert_eq!(backwards, SetDigest::default());
+    }
+
+    #[test]
+    fn the_versions_of_a_name_differ_by_their_slot() {
+        let name = Name::parse("articles/a").unwrap();
+        let hash = [7; 32];
+        let record = |slot| record_hash(&name, slot, 1, &hash);
+        let link = |slot| link(&hash, 1, (&name, slot), Operation::Put, &hash);
+        assert_ne!(record(Slot::Live), record(Slot::Pending));
+        assert_ne!(link(Slot::Live), link(Slot::Pending));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::{Hash, canonical_content},
-    model::{Id, Kind, Name},
+    model::{Id, Kind, Name, Slot},
     wire::{fields, log, number::article, v1},
 };
 
@@ -20,6 +20,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: Name,
+    pub(crate) slot: Slot,
     pub(crate) log: log::LogEntry,
     /// The encoding: the same bytes in every engine.
     pub(crate) bytes: Bytes,
@@ -28,10 +29,10 @@ pub(crate) struct Entry {
     pub(crate) derived: Derived,
 }
 
-/// What an entry means for lists, paths and digests.
+/// What an entry means for lists, paths, digests and the clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Derived {
-    /// Whether the entry holds content that readers see.
+    /// Whether the entry holds content.
     pub(crate) live: bool,
     /// Place in lists, microseconds since 1970 UTC; articles only.
     pub(crate) time: i64,
@@ -41,8 +42,20 @@ pub(crate) struct Derived {
     pub(crate) paths: Vec<(String, bool)>,
     /// Lists that feeds can follow and it has left, back to the floor; articles only. Sorted, none twice.
     pub(crate) left: Vec<Term>,
-    /// sha256 of name and canonical content; live entries only.
+    /// sha256 of name and canonical content; only of content that readers see.
     pub(crate) content_hash: Option<Hash>,
+    /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
+    pub(crate) due: Option<i64>,
+}
+
+/// When an article becomes visible by its own account, microseconds since 1970 UTC: the later of `publish_time` and the
+/// end of its embargo, `i64::MIN` without either. None: its embargo has no end.
+pub(crate) fn release(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) -> Option<i64> {
+    let lifted = match embargo {
+        Some(embargo) => fields::micros(embargo.until.as_ref()?),
+        None => i64::MIN,
+    };
+    Some(lifted.max(publish_time.unwrap_or(i64::MIN)))
 }
 
 /// A list that an article stands in.
@@ -120,12 +133,11 @@ pub(crate) enum Malformed {
 
 impl Entry {
     /// Encodes an entry that this node makes.
-    pub(crate) fn new(name: Name, mut log: log::LogEntry) -> Entry {
+    pub(crate) fn new(name: Name, slot: Slot, mut log: log::LogEntry) -> Entry {
         log.format = FORMAT;
-        log.key =
-            Some(log::Key { kind: name.kind as i32, slot: log::Slot::Live as i32, id: name.id.to_string() });
+        log.key = Some(log::Key { kind: name.kind as i32, slot: slot as i32, id: name.id.to_string() });
         let bytes = Bytes::from(log.encode_to_vec());
-        Entry::checked(name, log, bytes)
+        Entry::checked(name, slot, log, bytes)
     }
 
     /// Reads an entry from the bytes that an engine stored.
@@ -136,14 +148,18 @@ impl Entry {
         }
         let key = log.key.as_ref().ok_or(Malformed::Key)?;
         let kind = Kind::from_number(i64::from(key.kind)).ok_or(Malformed::Key)?;
+        let slot = Slot::from_number(i64::from(key.slot)).ok_or(Malformed::Key)?;
         let id = Id::parse(&key.id).ok_or(Malformed::Key)?;
-        Ok(Entry::checked(Name { kind, id }, log, bytes))
+        Ok(Entry::checked(Name { kind, id }, slot, log, bytes))
     }
 
-    fn checked(name: Name, log: log::LogEntry, bytes: Bytes) -> Entry {
+    fn checked(name: Name, slot: Slot, log: log::LogEntry, bytes: Bytes) -> Entry {
         let hash = Sha256::digest(&bytes).into();
-        let derived = Derived::of(&name, &log);
-        Entry { name, log, bytes, hash, derived }
+        let derived = match slot {
+            Slot::Live => Derived::of(&name, &log),
+            Slot::Pending => Derived::pending(&log),
+        };
+        Entry { name, slot, log, bytes, hash, derived }
     }
 }
 
@@ -152,6 +168,13 @@ impl Derived {
         let standing = Derived::standing(name, log);
         let content_hash = standing.live.then(|| canonical_content(name, &log.content));
         Derived { content_hash, ..standing }
+    }
+
+    /// What waits stands in no list, has no path and no part in the content: only a time.
+    pub(crate) fn pending(log: &log::LogEntry) -> Derived {
+        let live = log.operation() == log::Operation::Put;
+        let due = if live { release_of(&log.content) } else { None };
+        Derived { live, due, ..Derived::default() }
     }
 
     /// All but the content hash, which costs more than the rest.
@@ -189,9 +212,9 @@ impl Derived {
                 article::ALIAS_PATHS => self.paths.push((text().into_owned(), false)),
                 article::LANGUAGE => self.terms.push(Term::Language(text().to_lowercase())),
                 article::PUBLISH_TIME => {
-                    let time = prost_types::Timestamp::decode(field.value);
-                    self.time = time.as_ref().map_or(self.time, fields::micros);
+                    self.time = read_time(field.value).unwrap_or(self.time);
                 }
+                article::EXPIRE_TIME => self.due = read_time(field.value),
                 _ => {}
             }
         }
@@ -228,6 +251,21 @@ fn credited(byline: &[u8]) -> Vec<Term> {
     authors.map(Term::Author).collect()
 }
 
+/// The publish_time of an article's content, microseconds since 1970 UTC.
+pub(crate) fn publish_time(content: &[u8]) -> Option<i64> {
+    fields::last(content, article::PUBLISH_TIME).and_then(read_time)
+}
+
+fn release_of(content: &[u8]) -> Option<i64> {
+    let embargo = fields::last(content, article::EMBARGO);
+    let embargo = embargo.map(|embargo| v1::Embargo::decode(embargo).unwrap_or_default());
+    release(publish_time(content), embargo.as_ref())
+}
+
+fn read_time(value: &[u8]) -> Option<i64> {
+    prost_types::Timestamp::decode(value).ok().as_ref().map(fields::micros)
+}
+
 fn read_varint(mut value: &[u8]) -> Option<i32> {
     // An enum is an int32; a negative one is sign-extended to 64 bits, hence the cut.
     prost::encoding::decode_varint(&mut value).ok().map(|number| number as i32)
@@ -244,7 +282,7 @@ mod tests {
             content: content.encode_to_vec().into(),
             ..Default::default()
         };
-        Entry::new(Name::parse("articles/a").unwrap(), log)
+        Entry::new(Name::parse("articles/a").unwrap(), Slot::Live, log)
     }
 
     #[test]
@@ -260,6 +298,44 @@ mod tests {
         log.format = 2;
         let decoded = Entry::decode(log.encode_to_vec().into());
         assert!(matches!(decoded, Err(Malformed::Format(2))));
+    }
+
+    #[test]
+    fn what_waits_means_nothing_but_its_time() {
+        let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let waiting = |publish_time, embargo, operation| {
+            let article = v1::Article {
+                path: "/a".into(),
+                tags: vec!["tags/t".into()],
+                publish_time,
+                embargo,
+                ..Default::default()
+            };
+            let log = log::LogEntry {
+                operation: operation as i32,
+                content: article.encode_to_vec().into(),
+                ..Default::default()
+            };
+            Entry::new(Name::parse("articles/a").unwrap(), Slot::Pending, log)
+        };
+        let until = |until| Some(v1::Embargo { until, ..Default::default() });
+        let due = |publish_time, embargo| waiting(publish_time, embargo, log::Operation::Put).derived.due;
+        assert_eq!(due(time(5), None), Some(5_000_000));
+        assert_eq!(due(time(5), until(time(7))), Some(7_000_000));
+        assert_eq!(due(time(9), until(time(7))), Some(9_000_000));
+        assert_eq!(due(time(9), until(None)), None);
+        let entry = waiting(time(5), None, log::Operation::Put);
+        assert_eq!(entry.derived, Derived { live: true, due: Some(5_000_000), ..Derived::default() });
+        assert_eq!(Entry::decode(entry.bytes.clone()).unwrap().slot, Slot::Pending);
+        assert_eq!(waiting(time(5), None, log::Operation::Remove).derived, Derived::default());
+    }
+
+    #[test]
+    fn a_live_article_is_due_when_it_expires() {
+        let expire_time = Some(prost_types::Timestamp { seconds: 8, nanos: 1_999 });
+        let entry = article(&v1::Article { expire_time, ..Default::default() });
+        assert_eq!(entry.derived.due, Some(8_000_001));
+        assert_eq!(article(&v1::Article::default()).derived.due, None);
     }
 
     #[test]

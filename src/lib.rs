@@ -18,9 +18,11 @@
 //! - `entry`, `digest`: the lasting format of a change, and what proves a store's content
 //! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; what HTML may be stored
 //! - `wire`, `model`: generated messages and surgery on encoded ones; names, revisions, limits
+//! - [`clock`]: what tells a node the time
 
 pub(crate) mod cache;
 pub mod cli;
+pub mod clock;
 pub(crate) mod compose;
 pub mod config;
 pub(crate) mod content;

@@ -5,8 +5,8 @@ use futures_util::future::BoxFuture;
 use crate::{
     digest::Hash,
     entry::Entry,
-    model::{LogId, Revision},
-    store::{self, Head, envelope::Packed},
+    model::{LogId, Revision, Slot},
+    store::{self, Head, Made, envelope::Packed},
 };
 
 pub(crate) mod local;
@@ -16,17 +16,33 @@ pub(crate) mod local;
 pub(crate) struct Change {
     pub(crate) entry: Entry,
     pub(crate) packed: Packed,
-    /// The revision of the name's newest entry, 0 if it never had any: an append is a compare-and-set.
-    pub(crate) expected: Revision,
+    pub(crate) expected: Expected,
+}
+
+/// The revisions of a name's newest entries, 0 where it never had any: an append is a compare-and-set on both slots, for
+/// what becomes of one follows from what is in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) live: Revision,
+    pub(crate) pending: Revision,
+}
+
+impl Expected {
+    fn of(self, slot: Slot) -> Revision {
+        match slot {
+            Slot::Live => self.live,
+            Slot::Pending => self.pending,
+        }
+    }
 }
 
 /// What one change of a commit comes to.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// An entry.
-    Append(Box<Change>),
-    /// Nothing: what was to be written is there, under this revision.
-    Unchanged(Revision),
+    /// Entries, of which the last is what the change is about.
+    Append(Vec<Change>),
+    /// Nothing: what was to be written is there.
+    Unchanged(Made),
 }
 
 /// Changes that happen together or not at all.
@@ -56,13 +72,13 @@ impl Position {
     }
 }
 
-/// What came of a commit. The revision of a step that changed nothing is negative.
+/// What came of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is on disk, with a revision for each step; the place after its last.
-    Committed(Vec<Revision>, Position),
-    /// The same request was committed before, with these revisions.
-    Duplicate(Vec<Revision>),
+    /// It is on disk, with what came of each step; the place after its last.
+    Committed(Vec<Made>, Position),
+    /// The same request was committed before, with this outcome.
+    Duplicate(Vec<Made>),
     /// Its request_id was used for another request.
     Reused,
     /// A name has changed since. Nothing was written.

@@ -48,6 +48,24 @@ impl Kind {
     }
 }
 
+/// Which version of a name a key of the log holds. The numbers are part of the log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Slot {
+    /// What readers see.
+    Live = 1,
+    /// What waits for its time.
+    Pending = 2,
+}
+
+impl Slot {
+    pub(crate) const ALL: [Slot; 2] = [Slot::Live, Slot::Pending];
+
+    pub(crate) fn from_number(number: i64) -> Option<Slot> {
+        Slot::ALL.into_iter().find(|slot| *slot as i64 == number)
+    }
+}
+
 /// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id(Box<str>);
@@ -117,17 +135,6 @@ impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
     }
-}
-
-/// The present, in microseconds since 1970 UTC. Passed in, so that tests need not wait.
-pub(crate) type Clock = std::sync::Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// The machine's clock.
-pub(crate) fn system_clock() -> Clock {
-    std::sync::Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-    })
 }
 
 #[cfg(test)]

@@ -12,22 +12,30 @@ use std::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
+    clock::Clock,
     digest::Hash,
     entry::Entry,
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Clock, Kind, Name, Revision},
+    model::{Kind, Name, Revision, Slot},
     refusal::Refusal,
-    store::{self, Store, envelope, read::PastRequest},
-    wire::v1::{RemovalReason, UpdateKind},
+    store::{self, Made, Store, envelope, read::PastRequest},
+    wire::{
+        log::LogEntry,
+        v1::{RemovalReason, UpdateKind},
+    },
 };
 
 pub(crate) mod check;
+mod due;
 mod patch;
+mod pending;
 mod plan;
 
 pub(crate) use check::{name as check_name, path as check_path, time as check_time};
+pub(crate) use due::keep;
 pub(crate) use patch::check as check_mask;
-use plan::{Draft, Planned, State};
+pub(crate) use pending::Pending;
+use plan::{Draft, Moment, Planned, State};
 
 /// How often a write is planned anew before it is given up.
 const ATTEMPTS: usize = 16;
@@ -46,6 +54,8 @@ pub(crate) enum Verb {
     Remove { name: Name, reason: RemovalReason, moved_to: Option<Name> },
     /// Note that the name was removed elsewhere, with the paths that led to it.
     Bury { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
+    /// Take the pending version of an article back.
+    TakeBack { name: Name },
 }
 
 /// What must hold.
@@ -60,8 +70,10 @@ pub(crate) enum Precondition {
 pub(crate) struct Change {
     pub(crate) verb: Verb,
     pub(crate) precondition: Option<Precondition>,
-    /// None in an import: BACKFILL for a name that the store never held, MINOR for others.
+    /// None in an import: BACKFILL for a name that readers never saw, MINOR for others, MAJOR for what waits.
     pub(crate) update_kind: Option<UpdateKind>,
+    /// A put may bring a killed name back.
+    pub(crate) allow_killed: bool,
     /// The request's field that holds the change: errors are told below it.
     pub(crate) field: String,
 }
@@ -73,8 +85,12 @@ pub(crate) struct Written {
     /// The revision made, or found where nothing changed.
     pub(crate) revision: Revision,
     pub(crate) changed: bool,
-    /// False after a removal.
-    pub(crate) live: bool,
+    /// Where it stands.
+    pub(crate) slot: Slot,
+    /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
+    pub(crate) due: Option<i64>,
+    /// Whether there is nothing any more.
+    pub(crate) removed: bool,
 }
 
 /// Changes that were held against the rules that need no store, in their order.
@@ -107,7 +123,7 @@ impl Publishing {
         changes: Vec<Change>,
         request: Option<(String, Hash)>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let drafts = drafts(changes, now)?;
         distinct_names(&drafts)?;
         let erases = drafts.iter().any(Draft::erases);
@@ -124,20 +140,17 @@ impl Publishing {
                     // The first one may have been cut off before it had erased: the log has to do it again.
                     self.append(vec![Commit { steps: Vec::new(), request, time: now, erases }]).await?;
                 }
-                return Ok(self.repeat(&drafts, &past.revisions));
+                return Ok(self.repeat(&drafts, &past.made));
             }
-            let floor = self.store.head().floor;
-            let planned = plan::all(&drafts, states, now, floor)?;
+            let planned = plan::all(&drafts, &states, self.moment(now))?;
             let steps = steps(planned).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
-                return Ok((written(&drafts, &revisions(&steps)), Position::of(&self.store.head())));
+                return Ok((written(&drafts, &found(&steps)), Position::of(&self.store.head())));
             }
             let commit = Commit { steps, request: request.clone(), time: now, erases };
             match self.append(vec![commit]).await?.pop() {
-                Some(Outcome::Committed(revisions, position)) => {
-                    return Ok((written(&drafts, &revisions), position));
-                }
-                Some(Outcome::Duplicate(revisions)) => return Ok(self.repeat(&drafts, &revisions)),
+                Some(Outcome::Committed(made, position)) => return Ok((written(&drafts, &made), position)),
+                Some(Outcome::Duplicate(made)) => return Ok(self.repeat(&drafts, &made)),
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
                 Some(Outcome::Conflict) => {}
                 None => return Err(Refusal::Internal("the log gave no answer")),
@@ -148,7 +161,7 @@ impl Publishing {
 
     /// The part of [`Publishing::each`] that needs no store: some 40 µs an article.
     pub(crate) fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Checked {
-        let now = (self.clock)();
+        let now = self.clock.now();
         let check = |change: Result<Change, Refusal>| change.and_then(|change| Draft::check(change, now));
         Checked { drafts: changes.into_iter().map(check).collect(), now }
     }
@@ -170,7 +183,7 @@ impl Publishing {
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
-            let round = Round::sort(round, plan::each(&drafts, states, now, self.store.head().floor));
+            let round = Round::sort(round, plan::each(&drafts, &states, self.moment(now)));
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
@@ -182,8 +195,8 @@ impl Publishing {
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                if let Outcome::Committed(revisions, at) = outcome {
-                    results[index] = written(std::slice::from_ref(&draft), &revisions).pop().map(Ok);
+                if let Outcome::Committed(made, at) = outcome {
+                    results[index] = written(std::slice::from_ref(&draft), &made).pop().map(Ok);
                     position = at;
                 } else {
                     open.push((index, draft));
@@ -194,6 +207,10 @@ impl Publishing {
         }
         let results = results.into_iter().map(|result| result.unwrap_or(Err(Refusal::Contended))).collect();
         Ok((results, position))
+    }
+
+    fn moment(&self, now: i64) -> Moment {
+        Moment { now, floor: self.store.head().floor }
     }
 
     async fn append(&self, commits: Vec<Commit>) -> Result<Vec<Outcome>, Refusal> {
@@ -233,8 +250,8 @@ impl Publishing {
         guards
     }
 
-    fn repeat(&self, drafts: &[Draft], revisions: &[Revision]) -> (Vec<Written>, Position) {
-        (written(drafts, revisions), Position::of(&self.store.head()))
+    fn repeat(&self, drafts: &[Draft], made: &[Made]) -> (Vec<Written>, Position) {
+        (written(drafts, made), Position::of(&self.store.head()))
     }
 }
 
@@ -277,8 +294,8 @@ impl Round {
             before.insert(draft.name.clone());
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(revision)) if !draft.erases() => {
-                    let found = written(std::slice::from_ref(&draft), &[-revision]).pop();
+                Ok(Planned::Unchanged(found)) if !draft.erases() => {
+                    let found = written(std::slice::from_ref(&draft), &[found]).pop();
                     round.settled.extend(found.map(|found| (index, Ok(found))));
                 }
                 Ok(append) => round.appends.push(((index, draft), append)),
@@ -341,37 +358,45 @@ async fn singles(mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Com
 }
 
 fn encode(planned: Vec<Planned>) -> Vec<Step> {
-    let size = planned.iter().filter(|step| matches!(step, Planned::Append { .. })).count();
+    let entries = |planned: &Planned| match planned {
+        Planned::Append { entries, .. } => entries.len(),
+        Planned::Unchanged(_) => 0,
+    };
+    let size = u32::try_from(planned.iter().map(entries).sum::<usize>()).unwrap_or(u32::MAX);
     let mut index = 0;
+    let mut change = |name: &Name, slot, mut log: LogEntry, expected| {
+        (log.commit_index, log.commit_size) = (index, size);
+        index += 1;
+        let entry = Entry::new(name.clone(), slot, log);
+        let packed = envelope::pack(&entry.bytes);
+        crate::log::Change { entry, packed, expected }
+    };
     let step = |planned| match planned {
-        Planned::Unchanged(revision) => Step::Unchanged(revision),
-        Planned::Append { name, mut log, expected } => {
-            log.commit_index = index;
-            log.commit_size = u32::try_from(size).unwrap_or(u32::MAX);
-            index += 1;
-            let entry = Entry::new(name, *log);
-            let packed = envelope::pack(&entry.bytes);
-            Step::Append(Box::new(crate::log::Change { entry, packed, expected }))
+        Planned::Unchanged(found) => Step::Unchanged(found),
+        Planned::Append { name, entries, expected } => {
+            let changes = entries.into_iter().map(|(slot, log)| change(&name, slot, log, expected));
+            Step::Append(changes.collect())
         }
     };
     planned.into_iter().map(step).collect()
 }
 
-fn revisions(steps: &[Step]) -> Vec<Revision> {
-    let revision = |step: &Step| match step {
-        Step::Unchanged(revision) => -revision,
-        Step::Append(_) => 0,
+fn found(steps: &[Step]) -> Vec<Made> {
+    let found = |step: &Step| match step {
+        Step::Unchanged(found) => Some(*found),
+        Step::Append(_) => None,
     };
-    steps.iter().map(revision).collect()
+    steps.iter().filter_map(found).collect()
 }
 
-/// A negative revision was found, not made.
-fn written(drafts: &[Draft], revisions: &[Revision]) -> Vec<Written> {
-    let one = |(draft, revision): (&Draft, &Revision)| Written {
+fn written(drafts: &[Draft], made: &[Made]) -> Vec<Written> {
+    let one = |(draft, made): (&Draft, &Made)| Written {
         name: draft.name.clone(),
-        revision: revision.abs(),
-        changed: *revision > 0,
-        live: !draft.removes(),
+        revision: made.revision.abs(),
+        changed: made.revision > 0,
+        slot: made.slot,
+        due: made.due,
+        removed: draft.removes(),
     };
-    drafts.iter().zip(revisions).map(one).collect()
+    drafts.iter().zip(made).map(one).collect()
 }

@@ -34,6 +34,9 @@ pub(crate) enum Refusal {
     /// The name was to be absent.
     #[error("{name}: it is there already")]
     Exists { name: Name, etag: String },
+    /// Say that it may come back.
+    #[error("{name}: it was killed; a put must say that it may come back")]
+    Killed { name: Name, time: i64 },
     /// Choose another path.
     #[error("{field}: {owner} has the path {path}")]
     PathTaken { field: String, path: String, owner: Name },
@@ -52,9 +55,6 @@ pub(crate) enum Refusal {
     /// Close a feed, ask again later, or another node.
     #[error("the {of} has {most} feeds open, as many as it may")]
     TooManyFeeds { of: &'static str, most: usize },
-    /// This release cannot hold it.
-    #[error("{field}: {why}")]
-    NotSupported { field: String, feature: &'static str, why: &'static str },
     /// Several writers changed the same names again and again.
     #[error("other writers were faster each time")]
     Contended,
@@ -92,8 +92,7 @@ impl Refusal {
             _ if parent.is_empty() => {}
             Refusal::Field { field, .. }
             | Refusal::Limit { field, .. }
-            | Refusal::PathTaken { field, .. }
-            | Refusal::NotSupported { field, .. } => {
+            | Refusal::PathTaken { field, .. } => {
                 *field = if field.is_empty() { parent.to_owned() } else { format!("{parent}.{field}") };
             }
             _ => {}

@@ -93,6 +93,9 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::Exists { name, etag } => {
             Told::new(Code::AlreadyExists, Reason::NameExists).resource(name).with("etag", etag)
         }
+        Refusal::Killed { name, time } => Told::new(Code::FailedPrecondition, Reason::NameKilled)
+            .resource(name)
+            .with("remove_time", fields::timestamp(*time)),
         Refusal::PathTaken { field, path, owner } => Told::new(Code::AlreadyExists, Reason::PathTaken)
             .field(field)
             .with("path", path)
@@ -112,9 +115,6 @@ fn told(refusal: &Refusal) -> Told {
             .with("oldest_revision", oldest)
             .with("head_revision", head),
         Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
-        Refusal::NotSupported { field, feature, .. } => {
-            Told::new(Code::Unimplemented, Reason::NotSupported).field(field).with("feature", feature)
-        }
         Refusal::Contended => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
         Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
         Refusal::Store(error) => stored(error),

@@ -13,13 +13,14 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    clock::Clock,
     config::Config,
     content::Content,
     feed::Feeds,
     log::local::LocalLog,
-    model::{Clock, LogId, system_clock},
+    model::LogId,
     ops,
-    publishing::Publishing,
+    publishing::{self, Publishing},
     rpc,
     store::{self, Store, floor::History},
     telemetry::Metrics,
@@ -48,7 +49,7 @@ const MOST_FEEDS: usize = 20_000;
 const OBSERVE: Duration = Duration::from_secs(1);
 
 /// How often history that has grown too old is let go of.
-const COMPACT: Duration = Duration::from_secs(60);
+const COMPACT: i64 = 60_000_000;
 
 /// Why a node cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -76,16 +77,17 @@ impl From<store::OpenError> for Error {
     }
 }
 
-/// Runs a node until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
+/// Runs a node by a clock until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
 ///
 /// # Errors
 /// It cannot start.
 pub async fn run(
     config: Config,
+    clock: Clock,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let node = Node::start(&config)?;
+    let node = Node::start(&config, clock)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, true).await;
     let routes = node.routes(health_service)?;
@@ -98,6 +100,7 @@ pub async fn run(
     let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
     let ops = node.serve_ops(&config).await?;
     let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
+    let keeper = tokio::spawn(publishing::keep(node.publishing.clone()));
 
     let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
     let feeds = node.feeds.clone();
@@ -111,11 +114,11 @@ pub async fn run(
     tracing::info!("draining");
     report(&health, false).await;
     node.draining.send_replace(true);
+    end(keeper).await;
     cores.join().await;
-    observer.abort();
-    compaction.abort();
-    let _ = compaction.await;
-    hub.abort();
+    end(observer).await;
+    end(compaction).await;
+    end(hub).await;
     if let Some(ops) = ops {
         ops.abort();
     }
@@ -141,7 +144,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(config: &Config) -> Result<Node, Error> {
+    fn start(config: &Config, clock: Clock) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
@@ -149,7 +152,6 @@ impl Node {
         };
         let (store, writer) = Store::open(options, LogId(random()))?;
         let log = Arc::new(LocalLog::start(writer));
-        let clock = system_clock();
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), MOST_FEEDS));
         // Weak, for both hold the store.
@@ -163,7 +165,7 @@ impl Node {
             store,
             metrics: Arc::new(Metrics::new()),
             draining: watch::Sender::new(false),
-            started: clock(),
+            started: clock.now(),
             log,
             clock,
         })
@@ -227,6 +229,12 @@ impl Node {
     }
 }
 
+/// Ends a task that would go on for ever, and waits until it has let go of what it held.
+async fn end(task: tokio::task::JoinHandle<()>) {
+    task.abort();
+    let _ = task.await;
+}
+
 /// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
 async fn closed(store: &Weak<Store>) {
     for _ in 0..200 {
@@ -277,9 +285,9 @@ fn history(config: &Config) -> History {
 /// Lets go of old history for as long as the node runs.
 async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
     loop {
-        tokio::time::sleep(COMPACT).await;
+        clock.reached(clock.now() + COMPACT).await;
         loop {
-            match log.compact(clock(), history).await {
+            match log.compact(clock.now(), history).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {

@@ -22,12 +22,13 @@ use tokio::sync::watch;
 use crate::{
     digest::Hash,
     digest::SetDigest,
-    model::{Kind, LogId, Name, Revision},
+    model::{Kind, LogId, Name, Revision, Slot},
     wire::{log, v1},
 };
 
 pub(crate) mod apply;
 mod changed;
+pub(crate) mod due;
 pub(crate) mod envelope;
 mod erase;
 #[cfg(test)]
@@ -74,22 +75,24 @@ impl Head {
     }
 }
 
-/// The newest entry of a name, as read.
+/// The newest entry of a key, as read.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) name: Name,
+    pub(crate) slot: Slot,
     pub(crate) revision: Revision,
     pub(crate) log: log::LogEntry,
 }
 
 impl Record {
-    pub(crate) fn is_live(&self) -> bool {
+    /// Whether it holds content.
+    pub(crate) fn is_put(&self) -> bool {
         self.log.operation() == log::Operation::Put
     }
 
-    /// What is left of the name, if it was removed.
+    /// What is left of the key, if its content was removed.
     pub(crate) fn tombstone(&self) -> Option<Tombstone> {
-        (!self.is_live()).then(|| Tombstone {
+        (!self.is_put()).then(|| Tombstone {
             reason: self.log.reason(),
             moved_to: Name::parse(&self.log.moved_to),
             time: self.log.time,
@@ -104,6 +107,16 @@ pub(crate) struct Tombstone {
     pub(crate) moved_to: Option<Name>,
     /// When it was removed, microseconds since 1970 UTC.
     pub(crate) time: i64,
+}
+
+/// What came of one change of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Negative: it was found, not made.
+    pub(crate) revision: Revision,
+    pub(crate) slot: Slot,
+    /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
+    pub(crate) due: Option<i64>,
 }
 
 /// Why the store did not answer.
@@ -171,6 +184,8 @@ pub(crate) struct Store {
     options: Options,
     readers: Readers,
     head: watch::Sender<Arc<Head>>,
+    /// The earliest time at which the clock changes something.
+    due: watch::Sender<Option<i64>>,
     /// That of the head, for those who ask for nothing else.
     revision: AtomicI64,
     changed: LastChanged,
@@ -203,25 +218,25 @@ impl Store {
         let connection = Connection::open(&path).map_err(engine)?;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
-            Some(version) if version != 0 && version != schema::VERSION => {
-                return Err(OpenError::Version { path, version });
-            }
-            Some(version) => {
+            Some(version @ (0 | schema::VERSION)) => {
                 schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
                 if version == 0 {
                     schema::create(&connection, new_log_id.0).map_err(engine)?;
                 }
             }
+            Some(version) => return Err(OpenError::Version { path, version }),
         }
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
         let revision = AtomicI64::new(head.revision);
         let head = watch::Sender::new(Arc::new(head));
+        let due = watch::Sender::new(due::next(&connection).map_err(engine)?);
         let store = Arc::new(Store {
             options,
             readers,
             head,
+            due,
             revision,
             changed,
             keepers: Keepers::default(),
@@ -243,6 +258,11 @@ impl Store {
     /// The newest revision that is applied.
     pub(crate) fn revision(&self) -> Revision {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// The earliest time at which the clock changes something, microseconds since 1970 UTC; to wait for others.
+    pub(crate) fn next_due(&self) -> watch::Receiver<Option<i64>> {
+        self.due.subscribe()
     }
 
     /// Whether nothing that shares one of the stripes has changed since a revision: what was loaded at that head is
@@ -281,12 +301,15 @@ impl Store {
     }
 
     /// Makes an entry's effect visible; the order matters: whoever sees the head finds the changes marked.
-    fn publish(&self, head: Head, changed: &[(Stripe, Revision)]) {
-        for (stripe, revision) in changed {
-            self.changed.mark(*stripe, *revision);
+    fn publish(&self, effect: apply::Effect) {
+        for (stripe, revision) in effect.changed {
+            self.changed.mark(stripe, revision);
         }
-        self.revision.store(head.revision, Ordering::Release);
-        self.head.send_replace(Arc::new(head));
+        self.revision.store(effect.head.revision, Ordering::Release);
+        self.head.send_replace(Arc::new(effect.head));
+        if let Some(due) = effect.due {
+            self.due.send_replace(due);
+        }
     }
 
     fn check_space(&self) -> Result<(), Error> {

@@ -58,7 +58,7 @@ impl Export {
 
     fn record(&self, record: &Record) -> service::Record {
         let entity = || Encoded(compose::entity(record, self.log_id, Shape::WHOLE));
-        let record = match (record.is_live(), record.name.kind) {
+        let record = match (record.is_put(), record.name.kind) {
             (false, _) => record::Record::Tombstone(compose::tombstone(record)),
             (true, Kind::Article) => record::Record::Article(entity()),
             (true, Kind::Author) => record::Record::Author(entity()),

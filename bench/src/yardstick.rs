@@ -32,10 +32,12 @@ struct Article {
     slot: i64,
     id: String,
     live: i64,
+    due: Option<i64>,
     time: i64,
     terms: Vec<u8>,
     hash: Vec<u8>,
     content_hash: Vec<u8>,
+    left_terms: Vec<u8>,
     entry: Vec<u8>,
     paths: Vec<(String, i64)>,
     chain: Vec<u8>,
@@ -84,12 +86,14 @@ fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
             paths: paths(from, &id)?,
             id,
             live: row.get(4)?,
-            time: row.get(5)?,
-            terms: row.get(6)?,
-            hash: row.get(7)?,
-            content_hash: row.get(8)?,
-            entry: row.get(9)?,
-            chain: row.get(10)?,
+            due: row.get(5)?,
+            time: row.get(6)?,
+            terms: row.get(7)?,
+            hash: row.get(8)?,
+            content_hash: row.get(9)?,
+            left_terms: row.get(10)?,
+            entry: row.get(11)?,
+            chain: row.get(12)?,
         })
     })?;
     rows.collect()
@@ -103,10 +107,11 @@ fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64)>> {
 fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
     let transaction = to.transaction()?;
     {
-        let mut doc = transaction.prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)")?;
+        let mut doc =
+            transaction.prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)")?;
         let mut listing = transaction.prepare_cached("INSERT INTO listing VALUES(?1,?2,?3)")?;
         let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4)")?;
-        let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2)")?;
+        let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2,?3)")?;
         for a in batch {
             for term in a.terms.chunks_exact(4).filter_map(|term| term.try_into().ok()) {
                 listing.execute(params![u32::from_le_bytes(term), a.time, a.id])?;
@@ -120,13 +125,15 @@ fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
                 a.slot,
                 a.id,
                 a.live,
+                a.due,
                 a.time,
                 a.terms,
                 a.hash,
                 a.content_hash,
+                a.left_terms,
                 a.entry
             ])?;
-            chain.execute(params![a.revision, a.chain])?;
+            chain.execute(params![a.revision, a.chain, a.time])?;
         }
     }
     transaction.commit()

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
 use crate::{
+    clock::Clock,
     config::{Config, Flag},
     import::jsonl::RecordJson,
     server, telemetry,
@@ -88,12 +89,16 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
     if !demo {
         tracing::info!(%address, data = %config.store.dir.display(), "serving");
-        return until_told(|stop| server::run(config, listener, stop), std::future::pending()).await;
+        return until_told(
+            |stop| server::run(config, Clock::system(), listener, stop),
+            std::future::pending(),
+        )
+        .await;
     }
     let store = tempfile::tempdir().map_err(|source| Error::io("make a directory for the demo", source))?;
     config.store.dir = store.path().join("store");
     config.store.reserve_bytes = 0;
-    until_told(|stop| server::run(config, listener, stop), welcome(address, output)).await
+    until_told(|stop| server::run(config, Clock::system(), listener, stop), welcome(address, output)).await
 }
 
 /// Runs a node beside `beside`, until a signal or until `beside` fails. The first signal lets it drain, the second

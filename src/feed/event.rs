@@ -48,7 +48,7 @@ impl Event {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        self.record.is_live()
+        self.record.is_put()
     }
 
     pub(super) fn has(&self, term: &Term) -> bool {

@@ -131,6 +131,6 @@ fn part(
 fn readable(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
     match read::record(connection, name) {
         Err(Error::Corrupt(_)) => Ok(None),
-        read => Ok(read?.filter(Record::is_live)),
+        read => Ok(read?.filter(Record::is_put)),
     }
 }

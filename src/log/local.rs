@@ -6,11 +6,11 @@ use std::thread;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Commit, Log, Outcome, Position, Step};
+use super::{Change, Commit, Log, Outcome, Position, Step};
 use crate::{
-    model::Revision,
+    model::{Kind, Slot},
     store::{
-        self, Writer,
+        self, Made, Writer,
         apply::{Applier, Request},
         floor::History,
     },
@@ -174,29 +174,52 @@ fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<O
 fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, store::Error> {
     if let Some((id, hash)) = &commit.request {
         match applier.past_request(id)? {
-            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.revisions)),
+            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.made)),
             Some(_) => return Ok(Outcome::Reused),
             None => {}
         }
     }
     for step in &commit.steps {
-        if let Step::Append(change) = step
-            && applier.current(&change.entry.name)? != change.expected
+        if let Step::Append(changes) = step
+            && changes.last().map_or(Ok(false), |change| has_changed(applier, change))?
         {
             return Ok(Outcome::Conflict);
         }
     }
-    let mut revisions: Vec<Revision> = Vec::with_capacity(commit.steps.len());
+    let mut made: Vec<Made> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
-        revisions.push(match step {
-            Step::Append(change) => applier.apply(&change.entry, &change.packed)?,
-            Step::Unchanged(revision) => -revision,
-        });
+        match step {
+            Step::Append(changes) => made.extend(append(applier, changes)?),
+            Step::Unchanged(found) => made.push(*found),
+        }
     }
     if let Some((id, hash)) = &commit.request {
-        applier.remember(&Request { id, hash, revisions: &revisions, time: commit.time })?;
+        applier.remember(&Request { id, hash, made: &made, time: commit.time })?;
     }
-    Ok(Outcome::Committed(revisions, Position::of(applier.head())))
+    Ok(Outcome::Committed(made, Position::of(applier.head())))
+}
+
+/// Whether a name is no longer what a change was made for. Only articles have more than one slot.
+fn has_changed(applier: &Applier<'_>, change: &Change) -> Result<bool, store::Error> {
+    let name = &change.entry.name;
+    let slots = if name.kind == Kind::Article { &Slot::ALL[..] } else { &[Slot::Live] };
+    for slot in slots {
+        if applier.current(name, *slot)? != change.expected.of(*slot) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Applies the entries of one step: what came of the last.
+fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Made>, store::Error> {
+    let mut last = None;
+    for Change { entry, packed, .. } in changes {
+        let revision = applier.apply(entry, packed)?;
+        let due = entry.derived.due.filter(|_| entry.slot == Slot::Pending);
+        last = Some(Made { revision, slot: entry.slot, due });
+    }
+    Ok(last)
 }
 
 #[cfg(test)]
@@ -205,19 +228,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        log::Change,
+        log::{Change, Expected},
+        model::{Revision, Slot},
         store::{
-            envelope,
+            Made, envelope,
             fixture::{article, open, removal},
         },
         wire::v1::RemovalReason,
     };
 
-    fn commit(entry: crate::entry::Entry, expected: Revision) -> Commit {
+    fn commit(entry: crate::entry::Entry, live: Revision) -> Commit {
         let erases = entry.log.reason() == RemovalReason::Killed;
         let packed = envelope::pack(&entry.bytes);
         let request = Some((format!("of {}", entry.name), entry.hash));
-        let step = Step::Append(Box::new(Change { entry, packed, expected }));
+        let expected = Expected { live, pending: 0 };
+        let step = Step::Append(vec![Change { entry, packed, expected }]);
         Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
     }
 
@@ -236,7 +261,7 @@ mod tests {
         log.append(vec![kill.clone()]).await.unwrap();
         assert_eq!(*forgotten.lock().unwrap(), [2]);
         let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
-        assert_eq!(repeated, [Outcome::Duplicate(vec![2])]);
+        assert_eq!(repeated, [Outcome::Duplicate(vec![Made { revision: 2, slot: Slot::Live, due: None }])]);
         assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
     }
 }

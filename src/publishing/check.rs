@@ -5,6 +5,7 @@ use prost_types::Timestamp;
 
 use crate::{
     digest::content_of,
+    entry,
     model::{Id, Kind, Name, limit, limit::Limit},
     refusal::{Refusal, at_most, undecodable},
     render,
@@ -22,6 +23,8 @@ pub(crate) struct Checked {
     pub(crate) word_count: i32,
     /// Articles: microseconds since 1970 UTC.
     pub(crate) publish_time: Option<i64>,
+    /// From when readers may see it, microseconds since 1970 UTC: `i64::MIN` for no such time, none for never yet.
+    pub(crate) release: Option<i64>,
     /// When it was created and first published, as the entity itself says; an import keeps that.
     pub(crate) told: (Option<i64>, Option<i64>),
 }
@@ -83,7 +86,7 @@ fn plain(kind: Kind, text: &str, content: Vec<u8>, created: Option<&Timestamp>) 
     let name = name(kind, text, "name")?;
     time(created, "create_time")?;
     let told = (created.map(fields::micros), None);
-    Ok(Checked { name, content, word_count: 0, publish_time: None, told })
+    Ok(Checked { name, content, word_count: 0, publish_time: None, release: Some(i64::MIN), told })
 }
 
 fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
@@ -105,6 +108,7 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
         content,
         word_count: render::word_count(body),
         publish_time: article.publish_time.as_ref().map(fields::micros),
+        release: release(article),
         told: (article.create_time.as_ref().map(fields::micros), first_publish.map(fields::micros)),
     })
 }
@@ -191,35 +195,28 @@ fn lists(article: &v1::Article) -> Check {
     at_most(&limit::ANNOTATIONS_BYTES, bytes, "annotations")
 }
 
-/// What would only be visible later, or no longer: a release that cannot hold it back must not take it.
+/// Times that are none, and an end before the beginning.
 fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
     time(article.publish_time.as_ref(), "publish_time")?;
     time(article.expire_time.as_ref(), "expire_time")?;
-    let later = |time: Option<&Timestamp>| time.is_some_and(|time| fields::micros(time) > now);
-    if later(article.publish_time.as_ref()) {
-        return unsupported(
-            "publish_time",
-            "scheduled_publication",
-            "a time in the future cannot be held yet",
-        );
-    }
     if let Some(embargo) = &article.embargo {
         time(embargo.until.as_ref(), "embargo.until")?;
         text(&limit::PARAGRAPH, &embargo.note, "embargo.note")?;
-        if embargo.until.is_none() || later(embargo.until.as_ref()) {
-            return unsupported("embargo", "embargo", "an embargo that is not lifted cannot be held yet");
-        }
     }
-    if article.expire_time.is_some() {
-        return unsupported("expire_time", "expiry", "an article that expires cannot be held yet");
+    let Some(expire_time) = article.expire_time.as_ref().map(fields::micros) else { return Ok(()) };
+    let publish_time = article.publish_time.as_ref().map_or(i64::MIN, fields::micros);
+    let visible = release(article).unwrap_or(publish_time);
+    if expire_time > now.max(visible) {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::field("expire_time", "it must be after the present, publish_time and the embargo"))
 }
 
-fn unsupported(field: &str, feature: &'static str, why: &'static str) -> Check {
-    Err(Refusal::NotSupported { field: field.to_owned(), feature, why })
+fn release(article: &v1::Article) -> Option<i64> {
+    let publish_time = article.publish_time.as_ref().map(fields::micros);
+    entry::release(publish_time, article.embargo.as_ref())
 }
 
 fn check_author(author: &v1::Author) -> Check {

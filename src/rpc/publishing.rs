@@ -8,16 +8,16 @@ use tonic::{Request, Response, Status};
 use super::request;
 use crate::{
     log::Position,
-    model::{Kind, Name, limit},
-    publishing::{Change, Publishing, Verb, Written, check_mask, check_name},
+    model::{Kind, Name, Slot, limit},
+    publishing::{Change, Pending, Publishing, Verb, Written, check_mask, check_name},
     refusal::{Refusal, at_most},
     wire::{
-        Encoded,
+        Encoded, fields,
         service::{
             self, change,
             publishing_service_server::{PublishingService, PublishingServiceServer},
         },
-        v1::{self, RemovalReason, UpdateKind},
+        v1::{self, ArticleView, RemovalReason, UpdateKind},
     },
 };
 
@@ -42,14 +42,21 @@ pub(super) fn position(position: &Position) -> v1::Position {
 }
 
 fn result(written: &Written, position: &Position) -> v1::WriteResult {
-    let etag = if written.live { position.log_id.etag(written.revision) } else { String::new() };
+    let etag = if written.removed { String::new() } else { position.log_id.etag(written.revision) };
     v1::WriteResult {
         name: written.name.to_string(),
         etag,
         revision: written.revision,
         changed: written.changed,
-        due_time: None,
-        pending: false,
+        due_time: written.due.map(fields::timestamp),
+        pending: written.slot == Slot::Pending && !written.removed,
+    }
+}
+
+fn pending(pending: Pending) -> service::PendingArticle {
+    service::PendingArticle {
+        article: Some(Encoded(pending.article)),
+        due_time: pending.due.map(fields::timestamp),
     }
 }
 
@@ -134,6 +141,7 @@ impl PublishingRpc {
             verb: Verb::Remove { name, reason, moved_to },
             precondition: request::precondition(removed.precondition)?,
             update_kind: Some(UpdateKind::Major),
+            allow_killed: false,
             field: String::new(),
         };
         self.one(change, &format!("Remove{}", kind.noun()), removed.request_id, request).await
@@ -152,6 +160,7 @@ fn put(
         verb: Verb::Put { kind, entity },
         precondition: request::precondition(precondition)?,
         update_kind: Some(update_kind),
+        allow_killed: false,
         field: field.to_owned(),
     })
 }
@@ -171,6 +180,7 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
             verb,
             precondition: request::precondition(change.precondition.clone())?,
             update_kind: Some(request::update_kind(change.update_kind)?),
+            allow_killed: change.allow_killed,
             field: format!("{field}.{place}"),
         })
     };
@@ -209,6 +219,7 @@ impl PublishingService for PublishingRpc {
         let update_kind = request::update_kind(asked.update_kind)?;
         let given = asked.precondition.clone();
         let change = put(Kind::Article, asked.article.as_ref(), given, update_kind, "article")?;
+        let change = Change { allow_killed: asked.allow_killed, ..change };
         let (result, position) = self.one(change, "article", &asked.request_id, &asked).await?;
         Ok(Response::new(v1::PutArticleResponse { result, position }))
     }
@@ -222,6 +233,7 @@ impl PublishingService for PublishingRpc {
             verb: patch(asked.article.as_ref(), asked.update_mask.as_ref())?,
             precondition: request::precondition(asked.precondition.clone())?,
             update_kind: Some(request::update_kind(asked.update_kind)?),
+            allow_killed: false,
             field: "article".into(),
         };
         let (result, position) = self.one(change, "PatchArticle", &asked.request_id, &asked).await?;
@@ -333,22 +345,42 @@ impl PublishingService for PublishingRpc {
 
     async fn get_pending(
         &self,
-        _: Request<v1::GetPendingRequest>,
+        request: Request<v1::GetPendingRequest>,
     ) -> Result<Response<service::GetPendingResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let asked = request.into_inner();
+        let name = check_name(Kind::Article, &asked.name, "name")?;
+        let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Full)?;
+        let found = self.publishing.pending(name, selection.shape).await?;
+        Ok(Response::new(service::GetPendingResponse { pending: Some(pending(found)) }))
     }
 
     async fn list_pending(
         &self,
-        _: Request<v1::ListPendingRequest>,
+        request: Request<v1::ListPendingRequest>,
     ) -> Result<Response<service::ListPendingResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let asked = request.into_inner();
+        let size = request::page_size(asked.page_size)?;
+        let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Basic)?;
+        let page = self.publishing.pendings(size, &asked.page_token, selection.shape).await?;
+        Ok(Response::new(service::ListPendingResponse {
+            pending: page.found.into_iter().map(pending).collect(),
+            next_page_token: page.next_page_token,
+        }))
     }
 
     async fn remove_pending(
         &self,
-        _: Request<v1::RemovePendingRequest>,
+        request: Request<v1::RemovePendingRequest>,
     ) -> Result<Response<v1::RemovePendingResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let asked = request.into_inner();
+        let change = Change {
+            verb: Verb::TakeBack { name: check_name(Kind::Article, &asked.name, "name")? },
+            precondition: request::precondition(asked.precondition.clone())?,
+            update_kind: Some(UpdateKind::Major),
+            allow_killed: false,
+            field: String::new(),
+        };
+        let (result, position) = self.one(change, "RemovePending", &asked.request_id, &asked).await?;
+        Ok(Response::new(v1::RemovePendingResponse { result, position }))
     }
 }

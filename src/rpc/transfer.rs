@@ -197,7 +197,7 @@ fn change(record: service::Record) -> Result<Change, Refusal> {
         record::Record::Collection(entity) => put(Kind::Collection, entity),
         record::Record::Tombstone(tombstone) => bury(tombstone)?,
     };
-    Ok(Change { verb, precondition: None, update_kind: None, field: String::new() })
+    Ok(Change { verb, precondition: None, update_kind: None, allow_killed: false, field: String::new() })
 }
 
 fn bury(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {

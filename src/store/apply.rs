@@ -10,16 +10,16 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Error, Head, Store, Stripe, Subject,
+    Error, Head, Made, Store, Stripe, Subject, due,
     envelope::{self, Packed},
     erase,
-    read::{self, LIVE_SLOT, PastRequest},
+    read::{self, PastRequest},
 };
 
 use crate::{
     digest::{self, Hash},
     entry::{Entry, Term},
-    model::{Kind, Name, Revision},
+    model::{Kind, Name, Revision, Slot},
 };
 
 /// How long a request_id is remembered, microseconds.
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
 pub(crate) struct Request<'a> {
     pub(crate) id: &'a str,
     pub(crate) hash: &'a Hash,
-    pub(crate) revisions: &'a [Revision],
+    pub(crate) made: &'a [Made],
     /// Microseconds since 1970 UTC.
     pub(crate) time: i64,
 }
@@ -61,8 +61,8 @@ impl Writer {
         self.store.check_space()?;
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
-            Ok((answer, head, changed)) => {
-                self.store.publish(head, &changed);
+            Ok((answer, effect)) => {
+                self.store.publish(effect);
                 Ok(answer)
             }
             Err(error) => {
@@ -73,14 +73,21 @@ impl Writer {
     }
 }
 
-type Applied<T> = (T, Head, Vec<(Stripe, Revision)>);
+/// What a transaction changed for those who do not look into the store.
+#[derive(Debug)]
+pub(super) struct Effect {
+    pub(super) head: Head,
+    pub(super) changed: Vec<(Stripe, Revision)>,
+    /// The earliest due time, if it may be another now.
+    pub(super) due: Option<Option<i64>>,
+}
 
 fn transact<T>(
     connection: &mut Connection,
     terms: &mut HashMap<Term, i64>,
     head: &Head,
     work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
-) -> Result<Applied<T>, Error> {
+) -> Result<(T, Effect), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut applier = Applier {
         transaction: &transaction,
@@ -88,11 +95,12 @@ fn transact<T>(
         head: head.clone(),
         changed: Vec::new(),
         listed: BTreeMap::new(),
+        moved_due: false,
     };
     let answer = work(&mut applier)?;
-    let (head, changed) = applier.finish()?;
+    let effect = applier.finish()?;
     transaction.commit().map_err(|error| Error::Uncertain(Arc::new(error)))?;
-    Ok((answer, head, changed))
+    Ok((answer, effect))
 }
 
 /// One transaction's worth of applying.
@@ -104,12 +112,15 @@ pub(crate) struct Applier<'a> {
     changed: Vec<(Stripe, Revision)>,
     /// How many articles more, or fewer, stand in a term's list.
     listed: BTreeMap<i64, i64>,
+    /// Whether a due time came or went.
+    moved_due: bool,
 }
 
 /// What is kept beside an entry, to take its effects back.
 struct Old {
     revision: Revision,
     live: bool,
+    due: Option<i64>,
     time: i64,
     terms: Vec<i64>,
     hash: Hash,
@@ -121,12 +132,12 @@ impl Applier<'_> {
         &self.head
     }
 
-    /// The revision of a name's newest entry; 0 if it never had any.
-    pub(crate) fn current(&self, name: &Name) -> Result<Revision, Error> {
+    /// The revision of a key's newest entry; 0 if it never had any.
+    pub(crate) fn current(&self, name: &Name, slot: Slot) -> Result<Revision, Error> {
         let sql = "SELECT revision FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
         let mut statement = self.transaction.prepare_cached(sql)?;
-        let found =
-            statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| row.get(0));
+        let key = params![name.kind as i64, slot as i64, name.id.as_str()];
+        let found = statement.query_row(key, |row| row.get(0));
         Ok(found.optional()?.unwrap_or(0))
     }
 
@@ -137,7 +148,7 @@ impl Applier<'_> {
 
     /// Remembers a request, and forgets those that are too old.
     pub(crate) fn remember(&self, request: &Request<'_>) -> Result<(), Error> {
-        let packed: Vec<u8> = request.revisions.iter().flat_map(|revision| revision.to_le_bytes()).collect();
+        let packed = read::pack_made(request.made);
         let forget = "DELETE FROM request WHERE time < ?1";
         self.transaction.prepare_cached(forget)?.execute([request.time - REQUEST_KEPT])?;
         let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4)";
@@ -149,19 +160,34 @@ impl Applier<'_> {
     /// Applies the next entry of the log and returns its revision.
     pub(crate) fn apply(&mut self, entry: &Entry, packed: &Packed) -> Result<Revision, Error> {
         let revision = self.head.revision + 1;
-        let old = self.old(&entry.name)?;
+        let old = self.old(entry)?;
         let terms = self.term_numbers(&entry.derived.terms)?;
-        self.changed(Subject::Name(&entry.name), revision);
-        self.changed(Subject::Kind(entry.name.kind), revision);
-        if entry.name.kind == Kind::Article {
-            self.mark_listings(entry, old.as_ref(), &terms, revision)?;
-            self.move_listings(entry, old.as_ref(), &terms)?;
-            self.move_paths(entry, revision, old.is_some())?;
+        if entry.slot == Slot::Live {
+            self.show(entry, old.as_ref(), &terms, revision)?;
         }
+        self.moved_due |= entry.derived.due != old.as_ref().and_then(|old| old.due);
         let left = self.term_numbers(&entry.derived.left)?;
         self.replace(entry, packed, revision, old.as_ref(), &[terms, left])?;
         self.advance(entry, revision, old.as_ref())?;
         Ok(revision)
+    }
+
+    /// What readers see moves with the live slot alone: no answer rests on what waits.
+    fn show(
+        &mut self,
+        entry: &Entry,
+        old: Option<&Old>,
+        terms: &[i64],
+        revision: Revision,
+    ) -> Result<(), Error> {
+        self.changed(Subject::Name(&entry.name), revision);
+        self.changed(Subject::Kind(entry.name.kind), revision);
+        if entry.name.kind == Kind::Article {
+            self.mark_listings(entry, old, terms, revision)?;
+            self.move_listings(entry, old, terms)?;
+            self.move_paths(entry, revision, old.is_some())?;
+        }
+        Ok(())
     }
 
     fn changed(&mut self, subject: Subject<'_>, revision: Revision) {
@@ -194,19 +220,21 @@ impl Applier<'_> {
         Term::from_parts(kind, &value).ok_or(Error::Failed(Arc::new(rusqlite::Error::InvalidQuery)))
     }
 
-    fn old(&self, name: &Name) -> Result<Option<Old>, Error> {
-        let sql = "SELECT revision, live, time, terms, hash, content_hash
+    fn old(&self, entry: &Entry) -> Result<Option<Old>, Error> {
+        let sql = "SELECT revision, live, due, time, terms, hash, content_hash
                    FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
         let mut statement = self.transaction.prepare_cached(sql)?;
-        let old = statement.query_row(params![name.kind as i64, LIVE_SLOT, name.id.as_str()], |row| {
-            let terms: Vec<u8> = row.get(3)?;
+        let key = params![entry.name.kind as i64, entry.slot as i64, entry.name.id.as_str()];
+        let old = statement.query_row(key, |row| {
+            let terms: Vec<u8> = row.get(4)?;
             Ok(Old {
                 revision: row.get(0)?,
                 live: row.get(1)?,
-                time: row.get(2)?,
+                due: row.get(2)?,
+                time: row.get(3)?,
                 terms: unpack_terms(&terms),
-                hash: row.get(4)?,
-                content_hash: row.get(5)?,
+                hash: row.get(5)?,
+                content_hash: row.get(6)?,
             })
         });
         Ok(old.optional()?)
@@ -280,19 +308,20 @@ impl Applier<'_> {
                 .prepare_cached("DELETE FROM doc WHERE revision = ?1")?
                 .execute([old.revision])?;
         }
-        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         self.transaction.prepare_cached(insert)?.execute(params![
             revision,
             entry.name.kind as i64,
-            LIVE_SLOT,
+            entry.slot as i64,
             entry.name.id.as_str(),
             entry.derived.live,
+            entry.derived.due,
             entry.derived.time,
             pack_terms(terms),
             entry.hash,
             entry.derived.content_hash,
             pack_terms(left),
-            envelope::seal(packed, &entry.name, revision),
+            envelope::seal(packed, (&entry.name, entry.slot), revision),
         ])?;
         Ok(())
     }
@@ -300,24 +329,29 @@ impl Applier<'_> {
     /// Moves the head: revision, chain, counts and both digests.
     fn advance(&mut self, entry: &Entry, revision: Revision, old: Option<&Old>) -> Result<(), Error> {
         let head = &mut self.head;
+        let (name, slot) = (&entry.name, entry.slot);
         if let Some(old) = old.filter(|old| old.live) {
-            head.log_digest.remove(&digest::record_hash(&entry.name, old.revision, &old.hash));
-            head.content_digest.remove(&old.content_hash.unwrap_or_default());
-            *head.live_mut(entry.name.kind) -= 1;
+            head.log_digest.remove(&digest::record_hash(name, slot, old.revision, &old.hash));
+        }
+        if entry.derived.live {
+            head.log_digest.add(&digest::record_hash(name, slot, revision, &entry.hash));
+        }
+        if let Some(content_hash) = old.and_then(|old| old.content_hash) {
+            head.content_digest.remove(&content_hash);
+            *head.live_mut(name.kind) -= 1;
         }
         if let Some(content_hash) = entry.derived.content_hash {
-            head.log_digest.add(&digest::record_hash(&entry.name, revision, &entry.hash));
             head.content_digest.add(&content_hash);
-            *head.live_mut(entry.name.kind) += 1;
+            *head.live_mut(name.kind) += 1;
         }
-        head.chain = digest::link(&head.chain, revision, &entry.name, entry.log.operation(), &entry.hash);
+        head.chain = digest::link(&head.chain, revision, (name, slot), entry.log.operation(), &entry.hash);
         head.revision = revision;
         let insert = "INSERT INTO chain VALUES(?1, ?2, ?3)";
         self.transaction.prepare_cached(insert)?.execute(params![revision, head.chain, entry.log.time])?;
         Ok(())
     }
 
-    fn finish(self) -> Result<(Head, Vec<(Stripe, Revision)>), Error> {
+    fn finish(self) -> Result<Effect, Error> {
         let mut count =
             self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
         for (term, more) in self.listed.iter().filter(|(_, more)| **more != 0) {
@@ -340,7 +374,8 @@ impl Applier<'_> {
             tags,
             collections,
         ])?;
-        Ok((self.head, self.changed))
+        let due = if self.moved_due { Some(due::next(self.transaction)?) } else { None };
+        Ok(Effect { head: self.head, changed: self.changed, due })
     }
 }
 

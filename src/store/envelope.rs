@@ -2,7 +2,8 @@
 //! B-tree engine checks its values. Verified at every read.
 //!
 //! Layout, 16 bytes and the data: version (1), codec (0 raw, 1 zstd), dictionary (0: none), reserved (0), length of
-//! the entry (4, little-endian), XXH3-64 (8, little-endian) over kind, id, revision, the bytes before and the data.
+//! the entry (4, little-endian), XXH3-64 (8, little-endian) over kind, slot, id, revision, the bytes before and the
+//! data.
 
 use std::{cell::RefCell, io};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 use zstd::bulk::Compressor;
 
-use crate::model::{Name, Revision, limit};
+use crate::model::{Name, Revision, Slot, limit};
 
 const VERSION: u8 = 1;
 const RAW: u8 = 0;
@@ -35,6 +36,9 @@ pub(crate) struct Packed {
     data: Vec<u8>,
 }
 
+/// Where an entry belongs: what is sealed for one key opens under no other.
+pub(super) type Key<'a> = (&'a Name, Slot);
+
 /// The stored bytes are not what was written there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored bytes do not pass their checksum")]
@@ -58,10 +62,10 @@ fn compress(entry: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Puts the checksum on.
-pub(super) fn seal(packed: &Packed, name: &Name, revision: Revision) -> Vec<u8> {
+pub(super) fn seal(packed: &Packed, (name, slot): Key<'_>, revision: Revision) -> Vec<u8> {
     let mut stored = Vec::with_capacity(HEADER + packed.data.len());
     stored.extend_from_slice(&packed.header);
-    stored.extend_from_slice(&checksum(name, revision, &packed.header, &packed.data).to_le_bytes());
+    stored.extend_from_slice(&checksum((name, slot), revision, &packed.header, &packed.data).to_le_bytes());
     stored.extend_from_slice(&packed.data);
     stored
 }
@@ -69,11 +73,11 @@ pub(super) fn seal(packed: &Packed, name: &Name, revision: Revision) -> Vec<u8> 
 /// The entry again.
 ///
 /// # Errors
-/// The bytes are not those that were sealed for this name and revision.
-pub(super) fn open(stored: &[u8], name: &Name, revision: Revision) -> Result<Bytes, Damaged> {
+/// The bytes are not those that were sealed for this key and revision.
+pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> Result<Bytes, Damaged> {
     let (header, rest) = stored.split_at_checked(HEADER - 8).ok_or(Damaged)?;
     let (sum, data) = rest.split_at_checked(8).ok_or(Damaged)?;
-    if checksum(name, revision, header, data).to_le_bytes() != sum {
+    if checksum((name, slot), revision, header, data).to_le_bytes() != sum {
         return Err(Damaged);
     }
     let length = header[4..].iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
@@ -87,9 +91,9 @@ pub(super) fn open(stored: &[u8], name: &Name, revision: Revision) -> Result<Byt
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }
 }
 
-fn checksum(name: &Name, revision: Revision, header: &[u8], data: &[u8]) -> u64 {
+fn checksum((name, slot): Key<'_>, revision: Revision, header: &[u8], data: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(&[name.kind as u8]);
+    hasher.update(&[name.kind as u8, slot as u8]);
     hasher.update(name.id.as_str().as_bytes());
     hasher.update(&[0]);
     hasher.update(&revision.to_le_bytes());
@@ -109,26 +113,28 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         for entry in [&b""[..], b"x", &[7; 100_000]] {
-            let stored = seal(&pack(entry), &name("articles/a"), 9);
-            assert_eq!(open(&stored, &name("articles/a"), 9).unwrap(), entry);
+            let stored = seal(&pack(entry), (&name("articles/a"), Slot::Live), 9);
+            assert_eq!(open(&stored, (&name("articles/a"), Slot::Live), 9).unwrap(), entry);
         }
     }
 
     #[test]
     fn no_flipped_bit_passes() {
-        let stored = seal(&pack(b"the harbour was quiet, the harbour was grey"), &name("articles/a"), 9);
+        let stored =
+            seal(&pack(b"the harbour was quiet, the harbour was grey"), (&name("articles/a"), Slot::Live), 9);
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open(&flipped, &name("articles/a"), 9), Err(Damaged), "bit {bit}");
+            assert_eq!(open(&flipped, (&name("articles/a"), Slot::Live), 9), Err(Damaged), "bit {bit}");
         }
     }
 
     #[test]
     fn an_entry_that_lies_elsewhere_does_not_pass() {
-        let stored = seal(&pack(b"text"), &name("articles/a"), 9);
-        assert_eq!(open(&stored, &name("articles/b"), 9), Err(Damaged));
-        assert_eq!(open(&stored, &name("authors/a"), 9), Err(Damaged));
-        assert_eq!(open(&stored, &name("articles/a"), 8), Err(Damaged));
+        let stored = seal(&pack(b"text"), (&name("articles/a"), Slot::Live), 9);
+        assert_eq!(open(&stored, (&name("articles/b"), Slot::Live), 9), Err(Damaged));
+        assert_eq!(open(&stored, (&name("authors/a"), Slot::Live), 9), Err(Damaged));
+        assert_eq!(open(&stored, (&name("articles/a"), Slot::Pending), 9), Err(Damaged));
+        assert_eq!(open(&stored, (&name("articles/a"), Slot::Live), 8), Err(Damaged));
     }
 }

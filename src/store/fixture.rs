@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Options, Store, Writer, envelope};
 use crate::{
     entry::Entry,
-    model::{LogId, Name, Revision},
+    model::{LogId, Name, Revision, Slot},
     wire::{log, v1},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn article(id: &str, headline: &str, tags: &[&str], time: i64) -> Ent
         content: content.encode_to_vec().into(),
         ..Default::default()
     };
-    Entry::new(name(id), log)
+    Entry::new(name(id), Slot::Live, log)
 }
 
 /// The removal of an article, with the path that led to it.
@@ -48,7 +48,7 @@ pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
         former_paths: vec![former],
         ..Default::default()
     };
-    Entry::new(name(id), log)
+    Entry::new(name(id), Slot::Live, log)
 }
 
 /// The name of an article.

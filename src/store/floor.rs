@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::{Error, Writer, apply::Applier, envelope, read};
 use crate::{
     entry::Entry,
-    model::{Kind, Name, Revision},
+    model::{Kind, Name, Revision, Slot},
     wire::v1::RemovalReason,
 };
 
@@ -83,14 +83,15 @@ impl Applier<'_> {
 
     /// Tombstones between the floor and the next one that nobody needs any more. A damaged one stays, for `verify`.
     fn spent_tombstones(&self, floor: Revision) -> Result<Vec<(Name, Revision)>, Error> {
-        let sql =
-            "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND revision <= ?2 AND live = 0";
+        let sql = "SELECT kind, id, revision, entry, slot FROM doc WHERE revision > ?1 AND revision <= ?2 AND live = 0";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query([self.head.floor, floor])?;
         let mut spent = Vec::new();
         while let Some(row) = rows.next()? {
-            let (Some(name), revision) = (read::row_name(row)?, row.get(2)?) else { continue };
-            let opened = envelope::open(row.get_ref(3)?.as_blob().unwrap_or_default(), &name, revision);
+            let (key, revision) = (read::row_name(row)?.zip(Slot::from_number(row.get(4)?)), row.get(2)?);
+            let Some((name, slot)) = key else { continue };
+            let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
+            let opened = envelope::open(stored, (&name, slot), revision);
             let entry = opened.ok().and_then(|bytes| Entry::decode(bytes).ok());
             let lasting =
                 |entry: &Entry| matches!(entry.log.reason(), RemovalReason::Moved | RemovalReason::Killed);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     digest::Hash,
     entry::Term,
-    model::{Kind, Revision},
+    model::{Kind, Revision, Slot},
 };
 
 /// What of the history is wanted.
@@ -155,7 +155,7 @@ fn is_wanted(row: &Row<'_>, wanted: &Wanted, terms: &HashSet<i64>) -> Result<boo
 
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
-    match read::open(name, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
+    match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
         Ok(record) => Ok(Some(record)),
         Err(Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),

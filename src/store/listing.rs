@@ -306,10 +306,10 @@ fn by_revision_of_many(
     limit: usize,
 ) -> Result<Slice, Error> {
     let below = from.map_or(Revision::MAX, |cursor| cursor.key);
-    let sql =
-        "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2";
+    let sql = "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 AND slot = ?3
+         ORDER BY revision DESC LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![below, SCAN as i64])?;
+    let mut rows = statement.query(params![below, SCAN as i64, LIVE_SLOT])?;
     let (mut slice, mut scanned) = (Slice::default(), 0);
     while let Some(row) = rows.next()? {
         let (revision, time): (Revision, i64) = (row.get(0)?, row.get(1)?);

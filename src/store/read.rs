@@ -2,16 +2,16 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Error, Head, Record, envelope};
+use super::{Error, Head, Made, Record, envelope};
 use crate::{
     digest::Hash,
     digest::SetDigest,
-    model::{Id, Kind, LogId, Name, Revision},
+    model::{Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
 use prost::Message as _;
 
-pub(super) const LIVE_SLOT: i64 = 1;
+pub(super) const LIVE_SLOT: i64 = Slot::Live as i64;
 
 /// Where the store stands.
 pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
@@ -31,21 +31,33 @@ pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
     })
 }
 
-/// The newest entry of a name: content or tombstone.
+/// What readers see of a name: content or tombstone.
 pub(crate) fn record(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
+    newest(connection, name, Slot::Live)
+}
+
+/// What waits under a name, or the trace of what did: never for readers.
+pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
+    newest(connection, name, Slot::Pending)
+}
+
+fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
     let sql = "SELECT revision, entry FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![name.kind as i64, LIVE_SLOT, name.id.as_str()])?;
+    let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
     match rows.next()? {
-        Some(row) => open(name.clone(), row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default()).map(Some),
+        Some(row) => {
+            let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
+            open(name.clone(), slot, row.get(0)?, stored).map(Some)
+        }
         None => Ok(None),
     }
 }
 
-pub(super) fn open(name: Name, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
-    let opened = envelope::open(stored, &name, revision).ok().and_then(|bytes| LogEntry::decode(bytes).ok());
-    match opened {
-        Some(log) => Ok(Record { name, revision, log }),
+pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
+    let opened = envelope::open(stored, (&name, slot), revision).ok();
+    match opened.and_then(|bytes| LogEntry::decode(bytes).ok()) {
+        Some(log) => Ok(Record { name, slot, revision, log }),
         None => {
             tracing::error!(%name, revision, "a stored record is damaged");
             Err(Error::Corrupt(name))
@@ -60,7 +72,7 @@ pub(super) fn row_name(row: &Row<'_>) -> rusqlite::Result<Option<Name>> {
     Ok(kind.zip(id).map(|(kind, id)| Name { kind, id }))
 }
 
-/// Up to `limit` records after a revision, in the order of the log. Ends early, after at least one, when their stored
+/// Up to `limit` records that readers see after a revision, in the order of the log. Ends early, after at least one, when their stored
 /// bytes exceed `bytes`.
 pub(crate) fn changes(
     connection: &Connection,
@@ -68,14 +80,15 @@ pub(crate) fn changes(
     limit: usize,
     bytes: usize,
 ) -> Result<Vec<Record>, Error> {
-    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
+               ORDER BY revision LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, limit as i64])?;
+    let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
     let (mut records, mut used) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let Some(name) = row_name(row)? else { continue };
         let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let record = open(name, row.get(2)?, stored)?;
+        let record = open(name, Slot::Live, row.get(2)?, stored)?;
         used += record.log.content.len();
         if used > bytes && !records.is_empty() {
             break;
@@ -118,21 +131,50 @@ pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Nam
 pub(crate) struct PastRequest {
     /// sha256 of what was asked.
     pub(crate) hash: Hash,
-    /// The revision that each change made or found.
-    pub(crate) revisions: Vec<Revision>,
+    /// What came of each change.
+    pub(crate) made: Vec<Made>,
 }
 
 /// Looks a request up by its request_id.
 pub(crate) fn request(connection: &Connection, id: &str) -> Result<Option<PastRequest>, Error> {
-    let mut statement = connection.prepare_cached("SELECT hash, revisions FROM request WHERE id = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT hash, made FROM request WHERE id = ?1")?;
     let found = statement.query_row([id], |row| {
         let packed: Vec<u8> = row.get(1)?;
-        Ok(PastRequest { hash: row.get(0)?, revisions: unpack(&packed) })
+        Ok(PastRequest { hash: row.get(0)?, made: unpack_made(&packed) })
     });
     Ok(found.optional()?)
 }
 
-fn unpack(packed: &[u8]) -> Vec<Revision> {
-    let revision = |bytes: &[u8]| bytes.try_into().map_or(0, Revision::from_le_bytes);
-    packed.chunks_exact(8).map(revision).collect()
+/// 17 bytes each: slot, revision and due time, little-endian; a version without a due time has the largest.
+pub(super) fn pack_made(made: &[Made]) -> Vec<u8> {
+    let pack = |made: &Made| {
+        let due = made.due.unwrap_or(i64::MAX);
+        std::iter::once(made.slot as u8).chain(made.revision.to_le_bytes()).chain(due.to_le_bytes())
+    };
+    made.iter().flat_map(pack).collect()
+}
+
+fn unpack_made(packed: &[u8]) -> Vec<Made> {
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_le_bytes);
+    let unpack = |bytes: &[u8]| Made {
+        slot: Slot::from_number(i64::from(bytes[0])).unwrap_or(Slot::Live),
+        revision: number(&bytes[1..9]),
+        due: Some(number(&bytes[9..])).filter(|due| *due != i64::MAX),
+    };
+    packed.chunks_exact(17).map(unpack).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_request_reads_back_as_written() {
+        let made = [
+            Made { revision: -7, slot: Slot::Live, due: None },
+            Made { revision: 8, slot: Slot::Pending, due: Some(-1) },
+            Made { revision: i64::MAX, slot: Slot::Pending, due: None },
+        ];
+        assert_eq!(unpack_made(&pack_made(&made)), made);
+    }
 }

@@ -9,7 +9,7 @@ use super::{Error, Head, OpenError, Options, Store, Writer, apply::Applier, enve
 use crate::{
     digest::Hash,
     entry::Entry,
-    model::{Name, Revision},
+    model::{Name, Revision, Slot},
 };
 
 /// What one transaction takes, in rows and in bytes of entries.
@@ -103,9 +103,11 @@ fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<R
     let hash: Hash = row.get(4)?;
     let kind = crate::model::Kind::from_number(row.get(5)?);
     let name = kind.zip(crate::model::Id::parse(&id)).map(|(kind, id)| Name { kind, id });
-    let opened = name.and_then(|name| {
-        let bytes = envelope::open(stored, &name, revision).ok()?;
-        Entry::decode(bytes).ok().filter(|entry| entry.name == name && entry.hash == hash)
+    let key = name.zip(Slot::from_number(row.get(7)?));
+    let opened = key.and_then(|(name, slot)| {
+        let bytes = envelope::open(stored, (&name, slot), revision).ok()?;
+        let is_it = |entry: &Entry| entry.name == name && entry.slot == slot && entry.hash == hash;
+        Entry::decode(bytes).ok().filter(is_it)
     });
     Ok(opened.map(Box::new).ok_or_else(damaged))
 }
@@ -113,7 +115,7 @@ fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<R
 impl Rebuild {
     /// Goes through all revisions that the old store knows something of, in their order.
     fn follow(&mut self, from: &Connection) -> Result<(), Error> {
-        let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id
+        let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id, doc.slot
                    FROM (SELECT revision FROM doc UNION SELECT revision FROM chain)
                    LEFT JOIN chain USING(revision) LEFT JOIN doc USING(revision) ORDER BY revision";
         let mut statement = from.prepare(sql)?;

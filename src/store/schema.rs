@@ -18,14 +18,21 @@ CREATE TABLE doc(
   slot INTEGER NOT NULL,        -- as in cable.log.v1.Slot
   id TEXT NOT NULL,
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
+  due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
   time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
   terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
-  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone
+  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
   left_terms BLOB NOT NULL,     -- as `terms`: the tags, sections and authors that the entry says were left
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
+
+-- What the clock will change: pending versions that become visible, live articles that expire.
+CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL;
+
+-- Pending versions in the order of their due times.
+CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
 
 -- Lists that articles stand in; `articles` counts them, so that a query can start from the shortest.
 CREATE TABLE term(
@@ -51,7 +58,7 @@ CREATE INDEX path_id ON path(id);
 
 -- Requests of the last 24 hours, with what came of them.
 CREATE TABLE request(
-  id TEXT PRIMARY KEY, hash BLOB NOT NULL, revisions BLOB NOT NULL, time INTEGER NOT NULL
+  id TEXT PRIMARY KEY, hash BLOB NOT NULL, made BLOB NOT NULL, time INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_time ON request(time);
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     digest::{self, SetDigest},
     entry::Entry,
-    model::{Kind, Name, Revision},
+    model::{Kind, Revision, Slot},
     wire::log::Operation,
 };
 
@@ -57,6 +57,7 @@ struct Sums {
     listed: BTreeMap<i64, i64>,
     rows: i64,
     paths: i64,
+    due: i64,
     last: Revision,
 }
 
@@ -79,34 +80,38 @@ impl Check<'_> {
 
     fn records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
-        let sql = "SELECT kind, id, revision, live, time, terms, hash, content_hash, left_terms, entry
+        let sql =
+            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, left_terms, entry
                    FROM doc ORDER BY revision";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let revision: Revision = row.get(2)?;
-            let Some(name) = row_name(row)? else {
-                self.fault(format!("revision {revision}: no valid name"));
+            let slot = Slot::from_number(row.get(3)?);
+            let Some((name, slot)) = row_name(row)?.zip(slot) else {
+                self.fault(format!("revision {revision}: no valid key"));
                 continue;
             };
             self.records += 1;
             sums.last = revision;
-            let opened = envelope::open(row.get_ref(9)?.as_blob().unwrap_or_default(), &name, revision);
+            let stored = row.get_ref(11)?.as_blob().unwrap_or_default();
+            let opened = envelope::open(stored, (&name, slot), revision);
             let Some(entry) = opened.ok().and_then(|bytes| Entry::decode(bytes).ok()) else {
                 self.fault(format!("{name}: the record does not pass its checksum"));
                 continue;
             };
-            let beside = (row.get(3)?, row.get(4)?, row.get(6)?, row.get(7)?);
+            let beside = (row.get(4)?, row.get(5)?, row.get(6)?, row.get(8)?, row.get(9)?);
             let derived = &entry.derived;
-            if beside != (derived.live, derived.time, entry.hash, derived.content_hash) {
+            let follows = (derived.live, derived.due, derived.time, entry.hash, derived.content_hash);
+            if beside != follows || (&entry.name, entry.slot) != (&name, slot) {
                 self.fault(format!("{name}: what stands beside the entry does not follow from it"));
             }
-            let terms: Vec<u8> = row.get(5)?;
+            let terms: Vec<u8> = row.get(7)?;
             self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
-            let left: Vec<u8> = row.get(8)?;
+            let left: Vec<u8> = row.get(10)?;
             self.left(&entry, &unpack_terms(&left))?;
             self.paths(&entry, revision, &mut sums)?;
-            sum(&mut sums, &name, revision, &entry);
+            sum(&mut sums, revision, &entry);
         }
         self.totals(head, &sums)
     }
@@ -187,6 +192,9 @@ impl Check<'_> {
         if (rows, paths) != (sums.rows, sums.paths) {
             self.fault("lists or paths have rows that follow from no record");
         }
+        if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL")? != sums.due {
+            self.fault("the index of due times has other rows than follow from the records");
+        }
         let mut statement = self.connection.prepare("SELECT n, articles FROM term")?;
         let terms: Vec<(i64, i64)> = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -215,7 +223,7 @@ impl Check<'_> {
             self.fault("the chain does not end at the head");
         }
         let mut statement =
-            self.connection.prepare("SELECT kind, id, live, hash FROM doc WHERE revision = ?1")?;
+            self.connection.prepare("SELECT kind, id, live, hash, slot FROM doc WHERE revision = ?1")?;
         // The first link kept has no predecessor to follow from, unless it is the first of all.
         let mut previous = links.first().filter(|(revision, _)| *revision == 1).map(|_| [0; 32]);
         for (revision, link) in links {
@@ -223,9 +231,10 @@ impl Check<'_> {
             if let Some(previous) = previous
                 && let Some(row) = rows.next()?
                 && let Some(name) = row_name(row)?
+                && let Some(slot) = Slot::from_number(row.get(4)?)
             {
                 let operation = if row.get(2)? { Operation::Put } else { Operation::Remove };
-                if digest::link(&previous, revision, &name, operation, &row.get(3)?) != link {
+                if digest::link(&previous, revision, (&name, slot), operation, &row.get(3)?) != link {
                     self.fault(format!("the chain's link {revision} does not follow from its entry"));
                 }
             }
@@ -235,10 +244,13 @@ impl Check<'_> {
     }
 }
 
-fn sum(sums: &mut Sums, name: &Name, revision: Revision, entry: &Entry) {
-    if let Some(content_hash) = entry.derived.content_hash {
-        sums.log.add(&digest::record_hash(name, revision, &entry.hash));
-        sums.content.add(&content_hash);
-        *sums.live.entry(name.kind).or_default() += 1;
+fn sum(sums: &mut Sums, revision: Revision, entry: &Entry) {
+    if entry.derived.live {
+        sums.log.add(&digest::record_hash(&entry.name, entry.slot, revision, &entry.hash));
     }
+    if let Some(content_hash) = entry.derived.content_hash {
+        sums.content.add(&content_hash);
+        *sums.live.entry(entry.name.kind).or_default() += 1;
+    }
+    sums.due += i64::from(entry.derived.due.is_some());
 }

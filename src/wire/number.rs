@@ -20,6 +20,8 @@ pub(crate) mod article {
     pub(crate) const ALIAS_PATHS: u32 = 22;
     pub(crate) const LANGUAGE: u32 = 24;
     pub(crate) const PUBLISH_TIME: u32 = 25;
+    pub(crate) const EMBARGO: u32 = 26;
+    pub(crate) const EXPIRE_TIME: u32 = 27;
 }
 
 /// The field `articles` of a collection.
@@ -52,6 +54,8 @@ mod tests {
             ("alias_paths", article::ALIAS_PATHS),
             ("language", article::LANGUAGE),
             ("publish_time", article::PUBLISH_TIME),
+            ("embargo", article::EMBARGO),
+            ("expire_time", article::EXPIRE_TIME),
         ] {
             assert_eq!(number("Article", field), expected, "{field}");
         }

@@ -447,7 +447,8 @@ async fn copy(cable: &Cable, model: &Model) {
     verify(dir.path());
 }
 
-fn verify(dir: &Path) {
+/// What stands in a store must follow from its records.
+pub(crate) fn verify(dir: &Path) {
     run(Command::new(env!("CARGO_BIN_EXE_cable")).current_dir(dir).arg("verify").arg("--data").arg(dir));
 }
 

@@ -62,6 +62,15 @@ impl Raw {
         self.messages(method, request).await.unwrap().remove(0)
     }
 
+    /// Makes a call with a request as it stands. The messages of the answer as they stand, or all that the error says.
+    pub(crate) async fn whole(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
+        self.messages(method, request).await.map_err(|status| {
+            let details = status.get_error_details();
+            let (size, resource) = (status.details().len(), details.resource_info());
+            format!("{:?} {} {resource:?} {size}", Refused::of(&status), status.message())
+        })
+    }
+
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
         let (mut messages, mut answers) = (Vec::new(), self.stream(method, request).await?);
         while let Some(message) = answers.message().await? {
@@ -118,6 +127,20 @@ pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
     prost::encoding::encode_varint(value.len() as u64, &mut out);
     out.extend_from_slice(value);
     out
+}
+
+/// A message without those of its top-level fields that are not wanted.
+pub(crate) fn keep(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
+    let (mut rest, mut kept) = (message, Vec::new());
+    while !rest.is_empty() {
+        let start = rest;
+        let (at, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
+        prost::encoding::skip_field(wire_type, at, &mut rest, Default::default()).unwrap();
+        if wanted(at) {
+            kept.extend_from_slice(&start[..start.len() - rest.len()]);
+        }
+    }
+    kept
 }
 
 /// The values of a message's length-delimited fields of a number, at the top level.

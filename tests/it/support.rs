@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use cable::config::Config;
+use cable::{clock::Clock, config::Config};
 use cable_client::{Cable, Retry, v1};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -21,6 +21,16 @@ impl Node {
 
     /// As [`start_with`](Node::start_with), on a port: one that a node has had before.
     pub(crate) async fn start_on(port: u16, dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
+        Node::run(port, dir, Clock::system(), change).await
+    }
+
+    /// Starts a node on a directory that goes by a clock of the test's.
+    pub(crate) async fn start_at(dir: &Path, clock: Clock) -> Node {
+        Node::run(0, dir, clock, |_| {}).await
+    }
+
+    /// The same, with the settings as `change` leaves them.
+    pub(crate) async fn run(port: u16, dir: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = Config::default();
         config.store.dir = dir.to_owned();
         config.store.reserve_bytes = 0;
@@ -30,7 +40,7 @@ impl Node {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(cable::server::run(config, listener, async {
+        let running = tokio::spawn(cable::server::run(config, clock, listener, async {
             let _ = stopped.await;
         }));
         Node { address, stop: Some(stop), running }

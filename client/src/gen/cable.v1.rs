@@ -3825,7 +3825,8 @@ pub struct GetStatusResponse {
     /// Live versions by kind.
     #[prost(message, optional, tag = "5")]
     pub counts: ::core::option::Option<Counts>,
-    /// Set digest of (key, revision, entry hash) of all live versions: 32 bytes, equal on nodes that hold the same log.
+    /// Set digest of (key, revision, entry hash) of all versions, live and pending: 32 bytes, equal on nodes that hold the
+    /// same log.
     #[prost(bytes = "bytes", tag = "6")]
     pub log_digest: ::prost::bytes::Bytes,
     /// Set digest of (name, content without the server's fields) of all live versions: 32 bytes, equal after an export

@@ -1,0 +1,97 @@
+//! What happens because its time has come: pending versions appear, live articles expire. Nobody asks for it, so nobody
+//! is refused: what cannot be done now is done later.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Publishing,
+    plan::{self, State},
+    singles,
+};
+use crate::{
+    refusal::Refusal,
+    store::{
+        Connection, Error,
+        due::{self, Due},
+    },
+};
+
+/// Changes that are planned and appended at once: at most 32 articles of 1 MiB are in memory.
+const BATCH: usize = 32;
+
+/// How long to wait after a failure, such as a full disk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes what has come due happen, at once for all that did while the node was down. Never returns.
+pub(crate) async fn keep(publishing: Arc<Publishing>) {
+    let mut next = publishing.store.next_due();
+    let mut failing = false;
+    loop {
+        let earliest = *next.borrow_and_update();
+        tokio::select! {
+            () = reached(&publishing, earliest) => {}
+            Ok(()) = next.changed() => continue,
+        }
+        let done = publishing.catch_up().await;
+        if let Err(error) = &done {
+            if !failing {
+                tracing::error!(error = error as &dyn std::error::Error, "what is due cannot be done yet");
+            }
+            let pause = i64::try_from(PAUSE.as_micros()).unwrap_or(i64::MAX);
+            publishing.clock.reached(publishing.clock.now().saturating_add(pause)).await;
+        }
+        failing = done.is_err();
+    }
+}
+
+async fn reached(publishing: &Publishing, time: Option<i64>) {
+    match time {
+        Some(time) => publishing.clock.reached(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Up to [`BATCH`] of what is due, with what there is under each name.
+type Found = Vec<(Due, Result<State, Error>)>;
+
+impl Publishing {
+    /// One pass over what is due. A change that meets a faster one is left to the next pass.
+    ///
+    /// # Errors
+    /// The first failure. A damaged record holds up no other.
+    async fn catch_up(&self) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let (mut last, mut damaged) = (None, None);
+        loop {
+            let after = last.clone();
+            let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
+            let Some((due, _)) = found.last() else { return damaged.map_or(Ok(()), Err) };
+            last = Some(due.clone());
+            let mut planned = Vec::with_capacity(found.len());
+            for (due, state) in found {
+                match state {
+                    Ok(state) => {
+                        let comes = plan::come(&due, &state, self.moment(now));
+                        planned.extend(comes.map(|planned| (planned, false)));
+                    }
+                    Err(error) => damaged = damaged.or(Some(Refusal::from(error))),
+                }
+            }
+            let commits = singles(planned, now).await?;
+            if !commits.is_empty() {
+                self.append(commits).await?;
+            }
+        }
+    }
+}
+
+/// Of one moment: what is due is there.
+fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
+    let moment = connection.unchecked_transaction()?;
+    let found = due::by(&moment, now, after, BATCH)?;
+    let state = |due: Due| match State::of(&moment, &due.name) {
+        Err(error) if !matches!(error, Error::Corrupt(_)) => Err(error),
+        state => Ok((due, state)),
+    };
+    found.into_iter().map(state).collect()
+}
