@@ -167,12 +167,13 @@ impl Replay {
         count(report, "- puts of articles", tally.puts);
         count(report, "- of which with other tags", self.desk.retags);
         count(report, "- removals of articles", tally.removals);
+        count(report, "- of which moved to another name", self.desk.moves);
         count(report, "Puts that changed nothing, and made no entry", tally.unchanged);
         count(report, "Articles at the end", tally.articles as u64);
         count(report, "Tags", self.desk.tags.len() as u64);
         count(report, "Authors", self.desk.authors.len() as u64);
         self.report_feeds(report);
-        self.report_faults(report, self.desk.reader.faults);
+        self.report_faults(report, self.desk.faults);
         count(report, "Checks passed", tally.checks);
         let seconds = |time: Duration| (time.as_secs_f64(), format!("{:.1} s", time.as_secs_f64()));
         let (all, checking) = (seconds(took), seconds(tally.checking));

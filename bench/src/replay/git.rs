@@ -220,49 +220,82 @@ impl Blobs {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
+pub(super) mod tests {
+    use std::fs;
 
     use super::*;
 
-    fn git(dir: &Path, arguments: &[&str]) {
-        let identity = ["-c", "user.name=Ada Moss", "-c", "user.email=ada@norwick.example"];
-        let done = Command::new("git").arg("-C").arg(dir).args(identity).args(arguments).output().unwrap();
-        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    }
+    /// A repository that a test writes.
+    pub(in super::super) struct Scratch(tempfile::TempDir);
 
-    fn commit_all(dir: &Path) {
-        git(dir, &["add", "--all"]);
-        git(dir, &["commit", "--quiet", "--message", "edit"]);
+    impl Scratch {
+        pub(in super::super) fn new() -> Scratch {
+            let scratch = Scratch(tempfile::tempdir().unwrap());
+            scratch.git(&["init", "--quiet"]);
+            scratch
+        }
+
+        pub(in super::super) fn write(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        pub(in super::super) fn rename(&self, from: &str, to: &str) {
+            fs::create_dir_all(self.0.path().join(to).parent().unwrap()).unwrap();
+            fs::rename(self.0.path().join(from), self.0.path().join(to)).unwrap();
+        }
+
+        pub(in super::super) fn remove(&self, path: &str) {
+            fs::remove_file(self.0.path().join(path)).unwrap();
+        }
+
+        pub(in super::super) fn commit(&self) {
+            self.git(&["add", "--all"]);
+            self.git(&["commit", "--quiet", "--message", "edit"]);
+        }
+
+        pub(in super::super) fn repository(&self) -> Repository {
+            Repository(self.0.path().to_owned())
+        }
+
+        fn git(&self, arguments: &[&str]) {
+            let mut command = self.repository().git();
+            command.args(["-c", "user.name=Ada Moss", "-c", "user.email=ada@norwick.example"]);
+            let done = command.args(arguments).output().unwrap();
+            assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
     }
 
     #[test]
     fn additions_changes_renames_and_removals_come_in_their_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |path: &str| dir.path().join(path);
-        git(dir.path(), &["init", "--quiet"]);
-        fs::create_dir_all(at("_posts")).unwrap();
-        fs::create_dir_all(at("content/posts")).unwrap();
-        let old = "_posts/2020-01-02-a \"storm\".md";
+        let scratch = Scratch::new();
+        let (old, new) = ("_posts/2020-01-02-a \"storm\".md", "content/posts/2020-01-02-storm.md");
         let text = "The harbour of Norwick is closed.\n".repeat(20);
-        fs::write(at(old), &text).unwrap();
-        commit_all(dir.path());
-        fs::write(at(old), format!("{text}Again.\n")).unwrap();
-        commit_all(dir.path());
-        fs::rename(at(old), at("content/posts/2020-01-02-storm.md")).unwrap();
-        commit_all(dir.path());
-        fs::write(at("elsewhere.md"), "Nothing to follow.").unwrap();
-        commit_all(dir.path());
-        fs::remove_file(at("content/posts/2020-01-02-storm.md")).unwrap();
-        commit_all(dir.path());
+        let changed = format!("{text}Again.\n");
+        scratch.write(old, &text);
+        scratch.commit();
+        scratch.write(old, &changed);
+        scratch.commit();
+        scratch.rename(old, new);
+        scratch.commit();
+        scratch.write("elsewhere.md", "Nothing to follow.");
+        scratch.commit();
+        scratch.remove(new);
+        scratch.commit();
 
-        let repository = Repository(dir.path().to_owned());
+        let repository = scratch.repository();
         let steps: Vec<Step> = repository.history().unwrap().collect::<Outcome<_>>().unwrap();
-        let shape =
-            |change: &FileChange| (change.gone.clone(), change.file.as_ref().map(|file| file.path.clone()));
-        let shapes: Vec<_> =
-            steps.iter().map(|step| step.changes.iter().map(shape).collect::<Vec<_>>()).collect();
-        let (was, is) = (Some(old.to_owned()), Some("content/posts/2020-01-02-storm.md".to_owned()));
+        let shapes: Vec<Vec<_>> = steps
+            .iter()
+            .map(|step| {
+                let paths = |change: &FileChange| {
+                    (change.gone.clone(), change.file.as_ref().map(|file| file.path.clone()))
+                };
+                step.changes.iter().map(paths).collect()
+            })
+            .collect();
+        let (was, is) = (Some(old.to_owned()), Some(new.to_owned()));
         assert_eq!(
             shapes,
             [[(None, was.clone())], [(None, was.clone())], [(was, is.clone())], [(is.clone(), None)]]
@@ -272,8 +305,16 @@ mod tests {
         assert_eq!(renamed.len(), 1);
         assert_eq!(Some(renamed[0].path.clone()), is);
         let mut blobs = repository.blobs().unwrap();
-        assert_eq!(blobs.read(&renamed[0].blob).unwrap(), Some(format!("{text}Again.\n").into_bytes()));
+        assert_eq!(blobs.read(&renamed[0].blob).unwrap(), Some(changed.into_bytes()));
         assert_eq!(blobs.read(&"1".repeat(40)).unwrap(), None);
         assert_eq!(repository.tree(&steps[3].commit).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_no_repository_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository(dir.path().to_owned());
+        assert!(repository.history().unwrap().next().unwrap().is_err());
+        assert!(repository.tree("HEAD").is_err());
     }
 }

@@ -76,7 +76,7 @@ impl Post {
     pub(super) fn read(place: &Place, file: &[u8], now: Timestamp) -> Result<Option<Post>, Malformed> {
         let text = str::from_utf8(file).map_err(|_| Malformed::NotUtf8)?;
         let (front, body) = parts(text).ok_or(Malformed::NoFrontMatter)?;
-        let documents = YamlLoader::load_from_str(front).map_err(|_| Malformed::NoYaml)?;
+        let documents = YamlLoader::load_from_str(&indented(front)).map_err(|_| Malformed::NoYaml)?;
         let front = documents.into_iter().next().filter(Yaml::is_hash).ok_or(Malformed::NoYaml)?;
         if front["published"].as_bool() == Some(false) {
             return Ok(None);
@@ -116,6 +116,26 @@ fn parts(text: &str) -> Option<(&str, &str)> {
         front += line.len();
     }
     None
+}
+
+/// Front matter whose quoted texts go on at the margin, as libyaml lets them: those lines are indented.
+fn indented(front: &str) -> String {
+    let mut text = String::with_capacity(front.len());
+    for line in front.lines() {
+        if !begins(line) {
+            text.push(' ');
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether a line begins a key, an item or a comment, or is indented already.
+fn begins(line: &str) -> bool {
+    let key = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let is_key = key.len() < line.len() && (key == ":" || key.starts_with(": "));
+    is_key || line.is_empty() || line.starts_with([' ', '-', '#'])
 }
 
 /// A scalar as text.
@@ -327,6 +347,16 @@ mod tests {
         let blocks: Vec<_> = article.body.as_ref().unwrap().blocks.iter().map(shown).collect();
         assert_eq!(blocks, ["h2: What is known", "First line\nsecond line", "#hashtag"]);
         assert!(!post.cut);
+    }
+
+    #[test]
+    fn a_quoted_text_may_go_on_at_the_margin() {
+        let post = post(
+            "---\ntitle: \"Storm over\nall Norwick: the harbour\"\ntags:\n- sea\nexcerpt:\n  >\n  Closed.\n---\n",
+        );
+        assert_eq!(post.article.headline, "Storm over all Norwick: the harbour");
+        assert_eq!(post.article.tags, ["tags/sea"]);
+        assert_eq!(post.article.summary, "Closed.");
     }
 
     #[test]

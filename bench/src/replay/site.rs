@@ -9,7 +9,7 @@ use cable_client::{Change, RemovalReason, Timestamp, v1};
 
 use super::{
     git::{Blobs, File, FileChange, Step},
-    post::{Label, Place, Post},
+    post::{Label, Malformed, Place, Post},
 };
 use crate::Outcome;
 
@@ -39,12 +39,46 @@ impl Site {
     }
 }
 
-/// Turns files into posts, and counts what is wrong with them.
+/// Turns files into posts.
 #[derive(Debug)]
 pub(super) struct Reader {
     blobs: Blobs,
     now: Timestamp,
-    pub(super) faults: Faults,
+}
+
+/// Why a file is no post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Malformed(Malformed),
+    /// This copy of the repository lacks it.
+    Missing,
+}
+
+impl Reader {
+    pub(super) fn new(blobs: Blobs, now: Timestamp) -> Reader {
+        Reader { blobs, now }
+    }
+
+    /// The post in a file; none if it is not published.
+    fn read(&mut self, place: &Place, file: &File) -> Outcome<Result<Option<Post>, Unread>> {
+        let Some(content) = self.blobs.read(&file.blob)? else { return Ok(Err(Unread::Missing)) };
+        Ok(Post::read(place, &content, self.now).map_err(Unread::Malformed))
+    }
+
+    /// A site out of all files of a tree.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub(super) fn site(&mut self, files: &[File]) -> Outcome<Site> {
+        let mut site = Site::default();
+        for file in files {
+            if let Some(place) = Place::of(&file.path) {
+                let post = self.read(&place, file)?.unwrap_or_default();
+                site.put(&place.id, &file.path, post.map(Rc::new));
+            }
+        }
+        Ok(site)
+    }
 }
 
 /// Versions of files that were not read whole.
@@ -58,49 +92,18 @@ pub(super) struct Faults {
     pub(super) cut: u64,
 }
 
-impl Reader {
-    pub(super) fn new(blobs: Blobs, now: Timestamp) -> Reader {
-        Reader { blobs, now, faults: Faults::default() }
-    }
-
-    fn read(&mut self, place: &Place, file: &File) -> Outcome<Option<Rc<Post>>> {
-        let Some(content) = self.blobs.read(&file.blob)? else {
-            self.faults.missing += 1;
-            return Ok(None);
-        };
-        let post = Post::read(place, &content, self.now).unwrap_or_else(|why| {
-            self.faults.malformed += 1;
-            eprintln!("{}: {why:?}", file.path);
-            None
-        });
-        self.faults.cut += u64::from(post.as_ref().is_some_and(|post| post.cut));
-        Ok(post.map(Rc::new))
-    }
-
-    /// A site out of all files of a tree.
-    ///
-    /// # Errors
-    /// The repository cannot be read.
-    pub(super) fn site(&mut self, files: &[File]) -> Outcome<Site> {
-        let mut site = Site::default();
-        for file in files {
-            if let Some(place) = Place::of(&file.path) {
-                site.put(&place.id, &file.path, self.read(&place, file)?);
-            }
-        }
-        Ok(site)
-    }
-}
-
 /// The site as the history goes along, and who has been named in it.
 #[derive(Debug)]
 pub(super) struct Desk {
     site: Site,
-    pub(super) reader: Reader,
+    reader: Reader,
+    pub(super) faults: Faults,
     pub(super) tags: BTreeSet<String>,
     pub(super) authors: BTreeSet<String>,
     /// Puts of an article that was there with other tags.
     pub(super) retags: u64,
+    /// Removals of an article whose file has another id now.
+    pub(super) moves: u64,
 }
 
 /// What a commit comes to.
@@ -122,7 +125,15 @@ struct Touched {
 
 impl Desk {
     pub(super) fn new(reader: Reader) -> Desk {
-        Desk { site: Site::default(), reader, tags: BTreeSet::new(), authors: BTreeSet::new(), retags: 0 }
+        Desk {
+            site: Site::default(),
+            reader,
+            faults: Faults::default(),
+            tags: BTreeSet::new(),
+            authors: BTreeSet::new(),
+            retags: 0,
+            moves: 0,
+        }
     }
 
     /// Takes in a commit.
@@ -131,18 +142,31 @@ impl Desk {
     /// The repository cannot be read.
     pub(super) fn edit(&mut self, step: &Step) -> Outcome<Edits> {
         let mut touched = BTreeMap::new();
-        // All that is gone first: a path that one file leaves another may take in the same commit.
         for change in &step.changes {
             self.leave(&mut touched, change);
-        }
-        for file in step.changes.iter().filter_map(|change| change.file.as_ref()) {
-            if let Some(place) = Place::of(&file.path) {
-                self.touch(&mut touched, &place.id);
-                let post = self.reader.read(&place, file)?;
-                self.site.put(&place.id, &file.path, post);
-            }
+            let Some(file) = &change.file else { continue };
+            let Some(place) = Place::of(&file.path) else { continue };
+            self.touch(&mut touched, &place.id);
+            let post = self.reader.read(&place, file)?;
+            let post = self.noted(&file.path, post);
+            self.site.put(&place.id, &file.path, post.map(Rc::new));
         }
         Ok(self.edits(&touched))
+    }
+
+    /// A file that is no post says nothing: that is counted, and told.
+    fn noted(&mut self, path: &str, read: Result<Option<Post>, Unread>) -> Option<Post> {
+        match &read {
+            Ok(post) => self.faults.cut += u64::from(post.as_ref().is_some_and(|post| post.cut)),
+            Err(why) => {
+                eprintln!("{path}: {why:?}");
+                match why {
+                    Unread::Malformed(_) => self.faults.malformed += 1,
+                    Unread::Missing => self.faults.missing += 1,
+                }
+            }
+        }
+        read.unwrap_or_default()
     }
 
     fn leave(&mut self, touched: &mut BTreeMap<String, Touched>, change: &FileChange) {
@@ -169,7 +193,10 @@ impl Desk {
                     self.introduce(&post, &mut edits);
                     articles.push(Change::put(post.article.clone()));
                 }
-                (Some(_), None) => articles.push(removal(id, renamed.as_deref())),
+                (Some(_), None) => {
+                    self.moves += u64::from(renamed.is_some());
+                    articles.push(removal(id, renamed.as_deref()));
+                }
                 (None, None) => {}
             }
         }
@@ -212,4 +239,119 @@ fn author(label: &Label) -> v1::Author {
     author.name = format!("authors/{}", label.id);
     author.display_name.clone_from(&label.display_name);
     author
+}
+
+#[cfg(test)]
+mod tests {
+    use cable_client::v1::change::Change as What;
+
+    use super::{
+        super::git::{Repository, tests::Scratch},
+        *,
+    };
+
+    const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+
+    fn post(title: &str, tags: &str) -> String {
+        let body = "The harbour of Norwick is closed.\n\n".repeat(20);
+        format!("---\ntitle: {title}\nauthors: [ada]\ntags: [{tags}]\n---\n{body}")
+    }
+
+    fn shown(change: &Change) -> String {
+        match change.change.as_ref().unwrap() {
+            What::PutArticle(article) => {
+                format!("{} {:?} {}", article.name, article.headline, article.tags.join(" "))
+            }
+            What::PutTag(tag) => format!("{} {:?}", tag.name, tag.display_name),
+            What::PutAuthor(author) => author.name.clone(),
+            What::Remove(removal) if removal.moved_to.is_empty() => {
+                format!("{} {:?}", removal.name, removal.reason())
+            }
+            What::Remove(removal) => format!("{} to {}", removal.name, removal.moved_to),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What each commit comes to. After each, the site is the one that its files alone say.
+    fn replayed(repository: &Repository) -> (Desk, Vec<Vec<String>>) {
+        let reader = || Reader::new(repository.blobs().unwrap(), NOW);
+        let (mut desk, mut auditor, mut edits) = (Desk::new(reader()), reader(), Vec::new());
+        for step in repository.history().unwrap() {
+            let step = step.unwrap();
+            edits.push(desk.edit(&step).unwrap().changes.iter().map(shown).collect());
+            let audited = auditor.site(&repository.tree(&step.commit).unwrap()).unwrap();
+            assert!(desk.site.posts().eq(audited.posts()), "{step:?}");
+        }
+        (desk, edits)
+    }
+
+    #[test]
+    fn commits_become_puts_retags_moves_and_removals() {
+        let scratch = Scratch::new();
+        let (storm, tide) = ("_posts/2020-01-02-storm.md", "_posts/2020-01-03-tide.md");
+        scratch.write(storm, &post("Storm", "High Seas"));
+        scratch.write(tide, &post("Tide", "land"));
+        scratch.write("_posts/README.md", "How to write.");
+        scratch.commit();
+        scratch.write(storm, &post("Storm", "high seas, land"));
+        scratch.commit();
+        scratch.rename(storm, "content/posts/2020-01-02-storm.md");
+        scratch.rename(tide, "_posts/2020-01-03-high-tide.md");
+        scratch.commit();
+        scratch.write("_posts/2020-01-03-high-tide.md", "---\ntitle: Tide\npublished: false\n---\n");
+        scratch.commit();
+        scratch.remove("content/posts/2020-01-02-storm.md");
+        scratch.commit();
+        let (desk, edits) = replayed(&scratch.repository());
+        assert_eq!(
+            edits,
+            [
+                vec![
+                    "tags/high-seas \"High Seas\"",
+                    "authors/ada",
+                    "tags/land \"land\"",
+                    "articles/storm \"Storm\" tags/high-seas",
+                    "articles/tide \"Tide\" tags/land",
+                ],
+                vec!["articles/storm \"Storm\" tags/high-seas tags/land"],
+                vec![
+                    "articles/high-tide \"Tide\" tags/land",
+                    "articles/storm \"Storm\" tags/high-seas tags/land",
+                    "articles/tide to articles/high-tide",
+                ],
+                vec!["articles/high-tide Deleted"],
+                vec!["articles/storm Deleted"],
+            ]
+        );
+        assert_eq!((desk.retags, desk.moves, desk.faults), (1, 1, Faults::default()));
+    }
+
+    #[test]
+    fn of_two_files_with_one_id_the_last_path_has_it() {
+        let scratch = Scratch::new();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Old", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2021-01-02-storm.md", &post("New", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Older", "sea"));
+        scratch.commit();
+        scratch.remove("_posts/2021-01-02-storm.md");
+        scratch.commit();
+        let (_, edits) = replayed(&scratch.repository());
+        let last: Vec<&str> = edits.iter().map(|edits| edits.last().unwrap().as_str()).collect();
+        let titles = ["Old", "New", "New", "Older"].map(|title| format!("articles/storm {title:?} tags/sea"));
+        assert_eq!(last, titles);
+    }
+
+    #[test]
+    fn what_is_malformed_is_counted_and_not_there() {
+        let scratch = Scratch::new();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Storm", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2020-01-02-storm.md", "---\ntitle: \"Storm\" again\n---\n");
+        scratch.commit();
+        let (desk, edits) = replayed(&scratch.repository());
+        assert_eq!(edits[1], ["articles/storm Deleted"]);
+        assert_eq!(desk.faults, Faults { malformed: 1, missing: 0, cut: 0 });
+    }
 }
