@@ -150,13 +150,24 @@ impl Replay {
         self.followers.gather(self.head.revision).await?;
         let checked = Truth::of(&site).check(&self.followers, &self.cable).await;
         checked.map_err(|error| format!("at {commit}, revision {}: {error}", self.head.revision))?;
+        self.tally.articles = site.posts().count();
+        self.count_articles().await?;
         self.followers.dismiss();
         self.tally.checks += 1;
-        self.tally.articles = site.posts().count();
         self.tally.checking += began.elapsed();
         let (_, feeds) = self.followers.size();
         eprintln!("revision {}: {} articles, {feeds} feeds agree", self.head.revision, self.tally.articles);
         Ok(())
+    }
+
+    /// Articles without tags are in no feed, but are counted.
+    async fn count_articles(&self) -> Outcome<()> {
+        let counted = self.cable.status().await?.counts.unwrap_or_default().articles;
+        let articles = self.tally.articles;
+        if counted == articles as i64 {
+            return Ok(());
+        }
+        Err(format!("the node counts {counted} articles, the files are {articles}").into())
     }
 
     fn report(&self, report: &mut Report, took: Duration) {

@@ -114,12 +114,15 @@ impl Mirror {
         }
         self.told = revision;
         self.traffic.changes += 1;
-        match change {
-            Some(feed_change::Change::Upsert(record)) => self.upsert(revision, &record),
-            Some(feed_change::Change::Left(name)) => self.take_away(&name),
-            Some(feed_change::Change::Removed(tombstone)) => self.take_away(&tombstone.name),
-            other => Err(format!("revision {revision} is {other:?}")),
-        }
+        let name = match change {
+            Some(feed_change::Change::Upsert(record)) => return self.upsert(revision, &record),
+            Some(feed_change::Change::Left(name)) => name,
+            Some(feed_change::Change::Removed(tombstone)) => tombstone.name,
+            other => return Err(format!("revision {revision} is {other:?}")),
+        };
+        // A feed may take away what this follower never held.
+        self.articles.remove(&name);
+        Ok(())
     }
 
     fn upsert(&mut self, revision: i64, record: &cable_client::RawRecord) -> Result<(), String> {
@@ -132,12 +135,6 @@ impl Mirror {
             return Err(format!("revision {revision} shows {name} of {} with {tags:?}", article.revision));
         }
         self.articles.insert(article.name.clone(), Held::from(&article));
-        Ok(())
-    }
-
-    /// A feed may take away what this follower never held.
-    fn take_away(&mut self, name: &str) -> Result<(), String> {
-        self.articles.remove(name);
         Ok(())
     }
 }

@@ -118,7 +118,8 @@ fn parts(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// Front matter whose quoted texts go on at the margin, as libyaml lets them: those lines are indented.
+/// Front matter whose quoted texts go on at the margin, as libyaml lets them: those lines are indented, unless they look
+/// like a key.
 fn indented(front: &str) -> String {
     let mut text = String::with_capacity(front.len());
     for line in front.lines() {
