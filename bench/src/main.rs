@@ -21,6 +21,7 @@ mod options;
 mod ordinary;
 mod process;
 mod random;
+mod replay;
 mod report;
 mod scale;
 mod service;
@@ -62,6 +63,12 @@ measurements:
       instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
 
+  replay --repo DIR [--every N] [--limit N] [--seed N]
+      the posts of a static site, commit by commit: a follower keeps each tag, and after every N entries (1000) feeds,
+      listings and files must agree; DIR is a git directory or a clone with posts in _posts or content/posts; writes
+      bench/results/replay.json and bench/results/replay.md; with --limit only N commits, and writes nothing; what is
+      drawn at random follows from the seed (7)
+
 what `client` counts:
   client-calls --client bare|cable --endpoint URL --name NAME --calls N --at-once N
       calls of GetArticle
@@ -92,6 +99,7 @@ fn run() -> Outcome<()> {
         Some("client-calls") => client::calls(options),
         Some("feeds") => feeds::run(&root(), options),
         Some("instructions") => instructions::run(&root(), options),
+        Some("replay") => replay::run(&root(), options),
         Some("scale") => scale::run(&root(), options),
         Some("serving") => serving::run(&root(), options),
         Some("size") => size::run(&root(), options),

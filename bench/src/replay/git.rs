@@ -1,0 +1,320 @@
+//! A repository's history, contents and trees, as git tells them: one process each, read as it goes.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Split, Write as _},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use super::post::DIRECTORIES;
+use crate::Outcome;
+
+/// A git directory, or a clone.
+#[derive(Debug)]
+pub(super) struct Repository(pub(super) PathBuf);
+
+/// A commit that changed posts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) commit: String,
+    pub(super) changes: Vec<FileChange>,
+}
+
+/// What became of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FileChange {
+    /// The path that is no longer there: of a file that was removed or renamed.
+    pub(super) gone: Option<String>,
+    /// The file that is there now. None: it was removed.
+    pub(super) file: Option<File>,
+}
+
+/// A file of a tree.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) path: String,
+    /// The id of its content.
+    pub(super) blob: String,
+}
+
+impl Repository {
+    /// The commits that changed posts, along the first parents, the oldest first.
+    ///
+    /// # Errors
+    /// git does not start.
+    pub(super) fn history(&self) -> Outcome<History> {
+        let mut command = self.git();
+        command
+            .args([
+                "log",
+                "--first-parent",
+                "--reverse",
+                "--raw",
+                "--no-abbrev",
+                "-M",
+                "-z",
+                "--format=commit %H",
+            ])
+            .arg("--")
+            .args(DIRECTORIES);
+        let mut git = Git::start(command.stdout(Stdio::piped()))?;
+        let out = git.0.stdout.take().ok_or("git has no output")?;
+        Ok(History { git, tokens: BufReader::new(out).split(0), ahead: None })
+    }
+
+    /// What opens contents by their ids.
+    ///
+    /// # Errors
+    /// git does not start.
+    pub(super) fn blobs(&self) -> Outcome<Blobs> {
+        let mut command = self.git();
+        command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut git = Git::start(&mut command)?;
+        let ask = git.0.stdin.take().ok_or("git has no input")?;
+        let out = git.0.stdout.take().ok_or("git has no output")?;
+        Ok(Blobs { ask, out: BufReader::new(out), _git: git })
+    }
+
+    /// The files in the posts' directories at a commit.
+    ///
+    /// # Errors
+    /// There is no such commit.
+    pub(super) fn tree(&self, commit: &str) -> Outcome<Vec<File>> {
+        let output = self.git().args(["ls-tree", "-r", "-z", commit, "--"]).args(DIRECTORIES).output()?;
+        if !output.status.success() {
+            return Err(format!("git ls-tree: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let entries = output.stdout.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+        entries.map(|entry| tree_entry(&String::from_utf8_lossy(entry))).collect()
+    }
+
+    fn git(&self) -> Command {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(&self.0).stdin(Stdio::null());
+        command
+    }
+}
+
+/// A running git, ended when this is dropped.
+#[derive(Debug)]
+struct Git(Child);
+
+impl Git {
+    fn start(command: &mut Command) -> Outcome<Git> {
+        Ok(Git(command.spawn().map_err(|error| format!("git: {error}"))?))
+    }
+}
+
+impl Drop for Git {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and need not be.
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// The steps of a history.
+#[derive(Debug)]
+pub(super) struct History {
+    git: Git,
+    tokens: Split<BufReader<ChildStdout>>,
+    /// The commit whose changes come next.
+    ahead: Option<String>,
+}
+
+impl History {
+    fn token(&mut self) -> Outcome<Option<String>> {
+        let token = self.tokens.next().transpose()?;
+        Ok(token.map(|token| String::from_utf8_lossy(&token).trim_start_matches('\n').to_owned()))
+    }
+
+    fn expected(&mut self) -> Outcome<String> {
+        self.token()?.ok_or_else(|| "git log ends within a commit".into())
+    }
+
+    fn step(&mut self) -> Outcome<Option<Step>> {
+        let first = match self.ahead.take() {
+            Some(commit) => Some(commit),
+            None => self.token()?.map(|token| commit(&token).ok_or(token)).transpose()?,
+        };
+        let Some(commit_id) = first else { return self.end() };
+        let mut changes = Vec::new();
+        while let Some(token) = self.token()? {
+            self.ahead = commit(&token);
+            if self.ahead.is_some() {
+                break;
+            }
+            changes.push(self.change(&token)?);
+        }
+        Ok(Some(Step { commit: commit_id, changes }))
+    }
+
+    /// `:MODE MODE BLOB BLOB STATUS`, and the path; with a rename also the new path.
+    fn change(&mut self, told: &str) -> Outcome<FileChange> {
+        let mut words = told.split(' ').skip(3);
+        let (Some(blob), Some(status)) = (words.next(), words.next()) else {
+            return Err(format!("git log says `{told}`").into());
+        };
+        let path = self.expected()?;
+        let blob = blob.to_owned();
+        Ok(match status.as_bytes().first() {
+            Some(b'D') => FileChange { gone: Some(path), file: None },
+            Some(b'R') => FileChange { gone: Some(path), file: Some(File { path: self.expected()?, blob }) },
+            _ => FileChange { gone: None, file: Some(File { path, blob }) },
+        })
+    }
+
+    fn end(&mut self) -> Outcome<Option<Step>> {
+        let status = self.git.0.wait()?;
+        if status.success() { Ok(None) } else { Err(format!("git log ended with {status}").into()) }
+    }
+}
+
+impl Iterator for History {
+    type Item = Outcome<Step>;
+
+    fn next(&mut self) -> Option<Outcome<Step>> {
+        self.step().transpose()
+    }
+}
+
+fn commit(token: &str) -> Option<String> {
+    token.strip_prefix("commit ").map(str::to_owned)
+}
+
+/// `MODE blob BLOB`, a tab, and the path.
+fn tree_entry(entry: &str) -> Outcome<File> {
+    let parts = entry.split_once('\t').and_then(|(about, path)| Some((about.split(' ').nth(2)?, path)));
+    let (blob, path) = parts.ok_or_else(|| format!("git ls-tree says `{entry}`"))?;
+    Ok(File { path: path.to_owned(), blob: blob.to_owned() })
+}
+
+/// Opens contents.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    ask: ChildStdin,
+    out: BufReader<ChildStdout>,
+    _git: Git,
+}
+
+impl Blobs {
+    /// A content; none if this copy of the repository lacks it.
+    ///
+    /// # Errors
+    /// git says something else.
+    pub(super) fn read(&mut self, blob: &str) -> Outcome<Option<Vec<u8>>> {
+        writeln!(self.ask, "{blob}")?;
+        self.ask.flush()?;
+        let mut about = String::new();
+        self.out.read_line(&mut about)?;
+        if about.trim_end().ends_with(" missing") {
+            return Ok(None);
+        }
+        let size = about.split_whitespace().nth(2).and_then(|size| size.parse::<usize>().ok());
+        let size = size.ok_or_else(|| format!("git cat-file says `{}`", about.trim_end()))?;
+        let mut content = vec![0; size + 1];
+        self.out.read_exact(&mut content)?;
+        // The line feed behind it.
+        content.pop();
+        Ok(Some(content))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A repository that a test writes.
+    pub(in super::super) struct Scratch(tempfile::TempDir);
+
+    impl Scratch {
+        pub(in super::super) fn new() -> Scratch {
+            let scratch = Scratch(tempfile::tempdir().unwrap());
+            scratch.git(&["init", "--quiet"]);
+            scratch
+        }
+
+        pub(in super::super) fn write(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        pub(in super::super) fn rename(&self, from: &str, to: &str) {
+            fs::create_dir_all(self.0.path().join(to).parent().unwrap()).unwrap();
+            fs::rename(self.0.path().join(from), self.0.path().join(to)).unwrap();
+        }
+
+        pub(in super::super) fn remove(&self, path: &str) {
+            fs::remove_file(self.0.path().join(path)).unwrap();
+        }
+
+        pub(in super::super) fn commit(&self) {
+            self.git(&["add", "--all"]);
+            self.git(&["commit", "--quiet", "--message", "edit"]);
+        }
+
+        pub(in super::super) fn repository(&self) -> Repository {
+            Repository(self.0.path().to_owned())
+        }
+
+        fn git(&self, arguments: &[&str]) {
+            let mut command = self.repository().git();
+            command.args(["-c", "user.name=Ada Moss", "-c", "user.email=ada@norwick.example"]);
+            let done = command.args(arguments).output().unwrap();
+            assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+
+    #[test]
+    fn additions_changes_renames_and_removals_come_in_their_order() {
+        let scratch = Scratch::new();
+        let (old, new) = ("_posts/2020-01-02-a \"storm\".md", "content/posts/2020-01-02-storm.md");
+        let text = "The harbour of Norwick is closed.\n".repeat(20);
+        let changed = format!("{text}Again.\n");
+        scratch.write(old, &text);
+        scratch.commit();
+        scratch.write(old, &changed);
+        scratch.commit();
+        scratch.rename(old, new);
+        scratch.commit();
+        scratch.write("elsewhere.md", "Nothing to follow.");
+        scratch.commit();
+        scratch.remove(new);
+        scratch.commit();
+
+        let repository = scratch.repository();
+        let steps: Vec<Step> = repository.history().unwrap().collect::<Outcome<_>>().unwrap();
+        let shapes: Vec<Vec<_>> = steps
+            .iter()
+            .map(|step| {
+                let paths = |change: &FileChange| {
+                    (change.gone.clone(), change.file.as_ref().map(|file| file.path.clone()))
+                };
+                step.changes.iter().map(paths).collect()
+            })
+            .collect();
+        let (was, is) = (Some(old.to_owned()), Some(new.to_owned()));
+        assert_eq!(
+            shapes,
+            [[(None, was.clone())], [(None, was.clone())], [(was, is.clone())], [(is.clone(), None)]]
+        );
+
+        let renamed = repository.tree(&steps[2].commit).unwrap();
+        assert_eq!(renamed.len(), 1);
+        assert_eq!(Some(renamed[0].path.clone()), is);
+        let mut blobs = repository.blobs().unwrap();
+        assert_eq!(blobs.read(&renamed[0].blob).unwrap(), Some(changed.into_bytes()));
+        assert_eq!(blobs.read(&"1".repeat(40)).unwrap(), None);
+        assert_eq!(repository.tree(&steps[3].commit).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_no_repository_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository(dir.path().to_owned());
+        assert!(repository.history().unwrap().next().unwrap().is_err());
+        assert!(repository.tree("HEAD").is_err());
+    }
+}

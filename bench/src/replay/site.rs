@@ -1,0 +1,357 @@
+//! The posts of a tree, and what a commit's changes to its files come to as changes to articles.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use cable_client::{Change, RemovalReason, Timestamp, v1};
+
+use super::{
+    git::{Blobs, File, FileChange, Step},
+    post::{Label, Malformed, Place, Post},
+};
+use crate::Outcome;
+
+/// The articles of a tree. An id belongs to the last path that claims it, in the order of bytes, even if what lies there
+/// is not published.
+#[derive(Debug, Default)]
+pub(super) struct Site(BTreeMap<String, BTreeMap<String, Option<Rc<Post>>>>);
+
+impl Site {
+    fn put(&mut self, id: &str, path: &str, post: Option<Rc<Post>>) {
+        self.0.entry(id.to_owned()).or_default().insert(path.to_owned(), post);
+    }
+
+    fn remove(&mut self, id: &str, path: &str) {
+        if let Some(paths) = self.0.get_mut(id) {
+            paths.remove(path);
+        }
+    }
+
+    fn post(&self, id: &str) -> Option<&Rc<Post>> {
+        self.0.get(id)?.last_key_value()?.1.as_ref()
+    }
+
+    /// All that can be read.
+    pub(super) fn posts(&self) -> impl Iterator<Item = &Post> {
+        self.0.values().filter_map(|paths| paths.last_key_value()?.1.as_deref())
+    }
+}
+
+/// Turns files into posts.
+#[derive(Debug)]
+pub(super) struct Reader {
+    blobs: Blobs,
+    now: Timestamp,
+}
+
+/// Why a file is no post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Malformed(Malformed),
+    /// This copy of the repository lacks it.
+    Missing,
+}
+
+impl Reader {
+    pub(super) fn new(blobs: Blobs, now: Timestamp) -> Reader {
+        Reader { blobs, now }
+    }
+
+    /// The post in a file; none if it is not published.
+    fn read(&mut self, place: &Place, file: &File) -> Outcome<Result<Option<Post>, Unread>> {
+        let Some(content) = self.blobs.read(&file.blob)? else { return Ok(Err(Unread::Missing)) };
+        Ok(Post::read(place, &content, self.now).map_err(Unread::Malformed))
+    }
+
+    /// A site out of all files of a tree.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub(super) fn site(&mut self, files: &[File]) -> Outcome<Site> {
+        let mut site = Site::default();
+        for file in files {
+            if let Some(place) = Place::of(&file.path) {
+                let post = self.read(&place, file)?.unwrap_or_default();
+                site.put(&place.id, &file.path, post.map(Rc::new));
+            }
+        }
+        Ok(site)
+    }
+}
+
+/// Versions of files that were not read whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// Without front matter, or with one that is no YAML.
+    pub(super) malformed: u64,
+    /// Not in this copy of the repository.
+    pub(super) missing: u64,
+    /// With more than an article holds.
+    pub(super) cut: u64,
+}
+
+/// The site as the history goes along, and who has been named in it.
+#[derive(Debug)]
+pub(super) struct Desk {
+    site: Site,
+    reader: Reader,
+    pub(super) faults: Faults,
+    pub(super) tags: BTreeSet<String>,
+    pub(super) authors: BTreeSet<String>,
+    /// Puts of an article that was there with other tags.
+    pub(super) retags: u64,
+    /// Removals of an article whose file has another id now.
+    pub(super) moves: u64,
+}
+
+/// What a commit comes to.
+#[derive(Debug, Default)]
+pub(super) struct Edits {
+    /// Of different names; entities before the articles that name them.
+    pub(super) changes: Vec<Change>,
+    /// Ids of tags that were never named before.
+    pub(super) new_tags: Vec<String>,
+}
+
+/// What a commit does to an article.
+#[derive(Debug, Default)]
+struct Touched {
+    before: Option<Rc<Post>>,
+    /// The id that a file has now that had this one's before.
+    renamed: Option<String>,
+}
+
+impl Desk {
+    pub(super) fn new(reader: Reader) -> Desk {
+        Desk {
+            site: Site::default(),
+            reader,
+            faults: Faults::default(),
+            tags: BTreeSet::new(),
+            authors: BTreeSet::new(),
+            retags: 0,
+            moves: 0,
+        }
+    }
+
+    /// Takes in a commit.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub(super) fn edit(&mut self, step: &Step) -> Outcome<Edits> {
+        let mut touched = BTreeMap::new();
+        for change in &step.changes {
+            self.leave(&mut touched, change);
+            let Some(file) = &change.file else { continue };
+            let Some(place) = Place::of(&file.path) else { continue };
+            self.touch(&mut touched, &place.id);
+            let post = self.reader.read(&place, file)?;
+            let post = self.noted(&file.path, post);
+            self.site.put(&place.id, &file.path, post.map(Rc::new));
+        }
+        Ok(self.edits(&touched))
+    }
+
+    /// A file that is no post says nothing: that is counted, and told.
+    fn noted(&mut self, path: &str, read: Result<Option<Post>, Unread>) -> Option<Post> {
+        match &read {
+            Ok(post) => self.faults.cut += u64::from(post.as_ref().is_some_and(|post| post.cut)),
+            Err(why) => {
+                eprintln!("{path}: {why:?}");
+                match why {
+                    Unread::Malformed(_) => self.faults.malformed += 1,
+                    Unread::Missing => self.faults.missing += 1,
+                }
+            }
+        }
+        read.unwrap_or_default()
+    }
+
+    fn leave(&mut self, touched: &mut BTreeMap<String, Touched>, change: &FileChange) {
+        let Some(path) = change.gone.as_deref() else { return };
+        let Some(place) = Place::of(path) else { return };
+        let now = change.file.as_ref().and_then(|file| Place::of(&file.path));
+        self.touch(touched, &place.id).renamed = now.map(|now| now.id).filter(|id| *id != place.id);
+        self.site.remove(&place.id, path);
+    }
+
+    fn touch<'a>(&self, touched: &'a mut BTreeMap<String, Touched>, id: &str) -> &'a mut Touched {
+        let first = || Touched { before: self.site.post(id).cloned(), renamed: None };
+        touched.entry(id.to_owned()).or_insert_with(first)
+    }
+
+    fn edits(&mut self, touched: &BTreeMap<String, Touched>) -> Edits {
+        let (mut edits, mut articles) = (Edits::default(), Vec::new());
+        for (id, Touched { before, renamed }) in touched {
+            match (before, self.site.post(id).cloned()) {
+                (before, Some(post)) => {
+                    let tags = |post: &Rc<Post>| post.article.tags.clone();
+                    let retagged = before.as_ref().is_some_and(|before| tags(before) != tags(&post));
+                    self.retags += u64::from(retagged);
+                    self.introduce(&post, &mut edits);
+                    articles.push(Change::put(post.article.clone()));
+                }
+                (Some(_), None) => {
+                    self.moves += u64::from(renamed.is_some());
+                    articles.push(removal(id, renamed.as_deref()));
+                }
+                (None, None) => {}
+            }
+        }
+        edits.changes.extend(articles);
+        edits
+    }
+
+    /// Puts the tags and authors that are named for the first time.
+    fn introduce(&mut self, post: &Post, edits: &mut Edits) {
+        for label in &post.tags {
+            if self.tags.insert(label.id.clone()) {
+                edits.new_tags.push(label.id.clone());
+                edits.changes.push(Change::put(tag(label)));
+            }
+        }
+        for label in &post.authors {
+            if self.authors.insert(label.id.clone()) {
+                edits.changes.push(Change::put(author(label)));
+            }
+        }
+    }
+}
+
+fn removal(id: &str, renamed: Option<&str>) -> Change {
+    match renamed {
+        Some(to) => Change::remove(id, RemovalReason::Moved).moved_to(to),
+        None => Change::remove(id, RemovalReason::Deleted),
+    }
+}
+
+fn tag(label: &Label) -> v1::Tag {
+    let mut tag = v1::Tag::default();
+    tag.name = format!("tags/{}", label.id);
+    tag.display_name.clone_from(&label.display_name);
+    tag
+}
+
+fn author(label: &Label) -> v1::Author {
+    let mut author = v1::Author::default();
+    author.name = format!("authors/{}", label.id);
+    author.display_name.clone_from(&label.display_name);
+    author
+}
+
+#[cfg(test)]
+mod tests {
+    use cable_client::v1::change::Change as What;
+
+    use super::{
+        super::git::{Repository, tests::Scratch},
+        *,
+    };
+
+    const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+
+    fn post(title: &str, tags: &str) -> String {
+        let body = "The harbour of Norwick is closed.\n\n".repeat(20);
+        format!("---\ntitle: {title}\nauthors: [ada]\ntags: [{tags}]\n---\n{body}")
+    }
+
+    fn shown(change: &Change) -> String {
+        match change.change.as_ref().unwrap() {
+            What::PutArticle(article) => {
+                format!("{} {:?} {}", article.name, article.headline, article.tags.join(" "))
+            }
+            What::PutTag(tag) => format!("{} {:?}", tag.name, tag.display_name),
+            What::PutAuthor(author) => author.name.clone(),
+            What::Remove(removal) if removal.moved_to.is_empty() => {
+                format!("{} {:?}", removal.name, removal.reason())
+            }
+            What::Remove(removal) => format!("{} to {}", removal.name, removal.moved_to),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What each commit comes to. After each, the site is the one that its files alone say.
+    fn replayed(repository: &Repository) -> (Desk, Vec<Vec<String>>) {
+        let reader = || Reader::new(repository.blobs().unwrap(), NOW);
+        let (mut desk, mut auditor, mut edits) = (Desk::new(reader()), reader(), Vec::new());
+        for step in repository.history().unwrap() {
+            let step = step.unwrap();
+            edits.push(desk.edit(&step).unwrap().changes.iter().map(shown).collect());
+            let audited = auditor.site(&repository.tree(&step.commit).unwrap()).unwrap();
+            assert!(desk.site.posts().eq(audited.posts()), "{step:?}");
+        }
+        (desk, edits)
+    }
+
+    #[test]
+    fn commits_become_puts_retags_moves_and_removals() {
+        let scratch = Scratch::new();
+        let (storm, tide) = ("_posts/2020-01-02-storm.md", "_posts/2020-01-03-tide.md");
+        scratch.write(storm, &post("Storm", "High Seas"));
+        scratch.write(tide, &post("Tide", "land"));
+        scratch.write("_posts/README.md", "How to write.");
+        scratch.commit();
+        scratch.write(storm, &post("Storm", "high seas, land"));
+        scratch.commit();
+        scratch.rename(storm, "content/posts/2020-01-02-storm.md");
+        scratch.rename(tide, "_posts/2020-01-03-high-tide.md");
+        scratch.commit();
+        scratch.write("_posts/2020-01-03-high-tide.md", "---\ntitle: Tide\npublished: false\n---\n");
+        scratch.commit();
+        scratch.remove("content/posts/2020-01-02-storm.md");
+        scratch.commit();
+        let (desk, edits) = replayed(&scratch.repository());
+        assert_eq!(
+            edits,
+            [
+                vec![
+                    "tags/high-seas \"High Seas\"",
+                    "authors/ada",
+                    "tags/land \"land\"",
+                    "articles/storm \"Storm\" tags/high-seas",
+                    "articles/tide \"Tide\" tags/land",
+                ],
+                vec!["articles/storm \"Storm\" tags/high-seas tags/land"],
+                vec![
+                    "articles/high-tide \"Tide\" tags/land",
+                    "articles/storm \"Storm\" tags/high-seas tags/land",
+                    "articles/tide to articles/high-tide",
+                ],
+                vec!["articles/high-tide Deleted"],
+                vec!["articles/storm Deleted"],
+            ]
+        );
+        assert_eq!((desk.retags, desk.moves, desk.faults), (1, 1, Faults::default()));
+    }
+
+    #[test]
+    fn of_two_files_with_one_id_the_last_path_has_it() {
+        let scratch = Scratch::new();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Old", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2021-01-02-storm.md", &post("New", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Older", "sea"));
+        scratch.commit();
+        scratch.remove("_posts/2021-01-02-storm.md");
+        scratch.commit();
+        let (_, edits) = replayed(&scratch.repository());
+        let last: Vec<&str> = edits.iter().map(|edits| edits.last().unwrap().as_str()).collect();
+        let titles = ["Old", "New", "New", "Older"].map(|title| format!("articles/storm {title:?} tags/sea"));
+        assert_eq!(last, titles);
+    }
+
+    #[test]
+    fn what_is_malformed_is_counted_and_not_there() {
+        let scratch = Scratch::new();
+        scratch.write("_posts/2020-01-02-storm.md", &post("Storm", "sea"));
+        scratch.commit();
+        scratch.write("_posts/2020-01-02-storm.md", "---\ntitle: \"Storm\" again\n---\n");
+        scratch.commit();
+        let (desk, edits) = replayed(&scratch.repository());
+        assert_eq!(edits[1], ["articles/storm Deleted"]);
+        assert_eq!(desk.faults, Faults { malformed: 1, missing: 0, cut: 0 });
+    }
+}
