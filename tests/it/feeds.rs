@@ -295,6 +295,21 @@ async fn one_connection_has_so_many_feeds_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_node_has_so_many_feeds_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.feed.most = 1).await;
+    let first = Follow::open(&node, request(&["sea"], None)).await.unwrap();
+    let refused = Follow::open(&node, request(&["sea"], None)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("node"), "{}", refused.message());
+    drop(first);
+    while Follow::open(&node, request(&["sea"], None)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_asked_wrongly_is_told_with_its_field() {
     let (_dir, node, _) = node().await;
     let mut position = Position::default();
