@@ -542,7 +542,16 @@ fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
         for (name, n) in [("publishes", 20), ("changes", 20), ("deliveries", 140), ("connections", 3)] {
             assert_eq!(number(&report, name), n, "{name} of {line}");
         }
-        for none in ["lost", "twice", "out_of_order", "wrong", "reconnects", "feeds_ended", "articles_left"] {
+        for none in [
+            "lost",
+            "twice",
+            "out_of_order",
+            "wrong",
+            "reconnects",
+            "streams_broken",
+            "feeds_ended",
+            "articles_left",
+        ] {
             assert_eq!(number(&report, none), 0, "{none} of {line}");
         }
         let [each, last] = ["latency_us", "last_follower_us"].map(|name| number(&report[name], "max"));
@@ -578,14 +587,16 @@ fn what_others_publish_is_measured_until_interrupted() {
     wait_until_it_heeds_interrupts(&watch.id().to_string());
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
-    put_article(&demo, dir.path(), "quay", "Quay closes");
+    put_article(&demo, dir.path(), "pier", "Pier reopens");
     let output = interrupt(watch);
     assert_eq!(code(&output), 0, "{}", told(&output));
     let report = report(&output);
     assert_eq!(report["interrupted"], true);
     assert!(report["publishes"].is_null(), "{report}");
-    assert_eq!((number(&report, "changes"), number(&report, "lost")), (3, 0), "{report}");
-    assert_eq!(number(&report, "deliveries"), 9);
+    // Of the last change nobody may have been told yet.
+    let changes = number(&report, "changes");
+    assert!((2..=3).contains(&changes), "{report}");
+    assert_eq!((number(&report, "deliveries"), number(&report, "lost")), (3 * changes, 0), "{report}");
 }
 
 /// The lines of a feed that ends when it has told everything.

@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use cable_client::{Cable, EntityKind, FeedFilter, v1::ArticleView};
+use cable_client::{
+    Cable, EntityKind, FeedFilter,
+    v1::{ArticleView, BodyFormat},
+};
 use clap::Args;
 use serde_json::Value;
 use tokio::{signal::ctrl_c, time::sleep};
@@ -105,22 +108,13 @@ struct Happened {
 
 /// Opens the feeds, publishes or waits, and accounts for what the followers were told.
 pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Error> {
-    let filter = watch.filter.to_message();
-    if !watch.watch_only && !(filter.kinds.is_empty() || filter.kinds.contains(&EntityKind::Article.into())) {
-        return Err(Error::Usage("--kind: what is published are articles".to_owned()));
-    }
-    let connections = connect(endpoint, watch.connections() as usize, CALL_TIMEOUT).await?;
     let publisher = connect(endpoint, 1, CALL_TIMEOUT).await?;
-    let followers = watch.followers as usize;
-    let hearing = Hearing::new(watch.series(&filter), followers);
-    let wanted =
-        Wanted { filter, view: watch.shape.view(ArticleView::Basic), format: watch.shape.body_format() };
-    let crowd = Crowd::gather(hearing, &wanted, &connections, (followers, watch.timeout)).await?;
-
+    let crowd = watch.gather(endpoint).await?;
     let (start, cpu) = (Instant::now(), pace::own_cpu());
     let happened = watch.happen(&crowd, publisher.clone(), start).await;
     let cut_short = crowd.settle(watch.timeout).await;
     let (elapsed, cpu) = (start.elapsed(), pace::own_cpu().saturating_sub(cpu));
+    // Before anything is removed, so that they are not told of it.
     let hearing = crowd.leave().await;
     let Happened { publishes, interrupted } = happened?;
     let left = match (hearing.series(), &publishes) {
@@ -129,7 +123,7 @@ pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Erro
         }
         _ => 0,
     };
-    let ledger = std::mem::replace(&mut *hearing.ledger(), ledger::Ledger::new(0));
+    let ledger = std::mem::take(&mut *hearing.ledger());
     let interrupted = interrupted || cut_short;
     Ok(Report { setting: watch.setting(), publishes, ledger, elapsed, cpu, interrupted, cut_short, left })
 }
@@ -140,11 +134,28 @@ impl Watch {
         self.connections.unwrap_or_else(unset).min(self.followers)
     }
 
+    async fn gather(&self, endpoint: &str) -> Result<Crowd, Error> {
+        let filter = self.filter.to_message();
+        let of_articles = filter.kinds.is_empty() || filter.kinds.contains(&EntityKind::Article.into());
+        if !self.watch_only && !of_articles {
+            return Err(Error::Usage("--kind: what is published are articles".to_owned()));
+        }
+        let connections = connect(endpoint, self.connections() as usize, CALL_TIMEOUT).await?;
+        let followers = self.followers as usize;
+        let hearing = Hearing::new(self.series(&filter), followers);
+        let (view, format) = self.view();
+        let wanted = Wanted { filter, view, format };
+        Crowd::gather(hearing, &wanted, &connections, (followers, self.timeout)).await
+    }
+
+    fn view(&self) -> (ArticleView, BodyFormat) {
+        (self.shape.view(ArticleView::Basic), self.shape.body_format())
+    }
+
     fn series(&self, filter: &FeedFilter) -> Option<Series> {
         let Publishing { rate, prefix, size, .. } = &self.publishing;
         let stem = format!("{prefix}{:08x}", any_seed() as u32);
-        let shape = (self.shape.view(ArticleView::Basic), self.shape.body_format());
-        (!self.watch_only).then(|| Series::new(stem, filter, *size as usize, shape, *rate))
+        (!self.watch_only).then(|| Series::new(stem, filter, *size as usize, self.view(), *rate))
     }
 
     /// Publishes, or lets others do it.

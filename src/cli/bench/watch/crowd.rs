@@ -186,7 +186,7 @@ fn open(wanted: &Wanted, connection: &Cable, hearing: Arc<Hearing>, said: mpsc::
             // If there is no room to say it: it is said again when it has failed again.
             let _lost = said.try_send(Err(too_many(error)));
         }
-        *hearing.ledger().counts.reconnects.entry(code_and_reason(error)).or_default() += 1;
+        *hearing.ledger().counts.broken.entry(code_and_reason(error)).or_default() += 1;
     };
     let feed = connection.feed(wanted.filter.clone()).view(wanted.view).body_format(wanted.format);
     feed.on_retry(retries).open()
@@ -202,11 +202,15 @@ fn too_many(error: &cable_client::Error) -> Error {
 }
 
 async fn follow(mut feed: Feed, follower: usize, hearing: Arc<Hearing>, said: mpsc::Sender<Arrival>) {
-    let mut said = Some(said);
+    let (mut said, mut reconnects) = (Some(said), 0);
     while let Some(delivery) = feed.next().await {
         match delivery {
             Ok(delivery) => {
                 hearing.hear(follower, &delivery);
+                let before = std::mem::replace(&mut reconnects, feed.reconnects());
+                if reconnects > before {
+                    hearing.ledger().counts.reconnects += reconnects - before;
+                }
                 if let Some(said) = said.take_if(|_| feed.is_caught_up()) {
                     let _nobody_waits = said.send(Ok(())).await;
                 }

@@ -63,8 +63,10 @@ pub(super) struct Counts {
     pub(super) out_of_order: u64,
     /// By what is wrong.
     pub(super) wrong: BTreeMap<&'static str, u64>,
-    /// How often a feed had to go on over another stream, or try to; by why.
-    pub(super) reconnects: BTreeMap<String, u64>,
+    /// How often a feed went on over another stream.
+    pub(super) reconnects: u64,
+    /// Streams that broke or could not be opened, by why.
+    pub(super) broken: BTreeMap<String, u64>,
     /// Feeds that could not go on, by why.
     pub(super) ended: BTreeMap<String, u64>,
 }
@@ -87,10 +89,11 @@ struct Change {
     leaves: bool,
 }
 
-impl Ledger {
-    pub(super) fn new(followers: usize) -> Ledger {
+impl Default for Ledger {
+    /// Without followers.
+    fn default() -> Ledger {
         Ledger {
-            followers: (0..followers).map(|_| Follower::default()).collect(),
+            followers: Vec::new(),
             changes: Vec::new(),
             places: HashMap::new(),
             names: HashMap::new(),
@@ -101,6 +104,13 @@ impl Ledger {
             each: histogram(),
             last: histogram(),
         }
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(followers: usize) -> Ledger {
+        let followers = (0..followers).map(|_| Follower::default()).collect();
+        Ledger { followers, ..Ledger::default() }
     }
 
     /// A follower has been told all up to this revision that it is told at all.

@@ -232,7 +232,8 @@ mod tests {
         let mut reference = series.article(3);
         reference.headline.clear();
         assert_eq!(series.check(&told(reference)), Err(Fault::View));
-        let gone = FeedChange { state: NameState::Left, ..told(series.article(3)) };
+        let mut gone = told(series.article(3));
+        gone.state = NameState::Left;
         assert_eq!(series.check(&gone), Err(Fault::Published));
     }
 }
