@@ -61,6 +61,10 @@ fn wrong_usage_ends_with_2() {
         "feed watch --after x",
         "feed watch --after 7 --snapshot",
         "feed watch --kind articles",
+        "bench watch --watch-only --publish 3",
+        "bench watch --duration 3s",
+        "bench watch --prefix a/b",
+        "bench watch --followers 0",
         "mirror",
         "article pending",
         "article rm a --reason expired",
@@ -517,6 +521,82 @@ fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
     }
     let output = run(dir.path(), "bench get --endpoint http://127.0.0.1:1");
     assert_eq!(code(&output), 5, "{}", told(&output));
+}
+
+#[test]
+fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let names = || printed(&demo.run(dir.path(), "article stream -o id"));
+    let before = names();
+    for line in [
+        "--tag fan-out",
+        "--tag russia --section world --author ada --view full --size 1200",
+        "--tag russia --view full --format html",
+        "--view reference --size 0",
+    ] {
+        let line = format!("bench watch --followers 7 --connections 3 --publish 20 --rate 200 {line}");
+        let output = demo.run(dir.path(), &line);
+        assert_eq!(code(&output), 0, "{line}: {} {}", told(&output), printed(&output));
+        let report = report(&output);
+        for (name, n) in [("publishes", 20), ("changes", 20), ("deliveries", 140), ("connections", 3)] {
+            assert_eq!(number(&report, name), n, "{name} of {line}");
+        }
+        for none in [
+            "lost",
+            "twice",
+            "out_of_order",
+            "wrong",
+            "reconnects",
+            "streams_broken",
+            "feeds_ended",
+            "articles_left",
+        ] {
+            assert_eq!(number(&report, none), 0, "{none} of {line}");
+        }
+        let [each, last] = ["latency_us", "last_follower_us"].map(|name| number(&report[name], "max"));
+        assert!(each == last && number(&report["latency_us"], "p50") > 0, "{report}");
+        assert!(number(&report, "messages") <= 140 && number(&report, "bytes") > 0, "{report}");
+        assert_eq!(names(), before, "{line}");
+    }
+    let line = "bench watch --tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
+    assert_eq!(code(&demo.run(dir.path(), line)), 0);
+    let kept = printed(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
+    assert!(kept.lines().count() == 3 && kept.lines().all(|id| id.starts_with("kept-")), "{kept}");
+}
+
+#[test]
+fn followers_too_many_for_their_connections_are_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let output = demo.run(dir.path(), "bench watch --followers 101 --connections 1");
+    assert_eq!(code(&output), 2, "{}", printed(&output));
+    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.feeds`"] {
+        assert!(told(&output).contains(text), "{text} in {}", told(&output));
+    }
+    let output = demo.run(dir.path(), "bench watch --kind tag");
+    assert_eq!((code(&output), told(&output).contains("--kind")), (2, true), "{}", told(&output));
+}
+
+#[test]
+fn what_others_publish_is_measured_until_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let watch =
+        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --tag russia --followers 3");
+    wait_until_it_heeds_interrupts(&watch.id().to_string());
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border");
+    put_article(&demo, dir.path(), "pier", "Pier reopens");
+    let output = interrupt(watch);
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    let report = report(&output);
+    assert_eq!(report["interrupted"], true);
+    assert!(report["publishes"].is_null(), "{report}");
+    // Of the last change nobody may have been told yet.
+    let changes = number(&report, "changes");
+    assert!((2..=3).contains(&changes), "{report}");
+    assert_eq!((number(&report, "deliveries"), number(&report, "lost")), (3 * changes, 0), "{report}");
 }
 
 /// The lines of a feed that ends when it has told everything.

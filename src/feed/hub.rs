@@ -56,6 +56,9 @@ struct Groups {
     prune_at: usize,
 }
 
+/// A group, and the places of those commits that may concern it.
+type Concerned = (Arc<Group>, Vec<usize>);
+
 impl Hub {
     pub(super) fn new(store: Arc<Store>) -> Hub {
         let head = store.head();
@@ -171,12 +174,11 @@ impl Hub {
         concerned.into_iter().map(|(group, _)| group).collect()
     }
 
-    /// Groups that commits may concern, each with the places of these, and how many bytes each may keep. A group that is
-    /// made from here on begins after them.
-    fn concerned(&self, commits: &[Told], reached: Revision) -> (Vec<(Arc<Group>, Vec<usize>)>, usize) {
+    /// Groups that commits may concern, and how many bytes each may keep. A group that is made from here on begins after them.
+    fn concerned(&self, commits: &[Told], reached: Revision) -> (Vec<Concerned>, usize) {
         let mut groups = self.groups();
         groups.from = reached;
-        let mut concerned: HashMap<u64, (Arc<Group>, Vec<usize>)> = HashMap::new();
+        let mut concerned: HashMap<u64, Concerned> = HashMap::new();
         for (i, commit) in commits.iter().enumerate() {
             let terms = commit.events.iter().flat_map(|event| event.concerned()).cloned().map(Some);
             let places = terms.chain([None]).filter_map(|term| groups.by_term.get(&term));
