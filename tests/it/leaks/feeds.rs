@@ -135,7 +135,8 @@ async fn all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
     loop {
         let message = message(&mut feed).await;
         told.extend(shown(&message));
-        if !values(&message, CHECKPOINT).is_empty() {
+        // A checkpoint of one that is still behind is not empty.
+        if values(&message, CHECKPOINT).iter().any(|at| at.is_empty()) {
             return Ok(told);
         }
     }
