@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::{Hash, canonical_content},
-    model::{Id, Kind, Name, Slot},
+    model::{Id, Kind, Name, Revision, Slot},
     wire::{fields, log, number::article, v1},
 };
 
@@ -40,8 +40,9 @@ pub(crate) struct Derived {
     pub(crate) terms: Vec<Term>,
     /// Paths that lead to it, and whether it is the article's own one; articles only.
     pub(crate) paths: Vec<(String, bool)>,
-    /// Lists that feeds can follow and it has left, back to the floor; articles only. Sorted, none twice.
-    pub(crate) left: Vec<Term>,
+    /// Lists that feeds can follow and it has left, each with the revision, 0 for this entry's; articles only. Sorted,
+    /// none twice.
+    pub(crate) left: Vec<(Term, Revision)>,
     /// sha256 of name and canonical content; only of content that readers see.
     pub(crate) content_hash: Option<Hash>,
     /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
@@ -185,9 +186,10 @@ impl Derived {
             derived.time = log.first_publish_time;
             let former = log.former_paths.iter().map(|former| (former.path.clone(), false));
             derived.paths.extend(former);
-            derived.left.extend(log.left.iter().filter_map(|left| Term::from_name(&left.name)));
+            let left = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
+            derived.left.extend(log.left.iter().filter_map(left));
             derived.left.sort_unstable();
-            derived.left.dedup();
+            derived.left.dedup_by(|a, b| a.0 == b.0);
             if live {
                 derived.read_article(&log.content);
             }

@@ -199,7 +199,7 @@ impl Feeds {
         let Interest { filter, shape, backfill } = &group.interest;
         let mut changes = Vec::new();
         for commit in commits.into_iter().map(event::Told::new) {
-            let outcomes = commit.outcomes(filter, *backfill, after);
+            let outcomes = commit.outcomes(filter, *backfill);
             commit.put_changes(&mut changes, &outcomes, self.log_id, *shape);
         }
         let message = (!changes.is_empty())

@@ -25,6 +25,9 @@ const PUBLISHES: usize = 40;
 /// Between two publishes: longer than it takes to tell everybody.
 const APART: Duration = Duration::from_millis(400);
 const STALLED: usize = 1_000;
+/// How often so many stall, and what is published each time to fill what the system holds for them.
+const STALLS: usize = 3;
+const FILLING: usize = 60;
 /// Time for a server to come to rest.
 const REST: Duration = Duration::from_secs(2);
 
@@ -111,16 +114,24 @@ impl Bench {
 
     /// Publishes some times: how long it took each time until the last follower was told.
     fn tell(&mut self, crowd: &Crowd, from: usize, publishes: usize) -> Outcome<Vec<Duration>> {
-        let head = self.runtime.block_on(self.cable.status())?.head.unwrap_or_default().revision;
-        crowd.expect(head + 1 - from as i64);
         let mut lasts = Vec::with_capacity(publishes);
         for publish in from..from + publishes {
-            crowd.notes.begin(publish);
-            self.publish()?;
-            lasts.push(crowd.notes.await_all(publish, crowd.followers)?);
+            lasts.append(&mut self.tell_at_once(crowd, publish, 1)?);
             sleep(APART.saturating_sub(*lasts.last().unwrap_or(&APART)));
         }
         Ok(lasts)
+    }
+
+    /// The same without a pause.
+    fn tell_at_once(&mut self, crowd: &Crowd, from: usize, publishes: usize) -> Outcome<Vec<Duration>> {
+        let head = self.runtime.block_on(self.cable.status())?.head.unwrap_or_default().revision;
+        crowd.expect(head + 1 - from as i64);
+        let tell = |publish| {
+            crowd.notes.begin(publish);
+            self.publish()?;
+            crowd.notes.await_all(publish, crowd.followers)
+        };
+        (from..from + publishes).map(tell).collect()
     }
 
     /// How much followers cost at rest, and how soon all are told.
@@ -169,23 +180,38 @@ impl Bench {
 
     /// What followers cost that take nothing, and how much they slow the others.
     fn stalled(mut self, report: &mut Report, publishes: usize) -> Outcome<()> {
-        let crowd = self.open(3 * publishes)?;
+        let crowd = self.open(STALLS * (2 * publishes + FILLING) + publishes)?;
         self.tell(&crowd, 0, publishes)?;
-        let alone = at(&self.tell(&crowd, publishes, publishes)?, 0.5);
-        sleep(REST);
-        let before = self.node.memory()?;
-        let stalled = (0..STALLED / EACH).map(|_| connect(self.address, &self.request, EACH));
-        let stalled = stalled.collect::<Outcome<Vec<_>>>()?;
-        let beside = at(&self.tell(&crowd, 2 * publishes, publishes)?, 0.5);
-        let bytes = self.node.memory()?.saturating_sub(before) as f64 / STALLED as f64;
-        let shown = format!("{bytes:.0} bytes{}", judged(bytes, IDLE_BYTES));
-        report.fact("BASIC: memory of a stalled follower, of 1,000", bytes.round(), shown);
+        let (mut alone, mut beside, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for stall in 0..STALLS {
+            let from = publishes + stall * (2 * publishes + FILLING);
+            let before = self.node.memory()?;
+            alone.append(&mut self.tell(&crowd, from, publishes)?);
+            sleep(REST);
+            let published = self.node.memory()?;
+            let stalled = (0..STALLED / EACH).map(|_| connect(self.address, &self.request, EACH));
+            let stalled = stalled.collect::<Outcome<Vec<_>>>()?;
+            // Until they, and the system between, hold as much as they can.
+            self.tell_at_once(&crowd, from + publishes, FILLING)?;
+            beside.append(&mut self.tell(&crowd, from + publishes + FILLING, publishes)?);
+            let held = self.node.memory()?.saturating_sub(published) as f64;
+            bytes.push((held - published.saturating_sub(before) as f64).max(0.0) / STALLED as f64);
+            drop(stalled);
+            sleep(REST);
+        }
+        let cost = median(&mut bytes.clone());
+        let shown = format!("{cost:.0} bytes{}", judged(cost, IDLE_BYTES));
+        report.fact(
+            "BASIC: memory of a stalled follower, of 1,000",
+            json!({ "bytes": cost.round(), "by_round": bytes.iter().map(|bytes| bytes.round()).collect::<Vec<_>>() }),
+            shown,
+        );
+        let [alone, beside] = [alone, beside].map(|lasts| at(&lasts, 0.5));
         let ratio = beside / alone;
         let value = json!({ "alone_ms": alone, "beside_ms": beside, "ratio": ratio });
         let shown = format!("{alone:.0} / {beside:.0} ms; {ratio:.2}{}", judged(ratio, SLOWED));
-        report.fact("the last of 10,000 is told, median, without / with 1,000 stalled", value, shown);
-        drop(stalled);
-        faultless(crowd, 3 * publishes)?;
+        report.fact("- the last of 10,000 is told, median, without / with them", value, shown);
+        faultless(crowd, STALLS * (2 * publishes + FILLING) + publishes)?;
         self.node.stop().map(drop)
     }
 }
@@ -210,6 +236,11 @@ fn at(times: &[Duration], share: f64) -> f64 {
     sorted.sort_unstable();
     let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(place).map_or(0.0, |time| (time.as_secs_f64() * 1e4).round() / 10.0)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn judged(value: f64, most: f64) -> String {

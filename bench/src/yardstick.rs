@@ -37,7 +37,7 @@ struct Article {
     terms: Vec<u8>,
     hash: Vec<u8>,
     content_hash: Vec<u8>,
-    left_terms: Vec<u8>,
+    departures: Vec<u8>,
     entry: Vec<u8>,
     paths: Vec<(String, i64)>,
     chain: Vec<u8>,
@@ -91,7 +91,7 @@ fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
             terms: row.get(7)?,
             hash: row.get(8)?,
             content_hash: row.get(9)?,
-            left_terms: row.get(10)?,
+            departures: row.get(10)?,
             entry: row.get(11)?,
             chain: row.get(12)?,
         })
@@ -130,7 +130,7 @@ fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
                 a.terms,
                 a.hash,
                 a.content_hash,
-                a.left_terms,
+                a.departures,
                 a.entry
             ])?;
             chain.execute(params![a.revision, a.chain, a.time])?;

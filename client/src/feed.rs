@@ -251,7 +251,10 @@ pub enum Event {
     /// The snapshot is complete: it was that many records.
     SnapshotEnd(u64),
     /// All up to the delivery's position has been told.
-    Checkpoint,
+    Checkpoint {
+        /// The server is still reading what has happened since: the feed has not caught up.
+        behind: bool,
+    },
     /// Forget what is held: a snapshot follows, from its beginning.
     Reset(ResetReason),
 }
@@ -569,7 +572,7 @@ impl Following {
             }
             watch_response::Event::Snapshot(part) => return Ok(Some(self.snapshot_part(part.records))),
             watch_response::Event::SnapshotEnd(end) => Event::SnapshotEnd(self.snapshot_end(end.count)?),
-            watch_response::Event::Checkpoint(_) => Event::Checkpoint,
+            watch_response::Event::Checkpoint(told) => Event::Checkpoint { behind: told.behind },
             watch_response::Event::Changes(changes) => {
                 match self.new_changes(changes.changes, position.as_ref())? {
                     changes if changes.is_empty() => return Ok(None),
@@ -578,7 +581,7 @@ impl Following {
             }
         };
         let position = position.ok_or_else(|| incomplete("a message of a feed without its position"))?;
-        self.moved_to(&position, event == Event::Checkpoint);
+        self.moved_to(&position, event == Event::Checkpoint { behind: false });
         Ok(Some(Delivery { position: Some(position), event }))
     }
 

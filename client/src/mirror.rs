@@ -324,9 +324,9 @@ impl Shared {
                 self.change(changes, position)?;
                 self.told.send_modify(|told| told.version += 1);
             }
-            Event::Checkpoint => {
+            Event::Checkpoint { behind } => {
                 self.write().position = position;
-                self.told.send_if_modified(|told| !std::mem::replace(&mut told.ready, true));
+                self.told.send_if_modified(|told| !behind && !std::mem::replace(&mut told.ready, true));
             }
         }
         Ok(())

@@ -187,7 +187,7 @@ impl Lines<'_> {
             Format::Jsonl | Format::Json => json(delivery),
             Format::Id => names(&delivery.event),
             Format::Table => {
-                let rests = delivery.event == Event::Checkpoint;
+                let rests = delivery.event == Event::Checkpoint { behind: false };
                 if std::mem::replace(&mut self.at_rest, rests) && rests {
                     return Ok(());
                 }
@@ -207,7 +207,8 @@ fn json(delivery: &Delivery) -> Vec<String> {
             records.iter().map(|record| format!("\"snapshot\":{}", line("cable.v1.Record", record))).collect()
         }
         Event::SnapshotEnd(count) => vec![format!("\"snapshotEnd\":{{\"count\":\"{count}\"}}")],
-        Event::Checkpoint => vec!["\"checkpoint\":{}".to_owned()],
+        Event::Checkpoint { behind: false } => vec!["\"checkpoint\":{}".to_owned()],
+        Event::Checkpoint { behind: true } => vec!["\"checkpoint\":{\"behind\":true}".to_owned()],
         Event::Reset(reason) => vec![format!("\"reset\":{{\"reason\":\"{}\"}}", reason_name(*reason))],
         _ => Vec::new(),
     };
@@ -251,7 +252,8 @@ fn readable(delivery: &Delivery) -> Vec<String> {
             records.iter().map(|record| format!("{:>27}  holds  {}", "", titled(record))).collect()
         }
         Event::SnapshotEnd(count) => vec![format!("{at:>9}  these {count} match")],
-        Event::Checkpoint => vec![format!("{at:>9}  that is all so far")],
+        Event::Checkpoint { behind: false } => vec![format!("{at:>9}  that is all so far")],
+        Event::Checkpoint { behind: true } => vec![format!("{at:>9}  read up to here")],
         Event::Reset(reason) => vec![format!("{:>9}  begins anew: {}", "", reason_name(*reason))],
         _ => Vec::new(),
     }

@@ -12,7 +12,7 @@ use crate::{
     model::{LogId, Name, Revision},
     store::{
         Record,
-        history::{Commit, Place},
+        history::{self, Commit, Place},
     },
     wire::{
         fields, framed,
@@ -20,71 +20,86 @@ use crate::{
     },
 };
 
-/// The newest entry of a name.
+/// What has become of a name at a revision.
+#[derive(Debug)]
 pub(super) struct Event {
-    record: Record,
-    /// Tags, sections and authors that the article belongs to.
+    event: history::Event,
+    /// Tags, sections and authors that the article belongs to now.
     terms: Vec<Term>,
     /// What it has left, each with the revision.
     left: Vec<(Term, Revision)>,
 }
 
 impl Event {
-    pub(super) fn new(record: Record) -> Event {
-        let terms = Derived::standing(&record.name, &record.log).terms;
-        let left = record.log.left.iter().filter_map(|left| {
-            let revision = if left.revision == 0 { record.revision } else { left.revision };
-            Some((Term::from_name(&left.name)?, revision))
-        });
-        Event { left: left.collect(), terms, record }
+    fn new(event: history::Event) -> Event {
+        let newest = &event.newest;
+        let Derived { terms, mut left, .. } = Derived::standing(&newest.name, &newest.log);
+        for (_, at) in left.iter_mut().filter(|(_, at)| *at == 0) {
+            *at = newest.revision;
+        }
+        Event { terms, left, event }
     }
 
     pub(super) fn name(&self) -> &Name {
-        &self.record.name
+        &self.event.newest.name
     }
 
     pub(super) fn revision(&self) -> Revision {
-        self.record.revision
+        self.event.revision
     }
 
+    /// Whether nothing has happened to the name since.
+    pub(super) fn is_newest(&self) -> bool {
+        self.event.revision == self.event.newest.revision
+    }
+
+    /// Whether the name is there now.
     pub(super) fn is_live(&self) -> bool {
-        self.record.is_put()
+        self.event.newest.is_put()
     }
 
     pub(super) fn has(&self, term: &Term) -> bool {
         self.terms.contains(term)
     }
 
-    /// Whether the article has left a list after a revision.
-    pub(super) fn left(&self, term: &Term, since: Revision) -> bool {
-        self.left.iter().any(|(left, at)| *at > since && left == term)
+    /// Whether the event is that the article has left a list.
+    pub(super) fn leaves(&self, term: &Term) -> bool {
+        self.left.iter().any(|(left, at)| *at == self.event.revision && left == term)
     }
 
-    /// All lists that feeds can follow and the entry can be told to.
+    /// Whether it has ever left a list, as far as is known.
+    pub(super) fn left(&self, term: &Term) -> bool {
+        self.left.iter().any(|(left, _)| left == term)
+    }
+
+    /// All lists that feeds can follow and the event can be told to.
     pub(super) fn concerned(&self) -> impl Iterator<Item = &Term> {
         self.terms.iter().chain(self.left.iter().map(|(term, _)| term))
     }
 
     pub(super) fn is_backfill(&self) -> bool {
-        self.record.log.update_kind() == UpdateKind::Backfill
+        self.is_newest() && self.event.newest.log.update_kind() == UpdateKind::Backfill
     }
 
     /// A FeedChange.
     fn encode(&self, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
-        let (log, mut out) = (&self.record.log, Vec::new());
-        fields::put_varint(&mut out, 1, self.record.revision.unsigned_abs());
-        fields::put_time(&mut out, 2, log.time);
-        fields::put_varint(&mut out, 3, u64::from(log.update_kind.unsigned_abs()));
+        let (newest, mut out) = (&self.event.newest, Vec::new());
+        let log = &newest.log;
+        fields::put_varint(&mut out, 1, self.event.revision.unsigned_abs());
+        fields::put_time(&mut out, 2, self.event.time);
+        if self.is_newest() {
+            fields::put_varint(&mut out, 3, u64::from(log.update_kind.unsigned_abs()));
+        }
         match outcome {
             Outcome::Upsert => {
-                fields::put_bytes(&mut out, 4, &record(&self.record, log_id, shape));
+                fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
                 for former in &log.former_paths {
                     fields::put_string(&mut out, 8, &former.path);
                 }
             }
-            Outcome::Left => fields::put_string(&mut out, 5, &self.record.name.to_string()),
+            Outcome::Left => fields::put_string(&mut out, 5, &newest.name.to_string()),
             Outcome::Removed => {
-                let tombstone = compose::tombstone(&self.record);
+                let tombstone = compose::tombstone(newest);
                 fields::put_bytes(&mut out, 6, &tombstone.encode_to_vec());
             }
         }
@@ -119,14 +134,14 @@ type Outcomes = Vec<(usize, Outcome)>;
 
 impl Told {
     pub(super) fn new(commit: Commit) -> Told {
-        let events = commit.records.into_iter().map(Event::new).collect();
+        let events = commit.events.into_iter().map(Event::new).collect();
         Told { events, end: commit.end, messages: Mutex::default() }
     }
 
     /// What a filter's followers are told of it.
-    pub(super) fn outcomes(&self, filter: &Filter, backfill: bool, since: Revision) -> Outcomes {
+    pub(super) fn outcomes(&self, filter: &Filter, backfill: bool) -> Outcomes {
         let events = self.events.iter().enumerate().filter(|(_, event)| backfill || !event.is_backfill());
-        events.filter_map(|(i, event)| Some((i, filter.outcome(event, since)?))).collect()
+        events.filter_map(|(i, event)| Some((i, filter.outcome(event)?))).collect()
     }
 
     /// The message that says so, framed; the same bytes for all who are told the same.

@@ -2,7 +2,7 @@
 
 use crate::{
     entry::Term,
-    model::{Kind, Name, Revision, limit},
+    model::{Kind, Name, limit},
     publishing::check_name,
     refusal::{Refusal, at_most},
     store::{history::Wanted, listing::Query},
@@ -63,18 +63,22 @@ impl Filter {
         self.kinds.iter().copied().filter(|kind| *kind != Kind::Article)
     }
 
-    /// What has become of an entry's name, for those who have been told all up to `since`; none: it was nothing to
-    /// them, and is not.
-    pub(super) fn outcome(&self, event: &Event, since: Revision) -> Option<Outcome> {
+    /// What an event is to those who follow; none: nothing.
+    pub(super) fn outcome(&self, event: &Event) -> Option<Outcome> {
         if !self.kinds.contains(&event.name().kind) {
             return None;
         }
-        let holds = |group: &Vec<Term>| group.iter().any(|term| event.has(term));
-        let held = |group: &Vec<Term>| group.iter().any(|term| event.has(term) || event.left(term, since));
-        match event.is_live() {
-            true if self.groups.iter().all(holds) => Some(Outcome::Upsert),
-            true => self.groups.iter().all(held).then_some(Outcome::Left),
-            false => self.groups.iter().all(held).then_some(Outcome::Removed),
+        let all = |holds: &dyn Fn(&Term) -> bool| self.groups.iter().all(|group| group.iter().any(holds));
+        if event.is_live() && all(&|term| event.has(term)) {
+            // If it is not the newest, the article has come back since: that is told in its place.
+            return event.is_newest().then_some(Outcome::Upsert);
+        }
+        // Whoever may ever have held it.
+        let held = all(&|term| event.has(term) || event.left(term));
+        let leaves = self.groups.iter().flatten().any(|term| event.leaves(term));
+        match event.is_live() || !event.is_newest() {
+            true => (held && leaves).then_some(Outcome::Left),
+            false => held.then_some(Outcome::Removed),
         }
     }
 }

@@ -174,6 +174,9 @@ impl Follower {
                     if let Some(message) = Box::pin(self.catch_up()).await? {
                         return Ok(message);
                     }
+                    if self.told_at.elapsed() >= self.interval {
+                        return Ok(self.checkpoint(self.at));
+                    }
                 }
                 Next::Nothing if silent || !self.caught_up => {
                     self.caught_up = true;
@@ -216,7 +219,9 @@ impl Follower {
         if told.revision > self.at.revision {
             self.at = told;
         }
-        self.say(Some(&self.at), event::CHECKPOINT, &[])
+        let mut checkpoint = Vec::new();
+        fields::put_varint(&mut checkpoint, 1, u64::from(!self.caught_up));
+        self.say(Some(&self.at), event::CHECKPOINT, &checkpoint)
     }
 
     fn say(&self, at: Option<&Place>, field: u32, event: &[u8]) -> Bytes {

@@ -135,7 +135,7 @@ impl Hub {
         let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
         let Stretch { commits, reached, .. } = read.await?;
         let commits: Vec<Told> = commits.into_iter().map(Told::new).collect();
-        for group in self.tell_all(&commits, from, reached, erased) {
+        for group in self.tell_all(&commits, reached, erased) {
             group.wake();
         }
         Ok(())
@@ -158,14 +158,14 @@ impl Hub {
     }
 
     /// Tells what was read, unless something was erased since: then it is to be read again. The groups to wake.
-    fn tell_all(&self, commits: &[Told], since: Revision, reached: Place, erased: u64) -> Vec<Arc<Group>> {
+    fn tell_all(&self, commits: &[Told], reached: Place, erased: u64) -> Vec<Arc<Group>> {
         let now_erased = self.erased();
         if *now_erased != erased {
             return Vec::new();
         }
         let (concerned, bound) = self.concerned(commits, reached.revision);
         for (group, commits_of) in &concerned {
-            self.tell(group, commits_of.iter().map(|i| &commits[*i]), since, bound);
+            self.tell(group, commits_of.iter().map(|i| &commits[*i]), bound);
         }
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = reached;
         concerned.into_iter().map(|(group, _)| group).collect()
@@ -190,16 +190,10 @@ impl Hub {
         (concerned.into_values().collect(), KEPT / groups.all.len().max(1))
     }
 
-    fn tell<'a>(
-        &self,
-        group: &Group,
-        commits: impl Iterator<Item = &'a Told>,
-        since: Revision,
-        bound: usize,
-    ) {
+    fn tell<'a>(&self, group: &Group, commits: impl Iterator<Item = &'a Told>, bound: usize) {
         let Interest { filter, shape, backfill } = &group.interest;
         for commit in commits {
-            let outcomes = commit.outcomes(filter, *backfill, since);
+            let outcomes = commit.outcomes(filter, *backfill);
             if let Some((first, _)) = outcomes.first() {
                 let first = commit.events[*first].revision();
                 let bytes = commit.message(outcomes, self.log_id, *shape);

@@ -127,7 +127,7 @@ impl Calls {
     }
 
     /// Answers a call.
-    pub(super) async fn call<B>(&self, request: Request<B>, streams: &Streams) -> Response<Reply>
+    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Display + Into<tonic::codegen::StdError>,
@@ -139,16 +139,15 @@ impl Calls {
             Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
             Err(refusal) => return refused(refusal.into(), call),
         };
+        let own = method.own.filter(|_| is_native(request.headers()));
         let answered = {
             let answered = pin!(async {
-                match method.own {
-                    Some(Own::Read(read)) if is_native(request.headers()) => {
-                        self.read(read, request, &mut call, deadline).await
+                match own {
+                    Some(Own::Read(read)) => self.read(read, request.into_body(), &mut call, deadline).await,
+                    Some(Own::Watch) => {
+                        Box::pin(self.watch(request.into_body(), &streams, &mut call, deadline)).await
                     }
-                    Some(Own::Watch) if is_native(request.headers()) => {
-                        Box::pin(self.watch(request, streams, &mut call, deadline)).await
-                    }
-                    _ => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
+                    None => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
                 }
             });
             AssertUnwindSafe(within(method.bound(start, deadline), answered)).catch_unwind().await
@@ -162,7 +161,7 @@ impl Calls {
     async fn read<B>(
         &self,
         read: Read,
-        request: Request<B>,
+        request: B,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
     ) -> Result<Response<Reply>, Status>
@@ -170,7 +169,7 @@ impl Calls {
         B: Body<Data = Bytes>,
         B::Error: Display,
     {
-        let message = message::read(request.into_body(), &limit::READ_REQUEST).await?;
+        let message = message::read(request, &limit::READ_REQUEST).await?;
         if read == Read::StreamArticles {
             let stream = self.services.content.stream(message).await?;
             let until = deadline.map(expire);
@@ -182,7 +181,7 @@ impl Calls {
 
     async fn watch<B>(
         &self,
-        request: Request<B>,
+        request: B,
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
@@ -193,7 +192,7 @@ impl Calls {
     {
         let place = streams.feed(self.feeds);
         let place = place.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
-        let message = message::read(request.into_body(), &limit::READ_REQUEST).await?;
+        let message = message::read(request, &limit::READ_REQUEST).await?;
         let follower = self.services.feed.watch(message).await?;
         streams::guard(follower.in_flight());
         let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::Either};
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::{
@@ -89,13 +90,15 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     let of_connection = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), of_connection.clone());
-        async move {
-            Ok::<_, Infallible>(if web::is_web(&request) {
-                Box::pin(web::answer(calls, streams, request)).await.map(web::into_either)
-            } else {
-                calls.call(request, &streams).await.map(http_body_util::Either::Left)
-            })
-        }
+        // No block around both: it would hold the request a second time, for as long as a stream is open.
+        let answer = if web::is_web(&request) {
+            Either::Left(
+                Box::pin(web::answer(calls, streams, request)).map(|answer| answer.map(web::into_either)),
+            )
+        } else {
+            Either::Right(calls.call(request, streams).map(|answer| answer.map(http_body_util::Either::Left)))
+        };
+        answer.map(Ok::<_, Infallible>)
     });
     let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
     speak_http2(io, &common.limits, streams, life, service).await

@@ -56,6 +56,6 @@ impl Service<Request<Body>> for Web {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (calls, streams) = (self.0.clone(), self.1.clone());
-        Box::pin(async move { Ok(calls.call(request, &streams).await.map(Reply::into_routed)) })
+        Box::pin(async move { Ok(calls.call(request, streams).await.map(Reply::into_routed)) })
     }
 }

@@ -125,7 +125,11 @@ struct Old {
     terms: Vec<i64>,
     hash: Hash,
     content_hash: Option<Hash>,
+    departures: Vec<Departure>,
 }
+
+/// The number of a list that an article has left, and the revision.
+pub(super) type Departure = (i64, Revision);
 
 impl Applier<'_> {
     pub(crate) fn head(&self) -> &Head {
@@ -166,8 +170,8 @@ impl Applier<'_> {
             self.show(entry, old.as_ref(), &terms, revision)?;
         }
         self.moved_due |= entry.derived.due != old.as_ref().and_then(|old| old.due);
-        let left = self.term_numbers(&entry.derived.left)?;
-        self.replace(entry, packed, revision, old.as_ref(), &[terms, left])?;
+        let departures = self.move_departures(entry, revision, old.as_ref())?;
+        self.replace(entry, packed, revision, old.as_ref(), (&terms, &departures))?;
         self.advance(entry, revision, old.as_ref())?;
         Ok(revision)
     }
@@ -221,12 +225,12 @@ impl Applier<'_> {
     }
 
     fn old(&self, entry: &Entry) -> Result<Option<Old>, Error> {
-        let sql = "SELECT revision, live, due, time, terms, hash, content_hash
+        let sql = "SELECT revision, live, due, time, terms, hash, content_hash, departures
                    FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let key = params![entry.name.kind as i64, entry.slot as i64, entry.name.id.as_str()];
         let old = statement.query_row(key, |row| {
-            let terms: Vec<u8> = row.get(4)?;
+            let (terms, departures): (Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(7)?);
             Ok(Old {
                 revision: row.get(0)?,
                 live: row.get(1)?,
@@ -235,6 +239,7 @@ impl Applier<'_> {
                 terms: unpack_terms(&terms),
                 hash: row.get(5)?,
                 content_hash: row.get(6)?,
+                departures: unpack_departures(&departures),
             })
         });
         Ok(old.optional()?)
@@ -278,6 +283,30 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Notes what the article has left, and when. Rows that stay are not touched.
+    fn move_departures(
+        &mut self,
+        entry: &Entry,
+        revision: Revision,
+        old: Option<&Old>,
+    ) -> Result<Vec<Departure>, Error> {
+        let mut departures = Vec::with_capacity(entry.derived.left.len());
+        for (term, at) in &entry.derived.left {
+            departures.push((self.term_number(term)?, if *at == 0 { revision } else { *at }));
+        }
+        let id = entry.name.id.as_str();
+        let was = old.map_or(&[][..], |old| &old.departures);
+        for (term, at) in was.iter().filter(|departure| !departures.contains(departure)) {
+            let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
+            self.transaction.prepare_cached(delete)?.execute(params![at, term, id])?;
+        }
+        for (term, at) in departures.iter().filter(|departure| !was.contains(departure)) {
+            let insert = "INSERT INTO departure VALUES(?1, ?2, ?3)";
+            self.transaction.prepare_cached(insert)?.execute(params![at, term, id])?;
+        }
+        Ok(departures)
+    }
+
     fn move_paths(&mut self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
         let id = entry.name.id.as_str();
         if is_update {
@@ -301,7 +330,7 @@ impl Applier<'_> {
         packed: &Packed,
         revision: Revision,
         old: Option<&Old>,
-        [terms, left]: &[Vec<i64>; 2],
+        (terms, departures): (&[i64], &[Departure]),
     ) -> Result<(), Error> {
         if let Some(old) = old {
             self.transaction
@@ -320,7 +349,7 @@ impl Applier<'_> {
             pack_terms(terms),
             entry.hash,
             entry.derived.content_hash,
-            pack_terms(left),
+            pack_departures(departures),
             envelope::seal(packed, (&entry.name, entry.slot), revision),
         ])?;
         Ok(())
@@ -381,6 +410,23 @@ impl Applier<'_> {
 
 fn pack_terms(terms: &[i64]) -> Vec<u8> {
     terms.iter().flat_map(|term| u32::try_from(*term).unwrap_or(u32::MAX).to_le_bytes()).collect()
+}
+
+fn pack_departures(departures: &[Departure]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(12 * departures.len());
+    for (term, revision) in departures {
+        packed.extend(u32::try_from(*term).unwrap_or(u32::MAX).to_le_bytes());
+        packed.extend(revision.to_le_bytes());
+    }
+    packed
+}
+
+pub(super) fn unpack_departures(packed: &[u8]) -> Vec<Departure> {
+    let departure = |bytes: &[u8]| {
+        let (term, revision) = bytes.split_first_chunk::<4>()?;
+        Some((i64::from(u32::from_le_bytes(*term)), Revision::from_le_bytes(revision.try_into().ok()?)))
+    };
+    packed.chunks_exact(12).filter_map(departure).collect()
 }
 
 pub(super) fn unpack_terms(packed: &[u8]) -> Vec<i64> {

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Error, Writer, apply::Applier, envelope, read};
+use super::{
+    Error, Writer,
+    apply::{Applier, Departure, unpack_departures},
+    envelope, read,
+};
 use crate::{
     entry::Entry,
     model::{Kind, Name, Revision, Slot},
@@ -68,13 +72,17 @@ impl Writer {
     }
 }
 
+/// A tombstone that nobody needs any more, with what it noted to have been left.
+type Spent = (Name, Revision, Vec<Departure>);
+
 impl Applier<'_> {
     fn raise_floor(&mut self, floor: Revision) -> Result<(), Error> {
-        for (name, revision) in self.spent_tombstones(floor)? {
+        for (name, revision, departures) in self.spent_tombstones(floor)? {
             self.transaction.prepare_cached("DELETE FROM doc WHERE revision = ?1")?.execute([revision])?;
             if name.kind == Kind::Article {
                 let delete = "DELETE FROM path WHERE id = ?1 AND revision = ?2";
                 self.transaction.prepare_cached(delete)?.execute(params![name.id.as_str(), revision])?;
+                self.drop_departures(&name, &departures)?;
             }
         }
         self.head.floor = floor;
@@ -82,8 +90,8 @@ impl Applier<'_> {
     }
 
     /// Tombstones between the floor and the next one that nobody needs any more. A damaged one stays, for `verify`.
-    fn spent_tombstones(&self, floor: Revision) -> Result<Vec<(Name, Revision)>, Error> {
-        let sql = "SELECT kind, id, revision, entry, slot FROM doc WHERE revision > ?1 AND revision <= ?2 AND live = 0";
+    fn spent_tombstones(&self, floor: Revision) -> Result<Vec<Spent>, Error> {
+        let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc WHERE revision > ?1 AND revision <= ?2 AND live = 0";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query([self.head.floor, floor])?;
         let mut spent = Vec::new();
@@ -96,10 +104,20 @@ impl Applier<'_> {
             let lasting =
                 |entry: &Entry| matches!(entry.log.reason(), RemovalReason::Moved | RemovalReason::Killed);
             if entry.is_some_and(|entry| !lasting(&entry)) {
-                spent.push((name, revision));
+                let departures: Vec<u8> = row.get(5)?;
+                spent.push((name, revision, unpack_departures(&departures)));
             }
         }
         Ok(spent)
+    }
+
+    fn drop_departures(&self, name: &Name, departures: &[Departure]) -> Result<(), Error> {
+        let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
+        let mut delete = self.transaction.prepare_cached(delete)?;
+        for (term, at) in departures {
+            delete.execute(params![at, term, name.id.as_str()])?;
+        }
+        Ok(())
     }
 
     fn drop_links(&self, last: Revision) -> Result<(), Error> {

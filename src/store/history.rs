@@ -1,18 +1,22 @@
 //! What has happened since a revision, as far as the newest entries tell: what feeds follow.
+//!
+//! Two tables tell it together. `doc` has the newest entry of each name, under its revision. `departure` has what
+//! articles have left, under the revision at which they did: by a newest entry alone a reader who stops half way would
+//! never learn of a departure before that place, if the article has changed again behind it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     Error, Record,
-    apply::unpack_terms,
+    apply::{unpack_departures, unpack_terms},
     read::{self, LIVE_SLOT, row_name},
 };
 use crate::{
     digest::Hash,
     entry::Term,
-    model::{Kind, Revision, Slot},
+    model::{Id, Kind, Name, Revision, Slot},
 };
 
 /// What of the history is wanted.
@@ -43,11 +47,21 @@ pub(crate) struct Place {
     pub(crate) chain: Option<Hash>,
 }
 
+/// What has become of a name at a revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) revision: Revision,
+    /// When, microseconds since 1970 UTC; 0: it is too long ago to be known.
+    pub(crate) time: i64,
+    /// The newest entry of the name. It is of a later revision where the event is only that an article has left a list.
+    pub(crate) newest: Record,
+}
+
 /// What is left of a commit and was wanted of it.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    /// The newest entries of their names, in the order of the log. Damaged ones were reported, and are left out.
-    pub(crate) records: Vec<Record>,
+    /// In the order of the log. Damaged entries were reported, and are left out.
+    pub(crate) events: Vec<Event>,
     pub(crate) end: Place,
 }
 
@@ -71,17 +85,21 @@ pub(crate) fn stretch(
 ) -> Result<Stretch, Error> {
     let moment = connection.unchecked_transaction()?;
     let head = read::head(&moment)?;
-    let (records, reached) = scan(&moment, after, wanted, bounds)?;
-    let reached = place(&moment, reached.unwrap_or(head.revision))?;
-    let mut commits: Vec<Commit> = Vec::new();
-    for record in records {
-        let end = end_of_commit(&record);
-        match commits.last_mut().filter(|commit| commit.end.revision == end) {
-            Some(commit) => commit.records.push(record),
-            None => commits.push(Commit { records: vec![record], end: place(&moment, end)? }),
-        }
-    }
-    Ok(Stretch { commits, reached, floor: head.floor })
+    let terms = numbers(&moment, &wanted.terms)?;
+    let (records, reached) = scan(&moment, after, wanted, &terms, bounds)?;
+    let reached = reached.unwrap_or(head.revision);
+    let departed = match wanted.kinds.contains(&Kind::Article) {
+        true => departures(&moment, (after, reached), &terms, bounds.rows)?,
+        false => Departures { names: Vec::new(), reached },
+    };
+    let reached = whole(&records, after, departed.reached);
+    let departed = match reached > departed.reached {
+        // The first commit alone is larger than a stretch: all of it, however much that is.
+        true => departures(&moment, (after, reached), &terms, usize::MAX)?,
+        false => departed,
+    };
+    let commits = commits(&moment, records, departed.names, reached)?;
+    Ok(Stretch { commits, reached: place(&moment, reached)?, floor: head.floor })
 }
 
 /// A place by its revision.
@@ -91,15 +109,15 @@ pub(crate) fn place(connection: &Connection, revision: Revision) -> Result<Place
     Ok(Place { revision, chain })
 }
 
-/// What was found, and the end of the commit that a bound was reached in.
+/// Newest entries, and the end of the commit that a bound was reached in.
 fn scan(
     moment: &Connection,
     after: Revision,
     wanted: &Wanted,
+    terms: &HashSet<i64>,
     bounds: Bounds,
 ) -> Result<(Vec<Record>, Option<Revision>), Error> {
-    let terms = numbers(moment, &wanted.terms)?;
-    let sql = "SELECT kind, id, revision, terms, left_terms, entry FROM doc
+    let sql = "SELECT kind, id, revision, terms, departures, entry, live FROM doc
                WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT])?;
@@ -112,10 +130,10 @@ fn scan(
         }
         looked_at += 1;
         let full = looked_at >= bounds.rows || records.len() >= bounds.records || bytes >= bounds.bytes;
-        let is_wanted = is_wanted(row, wanted, &terms)?;
+        let is_wanted = is_wanted(row, revision, wanted, terms)?;
         let record = if is_wanted || full { open(row)? } else { None };
         if full && end.is_none() {
-            end = Some(record.as_ref().map_or(revision, end_of_commit));
+            end = Some(record.as_ref().map_or(revision, |record| span(record).1));
         }
         if let Some(record) = record.filter(|_| is_wanted) {
             bytes += record.log.content.len();
@@ -133,10 +151,20 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Erro
         let (kind, value) = term.parts();
         numbers.extend(statement.query_row(params![kind, value], |row| row.get::<_, i64>(0)).optional()?);
     }
+    // Terms that no article has ever had: no row is wanted.
+    if numbers.is_empty() && !terms.is_empty() {
+        numbers.insert(i64::MIN);
+    }
     Ok(numbers)
 }
 
-fn is_wanted(row: &Row<'_>, wanted: &Wanted, terms: &HashSet<i64>) -> Result<bool, Error> {
+/// Whether an entry is wanted: it stands in one of the lists, has just left one or, if it is a tombstone, has ever.
+fn is_wanted(
+    row: &Row<'_>,
+    revision: Revision,
+    wanted: &Wanted,
+    terms: &HashSet<i64>,
+) -> Result<bool, Error> {
     let kind = Kind::from_number(row.get(0)?);
     if !kind.is_some_and(|kind| wanted.kinds.contains(&kind)) {
         return Ok(false);
@@ -144,26 +172,112 @@ fn is_wanted(row: &Row<'_>, wanted: &Wanted, terms: &HashSet<i64>) -> Result<boo
     if wanted.terms.is_empty() {
         return Ok(true);
     }
-    for column in [3, 4] {
-        let numbers = unpack_terms(row.get_ref(column)?.as_blob().unwrap_or_default());
-        if numbers.iter().any(|number| terms.contains(number)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let standing = unpack_terms(row.get_ref(3)?.as_blob().unwrap_or_default());
+    let departures = unpack_departures(row.get_ref(4)?.as_blob().unwrap_or_default());
+    let live: bool = row.get(6)?;
+    let mut left = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
+    Ok(standing.iter().any(|term| terms.contains(term)) || left.any(|term| terms.contains(term)))
 }
 
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
     match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
-        Ok(record) => Ok(Some(record)),
+        // It was reported where it was read; it must not end a feed.
         Err(Error::Corrupt(_)) => Ok(None),
-        Err(error) => Err(error),
+        record => record.map(Some),
     }
 }
 
-/// The last revision of the commit that an entry belongs to.
-fn end_of_commit(record: &Record) -> Revision {
-    let log = &record.log;
-    record.revision + i64::from(log.commit_size.saturating_sub(log.commit_index + 1))
+/// Articles that have left a list within a stretch, each with the revision.
+struct Departures {
+    names: Vec<(Revision, Name)>,
+    /// What lies behind this has not been looked at.
+    reached: Revision,
+}
+
+/// `within`: after the first revision, up to the second. At most so many rows are looked at.
+fn departures(
+    moment: &Connection,
+    within: (Revision, Revision),
+    terms: &HashSet<i64>,
+    most: usize,
+) -> Result<Departures, Error> {
+    let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
+               ORDER BY revision, term, id";
+    let mut statement = moment.prepare_cached(sql)?;
+    let mut rows = statement.query([within.0, within.1])?;
+    let (mut names, mut looked_at): (Vec<(Revision, Name)>, usize) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let revision: Revision = row.get(0)?;
+        looked_at += 1;
+        if looked_at > most {
+            names.retain(|(at, _)| *at < revision);
+            return Ok(Departures { names, reached: revision - 1 });
+        }
+        if !terms.is_empty() && !terms.contains(&row.get(1)?) {
+            continue;
+        }
+        let Some(id) = row.get_ref(2)?.as_str().ok().and_then(Id::parse) else { continue };
+        names.push((revision, Name { kind: Kind::Article, id }));
+    }
+    names.dedup();
+    Ok(Departures { names, reached: within.1 })
+}
+
+/// The last place up to `reached` that is within no commit; where there is none after `after`, the end of the commit.
+fn whole(records: &[Record], after: Revision, reached: Revision) -> Revision {
+    let spans = records.iter().map(span);
+    match spans.into_iter().find(|(first, last)| *first <= reached && reached < *last) {
+        None => reached,
+        Some((first, last)) if first - 1 <= after => last,
+        Some((first, _)) => first - 1,
+    }
+}
+
+/// Puts together what has happened, commit by commit.
+fn commits(
+    moment: &Connection,
+    records: Vec<Record>,
+    departed: Vec<(Revision, Name)>,
+    reached: Revision,
+) -> Result<Vec<Commit>, Error> {
+    let ends: BTreeMap<Revision, Revision> = records.iter().map(span).collect();
+    let mut events = BTreeMap::new();
+    for (revision, name) in departed {
+        if let Some(event) = departure(moment, revision, &name)? {
+            events.entry(revision).or_insert(event);
+        }
+    }
+    for newest in records.into_iter().filter(|record| record.revision <= reached) {
+        let (revision, time) = (newest.revision, newest.log.time);
+        events.insert(revision, Event { revision, time, newest });
+    }
+    let mut commits: Vec<Commit> = Vec::new();
+    for (revision, event) in events {
+        let known = ends.range(..=revision).next_back().map(|(_, end)| *end);
+        let end = known.filter(|end| *end >= revision).unwrap_or(revision);
+        match commits.last_mut().filter(|commit| commit.end.revision == end) {
+            Some(commit) => commit.events.push(event),
+            None => commits.push(Commit { events: vec![event], end: place(moment, end)? }),
+        }
+    }
+    Ok(commits)
+}
+
+/// What is told of a departure; none, if the entry by which the article left is its newest one: that tells it.
+fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
+    let newest = match read::record(moment, name) {
+        Ok(Some(newest)) => newest,
+        Ok(None) | Err(Error::Corrupt(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut statement = moment.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
+    let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
+    Ok((newest.revision != revision).then_some(Event { revision, time, newest }))
+}
+
+/// The first and the last revision of the commit that an entry belongs to.
+fn span(record: &Record) -> (Revision, Revision) {
+    let (index, size) = (i64::from(record.log.commit_index), i64::from(record.log.commit_size));
+    (record.revision - index, record.revision + (size - index - 1).max(0))
 }

@@ -23,7 +23,7 @@ CREATE TABLE doc(
   terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
-  left_terms BLOB NOT NULL,     -- as `terms`: the tags, sections and authors that the entry says were left
+  departures BLOB NOT NULL,     -- term number (4) and revision (8), little-endian, each: departure rows to take back
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
@@ -47,6 +47,13 @@ CREATE TABLE term(
 CREATE TABLE listing(
   term INTEGER NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY(term, time, id)
+) STRICT, WITHOUT ROWID;
+
+-- What articles have left, and when, as their newest entries tell; a feed that catches up reads it beside `doc`, where
+-- an entry that took an article away is no longer found once the article has changed again.
+CREATE TABLE departure(
+  revision INTEGER NOT NULL, term INTEGER NOT NULL, id TEXT NOT NULL,
+  PRIMARY KEY(revision, term, id)
 ) STRICT, WITHOUT ROWID;
 
 -- Claims on paths. One belongs to its own (own = 1) claimant of the highest revision, else to the latest former one.

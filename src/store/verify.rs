@@ -6,13 +6,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Error, Head,
-    apply::unpack_terms,
+    apply::{Departure, unpack_departures, unpack_terms},
     envelope,
     read::{self, row_name},
 };
 use crate::{
     digest::{self, SetDigest},
-    entry::Entry,
+    entry::{Entry, Term},
     model::{Kind, Revision, Slot},
     wire::log::Operation,
 };
@@ -57,6 +57,7 @@ struct Sums {
     listed: BTreeMap<i64, i64>,
     rows: i64,
     paths: i64,
+    departures: i64,
     due: i64,
     last: Revision,
 }
@@ -81,7 +82,7 @@ impl Check<'_> {
     fn records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
         let sql =
-            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, left_terms, entry
+            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, departures, entry
                    FROM doc ORDER BY revision";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
@@ -109,7 +110,7 @@ impl Check<'_> {
             let terms: Vec<u8> = row.get(7)?;
             self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
             let left: Vec<u8> = row.get(10)?;
-            self.left(&entry, &unpack_terms(&left))?;
+            self.left(&entry, revision, &unpack_departures(&left), &mut sums)?;
             self.paths(&entry, revision, &mut sums)?;
             sum(&mut sums, revision, &entry);
         }
@@ -139,11 +140,24 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn left(&mut self, entry: &Entry, terms: &[i64]) -> Result<(), Error> {
-        let mut expected = entry.derived.left.iter().map(|term| term.parts()).collect::<Vec<_>>();
-        let mut statement = self.connection.prepare_cached("SELECT kind, value FROM term WHERE n = ?1")?;
-        let term = |n: &i64| statement.query_row([n], |row| Ok((row.get(0)?, row.get(1)?))).optional();
-        let found = terms.iter().map(term).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
+    fn left(
+        &mut self,
+        entry: &Entry,
+        revision: Revision,
+        departures: &[Departure],
+        sums: &mut Sums,
+    ) -> Result<(), Error> {
+        let parts = |(term, at): &(Term, Revision)| (term.parts(), if *at == 0 { revision } else { *at });
+        let mut expected = entry.derived.left.iter().map(parts).collect::<Vec<_>>();
+        let sql = "SELECT kind, value FROM term JOIN departure ON term.n = departure.term
+                   WHERE departure.revision = ?1 AND departure.term = ?2 AND departure.id = ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let departure = |(term, at): &Departure| {
+            let row = params![at, term, entry.name.id.as_str()];
+            statement.query_row(row, |row| Ok(((row.get(0)?, row.get(1)?), *at))).optional()
+        };
+        let found = departures.iter().map(departure).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
+        sums.departures += departures.len() as i64;
         expected.sort_unstable();
         let found = found.map(|mut found| {
             found.sort_unstable();
@@ -191,6 +205,9 @@ impl Check<'_> {
         let (rows, paths) = (count("SELECT count(*) FROM listing")?, count("SELECT count(*) FROM path")?);
         if (rows, paths) != (sums.rows, sums.paths) {
             self.fault("lists or paths have rows that follow from no record");
+        }
+        if count("SELECT count(*) FROM departure")? != sums.departures {
+            self.fault("departures have rows that follow from no record");
         }
         if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL")? != sums.due {
             self.fault("the index of due times has other rows than follow from the records");

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     follow::{Changed, Follow, Told, after, request},
-    support::{Node, article, author},
+    support::{Node, article, author, body},
 };
 
 fn upsert(id: &str, revision: i64) -> Changed {
@@ -73,6 +73,30 @@ async fn a_feed_resumed_after_a_position_tells_what_was_missed_and_no_more() {
     }
     let mut feed = Follow::open(&node, request(&["sea"], after(8))).await.unwrap();
     assert_eq!(feed.next().await, (Told::Checkpoint, Some(8)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_left_between_two_pieces_of_a_catch_up_is_told() {
+    let (_dir, node, cable) = node().await;
+    let long = |id: &str| {
+        let mut written = article(id, "Storm", &["sea"]);
+        written.body = Some(body(&"Rain. ".repeat(8_000)));
+        written
+    };
+    cable.put(article("a", "Storm", &["sea"])).await.unwrap();
+    cable.put(article("a", "Storm", &["land"])).await.unwrap();
+    for id in ["b", "c", "d"] {
+        cable.put(long(id)).await.unwrap();
+    }
+    // What is left of its past lies behind the first piece: 64 KiB.
+    cable.put(article("a", "Calm", &["land"])).await.unwrap();
+    let mut feed = Follow::open(&node, request(&["sea"], after(1))).await.unwrap();
+    let mut told = Vec::new();
+    while let (Told::Changes(changes), _) = feed.next().await {
+        told.extend(changes);
+    }
+    assert!(told.contains(&left("a")), "{told:?}");
     node.stop().await;
 }
 

@@ -3586,7 +3586,11 @@ pub struct FeedSnapshotEnd {
 /// Nothing but the position.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct FeedCheckpoint {}
+pub struct FeedCheckpoint {
+    /// The follower has not caught up: the server is still reading what has happened since.
+    #[prost(bool, tag = "1")]
+    pub behind: bool,
+}
 /// Why a feed begins anew.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -122,7 +122,8 @@ fn brief(delivery: &Delivery) -> String {
         }
         Event::Snapshot(records) => format!("part {}", records.len()),
         Event::SnapshotEnd(count) => format!("end {count} at {at}"),
-        Event::Checkpoint => format!("checkpoint {at}"),
+        Event::Checkpoint { behind: false } => format!("checkpoint {at}"),
+        Event::Checkpoint { behind: true } => format!("behind at {at}"),
         Event::Reset(reason) => format!("reset {reason:?}"),
         other => panic!("{other:?}"),
     }
