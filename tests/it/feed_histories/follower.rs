@@ -267,57 +267,51 @@ impl Follower {
             told.insert(change.revision, self.change(change, world));
         }
         assert!(position.revision >= last, "{}: {position:?} after {last}", self.number);
-        for (revision, entry) in world.newest_within(self.place, position.revision) {
-            if self.must_tell(entry) {
-                assert!(
-                    told.contains_key(&revision),
-                    "{}: {revision} is not told between {} and {}: {told:?}, {entry:?}, {:?}",
-                    self.number,
-                    self.place,
-                    position.revision,
-                    self.interest
-                );
-            }
-        }
-        for change in changes {
-            let entry = &world.entries[&change.revision];
-            match told[&change.revision] {
-                true => self.held.insert(entry.name.clone(), change.revision),
-                false => self.held.remove(&entry.name),
+        for (revision, matches) in &told {
+            let name = world.entries[revision].name.clone();
+            match matches {
+                true => self.held.insert(name, *revision),
+                false => self.held.remove(&name),
             };
+        }
+        for (revision, entry) in world.newest_within(self.place, position.revision) {
+            assert_eq!(
+                self.held.get(&entry.name).copied(),
+                self.is_to_hold(entry).then_some(revision),
+                "{} between {} and {}: {told:?}, {entry:?}, {:?}",
+                self.number,
+                self.place,
+                position.revision,
+                self.interest
+            );
         }
         self.place = position.revision;
         self.position = Some(position);
     }
 
-    /// Whether an entry that is the newest of its name has to be told.
-    fn must_tell(&self, entry: &Entry) -> bool {
-        let held = self.held.contains_key(&entry.name);
-        match &entry.state {
-            State::Live(entity) if self.interest.matches(entity) => {
-                held || self.interest.backfill || entry.kind != UpdateKind::Backfill
-            }
-            State::Live(_) | State::Removed(..) => held,
-            State::Unseen => false,
-        }
+    /// Whether an entry that is the newest of its name is what is held once it has been told.
+    fn is_to_hold(&self, entry: &Entry) -> bool {
+        let State::Live(entity) = &entry.state else { return false };
+        self.interest.matches(entity) && (self.interest.backfill || entry.kind != UpdateKind::Backfill)
     }
 
     /// Whether the name matches after a change.
     fn change(&self, change: &FeedChange, world: &World) -> bool {
         let (number, revision) = (self.number, change.revision);
         let entry = world.entries.get(&revision).unwrap_or_else(|| panic!("{number}: {change:?}"));
-        assert_eq!((change.update_kind(), change.time), (entry.kind, Some(world::timestamp(entry.time))));
+        assert_eq!(change.time, Some(world::timestamp(entry.time)), "{number}: {change:?}");
         let told = change.change.as_ref().unwrap();
-        match (told, &entry.state) {
+        let matches = match (told, &entry.state) {
             (Change::Upsert(record), State::Live(_)) => {
                 self.upsert(record, revision, world);
                 assert!(self.interest.backfill || entry.kind != UpdateKind::Backfill, "{number}: {change:?}");
                 true
             }
-            (Change::Left(name), State::Live(entity)) => {
+            (Change::Left(name), State::Live(_) | State::Removed(..)) => {
                 assert_eq!(*name, entry.name);
-                assert!(!self.interest.matches(entity), "{number}: {change:?}");
-                false
+                let left = matches!(&entry.state, State::Live(entity) if !self.interest.matches(entity));
+                assert!(left || !world.is_newest(name, revision), "{number}: {change:?} and {entry:?}");
+                return false;
             }
             (Change::Removed(tombstone), State::Removed(reason, target)) => {
                 assert_eq!((&tombstone.name, tombstone.revision), (&entry.name, revision));
@@ -325,7 +319,9 @@ impl Follower {
                 false
             }
             _ => panic!("{number}: {change:?} and not {entry:?}"),
-        }
+        };
+        assert_eq!(change.update_kind(), entry.kind, "{number}: {change:?}");
+        matches
     }
 
     fn upsert(&self, record: &RawRecord, revision: i64, world: &World) {

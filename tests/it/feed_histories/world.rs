@@ -12,11 +12,12 @@ use cable_client::{
 };
 
 /// One entry of the log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) name: String,
-    /// The last revision of its commit.
-    pub(super) end: i64,
+    /// The first revision of its commit, and the last one.
+    first: i64,
+    end: i64,
     /// Microseconds since 1970 UTC.
     pub(super) time: i64,
     pub(super) kind: UpdateKind,
@@ -24,7 +25,7 @@ pub(super) struct Entry {
 }
 
 /// What an entry makes of its name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum State {
     Live(Box<Entity>),
     Removed(RemovalReason, String),
@@ -131,6 +132,11 @@ impl World {
         })
     }
 
+    /// Whether nothing has happened to a name since a revision.
+    pub(super) fn is_newest(&self, name: &str, revision: i64) -> bool {
+        self.newest.get(name) == Some(&revision)
+    }
+
     /// Those entries after a revision, up to another, that are still the newest of their names.
     pub(super) fn newest_within(&self, after: i64, to: i64) -> impl Iterator<Item = (i64, &Entry)> {
         let within = self.entries.range((Excluded(after), Included(to)));
@@ -153,12 +159,15 @@ impl World {
         self.killed.get(&revision).is_some_and(|kill| *kill <= kills)
     }
 
-    /// Whether a position may stand there.
+    /// A position stands within no commit of which something is left on either side.
     pub(super) fn check_position(&self, position: &Position) {
-        let end = self.entries.get(&position.revision).map_or(0, |entry| entry.end);
-        assert_eq!(end, position.revision, "a position within a commit");
-        if let Some(chain) = self.chains.get(&position.revision).filter(|_| !position.chain.is_empty()) {
-            assert_eq!(chain, &position.chain, "the chain at {end}");
+        let at = position.revision;
+        if let Some(entry) = self.entries.get(&at) {
+            let parts = [self.newest_within(entry.first - 1, at), self.newest_within(at, entry.end)];
+            assert!(parts.map(|mut part| part.next()).contains(&None), "{at} is within a commit");
+        }
+        if let Some(chain) = self.chains.get(&at).filter(|_| !position.chain.is_empty()) {
+            assert_eq!(chain, &position.chain, "the chain at {at}");
         }
     }
 
@@ -199,7 +208,7 @@ impl World {
     fn plan(&mut self, write: &Write, entries: &mut Vec<Entry>) {
         let name = write.name().to_owned();
         self.known.insert(name.clone());
-        let entry = |kind, state| Entry { name: name.clone(), end: 0, time: self.now, kind, state };
+        let entry = |kind, state| Entry { name: name.clone(), first: 0, end: 0, time: self.now, kind, state };
         let unseen = entry(UpdateKind::Major, State::Unseen);
         match write {
             Write::Put(entity, kind) => {
@@ -240,6 +249,7 @@ impl World {
         self.waiting.remove(name).unwrap();
         let entry = Entry {
             name: name.to_owned(),
+            first: 0,
             end: 0,
             time: self.now,
             kind: UpdateKind::Major,
@@ -251,13 +261,13 @@ impl World {
 
     /// One commit.
     fn append(&mut self, entries: Vec<Entry>) {
-        let end = self.head + entries.len() as i64;
+        let (first, end) = (self.head + 1, self.head + entries.len() as i64);
         for entry in entries {
             self.head += 1;
             if !matches!(entry.state, State::Unseen) {
                 self.newest.insert(entry.name.clone(), self.head);
             }
-            self.entries.insert(self.head, Entry { end, ..entry });
+            self.entries.insert(self.head, Entry { first, end, ..entry });
         }
     }
 
@@ -274,7 +284,8 @@ impl World {
     /// It is the time at which that happens.
     pub(super) fn happen(&mut self, time: i64, name: &str) {
         self.now = self.now.max(time);
-        let entry = |kind, state| Entry { name: name.to_owned(), end: 0, time: self.now, kind, state };
+        let entry =
+            |kind, state| Entry { name: name.to_owned(), first: 0, end: 0, time: self.now, kind, state };
         let appears = self.waiting.get(name).is_some_and(|waiting| waiting.due == Some(time));
         let entries = if appears {
             let waiting = self.waiting.remove(name).unwrap();
