@@ -7,6 +7,7 @@ use cable_client::v1::{
     self, Position, WatchRequest, WatchResponse, feed_change::Change, watch_request::Start,
     watch_response::Event,
 };
+use futures_util::FutureExt as _;
 use prost::Message as _;
 use tonic::{Status, Streaming};
 
@@ -16,6 +17,7 @@ use crate::{raw::Raw, support::Node};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stream of Watch.
+#[derive(Debug)]
 pub(crate) struct Follow(Streaming<Bytes>);
 
 /// What a message tells, in short.
@@ -68,6 +70,15 @@ impl Follow {
         let message = tokio::time::timeout(PATIENCE, self.0.message()).await;
         let message = message.expect("a feed is not silent for so long")?;
         Ok(WatchResponse::decode(message.expect("a feed does not end with OK")).unwrap())
+    }
+
+    /// The next message, if one is there.
+    pub(crate) fn ready(&mut self) -> Option<Result<WatchResponse, Status>> {
+        let message = self.0.message().now_or_never()?;
+        let decode = |message: Option<Bytes>| {
+            WatchResponse::decode(message.expect("a feed does not end with OK")).unwrap()
+        };
+        Some(message.map(decode))
     }
 
     /// The next message: what it tells, and the revision to resume after.

@@ -259,7 +259,7 @@ fn random_filter(dice: &mut Dice) -> Filter {
 }
 
 /// Without what the server adds.
-fn stripped(mut article: v1::Article) -> v1::Article {
+pub(crate) fn stripped(mut article: v1::Article) -> v1::Article {
     article.etag.clear();
     (article.revision, article.state, article.word_count) = (0, 0, 0);
     (article.create_time, article.update_time, article.first_publish_time) = (None, None, None);
@@ -452,7 +452,7 @@ pub(crate) fn verify(dir: &Path) {
     run(Command::new(env!("CARGO_BIN_EXE_cable")).current_dir(dir).arg("verify").arg("--data").arg(dir));
 }
 
-fn rebuild(from: &Path, to: &Path) {
+pub(crate) fn rebuild(from: &Path, to: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
     run(command.current_dir(from).arg("rebuild").arg("--from").arg(from).arg("--to").arg(to));
 }

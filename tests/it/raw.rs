@@ -20,6 +20,9 @@ use crate::support::Node;
 /// The schema as the build compiled it.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
+/// Bytes that a narrow connection takes ahead: the smallest window that HTTP/2 has for a connection.
+const WINDOW: u32 = 65_535;
+
 static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
 
 /// A connection that sends what it is given.
@@ -41,6 +44,13 @@ pub(crate) struct Refused {
 impl Raw {
     pub(crate) async fn to(node: &Node) -> Raw {
         let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
+        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+    }
+
+    /// The same, but it lets the server send little ahead of what is taken.
+    pub(crate) async fn narrow(node: &Node) -> Raw {
+        let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
+        let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
         Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
     }
 

@@ -1,0 +1,338 @@
+//! What the history is: every entry, known from the answers to the writes and from the clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Included},
+};
+
+use bytes::Bytes;
+use cable_client::{
+    Change, RemovalReason, Timestamp, UpdateKind,
+    v1::{self, Position, WriteResult, record::Record as Entity},
+};
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    /// The first revision of its commit, and the last one.
+    first: i64,
+    end: i64,
+    /// Microseconds since 1970 UTC.
+    pub(super) time: i64,
+    pub(super) kind: UpdateKind,
+    pub(super) state: State,
+}
+
+/// What an entry makes of its name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum State {
+    Live(Box<Entity>),
+    Removed(RemovalReason, String),
+    /// It is about what waits: readers see nothing of it.
+    Unseen,
+}
+
+/// A version whose time has not come.
+#[derive(Debug, Clone)]
+struct Waiting {
+    entity: Box<Entity>,
+    /// None: not before another put says so.
+    due: Option<i64>,
+    kind: UpdateKind,
+}
+
+/// What is to happen to one name.
+#[derive(Debug, Clone)]
+pub(super) enum Write {
+    Put(Box<Entity>, UpdateKind),
+    Patch(Box<v1::Article>, Vec<&'static str>),
+    Remove(String, RemovalReason, String),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) head: i64,
+    pub(super) floor: i64,
+    /// Microseconds since 1970 UTC.
+    pub(super) now: i64,
+    pub(super) entries: BTreeMap<i64, Entry>,
+    /// Revisions of the newest entries that readers see the names by.
+    newest: BTreeMap<String, i64>,
+    waiting: BTreeMap<String, Waiting>,
+    /// The chain's links that are known.
+    chains: BTreeMap<i64, Bytes>,
+    /// Revisions whose content was killed, each with the number of the kill.
+    killed: BTreeMap<i64, usize>,
+    pub(super) kills: usize,
+    /// Names that ever had a version.
+    known: BTreeSet<String>,
+}
+
+impl Write {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Write::Put(entity, _) => name(entity),
+            Write::Patch(article, _) => &article.name,
+            Write::Remove(name, ..) => name,
+        }
+    }
+
+    /// As it is asked for; a killed name may come back.
+    pub(super) fn change(&self) -> Change {
+        match self.clone() {
+            Write::Put(entity, kind) => put(*entity).kind(kind).allow_killed(),
+            Write::Patch(article, mask) => Change::patch(*article, mask),
+            Write::Remove(name, reason, target) if target.is_empty() => Change::remove(name, reason),
+            Write::Remove(name, reason, target) => Change::remove(name, reason).moved_to(target),
+        }
+    }
+}
+
+fn put(entity: Entity) -> Change {
+    match entity {
+        Entity::Article(article) => Change::put(article),
+        Entity::Author(author) => Change::put(author),
+        Entity::Section(section) => Change::put(section),
+        Entity::Tag(tag) => Change::put(tag),
+        Entity::Collection(collection) => Change::put(collection),
+        other => panic!("{other:?} is not put"),
+    }
+}
+
+pub(super) fn name(entity: &Entity) -> &str {
+    match entity {
+        Entity::Article(entity) => &entity.name,
+        Entity::Author(entity) => &entity.name,
+        Entity::Section(entity) => &entity.name,
+        Entity::Tag(entity) => &entity.name,
+        Entity::Collection(entity) => &entity.name,
+        other => panic!("{other:?} has no name"),
+    }
+}
+
+impl World {
+    /// Nothing yet.
+    pub(super) fn new(now: i64) -> World {
+        World { now, ..World::default() }
+    }
+
+    pub(super) fn live(&self, name: &str) -> Option<&Entity> {
+        match &self.entries[self.newest.get(name)?].state {
+            State::Live(entity) => Some(entity),
+            _ => None,
+        }
+    }
+
+    /// All that readers see, with the revisions.
+    pub(super) fn all_live(&self) -> impl Iterator<Item = (i64, &Entry, &Entity)> {
+        self.newest.values().filter_map(|revision| match &self.entries[revision] {
+            entry @ Entry { state: State::Live(entity), .. } => Some((*revision, entry, &**entity)),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing has happened to a name since a revision.
+    pub(super) fn is_newest(&self, name: &str, revision: i64) -> bool {
+        self.newest.get(name) == Some(&revision)
+    }
+
+    /// Those entries after a revision, up to another, that are still the newest of their names.
+    pub(super) fn newest_within(&self, after: i64, to: i64) -> impl Iterator<Item = (i64, &Entry)> {
+        let within = self.entries.range((Excluded(after), Included(to)));
+        within
+            .map(|(revision, entry)| (*revision, entry))
+            .filter(|(revision, entry)| self.newest.get(&entry.name) == Some(revision))
+    }
+
+    /// Whether the name has never had any version.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        !self.known.contains(name)
+    }
+
+    pub(super) fn all_waiting(&self) -> impl Iterator<Item = &str> {
+        self.waiting.keys().map(String::as_str)
+    }
+
+    /// Whether the content of a revision was erased by one of the first `kills`.
+    pub(super) fn is_killed(&self, revision: i64, kills: usize) -> bool {
+        self.killed.get(&revision).is_some_and(|kill| *kill <= kills)
+    }
+
+    /// A position stands within no commit of which something is left on either side.
+    pub(super) fn check_position(&self, position: &Position) {
+        let at = position.revision;
+        if let Some(entry) = self.entries.get(&at) {
+            let parts = [self.newest_within(entry.first - 1, at), self.newest_within(at, entry.end)];
+            assert!(parts.map(|mut part| part.next()).contains(&None), "{at} is within a commit");
+        }
+        if let Some(chain) = self.chains.get(&at).filter(|_| !position.chain.is_empty()) {
+            assert_eq!(chain, &position.chain, "the chain at {at}");
+        }
+    }
+
+    /// Takes changes that were made together, as the answer says.
+    pub(super) fn record(&mut self, writes: &[Write], results: &[WriteResult], position: &Position) {
+        let made = position.revision - self.head;
+        let mut entries = Vec::new();
+        for (write, result) in writes.iter().zip(results).filter(|(_, result)| result.changed) {
+            let before = entries.len();
+            self.plan(write, &mut entries);
+            if writes.len() == 1 && entries.len() as i64 == made + 1 {
+                // The trace of what was there before has gone with the history: none takes its place.
+                entries.pop();
+            }
+            assert!(entries.len() > before);
+            assert_eq!(result.revision, self.head + entries.len() as i64, "{write:?}: {result:?}");
+        }
+        self.append(entries);
+        assert_eq!(self.head, position.revision, "{writes:?}");
+        self.chains.insert(self.head, position.chain.clone());
+        if writes.iter().any(|write| matches!(write, Write::Remove(_, RemovalReason::Killed, _))) {
+            self.kill(writes);
+        }
+    }
+
+    fn kill(&mut self, writes: &[Write]) {
+        self.kills += 1;
+        for write in writes.iter().filter(|write| matches!(write, Write::Remove(_, RemovalReason::Killed, _)))
+        {
+            let versions = self.entries.iter().filter(|(_, entry)| entry.name == write.name());
+            for (revision, _) in versions {
+                self.killed.entry(*revision).or_insert(self.kills);
+            }
+        }
+    }
+
+    /// The entries that a change makes.
+    fn plan(&mut self, write: &Write, entries: &mut Vec<Entry>) {
+        let name = write.name().to_owned();
+        self.known.insert(name.clone());
+        let entry = |kind, state| Entry { name: name.clone(), first: 0, end: 0, time: self.now, kind, state };
+        let unseen = entry(UpdateKind::Major, State::Unseen);
+        match write {
+            Write::Put(entity, kind) => {
+                match due(entity).filter(|due| due.is_none_or(|due| due > self.now)) {
+                    Some(due) => {
+                        entries.push(unseen);
+                        let waiting = Waiting { entity: entity.clone(), due, kind: *kind };
+                        self.waiting.insert(name, waiting);
+                    }
+                    None => {
+                        if self.live(&name).is_none() && self.waiting.contains_key(&name) {
+                            entries.push(unseen);
+                        }
+                        entries.push(entry(*kind, State::Live(entity.clone())));
+                        if self.live(&name).is_none() {
+                            self.waiting.remove(&name);
+                        }
+                    }
+                }
+            }
+            Write::Patch(patch, mask) => {
+                let Some(Entity::Article(article)) = self.live(&name) else { panic!("{name} is not there") };
+                let patched = Entity::Article(patched(article.clone(), patch, mask));
+                entries.push(entry(UpdateKind::Major, State::Live(patched.into())));
+            }
+            Write::Remove(_, reason, target) => {
+                let seen = self.newest.contains_key(&name);
+                let removed = entry(UpdateKind::Major, State::Removed(*reason, target.clone()));
+                if self.waiting.remove(&name).is_some() {
+                    entries.push(unseen);
+                }
+                entries.extend(seen.then_some(removed));
+            }
+        }
+    }
+
+    pub(super) fn take_back(&mut self, name: &str, position: &Position) {
+        self.waiting.remove(name).unwrap();
+        let entry = Entry {
+            name: name.to_owned(),
+            first: 0,
+            end: 0,
+            time: self.now,
+            kind: UpdateKind::Major,
+            state: State::Unseen,
+        };
+        self.append(vec![entry]);
+        assert_eq!(self.head, position.revision, "{name} is taken back");
+    }
+
+    /// One commit.
+    fn append(&mut self, entries: Vec<Entry>) {
+        let (first, end) = (self.head + 1, self.head + entries.len() as i64);
+        for entry in entries {
+            self.head += 1;
+            if !matches!(entry.state, State::Unseen) {
+                self.newest.insert(entry.name.clone(), self.head);
+            }
+            self.entries.insert(self.head, Entry { first, end, ..entry });
+        }
+    }
+
+    /// What the clock will change next, and when.
+    pub(super) fn next_due(&self) -> Option<(i64, String)> {
+        let appear = self.waiting.iter().filter_map(|(name, waiting)| Some((waiting.due?, name.clone())));
+        let expire = self.all_live().filter_map(|(_, entry, entity)| match entity {
+            Entity::Article(article) => Some((micros(article.expire_time.as_ref()?), entry.name.clone())),
+            _ => None,
+        });
+        appear.chain(expire).min()
+    }
+
+    /// It is the time at which that happens.
+    pub(super) fn happen(&mut self, time: i64, name: &str) {
+        self.now = self.now.max(time);
+        let entry =
+            |kind, state| Entry { name: name.to_owned(), first: 0, end: 0, time: self.now, kind, state };
+        let appears = self.waiting.get(name).is_some_and(|waiting| waiting.due == Some(time));
+        let entries = if appears {
+            let waiting = self.waiting.remove(name).unwrap();
+            let unseen = entry(UpdateKind::Major, State::Unseen);
+            vec![unseen, entry(waiting.kind, State::Live(waiting.entity))]
+        } else {
+            let kind = self.entries[&self.newest[name]].kind;
+            vec![entry(kind, State::Removed(RemovalReason::Expired, String::new()))]
+        };
+        self.append(entries);
+    }
+
+    /// The floor once all that is older than `age`, in microseconds, is let go of.
+    pub(super) fn floor_by_age(&self, age: i64) -> i64 {
+        let young = self.entries.range(self.floor + 1..).find(|(_, entry)| entry.time >= self.now - age);
+        young.map_or(self.head, |(revision, _)| revision - 1)
+    }
+}
+
+/// When an article becomes visible: at once, at a time, or never yet.
+fn due(entity: &Entity) -> Option<Option<i64>> {
+    let Entity::Article(article) = entity else { return None };
+    let publish = article.publish_time.as_ref().map(micros);
+    match &article.embargo {
+        Some(embargo) => {
+            Some(embargo.until.as_ref().map(micros).map(|until| until.max(publish.unwrap_or(0))))
+        }
+        None => publish.map(Some),
+    }
+}
+
+fn patched(mut article: v1::Article, patch: &v1::Article, mask: &[&str]) -> v1::Article {
+    for field in mask {
+        match *field {
+            "tags" => article.tags = patch.tags.clone(),
+            "section" => article.section = patch.section.clone(),
+            "byline" => article.byline = patch.byline.clone(),
+            _ => article.headline = patch.headline.clone(),
+        }
+    }
+    article
+}
+
+pub(super) fn micros(time: &Timestamp) -> i64 {
+    time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000
+}
+
+pub(super) fn timestamp(micros: i64) -> Timestamp {
+    Timestamp { seconds: micros / 1_000_000, nanos: (micros % 1_000_000 * 1_000) as i32 }
+}

@@ -1,0 +1,206 @@
+//! Random writes into a small world, none of which is refused.
+
+use std::collections::BTreeSet;
+
+use cable_client::{
+    RemovalReason, UpdateKind,
+    v1::{self, record::Record as Entity},
+};
+
+use super::world::{World, Write, timestamp};
+use crate::{dice::Dice, support::body};
+
+const ARTICLES: u64 = 20;
+const TAGS: u64 = 6;
+const SECTIONS: u64 = 4;
+const AUTHORS: u64 = 3;
+
+/// Old content that was loaded.
+const LOADED: u64 = 24;
+
+/// Of those articles that fill a feed.
+const LARGE: usize = 50_000;
+
+pub(super) const SECOND: i64 = 1_000_000;
+
+/// Draws writes; each article that it makes has a headline of its own.
+#[derive(Debug)]
+pub(super) struct Writes {
+    pub(super) dice: Dice,
+    made: i64,
+    loaded: u64,
+}
+
+impl Writes {
+    pub(super) fn new(dice: Dice) -> Writes {
+        Writes { dice, made: 0, loaded: 0 }
+    }
+
+    pub(super) fn names(dice: &mut Dice, what: &str, most: u64) -> Vec<String> {
+        let of = match what {
+            "tags" => TAGS,
+            "sections" => SECTIONS,
+            _ => AUTHORS,
+        };
+        let count = dice.between(0, most);
+        let ids: BTreeSet<u64> = (0..count).map(|_| dice.between(1, of)).collect();
+        ids.into_iter().map(|n| format!("{what}/x{n}")).collect()
+    }
+
+    /// An article that is visible at once and stays.
+    pub(super) fn article(&mut self, id: &str) -> v1::Article {
+        self.made += 1;
+        let (dice, mut article) = (&mut self.dice, v1::Article::default());
+        article.name = format!("articles/{id}");
+        article.headline = format!("Storm {}", self.made);
+        article.tags = Writes::names(dice, "tags", 3);
+        article.section = Writes::names(dice, "sections", 1).pop().unwrap_or_default();
+        article.additional_sections = Writes::names(dice, "sections", 1);
+        let authors = Writes::names(dice, "authors", 2);
+        article.byline = (!authors.is_empty()).then(|| byline(authors));
+        article
+    }
+
+    fn some_article(&mut self) -> v1::Article {
+        let known = ARTICLES + self.loaded;
+        let number = self.dice.between(1, known);
+        let mut article = self.article(&format!("a{number}"));
+        let size = if self.dice.one_in(6) { LARGE } else { 40 };
+        article.body = Some(body(&"The ferry did not sail. ".repeat(size / 24)));
+        article
+    }
+
+    /// A time in the future that no other article has, at most so many seconds after another.
+    fn later(&mut self, than: i64, seconds: u64) -> i64 {
+        (than / SECOND + self.dice.between(1, seconds) as i64) * SECOND + self.made % SECOND
+    }
+
+    fn put_article(&mut self, world: &World) -> Write {
+        let mut article = self.some_article();
+        let mut visible = world.now;
+        match self.dice.between(0, 9) {
+            0 => {
+                visible = self.later(world.now, 40);
+                article.publish_time = Some(timestamp(visible));
+            }
+            1 => {
+                let mut embargo = v1::Embargo::default();
+                visible = self.later(world.now, 40);
+                embargo.until = (!self.dice.one_in(4)).then(|| timestamp(visible));
+                article.embargo = Some(embargo);
+            }
+            _ => {}
+        }
+        if self.dice.one_in(6) {
+            article.expire_time = Some(timestamp(self.later(visible + SECOND, 60)));
+        }
+        let kinds = [UpdateKind::Major, UpdateKind::Major, UpdateKind::Minor, UpdateKind::Republish];
+        let kind = kinds[self.dice.between(0, 3) as usize];
+        Write::Put(Entity::Article(article).into(), kind)
+    }
+
+    /// Old content under a name that never had any.
+    fn load(&mut self) -> Write {
+        self.loaded = (self.loaded + 1).min(LOADED);
+        let mut article = self.article(&format!("a{}", ARTICLES + self.loaded));
+        article.body = Some(body(&article.headline));
+        Write::Put(Entity::Article(article).into(), UpdateKind::Backfill)
+    }
+
+    fn load_or_put(&mut self, world: &World) -> Write {
+        let write = self.load();
+        if world.is_new(write.name()) {
+            let Write::Put(mut entity, kind) = write else { return write };
+            if let Entity::Article(article) = &mut *entity
+                && self.dice.one_in(3)
+            {
+                article.expire_time = Some(timestamp(self.later(world.now + SECOND, 60)));
+            }
+            return Write::Put(entity, kind);
+        }
+        self.put_article(world)
+    }
+
+    fn patch(&mut self, world: &World) -> Write {
+        let article = self.some_article();
+        if world.live(&article.name).is_none() {
+            return self.put_article(world);
+        }
+        let mask = ["tags", "section", "byline"].into_iter().filter(|_| self.dice.one_in(2));
+        let mask = mask.chain(["headline"]).collect();
+        Write::Patch(article.into(), mask)
+    }
+
+    fn remove(&mut self, world: &World) -> Write {
+        let article = self.some_article();
+        if world.live(&article.name).is_none() {
+            return Write::Put(Entity::Article(article).into(), UpdateKind::Major);
+        }
+        let (reason, target) = match self.dice.between(0, 6) {
+            0..=1 => (RemovalReason::Withdrawn, ""),
+            2 => (RemovalReason::Moved, "articles/elsewhere"),
+            3..=4 => (RemovalReason::Deleted, ""),
+            _ => (RemovalReason::Killed, ""),
+        };
+        Write::Remove(article.name, reason, target.to_owned())
+    }
+
+    /// What is no article comes and goes too.
+    fn other(&mut self, world: &World) -> Write {
+        self.made += 1;
+        let text = format!("Harbour {}", self.made);
+        macro_rules! entity {
+            ($kind:ident, $collection:literal, $of:expr, $field:ident) => {{
+                let mut entity = v1::$kind::default();
+                entity.name = format!("{}/x{}", $collection, self.dice.between(1, $of));
+                entity.$field = text;
+                Entity::$kind(entity)
+            }};
+        }
+        let entity = match self.dice.between(0, 3) {
+            0 => entity!(Author, "authors", AUTHORS, display_name),
+            1 => entity!(Section, "sections", SECTIONS, display_name),
+            2 => entity!(Tag, "tags", TAGS, display_name),
+            _ => entity!(Collection, "collections", 3, title),
+        };
+        let name = super::world::name(&entity);
+        if world.live(name).is_some() && self.dice.one_in(3) {
+            return Write::Remove(name.to_owned(), RemovalReason::Deleted, String::new());
+        }
+        Write::Put(entity.into(), UpdateKind::Major)
+    }
+
+    /// What is there already, or any other write.
+    pub(super) fn any(&mut self, world: &World) -> Write {
+        match self.dice.between(0, 19) {
+            0..=7 => self.put_article(world),
+            8..=11 => self.patch(world),
+            12..=14 => self.remove(world),
+            15 => self.load_or_put(world),
+            16 => {
+                let Write::Put(entity, kind) = self.put_article(world) else { panic!("a put") };
+                let there = world.live(super::world::name(&entity)).cloned();
+                Write::Put(there.map_or(entity, Box::new), kind)
+            }
+            _ => self.other(world),
+        }
+    }
+
+    /// Writes of different names.
+    pub(super) fn several(&mut self, world: &World, most: u64) -> Vec<Write> {
+        let mut names = BTreeSet::new();
+        let count = self.dice.between(2, most);
+        let writes: Vec<Write> = (0..count).map(|_| self.any(world)).collect();
+        writes.into_iter().filter(|write| names.insert(write.name().to_owned())).collect()
+    }
+}
+
+pub(super) fn byline(authors: Vec<String>) -> v1::Byline {
+    let mut byline = v1::Byline::default();
+    for author in authors {
+        let mut credit = v1::Credit::default();
+        credit.author = author;
+        byline.credits.push(credit);
+    }
+    byline
+}
