@@ -134,7 +134,7 @@ impl Hub {
     async fn hand_out(&self) -> Result<(), Error> {
         let erased = *self.erased();
         let Some(from) = self.begin() else { return Ok(()) };
-        let wanted = Wanted { terms: Vec::new(), kinds: Kind::ALL.to_vec() };
+        let wanted = Wanted { kinds: Kind::ALL.to_vec(), ..Wanted::default() };
         let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
         let Stretch { commits, reached, .. } = read.await?;
         let commits: Vec<Told> = commits.into_iter().map(Told::new).collect();
