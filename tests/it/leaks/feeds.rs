@@ -255,9 +255,9 @@ pub(super) async fn refusals(pair: &Pair, dice: &mut Dice) {
         assert!(refused.contains(reason), "{refused}");
     };
     refused(json!({"revision": head + 1}), "NOT_CAUGHT_UP").await;
-    // Places of what waits among them.
+    // Places of what waits among them. The beginning has no chain.
     for _ in 0..20 {
-        let revision = dice.between(floor, head);
+        let revision = dice.between(floor.max(1), head);
         // 32 bytes that are nobody's.
         let chain = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
         refused(json!({"revision": revision, "chain": chain}), "LOG_CHANGED").await;
