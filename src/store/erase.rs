@@ -64,8 +64,9 @@ fn clear_pages(connection: &mut Connection) -> Result<(), Error> {
     transaction.commit().map_err(Error::from)
 }
 
-/// A node of a tree, which `schema::SETTINGS` lets the first byte tell, with zeroes between its list of cells and the first of them, unless they are there already. The
-/// format is <https://sqlite.org/fileformat2.html#b_tree_pages>.
+/// A node of a tree, which `schema::SETTINGS` lets the first byte tell, with zeroes between its list of cells and the
+/// first of them, unless they are there already. The format is
+/// <https://sqlite.org/fileformat2.html#b_tree_pages>.
 fn cleared(page: &[u8]) -> Option<Vec<u8>> {
     let header = match page.first()? {
         2 | 5 => 12,
