@@ -126,7 +126,7 @@ impl Game {
             }
             26 => self.compact().await,
             27 if self.dice.one_in(5) => self.wide().await,
-            28 if self.dice.one_in(4) => self.kill_in_a_flood().await,
+            28 if self.dice.one_in(4) => self.flood().await,
             _ => self.disturb().await,
         }
         if self.dice.one_in(3) {
@@ -175,15 +175,27 @@ impl Game {
         self.kill(victim).await;
     }
 
-    /// More than is kept in memory, and a kill while it is being told. Who was away comes back at once.
-    async fn kill_in_a_flood(&mut self) {
-        for _ in 0..3 {
+    /// More than is kept in memory, or a kill while much is being told. Some go away before it and come back at once.
+    async fn flood(&mut self) {
+        self.beacon().await;
+        for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
+            follower.take_until(&self.node, &self.world, self.world.head).await;
+            if self.dice.one_in(2) {
+                follower.kill();
+            }
+        }
+        let kills = self.dice.one_in(2);
+        for _ in 0..if kills { 1 } else { 3 } {
+            let writes = self.writes.several(&self.world, 4);
+            self.commit(writes).await;
             let articles = (1..=5).map(|id| self.writes.large(&format!("l{id}")));
             let puts = articles.map(|article| Write::Put(article.into(), UpdateKind::Major)).collect();
             self.commit(puts).await;
         }
-        let victim = format!("articles/l{}", self.dice.between(1, 5));
-        self.kill(victim).await;
+        if kills {
+            let victim = self.dice.between(1, 5);
+            self.kill(format!("articles/l{victim}")).await;
+        }
         for follower in self.followers.iter_mut().filter(|follower| !follower.is_open()) {
             follower.resume(&self.node, &self.world).await;
         }
