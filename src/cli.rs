@@ -121,7 +121,7 @@ enum Call {
     Export(export::Export),
     /// What the service holds and how it is.
     Status,
-    /// Load a service with reads, check the answers, and measure. Meant for nodes of your own.
+    /// Load a service with reads or followers, check what it says, and measure. Meant for nodes of your own.
     #[command(subcommand)]
     Bench(Box<bench::Command>),
 }

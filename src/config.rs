@@ -36,7 +36,7 @@ pub struct Config {
     pub store: Store,
     /// What it keeps in memory.
     pub cache: Cache,
-    /// What those who follow it can come back to.
+    /// Who may follow it, and what they can come back to.
     pub feed: Feed,
     /// What it says about itself.
     pub log: Log,
@@ -100,9 +100,11 @@ pub struct Cache {
     pub bytes: u64,
 }
 
-/// How far back those who follow a node can go on. What is within either bound is kept.
+/// How many may follow a node, and how far back they can go on: what is within either bound of history is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
+    /// Feeds that may be open at once.
+    pub most: usize,
     /// How old an entry must be before what left a list by it may be forgotten, and tombstones that need not last.
     pub history: Duration,
     /// How many entries must have come after it.
@@ -165,7 +167,7 @@ impl Default for Cache {
 
 impl Default for Feed {
     fn default() -> Self {
-        Feed { history: Duration::from_secs(90 * 24 * 3_600), history_entries: 1_000_000 }
+        Feed { most: 20_000, history: Duration::from_secs(90 * 24 * 3_600), history_entries: 1_000_000 }
     }
 }
 
@@ -188,7 +190,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 23] = [
+const SETTINGS: [Setting; 24] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -302,6 +304,12 @@ const SETTINGS: [Setting; 23] = [
         doc: "Memory for encoded answers.",
         set: |c, text| put(&mut c.cache.bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.cache.bytes)),
+    },
+    Setting {
+        key: "feed.most",
+        doc: "Feeds open at once on this node.",
+        set: |c, text| put(&mut c.feed.most, count(text)?),
+        show: |c| c.feed.most.to_string(),
     },
     Setting {
         key: "feed.history",
@@ -882,7 +890,7 @@ mod tests {
             },
             store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
             cache: Cache { bytes: 1_000_000 },
-            feed: Feed { history: 36 * 3_600 * SECOND, history_entries: 7 },
+            feed: Feed { most: 3, history: 36 * 3_600 * SECOND, history_entries: 7 },
             log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
         };
         for config in [config, Config::default()] {

@@ -42,9 +42,6 @@ use calls::{Calls, Services};
 use connection::Common;
 use cores::Cores;
 
-/// Feeds that may be open at once.
-const MOST_FEEDS: usize = 20_000;
-
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
 
@@ -99,7 +96,12 @@ pub async fn run(
     };
     let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
     let ops = node.serve_ops(&config).await?;
-    let observer = tokio::spawn(observe(node.store.clone(), node.content.clone(), node.metrics.clone()));
+    let observer = tokio::spawn(observe(
+        node.store.clone(),
+        node.content.clone(),
+        node.feeds.clone(),
+        node.metrics.clone(),
+    ));
     let keeper = tokio::spawn(publishing::keep(node.publishing.clone()));
 
     let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
@@ -153,7 +155,7 @@ impl Node {
         let (store, writer) = Store::open(options, LogId(random()))?;
         let log = Arc::new(LocalLog::start(writer));
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
-        let feeds = Arc::new(Feeds::new(store.clone(), MOST_FEEDS));
+        let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
         // Weak, for both hold the store.
         let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
@@ -263,7 +265,7 @@ async fn report(health: &HealthReporter, serving: bool) {
 }
 
 /// Keeps gauges, and counters that others count, up to date.
-async fn observe(store: Arc<Store>, content: Arc<Content>, metrics: Arc<Metrics>) {
+async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
     loop {
         let (_, now_hits, now_misses) = content.cached();
@@ -271,6 +273,7 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, metrics: Arc<Metrics>
         metrics.cache_hits.inc_by(now_hits - hits);
         metrics.cache_misses.inc_by(now_misses - misses);
         metrics.entries_applied.inc_by((revision - applied).unsigned_abs());
+        metrics.feeds.set(feeds.open() as u64);
         metrics.head_revision.set(revision.unsigned_abs());
         metrics.store_bytes.set(store.bytes_on_disk());
         (hits, misses, applied) = (now_hits, now_misses, revision);

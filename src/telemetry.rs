@@ -107,6 +107,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections closed at once because their peer had as many as it may.
     pub(crate) connections_refused: Counter,
+    /// Feeds open.
+    pub(crate) feeds: Gauge<u64, AtomicU64>,
     /// Reads answered from memory.
     pub(crate) cache_hits: Counter,
     /// Reads that had to go to the store.
@@ -128,6 +130,7 @@ impl Metrics {
             rpc_seconds: Family::new_with_constructor(Seconds),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            feeds: Gauge::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             entries_applied: Counter::default(),
@@ -154,6 +157,7 @@ impl Metrics {
             "Connections closed at once because their peer had as many as it may",
             self.connections_refused.clone(),
         );
+        registry.register("feeds", "Feeds open", self.feeds.clone());
         registry.register("cache_hits", "Reads answered from memory", self.cache_hits.clone());
         registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
@@ -242,6 +246,7 @@ mod tests {
         metrics.of("GetArticle").ended(5, Duration::from_micros(900));
         metrics.connections.inc();
         metrics.connections_refused.inc();
+        metrics.feeds.set(3);
         metrics.cache_hits.inc();
         metrics.cache_misses.inc_by(2);
         metrics.entries_applied.inc_by(4);
@@ -255,6 +260,7 @@ mod tests {
             "cable_rpc_seconds_count{method=\"GetArticle\"} 2",
             "cable_connections 1",
             "cable_connections_refused_total 1",
+            "cable_feeds 3",
             "cable_cache_hits_total 1",
             "cable_cache_misses_total 2",
             "cable_entries_applied_total 4",

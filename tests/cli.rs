@@ -61,6 +61,10 @@ fn wrong_usage_ends_with_2() {
         "feed watch --after x",
         "feed watch --after 7 --snapshot",
         "feed watch --kind articles",
+        "bench watch --watch-only --publish 3",
+        "bench watch --duration 3s",
+        "bench watch --prefix a/b",
+        "bench watch --followers 0",
         "mirror",
         "article pending",
         "article rm a --reason expired",
@@ -200,6 +204,21 @@ impl Demo {
         let invited: Vec<String> = lines.filter_map(invited_command).take(3).collect();
         let endpoint = invited[0].rsplit(' ').next().unwrap().to_owned();
         Demo { process, endpoint, invited }
+    }
+
+    /// A node on a store that is there already.
+    fn serve(dir: &Path, data: &str) -> Self {
+        let line = format!("serve --data {data} --listen 127.0.0.1:0 --ops-listen off");
+        let mut process = cable(dir).args(line.split_whitespace()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let address = |line: String| {
+            let (_, address) = line.split_once("address=")?;
+            Some(address.split_whitespace().next()?.to_owned())
+        };
+        let endpoint = format!("http://{}", log.find_map(address).unwrap());
+        // What it goes on to say is not read, and must not stop it.
+        std::thread::spawn(move || log.for_each(drop));
+        Demo { process, endpoint, invited: Vec::new() }
     }
 
     fn run(&self, dir: &Path, line: &str) -> Output {
@@ -366,6 +385,119 @@ fn a_store_is_made_anew_from_another_that_is_served_and_not_from_a_damaged_one_u
     assert_eq!(code(&run(dir.path(), "verify --data mended")), 0);
 }
 
+/// A year in which no test runs.
+const FAR: &str = "2999-01-01T00:00:00Z";
+
+fn write_article(dir: &Path, id: &str, headline: &str, more: serde_json::Value) {
+    let mut article = serde_json::json!({"name": format!("articles/{id}"), "headline": headline});
+    article.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    fs::write(dir.join(format!("{id}.json")), article.to_string()).unwrap();
+}
+
+/// Runs lines one after the other: how each ends, and what it prints, here or there, begins with.
+fn each(demo: &Demo, dir: &Path, lines: &[(&str, i32, &str)]) {
+    for (line, ends, begins) in lines {
+        let output = demo.run(dir, line);
+        assert_eq!(code(&output), *ends, "{line}: {}", told(&output));
+        let text = printed(&output) + &told(&output);
+        assert!(text.starts_with(begins), "{line}: {text}");
+    }
+}
+
+#[test]
+fn what_waits_is_put_listed_printed_and_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let body = serde_json::json!({"blocks": [{"paragraph": {"spans": [{"text": "It opens."}]}}]});
+    write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({"publishTime": FAR, "body": body}));
+    write_article(dir.path(), "vote", "Vote held", serde_json::json!({"embargo": {}}));
+    let put = demo.run(dir.path(), "article put quay.json -o table");
+    let until = format!("pending until {FAR}\n");
+    assert!(printed(&put).starts_with("articles/quay put: ") && printed(&put).ends_with(&until), "{put:?}");
+    let put: serde_json::Value =
+        serde_json::from_str(&printed(&demo.run(dir.path(), "article put vote.json -o json"))).unwrap();
+    assert_eq!((&put["pending"], &put["dueTime"]), (&true.into(), &serde_json::Value::Null));
+    let etag = put["etag"].as_str().unwrap();
+
+    let table = printed(&demo.run(dir.path(), "article pending ls -o table"));
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1][..2], ["quay", "2999-01-01"], "{table}");
+    assert_eq!(rows[2], ["vote", "Vote", "held"], "{table}");
+    each(
+        &demo,
+        dir.path(),
+        &[
+            ("article pending ls -o id", 0, "quay\nvote\n"),
+            ("article get quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
+            ("article pending get quay --format markdown", 0, "It opens."),
+            ("article pending get quay -o id", 0, "quay\n"),
+            ("article pending get murmansk-pilots-wait", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
+            ("article pending rm quay --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
+            ("article pending rm quay -o table", 0, "articles/quay taken back: revision "),
+            ("article pending rm quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
+            (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
+            (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
+            ("article pending ls -o id", 0, ""),
+        ],
+    );
+}
+
+#[test]
+fn a_killed_name_comes_back_only_with_the_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({}));
+    each(
+        &demo,
+        dir.path(),
+        &[
+            ("article put quay.json", 0, ""),
+            ("article rm quay --reason killed -o table", 0, "articles/quay removed: revision "),
+            ("article get quay", 3, "cable: NOT_FOUND ARTICLE_GONE: "),
+            ("article put quay.json", 1, "cable: FAILED_PRECONDITION NAME_KILLED: "),
+            ("article put quay.json --allow-killed", 0, ""),
+            ("article get quay -o id", 0, "quay\n"),
+        ],
+    );
+    let output = demo.run(dir.path(), "article put quay.json --allow-killed --if-absent");
+    assert!(told(&output).contains("NAME_EXISTS"), "{}", told(&output));
+}
+
+#[test]
+fn a_store_made_anew_has_what_waits_and_what_is_seen_and_serves_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({"publishTime": FAR}));
+    let next = serde_json::json!({"publishTime": FAR, "path": "/next"});
+    write_article(dir.path(), "station-lamp-23", "A twenty-fourth lamp", next);
+    write_article(dir.path(), "vote", "Vote held", serde_json::json!({"embargo": {}}));
+    let puts = ["quay", "station-lamp-23", "vote"].map(|id| format!("article put {id}.json"));
+    each(&demo, dir.path(), &puts.each_ref().map(|put| (&**put, 0, "")));
+    each(&demo, dir.path(), &[("article pending rm vote", 0, "")]);
+
+    let asked = ["article pending ls -o json", "article pending get station-lamp-23 -o json", "export"];
+    let answers = |demo: &Demo| asked.map(|line| printed(&demo.run(dir.path(), line)));
+    let digests = |demo: &Demo| {
+        let status: serde_json::Value =
+            serde_json::from_str(&printed(&demo.run(dir.path(), "status -o json"))).unwrap();
+        ["head", "logDigest", "contentDigest", "counts"].map(|part| status[part].clone())
+    };
+    let (told_before, digests_before) = (answers(&demo), digests(&demo));
+    assert!(
+        told_before[0].contains("quay") && told_before[1].contains("A twenty-fourth lamp"),
+        "{told_before:?}"
+    );
+    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to anew", held.display()));
+    assert!(printed(&rebuilt).contains("those of the old store"), "{} {}", printed(&rebuilt), told(&rebuilt));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
+    let anew = Demo::serve(dir.path(), "anew");
+    assert_eq!(answers(&anew), told_before);
+    assert_eq!(digests(&anew), digests_before);
+    assert_eq!(anew.stop(), 0);
+}
+
 /// A report of `cable bench`, printed into a pipe.
 fn report(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{} {}", printed(output), told(output)))
@@ -517,6 +649,82 @@ fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
     }
     let output = run(dir.path(), "bench get --endpoint http://127.0.0.1:1");
     assert_eq!(code(&output), 5, "{}", told(&output));
+}
+
+#[test]
+fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let names = || printed(&demo.run(dir.path(), "article stream -o id"));
+    let before = names();
+    for line in [
+        "--tag fan-out",
+        "--tag russia --section world --author ada --view full --size 1200",
+        "--tag russia --view full --format html",
+        "--view reference --size 0",
+    ] {
+        let line = format!("bench watch --followers 7 --connections 3 --publish 20 --rate 200 {line}");
+        let output = demo.run(dir.path(), &line);
+        assert_eq!(code(&output), 0, "{line}: {} {}", told(&output), printed(&output));
+        let report = report(&output);
+        for (name, n) in [("publishes", 20), ("changes", 20), ("deliveries", 140), ("connections", 3)] {
+            assert_eq!(number(&report, name), n, "{name} of {line}");
+        }
+        for none in [
+            "lost",
+            "twice",
+            "out_of_order",
+            "wrong",
+            "reconnects",
+            "streams_broken",
+            "feeds_ended",
+            "articles_left",
+        ] {
+            assert_eq!(number(&report, none), 0, "{none} of {line}");
+        }
+        let [each, last] = ["latency_us", "last_follower_us"].map(|name| number(&report[name], "max"));
+        assert!(each == last && number(&report["latency_us"], "p50") > 0, "{report}");
+        assert!(number(&report, "messages") <= 140 && number(&report, "bytes") > 0, "{report}");
+        assert_eq!(names(), before, "{line}");
+    }
+    let line = "bench watch --tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
+    assert_eq!(code(&demo.run(dir.path(), line)), 0);
+    let kept = printed(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
+    assert!(kept.lines().count() == 3 && kept.lines().all(|id| id.starts_with("kept-")), "{kept}");
+}
+
+#[test]
+fn followers_too_many_for_their_connections_are_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let output = demo.run(dir.path(), "bench watch --followers 101 --connections 1");
+    assert_eq!(code(&output), 2, "{}", printed(&output));
+    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.feeds`"] {
+        assert!(told(&output).contains(text), "{text} in {}", told(&output));
+    }
+    let output = demo.run(dir.path(), "bench watch --kind tag");
+    assert_eq!((code(&output), told(&output).contains("--kind")), (2, true), "{}", told(&output));
+}
+
+#[test]
+fn what_others_publish_is_measured_until_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let watch =
+        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --tag russia --followers 3");
+    wait_until_it_heeds_interrupts(&watch.id().to_string());
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border");
+    put_article(&demo, dir.path(), "pier", "Pier reopens");
+    let output = interrupt(watch);
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    let report = report(&output);
+    assert_eq!(report["interrupted"], true);
+    assert!(report["publishes"].is_null(), "{report}");
+    // Of the last change nobody may have been told yet.
+    let changes = number(&report, "changes");
+    assert!((2..=3).contains(&changes), "{report}");
+    assert_eq!((number(&report, "deliveries"), number(&report, "lost")), (3 * changes, 0), "{report}");
 }
 
 /// The lines of a feed that ends when it has told everything.

@@ -3,7 +3,10 @@
 //! `plan` says when calls are due, `pace` makes them, `check` says what a right answer is, `report` what is told; each kind of call
 //! has a module of its own.
 
-use std::{thread::available_parallelism, time::Duration};
+use std::{
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
 use cable_client::{Cable, Retry};
 use clap::Args;
@@ -12,7 +15,7 @@ use futures_util::future::try_join_all;
 use self::{
     pace::Work,
     plan::{Limit, Mode, Plan},
-    report::Report,
+    report::{Report, Told},
 };
 use super::{
     Error,
@@ -29,6 +32,7 @@ mod pace;
 mod plan;
 mod report;
 mod stream;
+mod watch;
 
 const MAX_RATE: f64 = 1_000_000.0;
 /// More would not end within a day at any rate that one machine can make.
@@ -48,6 +52,8 @@ pub(crate) enum Command {
     List(list::List),
     /// StreamArticles: all articles that match, again and again.
     Stream(stream::Stream),
+    /// Watch: many followers of one filter, publishes, and how long each follower waits for each.
+    Watch(watch::Watch),
 }
 
 /// How much load, and for how long.
@@ -93,15 +99,19 @@ impl Load {
         Ok(Plan { mode, warm_up: self.warm_up, limit })
     }
 
-    /// One client for each connection, none of which tries a call again: a failure is to be seen.
     async fn connect(&self, endpoint: &str, timeout: Duration) -> Result<Vec<Cable>, Error> {
         let wanted = self.connections.map_or_else(|| 2 * cores(), |given| given as usize);
-        let client = || Cable::builder(endpoint).timeout(timeout).retry(Retry::none()).build();
-        let clients = (0..wanted).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
-        // Connections are made by the first call over them: not by one that is measured.
-        try_join_all(clients.iter().map(Cable::status)).await?;
-        Ok(clients)
+        connect(endpoint, wanted, timeout).await
     }
+}
+
+/// One client for each connection, none of which tries a call again: a failure is to be seen.
+async fn connect(endpoint: &str, connections: usize, timeout: Duration) -> Result<Vec<Cable>, Error> {
+    let client = || Cable::builder(endpoint).timeout(timeout).retry(Retry::none()).build();
+    let clients = (0..connections).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+    // Connections are made by the first call over them: not by one that is measured.
+    try_join_all(clients.iter().map(Cable::status)).await?;
+    Ok(clients)
 }
 
 /// Runs the command.
@@ -127,6 +137,7 @@ pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -
             let connections = stream.load.connect(endpoint, timeout).await?;
             measure(stream::Work::new(&stream, timeout), connections, plan, output).await
         }
+        Command::Watch(watch) => tell(&watch::measure(watch, endpoint).await?, output),
     }
 }
 
@@ -138,9 +149,13 @@ async fn measure<W: Work>(
 ) -> Result<(), Error> {
     let facts = [("connections", connections.len().into())].into_iter().chain(work.facts()).collect();
     let bar = progress::bar();
-    let measured = pace::run(work, connections, plan, &bar).await;
+    let measured = pace::run(work, connections, Instant::now(), plan, &bar).await;
     bar.finish_and_clear();
-    let report = Report::new(W::NAME, plan, facts, measured?);
+    tell(&Report::new(W::NAME, plan, facts, measured?), output)
+}
+
+/// Prints a report; what it has to complain of is the failure of the command.
+fn tell(report: &impl Told, output: &mut Output) -> Result<(), Error> {
     match output.format() {
         Format::Table => output.pairs(report.rows())?,
         Format::Json => output.text(&format!("{:#}", report.json()))?,

@@ -49,7 +49,8 @@ impl Filter {
 
     /// What has to be read to find what matches.
     pub(super) fn wanted(&self) -> Wanted {
-        Wanted { terms: self.terms().to_vec(), kinds: self.kinds.clone() }
+        let left = self.groups.iter().flatten().cloned().collect();
+        Wanted { terms: self.terms().to_vec(), left, kinds: self.kinds.clone() }
     }
 
     /// The articles that match, as a query; none: no article does.

@@ -56,6 +56,9 @@ struct Groups {
     prune_at: usize,
 }
 
+/// A group, and the places of those commits that may concern it.
+type Concerned = (Arc<Group>, Vec<usize>);
+
 impl Hub {
     pub(super) fn new(store: Arc<Store>) -> Hub {
         let head = store.head();
@@ -131,7 +134,7 @@ impl Hub {
     async fn hand_out(&self) -> Result<(), Error> {
         let erased = *self.erased();
         let Some(from) = self.begin() else { return Ok(()) };
-        let wanted = Wanted { terms: Vec::new(), kinds: Kind::ALL.to_vec() };
+        let wanted = Wanted { kinds: Kind::ALL.to_vec(), ..Wanted::default() };
         let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
         let Stretch { commits, reached, .. } = read.await?;
         let commits: Vec<Told> = commits.into_iter().map(Told::new).collect();
@@ -171,12 +174,11 @@ impl Hub {
         concerned.into_iter().map(|(group, _)| group).collect()
     }
 
-    /// Groups that commits may concern, each with the places of these, and how many bytes each may keep. A group that is
-    /// made from here on begins after them.
-    fn concerned(&self, commits: &[Told], reached: Revision) -> (Vec<(Arc<Group>, Vec<usize>)>, usize) {
+    /// Groups that commits may concern, and how many bytes each may keep. A group that is made from here on begins after them.
+    fn concerned(&self, commits: &[Told], reached: Revision) -> (Vec<Concerned>, usize) {
         let mut groups = self.groups();
         groups.from = reached;
-        let mut concerned: HashMap<u64, (Arc<Group>, Vec<usize>)> = HashMap::new();
+        let mut concerned: HashMap<u64, Concerned> = HashMap::new();
         for (i, commit) in commits.iter().enumerate() {
             let terms = commit.events.iter().flat_map(|event| event.concerned()).cloned().map(Some);
             let places = terms.chain([None]).filter_map(|term| groups.by_term.get(&term));

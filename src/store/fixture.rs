@@ -51,6 +51,11 @@ pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
     Entry::new(name(id), Slot::Live, log)
 }
 
+/// The same entry in the slot of what waits.
+pub(crate) fn pending(entry: Entry) -> Entry {
+    Entry::new(entry.name, Slot::Pending, entry.log)
+}
+
 /// The name of an article.
 pub(crate) fn name(id: &str) -> Name {
     Name::parse(&format!("articles/{id}")).unwrap()

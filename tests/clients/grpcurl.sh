@@ -9,7 +9,7 @@ call() { shown "$tool" -plaintext "$@"; }
 
 call "$address" list
 has '^cable\.v1\.ContentService$' '^cable\.v1\.PublishingService$' '^cable\.v1\.TransferService$' \
-    '^cable\.v1\.StatusService$' '^grpc\.health\.v1\.Health$'
+    '^cable\.v1\.StatusService$' '^cable\.v1\.FeedService$' '^grpc\.health\.v1\.Health$'
 
 call "$address" describe cable.v1.ContentService.GetArticle
 has 'rpc GetArticle \( \.cable\.v1\.GetArticleRequest \) returns \( \.cable\.v1\.GetArticleResponse \);'

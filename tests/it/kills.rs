@@ -2,24 +2,35 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use cable_client::{Cable, ErrorReason, RemovalReason};
+use bytes::Bytes;
+use cable_client::{
+    Cable, ErrorReason, RemovalReason, Timestamp,
+    v1::{self, WatchRequest, WatchResponse, watch_request::Start},
+};
+use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
+use tonic::Streaming;
 
 use crate::{
     dice::Dice,
+    follow::{after, request},
     raw::Raw,
     support::{Node, article, body},
 };
 
 type Piece = [u8; 64];
 
+/// The slots of a name.
+const LIVE: i64 = 1;
+const PENDING: i64 = 2;
+
 /// The stored bytes of an article, in pieces; not its ends, which others may share.
-fn stored(dir: &Path, id: &str) -> HashSet<Piece> {
+fn stored(dir: &Path, id: &str, slot: i64) -> HashSet<Piece> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let connection = Connection::open_with_flags(dir.join("cable.db"), flags).unwrap();
-    let sql = "SELECT entry FROM doc WHERE id = ?1 AND live = 1";
-    let entry: Vec<u8> = connection.query_row(sql, [id], |row| row.get(0)).unwrap();
+    let sql = "SELECT entry FROM doc WHERE id = ?1 AND slot = ?2";
+    let entry: Vec<u8> = connection.query_row(sql, (id, slot), |row| row.get(0)).unwrap();
     entry[64..entry.len() - 64].chunks_exact(64).map(|piece| piece.try_into().unwrap()).collect()
 }
 
@@ -33,12 +44,23 @@ fn traces(dir: &Path, pieces: &HashSet<Piece>) -> usize {
     found.len()
 }
 
-async fn put_noise(cable: &Cable, id: &str, seed: u64) {
+/// An article of some 64 KB that cannot be compressed to much less than half.
+fn noise(id: &str, seed: u64) -> v1::Article {
     let mut dice = Dice::new(seed);
     let noise: String = (0..4_096).map(|_| format!("{:016x}", dice.next())).collect();
     let mut article = article(id, id, &["t"]);
     article.body = Some(body(&noise));
-    cable.put(article).await.unwrap();
+    article
+}
+
+async fn put_noise(cable: &Cable, id: &str, seed: u64) {
+    cable.put(noise(id, seed)).await.unwrap();
+}
+
+/// Of a year in which no test runs.
+fn waiting(mut article: v1::Article) -> v1::Article {
+    article.publish_time = Some(Timestamp { seconds: 32_000_000_000, nanos: 0 });
+    article
 }
 
 async fn is_killed(cable: &Cable, id: &str) {
@@ -54,10 +76,16 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     let cable = node.client();
     put_noise(&cable, "other", 1).await;
     put_noise(&cable, "a", 2).await;
-    let mut pieces = stored(dir.path(), "a");
+    let mut pieces = stored(dir.path(), "a", LIVE);
     put_noise(&cable, "a", 3).await;
-    pieces.extend(stored(dir.path(), "a"));
+    pieces.extend(stored(dir.path(), "a", LIVE));
+    for seed in [4, 5] {
+        assert!(cable.put(waiting(noise("a", seed))).await.unwrap().pending);
+        pieces.extend(stored(dir.path(), "a", PENDING));
+    }
+    assert!(pieces.len() > 1_500);
     cable.article("a").await.unwrap();
+    cable.pending("a").await.unwrap();
     assert!(traces(dir.path(), &pieces) > pieces.len() * 9 / 10);
 
     let kill = || cable.remove("articles/a", RemovalReason::Killed).request_id("kill-1");
@@ -65,6 +93,7 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     assert!(killed.changed);
     assert_eq!(traces(dir.path(), &pieces), 0);
     is_killed(&cable, "a").await;
+    assert_eq!(cable.pending("a").await.unwrap_err().reason(), Some(ErrorReason::ArticleNotFound));
     assert_eq!(kill().await.unwrap(), killed);
     let again = cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
     assert_eq!((again.changed, again.revision), (false, killed.revision));
@@ -75,6 +104,86 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     assert_eq!(traces(dir.path(), &pieces), 0);
     is_killed(&cable, "a").await;
     cable.article("other").await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_waited_is_nowhere_either_once_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let cable = node.client();
+    put_noise(&cable, "other", 1).await;
+    cable.put(waiting(noise("a", 2))).await.unwrap();
+    let pieces = stored(dir.path(), "a", PENDING);
+    assert!(traces(dir.path(), &pieces) > pieces.len() * 9 / 10);
+    cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
+    assert_eq!(traces(dir.path(), &pieces), 0);
+    node.stop().await;
+    let node = Node::start(dir.path()).await;
+    assert_eq!(traces(dir.path(), &pieces), 0);
+    let unknown = node.client().article("a").await.unwrap_err();
+    assert_eq!(unknown.reason(), Some(ErrorReason::ArticleNotFound), "nobody ever saw it");
+    node.stop().await;
+}
+
+/// What the killed article says, live and where it waits.
+const SAID: [&str; 2] = ["said aloud", "not said yet"];
+
+/// Follows whole articles, from a connection of its own.
+async fn follow(node: &Node, start: Option<Start>) -> Streaming<Bytes> {
+    let mut asked: WatchRequest = request(&["t"], start);
+    asked.view = v1::ArticleView::Full.into();
+    Raw::to(node).await.stream("Watch", asked.encode_to_vec().into()).await.unwrap()
+}
+
+/// All bytes that a feed tells until it is at a revision.
+async fn told(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<u8> {
+    let mut told = Vec::new();
+    loop {
+        let message = feed.message().await.unwrap().unwrap();
+        told.extend_from_slice(&message);
+        let position = WatchResponse::decode(message).unwrap().position;
+        if position.is_some_and(|position| position.revision >= revision) {
+            return told;
+        }
+    }
+}
+
+fn holds(told: &[u8], text: &str) -> bool {
+    told.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_feed_tells_what_was_killed_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let cable = node.client();
+    let (mut prompt, mut behind) = (follow(&node, None).await, follow(&node, None).await);
+    // More than a connection takes from a peer that does not read: what follows waits at the node.
+    for n in 0..6 {
+        let mut large = article(&format!("large{n}"), "Large", &["t"]);
+        large.body = Some(body(&"x".repeat(1_000_000)));
+        cable.put(large).await.unwrap();
+    }
+    let [said, unsaid] = SAID.map(|text| article("a", text, &["t"]));
+    let said = cable.put(said).await.unwrap();
+    cable.put(waiting(unsaid)).await.unwrap();
+    let before = told(&mut prompt, said.revision).await;
+    assert!(holds(&before, SAID[0]) && !holds(&before, SAID[1]));
+
+    let killed = cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
+    let mut anew = follow(&node, after(0)).await;
+    let mut snapshot = follow(&node, Some(Start::Snapshot(true))).await;
+    for (who, feed) in [
+        ("was there", &mut prompt),
+        ("was behind", &mut behind),
+        ("from the beginning", &mut anew),
+        ("snapshot", &mut snapshot),
+    ] {
+        let told = told(feed, killed.revision).await;
+        assert_eq!(SAID.map(|text| holds(&told, text)), [false, false], "{who}");
+        assert_eq!(holds(&told, "articles/a"), who != "snapshot", "{who}");
+    }
     node.stop().await;
 }
 

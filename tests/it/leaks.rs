@@ -7,10 +7,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use cable::clock::{Clock, Hands};
+use cable::{
+    clock::{Clock, Hands},
+    config::Config,
+};
 use cable_client::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -21,6 +25,8 @@ use crate::{
     raw::{Raw, decode, field, keep, request_bytes, values},
     support::Node,
 };
+
+mod feeds;
 
 const START: i64 = 1_900_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -63,6 +69,8 @@ struct Pair {
     /// Makes each due time and each text its own.
     count: i64,
     names: BTreeMap<String, Known>,
+    /// Followed at both while the history goes on.
+    live: Vec<feeds::Live>,
 }
 
 fn timestamp(micros: i64) -> Timestamp {
@@ -103,8 +111,20 @@ impl Pair {
         let results = |answer: &[Bytes]| values(&answer[0], 1).concat();
         if let (Ok(told), Ok(plain)) = (&told, &plain) {
             assert_eq!(results(told), results(plain), "{method} {request}");
+            self.followed().await;
         }
         told.is_ok()
+    }
+
+    /// What readers see may have changed: those who follow live are told the same of it.
+    async fn followed(&mut self) {
+        self.count += 1;
+        let put = json!({"article": feeds::marker(self.count)});
+        self.plain.call("PutArticle", put.clone()).await.unwrap();
+        let marked = self.holding.call("PutArticle", put).await.unwrap();
+        for live in &mut self.live {
+            live.compare(marked["result"]["revision"].as_i64().unwrap()).await;
+        }
     }
 
     /// Whether an accepted change of what readers see takes what waits along, and notes that it has gone.
@@ -155,6 +175,7 @@ impl Pair {
             }
             reach(&self.holding, revision).await;
             reach(&self.plain, revision).await;
+            self.followed().await;
         }
         self.now = end;
         self.hands.set(end);
@@ -269,10 +290,15 @@ async fn put_pending(pair: &mut Pair, dice: &mut Dice) {
         }
         1 => {
             article["embargo"] = json!({"note": "until called"});
+            // What no reader ever sees an article with.
+            article["tags"] = json!(["tags/never", "tags/t1"]);
+            article["section"] = json!("sections/never");
+            article["byline"] = json!({"credits": [{"author": "authors/never"}]});
             None
         }
         _ => {
             article["publish_time"] = json!(rfc3339(due));
+            article["tags"].as_array_mut().unwrap().push(json!("tags/waiting"));
             Some(due)
         }
     };
@@ -529,12 +555,15 @@ async fn status(pair: &Pair) {
 }
 
 /// Every call that readers have. Each service has a function of its own here.
-async fn compare(pair: &Pair, dice: &mut Dice) {
+async fn compare(pair: &mut Pair, dice: &mut Dice) {
     by_name(pair, dice).await;
     listings(pair, dice).await;
     nouns(pair, dice).await;
     transfers(pair, dice).await;
     status(pair).await;
+    // Whoever starts now is told of what both have handed out.
+    pair.followed().await;
+    feeds::compare(pair, dice).await;
 }
 
 /// One store, twice: the same log.
@@ -552,6 +581,34 @@ async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
 fn copy(from: &Path, to: &Path) {
     let store = rusqlite::Connection::open(from.join("cable.db")).unwrap();
     store.execute("VACUUM INTO ?1", [to.join("cable.db").to_str().unwrap()]).unwrap();
+}
+
+/// Both start again with a history of half a minute, and have let go of what is older.
+async fn restart_forgetful(
+    pair: &mut Pair,
+    nodes: [Node; 2],
+    dirs: &[tempfile::TempDir; 2],
+    clock: &Clock,
+) -> [Node; 2] {
+    pair.live.clear();
+    let mut started = Vec::new();
+    for (node, dir) in nodes.into_iter().zip(dirs) {
+        node.stop().await;
+        let forgetful = |config: &mut Config| {
+            (config.feed.history, config.feed.history_entries) = (Duration::from_secs(30), 0);
+        };
+        started.push(Node::run(0, dir.path(), clock.clone(), forgetful).await);
+    }
+    (pair.holding, pair.plain) = (Raw::to(&started[0]).await, Raw::to(&started[1]).await);
+    status(pair).await;
+    // History is let go of once a minute.
+    pair.pass(60 * SECOND).await;
+    for raw in [&pair.holding, &pair.plain] {
+        while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
+            tokio::task::yield_now().await;
+        }
+    }
+    started.try_into().ok().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -574,19 +631,28 @@ async fn what_waits_changes_no_answer() {
         now: START,
         count: 0,
         names: BTreeMap::new(),
+        live: Vec::new(),
     };
     // Both have started before time passes.
     status(&pair).await;
+    feeds::follow(&mut pair, &mut dice).await;
+    let (mut waited, mut seen) = (0, 0);
     for step in 1..=STEPS {
         act(&mut pair, &mut dice).await;
+        waited += pair.names.values().filter(|known| known.waiting.is_some()).count();
+        seen += pair.names.values().filter(|known| known.live.is_some()).count();
         by_name(&pair, &mut dice).await;
         if step % 10 == 0 {
-            compare(&pair, &mut dice).await;
+            compare(&mut pair, &mut dice).await;
+            feeds::follow(&mut pair, &mut dice).await;
         }
     }
+    feeds::refusals(&pair, &mut dice).await;
     // The history had what it is about.
-    assert!(pair.names.values().any(|known| known.waiting.is_some()));
-    assert!(pair.names.values().any(|known| known.live.is_some()));
+    assert!(waited > STEPS && seen > STEPS, "{waited} {seen}");
+    let nodes = restart_forgetful(&mut pair, nodes, &dirs, &clock).await;
+    compare(&mut pair, &mut dice).await;
+    feeds::refusals(&pair, &mut dice).await;
     for (node, dir) in nodes.into_iter().zip(&dirs) {
         node.stop().await;
         verify(dir.path());

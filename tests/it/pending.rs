@@ -4,14 +4,15 @@ use cable::{
     clock::{Clock, Hands},
     config::Config,
 };
-use cable_client::Timestamp;
+use cable_client::{Change, ErrorReason, RemovalReason, Timestamp, View, v1};
+use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
     histories::verify,
     raw::{Raw, Refused},
-    support::Node,
+    support::{self, Node},
 };
 
 /// When each test begins: in 2030, microseconds since 1970 UTC.
@@ -549,6 +550,56 @@ async fn pending_versions_are_listed_by_due_time_in_bounded_pages() {
     let token = desk.call("ListPending", json!({"page_size": 1})).await["next_page_token"].clone();
     let elsewhere = desk.refused("ListTags", json!({"page_token": token})).await;
     assert_eq!(elsewhere.reason, "PAGE_TOKEN_INVALID");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn the_client_puts_lists_gets_and_takes_back_what_waits() {
+    let desk = Desk::open().await;
+    let cable = desk.node.client();
+    let due = Timestamp { seconds: START / SECOND + 60, nanos: 0 };
+    let later = |id: &str| {
+        let mut article = support::article(id, "Later", &["t"]);
+        article.publish_time = Some(due);
+        article
+    };
+    let put = cable.put(later("a")).await.unwrap();
+    assert_eq!((put.changed, put.pending, put.due_time), (true, true, Some(due)));
+    let mut held = support::article("b", "Held", &[]);
+    held.embargo = Some(v1::Embargo::default());
+    let held = cable.put(held).await.unwrap();
+    assert_eq!((held.changed, held.pending, held.due_time), (true, true, None));
+
+    let got = cable.pending("a").await.unwrap();
+    let article = got.article.unwrap();
+    assert_eq!((got.due_time, &*article.headline, article.body.is_some()), (Some(due), "Later", true));
+    assert_eq!((article.state(), &article.etag), (v1::ArticleState::Pending, &put.etag));
+    let reference = cable.pending("articles/a").view(View::Reference).await.unwrap().article.unwrap();
+    assert_eq!((&*reference.headline, reference.body), ("", None));
+    let listed: Vec<v1::PendingArticle> =
+        cable.list_pending().page_size(1).items().try_collect().await.unwrap();
+    let listed = listed.into_iter().map(|one| (one.article.unwrap(), one.due_time));
+    let listed: Vec<_> = listed.map(|(article, due)| (article.name, article.body, due)).collect();
+    assert_eq!(listed, [("articles/a".into(), None, Some(due)), ("articles/b".into(), None, None)]);
+
+    let mismatch = cable.remove_pending("a").if_etag(held.etag).await.unwrap_err();
+    assert_eq!(mismatch.reason(), Some(ErrorReason::EtagMismatch));
+    let removed = cable.remove_pending("a").if_etag(put.etag).await.unwrap();
+    assert_eq!((&*removed.name, removed.changed, removed.pending), ("articles/a", true, false));
+    assert_eq!(cable.pending("a").optional().await.unwrap(), None);
+
+    cable.remove("articles/b", RemovalReason::Killed).await.unwrap();
+    assert_eq!(cable.pending("b").await.unwrap_err().reason(), Some(ErrorReason::ArticleNotFound));
+    let killed = cable.put(later("b")).await.unwrap_err();
+    assert_eq!(killed.reason(), Some(ErrorReason::NameKilled));
+    assert!(cable.put(later("b")).allow_killed().await.unwrap().pending);
+    cable.remove("articles/b", RemovalReason::Killed).await.unwrap();
+    let change = || Change::put(later("b"));
+    let refused = cable.commit().change(change()).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(ErrorReason::NameKilled));
+    let committed = cable.commit().change(change().allow_killed()).await.unwrap();
+    desk.pass(60, committed.position.revision + 2).await;
+    assert_eq!(cable.article("b").await.unwrap().headline, "Later");
     desk.close().await;
 }
 

@@ -74,11 +74,7 @@ impl Raw {
 
     /// Makes a call with a request as it stands. The messages of the answer as they stand, or all that the error says.
     pub(crate) async fn whole(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
-        self.messages(method, request).await.map_err(|status| {
-            let details = status.get_error_details();
-            let (size, resource) = (status.details().len(), details.resource_info());
-            format!("{:?} {} {resource:?} {size}", Refused::of(&status), status.message())
-        })
+        self.messages(method, request).await.map_err(|status| all_of(&status))
     }
 
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
@@ -115,6 +111,13 @@ impl Refused {
             retry: details.retry_info().is_some(),
         }
     }
+}
+
+/// All that an error says.
+pub(crate) fn all_of(status: &Status) -> String {
+    let details = status.get_error_details();
+    let (size, resource) = (status.details().len(), details.resource_info());
+    format!("{:?} {} {resource:?} {size}", Refused::of(status), status.message())
 }
 
 /// The request of a method, encoded.

@@ -1,5 +1,8 @@
 //! Bad input at each call: the code, the reason and the field that the table of `errors.proto` promises.
 
+use std::time::Duration;
+
+use cable::{clock::Clock, config::Config};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -594,6 +597,59 @@ async fn a_revision_that_is_not_there_yet_or_of_another_log_is_refused() {
 }
 
 #[tokio::test]
+async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(0);
+    let forgetful = |config: &mut Config| {
+        (config.feed.history, config.feed.history_entries) = (Duration::from_secs(1), 3);
+    };
+    let node = Node::run(0, dir.path(), clock, forgetful).await;
+    let raw = Raw::to(&node).await;
+    for n in 1..=10 {
+        let tag = json!({"name": "tags/a", "display_name": n.to_string()});
+        raw.call("PutTag", json!({"tag": tag})).await.unwrap();
+    }
+    // History is let go of once a minute.
+    hands.set(60_000_000);
+    while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    let refused = async |after: Value| raw.call("Watch", json!({"after": after})).await.unwrap_err();
+    let compacted = refused(json!({"revision": 6})).await;
+    let told = (compacted.code, &*compacted.reason, &*compacted.field, compacted.retry);
+    assert_eq!(told, (Code::OutOfRange, "REVISION_COMPACTED", "after", false));
+    let metadata = [("head_revision", "10"), ("oldest_revision", "7")];
+    assert_eq!(compacted.metadata, metadata.map(|(key, value)| (key.into(), value.into())).into());
+
+    let log_id = raw.call("GetStatus", json!({})).await.unwrap()["head"]["log_id"].clone();
+    // A chain of 32 bytes that are nobody's.
+    let chain = format!("{}=", "A".repeat(43));
+    for position in [json!({"revision": 8, "log_id": "00000001"}), json!({"revision": 8, "chain": chain})] {
+        let changed = refused(position.clone()).await;
+        let told = (changed.code, &*changed.reason, &*changed.field, changed.retry);
+        assert_eq!(told, (Code::FailedPrecondition, "LOG_CHANGED", "", false), "{position}");
+        assert_eq!(changed.metadata["log_id"], log_id.as_str().unwrap());
+    }
+    let ahead = refused(json!({"revision": 11})).await;
+    assert_eq!((ahead.code, &*ahead.reason, ahead.retry), (Code::Unavailable, "NOT_CAUGHT_UP", true));
+    assert_eq!(ahead.metadata["revision"], "10");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_feed_too_many_on_a_connection_is_refused_and_may_come_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.connections.feeds = 1).await;
+    let raw = Raw::to(&node).await;
+    let _open = raw.stream("Watch", request_bytes("Watch", json!({}))).await.unwrap();
+    let refused = raw.call("Watch", json!({})).await.unwrap_err();
+    let told = (refused.code, &*refused.reason, &*refused.field, refused.retry);
+    assert_eq!(told, (Code::ResourceExhausted, "TOO_MANY_FEEDS", "", true));
+    assert!(refused.metadata.is_empty(), "{refused:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_told_by_its_kind() {
     let (_dir, node, raw) = started().await;
     let deleted = "REMOVAL_REASON_DELETED";
@@ -711,11 +767,9 @@ async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
 }
 
 /// Reasons that no test here can bring about, and why.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("UNSPECIFIED", "not used"),
     ("NOT_SUPPORTED", "this release holds all that the schema has"),
-    ("REVISION_COMPACTED", "a feed's"),
-    ("TOO_MANY_FEEDS", "a feed's"),
     ("OVERLOADED", "needs more work than the queues hold"),
     ("DRAINING", "needs a call that meets the moment between the signal and the last answer"),
     ("OUTCOME_UNKNOWN", "needs a disk that fails in the middle of a commit"),

@@ -60,6 +60,8 @@ pub(crate) enum Fault {
     View,
     /// At the same revision it was something else before.
     Content,
+    /// It is not what was published.
+    Published,
     /// Articles are not in the order asked for.
     Order,
     /// An article does not match the filter.
@@ -75,6 +77,7 @@ impl Fault {
             Fault::OtherArticle => "other_article",
             Fault::View => "view",
             Fault::Content => "content_differs_at_same_revision",
+            Fault::Published => "not_as_published",
             Fault::Order => "order",
             Fault::Filter => "filter",
             Fault::Count => "count",
@@ -224,7 +227,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-fn has_view(article: &Article, view: ArticleView, format: BodyFormat) -> bool {
+pub(super) fn has_view(article: &Article, view: ArticleView, format: BodyFormat) -> bool {
     let named = !article.name.is_empty() && !article.etag.is_empty() && article.revision > 0;
     let (blocks, rendered) = (article.body.is_some(), article.rendered_body.is_some());
     let headline = !article.headline.is_empty();

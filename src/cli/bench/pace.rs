@@ -77,11 +77,12 @@ impl<W: Work> Run<W> {
     }
 }
 
-/// Makes the calls and measures them. The first interrupt ends that early and waits for the answers that are due, the
+/// Makes the calls and measures them; those of an open loop are due from `start` on. The first interrupt ends that early and waits for the answers that are due, the
 /// second one does not wait.
 pub(crate) async fn run<W: Work>(
     work: W,
     connections: Vec<Cable>,
+    start: Instant,
     plan: Plan,
     bar: &ProgressBar,
 ) -> Result<Measured, Error> {
@@ -90,7 +91,7 @@ pub(crate) async fn run<W: Work>(
     if let Some(calls) = plan.calls() {
         progress::of_items(bar, calls);
     }
-    let run = Arc::new(Run { work, connections, start: Instant::now(), tally: Mutex::new(Tally::new()) });
+    let run = Arc::new(Run { work, connections, start, tally: Mutex::new(Tally::new()) });
     let (stop, stopped) = watch::channel(false);
     let mut calls = tokio::spawn(make_calls(run.clone(), plan, stopped));
     let begin = run.start + plan.warm_up;
@@ -216,6 +217,6 @@ fn wake_exactly() {
 }
 
 /// Processor time of this process.
-fn own_cpu() -> Duration {
+pub(super) fn own_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

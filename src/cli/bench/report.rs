@@ -26,6 +26,9 @@ const LONGEST_US: u64 = 48 * 60 * 60 * 1_000_000;
 const DIGITS: u8 = 3;
 /// A client that is as busy measures itself.
 const SATURATED: f64 = 0.9;
+pub(super) const SATURATED_NOTE: &str =
+    "this client used nearly all cores: it was measured, rather than the service";
+pub(super) const INTERRUPTED_NOTE: &str = "interrupted: this is what was measured until then";
 
 /// What came out of the calls that count.
 #[derive(Debug, Clone)]
@@ -48,9 +51,6 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new() -> Tally {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("these bounds and digits are allowed")
-        };
         Tally {
             started: 0,
             ok: 0,
@@ -124,16 +124,51 @@ impl Tally {
         self.ok + self.failed() + self.wrong()
     }
 
-    fn failed(&self) -> u64 {
+    /// Calls that were sent.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Calls that were answered rightly.
+    pub(super) fn ok(&self) -> u64 {
+        self.ok
+    }
+
+    pub(super) fn failed(&self) -> u64 {
         self.failed.values().sum()
+    }
+
+    /// Whether calls were sent late, or not at all.
+    pub(super) fn is_late(&self) -> bool {
+        self.late + self.missed > 0
     }
 
     fn wrong(&self) -> u64 {
         self.wrong.values().sum()
     }
 
-    fn unanswered(&self) -> u64 {
+    pub(super) fn unanswered(&self) -> u64 {
         self.started.saturating_sub(self.calls())
+    }
+
+    /// How many calls there were, and how they came out.
+    pub(super) fn counts(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("calls", self.started.into()),
+            ("calls_ok", self.ok.into()),
+            ("calls_failed", self.failed().into()),
+            ("failed_by_reason", json!(self.failed)),
+            ("calls_wrong", self.wrong().into()),
+            ("wrong_by_reason", json!(self.wrong)),
+            ("calls_unanswered", self.unanswered().into()),
+            ("calls_not_started", self.missed.into()),
+            ("calls_late", self.late.into()),
+            ("late_max_us", micros(self.latest).into()),
+        ]
+    }
+
+    pub(super) fn latency(&self) -> &Histogram<u64> {
+        &self.latency
     }
 
     #[cfg(test)]
@@ -158,7 +193,42 @@ pub(crate) struct Measured {
     pub(crate) interrupted: bool,
 }
 
-/// What is told.
+/// What a run is told as.
+pub(crate) trait Told {
+    /// What was asked for and what was found, in this order.
+    fn figures(&self) -> Vec<(&'static str, Value)>;
+
+    /// What people should know before they believe the figures.
+    fn notes(&self) -> Vec<&'static str>;
+
+    /// Why the run is no success, if it is none.
+    fn problem(&self) -> Option<String>;
+
+    /// One object.
+    fn json(&self) -> Value {
+        self.figures().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Headings and values for people.
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        for (name, value) in self.figures() {
+            match value {
+                Value::Null => {}
+                Value::Object(parts) if parts.is_empty() => {}
+                Value::Object(parts) => {
+                    rows.push((name.replace('_', " "), String::new()));
+                    rows.extend(parts.iter().map(|(part, value)| (format!("- {part}"), plain(value))));
+                }
+                value => rows.push((name.replace('_', " "), plain(&value))),
+            }
+        }
+        rows.extend(self.notes().into_iter().map(|note| ("note".to_owned(), note.to_owned())));
+        rows
+    }
+}
+
+/// What is told of calls.
 #[derive(Debug)]
 pub(crate) struct Report {
     name: &'static str,
@@ -177,20 +247,6 @@ impl Report {
         Report { name, plan, facts, measured }
     }
 
-    /// Why the run is no success, if it is none.
-    pub(crate) fn problem(&self) -> Option<String> {
-        let tally = &self.measured.tally;
-        let unanswered = if self.measured.interrupted { 0 } else { tally.unanswered() };
-        let parts = [
-            (tally.failed(), "failed"),
-            (tally.wrong(), "were answered wrongly"),
-            (unanswered, "were not answered"),
-        ];
-        let told: Vec<String> =
-            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        (!told.is_empty()).then(|| format!("of {} calls {}", tally.started, told.join(", ")))
-    }
-
     /// From the begin of the measurement to the last answer; at an asked rate at least as long as the calls were to
     /// take.
     fn elapsed(&self) -> Duration {
@@ -204,36 +260,21 @@ impl Report {
         }
     }
 
-    /// Share of all cores of this machine that this process used.
-    fn busy(&self) -> f64 {
-        per_second(self.measured.cpu.as_secs_f64(), self.elapsed()) / cores() as f64
-    }
-
     fn saturated(&self) -> bool {
-        self.busy() > SATURATED
+        is_saturated(self.measured.cpu, self.elapsed())
     }
+}
 
-    /// One object.
-    pub(crate) fn json(&self) -> Value {
-        self.figures().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// Headings and values for people.
-    pub(crate) fn rows(&self) -> Vec<(String, String)> {
-        let mut rows = Vec::new();
-        for (name, value) in self.figures() {
-            match value {
-                Value::Null => {}
-                Value::Object(parts) if parts.is_empty() => {}
-                Value::Object(parts) => {
-                    rows.push((name.replace('_', " "), String::new()));
-                    rows.extend(parts.iter().map(|(part, value)| (format!("- {part}"), plain(value))));
-                }
-                value => rows.push((name.replace('_', " "), plain(&value))),
-            }
-        }
-        rows.extend(self.warnings().map(|warning| ("note".to_owned(), warning.to_owned())));
-        rows
+impl Told for Report {
+    fn problem(&self) -> Option<String> {
+        let tally = &self.measured.tally;
+        let unanswered = if self.measured.interrupted { 0 } else { tally.unanswered() };
+        let faults = problems([
+            (tally.failed(), "failed"),
+            (tally.wrong(), "were answered wrongly"),
+            (unanswered, "were not answered"),
+        ])?;
+        Some(format!("of {} calls {faults}", tally.started))
     }
 
     fn figures(&self) -> Vec<(&'static str, Value)> {
@@ -242,16 +283,9 @@ impl Report {
         all.extend([
             ("elapsed_s", thousandths(elapsed.as_secs_f64())),
             ("interrupted", self.measured.interrupted.into()),
-            ("calls", tally.started.into()),
-            ("calls_ok", tally.ok.into()),
-            ("calls_failed", tally.failed().into()),
-            ("failed_by_reason", json!(tally.failed)),
-            ("calls_wrong", tally.wrong().into()),
-            ("wrong_by_reason", json!(tally.wrong)),
-            ("calls_unanswered", tally.unanswered().into()),
-            ("calls_not_started", tally.missed.into()),
-            ("calls_late", tally.late.into()),
-            ("late_max_us", micros(tally.latest).into()),
+        ]);
+        all.extend(tally.counts());
+        all.extend([
             ("articles", tally.articles.into()),
             ("bytes", tally.bytes.into()),
             ("calls_per_s", tenths(per_second(tally.ok as f64, elapsed))),
@@ -262,16 +296,30 @@ impl Report {
         if !tally.first.is_empty() {
             all.push(("first_article_us", quantiles(&tally.first)));
         }
-        let cpu_us = self.measured.cpu.as_secs_f64() * 1e6;
-        all.extend([
-            ("client_cpu_us_per_call", tenths(cpu_us / tally.calls().max(1) as f64)),
-            ("client_cpu_share", thousandths(self.busy())),
-            ("client_cores", cores().into()),
-            ("client_saturated", self.saturated().into()),
-        ]);
+        all.push(("client_cpu_us_per_call", cpu_each(self.measured.cpu, tally.calls())));
+        all.extend(client(self.measured.cpu, elapsed));
         all
     }
 
+    fn notes(&self) -> Vec<&'static str> {
+        let tally = &self.measured.tally;
+        let closed = matches!(self.plan.mode, Mode::Closed { .. });
+        noted([
+            (
+                closed,
+                "a closed loop: its latencies hide stalls, since callers wait; use --rate to measure them",
+            ),
+            (
+                tally.is_late() && !closed,
+                "calls started late: there was no room (--in-flight) or no processor for them",
+            ),
+            (self.saturated(), SATURATED_NOTE),
+            (self.measured.interrupted, INTERRUPTED_NOTE),
+        ])
+    }
+}
+
+impl Report {
     /// What was asked for.
     fn setting(&self) -> Vec<(&'static str, Value)> {
         let mut all: Vec<(&'static str, Value)> = vec![("bench", self.name.into())];
@@ -289,39 +337,63 @@ impl Report {
         all.push(("warm_up_s", thousandths(self.plan.warm_up.as_secs_f64())));
         all
     }
-
-    fn warnings(&self) -> impl Iterator<Item = &'static str> {
-        let tally = &self.measured.tally;
-        let closed = matches!(self.plan.mode, Mode::Closed { .. });
-        let all = [
-            (
-                closed,
-                "a closed loop: its latencies hide stalls, since callers wait; use --rate to measure them",
-            ),
-            (
-                tally.late + tally.missed > 0 && !closed,
-                "calls started late: there was no room (--in-flight) or no processor for them",
-            ),
-            (self.saturated(), "this client used nearly all cores: it was measured, rather than the service"),
-            (self.measured.interrupted, "interrupted: this is what was measured until then"),
-        ];
-        all.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning)
-    }
 }
 
-fn micros(time: Duration) -> u64 {
+/// An empty histogram of microseconds.
+pub(super) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("these bounds and digits are allowed")
+}
+
+/// The notes that hold.
+pub(super) fn noted<const N: usize>(all: [(bool, &'static str); N]) -> Vec<&'static str> {
+    all.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect()
+}
+
+/// Those numbers of faults that are not zero, in words.
+pub(super) fn problems<const N: usize>(all: [(u64, &str); N]) -> Option<String> {
+    let some: Vec<String> =
+        all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    (!some.is_empty()).then(|| some.join(", "))
+}
+
+/// How busy this client was.
+pub(super) fn client(cpu: Duration, elapsed: Duration) -> [(&'static str, Value); 3] {
+    let busy = share_of_cores(cpu, elapsed);
+    [
+        ("client_cpu_share", thousandths(busy)),
+        ("client_cores", cores().into()),
+        ("client_saturated", is_saturated(cpu, elapsed).into()),
+    ]
+}
+
+/// Processor time in microseconds, of each of so many.
+pub(super) fn cpu_each(cpu: Duration, number: u64) -> Value {
+    tenths(cpu.as_secs_f64() * 1e6 / number.max(1) as f64)
+}
+
+/// Whether this client was too busy to measure anything but itself.
+pub(super) fn is_saturated(cpu: Duration, elapsed: Duration) -> bool {
+    share_of_cores(cpu, elapsed) > SATURATED
+}
+
+/// Share of all cores of this machine that this process used.
+fn share_of_cores(cpu: Duration, elapsed: Duration) -> f64 {
+    per_second(cpu.as_secs_f64(), elapsed) / cores() as f64
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn per_second(number: f64, time: Duration) -> f64 {
+pub(super) fn per_second(number: f64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { number / time.as_secs_f64() }
 }
 
-fn tenths(number: f64) -> Value {
+pub(super) fn tenths(number: f64) -> Value {
     json!((number * 10.0).round() / 10.0)
 }
 
-fn thousandths(number: f64) -> Value {
+pub(super) fn thousandths(number: f64) -> Value {
     json!((number * 1e3).round() / 1e3)
 }
 
@@ -329,7 +401,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn quantiles(of: &Histogram<u64>) -> Value {
+pub(super) fn quantiles(of: &Histogram<u64>) -> Value {
     let at = |share: f64| of.value_at_quantile(share);
     json!({
         "mean": (of.mean() * 10.0).round() / 10.0,

@@ -7,7 +7,7 @@ use crate::{
     store::{Record, due::Due},
     wire::{
         log::{LogEntry, Operation},
-        v1::RemovalReason,
+        v1::{RemovalReason, UpdateKind},
     },
 };
 
@@ -17,8 +17,8 @@ pub(in crate::publishing) fn come(due: &Due, state: &State, at: Moment) -> Optio
         Slot::Pending => appearance(due, state.waiting()?, state.record.as_ref(), at),
         Slot::Live => {
             let record = state.live()?;
-            let kind = record.log.update_kind();
-            vec![(Slot::Live, remove::end(&due.name, Some(record), RemovalReason::Expired, kind, at))]
+            let end = remove::end(&due.name, Some(record), RemovalReason::Expired, UpdateKind::Major, at);
+            vec![(Slot::Live, end)]
         }
     };
     Some(state.append(&due.name, entries))

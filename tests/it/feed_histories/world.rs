@@ -292,8 +292,7 @@ impl World {
             let unseen = entry(UpdateKind::Major, State::Unseen);
             vec![unseen, entry(waiting.kind, State::Live(waiting.entity))]
         } else {
-            let kind = self.entries[&self.newest[name]].kind;
-            vec![entry(kind, State::Removed(RemovalReason::Expired, String::new()))]
+            vec![entry(UpdateKind::Major, State::Removed(RemovalReason::Expired, String::new()))]
         };
         self.append(entries);
     }

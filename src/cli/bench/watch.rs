@@ -1,0 +1,202 @@
+//! `cable bench watch`: many followers of one filter, and how long each of them waits for each publish.
+//!
+//! `series` is what is published, `crowd` are the followers, `ledger` accounts for what they are told.
+
+use std::time::{Duration, Instant};
+
+use cable_client::{
+    Cable, EntityKind, FeedFilter,
+    v1::{ArticleView, BodyFormat},
+};
+use clap::Args;
+use serde_json::Value;
+use tokio::{signal::ctrl_c, time::sleep};
+
+use self::{
+    crowd::{Crowd, Hearing, Wanted},
+    report::Report,
+    series::{Publisher, Series},
+};
+use super::{
+    CALL_TIMEOUT, connect,
+    draw::any_seed,
+    duration, pace,
+    plan::{Limit, Mode, Plan},
+    rate,
+    report::{Tally, thousandths},
+    timeout,
+};
+use crate::cli::{Error, article::Shape, feed::Filter, progress};
+
+mod crowd;
+mod ledger;
+mod report;
+mod series;
+
+const MAX_FOLLOWERS: u32 = 100_000;
+/// What a service grants a connection unless told otherwise: its `connections.feeds`.
+const FEEDS_PER_CONNECTION: u32 = 100;
+const MAX_PUBLISHES: u64 = 100_000;
+/// With it and all else an article is not larger than it may be.
+const MAX_SIZE: u32 = 900_000;
+/// With what is added to it a name is not longer than it may be.
+const MAX_PREFIX: usize = 64;
+const PUBLISHES_IN_FLIGHT: u32 = 100;
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    shape: Shape,
+    /// Feeds to open.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_FOLLOWERS)))]
+    followers: u32,
+    /// Connections to spread them over. Unset: one for each 100 followers, as many as a service grants a connection unless its
+    /// `connections.feeds` says otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: Option<u32>,
+    #[command(flatten)]
+    publishing: Publishing,
+    /// Publish nothing, and measure what others publish: from the time that the service says a change was made at, to its
+    /// receipt. The clocks of both machines must be the same.
+    #[arg(long, conflicts_with_all = ["publish", "rate", "prefix", "size", "keep"])]
+    watch_only: bool,
+    /// How long to watch.
+    #[arg(long, value_name = "TIME", default_value = "30s", requires = "watch_only", value_parser = duration)]
+    duration: Duration,
+    /// How long to wait until all followers are there, and at the end for what they have not been told yet.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
+    timeout: Duration,
+}
+
+/// What is published meanwhile: articles with the first tag, section and author of the filter.
+#[derive(Debug, Args)]
+struct Publishing {
+    /// Publish this many articles.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MAX_PUBLISHES))]
+    publish: u64,
+    /// This many a second, each due at a time of its own. Latency counts from that time, however late it was published.
+    #[arg(long, value_name = "R", default_value_t = 10.0, value_parser = rate)]
+    rate: f64,
+    /// How their names begin; a number that is this run's alone follows, then the article's. None of them is there before.
+    #[arg(long, value_name = "ID", default_value = "bench-watch-", value_parser = prefix)]
+    prefix: String,
+    /// Bytes of text in each body.
+    #[arg(long, value_name = "BYTES", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SIZE)))]
+    size: u32,
+    /// Leave them there. Unset: they are removed at the end, as DELETED, which is not measured.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+    if text.len() <= MAX_PREFIX && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected at most {MAX_PREFIX} of the characters A-Z, a-z, 0-9, '.', '_', '~' and '-'"))
+    }
+}
+
+/// What happened while followers watched.
+struct Happened {
+    /// The calls that published; none if others did.
+    publishes: Option<Tally>,
+    interrupted: bool,
+}
+
+/// Opens the feeds, publishes or waits, and accounts for what the followers were told.
+pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Error> {
+    let publisher = connect(endpoint, 1, CALL_TIMEOUT).await?;
+    let crowd = watch.gather(endpoint).await?;
+    let (start, cpu) = (Instant::now(), pace::own_cpu());
+    let happened = watch.happen(&crowd, publisher.clone(), start).await;
+    let cut_short = crowd.settle(watch.timeout).await;
+    let (elapsed, cpu) = (start.elapsed(), pace::own_cpu().saturating_sub(cpu));
+    // Before anything is removed, so that they are not told of it.
+    let hearing = crowd.leave().await;
+    let Happened { publishes, interrupted } = happened?;
+    let left = match (hearing.series(), &publishes) {
+        (Some(series), Some(tally)) if !watch.publishing.keep => {
+            series.remove(&publisher[0], tally.started()).await
+        }
+        _ => 0,
+    };
+    let ledger = std::mem::take(&mut *hearing.ledger());
+    let interrupted = interrupted || cut_short;
+    Ok(Report { setting: watch.setting(), publishes, ledger, elapsed, cpu, interrupted, cut_short, left })
+}
+
+impl Watch {
+    fn connections(&self) -> u32 {
+        let unset = || self.followers.div_ceil(FEEDS_PER_CONNECTION);
+        self.connections.unwrap_or_else(unset).min(self.followers)
+    }
+
+    async fn gather(&self, endpoint: &str) -> Result<Crowd, Error> {
+        let filter = self.filter.to_message();
+        let of_articles = filter.kinds.is_empty() || filter.kinds.contains(&EntityKind::Article.into());
+        if !self.watch_only && !of_articles {
+            return Err(Error::Usage("--kind: what is published are articles".to_owned()));
+        }
+        let connections = connect(endpoint, self.connections() as usize, CALL_TIMEOUT).await?;
+        let followers = self.followers as usize;
+        let hearing = Hearing::new(self.series(&filter), followers);
+        let (view, format) = self.view();
+        let wanted = Wanted { filter, view, format };
+        Crowd::gather(hearing, &wanted, &connections, (followers, self.timeout)).await
+    }
+
+    fn view(&self) -> (ArticleView, BodyFormat) {
+        (self.shape.view(ArticleView::Basic), self.shape.body_format())
+    }
+
+    fn series(&self, filter: &FeedFilter) -> Option<Series> {
+        let Publishing { rate, prefix, size, .. } = &self.publishing;
+        let stem = format!("{prefix}{:08x}", any_seed() as u32);
+        (!self.watch_only).then(|| Series::new(stem, filter, *size as usize, self.view(), *rate))
+    }
+
+    /// Publishes, or lets others do it.
+    async fn happen(&self, crowd: &Crowd, publisher: Vec<Cable>, start: Instant) -> Result<Happened, Error> {
+        let bar = progress::bar();
+        let happened = match crowd.hearing.series() {
+            Some(series) => {
+                series.begin(start);
+                let Publishing { publish, rate, .. } = self.publishing;
+                let mode = Mode::Open { rate, in_flight: PUBLISHES_IN_FLIGHT };
+                let plan = Plan { mode, warm_up: Duration::ZERO, limit: Limit::Calls(publish) };
+                let work = Publisher(crowd.hearing.clone());
+                let measured = pace::run(work, publisher, start, plan, &bar).await;
+                measured.map(|all| Happened { publishes: Some(all.tally), interrupted: all.interrupted })
+            }
+            None => {
+                let interrupted = tokio::select! {
+                    () = sleep(self.duration) => false,
+                    _ = ctrl_c() => true,
+                };
+                crowd.hearing.ledger().end();
+                Ok(Happened { publishes: None, interrupted })
+            }
+        };
+        bar.finish_and_clear();
+        happened
+    }
+
+    /// What the report says about what was asked for.
+    fn setting(&self) -> Vec<(&'static str, Value)> {
+        let mut all = vec![("followers", self.followers.into()), ("connections", self.connections().into())];
+        if self.watch_only {
+            all.push(("watched_s", thousandths(self.duration.as_secs_f64())));
+        } else {
+            let Publishing { publish, rate, size, .. } = &self.publishing;
+            all.extend([
+                ("asked_publishes", (*publish).into()),
+                ("asked_publishes_per_s", (*rate).into()),
+                ("body_bytes", (*size).into()),
+            ]);
+        }
+        all
+    }
+}

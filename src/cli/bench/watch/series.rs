@@ -1,0 +1,239 @@
+//! What is published: articles under names of their own, each known from its number alone.
+
+use std::{
+    future::IntoFuture as _,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use cable_client::{
+    Cable, FeedChange, FeedFilter, Kind, NameState, RemovalReason,
+    v1::{self, ArticleView, BodyFormat},
+};
+use futures_util::{StreamExt as _, stream};
+use prost::Message as _;
+use serde_json::Value;
+use tokio::signal::ctrl_c;
+
+use super::crowd::Hearing;
+use crate::cli::bench::{
+    check::{Answer, Fault, Outcome, has_view},
+    pace,
+};
+
+/// Of the body.
+const PARAGRAPH_BYTES: usize = 500;
+const REMOVALS_AT_ONCE: usize = 16;
+
+/// The articles of one run.
+#[derive(Debug)]
+pub(super) struct Series {
+    /// Of all names, and of no other run's.
+    stem: String,
+    /// What all have.
+    pattern: v1::Article,
+    view: ArticleView,
+    format: BodyFormat,
+    /// Articles a second.
+    rate: f64,
+    start: OnceLock<Instant>,
+}
+
+impl Series {
+    /// Articles that the filter matches, with so many bytes of text.
+    pub(super) fn new(
+        stem: String,
+        filter: &FeedFilter,
+        bytes: usize,
+        (view, format): (ArticleView, BodyFormat),
+        rate: f64,
+    ) -> Series {
+        let mut pattern = v1::Article::default();
+        pattern.tags = filter.any_tags.first().cloned().into_iter().collect();
+        pattern.section = filter.sections.first().cloned().unwrap_or_default();
+        pattern.byline = filter.authors.first().map(|author| byline(author));
+        pattern.body = (bytes > 0).then(|| body(bytes));
+        Series { stem: format!("articles/{stem}-"), pattern, view, format, rate, start: OnceLock::new() }
+    }
+
+    /// From here on articles are due.
+    pub(super) fn begin(&self, start: Instant) {
+        self.start.get_or_init(|| start);
+    }
+
+    /// How long after it was due an article of this name was received; none if it is not of this run.
+    pub(super) fn latency(&self, name: &str, received: Instant) -> Option<Duration> {
+        let due = *self.start.get()? + Duration::from_secs_f64(self.number(name)? as f64 / self.rate);
+        Some(received.saturating_duration_since(due))
+    }
+
+    /// # Errors
+    /// A follower was told something else than what was published.
+    pub(super) fn check(&self, change: &FeedChange) -> Result<(), Fault> {
+        let NameState::Upsert(record) = &change.state else { return Err(Fault::Published) };
+        let record = record.decode().ok().and_then(|record| record.record);
+        let Some(v1::record::Record::Article(told)) = record else { return Err(Fault::Published) };
+        if !has_view(&told, self.view, self.format) {
+            return Err(Fault::View);
+        }
+        let published = self.number(&change.name).map(|number| self.article(number));
+        let same = published.is_some_and(|published| {
+            let text = told.headline == published.headline && told.tags == published.tags;
+            (self.view == ArticleView::Reference || text)
+                && (told.body.is_none() || told.body == published.body)
+        });
+        if same { Ok(()) } else { Err(Fault::Published) }
+    }
+
+    fn article(&self, number: u64) -> v1::Article {
+        let mut article = self.pattern.clone();
+        article.name = self.name(number);
+        article.headline = format!("Measured publish {number}");
+        article
+    }
+
+    fn name(&self, number: u64) -> String {
+        format!("{}{number}", self.stem)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        name.strip_prefix(&self.stem)?.parse().ok()
+    }
+
+    /// Removes the first so many articles, as far as they are there, until interrupted. The number that may be left.
+    pub(super) async fn remove(&self, cable: &Cable, articles: u64) -> u64 {
+        let removals = stream::iter(0..articles)
+            .map(|number| cable.remove(self.name(number), RemovalReason::Deleted).into_future());
+        let mut removals = removals.buffer_unordered(REMOVALS_AT_ONCE);
+        let mut interrupt = pin!(ctrl_c());
+        let mut left = articles;
+        loop {
+            let removed = tokio::select! {
+                _ = &mut interrupt => return left,
+                removed = removals.next() => removed,
+            };
+            match removed {
+                Some(Ok(_)) => left -= 1,
+                Some(Err(error)) if error.kind() == Kind::NotFound => left -= 1,
+                Some(Err(_)) => {}
+                None => return left,
+            }
+        }
+    }
+}
+
+/// Publishes a series to those who follow it.
+#[derive(Debug)]
+pub(super) struct Publisher(pub(super) Arc<Hearing>);
+
+impl pace::Work for Publisher {
+    const NAME: &'static str = "watch";
+
+    fn facts(&self) -> Vec<(&'static str, Value)> {
+        Vec::new()
+    }
+
+    async fn call(&self, cable: &Cable, number: u64) -> Outcome {
+        let Some(series) = self.0.series() else { return Ok(Answer::default()) };
+        let article = series.article(number);
+        let bytes = article.encoded_len() as u64;
+        let written = cable.put(article).if_absent().await?;
+        self.0.ledger().expect(written.revision, &written.name);
+        Ok(Answer { articles: 1, bytes, first: None })
+    }
+}
+
+fn byline(author: &str) -> v1::Byline {
+    let (mut byline, mut credit) = (v1::Byline::default(), v1::Credit::default());
+    author.clone_into(&mut credit.author);
+    byline.credits = vec![credit];
+    byline
+}
+
+/// Paragraphs with so many bytes of text in all.
+fn body(bytes: usize) -> v1::Body {
+    let text: String = "It was measured how long this takes. ".chars().cycle().take(bytes).collect();
+    let mut body = v1::Body::default();
+    body.blocks = text.as_bytes().chunks(PARAGRAPH_BYTES).map(paragraph).collect();
+    body
+}
+
+fn paragraph(text: &[u8]) -> v1::Block {
+    let mut span = v1::Span::default();
+    span.text = String::from_utf8_lossy(text).into_owned();
+    let mut paragraph = v1::Paragraph::default();
+    paragraph.spans = vec![span];
+    let mut block = v1::Block::default();
+    block.kind = Some(v1::block::Kind::Paragraph(paragraph));
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use cable_client::RawRecord;
+
+    use super::*;
+
+    const VIEW: (ArticleView, BodyFormat) = (ArticleView::Full, BodyFormat::Blocks);
+
+    fn series() -> Series {
+        let filter = FeedFilter::default().tag("sea").tag("ice").section("world").author("ann");
+        Series::new("run".to_owned(), &filter, 1_200, VIEW, 10.0)
+    }
+
+    /// As the server sends it on.
+    fn told(mut article: v1::Article) -> FeedChange {
+        article.etag = "00000000-7".into();
+        article.revision = 7;
+        let mut record = v1::Record::default();
+        record.record = Some(v1::record::Record::Article(article));
+        let mut change = v1::FeedChange::default();
+        change.change = Some(v1::feed_change::Change::Upsert(RawRecord::from(&record)));
+        change.try_into().unwrap()
+    }
+
+    #[test]
+    fn articles_are_what_the_filter_matches() {
+        let article = series().article(3);
+        assert_eq!(article.name, "articles/run-3");
+        assert_eq!(
+            (&article.tags[..], &article.section[..]),
+            (&["tags/sea".to_owned()][..], "sections/world")
+        );
+        assert_eq!(article.byline.unwrap().credits[0].author, "authors/ann");
+        let blocks = article.body.unwrap().blocks;
+        assert_eq!(blocks.len(), 3);
+        assert!((1_200..1_300).contains(&blocks.iter().map(v1::Block::encoded_len).sum::<usize>()));
+    }
+
+    #[test]
+    fn latency_counts_from_when_an_article_was_due() {
+        let (series, start) = (series(), Instant::now());
+        let received = start + Duration::from_millis(450);
+        assert_eq!(series.latency("articles/run-4", received), None, "nothing is due yet");
+        series.begin(start);
+        assert_eq!(series.latency("articles/run-4", received), Some(Duration::from_millis(50)));
+        for other in ["articles/run-", "articles/run-x", "articles/other-4", "tags/run-4"] {
+            assert_eq!(series.latency(other, received), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_published_is_right() {
+        let series = series();
+        assert_eq!(series.check(&told(series.article(3))), Ok(()));
+        let mut other = series.article(3);
+        other.headline = "Calm".into();
+        assert_eq!(series.check(&told(other)), Err(Fault::Published));
+        let mut other = series.article(3);
+        other.body = Some(body(7));
+        assert_eq!(series.check(&told(other)), Err(Fault::Published));
+        let mut reference = series.article(3);
+        reference.headline.clear();
+        assert_eq!(series.check(&told(reference)), Err(Fault::View));
+        let mut gone = told(series.article(3));
+        gone.state = NameState::Left;
+        assert_eq!(series.check(&gone), Err(Fault::Published));
+    }
+}
