@@ -23,19 +23,19 @@ mod writes;
 
 use follower::{Follower, Interest};
 use world::{World, Write};
-use writes::{SECOND, Writes, byline};
+use writes::{SECOND, Writes};
 
 /// When each history begins: in 2030, microseconds since 1970 UTC.
 const START: i64 = 1_900_000_000 * SECOND;
 
 /// How old an entry must be before what left a list by it is forgotten.
-const HISTORY: i64 = 200 * SECOND;
+const HISTORY: i64 = 130 * SECOND;
 
 /// After so long the node looks for what has grown too old, wherever it stood when the clock was moved last.
 const COMPACTION: i64 = 121 * SECOND;
 
 /// Seeds that have found a fault once.
-const FOUND: [u64; 1] = [212205060];
+const FOUND: [u64; 2] = [8, 212_205_060];
 
 const STEPS: usize = 300;
 
@@ -125,7 +125,8 @@ impl Game {
                 self.pass(time).await;
             }
             26 => self.compact().await,
-            27 if self.dice.one_in(12) => self.wide().await,
+            27 if self.dice.one_in(5) => self.wide().await,
+            28 if self.dice.one_in(4) => self.flood().await,
             _ => self.disturb().await,
         }
         if self.dice.one_in(3) {
@@ -162,20 +163,46 @@ impl Game {
         }
     }
 
-    /// A kill while there is much to be told.
+    /// A kill among many changes.
     async fn kill_in_a_burst(&mut self) {
         let writes = self.writes.several(&self.world, 20);
         self.commit(writes).await;
-        let dice = &mut self.dice;
         let live: Vec<&str> = self.world.all_live().map(|(_, entry, _)| entry.name.as_str()).collect();
         let names = live.into_iter().chain(self.world.all_waiting());
         let articles: Vec<&str> = names.filter(|name| name.starts_with("articles/")).collect();
-        if articles.is_empty() {
-            return;
+        let Some(last) = (articles.len() as u64).checked_sub(1) else { return };
+        let victim = articles[self.dice.between(0, last) as usize].to_owned();
+        self.kill(victim).await;
+    }
+
+    /// More than is kept in memory, or a kill while much is being told. Some go away before it and come back at once.
+    async fn flood(&mut self) {
+        self.beacon().await;
+        for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
+            follower.take_until(&self.node, &self.world, self.world.head).await;
+            if self.dice.one_in(2) {
+                follower.kill();
+            }
         }
-        let victim = articles[dice.between(0, articles.len() as u64 - 1) as usize];
-        let kill = Write::Remove(victim.to_owned(), RemovalReason::Killed, String::new());
-        self.commit(vec![kill]).await;
+        let kills = self.dice.one_in(2);
+        for _ in 0..if kills { 1 } else { 3 } {
+            let writes = self.writes.several(&self.world, 4);
+            self.commit(writes).await;
+            let articles = (1..=5).map(|id| self.writes.large(&format!("l{id}")));
+            let puts = articles.map(|article| Write::Put(article.into(), UpdateKind::Major)).collect();
+            self.commit(puts).await;
+        }
+        if kills {
+            let victim = self.dice.between(1, 5);
+            self.kill(format!("articles/l{victim}")).await;
+        }
+        for follower in self.followers.iter_mut().filter(|follower| !follower.is_open()) {
+            follower.resume(&self.node, &self.world).await;
+        }
+    }
+
+    async fn kill(&mut self, name: String) {
+        self.commit(vec![Write::Remove(name, RemovalReason::Killed, String::new())]).await;
     }
 
     async fn take_back(&mut self) {
@@ -246,7 +273,7 @@ impl Game {
                 follower.begin(node, world, start).await;
             }
             0..=5 => follower.kill(),
-            6..=7 => follower.stalled = true,
+            6..=8 => follower.stalled = true,
             _ => follower.stalled = false,
         }
     }
@@ -259,12 +286,7 @@ impl Game {
 
     /// What every filter matches.
     async fn beacon(&mut self) {
-        let all = |what: &str, of| (1..=of).map(|n| format!("{what}/x{n}")).collect::<Vec<String>>();
-        let mut article = self.writes.article("beacon");
-        article.tags = all("tags", 6);
-        article.section = String::new();
-        article.additional_sections = all("sections", 4);
-        article.byline = Some(byline(all("authors", 3)));
+        let article = self.writes.for_all("beacon");
         let mut author = cable_client::v1::Author::default();
         author.name = "authors/beacon".into();
         author.display_name = article.headline.clone();

@@ -21,6 +21,9 @@ const LOADED: u64 = 24;
 /// Of those articles that fill a feed.
 const LARGE: usize = 50_000;
 
+/// Five of these are about as much as a commit may hold.
+const LARGEST: usize = 550_000;
+
 pub(super) const SECOND: i64 = 1_000_000;
 
 /// Draws writes; each article that it makes has a headline of its own.
@@ -59,6 +62,24 @@ impl Writes {
         let authors = Writes::names(dice, "authors", 2);
         article.byline = (!authors.is_empty()).then(|| byline(authors));
         article
+    }
+
+    /// An article that every filter for articles matches.
+    pub(super) fn for_all(&mut self, id: &str) -> v1::Article {
+        let all = |what: &str, of| (1..=of).map(|n| format!("{what}/x{n}")).collect::<Vec<String>>();
+        let mut article = self.article(id);
+        article.tags = all("tags", TAGS);
+        article.section = String::new();
+        article.additional_sections = all("sections", SECTIONS);
+        article.byline = Some(byline(all("authors", AUTHORS)));
+        article
+    }
+
+    /// One of those that do not all have room in memory.
+    pub(super) fn large(&mut self, id: &str) -> Entity {
+        let mut article = self.for_all(id);
+        article.body = Some(body(&"The ferry did not sail. ".repeat(LARGEST / 24)));
+        Entity::Article(article)
     }
 
     fn some_article(&mut self) -> v1::Article {
@@ -195,7 +216,7 @@ impl Writes {
     }
 }
 
-pub(super) fn byline(authors: Vec<String>) -> v1::Byline {
+fn byline(authors: Vec<String>) -> v1::Byline {
     let mut byline = v1::Byline::default();
     for author in authors {
         let mut credit = v1::Credit::default();
