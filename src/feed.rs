@@ -238,3 +238,65 @@ impl Weigh for Arc<Result<Slice, store::Error>> {
         size_of::<Slice>() + message.map_or(0, Bytes::len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compose::Shape,
+        store::{
+            Writer,
+            fixture::{apply, article, open},
+        },
+        wire::v1,
+    };
+
+    fn feeds(dir: &std::path::Path) -> (Arc<Feeds>, Writer) {
+        let (store, writer) = open(dir);
+        (Arc::new(Feeds::new(store, 10)), writer)
+    }
+
+    /// What has the tag `sea`.
+    fn sea() -> Interest {
+        let asked = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
+        Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
+    }
+
+    async fn slice(feeds: &Feeds, after: Revision) -> (Revision, Bytes) {
+        let slice = feeds.slice(&feeds.hub.group(sea()), after).await;
+        let Slice { message, reached, .. } = slice.as_ref().as_ref().unwrap();
+        (reached.revision, message.clone().unwrap_or_default())
+    }
+
+    fn holds(bytes: &Bytes, text: &str) -> bool {
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[tokio::test]
+    async fn what_led_nowhere_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let _kept = feeds.hub.group(sea());
+        apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
+        assert_eq!(slice(&feeds, 1).await, (1, Bytes::new()));
+        apply(&mut writer, &[article("b", "Calm", &["sea"], 2)]);
+        let (reached, told) = slice(&feeds, 1).await;
+        assert!(reached == 2 && holds(&told, "Calm"));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_an_erasure_is_told_to_nobody_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let group = feeds.hub.group(sea());
+        apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
+        assert!(holds(&slice(&feeds, 0).await.1, "Storm"));
+        let read = feeds.hub.read().await.unwrap().unwrap();
+        apply(&mut writer, &[article("a", "Calm", &["sea"], 2)]);
+        let erasing = feeds.clone();
+        std::thread::spawn(move || erasing.forget()).join().unwrap();
+        assert!(feeds.hub.tell_all(&read).is_empty());
+        assert!(matches!(group.after(0), group::Next::Nothing));
+        assert!(!holds(&slice(&feeds, 0).await.1, "Storm"));
+    }
+}

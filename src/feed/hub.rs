@@ -59,6 +59,14 @@ struct Groups {
 /// A group, and the places of those commits that may concern it.
 type Concerned = (Arc<Group>, Vec<usize>);
 
+/// What has been read, and not yet told.
+pub(super) struct News {
+    commits: Vec<Told>,
+    reached: Place,
+    /// How often something had been erased before it was read.
+    erased: u64,
+}
+
 impl Hub {
     pub(super) fn new(store: Arc<Store>) -> Hub {
         let head = store.head();
@@ -132,16 +140,20 @@ impl Hub {
 
     /// Reads on from where the groups are, and tells those concerned.
     async fn hand_out(&self) -> Result<(), Error> {
-        let erased = *self.erased();
-        let Some(from) = self.begin() else { return Ok(()) };
-        let wanted = Wanted { kinds: Kind::ALL.to_vec(), ..Wanted::default() };
-        let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
-        let Stretch { commits, reached, .. } = read.await?;
-        let commits: Vec<Told> = commits.into_iter().map(Told::new).collect();
-        for group in self.tell_all(&commits, reached, erased) {
+        let Some(news) = self.read().await? else { return Ok(()) };
+        for group in self.tell_all(&news) {
             group.wake();
         }
         Ok(())
+    }
+
+    pub(super) async fn read(&self) -> Result<Option<News>, Error> {
+        let erased = *self.erased();
+        let Some(from) = self.begin() else { return Ok(None) };
+        let wanted = Wanted { kinds: Kind::ALL.to_vec(), ..Wanted::default() };
+        let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
+        let Stretch { commits, reached, .. } = read.await?;
+        Ok(Some(News { commits: commits.into_iter().map(Told::new).collect(), reached, erased }))
     }
 
     /// Where to read on. Where nobody follows, there is nothing to read: the groups are moved to the head.
@@ -161,16 +173,16 @@ impl Hub {
     }
 
     /// Tells what was read, unless something was erased since: then it is to be read again. The groups to wake.
-    fn tell_all(&self, commits: &[Told], reached: Place, erased: u64) -> Vec<Arc<Group>> {
-        let now_erased = self.erased();
-        if *now_erased != erased {
+    pub(super) fn tell_all(&self, news: &News) -> Vec<Arc<Group>> {
+        let erased = self.erased();
+        if *erased != news.erased {
             return Vec::new();
         }
-        let (concerned, bound) = self.concerned(commits, reached.revision);
+        let (concerned, bound) = self.concerned(&news.commits, news.reached.revision);
         for (group, commits_of) in &concerned {
-            self.tell(group, commits_of.iter().map(|i| &commits[*i]), bound);
+            self.tell(group, commits_of.iter().map(|i| &news.commits[*i]), bound);
         }
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = reached;
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = news.reached;
         concerned.into_iter().map(|(group, _)| group).collect()
     }
 
