@@ -232,6 +232,14 @@ impl Game {
         }
         self.world.now = until;
         self.hands.set(until);
+        self.see_floor().await;
+    }
+
+    /// The node looks once a minute for what has grown too old, also when only little time has passed at once.
+    async fn see_floor(&mut self) {
+        let floor = self.cable.status().await.unwrap().floor_revision;
+        assert!(floor <= self.world.floor_by_age(HISTORY), "{floor} is too young to be forgotten");
+        self.world.floor = self.world.floor.max(floor);
     }
 
     async fn head(&self) -> i64 {

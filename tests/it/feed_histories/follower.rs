@@ -221,11 +221,12 @@ impl Follower {
         match status.code() {
             Code::OutOfRange => {
                 assert!(!self.reset, "a reset was allowed: {status:?}");
-                assert!(self.place < world.floor, "{} is not below the floor {}", self.place, world.floor);
+                let floor = world.floor_by_age(super::HISTORY);
                 let details = status.get_error_details();
                 let info = details.error_info().unwrap();
                 assert_eq!(info.reason, "REVISION_COMPACTED");
-                assert_eq!(info.metadata["oldest_revision"], world.floor.to_string());
+                let oldest: i64 = info.metadata["oldest_revision"].parse().unwrap();
+                assert!(self.place < oldest && oldest <= floor, "{}: {oldest}, at most {floor}", self.place);
                 self.position = None;
             }
             Code::Unavailable => {}
@@ -248,7 +249,8 @@ impl Follower {
             (Event::SnapshotEnd(end), Some(position)) => self.snapshot_end(end.count, position, world),
             (Event::Reset(reset), None) => {
                 assert_eq!(reset.reason(), v1::FeedResetReason::Compacted);
-                assert!(self.reset && place < world.floor, "{number}: a reset at {place}");
+                let floor = world.floor_by_age(super::HISTORY);
+                assert!(self.reset && place < floor, "{number}: a reset at {place}, not below {floor}");
                 self.held.clear();
                 self.position = None;
                 self.snapshot = Some(BTreeMap::new());
