@@ -49,7 +49,8 @@ impl Filter {
 
     /// What has to be read to find what matches.
     pub(super) fn wanted(&self) -> Wanted {
-        let left = self.groups.iter().flatten().cloned().collect();
+        // What has no condition is left by nothing.
+        let left = (!self.groups.is_empty()).then(|| self.groups.iter().flatten().cloned().collect());
         Wanted { terms: self.terms().to_vec(), left, kinds: self.kinds.clone() }
     }
 

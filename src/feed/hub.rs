@@ -150,7 +150,7 @@ impl Hub {
     pub(super) async fn read(&self) -> Result<Option<News>, Error> {
         let erased = *self.erased();
         let Some(from) = self.begin() else { return Ok(None) };
-        let wanted = Wanted { kinds: Kind::ALL.to_vec(), ..Wanted::default() };
+        let wanted = Wanted { left: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Wanted::default() };
         let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
         let Stretch { commits, reached, .. } = read.await?;
         Ok(Some(News { commits: commits.into_iter().map(Told::new).collect(), reached, erased }))

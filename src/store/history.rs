@@ -24,8 +24,8 @@ use crate::{
 pub(crate) struct Wanted {
     /// Entries of articles that stand in one of these lists, or have left one. Empty: every article.
     pub(crate) terms: Vec<Term>,
-    /// Departures from these lists. Empty: from every list.
-    pub(crate) left: Vec<Term>,
+    /// Departures from these lists; empty: from every list. None: no departures.
+    pub(crate) left: Option<Vec<Term>>,
     /// Entries of these kinds.
     pub(crate) kinds: Vec<Kind>,
 }
@@ -87,17 +87,19 @@ pub(crate) fn stretch(
 ) -> Result<Stretch, Error> {
     let moment = connection.unchecked_transaction()?;
     let head = read::head(&moment)?;
-    let (terms, left) = (numbers(&moment, &wanted.terms)?, numbers(&moment, &wanted.left)?);
+    let terms = numbers(&moment, &wanted.terms)?;
+    let left = wanted.left.as_ref().map(|left| numbers(&moment, left)).transpose()?;
     let (records, reached) = scan(&moment, after, wanted, &terms, bounds)?;
     let reached = reached.unwrap_or(head.revision);
-    let departed = match wanted.kinds.contains(&Kind::Article) {
-        true => departures(&moment, (after, reached), &left, bounds.rows)?,
-        false => Departures { names: Vec::new(), reached },
+    let departures = |reached, most| match &left {
+        Some(left) => departures(&moment, (after, reached), left, most),
+        None => Ok(Departures { names: Vec::new(), reached }),
     };
+    let departed = departures(reached, bounds.rows)?;
     let reached = whole(&records, after, departed.reached);
     let departed = match reached > departed.reached {
         // The first commit alone is larger than a stretch: all of it, however much that is.
-        true => departures(&moment, (after, reached), &left, usize::MAX)?,
+        true => departures(reached, usize::MAX)?,
         false => departed,
     };
     let commits = commits(&moment, records, departed.names, reached)?;
