@@ -37,7 +37,8 @@ Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
 
 Exit codes:
   0  done
-  1  the call failed, or some of its items did; the server or the store did
+  1  the call failed, or some of its items did; the server or the store did: a node of which a part failed,
+     or that a second signal stopped, ends so
   2  wrong usage or settings
   3  there is nothing under that name or path, or no longer
   4  conflict: the etag is not the current one, the name exists, or the path is taken
@@ -277,7 +278,13 @@ pub fn run() -> ExitCode {
 fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
     let mut output = output::Output::stdout(global.output_format);
     match command {
-        Command::Serve(serve) => runtime()?.block_on(serve::run(serve, &mut output)),
+        Command::Serve(serve) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve::run(serve, &mut output));
+            // After a second signal nothing is waited for.
+            runtime.shutdown_background();
+            served
+        }
         Command::Call(call) => runtime()?.block_on(Box::pin(ask(&global.endpoint, call, &mut output))),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),

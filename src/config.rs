@@ -25,6 +25,21 @@ pub const ENV_PREFIX: &str = "CABLE__";
 /// More threads than this only wait for the same disk, or the same cores.
 const MAX_THREADS: usize = 64;
 
+/// A smaller cache would not hold one article of the largest size.
+const MIN_CACHE_BYTES: u64 = 1 << 20;
+
+/// A connection that lives for less, or is checked more often, is of no use to a client.
+const MIN_CONNECTION_TIME: Duration = Duration::from_secs(1);
+
+/// Less than a round trip over a slow line would cut off clients that do nothing wrong.
+const MIN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Followers need some time to reconnect.
+const MIN_HISTORY: Duration = Duration::from_secs(60);
+
+/// Settings whose built-in value depends on the machine.
+const OF_MACHINE: [&str; 2] = ["server.threads", "store.readers"];
+
 /// How a node runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
@@ -248,37 +263,37 @@ const SETTINGS: [Setting; 24] = [
     Setting {
         key: "connections.preface",
         doc: "How long a connection's first bytes may take.",
-        set: |c, text| put(&mut c.connections.preface, time(text)?),
+        set: |c, text| put(&mut c.connections.preface, at_least(MIN_PATIENCE, text)?),
         show: |c| quoted(show_duration(c.connections.preface)),
     },
     Setting {
         key: "connections.age",
         doc: "How long a connection may live, give or take a tenth.",
-        set: |c, text| put(&mut c.connections.age, time(text)?),
+        set: |c, text| put(&mut c.connections.age, at_least(MIN_CONNECTION_TIME, text)?),
         show: |c| quoted(show_duration(c.connections.age)),
     },
     Setting {
         key: "connections.grace",
         doc: "How long calls under way may go on once their connection was told to end.",
-        set: |c, text| put(&mut c.connections.grace, time(text)?),
+        set: |c, text| put(&mut c.connections.grace, at_least(MIN_PATIENCE, text)?),
         show: |c| quoted(show_duration(c.connections.grace)),
     },
     Setting {
         key: "connections.idle",
         doc: "How long a connection may stay without a call.",
-        set: |c, text| put(&mut c.connections.idle, time(text)?),
+        set: |c, text| put(&mut c.connections.idle, at_least(MIN_CONNECTION_TIME, text)?),
         show: |c| quoted(show_duration(c.connections.idle)),
     },
     Setting {
         key: "connections.ping",
         doc: "How often a connection is asked whether it is still there.",
-        set: |c, text| put(&mut c.connections.ping, time(text)?),
+        set: |c, text| put(&mut c.connections.ping, at_least(MIN_CONNECTION_TIME, text)?),
         show: |c| quoted(show_duration(c.connections.ping)),
     },
     Setting {
         key: "connections.ping_timeout",
         doc: "How long it may take to answer that.",
-        set: |c, text| put(&mut c.connections.ping_timeout, time(text)?),
+        set: |c, text| put(&mut c.connections.ping_timeout, at_least(MIN_PATIENCE, text)?),
         show: |c| quoted(show_duration(c.connections.ping_timeout)),
     },
     Setting {
@@ -302,7 +317,7 @@ const SETTINGS: [Setting; 24] = [
     Setting {
         key: "cache.bytes",
         doc: "Memory for encoded answers.",
-        set: |c, text| put(&mut c.cache.bytes, bytes(text)?),
+        set: |c, text| put(&mut c.cache.bytes, cache_bytes(text)?),
         show: |c| quoted(show_bytes(c.cache.bytes)),
     },
     Setting {
@@ -314,7 +329,7 @@ const SETTINGS: [Setting; 24] = [
     Setting {
         key: "feed.history",
         doc: "How long what left a list, and why a name was removed, is known at least; MOVED and KILLED always are.",
-        set: |c, text| put(&mut c.feed.history, time(text)?),
+        set: |c, text| put(&mut c.feed.history, at_least(MIN_HISTORY, text)?),
         show: |c| quoted(show_days(c.feed.history)),
     },
     Setting {
@@ -478,6 +493,7 @@ pub struct Effective {
     config: Config,
     /// One for each of [`SETTINGS`].
     origins: Vec<Origin>,
+    warnings: Vec<String>,
 }
 
 impl Effective {
@@ -486,8 +502,11 @@ impl Effective {
     /// # Errors
     /// The file cannot be read, a key does not exist, a value is not allowed, or two of them do not go together.
     pub fn load(layers: Layers) -> Result<Self, Error> {
-        let mut effective =
-            Effective { config: Config::default(), origins: vec![Origin::Default; SETTINGS.len()] };
+        let mut effective = Effective {
+            config: Config::default(),
+            origins: vec![Origin::Default; SETTINGS.len()],
+            warnings: Vec::new(),
+        };
         if let Some(path) = &layers.file {
             effective.add_file(path)?;
         }
@@ -495,6 +514,8 @@ impl Effective {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
                 effective.put(&key, value, Origin::Env(name.clone()))?;
+            } else {
+                effective.warnings.extend(misspelt(name));
             }
         }
         for Flag { name, key, value } in &layers.flags {
@@ -508,6 +529,12 @@ impl Effective {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What is probably not meant, in words.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Gives the configuration away.
@@ -531,6 +558,9 @@ impl Effective {
             }
             let value = (setting.show)(&self.config);
             let from = if with_origins { format!("  # {origin}") } else { String::new() };
+            // Read on another machine, the file must not give that one the cores of this.
+            let unset = *origin == Origin::Default && OF_MACHINE.contains(&setting.key);
+            let key = if unset { format!("#{key}") } else { key.to_owned() };
             text += &format!("# {}\n{key} = {value}{from}\n", setting.doc);
         }
         text
@@ -595,6 +625,20 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// A warning of a variable that is almost that of a setting: with one underscore too few, or in lower case.
+fn misspelt(name: &str) -> Option<String> {
+    let letters = |text: &str| text.replace(['_', '.'], "").to_ascii_lowercase();
+    let of_cable = name.to_ascii_uppercase();
+    let rest = of_cable.strip_prefix("CABLE_")?;
+    let meant = SETTINGS.iter().find(|setting| letters(setting.key) == letters(rest))?;
+    Some(format!("the environment variable {name} is not read; did you mean {}?", variable(meant.key)))
+}
+
+/// The variable of the environment that gives a setting.
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+}
+
 /// Every value of a file with its dotted key and the place of that key. A table that holds nothing, or that no
 /// setting belongs to, counts as a value, so that it is refused by name.
 fn leaves(table: &DeTable<'_>, prefix: &str) -> Vec<(String, String, usize)> {
@@ -637,7 +681,7 @@ fn unknown(key: &str, origin: Origin) -> Error {
     let keys = SETTINGS.iter().map(|setting| setting.key);
     let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
     let nearest = match origin {
-        Origin::Env(_) => format!("{ENV_PREFIX}{}", nearest.replace('.', "__").to_ascii_uppercase()),
+        Origin::Env(_) => variable(nearest),
         _ => nearest.to_owned(),
     };
     Error::UnknownKey { key: key.to_owned(), origin, nearest }
@@ -700,15 +744,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a whole number and ms, s, m, h or d: \"20s\"".to_owned())
 }
 
-/// A duration that is not nothing.
-fn time(text: &str) -> Result<Duration, String> {
+fn at_least(minimum: Duration, text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
-    if time.is_zero() { Err("expected a duration above 0".to_owned()) } else { Ok(time) }
+    if time >= minimum { Ok(time) } else { Err(format!("expected at least {}", show_days(minimum))) }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
     with_unit(text, &BYTE_UNITS)
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
+}
+
+fn cache_bytes(text: &str) -> Result<u64, String> {
+    let size = bytes(text)?;
+    let minimum = show_bytes(MIN_CACHE_BYTES);
+    if size >= MIN_CACHE_BYTES { Ok(size) } else { Err(format!("expected at least {minimum}")) }
 }
 
 /// In the largest unit that leaves a whole number.
@@ -770,13 +819,13 @@ mod tests {
     #[test]
     fn flags_win_over_the_environment_over_the_file_over_the_built_in_values() {
         let (_dir, path) = file(
-            "[server]\nlisten = '127.0.0.1:1'\ndrain = '1m'\n[cache]\nbytes = 1_024\n[store]\nreaders=3",
+            "[server]\nlisten = '127.0.0.1:1'\ndrain = '1m'\n[cache]\nbytes = 1_048_576\n[store]\nreaders=3",
         );
         let layers = Layers {
             file: Some(path.clone()),
             env: env(&[
                 ("CABLE__SERVER__LISTEN", "127.0.0.1:2"),
-                ("CABLE__CACHE__BYTES", "2 KiB"),
+                ("CABLE__CACHE__BYTES", "2 MiB"),
                 ("CABLE_ENDPOINTS", "http://ignored"),
             ]),
             flags: vec![flag("--listen", "server.listen", "127.0.0.1:3")],
@@ -784,7 +833,7 @@ mod tests {
         let effective = Effective::load(layers).unwrap();
         let config = effective.config();
         assert_eq!(config.server.listen.port(), 3);
-        assert_eq!(config.cache.bytes, 2048);
+        assert_eq!(config.cache.bytes, 2 << 20);
         assert_eq!(config.server.drain, Duration::from_secs(60));
         assert_eq!(config.store.readers, 3);
         assert_eq!(effective.origin("server.listen"), Origin::Flag("--listen"));
@@ -828,6 +877,15 @@ mod tests {
             ("[cache]\nbytes = '1 parsec'", "expected a whole number and KiB"),
             ("[cache]\nbytes = -1", "expected a whole number and KiB"),
             ("[cache]\nbytes = '99999999999GiB'", "expected a whole number and KiB"),
+            ("[cache]\nbytes = 0", "`cache.bytes` cannot be \"0\": expected at least 1MiB"),
+            ("[cache]\nbytes = '1023KiB'", "expected at least 1MiB"),
+            ("[connections]\nage = '1ms'", "`connections.age` cannot be \"1ms\": expected at least 1s"),
+            ("[connections]\nidle = '999ms'", "expected at least 1s"),
+            ("[connections]\nping = '0s'", "expected at least 1s"),
+            ("[connections]\npreface = '99ms'", "expected at least 100ms"),
+            ("[connections]\ngrace = '0s'", "expected at least 100ms"),
+            ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
+            ("[feed]\nhistory = '59s'", "expected at least 1m"),
             ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
             ("[log]\nlevel = 'info,=,'", "`log.level` cannot be"),
             ("[log]\nformat = 'xml'", "expected text or json"),
@@ -889,19 +947,56 @@ mod tests {
                 ..Connections::default()
             },
             store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
-            cache: Cache { bytes: 1_000_000 },
+            cache: Cache { bytes: 2_000_000 },
             feed: Feed { most: 3, history: 36 * 3_600 * SECOND, history_entries: 7 },
             log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
         };
         for config in [config, Config::default()] {
-            let effective =
-                Effective { config: config.clone(), origins: vec![Origin::Env("X".into()); SETTINGS.len()] };
+            let effective = Effective {
+                config: config.clone(),
+                origins: vec![Origin::Env("X".into()); SETTINGS.len()],
+                warnings: Vec::new(),
+            };
             for origins in [false, true] {
                 let (_dir, path) = file(&effective.to_toml(origins));
                 let read = Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap();
                 assert_eq!(read.config(), &config);
             }
         }
+    }
+
+    #[test]
+    fn the_cores_of_this_machine_are_not_printed_as_set() {
+        let text = Effective::load(Layers::default()).unwrap().to_toml(false);
+        assert!(text.contains("\n#threads = ") && text.contains("\n#readers = "), "{text}");
+        let layers = Layers { env: env(&[("CABLE__SERVER__THREADS", "3")]), ..Default::default() };
+        assert!(Effective::load(layers).unwrap().to_toml(false).contains("\nthreads = 3\n"));
+    }
+
+    #[test]
+    fn a_variable_that_is_almost_a_setting_is_warned_of() {
+        let names = [
+            "CABLE_SERVER__LISTEN",
+            "CABLE_SERVER_LISTEN",
+            "cable__server__listen",
+            "CABLE_SERVER_OPS_LISTEN",
+            "CABLE_ENDPOINTS",
+            "CABLE_BIN",
+            "LISTEN",
+        ];
+        let layers = Layers { env: env(&names.map(|name| (name, "1"))), ..Default::default() };
+        let effective = Effective::load(layers).unwrap();
+        let meant =
+            |name, meant| format!("the environment variable {name} is not read; did you mean {meant}?");
+        assert_eq!(
+            effective.warnings(),
+            [
+                meant(names[0], "CABLE__SERVER__LISTEN"),
+                meant(names[1], "CABLE__SERVER__LISTEN"),
+                meant(names[2], "CABLE__SERVER__LISTEN"),
+                meant(names[3], "CABLE__SERVER__OPS_LISTEN"),
+            ]
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! - `entry`, `digest`: the lasting format of a change, and what proves a store's content
 //! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; what HTML may be stored
 //! - `wire`, `model`: generated messages and surgery on encoded ones; names, revisions, limits
+//! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is noticed
 //! - [`clock`]: what tells a node the time
 
 pub(crate) mod cache;
@@ -29,6 +30,7 @@ pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod feed;
+pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod model;
@@ -40,6 +42,7 @@ pub(crate) mod rpc;
 pub(crate) mod sanitise;
 pub mod server;
 pub(crate) mod store;
+pub(crate) mod supervise;
 pub mod telemetry;
 pub(crate) mod transfer;
 pub(crate) mod wire;

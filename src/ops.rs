@@ -11,33 +11,33 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
-use crate::telemetry::Metrics;
+use crate::{health::Health, telemetry::Metrics};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone)]
 struct Ops {
     metrics: Arc<Metrics>,
-    draining: watch::Receiver<bool>,
+    health: Arc<Health>,
 }
 
-/// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (503 while `draining` holds, else
-/// 200) until it is dropped.
+/// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (200 while the node serves
+/// reads, else 503; with the conditions that hold) until it is dropped.
 ///
 /// # Errors
 /// The listener failed.
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    draining: watch::Receiver<bool>,
+    health: Arc<Health>,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .with_state(Ops { metrics, draining });
+        .with_state(Ops { metrics, health });
     axum::serve(listener, router).await
 }
 
@@ -45,12 +45,15 @@ async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPENMETRICS)], ops.metrics.to_text())
 }
 
-async fn readiness(State(ops): State<Ops>) -> (StatusCode, &'static str) {
-    if *ops.draining.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
+/// The causes stay in the log: they may name files.
+async fn readiness(State(ops): State<Ops>) -> (StatusCode, String) {
+    let conditions = ops.health.conditions();
+    let (status, word) = match conditions.is_serving("") {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let names = conditions.iter().map(|(condition, _)| condition.name());
+    (status, std::iter::once(word).chain(names).map(|line| format!("{line}\n")).collect())
 }
 
 #[cfg(test)]
@@ -63,10 +66,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::health::Condition;
 
     struct Node {
         address: SocketAddr,
-        draining: watch::Sender<bool>,
+        health: Arc<Health>,
         metrics: Arc<Metrics>,
     }
 
@@ -74,9 +78,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let (draining, is_draining) = watch::channel(false);
-        tokio::spawn(serve(listener, Arc::clone(&metrics), is_draining));
-        Node { address, draining, metrics }
+        let health = Arc::<Health>::default();
+        tokio::spawn(serve(listener, metrics.clone(), health.clone()));
+        Node { address, health, metrics }
     }
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
@@ -91,10 +95,16 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_node_and_liveness_does_not() {
         let node = node().await;
-        for (draining, status) in [(false, "200"), (true, "503")] {
-            node.draining.send(draining).unwrap();
+        for (condition, status, body) in [
+            (None, "200", "ready\n"),
+            (Some(Condition::DiskFull), "200", "ready\ndisk_full\n"),
+            (Some(Condition::DatabaseCorrupt), "503", "not ready\ndatabase_corrupt\ndisk_full\n"),
+            (Some(Condition::Draining), "503", "not ready\ndraining\ndatabase_corrupt\ndisk_full\n"),
+        ] {
+            condition.into_iter().for_each(|condition| node.health.report(condition, "a test"));
             let answer = fetch(node.address, "/readyz").await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "draining {draining}: {answer}");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{condition:?}: {answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{condition:?}: {answer}");
             assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         }
     }

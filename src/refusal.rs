@@ -2,6 +2,7 @@
 //! `rpc` turns it into a Status; an item of a batch or an import carries it as it is.
 
 use crate::{
+    health::{Condition, Health},
     model::{LogId, Name, Revision, limit::Limit},
     store::{self, Tombstone},
     wire::v1::RemovalReason,
@@ -61,6 +62,9 @@ pub(crate) enum Refusal {
     /// Ask another node.
     #[error("this node is shutting down")]
     Draining,
+    /// Ask another node.
+    #[error("a part of this node has failed; the node is shutting down")]
+    NodeFailed,
     /// Fault of the store.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -82,6 +86,14 @@ pub(crate) fn reason_name(reason: RemovalReason) -> &'static str {
 }
 
 impl Refusal {
+    /// Why a node that shuts down ends a stream.
+    pub(crate) fn of_shutdown(health: &Health) -> Refusal {
+        match health.cause(Condition::TaskFailed) {
+            Some(_) => Refusal::NodeFailed,
+            None => Refusal::Draining,
+        }
+    }
+
     pub(crate) fn field(field: impl Into<String>, why: impl Into<String>) -> Refusal {
         Refusal::Field { field: field.into(), why: why.into() }
     }

@@ -117,6 +117,7 @@ fn told(refusal: &Refusal) -> Told {
         Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
         Refusal::Contended => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
         Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
+        Refusal::NodeFailed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
         Refusal::Store(error) => stored(error),
         Refusal::Internal(_) => Told::new(Code::Internal, Reason::Internal),
     }
@@ -140,12 +141,16 @@ fn stored(error: &store::Error) -> Told {
     match error {
         store::Error::Corrupt(name) => Told::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
         store::Error::Overloaded => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
-        store::Error::Full { .. } => Told::new(Code::ResourceExhausted, Reason::StoreFull).retry(),
+        store::Error::Full { .. } | store::Error::NoSpace(_) => {
+            Told::new(Code::ResourceExhausted, Reason::StoreFull).retry()
+        }
         store::Error::Failed(_) => Told::new(Code::Unavailable, Reason::StoreFailed).retry(),
-        store::Error::Uncertain(_) | store::Error::NotErased => {
+        store::Error::ReadOnly { .. } => Told::new(Code::Unavailable, Reason::StoreFailed),
+        store::Error::Uncertain(_) | store::Error::NotErased | store::Error::Lost => {
             Told::new(Code::Unavailable, Reason::OutcomeUnknown).retry()
         }
-        store::Error::Closed => Told::new(Code::Unavailable, Reason::Draining).retry(),
+        store::Error::Panicked => Told::new(Code::Internal, Reason::Internal),
+        store::Error::Closed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
     }
 }
 

@@ -4,10 +4,12 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -17,12 +19,14 @@ use crate::{
     config::Config,
     content::Content,
     feed::Feeds,
+    health::{Condition, Conditions, Health, SERVICES},
     log::local::LocalLog,
     model::LogId,
     ops,
     publishing::{self, Publishing},
     rpc,
     store::{self, Store, floor::History},
+    supervise::{self, Task},
     telemetry::Metrics,
     wire,
 };
@@ -45,6 +49,9 @@ use cores::Cores;
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
 
+/// How long a node of which a part has failed waits for its calls to end.
+const FAILED_DRAIN: Duration = Duration::from_secs(3);
+
 /// How often history that has grown too old is let go of.
 const COMPACT: i64 = 60_000_000;
 
@@ -56,8 +63,11 @@ pub enum Error {
     #[error("open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An address cannot be listened at.
-    #[error("listen at {address}")]
+    #[error("cannot listen at {address}: set `{setting}` (flag --{flag}) to another address",
+        flag = setting.trim_start_matches("server.").replace('_', "-"))]
     Listen {
+        /// The setting that gives it.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -66,6 +76,9 @@ pub enum Error {
     /// The connections' side failed.
     #[error("serve")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A task or thread ended early or panicked. The text names it.
+    #[error("{0}")]
+    TaskFailed(String),
 }
 
 impl From<store::OpenError> for Error {
@@ -74,19 +87,43 @@ impl From<store::OpenError> for Error {
     }
 }
 
+/// Listens at the address of a setting.
+///
+/// # Errors
+/// The system refuses it.
+pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
+}
+
 /// Runs a node by a clock until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
 ///
 /// # Errors
-/// It cannot start.
+/// It cannot start, or one of its tasks or threads failed.
 pub async fn run(
     config: Config,
     clock: Clock,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let node = Node::start(&config, clock)?;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    report(&health, true).await;
+    run_with(config, clock, listener, shutdown, Arc::default()).await
+}
+
+/// The same for a node whose health is shared.
+async fn run_with(
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    health: Arc<Health>,
+) -> Result<(), Error> {
+    // Before the store: a node that cannot listen makes no directory.
+    let ops_listener = match config.server.ops_listen {
+        Some(address) => Some(listen("server.ops_listen", address).await?),
+        None => None,
+    };
+    let node = Node::start(&config, clock, health.clone())?;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    show(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
     let common = || Common {
         calls: Arc::new(node.calls(routes.clone(), config.connections.feeds)),
@@ -94,40 +131,42 @@ pub async fn run(
         drain: config.server.drain,
         draining: node.draining.subscribe(),
     };
-    let cores = Cores::start(config.server.threads, common).map_err(|error| Error::Serve(error.into()))?;
-    let ops = node.serve_ops(&config).await?;
-    let observer = tokio::spawn(observe(
-        node.store.clone(),
-        node.content.clone(),
-        node.feeds.clone(),
-        node.metrics.clone(),
-    ));
-    let keeper = tokio::spawn(publishing::keep(node.publishing.clone()));
+    let cores =
+        Cores::start(config.server.threads, &health, common).map_err(|error| Error::Serve(error.into()))?;
+    let keeper = Task::start("keeper", &health, publishing::keep(node.publishing.clone()));
+    let others = node.start_tasks(&config, ops_listener, reporter.clone());
+    node.log_start(&config, &listener);
 
-    let compaction = tokio::spawn(compact(node.log.clone(), node.clock.clone(), history(&config)));
-    let feeds = node.feeds.clone();
-    let hub = tokio::spawn(async move { feeds.run().await });
-
-    let limits = &config.connections;
+    let accepting = accept::run(listener, &cores, &config.connections, node.metrics.clone());
     tokio::select! {
-        () = accept::run(listener, &cores, limits, node.metrics.clone()) => {}
+        () = supervise::endless("accept", health.clone(), accepting) => {}
         () = shutdown => {}
+        () = health.reached(Condition::TaskFailed) => {}
     }
     tracing::info!("draining");
-    report(&health, false).await;
+    health.report(Condition::Draining, "the node shuts down");
+    show(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
-    end(keeper).await;
-    cores.join().await;
-    end(observer).await;
-    end(compaction).await;
-    end(hub).await;
-    if let Some(ops) = ops {
-        ops.abort();
+    keeper.end().await;
+    // Whatever is to be said to those connected is said at once; calls that hang on what failed need not be waited for.
+    let mut joined = pin!(cores.join());
+    tokio::select! {
+        () = &mut joined => {}
+        () = health.reached(Condition::TaskFailed) => drop(tokio::time::timeout(FAILED_DRAIN, joined).await),
     }
+    for task in others {
+        task.end().await;
+    }
+    tracing::info!(head_revision = node.store.revision(), "stopped");
     let open = Arc::downgrade(&node.store);
     drop((node, routes));
-    closed(&open).await;
-    Ok(())
+    match health.cause(Condition::TaskFailed) {
+        Some(cause) => Err(Error::TaskFailed(cause.to_string())),
+        None => {
+            closed(&open).await;
+            Ok(())
+        }
+    }
 }
 
 /// The parts of a node.
@@ -146,14 +185,15 @@ struct Node {
 }
 
 impl Node {
-    fn start(config: &Config, clock: Clock) -> Result<Node, Error> {
+    fn start(config: &Config, clock: Clock, health: Arc<Health>) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
             reserve_bytes: config.store.reserve_bytes,
+            health: health.clone(),
         };
         let (store, writer) = Store::open(options, LogId(random()))?;
-        let log = Arc::new(LocalLog::start(writer));
+        let log = Arc::new(LocalLog::start(writer, health));
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
         // Weak, for both hold the store.
@@ -190,6 +230,7 @@ impl Node {
         let transfer = rpc::transfer::TransferRpc {
             store: self.store.clone(),
             publishing: self.publishing.clone(),
+            health: self.store.health().clone(),
             draining: self.draining.subscribe(),
         };
         let status = rpc::status::StatusRpc {
@@ -215,26 +256,46 @@ impl Node {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
-        Calls::new(services, routes, feeds, &self.metrics, self.draining.subscribe())
+        let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
+        Calls::new(services, routes, feeds, &self.metrics, draining, health)
     }
 
-    async fn serve_ops(&self, config: &Config) -> Result<Option<tokio::task::JoinHandle<()>>, Error> {
-        let Some(address) = config.server.ops_listen else { return Ok(None) };
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let (metrics, draining) = (self.metrics.clone(), self.draining.subscribe());
-        Ok(Some(tokio::spawn(async move {
-            if let Err(error) = ops::serve(listener, metrics, draining).await {
-                tracing::error!(%error, "the ops server ended");
-            }
-        })))
+    /// The tasks that go on while the node drains.
+    fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, reporter: HealthReporter) -> Vec<Task> {
+        let health = self.store.health();
+        let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
+        let (feeds, metrics) = (self.feeds.clone(), self.metrics.clone());
+        let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
+        let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
+        let mut tasks = vec![
+            start("health", Box::pin(show_changes(health.clone(), reporter, metrics.clone()))),
+            start("observer", Box::pin(observe(parts.0, parts.1, parts.2, parts.3))),
+            start("compaction", Box::pin(compaction)),
+            start("hub", Box::pin(async move { feeds.run().await })),
+        ];
+        let serve_ops = |listener| serve_ops(listener, metrics, health.clone());
+        tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
+        tasks
+    }
+
+    fn log_start(&self, config: &Config, listener: &TcpListener) {
+        let head = self.store.head();
+        tracing::info!(
+            address = listener.local_addr().ok().map(tracing::field::display),
+            ops_address = config.server.ops_listen.map(tracing::field::display),
+            data = %config.store.dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            log_id = %head.log_id,
+            head_revision = head.revision,
+            "serving"
+        );
     }
 }
 
-/// Ends a task that would go on for ever, and waits until it has let go of what it held.
-async fn end(task: tokio::task::JoinHandle<()>) {
-    task.abort();
-    let _ = task.await;
+async fn serve_ops(listener: TcpListener, metrics: Arc<Metrics>, health: Arc<Health>) {
+    if let Err(error) = ops::serve(listener, metrics, health).await {
+        tracing::error!(%error, "metrics and health are not served any more");
+    }
 }
 
 /// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
@@ -256,11 +317,24 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-async fn report(health: &HealthReporter, serving: bool) {
+/// Shows the conditions of a node whenever they change.
+async fn show_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
+    let mut changes = health.subscribe();
+    loop {
+        let conditions = changes.borrow_and_update().clone();
+        show(&conditions, &reporter, &metrics).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metrics) {
     use tonic_health::ServingStatus::{NotServing, Serving};
-    let status = if serving { Serving } else { NotServing };
-    for service in ["", "cable.v1.ContentService", "cable.v1.FeedService", "cable.v1.PublishingService"] {
-        health.set_service_status(service, status).await;
+    metrics.show(conditions);
+    for service in SERVICES.into_iter().chain([""]) {
+        let status = if conditions.is_serving(service) { Serving } else { NotServing };
+        reporter.set_service_status(service, status).await;
     }
 }
 
@@ -276,6 +350,7 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
         metrics.feeds.set(feeds.open() as u64);
         metrics.head_revision.set(revision.unsigned_abs());
         metrics.store_bytes.set(store.bytes_on_disk());
+        store.observe_space();
         (hits, misses, applied) = (now_hits, now_misses, revision);
         tokio::time::sleep(OBSERVE).await;
     }
@@ -307,3 +382,6 @@ fn random() -> u32 {
     // Keyed by the system's randomness.
     RandomState::new().hash_one(std::process::id()) as u32
 }
+
+#[cfg(test)]
+mod failures;

@@ -17,11 +17,13 @@ use std::{
 
 /// A connection that reads; what else it can do is the store's own.
 pub(crate) use rusqlite::Connection;
+use rusqlite::ffi;
 use tokio::sync::watch;
 
 use crate::{
     digest::Hash,
     digest::SetDigest,
+    health::{Condition, Health},
     model::{Kind, LogId, Name, Revision, Slot},
     wire::{log, v1},
 };
@@ -142,14 +144,55 @@ pub(crate) enum Error {
         "what was killed is gone for readers, but not yet erased: an old state of the store is still being read"
     )]
     NotErased,
-    /// The node is shutting down.
-    #[error("the store is closed")]
+    /// It certainly did not happen. Make room; reads go on.
+    #[error("the disk is full")]
+    NoSpace(#[source] Arc<rusqlite::Error>),
+    /// Writes are refused for good; reads go on.
+    #[error("writes are refused until {until}: {cause}")]
+    ReadOnly { cause: Arc<str>, until: &'static str },
+    /// A fault of ours in this one read. Others are not affected.
+    #[error("a read of the store panicked")]
+    Panicked,
+    /// A thread of the store has ended: the node shuts down. It certainly did not happen.
+    #[error("a part of this node has failed; the node is shutting down")]
     Closed,
+    /// The writer's thread ended while it had this in hand. It may have happened.
+    #[error("this node failed while it wrote")]
+    Lost,
+}
+
+impl Error {
+    /// An error of the transaction's end: without space for it, it did not happen; after any other, it may have.
+    pub(super) fn of_commit(error: rusqlite::Error) -> Error {
+        match Error::from(error) {
+            Error::Failed(error) => Error::Uncertain(error),
+            other => other,
+        }
+    }
+
+    /// What it says about the whole store.
+    fn condition(&self) -> Option<Condition> {
+        let engine = match self {
+            Error::NoSpace(_) | Error::Full { .. } => return Some(Condition::DiskFull),
+            Error::Failed(error) | Error::Uncertain(error) => error.sqlite_error()?,
+            _ => return None,
+        };
+        match (engine.code, engine.extended_code) {
+            (rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase, _) => {
+                Some(Condition::DatabaseCorrupt)
+            }
+            (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Some(Condition::SyncFailed),
+            _ => None,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Error {
-        Error::Failed(Arc::new(error))
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Error::NoSpace(Arc::new(error)),
+            _ => Error::Failed(Arc::new(error)),
+        }
     }
 }
 
@@ -176,6 +219,8 @@ pub(crate) struct Options {
     pub(crate) readers: usize,
     /// Writes are refused when the disk has fewer bytes free.
     pub(crate) reserve_bytes: u64,
+    /// Where the store reports its condition.
+    pub(crate) health: Arc<Health>,
 }
 
 /// An open store: reads, and where it stands. Dropping it closes the readers.
@@ -227,7 +272,7 @@ impl Store {
             Some(version) => return Err(OpenError::Version { path, version }),
         }
         let head = read::head(&connection).map_err(engine)?;
-        let readers = Readers::start(&path, options.readers).map_err(engine)?;
+        let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
         let revision = AtomicI64::new(head.revision);
         let head = watch::Sender::new(Arc::new(head));
@@ -312,6 +357,42 @@ impl Store {
         }
     }
 
+    /// The health of the node that has the store.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.options.health
+    }
+
+    /// Reports what an error says about the whole store.
+    fn note(&self, error: &Error) {
+        if let Some(condition) = error.condition() {
+            let cause =
+                std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+            self.options.health.report(condition, cause);
+        }
+    }
+
+    /// Reports whether the disk has space for writes, also when there are none.
+    pub(crate) fn observe_space(&self) {
+        match self.check_space() {
+            Ok(()) => self.options.health.clear(Condition::DiskFull),
+            Err(error) => self.note(&error),
+        }
+    }
+
+    /// Writes that end well could not be relied upon any more.
+    fn check_writable(&self) -> Result<(), Error> {
+        let stopped = [
+            (Condition::SyncFailed, "this node is restarted"),
+            (Condition::DatabaseCorrupt, "the database is replaced by a backup"),
+        ];
+        for (condition, until) in stopped {
+            if let Some(cause) = self.options.health.cause(condition) {
+                return Err(Error::ReadOnly { cause, until });
+            }
+        }
+        Ok(())
+    }
+
     fn check_space(&self) -> Result<(), Error> {
         let reserve = self.options.reserve_bytes;
         let Ok(space) = rustix::fs::statvfs(&self.options.dir) else { return Ok(()) };
@@ -359,4 +440,57 @@ pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
     connection.pragma_update(None, "query_only", false)?;
     connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Error as EngineError, ffi};
+
+    use super::*;
+
+    fn engine(code: std::ffi::c_int) -> EngineError {
+        EngineError::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn an_error_is_reported_as_what_it_says_about_the_store() {
+        for (code, condition) in [
+            (ffi::SQLITE_IOERR_FSYNC, Some(Condition::SyncFailed)),
+            (ffi::SQLITE_IOERR_DIR_FSYNC, Some(Condition::SyncFailed)),
+            (ffi::SQLITE_FULL, Some(Condition::DiskFull)),
+            (ffi::SQLITE_CORRUPT, Some(Condition::DatabaseCorrupt)),
+            (ffi::SQLITE_NOTADB, Some(Condition::DatabaseCorrupt)),
+            (ffi::SQLITE_IOERR_READ, None),
+            (ffi::SQLITE_BUSY, None),
+        ] {
+            assert_eq!(Error::from(engine(code)).condition(), condition, "{code}");
+            assert_eq!(Error::of_commit(engine(code)).condition(), condition, "{code}");
+        }
+        assert_eq!(Error::Full { free: 0, reserve: 1 }.condition(), Some(Condition::DiskFull));
+    }
+
+    #[test]
+    fn only_a_full_disk_makes_a_failed_commit_certain() {
+        assert!(matches!(Error::of_commit(engine(ffi::SQLITE_FULL)), Error::NoSpace(_)));
+        assert!(matches!(Error::of_commit(engine(ffi::SQLITE_IOERR_FSYNC)), Error::Uncertain(_)));
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_until_there_is_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = |reserve_bytes| Options {
+            dir: dir.path().into(),
+            readers: 1,
+            reserve_bytes,
+            health: Arc::default(),
+        };
+        let (store, writer) = Store::open(options(u64::MAX), LogId(1)).unwrap();
+        store.observe_space();
+        assert!(store.health().cause(Condition::DiskFull).is_some());
+        drop((store, writer));
+        let (store, _writer) = Store::open(options(0), LogId(1)).unwrap();
+        store.health().report(Condition::DiskFull, "a test");
+        store.observe_space();
+        assert!(store.health().cause(Condition::DiskFull).is_none());
+    }
 }

@@ -16,6 +16,8 @@ use prometheus_client::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::health::{Condition, Conditions};
+
 /// The form of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -84,6 +86,11 @@ struct Call {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionName {
+    condition: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
     method: String,
 }
@@ -103,6 +110,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     rpc: Family<Call, Counter>,
     rpc_seconds: Family<Method, Histogram, Seconds>,
+    conditions: Family<ConditionName, Gauge>,
     /// Connections open.
     pub(crate) connections: Gauge,
     /// Connections closed at once because their peer had as many as it may.
@@ -128,6 +136,7 @@ impl Metrics {
             registry: Registry::with_prefix("cable"),
             rpc: Family::default(),
             rpc_seconds: Family::new_with_constructor(Seconds),
+            conditions: Family::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             feeds: Gauge::default(),
@@ -150,6 +159,11 @@ impl Metrics {
             "Time from request to the end of the answer",
             Unit::Seconds,
             seconds,
+        );
+        registry.register(
+            "condition",
+            "1 while a condition holds under which the node does not serve all calls, else 0",
+            self.conditions.clone(),
         );
         registry.register("connections", "Connections open", self.connections.clone());
         registry.register(
@@ -177,6 +191,14 @@ impl Metrics {
             seconds: self.rpc_seconds.get_or_create_owned(&Method { method: method.to_owned() }),
             by_code: self.rpc.clone(),
             method: method.to_owned(),
+        }
+    }
+
+    /// Shows which conditions hold.
+    pub(crate) fn show(&self, conditions: &Conditions) {
+        for condition in Condition::ALL {
+            let gauge = self.conditions.get_or_create_owned(&ConditionName { condition: condition.name() });
+            gauge.set(i64::from(conditions.holds(condition)));
         }
     }
 
@@ -252,12 +274,17 @@ mod tests {
         metrics.entries_applied.inc_by(4);
         metrics.head_revision.set(5);
         metrics.store_bytes.set(6);
+        let health = crate::health::Health::default();
+        health.report(Condition::DiskFull, "a test");
+        metrics.show(&health.conditions());
         let text = metrics.to_text();
         for line in [
             "cable_rpc_total{method=\"GetArticle\",code=\"OK\"} 1",
             "cable_rpc_seconds_bucket{le=\"0.0002\",method=\"GetArticle\"} 1",
             "cable_rpc_total{method=\"GetArticle\",code=\"NOT_FOUND\"} 1",
             "cable_rpc_seconds_count{method=\"GetArticle\"} 2",
+            "cable_condition{condition=\"disk_full\"} 1",
+            "cable_condition{condition=\"draining\"} 0",
             "cable_connections 1",
             "cable_connections_refused_total 1",
             "cable_feeds 3",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Error, output::Output};
+use super::{Error, note, output::Output};
 use crate::config::{Effective, Flag, Layers};
 
 #[derive(Debug, clap::Subcommand)]
@@ -33,7 +33,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Everything that is known of the settings, flags last.
     pub(crate) fn load(self, flags: Vec<Flag>) -> Result<Effective, Error> {
-        Ok(Effective::load(Layers::of_process(self.config, flags))?)
+        let effective = Effective::load(Layers::of_process(self.config, flags))?;
+        effective.warnings().iter().try_for_each(|warning| note(&format!("cable: {warning}")))?;
+        Ok(effective)
     }
 }
 

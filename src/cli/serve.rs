@@ -6,7 +6,6 @@ use cable_client::{Cable, RawRecord, v1::ImportOutcome};
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -83,40 +82,76 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     // The demo's first lines are for people; its log is not what they came for.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
     telemetry::init(level, config.log.format);
-    let listener = TcpListener::bind(config.server.listen)
-        .await
-        .map_err(|source| Error::io(format!("listen at {}", config.server.listen), source))?;
+    let signals = Signals::listen(if demo { Hangup::Stop } else { Hangup::Ignore })?;
+    let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
     if !demo {
-        tracing::info!(%address, data = %config.store.dir.display(), "serving");
-        return until_told(
-            |stop| server::run(config, Clock::system(), listener, stop),
-            std::future::pending(),
-        )
-        .await;
+        let node = |stop| server::run(config, Clock::system(), listener, stop);
+        return until_stopped(node, std::future::pending(), signals).await;
     }
     let store = tempfile::tempdir().map_err(|source| Error::io("make a directory for the demo", source))?;
     config.store.dir = store.path().join("store");
     config.store.reserve_bytes = 0;
-    until_told(|stop| server::run(config, Clock::system(), listener, stop), welcome(address, output)).await
+    let node = |stop| server::run(config, Clock::system(), listener, stop);
+    until_stopped(node, welcome(address, output), signals).await
 }
 
-/// Runs a node beside `beside`, until a signal or until `beside` fails. The first signal lets it drain, the second
-/// one does not wait for that.
-async fn until_told<N>(
+/// What SIGHUP does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hangup {
+    /// A service has nothing to reload yet; it must not end because its operator has logged out.
+    Ignore,
+    /// A demo belongs to its terminal.
+    Stop,
+}
+
+/// The signals that a node acts upon.
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+    hangups: Signal,
+    hangup: Hangup,
+}
+
+impl Signals {
+    fn listen(hangup: Hangup) -> Result<Signals, Error> {
+        let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
+        Ok(Signals {
+            interrupts: listen(SignalKind::interrupt())?,
+            terminations: listen(SignalKind::terminate())?,
+            hangups: listen(SignalKind::hangup())?,
+            hangup,
+        })
+    }
+
+    /// Waits for a signal that ends the node. Returns its name.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupts.recv() => return "SIGINT",
+                _ = self.terminations.recv() => return "SIGTERM",
+                _ = self.hangups.recv() => match self.hangup {
+                    Hangup::Stop => return "SIGHUP",
+                    Hangup::Ignore => tracing::info!("SIGHUP ignored: settings are read at the start only"),
+                },
+            }
+        }
+    }
+}
+
+/// Runs a node beside `beside`, until a signal or until `beside` fails. The first signal drains it, the second one
+/// cuts off what is in flight.
+async fn until_stopped<N>(
     node: impl FnOnce(Stop) -> N,
     beside: impl Future<Output = Result<(), Error>>,
+    mut signals: Signals,
 ) -> Result<(), Error>
 where
     N: Future<Output = Result<(), server::Error>>,
 {
-    let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
-    let (mut interrupts, mut terminations) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let (stop, stopped) = oneshot::channel::<()>();
-    // A sender that is gone says stop as well.
+    // A dropped sender stops it as well.
     let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
-    let first = told(&mut interrupts, &mut terminations);
     let beside = async {
         beside.await?;
         std::future::pending::<Result<(), Error>>().await
@@ -124,19 +159,17 @@ where
     let outcome = tokio::select! {
         ended = &mut node => return Ok(ended?),
         failed = beside => failed,
-        () = first => Ok(()),
+        signal = signals.stop() => {
+            tracing::info!(signal, "stopping; a second signal does not wait for calls in flight");
+            Ok(())
+        }
     };
     drop(stop);
     tokio::select! {
         ended = &mut node => outcome.and(ended.map_err(Error::from)),
-        () = told(&mut interrupts, &mut terminations) => outcome,
-    }
-}
-
-async fn told(interrupts: &mut Signal, terminations: &mut Signal) {
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminations.recv() => {}
+        signal = signals.stop() => {
+            outcome.and(Err(Error::Incomplete(format!("stopped by a second signal ({signal}) before it had drained"))))
+        }
     }
 }
 
@@ -197,11 +230,18 @@ mod tests {
         assert_eq!(invitation("http://127.0.0.1:9", 1).matches("--endpoint http://127.0.0.1:9").count(), 3);
     }
 
+    fn signals() -> Signals {
+        Signals::listen(Hangup::Ignore).unwrap()
+    }
+
     #[tokio::test]
     async fn a_node_that_fails_ends_the_command() {
         let failed = || server::Error::Serve("broken".into());
         let node = |_stop| async move { Err(failed()) };
-        assert!(matches!(until_told(node, std::future::pending()).await, Err(Error::Server(_))));
+        assert!(matches!(
+            until_stopped(node, std::future::pending(), signals()).await,
+            Err(Error::Server(_))
+        ));
     }
 
     #[tokio::test]
@@ -211,6 +251,6 @@ mod tests {
             Ok(())
         };
         let loading = async { Err(Error::Incomplete("no".into())) };
-        assert!(matches!(until_told(node, loading).await, Err(Error::Incomplete(_))));
+        assert!(matches!(until_stopped(node, loading, signals()).await, Err(Error::Incomplete(_))));
     }
 }

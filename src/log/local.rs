@@ -1,20 +1,29 @@
 //! The log of a node on its own: the store itself. An entry is appended and applied in one transaction, together with
 //! whatever else is waiting (group commit), and acknowledged when that is on disk.
 
-use std::thread;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Commit, Log, Outcome, Position, Step};
 use crate::{
+    health::Health,
     model::{Kind, Slot},
     store::{
         self, Made, Writer,
         apply::{Applier, Request},
         floor::History,
     },
+    supervise,
 };
+
+/// The writer's thread.
+const NAME: &str = "log-write";
 
 /// Appends that may wait; the next one is refused.
 const QUEUE: usize = 1_024;
@@ -56,17 +65,17 @@ pub(crate) struct LocalLog {
 impl Drop for LocalLog {
     fn drop(&mut self) {
         self.queue = None;
-        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the writer's thread panicked");
-        }
+        // A panic was reported when it happened.
+        let _ = self.writer.take().map(thread::JoinHandle::join);
     }
 }
 
 impl LocalLog {
-    /// Starts the writer's thread.
-    pub(crate) fn start(writer: Writer) -> LocalLog {
+    /// Starts the writer's thread. If it panics, what the store holds in memory is unknown: the node must end.
+    pub(crate) fn start(writer: Writer, health: Arc<Health>) -> LocalLog {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let spawned = thread::Builder::new().name("log-write".into()).spawn(move || work(writer, jobs));
+        let work = move |health: &Health| work(writer, jobs, health);
+        let spawned = supervise::spawn(NAME.into(), health.clone(), move || work(&health));
         let writer = spawned.expect("a thread can be started when the node starts");
         LocalLog { queue: Some(queue), writer: Some(writer) }
     }
@@ -78,7 +87,7 @@ impl LocalLog {
     pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Compact { now, history, reply })?;
-        answer.await.unwrap_or(Err(store::Error::Closed))
+        answer.await.unwrap_or(Err(store::Error::Lost))
     }
 
     fn send(&self, job: Job) -> Result<(), store::Error> {
@@ -96,24 +105,56 @@ impl Log for LocalLog {
         let sent = self.send(Job::Append(Append { commits, reply }));
         Box::pin(async move {
             sent?;
-            answer.await.unwrap_or(Err(store::Error::Closed))
+            // The reply is dropped without a word only by a panic.
+            answer.await.unwrap_or(Err(store::Error::Lost))
         })
     }
 }
 
-fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
+/// Works until the queue is closed. After a panic it refuses what is queued: that has certainly not happened.
+fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
+    let worked = catch_unwind(AssertUnwindSafe(|| work_on(&mut writer, &mut jobs, health)));
+    if let Err(panic) = worked {
+        supervise::report(NAME, health, &supervise::panicked(&*panic));
+        jobs.close();
+        while let Some(job) = jobs.blocking_recv() {
+            refuse(job);
+        }
+    }
+}
+
+fn work_on(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health) {
+    let mut next = Next::default();
+    while let Some(job) = next.0.take().or_else(|| jobs.blocking_recv()) {
         match job {
             Job::Append(first) => {
-                let (group, other) = gather(first, &mut jobs);
-                write(&mut writer, group);
-                next = other;
+                let (group, other) = gather(first, jobs);
+                next.0 = other;
+                write(writer, group, health);
             }
             Job::Compact { now, history, reply } => {
                 let _ = reply.send(writer.compact(now, &history));
             }
         }
+    }
+}
+
+/// The job after a group. If the group panics it is refused, like those that are queued.
+#[derive(Default)]
+struct Next(Option<Job>);
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        if let Some(job) = self.0.take() {
+            refuse(job);
+        }
+    }
+}
+
+fn refuse(job: Job) {
+    match job {
+        Job::Append(append) => drop(append.reply.send(Err(store::Error::Closed))),
+        Job::Compact { reply, .. } => drop(reply.send(Err(store::Error::Closed))),
     }
 }
 
@@ -135,8 +176,11 @@ fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option
     (group, None)
 }
 
-fn write(writer: &mut Writer, group: Vec<Append>) {
+#[cfg_attr(not(test), expect(unused_variables, reason = "tests have it panic"))]
+fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
     let written = writer.transact(|applier| {
+        #[cfg(test)]
+        supervise::failpoint::check(NAME, health);
         let append =
             |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
         group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
@@ -246,6 +290,33 @@ mod tests {
         Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
     }
 
+    #[test]
+    fn a_panic_leaves_its_group_open_and_refuses_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, writer) = open(dir.path());
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let append = || {
+            let (reply, answer) = oneshot::channel();
+            let commits = vec![commit(article("a", "A", &[], 1), 0)];
+            queue.try_send(Job::Append(Append { commits, reply })).ok().unwrap();
+            answer
+        };
+        let mut first = append();
+        let (reply, mut compacted) = oneshot::channel();
+        let history = History { age: std::time::Duration::MAX, entries: 1 };
+        queue.try_send(Job::Compact { now: 0, history, reply }).ok().unwrap();
+        let mut later = append();
+        store.health().kill.send_replace(Some((NAME.into(), supervise::failpoint::Kill::Panic)));
+        work(writer, jobs, store.health());
+
+        assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(matches!(compacted.try_recv().unwrap(), Err(store::Error::Closed)));
+        assert!(matches!(later.try_recv().unwrap(), Err(store::Error::Closed)));
+        let cause = store.health().cause(crate::health::Condition::TaskFailed);
+        assert_eq!(cause.as_deref(), Some("the task `log-write` panicked: killed by a test"));
+        assert_eq!(store.revision(), 0);
+    }
+
     #[tokio::test]
     async fn a_kill_and_its_repeat_are_answered_when_all_that_was_read_before_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
@@ -253,7 +324,7 @@ mod tests {
         let forgotten = Arc::new(Mutex::new(Vec::new()));
         let (noted, seen) = (forgotten.clone(), Arc::downgrade(&store));
         store.on_erase(move || noted.lock().unwrap().push(seen.upgrade().unwrap().revision()));
-        let log = LocalLog::start(writer);
+        let log = LocalLog::start(writer, Arc::default());
         let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
 
         log.append(vec![commit(article("a", "A", &[], 1), 0)]).await.unwrap();

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{item_error, publishing::position, request};
 use crate::{
+    health::Health,
     model::{Kind, Name, limit},
     publishing::{Change, Checked, Publishing, Verb, Written},
     refusal::{Refusal, at_most},
@@ -33,6 +34,7 @@ const AHEAD: usize = 2;
 pub(crate) struct TransferRpc {
     pub(crate) store: Arc<Store>,
     pub(crate) publishing: Arc<Publishing>,
+    pub(crate) health: Arc<Health>,
     /// Whether the node is shutting down: a transfer ends at the next chunk and goes on elsewhere.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -55,6 +57,7 @@ impl TransferService for TransferRpc {
         let import = Import {
             chunks: chunks.buffered(AHEAD).boxed(),
             publishing: self.publishing.clone(),
+            health: self.health.clone(),
             draining: self.draining.clone(),
         };
         let answers = stream::try_unfold(import, |mut import| async move {
@@ -79,15 +82,15 @@ impl TransferService for TransferRpc {
             return Err(Refusal::LogChanged(log_id).into());
         }
         let export = Export::new(self.store.clone(), asked.after_revision);
-        let draining = self.draining.clone();
-        let messages = stream::try_unfold(Some((export, draining)), |state| async move {
-            let Some((mut export, draining)) = state else { return Ok(None) };
+        let (draining, health) = (self.draining.clone(), self.health.clone());
+        let messages = stream::try_unfold(Some((export, draining, health)), |state| async move {
+            let Some((mut export, draining, health)) = state else { return Ok(None) };
             if *draining.borrow() {
-                return Err(Refusal::Draining.into());
+                return Err(Refusal::of_shutdown(&health).into());
             }
             let next = export.next().await.map_err(Status::from)?;
             let ended = matches!(next, Next::End { .. });
-            Ok(Some((message(next), (!ended).then_some((export, draining)))))
+            Ok(Some((message(next), (!ended).then_some((export, draining, health)))))
         });
         Ok(Response::new(messages.boxed()))
     }
@@ -114,6 +117,7 @@ fn message(next: Next) -> service::ExportResponse {
 struct Import {
     chunks: BoxStream<'static, Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
+    health: Arc<Health>,
     draining: watch::Receiver<bool>,
 }
 
@@ -144,7 +148,7 @@ async fn check(
 impl Import {
     async fn next(&mut self) -> Result<Option<v1::ImportResponse>, Status> {
         if *self.draining.borrow() {
-            return Err(Refusal::Draining.into());
+            return Err(Refusal::of_shutdown(&self.health).into());
         }
         let Some(chunk) = self.chunks.next().await.transpose()? else { return Ok(None) };
         let Chunk { number, names, checked } = chunk;

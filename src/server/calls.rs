@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     content::Read,
+    health::Health,
     model::limit::{self, Limit},
     refusal::Refusal,
     rpc::{self, content::ContentRpc, feed::FeedRpc},
@@ -50,6 +51,7 @@ pub(super) struct Calls {
     /// Feeds that one connection may have open.
     feeds: usize,
     draining: watch::Receiver<bool>,
+    health: Arc<Health>,
 }
 
 /// The services that are answered here.
@@ -93,6 +95,7 @@ impl Calls {
         feeds: usize,
         metrics: &Metrics,
         draining: watch::Receiver<bool>,
+        health: Arc<Health>,
     ) -> Calls {
         let methods = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
         let methods = methods.map(|method| {
@@ -123,7 +126,15 @@ impl Calls {
             endless: true,
             metrics: metrics.of("other"),
         };
-        Calls { methods: methods.collect(), other: Arc::new(other), services, routes, feeds, draining }
+        Calls {
+            methods: methods.collect(),
+            other: Arc::new(other),
+            services,
+            routes,
+            feeds,
+            draining,
+            health,
+        }
     }
 
     /// Answers a call.
@@ -199,7 +210,7 @@ impl Calls {
             let piece = follower.next().await?;
             Ok(Some((Framed::from(piece), (follower, place))))
         });
-        let drained = drained(self.draining.clone());
+        let drained = self.drained();
         let until = match deadline.map(expire) {
             Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
             None => drained,
@@ -221,13 +232,27 @@ impl Calls {
         let Ok(response) = self.routes.clone().call(request).await;
         let until = match deadline.filter(|_| method.streams) {
             Some(deadline) => Some(expire(deadline)),
-            None => method.endless.then(|| drained(self.draining.clone())),
+            None => method.endless.then(|| self.drained()),
         };
         let refused = Status::from_header_map(response.headers());
         match refused.and_then(|status| rpc::oversized(&status, method.limit)) {
             Some(refusal) => taken(call, |call| Reply::status(&refusal.into(), call)),
             None => taken(call, |call| Reply::routed(response, call, until)),
         }
+    }
+}
+
+impl Calls {
+    /// What ends a stream when the node does.
+    fn drained(&self) -> BoxFuture<'static, Status> {
+        let (mut draining, health) = (self.draining.clone(), self.health.clone());
+        Box::pin(async move {
+            // The sender lives as long as the node: an error means that it is gone, too.
+            let _ = draining.wait_for(|draining| *draining).await;
+            // A last message that is ready goes first: a watcher of health learns why.
+            tokio::task::yield_now().await;
+            Refusal::of_shutdown(&health).into()
+        })
     }
 }
 
@@ -288,15 +313,6 @@ fn deadline_exceeded() -> Status {
 /// What ends a stream at its deadline.
 fn expire(deadline: Instant) -> BoxFuture<'static, Status> {
     Box::pin(tokio::time::sleep_until(deadline.into()).map(|()| deadline_exceeded()))
-}
-
-/// What ends a stream when the node does.
-fn drained(mut draining: watch::Receiver<bool>) -> BoxFuture<'static, Status> {
-    Box::pin(async move {
-        // The sender lives as long as the node: an error means that it is gone, too.
-        let _ = draining.wait_for(|draining| *draining).await;
-        Refusal::Draining.into()
-    })
 }
 
 /// A call under way. It is counted when dropped: with the code that it ended with, or as cancelled if the client was

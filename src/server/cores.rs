@@ -13,13 +13,20 @@ use std::{
 
 use tokio::{
     runtime,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
     task::JoinSet,
 };
 
 use super::{
     accept::Place,
     connection::{self, Common},
+};
+use crate::{
+    health::{Condition, Health},
+    supervise,
 };
 
 /// How long work off the calls' threads may take to end when the node does.
@@ -39,6 +46,8 @@ struct Core {
     queue: UnboundedSender<(Accepted, Counted)>,
     open: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
+    /// Its sender is dropped when the thread is about to end.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Cores {
@@ -46,17 +55,31 @@ impl Cores {
     ///
     /// # Errors
     /// The system gives no more threads.
-    pub(super) fn start(count: usize, common: impl Fn() -> Common) -> io::Result<Cores> {
+    pub(super) fn start(
+        count: usize,
+        health: &Arc<Health>,
+        common: impl Fn() -> Common,
+    ) -> io::Result<Cores> {
         let start = |n| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (queue, accepted) = unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
             let common = common();
-            let thread = thread::Builder::new().name(format!("serve-{n}")).spawn(move || {
-                runtime.block_on(serve(accepted, common));
+            let (ending, ended) = oneshot::channel::<()>();
+            let name = format!("serve-{n}");
+            let (of_core, of_node) = (name.clone(), health.clone());
+            let thread = supervise::spawn(name, health.clone(), move || {
+                let _ending = ending;
+                let served = serve(accepted, common);
+                #[cfg(test)]
+                let served = supervise::failpoint::until_killed(&of_core, of_node.clone(), served);
+                runtime.block_on(served);
+                if of_node.cause(Condition::Draining).is_none() {
+                    supervise::report(&of_core, &of_node, "ended early");
+                }
                 runtime.shutdown_timeout(LAST_WORK);
             })?;
-            Ok(Core { queue, open, thread })
+            Ok(Core { queue, open, thread, ended })
         };
         (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Cores)
     }
@@ -72,12 +95,11 @@ impl Cores {
 
     /// Waits until all connections have ended, which the draining node has told them.
     pub(super) async fn join(self) {
-        for core in self.0 {
-            drop(core.queue);
-            let joined = tokio::task::spawn_blocking(|| core.thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("a serving thread panicked");
-            }
+        // Not joined on a thread of the runtime: that would hold up a process that does not want to wait.
+        let ending: Vec<_> = self.0.into_iter().map(|core| (core.ended, core.thread)).collect();
+        for (ended, thread) in ending {
+            let _ = ended.await;
+            let _ = thread.join();
         }
     }
 }

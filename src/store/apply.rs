@@ -58,7 +58,8 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.store.check_space()?;
+        self.store.check_writable()?;
+        self.store.check_space().inspect_err(|error| self.store.note(error))?;
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
             Ok((answer, effect)) => {
@@ -67,6 +68,7 @@ impl Writer {
             }
             Err(error) => {
                 self.terms.clear();
+                self.store.note(&error);
                 Err(error)
             }
         }
@@ -99,7 +101,7 @@ fn transact<T>(
     };
     let answer = work(&mut applier)?;
     let effect = applier.finish()?;
-    transaction.commit().map_err(|error| Error::Uncertain(Arc::new(error)))?;
+    transaction.commit().map_err(Error::of_commit)?;
     Ok((answer, effect))
 }
 

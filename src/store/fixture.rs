@@ -14,7 +14,7 @@ use crate::{
 
 /// A store in a directory.
 pub(crate) fn open(dir: &Path) -> (Arc<Store>, Writer) {
-    let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0 };
+    let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
     Store::open(options, LogId(7)).unwrap()
 }
 

@@ -1,13 +1,18 @@
 //! The threads that read: each owns one connection and takes jobs from one bounded queue. No connection is ever held
 //! across an await.
 
-use std::{path::Path, thread};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{Error, schema};
+use crate::{health::Health, supervise};
 
 /// Reads that may wait. At 10 µs each the last one waits some 10 ms; more would only wait longer.
 const QUEUE: usize = 1_024;
@@ -20,15 +25,23 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn start(path: &Path, threads: usize) -> rusqlite::Result<Readers> {
-        let (jobs, queue) = bounded(QUEUE);
+    pub(super) fn start(path: &Path, threads: usize, health: &Arc<Health>) -> rusqlite::Result<Readers> {
+        let (jobs, queue) = bounded::<Job>(QUEUE);
         for n in 0..threads.max(1) {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
             schema::configure(&connection, schema::Role::Reader)?;
             let queue = queue.clone();
             let name = format!("store-read-{n}");
-            let spawned = thread::Builder::new().name(name).spawn(move || work(&connection, &queue));
+            #[cfg(test)]
+            let (killed, killing) = (name.clone(), health.clone());
+            let spawned = supervise::spawn(name, health.clone(), move || {
+                for job in queue {
+                    #[cfg(test)]
+                    supervise::failpoint::check(&killed, &killing);
+                    job(&connection);
+                }
+            });
             spawned.expect("a thread can be started when the node starts");
         }
         Ok(Readers { jobs })
@@ -40,25 +53,42 @@ impl Readers {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // Whoever asked may have gone away while the job waited.
+            // The caller may have gone away while the job waited.
             if !reply.is_closed() {
-                let _ = reply.send(job(connection));
+                let _ = reply.send(run_one(connection, job));
             }
         });
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Disconnected(_) => Error::Closed,
         })?;
+        // The reply is dropped without a word only where the thread itself has ended.
         answer.await.unwrap_or(Err(Error::Closed))
     }
 }
 
-fn work(connection: &Connection, queue: &Receiver<Job>) {
-    for job in queue {
-        // A panicking read fails its caller only: the reply is dropped, the thread goes on.
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(connection)));
-        if caught.is_err() {
-            tracing::error!("a read of the store panicked");
-        }
+/// A read that panics fails its caller only.
+fn run_one<T>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|panic| {
+        tracing::error!(how = supervise::panicked(&*panic), "a read of the store failed");
+        Err(Error::Panicked)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    #[tokio::test]
+    async fn a_read_that_panics_fails_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _writer) = fixture::open(dir.path());
+        let panics = |_: &Connection| -> Result<(), Error> { panic!("a fault") };
+        assert!(matches!(store.read(panics).await, Err(Error::Panicked)));
+        assert_eq!(store.read(|_| Ok(7)).await.unwrap(), 7);
+        assert!(store.health().cause(crate::health::Condition::TaskFailed).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! A store made anew from the entries of another: lists, paths, counts and digests are computed again, and the chain is
 //! followed. It is what a copy of the log goes through on any node.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, Row, params};
 
@@ -51,7 +51,7 @@ pub(crate) fn rebuild(from: &Path, to: &Path) -> Result<Rebuilt, RebuildError> {
     let connection = open_to_read(from)?;
     let snapshot = connection.unchecked_transaction()?;
     let source = read::head(&snapshot)?;
-    let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0 };
+    let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
     let (store, writer) = Store::open(options, source.log_id)?;
     let mut rebuild = Rebuild { writer, anchored: true, entries: 0, faults: Vec::new() };
     rebuild.follow(&snapshot)?;

@@ -767,13 +767,14 @@ async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
 }
 
 /// Reasons that no test here can bring about, and why.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("UNSPECIFIED", "not used"),
     ("NOT_SUPPORTED", "this release holds all that the schema has"),
     ("OVERLOADED", "needs more work than the queues hold"),
     ("DRAINING", "needs a call that meets the moment between the signal and the last answer"),
     ("OUTCOME_UNKNOWN", "needs a disk that fails in the middle of a commit"),
     ("STORE_FAILED", "needs a disk that fails"),
+    ("NODE_FAILED", "needs a part of the node that fails: src/server/failures.rs"),
     ("INTERNAL", "a fault of the server's own"),
 ];
 

@@ -28,7 +28,7 @@ const MAP: &[Rule] = &[
     Layer(&["rpc", "wire::codec"]),
     Layer(&["publishing", "content", "feed", "transfer", "compose", "import", "refusal"]),
     Layer(&["cache", "log", "store", "render", "sanitise", "entry", "digest"]),
-    Layer(&["wire", "model", "clock", "config", "telemetry"]),
+    Layer(&["wire", "model", "clock", "config", "telemetry", "health", "supervise"]),
     Only("tonic", &["rpc", "server", "wire"]),
     Only("rusqlite", &["store"]),
     Only("moka", &["cache"]),

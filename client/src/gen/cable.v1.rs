@@ -942,6 +942,8 @@ pub enum ErrorReason {
     /// FAILED_PRECONDITION. The name was killed: a put must say that it may come back (`allow_killed`).
     /// Metadata: `remove_time`.
     NameKilled = 25,
+    /// UNAVAILABLE. A part of the node has failed and the node is shutting down; another may answer. The call did nothing.
+    NodeFailed = 27,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -976,6 +978,7 @@ impl ErrorReason {
             Self::RevisionCompacted => "ERROR_REASON_REVISION_COMPACTED",
             Self::TooManyFeeds => "ERROR_REASON_TOO_MANY_FEEDS",
             Self::NameKilled => "ERROR_REASON_NAME_KILLED",
+            Self::NodeFailed => "ERROR_REASON_NODE_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1007,6 +1010,7 @@ impl ErrorReason {
             "ERROR_REASON_REVISION_COMPACTED" => Some(Self::RevisionCompacted),
             "ERROR_REASON_TOO_MANY_FEEDS" => Some(Self::TooManyFeeds),
             "ERROR_REASON_NAME_KILLED" => Some(Self::NameKilled),
+            "ERROR_REASON_NODE_FAILED" => Some(Self::NodeFailed),
             _ => None,
         }
     }

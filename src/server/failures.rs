@@ -1,0 +1,218 @@
+//! Each supervised task and thread, killed in a node that serves.
+
+use std::{path::Path, time::Duration};
+
+use prost::Message;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::{Code, Request, Status, Streaming, client::Grpc, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+use tonic_prost::ProstCodec;
+use tonic_types::StatusExt as _;
+
+use super::*;
+use crate::{
+    supervise::failpoint::Kill,
+    wire::v1::{self, ErrorReason},
+};
+
+/// What must happen is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The tasks that end whenever they are killed.
+const TASKS: [&str; 8] = ["accept", "compaction", "health", "hub", "keeper", "observer", "ops", "serve-0"];
+
+struct Running {
+    health: Arc<Health>,
+    channel: Channel,
+    running: JoinHandle<Result<(), Error>>,
+    _stop: oneshot::Sender<()>,
+}
+
+async fn start(dir: &Path) -> Running {
+    let mut config = Config::default();
+    config.store.dir = dir.to_owned();
+    config.store.reserve_bytes = 0;
+    config.store.readers = 1;
+    config.server.ops_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.server.threads = 1;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let health = Arc::<Health>::default();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let running = tokio::spawn(run_with(config, Clock::system(), listener, stopped, health.clone()));
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    Running { health, channel, running, _stop: stop }
+}
+
+impl Running {
+    async fn call<Q, A>(&self, method: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(method);
+        let answer = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::new()).await?;
+        Ok(answer.into_inner())
+    }
+
+    async fn put(&self, id: &str) -> Result<v1::PutArticleResponse, Status> {
+        let name = format!("articles/{id}");
+        let article = v1::Article { name, headline: "Quay".into(), ..Default::default() };
+        let request = v1::PutArticleRequest { article: Some(article), ..Default::default() };
+        self.call("/cable.v1.PublishingService/PutArticle", request).await
+    }
+
+    async fn get(&self, id: &str) -> Result<v1::GetArticleResponse, Status> {
+        let name = format!("articles/{id}");
+        let request = v1::GetArticleRequest { name, ..Default::default() };
+        self.call("/cable.v1.ContentService/GetArticle", request).await
+    }
+
+    /// A follower of everything that has been sent its first message.
+    async fn follow(&self) -> Streaming<v1::WatchResponse> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/cable.v1.FeedService/Watch");
+        let codec = ProstCodec::<v1::WatchRequest, v1::WatchResponse>::new();
+        let request = v1::WatchRequest { filter: Some(v1::FeedFilter::default()), ..Default::default() };
+        let mut stream =
+            grpc.server_streaming(Request::new(request), path, codec).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        stream
+    }
+
+    async fn watch_health(&self) -> Streaming<HealthCheckResponse> {
+        let mut client = HealthClient::new(self.channel.clone());
+        let request = HealthCheckRequest { service: "cable.v1.TransferService".into() };
+        let mut health = client.watch(request).await.unwrap().into_inner();
+        assert_eq!(health.message().await.unwrap().unwrap().status, 1);
+        health
+    }
+
+    fn kill(&self, name: &str, how: Kill) {
+        self.health.kill.send_replace(Some((name.into(), how)));
+    }
+
+    /// The error that the node ends with. No service is reported as serving before that.
+    async fn failure(self) -> String {
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time").unwrap();
+        let conditions = self.health.conditions();
+        assert!(SERVICES.into_iter().chain([""]).all(|service| !conditions.is_serving(service)));
+        ended.expect_err("a part of it has failed").to_string()
+    }
+}
+
+fn reason(status: &Status) -> (Code, String) {
+    let details = status.get_error_details();
+    (status.code(), details.error_info().map(|info| info.reason.clone()).unwrap_or_default())
+}
+
+fn failed() -> (Code, String) {
+    (Code::Unavailable, ErrorReason::NodeFailed.as_str_name().trim_start_matches("ERROR_REASON_").into())
+}
+
+/// The last message of a stream, and how it ended.
+async fn rest<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Status>) {
+    let mut last = None;
+    let end = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => last = Some(message),
+                Ok(None) => return Ok(()),
+                Err(status) => return Err(status),
+            }
+        }
+    });
+    let end = end.await.expect("it ends in time");
+    (last, end)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_ends_ends_the_node_and_its_feeds_with_its_name() {
+    for name in TASKS {
+        for how in [Kill::Panic, Kill::Return] {
+            let dir = tempfile::tempdir().unwrap();
+            let node = start(dir.path()).await;
+            let (follower, health) = (node.follow().await, node.watch_health().await);
+            node.kill(name, how);
+            let (_, end) = rest(follower).await;
+            let (last, _) = rest(health).await;
+            // The thread that served them is gone, and with it their connection.
+            if name != "serve-0" {
+                assert_eq!(reason(&end.unwrap_err()), failed(), "{name} {how:?}");
+                assert_eq!(last.map(|health| health.status), Some(2), "{name} {how:?}");
+            }
+            let error = node.failure().await;
+            let how = if how == Kill::Panic { "panicked: killed by a test" } else { "ended early" };
+            assert_eq!(error, format!("the task `{name}` {how}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_panics_leaves_its_write_open_and_ends_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let follower = node.follow().await;
+    node.put("a").await.unwrap();
+    node.kill("log-write", Kill::Panic);
+    let refused = node.put("b").await.unwrap_err();
+    assert_eq!(reason(&refused), (Code::Unavailable, "OUTCOME_UNKNOWN".into()));
+    let (_, end) = rest(follower).await;
+    assert_eq!(reason(&end.unwrap_err()), failed());
+    assert_eq!(node.failure().await, "the task `log-write` panicked: killed by a test");
+
+    let node = start(dir.path()).await;
+    node.get("a").await.unwrap();
+    assert_eq!(node.get("b").await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_panics_fails_its_calls_and_ends_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let follower = node.follow().await;
+    node.kill("store-read-0", Kill::Panic);
+    assert_eq!(reason(&node.get("a").await.unwrap_err()), failed());
+    let (_, end) = rest(follower).await;
+    assert_eq!(reason(&end.unwrap_err()), failed());
+    assert_eq!(node.failure().await, "the task `store-read-0` panicked: killed by a test");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_listen_makes_no_directory() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.store.dir = dir.path().join("store");
+    config.server.ops_listen = Some(taken.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = run(config.clone(), Clock::system(), listener, std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("set `server.ops_listen` (flag --ops-listen)"), "{error}");
+    assert!(!config.store.dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_stop_after_a_failed_sync_and_pause_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    node.put("a").await.unwrap();
+    let status = async |service: &str| {
+        let request = HealthCheckRequest { service: service.into() };
+        HealthClient::new(node.channel.clone()).check(request).await.unwrap().into_inner().status
+    };
+    node.health.report(Condition::SyncFailed, "fsync: I/O error");
+    let refused = node.put("b").await.unwrap_err();
+    assert_eq!(reason(&refused), (Code::Unavailable, "STORE_FAILED".into()));
+    assert!(refused.message().contains("until this node is restarted: fsync: I/O error"), "{refused}");
+    node.get("a").await.unwrap();
+    while status("cable.v1.PublishingService").await != 2 {
+        tokio::task::yield_now().await;
+    }
+    for service in SERVICES.into_iter().chain([""]) {
+        assert_eq!(status(service).await, if service.contains("Publishing") { 2 } else { 1 }, "{service}");
+    }
+}

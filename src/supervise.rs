@@ -1,0 +1,146 @@
+//! Supervision: every long-lived task and thread has a name, and its end is noticed. If one ends early or panics, the
+//! node reports [`Condition::TaskFailed`] with that name; `server::run` waits for this and ends the node.
+
+use std::{
+    any::Any,
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+
+use futures_util::FutureExt as _;
+
+use crate::health::{Condition, Health};
+
+/// Runs work that must not end before it is dropped. Its end, or a panic, is a failure of the node.
+pub(crate) async fn endless(name: &'static str, health: Arc<Health>, work: impl Future<Output = ()>) {
+    #[cfg(test)]
+    let work = failpoint::until_killed(name, health.clone(), work);
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    report(name, &health, &ended.err().map_or_else(|| "ended early".to_owned(), |panic| panicked(&*panic)));
+}
+
+/// A supervised task. Dropping it leaves it to the runtime.
+#[derive(Debug)]
+pub(crate) struct Task(tokio::task::JoinHandle<()>);
+
+impl Task {
+    /// Starts a task that must not end by itself.
+    pub(crate) fn start(
+        name: &'static str,
+        health: &Arc<Health>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Task {
+        Task(tokio::spawn(endless(name, health.clone(), work)))
+    }
+
+    /// Ends the task, and waits until it has released what it held.
+    pub(crate) async fn end(self) {
+        self.0.abort();
+        let _ = self.0.await;
+    }
+}
+
+/// Starts a thread. It may return when its owner has closed its queue; a panic is a failure of the node.
+///
+/// # Errors
+/// The system gives no more threads.
+pub(crate) fn spawn(
+    name: String,
+    health: Arc<Health>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.clone()).spawn(move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            report(&name, &health, &panicked(&*panic));
+        }
+    })
+}
+
+/// Reports that a task or thread has failed.
+pub(crate) fn report(name: &str, health: &Health, how: &str) {
+    health.report(Condition::TaskFailed, format_args!("the task `{name}` {how}"));
+}
+
+/// The words of a panic.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", words.unwrap_or("no message"))
+}
+
+/// Failures that tests cause. None of it is in a released program.
+#[cfg(test)]
+pub(crate) mod failpoint {
+    use futures_util::future::{Either, select};
+
+    use super::*;
+
+    /// How a task is to end.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Kill {
+        Panic,
+        Return,
+    }
+
+    /// Panics if the task is to.
+    pub(crate) fn check(name: &str, health: &Health) {
+        let kill = health.kill.borrow().clone();
+        assert!(!kill.is_some_and(|(killed, how)| killed == name && how == Kill::Panic), "killed by a test");
+    }
+
+    /// Runs work until the task is to end.
+    pub(crate) async fn until_killed(name: &str, health: Arc<Health>, work: impl Future<Output = ()>) {
+        let mut kills = health.kill.subscribe();
+        let killed = kills.wait_for(|kill| kill.as_ref().is_some_and(|(killed, _)| killed == name));
+        let (killed, work) = (std::pin::pin!(killed), std::pin::pin!(work));
+        if let Either::Left((killed, _)) = select(killed, work).await {
+            drop(killed);
+            check(name, &health);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{failpoint::Kill, *};
+
+    fn cause(health: &Health) -> String {
+        health.cause(Condition::TaskFailed).map(|cause| cause.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_is_reported_with_its_name() {
+        for (how, cause_wanted) in [
+            (Kill::Panic, "the task `a` panicked: killed by a test"),
+            (Kill::Return, "the task `a` ended early"),
+        ] {
+            let health = Arc::new(Health::default());
+            let [a, b] = ["a", "b"].map(|name| Task::start(name, &health, std::future::pending()));
+            health.kill.send_replace(Some(("a".into(), how)));
+            let mut watching = health.subscribe();
+            watching.wait_for(|conditions| conditions.holds(Condition::TaskFailed)).await.unwrap();
+            assert_eq!(cause(&health), cause_wanted);
+            a.end().await;
+            b.end().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_ended_is_no_failure() {
+        let health = Arc::new(Health::default());
+        Task::start("a", &health, std::future::pending()).end().await;
+        assert_eq!(cause(&health), "");
+    }
+
+    #[test]
+    fn a_thread_may_return_and_must_not_panic() {
+        let health = Arc::new(Health::default());
+        spawn("a".into(), health.clone(), || {}).unwrap().join().unwrap();
+        assert_eq!(cause(&health), "");
+        spawn("a".into(), health.clone(), || panic!("no {}", "way")).unwrap().join().unwrap();
+        assert_eq!(cause(&health), "the task `a` panicked: no way");
+    }
+}
