@@ -6,7 +6,7 @@ use crate::{
     digest::Hash,
     entry::Entry,
     model::{LogId, Revision, Slot},
-    store::{self, Head, Made, envelope::Packed},
+    store::{self, Head, Written, envelope::Packed},
 };
 
 pub(crate) mod local;
@@ -42,14 +42,14 @@ pub(crate) enum Step {
     /// Entries, of which the last is what the change is about.
     Append(Vec<Change>),
     /// Nothing: what was to be written is there.
-    Unchanged(Made),
+    Unchanged(Written),
 }
 
 /// Changes that happen together or not at all.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) steps: Vec<Step>,
-    /// The request_id, and sha256 of what it asked for.
+    /// The request_id, and the identity of the request.
     pub(crate) request: Option<(String, Hash)>,
     /// Microseconds since 1970 UTC.
     pub(crate) time: i64,
@@ -76,9 +76,9 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It is on disk, with what came of each step; the place after its last.
-    Committed(Vec<Made>, Position),
+    Committed(Vec<Written>, Position),
     /// The same request was committed before, with this outcome.
-    Duplicate(Vec<Made>),
+    Duplicate(Vec<Written>),
     /// Its request_id was used for another request.
     Reused,
     /// A name has changed since. Nothing was written.

@@ -16,9 +16,9 @@ use crate::{
     digest::Hash,
     entry::Entry,
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Kind, Name, Revision, Slot},
+    model::{Kind, Name},
     refusal::Refusal,
-    store::{self, Made, Store, envelope, read::PastRequest},
+    store::{self, Store, Written, envelope, request},
     wire::{
         log::LogEntry,
         v1::{RemovalReason, UpdateKind},
@@ -42,6 +42,9 @@ const ATTEMPTS: usize = 16;
 
 /// Below this many changes, encoding them is too short to leave the caller's thread for.
 const INLINE: usize = 4;
+
+/// A request_id, and the identity of its request.
+pub(crate) type Identified = (String, Hash);
 
 /// What to do to a name.
 #[derive(Debug, Clone)]
@@ -78,21 +81,6 @@ pub(crate) struct Change {
     pub(crate) field: String,
 }
 
-/// What a change did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) name: Name,
-    /// The revision made, or found where nothing changed.
-    pub(crate) revision: Revision,
-    pub(crate) changed: bool,
-    /// Where it stands.
-    pub(crate) slot: Slot,
-    /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
-    pub(crate) due: Option<i64>,
-    /// Whether there is nothing any more.
-    pub(crate) removed: bool,
-}
-
 /// Changes that were held against the rules that need no store, in their order.
 pub(crate) struct Checked {
     drafts: Vec<Result<Draft, Refusal>>,
@@ -114,14 +102,32 @@ impl Publishing {
         Publishing { store, log, clock, path_locks }
     }
 
-    /// Makes all changes or none. `request`: the request_id and a hash of what it asks for.
+    /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
+    /// the first outcome, whatever the clock, the content and the rules are by then.
+    ///
+    /// # Errors
+    /// The request_id was used for another request, or the store cannot be read.
+    pub(crate) async fn repeat(
+        &self,
+        request: Option<&Identified>,
+    ) -> Result<Option<(Vec<Written>, Position)>, Refusal> {
+        let Some(request) = request else { return Ok(None) };
+        let id = request.0.clone();
+        let past = self.store.read(move |connection| request::find(connection, &id)).await?;
+        match past {
+            Some(past) => self.again(past, request).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes all changes or none.
     ///
     /// # Errors
     /// A change is not allowed, a precondition does not hold, or the store cannot write.
     pub(crate) async fn commit(
         &self,
         changes: Vec<Change>,
-        request: Option<(String, Hash)>,
+        request: Option<Identified>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
         let now = self.clock.now();
         let drafts = drafts(changes, now)?;
@@ -131,26 +137,20 @@ impl Publishing {
         for _ in 0..ATTEMPTS {
             let _paths = self.lock_paths(&drafts).await;
             let (states, past) = self.read(&drafts, request.as_ref()).await?;
-            if let Some(past) = past {
-                let same = request.as_ref().is_some_and(|(_, hash)| *hash == past.hash);
-                if !same {
-                    return Err(Refusal::RequestIdReused);
-                }
-                if erases {
-                    // The first one may have been cut off before it had erased: the log has to do it again.
-                    self.append(vec![Commit { steps: Vec::new(), request, time: now, erases }]).await?;
-                }
-                return Ok(self.repeat(&drafts, &past.made));
+            if let Some((past, request)) = past.zip(request.as_ref()) {
+                return self.again(past, request).await;
             }
             let planned = plan::all(&drafts, &states, self.moment(now))?;
             let steps = steps(planned).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
-                return Ok((written(&drafts, &found(&steps)), Position::of(&self.store.head())));
+                return Ok((found(steps), Position::of(&self.store.head())));
             }
             let commit = Commit { steps, request: request.clone(), time: now, erases };
             match self.append(vec![commit]).await?.pop() {
-                Some(Outcome::Committed(made, position)) => return Ok((written(&drafts, &made), position)),
-                Some(Outcome::Duplicate(made)) => return Ok(self.repeat(&drafts, &made)),
+                Some(Outcome::Committed(written, position)) => return Ok((written, position)),
+                Some(Outcome::Duplicate(written)) => {
+                    return Ok((written, Position::of(&self.store.head())));
+                }
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
                 Some(Outcome::Conflict) => {}
                 None => return Err(Refusal::Internal("the log gave no answer")),
@@ -195,8 +195,8 @@ impl Publishing {
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                if let Outcome::Committed(made, at) = outcome {
-                    results[index] = written(std::slice::from_ref(&draft), &made).pop().map(Ok);
+                if let Outcome::Committed(mut written, at) = outcome {
+                    results[index] = written.pop().map(Ok);
                     position = at;
                 } else {
                     open.push((index, draft));
@@ -221,14 +221,14 @@ impl Publishing {
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
-        request: Option<&(String, Hash)>,
-    ) -> Result<(Vec<State>, Option<PastRequest>), Refusal> {
+        request: Option<&Identified>,
+    ) -> Result<(Vec<State>, Option<request::Past>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
         // Of one moment: a request that landed between the two would be told that its own write is in its way.
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
-            let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
+            let past = id.map_or(Ok(None), |id| request::find(&moment, &id))?;
             let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
             Ok((states, past))
         };
@@ -250,8 +250,20 @@ impl Publishing {
         guards
     }
 
-    fn repeat(&self, drafts: &[Draft], made: &[Made]) -> (Vec<Written>, Position) {
-        (written(drafts, made), Position::of(&self.store.head()))
+    async fn again(
+        &self,
+        past: request::Past,
+        request: &Identified,
+    ) -> Result<(Vec<Written>, Position), Refusal> {
+        if past.hash != request.1 {
+            return Err(Refusal::RequestIdReused);
+        }
+        if past.written.iter().any(|written| written.killed) {
+            // The first one may have been cut off before it had erased: the log has to do it again.
+            let (time, request) = (self.clock.now(), Some(request.clone()));
+            self.append(vec![Commit { steps: Vec::new(), request, time, erases: true }]).await?;
+        }
+        Ok((past.written, Position::of(&self.store.head())))
     }
 }
 
@@ -294,10 +306,7 @@ impl Round {
             before.insert(draft.name.clone());
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(found)) if !draft.erases() => {
-                    let found = written(std::slice::from_ref(&draft), &[found]).pop();
-                    round.settled.extend(found.map(|found| (index, Ok(found))));
-                }
+                Ok(Planned::Unchanged(found)) if !draft.erases() => round.settled.push((index, Ok(found))),
                 Ok(append) => round.appends.push(((index, draft), append)),
             }
         }
@@ -381,22 +390,10 @@ fn encode(planned: Vec<Planned>) -> Vec<Step> {
     planned.into_iter().map(step).collect()
 }
 
-fn found(steps: &[Step]) -> Vec<Made> {
-    let found = |step: &Step| match step {
-        Step::Unchanged(found) => Some(*found),
+fn found(steps: Vec<Step>) -> Vec<Written> {
+    let found = |step| match step {
+        Step::Unchanged(found) => Some(found),
         Step::Append(_) => None,
     };
-    steps.iter().filter_map(found).collect()
-}
-
-fn written(drafts: &[Draft], made: &[Made]) -> Vec<Written> {
-    let one = |(draft, made): (&Draft, &Made)| Written {
-        name: draft.name.clone(),
-        revision: made.revision.abs(),
-        changed: made.revision > 0,
-        slot: made.slot,
-        due: made.due,
-        removed: draft.removes(),
-    };
-    drafts.iter().zip(made).map(one).collect()
+    steps.into_iter().filter_map(found).collect()
 }

@@ -14,12 +14,9 @@ use super::{Change, Commit, Log, Outcome, Position, Step};
 use crate::{
     health::Health,
     model::{Kind, Slot},
-    store::{
-        self, Made, Writer,
-        apply::{Applier, Request},
-        floor::History,
-    },
+    store::{self, Writer, Written, apply::Applier, floor::History},
     supervise,
+    wire::v1::RemovalReason,
 };
 
 /// The writer's thread.
@@ -218,7 +215,7 @@ fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<O
 fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, store::Error> {
     if let Some((id, hash)) = &commit.request {
         match applier.past_request(id)? {
-            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.made)),
+            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.written)),
             Some(_) => return Ok(Outcome::Reused),
             None => {}
         }
@@ -230,17 +227,17 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
             return Ok(Outcome::Conflict);
         }
     }
-    let mut made: Vec<Made> = Vec::with_capacity(commit.steps.len());
+    let mut written: Vec<Written> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
         match step {
-            Step::Append(changes) => made.extend(append(applier, changes)?),
-            Step::Unchanged(found) => made.push(*found),
+            Step::Append(changes) => written.extend(append(applier, changes)?),
+            Step::Unchanged(found) => written.push(found.clone()),
         }
     }
     if let Some((id, hash)) = &commit.request {
-        applier.remember(&Request { id, hash, made: &made, time: commit.time })?;
+        applier.remember(id, hash, &written, commit.time)?;
     }
-    Ok(Outcome::Committed(made, Position::of(applier.head())))
+    Ok(Outcome::Committed(written, Position::of(applier.head())))
 }
 
 /// Whether a name is no longer what a change was made for. Only articles have more than one slot.
@@ -255,13 +252,21 @@ fn has_changed(applier: &Applier<'_>, change: &Change) -> Result<bool, store::Er
     Ok(false)
 }
 
-/// Applies the entries of one step: what came of the last.
-fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Made>, store::Error> {
+/// Applies the entries of one step. Returns the outcome of the last.
+fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Written>, store::Error> {
     let mut last = None;
     for Change { entry, packed, .. } in changes {
         let revision = applier.apply(entry, packed)?;
-        let due = entry.derived.due.filter(|_| entry.slot == Slot::Pending);
-        last = Some(Made { revision, slot: entry.slot, due });
+        last = Some(Written {
+            name: entry.name.clone(),
+            revision,
+            changed: true,
+            slot: entry.slot,
+            due: entry.derived.due.filter(|_| entry.slot == Slot::Pending),
+            removed: !entry.derived.live,
+            killed: entry.log.reason() == RemovalReason::Killed,
+            path_owner: None,
+        });
     }
     Ok(last)
 }
@@ -273,12 +278,11 @@ mod tests {
     use super::*;
     use crate::{
         log::{Change, Expected},
-        model::{Revision, Slot},
+        model::Revision,
         store::{
-            Made, envelope,
+            envelope,
             fixture::{article, open, removal},
         },
-        wire::v1::RemovalReason,
     };
 
     fn commit(entry: crate::entry::Entry, live: Revision) -> Commit {
@@ -332,7 +336,8 @@ mod tests {
         log.append(vec![kill.clone()]).await.unwrap();
         assert_eq!(*forgotten.lock().unwrap(), [2]);
         let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
-        assert_eq!(repeated, [Outcome::Duplicate(vec![Made { revision: 2, slot: Slot::Live, due: None }])]);
+        let [Outcome::Duplicate(written)] = &repeated[..] else { panic!("{repeated:?}") };
+        assert_eq!((written.len(), written[0].revision, written[0].killed), (1, 2, true));
         assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     log::Expected,
     model::{Kind, LogId, Name, Revision, Slot},
     refusal::Refusal,
-    store::{self, Connection, Made, Record, read},
+    store::{self, Connection, Record, Written, read},
     wire::{
         fields,
         log::LogEntry,
@@ -73,20 +73,29 @@ pub(super) enum Planned {
         entries: Vec<(Slot, LogEntry)>,
         expected: Expected,
     },
-    Unchanged(Made),
+    Unchanged(Written),
 }
 
 impl Planned {
     fn unchanged(record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
-        Planned::Unchanged(Made { revision: -record.revision, slot: record.slot, due })
+        Planned::Unchanged(Written {
+            name: record.name.clone(),
+            revision: record.revision,
+            changed: false,
+            slot: record.slot,
+            due,
+            removed: !record.is_put(),
+            killed: record.log.reason() == RemovalReason::Killed,
+            path_owner: None,
+        })
     }
 
     /// Whether it is about what readers see.
     fn shows(&self) -> bool {
         let slot = match self {
             Planned::Append { entries, .. } => entries.last().map(|(slot, _)| *slot),
-            Planned::Unchanged(made) => Some(made.slot),
+            Planned::Unchanged(found) => Some(found.slot),
         };
         slot == Some(Slot::Live)
     }
@@ -118,10 +127,6 @@ impl Draft {
             Verb::TakeBack { name } => Ok(draft(name, Action::TakeBack)),
         };
         checked.map_err(|refusal| refusal.within(&field))
-    }
-
-    pub(super) fn removes(&self) -> bool {
-        matches!(self.action, Action::Remove { .. } | Action::TakeBack)
     }
 
     /// Whether what is there is to be erased, not only removed.

@@ -13,9 +13,9 @@ use super::{item_error, publishing::position, request};
 use crate::{
     health::Health,
     model::{Kind, Name, limit},
-    publishing::{Change, Checked, Publishing, Verb, Written},
+    publishing::{Change, Checked, Publishing, Verb},
     refusal::{Refusal, at_most},
-    store::Store,
+    store::{Store, Written},
     transfer::{Export, Next},
     wire::{
         fields,

@@ -10,10 +10,9 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Error, Head, Made, Store, Stripe, Subject, due,
+    Error, Head, Store, Stripe, Subject, due,
     envelope::{self, Packed},
-    erase,
-    read::{self, PastRequest},
+    erase, request,
 };
 
 use crate::{
@@ -21,9 +20,6 @@ use crate::{
     entry::{Entry, Term},
     model::{Kind, Name, Revision, Slot},
 };
-
-/// How long a request_id is remembered, microseconds.
-const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
 
 /// The one writer of a store.
 #[derive(Debug)]
@@ -33,16 +29,6 @@ pub(crate) struct Writer {
     /// Numbers of terms met before. Emptied when a transaction fails: it may have made some.
     terms: HashMap<Term, i64>,
     pub(super) patience: Duration,
-}
-
-/// What to remember of a request.
-#[derive(Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) hash: &'a Hash,
-    pub(crate) made: &'a [Made],
-    /// Microseconds since 1970 UTC.
-    pub(crate) time: i64,
 }
 
 impl Writer {
@@ -147,20 +133,9 @@ impl Applier<'_> {
         Ok(found.optional()?.unwrap_or(0))
     }
 
-    /// What came of a request before.
-    pub(crate) fn past_request(&self, id: &str) -> Result<Option<PastRequest>, Error> {
-        read::request(self.transaction, id)
-    }
-
-    /// Remembers a request, and forgets those that are too old.
-    pub(crate) fn remember(&self, request: &Request<'_>) -> Result<(), Error> {
-        let packed = read::pack_made(request.made);
-        let forget = "DELETE FROM request WHERE time < ?1";
-        self.transaction.prepare_cached(forget)?.execute([request.time - REQUEST_KEPT])?;
-        let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4)";
-        let row = params![request.id, request.hash, packed, request.time];
-        self.transaction.prepare_cached(insert)?.execute(row)?;
-        Ok(())
+    /// The outcome of a request that was committed before.
+    pub(crate) fn past_request(&self, id: &str) -> Result<Option<request::Past>, Error> {
+        request::find(self.transaction, id)
     }
 
     /// Applies the next entry of the log and returns its revision.

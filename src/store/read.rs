@@ -2,9 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Error, Head, Made, Record, envelope};
+use super::{Error, Head, Record, envelope};
 use crate::{
-    digest::Hash,
     digest::SetDigest,
     model::{Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
@@ -124,57 +123,4 @@ pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Nam
     let mut statement = connection.prepare_cached("SELECT 1, id FROM path WHERE path = ?1 AND own = 1")?;
     let names: rusqlite::Result<Vec<_>> = statement.query_map([path], row_name)?.collect();
     Ok(names?.into_iter().flatten().collect())
-}
-
-/// What came of a request of the last 24 hours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PastRequest {
-    /// sha256 of what was asked.
-    pub(crate) hash: Hash,
-    /// What came of each change.
-    pub(crate) made: Vec<Made>,
-}
-
-/// Looks a request up by its request_id.
-pub(crate) fn request(connection: &Connection, id: &str) -> Result<Option<PastRequest>, Error> {
-    let mut statement = connection.prepare_cached("SELECT hash, made FROM request WHERE id = ?1")?;
-    let found = statement.query_row([id], |row| {
-        let packed: Vec<u8> = row.get(1)?;
-        Ok(PastRequest { hash: row.get(0)?, made: unpack_made(&packed) })
-    });
-    Ok(found.optional()?)
-}
-
-/// 17 bytes each: slot, revision and due time, little-endian; a version without a due time has the largest.
-pub(super) fn pack_made(made: &[Made]) -> Vec<u8> {
-    let pack = |made: &Made| {
-        let due = made.due.unwrap_or(i64::MAX);
-        std::iter::once(made.slot as u8).chain(made.revision.to_le_bytes()).chain(due.to_le_bytes())
-    };
-    made.iter().flat_map(pack).collect()
-}
-
-fn unpack_made(packed: &[u8]) -> Vec<Made> {
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_le_bytes);
-    let unpack = |bytes: &[u8]| Made {
-        slot: Slot::from_number(i64::from(bytes[0])).unwrap_or(Slot::Live),
-        revision: number(&bytes[1..9]),
-        due: Some(number(&bytes[9..])).filter(|due| *due != i64::MAX),
-    };
-    packed.chunks_exact(17).map(unpack).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_came_of_a_request_reads_back_as_written() {
-        let made = [
-            Made { revision: -7, slot: Slot::Live, due: None },
-            Made { revision: 8, slot: Slot::Pending, due: Some(-1) },
-            Made { revision: i64::MAX, slot: Slot::Pending, due: None },
-        ];
-        assert_eq!(unpack_made(&pack_made(&made)), made);
-    }
 }

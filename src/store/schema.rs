@@ -7,8 +7,8 @@ use rusqlite::Connection;
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. Any other is refused: 1 was never in a release.
-pub(super) const VERSION: i64 = 2;
+/// Version of the tables. Any other is refused: none before was in a release.
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.

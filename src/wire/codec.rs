@@ -3,12 +3,14 @@
 
 use std::marker::PhantomData;
 
+use bytes::{Buf as _, Bytes};
 use prost::Message;
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
+use super::{RECEIVED, fields};
 use crate::rpc;
 
 /// Encodes `T`, decodes `U`.
@@ -62,10 +64,19 @@ impl<U: Message + Default> Decoder for Half<U> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buf).map(Some).map_err(|error| rpc::malformed(&error))
+        receive(buf.copy_to_bytes(buf.remaining())).map(Some).map_err(|error| rpc::malformed(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::default()
     }
+}
+
+/// Decodes a request. One that can hold its own bytes gets them, whatever it says of them itself.
+fn receive<U: Message + Default>(bytes: Bytes) -> Result<U, prost::DecodeError> {
+    let mut request = U::decode(bytes.clone())?;
+    let mut key = Vec::with_capacity(16);
+    fields::put_prefix(&mut key, RECEIVED, bytes.len());
+    request.merge((&key[..]).chain(bytes))?;
+    Ok(request)
 }

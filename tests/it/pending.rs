@@ -521,6 +521,48 @@ async fn a_repeated_request_is_told_what_the_first_one_did() {
     desk.close().await;
 }
 
+/// The same bytes are refused when they are new: by then they break a rule of time or content.
+#[tokio::test]
+async fn a_retry_repeats_the_outcome_whatever_has_happened_since() {
+    let desk = Desk::open().await;
+    let ends = |id: &str| article(id, "Ends", json!({"expire_time": at(30), "path": format!("/{id}")}));
+    desk.put(article("there", "There", json!({}))).await;
+    desk.put(article("waits", "Waits", json!({"publish_time": at(20)}))).await;
+    let absent = json!({"must_be_absent": true});
+    let calls = [
+        ("PutArticle", json!({"article": ends("a"), "precondition": absent})),
+        ("PatchArticle", json!({"article": {"name": "articles/there", "expire_time": at(30)}})),
+        (
+            "Commit",
+            json!({"changes": [{"put_article": ends("b")}, {"remove": {"name": "articles/a", "reason": 4}}]}),
+        ),
+        ("RemovePending", json!({"name": "articles/waits"})),
+        ("RemoveArticle", json!({"name": "articles/there", "reason": 4})),
+    ];
+    let mut made = Vec::new();
+    for (n, (method, mut request)) in calls.into_iter().enumerate() {
+        request["request_id"] = json!(format!("r{n}"));
+        let answer = desk.call(method, request.clone()).await;
+        made.push((method, request, answer));
+    }
+    let head = desk.head().await;
+    desk.pass(60, head + 1).await;
+    desk.put(article("other", "Other", json!({"path": "/a"}))).await;
+    let desk = desk.restart(61, |_| {}).await;
+    for (method, mut request, answer) in made {
+        let again = desk.call(method, request.clone()).await;
+        assert_eq!(
+            (&again["result"], &again["results"]),
+            (&answer["result"], &answer["results"]),
+            "{method}"
+        );
+        request["request_id"] = json!("new");
+        desk.refused(method, request).await;
+    }
+    assert_eq!(desk.head().await, head + 2);
+    desk.close().await;
+}
+
 #[tokio::test]
 async fn pending_versions_are_listed_by_due_time_in_bounded_pages() {
     let desk = Desk::open().await;
