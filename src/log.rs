@@ -5,11 +5,12 @@ use futures_util::future::BoxFuture;
 use crate::{
     digest::Hash,
     entry::Entry,
-    model::{LogId, Revision, Slot},
+    model::{LogId, Name, Revision, Slot},
     store::{self, Head, Written, envelope::Packed},
 };
 
 pub(crate) mod local;
+mod paths;
 
 /// One change with the state that it was made for.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(crate) struct Change {
     pub(crate) entry: Entry,
     pub(crate) packed: Packed,
     pub(crate) expected: Expected,
+    /// The article that has the path that was left out of this one.
+    pub(crate) path_owner: Option<Name>,
 }
 
 /// The revisions of a name's newest entries, 0 where it never had any: an append is a compare-and-set on both slots, for
@@ -55,6 +58,8 @@ pub(crate) struct Commit {
     pub(crate) time: i64,
     /// It kills, or repeats a kill: it is answered when what was killed is erased.
     pub(crate) erases: bool,
+    /// Live articles that may lose their paths to it without an entry of their own: their records are damaged.
+    pub(crate) displaces: Vec<Name>,
 }
 
 /// A place in the log.
@@ -83,12 +88,15 @@ pub(crate) enum Outcome {
     Reused,
     /// A name has changed since. Nothing was written.
     Conflict,
+    /// Another live article has the path that this step's article shall have. Nothing was written.
+    PathTaken { step: usize, path: String, owner: Name },
 }
 
 /// The order of writes, whatever carries it.
 pub(crate) trait Log: Send + Sync + 'static {
     /// Appends commits in order, each by itself, and answers for each when all are on disk, and what they kill is erased.
     ///
-    /// The future may be dropped: what was handed in is appended all the same.
+    /// The future may be dropped: what was handed in is appended all the same. So whatever must hold of a write is
+    /// checked where it is appended; nothing that the caller's future holds protects it.
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;
 }

@@ -1,15 +1,14 @@
 //! Writes: what a caller wants becomes entries of the log. Here it is decided whether a write may happen, what it
 //! changes and what it leaves; the log decides its place.
 //!
-//! Every append is a compare-and-set on what was read here. Where the caller named no precondition, a write that lost
-//! a race is planned anew on the newer state.
+//! Every append is a compare-and-set on what was read here, and the log checks paths when it appends. Where the caller
+//! named no precondition, a write that lost a race is planned anew on the newer state. A call may be cancelled at any
+//! await: nothing here is held for a write that is queued.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     clock::Clock,
@@ -92,14 +91,11 @@ pub(crate) struct Publishing {
     store: Arc<Store>,
     log: Arc<dyn Log>,
     clock: Clock,
-    /// Held from the check that a path is free until it is taken: else two writers could both find it free.
-    path_locks: Box<[Arc<Mutex<()>>]>,
 }
 
 impl Publishing {
     pub(crate) fn new(store: Arc<Store>, log: Arc<dyn Log>, clock: Clock) -> Publishing {
-        let path_locks = (0..256).map(|_| Arc::default()).collect();
-        Publishing { store, log, clock, path_locks }
+        Publishing { store, log, clock }
     }
 
     /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
@@ -135,7 +131,6 @@ impl Publishing {
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
-            let _paths = self.lock_paths(&drafts).await;
             let (states, past) = self.read(&drafts, request.as_ref()).await?;
             if let Some((past, request)) = past.zip(request.as_ref()) {
                 return self.again(past, request).await;
@@ -145,13 +140,18 @@ impl Publishing {
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
                 return Ok((found(steps), Position::of(&self.store.head())));
             }
-            let commit = Commit { steps, request: request.clone(), time: now, erases };
+            let request = request.clone();
+            let commit = Commit { steps, request, time: now, erases, displaces: Vec::new() };
             match self.append(vec![commit]).await?.pop() {
                 Some(Outcome::Committed(written, position)) => return Ok((written, position)),
                 Some(Outcome::Duplicate(written)) => {
                     return Ok((written, Position::of(&self.store.head())));
                 }
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
+                Some(Outcome::PathTaken { step, path, owner }) => {
+                    let field = drafts.get(step).map(|draft| draft.field.as_str()).unwrap_or_default();
+                    return Err(taken(field, path, owner));
+                }
                 Some(Outcome::Conflict) => {}
                 None => return Err(Refusal::Internal("the log gave no answer")),
             }
@@ -181,25 +181,30 @@ impl Publishing {
         while !open.is_empty() && conflicts < ATTEMPTS {
             let (round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
-            let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
             let round = Round::sort(round, plan::each(&drafts, &states, self.moment(now)));
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
-            open = round.waiting;
-            open.extend(later);
-            let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
-            let erases = appended.iter().map(|(_, draft)| draft.erases());
-            let commits = singles(planned.into_iter().zip(erases).collect(), now).await?;
+            open = later;
+            let (appended, singles): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
+            let commits = self::singles(singles, now).await?;
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
-            let before = open.len();
+            let (before, mut again) = (open.len(), HashSet::new());
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                if let Outcome::Committed(mut written, at) = outcome {
-                    results[index] = written.pop().map(Ok);
-                    position = at;
-                } else {
-                    open.push((index, draft));
+                match outcome {
+                    Outcome::Committed(mut written, at) => {
+                        results[index] = written.pop().map(Ok);
+                        position = at;
+                    }
+                    // An owner that comes again may give the path up.
+                    Outcome::PathTaken { path, owner, .. } if !again.contains(&owner) => {
+                        results[index] = Some(Err(taken(&draft.field, path, owner)));
+                    }
+                    _ => {
+                        again.insert(draft.name.clone());
+                        open.push((index, draft));
+                    }
                 }
             }
             conflicts += usize::from(open.len() > before);
@@ -229,25 +234,12 @@ impl Publishing {
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
             let past = id.map_or(Ok(None), |id| request::find(&moment, &id))?;
-            let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
+            let names = drafts.iter().map(|draft| &draft.name).collect();
+            let states = drafts.iter().map(|draft| State::read(&moment, draft, &names));
+            let states = states.collect::<Result<_, _>>()?;
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
-    }
-
-    /// In the order of the stripes, so that two writers cannot wait for each other.
-    async fn lock_paths(&self, drafts: &[Draft]) -> Vec<OwnedMutexGuard<()>> {
-        let stripe =
-            |path: &str| xxhash_rust::xxh3::xxh3_64(path.as_bytes()) as usize % self.path_locks.len();
-        let mut stripes: Vec<usize> =
-            drafts.iter().filter_map(|draft| draft.wanted_path()).map(|p| stripe(&p)).collect();
-        stripes.sort_unstable();
-        stripes.dedup();
-        let mut guards = Vec::with_capacity(stripes.len());
-        for stripe in stripes {
-            guards.push(self.path_locks[stripe].clone().lock_owned().await);
-        }
-        guards
     }
 
     async fn again(
@@ -261,7 +253,8 @@ impl Publishing {
         if past.written.iter().any(|written| written.killed) {
             // The first one may have been cut off before it had erased: the log has to do it again.
             let (time, request) = (self.clock.now(), Some(request.clone()));
-            self.append(vec![Commit { steps: Vec::new(), request, time, erases: true }]).await?;
+            let (steps, displaces) = (Vec::new(), Vec::new());
+            self.append(vec![Commit { steps, request, time, erases: true, displaces }]).await?;
         }
         Ok((past.written, Position::of(&self.store.head())))
     }
@@ -288,30 +281,29 @@ fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
 #[derive(Default)]
 struct Round {
     settled: Vec<(usize, Result<Written, Refusal>)>,
-    appends: Vec<((usize, Draft), Planned)>,
-    /// For the next round, in order.
-    waiting: Numbered,
+    appends: Vec<((usize, Draft), Single)>,
 }
 
 impl Round {
-    /// A change that wants a path whose owner may give it up earlier in the round waits, and all after it.
     fn sort(drafts: Numbered, planned: Vec<Result<Planned, Refusal>>) -> Round {
-        let (mut round, mut before) = (Round::default(), HashSet::new());
+        let mut round = Round::default();
         for ((index, draft), planned) in drafts.into_iter().zip(planned) {
-            let early = matches!(&planned, Err(Refusal::PathTaken { owner, .. }) if before.contains(owner));
-            if early || !round.waiting.is_empty() {
-                round.waiting.push((index, draft));
-                continue;
-            }
-            before.insert(draft.name.clone());
+            let erases = draft.erases();
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(found)) if !draft.erases() => round.settled.push((index, Ok(found))),
-                Ok(append) => round.appends.push(((index, draft), append)),
+                Ok(Planned::Unchanged(found)) if !erases => round.settled.push((index, Ok(found))),
+                Ok(append) => {
+                    let single = Single { planned: vec![append], displaces: Vec::new(), erases };
+                    round.appends.push(((index, draft), single));
+                }
             }
         }
         round
     }
+}
+
+fn taken(field: &str, path: String, owner: Name) -> Refusal {
+    Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
 }
 
 fn drafts(changes: Vec<Change>, now: i64) -> Result<Vec<Draft>, Refusal> {
@@ -347,10 +339,22 @@ async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
 }
 
-/// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an import waits for nothing else.
-async fn singles(mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Commit>, Refusal> {
-    let commit =
-        move |(planned, erases)| Commit { steps: encode(vec![planned]), request: None, time, erases };
+/// A commit that nobody combines with others.
+struct Single {
+    planned: Vec<Planned>,
+    displaces: Vec<Name>,
+    erases: bool,
+}
+
+/// Encodes many small commits, on as many threads as there are cores: an import waits for nothing else.
+async fn singles(mut planned: Vec<Single>, time: i64) -> Result<Vec<Commit>, Refusal> {
+    let commit = move |Single { planned, displaces, erases }| Commit {
+        steps: encode(planned),
+        request: None,
+        time,
+        erases,
+        displaces,
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = planned.len().div_ceil(cores).max(INLINE);
     let mut parts = Vec::with_capacity(cores);
@@ -373,17 +377,18 @@ fn encode(planned: Vec<Planned>) -> Vec<Step> {
     };
     let size = u32::try_from(planned.iter().map(entries).sum::<usize>()).unwrap_or(u32::MAX);
     let mut index = 0;
-    let mut change = |name: &Name, slot, mut log: LogEntry, expected| {
+    let mut change = |name: &Name, slot, mut log: LogEntry, expected, path_owner| {
         (log.commit_index, log.commit_size) = (index, size);
         index += 1;
         let entry = Entry::new(name.clone(), slot, log);
         let packed = envelope::pack(&entry.bytes);
-        crate::log::Change { entry, packed, expected }
+        crate::log::Change { entry, packed, expected, path_owner }
     };
     let step = |planned| match planned {
         Planned::Unchanged(found) => Step::Unchanged(found),
-        Planned::Append { name, entries, expected } => {
-            let changes = entries.into_iter().map(|(slot, log)| change(&name, slot, log, expected));
+        Planned::Append { name, entries, expected, path_owner } => {
+            let entries = entries.into_iter();
+            let changes = entries.map(|(slot, log)| change(&name, slot, log, expected, path_owner.clone()));
             Step::Append(changes.collect())
         }
     };
@@ -397,3 +402,6 @@ fn found(steps: Vec<Step>) -> Vec<Written> {
     };
     steps.into_iter().filter_map(found).collect()
 }
+
+#[cfg(test)]
+mod tests;

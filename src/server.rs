@@ -341,6 +341,7 @@ async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metr
 /// Keeps gauges, and counters that others count, up to date.
 async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
+    let mut counted = None;
     loop {
         let (_, now_hits, now_misses) = content.cached();
         let revision = store.head().revision;
@@ -351,9 +352,21 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
         metrics.head_revision.set(revision.unsigned_abs());
         metrics.store_bytes.set(store.bytes_on_disk());
         store.observe_space();
+        if counted != Some(revision) {
+            counted = count_pending(&store, &metrics).await.then_some(revision);
+        }
         (hits, misses, applied) = (now_hits, now_misses, revision);
         tokio::time::sleep(OBSERVE).await;
     }
+}
+
+/// Counts the pending versions, if a reader thread has the time.
+async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
+    let Ok(counts) = store.read(store::due::counts).await else { return false };
+    metrics.pending.set(counts.pending);
+    metrics.pending_held.set(counts.held);
+    metrics.pending_path_conflicts.set(counts.taking_a_path);
+    true
 }
 
 fn history(config: &Config) -> History {

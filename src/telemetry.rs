@@ -127,6 +127,12 @@ pub(crate) struct Metrics {
     pub(crate) head_revision: Gauge<u64, AtomicU64>,
     /// Bytes that the store takes on disk.
     pub(crate) store_bytes: Gauge<u64, AtomicU64>,
+    /// Pending versions.
+    pub(crate) pending: Gauge<u64, AtomicU64>,
+    /// Pending versions that wait for an editor's decision.
+    pub(crate) pending_held: Gauge<u64, AtomicU64>,
+    /// Pending versions that will take the path of a live article, among the next 1,000.
+    pub(crate) pending_path_conflicts: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -145,6 +151,9 @@ impl Metrics {
             entries_applied: Counter::default(),
             head_revision: Gauge::default(),
             store_bytes: Gauge::default(),
+            pending: Gauge::default(),
+            pending_held: Gauge::default(),
+            pending_path_conflicts: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -176,6 +185,17 @@ impl Metrics {
         registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
         registry.register("head_revision", "The newest revision applied", self.head_revision.clone());
+        registry.register("pending", "Pending versions", self.pending.clone());
+        registry.register(
+            "pending_held",
+            "Pending versions that are held because the live version has changed",
+            self.pending_held.clone(),
+        );
+        registry.register(
+            "pending_path_conflicts",
+            "Pending versions, of the next 1000, that will take the path of a live article",
+            self.pending_path_conflicts.clone(),
+        );
         registry.register_with_unit(
             "store",
             "Size of the store on disk",

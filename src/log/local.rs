@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Commit, Log, Outcome, Position, Step};
+use super::{Change, Commit, Log, Outcome, Position, Step, paths};
 use crate::{
     health::Health,
     model::{Kind, Slot},
@@ -227,6 +227,9 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
             return Ok(Outcome::Conflict);
         }
     }
+    if let Some(taken) = paths::taken(applier, commit)? {
+        return Ok(taken);
+    }
     let mut written: Vec<Written> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
         match step {
@@ -255,7 +258,7 @@ fn has_changed(applier: &Applier<'_>, change: &Change) -> Result<bool, store::Er
 /// Applies the entries of one step. Returns the outcome of the last.
 fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Written>, store::Error> {
     let mut last = None;
-    for Change { entry, packed, .. } in changes {
+    for Change { entry, packed, path_owner, .. } in changes {
         let revision = applier.apply(entry, packed)?;
         last = Some(Written {
             name: entry.name.clone(),
@@ -265,7 +268,7 @@ fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Writte
             due: entry.derived.due.filter(|_| entry.slot == Slot::Pending),
             removed: !entry.derived.live,
             killed: entry.log.reason() == RemovalReason::Killed,
-            path_owner: None,
+            path_owner: path_owner.clone(),
         });
     }
     Ok(last)
@@ -290,8 +293,14 @@ mod tests {
         let packed = envelope::pack(&entry.bytes);
         let request = Some((format!("of {}", entry.name), entry.hash));
         let expected = Expected { live, pending: 0 };
-        let step = Step::Append(vec![Change { entry, packed, expected }]);
-        Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
+        let step = Step::Append(vec![Change { entry, packed, expected, path_owner: None }]);
+        Commit {
+            steps: vec![step],
+            request: request.filter(|_| erases),
+            time: 1,
+            erases,
+            displaces: Vec::new(),
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use crate::{
     digest::content_of,
     entry,
-    model::{Id, Kind, Name, limit, limit::Limit},
+    model::{Id, Kind, Name, limit, limit::Limit, path},
     refusal::{Refusal, at_most, undecodable},
     render,
     wire::{fields, v1},
@@ -323,6 +323,12 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
     text(&limit::PATH, path, field)?;
     let clean = path.chars().all(|c| !c.is_control() && !matches!(c, '?' | '#' | ' ' | '\\'));
     if path.starts_with('/') && !path.starts_with("//") && clean {
+        if path::has_dot_segment(path) {
+            return Err(Refusal::field(
+                field,
+                "it must have no segment `.` or `..`, not even percent-encoded",
+            ));
+        }
         return Ok(());
     }
     Err(Refusal::field(

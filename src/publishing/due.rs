@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Publishing,
-    plan::{self, State},
+    Publishing, Single,
+    plan::{self, Rivals, State},
     singles,
 };
 use crate::{
@@ -51,15 +51,15 @@ async fn reached(publishing: &Publishing, time: Option<i64>) {
     }
 }
 
-/// Up to [`BATCH`] of what is due, with what there is under each name.
-type Found = Vec<(Due, Result<State, Error>)>;
+/// Up to [`BATCH`] of what is due, with what there is under each name, and who loses a path to it.
+type Found = Vec<(Due, Result<(State, Rivals), Error>)>;
 
 impl Publishing {
     /// One pass over what is due. A change that meets a faster one is left to the next pass.
     ///
     /// # Errors
     /// The first failure. A damaged record holds up no other.
-    async fn catch_up(&self) -> Result<(), Refusal> {
+    pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
         let now = self.clock.now();
         let (mut last, mut damaged) = (None, None);
         loop {
@@ -70,9 +70,11 @@ impl Publishing {
             let mut planned = Vec::with_capacity(found.len());
             for (due, state) in found {
                 match state {
-                    Ok(state) => {
-                        let comes = plan::come(&due, &state, self.moment(now));
-                        planned.extend(comes.map(|planned| (planned, false)));
+                    Ok((state, rivals)) => {
+                        let comes = plan::come(&due, &state, &rivals, self.moment(now));
+                        if !comes.is_empty() {
+                            planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
+                        }
                     }
                     Err(error) => damaged = damaged.or(Some(Refusal::from(error))),
                 }
@@ -89,7 +91,12 @@ impl Publishing {
 fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
     let moment = connection.unchecked_transaction()?;
     let found = due::by(&moment, now, after, BATCH)?;
-    let state = |due: Due| match State::of(&moment, &due.name) {
+    let read = |due: &Due| {
+        let state = State::of(&moment, &due.name)?;
+        let rivals = Rivals::of(&moment, &due.name, &state)?;
+        Ok((state, rivals))
+    };
+    let state = |due: Due| match read(&due) {
         Err(error) if !matches!(error, Error::Corrupt(_)) => Err(error),
         state => Ok((due, state)),
     };

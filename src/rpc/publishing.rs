@@ -55,6 +55,7 @@ fn result(written: &Written, position: &Position) -> v1::WriteResult {
         changed: written.changed,
         due_time: written.due.map(fields::timestamp),
         pending: written.slot == Slot::Pending && !written.removed,
+        path_owner: written.path_owner.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -62,6 +63,9 @@ fn pending(pending: Pending) -> service::PendingArticle {
     service::PendingArticle {
         article: Some(Encoded(pending.article)),
         due_time: pending.due.map(fields::timestamp),
+        path_owner: pending.path_owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        hold_reason: if pending.held { v1::HoldReason::LiveVersionChanged as i32 } else { 0 },
+        base_revision: pending.base,
     }
 }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::{
     Error, Head, Store, Stripe, Subject, due,
     envelope::{self, Packed},
-    erase, request,
+    erase, read, request,
 };
 
 use crate::{
@@ -138,6 +138,11 @@ impl Applier<'_> {
         request::find(self.transaction, id)
     }
 
+    /// The live article that has a path as its own, by the path's normal form.
+    pub(crate) fn path_holder(&self, path: &str) -> Result<Option<Name>, Error> {
+        Ok(read::path_holders(self.transaction, path)?.into_iter().next())
+    }
+
     /// Applies the next entry of the log and returns its revision.
     pub(crate) fn apply(&mut self, entry: &Entry, packed: &Packed) -> Result<Revision, Error> {
         let revision = self.head.revision + 1;
@@ -146,7 +151,8 @@ impl Applier<'_> {
         if entry.slot == Slot::Live {
             self.show(entry, old.as_ref(), &terms, revision)?;
         }
-        self.moved_due |= entry.derived.due != old.as_ref().and_then(|old| old.due);
+        let due = old.as_ref().and_then(|old| old.due);
+        self.moved_due |= entry.slot == Slot::Pending || entry.derived.due != due;
         let departures = self.move_departures(entry, revision, old.as_ref())?;
         self.replace(entry, packed, revision, old.as_ref(), (&terms, &departures))?;
         self.advance(entry, revision, old.as_ref())?;
@@ -167,6 +173,7 @@ impl Applier<'_> {
             self.mark_listings(entry, old, terms, revision)?;
             self.move_listings(entry, old, terms)?;
             self.move_paths(entry, revision, old.is_some())?;
+            self.hold_pending(entry, revision)?;
         }
         Ok(())
     }
@@ -293,11 +300,24 @@ impl Applier<'_> {
                 self.changed(Subject::Path(&path?), revision);
             }
         }
-        for (path, own) in &entry.derived.paths {
+        for (path, claim) in &entry.derived.paths {
             self.changed(Subject::Path(path), revision);
-            let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4)";
-            self.transaction.prepare_cached(insert)?.execute(params![path, id, own, revision])?;
+            let (rank, place) = claim.order(revision);
+            let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4, ?5)";
+            self.transaction.prepare_cached(insert)?.execute(params![path, id, rank, place, revision])?;
         }
+        Ok(())
+    }
+
+    /// Holds the pending version of an article once the live one is not what it was based on: it would overwrite what
+    /// its editor has not seen.
+    fn hold_pending(&mut self, entry: &Entry, revision: Revision) -> Result<(), Error> {
+        let version = due::live_version(entry.derived.live, revision, entry.derived.base);
+        let sql = "UPDATE doc SET held = (base != ?1 AND (?2 OR base != 0))
+                   WHERE kind = 1 AND slot = 2 AND id = ?3 AND live = 1";
+        let mut update = self.transaction.prepare_cached(sql)?;
+        let held = update.execute(params![version, entry.derived.live, entry.name.id.as_str()])?;
+        self.moved_due |= held > 0;
         Ok(())
     }
 
@@ -314,7 +334,8 @@ impl Applier<'_> {
                 .prepare_cached("DELETE FROM doc WHERE revision = ?1")?
                 .execute([old.revision])?;
         }
-        let insert = "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let insert =
+            "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         self.transaction.prepare_cached(insert)?.execute(params![
             revision,
             entry.name.kind as i64,
@@ -326,6 +347,9 @@ impl Applier<'_> {
             pack_terms(terms),
             entry.hash,
             entry.derived.content_hash,
+            entry.derived.base,
+            due::must_hold(self.transaction, entry)?,
+            entry.derived.wanted,
             pack_departures(departures),
             envelope::seal(packed, (&entry.name, entry.slot), revision),
         ])?;

@@ -23,13 +23,19 @@ CREATE TABLE doc(
   terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
+  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
+  held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
+  wanted TEXT,                  -- of a pending version: its own path, in its normal form
   departures BLOB NOT NULL,     -- term number (4) and revision (8), little-endian, each: departure rows to take back
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
 
 -- What the clock will change: pending versions that become visible, live articles that expire.
-CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL;
+CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL AND held = 0;
+
+-- Pending versions that wait for an editor's decision.
+CREATE INDEX held ON doc(id) WHERE held = 1;
 
 -- Pending versions in the order of their due times.
 CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
@@ -56,9 +62,13 @@ CREATE TABLE departure(
   PRIMARY KEY(revision, term, id)
 ) STRICT, WITHOUT ROWID;
 
--- Claims on paths. One belongs to its own (own = 1) claimant of the highest revision, else to the latest former one.
+-- Claims on paths, in their normal form. A path leads to the claimant of the highest rank, the largest place in it, and
+-- the first id.
 CREATE TABLE path(
-  path TEXT NOT NULL, id TEXT NOT NULL, own INTEGER NOT NULL, revision INTEGER NOT NULL,
+  path TEXT NOT NULL, id TEXT NOT NULL,
+  rank INTEGER NOT NULL,        -- 0 of an article that is gone, 1 former, 2 alias, 3 own
+  place INTEGER NOT NULL,       -- 0 and 1: when it ceased to lead there; 2: 0; 3: the revision
+  revision INTEGER NOT NULL,    -- of the entry
   PRIMARY KEY(path, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX path_id ON path(id);

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     Error, Head,
     apply::{Departure, unpack_departures, unpack_terms},
-    envelope,
+    due, envelope,
     read::{self, row_name},
 };
 use crate::{
@@ -82,8 +82,9 @@ impl Check<'_> {
     fn records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
         let sql =
-            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, departures, entry
-                   FROM doc ORDER BY revision";
+            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, departures, entry,
+                    base, wanted, held
+             FROM doc ORDER BY revision";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -107,6 +108,13 @@ impl Check<'_> {
             if beside != follows || (&entry.name, entry.slot) != (&name, slot) {
                 self.fault(format!("{name}: what stands beside the entry does not follow from it"));
             }
+            let waits: (Option<Revision>, Option<String>) = (row.get(12)?, row.get(13)?);
+            if waits != (derived.base, derived.wanted.clone())
+                || row.get::<_, bool>(14)? != due::must_hold(self.connection, &entry)?
+            {
+                self.fault(format!("{name}: what is noted of the pending version does not follow from it"));
+            }
+            sums.due += i64::from(derived.due.is_some() && !row.get::<_, bool>(14)?);
             let terms: Vec<u8> = row.get(7)?;
             self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
             let left: Vec<u8> = row.get(10)?;
@@ -170,10 +178,11 @@ impl Check<'_> {
     }
 
     fn paths(&mut self, entry: &Entry, revision: Revision, sums: &mut Sums) -> Result<(), Error> {
-        for (path, own) in &entry.derived.paths {
-            let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND own = ?3 AND revision = ?4";
+        for (path, claim) in &entry.derived.paths {
+            let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND rank = ?3 AND place = ?4 AND revision = ?5";
             let mut statement = self.connection.prepare_cached(sql)?;
-            if !statement.exists(params![path, entry.name.id.as_str(), own, revision])? {
+            let (rank, place) = claim.order(revision);
+            if !statement.exists(params![path, entry.name.id.as_str(), rank, place, revision])? {
                 self.fault(format!("{}: the path {path} does not lead to it", entry.name));
             }
         }
@@ -209,7 +218,7 @@ impl Check<'_> {
         if count("SELECT count(*) FROM departure")? != sums.departures {
             self.fault("departures have rows that follow from no record");
         }
-        if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL")? != sums.due {
+        if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL AND held = 0")? != sums.due {
             self.fault("the index of due times has other rows than follow from the records");
         }
         let mut statement = self.connection.prepare("SELECT n, articles FROM term")?;
@@ -269,5 +278,4 @@ fn sum(sums: &mut Sums, revision: Revision, entry: &Entry) {
         sums.content.add(&content_hash);
         *sums.live.entry(entry.name.kind).or_default() += 1;
     }
-    sums.due += i64::from(entry.derived.due.is_some());
 }
