@@ -212,12 +212,15 @@ class Terminal:
 
     def wait(self, seconds):
         """The exit code."""
+        end = time.monotonic() + seconds
         self.until(lambda _: self.process.poll() is not None, seconds)
-        code = self.process.poll()
-        if code is None:
+        try:
+            # The terminal may be closed before the process is gone.
+            code = self.process.wait(max(1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
             self.end()
-            raise Failure(f"it runs for more than {seconds} s")
-        while self.read(0) and select.select([self.ours], [], [], 0)[0]:
+            raise Failure(f"{self.command.text}: it runs for more than {seconds} s") from None
+        while select.select([self.ours], [], [], 0)[0] and self.read(0):
             pass
         return code
 
