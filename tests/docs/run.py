@@ -154,19 +154,20 @@ def mismatch(shown, printed, may_go_on=False):
     """The first line of a transcript that an output does not have in its place; None if all are there."""
     shown = [line for line in shown if line.strip()]
     printed = [line.strip() for line in printed.splitlines() if line.strip()]
-    at, cut = 0, False
+    # Lines of the output that may come next: more than one after a cut.
+    places, cut = {0}, False
     for line in shown:
         if line.strip() == "...":
             cut = True
             continue
         wanted = pattern(line)
-        here = range(at, len(printed)) if cut else range(at, min(at + 1, len(printed)))
-        place = next((i for i in here if wanted.fullmatch(printed[i])), None)
-        if place is None:
+        here = range(min(places), len(printed)) if cut else sorted(places)
+        places = {i + 1 for i in here if i < len(printed) and wanted.fullmatch(printed[i])}
+        if not places:
             return line
-        at, cut = place + 1, False
-    if shown and not cut and not may_go_on and at < len(printed):
-        return f"(the output goes on: {printed[at]})"
+        cut = False
+    if shown and not cut and not may_go_on and len(printed) not in places:
+        return f"(the output goes on: {printed[max(places)]})"
     return None
 
 

@@ -59,6 +59,7 @@ class Transcripts(unittest.TestCase):
         self.assertIsNone(run.mismatch(["a", "..."], "a\nb"))
         self.assertIsNone(run.mismatch(['{"a": {...}, "b": 1}'], '{"a": {"x": {}}, "b": 22}'))
         self.assertEqual(run.mismatch(["...", "d"], "a\nb"), "d")
+        self.assertIsNone(run.mismatch(["...", "}", "{"], "a\n}\n]\n}\n{"))
 
     def test_a_command_that_watches_may_go_on(self):
         self.assertIsNone(run.mismatch(["a"], "a\nb", may_go_on=True))
