@@ -16,7 +16,7 @@ use crate::{
     digest::Hash,
     entry::Entry,
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Kind, Name, Revision, Slot},
+    model::{Kind, Name, Revision, Slot, limit},
     refusal::Refusal,
     store::{self, Made, Store, envelope, read::PastRequest},
     wire::{
@@ -156,6 +156,10 @@ impl Publishing {
                 }
                 return Ok(self.repeat(&drafts, &past.made));
             }
+            if states.len() < drafts.len() {
+                let value = limit::COMMIT_READ.maximum + 1;
+                return Err(Refusal::Limit { field: "changes".into(), limit: &limit::COMMIT_READ, value });
+            }
             let steps = self.plan(&drafts, states, now).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
                 return Ok((written(&drafts, &found(&steps)), Position::of(&self.store.head())));
@@ -202,10 +206,11 @@ impl Publishing {
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
         while !open.is_empty() && conflicts < ATTEMPTS {
-            let (round, later) = before_a_repeated_name(open);
+            let (mut round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
+            let unread = round.split_off(states.len());
             let at = self.moment(now);
             let planned =
                 self.workers.run(weight(&drafts, &states), move |_| Ok(plan::each(&drafts, &states, at)));
@@ -214,7 +219,7 @@ impl Publishing {
                 results[index] = Some(result);
             }
             open = round.waiting;
-            open.extend(later);
+            open.extend(unread.into_iter().chain(later));
             let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
             let erases = appended.iter().map(|(_, draft)| draft.erases());
             let commits = self.singles(planned.into_iter().zip(erases).collect(), now).await?;
@@ -273,7 +278,8 @@ impl Publishing {
         Ok(self.log.append(commits).await?)
     }
 
-    /// What is there now under the names of the drafts, and what came of the request before.
+    /// What is there now under the names of the drafts, and what came of the request before. It ends at the bound on
+    /// what is read for a commit: the states of the drafts behind are missing.
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
@@ -285,7 +291,15 @@ impl Publishing {
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
             let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
-            let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
+            let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
+            for draft in drafts.iter() {
+                let state = State::read(&moment, draft)?;
+                bytes += state.bytes();
+                if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
+                    break;
+                }
+                states.push(state);
+            }
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
