@@ -23,8 +23,8 @@ use answer::{Answered, SliceKey, Sliced};
 pub(crate) use answer::{Asked, Listing, Question, Read};
 use part::Part;
 
-/// Parts that one job of a reader thread loads: at most 32 articles of 1 MiB are in memory before a page is found full.
-const LOADS: usize = 32;
+/// Parts that one job of a reader thread loads: at most 12 articles of 1 MiB are in memory before a page is found full.
+const LOADS: usize = 12;
 
 /// What is wanted of each article of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

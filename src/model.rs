@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub(crate) mod limit;
+pub(crate) mod text;
 
 /// Place of an entry in the log's total order; 0 is before the first.
 pub(crate) type Revision = i64;
@@ -66,14 +67,15 @@ impl Slot {
     }
 }
 
-/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`.
+/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`. `.` and `..` are none: as a part of a path
+/// or a file name they mean another one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id(Box<str>);
 
 impl Id {
     pub(crate) fn parse(text: &str) -> Option<Id> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
-        let fits = !text.is_empty() && text.len() as u64 <= limit::ID.maximum;
+        let fits = !matches!(text, "" | "." | "..") && text.len() as u64 <= limit::ID.maximum;
         (fits && text.bytes().all(allowed)).then(|| Id(text.into()))
     }
 
@@ -143,7 +145,9 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_as_written() {
-        for text in ["articles/a", "authors/A.b_c~d-9", "sections/x", "tags/x", "collections/front"] {
+        for text in
+            ["articles/a", "articles/...", "authors/A.b_c~d-9", "sections/x", "tags/x", "collections/front"]
+        {
             assert_eq!(Name::parse(text).unwrap().to_string(), text);
         }
     }
@@ -151,9 +155,18 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         let long = format!("articles/{}", "a".repeat(129));
-        for text in
-            ["", "articles", "articles/", "articles/a/b", "articles/ä", "pages/a", "articles/a b", &long]
-        {
+        for text in [
+            "",
+            "articles",
+            "articles/",
+            "articles/a/b",
+            "articles/.",
+            "articles/..",
+            "articles/ä",
+            "pages/a",
+            "articles/a b",
+            &long,
+        ] {
             assert_eq!(Name::parse(text), None, "{text}");
         }
         assert!(Name::parse(&long[..long.len() - 1]).is_some());

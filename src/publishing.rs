@@ -16,7 +16,7 @@ use crate::{
     digest::Hash,
     entry::Entry,
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Kind, Name, Revision, Slot},
+    model::{Kind, Name, Revision, Slot, limit},
     refusal::Refusal,
     store::{self, Made, Store, envelope, read::PastRequest},
     wire::{
@@ -30,18 +30,20 @@ mod due;
 mod patch;
 mod pending;
 mod plan;
+mod workers;
 
 pub(crate) use check::{name as check_name, path as check_path, time as check_time};
 pub(crate) use due::keep;
 pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;
 use plan::{Draft, Moment, Planned, State};
+use workers::{Stop, Workers};
 
 /// How often a write is planned anew before it is given up.
 const ATTEMPTS: usize = 16;
 
-/// Below this many changes, encoding them is too short to leave the caller's thread for.
-const INLINE: usize = 4;
+/// Changes of an import that are worth a thread of their own to encode.
+const SHARE: usize = 4;
 
 /// What to do to a name.
 #[derive(Debug, Clone)]
@@ -78,6 +80,17 @@ pub(crate) struct Change {
     pub(crate) field: String,
 }
 
+impl Change {
+    /// Bytes of content that it brings.
+    fn bytes(&self) -> usize {
+        match &self.verb {
+            Verb::Put { entity, .. } => entity.len(),
+            Verb::Patch { article, .. } => article.len(),
+            Verb::Remove { .. } | Verb::Bury { .. } | Verb::TakeBack { .. } => 0,
+        }
+    }
+}
+
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -106,12 +119,13 @@ pub(crate) struct Publishing {
     clock: Clock,
     /// Held from the check that a path is free until it is taken: else two writers could both find it free.
     path_locks: Box<[Arc<Mutex<()>>]>,
+    workers: Workers,
 }
 
 impl Publishing {
     pub(crate) fn new(store: Arc<Store>, log: Arc<dyn Log>, clock: Clock) -> Publishing {
         let path_locks = (0..256).map(|_| Arc::default()).collect();
-        Publishing { store, log, clock, path_locks }
+        Publishing { store, log, clock, path_locks, workers: Workers::new() }
     }
 
     /// Makes all changes or none. `request`: the request_id and a hash of what it asks for.
@@ -124,8 +138,8 @@ impl Publishing {
         request: Option<(String, Hash)>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
         let now = self.clock.now();
-        let drafts = drafts(changes, now)?;
-        distinct_names(&drafts)?;
+        let bytes = changes.iter().map(Change::bytes).sum();
+        let drafts = self.workers.run(bytes, move |stop| drafts(changes, now, stop)).await?;
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
@@ -142,8 +156,11 @@ impl Publishing {
                 }
                 return Ok(self.repeat(&drafts, &past.made));
             }
-            let planned = plan::all(&drafts, &states, self.moment(now))?;
-            let steps = steps(planned).await?;
+            if states.len() < drafts.len() {
+                let value = limit::COMMIT_READ.maximum + 1;
+                return Err(Refusal::Limit { field: "changes".into(), limit: &limit::COMMIT_READ, value });
+            }
+            let steps = self.plan(&drafts, states, now).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
                 return Ok((written(&drafts, &found(&steps)), Position::of(&self.store.head())));
             }
@@ -160,10 +177,20 @@ impl Publishing {
     }
 
     /// The part of [`Publishing::each`] that needs no store: some 40 µs an article.
-    pub(crate) fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Checked {
+    ///
+    /// # Errors
+    /// Too many writes wait to be checked.
+    pub(crate) async fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Result<Checked, Refusal> {
         let now = self.clock.now();
-        let check = |change: Result<Change, Refusal>| change.and_then(|change| Draft::check(change, now));
-        Checked { drafts: changes.into_iter().map(check).collect(), now }
+        let bytes = changes.iter().flatten().map(Change::bytes).sum();
+        let check = move |stop: &Stop| {
+            let check = |change: Result<Change, Refusal>| {
+                stop.check()?;
+                Ok(change.and_then(|change| Draft::check(change, now)))
+            };
+            changes.into_iter().map(check).collect::<Result<_, Refusal>>()
+        };
+        Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
     }
 
     /// Makes each change by itself, in order; one that is refused holds up no other.
@@ -179,19 +206,23 @@ impl Publishing {
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
         while !open.is_empty() && conflicts < ATTEMPTS {
-            let (round, later) = before_a_repeated_name(open);
+            let (mut round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
-            let round = Round::sort(round, plan::each(&drafts, &states, self.moment(now)));
+            let unread = round.split_off(states.len());
+            let at = self.moment(now);
+            let planned =
+                self.workers.run(weight(&drafts, &states), move |_| Ok(plan::each(&drafts, &states, at)));
+            let round = Round::sort(round, planned.await?);
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
             open = round.waiting;
-            open.extend(later);
+            open.extend(unread.into_iter().chain(later));
             let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
             let erases = appended.iter().map(|(_, draft)| draft.erases());
-            let commits = singles(planned.into_iter().zip(erases).collect(), now).await?;
+            let commits = self.singles(planned.into_iter().zip(erases).collect(), now).await?;
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
@@ -209,6 +240,36 @@ impl Publishing {
         Ok((results, position))
     }
 
+    /// What the drafts of one commit come to, encoded, hashed and compressed.
+    async fn plan(&self, drafts: &Arc<[Draft]>, states: Vec<State>, now: i64) -> Result<Vec<Step>, Refusal> {
+        let (drafts, at) = (drafts.clone(), self.moment(now));
+        let bytes = weight(&drafts, &states);
+        let plan = move |stop: &Stop| {
+            let planned = plan::all(&drafts, &states, at)?;
+            stop.check()?;
+            Ok(encode(planned))
+        };
+        self.workers.run(bytes, plan).await
+    }
+
+    /// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an
+    /// import waits for nothing else.
+    async fn singles(&self, mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Commit>, Refusal> {
+        let commit =
+            move |(planned, erases)| Commit { steps: encode(vec![planned]), request: None, time, erases };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = planned.len().div_ceil(cores).max(SHARE);
+        let mut parts = Vec::with_capacity(cores);
+        while !planned.is_empty() {
+            let rest = planned.split_off(share.min(planned.len()));
+            let part = std::mem::replace(&mut planned, rest);
+            let bytes = part.iter().map(|(planned, _)| planned.bytes()).sum();
+            parts
+                .push(self.workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
+        }
+        Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
+    }
+
     fn moment(&self, now: i64) -> Moment {
         Moment { now, floor: self.store.head().floor }
     }
@@ -217,7 +278,8 @@ impl Publishing {
         Ok(self.log.append(commits).await?)
     }
 
-    /// What is there now under the names of the drafts, and what came of the request before.
+    /// What is there now under the names of the drafts, and what came of the request before. It ends at the bound on
+    /// what is read for a commit: the states of the drafts behind are missing.
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
@@ -229,7 +291,15 @@ impl Publishing {
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
             let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
-            let states = drafts.iter().map(|draft| State::read(&moment, draft)).collect::<Result<_, _>>()?;
+            let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
+            for draft in drafts.iter() {
+                let state = State::read(&moment, draft)?;
+                bytes += state.bytes();
+                if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
+                    break;
+                }
+                states.push(state);
+            }
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
@@ -305,8 +375,16 @@ impl Round {
     }
 }
 
-fn drafts(changes: Vec<Change>, now: i64) -> Result<Vec<Draft>, Refusal> {
-    changes.into_iter().map(|change| Draft::check(change, now)).collect()
+fn drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {
+    let check = |change| stop.check().and_then(|()| Draft::check(change, now));
+    let drafts = changes.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    distinct_names(&drafts)?;
+    Ok(drafts)
+}
+
+/// Bytes that planning works on.
+fn weight(drafts: &[Draft], states: &[State]) -> usize {
+    drafts.iter().zip(states).map(|(draft, state)| draft.bytes() + state.bytes()).sum()
 }
 
 fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
@@ -327,34 +405,6 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     let repeated = drafts.iter().position(|(_, draft)| !seen.insert(&draft.name));
     let later = drafts.split_off(repeated.unwrap_or(drafts.len()));
     (drafts, later)
-}
-
-/// Encodes, hashes and compresses what was planned; many changes do so on a thread of their own.
-async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
-    if planned.len() <= INLINE {
-        return Ok(encode(planned));
-    }
-    let encoded = tokio::task::spawn_blocking(move || encode(planned)).await;
-    encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
-}
-
-/// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an import waits for nothing else.
-async fn singles(mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Commit>, Refusal> {
-    let commit =
-        move |(planned, erases)| Commit { steps: encode(vec![planned]), request: None, time, erases };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = planned.len().div_ceil(cores).max(INLINE);
-    let mut parts = Vec::with_capacity(cores);
-    while !planned.is_empty() {
-        let rest = planned.split_off(share.min(planned.len()));
-        let part = std::mem::replace(&mut planned, rest);
-        parts.push(tokio::task::spawn_blocking(move || part.into_iter().map(commit).collect::<Vec<_>>()));
-    }
-    let mut commits = Vec::new();
-    for part in parts {
-        commits.extend(part.await.map_err(|_| Refusal::Internal("the encoding of an import failed"))?);
-    }
-    Ok(commits)
 }
 
 fn encode(planned: Vec<Planned>) -> Vec<Step> {

@@ -98,14 +98,18 @@ impl Refusal {
         Refusal::Field { field: field.into(), why: why.into() }
     }
 
-    /// The same refusal seen from outside: its field belongs to `parent`.
+    /// The same refusal seen from outside: its field belongs to `parent`. A field that begins with `[` is an element of it.
     pub(crate) fn within(mut self, parent: &str) -> Refusal {
         match &mut self {
             _ if parent.is_empty() => {}
             Refusal::Field { field, .. }
             | Refusal::Limit { field, .. }
             | Refusal::PathTaken { field, .. } => {
-                *field = if field.is_empty() { parent.to_owned() } else { format!("{parent}.{field}") };
+                *field = match field.as_bytes().first() {
+                    None => parent.to_owned(),
+                    Some(b'[') => format!("{parent}{field}"),
+                    Some(_) => format!("{parent}.{field}"),
+                };
             }
             _ => {}
         }

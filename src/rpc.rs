@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    model::limit::Limit,
-    refusal::{Refusal, reason_name, undecodable},
+    model::limit::{self, Limit},
+    refusal::{Refusal, at_most, reason_name, undecodable},
     store,
     wire::{
         fields,
@@ -218,4 +218,9 @@ pub(crate) fn internal(what: &'static str) -> Status {
 /// A request that cannot be decoded.
 pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
     undecodable(error).into()
+}
+
+/// Refuses a request whose lists hold too much to be decoded.
+pub(crate) fn crowded(elements: usize) -> Result<(), Status> {
+    Ok(at_most(&limit::ELEMENTS, elements, "request")?)
 }

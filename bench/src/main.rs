@@ -11,6 +11,7 @@ use std::{
 };
 
 mod client;
+mod costs;
 mod feeds;
 mod generate;
 mod instructions;
@@ -56,6 +57,10 @@ measurements:
   client
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
+  costs [--only PART]
+      the worst request for each method and field: the server's processor time and memory, and another client's wait;
+      writes the table in docs/reliability.md and fails where a bound is not met; with a PART of a method or a request
+      only those, and writes nothing
   feeds [--publishes N]
       10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
       publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
@@ -97,6 +102,7 @@ fn run() -> Outcome<()> {
     match command.as_deref() {
         Some("client") => client::run(&root(), options),
         Some("client-calls") => client::calls(options),
+        Some("costs") => costs::run(&root(), options),
         Some("feeds") => feeds::run(&root(), options),
         Some("instructions") => instructions::run(&root(), options),
         Some("replay") => replay::run(&root(), options),

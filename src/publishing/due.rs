@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Publishing,
     plan::{self, State},
-    singles,
 };
 use crate::{
     refusal::Refusal,
@@ -77,7 +76,7 @@ impl Publishing {
                     Err(error) => damaged = damaged.or(Some(Refusal::from(error))),
                 }
             }
-            let commits = singles(planned, now).await?;
+            let commits = self.singles(planned, now).await?;
             if !commits.is_empty() {
                 self.append(commits).await?;
             }

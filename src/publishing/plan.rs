@@ -77,6 +77,14 @@ pub(super) enum Planned {
 }
 
 impl Planned {
+    /// Bytes of content that it appends.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Planned::Append { entries, .. } => entries.iter().map(|(_, log)| log.content.len()).sum(),
+            Planned::Unchanged(_) => 0,
+        }
+    }
+
     fn unchanged(record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
         Planned::Unchanged(Made { revision: -record.revision, slot: record.slot, due })
@@ -120,6 +128,15 @@ impl Draft {
         checked.map_err(|refusal| refusal.within(&field))
     }
 
+    /// Bytes of content that it brings.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.action {
+            Action::Put(checked) => checked.content.len(),
+            Action::Patch { article, .. } => article.len(),
+            Action::Remove { .. } | Action::TakeBack => 0,
+        }
+    }
+
     pub(super) fn removes(&self) -> bool {
         matches!(self.action, Action::Remove { .. } | Action::TakeBack)
     }
@@ -156,6 +173,11 @@ impl State {
         let record = read::record(connection, name)?;
         let pending = if name.kind == Kind::Article { read::pending(connection, name)? } else { None };
         Ok(State { record, pending, claims: Vec::new(), log_id })
+    }
+
+    /// Bytes of content that were read.
+    pub(super) fn bytes(&self) -> usize {
+        self.record.iter().chain(&self.pending).map(|record| record.log.content.len()).sum()
     }
 
     /// The version that readers see.

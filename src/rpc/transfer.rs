@@ -137,12 +137,9 @@ async fn check(
         return Err(Refusal::field("records", "it must hold at least one record").into());
     }
     at_most(&limit::IMPORT, chunk.records.len(), "records")?;
-    let checked = tokio::task::spawn_blocking(move || Chunk {
-        number: chunk.chunk,
-        names: chunk.records.iter().map(name).collect(),
-        checked: publishing.check(chunk.records.into_iter().map(change).collect()),
-    });
-    checked.await.map_err(|_| Refusal::Internal("the check of an import failed").into())
+    let names = chunk.records.iter().map(name).collect();
+    let checked = publishing.check(chunk.records.into_iter().map(change).collect()).await?;
+    Ok(Chunk { number: chunk.chunk, names, checked })
 }
 
 impl Import {

@@ -3,13 +3,15 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf as _;
 use prost::Message;
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use crate::rpc;
+use super::elements::Shape;
+use crate::{model::limit, rpc};
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -62,10 +64,20 @@ impl<U: Message + Default> Decoder for Half<U> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buf).map(Some).map_err(|error| rpc::malformed(&error))
+        let message = buf.copy_to_bytes(buf.remaining());
+        if let Some(shape) = shape::<U>() {
+            let elements = shape.elements(&message, limit::ELEMENTS.maximum as usize);
+            rpc::crowded(elements.map_err(|error| rpc::malformed(&error))?)?;
+        }
+        U::decode(message).map(Some).map_err(|error| rpc::malformed(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::default()
     }
+}
+
+/// The schema's view of a request: the services' types are named as the schema names them.
+fn shape<U>() -> Option<Shape> {
+    Shape::named(std::any::type_name::<U>().rsplit("::").next()?)
 }

@@ -124,7 +124,8 @@ pub struct Rendition {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Body {
-    /// At most 10,000 blocks, nested ones counted; nested at most 16 deep.
+    /// At most 10,000 blocks, nested ones counted; nested at most 16 deep. As HTML, Markdown or plain text the body has at
+    /// most 1 MiB, and the article with it instead of the blocks at most 1 MiB and 64 KiB.
     #[prost(message, repeated, tag = "1")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
 }
@@ -341,7 +342,8 @@ pub struct TableCell {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Divider {}
 /// HTML kept as it is. A put whose HTML the server's sanitiser would change is refused, so that no script can be
-/// stored and served.
+/// stored and served. At most 64 KiB and 2,000 start tags, 256 KiB in all blocks of a body; HTML that keeps a parser busy
+/// for too long (limit `raw_html_steps`) is refused, too.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RawHtml {
@@ -405,15 +407,21 @@ impl BodyFormat {
         }
     }
 }
-/// A piece of journalism. Encoded it is at most 1 MiB.
+/// A piece of journalism. Encoded it is at most 1 MiB, and its lists, those of the body too, have at most 100,000 elements.
+///
+/// Texts of all entities hold no control characters but line feed and tab, and those only where a text may have lines
+/// (not in headlines, names, ids, types and URLs); no overrides and isolates of direction, invisible operators, byte order
+/// marks and code points that are no characters. What is required has something to see. URLs are relative, or of the scheme
+/// http or https with a host, mailto or tel; they hold no backslash and no white space. Ids in other systems are not URLs
+/// that a browser runs.
 ///
 /// Fields 1 to 9 are the server's: what a write says in them is not kept, except that `name` says which article is
 /// meant. Content starts at field 10. Fields that the server does not know are kept and served as they came.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Article {
-    /// `articles/{id}`; id is 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, chosen by the client and never changed. It
-    /// is not the URL: see `path`.
+    /// `articles/{id}`; id is 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, but not `.` or `..`, chosen by the client and
+    /// never changed. It is not the URL: see `path`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Identifies this version for preconditions of writes: log id, hyphen, revision.
@@ -1306,7 +1314,7 @@ pub struct BatchGetArticlesResponse {
     /// What was asked to be sent along.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for another call, because the answer had reached 2 MiB.
+    /// Names left for another call, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for it.
     #[prost(string, repeated, tag = "3")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The client's copy, named by `if_none_match`, is still right.
@@ -1719,7 +1727,8 @@ pub struct GetCollectionResponse {
     /// What was asked to be sent along; `missing` also names articles that are not there.
     #[prost(message, optional, tag = "3")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for BatchGetArticles, because the answer had reached 2 MiB.
+    /// Names left for BatchGetArticles, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for
+    /// it.
     #[prost(string, repeated, tag = "4")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The client's copy, named by `if_none_match`, is still right.
@@ -2816,7 +2825,8 @@ pub struct Removal {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitRequest {
-    /// 1 to 500 changes, together at most 3 MiB, of different names. They see the store as it was before the commit.
+    /// 1 to 500 changes, together at most 3 MiB, of different names. They see the store as it was before the commit. The
+    /// articles that they replace or patch have together at most 12 MiB.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
     /// As in PutArticleRequest.
