@@ -102,7 +102,7 @@ pub struct Connections {
 pub struct Store {
     /// The directory; it belongs to one node.
     pub dir: PathBuf,
-    /// Writes are refused while the disk has less free than this.
+    /// Bytes of the disk that are reserved for removals: puts are refused while less is free.
     pub reserve_bytes: u64,
     /// Threads that read from the disk.
     pub readers: usize,
@@ -304,7 +304,7 @@ const SETTINGS: [Setting; 24] = [
     },
     Setting {
         key: "store.reserve_bytes",
-        doc: "Writes are refused while the disk has less free than this.",
+        doc: "Bytes of the disk reserved for removals: puts are refused while less is free.",
         set: |c, text| put(&mut c.store.reserve_bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.store.reserve_bytes)),
     },

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::{
     clock::Clock,
     digest::Hash,
-    entry::Entry,
+    entry::{Entry, MAX_ENTRY},
     log::{Commit, Log, Outcome, Position, Step},
     model::{Kind, Name, Revision, Slot, limit},
     refusal::Refusal,
@@ -222,7 +222,8 @@ impl Publishing {
             open.extend(unread.into_iter().chain(later));
             let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
             let erases = appended.iter().map(|(_, draft)| draft.erases());
-            let commits = self.singles(planned.into_iter().zip(erases).collect(), now).await?;
+            let encoded = self.singles(planned.into_iter().zip(erases).collect(), now).await?;
+            let (commits, appended) = sort_encoded(appended, encoded, &mut results);
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
@@ -247,16 +248,21 @@ impl Publishing {
         let plan = move |stop: &Stop| {
             let planned = plan::all(&drafts, &states, at)?;
             stop.check()?;
-            Ok(encode(planned))
+            encode(planned)
         };
         self.workers.run(bytes, plan).await
     }
 
     /// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an
     /// import waits for nothing else.
-    async fn singles(&self, mut planned: Vec<(Planned, bool)>, time: i64) -> Result<Vec<Commit>, Refusal> {
-        let commit =
-            move |(planned, erases)| Commit { steps: encode(vec![planned]), request: None, time, erases };
+    async fn singles(
+        &self,
+        mut planned: Vec<(Planned, bool)>,
+        time: i64,
+    ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
+        let commit = move |(planned, erases)| {
+            Ok(Commit { steps: encode(vec![planned])?, request: None, time, erases })
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let share = planned.len().div_ceil(cores).max(SHARE);
         let mut parts = Vec::with_capacity(cores);
@@ -342,6 +348,25 @@ fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
     (results, open)
 }
 
+/// The commits that were encoded, with their drafts; the others are refused.
+fn sort_encoded(
+    drafts: Numbered,
+    encoded: Vec<Result<Commit, Refusal>>,
+    results: &mut Results,
+) -> (Vec<Commit>, Numbered) {
+    let (mut commits, mut appended) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+    for ((index, draft), commit) in drafts.into_iter().zip(encoded) {
+        match commit {
+            Ok(commit) => {
+                commits.push(commit);
+                appended.push((index, draft));
+            }
+            Err(refusal) => results[index] = Some(Err(refusal)),
+        }
+    }
+    (commits, appended)
+}
+
 /// What one round of changes, each on its own, comes to.
 #[derive(Default)]
 struct Round {
@@ -407,7 +432,8 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     (drafts, later)
 }
 
-fn encode(planned: Vec<Planned>) -> Vec<Step> {
+/// Refuses an entry that the store could not read.
+fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     let entries = |planned: &Planned| match planned {
         Planned::Append { entries, .. } => entries.len(),
         Planned::Unchanged(_) => 0,
@@ -418,14 +444,18 @@ fn encode(planned: Vec<Planned>) -> Vec<Step> {
         (log.commit_index, log.commit_size) = (index, size);
         index += 1;
         let entry = Entry::new(name.clone(), slot, log);
-        let packed = envelope::pack(&entry.bytes);
-        crate::log::Change { entry, packed, expected }
+        let packed = envelope::pack(&entry.bytes).map_err(|too_large| Refusal::Limit {
+            field: name.to_string(),
+            limit: &MAX_ENTRY,
+            value: too_large.0 as u64,
+        })?;
+        Ok(crate::log::Change { entry, packed, expected })
     };
     let step = |planned| match planned {
-        Planned::Unchanged(found) => Step::Unchanged(found),
+        Planned::Unchanged(found) => Ok(Step::Unchanged(found)),
         Planned::Append { name, entries, expected } => {
             let changes = entries.into_iter().map(|(slot, log)| change(&name, slot, log, expected));
-            Step::Append(changes.collect())
+            Ok(Step::Append(changes.collect::<Result<_, Refusal>>()?))
         }
     };
     planned.into_iter().map(step).collect()
@@ -449,4 +479,31 @@ fn written(drafts: &[Draft], made: &[Made]) -> Vec<Written> {
         removed: draft.removes(),
     };
     drafts.iter().zip(made).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::{name, noise};
+
+    fn planned(headline: usize) -> Planned {
+        let content = noise(1, headline).into_bytes().into();
+        let log = LogEntry { content, ..Default::default() };
+        let expected = crate::log::Expected { live: 0, pending: 0 };
+        Planned::Append { name: name("a"), entries: vec![(Slot::Live, log)], expected }
+    }
+
+    #[test]
+    fn an_entry_that_could_not_be_read_is_refused_by_name() {
+        assert!(encode(vec![planned((2 << 20) - 100)]).is_ok());
+        let refused = encode(vec![planned(100), planned(2 << 20)]).unwrap_err();
+        assert!(refused.to_string().starts_with("articles/a: 20"), "{refused}");
+        assert!(matches!(refused, Refusal::Limit { limit: &MAX_ENTRY, value, .. } if value > 2 << 20));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_too_large_holds_up_no_other() {
+        let encoded = singles(vec![(planned(2 << 20), false), (planned(100), false)], 1).await.unwrap();
+        assert!(encoded[0].is_err() && encoded[1].is_ok());
+    }
 }

@@ -130,9 +130,12 @@ pub(crate) enum Error {
     /// Try again later.
     #[error("the store has more to read than it can queue")]
     Overloaded,
-    /// Make room; reads go on.
-    #[error("the disk has {free} bytes free; {reserve} are kept in reserve")]
+    /// Make room; reads and removals continue.
+    #[error("the disk has {free} bytes free; {reserve} are reserved for removals")]
     Full { free: u64, reserve: u64 },
+    /// It certainly did not happen. Make room; reads and removals continue.
+    #[error("the disk is full")]
+    NoSpace(#[source] Arc<rusqlite::Error>),
     /// It certainly did not happen.
     #[error("the store failed")]
     Failed(#[source] Arc<rusqlite::Error>),
@@ -141,12 +144,9 @@ pub(crate) enum Error {
     Uncertain(#[source] Arc<rusqlite::Error>),
     /// It happened; a repeat erases again.
     #[error(
-        "what was killed is gone for readers, but not yet erased: an old state of the store is still being read"
+        "the killed content is gone for readers, but not yet erased from the disk: repeat the call to erase it again"
     )]
     NotErased,
-    /// It certainly did not happen. Make room; reads go on.
-    #[error("the disk is full")]
-    NoSpace(#[source] Arc<rusqlite::Error>),
     /// Writes are refused for good; reads go on.
     #[error("writes are refused until {until}: {cause}")]
     ReadOnly { cause: Arc<str>, until: &'static str },
@@ -225,7 +225,7 @@ pub(crate) struct Options {
     pub(crate) dir: PathBuf,
     /// Threads that read, each with a connection of its own.
     pub(crate) readers: usize,
-    /// Writes are refused when the disk has fewer bytes free.
+    /// Puts are refused when the disk has fewer bytes free; removals are not.
     pub(crate) reserve_bytes: u64,
     /// Where the store reports its condition.
     pub(crate) health: Arc<Health>,

@@ -126,7 +126,7 @@ pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Nam
     Ok(names?.into_iter().flatten().collect())
 }
 
-/// What came of a request of the last 24 hours.
+/// What came of a request that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PastRequest {
     /// sha256 of what was asked.

@@ -5,7 +5,12 @@ use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Error, Head, OpenError, Options, Store, Writer, apply::Applier, envelope, open_to_read, read};
+use super::{
+    Error, Head, OpenError, Options, Store, Writer,
+    apply::Applier,
+    envelope::{self, Packed},
+    open_to_read, read,
+};
 use crate::{
     digest::Hash,
     entry::Entry,
@@ -82,7 +87,7 @@ struct Place {
     /// The chain and the time, unless they are so old that they have been dropped.
     link: Option<(Hash, i64)>,
     /// The entry, unless a newer one has superseded it.
-    entry: Option<Result<Box<Entry>, String>>,
+    entry: Option<Result<Box<(Entry, Packed)>, String>>,
     /// Bytes stored.
     size: usize,
 }
@@ -97,7 +102,11 @@ impl Place {
     }
 }
 
-fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<Result<Box<Entry>, String>> {
+fn entry(
+    row: &Row<'_>,
+    revision: Revision,
+    stored: &[u8],
+) -> rusqlite::Result<Result<Box<(Entry, Packed)>, String>> {
     let id: String = row.get(6)?;
     let damaged = || format!("revision {revision} ({id}): the entry is damaged");
     let hash: Hash = row.get(4)?;
@@ -107,7 +116,9 @@ fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<R
     let opened = key.and_then(|(name, slot)| {
         let bytes = envelope::open(stored, (&name, slot), revision).ok()?;
         let is_it = |entry: &Entry| entry.name == name && entry.slot == slot && entry.hash == hash;
-        Entry::decode(bytes).ok().filter(is_it)
+        let entry = Entry::decode(bytes).ok().filter(is_it)?;
+        let packed = envelope::pack(&entry.bytes).ok()?;
+        Some((entry, packed))
     });
     Ok(opened.map(Box::new).ok_or_else(damaged))
 }
@@ -139,7 +150,8 @@ impl Rebuild {
             for Place { revision, link, entry, .. } in places {
                 match entry {
                     Some(Ok(entry)) => {
-                        let proof = applier.place(&entry, revision)?.filter(|_| *anchored);
+                        let (entry, packed) = *entry;
+                        let proof = applier.place(&entry, &packed, revision)?.filter(|_| *anchored);
                         if proof.zip(link).is_some_and(|(proof, (chain, _))| proof != chain) {
                             faults
                                 .push(format!("the chain's link {revision} does not follow from its entry"));
@@ -159,10 +171,10 @@ impl Rebuild {
 
 impl Applier<'_> {
     /// Applies an entry at its own revision. Answers the link that follows from it, if the head is just before it.
-    fn place(&mut self, entry: &Entry, revision: Revision) -> Result<Option<Hash>, Error> {
+    fn place(&mut self, entry: &Entry, packed: &Packed, revision: Revision) -> Result<Option<Hash>, Error> {
         let contiguous = self.head.revision == revision - 1;
         self.head.revision = revision - 1;
-        self.apply(entry, &envelope::pack(&entry.bytes))?;
+        self.apply(entry, packed)?;
         Ok(contiguous.then_some(self.head.chain))
     }
 

@@ -10,8 +10,8 @@ use crate::health::Health;
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. Any other is refused: 1 was never in a release.
-pub(super) const VERSION: i64 = 2;
+/// Version of the tables. Any other is refused: 1 and 2 were never in a release.
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
@@ -23,10 +23,11 @@ CREATE TABLE doc(
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
   due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
   time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
-  terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
+  terms BLOB NOT NULL,          -- term numbers, 8 bytes each, little-endian, ascending: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
-  departures BLOB NOT NULL,     -- term number (4) and revision (8), little-endian, each: departure rows to take back
+  departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: departure rows to
+                                -- take back
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
@@ -37,12 +38,14 @@ CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL;
 -- Pending versions in the order of their due times.
 CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
 
--- Lists that articles stand in; `articles` counts them, so that a query can start from the shortest.
+-- Lists that articles stand in or have left; a row without either is deleted. `articles` also lets a query start from
+-- the shortest.
 CREATE TABLE term(
-  n INTEGER PRIMARY KEY,
+  n INTEGER PRIMARY KEY,        -- from 1
   kind INTEGER NOT NULL,        -- 0 all, 1 tag, 2 section, 3 author, 4 type, 5 language
   value TEXT NOT NULL,
-  articles INTEGER NOT NULL DEFAULT 0,
+  articles INTEGER NOT NULL DEFAULT 0,   -- rows of `listing`
+  departures INTEGER NOT NULL DEFAULT 0, -- rows of `departure`
   UNIQUE(kind, value)
 ) STRICT;
 
@@ -53,7 +56,8 @@ CREATE TABLE listing(
 ) STRICT, WITHOUT ROWID;
 
 -- What articles have left, and when, as their newest entries tell; a feed that catches up reads it beside `doc`, where
--- an entry that took an article away is no longer found once the article has changed again.
+-- an entry that took an article away is no longer found once the article has changed again. Term 0 is the article's own
+-- floor: the departures at and below this revision are unknown, so it may have left any list.
 CREATE TABLE departure(
   revision INTEGER NOT NULL, term INTEGER NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY(revision, term, id)
@@ -66,10 +70,14 @@ CREATE TABLE path(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX path_id ON path(id);
 
--- Requests of the last 24 hours, with what came of them.
+-- Requests of the last 24 hours, at most those of the last million changes, with their outcome.
 CREATE TABLE request(
-  id TEXT PRIMARY KEY, hash BLOB NOT NULL, made BLOB NOT NULL, time INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+  n INTEGER PRIMARY KEY,        -- number of changes in all requests up to this one
+  id TEXT NOT NULL UNIQUE,
+  hash BLOB NOT NULL,           -- sha256 of the request
+  made BLOB NOT NULL,           -- outcome of each change, 17 bytes each
+  time INTEGER NOT NULL         -- microseconds since 1970 UTC
+) STRICT;
 CREATE INDEX request_time ON request(time);
 
 -- Proof of lineage: every position above the floor, and the last million.

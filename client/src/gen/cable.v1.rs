@@ -932,7 +932,8 @@ pub enum ErrorReason {
     Draining = 16,
     /// UNAVAILABLE. Whether the write happened is not known: repeat it with the same request_id.
     OutcomeUnknown = 17,
-    /// RESOURCE_EXHAUSTED. The disk has too little free space for a write; reads go on.
+    /// RESOURCE_EXHAUSTED. The disk has too little free space for the put, and nothing of it was written. Reads and
+    /// removals continue; an import chunk that holds puts and tombstones may have written the tombstones.
     StoreFull = 18,
     /// DATA_LOSS. What is stored under the name does not pass its checksum; it is not served.
     RecordCorrupt = 19,
@@ -2993,7 +2994,8 @@ pub(crate) mod publishing_service_client {
     /// back the pending version too. Pending writes take revisions as all others do: the head moves.
     ///
     /// Each write may carry a request_id, remembered for 24 hours: a repeat with the same id and content answers what the
-    /// first one did and changes nothing; with other content it is refused (REQUEST_ID_REUSED).
+    /// first one did and changes nothing; with other content it is refused (REQUEST_ID_REUSED). The requests of the last
+    /// 1,000,000 changes are remembered at most: a node that writes more than that in a day forgets the oldest early.
     #[derive(Debug, Clone)]
     pub struct PublishingServiceClient<T> {
         inner: tonic::client::Grpc<T>,
