@@ -21,5 +21,6 @@ mod raw;
 mod reads;
 mod refusals;
 mod requests;
+mod restores;
 mod support;
 mod unknown_fields;
