@@ -84,9 +84,7 @@ impl Content {
         log_id: Option<LogId>,
         wait: Duration,
     ) -> Result<Arc<Head>, Refusal> {
-        if log_id.is_some_and(|log_id| log_id != self.log_id) {
-            return Err(Refusal::LogChanged(self.log_id));
-        }
+        Refusal::check_log(log_id, self.log_id, "leave at_least_revision and log_id unset")?;
         let mut heads = self.store.heads();
         let reached = tokio::time::timeout(wait, heads.wait_for(|head| head.revision >= asked)).await;
         match reached {

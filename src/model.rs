@@ -121,15 +121,36 @@ impl fmt::Display for Name {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LogId(pub(crate) u32);
 
+/// A random number, by the system's randomness.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
 impl LogId {
+    pub(crate) fn random() -> LogId {
+        LogId(random() as u32)
+    }
+
     pub(crate) fn parse(text: &str) -> Option<LogId> {
         let hex = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| u32::from_str_radix(text, 16).ok().map(LogId)).flatten()
     }
 
-    /// The etag of the version that this log's entry made.
-    pub(crate) fn etag(self, revision: Revision) -> String {
-        format!("{self}-{revision}")
+    /// The etag of the version that an entry of this log holds.
+    pub(crate) fn etag(self, revision: Revision, prefix: HashPrefix) -> String {
+        format!("{self}-{revision}-{:08x}", prefix.0)
+    }
+}
+
+/// The first bytes of an entry's hash. In an etag it tells versions of one log id and revision apart, where a history
+/// was lost and written anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HashPrefix(pub(crate) u32);
+
+impl HashPrefix {
+    pub(crate) fn of(hash: &[u8]) -> HashPrefix {
+        HashPrefix(hash.first_chunk().map_or(0, |first| u32::from_be_bytes(*first)))
     }
 }
 
@@ -170,6 +191,14 @@ mod tests {
             assert_eq!(Name::parse(text), None, "{text}");
         }
         assert!(Name::parse(&long[..long.len() - 1]).is_some());
+    }
+
+    #[test]
+    fn an_etag_names_log_revision_and_content() {
+        let etag = |log, revision, hash| LogId(log).etag(revision, HashPrefix::of(hash));
+        assert_eq!(etag(0xbeef, 7, &[0x9d, 0x0c, 0x4e, 0x21, 0xff]), "0000beef-7-9d0c4e21");
+        assert_ne!(etag(1, 7, &[1; 32]), etag(1, 7, &[2; 32]));
+        assert_eq!(HashPrefix::of(&[]), HashPrefix(0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     digest::Hash,
     entry::{Entry, MAX_ENTRY},
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Kind, Name, Revision, Slot, limit},
+    model::{HashPrefix, Kind, Name, Revision, Slot, limit},
     refusal::Refusal,
     store::{self, Made, Store, envelope, read::PastRequest},
     wire::{
@@ -97,6 +97,8 @@ pub(crate) struct Written {
     pub(crate) name: Name,
     /// The revision made, or found where nothing changed.
     pub(crate) revision: Revision,
+    /// Of the entry's hash.
+    pub(crate) prefix: HashPrefix,
     pub(crate) changed: bool,
     /// Where it stands.
     pub(crate) slot: Slot,
@@ -473,6 +475,7 @@ fn written(drafts: &[Draft], made: &[Made]) -> Vec<Written> {
     let one = |(draft, made): (&Draft, &Made)| Written {
         name: draft.name.clone(),
         revision: made.revision.abs(),
+        prefix: made.prefix,
         changed: made.revision > 0,
         slot: made.slot,
         due: made.due,

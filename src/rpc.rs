@@ -104,7 +104,7 @@ fn told(refusal: &Refusal) -> Told {
             let told = Told::new(Code::Aborted, Reason::EtagMismatch).resource(name);
             current.iter().fold(told, |told, etag| told.with("etag", etag))
         }
-        Refusal::LogChanged(log_id) => {
+        Refusal::LogChanged { log_id, .. } => {
             Told::new(Code::FailedPrecondition, Reason::LogChanged).with("log_id", log_id)
         }
         Refusal::NotCaughtUp { reached, .. } => {

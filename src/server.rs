@@ -192,7 +192,7 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
             health: health.clone(),
         };
-        let (store, writer) = Store::open(options, LogId(random()))?;
+        let (store, writer) = Store::open(options, LogId::random())?;
         let log = Arc::new(LocalLog::start(writer, health));
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
@@ -375,12 +375,6 @@ async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
             }
         }
     }
-}
-
-fn random() -> u32 {
-    use std::hash::{BuildHasher as _, RandomState};
-    // Keyed by the system's randomness.
-    RandomState::new().hash_one(std::process::id()) as u32
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     digest::Hash,
     digest::SetDigest,
     health::{Condition, Health},
-    model::{Kind, LogId, Name, Revision, Slot},
+    model::{HashPrefix, Kind, LogId, Name, Revision, Slot},
     wire::{log, v1},
 };
 
@@ -42,16 +42,23 @@ pub(crate) mod read;
 mod readers;
 pub(crate) mod rebuild;
 mod schema;
+mod session;
 pub(crate) mod verify;
 
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
 use readers::Readers;
+pub(crate) use session::{Identity, is_backup, is_database, is_store};
+use session::Session;
 
 /// The database within the directory.
 pub(crate) const DATABASE: &str = "cable.db";
 const LOCK: &str = "cable.lock";
+
+/// A command that only reads the store holds the lock for some microseconds, to see whether a node has it.
+const LOCK_ATTEMPTS: usize = 5;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Where a store stands: moves in the transaction of each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +90,8 @@ pub(crate) struct Record {
     pub(crate) name: Name,
     pub(crate) slot: Slot,
     pub(crate) revision: Revision,
+    /// Of the entry's hash.
+    pub(crate) prefix: HashPrefix,
     pub(crate) log: log::LogEntry,
 }
 
@@ -116,6 +125,8 @@ pub(crate) struct Tombstone {
 pub(crate) struct Made {
     /// Negative: it was found, not made.
     pub(crate) revision: Revision,
+    /// Of the entry's hash.
+    pub(crate) prefix: HashPrefix,
     pub(crate) slot: Slot,
     /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
@@ -215,6 +226,22 @@ pub(crate) enum OpenError {
     Foreign(PathBuf),
     #[error("{path}: the store has version {version}; this release reads version {} alone", schema::VERSION)]
     Version { path: PathBuf, version: i64 },
+    #[error("{0}: there is no store here (no {DATABASE})")]
+    Absent(PathBuf),
+    /// Acknowledged commits are missing.
+    #[error(
+        "{path}: it ends at revision {revision}, but revision {acknowledged} was acknowledged: the database or its \
+         write-ahead log was damaged, removed or replaced by an older one; put the files back, or restore a backup to \
+         a new directory (cable restore); to continue without the missing writes, as another history, remove the \
+         session file (cable.session-*) beside it"
+    )]
+    Behind { path: PathBuf, revision: Revision, acknowledged: Revision },
+    #[error(
+        "{0}: this write-ahead log is not of the database beside it, which was replaced by a copy or a backup: to open \
+         the copy, remove the log and the file ending in -shm, or restore the copy to a new directory (cable restore); \
+         to open the store that was there before, put its database back"
+    )]
+    ForeignLog(PathBuf),
     #[error("{path}: {source}")]
     Engine { path: PathBuf, source: rusqlite::Error },
 }
@@ -257,29 +284,46 @@ impl fmt::Debug for Keepers {
 }
 
 impl Store {
-    /// Opens the store in a directory, or makes one there.
+    /// Opens the store in a directory, or creates one there. A new store and a copy get the log id `new_log_id`.
     ///
     /// # Errors
     /// The directory is in use, is not a store's, or its tables have another version.
     pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
+        Store::open_as(options, new_log_id, Identity::New(new_log_id))
+    }
+
+    /// As [`Store::open`]; `copy` is the log id that a copy gets.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) fn open_as(
+        options: Options,
+        new_log_id: LogId,
+        copy: Identity,
+    ) -> Result<(Arc<Store>, Writer), OpenError> {
         let dir = options.dir.clone();
         let io = |source| OpenError::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir)?;
+        session::check_absent(&dir)?;
+        session::check_log(&dir)?;
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::Engine { path: path.clone(), source };
         let mut connection = Connection::open(&path).map_err(engine)?;
+        let mut copy = copy;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
             Some(version @ (0 | schema::VERSION)) => {
                 schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
                 if version == 0 {
                     schema::create(&connection, new_log_id.0).map_err(engine)?;
+                    copy = Identity::Keep;
                 }
             }
             Some(version) => return Err(OpenError::Version { path, version }),
         }
         schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
+        let session = Session::begin(&dir, &mut connection, copy)?;
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
@@ -296,7 +340,7 @@ impl Store {
             keepers: Keepers::default(),
             _lock: lock,
         });
-        Ok((store.clone(), Writer::new(connection, store)))
+        Ok((store.clone(), Writer::new(connection, store, session)))
     }
 
     /// The newest head that is applied.
@@ -405,11 +449,20 @@ impl Store {
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+        }
     }
+    Err(OpenError::Locked(dir.to_owned()))
+}
+
+/// Whether a process has the store open.
+fn is_served(dir: &Path) -> bool {
+    let lock = File::open(dir.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Opens the database of a store for looking at, beside the process that serves it.
@@ -418,6 +471,12 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 /// There is none, or it is not one of ours.
 pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let path = dir.join(DATABASE);
+    if !path.exists() {
+        return Err(OpenError::Absent(dir.to_owned()));
+    }
+    if !is_served(dir) {
+        session::check_log(dir)?;
+    }
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let engine = |source| OpenError::Engine { path: path.clone(), source };
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
@@ -439,7 +498,7 @@ pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
     // A connection that may only query may write no other file either.
     connection.pragma_update(None, "query_only", false)?;
     connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-    Ok(())
+    Ok(session::mark_copy(to)?)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Change, Commit, Log, Outcome, Position, Step};
 use crate::{
     health::Health,
-    model::{Kind, Slot},
+    model::{HashPrefix, Kind, Slot},
     store::{
         self, Made, Writer,
         apply::{Applier, Request},
@@ -293,7 +293,7 @@ fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Made>,
     for Change { entry, packed, .. } in changes {
         let revision = applier.apply(entry, packed)?;
         let due = entry.derived.due.filter(|_| entry.slot == Slot::Pending);
-        last = Some(Made { revision, slot: entry.slot, due });
+        last = Some(Made { revision, prefix: HashPrefix::of(&entry.hash), slot: entry.slot, due });
     }
     Ok(last)
 }
@@ -422,7 +422,9 @@ mod tests {
         log.append(vec![kill.clone()]).await.unwrap();
         assert_eq!(*forgotten.lock().unwrap(), [2]);
         let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
-        assert_eq!(repeated, [Outcome::Duplicate(vec![Made { revision: 2, slot: Slot::Live, due: None }])]);
+        let prefix = HashPrefix::of(&removal("a", RemovalReason::Killed, 2).hash);
+        let killed = Made { revision: 2, prefix, slot: Slot::Live, due: None };
+        assert_eq!(repeated, [Outcome::Duplicate(vec![killed])]);
         assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
     }
 }

@@ -87,7 +87,7 @@ impl Planned {
 
     fn unchanged(record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
-        Planned::Unchanged(Made { revision: -record.revision, slot: record.slot, due })
+        Planned::Unchanged(Made { revision: -record.revision, prefix: record.prefix, slot: record.slot, due })
     }
 
     /// Whether it is about what readers see.
@@ -298,7 +298,7 @@ fn plan(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
 
 /// Checks the precondition against the version that is to be replaced.
 fn holds(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), Refusal> {
-    let current = replaced.map(|record| state.log_id.etag(record.revision));
+    let current = replaced.map(|record| state.log_id.etag(record.revision, record.prefix));
     match (&draft.precondition, current) {
         (Some(Precondition::Absent), Some(etag)) => Err(Refusal::Exists { name: draft.name.clone(), etag }),
         (Some(Precondition::Etag(wanted)), current) if current.as_ref() != Some(wanted) => {

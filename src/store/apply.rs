@@ -14,6 +14,7 @@ use super::{
     envelope::{self, Packed},
     erase,
     read::{self, PastRequest},
+    session::Session,
 };
 
 use crate::{
@@ -45,6 +46,7 @@ pub(crate) struct Writer {
     /// Numbers of terms met before, at most [`TERMS`]. Emptied when a transaction fails: it may have made some.
     terms: HashMap<Term, i64>,
     pub(super) patience: Duration,
+    session: Session,
 }
 
 /// What to remember of a request.
@@ -58,8 +60,8 @@ pub(crate) struct Request<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, store: Arc<Store>) -> Writer {
-        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE }
+    pub(super) fn new(connection: Connection, store: Arc<Store>, session: Session) -> Writer {
+        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE, session }
     }
 
     /// Whether the disk has room for puts.
@@ -82,6 +84,7 @@ impl Writer {
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
             Ok((answer, effect)) => {
+                self.session.record(&effect.head);
                 self.store.publish(effect);
                 Ok(answer)
             }

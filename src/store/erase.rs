@@ -66,7 +66,7 @@ impl Drop for Writer {
 }
 
 /// Moves the write-ahead log into the database and cuts it to nothing, if nobody reads what is in it within `wait`.
-fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+pub(super) fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;

@@ -123,7 +123,7 @@ fn scan(
     terms: &HashSet<i64>,
     bounds: Bounds,
 ) -> Result<(Vec<Record>, Option<Revision>), Error> {
-    let sql = "SELECT kind, id, revision, terms, departures, entry, live FROM doc
+    let sql = "SELECT kind, id, revision, terms, departures, entry, live, hash FROM doc
                WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT])?;
@@ -188,7 +188,8 @@ fn is_wanted(
 
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
-    match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
+    let version = (row.get(2)?, read::prefix(row, 7)?);
+    match read::open(name, Slot::Live, version, row.get_ref(5)?.as_blob().unwrap_or_default()) {
         // It was reported where it was read; it must not end a feed.
         Err(Error::Corrupt(_)) => Ok(None),
         record => record.map(Some),

@@ -6,7 +6,7 @@ use super::{Error, Head, Made, Record, envelope};
 use crate::{
     digest::Hash,
     digest::SetDigest,
-    model::{Id, Kind, LogId, Name, Revision, Slot},
+    model::{HashPrefix, Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
 use prost::Message as _;
@@ -42,22 +42,32 @@ pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Rec
 }
 
 fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
-    let sql = "SELECT revision, entry FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let sql = "SELECT revision, entry, hash FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
     match rows.next()? {
         Some(row) => {
             let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
-            open(name.clone(), slot, row.get(0)?, stored).map(Some)
+            open(name.clone(), slot, (row.get(0)?, prefix(row, 2)?), stored).map(Some)
         }
         None => Ok(None),
     }
 }
 
-pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
+/// The prefix of the hash in a column.
+pub(super) fn prefix(row: &Row<'_>, column: usize) -> rusqlite::Result<HashPrefix> {
+    Ok(HashPrefix::of(row.get_ref(column)?.as_blob().unwrap_or_default()))
+}
+
+pub(super) fn open(
+    name: Name,
+    slot: Slot,
+    (revision, prefix): (Revision, HashPrefix),
+    stored: &[u8],
+) -> Result<Record, Error> {
     let opened = envelope::open(stored, (&name, slot), revision).ok();
     match opened.and_then(|bytes| LogEntry::decode(bytes).ok()) {
-        Some(log) => Ok(Record { name, slot, revision, log }),
+        Some(log) => Ok(Record { name, slot, revision, prefix, log }),
         None => {
             tracing::error!(%name, revision, "a stored record is damaged");
             Err(Error::Corrupt(name))
@@ -80,7 +90,7 @@ pub(crate) fn changes(
     limit: usize,
     bytes: usize,
 ) -> Result<Vec<Record>, Error> {
-    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
+    let sql = "SELECT kind, id, revision, entry, hash FROM doc WHERE revision > ?1 AND slot = ?2
                ORDER BY revision LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
@@ -88,7 +98,7 @@ pub(crate) fn changes(
     while let Some(row) = rows.next()? {
         let Some(name) = row_name(row)? else { continue };
         let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let record = open(name, Slot::Live, row.get(2)?, stored)?;
+        let record = open(name, Slot::Live, (row.get(2)?, prefix(row, 4)?), stored)?;
         used += record.log.content.len();
         if used > bytes && !records.is_empty() {
             break;
@@ -145,11 +155,12 @@ pub(crate) fn request(connection: &Connection, id: &str) -> Result<Option<PastRe
     Ok(found.optional()?)
 }
 
-/// 17 bytes each: slot, revision and due time, little-endian; a version without a due time has the largest.
+/// 21 bytes each: slot, revision, due time and hash prefix, little-endian; a version without a due time has the largest.
 pub(super) fn pack_made(made: &[Made]) -> Vec<u8> {
     let pack = |made: &Made| {
         let due = made.due.unwrap_or(i64::MAX);
-        std::iter::once(made.slot as u8).chain(made.revision.to_le_bytes()).chain(due.to_le_bytes())
+        let version = made.revision.to_le_bytes().into_iter().chain(due.to_le_bytes());
+        std::iter::once(made.slot as u8).chain(version).chain(made.prefix.0.to_le_bytes())
     };
     made.iter().flat_map(pack).collect()
 }
@@ -159,9 +170,10 @@ fn unpack_made(packed: &[u8]) -> Vec<Made> {
     let unpack = |bytes: &[u8]| Made {
         slot: Slot::from_number(i64::from(bytes[0])).unwrap_or(Slot::Live),
         revision: number(&bytes[1..9]),
-        due: Some(number(&bytes[9..])).filter(|due| *due != i64::MAX),
+        prefix: HashPrefix(bytes[17..].try_into().map_or(0, u32::from_le_bytes)),
+        due: Some(number(&bytes[9..17])).filter(|due| *due != i64::MAX),
     };
-    packed.chunks_exact(17).map(unpack).collect()
+    packed.chunks_exact(21).map(unpack).collect()
 }
 
 #[cfg(test)]
@@ -171,9 +183,9 @@ mod tests {
     #[test]
     fn what_came_of_a_request_reads_back_as_written() {
         let made = [
-            Made { revision: -7, slot: Slot::Live, due: None },
-            Made { revision: 8, slot: Slot::Pending, due: Some(-1) },
-            Made { revision: i64::MAX, slot: Slot::Pending, due: None },
+            Made { revision: -7, prefix: HashPrefix(0), slot: Slot::Live, due: None },
+            Made { revision: 8, prefix: HashPrefix(9), slot: Slot::Pending, due: Some(-1) },
+            Made { revision: i64::MAX, prefix: HashPrefix(u32::MAX), slot: Slot::Pending, due: None },
         ];
         assert_eq!(unpack_made(&pack_made(&made)), made);
     }

@@ -10,7 +10,7 @@ use crate::health::Health;
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. Any other is refused: 1 and 2 were never in a release.
+/// Version of the tables. Any other is refused: no earlier one was in a release.
 pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
@@ -91,6 +91,8 @@ CREATE TABLE chain(
 CREATE TABLE head(
   one INTEGER PRIMARY KEY CHECK(one = 1),
   log_id INTEGER NOT NULL,
+  session INTEGER NOT NULL,          -- of the store's last opening, see session.rs; 0: a backup
+  previous_session INTEGER NOT NULL, -- where the file without its write-ahead log may name that one; else 0
   revision INTEGER NOT NULL,
   chain BLOB NOT NULL,
   floor INTEGER NOT NULL,       -- what left a list is known from here on
@@ -173,7 +175,7 @@ pub(super) fn create(connection: &Connection, log_id: u32) -> rusqlite::Result<(
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.execute(
-        "INSERT INTO head VALUES(1, ?1, 0, ?2, 0, ?2, ?2, 0, 0, 0, 0, 0)",
+        "INSERT INTO head VALUES(1, ?1, 0, 0, 0, ?2, 0, ?2, ?2, 0, 0, 0, 0, 0)",
         rusqlite::params![log_id, zero],
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

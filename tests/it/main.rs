@@ -22,5 +22,6 @@ mod raw;
 mod reads;
 mod refusals;
 mod requests;
+mod restores;
 mod support;
 mod unknown_fields;

@@ -424,7 +424,8 @@ pub struct Article {
     /// never changed. It is not the URL: see `path`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Identifies this version for preconditions of writes: log id, hyphen, revision.
+    /// Identifies this version for preconditions of writes: log id, revision and the first 8 hex digits of the hash of its
+    /// log entry, with hyphens between them. A version of a history that was lost, as by a restore, has another one.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
     /// Place of this version in the log's total order. Comparable within one log id; larger is newer.
@@ -921,7 +922,8 @@ pub enum ErrorReason {
     PathTaken = 11,
     /// ABORTED. The precondition's etag is not the current one. Metadata: `etag`, the current one, unless there is none.
     EtagMismatch = 12,
-    /// FAILED_PRECONDITION. The revision given is of another log. Metadata: `log_id`.
+    /// FAILED_PRECONDITION. The revision or position given is of another history: of another log or, by its chain, of
+    /// this log before it was restored. Metadata: `log_id`, the server's.
     LogChanged = 13,
     /// UNAVAILABLE. The node has not reached the revision asked for; RetryInfo says when to ask again.
     /// Metadata: `revision`.
@@ -1028,10 +1030,12 @@ impl ErrorReason {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResponseMeta {
-    /// The log that revisions refer to: 8 hex digits. It changes when a store begins a new history.
+    /// The log that revisions refer to: 8 hex digits. It changes when the store continues as another history: it is a
+    /// copy, or was restored from a backup.
     #[prost(string, tag = "1")]
     pub log_id: ::prost::alloc::string::String,
-    /// Covers all that is in the answer: view, format, each name and revision, what is missing. For `if_none_match`.
+    /// Covers everything in the response, and the request's view and format. For `if_none_match`. It never matches the
+    /// response of another history.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
     /// The revision at which the answer was given: everything up to it is in the answer. Always encoded.
@@ -1045,7 +1049,8 @@ pub struct Freshness {
     /// The answer must be served at this revision or a later one. Not negative.
     #[prost(int64, tag = "1")]
     pub at_least_revision: i64,
-    /// The log that the revision was given by. Unset: not checked. Another than the server's is refused.
+    /// The log that the revision was given by. Another than the server's is refused (LOG_CHANGED). If unset, the log is
+    /// not checked: after a restore the revision may be of a history that was lost.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
     /// How long to wait for that revision. At most 10 s; unset: 1 s.
@@ -1062,7 +1067,8 @@ pub struct Position {
     /// The revision.
     #[prost(int64, tag = "2")]
     pub revision: i64,
-    /// Proves the lineage up to that revision: 32 bytes, sha256 over the previous link and the entry.
+    /// Proves the lineage up to that revision: 32 bytes, sha256 over the previous link and the entry. It differs between
+    /// two histories even if their log ids do not.
     #[prost(bytes = "bytes", tag = "3")]
     pub chain: ::prost::bytes::Bytes,
 }
@@ -3473,8 +3479,8 @@ pub mod watch_request {
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Start {
-        /// After this position, the one of the last message received. Its `chain` may be unset: then the lineage is not
-        /// checked; its `log_id` too: then the history is not.
+        /// After this position, the one of the last message received. If its `chain` is unset, the log id alone tells
+        /// histories apart; if its `log_id` is unset too, the history is not checked.
         #[prost(message, tag = "4")]
         After(super::Position),
         /// With all that matches now, then the end of the snapshot, then what happens from there on. Only `true` is
