@@ -38,7 +38,6 @@ use follower::Stage;
 use group::Group;
 pub(crate) use group::Interest;
 use hub::Hub;
-pub(crate) use in_flight::InFlight;
 use snapshot::Snapshot;
 
 /// What one message to a follower that is behind is made from. Its bytes bound what a stalled one holds.

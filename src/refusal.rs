@@ -59,6 +59,9 @@ pub(crate) enum Refusal {
     /// Several writers changed the same names again and again.
     #[error("other writers were faster each time")]
     Contended,
+    /// Read what was sent, ask again later, or another node.
+    #[error("{0}")]
+    Overloaded(&'static str),
     /// Ask another node.
     #[error("this node is shutting down")]
     Draining,

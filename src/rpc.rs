@@ -115,7 +115,9 @@ fn told(refusal: &Refusal) -> Told {
             .with("oldest_revision", oldest)
             .with("head_revision", head),
         Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
-        Refusal::Contended => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
+        Refusal::Contended | Refusal::Overloaded(_) => {
+            Told::new(Code::Unavailable, Reason::Overloaded).retry()
+        }
         Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
         Refusal::NodeFailed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
         Refusal::Store(error) => stored(error),

@@ -16,6 +16,7 @@ mod feeds;
 mod generate;
 mod instructions;
 mod machine;
+mod memory;
 mod newsroom;
 mod node;
 mod options;
@@ -64,6 +65,10 @@ measurements:
   feeds [--publishes N]
       10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
       publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
+  memory [--only N]
+      the most that peers can make a node hold, each load against a fresh node; writes the table in docs/reliability.md,
+      and fails where a node takes more than cache.bytes + 256 MiB or does not give it back; with N only that load, from
+      0, and writes nothing
   instructions [--check]
       instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
@@ -104,6 +109,7 @@ fn run() -> Outcome<()> {
         Some("client-calls") => client::calls(options),
         Some("costs") => costs::run(&root(), options),
         Some("feeds") => feeds::run(&root(), options),
+        Some("memory") => memory::run(&root(), options),
         Some("instructions") => instructions::run(&root(), options),
         Some("replay") => replay::run(&root(), options),
         Some("scale") => scale::run(&root(), options),

@@ -39,6 +39,8 @@ limits! {
     RAW_HTML_BODY = "raw_html_body_bytes" 256 << 10;
     READ_REQUEST = "read_request_bytes" 128 << 10;
     WRITE_REQUEST = "write_request_bytes" 4 << 20;
+    /// Health checks and reflection.
+    CHECK_REQUEST = "check_request_bytes" 4 << 10;
     PAGE_SIZE = "page_size" 1_000;
     /// Pages and batches end here; one article more may go over it.
     PAGE = "page_bytes" 2 << 20;

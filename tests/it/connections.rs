@@ -8,11 +8,14 @@ mod drain;
 mod floods;
 mod frames;
 mod memory;
+mod origins;
+mod partial;
 mod places;
 pub(crate) mod program;
 mod signals;
 mod speaker;
 mod time;
+mod unread;
 mod web;
 
 /// How long a test waits for what must happen. Far more than it takes, so that a slow machine fails nothing.

@@ -174,7 +174,7 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     // POST and http stand in the static table.
     let mut block = vec![0x83, 0x86];
     for (name, value) in
-        [(":path", path), (":authority", "cable"), ("content-type", "application/grpc"), ("te", "trailers")]
+        [(":path", path), (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")]
     {
         literal(&mut block, name, value);
     }

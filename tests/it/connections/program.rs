@@ -9,6 +9,8 @@ use std::{
     sync::mpsc,
 };
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use super::PATIENCE;
 
 /// A running node; killed when it is dropped.
@@ -29,10 +31,16 @@ impl Drop for Program {
 impl Program {
     /// Starts it on a directory, in a shell that first does something else.
     pub(crate) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
+        let off = [env, &[("CABLE__SERVER__OPS_LISTEN", "off")]].concat();
+        Program::start_serving_ops(dir, before, &off)
+    }
+
+    /// The same, with metrics and health where the environment says.
+    pub(crate) fn start_serving_ops(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
         let script = format!("{before}; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_cable"), "serve", "--listen", "127.0.0.1:0"]);
-        command.args(["--ops-listen", "off", "--data"]).arg(dir).env_clear().envs(env.iter().copied());
+        command.arg("--data").arg(dir).env_clear().envs(env.iter().copied());
         command.env("CABLE__STORE__RESERVE_BYTES", "0").env("PATH", "/usr/bin:/bin").current_dir("/");
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -74,6 +82,18 @@ impl Program {
         // Its log ends with it.
         while self.said.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
         self.child.wait().unwrap().code()
+    }
+
+    /// How many file descriptors it has open.
+    pub(super) fn file_descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
+    }
+
+    /// Lets it have no more than this.
+    pub(super) fn allow_file_descriptors(&self, most: u64) {
+        let id = Pid::from_raw(self.child.id().try_into().unwrap());
+        let limit = Rlimit { current: Some(most), maximum: Some(256) };
+        prlimit(id, Resource::Nofile, limit).unwrap();
     }
 
     /// Processor time that it has used, in hundredths of a second: the kernel's USER_HZ.
