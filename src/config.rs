@@ -822,7 +822,8 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
     let checked = all.map(|origin| {
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         let whole = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']));
-        let expected = || "expected scheme and host, with nothing behind: \"https://desk.example\"".to_owned();
+        let expected =
+            || "expected scheme and host, with nothing behind: \"https://desk.example\"".to_owned();
         if whole { Ok(origin.to_owned()) } else { Err(expected()) }
     });
     checked.collect()

@@ -66,12 +66,7 @@ const HEADER_LINES: usize = 64;
 
 /// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (200 while the node serves
 /// reads, else 503; with the conditions that hold) until it is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    guard: Guard,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-) {
+pub(crate) async fn serve(listener: TcpListener, guard: Guard, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
@@ -223,7 +218,8 @@ mod tests {
         assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         for mut stream in hanging {
             // Closed, with a status or without.
-            let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
+            let closed =
+                tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
             assert!(closed.is_ok());
         }
     }
@@ -240,10 +236,9 @@ mod tests {
     #[tokio::test]
     async fn a_page_from_elsewhere_is_refused() {
         let node = node().await;
-        for (lines, status) in [
-            ("Host: evil.example", "421"),
-            ("Host: localhost\r\nOrigin: http://evil.example", "403"),
-        ] {
+        for (lines, status) in
+            [("Host: evil.example", "421"), ("Host: localhost\r\nOrigin: http://evil.example", "403")]
+        {
             let mut stream = TcpStream::connect(node.address).await.unwrap();
             let request = format!("GET /metrics HTTP/1.1\r\n{lines}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();

@@ -224,7 +224,7 @@ impl Publishing {
             open.extend(unread.into_iter().chain(later));
             let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
             let erases = appended.iter().map(|(_, draft)| draft.erases());
-            let encoded = self.singles(planned.into_iter().zip(erases).collect(), now).await?;
+            let encoded = singles(&self.workers, planned.into_iter().zip(erases).collect(), now).await?;
             let (commits, appended) = sort_encoded(appended, encoded, &mut results);
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let before = open.len();
@@ -253,29 +253,6 @@ impl Publishing {
             encode(planned)
         };
         self.workers.run(bytes, plan).await
-    }
-
-    /// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an
-    /// import waits for nothing else.
-    async fn singles(
-        &self,
-        mut planned: Vec<(Planned, bool)>,
-        time: i64,
-    ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
-        let commit = move |(planned, erases)| {
-            Ok(Commit { steps: encode(vec![planned])?, request: None, time, erases })
-        };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = planned.len().div_ceil(cores).max(SHARE);
-        let mut parts = Vec::with_capacity(cores);
-        while !planned.is_empty() {
-            let rest = planned.split_off(share.min(planned.len()));
-            let part = std::mem::replace(&mut planned, rest);
-            let bytes = part.iter().map(|(planned, _)| planned.bytes()).sum();
-            parts
-                .push(self.workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
-        }
-        Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
     }
 
     fn moment(&self, now: i64) -> Moment {
@@ -434,6 +411,27 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     (drafts, later)
 }
 
+/// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an
+/// import waits for nothing else.
+async fn singles(
+    workers: &Workers,
+    mut planned: Vec<(Planned, bool)>,
+    time: i64,
+) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
+    let commit =
+        move |(planned, erases)| Ok(Commit { steps: encode(vec![planned])?, request: None, time, erases });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = planned.len().div_ceil(cores).max(SHARE);
+    let mut parts = Vec::with_capacity(cores);
+    while !planned.is_empty() {
+        let rest = planned.split_off(share.min(planned.len()));
+        let part = std::mem::replace(&mut planned, rest);
+        let bytes = part.iter().map(|(planned, _)| planned.bytes()).sum();
+        parts.push(workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
+    }
+    Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
+}
+
 /// Refuses an entry that the store could not read.
 fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     let entries = |planned: &Planned| match planned {
@@ -506,7 +504,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_is_too_large_holds_up_no_other() {
-        let encoded = singles(vec![(planned(2 << 20), false), (planned(100), false)], 1).await.unwrap();
+        let encoded = singles(&Workers::new(), vec![(planned(2 << 20), false), (planned(100), false)], 1)
+            .await
+            .unwrap();
         assert!(encoded[0].is_err() && encoded[1].is_ok());
     }
 }

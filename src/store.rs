@@ -49,8 +49,8 @@ pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
 use readers::Readers;
-pub(crate) use session::{Identity, is_backup, is_database, is_store};
 use session::Session;
+pub(crate) use session::{Identity, is_backup, is_database, is_store};
 
 /// The database within the directory.
 pub(crate) const DATABASE: &str = "cable.db";

@@ -471,7 +471,12 @@ fn no_command_replaces_the_database_of_a_store() {
     ];
     let before = fs::read(dir.join("stopped/cable.db")).unwrap();
     for target in targets {
-        for line in ["backup --data store --to", "export --output", "mirror --once", "feed watch --until-caught-up --save"] {
+        for line in [
+            "backup --data store --to",
+            "export --output",
+            "mirror --once",
+            "feed watch --until-caught-up --save",
+        ] {
             let output = node.run(dir, &format!("{line} {target}"));
             assert_eq!(code(&output), 2, "{line} {target}: {}", told(&output));
             assert!(told(&output).contains("store"), "{line} {target}: {}", told(&output));

@@ -164,7 +164,8 @@ impl Target {
 
     fn commit(&self, round: usize) -> Outcome<()> {
         let articles = (0..500).map(|at| {
-            let tags: Vec<_> = (0..40).map(|tag| format!("tags/t{}", (at * 7 + tag * 13 + round) % 500)).collect();
+            let tags: Vec<_> =
+                (0..40).map(|tag| format!("tags/t{}", (at * 7 + tag * 13 + round) % 500)).collect();
             article(&format!("committed-{at}"), 4_500, &tags)
         });
         let mut commit = self.cable.commit();
@@ -379,7 +380,8 @@ fn partial_imports(target: &Target) -> Outcome<Vec<Peer>> {
 }
 
 fn write(root: &Path, rows: &[Row]) -> Outcome<()> {
-    let mut table = String::from("\n| Load | Start, MiB | Peak, MiB | After, MiB |\n| --- | ---: | ---: | ---: |\n");
+    let mut table =
+        String::from("\n| Load | Start, MiB | Peak, MiB | After, MiB |\n| --- | ---: | ---: | ---: |\n");
     for row in rows {
         writeln!(table, "{}", row.markdown())?;
     }

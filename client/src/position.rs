@@ -105,7 +105,9 @@ impl FromStr for Position {
 
     /// Reads the text of a position.
     fn from_str(text: &str) -> Result<Position> {
-        parse(text).ok_or_else(|| Error::new(Kind::Config, "expected a position such as fe49a3a5:7190:{chain in hex}"))
+        parse(text).ok_or_else(|| {
+            Error::new(Kind::Config, "expected a position such as fe49a3a5:7190:{chain in hex}")
+        })
     }
 }
 

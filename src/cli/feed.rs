@@ -113,7 +113,9 @@ impl Filter {
 fn position(text: &str) -> Result<Position, String> {
     let wrong = || {
         let json = "the JSON object of a line's position";
-        format!("expected LOG:REVISION:CHAIN, {json}, a revision such as 7190, or one of a log, fe49a3a5:7190")
+        format!(
+            "expected LOG:REVISION:CHAIN, {json}, a revision such as 7190, or one of a log, fe49a3a5:7190"
+        )
     };
     if text.starts_with('{') {
         return position_json(text).ok_or_else(wrong);
@@ -344,7 +346,9 @@ mod tests {
         }
         let (hex, no_log) = (whole.to_string(), r#"{"revision":"7"}"#);
         let cut = [&hex[..hex.len() - 1], "fe49a3a5:7:", &chain, "{}", no_log, "{\"logId\""];
-        for wrong in ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"].into_iter().chain(cut) {
+        for wrong in
+            ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"].into_iter().chain(cut)
+        {
             assert!(position(wrong).is_err(), "{wrong}");
         }
     }

@@ -60,7 +60,9 @@ fn check_source(from: &Path) -> Result<(), Error> {
     let mut log = from.as_os_str().to_owned();
     log.push("-wal");
     if fs::metadata(log).is_ok_and(|meta| meta.len() > 0) {
-        return refuse("this is the database of a store with a write-ahead log; use a file that cable backup wrote");
+        return refuse(
+            "this is the database of a store with a write-ahead log; use a file that cable backup wrote",
+        );
     }
     Ok(())
 }
@@ -84,7 +86,8 @@ fn copy(from: &Path, dir: &Path) -> io::Result<()> {
 
 /// Opens the store once, which gives it its log id.
 fn open(dir: &Path, identity: Identity) -> Result<LogId, Error> {
-    let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: std::sync::Arc::default() };
+    let options =
+        Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: std::sync::Arc::default() };
     let (store, _writer) = Store::open_as(options, LogId::random(), identity)?;
     Ok(store.head().log_id)
 }

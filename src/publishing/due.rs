@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Publishing,
     plan::{self, State},
+    singles,
 };
 use crate::{
     log::Commit,
@@ -77,7 +78,7 @@ impl Publishing {
                     Err(error) => failed = failed.or(Some(Refusal::from(error))),
                 }
             }
-            let encoded = self.singles(planned, now).await?;
+            let encoded = singles(&self.workers, planned, now).await?;
             let (commits, refused): (Vec<_>, Vec<_>) = encoded.into_iter().partition(Result::is_ok);
             failed = failed.or(refused.into_iter().find_map(Result::err));
             failed = failed.or(self.append_due(commits.into_iter().flatten().collect()).await?);

@@ -182,7 +182,9 @@ impl Method {
 /// The methods of a pool by their paths.
 fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method)).collect()
+    methods
+        .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))
+        .collect()
 }
 
 /// The services of tonic's that a node has beside its own.
@@ -254,7 +256,9 @@ impl Calls {
                     None => Box::pin(self.route(method, request, &streams, &mut call, deadline)).await,
                 }
             });
-            AssertUnwindSafe(within(method.bound(start, self.longest, deadline), answered)).catch_unwind().await
+            AssertUnwindSafe(within(method.bound(start, self.longest, deadline), answered))
+                .catch_unwind()
+                .await
         };
         match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
             Ok(answered) => answered,
@@ -383,21 +387,11 @@ impl Calls {
     fn slot(&self, slots: Slots) -> Result<OwnedSemaphorePermit, Refusal> {
         let (all, busy): (&Arc<Semaphore>, _) = match slots {
             Slots::Imports => (&self.memory.imports, "this node serves as many imports as it can"),
-            Slots::Reflections => (&self.memory.reflections, "this node has as many reflection streams as it can"),
+            Slots::Reflections => {
+                (&self.memory.reflections, "this node has as many reflection streams as it can")
+            }
         };
         all.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded(busy))
-    }
-}
-
-impl Calls {
-    /// What ends a stream when the node does.
-    fn drained(&self) -> BoxFuture<'static, Status> {
-        let mut draining = self.draining.clone();
-        Box::pin(async move {
-            // The sender lives as long as the node: an error means that it is gone, too.
-            let _ = draining.wait_for(|draining| *draining).await;
-            Refusal::Draining.into()
-        })
     }
 }
 

@@ -101,14 +101,15 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), of_connection.clone());
         // No block around both: it would hold the request a second time, for as long as a stream is open.
-        let answer = if web::is_native(&request) {
-            Either::Right(calls.call(request, streams).map(|(response, pace)| {
-                response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
-            }))
-        } else {
-            let answer = web::answer(calls, entrance.clone(), streams, request);
-            Either::Left(Box::pin(answer).map(|answer| answer.map(EitherBody::Right)))
-        };
+        let answer =
+            if web::is_native(&request) {
+                Either::Right(calls.call(request, streams).map(|(response, pace)| {
+                    response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
+                }))
+            } else {
+                let answer = web::answer(calls, entrance.clone(), streams, request);
+                Either::Left(Box::pin(answer).map(|answer| answer.map(EitherBody::Right)))
+            };
         answer.map(Ok::<_, Infallible>)
     });
     let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());

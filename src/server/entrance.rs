@@ -126,14 +126,27 @@ mod tests {
             checked(Ipv4Addr::LOCALHOST, uri, &headers)
         };
         for host in [
-            "localhost", "LOCALHOST:7190", "127.0.0.1", "127.0.0.1:7190", "[::1]:7190", "[::1]", "10.1.2.3:80",
+            "localhost",
+            "LOCALHOST:7190",
+            "127.0.0.1",
+            "127.0.0.1:7190",
+            "[::1]:7190",
+            "[::1]",
+            "10.1.2.3:80",
             "desk.example",
         ] {
             assert_eq!(at("/x", &[host]), Ok(false), "{host}");
         }
         for host in [
-            "evil.example", "evil.example:7190", "localhost.evil.example", "127.0.0.1.evil.example", "", "é",
-            "localhost:x", "127.0.0.1@evil.example", "evil.example:127.0.0.1",
+            "evil.example",
+            "evil.example:7190",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "é",
+            "localhost:x",
+            "127.0.0.1@evil.example",
+            "evil.example:127.0.0.1",
         ] {
             assert_eq!(at("/x", &[host]), Err(421), "{host}");
         }
@@ -152,8 +165,14 @@ mod tests {
             assert_eq!(from("http://localhost:7190", "localhost:7190"), Ok(false));
             assert_eq!(from("http://[::1]:7190", "[::1]:7190"), Ok(false));
             for origin in [
-                "null", "", "https://evil.example", "http://localhost:8000", "http://desk.example",
-                "https://desk.example.evil.example", "file://localhost:7190", "localhost:7190",
+                "null",
+                "",
+                "https://evil.example",
+                "http://localhost:8000",
+                "http://desk.example",
+                "https://desk.example.evil.example",
+                "file://localhost:7190",
+                "localhost:7190",
             ] {
                 assert_eq!(from(origin, "localhost:7190"), Err(403), "{origin}");
             }

@@ -191,10 +191,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::Connections,
-        server::memory::Memory,
-    };
+    use crate::{config::Connections, server::memory::Memory};
 
     fn streams() -> Streams {
         Streams::new(&Memory::new(&Connections::default()).of_core())

@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::Ordering::Relaxed,
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -376,7 +373,10 @@ mod tests {
             let start = Instant::now();
             let error = inbound.frame().await.unwrap().unwrap_err();
             assert_eq!(error.downcast::<Status>().unwrap().code(), tonic::Code::DeadlineExceeded);
-            assert!(start.elapsed() >= Duration::from_millis(100), "only the time in which it was waited for counts");
+            assert!(
+                start.elapsed() >= Duration::from_millis(100),
+                "only the time in which it was waited for counts"
+            );
         }
     }
 

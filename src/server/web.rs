@@ -96,7 +96,8 @@ async fn dispatch(
         return whole(preflight(), streams);
     }
     if request.method() != Method::POST {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "calls of gRPC and gRPC-Web are POST requests\n");
+        let mut response =
+            plain(StatusCode::METHOD_NOT_ALLOWED, "calls of gRPC and gRPC-Web are POST requests\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return whole(response, streams);
     }

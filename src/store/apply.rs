@@ -503,6 +503,7 @@ pub(super) fn unpack_terms(packed: &[u8]) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HashPrefix;
     use crate::{
         model::Id,
         store::{
@@ -521,7 +522,7 @@ mod tests {
     fn requests_are_bounded_by_the_changes_that_they_made() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
-        let made = vec![Made { revision: 1, slot: Slot::Live, due: None }; 5_000];
+        let made = vec![Made { revision: 1, prefix: HashPrefix(7), slot: Slot::Live, due: None }; 5_000];
         let remember = |writer: &mut Writer, n: i64, made: &[Made]| {
             let request = |applier: &mut Applier<'_>| {
                 applier.remember(&Request { id: &format!("r{n}"), hash: &[0; 32], made, time: n })

@@ -304,7 +304,9 @@ impl Marks {
         let mut uri = "file:".to_owned();
         for byte in path.as_os_str().as_encoded_bytes() {
             match byte {
-                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(*byte as char),
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                    uri.push(*byte as char)
+                }
                 other => uri += &format!("%{other:02x}"),
             }
         }
@@ -607,7 +609,8 @@ mod tests {
             let head = run(&dir, 1);
             let old = session_file(&dir);
             let previous = Record::read(&old).unwrap();
-            let session = Session::create(&dir, Record { id: 99, previous: previous.id, ..previous }).unwrap();
+            let session =
+                Session::create(&dir, Record { id: 99, previous: previous.id, ..previous }).unwrap();
             if steps > 1 {
                 let mut connection = Connection::open(dir.join(DATABASE)).unwrap();
                 name_session(&mut connection, ORIGINAL, (99, previous.id)).unwrap();

@@ -93,7 +93,11 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     let there = publish(&cable, "There").await;
     assert_eq!(there.position.revision, lost.position.revision);
     assert_ne!(there.position.log_id, lost.position.log_id);
-    assert!(there.article_etag.starts_with(&format!("{}-2-", there.position.log_id)), "{}", there.article_etag);
+    assert!(
+        there.article_etag.starts_with(&format!("{}-2-", there.position.log_id)),
+        "{}",
+        there.article_etag
+    );
     expect_unknown(&node, &lost).await;
 
     // What has no chain has the log id.
@@ -110,7 +114,8 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
 
     let node = Node::start(&restored).await;
     let cable = node.client();
-    let read = cable.article("a").at_least(&there.position).if_none_match(&there.response_etag).await.unwrap();
+    let read =
+        cable.article("a").at_least(&there.position).if_none_match(&there.response_etag).await.unwrap();
     assert!(read.is_none(), "a restart changes no token");
     cable.put(article("a", "Next", &["sea"])).if_etag(&there.article_etag).await.unwrap();
     node.stop().await;

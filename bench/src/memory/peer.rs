@@ -95,8 +95,12 @@ impl Peer {
     fn open(&mut self, out: &mut Vec<u8>, path: &str, headers: &[(String, String)]) {
         // POST and http stand in the static table.
         let mut block = vec![0x83, 0x86];
-        let fixed =
-            [(":path", path), (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")];
+        let fixed = [
+            (":path", path),
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ];
         let own = headers.iter().map(|(name, value)| (&name[..], &value[..]));
         for (name, value) in fixed.into_iter().chain(own) {
             block.push(0);

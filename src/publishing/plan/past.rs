@@ -78,6 +78,7 @@ fn former_paths(before: &LogEntry, was: Option<&str>, is: Option<&str>, now: i64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HashPrefix;
     use crate::{
         entry::Entry,
         model::Slot,
@@ -105,7 +106,13 @@ mod tests {
             follow_up(&name("a"), &mut log, record.as_ref(), AT);
             had.push(tags);
             let entry = Entry::new(name("a"), Slot::Live, log.clone());
-            let record = Record { name: name("a"), slot: Slot::Live, revision: had.len() as Revision, log };
+            let record = Record {
+                name: name("a"),
+                slot: Slot::Live,
+                revision: had.len() as Revision,
+                prefix: HashPrefix(0),
+                log,
+            };
             (Retagged { record, had }, entry)
         }
 
@@ -170,7 +177,13 @@ mod tests {
     #[test]
     fn a_floor_below_that_of_the_history_is_forgotten() {
         let mut log = LogEntry { left_floor: 7, ..Default::default() };
-        let record = Record { name: name("a"), slot: Slot::Live, revision: 9, log: log.clone() };
+        let record = Record {
+            name: name("a"),
+            slot: Slot::Live,
+            revision: 9,
+            prefix: HashPrefix(0),
+            log: log.clone(),
+        };
         for (floor, expected) in [(7, 7), (8, 0)] {
             follow_up(&name("a"), &mut log, Some(&record), Moment { now: 0, floor });
             assert_eq!(log.left_floor, expected);

@@ -214,7 +214,9 @@ async fn call(mut send: Send) -> Result<(), String> {
     let mut body = match answered {
         Ok(response) => response.into_body(),
         // It was not accepted: the client makes it again elsewhere.
-        Err(error) if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) => return Ok(()),
+        Err(error) if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            return Ok(());
+        }
         Err(error) if error.is_io() && !error.is_remote() => return Ok(()),
         Err(error) => return Err(format!("{error:?}")),
     };

@@ -67,7 +67,8 @@ async fn large_responses_that_nobody_reads_are_not_made() {
     for peer in 0..3 {
         let mut unread = Peer::greet(program.address, &[(4, 0)]).await;
         for call in 0..200 {
-            let names = [vec!["articles/long".to_owned(); 34], vec![format!("articles/{peer}-{call}")]].concat();
+            let names =
+                [vec!["articles/long".to_owned(); 34], vec![format!("articles/{peer}-{call}")]].concat();
             let request = json!({"names": names, "view": "ARTICLE_VIEW_FULL"});
             unread.open(2 * call + 1, "/cable.v1.ContentService/BatchGetArticles").await;
             unread.finish(2 * call + 1, &framed(&request_bytes("BatchGetArticles", request))).await;

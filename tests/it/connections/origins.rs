@@ -132,7 +132,8 @@ async fn requests_that_are_no_calls_have_the_status_of_http() {
         assert_eq!(ask_http2(&node, "localhost", &[("content-type", kind)]).await, "415", "{kind}");
     }
     assert_eq!(ask_http2(&node, "localhost", &[]).await, "415");
-    let native = ask(&node, "POST", &[("host", "localhost"), ("content-type", "application/grpc")], EMPTY).await;
+    let native =
+        ask(&node, "POST", &[("host", "localhost"), ("content-type", "application/grpc")], EMPTY).await;
     assert_eq!(status(&native), "415", "{native}");
     for method in ["GET", "PUT", "DELETE", "OPTIONS", "BREW"] {
         let answer = ask(&node, method, &[("host", "localhost"), ("content-type", WEB)], EMPTY).await;

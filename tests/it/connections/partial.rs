@@ -33,13 +33,16 @@ async fn a_request_that_never_ends_ends_after_its_time_on_every_service() {
     let status = "/cable.v1.StatusService/GetStatus";
     let export = "/cable.v1.TransferService/Export";
     for begun in [&b""[..], b"\0\0", b"\0\0\0\0\x09abc"] {
-        for path in [LIST_TAGS, PUT, watch, status, export, IMPORT, CHECK, HEALTH, REFLECTION[0], REFLECTION[1]] {
+        for path in
+            [LIST_TAGS, PUT, watch, status, export, IMPORT, CHECK, HEALTH, REFLECTION[0], REFLECTION[1]]
+        {
             let mut asked = speaker.ask(path, &[]).await;
             asked.request.send_data(Bytes::from_static(begun), false).unwrap();
             let (_, status) = asked.begun().await.ended().await;
             // tonic's reflection ends a stream that fails without saying why.
-            let ended = [Code::DeadlineExceeded, if path.ends_with("Info") { Code::Ok } else { Code::Aborted }];
-            assert!(ended.contains(&status.code()) , "{path}: {status:?}");
+            let ended =
+                [Code::DeadlineExceeded, if path.ends_with("Info") { Code::Ok } else { Code::Aborted }];
+            assert!(ended.contains(&status.code()), "{path}: {status:?}");
         }
     }
 }
@@ -134,14 +137,18 @@ async fn a_node_serves_so_many_imports_and_reflection_streams() {
         }
         let (_, status) = speaker.ask(path, &[]).await.begun().await.ended().await;
         let details = status.get_error_details();
-        assert_eq!((status.code(), &*details.error_info().unwrap().reason), (Code::Unavailable, "OVERLOADED"));
+        assert_eq!(
+            (status.code(), &*details.error_info().unwrap().reason),
+            (Code::Unavailable, "OVERLOADED")
+        );
         assert!(details.retry_info().is_some(), "{path}");
         drop(open.pop());
         // That one is reset, and its place is free.
         for _ in 0..100 {
             let asked = speaker.ask(path, &[]).await.begun().await;
             if Status::from_header_map(&asked.headers).is_none() {
-                break open.push(asked);
+                open.push(asked);
+                break;
             }
             tokio::time::sleep(millis(20)).await;
         }

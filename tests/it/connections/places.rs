@@ -111,7 +111,10 @@ async fn connections_leave_file_descriptors_to_the_store() {
         cable.put(article(&format!("b{at}"), "B", &[])).await.unwrap();
     }
     assert_eq!(program.said("no connection can be accepted"), 0);
-    assert!(scraped(ops, "cable_connections_refused_total 0").await, "whoever asks at once is answered at once");
+    assert!(
+        scraped(ops, "cable_connections_refused_total 0").await,
+        "whoever asks at once is answered at once"
+    );
 }
 
 async fn free_address() -> SocketAddr {

@@ -22,8 +22,10 @@ fn is_ok(answer: &[u8]) -> bool {
 
 fn head(length: usize) -> Vec<u8> {
     let (name, value) = WEB;
-    format!("POST {LIST_TAGS} HTTP/1.1\r\nhost: localhost\r\n{name}: {value}\r\ncontent-length: {length}\r\n\r\n")
-        .into_bytes()
+    format!(
+        "POST {LIST_TAGS} HTTP/1.1\r\nhost: localhost\r\n{name}: {value}\r\ncontent-length: {length}\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 /// Reads to the end of an answer in chunks.
@@ -76,7 +78,8 @@ async fn headers_above_the_bound_are_refused_over_http_1() {
     for (bytes, status) in [(15 << 10, "HTTP/1.1 405"), (17 << 10, "HTTP/1.1 431")] {
         let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
         let large = "x".repeat(bytes);
-        let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-large: {large}\r\n\r\n");
+        let head =
+            format!("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-large: {large}\r\n\r\n");
         io.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         soon(io.read_to_end(&mut answer)).await.unwrap();
