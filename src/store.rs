@@ -170,6 +170,14 @@ impl Error {
         }
     }
 
+    /// Reports what it says about the whole store.
+    fn report(&self, health: &Health) {
+        if let Some(condition) = self.condition() {
+            let cause = std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string);
+            health.report(condition, cause);
+        }
+    }
+
     /// What it says about the whole store.
     fn condition(&self) -> Option<Condition> {
         let engine = match self {
@@ -260,7 +268,7 @@ impl Store {
         let lock = lock(&dir)?;
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::Engine { path: path.clone(), source };
-        let connection = Connection::open(&path).map_err(engine)?;
+        let mut connection = Connection::open(&path).map_err(engine)?;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
             Some(version @ (0 | schema::VERSION)) => {
@@ -271,6 +279,7 @@ impl Store {
             }
             Some(version) => return Err(OpenError::Version { path, version }),
         }
+        schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
@@ -362,20 +371,11 @@ impl Store {
         &self.options.health
     }
 
-    /// Reports what an error says about the whole store.
-    fn note(&self, error: &Error) {
-        if let Some(condition) = error.condition() {
-            let cause =
-                std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-            self.options.health.report(condition, cause);
-        }
-    }
-
     /// Reports whether the disk has space for writes, also when there are none.
     pub(crate) fn observe_space(&self) {
         match self.check_space() {
             Ok(()) => self.options.health.clear(Condition::DiskFull),
-            Err(error) => self.note(&error),
+            Err(error) => error.report(&self.options.health),
         }
     }
 

@@ -244,6 +244,32 @@ fn invited_command(line: String) -> Option<String> {
 }
 
 #[test]
+fn a_node_that_cannot_start_does_not_say_that_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Demo::serve(dir.path(), "store");
+    let address = node.endpoint.trim_start_matches("http://");
+    for (flags, reason) in [
+        (
+            "--data store --listen 127.0.0.1:0 --ops-listen off".to_owned(),
+            "another process has this store open",
+        ),
+        (format!("--data new --listen {address} --ops-listen off"), "set `server.listen` (flag --listen)"),
+        (format!("--demo --listen {address} --ops-listen off"), "set `server.listen` (flag --listen)"),
+        (
+            format!("--data new --listen 127.0.0.1:0 --ops-listen {address}"),
+            "set `server.ops_listen` (flag --ops-listen)",
+        ),
+    ] {
+        let output = run(dir.path(), &format!("serve {flags}"));
+        assert_eq!(code(&output), 1, "{flags}");
+        assert!(told(&output).contains(reason), "{flags}: {}", told(&output));
+        assert!(!told(&output).contains("serving"), "{flags}: {}", told(&output));
+    }
+    assert!(!dir.path().join("new").exists());
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
 fn the_demo_answers_what_it_invites_to_try_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());

@@ -176,11 +176,9 @@ fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option
     (group, None)
 }
 
-#[cfg_attr(not(test), expect(unused_variables, reason = "tests have it panic"))]
 fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
     let written = writer.transact(|applier| {
-        #[cfg(test)]
-        supervise::failpoint::check(NAME, health);
+        supervise::failpoint(NAME, health);
         let append =
             |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
         group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()

@@ -5,7 +5,7 @@ use std::{fmt::Display, pin::pin};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use tonic::Status;
+use tonic::{Status, metadata::MetadataValue};
 
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
@@ -43,7 +43,7 @@ fn joined(bytes: Bytes, more: &[u8]) -> Bytes {
 /// What can be said of as much as has come.
 fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
     if bytes.first().is_some_and(|compressed| *compressed != 0) {
-        return Err(Status::unimplemented("compressed messages are not supported"));
+        return Err(compressed());
     }
     if bytes.len() < PREFIX {
         return Ok(());
@@ -56,6 +56,13 @@ fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
         return Err(Refusal::field("request", "there is more behind its message").into());
     }
     Ok(())
+}
+
+/// With the encodings that are accepted, as the protocol asks.
+fn compressed() -> Status {
+    let mut status = Status::unimplemented("compressed messages are not supported: send them as they are");
+    status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+    status
 }
 
 fn length(bytes: &[u8]) -> usize {

@@ -59,7 +59,7 @@ impl Writer {
         work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.store.check_writable()?;
-        self.store.check_space().inspect_err(|error| self.store.note(error))?;
+        self.store.check_space().inspect_err(|error| error.report(self.store.health()))?;
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
             Ok((answer, effect)) => {
@@ -68,7 +68,7 @@ impl Writer {
             }
             Err(error) => {
                 self.terms.clear();
-                self.store.note(&error);
+                error.report(self.store.health());
                 Err(error)
             }
         }

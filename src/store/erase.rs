@@ -20,6 +20,10 @@ impl Writer {
     /// `NotErased` if something reads an old state of the store for too long. It may be repeated.
     pub(crate) fn erase(&mut self) -> Result<(), Error> {
         self.store.forget();
+        self.erase_files().inspect_err(|error| error.report(self.store.health()))
+    }
+
+    fn erase_files(&mut self) -> Result<(), Error> {
         clear_pages(&mut self.connection)?;
         let started = Instant::now();
         while !empty_log(&self.connection, Duration::from_millis(200))? {
@@ -34,6 +38,10 @@ impl Writer {
 impl Drop for Writer {
     /// A store that is closed takes no more room than it needs, and is one file.
     fn drop(&mut self) {
+        // After a failed sync the log is the better copy.
+        if self.store.check_writable().is_err() {
+            return;
+        }
         if let Err(error) = empty_log(&self.connection, Duration::from_millis(200)) {
             tracing::warn!(%error, "the write-ahead log was not emptied");
         }

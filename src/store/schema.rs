@@ -1,8 +1,11 @@
 //! Every table, column and setting of the store, with its reason. The engine is SQLite.
 
-use std::time::Duration;
+use std::{ffi::c_int, sync::Arc, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, hooks::Wal};
+
+use super::Error;
+use crate::health::Health;
 
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
@@ -96,12 +99,14 @@ PRAGMA page_size=8192;
 PRAGMA secure_delete=ON;        -- what a kill erases must not linger in free pages
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=FULL;        -- an acknowledged write is on disk
-PRAGMA wal_autocheckpoint=1000; -- inline, by the one writer: the log stays near 8 MB
 PRAGMA mmap_size=0;
 PRAGMA max_page_count=33554431; -- 256 GiB: a page of a long row begins with the next one's number, a node with 2 to 13
 PRAGMA cell_size_check=ON;
 PRAGMA trusted_schema=OFF;
 ";
+
+/// Pages in the write-ahead log at which it is moved into the database, inline, by the one writer: it stays near 8 MB.
+const CHECKPOINT_PAGES: c_int = 1_000;
 
 /// Cache of the writer and of each reader, in KiB (negative: that is how SQLite takes them).
 const WRITER_CACHE: &str = "PRAGMA cache_size=-65536;";
@@ -129,6 +134,20 @@ pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// Has the writer's commits move the log into the database now and then. SQLite's own automatic checkpoint would keep
+/// a sync that fails to itself.
+pub(super) fn checkpoint_inline(connection: &mut Connection, health: Arc<Health>) -> rusqlite::Result<()> {
+    connection.wal_hook(Some(move |wal: &mut Wal, pages| {
+        // Where readers are in the way, the next commit goes on.
+        if pages >= CHECKPOINT_PAGES
+            && let Err(error) = wal.checkpoint().map_err(Error::from)
+        {
+            error.report(&health);
+        }
+        Ok(())
+    }))
 }
 
 /// The version of the tables: 0 in an empty file. Another program's file gives none.

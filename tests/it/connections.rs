@@ -9,7 +9,8 @@ mod floods;
 mod frames;
 mod memory;
 mod places;
-mod program;
+pub(crate) mod program;
+mod signals;
 mod speaker;
 mod time;
 mod web;
@@ -18,7 +19,7 @@ mod web;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must happen.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 

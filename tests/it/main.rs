@@ -7,6 +7,7 @@ mod connections;
 mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;
+mod disk;
 mod feed_histories;
 mod feeds;
 mod follow;
