@@ -21,5 +21,6 @@ mod raw;
 mod reads;
 mod refusals;
 mod requests;
+mod retags;
 mod support;
 mod unknown_fields;
