@@ -23,5 +23,6 @@ mod reads;
 mod refusals;
 mod requests;
 mod restores;
+mod retags;
 mod support;
 mod unknown_fields;
