@@ -86,7 +86,7 @@ impl Writes {
     pub(super) fn restless(&mut self, id: &str) -> v1::Article {
         let mut article = self.article(id);
         let made = self.made;
-        let names = |what: &str, of: u64| (1..=of).map(move |n| format!("{what}/{made}-{n:0>100}"));
+        let names = |what: &'static str, of: u64| (1..=of).map(move |n| format!("{what}/{made}-{n:0>100}"));
         article.tags.extend(names("tags", 120));
         let authors = names("authors", 60).collect::<Vec<_>>();
         let usual = article.byline.take().into_iter().flat_map(|byline| byline.credits);
