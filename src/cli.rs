@@ -26,6 +26,7 @@ mod pending;
 mod progress;
 mod rebuild;
 mod replace;
+mod restore;
 mod serve;
 mod status;
 
@@ -76,8 +77,10 @@ enum Command {
     Serve(serve::Serve),
     #[command(flatten)]
     Call(Call),
-    /// Copy the store of a server on this machine, which may go on.
+    /// Copy the store of a server on this machine, while it runs.
     Backup(backup::Backup),
+    /// Make a store from a backup. It is another history, with a new log id.
+    Restore(restore::Restore),
     /// Prove the store of a server on this machine: everything that can be recomputed is.
     Verify(backup::Verify),
     /// Make a store anew from the entries of another, which shows that they are whole.
@@ -139,6 +142,9 @@ pub(crate) enum Error {
     /// The service did not do it.
     #[error(transparent)]
     Call(#[from] cable_client::Error),
+    /// A feed cannot resume.
+    #[error(transparent)]
+    Resume(cable_client::Error),
     /// The server cannot run.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -184,7 +190,7 @@ impl Error {
                 1
             }
             Error::Usage(_) | Error::Config(_) => 2,
-            Error::Call(error) => match error.kind() {
+            Error::Call(error) | Error::Resume(error) => match error.kind() {
                 Kind::Config => 2,
                 Kind::NotFound => 3,
                 Kind::Aborted | Kind::AlreadyExists => 4,
@@ -198,6 +204,7 @@ impl Error {
     fn tell(&self) -> String {
         match self {
             Error::Call(error) => tell_call(error),
+            Error::Resume(error) => tell_call(error) + "\n  to start again with a snapshot, add --reset",
             other => {
                 let mut text = format!("cable: {other}");
                 let mut source = std::error::Error::source(other);
@@ -287,6 +294,7 @@ fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
         }
         Command::Call(call) => runtime()?.block_on(Box::pin(ask(&global.endpoint, call, &mut output))),
         Command::Backup(backup) => backup::backup(backup, &mut output),
+        Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
         Command::Rebuild(rebuild) => rebuild::run(rebuild, &mut output),
         Command::Config(command) => config::run(command, &mut output),

@@ -55,7 +55,7 @@ pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
 fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
     let (log, name) = (&record.log, &record.name);
     fields::put_string(out, 1, &name.to_string());
-    fields::put_string(out, 2, &log_id.etag(record.revision));
+    fields::put_string(out, 2, &log_id.etag(record.revision, record.prefix));
     fields::put_varint(out, 3, record.revision as u64);
     fields::put_time(out, 4, log.create_time);
     fields::put_time(out, 5, log.time);
@@ -194,6 +194,7 @@ impl Composer {
 
     /// Adds the end of the message, up to the value of the last field. `not_modified` is the number of that field.
     pub(crate) fn finish(mut self, not_modified: u32) -> Shared {
+        self.etag.update(&self.out[framed::PREFIX..]);
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
         put_meta(&mut self.out, self.log_id, &etag);
@@ -238,7 +239,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::log::LogEntry;
+    use crate::{model::HashPrefix, wire::log::LogEntry};
 
     #[test]
     fn a_view_without_the_body_holds_no_memory_for_it() {
@@ -247,7 +248,7 @@ mod tests {
         fields::put_bytes(&mut content, article::BODY, &[0; 100_000]);
         let log = LogEntry { content: content.into(), ..LogEntry::default() };
         let name = Name::parse("articles/a").unwrap();
-        let record = Record { name, slot: Slot::Live, revision: 7, log };
+        let record = Record { name, slot: Slot::Live, revision: 7, prefix: HashPrefix(1), log };
         let held = |shape| entity(&record, LogId(1), shape).try_into_mut().unwrap().capacity();
         assert!(held(Shape::Basic) < 200, "{}", held(Shape::Basic));
         assert!(held(Shape::WHOLE) >= 100_000);

@@ -47,6 +47,8 @@ pub struct Config {
     pub server: Server,
     /// What it grants connections.
     pub connections: Connections,
+    /// Web pages that may reach it.
+    pub web: Web,
     /// Where it keeps what it serves.
     pub store: Store,
     /// What it keeps in memory.
@@ -75,10 +77,18 @@ pub struct Server {
 /// What a node grants connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
-    /// How many there may be; never more than four fifths of the process's file descriptors.
+    /// How many there may be; never more than the process's file descriptors allow.
     pub most: usize,
     /// How many one address may have.
     pub per_peer: usize,
+    /// Bound on responses that their peers have not taken yet, in bytes, of all connections together.
+    pub response_bytes: u64,
+    /// Bound on requests that have not come whole, in bytes, of all connections together.
+    pub request_bytes: u64,
+    /// How long a response may wait without any of its bytes being taken.
+    pub progress_timeout: Duration,
+    /// How long a call may take to be answered, and the next message of a client that streams to come whole.
+    pub request_timeout: Duration,
     /// Calls that one may have under way.
     pub streams: u32,
     /// Feeds that one may have open, so that they leave room for other calls.
@@ -97,12 +107,19 @@ pub struct Connections {
     pub ping_timeout: Duration,
 }
 
+/// Web pages that may reach a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Web {
+    /// Their origins, as browsers write them: `https://desk.example`.
+    pub origins: Vec<String>,
+}
+
 /// Where a node keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// The directory; it belongs to one node.
     pub dir: PathBuf,
-    /// Writes are refused while the disk has less free than this.
+    /// Bytes of the disk that are reserved for removals: puts are refused while less is free.
     pub reserve_bytes: u64,
     /// Threads that read from the disk.
     pub readers: usize,
@@ -152,6 +169,10 @@ impl Default for Connections {
         Connections {
             most: 10_000,
             per_peer: 512,
+            response_bytes: 128 << 20,
+            request_bytes: 64 << 20,
+            progress_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
             streams: 200,
             feeds: 100,
             preface: Duration::from_secs(5),
@@ -205,7 +226,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 24] = [
+const SETTINGS: [Setting; 29] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -238,7 +259,7 @@ const SETTINGS: [Setting; 24] = [
     },
     Setting {
         key: "connections.most",
-        doc: "Connections at once; never more than four fifths of the process's file descriptors.",
+        doc: "Connections at once; never more than the process's file descriptors allow.",
         set: |c, text| put(&mut c.connections.most, count(text)?),
         show: |c| c.connections.most.to_string(),
     },
@@ -247,6 +268,30 @@ const SETTINGS: [Setting; 24] = [
         doc: "Connections at once from one address.",
         set: |c, text| put(&mut c.connections.per_peer, count(text)?),
         show: |c| c.connections.per_peer.to_string(),
+    },
+    Setting {
+        key: "connections.response_bytes",
+        doc: "Memory for responses that their clients have not taken yet.",
+        set: |c, text| put(&mut c.connections.response_bytes, bytes_from(LEAST_RESPONSE_BYTES, text)?),
+        show: |c| quoted(show_bytes(c.connections.response_bytes)),
+    },
+    Setting {
+        key: "connections.request_bytes",
+        doc: "Memory for requests that have not arrived whole.",
+        set: |c, text| put(&mut c.connections.request_bytes, bytes_from(LEAST_REQUEST_BYTES, text)?),
+        show: |c| quoted(show_bytes(c.connections.request_bytes)),
+    },
+    Setting {
+        key: "connections.progress_timeout",
+        doc: "How long a response may wait without any of its bytes being taken.",
+        set: |c, text| put(&mut c.connections.progress_timeout, at_least(MIN_PATIENCE, text)?),
+        show: |c| quoted(show_duration(c.connections.progress_timeout)),
+    },
+    Setting {
+        key: "connections.request_timeout",
+        doc: "How long a call may take to be answered, and the next message of a client that streams to come whole.",
+        set: |c, text| put(&mut c.connections.request_timeout, at_least(MIN_PATIENCE, text)?),
+        show: |c| quoted(show_duration(c.connections.request_timeout)),
     },
     Setting {
         key: "connections.streams",
@@ -297,6 +342,12 @@ const SETTINGS: [Setting; 24] = [
         show: |c| quoted(show_duration(c.connections.ping_timeout)),
     },
     Setting {
+        key: "web.origins",
+        doc: "Origins of web pages that may call the node, separated by commas, as in \"https://desk.example\".",
+        set: |c, text| put(&mut c.web.origins, origins(text)?),
+        show: |c| quoted(c.web.origins.join(",")),
+    },
+    Setting {
         key: "store.dir",
         doc: "Directory of the data; it belongs to one node.",
         set: |c, text| put(&mut c.store.dir, directory(text)?),
@@ -304,7 +355,7 @@ const SETTINGS: [Setting; 24] = [
     },
     Setting {
         key: "store.reserve_bytes",
-        doc: "Writes are refused while the disk has less free than this.",
+        doc: "Bytes of the disk reserved for removals: puts are refused while less is free.",
         set: |c, text| put(&mut c.store.reserve_bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.store.reserve_bytes)),
     },
@@ -317,7 +368,7 @@ const SETTINGS: [Setting; 24] = [
     Setting {
         key: "cache.bytes",
         doc: "Memory for encoded answers.",
-        set: |c, text| put(&mut c.cache.bytes, cache_bytes(text)?),
+        set: |c, text| put(&mut c.cache.bytes, bytes_from(MIN_CACHE_BYTES, text)?),
         show: |c| quoted(show_bytes(c.cache.bytes)),
     },
     Setting {
@@ -754,10 +805,28 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
 }
 
-fn cache_bytes(text: &str) -> Result<u64, String> {
+/// The largest response fits in half of it.
+const LEAST_RESPONSE_BYTES: u64 = 8 << 20;
+
+/// The largest request fits in what one connection may hold of it.
+const LEAST_REQUEST_BYTES: u64 = 64 << 20;
+
+fn bytes_from(least: u64, text: &str) -> Result<u64, String> {
     let size = bytes(text)?;
-    let minimum = show_bytes(MIN_CACHE_BYTES);
-    if size >= MIN_CACHE_BYTES { Ok(size) } else { Err(format!("expected at least {minimum}")) }
+    if size >= least { Ok(size) } else { Err(format!("expected at least {}", show_bytes(least))) }
+}
+
+/// Origins as browsers write them: scheme, host and port, nothing behind them.
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let all = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+    let checked = all.map(|origin| {
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let whole = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']));
+        let expected =
+            || "expected scheme and host, with nothing behind: \"https://desk.example\"".to_owned();
+        if whole { Ok(origin.to_owned()) } else { Err(expected()) }
+    });
+    checked.collect()
 }
 
 /// In the largest unit that leaves a whole number.
@@ -887,6 +956,10 @@ mod tests {
             ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
             ("[feed]\nhistory = '59s'", "expected at least 1m"),
             ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
+            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 8MiB"),
+            ("[connections]\nrequest_bytes = 0", "expected at least 64MiB"),
+            ("[web]\norigins = '*'", "expected scheme and host"),
+            ("[web]\norigins = 'https://a.example/'", "expected scheme and host"),
             ("[log]\nlevel = 'info,=,'", "`log.level` cannot be"),
             ("[log]\nformat = 'xml'", "expected text or json"),
             ("[log]\nformat = ", "FILE:2: "),
@@ -946,6 +1019,7 @@ mod tests {
                 age: SECOND,
                 ..Connections::default()
             },
+            web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
             store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
             cache: Cache { bytes: 2_000_000 },
             feed: Feed { most: 3, history: 36 * 3_600 * SECOND, history_entries: 7 },

@@ -23,8 +23,8 @@ use answer::{Answered, SliceKey, Sliced};
 pub(crate) use answer::{Asked, Listing, Question, Read};
 use part::Part;
 
-/// Parts that one job of a reader thread loads: at most 32 articles of 1 MiB are in memory before a page is found full.
-const LOADS: usize = 32;
+/// Parts that one job of a reader thread loads: at most 12 articles of 1 MiB are in memory before a page is found full.
+const LOADS: usize = 12;
 
 /// What is wanted of each article of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,9 +84,7 @@ impl Content {
         log_id: Option<LogId>,
         wait: Duration,
     ) -> Result<Arc<Head>, Refusal> {
-        if log_id.is_some_and(|log_id| log_id != self.log_id) {
-            return Err(Refusal::LogChanged(self.log_id));
-        }
+        Refusal::check_log(log_id, self.log_id, "leave at_least_revision and log_id unset")?;
         let mut heads = self.store.heads();
         let reached = tokio::time::timeout(wait, heads.wait_for(|head| head.revision >= asked)).await;
         match reached {

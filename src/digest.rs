@@ -1,8 +1,7 @@
 //! Digests that prove what a store holds: a set digest that can be added to and taken from, the chain that links the
 //! entries of the log, and the hash of a content.
 
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, Kind as FieldKind, MessageDescriptor};
+use prost_reflect::{Kind as FieldKind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
@@ -113,17 +112,34 @@ pub(crate) fn canonical_content(name: &Name, content: &[u8]) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update(name.to_string());
     hasher.update([0]);
+    hasher.update(reencode(name.kind, content));
     let descriptor = descriptor(name.kind);
     if has_unknown_fields(&descriptor, content) {
-        // Slower, but it keeps them, in the order of their numbers.
-        match DynamicMessage::decode(descriptor, content) {
-            Ok(message) => hasher.update(message.encode_to_vec()),
-            Err(_) => hasher.update(content),
-        }
-    } else {
-        hasher.update(reencode(name.kind, content));
+        put_unknown(&mut hasher, &descriptor, content);
     }
     hasher.finalize().into()
+}
+
+/// Adds what the schema does not know, with the place where it stands: within each message by the order of numbers. In
+/// one pass over the bytes, for a message of the schema's reflection takes a thousand bytes of memory for each.
+fn put_unknown(hasher: &mut Sha256, descriptor: &MessageDescriptor, message: &[u8]) {
+    let mut fields: Vec<_> = fields::fields(message).map_while(Result::ok).collect();
+    fields.sort_by_key(|field| field.number);
+    let (mut number, mut index) = (0, 0_u64);
+    for field in fields {
+        index = if field.number == number { index + 1 } else { 0 };
+        number = field.number;
+        match descriptor.get_field(number).map(|known| known.kind()) {
+            None => hasher.update(field.whole),
+            Some(FieldKind::Message(inner)) => {
+                hasher.update(number.to_le_bytes());
+                hasher.update(index.to_le_bytes());
+                put_unknown(hasher, &inner, field.value);
+                hasher.update([0]);
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 fn reencode(kind: Kind, content: &[u8]) -> Vec<u8> {

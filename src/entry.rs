@@ -9,12 +9,41 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     digest::{Hash, canonical_content},
-    model::{Id, Kind, Name, Revision, Slot, path},
+    model::{
+        Id, Kind, Name, Revision, Slot,
+        limit::{self, Limit},
+        path,
+    },
     wire::{fields, log, number::article, v1},
 };
 
 /// The format that this release writes and reads.
 const FORMAT: u32 = 1;
+
+/// The largest encoded entry, in bytes. No request reaches it: a change that would is refused, because the store reads
+/// nothing larger.
+pub(crate) const MAX_ENTRY: Limit = Limit { name: "entry_bytes", maximum: 2 << 20 };
+
+/// The most departures of one article, and their encoded bytes: each write of the article encodes and stores all of
+/// them, and each feed that reads it compares them with its filter.
+pub(crate) const MAX_DEPARTURES: usize = 1_024;
+pub(crate) const MAX_DEPARTURE_BYTES: usize = 128 << 10;
+
+/// Bytes of a departure at most: `sections/`, an id, a revision, and the keys and lengths of the fields.
+const DEPARTURE: u64 = 9 + limit::ID.maximum + 16;
+
+/// All departures of one entry are known, however many older ones are dropped.
+const _: () = {
+    let terms = limit::TAGS.maximum + 1 + limit::ADDITIONAL_SECTIONS.maximum + limit::CREDITS.maximum;
+    assert!(terms <= MAX_DEPARTURES as u64 && terms * DEPARTURE <= MAX_DEPARTURE_BYTES as u64);
+};
+
+/// The parts of an entry that have bounds of their own fit into one; 4 KiB are for names, times and numbers.
+const _: () = {
+    let former_paths = limit::ALIAS_PATHS.maximum * (limit::PATH.maximum + 32);
+    let parts = limit::ARTICLE.maximum + former_paths + MAX_DEPARTURE_BYTES as u64 + (4 << 10);
+    assert!(parts <= MAX_ENTRY.maximum);
+};
 
 /// One change of one key, ready to be appended.
 #[derive(Debug, Clone)]
@@ -43,6 +72,8 @@ pub(crate) struct Derived {
     /// Lists that feeds can follow and it has left, each with the revision, 0 for this entry's; articles only. Sorted,
     /// none twice.
     pub(crate) left: Vec<(Term, Revision)>,
+    /// The revision at or below which departures are unknown; 0: all of the history are in `left`.
+    pub(crate) left_floor: Revision,
     /// sha256 of name and canonical content; only of content that readers see.
     pub(crate) content_hash: Option<Hash>,
     /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
@@ -229,6 +260,7 @@ impl Derived {
             derived.left.extend(log.left.iter().filter_map(left));
             derived.left.sort_unstable();
             derived.left.dedup_by(|a, b| a.0 == b.0);
+            derived.left_floor = log.left_floor;
             if live {
                 derived.read_article(&log.content);
             }

@@ -16,7 +16,7 @@ use crate::{
     cache::{Cache, Weigh},
     digest::Hash,
     model::{LogId, Revision},
-    refusal::Refusal,
+    refusal::{Differs, Refusal},
     store::{
         self, Store,
         history::{self, Bounds, Place, Stretch},
@@ -38,7 +38,6 @@ use follower::Stage;
 use group::Group;
 pub(crate) use group::Interest;
 use hub::Hub;
-pub(crate) use in_flight::InFlight;
 use snapshot::Snapshot;
 
 /// What one message to a follower that is behind is made from. Its bytes bound what a stalled one holds.
@@ -49,6 +48,9 @@ const SLICES: u64 = 8 << 20;
 
 /// How long a feed waits for a node to reach the place that it is to start after.
 const REACH: Duration = Duration::from_secs(1);
+
+/// The way out for a follower of another history.
+const RESET: &str = "set `reset` to start with a snapshot";
 
 /// The feeds of a node.
 pub(crate) struct Feeds {
@@ -160,9 +162,7 @@ impl Feeds {
         revision: Revision,
         chain: Option<Hash>,
     ) -> Result<Place, Refusal> {
-        if log_id.is_some_and(|log_id| log_id != self.log_id) {
-            return Err(Refusal::LogChanged(self.log_id));
-        }
+        Refusal::check_log(log_id, self.log_id, RESET)?;
         let mut heads = self.store.heads();
         let reached = tokio::time::timeout(REACH, heads.wait_for(|head| head.revision >= revision)).await;
         let Ok(Ok(head)) = reached.map(|reached| reached.map(|head| head.clone())) else {
@@ -173,7 +173,10 @@ impl Feeds {
         }
         let place = self.store.read(move |connection| history::place(connection, revision)).await?;
         match (chain, place.chain) {
-            (Some(given), Some(known)) if given != known => Err(Refusal::LogChanged(self.log_id)),
+            (Some(given), Some(known)) if given != known => {
+                let differs = Differs::Revision(revision);
+                Err(Refusal::LogChanged { log_id: self.log_id, differs, remedy: RESET })
+            }
             _ => Ok(place),
         }
     }
@@ -211,7 +214,7 @@ impl Feeds {
 fn reset_reason(refusal: &Refusal) -> Option<FeedResetReason> {
     match refusal {
         Refusal::Compacted { .. } => Some(FeedResetReason::Compacted),
-        Refusal::LogChanged(_) => Some(FeedResetReason::LogChanged),
+        Refusal::LogChanged { .. } => Some(FeedResetReason::LogChanged),
         _ => None,
     }
 }

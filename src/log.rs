@@ -62,6 +62,17 @@ pub(crate) struct Commit {
     pub(crate) displaces: Vec<Name>,
 }
 
+impl Commit {
+    /// Whether it brings content. What does not may use the room that is in reserve.
+    pub(crate) fn puts(&self) -> bool {
+        let puts = |step: &Step| match step {
+            Step::Append(changes) => changes.iter().any(|change| change.entry.derived.live),
+            Step::Unchanged(_) => false,
+        };
+        self.steps.iter().any(puts)
+    }
+}
+
 /// A place in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -95,6 +106,10 @@ pub(crate) enum Outcome {
 /// The order of writes, whatever carries it.
 pub(crate) trait Log: Send + Sync + 'static {
     /// Appends commits in order, each by itself, and answers for each when all are on disk, and what they kill is erased.
+    ///
+    /// # Errors
+    /// Nothing was appended, unless the error says that this is uncertain. Without room on the disk (`Full`, `NoSpace`)
+    /// the commits that only remove are appended all the same.
     ///
     /// The future may be dropped: what was handed in is appended all the same. So whatever must hold of a write is
     /// checked where it is appended; nothing that the caller's future holds protects it.

@@ -4,6 +4,7 @@ use std::fmt;
 
 pub(crate) mod limit;
 pub(crate) mod path;
+pub(crate) mod text;
 
 /// Place of an entry in the log's total order; 0 is before the first.
 pub(crate) type Revision = i64;
@@ -67,14 +68,15 @@ impl Slot {
     }
 }
 
-/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`.
+/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`. `.` and `..` are none: as a part of a path
+/// or a file name they mean another one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id(Box<str>);
 
 impl Id {
     pub(crate) fn parse(text: &str) -> Option<Id> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
-        let fits = !text.is_empty() && text.len() as u64 <= limit::ID.maximum;
+        let fits = !matches!(text, "" | "." | "..") && text.len() as u64 <= limit::ID.maximum;
         (fits && text.bytes().all(allowed)).then(|| Id(text.into()))
     }
 
@@ -120,15 +122,36 @@ impl fmt::Display for Name {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LogId(pub(crate) u32);
 
+/// A random number, by the system's randomness.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
 impl LogId {
+    pub(crate) fn random() -> LogId {
+        LogId(random() as u32)
+    }
+
     pub(crate) fn parse(text: &str) -> Option<LogId> {
         let hex = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| u32::from_str_radix(text, 16).ok().map(LogId)).flatten()
     }
 
-    /// The etag of the version that this log's entry made.
-    pub(crate) fn etag(self, revision: Revision) -> String {
-        format!("{self}-{revision}")
+    /// The etag of the version that an entry of this log holds.
+    pub(crate) fn etag(self, revision: Revision, prefix: HashPrefix) -> String {
+        format!("{self}-{revision}-{:08x}", prefix.0)
+    }
+}
+
+/// The first bytes of an entry's hash. In an etag it tells versions of one log id and revision apart, where a history
+/// was lost and written anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HashPrefix(pub(crate) u32);
+
+impl HashPrefix {
+    pub(crate) fn of(hash: &[u8]) -> HashPrefix {
+        HashPrefix(hash.first_chunk().map_or(0, |first| u32::from_be_bytes(*first)))
     }
 }
 
@@ -144,7 +167,9 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_as_written() {
-        for text in ["articles/a", "authors/A.b_c~d-9", "sections/x", "tags/x", "collections/front"] {
+        for text in
+            ["articles/a", "articles/...", "authors/A.b_c~d-9", "sections/x", "tags/x", "collections/front"]
+        {
             assert_eq!(Name::parse(text).unwrap().to_string(), text);
         }
     }
@@ -152,12 +177,29 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         let long = format!("articles/{}", "a".repeat(129));
-        for text in
-            ["", "articles", "articles/", "articles/a/b", "articles/ä", "pages/a", "articles/a b", &long]
-        {
+        for text in [
+            "",
+            "articles",
+            "articles/",
+            "articles/a/b",
+            "articles/.",
+            "articles/..",
+            "articles/ä",
+            "pages/a",
+            "articles/a b",
+            &long,
+        ] {
             assert_eq!(Name::parse(text), None, "{text}");
         }
         assert!(Name::parse(&long[..long.len() - 1]).is_some());
+    }
+
+    #[test]
+    fn an_etag_names_log_revision_and_content() {
+        let etag = |log, revision, hash| LogId(log).etag(revision, HashPrefix::of(hash));
+        assert_eq!(etag(0xbeef, 7, &[0x9d, 0x0c, 0x4e, 0x21, 0xff]), "0000beef-7-9d0c4e21");
+        assert_ne!(etag(1, 7, &[1; 32]), etag(1, 7, &[2; 32]));
+        assert_eq!(HashPrefix::of(&[]), HashPrefix(0));
     }
 
     #[test]

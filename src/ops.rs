@@ -2,7 +2,7 @@
 //!
 //! It never touches content, and answers while the node drains.
 
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,9 +11,20 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tower::ServiceExt as _;
 
-use crate::{health::Health, telemetry::Metrics};
+use crate::{
+    health::Health,
+    server::entrance::{Entrance, Stranger},
+    telemetry::Metrics,
+};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,22 +34,89 @@ struct Ops {
     health: Arc<Health>,
 }
 
+/// What the listener grants.
+pub(crate) struct Guard {
+    /// Connections at once. The oldest one makes way for one more: whoever watches the node is answered at once, whatever
+    /// hangs on the listener.
+    pub(crate) connections: usize,
+    pub(crate) entrance: Entrance,
+    pub(crate) limits: Limits,
+}
+
+/// How long a connection may take.
+pub(crate) struct Limits {
+    /// For the headers of a request, and between two requests.
+    pub(crate) headers: Duration,
+    /// In all. A response is a few hundred kilobytes at most.
+    pub(crate) life: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { headers: Duration::from_secs(5), life: Duration::from_secs(60) }
+    }
+}
+
+/// After a failed accept: without a pause, a process without file descriptors spins.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a request's headers, and how many there may be.
+const HEADERS: usize = 16 << 10;
+const HEADER_LINES: usize = 64;
+
 /// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (200 while the node serves
 /// reads, else 503; with the conditions that hold) until it is dropped.
-///
-/// # Errors
-/// The listener failed.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, guard: Guard, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .with_state(Ops { metrics, health });
-    axum::serve(listener, router).await
+    let guard = Arc::new(guard);
+    let mut open: VecDeque<Connection> = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        open.retain(|connection| !connection.0.is_finished());
+        if open.len() >= guard.connections {
+            open.pop_front();
+        }
+        open.push_back(Connection(tokio::spawn(answer(stream, router.clone(), guard.clone()))));
+    }
+}
+
+/// A connection's task, which ends when this is dropped.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer(stream: TcpStream, router: Router, guard: Arc<Guard>) {
+    let limits = &guard.limits;
+    let service = service_fn(|request: Request<Incoming>| {
+        let refused = guard.entrance.check(&request).err();
+        let router = router.clone();
+        async move {
+            match refused {
+                Some(Stranger { status, text }) => Ok((status, text).into_response()),
+                None => router.oneshot(request).await,
+            }
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.headers)
+        .max_headers(HEADER_LINES)
+        .max_header_size(HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(limits.life, served).await {
+        tracing::debug!(%error, "a connection for operations failed");
+    }
 }
 
 async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
@@ -60,10 +138,7 @@ async fn readiness(State(ops): State<Ops>) -> (StatusCode, String) {
 mod tests {
     use std::net::SocketAddr;
 
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::health::Condition;
@@ -75,17 +150,22 @@ mod tests {
     }
 
     async fn node() -> Node {
+        node_with(64, Limits::default()).await
+    }
+
+    async fn node_with(connections: usize, limits: Limits) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
         let health = Arc::<Health>::default();
-        tokio::spawn(serve(listener, metrics.clone(), health.clone()));
+        let guard = Guard { connections, entrance: Entrance::new(address.ip(), &[]), limits };
+        tokio::spawn(serve(listener, guard, metrics.clone(), health.clone()));
         Node { address, health, metrics }
     }
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -118,5 +198,53 @@ mod tests {
         assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
         assert!(answer.contains("\ncable_cache_hits_total 7\n") && answer.ends_with("# EOF\n"), "{answer}");
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    /// Sends what is no whole request.
+    async fn half(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn half_requests_do_not_keep_others_out_and_are_closed() {
+        let limits = Limits { headers: Duration::from_millis(200), life: Duration::from_secs(60) };
+        let node = node_with(3, limits).await;
+        let mut hanging = Vec::new();
+        for _ in 0..10 {
+            hanging.push(half(node.address).await);
+        }
+        assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
+        for mut stream in hanging {
+            // Closed, with a status or without.
+            let closed =
+                tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
+            assert!(closed.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_however_it_is_used() {
+        let limits = Limits { headers: Duration::from_secs(60), life: Duration::from_millis(300) };
+        let node = node_with(3, limits).await;
+        let mut stream = half(node.address).await;
+        let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_page_from_elsewhere_is_refused() {
+        let node = node().await;
+        for (lines, status) in
+            [("Host: evil.example", "421"), ("Host: localhost\r\nOrigin: http://evil.example", "403")]
+        {
+            let mut stream = TcpStream::connect(node.address).await.unwrap();
+            let request = format!("GET /metrics HTTP/1.1\r\n{lines}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
     }
 }

@@ -13,9 +13,9 @@ use std::{
 use crate::{
     clock::Clock,
     digest::Hash,
-    entry::Entry,
+    entry::{Entry, MAX_ENTRY},
     log::{Commit, Log, Outcome, Position, Step},
-    model::{Kind, Name},
+    model::{Kind, Name, limit},
     refusal::Refusal,
     store::{self, Store, Written, envelope, request},
     wire::{
@@ -29,18 +29,20 @@ mod due;
 mod patch;
 mod pending;
 mod plan;
+mod workers;
 
 pub(crate) use check::{name as check_name, path as check_path, time as check_time};
 pub(crate) use due::keep;
 pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;
 use plan::{Draft, Moment, Planned, State};
+use workers::{Stop, Workers};
 
 /// How often a write is planned anew before it is given up.
 const ATTEMPTS: usize = 16;
 
-/// Below this many changes, encoding them is too short to leave the caller's thread for.
-const INLINE: usize = 4;
+/// Changes of an import that are worth a thread of their own to encode.
+const SHARE: usize = 4;
 
 /// A request_id, and the identity of its request.
 pub(crate) type Identified = (String, Hash);
@@ -80,6 +82,17 @@ pub(crate) struct Change {
     pub(crate) field: String,
 }
 
+impl Change {
+    /// Bytes of content that it brings.
+    fn bytes(&self) -> usize {
+        match &self.verb {
+            Verb::Put { entity, .. } => entity.len(),
+            Verb::Patch { article, .. } => article.len(),
+            Verb::Remove { .. } | Verb::Bury { .. } | Verb::TakeBack { .. } => 0,
+        }
+    }
+}
+
 /// Changes that were held against the rules that need no store, in their order.
 pub(crate) struct Checked {
     drafts: Vec<Result<Draft, Refusal>>,
@@ -91,11 +104,12 @@ pub(crate) struct Publishing {
     store: Arc<Store>,
     log: Arc<dyn Log>,
     clock: Clock,
+    workers: Workers,
 }
 
 impl Publishing {
     pub(crate) fn new(store: Arc<Store>, log: Arc<dyn Log>, clock: Clock) -> Publishing {
-        Publishing { store, log, clock }
+        Publishing { store, log, clock, workers: Workers::new() }
     }
 
     /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
@@ -126,8 +140,8 @@ impl Publishing {
         request: Option<Identified>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
         let now = self.clock.now();
-        let drafts = drafts(changes, now)?;
-        distinct_names(&drafts)?;
+        let bytes = changes.iter().map(Change::bytes).sum();
+        let drafts = self.workers.run(bytes, move |stop| drafts(changes, now, stop)).await?;
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
@@ -135,8 +149,11 @@ impl Publishing {
             if let Some((past, request)) = past.zip(request.as_ref()) {
                 return self.again(past, request).await;
             }
-            let planned = plan::all(&drafts, &states, self.moment(now))?;
-            let steps = steps(planned).await?;
+            if states.len() < drafts.len() {
+                let value = limit::COMMIT_READ.maximum + 1;
+                return Err(Refusal::Limit { field: "changes".into(), limit: &limit::COMMIT_READ, value });
+            }
+            let steps = self.plan(&drafts, states, now).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
                 return Ok((found(steps), Position::of(&self.store.head())));
             }
@@ -160,10 +177,20 @@ impl Publishing {
     }
 
     /// The part of [`Publishing::each`] that needs no store: some 40 µs an article.
-    pub(crate) fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Checked {
+    ///
+    /// # Errors
+    /// Too many writes wait to be checked.
+    pub(crate) async fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Result<Checked, Refusal> {
         let now = self.clock.now();
-        let check = |change: Result<Change, Refusal>| change.and_then(|change| Draft::check(change, now));
-        Checked { drafts: changes.into_iter().map(check).collect(), now }
+        let bytes = changes.iter().flatten().map(Change::bytes).sum();
+        let check = move |stop: &Stop| {
+            let check = |change: Result<Change, Refusal>| {
+                stop.check()?;
+                Ok(change.and_then(|change| Draft::check(change, now)))
+            };
+            changes.into_iter().map(check).collect::<Result<_, Refusal>>()
+        };
+        Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
     }
 
     /// Makes each change by itself, in order; one that is refused holds up no other.
@@ -179,16 +206,21 @@ impl Publishing {
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
         while !open.is_empty() && conflicts < ATTEMPTS {
-            let (round, later) = before_a_repeated_name(open);
+            let (mut round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let (states, _) = self.read(&drafts, None).await?;
-            let round = Round::sort(round, plan::each(&drafts, &states, self.moment(now)));
+            let unread = round.split_off(states.len());
+            let at = self.moment(now);
+            let planned =
+                self.workers.run(weight(&drafts, &states), move |_| Ok(plan::each(&drafts, &states, at)));
+            let round = Round::sort(round, planned.await?);
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
-            open = later;
-            let (appended, singles): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
-            let commits = self::singles(singles, now).await?;
+            open = unread.into_iter().chain(later).collect();
+            let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
+            let encoded = singles(&self.workers, planned, now).await?;
+            let (commits, appended) = sort_encoded(appended, encoded, &mut results);
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
             let (before, mut again) = (open.len(), HashSet::new());
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
@@ -214,6 +246,18 @@ impl Publishing {
         Ok((results, position))
     }
 
+    /// What the drafts of one commit come to, encoded, hashed and compressed.
+    async fn plan(&self, drafts: &Arc<[Draft]>, states: Vec<State>, now: i64) -> Result<Vec<Step>, Refusal> {
+        let (drafts, at) = (drafts.clone(), self.moment(now));
+        let bytes = weight(&drafts, &states);
+        let plan = move |stop: &Stop| {
+            let planned = plan::all(&drafts, &states, at)?;
+            stop.check()?;
+            encode(planned)
+        };
+        self.workers.run(bytes, plan).await
+    }
+
     fn moment(&self, now: i64) -> Moment {
         Moment { now, floor: self.store.head().floor }
     }
@@ -222,7 +266,8 @@ impl Publishing {
         Ok(self.log.append(commits).await?)
     }
 
-    /// What is there now under the names of the drafts, and what came of the request before.
+    /// What is there now under the names of the drafts, and what came of the request before. It ends at the bound on
+    /// what is read for a commit: the states of the drafts behind are missing.
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
@@ -235,8 +280,15 @@ impl Publishing {
             let moment = connection.unchecked_transaction()?;
             let past = id.map_or(Ok(None), |id| request::find(&moment, &id))?;
             let names = drafts.iter().map(|draft| &draft.name).collect();
-            let states = drafts.iter().map(|draft| State::read(&moment, draft, &names));
-            let states = states.collect::<Result<_, _>>()?;
+            let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
+            for draft in drafts.iter() {
+                let state = State::read(&moment, draft, &names)?;
+                bytes += state.bytes();
+                if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
+                    break;
+                }
+                states.push(state);
+            }
             Ok((states, past))
         };
         Ok(self.store.read(read).await?)
@@ -277,6 +329,25 @@ fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
     (results, open)
 }
 
+/// The commits that were encoded, with their drafts; the others are refused.
+fn sort_encoded(
+    drafts: Numbered,
+    encoded: Vec<Result<Commit, Refusal>>,
+    results: &mut Results,
+) -> (Vec<Commit>, Numbered) {
+    let (mut commits, mut appended) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+    for ((index, draft), commit) in drafts.into_iter().zip(encoded) {
+        match commit {
+            Ok(commit) => {
+                commits.push(commit);
+                appended.push((index, draft));
+            }
+            Err(refusal) => results[index] = Some(Err(refusal)),
+        }
+    }
+    (commits, appended)
+}
+
 /// What one round of changes, each on its own, comes to.
 #[derive(Default)]
 struct Round {
@@ -306,8 +377,16 @@ fn taken(field: &str, path: String, owner: Name) -> Refusal {
     Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
 }
 
-fn drafts(changes: Vec<Change>, now: i64) -> Result<Vec<Draft>, Refusal> {
-    changes.into_iter().map(|change| Draft::check(change, now)).collect()
+fn drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {
+    let check = |change| stop.check().and_then(|()| Draft::check(change, now));
+    let drafts = changes.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    distinct_names(&drafts)?;
+    Ok(drafts)
+}
+
+/// Bytes that planning works on.
+fn weight(drafts: &[Draft], states: &[State]) -> usize {
+    drafts.iter().zip(states).map(|(draft, state)| draft.bytes() + state.bytes()).sum()
 }
 
 fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
@@ -330,15 +409,6 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     (drafts, later)
 }
 
-/// Encodes, hashes and compresses what was planned; many changes do so on a thread of their own.
-async fn steps(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
-    if planned.len() <= INLINE {
-        return Ok(encode(planned));
-    }
-    let encoded = tokio::task::spawn_blocking(move || encode(planned)).await;
-    encoded.map_err(|_| Refusal::Internal("the encoding of a commit failed"))
-}
-
 /// A commit that nobody combines with others.
 struct Single {
     planned: Vec<Planned>,
@@ -347,30 +417,28 @@ struct Single {
 }
 
 /// Encodes many small commits, on as many threads as there are cores: an import waits for nothing else.
-async fn singles(mut planned: Vec<Single>, time: i64) -> Result<Vec<Commit>, Refusal> {
-    let commit = move |Single { planned, displaces, erases }| Commit {
-        steps: encode(planned),
-        request: None,
-        time,
-        erases,
-        displaces,
+async fn singles(
+    workers: &Workers,
+    mut planned: Vec<Single>,
+    time: i64,
+) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
+    let commit = move |Single { planned, displaces, erases }| {
+        Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = planned.len().div_ceil(cores).max(INLINE);
+    let share = planned.len().div_ceil(cores).max(SHARE);
     let mut parts = Vec::with_capacity(cores);
     while !planned.is_empty() {
         let rest = planned.split_off(share.min(planned.len()));
         let part = std::mem::replace(&mut planned, rest);
-        parts.push(tokio::task::spawn_blocking(move || part.into_iter().map(commit).collect::<Vec<_>>()));
+        let bytes = part.iter().flat_map(|single| &single.planned).map(Planned::bytes).sum();
+        parts.push(workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
     }
-    let mut commits = Vec::new();
-    for part in parts {
-        commits.extend(part.await.map_err(|_| Refusal::Internal("the encoding of an import failed"))?);
-    }
-    Ok(commits)
+    Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
 }
 
-fn encode(planned: Vec<Planned>) -> Vec<Step> {
+/// Refuses an entry that the store could not read.
+fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     let entries = |planned: &Planned| match planned {
         Planned::Append { entries, .. } => entries.len(),
         Planned::Unchanged(_) => 0,
@@ -381,15 +449,19 @@ fn encode(planned: Vec<Planned>) -> Vec<Step> {
         (log.commit_index, log.commit_size) = (index, size);
         index += 1;
         let entry = Entry::new(name.clone(), slot, log);
-        let packed = envelope::pack(&entry.bytes);
-        crate::log::Change { entry, packed, expected, path_owner }
+        let packed = envelope::pack(&entry.bytes).map_err(|too_large| Refusal::Limit {
+            field: name.to_string(),
+            limit: &MAX_ENTRY,
+            value: too_large.0 as u64,
+        })?;
+        Ok(crate::log::Change { entry, packed, expected, path_owner })
     };
     let step = |planned| match planned {
-        Planned::Unchanged(found) => Step::Unchanged(found),
+        Planned::Unchanged(found) => Ok(Step::Unchanged(found)),
         Planned::Append { name, entries, expected, path_owner } => {
             let entries = entries.into_iter();
             let changes = entries.map(|(slot, log)| change(&name, slot, log, expected, path_owner.clone()));
-            Step::Append(changes.collect())
+            Ok(Step::Append(changes.collect::<Result<_, Refusal>>()?))
         }
     };
     planned.into_iter().map(step).collect()

@@ -44,9 +44,9 @@ pub(crate) enum Refusal {
     /// Read the current version, then decide again.
     #[error("{name}: its etag is {}", .current.as_deref().unwrap_or("none, for it is not there"))]
     EtagMismatch { name: Name, current: Option<String> },
-    /// Drop what was remembered of the other log.
-    #[error("log_id: this is log {0}")]
-    LogChanged(LogId),
+    /// Drop what is remembered of the other history.
+    #[error("{differs}; {remedy}")]
+    LogChanged { log_id: LogId, differs: Differs, remedy: &'static str },
     /// Ask again later, or another node.
     #[error("this node has reached revision {reached}, not yet {asked}")]
     NotCaughtUp { asked: Revision, reached: Revision },
@@ -59,6 +59,9 @@ pub(crate) enum Refusal {
     /// Several writers changed the same names again and again.
     #[error("other writers were faster each time")]
     Contended,
+    /// Read what was sent, ask again later, or another node.
+    #[error("{0}")]
+    Overloaded(&'static str),
     /// Ask another node.
     #[error("this node is shutting down")]
     Draining,
@@ -71,6 +74,32 @@ pub(crate) enum Refusal {
     /// A fault of ours.
     #[error("{0}")]
     Internal(&'static str),
+}
+
+/// How the history that a caller names differs from the one that is served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Differs {
+    #[error("log_id: {asked} is another log than {served}, which is served here (restored from a backup?)")]
+    Log { asked: LogId, served: LogId },
+    #[error("chain: revision {0} has another history here (restored from a backup?)")]
+    Revision(Revision),
+}
+
+impl Refusal {
+    /// Refuses another log than the one that is served. `remedy` is for the caller.
+    pub(crate) fn check_log(
+        asked: Option<LogId>,
+        served: LogId,
+        remedy: &'static str,
+    ) -> Result<(), Refusal> {
+        match asked.filter(|asked| *asked != served) {
+            None => Ok(()),
+            Some(asked) => {
+                let differs = Differs::Log { asked, served };
+                Err(Refusal::LogChanged { log_id: served, differs, remedy })
+            }
+        }
+    }
 }
 
 fn gone(tombstone: &Tombstone) -> String {
@@ -98,14 +127,18 @@ impl Refusal {
         Refusal::Field { field: field.into(), why: why.into() }
     }
 
-    /// The same refusal seen from outside: its field belongs to `parent`.
+    /// The same refusal seen from outside: its field belongs to `parent`. A field that begins with `[` is an element of it.
     pub(crate) fn within(mut self, parent: &str) -> Refusal {
         match &mut self {
             _ if parent.is_empty() => {}
             Refusal::Field { field, .. }
             | Refusal::Limit { field, .. }
             | Refusal::PathTaken { field, .. } => {
-                *field = if field.is_empty() { parent.to_owned() } else { format!("{parent}.{field}") };
+                *field = match field.as_bytes().first() {
+                    None => parent.to_owned(),
+                    Some(b'[') => format!("{parent}{field}"),
+                    Some(_) => format!("{parent}.{field}"),
+                };
             }
             _ => {}
         }

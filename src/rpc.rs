@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    model::limit::Limit,
-    refusal::{Refusal, reason_name, undecodable},
+    model::limit::{self, Limit},
+    refusal::{Refusal, at_most, reason_name, undecodable},
     store,
     wire::{
         fields,
@@ -105,7 +105,7 @@ fn told(refusal: &Refusal) -> Told {
             let told = Told::new(Code::Aborted, Reason::EtagMismatch).resource(name);
             current.iter().fold(told, |told, etag| told.with("etag", etag))
         }
-        Refusal::LogChanged(log_id) => {
+        Refusal::LogChanged { log_id, .. } => {
             Told::new(Code::FailedPrecondition, Reason::LogChanged).with("log_id", log_id)
         }
         Refusal::NotCaughtUp { reached, .. } => {
@@ -116,7 +116,9 @@ fn told(refusal: &Refusal) -> Told {
             .with("oldest_revision", oldest)
             .with("head_revision", head),
         Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
-        Refusal::Contended => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
+        Refusal::Contended | Refusal::Overloaded(_) => {
+            Told::new(Code::Unavailable, Reason::Overloaded).retry()
+        }
         Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
         Refusal::NodeFailed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
         Refusal::Store(error) => stored(error),
@@ -219,4 +221,9 @@ pub(crate) fn internal(what: &'static str) -> Status {
 /// A request that cannot be decoded.
 pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
     undecodable(error).into()
+}
+
+/// Refuses a request whose lists hold too much to be decoded.
+pub(crate) fn crowded(elements: usize) -> Result<(), Status> {
+    Ok(at_most(&limit::ELEMENTS, elements, "request")?)
 }

@@ -11,6 +11,13 @@ use std::{
 
 use ammonia::{Builder, UrlRelative};
 
+use crate::model::{limit, text::is_refused};
+
+mod form;
+pub(crate) mod work;
+
+use work::Bounds;
+
 const TAGS: [&str; 74] = [
     "a",
     "abbr",
@@ -136,10 +143,15 @@ const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 /// another. What has not settled after so many passes is shown as its source.
 const PASSES: usize = 4;
 
-/// A parser's time grows with the tags times the depth of their nesting, and both can be as many as fit. HTML of more
-/// tags than `FREE_TAGS` must nest as written, at most `DEPTH` deep, or is shown as its source.
-const FREE_TAGS: usize = 4_000;
-const DEPTH: usize = 256;
+/// What one piece of HTML may cost to parse. The bounds on bytes and tags are those of a raw_html block; the steps are
+/// some 20 ms, of which a table of two thousand cells takes a tenth.
+const PIECE: Bounds = Bounds {
+    bytes: limit::RAW_HTML.maximum as usize,
+    tags: limit::RAW_HTML_TAGS.maximum as usize,
+    attributes: 50,
+    open: 256,
+    steps: limit::RAW_HTML_STEPS.maximum as usize,
+};
 
 static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = Builder::empty();
@@ -159,21 +171,55 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// The HTML without anything that may not be stored. What this returns, it returns unchanged.
+/// The HTML without anything that may not be stored. What this returns, it returns unchanged. HTML above the bounds of
+/// a raw_html block is shown as its source.
 pub(crate) fn sanitise(html: &str) -> String {
     let mut before = tidy(html);
+    if !before.contains('<') && form::is_plain(&before) {
+        return before;
+    }
     for _ in 0..PASSES {
-        if before.bytes().filter(|&byte| byte == b'<').count() > FREE_TAGS && !is_well_nested(&before) {
+        if work::steps(&before, PIECE).is_none() {
             break;
         }
         let after = CLEANER.clean(&before).to_string();
-        if after == before {
+        if after == before && form::is_plain(&after) {
             return after;
         }
         before = tidy(&after);
     }
     escaped(&before)
 }
+
+/// Why HTML may not be stored as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// [`sanitise`] would change it.
+    Changed,
+    /// It would keep a parser busy for too long.
+    Costly,
+}
+
+/// Whether [`sanitise`] would leave HTML as it is; if so, the steps that it takes to parse. A look at its form comes
+/// first, so a parser only ever sees what is nearly fit.
+///
+/// # Errors
+/// It may not be stored.
+pub(crate) fn check(html: &str) -> Result<usize, Unfit> {
+    if !form::is_plain(html) {
+        return Err(Unfit::Changed);
+    }
+    let steps = work::steps(html, PIECE).ok_or(Unfit::Costly)?;
+    if CLEANER.clean(html).to_string() == html { Ok(steps) } else { Err(Unfit::Changed) }
+}
+
+/// Stored HTML as it may be shown: what was checked is found to be harmless by its form, without a parser.
+pub(crate) fn to_show(html: &str) -> Cow<'_, str> {
+    if form::is_plain(html) { Cow::Borrowed(html) } else { Cow::Owned(sanitise(html)) }
+}
+
+/// The number of start tags in HTML, or what could be one.
+pub(crate) use work::tags;
 
 /// What stands for a character: control characters mean nothing in text, and HTML forbids most of them.
 pub(crate) fn shown(c: char) -> Option<char> {
@@ -216,61 +262,42 @@ pub(crate) fn file_address(url: &str) -> Option<&str> {
     of_scheme(url, &FILE_SCHEMES)
 }
 
+/// Whether a value would run if a site made a link of it: browsers skip white space and control characters in a scheme.
+pub(crate) fn may_run(value: &str) -> bool {
+    const RUN: [&str; 11] = [
+        "javascript",
+        "vbscript",
+        "livescript",
+        "mocha",
+        "data",
+        "blob",
+        "file",
+        "filesystem",
+        "about",
+        "jar",
+        "view-source",
+    ];
+    let Some((scheme, _)) = value.split_once(':') else { return false };
+    let scheme: String = scheme.chars().filter(char::is_ascii_graphic).collect();
+    RUN.iter().any(|run| scheme.eq_ignore_ascii_case(run))
+}
+
 /// Browsers skip control characters within a URL, and white space around it: the first make it unfit, the second is
-/// taken away before looking.
+/// taken away before looking. They read a backslash as a slash, so that one leads to another host, and so does a scheme
+/// without slashes lead to the page's own; neither is a link that an editor writes.
 fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let url = url.trim();
-    if url.is_empty() || url.contains(char::is_control) {
+    if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_refused(c)) {
         return None;
     }
-    match url.find([':', '/', '?', '#']) {
-        Some(at) if url[at..].starts_with(':') => {
-            schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(&url[..at])).then_some(url)
-        }
-        _ => Some(url),
-    }
-}
-
-/// Whether HTML is written as the sanitiser writes it, and no deeper than allowed. Anything looser could hide from
-/// this look what the parser sees.
-fn is_well_nested(html: &str) -> bool {
-    const EMPTY: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
-    let mut open = Vec::new();
-    for tag in html.split('<').skip(1) {
-        let Some((tag, _)) = tag.split_once('>') else { return false };
-        if let Some(name) = tag.strip_prefix('/') {
-            if open.pop() != Some(name) {
-                return false;
-            }
-            continue;
-        }
-        let (name, attributes) = tag.split_at(tag.find(' ').unwrap_or(tag.len()));
-        if !TAGS.contains(&name) || !are_attributes(attributes) {
-            return false;
-        }
-        if !EMPTY.contains(&name) {
-            open.push(name);
-        }
-        if open.len() > DEPTH {
-            return false;
-        }
-    }
-    open.is_empty()
-}
-
-/// Whether this is any number of ` name="value"`.
-fn are_attributes(mut text: &str) -> bool {
-    while !text.is_empty() {
-        let Some((name, rest)) = text.strip_prefix(' ').and_then(|text| text.split_once("=\"")) else {
-            return false;
-        };
-        let Some((_, rest)) = rest.split_once('"') else { return false };
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            return false;
-        }
-        text = rest;
-    }
-    true
+    let Some(at) = url.find([':', '/', '?', '#']).filter(|&at| url[at..].starts_with(':')) else {
+        return Some(url);
+    };
+    let (scheme, rest) = (&url[..at], &url[at + 1..]);
+    let is = |other: &str| scheme.eq_ignore_ascii_case(other);
+    let names_a_host = rest.strip_prefix("//").is_some_and(|host| !host.is_empty() && !host.starts_with('/'));
+    let whole = names_a_host || !FILE_SCHEMES.into_iter().any(is);
+    (whole && schemes.iter().any(|other| is(other))).then_some(url)
 }
 
 /// HTML as text that shows its source: what no parser changes.
@@ -368,6 +395,7 @@ mod tests {
         for url in [
             "https://example.org",
             "HTTP://example.org",
+            "//example.org/a",
             "mailto:a@b",
             "tel:1",
             "/a:b",
@@ -377,9 +405,23 @@ mod tests {
         ] {
             assert_eq!(link_target(url), Some(url.trim()), "{url:?}");
         }
-        for url in
-            ["javascript:x", " JavaScript:x", "java\tscript:x", "\u{1}javascript:x", "data:a", "", "x y:z"]
-        {
+        for url in [
+            "javascript:x",
+            " JavaScript:x",
+            "java\tscript:x",
+            "\u{1}javascript:x",
+            "java\u{200b}script:x",
+            "data:a",
+            "",
+            "x y:z",
+            "\\\\evil.example",
+            "/\\evil.example",
+            "http:javascript:x",
+            "http:a",
+            "https:/a",
+            "https:///a",
+            "https://",
+        ] {
             assert_eq!(link_target(url), None, "{url:?}");
         }
         assert_eq!(file_address("mailto:a@b"), None);
@@ -393,17 +435,37 @@ mod tests {
     }
 
     #[test]
-    fn nesting_that_would_keep_the_parser_busy_is_shown_as_its_source() {
+    fn html_that_would_keep_the_parser_busy_is_shown_as_its_source() {
         for html in ["<div>", "<div title='</div>'>", "<div a=b\" title=\">\"></div>", "<div><!--</div>-->"] {
-            let many = html.repeat(FREE_TAGS + 1);
+            let many = html.repeat(PIECE.tags + 1);
             assert!(sanitise(&many).starts_with("&lt;div"), "{html}");
-            assert_eq!(sanitise(&sanitise(&many)), sanitise(&many));
+            assert!(sanitise(&sanitise(&many)) == sanitise(&many), "{html}");
         }
-        let doubled = "<b><p>".repeat(FREE_TAGS / 2);
+        let doubled = "<b><p>".repeat(PIECE.tags / 2);
         assert_eq!(sanitise(&sanitise(&doubled)), sanitise(&doubled));
-        let table = "<tr><td colspan=\"2\">a<br>b</td></tr>".repeat(FREE_TAGS);
+        let table = "<tr><td colspan=\"2\">a<br>b</td></tr>".repeat(PIECE.tags / 3 - 1);
         let table = format!("<table><tbody>{table}</tbody></table>");
         assert_eq!(sanitise(&table), table);
+        assert!(check(&table).is_ok());
+    }
+
+    #[test]
+    fn paragraphs_that_open_marks_again_are_refused_although_they_nest() {
+        let marks: String = (0..90).map(|i| format!("<b title=\"{i}\">")).collect();
+        let html = format!("<p>{marks}{}{}</p>", "<p>x</p>".repeat(1_900), "</b>".repeat(90));
+        assert!(form::is_plain(&html));
+        assert_eq!(check(&html), Err(Unfit::Costly));
+        assert!(sanitise(&html).starts_with("&lt;p&gt;"));
+    }
+
+    #[test]
+    fn what_was_checked_is_shown_as_it_is() {
+        let html = "<p>a &amp; <b>b</b></p>";
+        assert!(check(html).is_ok());
+        assert!(matches!(to_show(html), Cow::Borrowed(_)));
+        assert_eq!(to_show("<p onclick=\"x\">a</p>"), "<p>a</p>");
+        assert_eq!(check("<p onclick=\"x\">a</p>"), Err(Unfit::Changed));
+        assert_eq!(check("<p><p>a</p></p>"), Err(Unfit::Changed));
     }
 
     #[test]
@@ -487,7 +549,8 @@ mod tests {
         #[test]
         fn sanitising_twice_is_sanitising_once(html in prop_oneof![markup(), ".{0,60}", "[<>/a-c='\"! -]{0,40}"]) {
             let once = sanitise(&html);
-            prop_assert_eq!(sanitise(&once), once);
+            prop_assert_eq!(&sanitise(&once), &once);
+            prop_assert!(check(&once).is_ok());
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -16,7 +16,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Connections},
     content::Content,
     feed::Feeds,
     health::{Condition, Conditions, Health, SERVICES},
@@ -36,7 +36,13 @@ mod calls;
 mod coalesce;
 mod connection;
 mod cores;
+mod delivery;
+pub(crate) mod entrance;
+mod flight;
+mod frames;
+mod inbound;
 mod life;
+mod memory;
 mod message;
 mod reply;
 mod streams;
@@ -45,6 +51,8 @@ mod web;
 use calls::{Calls, Services};
 use connection::Common;
 use cores::Cores;
+use entrance::Entrance;
+use memory::Memory;
 
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -125,8 +133,12 @@ async fn run_with(
     let (reporter, health_service) = tonic_health::server::health_reporter();
     show(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
+    let memory = Arc::new(Memory::new(&config.connections));
+    let entrance = Arc::new(Entrance::new(config.server.listen.ip(), &config.web.origins));
     let common = || Common {
-        calls: Arc::new(node.calls(routes.clone(), config.connections.feeds)),
+        calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
+        memory: memory.of_core(),
+        entrance: entrance.clone(),
         limits: config.connections.clone(),
         drain: config.server.drain,
         draining: node.draining.subscribe(),
@@ -137,7 +149,8 @@ async fn run_with(
     let others = node.start_tasks(&config, ops_listener, reporter.clone());
     node.log_start(&config, &listener);
 
-    let accepting = accept::run(listener, &cores, &config.connections, node.metrics.clone());
+    let descriptors = accept::file_descriptors(accept::for_operations());
+    let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
     tokio::select! {
         () = supervise::endless("accept", health.clone(), accepting) => {}
         () = shutdown => {}
@@ -192,7 +205,7 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
             health: health.clone(),
         };
-        let (store, writer) = Store::open(options, LogId(random()))?;
+        let (store, writer) = Store::open(options, LogId::random())?;
         let log = Arc::new(LocalLog::start(writer, health));
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
@@ -251,13 +264,13 @@ impl Node {
     }
 
     /// What one core answers with.
-    fn calls(&self, routes: Routes, feeds: usize) -> Calls {
+    fn calls(&self, routes: Routes, limits: &Connections, memory: Arc<Memory>) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
         let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
-        Calls::new(services, routes, feeds, &self.metrics, draining, health)
+        Calls::new(services, routes, limits, memory, &self.metrics, draining, health)
     }
 
     /// The tasks that go on while the node drains.
@@ -273,7 +286,7 @@ impl Node {
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
         ];
-        let serve_ops = |listener| serve_ops(listener, metrics, health.clone());
+        let serve_ops = |listener| ops::serve(listener, operations(config), metrics, health.clone());
         tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
         tasks
     }
@@ -292,9 +305,13 @@ impl Node {
     }
 }
 
-async fn serve_ops(listener: TcpListener, metrics: Arc<Metrics>, health: Arc<Health>) {
-    if let Err(error) = ops::serve(listener, metrics, health).await {
-        tracing::error!(%error, "metrics and health are not served any more");
+/// What the operations listener grants.
+fn operations(config: &Config) -> ops::Guard {
+    let listen = config.server.ops_listen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    ops::Guard {
+        connections: accept::for_operations(),
+        entrance: Entrance::new(listen, &config.web.origins),
+        limits: ops::Limits::default(),
     }
 }
 
@@ -388,12 +405,6 @@ async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
             }
         }
     }
-}
-
-fn random() -> u32 {
-    use std::hash::{BuildHasher as _, RandomState};
-    // Keyed by the system's randomness.
-    RandomState::new().hash_one(std::process::id()) as u32
 }
 
 #[cfg(test)]

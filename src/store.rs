@@ -24,7 +24,7 @@ use crate::{
     digest::Hash,
     digest::SetDigest,
     health::{Condition, Health},
-    model::{Kind, LogId, Name, Revision, Slot},
+    model::{HashPrefix, Kind, LogId, Name, Revision, Slot},
     wire::{log, v1},
 };
 
@@ -43,16 +43,23 @@ mod readers;
 pub(crate) mod rebuild;
 pub(crate) mod request;
 mod schema;
+mod session;
 pub(crate) mod verify;
 
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
 use readers::Readers;
+use session::Session;
+pub(crate) use session::{Identity, is_backup, is_database, is_store};
 
 /// The database within the directory.
 pub(crate) const DATABASE: &str = "cable.db";
 const LOCK: &str = "cable.lock";
+
+/// A command that only reads the store holds the lock for some microseconds, to see whether a node has it.
+const LOCK_ATTEMPTS: usize = 5;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Where a store stands: moves in the transaction of each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +91,8 @@ pub(crate) struct Record {
     pub(crate) name: Name,
     pub(crate) slot: Slot,
     pub(crate) revision: Revision,
+    /// Of the entry's hash.
+    pub(crate) prefix: HashPrefix,
     pub(crate) log: log::LogEntry,
 }
 
@@ -118,6 +127,8 @@ pub(crate) struct Written {
     pub(crate) name: Name,
     /// The revision of the name's newest version: of this change, or, where it changed nothing, of an earlier one.
     pub(crate) revision: Revision,
+    /// Of the entry's hash.
+    pub(crate) prefix: HashPrefix,
     /// Whether the change made a revision.
     pub(crate) changed: bool,
     pub(crate) slot: Slot,
@@ -140,9 +151,12 @@ pub(crate) enum Error {
     /// Try again later.
     #[error("the store has more to read than it can queue")]
     Overloaded,
-    /// Make room; reads go on.
-    #[error("the disk has {free} bytes free; {reserve} are kept in reserve")]
+    /// Make room; reads and removals continue.
+    #[error("the disk has {free} bytes free; {reserve} are reserved for removals")]
     Full { free: u64, reserve: u64 },
+    /// It certainly did not happen. Make room; reads and removals continue.
+    #[error("the disk is full")]
+    NoSpace(#[source] Arc<rusqlite::Error>),
     /// It certainly did not happen.
     #[error("the store failed")]
     Failed(#[source] Arc<rusqlite::Error>),
@@ -151,12 +165,9 @@ pub(crate) enum Error {
     Uncertain(#[source] Arc<rusqlite::Error>),
     /// It happened; a repeat erases again.
     #[error(
-        "what was killed is gone for readers, but not yet erased: an old state of the store is still being read"
+        "the killed content is gone for readers, but not yet erased from the disk: repeat the call to erase it again"
     )]
     NotErased,
-    /// It certainly did not happen. Make room; reads go on.
-    #[error("the disk is full")]
-    NoSpace(#[source] Arc<rusqlite::Error>),
     /// Writes are refused for good; reads go on.
     #[error("writes are refused until {until}: {cause}")]
     ReadOnly { cause: Arc<str>, until: &'static str },
@@ -177,6 +188,14 @@ impl Error {
         match Error::from(error) {
             Error::Failed(error) => Error::Uncertain(error),
             other => other,
+        }
+    }
+
+    /// Reports what it says about the whole store.
+    fn report(&self, health: &Health) {
+        if let Some(condition) = self.condition() {
+            let cause = std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string);
+            health.report(condition, cause);
         }
     }
 
@@ -217,6 +236,22 @@ pub(crate) enum OpenError {
     Foreign(PathBuf),
     #[error("{path}: the store has version {version}; this release reads version {} alone", schema::VERSION)]
     Version { path: PathBuf, version: i64 },
+    #[error("{0}: there is no store here (no {DATABASE})")]
+    Absent(PathBuf),
+    /// Acknowledged commits are missing.
+    #[error(
+        "{path}: it ends at revision {revision}, but revision {acknowledged} was acknowledged: the database or its \
+         write-ahead log was damaged, removed or replaced by an older one; put the files back, or restore a backup to \
+         a new directory (cable restore); to continue without the missing writes, as another history, remove the \
+         session file (cable.session-*) beside it"
+    )]
+    Behind { path: PathBuf, revision: Revision, acknowledged: Revision },
+    #[error(
+        "{0}: this write-ahead log is not of the database beside it, which was replaced by a copy or a backup: to open \
+         the copy, remove the log and the file ending in -shm, or restore the copy to a new directory (cable restore); \
+         to open the store that was there before, put its database back"
+    )]
+    ForeignLog(PathBuf),
     #[error("{path}: {source}")]
     Engine { path: PathBuf, source: rusqlite::Error },
 }
@@ -227,7 +262,7 @@ pub(crate) struct Options {
     pub(crate) dir: PathBuf,
     /// Threads that read, each with a connection of its own.
     pub(crate) readers: usize,
-    /// Writes are refused when the disk has fewer bytes free.
+    /// Puts are refused when the disk has fewer bytes free; removals are not.
     pub(crate) reserve_bytes: u64,
     /// Where the store reports its condition.
     pub(crate) health: Arc<Health>,
@@ -259,28 +294,46 @@ impl fmt::Debug for Keepers {
 }
 
 impl Store {
-    /// Opens the store in a directory, or makes one there.
+    /// Opens the store in a directory, or creates one there. A new store and a copy get the log id `new_log_id`.
     ///
     /// # Errors
     /// The directory is in use, is not a store's, or its tables have another version.
     pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
+        Store::open_as(options, new_log_id, Identity::New(new_log_id))
+    }
+
+    /// As [`Store::open`]; `copy` is the log id that a copy gets.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) fn open_as(
+        options: Options,
+        new_log_id: LogId,
+        copy: Identity,
+    ) -> Result<(Arc<Store>, Writer), OpenError> {
         let dir = options.dir.clone();
         let io = |source| OpenError::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir)?;
+        session::check_absent(&dir)?;
+        session::check_log(&dir)?;
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::Engine { path: path.clone(), source };
-        let connection = Connection::open(&path).map_err(engine)?;
+        let mut connection = Connection::open(&path).map_err(engine)?;
+        let mut copy = copy;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
             Some(version @ (0 | schema::VERSION)) => {
                 schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
                 if version == 0 {
                     schema::create(&connection, new_log_id.0).map_err(engine)?;
+                    copy = Identity::Keep;
                 }
             }
             Some(version) => return Err(OpenError::Version { path, version }),
         }
+        schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
+        let session = Session::begin(&dir, &mut connection, copy)?;
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
@@ -297,7 +350,7 @@ impl Store {
             keepers: Keepers::default(),
             _lock: lock,
         });
-        Ok((store.clone(), Writer::new(connection, store)))
+        Ok((store.clone(), Writer::new(connection, store, session)))
     }
 
     /// The newest head that is applied.
@@ -372,20 +425,11 @@ impl Store {
         &self.options.health
     }
 
-    /// Reports what an error says about the whole store.
-    fn note(&self, error: &Error) {
-        if let Some(condition) = error.condition() {
-            let cause =
-                std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-            self.options.health.report(condition, cause);
-        }
-    }
-
     /// Reports whether the disk has space for writes, also when there are none.
     pub(crate) fn observe_space(&self) {
         match self.check_space() {
             Ok(()) => self.options.health.clear(Condition::DiskFull),
-            Err(error) => self.note(&error),
+            Err(error) => error.report(&self.options.health),
         }
     }
 
@@ -415,11 +459,20 @@ impl Store {
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+        }
     }
+    Err(OpenError::Locked(dir.to_owned()))
+}
+
+/// Whether a process has the store open.
+fn is_served(dir: &Path) -> bool {
+    let lock = File::open(dir.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Opens the database of a store for looking at, beside the process that serves it.
@@ -428,6 +481,12 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 /// There is none, or it is not one of ours.
 pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let path = dir.join(DATABASE);
+    if !path.exists() {
+        return Err(OpenError::Absent(dir.to_owned()));
+    }
+    if !is_served(dir) {
+        session::check_log(dir)?;
+    }
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let engine = |source| OpenError::Engine { path: path.clone(), source };
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
@@ -449,7 +508,7 @@ pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
     // A connection that may only query may write no other file either.
     connection.pragma_update(None, "query_only", false)?;
     connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-    Ok(())
+    Ok(session::mark_copy(to)?)
 }
 
 #[cfg(test)]

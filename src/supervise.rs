@@ -16,9 +16,7 @@ use crate::health::{Condition, Health};
 
 /// Runs work that must not end before it is dropped. Its end, or a panic, is a failure of the node.
 pub(crate) async fn endless(name: &'static str, health: Arc<Health>, work: impl Future<Output = ()>) {
-    #[cfg(test)]
-    let work = failpoint::until_killed(name, health.clone(), work);
-    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    let ended = AssertUnwindSafe(killable(name, &health, work)).catch_unwind().await;
     report(name, &health, &ended.err().map_or_else(|| "ended early".to_owned(), |panic| panicked(&*panic)));
 }
 
@@ -71,7 +69,29 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", words.unwrap_or("no message"))
 }
 
-/// Failures that tests cause. None of it is in a released program.
+/// A place at which tests have a thread panic. In a released program it is empty.
+#[inline]
+pub(crate) fn failpoint(name: &str, health: &Health) {
+    #[cfg(test)]
+    failpoint::check(name, health);
+    #[cfg(not(test))]
+    let _ = (name, health);
+}
+
+/// Work that tests can end. In a released program it is the work alone.
+pub(crate) fn killable(
+    name: &str,
+    health: &Arc<Health>,
+    work: impl Future<Output = ()>,
+) -> impl Future<Output = ()> {
+    #[cfg(test)]
+    let work = failpoint::until_killed(name.to_owned(), health.clone(), work);
+    #[cfg(not(test))]
+    let _ = (name, health);
+    work
+}
+
+/// Failures that tests cause.
 #[cfg(test)]
 pub(crate) mod failpoint {
     use futures_util::future::{Either, select};
@@ -86,19 +106,19 @@ pub(crate) mod failpoint {
     }
 
     /// Panics if the task is to.
-    pub(crate) fn check(name: &str, health: &Health) {
+    pub(super) fn check(name: &str, health: &Health) {
         let kill = health.kill.borrow().clone();
         assert!(!kill.is_some_and(|(killed, how)| killed == name && how == Kill::Panic), "killed by a test");
     }
 
     /// Runs work until the task is to end.
-    pub(crate) async fn until_killed(name: &str, health: Arc<Health>, work: impl Future<Output = ()>) {
+    pub(super) async fn until_killed(name: String, health: Arc<Health>, work: impl Future<Output = ()>) {
         let mut kills = health.kill.subscribe();
-        let killed = kills.wait_for(|kill| kill.as_ref().is_some_and(|(killed, _)| killed == name));
+        let killed = kills.wait_for(|kill| kill.as_ref().is_some_and(|(killed, _)| *killed == name));
         let (killed, work) = (std::pin::pin!(killed), std::pin::pin!(work));
         if let Either::Left((killed, _)) = select(killed, work).await {
             drop(killed);
-            check(name, &health);
+            check(&name, &health);
         }
     }
 }

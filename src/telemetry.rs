@@ -61,9 +61,15 @@ pub(crate) fn check_level(level: &str) -> Result<(), String> {
     EnvFilter::try_new(level).map(drop).map_err(|error| format!("{expected} ({error})"))
 }
 
+/// The level with the crate that warns of each stream that a peer breaks: a peer could fill the log. A directive of the
+/// operator's for it stands.
+fn with_quiet(level: &str) -> String {
+    if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
+}
+
 /// Sends this process's events to standard error. Only the first call has an effect.
 pub(crate) fn init(level: &str, format: Format) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(with_quiet(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second server in one process, as tests start it, logs where the first one does.
     let _already_set = match format {
@@ -333,6 +339,16 @@ mod tests {
         }
         for level in ["", "info,=,", "cable=loud"] {
             assert!(check_level(level).is_err(), "{level}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_breaks_streams_does_not_fill_the_log() {
+        assert_eq!(with_quiet("info"), "info,h2=error");
+        assert_eq!(with_quiet("off"), "off,h2=error");
+        assert_eq!(with_quiet("info,h2=trace"), "info,h2=trace");
+        for level in ["info", "off", "info,cable=debug"] {
+            assert_eq!(check_level(&with_quiet(level)), Ok(()), "{level}");
         }
     }
 

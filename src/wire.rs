@@ -12,6 +12,7 @@ use prost::{
 use prost_reflect::DescriptorPool;
 
 mod codec;
+pub(crate) mod elements;
 pub(crate) mod fields;
 pub(crate) mod framed;
 pub(crate) mod number;

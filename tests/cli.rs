@@ -244,6 +244,32 @@ fn invited_command(line: String) -> Option<String> {
 }
 
 #[test]
+fn a_node_that_cannot_start_does_not_say_that_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Demo::serve(dir.path(), "store");
+    let address = node.endpoint.trim_start_matches("http://");
+    for (flags, reason) in [
+        (
+            "--data store --listen 127.0.0.1:0 --ops-listen off".to_owned(),
+            "another process has this store open",
+        ),
+        (format!("--data new --listen {address} --ops-listen off"), "set `server.listen` (flag --listen)"),
+        (format!("--demo --listen {address} --ops-listen off"), "set `server.listen` (flag --listen)"),
+        (
+            format!("--data new --listen 127.0.0.1:0 --ops-listen {address}"),
+            "set `server.ops_listen` (flag --ops-listen)",
+        ),
+    ] {
+        let output = run(dir.path(), &format!("serve {flags}"));
+        assert_eq!(code(&output), 1, "{flags}");
+        assert!(told(&output).contains(reason), "{flags}: {}", told(&output));
+        assert!(!told(&output).contains("serving"), "{flags}: {}", told(&output));
+    }
+    assert!(!dir.path().join("new").exists());
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
 fn the_demo_answers_what_it_invites_to_try_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
@@ -358,7 +384,116 @@ fn a_backup_is_a_store_and_damage_is_found() {
     let output = run(dir.path(), "verify --data copy");
     assert_eq!(code(&output), 1);
     assert!(told(&output).contains("cable: "), "{}", told(&output));
-    assert_eq!(code(&run(dir.path(), "verify --data none")), 2);
+    let output = run(dir.path(), "verify --data none");
+    assert_eq!(code(&output), 2);
+    assert!(told(&output).contains("none: there is no store here (no cable.db)"), "{}", told(&output));
+    let output = run(dir.path(), "rebuild --from none --to new");
+    assert_eq!(code(&output), 1);
+    assert_eq!(told(&output), "cable: none: there is no store here (no cable.db)\n");
+}
+
+/// The log id of a node.
+fn log_id(node: &Demo, dir: &Path) -> String {
+    printed(&node.run(dir, "status -o id")).trim_end().to_owned()
+}
+
+#[test]
+fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Demo::serve(dir, "store");
+    put_article(&node, dir, "quay", "Quay reopens");
+    assert_eq!(code(&run(dir, "backup --data store --to backup")), 0);
+    let original = log_id(&node, dir);
+    let position = fed(&node, dir, "")[0]["position"].to_string();
+    let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
+    assert_eq!(code(&after(&node)), 0);
+    for (line, problem) in [
+        ("restore --from none --to new", "none: there is no backup here"),
+        ("restore --from backup --to store", "store: this directory is not empty"),
+        ("restore --from store/cable.db --to new", "cable.db: this is the database of a store"),
+    ] {
+        let output = run(dir, line);
+        assert_eq!(code(&output), 2, "{line}: {}", told(&output));
+        assert!(told(&output).contains(problem), "{line}: {}", told(&output));
+        assert!(!dir.join("new").exists(), "{line}");
+    }
+    assert_eq!(node.stop(), 0);
+
+    fs::create_dir(dir.join("other")).unwrap();
+    let output = run(dir, "restore --from backup --to other");
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    let node = Demo::serve(dir, "other");
+    let other = log_id(&node, dir);
+    assert_ne!(other, original);
+    assert!(printed(&output).contains(&format!("the new log id is {other}")), "{}", printed(&output));
+    let refused = after(&node);
+    assert_eq!(code(&refused), 1);
+    for text in ["LOG_CHANGED", &format!("{original} is another log than {other}"), "--reset"] {
+        assert!(told(&refused).contains(text), "{text}: {}", told(&refused));
+    }
+    assert_eq!(node.stop(), 0);
+    assert_eq!(code(&run(dir, "verify --data other")), 0);
+
+    let output = run(dir, "restore --from backup --to same --keep-log-id");
+    assert_eq!(code(&output), 0, "{}", told(&output));
+    let node = Demo::serve(dir, "same");
+    assert_eq!(log_id(&node, dir), original);
+    assert_eq!(code(&after(&node)), 0);
+    assert_eq!(node.stop(), 0);
+
+    let damaged = Connection::open(dir.join("backup")).unwrap();
+    assert_eq!(damaged.execute("UPDATE doc SET entry = zeroblob(9)", []).unwrap(), 1);
+    damaged.close().unwrap();
+    assert_eq!(code(&run(dir, "restore --from backup --to new")), 1);
+    assert!(!dir.join("new").exists());
+}
+
+#[test]
+fn no_command_replaces_the_database_of_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Demo::serve(dir, "store");
+    put_article(&node, dir, "quay", "Quay reopens");
+    assert_eq!(Demo::serve(dir, "stopped").stop(), 0);
+    std::os::unix::fs::symlink("store/cable.db", dir.join("symbolic")).unwrap();
+    std::os::unix::fs::symlink("store", dir.join("directory")).unwrap();
+    fs::hard_link(dir.join("stopped/cable.db"), dir.join("hard")).unwrap();
+    fs::write(dir.join("notes"), "not a backup").unwrap();
+    let targets = [
+        "store/cable.db",
+        "store/new",
+        "stopped/cable.db",
+        "stopped/cable.db-wal",
+        "symbolic",
+        "directory/cable.db",
+        "hard",
+    ];
+    let before = fs::read(dir.join("stopped/cable.db")).unwrap();
+    for target in targets {
+        for line in [
+            "backup --data store --to",
+            "export --output",
+            "mirror --once",
+            "feed watch --until-caught-up --save",
+        ] {
+            let output = node.run(dir, &format!("{line} {target}"));
+            assert_eq!(code(&output), 2, "{line} {target}: {}", told(&output));
+            assert!(told(&output).contains("store"), "{line} {target}: {}", told(&output));
+        }
+    }
+    for (target, problem) in [("notes", "this is not a backup"), (".", "this is a directory")] {
+        let output = run(dir, &format!("backup --data store --to {target}"));
+        assert_eq!(code(&output), 2, "{target}: {}", told(&output));
+        assert!(told(&output).contains(problem), "{target}: {}", told(&output));
+    }
+    assert_eq!(fs::read(dir.join("stopped/cable.db")).unwrap(), before);
+    assert_eq!(fs::read_to_string(dir.join("notes")).unwrap(), "not a backup");
+    for _ in 0..2 {
+        assert_eq!(code(&run(dir, "backup --data store --to backup")), 0, "an older backup is replaced");
+    }
+    assert_eq!(node.stop(), 0);
+    assert_eq!(code(&run(dir, "verify --data store")), 0);
 }
 
 #[test]
@@ -488,7 +623,7 @@ fn a_store_made_anew_has_what_waits_and_what_is_seen_and_serves_both() {
         told_before[0].contains("quay") && told_before[1].contains("A twenty-fourth lamp"),
         "{told_before:?}"
     );
-    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to anew", held.display()));
+    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to anew --keep-log-id", held.display()));
     assert!(printed(&rebuilt).contains("those of the old store"), "{} {}", printed(&rebuilt), told(&rebuilt));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
@@ -752,7 +887,7 @@ fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
     assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
     assert!(rest[1]["checkpoint"].is_object(), "{rest:?}");
     let position = &rest[1]["position"];
-    let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
+    let after = position.to_string();
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
     let news = fed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
@@ -797,6 +932,13 @@ fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
     let output = demo.run(dir.path(), "feed watch --after 00000000:5");
     assert_eq!(code(&output), 1);
     assert!(told(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", told(&output));
+    assert!(told(&output).contains("--reset"), "{}", told(&output));
+    let position = &fed(&demo, dir.path(), "")[0]["position"];
+    let place = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
+    let output = demo.run(dir.path(), &format!("feed watch --after {place}:{}", "07".repeat(32)));
+    assert_eq!(code(&output), 1);
+    let problem = format!("revision {} has another history here", position["revision"].as_str().unwrap());
+    assert!(told(&output).contains(&problem) && told(&output).contains("--reset"), "{}", told(&output));
     let anew = fed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
     assert_eq!(anew[0]["reset"]["reason"], "LOG_CHANGED");
     assert!(anew[1]["snapshot"].is_object() && anew.last().unwrap()["checkpoint"].is_object());

@@ -11,10 +11,12 @@ use std::{
 };
 
 mod client;
+mod costs;
 mod feeds;
 mod generate;
 mod instructions;
 mod machine;
+mod memory;
 mod newsroom;
 mod node;
 mod options;
@@ -56,9 +58,17 @@ measurements:
   client
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
+  costs [--only PART]
+      the worst request for each method and field: the server's processor time and memory, and another client's wait;
+      writes the table in docs/reliability.md and fails where a bound is not met; with a PART of a method or a request
+      only those, and writes nothing
   feeds [--publishes N]
       10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
       publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
+  memory [--only N]
+      the most that peers can make a node hold, each load against a fresh node; writes the table in docs/reliability.md,
+      and fails where a node takes more than cache.bytes + 256 MiB or does not give it back; with N only that load, from
+      0, and writes nothing
   instructions [--check]
       instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
       and bench/results/instructions.md, or fails where a ratio is above the one recorded there
@@ -97,7 +107,9 @@ fn run() -> Outcome<()> {
     match command.as_deref() {
         Some("client") => client::run(&root(), options),
         Some("client-calls") => client::calls(options),
+        Some("costs") => costs::run(&root(), options),
         Some("feeds") => feeds::run(&root(), options),
+        Some("memory") => memory::run(&root(), options),
         Some("instructions") => instructions::run(&root(), options),
         Some("replay") => replay::run(&root(), options),
         Some("scale") => scale::run(&root(), options),

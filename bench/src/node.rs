@@ -74,6 +74,24 @@ impl Program {
         Node::start(command, address, log)
     }
 
+    /// The same, with metrics and health at an address.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn serve_operations(
+        &self,
+        data: &Path,
+        log: &Path,
+        operations: &str,
+        settings: &[(&str, &str)],
+    ) -> Outcome<Node> {
+        let address = free_address()?;
+        let mut command = self.command();
+        command.args(["serve", "--ops-listen", operations, "--listen", &address.to_string(), "--data"]);
+        command.arg(data).envs(settings.iter().copied());
+        Node::start(command, address, log)
+    }
+
     /// Where it lies.
     pub(crate) fn path(&self) -> &Path {
         &self.0

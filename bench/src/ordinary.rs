@@ -60,7 +60,7 @@ fn read(path: &Path) -> Outcome<Vec<Article>> {
 
 /// With the fields that are a server's, so that answers are as large as Cable's.
 fn stamped(mut article: Article, revision: i64) -> Article {
-    article.etag = format!("{LOG}-{revision}");
+    article.etag = format!("{LOG}-{revision}-{revision:08x}");
     article.revision = revision;
     article.create_time = article.publish_time;
     article.update_time = article.publish_time;

@@ -84,6 +84,21 @@ impl Process {
         family(self.id())?.iter().map(|id| cpu(&id.to_string(), USER_TIME)).sum()
     }
 
+    /// Processor time so far of the threads that it has now, to the nanosecond.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn busy(&self) -> Outcome<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            // A thread can end between the two.
+            let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            nanos +=
+                stat.split_whitespace().next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// Resident memory now, in bytes, with that of its children.
     ///
     /// # Errors

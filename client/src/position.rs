@@ -1,10 +1,11 @@
 //! Where a feed stands, kept beyond the life of the process.
 
 use std::{
-    fmt::Write as _,
+    fmt,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,7 +37,7 @@ pub trait PositionStore: Send + Sync + 'static {
     fn save(&self, position: &Position) -> io::Result<()>;
 }
 
-/// A file with one position in it: a line with `{log id}:{revision}` and the chain in hex.
+/// A file with one position in it: a line with its text, `{log id}:{revision}:{chain in hex}`.
 ///
 /// It is written beside itself (with `.new` at the end of its name), synced and renamed: after a crash there is the old
 /// position or the new one. It belongs to one feed.
@@ -70,13 +71,14 @@ impl PositionStore for FilePosition {
             Err(error) => return Err(error),
         };
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "the file holds no position");
-        parse(&text).map(Some).ok_or_else(broken)
+        // Nothing but a whole line is a position.
+        text.strip_suffix('\n').and_then(parse).map(Some).ok_or_else(broken)
     }
 
     fn save(&self, position: &Position) -> io::Result<()> {
         let beside = self.beside();
         let mut file = File::create(&beside)?;
-        file.write_all(line(position).as_bytes())?;
+        writeln!(file, "{position}")?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
         // The new name is on disk when its directory is.
@@ -84,24 +86,47 @@ impl PositionStore for FilePosition {
     }
 }
 
-fn line(position: &Position) -> String {
-    let mut line = format!("{}:{} ", position.log_id, position.revision);
-    for byte in &position.chain {
-        let _never_fails = write!(line, "{byte:02x}");
+/// The text of a position: `{log id}:{revision}:{chain in hex}`, without the parts at either end that are unset.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.log_id.is_empty() {
+            write!(f, "{}:", self.log_id)?;
+        }
+        write!(f, "{}", self.revision)?;
+        if !self.chain.is_empty() {
+            f.write_str(":")?;
+        }
+        self.chain.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-    line + "\n"
 }
 
-/// Nothing but a whole line is a position.
+impl FromStr for Position {
+    type Err = Error;
+
+    /// Reads the text of a position.
+    fn from_str(text: &str) -> Result<Position> {
+        parse(text).ok_or_else(|| {
+            Error::new(Kind::Config, "expected a position such as fe49a3a5:7190:{chain in hex}")
+        })
+    }
+}
+
 fn parse(text: &str) -> Option<Position> {
-    let (place, chain) = text.strip_suffix('\n')?.split_once(' ')?;
-    let (log_id, revision) = place.split_once(':')?;
-    if !chain.is_ascii() || !chain.len().is_multiple_of(2) {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (log_id, revision, chain) = match parts[..] {
+        [revision] => ("", revision, ""),
+        [log_id, revision] => (log_id, revision, ""),
+        [log_id, revision, chain] if !chain.is_empty() => (log_id, revision, chain),
+        _ => return None,
+    };
+    let is_log_id = log_id.len() == 8 && log_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if parts.len() > 1 && !is_log_id || !chain.is_ascii() || !chain.len().is_multiple_of(2) {
         return None;
     }
     let bytes = (0..chain.len()).step_by(2).map(|at| u8::from_str_radix(&chain[at..at + 2], 16).ok());
     let chain = bytes.collect::<Option<Vec<u8>>>()?;
-    Some(Position { log_id: log_id.to_owned(), revision: revision.parse().ok()?, chain: chain.into() })
+    let revision = revision.parse().ok().filter(|revision| *revision >= 0)?;
+    Some(Position { log_id: log_id.to_owned(), revision, chain: chain.into() })
 }
 
 /// Writes what a feed's user has handled, a little later and only the newest.
@@ -220,7 +245,7 @@ mod tests {
             file.save(&position(revision)).unwrap();
             assert_eq!(file.load().unwrap(), Some(position(revision)));
         }
-        assert_eq!(fs::read_to_string(dir.join("feed")).unwrap(), "0123abcd:8 00ff10\n");
+        assert_eq!(fs::read_to_string(dir.join("feed")).unwrap(), "0123abcd:8:00ff10\n");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         let bare = Position { revision: 3, ..Position::default() };
         file.save(&bare).unwrap();
@@ -232,7 +257,7 @@ mod tests {
     fn a_write_that_a_crash_cut_off_leaves_the_position_before_it() {
         let (dir, file) = file("crash");
         file.save(&position(7)).unwrap();
-        let whole = line(&position(8));
+        let whole = format!("{}\n", position(8));
         for end in 0..whole.len() {
             fs::write(dir.join("feed.new"), &whole[..end]).unwrap();
             assert_eq!(file.load().unwrap(), Some(position(7)), "cut at {end}");
@@ -245,12 +270,12 @@ mod tests {
     #[test]
     fn a_file_that_is_not_whole_is_an_error_and_not_a_beginning() {
         let (dir, file) = file("damage");
-        let whole = line(&position(8));
+        let whole = format!("{}\n", position(8));
         for end in 0..whole.len() {
             fs::write(dir.join("feed"), &whole[..end]).unwrap();
             assert_eq!(file.load().unwrap_err().kind(), io::ErrorKind::InvalidData, "cut at {end}");
         }
-        for wrong in ["0123abcd:x 00\n", "0123abcd 7 00\n", "0123abcd:7 0\u{e9}0\n", "0123abcd:7 zz\n"] {
+        for wrong in ["0123abcd:x:00\n", "0123abcd 7 00\n", "0123abcd:7:0\u{e9}0\n", "0123abcd:7:zz\n"] {
             fs::write(dir.join("feed"), wrong).unwrap();
             assert!(file.load().is_err(), "{wrong:?}");
         }

@@ -7,15 +7,21 @@ use std::{
 
 use clap::Args;
 
-use super::{Error, output::Output, progress, serve::Data};
+use super::{
+    Error,
+    output::Output,
+    progress,
+    replace::{check_no_store, directory},
+    serve::Data,
+};
 use crate::store;
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
     #[command(flatten)]
     data: Data,
-    /// The copy: one file, replaced when the new one is whole and proved. To restore it, make it the `cable.db` of a
-    /// directory of its own.
+    /// The copy: one file. An older backup is replaced when the new one is complete and verified; any other file is
+    /// not. `cable restore` makes a store of it.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 }
@@ -29,8 +35,9 @@ pub(crate) struct Verify {
 /// Runs `cable backup`: copies, proves the copy, and only then gives it its name.
 pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
     let dir = existing(data)?;
+    check_target(&to)?;
     let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = directory(&to);
     let beside = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
     let bar = progress::bar();
     bar.set_message("copying");
@@ -55,21 +62,29 @@ pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(),
     output.text(&format!("{}: {told}", dir.display()))
 }
 
+/// Refuses a target at which something else than an older backup would be replaced. An empty file may be: `mktemp`
+/// creates it.
+fn check_target(to: &Path) -> Result<(), Error> {
+    check_no_store(to)?;
+    let is_empty = fs::metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+    if fs::symlink_metadata(to).is_err() || is_empty || store::is_backup(to) {
+        return Ok(());
+    }
+    let problem = if to.is_dir() { "this is a directory; name a file in it" } else { "this is not a backup" };
+    Err(Error::Usage(format!("{}: {problem}; it is not replaced", to.display())))
+}
+
 /// The directory, if there is a store in it.
 fn existing(data: Data) -> Result<PathBuf, Error> {
     let dir = data.dir()?;
     if dir.join(store::DATABASE).exists() {
         return Ok(dir);
     }
-    Err(Error::Usage(format!(
-        "{}: there is no store here (no {}); name it with --data",
-        dir.display(),
-        store::DATABASE
-    )))
+    Err(Error::Usage(format!("{}; name it with --data", store::OpenError::Absent(dir))))
 }
 
 /// Looks at everything in the store, and says what it is that was found whole.
-fn prove(dir: &Path) -> Result<String, Error> {
+pub(super) fn prove(dir: &Path) -> Result<String, Error> {
     let connection = store::open_to_read(dir)?;
     let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
     if !faults.is_empty() {

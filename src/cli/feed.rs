@@ -17,6 +17,7 @@ use super::{
     article::Shape,
     code_and_reason, note,
     output::{Entity, Format, Output},
+    replace::check_no_store,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -68,8 +69,9 @@ pub(crate) struct Filter {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Start {
-    /// After this revision, or this one of that log: `7190`, `fe49a3a5:7190`.
-    #[arg(long, value_name = "[LOG:]N", value_parser = position)]
+    /// After this position: the JSON object `position` of a line, `LOG:REVISION:CHAIN` as in the file of --save, or
+    /// without the chain or the log, `fe49a3a5:7190`, `7190`. Without the log the history is not checked.
+    #[arg(long, value_name = "POSITION", value_parser = position)]
     after: Option<Position>,
     /// With all that matches now.
     #[arg(long)]
@@ -109,15 +111,48 @@ impl Filter {
 }
 
 fn position(text: &str) -> Result<Position, String> {
-    let (log_id, revision) = text.split_once(':').unwrap_or(("", text));
-    let wrong = || "expected a revision such as 7190, or with its log, fe49a3a5:7190".to_owned();
-    let revision: u32 = revision.parse().map_err(|_| wrong())?;
-    if text.contains(':') && !(log_id.len() == 8 && log_id.bytes().all(|b| b.is_ascii_hexdigit())) {
-        return Err(wrong());
+    let wrong = || {
+        let json = "the JSON object of a line's position";
+        format!(
+            "expected LOG:REVISION:CHAIN, {json}, a revision such as 7190, or one of a log, fe49a3a5:7190"
+        )
+    };
+    if text.starts_with('{') {
+        return position_json(text).ok_or_else(wrong);
     }
-    let mut position = Position::from(i64::from(revision));
-    position.log_id = log_id.to_owned();
-    Ok(position)
+    // In JSON the chain is in base64: 44 characters where hex has 64.
+    match text.rsplit_once(':').filter(|(_, chain)| chain.len() == 44) {
+        Some((place, chain)) => {
+            let mut position: Position = place.parse().map_err(|_| wrong())?;
+            position.chain = base64(chain).ok_or_else(wrong)?.into();
+            Ok(position)
+        }
+        None => text.trim_end().parse().map_err(|_| wrong()),
+    }
+}
+
+/// A position as a line prints it.
+fn position_json(text: &str) -> Option<Position> {
+    let json: Value = serde_json::from_str(text).ok()?;
+    let text = |field: &str| json.get(field).and_then(Value::as_str).unwrap_or_default();
+    let place = format!("{}:{}", text("logId"), text("revision"));
+    let mut position: Position = place.parse().ok()?;
+    position.chain = base64(text("chain"))?.into();
+    Some(position)
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    STANDARD.decode(text).ok()
+}
+
+/// An error with the way out, if the feed cannot resume.
+fn failed(error: cable_client::Error) -> Error {
+    use cable_client::ErrorReason::{LogChanged, RevisionCompacted};
+    match error.reason() {
+        Some(LogChanged | RevisionCompacted) => Error::Resume(error),
+        _ => Error::Call(error),
+    }
 }
 
 /// Says on standard error why a feed tries again; what lasts is said once.
@@ -136,6 +171,7 @@ pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'sta
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Command::Watch(watch) = command;
+    watch.save.as_deref().map_or(Ok(()), check_no_store)?;
     let mut feed = open(&watch, cable);
     let mut lines = Lines { output, at_rest: false };
     let mut interrupt = std::pin::pin!(ctrl_c());
@@ -145,7 +181,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
             delivery = feed.next() => delivery,
         };
         let Some(delivery) = delivery else { break };
-        lines.print(&delivery?)?;
+        lines.print(&delivery.map_err(failed)?)?;
         if watch.until_caught_up && feed.is_caught_up() {
             break;
         }
@@ -301,7 +337,18 @@ mod tests {
         assert_eq!(position("7190").unwrap(), Position::from(7190));
         let parsed = position("fe49a3a5:0").unwrap();
         assert_eq!((parsed.log_id.as_str(), parsed.revision), ("fe49a3a5", 0));
-        for wrong in ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"] {
+        let mut whole = parsed;
+        (whole.revision, whole.chain) = (7190, (0..32).collect::<Vec<u8>>().into());
+        let json = line("cable.v1.Position", &whole);
+        let chain = serde_json::from_str::<Value>(&json).unwrap()["chain"].as_str().unwrap().to_owned();
+        for text in [whole.to_string(), format!("{whole}\n"), format!("fe49a3a5:7190:{chain}"), json] {
+            assert_eq!(position(&text).unwrap(), whole, "{text}");
+        }
+        let (hex, no_log) = (whole.to_string(), r#"{"revision":"7"}"#);
+        let cut = [&hex[..hex.len() - 1], "fe49a3a5:7:", &chain, "{}", no_log, "{\"logId\""];
+        for wrong in
+            ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"].into_iter().chain(cut)
+        {
             assert!(position(wrong).is_err(), "{wrong}");
         }
     }

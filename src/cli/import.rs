@@ -77,6 +77,7 @@ enum Piece {
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
+    source.report.as_deref().map_or(Ok(()), super::replace::check_no_store)?;
     let account = Shared::new(Account::open(source.report.as_deref())?);
     let bar = progress::bar();
     let pieces = read_in_background(command, bar.clone())?;

@@ -1,27 +1,33 @@
 //! `cable rebuild`: a store made anew from the entries of another.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use clap::Args;
 
-use super::{Error, output::Output, progress};
-use crate::store::rebuild::{RebuildError, Rebuilt, rebuild};
+use super::{Error, output::Output, progress, replace::directory};
+use crate::{
+    model::LogId,
+    store::{
+        Identity,
+        rebuild::{RebuildError, Rebuilt, rebuild},
+    },
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Rebuild {
     /// Directory of the store to read. A node may go on serving it.
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// Directory of the new store; it must not be there yet. It has the same log id and revisions, and remembers no
+    /// Directory of the new store; it must not be there yet. It has the same revisions, a new log id, and remembers no
     /// request_id.
     #[arg(long, value_name = "NEWDIR")]
     to: PathBuf,
     /// Leave out entries that are damaged: what they held is lost. Without this nothing is made of a damaged store.
     #[arg(long)]
     skip_damaged: bool,
+    /// Keep the log id, so that followers resume without a snapshot. Only if the old store will never be opened again.
+    #[arg(long, conflicts_with = "skip_damaged")]
+    keep_log_id: bool,
 }
 
 impl From<RebuildError> for Error {
@@ -34,17 +40,19 @@ impl From<RebuildError> for Error {
 }
 
 /// Runs the command. The new store gets its name when it is whole.
-pub(crate) fn run(Rebuild { from, to, skip_damaged }: Rebuild, output: &mut Output) -> Result<(), Error> {
+pub(crate) fn run(args: Rebuild, output: &mut Output) -> Result<(), Error> {
+    let Rebuild { from, to, skip_damaged, keep_log_id } = args;
     if to.exists() {
         return Err(Error::Usage(format!("{}: it is there already", to.display())));
     }
     let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = directory(&to);
     let beside = tempfile::Builder::new().prefix(".cable-rebuild-").tempdir_in(parent).map_err(failed)?;
     let made = beside.path().join("store");
     let bar = progress::bar();
     bar.set_message("rebuilding");
-    let rebuilt = rebuild(&from, &made)?;
+    let identity = if keep_log_id { Identity::Keep } else { Identity::New(LogId::random()) };
+    let rebuilt = rebuild(&from, &made, identity)?;
     bar.finish_and_clear();
     if !rebuilt.faults.is_empty() && !skip_damaged {
         return Err(Error::Incomplete(format!("{}: {}", from.display(), damage(&rebuilt))));

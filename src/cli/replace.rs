@@ -10,6 +10,7 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::Error;
+use crate::store;
 
 /// Before the umask, like any new file.
 const MODE: u32 = 0o666;
@@ -25,8 +26,9 @@ impl Replacement {
     /// A file that is to replace the one at `path`.
     ///
     /// # Errors
-    /// Its directory cannot be written to.
+    /// Its directory cannot be written to, or belongs to a store.
     pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
+        check_no_store(path)?;
         let mut beside = tempfile::Builder::new();
         beside.prefix(".cable-").permissions(Permissions::from_mode(MODE));
         let beside =
@@ -53,7 +55,22 @@ impl Replacement {
     }
 }
 
-fn directory(path: &Path) -> &Path {
+/// Refuses a file to write that is or leads to a file of a store.
+pub(crate) fn check_no_store(path: &Path) -> Result<(), Error> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if store::is_store(directory(path)) || store::is_store(directory(&target)) {
+        let problem = "this is in the directory of a store; choose another directory";
+        return Err(Error::Usage(format!("{}: {problem}", path.display())));
+    }
+    if store::is_database(&target) {
+        let problem = "this is the database of a store, which would be replaced; choose another name";
+        return Err(Error::Usage(format!("{}: {problem}", path.display())));
+    }
+    Ok(())
+}
+
+/// The directory that a file is in.
+pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

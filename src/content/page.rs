@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     compose::{Composer, Shape},
-    model::{Kind, Name},
+    model::{Kind, Name, limit},
     refusal::Refusal,
     store::Subject,
     wire::fields,
@@ -21,6 +21,8 @@ pub(super) struct Page<'a> {
     /// Bytes at which the page ends.
     bound: usize,
     bytes: usize,
+    /// Bytes of content that were read for its articles.
+    read: usize,
     pub(super) articles: Vec<Arc<Part>>,
     pub(super) includes: Includes,
 }
@@ -35,13 +37,21 @@ pub(super) struct Includes {
 
 impl<'a> Page<'a> {
     pub(super) fn new(content: &'a Content, selection: Selection, bound: usize) -> Page<'a> {
-        Page { content, selection, bound, bytes: 0, articles: Vec::new(), includes: Includes::default() }
+        Page {
+            content,
+            selection,
+            bound,
+            bytes: 0,
+            read: 0,
+            articles: Vec::new(),
+            includes: Includes::default(),
+        }
     }
 
     /// Adds an article with what it names. False, and nothing is added, if the page has articles already and this one
     /// would go over its bound.
     pub(super) async fn add(&mut self, part: Arc<Part>) -> Result<bool, Refusal> {
-        let State::Live { bytes, references, .. } = &part.state else { return Ok(true) };
+        let State::Live { bytes, references, read, .. } = &part.state else { return Ok(true) };
         let wants = self.selection.wants;
         let wanted = references.iter().filter(|name| match name.kind {
             Kind::Author => wants.authors,
@@ -59,10 +69,12 @@ impl<'a> Page<'a> {
             _ => part.name.id.as_str().len() + 16,
         };
         let more = fields::bytes_len(1, bytes.len()) + new.iter().map(size).sum::<usize>();
-        if !self.articles.is_empty() && self.bytes + more > self.bound {
+        let full = self.bytes + more > self.bound || self.read + read > limit::PAGE_READ.maximum as usize;
+        if full && !self.articles.is_empty() {
             return Ok(false);
         }
         self.bytes += more;
+        self.read += read;
         new.into_iter().for_each(|part| self.includes.add(part));
         self.articles.push(part);
         Ok(true)

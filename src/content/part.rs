@@ -27,6 +27,8 @@ pub(crate) enum State {
     Live {
         revision: Revision,
         bytes: Bytes,
+        /// Bytes of content that were read for it.
+        read: usize,
         /// Names in it that can be included.
         references: Vec<Name>,
     },
@@ -95,6 +97,7 @@ fn read_state(
     Ok(State::Live {
         revision: record.revision,
         bytes: compose::entity(&record, log_id, shape),
+        read: record.log.content.len(),
         references: compose::references(&record.log.content),
     })
 }

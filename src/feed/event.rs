@@ -26,18 +26,20 @@ pub(super) struct Event {
     event: history::Event,
     /// Tags, sections and authors that the article belongs to now.
     terms: Vec<Term>,
-    /// What it has left, each with the revision.
+    /// What it has left, each with the revision. Sorted, none twice.
     left: Vec<(Term, Revision)>,
+    /// At or below this revision it may have left any list.
+    left_floor: Revision,
 }
 
 impl Event {
     fn new(event: history::Event) -> Event {
         let newest = &event.newest;
-        let Derived { terms, mut left, .. } = Derived::standing(&newest.name, &newest.log);
+        let Derived { terms, mut left, left_floor, .. } = Derived::standing(&newest.name, &newest.log);
         for (_, at) in left.iter_mut().filter(|(_, at)| *at == 0) {
             *at = newest.revision;
         }
-        Event { terms, left, event }
+        Event { terms, left, left_floor, event }
     }
 
     pub(super) fn name(&self) -> &Name {
@@ -59,17 +61,37 @@ impl Event {
     }
 
     pub(super) fn has(&self, term: &Term) -> bool {
-        self.terms.contains(term)
+        self.terms.binary_search(term).is_ok()
     }
 
     /// Whether the event is that the article has left a list.
     pub(super) fn leaves(&self, term: &Term) -> bool {
-        self.left.iter().any(|(left, at)| *at == self.event.revision && left == term)
+        self.departure(term) == Some(self.event.revision)
     }
 
     /// Whether it has ever left a list, as far as is known.
     pub(super) fn left(&self, term: &Term) -> bool {
-        self.left.iter().any(|(left, _)| left == term)
+        self.departure(term).is_some()
+    }
+
+    fn departure(&self, term: &Term) -> Option<Revision> {
+        let found = self.left.binary_search_by(|(left, _)| left.cmp(term)).ok()?;
+        Some(self.left[found].1)
+    }
+
+    /// Whether the event is that the article may have left any list.
+    pub(super) fn leaves_any(&self) -> bool {
+        self.event.revision == self.left_floor
+    }
+
+    /// Whether it may ever have left any list: some of its departures are unknown.
+    pub(super) fn left_any(&self) -> bool {
+        self.left_floor > 0
+    }
+
+    /// Whether the event concerns followers of every list.
+    pub(super) fn concerns_all(&self) -> bool {
+        self.leaves_any() || (self.left_any() && self.is_newest() && !self.is_live())
     }
 
     /// All lists that feeds can follow and the event can be told to.

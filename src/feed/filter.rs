@@ -76,11 +76,13 @@ impl Filter {
             return event.is_newest().then_some(Outcome::Upsert);
         }
         // Whoever may ever have held it.
-        let held = all(&|term| event.has(term) || event.left(term));
-        let leaves = self.groups.iter().flatten().any(|term| event.leaves(term));
+        let held = || all(&|term| event.has(term) || event.left(term));
+        let leaves = || self.groups.iter().flatten().any(|term| event.leaves(term));
         match event.is_live() || !event.is_newest() {
-            true => (held && leaves).then_some(Outcome::Left),
-            false => held.then_some(Outcome::Removed),
+            // Nothing leaves a filter without conditions.
+            true if self.groups.is_empty() => None,
+            true => (event.leaves_any() || (leaves() && held())).then_some(Outcome::Left),
+            false => (event.left_any() || held()).then_some(Outcome::Removed),
         }
     }
 }

@@ -83,11 +83,6 @@ impl Follower {
         }
     }
 
-    /// Tells whether a piece is on its way.
-    pub(crate) fn in_flight(&self) -> Arc<InFlight> {
-        self.in_flight.clone()
-    }
-
     /// The next piece of the stream, when the one before has left.
     ///
     /// # Errors

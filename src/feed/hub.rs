@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    event::Told,
+    event::{Event, Told},
     group::{Group, Interest, Message},
 };
 use crate::{
@@ -194,7 +194,8 @@ impl Hub {
         for (i, commit) in commits.iter().enumerate() {
             let terms = commit.events.iter().flat_map(|event| event.concerned()).cloned().map(Some);
             let places = terms.chain([None]).filter_map(|term| groups.by_term.get(&term));
-            for group in places.flatten().filter_map(Weak::upgrade) {
+            let all = commit.events.iter().any(Event::concerns_all).then(|| groups.all.values());
+            for group in places.flatten().chain(all.into_iter().flatten()).filter_map(Weak::upgrade) {
                 let (_, commits_of) = concerned.entry(group.number).or_insert((group, Vec::new()));
                 if commits_of.last() != Some(&i) {
                     commits_of.push(i);

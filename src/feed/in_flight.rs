@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 
 /// Whether a piece is on its way.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight {
+pub(super) struct InFlight {
     /// Twice the number of pieces that have left; and one, if one is on its way.
     state: AtomicU64,
     reader: AtomicWaker,
@@ -22,7 +22,7 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// The number of the piece on its way.
-    pub(crate) fn number(&self) -> Option<u64> {
+    pub(super) fn number(&self) -> Option<u64> {
         let state = self.state.load(Ordering::Acquire);
         (state % 2 == 1).then_some(state / 2)
     }

@@ -18,6 +18,9 @@ mod urls;
 
 pub(crate) use urls::rendition;
 
+/// Longest HTML of one text.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
 /// The files that a text refers to by number.
 pub(crate) trait Attachments {
     /// The attachment of that id.

@@ -23,6 +23,7 @@ use crate::model::limit::Limit;
 mod article;
 mod attachments;
 mod reader;
+mod references;
 mod terms;
 mod utf8;
 

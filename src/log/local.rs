@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Change, Commit, Log, Outcome, Position, Step, paths};
 use crate::{
     health::Health,
-    model::{Kind, Slot},
+    model::{HashPrefix, Kind, Slot},
     store::{self, Writer, Written, apply::Applier, floor::History},
     supervise,
     wire::v1::RemovalReason,
@@ -173,17 +173,19 @@ fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option
     (group, None)
 }
 
-#[cfg_attr(not(test), expect(unused_variables, reason = "tests have it panic"))]
 fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
-    let written = writer.transact(|applier| {
-        #[cfg(test)]
-        supervise::failpoint::check(NAME, health);
-        let append =
-            |append: &Append| append.commits.iter().map(|commit| commit_one(applier, commit)).collect();
-        group.iter().map(append).collect::<Result<Vec<Vec<Outcome>>, _>>()
-    });
+    supervise::failpoint(NAME, health);
+    let mut full = writer.check_space().err();
+    let mut written = apply(writer, &group, full.as_ref());
+    if full.is_none()
+        && let Err(error @ store::Error::NoSpace(_)) = &written
+    {
+        // The puts did not fit. What only removes must not fail with them.
+        full = Some(error.clone());
+        written = apply(writer, &group, full.as_ref());
+    }
     match written {
-        Ok(outcomes) => acknowledge(writer, group.into_iter().zip(outcomes)),
+        Ok(answers) => acknowledge(writer, group.into_iter().zip(answers)),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
             for append in group {
@@ -193,11 +195,33 @@ fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
     }
 }
 
+/// Applies a group in one transaction. `full`: why there is no room for puts; an append with one is answered so.
+fn apply(
+    writer: &mut Writer,
+    group: &[Append],
+    full: Option<&store::Error>,
+) -> Result<Vec<Answer>, store::Error> {
+    writer.transact(|applier| {
+        let mut answers = Vec::with_capacity(group.len());
+        for append in group {
+            let (mut outcomes, mut refused) = (Vec::with_capacity(append.commits.len()), None);
+            for commit in &append.commits {
+                match commit_one(applier, commit, full.is_some())? {
+                    Some(outcome) => outcomes.push(outcome),
+                    None => refused = full.cloned(),
+                }
+            }
+            answers.push(refused.map_or(Ok(outcomes), Err));
+        }
+        Ok(answers)
+    })
+}
+
 /// Kills are answered last, when what they removed is erased: whatever else is in the group need not wait for that.
-fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<Outcome>)>) {
+fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Answer)>) {
     let (kills, others): (Vec<_>, Vec<_>) = written.partition(|(append, _)| append.erases());
-    for (append, outcomes) in others {
-        let _ = append.reply.send(Ok(outcomes));
+    for (append, answer) in others {
+        let _ = append.reply.send(answer);
     }
     if kills.is_empty() {
         return;
@@ -206,29 +230,37 @@ fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Vec<O
     if let Err(error) = &erased {
         tracing::error!(error = error as &dyn std::error::Error, "what was killed is not erased");
     }
-    for (append, outcomes) in kills {
-        let _ = append.reply.send(erased.clone().map(|()| outcomes));
+    for (append, answer) in kills {
+        let _ = append.reply.send(erased.clone().and(answer));
     }
 }
 
-/// All of a commit's conditions are checked before its first entry is applied, so that it happens whole or not.
-fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, store::Error> {
+/// All of a commit's conditions are checked before its first entry is applied, so that it happens whole or not. None:
+/// it puts, and there is no room.
+fn commit_one(
+    applier: &mut Applier<'_>,
+    commit: &Commit,
+    is_full: bool,
+) -> Result<Option<Outcome>, store::Error> {
     if let Some((id, hash)) = &commit.request {
         match applier.past_request(id)? {
-            Some(past) if past.hash == *hash => return Ok(Outcome::Duplicate(past.written)),
-            Some(_) => return Ok(Outcome::Reused),
+            Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.written))),
+            Some(_) => return Ok(Some(Outcome::Reused)),
             None => {}
         }
+    }
+    if is_full && commit.puts() {
+        return Ok(None);
     }
     for step in &commit.steps {
         if let Step::Append(changes) = step
             && changes.last().map_or(Ok(false), |change| has_changed(applier, change))?
         {
-            return Ok(Outcome::Conflict);
+            return Ok(Some(Outcome::Conflict));
         }
     }
     if let Some(taken) = paths::taken(applier, commit)? {
-        return Ok(taken);
+        return Ok(Some(taken));
     }
     let mut written: Vec<Written> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
@@ -240,7 +272,7 @@ fn commit_one(applier: &mut Applier<'_>, commit: &Commit) -> Result<Outcome, sto
     if let Some((id, hash)) = &commit.request {
         applier.remember(id, hash, &written, commit.time)?;
     }
-    Ok(Outcome::Committed(written, Position::of(applier.head())))
+    Ok(Some(Outcome::Committed(written, Position::of(applier.head()))))
 }
 
 /// Whether a name is no longer what a change was made for. Only articles have more than one slot.
@@ -263,6 +295,7 @@ fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Writte
         last = Some(Written {
             name: entry.name.clone(),
             revision,
+            prefix: HashPrefix::of(&entry.hash),
             changed: true,
             slot: entry.slot,
             due: entry.derived.due.filter(|_| entry.slot == Slot::Pending),
@@ -283,14 +316,14 @@ mod tests {
         log::{Change, Expected},
         model::Revision,
         store::{
-            envelope,
-            fixture::{article, open, removal},
+            Store, envelope,
+            fixture::{self, article, open, removal},
         },
     };
 
     fn commit(entry: crate::entry::Entry, live: Revision) -> Commit {
         let erases = entry.log.reason() == RemovalReason::Killed;
-        let packed = envelope::pack(&entry.bytes);
+        let packed = envelope::pack(&entry.bytes).unwrap();
         let request = Some((format!("of {}", entry.name), entry.hash));
         let expected = Expected { live, pending: 0 };
         let step = Step::Append(vec![Change { entry, packed, expected, path_owner: None }]);
@@ -328,6 +361,64 @@ mod tests {
         let cause = store.health().cause(crate::health::Condition::TaskFailed);
         assert_eq!(cause.as_deref(), Some("the task `log-write` panicked: killed by a test"));
         assert_eq!(store.revision(), 0);
+    }
+
+    /// What one group of appends is answered.
+    fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<Answer> {
+        let append = |commit| {
+            let (reply, answer) = oneshot::channel();
+            (Append { commits: vec![commit], reply }, answer)
+        };
+        let (group, answers): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
+        write(writer, group, &Health::default());
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    fn is_removed(store: &Store, answer: &Answer) -> bool {
+        matches!(&answer.as_ref().unwrap()[..], [Outcome::Committed(..)])
+            && store.head().live(Kind::Article) == 0
+    }
+
+    #[test]
+    fn a_put_that_finds_no_room_takes_no_removal_down_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut writer) = open(dir.path());
+        write_together(&mut writer, vec![commit(article("a", "A", &[], 1), 0)]);
+        fixture::fill(&writer);
+        let large = || commit(article("b", &fixture::noise(1, 100_000), &[], 1), 0);
+        let answers = write_together(&mut writer, vec![large()]);
+        assert!(matches!(answers[..], [Err(store::Error::NoSpace(_))]), "{answers:?}");
+        let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
+        let answers = write_together(&mut writer, vec![large(), kill, large()]);
+        assert!(matches!(answers[..], [Err(store::Error::NoSpace(_)), Ok(_), Err(store::Error::NoSpace(_))]));
+        assert!(is_removed(&store, &answers[1]));
+        assert_eq!((store.revision(), fixture::faults(dir.path())), (2, Vec::<String>::new()));
+    }
+
+    #[test]
+    fn the_reserve_is_for_commits_that_only_remove() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut writer) = open(dir.path());
+        write_together(&mut writer, vec![commit(article("a", "A", &[], 1), 0)]);
+        drop((store, writer));
+        let options = store::Options {
+            dir: dir.path().to_owned(),
+            readers: 1,
+            reserve_bytes: u64::MAX,
+            health: Arc::default(),
+        };
+        let (store, mut writer) = Store::open(options, crate::model::LogId(7)).unwrap();
+        let put = commit(article("b", "B", &[], 1), 0);
+        let removes = commit(removal("a", RemovalReason::Deleted, 2), 1);
+        let mut mixed = removes.clone();
+        mixed.steps.extend(put.steps.clone());
+        let answers = write_together(&mut writer, vec![put, mixed, removes]);
+        assert!(matches!(
+            answers[..],
+            [Err(store::Error::Full { .. }), Err(store::Error::Full { .. }), Ok(_)]
+        ));
+        assert!(is_removed(&store, &answers[2]));
+        assert_eq!((store.revision(), fixture::faults(dir.path())), (2, Vec::<String>::new()));
     }
 
     #[tokio::test]

@@ -6,10 +6,15 @@ use prost_types::Timestamp;
 use crate::{
     digest::content_of,
     entry,
-    model::{Id, Kind, Name, limit, limit::Limit, path},
+    model::{
+        Id, Kind, Name, limit,
+        limit::Limit,
+        path,
+        text::{self, Lines},
+    },
     refusal::{Refusal, at_most, undecodable},
-    render,
-    wire::{fields, v1},
+    render, sanitise,
+    wire::{elements, fields, v1},
 };
 
 mod body;
@@ -46,7 +51,11 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
     let content = content_of(bytes);
     at_most(maximum, content.len(), "")?;
     match kind {
-        Kind::Article => article(&decode(bytes)?, content, now),
+        Kind::Article => {
+            let elements = elements::article().elements(bytes, limit::ELEMENTS.maximum as usize);
+            at_most(&limit::ELEMENTS, elements.map_err(|error| undecodable(&error))?, "")?;
+            article(&decode(bytes)?, content, now)
+        }
         Kind::Author => {
             let author: v1::Author = decode(bytes)?;
             check_author(&author)?;
@@ -98,10 +107,10 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
     timing(article, now)?;
     let none = v1::Body::default();
     let body = article.body.as_ref().unwrap_or(&none);
-    body::check(body)?;
     if let Some(media) = &article.lead_media {
-        self::media(media).map_err(|refusal| refusal.within("lead_media"))?;
+        self::media(media).map_err(at(|| "lead_media".into()))?;
     }
+    body::check(body, content.len().saturating_sub(body.encoded_len()))?;
     let first_publish = article.first_publish_time.as_ref();
     Ok(Checked {
         name,
@@ -115,19 +124,19 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
 
 fn texts(article: &v1::Article) -> Check {
     required(&article.headline, "headline")?;
-    text(&limit::LINE, &article.headline, "headline")?;
+    line(&limit::LINE, &article.headline, "headline")?;
     text(&limit::PARAGRAPH, &article.dek, "dek")?;
-    text(&limit::LINE, &article.kicker, "kicker")?;
+    line(&limit::LINE, &article.kicker, "kicker")?;
     text(&limit::PARAGRAPH, &article.summary, "summary")?;
     if let Some(byline) = &article.byline {
-        text(&limit::LINE, &byline.text, "byline.text")?;
+        line(&limit::LINE, &byline.text, "byline.text")?;
     }
     if let Some(rights) = &article.rights {
         text(&limit::PARAGRAPH, &rights.copyright_notice, "rights.copyright_notice")?;
         text(&limit::PARAGRAPH, &rights.usage_terms, "rights.usage_terms")?;
     }
     if let Some(source) = &article.source {
-        text(&limit::LINE, &source.name, "source.name")?;
+        line(&limit::LINE, &source.name, "source.name")?;
     }
     language(&article.language)
 }
@@ -151,8 +160,8 @@ fn references(article: &v1::Article) -> Check {
     for (i, credit) in credits.iter().enumerate() {
         let field = |field| format!("byline.credits[{i}].{field}");
         reference(Kind::Author, &credit.author, &field("author"))?;
-        text(&limit::LINE, &credit.display_name, &field("display_name"))?;
-        text(&limit::LINE, &credit.role, &field("role"))?;
+        line(&limit::LINE, &credit.display_name, &field("display_name"))?;
+        line(&limit::LINE, &credit.role, &field("role"))?;
     }
     reference(Kind::Section, &article.section, "section")?;
     count(&limit::ADDITIONAL_SECTIONS, &article.additional_sections, "additional_sections")?;
@@ -162,7 +171,7 @@ fn references(article: &v1::Article) -> Check {
     count(&limit::RELATED, &article.related, "related")?;
     for (i, related) in article.related.iter().enumerate() {
         name(Kind::Article, &related.article, &format!("related[{i}].article"))?;
-        text(&limit::TOKEN, &related.kind, &format!("related[{i}].kind"))?;
+        line(&limit::TOKEN, &related.kind, &format!("related[{i}].kind"))?;
     }
     Ok(())
 }
@@ -187,12 +196,17 @@ fn lists(article: &v1::Article) -> Check {
     count(&limit::ALT_IDS, &article.alt_ids, "alt_ids")?;
     for (i, alt_id) in article.alt_ids.iter().enumerate() {
         required(&alt_id.role, &format!("alt_ids[{i}].role"))?;
-        text(&limit::TOKEN, &alt_id.role, &format!("alt_ids[{i}].role"))?;
-        text(&limit::URL, &alt_id.value, &format!("alt_ids[{i}].value"))?;
+        line(&limit::TOKEN, &alt_id.role, &format!("alt_ids[{i}].role"))?;
+        foreign_id(&limit::URL, &alt_id.value, &format!("alt_ids[{i}].value"))?;
     }
     at_most(&limit::ANNOTATIONS, article.annotations.len(), "annotations")?;
     let bytes = article.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    at_most(&limit::ANNOTATIONS_BYTES, bytes, "annotations")
+    at_most(&limit::ANNOTATIONS_BYTES, bytes, "annotations")?;
+    for (key, value) in &article.annotations {
+        characters(key, Lines::One, "annotations")?;
+        prose(value, &format!("annotations[{key:?}]"))?;
+    }
+    Ok(())
 }
 
 /// Times that are none, and an end before the beginning.
@@ -221,16 +235,16 @@ fn release(article: &v1::Article) -> Option<i64> {
 
 fn check_author(author: &v1::Author) -> Check {
     required(&author.display_name, "display_name")?;
-    text(&limit::LINE, &author.display_name, "display_name")?;
+    line(&limit::LINE, &author.display_name, "display_name")?;
     text(&limit::BIO, &author.bio, "bio")?;
-    text(&limit::LINE, &author.job_title, "job_title")?;
-    text(&limit::LINE, &author.affiliation, "affiliation")?;
+    line(&limit::LINE, &author.job_title, "job_title")?;
+    line(&limit::LINE, &author.affiliation, "affiliation")?;
     count(&limit::SOCIAL_PROFILES, &author.social_profiles, "social_profiles")?;
     for (i, profile) in author.social_profiles.iter().enumerate() {
         let field = |field| format!("social_profiles[{i}].{field}");
         required(&profile.platform, &field("platform"))?;
-        text(&limit::TOKEN, &profile.platform, &field("platform"))?;
-        text(&limit::TOKEN, &profile.handle, &field("handle"))?;
+        line(&limit::TOKEN, &profile.platform, &field("platform"))?;
+        foreign_id(&limit::TOKEN, &profile.handle, &field("handle"))?;
         if !profile.url.is_empty() {
             url(&profile.url, &field("url"))?;
         }
@@ -240,12 +254,17 @@ fn check_author(author: &v1::Author) -> Check {
     }
     at_most(&limit::ALT_IDS, author.alt_ids.len(), "alt_ids")?;
     let bytes = author.alt_ids.iter().map(|(role, value)| role.len() + value.len()).sum();
-    at_most(&limit::AUTHOR_ALT_IDS_BYTES, bytes, "alt_ids")
+    at_most(&limit::AUTHOR_ALT_IDS_BYTES, bytes, "alt_ids")?;
+    for (role, value) in &author.alt_ids {
+        characters(role, Lines::One, "alt_ids")?;
+        foreign_id(&limit::AUTHOR_ALT_IDS_BYTES, value, &format!("alt_ids[{role:?}]"))?;
+    }
+    Ok(())
 }
 
 fn check_section(section: &v1::Section) -> Check {
     required(&section.display_name, "display_name")?;
-    text(&limit::LINE, &section.display_name, "display_name")?;
+    line(&limit::LINE, &section.display_name, "display_name")?;
     text(&limit::PARAGRAPH, &section.tagline, "tagline")?;
     if !section.path.is_empty() {
         path(&section.path, "path")?;
@@ -255,19 +274,19 @@ fn check_section(section: &v1::Section) -> Check {
 
 fn check_tag(tag: &v1::Tag) -> Check {
     required(&tag.display_name, "display_name")?;
-    text(&limit::LINE, &tag.display_name, "display_name")?;
+    line(&limit::LINE, &tag.display_name, "display_name")?;
     text(&limit::PARAGRAPH, &tag.description, "description")?;
     reference(Kind::Tag, &tag.parent, "parent")?;
     count(&limit::EXTERNAL_IDS, &tag.external_ids, "external_ids")?;
     for (i, external) in tag.external_ids.iter().enumerate() {
-        text(&limit::URL, external, &format!("external_ids[{i}]"))?;
+        foreign_id(&limit::URL, external, &format!("external_ids[{i}]"))?;
     }
     Ok(())
 }
 
 fn check_collection(collection: &v1::Collection) -> Check {
     required(&collection.title, "title")?;
-    text(&limit::LINE, &collection.title, "title")?;
+    line(&limit::LINE, &collection.title, "title")?;
     text(&limit::PARAGRAPH, &collection.description, "description")?;
     count(&limit::COLLECTION_ARTICLES, &collection.articles, "articles")?;
     distinct(Kind::Article, &collection.articles, "articles")
@@ -275,28 +294,68 @@ fn check_collection(collection: &v1::Collection) -> Check {
 
 fn media(media: &v1::Media) -> Check {
     text(&limit::PARAGRAPH, &media.alt_text, "alt_text")?;
-    body::spans(&media.caption, "caption")?;
-    text(&limit::LINE, &media.credit, "credit")?;
-    text(&limit::LINE, &media.creator, "creator")?;
-    text(&limit::LINE, &media.supplier, "supplier")?;
-    text(&limit::LINE, &media.copyright_notice, "copyright_notice")?;
+    body::spans(&media.caption).map_err(at(|| "caption".into()))?;
+    line(&limit::LINE, &media.credit, "credit")?;
+    line(&limit::LINE, &media.creator, "creator")?;
+    line(&limit::LINE, &media.supplier, "supplier")?;
+    line(&limit::LINE, &media.copyright_notice, "copyright_notice")?;
     for (i, rendition) in media.renditions.iter().enumerate() {
-        let field = |field| format!("renditions[{i}].{field}");
-        url(&rendition.href, &field("href"))?;
-        text(&limit::TOKEN, &rendition.r#type, &field("type"))?;
-        if rendition.width < 0 || rendition.height < 0 {
-            return Err(Refusal::field(field("width"), "width and height must not be negative"));
-        }
+        self::rendition(rendition).map_err(at(|| format!("renditions[{i}]")))?;
     }
     Ok(())
 }
 
-fn required(value: &str, field: &str) -> Check {
-    if value.trim().is_empty() { Err(Refusal::field(field, "it is required")) } else { Ok(()) }
+fn rendition(rendition: &v1::Rendition) -> Check {
+    url(&rendition.href, "href")?;
+    line(&limit::TOKEN, &rendition.r#type, "type")?;
+    if rendition.width < 0 || rendition.height < 0 {
+        return Err(Refusal::field("width", "width and height must not be negative"));
+    }
+    Ok(())
 }
 
+/// Puts a refusal where its value stands. The place is written only for a refusal: a body has many places.
+fn at(place: impl FnOnce() -> String) -> impl FnOnce(Refusal) -> Refusal {
+    move |refusal| refusal.within(&place())
+}
+
+fn required(value: &str, field: &str) -> Check {
+    if text::is_visible(value) {
+        Ok(())
+    } else {
+        Err(Refusal::field(field, "it is required, with something to see"))
+    }
+}
+
+/// A text of one line.
+fn line(limit: &'static Limit, value: &str, field: &str) -> Check {
+    at_most(limit, value.len(), field)?;
+    characters(value, Lines::One, field)
+}
+
+/// A text that may have lines.
 fn text(limit: &'static Limit, value: &str, field: &str) -> Check {
-    at_most(limit, value.len(), field)
+    at_most(limit, value.len(), field)?;
+    characters(value, Lines::Many, field)
+}
+
+/// A text that only its entity bounds.
+fn prose(value: &str, field: &str) -> Check {
+    characters(value, Lines::Many, field)
+}
+
+fn characters(value: &str, lines: Lines, field: &str) -> Check {
+    let Some(c) = text::refused(value, lines) else { return Ok(()) };
+    Err(Refusal::field(field, format!("it holds U+{:04X}, which this text may not hold", u32::from(c))))
+}
+
+/// An id in another system. Sites make links of those that look like URLs.
+fn foreign_id(limit: &'static Limit, value: &str, field: &str) -> Check {
+    line(limit, value, field)?;
+    if sanitise::may_run(value) {
+        return Err(Refusal::field(field, "it must not be a URL that a browser could run"));
+    }
+    Ok(())
 }
 
 fn count<T>(limit: &'static Limit, values: &[T], field: &str) -> Check {
@@ -320,8 +379,8 @@ fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
 
 /// A path on the site.
 pub(crate) fn path(path: &str, field: &str) -> Check {
-    text(&limit::PATH, path, field)?;
-    let clean = path.chars().all(|c| !c.is_control() && !matches!(c, '?' | '#' | ' ' | '\\'));
+    line(&limit::PATH, path, field)?;
+    let clean = path.chars().all(|c| !matches!(c, '?' | '#' | ' ' | '\\'));
     if path.starts_with('/') && !path.starts_with("//") && clean {
         if path::has_dot_segment(path) {
             return Err(Refusal::field(
@@ -339,17 +398,13 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
 
 /// A URL that can be shown as a link or a source: no scheme that could run a script.
 fn url(url: &str, field: &str) -> Check {
-    text(&limit::URL, url, field)?;
-    let clean = !url.is_empty() && url.chars().all(|c| !c.is_control() && !c.is_whitespace());
-    let scheme =
-        url.split(['/', '?', '#']).next().and_then(|start| start.split_once(':')).map(|(scheme, _)| scheme);
-    let safe = scheme.is_none_or(|scheme| {
-        ["http", "https", "mailto", "tel"].iter().any(|allowed| scheme.eq_ignore_ascii_case(allowed))
-    });
-    if clean && safe {
+    at_most(&limit::URL, url.len(), field)?;
+    if sanitise::link_target(url) == Some(url) && !url.contains(char::is_whitespace) {
         return Ok(());
     }
-    Err(Refusal::field(field, "it must be a URL, relative or with the scheme http, https, mailto or tel"))
+    let why = "it must be a URL without white space, `\\` and control characters: relative, or `http://`, `https://`, \
+               `mailto:` or `tel:` and what follows";
+    Err(Refusal::field(field, why))
 }
 
 /// A time within the range that google.protobuf.Timestamp allows.

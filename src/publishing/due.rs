@@ -9,6 +9,7 @@ use super::{
     singles,
 };
 use crate::{
+    log::Commit,
     refusal::Refusal,
     store::{
         Connection, Error,
@@ -58,14 +59,14 @@ impl Publishing {
     /// One pass over what is due. A change that meets a faster one is left to the next pass.
     ///
     /// # Errors
-    /// The first failure. A damaged record holds up no other.
+    /// The first failure. A damaged record holds up no other, and a version that has no room no expiry.
     pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
         let now = self.clock.now();
-        let (mut last, mut damaged) = (None, None);
+        let (mut last, mut failed) = (None, None);
         loop {
             let after = last.clone();
             let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
-            let Some((due, _)) = found.last() else { return damaged.map_or(Ok(()), Err) };
+            let Some((due, _)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
             let mut planned = Vec::with_capacity(found.len());
             for (due, state) in found {
@@ -76,13 +77,25 @@ impl Publishing {
                             planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
                         }
                     }
-                    Err(error) => damaged = damaged.or(Some(Refusal::from(error))),
+                    Err(error) => failed = failed.or(Some(Refusal::from(error))),
                 }
             }
-            let commits = singles(planned, now).await?;
-            if !commits.is_empty() {
-                self.append(commits).await?;
-            }
+            let encoded = singles(&self.workers, planned, now).await?;
+            let (commits, refused): (Vec<_>, Vec<_>) = encoded.into_iter().partition(Result::is_ok);
+            failed = failed.or(refused.into_iter().find_map(Result::err));
+            failed = failed.or(self.append_due(commits.into_iter().flatten().collect()).await?);
+        }
+    }
+
+    /// Appends what has come due. Without room, only removals: the refusal of the others is returned.
+    async fn append_due(&self, commits: Vec<Commit>) -> Result<Option<Refusal>, Refusal> {
+        if commits.is_empty() {
+            return Ok(None);
+        }
+        match self.append(commits).await {
+            Ok(_) => Ok(None),
+            Err(full @ Refusal::Store(Error::Full { .. } | Error::NoSpace(_))) => Ok(Some(full)),
+            Err(refusal) => Err(refusal),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    refusal::Refusal,
+    model::limit,
+    refusal::{Refusal, at_most},
     wire::{POOL, fields, number},
 };
 
@@ -28,6 +29,7 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
 /// # Errors
 /// As [`apply`].
 pub(crate) fn check(mask: &[String]) -> Result<(), Refusal> {
+    at_most(&limit::MASK, mask.len(), "update_mask")?;
     numbers(mask).map(drop)
 }
 

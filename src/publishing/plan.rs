@@ -79,11 +79,20 @@ pub(super) enum Planned {
 }
 
 impl Planned {
+    /// Bytes of content that it appends.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Planned::Append { entries, .. } => entries.iter().map(|(_, log)| log.content.len()).sum(),
+            Planned::Unchanged(_) => 0,
+        }
+    }
+
     fn unchanged(record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
         Planned::Unchanged(Written {
             name: record.name.clone(),
             revision: record.revision,
+            prefix: record.prefix,
             changed: false,
             slot: record.slot,
             due,
@@ -130,6 +139,15 @@ impl Draft {
             Verb::TakeBack { name } => Ok(draft(name, Action::TakeBack)),
         };
         checked.map_err(|refusal| refusal.within(&field))
+    }
+
+    /// Bytes of content that it brings.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.action {
+            Action::Put(checked) => checked.content.len(),
+            Action::Patch { article, .. } => article.len(),
+            Action::Remove { .. } | Action::TakeBack => 0,
+        }
     }
 
     /// Whether what is there is to be erased, not only removed.
@@ -187,6 +205,11 @@ impl State {
     /// The revision that a pending version is based on: that of the live one, 0 if there is none.
     fn base(&self) -> Revision {
         self.live().map_or(0, |record| record.revision)
+    }
+
+    /// Bytes of content that were read.
+    pub(super) fn bytes(&self) -> usize {
+        self.record.iter().chain(&self.pending).map(|record| record.log.content.len()).sum()
     }
 
     /// The version that readers see.
@@ -254,7 +277,7 @@ fn plan(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
 
 /// Checks the precondition against the version that is to be replaced.
 fn holds(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), Refusal> {
-    let current = replaced.map(|record| state.log_id.etag(record.revision));
+    let current = replaced.map(|record| state.log_id.etag(record.revision, record.prefix));
     match (&draft.precondition, current) {
         (Some(Precondition::Absent), Some(etag)) => Err(Refusal::Exists { name: draft.name.clone(), etag }),
         (Some(Precondition::Etag(wanted)), current) if current.as_ref() != Some(wanted) => {

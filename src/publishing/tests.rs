@@ -133,7 +133,7 @@ fn write(desk: &Desk, way: Way) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         }
         Way::Import => Box::pin(async move {
             let checked = publishing.check(vec![Ok(put("a", "/x", None)), Ok(put("c", "/y", None))]);
-            drop(publishing.each(checked).await);
+            drop(publishing.each(checked.await.unwrap()).await);
         }),
         Way::Schedule => Box::pin(async move { drop(publishing.catch_up().await) }),
     }
@@ -180,4 +180,28 @@ async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
             }
         }
     }
+}
+
+fn planned(headline: usize) -> Single {
+    let content = fixture::noise(1, headline).into_bytes().into();
+    let log = LogEntry { content, ..Default::default() };
+    let (expected, name) = (crate::log::Expected { live: 0, pending: 0 }, fixture::name("a"));
+    let entries = vec![(crate::model::Slot::Live, log)];
+    let planned = vec![Planned::Append { name, entries, expected, path_owner: None }];
+    Single { planned, displaces: Vec::new(), erases: false }
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_is_refused_by_name() {
+    let all = |sizes: &[usize]| encode(sizes.iter().flat_map(|size| planned(*size).planned).collect());
+    assert!(all(&[(2 << 20) - 100]).is_ok());
+    let refused = all(&[100, 2 << 20]).unwrap_err();
+    assert!(refused.to_string().starts_with("articles/a: 20"), "{refused}");
+    assert!(matches!(refused, Refusal::Limit { limit: &MAX_ENTRY, value, .. } if value > 2 << 20));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_too_large_holds_up_no_other() {
+    let encoded = singles(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
+    assert!(encoded[0].is_err() && encoded[1].is_ok());
 }

@@ -10,7 +10,7 @@ use super::{
     link, span_of, stand_in,
 };
 use crate::{
-    sanitise::{link_target, sanitise, shown},
+    sanitise::{link_target, shown, to_show},
     wire::v1::{
         Block, Body, Code, Embed, Gallery, Image, Link, List, ListItem, Mark, Media, PullQuote, Quote, Span,
         Table, TableCell, TableRow, block::Kind,
@@ -63,9 +63,9 @@ impl Html {
             Some(Kind::Table(table)) => self.wrapped("table", id, |html| html.table(table)),
             Some(Kind::Divider(_)) => self.open("hr", id),
             Some(Kind::RawHtml(raw)) if is_token(id) => {
-                self.wrapped("div", id, |html| html.out.push_str(&sanitise(&raw.html)));
+                self.wrapped("div", id, |html| html.out.push_str(&to_show(&raw.html)));
             }
-            Some(Kind::RawHtml(raw)) => self.out.push_str(&sanitise(&raw.html)),
+            Some(Kind::RawHtml(raw)) => self.out.push_str(&to_show(&raw.html)),
             None => {}
         }
     }

@@ -1,5 +1,11 @@
 //! Text that is built line by line, nested in indentation or quoting.
 
+use crate::model::limit;
+
+/// Longest text that is written, and some more: a line of two bytes can stand below a hundred bytes of nesting. What is
+/// longer is refused by whoever asked, so the rest need not be written.
+const LONGEST: usize = limit::RENDERED.maximum as usize;
+
 /// A text whose lines begin as their nesting asks. Line breaks are written when something follows them.
 pub(super) struct Lines {
     out: String,
@@ -55,12 +61,16 @@ impl Lines {
 
     pub(super) fn push(&mut self, c: char) {
         self.flush();
-        self.out.push(c);
+        if self.out.len() <= LONGEST {
+            self.out.push(c);
+        }
     }
 
     pub(super) fn push_str(&mut self, text: &str) {
         self.flush();
-        self.out.push_str(text);
+        if self.out.len() <= LONGEST {
+            self.out.push_str(text);
+        }
     }
 
     /// Takes the white space off the end of the line.
@@ -120,6 +130,9 @@ impl Lines {
     }
 
     fn flush(&mut self) {
+        if self.out.len() > LONGEST {
+            return;
+        }
         while self.breaks > 0 {
             self.out.push('\n');
             self.breaks -= 1;

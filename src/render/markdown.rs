@@ -11,7 +11,7 @@ use super::{
     lines::Lines, span_of, stand_in,
 };
 use crate::{
-    sanitise::{link_target, sanitise},
+    sanitise::{link_target, to_show},
     wire::v1::{
         Block, Body, Code, Embed, Gallery, Heading, List, ListItem, Mark, Media, Span, Table, TableCell,
         block::Kind,
@@ -275,7 +275,7 @@ impl Markdown {
 
     /// In an element of its own, HTML is left alone up to the first empty line; so there is none.
     fn raw_html(&mut self, html: &str) {
-        let html = sanitise(html);
+        let html = to_show(html);
         if html.is_empty() {
             return;
         }

@@ -5,7 +5,7 @@
 
 use super::{Stops, are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
 use crate::{
-    sanitise::{sanitise, shown, text_of},
+    sanitise::{shown, text_of, to_show},
     wire::v1::{Block, Body, Embed, Gallery, List, Media, Span, Table, TableCell, TableRow, block::Kind},
 };
 
@@ -188,7 +188,7 @@ impl Text {
     }
 
     fn raw_html(&mut self, html: &str) {
-        let text = text_of(&sanitise(html));
+        let text = text_of(&to_show(html));
         for line in text.split('\n') {
             self.lines.end_line();
             for word in line.split_whitespace() {

@@ -46,17 +46,17 @@ impl ContentRpc {
         })
     }
 
-    /// Answers a call that has one answer. What is in memory is found by the request's bytes alone.
-    pub(crate) async fn unary(&self, read: Read, message: Bytes) -> Result<Framed, Status> {
-        let asked = Asked { read, message };
-        match self.content.kept(&asked).await {
-            Some(kept) => Ok(kept?),
-            // Boxed: it is many times larger than the way above.
-            None => Ok(Box::pin(self.answer(asked)).await?),
-        }
+    /// The answer to a call that has one, if it is in memory: it is found by the request's bytes alone.
+    pub(crate) async fn kept(&self, asked: &Asked) -> Option<Result<Framed, Status>> {
+        Some(self.content.kept(asked).await?.map_err(Status::from))
     }
 
-    async fn answer(&self, Asked { read, message }: Asked) -> Result<Framed, Refusal> {
+    /// The same, from memory or composed.
+    pub(crate) async fn answer(&self, asked: Asked) -> Result<Framed, Status> {
+        Ok(self.answer_one(asked).await?)
+    }
+
+    async fn answer_one(&self, Asked { read, message }: Asked) -> Result<Framed, Refusal> {
         match read {
             Read::GetArticle => self.ask::<v1::GetArticleRequest>(read, message).await,
             Read::BatchGetArticles => self.ask::<v1::BatchGetArticlesRequest>(read, message).await,

@@ -47,7 +47,8 @@ pub(super) fn position(position: &Position) -> v1::Position {
 }
 
 fn result(written: &Written, position: &Position) -> v1::WriteResult {
-    let etag = if written.removed { String::new() } else { position.log_id.etag(written.revision) };
+    let etag = || position.log_id.etag(written.revision, written.prefix);
+    let etag = if written.removed { String::new() } else { etag() };
     v1::WriteResult {
         name: written.name.to_string(),
         etag,

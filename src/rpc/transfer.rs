@@ -78,9 +78,8 @@ impl TransferService for TransferRpc {
             return Err(Refusal::field("after_revision", "it must not be negative").into());
         }
         let log_id = self.store.head().log_id;
-        if request::log_id(&asked.log_id, "log_id")?.is_some_and(|asked| asked != log_id) {
-            return Err(Refusal::LogChanged(log_id).into());
-        }
+        let remedy = "leave log_id and after_revision unset to export everything";
+        Refusal::check_log(request::log_id(&asked.log_id, "log_id")?, log_id, remedy)?;
         let export = Export::new(self.store.clone(), asked.after_revision);
         let (draining, health) = (self.draining.clone(), self.health.clone());
         let messages = stream::try_unfold(Some((export, draining, health)), |state| async move {
@@ -137,12 +136,9 @@ async fn check(
         return Err(Refusal::field("records", "it must hold at least one record").into());
     }
     at_most(&limit::IMPORT, chunk.records.len(), "records")?;
-    let checked = tokio::task::spawn_blocking(move || Chunk {
-        number: chunk.chunk,
-        names: chunk.records.iter().map(name).collect(),
-        checked: publishing.check(chunk.records.into_iter().map(change).collect()),
-    });
-    checked.await.map_err(|_| Refusal::Internal("the check of an import failed").into())
+    let names = chunk.records.iter().map(name).collect();
+    let checked = publishing.check(chunk.records.into_iter().map(change).collect()).await?;
+    Ok(Chunk { number: chunk.chunk, names, checked })
 }
 
 impl Import {

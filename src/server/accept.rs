@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io,
-    net::IpAddr,
+    fs, io,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,9 +29,21 @@ const SAID_AGAIN: Duration = Duration::from_secs(5);
 const UNACKNOWLEDGED: u32 = 30_000;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// File descriptors that no connection gets: the store opens files while it works.
+const RESERVE: usize = 32;
+
+/// Connections of the operations listener.
+const OPERATIONS: usize = 64;
+
 /// Takes connections, without end.
-pub(super) async fn run(listener: TcpListener, cores: &Cores, limits: &Connections, metrics: Arc<Metrics>) {
-    let places = Places::new(limits, metrics);
+pub(super) async fn run(
+    listener: TcpListener,
+    cores: &Cores,
+    limits: &Connections,
+    file_descriptors: usize,
+    metrics: Arc<Metrics>,
+) {
+    let places = Places::new(limits, file_descriptors, metrics);
     let mut trouble = Trouble::default();
     loop {
         // Taken before the connection: whoever is above the bound waits in the system's queue.
@@ -104,8 +116,9 @@ pub(super) struct Place {
 }
 
 impl Places {
-    fn new(limits: &Connections, metrics: Arc<Metrics>) -> Places {
-        let all = Arc::new(Semaphore::new(limits.most.min(file_descriptors())));
+    fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> Places {
+        let most = limits.most.min(file_descriptors).min(Semaphore::MAX_PERMITS);
+        let all = Arc::new(Semaphore::new(most));
         Places { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
     }
 
@@ -115,6 +128,7 @@ impl Places {
 
     /// None if the peer has as many as it may.
     fn of_peer(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<Place> {
+        let peer = network(peer);
         let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = peers.entry(peer).or_default();
         if *open >= self.per_peer {
@@ -140,8 +154,47 @@ impl Drop for Place {
     }
 }
 
-/// Connections that leave a fifth of the process's file descriptors to everything else.
-fn file_descriptors() -> usize {
+/// Whom an address stands for: the smallest network that is given to one customer is a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+/// Connections that leave file descriptors to everything else: of the process's limit, what is not open yet, less
+/// [`RESERVE`]. `others` is what other listeners may have.
+pub(super) fn file_descriptors(others: usize) -> usize {
     let most = process::getrlimit(process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(most / 5 * 4).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
+    let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
+    usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(open + RESERVE + others).max(1)
+}
+
+/// What the operations listener may have: few, and never more than a quarter of what there is.
+pub(super) fn for_operations() -> usize {
+    OPERATIONS.min(file_descriptors(0) / 4).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_peer_is_its_network() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2::9"), "2001:db8:1:2::");
+        assert_ne!(of("2001:db8:1:3::9"), "2001:db8:1:2::");
+        assert_eq!(of("192.0.2.1"), "192.0.2.1");
+        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn listeners_leave_file_descriptors_to_the_store() {
+        let most = process::getrlimit(process::Resource::Nofile).current.unwrap();
+        let open = fs::read_dir("/proc/self/fd").unwrap().count();
+        let operations = for_operations();
+        let all = file_descriptors(operations) + operations;
+        assert!(all + open + RESERVE <= most as usize + 4, "{all} of {most}, {open} open");
+    }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fmt::Display,
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
@@ -12,24 +11,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, select},
     stream,
 };
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
-use tokio::sync::watch;
-use tonic::{Code, Status, codegen::Service as _, service::Routes};
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::{
+    Code, Status,
+    codegen::{Service as _, StdError},
+    service::Routes,
+};
 
 use super::{
+    delivery::Pace,
+    flight::Charge,
+    inbound::{ClientStream, Inbound},
+    memory::Memory,
     message,
     reply::Reply,
-    streams::{self, Streams},
+    streams::{Endless, Streams},
 };
 use crate::{
-    content::Read,
+    config::Connections,
+    content::{Asked, Read},
     health::Health,
     model::limit::{self, Limit},
     refusal::Refusal,
@@ -37,9 +46,6 @@ use crate::{
     telemetry::{Metrics, RpcMetrics},
     wire::{Framed, POOL},
 };
-
-/// How long a call may take to be answered, also if its client says more or nothing.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// The calls that one core answers.
 pub(super) struct Calls {
@@ -50,6 +56,9 @@ pub(super) struct Calls {
     routes: Routes,
     /// Feeds that one connection may have open.
     feeds: usize,
+    /// How long a call may take to be answered, also if its client says more or nothing.
+    longest: Duration,
+    memory: Arc<Memory>,
     draining: watch::Receiver<bool>,
     health: Arc<Health>,
 }
@@ -77,117 +86,234 @@ struct Method {
     streams: bool,
     /// It ends only when the node does.
     endless: bool,
+    room: Room,
+    /// How many calls of it the node serves at once.
+    at_once: Option<Slots>,
     metrics: RpcMetrics,
 }
 
+/// Bytes that are set aside in the connection's account: before the answer is made, and before each further piece of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    first: usize,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Slots {
+    Imports,
+    Reflections,
+}
+
+impl Room {
+    /// An entity with all that it includes, a page, a piece of a stream, what a write answers. What turns out larger waits
+    /// for more, so these need only be right for most.
+    const ENTITY: Room = Room { first: 256 << 10, next: 0 };
+    const PAGE: Room = Room { first: 2 << 20, next: 0 };
+    const PIECES: Room = Room { first: 512 << 10, next: 512 << 10 };
+    const WRITTEN: Room = Room { first: 4 << 10, next: 0 };
+
+    fn of(method: &MethodDescriptor) -> Room {
+        match method.name() {
+            "StreamArticles" | "Export" => Room::PIECES,
+            "GetPending" => Room::ENTITY,
+            "BatchGetArticles" => Room::PAGE,
+            name if name.starts_with("List") => Room::PAGE,
+            name if name.starts_with("Get") || name.starts_with("Resolve") => Room::ENTITY,
+            _ => Room::WRITTEN,
+        }
+    }
+}
+
 impl Method {
+    /// One of our services.
+    fn ours(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+        let service = method.parent_service();
+        let own = match service.full_name() {
+            "cable.v1.ContentService" => ContentRpc::read(method.name()).map(Own::Read),
+            "cable.v1.FeedService" => Some(Own::Watch),
+            _ => None,
+        };
+        let writes =
+            ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
+        Method {
+            own,
+            limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
+            client_streams: method.is_client_streaming(),
+            streams: method.is_server_streaming(),
+            endless: false,
+            room: Room::of(method),
+            at_once: method.is_client_streaming().then_some(Slots::Imports),
+            metrics,
+        }
+    }
+
+    /// One of health or reflection.
+    fn of_checks(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+        Method {
+            client_streams: method.is_client_streaming(),
+            streams: method.is_server_streaming(),
+            endless: method.is_server_streaming(),
+            at_once: method.is_client_streaming().then_some(Slots::Reflections),
+            ..Method::unknown(metrics)
+        }
+    }
+
+    fn unknown(metrics: RpcMetrics) -> Method {
+        Method {
+            own: None,
+            limit: &limit::CHECK_REQUEST,
+            client_streams: false,
+            streams: false,
+            endless: false,
+            room: Room::WRITTEN,
+            at_once: None,
+            metrics,
+        }
+    }
+
     /// Until when a call must have been answered, or its answer have begun.
-    fn bound(&self, start: Instant, deadline: Option<Instant>) -> Option<Instant> {
-        let longest = (!self.client_streams).then(|| start + LONGEST);
+    fn bound(&self, start: Instant, longest: Duration, deadline: Option<Instant>) -> Option<Instant> {
+        let longest = (!self.client_streams).then(|| start + longest);
         deadline.into_iter().chain(longest).min()
     }
 }
+
+/// The methods of a pool by their paths.
+fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods
+        .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))
+        .collect()
+}
+
+/// The services of tonic's that a node has beside its own.
+fn checks() -> Vec<(String, MethodDescriptor)> {
+    let files = [
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let pools = files.into_iter().filter_map(|files| DescriptorPool::decode(files).ok());
+    pools.flat_map(|pool| methods_of(&pool)).collect()
+}
+
+/// A response, and how it is given out.
+type Answered = (Response<Reply>, Pace);
 
 impl Calls {
     pub(super) fn new(
         services: Services,
         routes: Routes,
-        feeds: usize,
+        limits: &Connections,
+        memory: Arc<Memory>,
         metrics: &Metrics,
         draining: watch::Receiver<bool>,
         health: Arc<Health>,
     ) -> Calls {
-        let methods = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let methods = methods.map(|method| {
-            let service = method.parent_service();
-            let own = match service.full_name() {
-                "cable.v1.ContentService" => ContentRpc::read(method.name()).map(Own::Read),
-                "cable.v1.FeedService" => Some(Own::Watch),
-                _ => None,
-            };
-            let writes =
-                ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
-            let name = format!("{}/{}", service.full_name(), method.name());
-            let described = Method {
-                own,
-                limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
-                client_streams: method.is_client_streaming(),
-                streams: method.is_server_streaming(),
-                endless: false,
-                metrics: metrics.of(&name),
-            };
-            (format!("/{name}"), Arc::new(described))
+        let ours = methods_of(&POOL).into_iter().map(|(name, method)| {
+            let metrics = metrics.of(&name);
+            (format!("/{name}"), Arc::new(Method::ours(&method, metrics)))
         });
-        let other = Method {
-            own: None,
-            limit: &limit::READ_REQUEST,
-            client_streams: true,
-            streams: true,
-            endless: true,
-            metrics: metrics.of("other"),
-        };
+        let checks = checks().into_iter().map(|(name, method)| {
+            (format!("/{name}"), Arc::new(Method::of_checks(&method, metrics.of("other"))))
+        });
         Calls {
-            methods: methods.collect(),
-            other: Arc::new(other),
+            methods: ours.chain(checks).collect(),
+            other: Arc::new(Method::unknown(metrics.of("other"))),
             services,
             routes,
-            feeds,
+            feeds: limits.feeds,
+            longest: limits.request_timeout,
+            memory,
             draining,
             health,
         }
     }
 
     /// Answers a call.
-    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> Response<Reply>
+    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> Answered
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Display + Into<tonic::codegen::StdError>,
+        B::Error: Into<StdError>,
     {
         let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
         let start = Instant::now();
-        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start });
+        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start, holds: None });
         let deadline = match deadline(request.headers()) {
             Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
-            Err(refusal) => return refused(refusal.into(), call),
+            Err(refusal) => return refused(refusal.into(), call, streams),
         };
-        let own = method.own.filter(|_| is_native(request.headers()));
         let answered = {
             let answered = pin!(async {
-                match own {
-                    Some(Own::Read(read)) => self.read(read, request.into_body(), &mut call, deadline).await,
+                match method.own {
+                    Some(Own::Read(read)) => {
+                        self.read((method, read), request.into_body(), &streams, &mut call, deadline).await
+                    }
                     Some(Own::Watch) => {
                         Box::pin(self.watch(request.into_body(), &streams, &mut call, deadline)).await
                     }
-                    None => Ok(Box::pin(self.route(method, request, &mut call, deadline)).await),
+                    None => Box::pin(self.route(method, request, &streams, &mut call, deadline)).await,
                 }
             });
-            AssertUnwindSafe(within(method.bound(start, deadline), answered)).catch_unwind().await
+            AssertUnwindSafe(within(method.bound(start, self.longest, deadline), answered))
+                .catch_unwind()
+                .await
         };
         match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
-            Ok(response) => response,
-            Err(status) => refused(status, call),
+            Ok(answered) => answered,
+            Err(status) => refused(status, call, streams),
         }
     }
 
     async fn read<B>(
         &self,
-        read: Read,
+        (method, read): (&Method, Read),
         request: B,
+        streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<Response<Reply>, Status>
+    ) -> Result<Answered, Status>
     where
         B: Body<Data = Bytes>,
-        B::Error: Display,
+        B::Error: Into<StdError>,
     {
-        let message = message::read(request, &limit::READ_REQUEST).await?;
+        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
+            let charge = streams.reserve(method.room.first).await?;
             let stream = self.services.content.stream(message).await?;
             let until = deadline.map(expire);
-            return Ok(taken(call, |call| Reply::stream(stream, call, until)));
+            let pace = Pace::pieces(charge, method.room.next);
+            return Ok((taken(call, |call| Reply::stream(stream, call, until)), pace));
         }
-        let answer = self.services.content.unary(read, message).await?;
-        Ok(taken(call, |call| Reply::message(answer, call)))
+        let asked = Asked { read, message };
+        if let Some(kept) = self.services.content.kept(&asked).await {
+            let answer = kept?;
+            if let Some(charge) = streams.try_charge(answer.remaining()) {
+                return Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)));
+            }
+        }
+        // Boxed: it is many times larger than the way above.
+        let (answer, charge) = Box::pin(self.answer(asked, method.room.first, streams)).await?;
+        Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)))
+    }
+
+    /// An answer and its room, which is set aside before it is made. One that turns out larger than there is room for is
+    /// dropped, and asked for again when there is: most likely it is in memory then.
+    async fn answer(
+        &self,
+        asked: Asked,
+        mut room: usize,
+        streams: &Streams,
+    ) -> Result<(Framed, Charge), Status> {
+        loop {
+            let mut charge = streams.reserve(room).await?;
+            let answer = self.services.content.answer(asked.clone()).await?;
+            room = answer.remaining();
+            if charge.try_resize(room) {
+                return Ok((answer, charge));
+            }
+        }
     }
 
     async fn watch<B>(
@@ -196,16 +322,15 @@ impl Calls {
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<Response<Reply>, Status>
+    ) -> Result<Answered, Status>
     where
         B: Body<Data = Bytes>,
-        B::Error: Display,
+        B::Error: Into<StdError>,
     {
         let place = streams.feed(self.feeds);
         let place = place.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
-        let message = message::read(request, &limit::READ_REQUEST).await?;
+        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
-        streams::guard(follower.in_flight());
         let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {
             let piece = follower.next().await?;
             Ok(Some((Framed::from(piece), (follower, place))))
@@ -215,31 +340,64 @@ impl Calls {
             Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
             None => drained,
         };
-        Ok(taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))))
+        hold(call, Holds::Endless { _open: streams.endless() });
+        // A piece that waits shares its bytes with the message that its follower holds anyway.
+        let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
+        Ok((taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
     }
 
     async fn route<B>(
         &self,
         method: &Method,
         request: Request<B>,
+        streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Response<Reply>
+    ) -> Result<Answered, Status>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<tonic::codegen::StdError>,
+        B::Error: Into<StdError>,
     {
-        let Ok(response) = self.routes.clone().call(request).await;
+        if let Some(slots) = method.at_once {
+            hold(call, Holds::Slot { _permit: self.slot(slots)? });
+        }
+        let charge = streams.reserve(method.room.first).await?;
+        let stream = method.client_streams.then(|| ClientStream::new(self.drained(), self.longest));
+        let (head, body) = request.into_parts();
+        let body = Inbound::new(body, size(&head.headers), method.limit, streams.clone(), stream)?;
+        // What a message holds is held until the call is answered.
+        let _request = (!method.client_streams).then(|| body.request());
+        let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
         let until = match deadline.filter(|_| method.streams) {
             Some(deadline) => Some(expire(deadline)),
             None => method.endless.then(|| self.drained()),
         };
-        let refused = Status::from_header_map(response.headers());
-        match refused.and_then(|status| rpc::oversized(&status, method.limit)) {
-            Some(refusal) => taken(call, |call| Reply::status(&refusal.into(), call)),
-            None => taken(call, |call| Reply::routed(response, call, until)),
+        if method.endless && method.at_once.is_none() {
+            hold(call, Holds::Endless { _open: streams.endless() });
         }
+        let refused = Status::from_header_map(response.headers());
+        let oversized = refused.and_then(|status| rpc::oversized(&status, method.limit));
+        if let Some(refusal) = oversized {
+            return Err(refusal.into());
+        }
+        let pace = Pace::pieces(charge, method.room.next);
+        Ok((taken(call, |call| Reply::routed(response, call, until)), pace))
     }
+
+    fn slot(&self, slots: Slots) -> Result<OwnedSemaphorePermit, Refusal> {
+        let (all, busy): (&Arc<Semaphore>, _) = match slots {
+            Slots::Imports => (&self.memory.imports, "this node serves as many imports as it can"),
+            Slots::Reflections => {
+                (&self.memory.reflections, "this node has as many reflection streams as it can")
+            }
+        };
+        all.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded(busy))
+    }
+}
+
+/// Bytes of headers.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 impl Calls {
@@ -260,14 +418,15 @@ fn taken(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -
     reply(call.take().expect("a call is answered once"))
 }
 
-fn refused(status: Status, call: Option<Call>) -> Response<Reply> {
-    taken(&mut { call }, |call| Reply::status(&status, call))
+fn hold(call: &mut Option<Call>, holds: Holds) {
+    if let Some(call) = call {
+        call.holds = Some(holds);
+    }
 }
 
-/// Whether the request is gRPC itself: gRPC-Web comes through a layer of tonic's, which makes it so.
-fn is_native(headers: &HeaderMap) -> bool {
-    let rest = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+fn refused(status: Status, call: Option<Call>, streams: Streams) -> Answered {
+    let pace = Pace::message(Charge::new(streams, 0));
+    (taken(&mut { call }, |call| Reply::status(&status, call)), pace)
 }
 
 /// The time that the client gives the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
@@ -321,6 +480,13 @@ pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
     start: Instant,
+    holds: Option<Holds>,
+}
+
+/// What a call holds as long as it is open.
+enum Holds {
+    Endless { _open: Endless },
+    Slot { _permit: OwnedSemaphorePermit },
 }
 
 impl Call {
@@ -343,23 +509,43 @@ mod tests {
     use super::*;
 
     fn method(client_streams: bool) -> Method {
-        let (limit, metrics) = (&limit::READ_REQUEST, Metrics::new().of("a"));
-        Method { own: None, limit, client_streams, streams: true, endless: false, metrics }
+        Method { client_streams, ..Method::unknown(Metrics::new().of("a")) }
     }
 
     fn call() -> Call {
-        Call { method: Arc::new(method(false)), code: Code::Cancelled, start: Instant::now() }
+        Call { method: Arc::new(method(false)), code: Code::Cancelled, start: Instant::now(), holds: None }
+    }
+
+    #[test]
+    fn every_method_that_is_served_is_described() {
+        let checks = checks();
+        let names: Vec<_> = checks.iter().map(|(name, _)| &name[..]).collect();
+        for name in [
+            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.Health/Watch",
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        let metrics = Metrics::new();
+        let of = |method: &MethodDescriptor| Method::of_checks(method, metrics.of("a"));
+        for (name, method) in &checks {
+            let described = of(method);
+            assert_eq!(described.limit.maximum, 4 << 10, "{name}");
+            assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
+        }
     }
 
     #[test]
     fn only_a_client_that_streams_may_take_longer_than_the_longest() {
         let start = Instant::now();
         let [soon, late] = [1, 100].map(|secs| start + Duration::from_secs(secs));
-        let longest = start + LONGEST;
+        let longest = Duration::from_secs(60);
         let bounds = |client_streams| {
-            [None, Some(soon), Some(late)].map(|end| method(client_streams).bound(start, end))
+            [None, Some(soon), Some(late)].map(|end| method(client_streams).bound(start, longest, end))
         };
-        assert_eq!(bounds(false), [Some(longest), Some(soon), Some(longest)]);
+        assert_eq!(bounds(false), [Some(start + longest), Some(soon), Some(start + longest)]);
         assert_eq!(bounds(true), [None, Some(soon), Some(late)]);
     }
 

@@ -37,6 +37,8 @@ struct Inner<T> {
     unflushed: bool,
     /// A write was told to wait.
     refused: bool,
+    /// Not all of the last write was taken.
+    cut: bool,
 }
 
 impl<T> Clone for Coalesced<T> {
@@ -47,7 +49,8 @@ impl<T> Clone for Coalesced<T> {
 
 impl<T: Read + Write + Unpin> Coalesced<T> {
     pub(super) fn new(io: T) -> Coalesced<T> {
-        Coalesced(Arc::new(Mutex::new(Inner { io, out: VecDeque::new(), unflushed: false, refused: false })))
+        let inner = Inner { io, out: VecDeque::new(), unflushed: false, refused: false, cut: false };
+        Coalesced(Arc::new(Mutex::new(inner)))
     }
 
     /// Writes out what was gathered.
@@ -59,6 +62,15 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Adds a last frame of our own behind whole ones. It is left out if the last write was cut: it would fall into the
+    /// middle of a frame.
+    pub(super) fn append(&self, frame: &[u8]) {
+        let mut inner = self.inner();
+        if !inner.cut {
+            inner.out.extend(frame);
+        }
     }
 
     /// The lock is never waited for: one task holds both handles.
@@ -92,7 +104,7 @@ impl<T: Read + Write + Unpin> Inner<T> {
     /// How much may be gathered now; never nothing.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.out.len() >= BOUND {
-            self.refused = true;
+            (self.refused, self.cut) = (true, true);
             ready!(self.poll_drain(cx))?;
             self.refused = false;
         }
@@ -115,6 +127,7 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         let mut inner = self.inner();
         let room = ready!(inner.poll_room(cx))?.min(buf.len());
         inner.out.extend(&buf[..room]);
+        inner.cut = room < buf.len();
         Poll::Ready(Ok(room))
     }
 
@@ -130,6 +143,7 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
             let left = room - (inner.out.len() - before);
             inner.out.extend(&buf[..left.min(buf.len())]);
         }
+        inner.cut = inner.out.len() == BOUND;
         Poll::Ready(Ok(inner.out.len() - before))
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::Either};
 use http::Request;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Either as EitherBody};
 use hyper::{
     body::{Body, Incoming},
     rt::bounds::Http2ServerConnExec,
@@ -28,8 +28,12 @@ use tokio::{
 use super::{
     calls::Calls,
     coalesce::Coalesced,
+    delivery::Delivery,
+    entrance::Entrance,
+    frames::Frames,
     life::{self, Life, Turn},
-    streams::Streams,
+    memory::CoreMemory,
+    streams::{self, Guard, Streams, Watched},
     web,
 };
 use crate::config::Connections;
@@ -53,10 +57,15 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What of one answer may wait for the peer's window, beyond the message under way.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8), for a peer that floods: calls that it has made may have been served.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+
 /// What the connections of one core have in common.
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) calls: Arc<Calls>,
+    pub(super) memory: CoreMemory,
+    pub(super) entrance: Arc<Entrance>,
     pub(super) limits: Connections,
     /// How long calls may go on once the node drains.
     pub(super) drain: Duration,
@@ -86,18 +95,21 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Served = Result<(), Failure>;
 
 async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let (calls, streams) = (common.calls.clone(), Streams::default());
+    let (calls, entrance) = (common.calls.clone(), common.entrance.clone());
+    let streams = Streams::new(&common.memory);
     let of_connection = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), of_connection.clone());
         // No block around both: it would hold the request a second time, for as long as a stream is open.
-        let answer = if web::is_web(&request) {
-            Either::Left(
-                Box::pin(web::answer(calls, streams, request)).map(|answer| answer.map(web::into_either)),
-            )
-        } else {
-            Either::Right(calls.call(request, streams).map(|answer| answer.map(http_body_util::Either::Left)))
-        };
+        let answer =
+            if web::is_native(&request) {
+                Either::Right(calls.call(request, streams).map(|(response, pace)| {
+                    response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
+                }))
+            } else {
+                let answer = web::answer(calls, entrance.clone(), streams, request);
+                Either::Left(Box::pin(answer).map(|answer| answer.map(EitherBody::Right)))
+            };
         answer.map(Ok::<_, Infallible>)
     });
     let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
@@ -117,8 +129,8 @@ where
     B: Body<Error: Into<Failure>> + 'static,
     Streams: Http2ServerConnExec<S::Future, B>,
 {
-    let io = Coalesced::new(TokioIo::new(io));
-    let connection = http2::Builder::new(streams)
+    let io = Coalesced::new(TokioIo::new(Frames::new(io, PREFACE.len(), streams.clone())));
+    let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_local_error_reset_streams(LOCAL_RESETS)
@@ -132,6 +144,7 @@ where
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
     let mut connection = pin!(connection);
+    let mut guard = streams.guard(Watched::Connection(streams.clone()));
     let mut ended = None;
     poll_fn(|cx| {
         loop {
@@ -139,14 +152,21 @@ where
                 && let Poll::Ready(end) = connection.as_mut().poll(cx)
             {
                 ended = Some(end);
-                life.ended();
+                if streams.is_flooded() {
+                    io.append(&CALM);
+                    life.ended_badly();
+                } else {
+                    life.ended();
+                }
             }
-            if io.poll_drain(cx)?.is_ready()
-                && let Some(end) = ended.take()
-            {
+            let written = io.poll_drain(cx)?.is_ready();
+            if written && let Some(end) = ended.take() {
                 return Poll::Ready(end.map_err(Into::into));
             }
-            match life.poll(cx) {
+            if guard.poll(cx).is_ready() {
+                return Poll::Ready(Err(STALLED.into()));
+            }
+            match life.poll(cx, written) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Turn::Over) => return Poll::Ready(Err("it did not end in time".into())),
                 Poll::Ready(Turn::Goodbye) => connection.as_mut().graceful_shutdown(),
@@ -156,14 +176,20 @@ where
     .await
 }
 
+const STALLED: &str = "its peer takes nothing of what it was sent";
+
 /// HTTP/1.1, which browsers without TLS speak: gRPC-Web only.
 async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let (calls, streams) = (common.calls.clone(), Streams::default());
+    let (calls, entrance) = (common.calls.clone(), common.entrance.clone());
+    let streams = Streams::new(&common.memory);
     let mut life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
+    let of_connection = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (calls, streams, underway) = (calls.clone(), streams.clone(), streams.begin());
+        let (calls, streams) = (calls.clone(), of_connection.clone());
+        let underway = streams.begin();
+        let entrance = entrance.clone();
         async move {
-            let response = web::answer(calls, streams, request).await;
+            let response = web::answer(calls, entrance, streams, request).await;
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
                     let _until_the_body_is_gone = &underway;
@@ -179,12 +205,20 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
         .max_header_size(HEADERS as usize)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
+    let mut guard: Option<Guard> = None;
+    streams::watched();
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
             }
-            match life.poll(cx) {
+            if let Some(watched) = streams::watched() {
+                guard = Some(streams.guard(watched));
+            }
+            if guard.as_mut().is_some_and(|guard| guard.poll(cx).is_ready()) {
+                return Poll::Ready(Err(STALLED.into()));
+            }
+            match life.poll(cx, true) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Turn::Over) => return Poll::Ready(Err("it did not end in time".into())),
                 Poll::Ready(Turn::Goodbye) => connection.as_mut().graceful_shutdown(),
@@ -288,7 +322,8 @@ mod tests {
 
     /// Answers each request with the numbers to as many as its path says.
     async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
-        let (streams, limits) = (Streams::default(), Connections::default());
+        let limits = Connections::default();
+        let streams = Streams::new(&super::super::memory::Memory::new(&limits).of_core());
         let (_node, draining) = watch::channel(false);
         let life = Life::new(&limits, limits.grace, draining, streams.clone());
         let service = service_fn(|request: Request<Incoming>| async move {

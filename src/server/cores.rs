@@ -70,10 +70,7 @@ impl Cores {
             let (of_core, of_node) = (name.clone(), health.clone());
             let thread = supervise::spawn(name, health.clone(), move || {
                 let _ending = ending;
-                let served = serve(accepted, common);
-                #[cfg(test)]
-                let served = supervise::failpoint::until_killed(&of_core, of_node.clone(), served);
-                runtime.block_on(served);
+                runtime.block_on(supervise::killable(&of_core, &of_node, serve(accepted, common)));
                 if of_node.cause(Condition::Draining).is_none() {
                     supervise::report(&of_core, &of_node, "ended early");
                 }

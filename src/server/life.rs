@@ -17,6 +17,10 @@ use tokio::{
 use super::streams::Streams;
 use crate::config::Connections;
 
+/// How long a connection of a draining node stays once no call is under way: time for the peer to read that, and for a
+/// call that crosses the farewell.
+const REST: Duration = Duration::from_millis(250);
+
 /// What has to happen to a connection now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -38,8 +42,10 @@ pub(super) struct Life {
     drain: Duration,
     /// None once the node drains.
     draining: Option<BoxFuture<'static, ()>>,
-    /// It was told to end, and the alarm cuts it off.
-    told: bool,
+    /// It was told to end, and is cut off then.
+    last: Option<Instant>,
+    /// Since when no call is under way while the node drains.
+    at_rest: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -59,12 +65,14 @@ impl Life {
             grace: limits.grace,
             drain,
             draining: Some(Box::pin(drained(draining))),
-            told: false,
+            last: None,
+            at_rest: None,
             alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle))),
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    /// `written`: whether the socket has taken everything.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Turn> {
         if let Some(draining) = &mut self.draining
             && draining.as_mut().poll(cx).is_ready()
         {
@@ -73,12 +81,20 @@ impl Life {
                 return Poll::Ready(Turn::Goodbye);
             }
         }
+        if self.draining.is_none() {
+            self.look_for_rest(cx, written);
+        }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            if self.told {
-                return Poll::Ready(Turn::Over);
-            }
             let now = Instant::now();
+            if let Some(last) = self.last {
+                let rested = self.at_rest.is_some_and(|since| now >= since + REST);
+                if rested || now >= last {
+                    return Poll::Ready(Turn::Over);
+                }
+                self.alarm.as_mut().reset(last);
+                continue;
+            }
             let unused = self.streams.is_empty() && self.streams.turns() == self.seen;
             if now >= self.end || unused {
                 self.ends_within(self.grace);
@@ -89,18 +105,38 @@ impl Life {
         }
     }
 
+    /// Nothing is waited for but calls under way.
+    fn look_for_rest(&mut self, cx: &mut Context<'_>, written: bool) {
+        self.streams.wake_at_rest(cx.waker());
+        if !written || !self.streams.is_at_rest() {
+            self.at_rest = None;
+        } else if self.at_rest.is_none() {
+            let now = Instant::now();
+            self.at_rest = Some(now);
+            let last = self.last.map_or(now + REST, |last| last.min(now + REST));
+            self.alarm.as_mut().reset(last);
+        }
+    }
+
     /// It has ended by itself and needs not be told; what is still to be written may take its time, but not for ever.
     pub(super) fn ended(&mut self) {
         self.ends_within(self.grace);
     }
 
+    /// The same, at once but for a moment.
+    pub(super) fn ended_badly(&mut self) {
+        self.ends_within(REST);
+    }
+
     /// Whether it has yet to be told. What ends it first counts: a node that drains does not wait for an older grace.
     fn ends_within(&mut self, left: Duration) -> bool {
         let last = Instant::now() + left;
-        if !self.told || last < self.alarm.deadline() {
+        let told = self.last.is_some();
+        if self.last.is_none_or(|before| last < before) {
+            self.last = Some(last);
             self.alarm.as_mut().reset(last);
         }
-        !std::mem::replace(&mut self.told, true)
+        !told
     }
 }
 

@@ -1,36 +1,73 @@
 //! Reading the one message of a request.
 
-use std::{fmt::Display, pin::pin};
+use std::pin::pin;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use tonic::Status;
+use tonic::{Code, Status, codegen::StdError, metadata::MetadataValue};
 
+use super::{inbound::Held, streams::Streams};
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
-/// Reads a request's message, and that there is nothing behind it. Nothing is set aside for what a prefix only claims.
+/// Reads a request's message, and that there is nothing behind it. Nothing is set aside for what a prefix only claims;
+/// what has come of a message that is not whole counts as held by its connection.
 ///
 /// # Errors
-/// It is above the limit, compressed, cut off or not alone; or the client has gone.
-pub(super) async fn read<B>(body: B, limit: &'static Limit) -> Result<Bytes, Status>
+/// It is above the limit, compressed, cut off or not alone; there is no room for it; or the client has gone.
+pub(super) async fn read<B>(body: B, limit: &'static Limit, streams: &Streams) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes>,
-    B::Error: Display,
+    B::Error: Into<StdError>,
 {
     let mut body = pin!(body);
     let mut bytes = Bytes::new();
+    let mut held = None;
     while !body.is_end_stream() {
-        let Some(frame) = body.frame().await else { break };
-        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let mut next = body.frame();
+        let frame = match (&mut next).now_or_never() {
+            Some(frame) => frame,
+            None => {
+                wait(&mut held, streams, bytes.len())?;
+                next.await
+            }
+        };
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|error| gone(error.into()))?.into_data() else { continue };
         bytes = if bytes.is_empty() { data } else { joined(bytes, &data) };
         check(&bytes, limit)?;
     }
-    if bytes.len() < PREFIX || bytes.len() - PREFIX < length(&bytes) {
+    if !is_whole(&bytes) {
         return Err(Refusal::field("request", "it ends within its message").into());
     }
     Ok(bytes.slice(PREFIX..))
+}
+
+/// Counts what has come, now that the rest has to be waited for.
+#[cold]
+fn wait(held: &mut Option<(Held, usize)>, streams: &Streams, bytes: usize) -> Result<(), Refusal> {
+    if held.is_none() {
+        *held = Some((Held::new(streams.clone())?, 0));
+    }
+    if let Some((held, counted)) = held {
+        held.add(bytes - *counted)?;
+        *counted = bytes;
+    }
+    Ok(())
+}
+
+/// The client has gone, unless a layer between says why it cannot go on.
+fn gone(error: StdError) -> Status {
+    match error.downcast::<Status>() {
+        Ok(status) if status.code() == Code::InvalidArgument => *status,
+        Ok(status) => Status::cancelled(status.message()),
+        Err(error) => Status::cancelled(error.to_string()),
+    }
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() >= PREFIX && bytes.len() - PREFIX >= length(bytes)
 }
 
 /// Two pieces as one. A third needs no copy of them: otherwise a message in small frames would be copied for each.
@@ -43,7 +80,7 @@ fn joined(bytes: Bytes, more: &[u8]) -> Bytes {
 /// What can be said of as much as has come.
 fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
     if bytes.first().is_some_and(|compressed| *compressed != 0) {
-        return Err(Status::unimplemented("compressed messages are not supported"));
+        return Err(compressed());
     }
     if bytes.len() < PREFIX {
         return Ok(());
@@ -56,6 +93,13 @@ fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
         return Err(Refusal::field("request", "there is more behind its message").into());
     }
     Ok(())
+}
+
+/// With the encodings that are accepted, as the protocol asks.
+fn compressed() -> Status {
+    let mut status = Status::unimplemented("compressed messages are not supported: send them as they are");
+    status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+    status
 }
 
 fn length(bytes: &[u8]) -> usize {
@@ -73,12 +117,13 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::model::limit::READ_REQUEST;
+    use crate::{config::Connections, model::limit::READ_REQUEST, server::memory::Memory};
 
     async fn sent(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-        read(body, &READ_REQUEST).await.map_err(|status| status.code())
+        let streams = Streams::new(&Memory::new(&Connections::default()).of_core());
+        read(body, &READ_REQUEST, &streams).await.map_err(|status| status.code())
     }
 
     #[tokio::test]

@@ -1,49 +1,163 @@
-//! gRPC-Web: the same calls, for browsers, through a layer of tonic's.
+//! What is no plain call of gRPC: gRPC-Web, for browsers, through a layer of tonic's; and what is refused before it is a
+//! call.
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, header::CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Either, combinators::MapFrame};
-use hyper::body::{Frame, Incoming};
-use tonic::{body::Body, codegen::Service};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+        CONTENT_TYPE, ORIGIN, VARY,
+    },
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use tonic::{Status, body::Body, codegen::Service};
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
 
-use super::{calls::Calls, reply::Reply, streams::Streams};
-use crate::wire::Framed;
+use super::{
+    calls::Calls,
+    delivery::{Delivery, Pace},
+    entrance::{Entrance, Stranger},
+    flight::Charge,
+    reply::Reply,
+    streams::Streams,
+};
+use crate::refusal::Refusal;
 
-pub(super) fn is_web<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"))
+/// The content types of gRPC-Web, and those of gRPC.
+const WEB: &[u8] = b"application/grpc-web";
+const GRPC: &[u8] = b"application/grpc";
+
+/// How long a browser may remember what a page may send.
+const PREFLIGHT_SECS: &str = "7200";
+
+/// Whether a request is a plain call of gRPC that no web page sends.
+pub(super) fn is_native<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::POST && is_grpc(headers) && !headers.contains_key(ORIGIN)
 }
 
-/// Answers a call of gRPC-Web; what is none is told so.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    rest_of(headers, GRPC).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Those that tonic's layer knows.
+fn is_web(headers: &HeaderMap) -> bool {
+    let rest = rest_of(headers, WEB);
+    rest.is_some_and(|rest| [&b""[..], b"+proto", b"-text", b"-text+proto"].contains(&rest))
+}
+
+fn rest_of<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u8]> {
+    headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(start)
+}
+
+/// Answers whatever is no plain call of gRPC.
 pub(super) async fn answer(
     calls: Arc<Calls>,
+    entrance: Arc<Entrance>,
     streams: Streams,
     request: Request<Incoming>,
-) -> Response<Body> {
-    let Ok(response) = GrpcWebLayer::new().layer(Web(calls, streams)).call(request).await;
+) -> Response<Delivery<Body>> {
+    let origin = match entrance.check(&request) {
+        Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
+        Err(Stranger { status, text }) => return whole(plain(status, text), streams),
+    };
+    let mut response = dispatch(calls, streams, request, origin.is_some()).await;
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+        let exposed = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     response
 }
 
-type AsFramed = fn(Frame<Bytes>) -> Frame<Framed>;
+/// `cross`: a page of an allowed origin asks.
+async fn dispatch(
+    calls: Arc<Calls>,
+    streams: Streams,
+    request: Request<Incoming>,
+    cross: bool,
+) -> Response<Delivery<Body>> {
+    let headers = request.headers();
+    if cross && request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return whole(preflight(), streams);
+    }
+    if request.method() != Method::POST {
+        let mut response =
+            plain(StatusCode::METHOD_NOT_ALLOWED, "calls of gRPC and gRPC-Web are POST requests\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return whole(response, streams);
+    }
+    if is_web(headers) {
+        return web(calls, streams, request).await;
+    }
+    if is_grpc(headers) && request.version() == http::Version::HTTP_2 {
+        let (response, pace) = calls.call(request, streams).await;
+        return response.map(|reply| Delivery::new(reply.into_routed(), pace));
+    }
+    let text = "the content type must be application/grpc over HTTP/2, or one of application/grpc-web, \
+                application/grpc-web+proto, application/grpc-web-text and application/grpc-web-text+proto\n";
+    whole(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text), streams)
+}
 
-/// Such an answer beside others.
-pub(super) fn into_either(body: Body) -> Either<Reply, MapFrame<Body, AsFramed>> {
-    let framed: AsFramed = |frame| frame.map_data(Framed::from);
-    Either::Right(body.map_frame(framed))
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// What a page of an allowed origin may send.
+fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allowed = "content-type, x-grpc-web, x-user-agent, grpc-timeout, authorization";
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, allowed),
+        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECS),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn whole(response: Response<Body>, streams: Streams) -> Response<Delivery<Body>> {
+    response.map(|body| Delivery::new(body, Pace::message(Charge::new(streams, 0))))
+}
+
+/// Answers a call of gRPC-Web. What is counted is what the layer makes of the answer.
+async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) -> Response<Delivery<Body>> {
+    let request = request.map(|body| body.map_err(Gone));
+    let pace = Arc::default();
+    let service = Web { calls, streams: streams.clone(), pace: Arc::clone(&pace) };
+    let Ok(response) = GrpcWebLayer::new().layer(service).call(request).await;
+    let pace = pace.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let pace = pace.unwrap_or_else(|| Pace::message(Charge::new(streams, 0)));
+    response.map(|body| Delivery::new(body, pace.followed()))
 }
 
 /// The calls, as the layer wants them.
 #[derive(Clone)]
-struct Web(Arc<Calls>, Streams);
+struct Web {
+    calls: Arc<Calls>,
+    streams: Streams,
+    /// How the call's answer is to be given out.
+    pace: Arc<Mutex<Option<Pace>>>,
+}
 
 impl Service<Request<Body>> for Web {
     type Response = Response<Body>;
@@ -55,7 +169,34 @@ impl Service<Request<Body>> for Web {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (calls, streams) = (self.0.clone(), self.1.clone());
-        Box::pin(async move { Ok(calls.call(request, streams).await.map(Reply::into_routed)) })
+        let Web { calls, streams, pace } = self.clone();
+        let request = request.map(|body| body.map_err(in_our_words));
+        Box::pin(async move {
+            let (response, of_call) = calls.call(request, streams).await;
+            *pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(of_call);
+            Ok(response.map(Reply::into_routed))
+        })
     }
+}
+
+/// The connection failed while the request's body was read.
+#[derive(Debug)]
+struct Gone(hyper::Error);
+
+const GONE: &str = "the client has gone";
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{GONE}: {}", self.0)
+    }
+}
+
+impl Error for Gone {}
+
+/// The layer passes on an error of the connection as a text, and has texts of its own for a body that it cannot decode.
+fn in_our_words(status: Status) -> Status {
+    if status.message().contains(GONE) {
+        return Status::cancelled(status.message());
+    }
+    Refusal::field("request", "the body is not valid base64").into()
 }

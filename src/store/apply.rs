@@ -13,48 +13,64 @@ use super::{
     Error, Head, Store, Stripe, Subject, due,
     envelope::{self, Packed},
     erase, read, request,
+    session::Session,
 };
 
 use crate::{
     digest::{self, Hash},
-    entry::{Entry, Term},
+    entry::{Derived, Entry, Term},
     model::{Kind, Name, Revision, Slot},
 };
+
+/// Terms whose numbers the writer has in memory: 8 MB of the longest ones. Above it all are dropped.
+const TERMS: usize = 1 << 15;
+
+/// The term of a departure that stands for all that are unknown.
+pub(super) const ANY_TERM: i64 = 0;
 
 /// The one writer of a store.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(super) connection: Connection,
     pub(super) store: Arc<Store>,
-    /// Numbers of terms met before. Emptied when a transaction fails: it may have made some.
+    /// Numbers of terms met before, at most [`TERMS`]. Emptied when a transaction fails: it may have made some.
     terms: HashMap<Term, i64>,
     pub(super) patience: Duration,
+    session: Session,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, store: Arc<Store>) -> Writer {
-        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE }
+    pub(super) fn new(connection: Connection, store: Arc<Store>, session: Session) -> Writer {
+        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE, session }
+    }
+
+    /// Whether the disk has room for puts.
+    ///
+    /// # Errors
+    /// `Full`: what is free is the reserve, for what frees space.
+    pub(crate) fn check_space(&self) -> Result<(), Error> {
+        self.store.check_space().inspect_err(|error| error.report(self.store.health()))
     }
 
     /// Applies entries in one transaction, and publishes what they changed once it is on disk.
     ///
     /// # Errors
-    /// `Uncertain` if the commit itself failed; else nothing was written.
+    /// `Uncertain` if the commit itself failed for want of anything but room; else nothing was written.
     pub(crate) fn transact<T>(
         &mut self,
         work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.store.check_writable()?;
-        self.store.check_space().inspect_err(|error| self.store.note(error))?;
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
             Ok((answer, effect)) => {
+                self.session.record(&effect.head);
                 self.store.publish(effect);
                 Ok(answer)
             }
             Err(error) => {
                 self.terms.clear();
-                self.store.note(&error);
+                error.report(self.store.health());
                 Err(error)
             }
         }
@@ -82,11 +98,11 @@ fn transact<T>(
         terms,
         head: head.clone(),
         changed: Vec::new(),
-        listed: BTreeMap::new(),
+        uses: BTreeMap::new(),
         moved_due: false,
     };
     let answer = work(&mut applier)?;
-    let effect = applier.finish()?;
+    let effect = applier.finish(head)?;
     transaction.commit().map_err(Error::of_commit)?;
     Ok((answer, effect))
 }
@@ -98,8 +114,8 @@ pub(crate) struct Applier<'a> {
     terms: &'a mut HashMap<Term, i64>,
     pub(super) head: Head,
     changed: Vec<(Stripe, Revision)>,
-    /// How many articles more, or fewer, stand in a term's list.
-    listed: BTreeMap<i64, i64>,
+    /// By term.
+    uses: BTreeMap<i64, Uses>,
     /// Whether a due time came or went.
     moved_due: bool,
 }
@@ -118,6 +134,13 @@ struct Old {
 
 /// The number of a list that an article has left, and the revision.
 pub(super) type Departure = (i64, Revision);
+
+/// Rows that a transaction adds to a term's.
+#[derive(Debug, Clone, Copy, Default)]
+struct Uses {
+    articles: i64,
+    departures: i64,
+}
 
 impl Applier<'_> {
     pub(crate) fn head(&self) -> &Head {
@@ -240,13 +263,31 @@ impl Applier<'_> {
             return Ok(*number);
         }
         let (kind, value) = term.parts();
-        let insert = "INSERT INTO term(kind, value) VALUES(?1, ?2) ON CONFLICT DO NOTHING";
-        self.transaction.prepare_cached(insert)?.execute(params![kind, value])?;
+        let key = params![kind, value];
         let select = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
-        let number =
-            self.transaction.prepare_cached(select)?.query_row(params![kind, value], |row| row.get(0))?;
+        let known = self.transaction.prepare_cached(select)?.query_row(key, |row| row.get(0)).optional()?;
+        let insert = "INSERT INTO term(kind, value) VALUES(?1, ?2) RETURNING n";
+        let number = match known {
+            Some(number) => number,
+            None => self.transaction.prepare_cached(insert)?.query_row(key, |row| row.get(0))?,
+        };
+        if self.terms.len() >= TERMS {
+            self.terms.clear();
+        }
         self.terms.insert(term.clone(), number);
         Ok(number)
+    }
+
+    fn uses(&mut self, term: i64) -> &mut Uses {
+        self.uses.entry(term).or_default()
+    }
+
+    /// Deletes a departure.
+    pub(super) fn drop_departure(&mut self, id: &str, (term, at): Departure) -> Result<(), Error> {
+        let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
+        self.transaction.prepare_cached(delete)?.execute(params![at, term, id])?;
+        self.uses(term).departures -= 1;
+        Ok(())
     }
 
     /// Only the rows that differ are touched: most edits change no list.
@@ -257,12 +298,12 @@ impl Applier<'_> {
         for term in was.iter().filter(|term| moved || !terms.contains(term)) {
             let delete = "DELETE FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
             self.transaction.prepare_cached(delete)?.execute(params![term, was_at, id])?;
-            *self.listed.entry(*term).or_default() -= 1;
+            self.uses(*term).articles -= 1;
         }
         for term in terms.iter().filter(|term| moved || !was.contains(term)) {
             let insert = "INSERT INTO listing VALUES(?1, ?2, ?3)";
             self.transaction.prepare_cached(insert)?.execute(params![term, time, id])?;
-            *self.listed.entry(*term).or_default() += 1;
+            self.uses(*term).articles += 1;
         }
         Ok(())
     }
@@ -274,19 +315,22 @@ impl Applier<'_> {
         revision: Revision,
         old: Option<&Old>,
     ) -> Result<Vec<Departure>, Error> {
-        let mut departures = Vec::with_capacity(entry.derived.left.len());
-        for (term, at) in &entry.derived.left {
+        let Derived { left, left_floor, .. } = &entry.derived;
+        let mut departures = Vec::with_capacity(left.len() + 1);
+        departures.extend((*left_floor > 0).then_some((ANY_TERM, *left_floor)));
+        for (term, at) in left {
             departures.push((self.term_number(term)?, if *at == 0 { revision } else { *at }));
         }
+        departures.sort_unstable();
         let id = entry.name.id.as_str();
         let was = old.map_or(&[][..], |old| &old.departures);
-        for (term, at) in was.iter().filter(|departure| !departures.contains(departure)) {
-            let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
-            self.transaction.prepare_cached(delete)?.execute(params![at, term, id])?;
+        for departure in was.iter().filter(|departure| departures.binary_search(departure).is_err()) {
+            self.drop_departure(id, *departure)?;
         }
-        for (term, at) in departures.iter().filter(|departure| !was.contains(departure)) {
+        for (term, at) in departures.iter().filter(|departure| was.binary_search(departure).is_err()) {
             let insert = "INSERT INTO departure VALUES(?1, ?2, ?3)";
             self.transaction.prepare_cached(insert)?.execute(params![at, term, id])?;
+            self.uses(*term).departures += 1;
         }
         Ok(departures)
     }
@@ -381,12 +425,33 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Effect, Error> {
-        let mut count =
-            self.transaction.prepare_cached("UPDATE term SET articles = articles + ?1 WHERE n = ?2")?;
-        for (term, more) in self.listed.iter().filter(|(_, more)| **more != 0) {
-            count.execute([more, term])?;
+    /// Counts what uses each term, and deletes those that nothing uses any more.
+    fn count_terms(&mut self) -> Result<(), Error> {
+        let count = "UPDATE term SET articles = articles + ?1, departures = departures + ?2 WHERE n = ?3";
+        let mut count = self.transaction.prepare_cached(count)?;
+        let delete =
+            "DELETE FROM term WHERE n = ?1 AND articles = 0 AND departures = 0 RETURNING kind, value";
+        let mut delete = self.transaction.prepare_cached(delete)?;
+        for (term, uses) in &self.uses {
+            count.execute([uses.articles, uses.departures, *term])?;
+            let deleted = delete.query_row([term], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
+            if let Some((kind, value)) = deleted.optional()? {
+                Term::from_parts(kind, &value).and_then(|term| self.terms.remove(&term));
+            }
         }
+        Ok(())
+    }
+
+    fn finish(mut self, before: &Head) -> Result<Effect, Error> {
+        self.count_terms()?;
+        if self.head != *before {
+            self.write_head()?;
+        }
+        let due = if self.moved_due { Some(due::next(self.transaction)?) } else { None };
+        Ok(Effect { head: self.head, changed: self.changed, due })
+    }
+
+    fn write_head(&self) -> Result<(), Error> {
         let head = &self.head;
         let [articles, authors, sections, tags, collections] = head.live;
         let update =
@@ -404,33 +469,166 @@ impl Applier<'_> {
             tags,
             collections,
         ])?;
-        let due = if self.moved_due { Some(due::next(self.transaction)?) } else { None };
-        Ok(Effect { head: self.head, changed: self.changed, due })
+        Ok(())
     }
 }
 
 fn pack_terms(terms: &[i64]) -> Vec<u8> {
-    terms.iter().flat_map(|term| u32::try_from(*term).unwrap_or(u32::MAX).to_le_bytes()).collect()
+    terms.iter().flat_map(|term| term.to_le_bytes()).collect()
 }
 
 fn pack_departures(departures: &[Departure]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(12 * departures.len());
-    for (term, revision) in departures {
-        packed.extend(u32::try_from(*term).unwrap_or(u32::MAX).to_le_bytes());
-        packed.extend(revision.to_le_bytes());
-    }
-    packed
+    departures.iter().flat_map(|(term, at)| [*term, *at]).flat_map(i64::to_le_bytes).collect()
 }
 
 pub(super) fn unpack_departures(packed: &[u8]) -> Vec<Departure> {
-    let departure = |bytes: &[u8]| {
-        let (term, revision) = bytes.split_first_chunk::<4>()?;
-        Some((i64::from(u32::from_le_bytes(*term)), Revision::from_le_bytes(revision.try_into().ok()?)))
-    };
-    packed.chunks_exact(12).filter_map(departure).collect()
+    unpack_terms(packed).chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
 }
 
 pub(super) fn unpack_terms(packed: &[u8]) -> Vec<i64> {
-    let term = |bytes: &[u8]| bytes.try_into().map_or(0, |bytes| i64::from(u32::from_le_bytes(bytes)));
-    packed.chunks_exact(4).map(term).collect()
+    packed.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, i64::from_le_bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HashPrefix;
+    use crate::{
+        model::Id,
+        store::{
+            Written,
+            fixture::{apply, article, faults, name, open, removal},
+            floor::History,
+            history,
+            request::{FORGET, REQUESTS, RETENTION},
+        },
+        wire::{log::Left, v1::RemovalReason},
+    };
+
+    fn count(writer: &Writer, sql: &str) -> i64 {
+        writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn requests_are_bounded_by_the_changes_that_they_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let one = Written {
+            name: name("a"),
+            revision: 1,
+            prefix: HashPrefix(7),
+            changed: true,
+            slot: Slot::Live,
+            due: None,
+            removed: false,
+            killed: false,
+            path_owner: None,
+        };
+        let made = vec![one; 5_000];
+        let remember = |writer: &mut Writer, n: i64, made: &[Written]| {
+            let request = |applier: &mut Applier<'_>| applier.remember(&format!("r{n}"), &[0; 32], made, n);
+            writer.transact(request).unwrap();
+        };
+        let held =
+            |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}")).unwrap().is_some();
+        for n in 1..=REQUESTS / 5_000 {
+            remember(&mut writer, n, &made);
+        }
+        assert!(held(&writer, 1));
+        remember(&mut writer, 1_000, &made[..1]);
+        assert!(!held(&writer, 1) && held(&writer, 2) && held(&writer, 1_000));
+        // One without a change counts as one.
+        remember(&mut writer, 1_001, &[]);
+        assert_eq!(count(&writer, "SELECT max(n) FROM request"), REQUESTS + 2);
+    }
+
+    #[test]
+    fn a_write_forgets_some_of_the_requests_that_are_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let mut remember = |ids: std::ops::Range<i64>, time: i64| {
+            let all = |applier: &mut Applier<'_>| {
+                ids.into_iter().try_for_each(|n| applier.remember(&format!("r{n}"), &[0; 32], &[], time))
+            };
+            writer.transact(all).unwrap();
+            count(&writer, "SELECT count(*) FROM request")
+        };
+        assert_eq!(remember(0..200, 1), 200);
+        assert_eq!(remember(200..201, RETENTION + 1), 201);
+        assert_eq!(remember(201..202, RETENTION + 2), 202 - FORGET);
+        assert_eq!(remember(202..210, RETENTION + 2), 10);
+    }
+
+    #[test]
+    fn the_writer_remembers_a_bounded_number_of_terms() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let fill = |applier: &mut Applier<'_>| {
+            (0..=TERMS as i32).try_for_each(|n| applier.term_number(&Term::Type(n)).map(|_| ()))
+        };
+        writer.transact(fill).unwrap();
+        assert_eq!(writer.terms.len(), 1);
+    }
+
+    #[test]
+    fn a_term_that_nothing_uses_is_deleted_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let tags = |writer: &Writer| count(writer, "SELECT count(*) FROM term WHERE kind = 1");
+        let left = |id: &str, tags: &[&str], left: &[(&str, Revision)]| {
+            let mut log = article(id, "A", tags, 1).log;
+            let left =
+                left.iter().map(|(tag, revision)| Left { name: format!("tags/{tag}"), revision: *revision });
+            log.left = left.collect();
+            Entry::new(name(id), Slot::Live, log)
+        };
+        apply(&mut writer, &[article("a", "A", &["t", "u"], 1), article("b", "A", &["u"], 1)]);
+        assert_eq!(tags(&writer), 2);
+        apply(&mut writer, &[left("a", &["u"], &[("t", 0)])]);
+        assert_eq!(tags(&writer), 2, "a departure uses it");
+        apply(&mut writer, &[article("a", "A", &["u"], 1)]);
+        assert_eq!(
+            (tags(&writer), writer.terms.contains_key(&Term::Tag(Id::parse("t").unwrap()))),
+            (1, false)
+        );
+        // Within one transaction too.
+        apply(&mut writer, &[article("a", "A", &["v"], 1), article("a", "A", &["t"], 1)]);
+        assert_eq!(tags(&writer), 2);
+        assert_eq!(faults(dir.path()), Vec::<String>::new());
+
+        apply(
+            &mut writer,
+            &[removal("a", RemovalReason::Deleted, 2), removal("b", RemovalReason::Deleted, 2)],
+        );
+        writer.compact(1_000, &History { age: Duration::ZERO, entries: 0 }).unwrap();
+        assert_eq!(count(&writer, "SELECT count(*) FROM term"), 0);
+        assert_eq!(faults(dir.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_floor_of_an_article_is_found_by_its_revision() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        apply(&mut writer, &[article("a", "A", &["t"], 1), article("a", "B", &["u"], 1)]);
+        let mut log = article("a", "C", &["v"], 1).log;
+        log.left_floor = 2;
+        apply(&mut writer, &[Entry::new(name("a"), Slot::Live, log)]);
+        assert_eq!(faults(dir.path()), Vec::<String>::new());
+        let bounds = history::Bounds { rows: 10, records: 10, bytes: 1_000 };
+        let left = |after, tag: &str| {
+            let terms = vec![Term::Tag(Id::parse(tag).unwrap())];
+            let wanted =
+                history::Wanted { terms: terms.clone(), left: Some(terms), kinds: vec![Kind::Article] };
+            let stretch = history::stretch(&writer.connection, after, &wanted, bounds).unwrap();
+            let events = stretch.commits.into_iter().flat_map(|commit| commit.events);
+            events.map(|event| event.revision).collect::<Vec<_>>()
+        };
+        for tag in ["t", "u", "never"] {
+            assert_eq!([0, 1, 2].map(|after| left(after, tag)), [vec![2], vec![2], vec![]], "{tag}");
+        }
+        // The next one takes the floor back.
+        apply(&mut writer, &[article("a", "D", &["v"], 1)]);
+        assert_eq!(count(&writer, "SELECT count(*) FROM departure"), 0);
+        assert_eq!(faults(dir.path()), Vec::<String>::new());
+    }
 }

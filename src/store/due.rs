@@ -148,6 +148,7 @@ mod tests {
             fixture::{apply, article, faults, name, open, pending, removal},
             floor::History,
             rebuild::rebuild,
+            session::Identity,
         },
         wire::{fields, number, v1::RemovalReason},
     };
@@ -199,7 +200,7 @@ mod tests {
         let history = History { age: std::time::Duration::ZERO, entries: 0 };
         writer.compact(1_000, &history).unwrap();
         assert_eq!(faults(&old), Vec::<String>::new());
-        let rebuilt = rebuild(&old, &new).unwrap();
+        let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
         assert_eq!((rebuilt.faults, faults(&new)), (vec![], vec![]));
         drop(store);
         drop(writer);

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 use zstd::bulk::Compressor;
 
-use crate::model::{Name, Revision, Slot, limit};
+use crate::{
+    entry::MAX_ENTRY,
+    model::{Name, Revision, Slot},
+};
 
 const VERSION: u8 = 1;
 const RAW: u8 = 0;
@@ -25,9 +28,6 @@ thread_local! {
     /// Making one costs as much as compressing a small article.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
-
-/// The largest entry: an article with its history. A stored length above it is damage.
-const MAX_ENTRY: usize = 2 * limit::ARTICLE.maximum as usize;
 
 /// What an entry is when packed, but for the checksum: that needs the revision, which only the log knows.
 #[derive(Debug, Clone)]
@@ -44,14 +44,25 @@ pub(super) type Key<'a> = (&'a Name, Slot);
 #[error("the stored bytes do not pass their checksum")]
 pub(super) struct Damaged;
 
+/// An entry that [`open`] would refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the entry has {0} bytes; {max} are allowed", max = MAX_ENTRY.maximum)]
+pub(crate) struct TooLarge(pub(crate) usize);
+
 /// Compresses an entry. Costs some 40 µs for an article: not for the writer's thread.
-pub(crate) fn pack(entry: &[u8]) -> Packed {
+///
+/// # Errors
+/// The entry could not be read again.
+pub(crate) fn pack(entry: &[u8]) -> Result<Packed, TooLarge> {
+    if entry.len() as u64 > MAX_ENTRY.maximum {
+        return Err(TooLarge(entry.len()));
+    }
     let compressed = compress(entry).ok().filter(|data| data.len() < entry.len());
     let (codec, data) = compressed.map_or_else(|| (RAW, entry.to_vec()), |data| (ZSTD, data));
     let mut header = [VERSION, codec, 0, 0, 0, 0, 0, 0];
     let length = u32::try_from(entry.len()).unwrap_or(u32::MAX);
     header[4..].copy_from_slice(&length.to_le_bytes());
-    Packed { header, data }
+    Ok(Packed { header, data })
 }
 
 fn compress(entry: &[u8]) -> io::Result<Vec<u8>> {
@@ -81,11 +92,12 @@ pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> 
         return Err(Damaged);
     }
     let length = header[4..].iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    if length as u64 > MAX_ENTRY.maximum {
+        return Err(Damaged);
+    }
     let entry = match (header[0], header[1]) {
         (VERSION, RAW) => data.to_vec(),
-        (VERSION, ZSTD) if length <= MAX_ENTRY => {
-            zstd::bulk::decompress(data, length).map_err(|_| Damaged)?
-        }
+        (VERSION, ZSTD) => zstd::bulk::decompress(data, length).map_err(|_| Damaged)?,
         _ => return Err(Damaged),
     };
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }
@@ -113,15 +125,29 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         for entry in [&b""[..], b"x", &[7; 100_000]] {
-            let stored = seal(&pack(entry), (&name("articles/a"), Slot::Live), 9);
+            let stored = seal(&pack(entry).unwrap(), (&name("articles/a"), Slot::Live), 9);
             assert_eq!(open(&stored, (&name("articles/a"), Slot::Live), 9).unwrap(), entry);
         }
     }
 
     #[test]
+    fn the_largest_entry_is_read_and_a_larger_one_not_written() {
+        let maximum = MAX_ENTRY.maximum as usize;
+        // Text that does not shrink is stored as it is.
+        let noise = crate::store::fixture::noise(1, maximum + 16).into_bytes();
+        for largest in [vec![7; maximum], noise[..maximum].to_vec()] {
+            let stored = seal(&pack(&largest).unwrap(), (&name("articles/a"), Slot::Live), 9);
+            assert_eq!(open(&stored, (&name("articles/a"), Slot::Live), 9).unwrap(), largest);
+        }
+        for larger in [vec![7; maximum + 1], noise[..=maximum].to_vec()] {
+            assert_eq!(pack(&larger).unwrap_err(), TooLarge(maximum + 1));
+        }
+    }
+
+    #[test]
     fn no_flipped_bit_passes() {
-        let stored =
-            seal(&pack(b"the harbour was quiet, the harbour was grey"), (&name("articles/a"), Slot::Live), 9);
+        let packed = pack(b"the harbour was quiet, the harbour was grey").unwrap();
+        let stored = seal(&packed, (&name("articles/a"), Slot::Live), 9);
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -131,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_lies_elsewhere_does_not_pass() {
-        let stored = seal(&pack(b"text"), (&name("articles/a"), Slot::Live), 9);
+        let stored = seal(&pack(b"text").unwrap(), (&name("articles/a"), Slot::Live), 9);
         assert_eq!(open(&stored, (&name("articles/b"), Slot::Live), 9), Err(Damaged));
         assert_eq!(open(&stored, (&name("authors/a"), Slot::Live), 9), Err(Damaged));
         assert_eq!(open(&stored, (&name("articles/a"), Slot::Pending), 9), Err(Damaged));

@@ -3,7 +3,10 @@
 //! `secure_delete` alone does not do that. It zeroes the place of a deleted row, but where SQLite packs the rows of a
 //! page anew, copies of them can stay in the unused middle of the page, and outlive the rows.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -12,28 +15,50 @@ use super::{Error, Writer};
 /// How long a kill waits for those who still read what was there before it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Pages that are cleared in one transaction, 8 MiB: the write-ahead log stays small beside a full disk.
+const PAGES: u32 = 1_024;
+
 impl Writer {
     /// Erases what is no longer there: from the caches, from the pages of the database, and, by emptying it, from the
     /// write-ahead log. Reads go on meanwhile; it takes a second for each GB or so of the store.
     ///
     /// # Errors
-    /// `NotErased` if something reads an old state of the store for too long. It may be repeated.
+    /// `NotErased` if something reads an old state of the store for too long, or the disk is full or fails: the kill is
+    /// committed all the same. It may be repeated.
     pub(crate) fn erase(&mut self) -> Result<(), Error> {
         self.store.forget();
+        match self.erase_files() {
+            Ok(true) => return Ok(()),
+            Ok(false) => tracing::error!("an old state of the store is read for too long"),
+            Err(error) => {
+                let error = Error::from(error);
+                error.report(self.store.health());
+                tracing::error!(error = &error as &dyn std::error::Error, "erasing failed");
+            }
+        }
+        Err(Error::NotErased)
+    }
+
+    /// Whether it is done; if not, an old state of the store is still being read.
+    fn erase_files(&mut self) -> rusqlite::Result<bool> {
         clear_pages(&mut self.connection)?;
         let started = Instant::now();
         while !empty_log(&self.connection, Duration::from_millis(200))? {
             if started.elapsed() >= self.patience {
-                return Err(Error::NotErased);
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 impl Drop for Writer {
     /// A store that is closed takes no more room than it needs, and is one file.
     fn drop(&mut self) {
+        // After a failed sync the log is the better copy.
+        if self.store.check_writable().is_err() {
+            return;
+        }
         if let Err(error) = empty_log(&self.connection, Duration::from_millis(200)) {
             tracing::warn!(%error, "the write-ahead log was not emptied");
         }
@@ -41,19 +66,29 @@ impl Drop for Writer {
 }
 
 /// Moves the write-ahead log into the database and cuts it to nothing, if nobody reads what is in it within `wait`.
-fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+pub(super) fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;
     Ok(!busy?)
 }
 
-/// Zeroes what no row of any page uses.
-fn clear_pages(connection: &mut Connection) -> Result<(), Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let pages: u32 = transaction.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+/// Zeroes what no row of any page uses. The one writer is busy here: nothing changes between two steps.
+fn clear_pages(connection: &mut Connection) -> rusqlite::Result<()> {
+    let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
     // The first page holds the schema alone.
-    for page in 2..=pages {
+    let mut first = 2;
+    while first <= pages {
+        let last = pages.min(first.saturating_add(PAGES - 1));
+        clear(connection, first..=last)?;
+        first = last + 1;
+    }
+    Ok(())
+}
+
+fn clear(connection: &mut Connection, pages: RangeInclusive<u32>) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for page in pages {
         let mut select = transaction.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
         let cleared = select.query_row([page], |row| Ok(row.get_ref(0)?.as_blob().ok().and_then(cleared)))?;
         if let Some(cleared) = cleared {
@@ -61,7 +96,7 @@ fn clear_pages(connection: &mut Connection) -> Result<(), Error> {
             transaction.prepare_cached(update)?.execute(params![page, cleared])?;
         }
     }
-    transaction.commit().map_err(Error::from)
+    transaction.commit()
 }
 
 /// A node of a tree, which `schema::SETTINGS` lets the first byte tell, with zeroes between its list of cells and the

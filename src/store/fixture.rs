@@ -65,7 +65,7 @@ pub(crate) fn name(id: &str) -> Name {
 pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
     let apply = |applier: &mut super::apply::Applier<'_>| {
         for entry in entries {
-            applier.apply(entry, &envelope::pack(&entry.bytes))?;
+            applier.apply(entry, &envelope::pack(&entry.bytes).unwrap())?;
         }
         Ok(applier.head().revision)
     };
@@ -75,4 +75,15 @@ pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
 /// What there is to say against a store: nothing, if it is whole.
 pub(crate) fn faults(dir: &Path) -> Vec<String> {
     super::verify::verify(&super::open_to_read(dir).unwrap()).unwrap().faults
+}
+
+/// Rows that the writer has changed so far.
+pub(crate) fn changes(writer: &Writer) -> u64 {
+    writer.connection.total_changes()
+}
+
+/// Has the database full at its present size.
+pub(crate) fn fill(writer: &Writer) {
+    let pages: i64 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    writer.connection.pragma_update(None, "max_page_count", pages).unwrap();
 }

@@ -82,7 +82,9 @@ impl Applier<'_> {
             if name.kind == Kind::Article {
                 let delete = "DELETE FROM path WHERE id = ?1 AND revision = ?2";
                 self.transaction.prepare_cached(delete)?.execute(params![name.id.as_str(), revision])?;
-                self.drop_departures(&name, &departures)?;
+                for departure in departures {
+                    self.drop_departure(name.id.as_str(), departure)?;
+                }
             }
         }
         self.head.floor = floor;
@@ -114,15 +116,6 @@ impl Applier<'_> {
             }
         }
         Ok(spent)
-    }
-
-    fn drop_departures(&self, name: &Name, departures: &[Departure]) -> Result<(), Error> {
-        let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
-        let mut delete = self.transaction.prepare_cached(delete)?;
-        for (term, at) in departures {
-            delete.execute(params![at, term, name.id.as_str()])?;
-        }
-        Ok(())
     }
 
     fn drop_links(&self, last: Revision) -> Result<(), Error> {

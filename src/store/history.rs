@@ -10,13 +10,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     Error, Record,
-    apply::{unpack_departures, unpack_terms},
+    apply::{ANY_TERM, unpack_departures, unpack_terms},
     read::{self, LIVE_SLOT, row_name},
 };
 use crate::{
     digest::Hash,
     entry::Term,
     model::{Id, Kind, Name, Revision, Slot},
+    wire::{fields, log::LogEntry, number::article},
 };
 
 /// What of the history is wanted.
@@ -30,7 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// How much is read at once. A commit is never split: the last one may go over.
+/// How much is read at once, of newest entries and of departures each. A commit is never split: the last one may go
+/// over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Rows looked at.
@@ -91,15 +93,15 @@ pub(crate) fn stretch(
     let left = wanted.left.as_ref().map(|left| numbers(&moment, left)).transpose()?;
     let (records, reached) = scan(&moment, after, wanted, &terms, bounds)?;
     let reached = reached.unwrap_or(head.revision);
-    let departures = |reached, most| match &left {
-        Some(left) => departures(&moment, (after, reached), left, most),
+    let departures = |reached, bounds| match &left {
+        Some(left) => departures(&moment, (after, reached), left, bounds),
         None => Ok(Departures { names: Vec::new(), reached }),
     };
-    let departed = departures(reached, bounds.rows)?;
+    let departed = departures(reached, bounds)?;
     let reached = whole(&records, after, departed.reached);
     let departed = match reached > departed.reached {
         // The first commit alone is larger than a stretch: all of it, however much that is.
-        true => departures(reached, usize::MAX)?,
+        true => departures(reached, Bounds { rows: usize::MAX, records: usize::MAX, ..bounds })?,
         false => departed,
     };
     let commits = commits(&moment, records, departed.names, reached)?;
@@ -121,7 +123,7 @@ fn scan(
     terms: &HashSet<i64>,
     bounds: Bounds,
 ) -> Result<(Vec<Record>, Option<Revision>), Error> {
-    let sql = "SELECT kind, id, revision, terms, departures, entry, live FROM doc
+    let sql = "SELECT kind, id, revision, terms, departures, entry, live, hash FROM doc
                WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT])?;
@@ -162,7 +164,7 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Erro
     Ok(numbers)
 }
 
-/// Whether an entry is wanted: it stands in one of the lists, has just left one or, if it is a tombstone, has ever.
+/// Whether an entry is wanted: it stands in one of the lists, has just left one or, if it is a tombstone, may ever have.
 fn is_wanted(
     row: &Row<'_>,
     revision: Revision,
@@ -180,12 +182,14 @@ fn is_wanted(
     let departures = unpack_departures(row.get_ref(4)?.as_blob().unwrap_or_default());
     let live: bool = row.get(6)?;
     let mut left = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
-    Ok(standing.iter().any(|term| terms.contains(term)) || left.any(|term| terms.contains(term)))
+    let has_left = left.any(|term| *term == ANY_TERM || terms.contains(term));
+    Ok(has_left || standing.iter().any(|term| terms.contains(term)))
 }
 
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
-    match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
+    let version = (row.get(2)?, read::prefix(row, 7)?);
+    match read::open(name, Slot::Live, version, row.get_ref(5)?.as_blob().unwrap_or_default()) {
         // It was reported where it was read; it must not end a feed.
         Err(Error::Corrupt(_)) => Ok(None),
         record => record.map(Some),
@@ -199,12 +203,13 @@ struct Departures {
     reached: Revision,
 }
 
-/// `within`: after the first revision, up to the second. At most so many rows are looked at.
+/// `within`: after the first revision, up to the second. At most so many rows are looked at, and articles found: the
+/// newest entry of each is read.
 fn departures(
     moment: &Connection,
     within: (Revision, Revision),
     terms: &HashSet<i64>,
-    most: usize,
+    bounds: Bounds,
 ) -> Result<Departures, Error> {
     let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
                ORDER BY revision, term, id";
@@ -214,17 +219,21 @@ fn departures(
     while let Some(row) = rows.next()? {
         let revision: Revision = row.get(0)?;
         looked_at += 1;
-        if looked_at > most {
+        let begins = names.last().is_none_or(|(at, _)| *at < revision);
+        if looked_at > bounds.rows || (begins && names.len() >= bounds.records) {
             names.retain(|(at, _)| *at < revision);
             return Ok(Departures { names, reached: revision - 1 });
         }
-        if !terms.is_empty() && !terms.contains(&row.get(1)?) {
+        let term = row.get(1)?;
+        if !terms.is_empty() && term != ANY_TERM && !terms.contains(&term) {
             continue;
         }
         let Some(id) = row.get_ref(2)?.as_str().ok().and_then(Id::parse) else { continue };
-        names.push((revision, Name { kind: Kind::Article, id }));
+        let departure = (revision, Name { kind: Kind::Article, id });
+        if names.last() != Some(&departure) {
+            names.push(departure);
+        }
     }
-    names.dedup();
     Ok(Departures { names, reached: within.1 })
 }
 
@@ -247,9 +256,10 @@ fn commits(
 ) -> Result<Vec<Commit>, Error> {
     let ends: BTreeMap<Revision, Revision> = records.iter().map(span).collect();
     let mut events = BTreeMap::new();
-    for (revision, name) in departed {
+    let newest: HashSet<Revision> = records.iter().map(|record| record.revision).collect();
+    for (revision, name) in departed.into_iter().filter(|(revision, _)| !newest.contains(revision)) {
         if let Some(event) = departure(moment, revision, &name)? {
-            events.entry(revision).or_insert(event);
+            events.insert(revision, event);
         }
     }
     for newest in records.into_iter().filter(|record| record.revision <= reached) {
@@ -271,13 +281,22 @@ fn commits(
 /// What is told of a departure; none, if the entry by which the article left is its newest one: that tells it.
 fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
     let newest = match read::record(moment, name) {
-        Ok(Some(newest)) => newest,
+        Ok(Some(newest)) => Record { log: without_body(newest.log), ..newest },
         Ok(None) | Err(Error::Corrupt(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut statement = moment.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
     let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
     Ok((newest.revision != revision).then_some(Event { revision, time, newest }))
+}
+
+/// A departure needs the lists that the article stands in now, and no more: hundreds of whole articles would be too much
+/// memory.
+fn without_body(mut log: LogEntry) -> LogEntry {
+    let mut content = Vec::new();
+    fields::copy_if(&log.content, &mut content, |number| number != article::BODY);
+    log.content = content.into();
+    log
 }
 
 /// The first and the last revision of the commit that an entry belongs to.

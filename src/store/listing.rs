@@ -1,10 +1,13 @@
 //! Which articles match a query, in order, a slice at a time.
 //!
 //! A query is a conjunction of groups of terms. The shortest group drives: its terms' lists are merged, newest first,
-//! and each candidate is looked up in the lists of the other groups. A slice scans a bounded number of rows and then
-//! says where to go on, so no query holds a reader thread for long.
+//! and each candidate is looked up in the lists of the other groups. A slice scans a bounded number of rows, looks up a
+//! bounded number of others and then says where to go on, so no query holds a reader thread for long.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -15,10 +18,14 @@ use super::{
 use crate::{
     entry::Term,
     model::{Id, Kind, Name, Revision},
+    wire::{fields, number::SECTION_PARENT},
 };
 
 /// Candidates that one slice looks at.
 const SCAN: usize = 20_000;
+
+/// Terms that one slice looks candidates up in: a filter can name 272 of them for each. Some 60 ms.
+const LOOKUPS: usize = 60_000;
 
 /// Rows fetched at once from the list of one term.
 const BATCH: usize = 64;
@@ -88,6 +95,7 @@ struct Plan {
     articles: i64,
     others: Vec<Vec<i64>>,
     none: Vec<i64>,
+    looked_up: Cell<usize>,
 }
 
 impl Plan {
@@ -113,17 +121,34 @@ impl Plan {
         let (articles, driver) = sized.remove(0);
         let others = sized.into_iter().map(|(_, group)| group).collect();
         let none = numbers(connection, &query.none)?.into_iter().map(|(number, _)| number).collect();
-        Ok(Some(Plan { driver, articles, others, none }))
+        Ok(Some(Plan { driver, articles, others, none, looked_up: Cell::new(0) }))
     }
 
     /// Whether the groups other than the driver hold, and none of the excluded terms.
     fn admits(&self, connection: &Connection, time: i64, id: &str) -> Result<bool, Error> {
         for group in &self.others {
-            if !any_holds(connection, group, time, id)? {
+            if !self.any_holds(connection, group, time, id)? {
                 return Ok(false);
             }
         }
-        Ok(!any_holds(connection, &self.none, time, id)?)
+        Ok(!self.any_holds(connection, &self.none, time, id)?)
+    }
+
+    fn any_holds(&self, connection: &Connection, terms: &[i64], time: i64, id: &str) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
+        let mut statement = connection.prepare_cached(sql)?;
+        for term in terms {
+            self.looked_up.set(self.looked_up.get() + 1);
+            if statement.exists(params![term, time, id])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a slice that has looked at so many candidates has to end.
+    fn is_spent(&self, scanned: usize) -> bool {
+        scanned >= SCAN || self.looked_up.get() >= LOOKUPS
     }
 }
 
@@ -141,38 +166,29 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64)>, E
     Ok(found)
 }
 
-fn any_holds(connection: &Connection, terms: &[i64], time: i64, id: &str) -> Result<bool, Error> {
-    let sql = "SELECT 1 FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    for term in terms {
-        if statement.exists(params![term, time, id])? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// A section and all below it. Parents that name each other in a circle are each visited once.
 fn section_tree(connection: &Connection, root: &Id) -> Result<Vec<Term>, Error> {
-    let mut parents = Vec::new();
+    let mut children: HashMap<Id, Vec<Id>> = HashMap::new();
     let mut after = String::new();
     loop {
         let names = read::names(connection, Kind::Section, &after, BATCH)?;
         let Some(last) = names.last() else { break };
         after = last.id.to_string();
-        for name in &names {
-            let record = read::record(connection, name)?;
-            let section = record.and_then(|record| prost::Message::decode(record.log.content).ok());
-            let section: crate::wire::v1::Section = section.unwrap_or_default();
-            parents.push((name.id.clone(), Name::parse(&section.parent).map(|parent| parent.id)));
+        for name in names {
+            let record = read::record(connection, &name)?;
+            let parent = record.as_ref().and_then(|record| fields::last(&record.log.content, SECTION_PARENT));
+            let parent = parent.and_then(|parent| Name::parse(std::str::from_utf8(parent).ok()?));
+            if let Some(parent) = parent {
+                children.entry(parent.id).or_default().push(name.id);
+            }
         }
     }
     let mut tree = vec![root.clone()];
+    let mut seen = HashSet::from([root.clone()]);
     let mut next = 0;
-    while let Some(parent) = tree.get(next).cloned() {
-        let children = parents.iter().filter(|(_, of)| of.as_ref() == Some(&parent)).map(|(id, _)| id);
-        let new: Vec<Id> = children.filter(|id| !tree.contains(id)).cloned().collect();
-        tree.extend(new);
+    while let Some(parent) = tree.get(next) {
+        let new = children.remove(parent).unwrap_or_default();
+        tree.extend(new.into_iter().filter(|id| seen.insert(id.clone())));
         next += 1;
     }
     Ok(tree.into_iter().map(Term::Section).collect())
@@ -187,7 +203,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn front(&mut self, connection: &Connection) -> Result<Option<&(i64, String)>, Error> {
+    fn next(&mut self, connection: &Connection) -> Result<Option<(i64, String)>, Error> {
         if self.rows.is_empty() && !self.exhausted {
             let sql = "SELECT time, id FROM listing WHERE term = ?1 AND (time, id) < (?2, ?3)
                        ORDER BY time DESC, id DESC LIMIT ?4";
@@ -200,7 +216,7 @@ impl Reader {
                 self.below = last.clone();
             }
         }
-        Ok(self.rows.front())
+        Ok(self.rows.pop_front())
     }
 }
 
@@ -216,10 +232,10 @@ fn by_time(
     let start = from.map_or(top.clone(), |cursor| top.min((cursor.key, cursor.id.clone())));
     let reader =
         |term: &i64| Reader { term: *term, rows: VecDeque::new(), below: start.clone(), exhausted: false };
-    let mut readers: Vec<Reader> = plan.driver.iter().map(reader).collect();
+    let mut merge = Merge::new(connection, plan.driver.iter().map(reader).collect())?;
     let mut found = Vec::new();
     for scanned in 1.. {
-        let row = newest(connection, &mut readers)?;
+        let row = merge.next(connection)?;
         let Some((time, id)) = row.filter(|(time, _)| query.not_before.is_none_or(|bound| *time >= bound))
         else {
             break;
@@ -228,30 +244,45 @@ fn by_time(
         if plan.admits(connection, time, &cursor.id)? {
             found.extend(article(&cursor.id).map(|name| (name, cursor.clone())));
         }
-        if found.len() == limit || scanned == SCAN {
+        if found.len() == limit || plan.is_spent(scanned) {
             return Ok(Slice { found, next: Some(cursor) });
         }
     }
     Ok(Slice { found, next: None })
 }
 
-/// Takes the newest row off all lists that have it in front.
-fn newest(connection: &Connection, readers: &mut [Reader]) -> Result<Option<(i64, String)>, Error> {
-    let mut newest: Option<(i64, String)> = None;
-    for reader in readers.iter_mut() {
-        let front = reader.front(connection)?;
-        if front > newest.as_ref() {
-            newest = front.cloned();
+/// Lists read together, the newest row first, each row once.
+struct Merge {
+    readers: Vec<Reader>,
+    /// The row in front of each list that has one, with the list.
+    fronts: BinaryHeap<((i64, String), usize)>,
+}
+
+impl Merge {
+    fn new(connection: &Connection, readers: Vec<Reader>) -> Result<Merge, Error> {
+        let mut merge = Merge { fronts: BinaryHeap::with_capacity(readers.len()), readers };
+        for list in 0..merge.readers.len() {
+            merge.advance(connection, list)?;
         }
+        Ok(merge)
     }
-    if newest.is_some() {
-        for reader in readers {
-            if reader.rows.front() == newest.as_ref() {
-                reader.rows.pop_front();
-            }
+
+    fn advance(&mut self, connection: &Connection, list: usize) -> Result<(), Error> {
+        let front = self.readers[list].next(connection)?;
+        self.fronts.extend(front.map(|row| (row, list)));
+        Ok(())
+    }
+
+    fn next(&mut self, connection: &Connection) -> Result<Option<(i64, String)>, Error> {
+        let Some((row, list)) = self.fronts.pop() else { return Ok(None) };
+        self.advance(connection, list)?;
+        while let Some((_, list)) = self.fronts.peek().filter(|(other, _)| *other == row) {
+            let list = *list;
+            self.fronts.pop();
+            self.advance(connection, list)?;
         }
+        Ok(Some(row))
     }
-    Ok(newest)
 }
 
 fn article(id: &str) -> Option<Name> {
@@ -281,20 +312,28 @@ fn by_revision_of_few(
     }
     let sql = "SELECT revision FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut revision_of = connection.prepare_cached(sql)?;
-    let mut matching = Vec::new();
+    let mut ordered = Vec::with_capacity(candidates.len());
     for (time, id) in candidates {
         let key = params![Kind::Article as i64, LIVE_SLOT, id];
         let revision: Revision = revision_of.query_row(key, |row| row.get(0)).optional()?.unwrap_or(0);
-        if revision < below && in_time(query, time) && plan.admits(connection, time, &id)? {
-            matching.push((revision, id));
+        if revision < below && in_time(query, time) {
+            ordered.push((revision, time, id));
         }
     }
-    matching.sort_unstable_by(|a, b| b.cmp(a));
-    let more = matching.len() > limit;
-    matching.truncate(limit);
-    let found: Vec<_> = matching.into_iter().filter_map(|(key, id)| Some((article(&id)?, at(key)))).collect();
-    let next = found.last().filter(|_| more).map(|(_, cursor)| cursor.clone());
-    Ok(Slice { found, next })
+    ordered.sort_unstable_by(|a, b| b.cmp(a));
+    let mut slice = Slice::default();
+    for (revision, time, id) in ordered {
+        // The row before is the last that this slice has looked at.
+        if slice.found.len() == limit || plan.is_spent(0) {
+            return Ok(slice);
+        }
+        if plan.admits(connection, time, &id)? {
+            slice.found.extend(article(&id).map(|name| (name, at(revision))));
+        }
+        slice.next = Some(at(revision));
+    }
+    slice.next = None;
+    Ok(slice)
 }
 
 /// The driving lists are long: most recent changes match, so scan those.
@@ -318,12 +357,12 @@ fn by_revision_of_many(
         slice.next = Some(at(revision));
         let candidate = live && kind == Kind::Article as i64 && in_time(query, time);
         let holds = candidate
-            && any_holds(connection, &plan.driver, time, &id)?
+            && plan.any_holds(connection, &plan.driver, time, &id)?
             && plan.admits(connection, time, &id)?;
         if holds {
             slice.found.extend(article(&id).map(|name| (name, at(revision))));
         }
-        if slice.found.len() == limit {
+        if slice.found.len() == limit || plan.is_spent(0) {
             return Ok(slice);
         }
     }

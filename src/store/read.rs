@@ -6,7 +6,7 @@ use super::{Error, Head, Record, envelope};
 use crate::{
     digest::SetDigest,
     entry::Claim,
-    model::{Id, Kind, LogId, Name, Revision, Slot},
+    model::{HashPrefix, Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
 use prost::Message as _;
@@ -42,22 +42,32 @@ pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Rec
 }
 
 fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
-    let sql = "SELECT revision, entry FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let sql = "SELECT revision, entry, hash FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
     match rows.next()? {
         Some(row) => {
             let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
-            open(name.clone(), slot, row.get(0)?, stored).map(Some)
+            open(name.clone(), slot, (row.get(0)?, prefix(row, 2)?), stored).map(Some)
         }
         None => Ok(None),
     }
 }
 
-pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
+/// The prefix of the hash in a column.
+pub(super) fn prefix(row: &Row<'_>, column: usize) -> rusqlite::Result<HashPrefix> {
+    Ok(HashPrefix::of(row.get_ref(column)?.as_blob().unwrap_or_default()))
+}
+
+pub(super) fn open(
+    name: Name,
+    slot: Slot,
+    (revision, prefix): (Revision, HashPrefix),
+    stored: &[u8],
+) -> Result<Record, Error> {
     let opened = envelope::open(stored, (&name, slot), revision).ok();
     match opened.and_then(|bytes| LogEntry::decode(bytes).ok()) {
-        Some(log) => Ok(Record { name, slot, revision, log }),
+        Some(log) => Ok(Record { name, slot, revision, prefix, log }),
         None => {
             tracing::error!(%name, revision, "a stored record is damaged");
             Err(Error::Corrupt(name))
@@ -80,7 +90,7 @@ pub(crate) fn changes(
     limit: usize,
     bytes: usize,
 ) -> Result<Vec<Record>, Error> {
-    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
+    let sql = "SELECT kind, id, revision, entry, hash FROM doc WHERE revision > ?1 AND slot = ?2
                ORDER BY revision LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
@@ -88,7 +98,7 @@ pub(crate) fn changes(
     while let Some(row) = rows.next()? {
         let Some(name) = row_name(row)? else { continue };
         let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let record = open(name, Slot::Live, row.get(2)?, stored)?;
+        let record = open(name, Slot::Live, (row.get(2)?, prefix(row, 4)?), stored)?;
         used += record.log.content.len();
         if used > bytes && !records.is_empty() {
             break;

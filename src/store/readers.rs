@@ -33,12 +33,10 @@ impl Readers {
             schema::configure(&connection, schema::Role::Reader)?;
             let queue = queue.clone();
             let name = format!("store-read-{n}");
-            #[cfg(test)]
-            let (killed, killing) = (name.clone(), health.clone());
+            let (own_name, of_node) = (name.clone(), health.clone());
             let spawned = supervise::spawn(name, health.clone(), move || {
                 for job in queue {
-                    #[cfg(test)]
-                    supervise::failpoint::check(&killed, &killing);
+                    supervise::failpoint(&own_name, &of_node);
                     job(&connection);
                 }
             });

@@ -5,7 +5,12 @@ use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Error, Head, OpenError, Options, Store, Writer, apply::Applier, envelope, open_to_read, read};
+use super::{
+    Error, Head, Identity, OpenError, Options, Store, Writer,
+    apply::Applier,
+    envelope::{self, Packed},
+    open_to_read, read,
+};
 use crate::{
     digest::Hash,
     entry::Entry,
@@ -42,17 +47,21 @@ impl From<rusqlite::Error> for RebuildError {
     }
 }
 
-/// Makes a store in the directory `to`, which holds none, from the one in `from`, as it stands at one moment, under the
-/// same log id and revisions. Requests that it remembers are not taken over: they are no part of the log.
+/// Makes a store in the directory `to`, which holds none, from the one in `from`, as it stands at one moment, with the
+/// same revisions. Its log id is that of the old store only if `identity` keeps it. Requests that it remembers are not taken over: they are no part of the log.
 ///
 /// # Errors
 /// The old store cannot be read, or the new one cannot be written.
-pub(crate) fn rebuild(from: &Path, to: &Path) -> Result<Rebuilt, RebuildError> {
+pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebuilt, RebuildError> {
     let connection = open_to_read(from)?;
     let snapshot = connection.unchecked_transaction()?;
     let source = read::head(&snapshot)?;
     let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
-    let (store, writer) = Store::open(options, source.log_id)?;
+    let log_id = match identity {
+        Identity::New(log_id) => log_id,
+        Identity::Keep => source.log_id,
+    };
+    let (store, writer) = Store::open(options, log_id)?;
     let mut rebuild = Rebuild { writer, anchored: true, entries: 0, faults: Vec::new() };
     rebuild.follow(&snapshot)?;
     rebuild.writer.transact(|applier| {
@@ -61,7 +70,7 @@ pub(crate) fn rebuild(from: &Path, to: &Path) -> Result<Rebuilt, RebuildError> {
     })?;
     let Rebuild { entries, mut faults, .. } = rebuild;
     let head = store.head().as_ref().clone();
-    if head != source {
+    if head != (Head { log_id, ..source }) {
         faults
             .push("its head is not what its entries give: revision, chain, digests or counts differ".into());
     }
@@ -82,7 +91,7 @@ struct Place {
     /// The chain and the time, unless they are so old that they have been dropped.
     link: Option<(Hash, i64)>,
     /// The entry, unless a newer one has superseded it.
-    entry: Option<Result<Box<Entry>, String>>,
+    entry: Option<Result<Box<(Entry, Packed)>, String>>,
     /// Bytes stored.
     size: usize,
 }
@@ -97,7 +106,11 @@ impl Place {
     }
 }
 
-fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<Result<Box<Entry>, String>> {
+fn entry(
+    row: &Row<'_>,
+    revision: Revision,
+    stored: &[u8],
+) -> rusqlite::Result<Result<Box<(Entry, Packed)>, String>> {
     let id: String = row.get(6)?;
     let damaged = || format!("revision {revision} ({id}): the entry is damaged");
     let hash: Hash = row.get(4)?;
@@ -107,7 +120,9 @@ fn entry(row: &Row<'_>, revision: Revision, stored: &[u8]) -> rusqlite::Result<R
     let opened = key.and_then(|(name, slot)| {
         let bytes = envelope::open(stored, (&name, slot), revision).ok()?;
         let is_it = |entry: &Entry| entry.name == name && entry.slot == slot && entry.hash == hash;
-        Entry::decode(bytes).ok().filter(is_it)
+        let entry = Entry::decode(bytes).ok().filter(is_it)?;
+        let packed = envelope::pack(&entry.bytes).ok()?;
+        Some((entry, packed))
     });
     Ok(opened.map(Box::new).ok_or_else(damaged))
 }
@@ -139,7 +154,8 @@ impl Rebuild {
             for Place { revision, link, entry, .. } in places {
                 match entry {
                     Some(Ok(entry)) => {
-                        let proof = applier.place(&entry, revision)?.filter(|_| *anchored);
+                        let (entry, packed) = *entry;
+                        let proof = applier.place(&entry, &packed, revision)?.filter(|_| *anchored);
                         if proof.zip(link).is_some_and(|(proof, (chain, _))| proof != chain) {
                             faults
                                 .push(format!("the chain's link {revision} does not follow from its entry"));
@@ -159,10 +175,10 @@ impl Rebuild {
 
 impl Applier<'_> {
     /// Applies an entry at its own revision. Answers the link that follows from it, if the head is just before it.
-    fn place(&mut self, entry: &Entry, revision: Revision) -> Result<Option<Hash>, Error> {
+    fn place(&mut self, entry: &Entry, packed: &Packed, revision: Revision) -> Result<Option<Hash>, Error> {
         let contiguous = self.head.revision == revision - 1;
         self.head.revision = revision - 1;
-        self.apply(entry, &envelope::pack(&entry.bytes))?;
+        self.apply(entry, packed)?;
         Ok(contiguous.then_some(self.head.chain))
     }
 
@@ -185,6 +201,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        model::LogId,
         store::{
             fixture::{apply, article, faults, noise, open, pending, removal},
             floor::History,
@@ -218,10 +235,16 @@ mod tests {
             let (old, new) = (dir.path().join("old"), dir.path().join("new"));
             written(&old);
             drop_links(&old, dropped);
-            let rebuilt = rebuild(&old, &new).unwrap();
+            let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
             assert_eq!(rebuilt.faults, Vec::<String>::new());
             assert_eq!((rebuilt.head.revision, rebuilt.head.floor, rebuilt.entries), (65, 63, 10));
+            assert_eq!(rebuilt.head.log_id, LogId(7));
             assert_eq!(faults(&new), Vec::<String>::new());
+            let another = dir.path().join("another");
+            let other = rebuild(&old, &another, Identity::New(LogId(9))).unwrap();
+            assert_eq!(other.faults, Vec::<String>::new());
+            assert_eq!(other.head, Head { log_id: LogId(9), ..rebuilt.head });
+            assert_eq!(open(&another).0.head().log_id, LogId(9));
         }
     }
 
@@ -234,7 +257,7 @@ mod tests {
         let damage = "UPDATE doc SET entry = zeroblob(length(entry)) WHERE id = 'a16'";
         assert_eq!(connection.execute(damage, []).unwrap(), 1);
         drop(connection);
-        let rebuilt = rebuild(&old, &new).unwrap();
+        let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
         assert!(rebuilt.faults[0].contains("(a16): the entry is damaged"), "{:?}", rebuilt.faults);
         assert_eq!((rebuilt.faults.len(), rebuilt.entries), (2, 9));
         assert_eq!(faults(&new), Vec::<String>::new());
@@ -248,7 +271,7 @@ mod tests {
         let connection = Connection::open(old.join("cable.db")).unwrap();
         connection.execute("UPDATE chain SET chain = zeroblob(32) WHERE revision = 64", []).unwrap();
         drop(connection);
-        let told = rebuild(&old, &new).unwrap().faults;
+        let told = rebuild(&old, &new, Identity::Keep).unwrap().faults;
         assert!(told.iter().any(|fault| fault.contains("link 64 does not follow")), "{told:?}");
         assert!(fs::exists(new.join("cable.db")).unwrap());
     }

@@ -5,11 +5,17 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Error, Written, apply::Applier};
 use crate::{
     digest::Hash,
-    model::{Id, Kind, Name, Slot},
+    model::{HashPrefix, Id, Kind, Name, Slot},
 };
 
 /// How long a request_id is remembered, microseconds.
-const RETENTION: i64 = 24 * 3_600 * 1_000_000;
+pub(super) const RETENTION: i64 = 24 * 3_600 * 1_000_000;
+
+/// Changes whose requests are remembered: some 400 MB of rows when every request has an id of 128 bytes and one change.
+pub(super) const REQUESTS: i64 = 1_000_000;
+
+/// Requests that one write forgets because of their age: it must not pay for a day of them.
+pub(super) const FORGET: i64 = 64;
 
 /// A request that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +49,16 @@ impl Applier<'_> {
         written: &[Written],
         time: i64,
     ) -> Result<(), Error> {
-        let forget = "DELETE FROM request WHERE time < ?1";
-        self.transaction.prepare_cached(forget)?.execute([time - RETENTION])?;
-        let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4)";
-        self.transaction.prepare_cached(insert)?.execute(params![id, hash, pack(written), time])?;
+        let prepare = |sql| self.transaction.prepare_cached(sql);
+        let last: i64 =
+            prepare("SELECT coalesce(max(n), 0) FROM request")?.query_row([], |row| row.get(0))?;
+        let n = last + (written.len() as i64).max(1);
+        prepare("DELETE FROM request WHERE n <= ?1")?.execute([n - REQUESTS])?;
+        let old =
+            "DELETE FROM request WHERE n IN (SELECT n FROM request WHERE time < ?1 ORDER BY time LIMIT ?2)";
+        prepare(old)?.execute([time - RETENTION, FORGET])?;
+        let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4, ?5)";
+        prepare(insert)?.execute(params![n, id, hash, pack(written), time])?;
         Ok(())
     }
 }
@@ -57,7 +69,7 @@ const KILLED: u8 = 4;
 const HAS_DUE: u8 = 8;
 const HAS_OWNER: u8 = 16;
 
-/// Of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, little-endian; the id,
+/// Of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, and the hash prefix, 4 bytes, little-endian; the id,
 /// and the id of the path's owner, each after its length in one byte.
 fn pack(written: &[Written]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(written.len() * 32);
@@ -71,6 +83,7 @@ fn pack(written: &[Written]) -> Vec<u8> {
         packed.extend([one.name.kind as u8, one.slot as u8, flags]);
         packed.extend(one.revision.to_le_bytes());
         packed.extend(one.due.unwrap_or_default().to_le_bytes());
+        packed.extend(one.prefix.0.to_le_bytes());
         let owner = one.path_owner.as_ref().map_or("", |owner| owner.id.as_str());
         for id in [one.name.id.as_str(), owner] {
             // An id has at most 128 characters.
@@ -94,12 +107,14 @@ fn unpack_one(rest: &mut &[u8]) -> Option<Written> {
     let [kind, slot, flags] = *take(rest)?;
     let revision = i64::from_le_bytes(*take(rest)?);
     let due = i64::from_le_bytes(*take(rest)?);
+    let prefix = HashPrefix(u32::from_le_bytes(*take(rest)?));
     let name = Name { kind: Kind::from_number(i64::from(kind))?, id: Id::parse(text(rest)?)? };
     let owner = text(rest)?;
     let owner = if flags & HAS_OWNER == 0 { None } else { Some(Id::parse(owner)?) };
     Some(Written {
         name,
         revision,
+        prefix,
         changed: flags & CHANGED != 0,
         slot: Slot::from_number(i64::from(slot))?,
         due: Some(due).filter(|_| flags & HAS_DUE != 0),
@@ -131,6 +146,7 @@ mod tests {
         let one = |name: &str, revision, slot, due| Written {
             name: Name::parse(name).unwrap(),
             revision,
+            prefix: HashPrefix(revision as u32),
             changed: revision % 2 == 0,
             slot,
             due,

@@ -1,13 +1,16 @@
 //! Every table, column and setting of the store, with its reason. The engine is SQLite.
 
-use std::time::Duration;
+use std::{ffi::c_int, sync::Arc, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, hooks::Wal};
+
+use super::Error;
+use crate::health::Health;
 
 /// "Cabl": the file says whose it is.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. Any other is refused: none before was in a release.
+/// Version of the tables. Any other is refused: no earlier one was in a release.
 pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
@@ -20,13 +23,14 @@ CREATE TABLE doc(
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
   due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
   time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
-  terms BLOB NOT NULL,          -- term numbers, 4 bytes each, little-endian: listing rows to take back
+  terms BLOB NOT NULL,          -- term numbers, 8 bytes each, little-endian, ascending: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
   base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
   held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
   wanted TEXT,                  -- of a pending version: its own path, in its normal form
-  departures BLOB NOT NULL,     -- term number (4) and revision (8), little-endian, each: departure rows to take back
+  departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: departure rows to
+                                -- take back
   entry BLOB NOT NULL,          -- envelope, see envelope.rs
   UNIQUE(kind, slot, id)
 ) STRICT;
@@ -40,12 +44,14 @@ CREATE INDEX held ON doc(id) WHERE held = 1;
 -- Pending versions in the order of their due times.
 CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
 
--- Lists that articles stand in; `articles` counts them, so that a query can start from the shortest.
+-- Lists that articles stand in or have left; a row without either is deleted. `articles` also lets a query start from
+-- the shortest.
 CREATE TABLE term(
-  n INTEGER PRIMARY KEY,
+  n INTEGER PRIMARY KEY,        -- from 1
   kind INTEGER NOT NULL,        -- 0 all, 1 tag, 2 section, 3 author, 4 type, 5 language
   value TEXT NOT NULL,
-  articles INTEGER NOT NULL DEFAULT 0,
+  articles INTEGER NOT NULL DEFAULT 0,   -- rows of `listing`
+  departures INTEGER NOT NULL DEFAULT 0, -- rows of `departure`
   UNIQUE(kind, value)
 ) STRICT;
 
@@ -56,7 +62,8 @@ CREATE TABLE listing(
 ) STRICT, WITHOUT ROWID;
 
 -- What articles have left, and when, as their newest entries tell; a feed that catches up reads it beside `doc`, where
--- an entry that took an article away is no longer found once the article has changed again.
+-- an entry that took an article away is no longer found once the article has changed again. Term 0 is the article's own
+-- floor: the departures at and below this revision are unknown, so it may have left any list.
 CREATE TABLE departure(
   revision INTEGER NOT NULL, term INTEGER NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY(revision, term, id)
@@ -73,10 +80,14 @@ CREATE TABLE path(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX path_id ON path(id);
 
--- Requests of the last 24 hours, with what came of them.
+-- Requests of the last 24 hours, at most those of the last million changes, with their outcome.
 CREATE TABLE request(
-  id TEXT PRIMARY KEY, hash BLOB NOT NULL, made BLOB NOT NULL, time INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+  n INTEGER PRIMARY KEY,        -- number of changes in all requests up to this one
+  id TEXT NOT NULL UNIQUE,
+  hash BLOB NOT NULL,           -- identity of the request
+  made BLOB NOT NULL,           -- outcome of each change, see request.rs
+  time INTEGER NOT NULL         -- microseconds since 1970 UTC
+) STRICT;
 CREATE INDEX request_time ON request(time);
 
 -- Proof of lineage: every position above the floor, and the last million.
@@ -90,6 +101,8 @@ CREATE TABLE chain(
 CREATE TABLE head(
   one INTEGER PRIMARY KEY CHECK(one = 1),
   log_id INTEGER NOT NULL,
+  session INTEGER NOT NULL,          -- of the store's last opening, see session.rs; 0: a backup
+  previous_session INTEGER NOT NULL, -- where the file without its write-ahead log may name that one; else 0
   revision INTEGER NOT NULL,
   chain BLOB NOT NULL,
   floor INTEGER NOT NULL,       -- what left a list is known from here on
@@ -106,12 +119,14 @@ PRAGMA page_size=8192;
 PRAGMA secure_delete=ON;        -- what a kill erases must not linger in free pages
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=FULL;        -- an acknowledged write is on disk
-PRAGMA wal_autocheckpoint=1000; -- inline, by the one writer: the log stays near 8 MB
 PRAGMA mmap_size=0;
 PRAGMA max_page_count=33554431; -- 256 GiB: a page of a long row begins with the next one's number, a node with 2 to 13
 PRAGMA cell_size_check=ON;
 PRAGMA trusted_schema=OFF;
 ";
+
+/// Pages in the write-ahead log at which it is moved into the database, inline, by the one writer: it stays near 8 MB.
+const CHECKPOINT_PAGES: c_int = 1_000;
 
 /// Cache of the writer and of each reader, in KiB (negative: that is how SQLite takes them).
 const WRITER_CACHE: &str = "PRAGMA cache_size=-65536;";
@@ -141,6 +156,20 @@ pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result
     Ok(())
 }
 
+/// Has the writer's commits move the log into the database now and then. SQLite's own automatic checkpoint would keep
+/// a sync that fails to itself.
+pub(super) fn checkpoint_inline(connection: &mut Connection, health: Arc<Health>) -> rusqlite::Result<()> {
+    connection.wal_hook(Some(move |wal: &mut Wal, pages| {
+        // Where readers are in the way, the next commit goes on.
+        if pages >= CHECKPOINT_PAGES
+            && let Err(error) = wal.checkpoint().map_err(Error::from)
+        {
+            error.report(&health);
+        }
+        Ok(())
+    }))
+}
+
 /// The version of the tables: 0 in an empty file. Another program's file gives none.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
@@ -156,7 +185,7 @@ pub(super) fn create(connection: &Connection, log_id: u32) -> rusqlite::Result<(
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.execute(
-        "INSERT INTO head VALUES(1, ?1, 0, ?2, 0, ?2, ?2, 0, 0, 0, 0, 0)",
+        "INSERT INTO head VALUES(1, ?1, 0, 0, 0, ?2, 0, ?2, ?2, 0, 0, 0, 0, 0)",
         rusqlite::params![log_id, zero],
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

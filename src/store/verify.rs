@@ -6,13 +6,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Error, Head,
-    apply::{Departure, unpack_departures, unpack_terms},
+    apply::{ANY_TERM, Departure, unpack_departures, unpack_terms},
     due, envelope,
     read::{self, row_name},
 };
 use crate::{
     digest::{self, SetDigest},
-    entry::{Entry, Term},
+    entry::{Derived, Entry, Term},
     model::{Kind, Revision, Slot},
     wire::log::Operation,
 };
@@ -55,6 +55,7 @@ struct Sums {
     content: SetDigest,
     live: BTreeMap<Kind, i64>,
     listed: BTreeMap<i64, i64>,
+    left: BTreeMap<i64, i64>,
     rows: i64,
     paths: i64,
     departures: i64,
@@ -155,9 +156,14 @@ impl Check<'_> {
         departures: &[Departure],
         sums: &mut Sums,
     ) -> Result<(), Error> {
-        let parts = |(term, at): &(Term, Revision)| (term.parts(), if *at == 0 { revision } else { *at });
-        let mut expected = entry.derived.left.iter().map(parts).collect::<Vec<_>>();
-        let sql = "SELECT kind, value FROM term JOIN departure ON term.n = departure.term
+        let Derived { left, left_floor, .. } = &entry.derived;
+        let parts = |(term, at): &(Term, Revision)| {
+            let (kind, value) = term.parts();
+            ((Some(kind), Some(value)), if *at == 0 { revision } else { *at })
+        };
+        let mut expected = left.iter().map(parts).collect::<Vec<_>>();
+        expected.extend((*left_floor > 0).then_some(((None, None), *left_floor)));
+        let sql = "SELECT kind, value FROM departure LEFT JOIN term ON term.n = departure.term
                    WHERE departure.revision = ?1 AND departure.term = ?2 AND departure.id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let departure = |(term, at): &Departure| {
@@ -165,6 +171,9 @@ impl Check<'_> {
             statement.query_row(row, |row| Ok(((row.get(0)?, row.get(1)?), *at))).optional()
         };
         let found = departures.iter().map(departure).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
+        for (term, _) in departures.iter().filter(|(term, _)| *term != ANY_TERM) {
+            *sums.left.entry(*term).or_default() += 1;
+        }
         sums.departures += departures.len() as i64;
         expected.sort_unstable();
         let found = found.map(|mut found| {
@@ -221,12 +230,19 @@ impl Check<'_> {
         if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL AND held = 0")? != sums.due {
             self.fault("the index of due times has other rows than follow from the records");
         }
-        let mut statement = self.connection.prepare("SELECT n, articles FROM term")?;
-        let terms: Vec<(i64, i64)> = statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        let mut statement = self.connection.prepare("SELECT n, articles, departures FROM term")?;
+        let terms: Vec<(i64, i64, i64)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        if terms.iter().any(|(n, articles)| sums.listed.get(n).copied().unwrap_or(0) != *articles) {
+        let is_wrong = |(n, articles, departures): &(i64, i64, i64)| {
+            let counts = [&sums.listed, &sums.left].map(|counts| counts.get(n).copied().unwrap_or(0));
+            counts != [*articles, *departures]
+        };
+        if terms.iter().any(is_wrong) {
             self.fault("a list is counted wrong");
+        }
+        if terms.iter().any(|(_, articles, departures)| (*articles, *departures) == (0, 0)) {
+            self.fault("there is a list that nothing uses");
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use tonic::{
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use super::{RECEIVED, fields};
-use crate::rpc;
+use super::{RECEIVED, elements::Shape, fields};
+use crate::{model::limit, rpc};
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -64,12 +64,22 @@ impl<U: Message + Default> Decoder for Half<U> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        receive(buf.copy_to_bytes(buf.remaining())).map(Some).map_err(|error| rpc::malformed(&error))
+        let message = buf.copy_to_bytes(buf.remaining());
+        if let Some(shape) = shape::<U>() {
+            let elements = shape.elements(&message, limit::ELEMENTS.maximum as usize);
+            rpc::crowded(elements.map_err(|error| rpc::malformed(&error))?)?;
+        }
+        receive(message).map(Some).map_err(|error| rpc::malformed(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::default()
     }
+}
+
+/// The schema's view of a request: the services' types are named as the schema names them.
+fn shape<U>() -> Option<Shape> {
+    Shape::named(std::any::type_name::<U>().rsplit("::").next()?)
 }
 
 /// Decodes a request. One that can hold its own bytes gets them, whatever it says of them itself.

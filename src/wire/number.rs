@@ -24,6 +24,9 @@ pub(crate) mod article {
     pub(crate) const EXPIRE_TIME: u32 = 27;
 }
 
+/// The field `parent` of a section.
+pub(crate) const SECTION_PARENT: u32 = 13;
+
 /// The field `articles` of a collection.
 pub(crate) const COLLECTION_ARTICLES: u32 = 12;
 
@@ -59,6 +62,7 @@ mod tests {
         ] {
             assert_eq!(number("Article", field), expected, "{field}");
         }
+        assert_eq!(number("Section", "parent"), SECTION_PARENT);
         assert_eq!(number("Collection", "articles"), COLLECTION_ARTICLES);
         assert_eq!(number("GetArticleResponse", "meta"), META);
         assert_eq!(number("Author", "display_name"), FIRST_CONTENT);

@@ -8,17 +8,21 @@ mod drain;
 mod floods;
 mod frames;
 mod memory;
+mod origins;
+mod partial;
 mod places;
-mod program;
+pub(crate) mod program;
+mod signals;
 mod speaker;
 mod time;
+mod unread;
 mod web;
 
 /// How long a test waits for what must happen. Far more than it takes, so that a slow machine fails nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must happen.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 

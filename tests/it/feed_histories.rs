@@ -127,6 +127,7 @@ impl Game {
             26 => self.compact().await,
             27 if self.dice.one_in(5) => self.wide().await,
             28 if self.dice.one_in(4) => self.flood().await,
+            29 if self.dice.one_in(2) => self.retag().await,
             _ => self.disturb().await,
         }
         if self.dice.one_in(3) {
@@ -199,6 +200,29 @@ impl Game {
         for follower in self.followers.iter_mut().filter(|follower| !follower.is_open()) {
             follower.resume(&self.node, &self.world).await;
         }
+    }
+
+    /// An article leaves more lists than its entry may name. Some go away before it and come back later.
+    async fn retag(&mut self) {
+        let id = format!("r{}", self.dice.between(1, 2));
+        for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
+            follower.take_until(&self.node, &self.world, self.world.head).await;
+            if self.dice.one_in(2) {
+                follower.kill();
+            }
+        }
+        for _ in 0..self.dice.between(2, 12) {
+            let article = self.writes.restless(&id);
+            self.commit(vec![Write::Put(Entity::Article(article).into(), UpdateKind::Major)]).await;
+            if self.dice.one_in(3) {
+                self.disturb().await;
+            }
+        }
+        let last = match self.dice.between(0, 2) {
+            0 => Write::Remove(format!("articles/{id}"), RemovalReason::Deleted, String::new()),
+            _ => Write::Put(Entity::Article(self.writes.article(&id)).into(), UpdateKind::Major),
+        };
+        self.commit(vec![last]).await;
     }
 
     async fn kill(&mut self, name: String) {

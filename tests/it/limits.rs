@@ -12,11 +12,15 @@ use crate::{
 };
 
 /// Limits that refuse nothing under their own name, and what they do instead.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("page_size", "more is read as the limit: see below"),
     ("page_bytes", "a page ends there and goes on with its token"),
     ("id_bytes", "a longer id is a name of the wrong form: FIELD_INVALID, with the other bad names"),
     ("rendered_body_bytes", "found by calibration: see below"),
+    ("rendered_article_bytes", "found by calibration: see below"),
+    ("raw_html_steps", "found by calibration: see below"),
+    ("page_read_bytes", "a page ends there and goes on with its token: see below"),
+    ("commit_read_bytes", "of what is stored: see below"),
 ];
 
 /// A limit, its value, a method, the field that is refused, and a request with that many.
@@ -44,6 +48,10 @@ fn article(key: &str, value: Value) -> Bytes {
 
 fn blocks(blocks: Value) -> Bytes {
     article("body", json!({"blocks": blocks}))
+}
+
+fn raw_html(blocks_of: &[String]) -> Bytes {
+    blocks(blocks_of.iter().map(|html| json!({"raw_html": {"html": html}})).collect())
 }
 
 fn noun(kind: &str, title: &str, key: &str, value: Value) -> Bytes {
@@ -134,6 +142,25 @@ fn bounds() -> Vec<Bound> {
             |n| article("byline", json!({"credits": many(n, |_| json!({"display_name": "A"}))}));
         "additional_sections" 16 "PutArticle" "article.additional_sections"
             |n| article("additional_sections", many(n, |i| json!(format!("sections/s{i}"))));
+        "elements" 100_000 "PutArticle" "article" |n| {
+            let spans = [0x0a, 0x00].repeat(n - 1);
+            let body = field(15, &field(1, &field(2, &spans)));
+            field(1, &[field(1, b"articles/a"), field(11, b"H"), body].concat()).into()
+        };
+        "elements" 100_000 "PatchArticle" "request" |n| {
+            let article = field(1, &[field(1, b"articles/a"), field(11, b"H")].concat());
+            let masks = if n > 100_000 { [0x0a, 0x00].repeat(n) } else { field(1, b"headline") };
+            [article, field(2, &masks)].concat().into()
+        };
+        "update_mask_paths" 64 "PatchArticle" "update_mask" |n| {
+            let article = field(1, &[field(1, b"articles/a"), field(11, b"H")].concat());
+            [article, field(2, &field(1, b"headline").repeat(n))].concat().into()
+        };
+        "raw_html_bytes" 65_536 "PutArticle" "article.body.blocks[0].raw_html.html" |n| raw_html(&[text(n)]);
+        "raw_html_tags" 2_000 "PutArticle" "article.body.blocks[0].raw_html.html" |n| raw_html(&["<br>".repeat(n)]);
+        "raw_html_body_bytes" 262_144 "PutArticle" "article.body.blocks[4].raw_html.html" |n| {
+            raw_html(&[text(65_536), text(65_536), text(65_536), text(65_000), text(n - 3 * 65_536 - 65_000)])
+        };
         "blocks" 10_000 "PutArticle" "article.body.blocks" |n| blocks(many(n, |_| json!({"divider": {}})));
         "blocks" 10_000 "PutArticle" "article.body.blocks" |n| {
             let list = |i: usize| json!({"list": {"items": [{"blocks": many(i, |_| json!({"divider": {}}))}]}});
@@ -272,6 +299,88 @@ async fn a_body_whose_rendering_is_at_the_limit_is_accepted_and_one_byte_more_is
     let request = json!({"name": "articles/a", "body_format": "BODY_FORMAT_HTML"});
     let read = raw.call("GetArticle", request).await.unwrap();
     assert_eq!(read["article"]["rendered_body"]["text"].as_str().unwrap().len(), maximum);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_article_with_its_body_rendered_is_within_its_limit_too() {
+    let (_dir, node, raw) = started().await;
+    let maximum = (1 << 20) + (64 << 10);
+    let rows = many(5_000, |_| json!({"cells": many(10, |_| json!({}))}));
+    let request = |length: usize| {
+        let body = json!({"blocks": [{"table": {"rows": rows}}, {"paragraph": {"spans": [{"text": text(length)}]}}]});
+        let notices = many(10, |_| json!({"text": text(8_000)}));
+        let article = json!({"name": "articles/a", "headline": "H", "notices": notices, "body": body});
+        request_bytes("PutArticle", json!({"article": article}))
+    };
+    let start = 540_000;
+    let refused = raw.send("PutArticle", request(start)).await.unwrap_err();
+    assert_eq!((&*refused.reason, &*refused.field), ("LIMIT_EXCEEDED", "article.body"));
+    assert_eq!(refused.metadata["limit"], "rendered_article_bytes");
+    let at_limit = start - (refused.metadata["value"].parse::<usize>().unwrap() - maximum);
+    let refused = raw.send("PutArticle", request(at_limit + 1)).await.unwrap_err();
+    assert_eq!(refused.metadata["value"], (maximum + 1).to_string());
+    raw.send("PutArticle", request(at_limit)).await.unwrap();
+    let request = json!({"name": "articles/a", "body_format": "BODY_FORMAT_HTML"}).clone();
+    let read = raw.send("GetArticle", request_bytes("GetArticle", request)).await.unwrap();
+    assert!((maximum..maximum + 300).contains(&read.len()), "{}", read.len());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn html_that_keeps_a_parser_busy_is_refused_by_the_block_and_by_the_body() {
+    let (_dir, node, raw) = started().await;
+    let marks = |count: usize| (0..count).map(|i| format!("<b title=\"{i}\">")).collect::<String>();
+    let html = |count: usize, paragraphs: usize| {
+        format!("<p>{}{}{}</p>", marks(count), "<p>x</p>".repeat(paragraphs), "</b>".repeat(count))
+    };
+    let refused = raw.send("PutArticle", raw_html(&[html(90, 1_000)])).await.unwrap_err();
+    assert_eq!(
+        (&*refused.reason, &*refused.field),
+        ("LIMIT_EXCEEDED", "article.body.blocks[0].raw_html.html")
+    );
+    assert_eq!(refused.metadata["limit"], "raw_html_steps");
+    // Each of these is far below the bound of a block.
+    let table = format!("<table><tbody><tr>{}</tr></tbody></table>", "<td><b>x</b></td>".repeat(900));
+    raw.send("PutArticle", raw_html(&[table.clone()])).await.unwrap();
+    let refused = raw.send("PutArticle", raw_html(&vec![table; 12])).await.unwrap_err();
+    assert_eq!(refused.metadata["limit"], "raw_html_steps");
+    node.stop().await;
+}
+
+/// Articles of 1 MiB, all but a little of it in a field that this server does not know.
+async fn put_large(raw: &Raw, count: usize) {
+    for i in 0..count {
+        let article = [
+            field(1, format!("articles/l{i:02}").as_bytes()),
+            field(11, b"H"),
+            field(99, &vec![7; 1 << 20][..1_048_000]),
+        ];
+        raw.send("PutArticle", field(1, &article.concat()).into()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_for_a_page_and_for_a_commit_is_bounded() {
+    let (_dir, node, raw) = started().await;
+    put_large(&raw, 14).await;
+    let page = raw.call("ListArticles", json!({"view": "ARTICLE_VIEW_REFERENCE"})).await.unwrap();
+    assert_eq!(page["articles"].as_array().unwrap().len(), 12);
+    let next = json!({"view": "ARTICLE_VIEW_REFERENCE", "page_token": page["next_page_token"]});
+    let page = raw.call("ListArticles", next).await.unwrap();
+    assert_eq!((page["articles"].as_array().unwrap().len(), &page["next_page_token"]), (2, &Value::Null));
+    let patch = |i: usize| json!({"patch_article": {"article": {"name": format!("articles/l{i:02}"), "kicker": "K"}}});
+    let commit = |count: usize| raw.call("Commit", json!({"changes": many(count, patch)}));
+    let refused = commit(14).await.unwrap_err();
+    assert_eq!((&*refused.reason, &*refused.field), ("LIMIT_EXCEEDED", "changes"));
+    assert_eq!(refused.metadata["limit"], "commit_read_bytes");
+    commit(12).await.unwrap();
+    // An import reads as much at a time, and goes on.
+    let record = |i: usize| json!({"article": {"name": format!("articles/l{i:02}"), "headline": "I"}});
+    let answer = raw.call("Import", json!({"records": many(14, record)})).await.unwrap();
+    let written =
+        answer["results"].as_array().unwrap().iter().filter(|one| one["outcome"] == "IMPORT_OUTCOME_WRITTEN");
+    assert_eq!(written.count(), 14, "{answer}");
     node.stop().await;
 }
 

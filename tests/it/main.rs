@@ -7,6 +7,7 @@ mod connections;
 mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;
+mod disk;
 mod feed_histories;
 mod feeds;
 mod follow;
@@ -22,5 +23,7 @@ mod raw;
 mod reads;
 mod refusals;
 mod requests;
+mod restores;
+mod retags;
 mod support;
 mod unknown_fields;

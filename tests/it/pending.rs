@@ -458,6 +458,46 @@ async fn a_full_disk_holds_up_what_is_due_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn removals_of_every_kind_use_the_reserve_of_the_disk() {
+    let desk = Desk::open().await;
+    for id in ["a", "b", "c"] {
+        desk.put(article(id, "A", json!({}))).await;
+    }
+    desk.put(article("due", "Due", json!({"publish_time": at(10)}))).await;
+    desk.put(article("later", "Later", json!({"publish_time": at(90)}))).await;
+    desk.put(article("end", "End", json!({"expire_time": at(20)}))).await;
+    desk.call("PutTag", json!({"tag": {"name": "tags/t", "display_name": "T"}})).await;
+    let desk = desk.restart(5, |config| config.store.reserve_bytes = u64::MAX).await;
+
+    let put = json!({"article": article("a", "B", json!({}))});
+    let patch = json!({"article": article("a", "B", json!({})), "update_mask": "headline"});
+    let remove = json!({"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_DELETED"}});
+    let mixed = json!({"changes": [remove, {"put_tag": {"name": "tags/u", "display_name": "U"}}]});
+    for (method, request) in [("PutArticle", put), ("PatchArticle", patch), ("Commit", mixed)] {
+        assert_eq!(desk.refused(method, request).await.reason, "STORE_FULL", "{method}");
+    }
+    assert_eq!(desk.head().await, 7);
+    desk.remove("a", "WITHDRAWN").await.unwrap();
+    desk.remove("b", "KILLED").await.unwrap();
+    desk.call("RemovePending", json!({"name": "articles/later"})).await;
+    desk.call("RemoveTag", json!({"name": "tags/t"})).await;
+    let removal = json!({"changes": [{"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}}]});
+    desk.call("Commit", removal).await;
+    let tombstone = json!({"tombstone": {"name": "articles/c", "reason": "REMOVAL_REASON_DELETED"}});
+    let imported = desk.call("Import", json!({"records": [tombstone]})).await;
+    assert_eq!(imported["results"][0]["outcome"], "IMPORT_OUTCOME_WRITTEN", "{imported}");
+    assert_eq!(desk.head().await, 13);
+    // A version that is due first and has no room does not hold up an expiry.
+    desk.pass(60, 14).await;
+    assert_eq!((reason(desk.get("end").await), reason(desk.get("due").await)), {
+        ("ARTICLE_GONE".to_owned(), "ARTICLE_NOT_FOUND".to_owned())
+    });
+    let desk = desk.restart(60, |_| {}).await;
+    desk.reach(16).await;
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn a_scheduled_article_takes_its_path_from_a_live_one_when_it_is_due() {
     let desk = Desk::open().await;
     let old = desk.put(article("a", "A", json!({"path": "/x"}))).await;

@@ -43,7 +43,12 @@ pub(crate) struct Refused {
 
 impl Raw {
     pub(crate) async fn to(node: &Node) -> Raw {
-        let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
+        Raw::at(&node.endpoint()).await
+    }
+
+    /// The same, for a program.
+    pub(crate) async fn at(endpoint: &str) -> Raw {
+        let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
         Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
     }
 

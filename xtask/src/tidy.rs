@@ -33,6 +33,7 @@ const MAP: &[Rule] = &[
     Only("rusqlite", &["store"]),
     Only("moka", &["cache"]),
     Only("ammonia", &["sanitise"]),
+    Only("html5ever", &["sanitise"]),
 ];
 
 /// Reads `src/` and reports what goes against the map.

@@ -124,7 +124,8 @@ pub struct Rendition {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Body {
-    /// At most 10,000 blocks, nested ones counted; nested at most 16 deep.
+    /// At most 10,000 blocks, nested ones counted; nested at most 16 deep. As HTML, Markdown or plain text the body has at
+    /// most 1 MiB, and the article with it instead of the blocks at most 1 MiB and 64 KiB.
     #[prost(message, repeated, tag = "1")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
 }
@@ -341,7 +342,8 @@ pub struct TableCell {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Divider {}
 /// HTML kept as it is. A put whose HTML the server's sanitiser would change is refused, so that no script can be
-/// stored and served.
+/// stored and served. At most 64 KiB and 2,000 start tags, 256 KiB in all blocks of a body; HTML that keeps a parser busy
+/// for too long (limit `raw_html_steps`) is refused, too.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RawHtml {
@@ -405,18 +407,25 @@ impl BodyFormat {
         }
     }
 }
-/// A piece of journalism. Encoded it is at most 1 MiB.
+/// A piece of journalism. Encoded it is at most 1 MiB, and its lists, those of the body too, have at most 100,000 elements.
+///
+/// Texts of all entities hold no control characters but line feed and tab, and those only where a text may have lines
+/// (not in headlines, names, ids, types and URLs); no overrides and isolates of direction, invisible operators, byte order
+/// marks and code points that are no characters. What is required has something to see. URLs are relative, or of the scheme
+/// http or https with a host, mailto or tel; they hold no backslash and no white space. Ids in other systems are not URLs
+/// that a browser runs.
 ///
 /// Fields 1 to 9 are the server's: what a write says in them is not kept, except that `name` says which article is
 /// meant. Content starts at field 10. Fields that the server does not know are kept and served as they came.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Article {
-    /// `articles/{id}`; id is 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, chosen by the client and never changed. It
-    /// is not the URL: see `path`.
+    /// `articles/{id}`; id is 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, but not `.` or `..`, chosen by the client and
+    /// never changed. It is not the URL: see `path`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Identifies this version for preconditions of writes: log id, hyphen, revision.
+    /// Identifies this version for preconditions of writes: log id, revision and the first 8 hex digits of the hash of its
+    /// log entry, with hyphens between them. A version of a history that was lost, as by a restore, has another one.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
     /// Place of this version in the log's total order. Comparable within one log id; larger is newer.
@@ -922,7 +931,8 @@ pub enum ErrorReason {
     PathTaken = 11,
     /// ABORTED. The precondition's etag is not the current one. Metadata: `etag`, the current one, unless there is none.
     EtagMismatch = 12,
-    /// FAILED_PRECONDITION. The revision given is of another log. Metadata: `log_id`.
+    /// FAILED_PRECONDITION. The revision or position given is of another history: of another log or, by its chain, of
+    /// this log before it was restored. Metadata: `log_id`, the server's.
     LogChanged = 13,
     /// UNAVAILABLE. The node has not reached the revision asked for; RetryInfo says when to ask again.
     /// Metadata: `revision`.
@@ -933,7 +943,8 @@ pub enum ErrorReason {
     Draining = 16,
     /// UNAVAILABLE. Whether the write happened is not known: repeat it with the same request_id.
     OutcomeUnknown = 17,
-    /// RESOURCE_EXHAUSTED. The disk has too little free space for a write; reads go on.
+    /// RESOURCE_EXHAUSTED. The disk has too little free space for the put, and nothing of it was written. Reads and
+    /// removals continue; an import chunk that holds puts and tombstones may have written the tombstones.
     StoreFull = 18,
     /// DATA_LOSS. What is stored under the name does not pass its checksum; it is not served.
     RecordCorrupt = 19,
@@ -1028,10 +1039,12 @@ impl ErrorReason {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResponseMeta {
-    /// The log that revisions refer to: 8 hex digits. It changes when a store begins a new history.
+    /// The log that revisions refer to: 8 hex digits. It changes when the store continues as another history: it is a
+    /// copy, or was restored from a backup.
     #[prost(string, tag = "1")]
     pub log_id: ::prost::alloc::string::String,
-    /// Covers all that is in the answer: view, format, each name and revision, what is missing. For `if_none_match`.
+    /// Covers everything in the response, and the request's view and format. For `if_none_match`. It never matches the
+    /// response of another history.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
     /// The revision at which the answer was given: everything up to it is in the answer. Always encoded.
@@ -1045,7 +1058,8 @@ pub struct Freshness {
     /// The answer must be served at this revision or a later one. Not negative.
     #[prost(int64, tag = "1")]
     pub at_least_revision: i64,
-    /// The log that the revision was given by. Unset: not checked. Another than the server's is refused.
+    /// The log that the revision was given by. Another than the server's is refused (LOG_CHANGED). If unset, the log is
+    /// not checked: after a restore the revision may be of a history that was lost.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
     /// How long to wait for that revision. At most 10 s; unset: 1 s.
@@ -1062,7 +1076,8 @@ pub struct Position {
     /// The revision.
     #[prost(int64, tag = "2")]
     pub revision: i64,
-    /// Proves the lineage up to that revision: 32 bytes, sha256 over the previous link and the entry.
+    /// Proves the lineage up to that revision: 32 bytes, sha256 over the previous link and the entry. It differs between
+    /// two histories even if their log ids do not.
     #[prost(bytes = "bytes", tag = "3")]
     pub chain: ::prost::bytes::Bytes,
 }
@@ -1315,7 +1330,7 @@ pub struct BatchGetArticlesResponse {
     /// What was asked to be sent along.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for another call, because the answer had reached 2 MiB.
+    /// Names left for another call, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for it.
     #[prost(string, repeated, tag = "3")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The client's copy, named by `if_none_match`, is still right.
@@ -1728,7 +1743,8 @@ pub struct GetCollectionResponse {
     /// What was asked to be sent along; `missing` also names articles that are not there.
     #[prost(message, optional, tag = "3")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for BatchGetArticles, because the answer had reached 2 MiB.
+    /// Names left for BatchGetArticles, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for
+    /// it.
     #[prost(string, repeated, tag = "4")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The client's copy, named by `if_none_match`, is still right.
@@ -2832,7 +2848,8 @@ pub struct Removal {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitRequest {
-    /// 1 to 500 changes, together at most 3 MiB, of different names. They see the store as it was before the commit.
+    /// 1 to 500 changes, together at most 3 MiB, of different names. They see the store as it was before the commit. The
+    /// articles that they replace or patch have together at most 12 MiB.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
     /// As in PutArticleRequest.
@@ -3045,7 +3062,8 @@ pub(crate) mod publishing_service_client {
     ///
     /// Each write may carry a request_id. It is stored for 24 hours with the outcome and the identity of the request. A retry
     /// with the same id and identity repeats the first outcome and changes nothing, whatever the time, the content and the
-    /// rules are by then. With another identity it is refused (REQUEST_ID_REUSED). A refused write is not stored.
+    /// rules are by then. With another identity it is refused (REQUEST_ID_REUSED). A refused write is not stored. The requests
+    /// of the last 1,000,000 changes are stored at most: a node that writes more than that in a day forgets the oldest early.
     ///
     /// The identity is the sha256 of the byte 1, one byte for the method, and the canonical encoding of the request. It does
     /// not depend on the order of fields or map entries, and it is the same in every release of the server. The canonical
@@ -3534,8 +3552,8 @@ pub mod watch_request {
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Start {
-        /// After this position, the one of the last message received. Its `chain` may be unset: then the lineage is not
-        /// checked; its `log_id` too: then the history is not.
+        /// After this position, the one of the last message received. If its `chain` is unset, the log id alone tells
+        /// histories apart; if its `log_id` is unset too, the history is not checked.
         #[prost(message, tag = "4")]
         After(super::Position),
         /// With all that matches now, then the end of the snapshot, then what happens from there on. Only `true` is

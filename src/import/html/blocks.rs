@@ -10,12 +10,16 @@ use super::{
 };
 use crate::{
     model::limit,
-    sanitise::sanitise,
+    sanitise::{self, sanitise},
     wire::v1::{self, Block, Mark, Span, block::Kind},
 };
 
 /// Deepest recursion. A tree is never that deep; HTML within `noscript` opens another one.
 const MAX_LEVEL: usize = 400;
+
+/// Bytes that are parsed or sanitised again for one text: HTML that stays HTML, and what is in `noscript`. Elements of
+/// that kind within each other are looked at once for each level.
+const MAX_AGAIN: usize = 16 << 20;
 
 /// Converts one text.
 pub(super) struct Walker<'a> {
@@ -26,6 +30,11 @@ pub(super) struct Walker<'a> {
     editor_blocks: usize,
     /// Language of the code block that is open.
     language: String,
+    /// Bytes that were parsed or sanitised again.
+    again: usize,
+    /// Bytes and parser's steps of the HTML that stays HTML.
+    raw_bytes: usize,
+    raw_steps: usize,
 }
 
 /// Where in a text the walk is.
@@ -73,7 +82,16 @@ impl Place {
 
 impl<'a> Walker<'a> {
     pub(super) fn new(attachments: &'a dyn Attachments) -> Self {
-        Walker { attachments, raw_html: 0, dropped: 0, editor_blocks: 0, language: String::new() }
+        Walker {
+            attachments,
+            raw_html: 0,
+            dropped: 0,
+            editor_blocks: 0,
+            language: String::new(),
+            again: 0,
+            raw_bytes: 0,
+            raw_steps: 0,
+        }
     }
 
     /// The blocks of a parsed text.
@@ -244,7 +262,7 @@ impl<'a> Walker<'a> {
     fn unknown_shortcode(&mut self, line: &str, name: &str) -> Option<Block> {
         let html = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let html = sanitise(&html);
-        let kept = sanitise(&html) == html;
+        let kept = self.can_hold(&html);
         self.raw_html += usize::from(kept);
         let reason = format!("shortcode [{name}]");
         kept.then(|| block(Kind::RawHtml(v1::RawHtml { html, reason })))
@@ -347,7 +365,13 @@ impl<'a> Walker<'a> {
         if element.children().any(|child| child.value().is_element()) {
             return self.children(*element, place, flow);
         }
-        let (tree, flattened) = source::parse(&element.text().collect::<String>());
+        let text = element.text().collect::<String>();
+        self.again += text.len();
+        if self.again > MAX_AGAIN {
+            self.dropped += 1;
+            return;
+        }
+        let (tree, flattened) = source::parse(&text);
         self.dropped += usize::from(flattened);
         self.children(tree.tree.root(), place, flow);
     }
@@ -356,13 +380,8 @@ impl<'a> Walker<'a> {
     /// shows as an embed.
     pub(super) fn raw(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
         self.flush(flow, place);
-        let html = sanitise(&element.html());
         let text = markup::text_of(*element);
-        let (tree, _) = source::parse(&html);
-        let kept_text = same_words(&text, &markup::text_of(tree.tree.root()));
-        let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));
-        let empty = text.trim().is_empty() && !shows;
-        if kept_text && !empty && sanitise(&html) == html {
+        if let Some(html) = self.kept_html(element, &text) {
             self.raw_html += 1;
             let reason = format!("element <{}>", element.value().name());
             flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
@@ -374,6 +393,35 @@ impl<'a> Walker<'a> {
         }
         flow.run.push(Piece::Text(text, Style::default()));
         self.flush(flow, &Place { spans_only: true, ..place.clone() });
+    }
+
+    /// The element as HTML that can be stored, if its words are all there.
+    fn kept_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
+        let source = element.html();
+        self.again += source.len();
+        if self.again > MAX_AGAIN {
+            return None;
+        }
+        let html = sanitise(&source);
+        let (tree, _) = source::parse(&html);
+        let kept_text = same_words(text, &markup::text_of(tree.tree.root()));
+        let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));
+        let empty = text.trim().is_empty() && !shows;
+        (kept_text && !empty && self.can_hold(&html)).then_some(html)
+    }
+
+    /// Whether HTML can be a block of the body, beside those that it has.
+    pub(super) fn can_hold(&mut self, html: &str) -> bool {
+        let Ok(steps) = sanitise::check(html) else { return false };
+        let bytes = self.raw_bytes + html.len();
+        let fits = html.len() as u64 <= limit::RAW_HTML.maximum
+            && bytes as u64 <= limit::RAW_HTML_BODY.maximum
+            && (self.raw_steps + steps) as u64 <= limit::RAW_HTML_STEPS.maximum;
+        if fits {
+            self.raw_bytes = bytes;
+            self.raw_steps += steps;
+        }
+        fits
     }
 
     fn comment(&mut self, comment: &str, place: &Place, flow: &mut Flow) {

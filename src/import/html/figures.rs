@@ -1,5 +1,7 @@
 //! Pictures, galleries, and what other sites show.
 
+use std::collections::HashMap;
+
 use scraper::ElementRef;
 
 use super::{
@@ -11,6 +13,9 @@ use crate::{
     model::limit,
     wire::v1::{self, Block, Span, block::Kind},
 };
+
+/// Pictures that have one caption: each has it whole.
+const MAX_SHARED: usize = 16;
 
 /// A picture of its own.
 pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Place, flow: &mut Flow) {
@@ -121,11 +126,18 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
     let mut rest = Vec::new();
     let images = markup::below(element).filter(|e| e.value().name() == "img" && !in_caption(*e, element));
     let images: Vec<_> = images.collect();
+    let (mut captions, mut used) = (HashMap::new(), HashMap::new());
     for img in &images {
         let within =
             || img.ancestors().take_while(|node| node.id() != element.id()).filter_map(ElementRef::wrap);
         let mut picture = media(walker, *img);
-        if let Some(caption) = within().find_map(caption_of).filter(|_| images.len() > 1) {
+        let caption = within().find_map(|e| *captions.entry(e.id()).or_insert_with(|| caption_of(e)));
+        let shared = caption.map_or(0, |caption| {
+            let uses = used.entry(caption.id()).or_insert(0);
+            *uses += 1;
+            *uses
+        });
+        if let Some(caption) = caption.filter(|_| images.len() > 1 && shared <= MAX_SHARED) {
             let (spans, blocks) = walker.spans_of(*caption, place);
             rest.extend(blocks);
             picture.get_or_insert_default().caption = spans;
@@ -173,8 +185,13 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
         flow.blocks.push(block(Kind::Gallery(v1::Gallery { media, caption: Vec::new() })));
         return;
     }
-    walker.raw_html += 1;
     let html = crate::sanitise::sanitise(&element.inner_html());
+    if !walker.can_hold(&html) {
+        walker.dropped += 1;
+        let text = markup::text_of(*element);
+        return flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
+    }
+    walker.raw_html += 1;
     let reason = "shortcode [gallery]".to_owned();
     flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
 }

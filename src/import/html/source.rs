@@ -1,6 +1,7 @@
 //! The text before it is parsed: shortcodes become elements, and elements nested too deep become text.
 //!
-//! An HTML parser looks through its open elements for each tag, so unbounded depth would cost quadratic time.
+//! An HTML parser looks through its open elements for each tag, so unbounded depth would cost quadratic time. What would
+//! cost it more than a text may is flattened, too.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -8,11 +9,19 @@ use ego_tree::iter::Edge;
 use scraper::Html;
 
 use super::markup::is_inline;
+use crate::sanitise::work::{self, Bounds};
 
 /// Most elements open at once; real pages have a few dozen.
 const MAX_OPEN: usize = 100;
 /// Deepest tree that is walked. The parser opens some elements by itself.
 const MAX_TREE_DEPTH: usize = 3 * MAX_OPEN;
+
+/// What a text may cost to parse: some 0.3 s, a hundred times what a long article does.
+const WORK: Bounds =
+    Bounds { bytes: super::MAX_BYTES, tags: 200_000, attributes: 100, open: 600, steps: 10_000_000 };
+
+/// Shortcodes of one text that turn out to be none: each was looked for to the end of the text.
+const MAX_FAILED: usize = 200;
 
 /// Parses a text in which shortcodes count. Also says whether markup had to go because it was nested too deep.
 pub(super) fn parse_post(html: &str) -> (Html, bool) {
@@ -21,7 +30,7 @@ pub(super) fn parse_post(html: &str) -> (Html, bool) {
 
 /// Parses a text as it is. Also says whether markup had to go because it was nested too deep.
 pub(super) fn parse(html: &str) -> (Html, bool) {
-    if !is_deep(html) {
+    if !is_deep(html) && work::steps(html, WORK).is_some() {
         let tree = Html::parse_fragment(html);
         // The count before parsing keeps the parser fast; this one, of what it made, is the one to rely on.
         if !is_deep_tree(&tree) {
@@ -104,9 +113,18 @@ fn token(rest: &str) -> (usize, Token<'_>) {
 }
 
 fn end_of_comment(comment: &str) -> usize {
-    let at_once = [">", "->"].into_iter().find(|end| comment.starts_with(end)).map(str::len);
-    let end = || ["-->", "--!>"].into_iter().filter_map(|end| Some(comment.find(end)? + end.len())).min();
-    at_once.or_else(end).unwrap_or(comment.len())
+    if let Some(end) = [">", "->"].into_iter().find(|end| comment.starts_with(end)) {
+        return end.len();
+    }
+    let mut from = 0;
+    while let Some(at) = comment[from..].find("--").map(|at| from + at) {
+        let end = ["-->", "--!>"].into_iter().find(|end| comment[at..].starts_with(end));
+        if let Some(end) = end {
+            return at + end.len();
+        }
+        from = at + 1;
+    }
+    comment.len()
 }
 
 /// Where a tag ends: at the first `>` that is not within a quoted value.
@@ -198,7 +216,11 @@ fn flatten(html: &str) -> String {
             Token::Raw(name) if !is_any(name, &["script", "style"]) => {
                 flat.push_str(&source.replace('<', "&lt;"));
             }
-            Token::Open(name) if is_any(name, &["img"]) && !source[1..].contains('<') => {
+            Token::Open(name)
+                if is_any(name, &["img"])
+                    && !source[1..].contains('<')
+                    && work::attributes(source) <= WORK.attributes =>
+            {
                 flat.push_str(source)
             }
             Token::Open(name) if is_any(name, &["br"]) => flat.push_str("<br>"),
@@ -243,12 +265,15 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
     let mut at = text.start;
     while let Some(open) = html[at..text.end.max(at)].find('[').map(|found| at + found) {
         out.push_str(&html[at..open]);
-        match Shortcode::parse(html, open).and_then(|code| code.element(html, closings)) {
+        let code = Shortcode::parse(html, open).filter(|_| closings.failed < MAX_FAILED);
+        let is_code = code.is_some();
+        match code.and_then(|code| code.element(html, closings)) {
             Some((element, end)) if !html[..open].ends_with('[') => {
                 out.push_str(&element);
                 at = end;
             }
             _ => {
+                closings.failed += usize::from(is_code);
                 out.push('[');
                 at = open + 1;
             }
@@ -258,10 +283,11 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
     text.end.max(at)
 }
 
-/// Which closing tags are known not to follow any more.
+/// Which closing tags are known not to follow any more, and how many shortcodes were none.
 #[derive(Default)]
 struct Closings {
     absent: Vec<&'static str>,
+    failed: usize,
 }
 
 impl Closings {

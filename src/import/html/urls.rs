@@ -2,18 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::{model::limit, wire::v1};
+use crate::{model::limit, sanitise, wire::v1};
 
 /// Where a link may lead: relative, http, https, mailto or tel; without white space around it, and with what is
 /// within it escaped.
 pub(super) fn link(url: &str) -> Option<String> {
     let url = escaped(url.trim());
-    let fits = !url.is_empty() && url.len() as u64 <= limit::URL.maximum && !url.contains(char::is_control);
-    let harmless = match scheme(&url) {
-        Some(scheme) => ["http", "https", "mailto", "tel"].iter().any(|s| s.eq_ignore_ascii_case(scheme)),
-        None => true,
-    };
-    (fits && harmless).then_some(url)
+    let fits = url.len() as u64 <= limit::URL.maximum && sanitise::link_target(&url).is_some();
+    fits.then_some(url)
 }
 
 /// The URL with `%20` for a space, and likewise for other white space that is no control character.

@@ -13,7 +13,7 @@ use super::{
     terms::{Terms, record},
 };
 use crate::{
-    model::limit,
+    model::{limit, text::is_refused},
     wire::v1::{self, record::Record as Kind},
 };
 
@@ -28,8 +28,11 @@ pub(super) struct Site<'a> {
 
 /// Maps a post or page.
 pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, item: &Element) -> Fate {
-    let mut taken = Taken::default();
+    let mut taken = Taken { notes: item.note().into_iter().collect(), ..Taken::default() };
     let content = item.raw("content:encoded");
+    if content.len() > html::MAX_BYTES {
+        return Fate::Failed(format!("its text has {} bytes: at most 4 MiB", content.len()));
+    }
     let converted = html::body(content, &OfPost { index: site.index, post: id });
     taken.raw_html = converted.raw_html;
     taken.dropped = converted.dropped;
@@ -115,7 +118,7 @@ fn path(item: &Element) -> Option<String> {
 /// Whether it can be an article's or a section's path.
 pub(super) fn is_path(path: &str) -> bool {
     let whole = path.len() as u64 <= limit::PATH.maximum && path.starts_with('/') && !path.starts_with("//");
-    whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_control() || c.is_whitespace())
+    whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_whitespace() || is_refused(c))
 }
 
 /// When it was published. WordPress writes UTC, local time without its zone, and the date of the feed; zeros mean

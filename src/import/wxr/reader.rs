@@ -10,7 +10,7 @@ use quick_xml::{
 };
 
 use super::{
-    Error,
+    Error, references,
     utf8::{MARK, Utf8},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Element {
     pub(super) meta: Vec<(String, String)>,
     /// Whether it holds bytes that are not UTF-8.
     pub(super) damaged: bool,
+    /// Characters that no text may hold; they are left out.
+    pub(super) left_out: usize,
 }
 
 /// A child of an element.
@@ -129,7 +131,7 @@ impl<R: BufRead> Reader<R> {
                     element.opened(&path, field);
                 }
                 Step::Text(text) => element.text(&path, &text),
-                Step::Close if path.pop().is_none() => return Ok(element),
+                Step::Close if path.pop().is_none() => return Ok(element.cleaned()),
                 Step::End => return Err(Error::Truncated { within: element.name, position: self.offset() }),
                 Step::Close | Step::Nothing => {}
             }
@@ -174,6 +176,25 @@ impl Element {
             }
             _ => {}
         }
+    }
+
+    /// The element without the characters that no text may hold, as they are or as a reference of HTML.
+    fn cleaned(mut self) -> Self {
+        if self.damaged {
+            return self;
+        }
+        let fields = self.fields.iter_mut().flat_map(|field| {
+            [Some(&mut field.text), field.domain.as_mut(), field.nicename.as_mut()].into_iter().flatten()
+        });
+        let meta = self.meta.iter_mut().map(|(_, value)| value);
+        let texts = fields.chain(meta).chain([&mut self.text]);
+        self.left_out = texts.map(|text| references::clean(text)).sum();
+        self
+    }
+
+    /// What to say of the characters that are left out.
+    pub(super) fn note(&self) -> Option<String> {
+        (self.left_out > 0).then(|| format!("{} control and format characters left out", self.left_out))
     }
 
     fn text(&mut self, path: &[String], text: &str) {

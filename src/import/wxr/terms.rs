@@ -105,19 +105,19 @@ impl Terms {
     }
 
     fn section_item(&mut self, kind: &str, id: &str, term: &Term<'_>, element: &Element) -> Item {
-        let mut notes = Vec::new();
+        let mut notes = Vec::from_iter(element.note());
         let record = self.section(term, &mut notes);
         item(kind, id, term.name, element, record, notes)
     }
 
     fn tag_item(&mut self, kind: &str, id: &str, term: &Term<'_>, element: &Element) -> Item {
-        let mut notes = Vec::new();
+        let mut notes = Vec::from_iter(element.note());
         let record = self.tag(term, &mut notes);
         item(kind, id, term.name, element, record, notes)
     }
 
     fn author_item(&mut self, element: &Element) -> Item {
-        let mut notes = Vec::new();
+        let mut notes = Vec::from_iter(element.note());
         let login = element.get("wp:author_login");
         let display_name = match element.get("wp:author_display_name") {
             "" => login,

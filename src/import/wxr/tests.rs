@@ -331,6 +331,21 @@ fn bytes_that_are_not_utf8_fail_their_post_only() {
 }
 
 #[test]
+fn characters_that_no_text_may_hold_are_left_out_with_a_note() {
+    let fields = "<title>Low\u{1}water</title><category domain='post_tag' nicename='a'>A&#8238;b</category>\
+        <content:encoded><![CDATA[<p>The gauge fell\u{c} and&#1; the&#x202e; boats sat.\u{fffe}</p>]]></content:encoded>";
+    let all = items(&channel(&post(91, fields)));
+    let article = article_of(&all[0]);
+    assert_eq!(article.headline, "Lowwater");
+    let text = crate::render::render(article.body.as_ref().unwrap(), v1::BodyFormat::PlainText);
+    assert_eq!(text, "The gauge fell and the boats sat.");
+    let notes = &taken(&all[0]).notes;
+    assert_eq!(notes, &["6 control and format characters left out"]);
+    let line = Report::default().add(&all[0]).unwrap();
+    assert!(line.contains("control and format characters left out"), "{line}");
+}
+
+#[test]
 fn foreign_and_cut_files_are_errors_that_say_where() {
     let error = |file: &str| read(|| Ok(file.as_bytes()), now()).err().unwrap().to_string();
     assert_eq!(error("<feed/>"), "not a WordPress export: its first element is <feed>, not <rss>");

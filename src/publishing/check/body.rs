@@ -1,138 +1,210 @@
-//! The rules of a body: bounds, links, and no HTML that could run.
+//! The rules of a body: bounds, text, links, and no HTML that could run or keep a parser busy.
 
 use std::collections::HashSet;
 
-use super::{Check, count, media, text, url};
+use super::{Check, at, count, media, prose, text, url};
 use crate::{
     model::{Kind, limit},
     refusal::{Refusal, at_most},
-    render, sanitise,
+    render,
+    sanitise::{self, Unfit},
     wire::v1::{self, block::Kind as Block},
 };
 
-/// A rendering is at most this many times as long as the encoded body: the costliest is an empty cell or a mark
-/// around one character. A body that cannot reach the limit need not be rendered to know.
-const WORST_GROWTH: u64 = 16;
+/// A rendering is at most this many times as long as the encoded body, unless blocks are nested: the costliest is an
+/// empty cell, or a mark around one character.
+const WORST_GROWTH: usize = 16;
 
-/// Checks a body and that each of its renderings fits an answer.
-pub(super) fn check(body: &v1::Body) -> Check {
-    let mut walk = Walk { blocks: 0, ids: HashSet::new() };
-    walk.blocks(&body.blocks, "body.blocks", 1)?;
-    let encoded = prost::Message::encoded_len(body) as u64;
-    if encoded * WORST_GROWTH > limit::RENDERED.maximum {
-        for format in [v1::BodyFormat::Html, v1::BodyFormat::Markdown, v1::BodyFormat::PlainText] {
-            at_most(&limit::RENDERED, render::render(body, format).len(), "body")?;
-        }
+/// Each level of nesting stands before each line, which can be two bytes long: an ordered list's is 11 bytes.
+const WORST_GROWTH_BY_DEPTH: usize = 6;
+
+/// Checks a body, and that each of its renderings fits a response with the `rest` bytes of its article. A body that
+/// cannot reach the limits need not be rendered to know.
+pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
+    let mut walk = Walk::default();
+    walk.blocks(&body.blocks, 1).map_err(at(|| "body.blocks".into()))?;
+    let growth = WORST_GROWTH + WORST_GROWTH_BY_DEPTH * walk.depth;
+    let longest = prost::Message::encoded_len(body) * growth;
+    if longest <= limit::RENDERED.maximum as usize
+        && rest + longest <= limit::RENDERED_ARTICLE.maximum as usize
+    {
+        return Ok(());
+    }
+    for format in [v1::BodyFormat::Html, v1::BodyFormat::Markdown, v1::BodyFormat::PlainText] {
+        let length = render::render(body, format).len();
+        at_most(&limit::RENDERED, length, "body")?;
+        at_most(&limit::RENDERED_ARTICLE, rest + length, "body")?;
     }
     Ok(())
 }
 
 /// Checks inline text.
-pub(super) fn spans(spans: &[v1::Span], field: &str) -> Check {
+pub(super) fn spans(spans: &[v1::Span]) -> Check {
     for (i, span) in spans.iter().enumerate() {
-        let Some(link) = &span.link else { continue };
-        let field = format!("{field}[{i}].link");
-        if !link.href.is_empty() || link.article.is_empty() {
-            url(&link.href, &format!("{field}.href"))?;
-        }
-        text(&limit::LINE, &link.title, &format!("{field}.title"))?;
-        super::reference(Kind::Article, &link.article, &format!("{field}.article"))?;
+        self::span(span).map_err(at(|| format!("[{i}]")))?;
     }
     Ok(())
 }
 
+fn span(span: &v1::Span) -> Check {
+    prose(&span.text, "text")?;
+    span.link.as_ref().map_or(Ok(()), link).map_err(at(|| "link".into()))
+}
+
+fn link(link: &v1::Link) -> Check {
+    if !link.href.is_empty() || link.article.is_empty() {
+        url(&link.href, "href")?;
+    }
+    text(&limit::LINE, &link.title, "title")?;
+    super::reference(Kind::Article, &link.article, "article")
+}
+
+#[derive(Default)]
 struct Walk<'a> {
     blocks: usize,
+    depth: usize,
     ids: HashSet<&'a str>,
+    html_bytes: usize,
+    html_steps: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn blocks(&mut self, blocks: &'a [v1::Block], field: &str, depth: usize) -> Check {
-        at_most(&limit::BLOCK_DEPTH, if blocks.is_empty() { 0 } else { depth }, field)?;
+    fn blocks(&mut self, blocks: &'a [v1::Block], depth: usize) -> Check {
+        let depth = if blocks.is_empty() { 0 } else { depth };
+        at_most(&limit::BLOCK_DEPTH, depth, "")?;
+        self.depth = self.depth.max(depth);
         self.blocks += blocks.len();
-        at_most(&limit::BLOCKS, self.blocks, "body.blocks")?;
+        at_most(&limit::BLOCKS, self.blocks, "")?;
         for (i, block) in blocks.iter().enumerate() {
-            let field = format!("{field}[{i}]");
-            text(&limit::TOKEN, &block.id, &format!("{field}.id"))?;
-            if !block.id.is_empty() && !self.ids.insert(&block.id) {
-                return Err(Refusal::field(format!("{field}.id"), "another block of the article has it"));
-            }
-            if let Some(kind) = &block.kind {
-                self.block(kind, &field, depth)?;
-            }
+            self.block(block, depth).map_err(at(|| format!("[{i}]")))?;
         }
         Ok(())
     }
 
-    fn block(&mut self, kind: &'a Block, field: &str, depth: usize) -> Check {
-        let at = |rest: &str| format!("{field}.{rest}");
-        match kind {
-            Block::Paragraph(paragraph) => spans(&paragraph.spans, &at("paragraph.spans")),
-            Block::Heading(heading) => {
-                if !matches!(heading.level, 0 | 2..=6) {
-                    return Err(Refusal::field(at("heading.level"), "it must be 2 to 6"));
-                }
-                spans(&heading.spans, &at("heading.spans"))
-            }
-            Block::List(list) => {
-                for (i, item) in list.items.iter().enumerate() {
-                    self.blocks(&item.blocks, &at(&format!("list.items[{i}].blocks")), depth + 1)?;
-                }
-                Ok(())
-            }
-            Block::Quote(quote) => {
-                self.blocks(&quote.blocks, &at("quote.blocks"), depth + 1)?;
-                spans(&quote.attribution, &at("quote.attribution"))
-            }
-            Block::PullQuote(quote) => {
-                spans(&quote.spans, &at("pull_quote.spans"))?;
-                spans(&quote.attribution, &at("pull_quote.attribution"))
-            }
-            Block::Image(image) => {
-                if !image.href.is_empty() {
-                    url(&image.href, &at("image.href"))?;
-                }
-                let picture = image.media.as_ref().map_or(Ok(()), media);
-                picture.map_err(|refusal| refusal.within(&at("image.media")))
-            }
-            Block::Gallery(gallery) => {
-                for (i, picture) in gallery.media.iter().enumerate() {
-                    media(picture).map_err(|refusal| refusal.within(&at(&format!("gallery.media[{i}]"))))?;
-                }
-                spans(&gallery.caption, &at("gallery.caption"))
-            }
-            Block::Embed(embed) => {
-                url(&embed.url, &at("embed.url"))?;
-                text(&limit::TOKEN, &embed.provider, &at("embed.provider"))?;
-                spans(&embed.caption, &at("embed.caption"))
-            }
-            Block::Code(code) => text(&limit::TOKEN, &code.language, &at("code.language")),
-            Block::Table(table) => self::table(table, &at("table")),
-            Block::Divider(_) => Ok(()),
-            Block::RawHtml(raw) => {
-                if sanitise::sanitise(&raw.html) == raw.html {
-                    return Ok(());
-                }
-                let why = "the sanitiser would change it: send what it leaves, without scripts, styles and handlers";
-                Err(Refusal::field(at("raw_html.html"), why))
-            }
+    fn block(&mut self, block: &'a v1::Block, depth: usize) -> Check {
+        super::line(&limit::TOKEN, &block.id, "id")?;
+        if !block.id.is_empty() && !self.ids.insert(&block.id) {
+            return Err(Refusal::field("id", "another block of the article has it"));
         }
+        block.kind.as_ref().map_or(Ok(()), |kind| self.kind(kind, depth))
+    }
+
+    fn kind(&mut self, kind: &'a Block, depth: usize) -> Check {
+        let (checked, place) = match kind {
+            Block::Paragraph(paragraph) => (spans_at(&paragraph.spans, "spans"), "paragraph"),
+            Block::Heading(heading) => (self::heading(heading), "heading"),
+            Block::List(list) => (self.list(list, depth), "list"),
+            Block::Quote(quote) => (self.quote(quote, depth), "quote"),
+            Block::PullQuote(quote) => (pull_quote(quote), "pull_quote"),
+            Block::Image(image) => (self::image(image), "image"),
+            Block::Gallery(gallery) => (self::gallery(gallery), "gallery"),
+            Block::Embed(embed) => (self::embed(embed), "embed"),
+            Block::Code(code) => (self::code(code), "code"),
+            Block::Table(table) => (self::table(table), "table"),
+            Block::Divider(_) => (Ok(()), ""),
+            Block::RawHtml(raw) => (self.raw_html(raw), "raw_html"),
+        };
+        checked.map_err(at(|| place.into()))
+    }
+
+    fn list(&mut self, list: &'a v1::List, depth: usize) -> Check {
+        for (i, item) in list.items.iter().enumerate() {
+            self.blocks(&item.blocks, depth + 1).map_err(at(|| format!("items[{i}].blocks")))?;
+        }
+        Ok(())
+    }
+
+    fn quote(&mut self, quote: &'a v1::Quote, depth: usize) -> Check {
+        self.blocks(&quote.blocks, depth + 1).map_err(at(|| "blocks".into()))?;
+        spans_at(&quote.attribution, "attribution")
+    }
+
+    /// HTML within the bounds of one block and of all of the body's.
+    fn raw_html(&mut self, raw: &v1::RawHtml) -> Check {
+        let v1::RawHtml { html, reason } = raw;
+        prose(reason, "reason")?;
+        at_most(&limit::RAW_HTML, html.len(), "html")?;
+        self.html_bytes += html.len();
+        at_most(&limit::RAW_HTML_BODY, self.html_bytes, "html")?;
+        at_most(&limit::RAW_HTML_TAGS, sanitise::tags(html), "html")?;
+        prose(html, "html")?;
+        let steps = sanitise::check(html).map_err(|unfit| match unfit {
+            Unfit::Changed => {
+                let why =
+                    "the sanitiser would change it: send what it leaves, without scripts, styles and handlers";
+                Refusal::field("html", why)
+            }
+            Unfit::Costly => costly(limit::RAW_HTML_STEPS.maximum as usize + 1),
+        })?;
+        self.html_steps += steps;
+        if self.html_steps as u64 > limit::RAW_HTML_STEPS.maximum {
+            return Err(costly(self.html_steps));
+        }
+        Ok(())
     }
 }
 
-fn table(table: &v1::Table, field: &str) -> Check {
+fn costly(steps: usize) -> Refusal {
+    Refusal::Limit { field: "html".into(), limit: &limit::RAW_HTML_STEPS, value: steps as u64 }
+}
+
+fn spans_at(spans: &[v1::Span], field: &'static str) -> Check {
+    self::spans(spans).map_err(at(|| field.into()))
+}
+
+fn heading(heading: &v1::Heading) -> Check {
+    if !matches!(heading.level, 0 | 2..=6) {
+        return Err(Refusal::field("level", "it must be 2 to 6"));
+    }
+    spans_at(&heading.spans, "spans")
+}
+
+fn pull_quote(quote: &v1::PullQuote) -> Check {
+    spans_at(&quote.spans, "spans")?;
+    spans_at(&quote.attribution, "attribution")
+}
+
+fn image(image: &v1::Image) -> Check {
+    if !image.href.is_empty() {
+        url(&image.href, "href")?;
+    }
+    image.media.as_ref().map_or(Ok(()), media).map_err(at(|| "media".into()))
+}
+
+fn gallery(gallery: &v1::Gallery) -> Check {
+    for (i, picture) in gallery.media.iter().enumerate() {
+        media(picture).map_err(at(|| format!("media[{i}]")))?;
+    }
+    spans_at(&gallery.caption, "caption")
+}
+
+fn embed(embed: &v1::Embed) -> Check {
+    url(&embed.url, "url")?;
+    super::line(&limit::TOKEN, &embed.provider, "provider")?;
+    prose(&embed.title, "title")?;
+    prose(&embed.fallback_text, "fallback_text")?;
+    spans_at(&embed.caption, "caption")
+}
+
+fn code(code: &v1::Code) -> Check {
+    prose(&code.text, "text")?;
+    super::line(&limit::TOKEN, &code.language, "language")
+}
+
+fn table(table: &v1::Table) -> Check {
     for (r, row) in table.rows.iter().enumerate() {
         for (c, cell) in row.cells.iter().enumerate() {
-            let field = format!("{field}.rows[{r}].cells[{c}]");
-            for (covers, of) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
-                let covers = usize::try_from(covers);
-                let covers =
-                    covers.map_err(|_| Refusal::field(format!("{field}.{of}"), "it must not be negative"))?;
-                at_most(&limit::SPAN, covers, format!("{field}.{of}"))?;
-            }
-            spans(&cell.spans, &format!("{field}.spans"))?;
+            self::cell(cell).map_err(at(|| format!("rows[{r}].cells[{c}]")))?;
         }
     }
-    count(&limit::BLOCKS, &table.rows, &format!("{field}.rows"))?;
-    spans(&table.caption, &format!("{field}.caption"))
+    count(&limit::BLOCKS, &table.rows, "rows")?;
+    spans_at(&table.caption, "caption")
+}
+
+fn cell(cell: &v1::TableCell) -> Check {
+    for (covers, of) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
+        let covers = usize::try_from(covers).map_err(|_| Refusal::field(of, "it must not be negative"))?;
+        at_most(&limit::SPAN, covers, of)?;
+    }
+    spans_at(&cell.spans, "spans")
 }

@@ -1,6 +1,10 @@
 //! Removals: of what readers see, of what waits, and of both for ever.
 
-use super::{Draft, Moment, Planned, State, holds, past::follow_up, update_kind};
+use super::{
+    Draft, Moment, Planned, State, holds,
+    past::{follow_up, latest},
+    update_kind,
+};
 use crate::{
     model::{Name, Slot},
     refusal::Refusal,
@@ -97,6 +101,7 @@ fn tombstone(draft: &Draft, removal: &Removal<'_>, state: &State, at: Moment) ->
             });
         }
     }
+    log.former_paths = latest(log.former_paths);
     Ok(log)
 }
 

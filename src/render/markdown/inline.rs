@@ -185,14 +185,14 @@ impl Markdown {
     /// Where a link or picture leads.
     pub(super) fn destination(&mut self, target: &str, title: &str) {
         self.lines.push('(');
-        let mut rest = target.chars();
-        while let Some(c) = rest.next() {
+        let last_semicolon = target.rfind(';').unwrap_or_default();
+        for (at, c) in target.char_indices() {
             match c {
                 '(' | ')' | '\\' => {
                     self.lines.push('\\');
                     self.lines.push(c);
                 }
-                '&' if rest.as_str().contains(';') => self.lines.push_str("&amp;"),
+                '&' if at < last_semicolon => self.lines.push_str("&amp;"),
                 '<' => self.lines.push_str("%3C"),
                 '>' => self.lines.push_str("%3E"),
                 '`' => self.lines.push_str("%60"),
@@ -339,8 +339,9 @@ impl Markdown {
             '#' => state.one_line || self.lines.at_start(),
             '+' | '-' | '=' | '>' | ':' => self.lines.at_start(),
             '.' | ')' => {
+                // The number of a list's item has at most nine digits.
                 let line = self.lines.line();
-                !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit())
+                (1..=9).contains(&line.len()) && line.bytes().all(|b| b.is_ascii_digit())
             }
             _ => false,
         }

@@ -88,6 +88,33 @@ async fn a_stream_that_runs_ends_at_its_deadline() {
     assert_eq!(begun.ended().await.1.code(), Code::DeadlineExceeded);
 }
 
+/// As the protocol asks, so that a client knows that it must not compress.
+#[tokio::test]
+async fn a_compressed_request_is_refused_with_the_encodings_that_are_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    for path in [
+        "/cable.v1.ContentService/GetArticle",
+        "/cable.v1.ContentService/StreamArticles",
+        "/cable.v1.FeedService/Watch",
+        "/cable.v1.PublishingService/PutArticle",
+        "/cable.v1.StatusService/GetStatus",
+        "/cable.v1.TransferService/Export",
+        "/grpc.health.v1.Health/Check",
+    ] {
+        let compressed = bytes::Bytes::from_static(b"\x01\0\0\0\x03abc");
+        let (_, status) = speaker.call(path, &[("grpc-encoding", "gzip")], compressed).await;
+        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status}");
+        let accepted = status.metadata().get("grpc-accept-encoding");
+        assert_eq!(
+            accepted.map(|accepted| accepted.as_bytes()),
+            Some(&b"identity"[..]),
+            "{path}: {status:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_served_is_unimplemented() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,27 @@
 //! What becomes of connections when the node stops.
 
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::json;
+use tokio::{net::TcpStream, time::Instant};
+use tonic::Code;
+
 use super::{
-    frames::{EMPTY, GOAWAY, LIST_TAGS, PREFACE, Peer},
+    frames::{DATA, EMPTY, GOAWAY, LIST_TAGS, PREFACE, Peer},
     millis, nothing, soon,
+    speaker::{Speaker, framed},
 };
-use crate::support::Node;
+use crate::{
+    raw::request_bytes,
+    support::{Node, article},
+};
+
+const IMPORT: &str = "/cable.v1.TransferService/Import";
+const WATCH: &str = "/cable.v1.FeedService/Watch";
+const HEALTH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 #[tokio::test]
 async fn a_node_that_stops_says_so_and_lets_calls_end() {
@@ -42,7 +59,7 @@ async fn nobody_holds_a_node_that_stops_beyond_its_deadline() {
     open.open(1, LIST_TAGS).await;
     open.call(3).await;
     let mut web = Peer::silent(node.address).await;
-    web.write(b"POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost: cable\r\n").await;
+    web.write(b"POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost: localhost\r\n").await;
     soon(node.stop()).await;
     open.expect(GOAWAY).await;
     open.end().await;
@@ -62,4 +79,151 @@ async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either(
     peer.open(1, LIST_TAGS).await;
     peer.expect(GOAWAY).await;
     soon(node.stop()).await;
+}
+
+/// None of these peers answers anything, and the node would drain for a minute.
+#[tokio::test]
+async fn a_node_waits_only_for_calls_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| {
+        config.server.drain = millis(60_000);
+        config.connections.preface = millis(60_000);
+    })
+    .await;
+    node.client().put(article("a", &"x".repeat(800), &["t"])).await.unwrap();
+    let _silent = Peer::silent(node.address).await;
+    let mut half = Peer::silent(node.address).await;
+    half.write(&PREFACE[..12]).await;
+    let mut greeted = Peer::greet(node.address, &[]).await;
+    let mut used = Peer::greet(node.address, &[]).await;
+    used.call(1).await;
+    (greeted.polite, used.polite) = (false, false);
+    let mut open = Vec::new();
+    let snapshot = framed(&request_bytes("Watch", json!({"snapshot": true})));
+    // With a window of 0 they cannot even be told.
+    for window in [0, 1 << 16] {
+        for (path, request) in
+            [(WATCH, &snapshot[..]), (HEALTH, EMPTY), (REFLECTION, &[0, 0, 0, 0, 2, 0x3a, 0][..])]
+        {
+            let mut peer = Peer::greet(node.address, &[(4, window)]).await;
+            peer.open(1, path).await;
+            peer.finish(1, request).await;
+            peer.polite = false;
+            if window > 0 {
+                peer.expect(DATA).await;
+            }
+            open.push(peer);
+        }
+    }
+    let mut web = Vec::new();
+    for head in ["", "POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost: localhost\r\n"] {
+        let mut peer = Peer::silent(node.address).await;
+        peer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        peer.write(head.as_bytes()).await;
+        web.push(peer);
+    }
+    // All of them are known.
+    Peer::greet(node.address, &[]).await.call(1).await;
+    let mut late = Peer::greet(node.address, &[]).await;
+    late.open(1, LIST_TAGS).await;
+    late.call(3).await;
+    let mut stopped = tokio::spawn(node.stop());
+    assert!(nothing(&mut stopped).await, "a call is under way");
+    late.finish(1, EMPTY).await;
+    let ended = Instant::now();
+    assert!(late.answer(1).await > EMPTY.len());
+    tokio::time::timeout(millis(10_000), stopped).await.expect("nothing else holds the node").unwrap();
+    assert!(ended.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_client_that_streams_learns_between_two_messages_that_the_node_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
+    let speaker = Speaker::to(node.address, 1 << 20).await;
+    let mut import = speaker.ask(IMPORT, &[]).await;
+    import.request.send_data(Bytes::new(), false).unwrap();
+    let begun = import.begun().await;
+    let stopped = tokio::spawn(node.stop());
+    let (_, status) = begun.ended().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    soon(stopped).await.unwrap();
+}
+
+/// A client that keeps to the protocol: it makes no call on a connection that was told to end, and repeats what was never
+/// taken. Nothing else may fail.
+#[tokio::test]
+async fn a_restart_fails_no_call_that_was_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path()).await;
+    let address = node.address;
+    let calling = tokio::spawn(call_on(address, millis(3_000)));
+    for _ in 0..3 {
+        tokio::time::sleep(millis(600)).await;
+        node.stop().await;
+        node = Node::start_on(address.port(), dir.path(), |_| {}).await;
+    }
+    let (calls, failed) = calling.await.unwrap();
+    assert!(calls > 100 && failed.is_empty(), "{} of {calls} failed: {failed:?}", failed.len());
+}
+
+/// Calls each 10 ms, on a new connection whenever the last one ends. The calls, and those that failed.
+async fn call_on(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
+    let (end, mut calls) = (Instant::now() + time, Vec::new());
+    let mut connection = None;
+    while Instant::now() < end {
+        tokio::time::sleep(millis(10)).await;
+        let Some(send) = ready(&mut connection, address).await else { continue };
+        calls.push(tokio::spawn(call(send)));
+    }
+    let count = calls.len();
+    let mut failed = Vec::new();
+    for call in calls {
+        failed.extend(call.await.unwrap().err());
+    }
+    (count, failed)
+}
+
+type Send = h2::client::SendRequest<Bytes>;
+
+/// A connection that takes calls; none while there is no node.
+async fn ready(connection: &mut Option<Send>, address: SocketAddr) -> Option<Send> {
+    if let Some(open) = connection.take()
+        && let Ok(open) = open.ready().await
+    {
+        return connection.insert(open).clone().into();
+    }
+    let io = TcpStream::connect(address).await.ok()?;
+    let (send, driver) = h2::client::handshake(io).await.ok()?;
+    tokio::spawn(driver);
+    let send = send.ready().await.ok()?;
+    connection.insert(send).clone().into()
+}
+
+async fn call(mut send: Send) -> Result<(), String> {
+    let request = Request::post(format!("http://localhost{LIST_TAGS}"));
+    let request = request.header("te", "trailers").header("content-type", "application/grpc");
+    let made = send.send_request(request.body(()).unwrap(), false).and_then(|(response, mut body)| {
+        body.send_data(Bytes::from_static(EMPTY), true)?;
+        Ok(response)
+    });
+    let answered = match made {
+        Ok(response) => response.await,
+        Err(error) => Err(error),
+    };
+    let mut body = match answered {
+        Ok(response) => response.into_body(),
+        // It was not accepted: the client makes it again elsewhere.
+        Err(error) if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            return Ok(());
+        }
+        Err(error) if error.is_io() && !error.is_remote() => return Ok(()),
+        Err(error) => return Err(format!("{error:?}")),
+    };
+    while let Some(piece) = body.data().await {
+        piece.map_err(|error| format!("{error:?}"))?;
+    }
+    let trailers = body.trailers().await.map_err(|error| format!("{error:?}"))?;
+    let code = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+    if code.is_some_and(|code| code == "0") { Ok(()) } else { Err(format!("{trailers:?}")) }
 }

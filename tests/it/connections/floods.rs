@@ -2,7 +2,7 @@
 
 use super::{
     frames::{
-        DATA, EMPTY, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, LIST_TAGS, Peer,
+        ACK, DATA, EMPTY, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, LIST_TAGS, PING, Peer,
         REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW, WINDOW_UPDATE, frame, headers, literal, request,
     },
     soon,
@@ -118,4 +118,71 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
     peer.write(&endless[..300 << 10]).await;
     soon(peer.end()).await;
     Peer::greet(node.address, &[]).await.call(1).await;
+}
+
+/// One open stream, and frames that cost the peer nothing.
+#[tokio::test]
+async fn control_frames_without_end_are_answered_with_goaway() {
+    const PRIORITY: u8 = 2;
+    const UNKNOWN: u8 = 0xfa;
+    const PADDED: u8 = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut padded = vec![0; 200];
+    padded[0] = 199;
+    for (name, flood) in [
+        ("PING", frame(PING, 0, 0, &[7; 8])),
+        ("PING acknowledged", frame(PING, ACK, 0, &[7; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE as u8, 0, 0, 16, 0])),
+        ("SETTINGS without any", frame(SETTINGS, 0, 0, &[])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+        ("WINDOW_UPDATE of a stream", frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())),
+        ("PRIORITY", frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16])),
+        ("unknown", frame(UNKNOWN, 0, 1, &[1, 2, 3])),
+        ("unknown and empty", frame(UNKNOWN, 0, 0, &[])),
+        ("DATA without any", frame(DATA, 0, 1, &[])),
+        ("DATA that is padding", frame(DATA, PADDED, 1, &padded)),
+    ] {
+        let mut peer = Peer::greet(node.address, &[]).await;
+        peer.polite = false;
+        peer.open(1, LIST_TAGS).await;
+        peer.write(&flood.repeat(4_000)).await;
+        let mut code = None;
+        while let Some(frame) = peer.next().await {
+            code = code.or((frame.kind == GOAWAY).then(|| frame.code()));
+        }
+        assert_eq!(code, Some(ENHANCE_YOUR_CALM), "{name}");
+    }
+    Peer::greet(node.address, &[]).await.call(1).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_updates_its_windows_after_each_frame_does_not_flood() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut peer = Peer::greet(node.address, &[]).await;
+    for round in 0..60 {
+        let streams: Vec<u32> = (0..50).map(|at| 2 * (50 * round + at) + 1).collect();
+        let calls = streams.iter().flat_map(|stream| {
+            let open = frame(HEADERS, END_HEADERS, *stream, &request(LIST_TAGS));
+            [open, frame(DATA, END_STREAM, *stream, EMPTY)].concat()
+        });
+        peer.write(&calls.collect::<Vec<_>>()).await;
+        let mut ended = 0;
+        while ended < streams.len() {
+            let read = peer.next().await.expect("it is served");
+            assert_ne!(read.kind, GOAWAY);
+            ended += usize::from(read.ends_stream());
+            if read.kind == DATA {
+                // Both windows, and a PING to measure the bandwidth.
+                let more = (read.payload.len() as u32).to_be_bytes();
+                let updates = [
+                    frame(WINDOW_UPDATE, 0, 0, &more),
+                    frame(WINDOW_UPDATE, 0, read.stream, &more),
+                    frame(PING, 0, 0, &[7; 8]),
+                ];
+                peer.write(&updates.concat()).await;
+            }
+        }
+    }
 }

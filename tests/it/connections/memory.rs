@@ -53,6 +53,34 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     assert!(late.answer(1).await > ARTICLES * BYTES, "it waited for its reader");
 }
 
+/// 600 responses of 2.3 MB, 1.4 GB, if each were made at once; and the most that memory keeps is allowed to 16 MiB.
+#[tokio::test]
+async fn large_responses_that_nobody_reads_are_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
+    let mut long = article("long", "Long", &[]);
+    long.body = Some(body(&"y".repeat(60_000)));
+    cable.put(long).await.unwrap();
+    let before = program.memory("VmRSS");
+    let mut peers = Vec::new();
+    for peer in 0..3 {
+        let mut unread = Peer::greet(program.address, &[(4, 0)]).await;
+        for call in 0..200 {
+            let names =
+                [vec!["articles/long".to_owned(); 34], vec![format!("articles/{peer}-{call}")]].concat();
+            let request = json!({"names": names, "view": "ARTICLE_VIEW_FULL"});
+            unread.open(2 * call + 1, "/cable.v1.ContentService/BatchGetArticles").await;
+            unread.finish(2 * call + 1, &framed(&request_bytes("BatchGetArticles", request))).await;
+        }
+        peers.push(unread);
+    }
+    tokio::time::sleep(millis(2_000)).await;
+    let grown = program.memory("VmRSS").saturating_sub(before);
+    assert!(grown < 60 << 10, "{grown} KB more");
+    soon(cable.article("long").into_future()).await.unwrap();
+}
+
 /// Four gigabytes each would not even be there to be set aside.
 #[tokio::test]
 async fn claims_of_huge_messages_set_no_memory_aside() {

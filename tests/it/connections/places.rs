@@ -13,7 +13,7 @@ use super::{
     program::Program,
     soon,
 };
-use crate::support::Node;
+use crate::support::{Node, article};
 
 #[tokio::test]
 async fn a_connection_too_many_waits_and_is_served_when_another_ends() {
@@ -62,13 +62,14 @@ async fn a_peer_with_too_many_connections_is_refused_and_counted_and_others_are_
 #[tokio::test]
 async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), "ulimit -n 64", &[]);
-    let mut peers = Vec::new();
-    // Below 64 of them it has none left: its store and its threads have some, too.
-    for _ in 0..64 {
+    let program = Program::start(dir.path(), "ulimit -n 256", &[]);
+    let mut peers = vec![Peer::greet(program.address, &[]).await];
+    peers[0].call(1).await;
+    // It counted on more than the system gives it now.
+    program.allow_file_descriptors(program.file_descriptors() + 4);
+    for _ in 0..10 {
         peers.push(Peer::greet(program.address, &[]).await);
     }
-    peers[0].call(1).await;
     let exhausted = async {
         while program.said("no connection can be accepted") == 0 {
             tokio::time::sleep(millis(20)).await;
@@ -88,6 +89,34 @@ async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
     waiting.call(1).await;
 }
 
+/// Half requests on both listeners take all that connections may have, and the store still opens what it needs.
+#[tokio::test]
+async fn connections_leave_file_descriptors_to_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let ops = free_address().await;
+    let ops_listen = ops.to_string();
+    let env = [("CABLE__SERVER__OPS_LISTEN", &ops_listen[..])];
+    let program = Program::start_serving_ops(dir.path(), "ulimit -n 128", &env);
+    let cable = cable_client::Cable::builder(format!("http://{}", program.address)).build().unwrap();
+    cable.put(article("a", "A", &[])).await.unwrap();
+    let (mut peers, mut half) = (Vec::new(), Vec::new());
+    for _ in 0..150 {
+        peers.push(Peer::greet(program.address, &[]).await);
+        let mut io = soon(TcpStream::connect(ops)).await.unwrap();
+        let _ = io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-a: ").await;
+        half.push(io);
+    }
+    assert!(program.file_descriptors() <= 128 - 16, "{}", program.file_descriptors());
+    for at in 0..5 {
+        cable.put(article(&format!("b{at}"), "B", &[])).await.unwrap();
+    }
+    assert_eq!(program.said("no connection can be accepted"), 0);
+    assert!(
+        scraped(ops, "cable_connections_refused_total 0").await,
+        "whoever asks at once is answered at once"
+    );
+}
+
 async fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
@@ -95,7 +124,7 @@ async fn free_address() -> SocketAddr {
 /// Whether the metrics have this line.
 async fn scraped(ops: SocketAddr, line: &str) -> bool {
     let mut io = soon(TcpStream::connect(ops)).await.unwrap();
-    io.write_all(b"GET /metrics HTTP/1.1\r\nhost: cable\r\nconnection: close\r\n\r\n").await.unwrap();
+    io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     soon(io.read_to_string(&mut text)).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");

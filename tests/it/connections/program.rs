@@ -9,12 +9,14 @@ use std::{
     sync::mpsc,
 };
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use super::PATIENCE;
 
 /// A running node; killed when it is dropped.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     said: mpsc::Receiver<String>,
 }
 
@@ -28,11 +30,17 @@ impl Drop for Program {
 
 impl Program {
     /// Starts it on a directory, in a shell that first does something else.
-    pub(super) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
+    pub(crate) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
+        let off = [env, &[("CABLE__SERVER__OPS_LISTEN", "off")]].concat();
+        Program::start_serving_ops(dir, before, &off)
+    }
+
+    /// The same, with metrics and health where the environment says.
+    pub(crate) fn start_serving_ops(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
         let script = format!("{before}; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_cable"), "serve", "--listen", "127.0.0.1:0"]);
-        command.args(["--ops-listen", "off", "--data"]).arg(dir).env_clear().envs(env.iter().copied());
+        command.arg("--data").arg(dir).env_clear().envs(env.iter().copied());
         command.env("CABLE__STORE__RESERVE_BYTES", "0").env("PATH", "/usr/bin:/bin").current_dir("/");
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -54,12 +62,42 @@ impl Program {
     }
 
     /// How many lines it has written since, with this in them.
-    pub(super) fn said(&self, what: &str) -> usize {
+    pub(crate) fn said(&self, what: &str) -> usize {
         self.said.try_iter().filter(|line| line.contains(what)).count()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for a line with this in it.
+    pub(crate) fn wait_for_line(&self, part: &str) {
+        while !self.said.recv_timeout(PATIENCE).expect("it writes the line").contains(part) {}
+    }
+
+    /// The exit code, once it has ended by itself.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        // Its log ends with it.
+        while self.said.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
+        self.child.wait().unwrap().code()
+    }
+
+    /// How many file descriptors it has open.
+    pub(super) fn file_descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
+    }
+
+    /// Lets it have no more than this.
+    pub(super) fn allow_file_descriptors(&self, most: u64) {
+        let id = Pid::from_raw(self.child.id().try_into().unwrap());
+        let limit = Rlimit { current: Some(most), maximum: Some(256) };
+        prlimit(id, Resource::Nofile, limit).unwrap();
+    }
+
     /// Processor time that it has used, in hundredths of a second: the kernel's USER_HZ.
-    pub(super) fn processor_time(&self) -> u64 {
+    pub(crate) fn processor_time(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         // Fields 14 and 15 of proc_pid_stat(5): utime and stime.
@@ -67,7 +105,7 @@ impl Program {
     }
 
     /// Kilobytes, by their name in proc_pid_status(5).
-    pub(super) fn memory(&self, name: &str) -> u64 {
+    pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()

@@ -1,0 +1,211 @@
+//! What the worst request for each method and field costs the server: processor time, memory, and another client's wait.
+//!
+//! Each request goes to a node of its own, and is made again with other names as often as a second allows. A second client reads one article every few milliseconds all the while.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use cases::Case;
+use raw::Raw;
+use tokio::runtime::Runtime;
+
+use crate::{
+    Outcome,
+    node::{Node, Program},
+    options::Options,
+    report::{grouped, with_block},
+};
+
+mod cases;
+mod raw;
+
+/// What a request may cost.
+const CPU: Duration = Duration::from_millis(250);
+const MEMORY: u64 = 64 << 20;
+/// What another client's 99th percentile may grow by: a fifth, or this.
+const WAIT: Duration = Duration::from_millis(5);
+
+/// Each request is repeated for so long: processor time is counted in hundredths of a second.
+const REPEAT: Duration = Duration::from_millis(1_200);
+const REPEATS: usize = 40;
+/// Between two reads of the other client.
+const APART: Duration = Duration::from_millis(2);
+/// Time in which the other client is alone with the node.
+const CALM: Duration = Duration::from_millis(600);
+
+/// Measures, and writes the table into docs/reliability.md.
+///
+/// # Errors
+/// Something does not work, or a request costs more than it may.
+pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
+    let only: Option<String> = options.value("--only")?;
+    options.finish()?;
+    let program = Program::build(root)?;
+    let mut rows = Vec::new();
+    for case in cases::all() {
+        let wanted = only.as_ref().is_none_or(|only| case.method.contains(only) || case.what.contains(only));
+        if wanted {
+            let row = measure(&program, case)?;
+            eprintln!("{}", row.markdown());
+            rows.push(row);
+        }
+    }
+    if only.is_none() {
+        let path = root.join("docs/reliability.md");
+        let text = fs::read_to_string(&path)?;
+        fs::write(path, with_block(&text, "costs", &table(&rows)))?;
+    }
+    let missed: Vec<String> = rows.iter().filter(|row| !row.is_met()).map(Row::markdown).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("above the bound:\n{}", missed.join("\n")).into()) }
+}
+
+/// What one request cost.
+struct Row {
+    method: &'static str,
+    what: &'static str,
+    request: usize,
+    outcome: String,
+    cpu: Duration,
+    memory: u64,
+    calm: Duration,
+    meanwhile: Duration,
+}
+
+impl Row {
+    fn is_met(&self) -> bool {
+        let wait = self.calm + (self.calm / 5).max(WAIT);
+        self.cpu <= CPU && self.memory <= MEMORY && self.meanwhile <= wait
+    }
+
+    fn markdown(&self) -> String {
+        let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+        let mark = if self.is_met() { "" } else { " **above**" };
+        format!(
+            "| {} | {} | {} | {} | {} | {:.1} | {} / {}{mark} |",
+            self.method,
+            self.what,
+            grouped(self.request as u64),
+            self.outcome,
+            millis(self.cpu),
+            self.memory as f64 / f64::from(1 << 20),
+            millis(self.meanwhile),
+            millis(self.calm),
+        )
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| Method | Request | Bytes | Response | CPU, ms | Memory, MiB | p99 of another client, ms: meanwhile / calm |\n\
+         | --- | --- | ---: | --- | ---: | ---: | ---: |\n",
+    );
+    for row in rows {
+        let _ = writeln!(text, "{}", row.markdown());
+    }
+    text
+}
+
+fn measure(program: &Program, case: Case) -> Outcome<Row> {
+    let dir = tempfile::tempdir()?;
+    let settings = [("CABLE__STORE__RESERVE_BYTES", "0"), ("CABLE__SERVER__THREADS", "2")];
+    let node = program.serve_with(&dir.path().join("store"), &dir.path().join("log"), &settings)?;
+    let runtime = runtime()?;
+    let raw = runtime.block_on(async { Raw::to(&node.endpoint) })?;
+    runtime.block_on(async {
+        raw.put_article(&cases::small("probe")).await?;
+        (case.prepare)(raw.clone()).await
+    })?;
+    let other = Other::start(&node.endpoint)?;
+    std::thread::sleep(CALM);
+    let calm = other.take();
+    let idle = share_of_other(&node)?;
+    let request = (case.request)(0);
+    let (bytes, before) = (request.len(), node.memory()?);
+    fs::write(format!("/proc/{}/clear_refs", node.id()), "5")?;
+    other.take();
+    let (start, cpu) = (Instant::now(), node.busy()?);
+    let outcome = runtime.block_on(raw.call(case.method, request, case.messages));
+    let once = (node.busy()?.saturating_sub(cpu)).saturating_sub(idle.mul_f64(start.elapsed().as_secs_f64()));
+    let memory = node.peak_memory()?.saturating_sub(before);
+    let mut calls = 1;
+    while start.elapsed() < REPEAT && calls < REPEATS {
+        // An answer from the cache costs nothing; each of these is another request.
+        let request = (case.request)(calls);
+        let _same = runtime.block_on(raw.call(case.method, request, case.messages));
+        calls += 1;
+    }
+    let took = start.elapsed();
+    let busy = node.busy()?.saturating_sub(cpu).saturating_sub(idle.mul_f64(took.as_secs_f64()));
+    let meanwhile = other.take();
+    other.stop();
+    let outcome = outcome
+        .map_or_else(|status| raw::reason(&status), |bytes| format!("{} bytes", grouped(bytes as u64)));
+    let (calm, meanwhile) = (p99(calm), p99(meanwhile));
+    node.stop()?;
+    // What only the first call had to do is not shared out among those that it was done for.
+    let cpu = once.max(busy / u32::try_from(calls)?);
+    Ok(Row { method: case.method, what: case.what, request: bytes, outcome, cpu, memory, calm, meanwhile })
+}
+
+/// Processor time that the other client alone takes of the node, for each second.
+fn share_of_other(node: &Node) -> Outcome<Duration> {
+    let (start, cpu) = (Instant::now(), node.busy()?);
+    std::thread::sleep(CALM);
+    Ok(node.busy()?.saturating_sub(cpu).div_f64(start.elapsed().as_secs_f64()))
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+}
+
+fn runtime() -> Outcome<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A client that reads one article again and again, on a thread and a connection of its own.
+struct Other {
+    times: Arc<Mutex<Vec<Duration>>>,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Other {
+    fn start(endpoint: &str) -> Outcome<Other> {
+        let (times, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (endpoint, into, end) = (endpoint.to_owned(), times.clone(), ended.clone());
+        let runtime = runtime()?;
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                let Ok(raw) = Raw::to(&endpoint) else { return };
+                while !end.load(Relaxed) {
+                    let start = Instant::now();
+                    let got = raw.call("ContentService/GetArticle", cases::get("probe"), 1).await;
+                    if got.is_ok() {
+                        into.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(start.elapsed());
+                    }
+                    tokio::time::sleep(APART).await;
+                }
+            });
+        });
+        Ok(Other { times, ended, thread })
+    }
+
+    fn take(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.times.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn stop(self) {
+        self.ended.store(true, Relaxed);
+        let _ended = self.thread.join();
+    }
+}

@@ -1,0 +1,395 @@
+//! The most that peers can make a node hold, each kind of load against a fresh node: what it takes at its peak, and what
+//! is left once the load has ended.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use cable_client::{Cable, v1};
+use prost::Message as _;
+use tokio::runtime::Runtime;
+
+use crate::{
+    Outcome,
+    node::{Node, Program},
+    options::Options,
+};
+use peer::{Peer, framed};
+
+mod peer;
+
+/// `cache.bytes` of the nodes: small, so that what is given back shows.
+const CACHE: u64 = 64 << 20;
+
+/// What a node may take above its cache.
+const ABOVE_CACHE: u64 = 256 << 20;
+
+/// What may be left above the start and the cache.
+const LEFT: u64 = 64 << 20;
+
+/// How long a node has to give memory back once the load has ended.
+const GIVE_BACK: Duration = Duration::from_secs(20);
+
+/// Connections of one peer, and calls on each.
+const READERS: usize = 53;
+const CALLS: usize = 200;
+
+const DOCUMENT: &str = "docs/reliability.md";
+const MARKERS: [&str; 2] = ["<!-- memory:begin -->", "<!-- memory:end -->"];
+
+const BATCH: &str = "/cable.v1.ContentService/BatchGetArticles";
+const LIST: &str = "/cable.v1.ContentService/ListArticles";
+const GET: &str = "/cable.v1.ContentService/GetArticle";
+const STREAM: &str = "/cable.v1.ContentService/StreamArticles";
+const PUT: &str = "/cable.v1.PublishingService/PutArticle";
+const EXPORT: &str = "/cable.v1.TransferService/Export";
+const IMPORT: &str = "/cable.v1.TransferService/Import";
+const WATCH: &str = "/cable.v1.FeedService/Watch";
+const HEALTH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// A kind of load.
+struct Load {
+    name: &'static str,
+    /// Runs it; what it holds open ends when it is dropped.
+    run: fn(&Target) -> Outcome<Vec<Peer>>,
+}
+
+const LOADS: [Load; 8] = [
+    Load { name: "53 connections, windows of 0, 10,600 of the largest responses", run: unread },
+    Load { name: "the same with the largest windows, nothing read", run: unread_in_the_socket },
+    Load { name: "53 browsers that read nothing, base64", run: unread_by_browsers },
+    Load { name: "600 followers with 600 filters, 3 commits of 500 articles", run: followers },
+    Load { name: "100,000 feeds opened and reset, 50 filters", run: reconnects },
+    Load { name: "100,000 feeds opened and reset, each with a filter of its own", run: filters },
+    Load { name: "half requests: 500 connections of 200 calls, and 300 for operations", run: half_requests },
+    Load { name: "20 connections of 60 imports, each with half a chunk of 4 MiB", run: partial_imports },
+];
+
+/// A node under load.
+struct Target {
+    node: Node,
+    address: SocketAddr,
+    operations: SocketAddr,
+    runtime: Runtime,
+    cable: Cable,
+}
+
+/// What one load did to a node, in bytes.
+struct Row {
+    name: &'static str,
+    start: u64,
+    peak: u64,
+    after: u64,
+}
+
+impl Row {
+    fn fits(&self) -> bool {
+        self.peak <= CACHE + ABOVE_CACHE && self.after <= self.start + CACHE + LEFT
+    }
+
+    fn markdown(&self) -> String {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let Row { name, start, peak, after } = self;
+        format!("| {name} | {} | {} | {} |", mib(*start), mib(*peak), mib(*after))
+    }
+}
+
+/// Measures, and writes the table.
+///
+/// # Errors
+/// Something does not work, or a node took more than it may or did not give it back.
+pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
+    let only: Option<usize> = options.value("--only")?;
+    options.finish()?;
+    let program = Program::build(root)?;
+    let mut rows = Vec::new();
+    for (at, load) in LOADS.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at)) {
+        let dir = tempfile::tempdir()?;
+        let row = measure(&program, dir.path(), load).map_err(|error| format!("load {at}: {error}"))?;
+        eprintln!("{at}: {}", row.markdown());
+        rows.push(row);
+    }
+    if only.is_none() {
+        write(root, &rows)?;
+    }
+    let missed: Vec<_> = rows.iter().filter(|row| !row.fits()).map(|row| row.name).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("out of bounds: {}", missed.join("; ")).into()) }
+}
+
+fn measure(program: &Program, dir: &Path, load: &Load) -> Outcome<Row> {
+    let target = Target::start(program, dir)?;
+    let start = target.node.memory()?;
+    let open = (load.run)(&target)?;
+    sleep(Duration::from_secs(3));
+    drop(open);
+    let (ended, mut after) = (Instant::now(), target.node.memory()?);
+    while after > start + CACHE + LEFT && ended.elapsed() < GIVE_BACK {
+        sleep(Duration::from_millis(200));
+        after = target.node.memory()?;
+    }
+    let peak = target.node.peak_memory()?;
+    // It serves as before.
+    target.runtime.block_on(target.cable.article("long").into_future())?;
+    Ok(Row { name: load.name, start, peak, after })
+}
+
+impl Target {
+    fn start(program: &Program, dir: &Path) -> Outcome<Target> {
+        let operations = crate::process::free_address()?;
+        let (bytes, ops_listen) = (CACHE.to_string(), operations.to_string());
+        let settings = [
+            ("CABLE__CACHE__BYTES", &bytes[..]),
+            ("CABLE__STORE__RESERVE_BYTES", "0"),
+            ("CABLE__CONNECTIONS__PER_PEER", "1000"),
+        ];
+        let node = program.serve_operations(&dir.join("store"), &dir.join("log"), &ops_listen, &settings)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let cable = runtime.block_on(async { Cable::builder(&node.endpoint).build() })?;
+        let address = node.endpoint.trim_start_matches("http://").parse()?;
+        runtime.block_on(async {
+            cable.put(article("long", 60_000, &["tags/all".to_owned()])).await?;
+            for at in 0..40 {
+                cable.put(article(&format!("large-{at}"), 900_000, &["tags/all".to_owned()])).await?;
+            }
+            Ok::<_, cable_client::Error>(())
+        })?;
+        Ok(Target { node, address, operations, runtime, cable })
+    }
+
+    fn commit(&self, round: usize) -> Outcome<()> {
+        let articles = (0..500).map(|at| {
+            let tags: Vec<_> =
+                (0..40).map(|tag| format!("tags/t{}", (at * 7 + tag * 13 + round) % 500)).collect();
+            article(&format!("committed-{at}"), 4_500, &tags)
+        });
+        let mut commit = self.cable.commit();
+        for article in articles {
+            commit = commit.put(article);
+        }
+        self.runtime.block_on(commit.into_future())?;
+        Ok(())
+    }
+}
+
+/// A message with some fields set.
+fn message<T: Default>(set: impl FnOnce(&mut T)) -> T {
+    let mut message = T::default();
+    set(&mut message);
+    message
+}
+
+fn article(id: &str, bytes: usize, tags: &[String]) -> v1::Article {
+    let span = message(|span: &mut v1::Span| span.text = "y".repeat(bytes));
+    let paragraph = message(|paragraph: &mut v1::Paragraph| paragraph.spans = vec![span]);
+    let kind = Some(v1::block::Kind::Paragraph(paragraph));
+    let block = message(|block: &mut v1::Block| block.kind = kind);
+    message(|article: &mut v1::Article| {
+        article.name = format!("articles/{id}");
+        article.headline = id.to_owned();
+        article.tags = tags.to_vec();
+        article.body = Some(message(|body: &mut v1::Body| body.blocks = vec![block]));
+    })
+}
+
+/// The largest responses of each kind, in turns. Each is another one: none is shared.
+fn request(at: usize) -> (&'static str, Vec<u8>) {
+    let full = v1::ArticleView::Full.into();
+    match at % 8 {
+        0..=2 => {
+            let mut names = vec!["articles/long".to_owned(); 34];
+            names.push(format!("articles/absent-{at}"));
+            let batch = message(|batch: &mut v1::BatchGetArticlesRequest| {
+                (batch.names, batch.view) = (names, full);
+            });
+            (BATCH, batch.encode_to_vec())
+        }
+        3 => {
+            let list = message(|list: &mut v1::ListArticlesRequest| {
+                (list.page_size, list.view) = (900 + (at % 100) as i32, full);
+            });
+            (LIST, list.encode_to_vec())
+        }
+        4 => {
+            let get = message(|get: &mut v1::GetArticleRequest| {
+                get.name = format!("articles/large-{}", at % 40);
+                (get.view, get.body_format) = (full, v1::BodyFormat::Html.into());
+            });
+            (GET, get.encode_to_vec())
+        }
+        5 => {
+            let stream = message(|stream: &mut v1::StreamArticlesRequest| stream.view = full);
+            (STREAM, stream.encode_to_vec())
+        }
+        6 => (EXPORT, Vec::new()),
+        _ if at % 16 == 7 => (HEALTH, Vec::new()),
+        // The file that holds the service: the largest answer of reflection.
+        _ => (REFLECTION, [b"\x22\x1b", &b"cable.v1.PublishingService"[..], b" "].concat()),
+    }
+}
+
+fn unread(target: &Target) -> Outcome<Vec<Peer>> {
+    read_nothing(target, 0)
+}
+
+fn unread_in_the_socket(target: &Target) -> Outcome<Vec<Peer>> {
+    read_nothing(target, (1 << 31) - 1)
+}
+
+fn read_nothing(target: &Target, window: u32) -> Outcome<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for connection in 0..READERS {
+        let mut peer = Peer::connect(target.address, window)?;
+        for call in 0..CALLS {
+            let (path, message) = request(connection * CALLS + call);
+            if !peer.call(path, &message) {
+                break;
+            }
+        }
+        peers.push(peer);
+    }
+    sleep(Duration::from_secs(5));
+    Ok(peers)
+}
+
+fn unread_by_browsers(target: &Target) -> Outcome<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for connection in 0..READERS {
+        let mut peer = Peer::silent(target.address)?;
+        for call in 0..20 {
+            let (path, message) = request(8 * (20 * connection + call));
+            let body = base64(&framed(&message));
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web-text\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            peer.send(head.as_bytes());
+        }
+        peers.push(peer);
+    }
+    sleep(Duration::from_secs(5));
+    Ok(peers)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = bytes.chunks(3).flat_map(|three| {
+        let all = three.iter().chain(&[0; 2]).take(3).fold(0, |all, byte| all << 8 | usize::from(*byte));
+        let count = three.len() + 1;
+        (0..4).map(move |at| if at < count { char::from(DIGITS[all >> (18 - 6 * at) & 63]) } else { '=' })
+    });
+    digits.collect()
+}
+
+fn watch(tags: impl Iterator<Item = usize>) -> Vec<u8> {
+    let any_tags = tags.map(|tag| format!("tags/t{tag}")).collect();
+    let watch = message(|watch: &mut v1::WatchRequest| {
+        watch.filter = Some(message(|filter: &mut v1::FeedFilter| filter.any_tags = any_tags));
+        watch.view = v1::ArticleView::Full.into();
+    });
+    watch.encode_to_vec()
+}
+
+fn followers(target: &Target) -> Outcome<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for connection in 0..6 {
+        let mut peer = Peer::connect(target.address, (1 << 31) - 1)?;
+        for feed in 0..100 {
+            peer.call(WATCH, &watch((0..64).map(|tag| (connection * 100 + feed + tag * 7) % 500)));
+        }
+        peers.push(peer);
+    }
+    sleep(Duration::from_secs(1));
+    for round in 0..3 {
+        target.commit(round)?;
+        for _ in 0..20 {
+            peers.iter_mut().for_each(Peer::take);
+            sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(peers)
+}
+
+fn reconnects(target: &Target) -> Outcome<Vec<Peer>> {
+    open_and_reset(target, |at| watch((0..64).map(|tag| (at % 50 + tag * 7) % 500)))
+}
+
+fn filters(target: &Target) -> Outcome<Vec<Peer>> {
+    open_and_reset(target, |at| watch([at, 1_000_000 + at].into_iter()))
+}
+
+/// 100,000 feeds one after the other, with 40 that stay.
+fn open_and_reset(target: &Target, request: impl Fn(usize) -> Vec<u8>) -> Outcome<Vec<Peer>> {
+    let mut stay = Peer::connect(target.address, (1 << 31) - 1)?;
+    (0..40).for_each(|at| drop(stay.call(WATCH, &request(at))));
+    let mut peer = Peer::connect(target.address, (1 << 31) - 1)?;
+    for at in 0..100_000 {
+        if !peer.call_and_reset(WATCH, &request(at)) {
+            // It was sent away: 20 resets at once are a flood.
+            peer = Peer::connect(target.address, (1 << 31) - 1)?;
+        }
+        if at % 10 == 9 {
+            peer.take();
+        }
+    }
+    Ok(vec![stay, peer])
+}
+
+fn half_requests(target: &Target) -> Outcome<Vec<Peer>> {
+    let mut peers = Vec::new();
+    let headers: Vec<_> = (0..12).map(|at| (format!("x-{at}"), "x".repeat(1_200))).collect();
+    for connection in 0..500 {
+        let mut peer = Peer::connect(target.address, 0)?;
+        for call in 0..200 {
+            let path = [PUT, GET, HEALTH, IMPORT, REFLECTION][call % 5];
+            if !peer.begin(path, &headers, &[0, 0, 0, 0x0f, 0xff, 0x0a][..1 + connection % 6]) {
+                break;
+            }
+        }
+        peers.push(peer);
+    }
+    for _ in 0..300 {
+        let mut peer = Peer::silent(target.operations)?;
+        peer.send(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-a: ");
+        peers.push(peer);
+    }
+    sleep(Duration::from_secs(2));
+    Ok(peers)
+}
+
+fn partial_imports(target: &Target) -> Outcome<Vec<Peer>> {
+    let mut peers = Vec::new();
+    let begun = [&[0, 0, 0x3f, 0xff, 0xff][..], &vec![0x0a; 60_000]].concat();
+    for _ in 0..20 {
+        let mut peer = Peer::connect(target.address, 0)?;
+        for _ in 0..60 {
+            if !peer.begin(IMPORT, &[], &begun) || !peer.begin(PUT, &[], &begun) {
+                break;
+            }
+        }
+        peers.push(peer);
+    }
+    sleep(Duration::from_secs(3));
+    Ok(peers)
+}
+
+fn write(root: &Path, rows: &[Row]) -> Outcome<()> {
+    let mut table =
+        String::from("\n| Load | Start, MiB | Peak, MiB | After, MiB |\n| --- | ---: | ---: | ---: |\n");
+    for row in rows {
+        writeln!(table, "{}", row.markdown())?;
+    }
+    let path = root.join(DOCUMENT);
+    let text = fs::read_to_string(&path)?;
+    let [begin, end] = MARKERS;
+    let (before, rest) = text.split_once(begin).ok_or("the document has no place for the table")?;
+    let (_, after) = rest.split_once(end).ok_or("the place for the table has no end")?;
+    fs::write(path, format!("{before}{begin}\n{table}\n{end}{after}"))?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Where the long parts of a write run: decoding, checking, rendering, compressing. A serving thread has other calls to
+//! answer, so anything above [`INLINE`] runs on a blocking thread, with a bound on how many do so at once.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{refusal::Refusal, store};
+
+/// Bytes of content that are checked on the caller's thread: the worst of them costs less than a millisecond, about as
+/// much as the way to another thread and back under load.
+const INLINE: usize = 2 << 10;
+
+/// Content that may wait for a thread, in all. A write above it is refused with OVERLOADED, so a burst of large writes
+/// costs its callers a retry and not the node its memory. It holds sixteen requests of the largest size.
+const QUEUED: usize = 64 << 20;
+
+/// Content is counted in units of this size, rounded up.
+const UNIT: usize = 1 << 10;
+
+/// A bounded pool for the work of writes.
+pub(super) struct Workers {
+    threads: Arc<Semaphore>,
+    queued: Arc<Semaphore>,
+}
+
+/// Whether the caller has given up: its deadline has passed, or it cancelled the call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Work that is done in steps ends at the next one.
+    ///
+    /// # Errors
+    /// Nobody waits for the result any more.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if self.0.load(Relaxed) { Err(store::Error::Overloaded.into()) } else { Ok(()) }
+    }
+}
+
+/// Stops the work when the caller's future is dropped.
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Relaxed);
+    }
+}
+
+impl Workers {
+    /// As many at once as there are cores: more would only take turns with the serving threads.
+    pub(super) fn new() -> Workers {
+        Workers::with(std::thread::available_parallelism().map_or(1, usize::from), QUEUED)
+    }
+
+    fn with(threads: usize, queued: usize) -> Workers {
+        let queued = Arc::new(Semaphore::new(queued / UNIT));
+        Workers { threads: Arc::new(Semaphore::new(threads)), queued }
+    }
+
+    /// Runs work on `bytes` of content: here if it is short, else on a thread when one is free.
+    ///
+    /// # Errors
+    /// Too much waits already, the work panicked, or it ended with an error of its own.
+    pub(super) async fn run<T, W>(&self, bytes: usize, work: W) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Stop) -> Result<T, Refusal> + Send + 'static,
+    {
+        let stop = Stop::default();
+        if bytes <= INLINE {
+            return work(&stop);
+        }
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let queued = self.queued.clone().try_acquire_many_owned(units);
+        let queued = queued.map_err(|_| Refusal::from(store::Error::Overloaded))?;
+        let thread = self.threads.clone().acquire_owned().await;
+        let thread = thread.map_err(|_| Refusal::Internal("the pool of writes is closed"))?;
+        let _given_up = StopOnDrop(stop.clone());
+        // The permits go with the work, not with the caller: work that nobody waits for still takes a thread.
+        let done = tokio::task::spawn_blocking(move || {
+            let _permits = (queued, thread);
+            work(&stop)
+        });
+        done.await.unwrap_or(Err(Refusal::Internal("the check of a write failed")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LARGE: usize = INLINE + 1;
+
+    #[tokio::test]
+    async fn short_work_stays_on_the_callers_thread_and_long_work_leaves_it() {
+        let workers = Workers::with(1, QUEUED);
+        let here = std::thread::current().id();
+        let on = |bytes| workers.run(bytes, |_| Ok(std::thread::current().id()));
+        assert_eq!(on(INLINE).await.unwrap(), here);
+        assert_ne!(on(LARGE).await.unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn no_more_run_at_once_than_there_are_threads() {
+        let workers = Arc::new(Workers::with(2, QUEUED));
+        let running = Arc::new(Semaphore::new(2));
+        let each = (0..32).map(|_| {
+            let running = running.clone();
+            workers.run(LARGE, move |_| {
+                let permit = running.try_acquire();
+                std::thread::yield_now();
+                Ok(permit.is_ok())
+            })
+        });
+        let done = futures_util::future::join_all(each).await;
+        assert!(done.into_iter().all(|within| within.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn work_above_the_bound_of_the_queue_is_refused() {
+        let workers = Workers::with(1, 2 * LARGE.next_multiple_of(UNIT));
+        let (go, wait) = mpsc::channel::<()>();
+        let first = workers.run(LARGE, move |_| Ok(wait.recv().is_ok()));
+        let second = workers.run(LARGE, |_| Ok(true));
+        let third = async {
+            let third = workers.run(LARGE, |_| Ok(true)).await;
+            go.send(()).unwrap();
+            third
+        };
+        let (first, second, third) = tokio::join!(first, second, third);
+        assert!(first.unwrap() && second.unwrap());
+        assert!(matches!(third, Err(Refusal::Store(store::Error::Overloaded))));
+        assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap(), "the queue is free again");
+    }
+
+    #[tokio::test]
+    async fn work_stops_when_its_caller_is_gone_and_gives_its_thread_back() {
+        let workers = Workers::with(1, QUEUED);
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+        let work = workers.run(LARGE, |stop| {
+            begun.send(()).unwrap();
+            while stop.check().is_ok() {
+                std::thread::yield_now();
+            }
+            stopped.send(()).unwrap();
+            Ok(())
+        });
+        tokio::select! {
+            _ = work => panic!("it ends only when it is stopped"),
+            begun = has_begun => begun.unwrap(),
+        }
+        has_stopped.await.unwrap();
+        assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap());
+    }
+}

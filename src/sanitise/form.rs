@@ -1,0 +1,130 @@
+//! Whether HTML is written as the sanitiser writes it: only elements and attributes that it keeps, each closed where it
+//! was opened, every value in quotes, every `&`, `<` and `>` escaped.
+//!
+//! None of these elements changes how what follows is read, so HTML of this form means the same to every parser, and
+//! nothing in it can act. That is found in one pass, without a parser.
+
+use super::{ANYWHERE, ATTRIBUTES, FILE_SCHEMES, LINK_SCHEMES, TAGS, of_scheme, shown};
+
+/// Elements that have no end.
+const EMPTY: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
+
+/// Deepest nesting: a parser looks through the elements that are open for each tag.
+pub(super) const DEPTH: usize = 100;
+
+/// Whether HTML is of this form, and no deeper than [`DEPTH`].
+pub(super) fn is_plain(html: &str) -> bool {
+    let mut open = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        let Some(after) = is_text(&rest[..at]).then(|| &rest[at + 1..]) else { return false };
+        let read = match after.strip_prefix('/') {
+            Some(after) => end(after, &mut open),
+            None => start(after, &mut open),
+        };
+        let Some(after) = read.filter(|_| open.len() <= DEPTH) else { return false };
+        rest = after;
+    }
+    is_text(rest) && open.is_empty()
+}
+
+/// Reads the rest of an end tag.
+fn end<'a>(html: &'a str, open: &mut Vec<&'a str>) -> Option<&'a str> {
+    let (name, rest) = html.split_once('>')?;
+    (open.pop() == Some(name)).then_some(rest)
+}
+
+/// Reads the rest of a start tag.
+fn start<'a>(html: &'a str, open: &mut Vec<&'a str>) -> Option<&'a str> {
+    let (name, mut rest) = html.split_at(html.find([' ', '>'])?);
+    if !TAGS.contains(&name) {
+        return None;
+    }
+    let own = ATTRIBUTES.iter().find(|(tag, _)| *tag == name).map_or(&[][..], |(_, names)| names);
+    let mut seen: [&str; 8] = [""; 8];
+    let mut count = 0;
+    while let Some(attribute) = rest.strip_prefix(' ') {
+        let (attribute, value) = attribute.split_once("=\"")?;
+        let (value, after) = value.split_once('"')?;
+        let known = own.contains(&attribute) || ANYWHERE.contains(&attribute);
+        if !known || seen.contains(&attribute) || !is_value(attribute, value) {
+            return None;
+        }
+        *seen.get_mut(count)? = attribute;
+        count += 1;
+        rest = after;
+    }
+    if !EMPTY.contains(&name) {
+        open.push(name);
+    }
+    rest.strip_prefix('>')
+}
+
+fn is_value(attribute: &str, value: &str) -> bool {
+    let schemes = match attribute {
+        "href" => &LINK_SCHEMES[..],
+        "src" | "poster" => &FILE_SCHEMES[..],
+        _ => return is_text(value),
+    };
+    let resolved = value.replace("&quot;", "\"").replace("&nbsp;", "\u{a0}").replace("&amp;", "&");
+    is_text(value) && of_scheme(&resolved, schemes) == Some(&*resolved)
+}
+
+/// Whether text is escaped, and its characters are [`shown`].
+fn is_text(text: &str) -> bool {
+    const KNOWN: [&str; 5] = ["amp;", "lt;", "gt;", "nbsp;", "quot;"];
+    let escaped = |rest: &str| KNOWN.iter().any(|name| rest.starts_with(name));
+    text.chars().all(|c| c != '>' && c != '<' && shown(c) == Some(c)) && text.split('&').skip(1).all(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_of_any_other_form_is_not_plain() {
+        for html in [
+            "",
+            "a &amp; b",
+            "<p title=\"a &gt; b\">c<br>d</p>",
+            "<a href=\"https://example.org/?a=1&amp;b\" lang=\"en\"><b>x</b></a>",
+            "<video controls=\"\" src=\"/a\"><source src=\"/b\"></video>",
+        ] {
+            assert!(is_plain(html), "{html}");
+        }
+        for html in [
+            "<p>",
+            "</p>",
+            "<p></b></p>",
+            "<p><b></p></b>",
+            "<P></P>",
+            "<p ></p>",
+            "<p title=a></p>",
+            "<p title='a'></p>",
+            "<p title=\"a\" title=\"b\"></p>",
+            "<p title=\"<b>\"></p>",
+            "<p onclick=\"x\"></p>",
+            "<p href=\"/a\"></p>",
+            "<br></br>",
+            "<script></script>",
+            "<svg></svg>",
+            "<!-- a -->",
+            "<![CDATA[a]]>",
+            "<a href=\"javascript:x\">a</a>",
+            "<a href=\"&#106;avascript:x\">a</a>",
+            "<a href=\"java&nbsp;script:x\">a</a>",
+            "<img src=\"data:x\">",
+            "<a href=\"\\\\evil.example\">a</a>",
+            "a & b",
+            "a &eacute; b",
+            "a > b",
+            "a\u{1}b",
+            "<p",
+            "<p title=\"",
+        ] {
+            assert!(!is_plain(html), "{html}");
+        }
+        let nested = |depth: usize| "<div>".repeat(depth) + &"</div>".repeat(depth);
+        assert!(is_plain(&nested(DEPTH)) && !is_plain(&nested(DEPTH + 1)));
+    }
+}

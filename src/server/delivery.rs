@@ -1,0 +1,179 @@
+//! What leads a response to its connection: there is room for each piece before it is given out, every piece is counted
+//! until it is written, and one that nobody takes is noticed.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf as _;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+use super::{
+    flight::{Charge, Charged, Flight},
+    frames::FRAME,
+    streams::{self, Streams, Watched},
+};
+use crate::wire::Framed;
+
+/// A response up to this size is given out whole with its status, and its progress is not followed byte for byte: that
+/// would take an allocation. Its connection may hold 256 of them.
+const SMALL: usize = 16 << 10;
+
+/// How a response is given out.
+pub(super) struct Pace {
+    /// What is set aside for the next piece.
+    charge: Charge,
+    /// What is set aside before the next piece is made.
+    ahead: usize,
+    /// None for a small response.
+    flight: Option<Arc<Flight>>,
+    watched: bool,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// A piece, or the making of one, that waits for room.
+struct Waiting {
+    piece: Option<Framed>,
+    room: BoxFuture<'static, Charge>,
+}
+
+impl Pace {
+    /// For one message whose bytes are counted, or none.
+    pub(super) fn message(charge: Charge) -> Pace {
+        let flight = (charge.bytes() > SMALL).then(Arc::default);
+        Pace { charge, ahead: 0, flight, watched: false, waiting: None }
+    }
+
+    /// For pieces before each of which so much is set aside. If that is nothing, a piece for which there is no room waits
+    /// outside the count: that is right only where it shares its bytes with others, or is small.
+    pub(super) fn pieces(charge: Charge, ahead: usize) -> Pace {
+        Pace { charge, ahead, flight: Some(Arc::default()), watched: false, waiting: None }
+    }
+
+    /// The same for a body that is encoded anew, of whatever size.
+    pub(super) fn followed(mut self) -> Pace {
+        self.flight.get_or_insert_default();
+        self
+    }
+
+    fn streams(&self) -> &Streams {
+        self.charge.streams()
+    }
+
+    /// Ready when the next piece may be made, or with the one that has waited.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Charged>> {
+        if self.waiting.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
+            match self.streams().try_charge(self.ahead) {
+                Some(charge) => self.charge = charge,
+                None => self.wait(None, self.ahead),
+            }
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Ready(None) };
+        let charge = ready!(waiting.room.as_mut().poll(cx));
+        let piece = waiting.piece.take();
+        self.waiting = None;
+        match piece {
+            Some(piece) => Poll::Ready(Some(self.send(piece, charge))),
+            None => {
+                self.charge = charge;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// Counts a piece; none if it has to wait.
+    fn count(&mut self, piece: Framed) -> Option<Charged> {
+        let bytes = piece.remaining();
+        if self.charge.bytes() > 0 {
+            let charge = self.charge.split(bytes);
+            return Some(self.send(piece, charge));
+        }
+        let Some(charge) = self.streams().try_charge(bytes) else {
+            self.wait(Some(piece), bytes);
+            return None;
+        };
+        Some(self.send(piece, charge))
+    }
+
+    #[cold]
+    fn wait(&mut self, piece: Option<Framed>, bytes: usize) {
+        let room = Box::pin(self.streams().clone().charge(bytes));
+        self.waiting = Some(Box::new(Waiting { piece, room }));
+    }
+
+    fn send(&mut self, piece: Framed, charge: Charge) -> Charged {
+        if !std::mem::replace(&mut self.watched, true) {
+            streams::watch(self.flight.clone().map_or(Watched::Whole, Watched::Stream));
+        }
+        self.streams().sent_pieces(1 + (charge.bytes() / FRAME) as u64);
+        Charged::new(piece, charge, self.flight.as_ref())
+    }
+}
+
+/// The body of a response on its way.
+pub(super) struct Delivery<B> {
+    body: B,
+    pace: Pace,
+    last: Option<Last>,
+}
+
+/// What comes when all pieces were taken: behind it nobody would watch whether they are.
+enum Last {
+    Trailers(HeaderMap),
+    End,
+}
+
+impl<B> Delivery<B> {
+    pub(super) fn new(body: B, pace: Pace) -> Delivery<B> {
+        Delivery { body, pace, last: None }
+    }
+}
+
+impl<B> Body for Delivery<B>
+where
+    B: Body<Data: Into<Framed>> + Unpin,
+{
+    type Data = Charged;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Charged>, B::Error>>> {
+        let Delivery { body, pace, last } = &mut *self;
+        loop {
+            if last.is_some() {
+                if let Some(flight) = &pace.flight {
+                    ready!(flight.poll_landed(cx));
+                }
+                return Poll::Ready(match last.replace(Last::End) {
+                    Some(Last::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                    _ => None,
+                });
+            }
+            if let Some(waited) = ready!(pace.poll_room(cx)) {
+                return Poll::Ready(Some(Ok(Frame::data(waited))));
+            }
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if let Some(charged) = pace.count(data.into()) {
+                            return Poll::Ready(Some(Ok(Frame::data(charged))));
+                        }
+                    }
+                    Err(frame) => *last = frame.into_trailers().ok().map(Last::Trailers),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => *last = Some(Last::End),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.pace.waiting.is_none() && self.body.is_end_stream()
+    }
+}

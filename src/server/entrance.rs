@@ -1,0 +1,184 @@
+//! What a web page may reach. A page from anywhere can have a browser send requests to a node on loopback, also through
+//! a name of its own that resolves there (DNS rebinding): a request must then name the node as nobody else can, and come
+//! from an origin that the operator allows.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, Request, StatusCode, Uri,
+    header::{HOST, ORIGIN},
+};
+
+/// Who may ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    /// Whether only this machine reaches the listener.
+    loopback: bool,
+    /// Origins of pages that may ask, as browsers write them.
+    origins: Vec<String>,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stranger {
+    pub(crate) status: StatusCode,
+    pub(crate) text: &'static str,
+}
+
+const HOST_REFUSED: Stranger = Stranger {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    text: "this node listens on loopback and is reached as localhost or by an IP address: \
+           the host of this request is neither, nor that of an origin in `web.origins`\n",
+};
+
+const ORIGIN_REFUSED: Stranger = Stranger {
+    status: StatusCode::FORBIDDEN,
+    text: "web pages of this origin may not reach this node: it is not in `web.origins`\n",
+};
+
+impl Entrance {
+    pub(crate) fn new(listen: IpAddr, origins: &[String]) -> Entrance {
+        Entrance { loopback: listen.to_canonical().is_loopback(), origins: origins.to_vec() }
+    }
+
+    /// Whether a request may be served. The origin, if it is one from elsewhere that is allowed.
+    ///
+    /// # Errors
+    /// It names a host that this node does not have, or comes from a page that may not ask.
+    pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Option<&'a str>, Stranger> {
+        let headers = request.headers();
+        if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own(authority)) {
+            return Err(HOST_REFUSED);
+        }
+        let mut cross = None;
+        for origin in headers.get_all(ORIGIN) {
+            let origin = origin.to_str().map_err(|_| ORIGIN_REFUSED)?;
+            if self.is_allowed(origin) {
+                cross = Some(origin);
+            } else if !is_same(origin, request.uri(), headers) {
+                return Err(ORIGIN_REFUSED);
+            }
+        }
+        Ok(cross)
+    }
+
+    fn is_own(&self, authority: &str) -> bool {
+        is_local(authority) || self.origins.iter().any(|origin| authority_of(origin) == Some(authority))
+    }
+
+    fn is_allowed(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// What a request calls the node: in its target, or in its headers.
+fn authorities<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or("?"));
+    named.chain(uri.authority().map(http::uri::Authority::as_str))
+}
+
+/// Whether a page is the node's own, under a name that nobody else can have.
+fn is_same(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Some(own) = authority_of(origin).filter(|own| is_local(own)) else { return false };
+    let mut authorities = authorities(uri, headers).peekable();
+    authorities.peek().is_some() && authorities.all(|authority| authority.eq_ignore_ascii_case(own))
+}
+
+/// Host and port of an origin.
+fn authority_of(origin: &str) -> Option<&str> {
+    origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
+}
+
+/// Whether it is an IP address or localhost, with or without a port.
+fn is_local(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host.eq_ignore_ascii_case("localhost") || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::post(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn checked(listen: Ipv4Addr, uri: &str, headers: &[(&str, &str)]) -> Result<bool, u16> {
+        let entrance = Entrance::new(listen.into(), &["https://desk.example".to_owned()]);
+        let request = request(uri, headers);
+        entrance.check(&request).map(|cross| cross.is_some()).map_err(|stranger| stranger.status.as_u16())
+    }
+
+    #[test]
+    fn a_node_on_loopback_is_named_by_address_or_as_localhost() {
+        let at = |uri: &str, hosts: &[&str]| {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            checked(Ipv4Addr::LOCALHOST, uri, &headers)
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:7190",
+            "127.0.0.1",
+            "127.0.0.1:7190",
+            "[::1]:7190",
+            "[::1]",
+            "10.1.2.3:80",
+            "desk.example",
+        ] {
+            assert_eq!(at("/x", &[host]), Ok(false), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:7190",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "é",
+            "localhost:x",
+            "127.0.0.1@evil.example",
+            "evil.example:127.0.0.1",
+        ] {
+            assert_eq!(at("/x", &[host]), Err(421), "{host}");
+        }
+        assert_eq!(at("/x", &["localhost", "evil.example"]), Err(421), "all of them count");
+        assert_eq!(at("http://evil.example/x", &["localhost"]), Err(421), "the target counts");
+        assert_eq!(at("http://127.0.0.1:7190/x", &[]), Ok(false));
+        assert_eq!(at("/x", &[]), Ok(false), "HTTP/1.0, which no browser speaks");
+        assert_eq!(checked(Ipv4Addr::UNSPECIFIED, "/x", &[("host", "cable.example")]), Ok(false));
+    }
+
+    #[test]
+    fn a_page_must_be_allowed_or_the_nodes_own() {
+        for listen in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+            let from = |origin, host| checked(listen, "/x", &[("host", host), ("origin", origin)]);
+            assert_eq!(from("https://desk.example", "localhost:7190"), Ok(true));
+            assert_eq!(from("http://localhost:7190", "localhost:7190"), Ok(false));
+            assert_eq!(from("http://[::1]:7190", "[::1]:7190"), Ok(false));
+            for origin in [
+                "null",
+                "",
+                "https://evil.example",
+                "http://localhost:8000",
+                "http://desk.example",
+                "https://desk.example.evil.example",
+                "file://localhost:7190",
+                "localhost:7190",
+            ] {
+                assert_eq!(from(origin, "localhost:7190"), Err(403), "{origin}");
+            }
+        }
+        let rebound = [("host", "evil.example:7190"), ("origin", "http://evil.example:7190")];
+        assert_eq!(checked(Ipv4Addr::LOCALHOST, "/x", &rebound), Err(421));
+        assert_eq!(checked(Ipv4Addr::UNSPECIFIED, "/x", &rebound), Err(403));
+    }
+}

@@ -1,0 +1,157 @@
+//! Pieces of a response between the call that made them and the socket. Each counts as held by its connection until the
+//! last of its bytes is written.
+
+use std::{
+    io::IoSlice,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Buf;
+use futures_util::task::AtomicWaker;
+
+use super::streams::Streams;
+use crate::wire::Framed;
+
+/// Bytes that a connection holds, or has set aside, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    streams: Streams,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Of bytes that are counted already.
+    pub(super) fn new(streams: Streams, bytes: usize) -> Charge {
+        Charge { streams, bytes }
+    }
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Sets aside so many bytes instead, if there is room for them.
+    pub(super) fn try_resize(&mut self, bytes: usize) -> bool {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) if !self.streams.responses().try_hold(more) => return false,
+            Some(_) => {}
+            None => self.streams.release(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    /// Splits off a charge of exactly so many bytes; nothing stays set aside. More than was set aside is counted anyway,
+    /// for it is there.
+    pub(super) fn split(&mut self, bytes: usize) -> Charge {
+        let before = std::mem::replace(&mut self.bytes, 0);
+        let responses = self.streams.responses();
+        if bytes > before {
+            responses.hold(bytes - before);
+        } else if bytes < before {
+            self.streams.release(before - bytes);
+        }
+        Charge { streams: self.streams.clone(), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.streams.release(self.bytes);
+        }
+    }
+}
+
+/// A piece of a response on its way to the socket.
+pub(super) struct Charged {
+    framed: Framed,
+    charge: Charge,
+    part: Option<Part>,
+}
+
+impl Charged {
+    /// `flight`: that of the stream, if its progress is watched.
+    pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> Charged {
+        Charged { framed, charge, part: flight.map(Part::new) }
+    }
+}
+
+/// One piece for HTTP/2, so that it becomes one frame.
+impl Buf for Charged {
+    fn remaining(&self) -> usize {
+        self.framed.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.framed.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.framed.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.framed.advance(count);
+        if let Some(Part(flight)) = &self.part {
+            flight.taken.fetch_add(1, Relaxed);
+            self.charge.streams.progressed();
+        }
+    }
+}
+
+/// The pieces of one stream that are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    pieces: AtomicUsize,
+    /// How often bytes were taken.
+    taken: AtomicU64,
+    reader: AtomicWaker,
+}
+
+impl Flight {
+    /// A number that changes whenever bytes are taken; none while nothing is on its way.
+    pub(super) fn number(&self) -> Option<u64> {
+        (self.pieces.load(Acquire) > 0).then(|| self.taken.load(Relaxed))
+    }
+
+    /// Ready when nothing is on its way.
+    pub(super) fn poll_landed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pieces.load(Acquire) == 0 {
+            return Poll::Ready(());
+        }
+        self.reader.register(cx.waker());
+        // It may have landed before the waker was there.
+        if self.pieces.load(Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// A piece is on its way until this is dropped.
+#[derive(Debug)]
+pub(super) struct Part(Arc<Flight>);
+
+impl Part {
+    pub(super) fn new(flight: &Arc<Flight>) -> Part {
+        flight.pieces.fetch_add(1, Relaxed);
+        Part(flight.clone())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.taken.fetch_add(1, Relaxed);
+        if self.0.pieces.fetch_sub(1, AcqRel) == 1 {
+            self.0.reader.wake();
+        }
+    }
+}

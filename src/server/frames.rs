@@ -1,0 +1,255 @@
+//! What a peer sends, looked at on its way in: how much of it one turn may read, and how many frames that cost the peer
+//! nothing.
+//!
+//! Only the heads of frames are read (RFC 9113, 4.1). Frames that carry part of a call have bounds of their own; all
+//! others are counted, against an allowance that grows with time and with what was sent to the peer.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::streams::Streams;
+
+/// Bytes that are read in one turn of a connection. Then the other connections of the core have theirs.
+const TURN: usize = 64 << 10;
+
+/// Control frames that a peer may send in a second, whatever it does otherwise.
+const PER_SECOND: f64 = 1_000.0;
+
+/// How much of the allowance may be saved up.
+const SAVED: f64 = 4_000.0;
+
+/// Control frames allowed for each piece of a response and each call: updates of two windows, a PING that measures the
+/// bandwidth, and one to spare.
+const PER_PIECE: f64 = 4.0;
+
+/// A piece of a response is sent in frames of at least this size, each of which a peer may answer.
+pub(super) const FRAME: usize = 16 << 10;
+
+const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+
+/// A DATA frame with less than this carries next to nothing, unless it is the last one.
+const LEAST_DATA: usize = 8;
+
+/// A socket whose input is looked at.
+pub(super) struct Frames<T> {
+    io: T,
+    /// Bytes read since the last turn ended.
+    turn: usize,
+    scan: Scan,
+    allowance: Allowance,
+}
+
+impl<T> Frames<T> {
+    /// `preface`: bytes before the first frame.
+    pub(super) fn new(io: T, preface: usize, streams: Streams) -> Frames<T> {
+        let scan = Scan { skip: preface, head: [0; HEAD], length: 0 };
+        Frames { io, turn: 0, scan, allowance: Allowance::new(streams) }
+    }
+}
+
+/// Where in the sequence of frames the input is.
+struct Scan {
+    /// Bytes to pass over before the next head.
+    skip: usize,
+    head: [u8; HEAD],
+    /// Bytes of the head that are there.
+    length: usize,
+}
+
+impl Scan {
+    /// Calls `see` with the head of each frame that begins in the bytes.
+    fn read(&mut self, mut bytes: &[u8], mut see: impl FnMut(&[u8; HEAD], usize)) {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            if bytes.is_empty() {
+                return;
+            }
+            let part = (HEAD - self.length).min(bytes.len());
+            self.head[self.length..self.length + part].copy_from_slice(&bytes[..part]);
+            self.length += part;
+            bytes = &bytes[part..];
+            if self.length == HEAD {
+                self.length = 0;
+                let [a, b, c, ..] = self.head;
+                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                see(&self.head, self.skip);
+            }
+        }
+    }
+}
+
+/// What a frame is to the allowance.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// It begins a call, or ends its request.
+    Call,
+    /// It carries part of a request.
+    Content,
+    /// It costs the peer nothing.
+    Control,
+}
+
+fn kind(head: &[u8; HEAD], length: usize) -> Kind {
+    let (kind, flags) = (head[3], head[4]);
+    let ends = flags & END_STREAM != 0;
+    match kind {
+        HEADERS => Kind::Call,
+        DATA if ends || length >= LEAST_DATA && flags & PADDED == 0 => Kind::Content,
+        _ => Kind::Control,
+    }
+}
+
+/// How many control frames a peer may send.
+struct Allowance {
+    streams: Streams,
+    left: f64,
+    /// Calls since it was last filled up.
+    calls: u32,
+    /// When it was last filled up, and the pieces that had been sent.
+    filled: Instant,
+    pieces: u64,
+}
+
+impl Allowance {
+    fn new(streams: Streams) -> Allowance {
+        Allowance { streams, left: PER_SECOND, calls: 0, filled: Instant::now(), pieces: 0 }
+    }
+
+    /// Whether it is used up.
+    fn is_exceeded(&mut self) -> bool {
+        if self.left >= 0.0 {
+            return false;
+        }
+        let (now, pieces) = (Instant::now(), self.streams.pieces());
+        let earned = f64::from(self.calls) + (pieces - self.pieces) as f64;
+        let grown = self.left + PER_PIECE * earned + PER_SECOND * (now - self.filled).as_secs_f64();
+        (self.left, self.calls, self.filled, self.pieces) = (grown.min(SAVED), 0, now, pieces);
+        self.left < 0.0
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.turn >= TURN {
+            this.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
+        if read.is_pending() {
+            this.turn = 0;
+            return Poll::Pending;
+        }
+        let new = &buf.filled()[before..];
+        this.turn += new.len();
+        let allowance = &mut this.allowance;
+        this.scan.read(new, |head, length| match kind(head, length) {
+            Kind::Call => allowance.calls = allowance.calls.saturating_add(1),
+            Kind::Content => {}
+            Kind::Control => allowance.left -= 1.0,
+        });
+        if allowance.is_exceeded() {
+            allowance.streams.flooded();
+            return Poll::Ready(Err(io::Error::other("the peer sends control frames without end")));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Connections, server::memory::Memory};
+
+    fn streams() -> Streams {
+        Streams::new(&Memory::new(&Connections::default()).of_core())
+    }
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let size = (length as u32).to_be_bytes();
+        [&size[1..], &[kind, flags, 0, 0, 0, 1], &vec![kind; length][..]].concat()
+    }
+
+    #[test]
+    fn heads_are_found_however_the_input_is_cut() {
+        let kinds = [(4, 0, 12), (1, 4, 70), (0, 0, 20_000), (6, 0, 8), (0, 1, 0), (8, 0, 4), (250, 0, 0)];
+        let mut input = vec![b'p'; 24];
+        input.extend(kinds.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, *length)));
+        for cut in [1, 2, 7, 9, 10, 4_096, usize::MAX] {
+            let (mut scan, mut found) = (Scan { skip: 24, head: [0; HEAD], length: 0 }, Vec::new());
+            for piece in input.chunks(cut.min(input.len())) {
+                scan.read(piece, |head, length| found.push((head[3], head[4], length)));
+            }
+            assert_eq!(found, kinds, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_without_content_is_a_control_frame_whatever_its_type() {
+        let of = |kind: u8, flags: u8, length: usize| {
+            let bytes = frame(kind, flags, length);
+            super::kind(bytes[..HEAD].try_into().unwrap(), length)
+        };
+        assert_eq!(of(HEADERS, 4, 100), Kind::Call);
+        assert_eq!([of(DATA, 0, 100), of(DATA, END_STREAM, 0)], [Kind::Content, Kind::Content]);
+        assert_eq!(of(DATA, 0, 0), Kind::Control);
+        assert_eq!(of(DATA, 0, 1), Kind::Control);
+        assert_eq!(of(DATA, PADDED, 256), Kind::Control);
+        for kind in (2..=9).chain([10, 255]) {
+            assert_eq!(of(kind, 0, 8), Kind::Control, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_allowance_grows_with_calls_and_with_what_was_sent() {
+        let streams = streams();
+        let mut allowance = Allowance::new(streams.clone());
+        allowance.left -= PER_SECOND;
+        assert!(!allowance.is_exceeded());
+        allowance.left -= 100.0;
+        assert!(allowance.is_exceeded(), "nothing was earned");
+        for _ in 0..1_000 {
+            streams.sent_pieces(1);
+            allowance.calls += 1;
+            allowance.left -= 2.0 * PER_PIECE;
+        }
+        allowance.left += 100.0;
+        assert!(!allowance.is_exceeded(), "each was an answer");
+        streams.sent_pieces(1_000_000);
+        allowance.left = -1.0;
+        assert!(!allowance.is_exceeded());
+        assert!(allowance.left <= SAVED, "a busy hour is no licence to flood");
+    }
+}

@@ -1,0 +1,396 @@
+//! The request's body of a call that tonic answers: what it may hold, and how long it may take.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
+use tonic::{Status, codegen::StdError};
+
+use super::{memory::REQUESTS, streams::Streams};
+use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
+
+/// Memory of a call that waits for its request, besides what came of it: its stream, its task, its headers' table.
+const WAITING_CALL: usize = 8 << 10;
+
+/// Bytes of requests that a connection holds until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    streams: Streams,
+    bytes: usize,
+}
+
+impl Held {
+    /// For a call that has to wait for its request.
+    ///
+    /// # Errors
+    /// The connection, or the node, holds too much already.
+    pub(super) fn new(streams: Streams) -> Result<Held, Refusal> {
+        let mut held = Held { streams, bytes: 0 };
+        held.add(WAITING_CALL)?;
+        Ok(held)
+    }
+
+    /// Counts what has come.
+    ///
+    /// # Errors
+    /// The connection, or the node, holds too much already.
+    pub(super) fn add(&mut self, more: usize) -> Result<(), Refusal> {
+        if !self.streams.requests().try_hold(more) {
+            return Err(Refusal::Overloaded("too many requests have begun and are not complete"));
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    fn shrink_to(&mut self, bytes: usize) {
+        self.streams.requests().release(self.bytes - bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// The right to read a message of this size, until this is dropped. A connection may claim two of the largest: whoever
+/// waits holds nothing but its windows, and whoever reads can always finish.
+#[derive(Debug)]
+struct Claim {
+    streams: Streams,
+    bytes: usize,
+}
+
+impl Claim {
+    fn try_new(streams: &Streams, bytes: usize) -> Option<Claim> {
+        let claimed = streams.claimed().load(Relaxed);
+        if claimed > 0 && claimed + bytes > REQUESTS {
+            return None;
+        }
+        streams.claimed().fetch_add(bytes, Relaxed);
+        Some(Claim { streams: streams.clone(), bytes })
+    }
+
+    async fn wait(streams: Streams, bytes: usize) -> Claim {
+        streams.wait_for_room(|| Claim::try_new(&streams, bytes)).await
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.streams.claimed().fetch_sub(self.bytes, Relaxed);
+        self.streams.made_room();
+    }
+}
+
+/// What a request holds. Its call shares it: a message that has been read is there until the call is answered.
+#[derive(Debug)]
+pub(super) struct Request {
+    held: Held,
+    claim: Option<Claim>,
+}
+
+pub(super) type Shared = Arc<Mutex<Request>>;
+
+/// A request's body within its bounds.
+pub(super) struct Inbound<B> {
+    body: Pin<Box<B>>,
+    limit: &'static Limit,
+    streams: Streams,
+    request: Shared,
+    /// What is held without any message.
+    least: usize,
+    prefix: Vec<u8>,
+    /// Bytes that the message under way still needs.
+    left: usize,
+    /// Data that waits for a claim.
+    waiting: Option<(Bytes, BoxFuture<'static, Claim>)>,
+    /// Of a client that streams.
+    stream: Option<ClientStream>,
+}
+
+/// A client that streams.
+pub(super) struct ClientStream {
+    /// Ready when the node drains.
+    draining: BoxFuture<'static, Status>,
+    /// How long it may take until its next message is whole.
+    patience: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientStream {
+    pub(super) fn new(draining: BoxFuture<'static, Status>, patience: Duration) -> ClientStream {
+        ClientStream { draining, patience, alarm: None }
+    }
+}
+
+impl<B> Inbound<B> {
+    /// `headers`: what the call holds besides.
+    ///
+    /// # Errors
+    /// The connection, or the node, holds too much already.
+    pub(super) fn new(
+        body: B,
+        headers: usize,
+        limit: &'static Limit,
+        streams: Streams,
+        stream: Option<ClientStream>,
+    ) -> Result<Inbound<B>, Refusal> {
+        let mut held = Held::new(streams.clone())?;
+        held.add(headers)?;
+        let least = held.bytes;
+        Ok(Inbound {
+            body: Box::pin(body),
+            limit,
+            streams,
+            request: Arc::new(Mutex::new(Request { held, claim: None })),
+            least,
+            prefix: Vec::new(),
+            left: 0,
+            waiting: None,
+            stream,
+        })
+    }
+
+    /// What is held until the call is answered.
+    pub(super) fn request(&self) -> Shared {
+        self.request.clone()
+    }
+
+    /// Goes through the messages in a piece. If it ends within one that began in it: the size of that one.
+    fn walk(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
+        let mut begun = None;
+        while !data.is_empty() {
+            if self.left == 0 {
+                let missing = (PREFIX - self.prefix.len()).min(data.len());
+                self.prefix.extend_from_slice(&data[..missing]);
+                data = &data[missing..];
+                let [_, a, b, c, d] = self.prefix[..] else { break };
+                self.prefix.clear();
+                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+                if self.left as u64 > self.limit.maximum {
+                    let (limit, value) = (self.limit, self.left as u64);
+                    return Err(Refusal::Limit { field: "request".into(), limit, value });
+                }
+                begun = Some(self.left);
+            }
+            let taken = self.left.min(data.len());
+            self.left -= taken;
+            data = &data[taken..];
+            if self.left == 0 {
+                begun = None;
+                self.whole();
+            }
+        }
+        Ok(begun)
+    }
+
+    /// A message is whole.
+    fn whole(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.alarm = None;
+        }
+    }
+
+    /// Counts a piece, and claims the rest of its message.
+    fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Refusal> {
+        if self.stream.is_some() && self.left == 0 && self.prefix.is_empty() {
+            // What came before has been taken over.
+            let mut request = lock(&self.request);
+            request.held.shrink_to(self.least);
+            request.claim = None;
+        }
+        let begun = self.walk(&data)?;
+        let mut request = lock(&self.request);
+        request.held.add(data.len())?;
+        let Some(size) = begun else { return Ok(Some(data)) };
+        match Claim::try_new(&self.streams, size) {
+            Some(claim) => request.claim = Some(claim),
+            None => {
+                let claim = Box::pin(Claim::wait(self.streams.clone(), size));
+                self.waiting = Some((data, claim));
+                return Ok(None);
+            }
+        }
+        Ok(Some(data))
+    }
+
+    /// Ready with the end of a client's stream: the node stops between two messages, or the next one takes too long.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        if self.left == 0
+            && self.prefix.is_empty()
+            && let Poll::Ready(status) = stream.draining.as_mut().poll(cx)
+        {
+            return Poll::Ready(status);
+        }
+        let patience = stream.patience;
+        let alarm = stream.alarm.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(alarm.as_mut().poll(cx));
+        Poll::Ready(Status::deadline_exceeded("no complete message of the request came in time"))
+    }
+}
+
+fn lock(request: &Shared) -> std::sync::MutexGuard<'_, Request> {
+    request.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B> Body for Inbound<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<StdError>,
+{
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some((data, claim)) = &mut this.waiting {
+                let claim = ready!(claim.as_mut().poll(cx));
+                let data = std::mem::take(data);
+                lock(&this.request).claim = Some(claim);
+                this.waiting = None;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            let frame = match this.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    let status = ready!(this.poll_end(cx));
+                    return Poll::Ready(Some(Err(status.into())));
+                }
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            };
+            match this.take(data) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Some(Err(Status::from(refusal).into()))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{config::Connections, model::limit::WRITE_REQUEST, server::memory::Memory};
+
+    type Pieces = Vec<Vec<u8>>;
+
+    fn streams() -> Streams {
+        Streams::new(&Memory::new(&Connections::default()).of_core())
+    }
+
+    fn body(
+        pieces: Pieces,
+        streams: &Streams,
+        client_streams: bool,
+    ) -> Inbound<impl Body<Data = Bytes, Error = std::convert::Infallible> + use<>> {
+        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece))));
+        let body = StreamBody::new(stream::iter(pieces).chain(stream::pending()));
+        let stream = client_streams
+            .then(|| ClientStream::new(Box::pin(std::future::pending()), Duration::from_millis(100)));
+        Inbound::new(body, 0, &WRITE_REQUEST, streams.clone(), stream).unwrap()
+    }
+
+    fn message(size: usize) -> Vec<u8> {
+        [&[0], &(size as u32).to_be_bytes()[..], &vec![7; size]].concat()
+    }
+
+    #[tokio::test]
+    async fn messages_are_counted_however_they_are_cut() {
+        let whole = [message(10), message(0), message(300), message(4)].concat();
+        for cut in [1, 3, 5, 6, 100, whole.len()] {
+            let streams = streams();
+            let pieces: Pieces = whole.chunks(cut).map(<[u8]>::to_vec).collect();
+            let count = pieces.len();
+            let mut inbound = body(pieces, &streams, false);
+            let mut read = Vec::new();
+            for _ in 0..count {
+                read.extend(inbound.frame().await.unwrap().unwrap().into_data().unwrap());
+            }
+            assert_eq!((read.len(), inbound.left, inbound.prefix.len()), (whole.len(), 0, 0), "{cut}");
+            assert_eq!(streams.requests().held(), WAITING_CALL + whole.len(), "{cut}");
+            drop(inbound);
+            assert_eq!((streams.requests().held(), streams.claimed().load(Relaxed)), (0, 0), "{cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_third_large_message_waits_until_another_is_answered() {
+        let streams = streams();
+        let begun = message(4 << 20)[..100].to_vec();
+        let mut bodies: Vec<_> = (0..3).map(|_| body(vec![begun.clone()], &streams, false)).collect();
+        let mut third = bodies.pop().unwrap();
+        for body in &mut bodies {
+            body.frame().await.unwrap().unwrap();
+        }
+        assert!(futures_util::poll!(third.frame()).is_pending());
+        bodies.pop();
+        assert!(third.frame().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_only_claims_more_than_the_limit_is_refused() {
+        let mut inbound = body(vec![b"\0\xff\xff\xff\xff".to_vec()], &streams(), false);
+        let error = inbound.frame().await.unwrap().unwrap_err();
+        let status = error.downcast::<Status>().unwrap();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_streams_has_its_time_for_each_message() {
+        for pieces in [vec![], vec![message(3)], vec![message(3), message(9)[..6].to_vec()]] {
+            let passed = pieces.len();
+            let mut inbound = body(pieces, &streams(), true);
+            for _ in 0..passed {
+                assert!(inbound.frame().await.unwrap().is_ok());
+            }
+            let start = Instant::now();
+            let error = inbound.frame().await.unwrap().unwrap_err();
+            assert_eq!(error.downcast::<Status>().unwrap().code(), tonic::Code::DeadlineExceeded);
+            assert!(
+                start.elapsed() >= Duration::from_millis(100),
+                "only the time in which it was waited for counts"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_between_two_messages_when_the_node_drains() {
+        for (last, ends) in [(message(3), true), (message(3)[..6].to_vec(), false)] {
+            let mut inbound = body(vec![message(3), last], &streams(), true);
+            inbound.stream.as_mut().unwrap().draining =
+                Box::pin(std::future::ready(Status::from(Refusal::Draining)));
+            for _ in 0..2 {
+                assert!(inbound.frame().await.unwrap().is_ok());
+            }
+            let next = futures_util::poll!(inbound.frame());
+            assert_eq!(matches!(next, Poll::Ready(Some(Err(_)))), ends);
+        }
+    }
+}

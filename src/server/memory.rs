@@ -1,0 +1,248 @@
+//! Bytes that a node holds for its peers: responses in flight, and requests that have not arrived whole.
+//!
+//! Every connection counts its own bytes; each core adds up its connections, and reports to the node in coarse steps, so
+//! that no call writes to memory that cores share. A connection may hold a fixed part of what the node has left (dynamic
+//! thresholds, as in shared switch buffers): the more is held, the less each may add, and there is always room for a
+//! small response. One whose peer takes what it gets never notices.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+use crate::config::Connections;
+
+/// Bytes of responses that one connection may hold: more than the largest message, 3.5 MiB.
+pub(super) const RESPONSES: usize = 4 << 20;
+
+/// Bytes of requests that one connection may hold: two of the largest.
+pub(super) const REQUESTS: usize = 8 << 20;
+
+/// A connection that holds something may hold this part of what the node has left.
+const PART_OF_RESPONSES: usize = 16;
+const PART_OF_REQUESTS: usize = 8;
+
+/// A core reports when it differs from its last report by this part of the bound.
+const STEPS: usize = 512;
+
+/// Imports that a node serves at once. Each may have two chunks of 4 MiB at work.
+const IMPORTS: usize = 16;
+
+/// Reflection streams that a node serves at once. Each may have three schema files of 150 KB at work.
+const REFLECTIONS: usize = 64;
+
+/// What a node may hold for its peers.
+#[derive(Debug)]
+pub(super) struct Memory {
+    responses: Arc<Pool>,
+    requests: Arc<Pool>,
+    progress: Duration,
+    pub(super) imports: Arc<Semaphore>,
+    pub(super) reflections: Arc<Semaphore>,
+}
+
+impl Memory {
+    pub(super) fn new(limits: &Connections) -> Memory {
+        let pool = |most| Arc::new(Pool { most, held: AtomicUsize::new(0) });
+        Memory {
+            responses: pool(to_usize(limits.response_bytes)),
+            requests: pool(to_usize(limits.request_bytes)),
+            progress: limits.progress_timeout,
+            imports: Arc::new(Semaphore::new(IMPORTS)),
+            reflections: Arc::new(Semaphore::new(REFLECTIONS)),
+        }
+    }
+
+    /// A core's part in it.
+    pub(super) fn of_core(&self) -> CoreMemory {
+        let share = |pool: &Arc<Pool>| {
+            Arc::new(Share { pool: pool.clone(), held: AtomicUsize::new(0), reported: AtomicUsize::new(0) })
+        };
+        let (responses, requests) = (share(&self.responses), share(&self.requests));
+        CoreMemory { responses, requests, progress: self.progress }
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// A bound of the node.
+#[derive(Debug)]
+struct Pool {
+    most: usize,
+    /// The sum of what the cores have reported.
+    held: AtomicUsize,
+}
+
+/// What the connections of one core hold.
+#[derive(Debug, Clone)]
+pub(super) struct CoreMemory {
+    responses: Arc<Share>,
+    requests: Arc<Share>,
+    /// How long a response may wait without any of its bytes being taken.
+    pub(super) progress: Duration,
+}
+
+impl CoreMemory {
+    pub(super) fn responses(&self) -> Account {
+        Account::new(self.responses.clone(), RESPONSES, PART_OF_RESPONSES)
+    }
+
+    pub(super) fn requests(&self) -> Account {
+        Account::new(self.requests.clone(), REQUESTS, PART_OF_REQUESTS)
+    }
+}
+
+#[derive(Debug)]
+struct Share {
+    pool: Arc<Pool>,
+    held: AtomicUsize,
+    reported: AtomicUsize,
+}
+
+impl Share {
+    fn free(&self) -> usize {
+        self.pool.most.saturating_sub(self.pool.held.load(Relaxed))
+    }
+
+    fn add(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Relaxed) + bytes;
+        if held.saturating_sub(self.reported.load(Relaxed)) > self.pool.most / STEPS {
+            self.report(held);
+        }
+    }
+
+    fn remove(&self, bytes: usize) {
+        let held = self.held.fetch_sub(bytes, Relaxed) - bytes;
+        if self.reported.load(Relaxed).saturating_sub(held) > self.pool.most / STEPS {
+            self.report(held);
+        }
+    }
+
+    #[cold]
+    fn report(&self, held: usize) {
+        let before = self.reported.swap(held, Relaxed);
+        if held > before {
+            self.pool.held.fetch_add(held - before, Relaxed);
+        } else {
+            self.pool.held.fetch_sub(before - held, Relaxed);
+        }
+    }
+}
+
+/// What one connection holds. What is left of it when it is dropped is no longer counted.
+#[derive(Debug)]
+pub(super) struct Account {
+    share: Arc<Share>,
+    held: AtomicUsize,
+    most: usize,
+    part: usize,
+}
+
+impl Account {
+    fn new(share: Arc<Share>, most: usize, part: usize) -> Account {
+        Account { share, held: AtomicUsize::new(0), most, part }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// Counts bytes if there is room for them. A connection that holds nothing may take up to half of what the node has
+    /// left at once, so that the largest response can be delivered.
+    pub(super) fn try_hold(&self, bytes: usize) -> bool {
+        let (held, free) = (self.held(), self.share.free());
+        let room = if held == 0 { free / 2 } else { (free / self.part).min(self.most) };
+        if held + bytes > room {
+            return false;
+        }
+        self.hold(bytes);
+        true
+    }
+
+    /// Counts bytes that are there already.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Relaxed);
+        self.share.add(bytes);
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+        self.share.remove(bytes);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.share.remove(self.held());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(bytes: u64) -> Memory {
+        let limits = Connections { response_bytes: bytes, request_bytes: bytes, ..Connections::default() };
+        Memory::new(&limits)
+    }
+
+    /// Holds as much as there is room for, in small steps.
+    fn fill(account: &Account) -> usize {
+        while account.try_hold(10_000) {}
+        account.held()
+    }
+
+    #[test]
+    fn a_connection_holds_at_most_its_own_bound() {
+        let memory = memory(1 << 30);
+        let (responses, requests) = (memory.of_core().responses(), memory.of_core().requests());
+        assert!(responses.try_hold(7 << 19), "the largest message");
+        assert!(!responses.try_hold(1 << 20));
+        assert!((RESPONSES - 10_000..=RESPONSES).contains(&fill(&responses)));
+        assert!((REQUESTS - 10_000..=REQUESTS).contains(&fill(&requests)));
+        responses.release(1 << 20);
+        assert!(responses.try_hold(1 << 20));
+    }
+
+    #[test]
+    fn connections_that_take_nothing_leave_room_for_the_others() {
+        let memory = memory(128 << 20);
+        let cores = [memory.of_core(), memory.of_core()];
+        let greedy: Vec<_> = (0..512).map(|at| cores[at % 2].responses()).collect();
+        let held: usize = greedy.iter().map(fill).sum();
+        assert!(held <= 128 << 20, "{held}");
+        let other = cores[0].responses();
+        assert!((0..20).all(|_| other.try_hold(10_000)), "small responses still find room");
+        let again: usize = greedy.iter().map(fill).sum();
+        assert!(again - held < 1 << 20);
+    }
+
+    #[test]
+    fn large_responses_of_idle_connections_never_use_up_the_node() {
+        let memory = memory(128 << 20);
+        let core = memory.of_core();
+        let peers: Vec<_> = (0..512).map(|_| core.responses()).collect();
+        let taken = peers.iter().filter(|peer| peer.try_hold(7 << 19)).count();
+        assert!((20..36).contains(&taken), "{taken}");
+        assert!(core.responses().try_hold(1 << 20));
+    }
+
+    #[test]
+    fn what_a_connection_held_is_free_when_it_ends() {
+        let memory = memory(8 << 20);
+        let core = memory.of_core();
+        for _ in 0..100 {
+            let account = core.responses();
+            assert!(account.try_hold(7 << 19));
+        }
+        assert_eq!(core.responses.held.load(Relaxed), 0);
+        assert!(memory.responses.held.load(Relaxed) <= (8 << 20) / STEPS);
+    }
+}

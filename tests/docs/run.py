@@ -1,0 +1,374 @@
+#!/usr/bin/env python3
+"""Runs the commands of README.md and docs/clients.md as a reader types them, in a fresh clone of this repository.
+
+    tests/docs/run.py [--target DIR] [DOCUMENT...]
+
+Each `console` and `sh` block is run command by command, in order, on a terminal. Output that a document shows must be
+what the command prints, but for numbers, times and ids; `...` stands for what was cut. A comment `(exit code N)` says
+how a command ends. A block that stands after a line `*Not run in CI: REASON.*` is counted and skipped; any other block
+that is no command fails the run. Servers and commands that watch go on in the background until their section ends.
+
+The documents use the default ports, 7190 and 7191, which must be free. --target names the clone's target directory if
+it holds no build yet, so that what is built here is built once.
+"""
+
+import argparse
+import fcntl
+import os
+import pathlib
+import pty
+import re
+import select
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENTS = ["README.md", "docs/clients.md"]
+COMMANDS = ("console", "sh")
+NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
+SERVER = re.compile(r"\bserve\b")
+WATCHES = re.compile(r"cable feed watch|cable mirror (?!.*--once)|FeedService/Watch|--example purge")
+
+# A command on two cores that are busy with it: a release build takes some minutes, all tests some more.
+LIMIT_SECONDS = 1500
+# What a watching command is to print is there long before.
+WATCH_SECONDS = 60
+# How long a background command may take to end when it is interrupted.
+END_SECONDS = 25
+
+
+class Failure(Exception):
+    """A document is not true."""
+
+
+class Command:
+    """A command with the output that the document shows below it."""
+
+    def __init__(self, text, line):
+        self.text, self.line, self.shown = text, line, []
+
+    @property
+    def exit_code(self):
+        said = re.search(r"\(exit code (\d+)\)", self.text)
+        return int(said[1]) if said else 0
+
+    @property
+    def watches(self):
+        return bool(WATCHES.search(self.text))
+
+    @property
+    def serves(self):
+        return bool(SERVER.search(self.text)) and not self.watches
+
+
+class Block:
+    def __init__(self, language, line, lines, section, not_run):
+        self.language, self.line, self.lines = language, line, lines
+        self.section, self.not_run = section, not_run
+
+
+def blocks(text):
+    """The fenced blocks of a Markdown text, each with its section and the reason why it is not run, if there is one."""
+    found, section, fence, above = [], "", None, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("```") and fence is None:
+            reason = NOT_RUN.fullmatch(above)
+            fence = Block(line[3:].strip(), number, [], section, reason and reason[1])
+        elif line.startswith("```"):
+            found.append(fence)
+            fence, above = None, ""
+        elif fence is not None:
+            fence.lines.append(line)
+        else:
+            section = line.lstrip("# ") if line.startswith("#") else section
+            above = line.strip() or above
+    return found
+
+
+def commands(block):
+    """The commands of a block. In `console` they have a prompt, and the output follows; in `sh` there is nothing else."""
+    found = []
+    for number, line in enumerate(block.lines, block.line + 1):
+        begins = line[2:] if line.startswith("$ ") else line if block.language == "sh" and line.strip() else None
+        if found and not is_whole(found[-1].text):
+            found[-1].text += "\n" + line
+        elif begins is not None:
+            found.append(Command(begins, number))
+        elif found:
+            found[-1].shown.append(line)
+        elif line.strip():
+            raise Failure(f"line {number}: output of no command")
+    if not found:
+        raise Failure(f"line {block.line}: a block without a command")
+    return found
+
+
+def is_whole(text):
+    """Whether a shell would not ask for another line."""
+    try:
+        shlex.split(text, comments=True)
+    except ValueError:
+        return False
+    return not text.endswith("\\")
+
+
+VARIES = re.compile(
+    r"\b[0-9a-f]{8}(?:-[0-9a-f]+)*\b|\b[0-9a-f]{32}\b"  # log ids, etags, UUIDs
+    r"|\d[\d:T.,-]*\d(?:Z|\b)"  # times, sizes
+    r"|[A-Za-z0-9+/_]{40,}=*"  # digests and tokens
+    r"|\d+"
+)
+UNITS = ("ns", "us", "µs", "ms", "s")
+
+
+def pattern(line):
+    """A line of a transcript as a pattern: what varies between two runs may be anything."""
+    parts = []
+    for piece in re.split(r"(\s+)", line.strip()):
+        if not piece.strip():
+            parts.append(r"\s+" if piece else "")
+            continue
+        for cut in re.split(r"(\.\.\.)", piece):
+            parts.append(".*" if cut == "..." else as_shown(cut))
+    return re.compile("".join(parts))
+
+
+def as_shown(text):
+    if text in UNITS:
+        return f"(?:{'|'.join(UNITS)})"
+    found, at = "", 0
+    for varies in VARIES.finditer(text):
+        found += re.escape(text[at : varies.start()]) + r"[\w:.,+/=-]+"
+        at = varies.end()
+    return found + re.escape(text[at:])
+
+
+def mismatch(shown, printed, may_go_on=False):
+    """The first line of a transcript that an output does not have in its place; None if all are there."""
+    shown = [line for line in shown if line.strip()]
+    printed = [line.strip() for line in printed.splitlines() if line.strip()]
+    # Lines of the output that may come next: more than one after a cut.
+    places, cut = {0}, False
+    for line in shown:
+        if line.strip() == "...":
+            cut = True
+            continue
+        wanted = pattern(line)
+        here = range(min(places), len(printed)) if cut else sorted(places)
+        places = {i + 1 for i in here if i < len(printed) and wanted.fullmatch(printed[i])}
+        if not places:
+            return line
+        cut = False
+    if shown and not cut and not may_go_on and len(printed) not in places:
+        return f"(the output goes on: {printed[max(places)]})"
+    return None
+
+
+class Terminal:
+    """A command on a terminal of its own, with the environment that the commands before it have left."""
+
+    def __init__(self, command, state, directory):
+        script = f'. {state}; cd "$PWD"\n{command.text}\ncode=$?; [ -n "$OF_WATCH" ] || export -p >{state}; exit $code'
+        self.command, self.output, self.begun = command, "", time.monotonic()
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+        os.set_blocking(ours, False)
+        background = {"OF_WATCH": "1"} if command.watches or command.serves else {}
+        self.process = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=directory,
+            env=os.environ | {"TERM": "dumb", "COLUMNS": "200"} | background,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.ours = ours
+
+    def read(self, seconds):
+        """Takes what is printed for so long. Whether more can come."""
+        ready, _, _ = select.select([self.ours], [], [], seconds)
+        try:
+            piece = os.read(self.ours, 1 << 16) if ready else b""
+        except OSError:
+            return False
+        self.output += piece.decode(errors="replace").replace("\r\n", "\n")
+        return True
+
+    def until(self, seen, seconds):
+        """Reads until something is printed. Whether it came in time."""
+        end = time.monotonic() + seconds
+        while not seen(self.output):
+            if time.monotonic() > end or not self.read(0.1):
+                return seen(self.output)
+        return True
+
+    def wait(self, seconds):
+        """The exit code."""
+        end = time.monotonic() + seconds
+        self.until(lambda _: self.process.poll() is not None, seconds)
+        try:
+            # The terminal may be closed before the process is gone.
+            code = self.process.wait(max(1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise Failure(f"{self.command.text}: it runs for more than {seconds} s") from None
+        while select.select([self.ours], [], [], 0)[0] and self.read(0):
+            pass
+        return code
+
+    def end(self):
+        """Interrupts it, as ^C does, and waits. A command in the foreground of a terminal gets it with its children."""
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, sent)
+                self.until(lambda _: self.process.poll() is not None, END_SECONDS)
+            except ProcessLookupError:
+                break
+            if self.process.poll() is not None:
+                break
+        return self.process.wait()
+
+
+class Reader:
+    """A reader of one document."""
+
+    def __init__(self, document, clone, environment):
+        self.document, self.clone = document, clone
+        self.state = environment
+        self.servers, self.watchers, self.times, self.skipped = [], [], [], []
+
+    def read(self):
+        section = None
+        try:
+            for block in blocks((self.clone / self.document).read_text(encoding="utf-8")):
+                if block.section != section:
+                    self.end_watchers()
+                    section = block.section
+                self.run_block(block)
+            self.end_watchers()
+        finally:
+            for running in self.watchers + self.servers:
+                running.end()
+
+    def run_block(self, block):
+        if block.not_run:
+            print(f"not run: {self.document}:{block.line}: {block.not_run}", flush=True)
+            self.skipped.append(block)
+        elif block.language == "python":
+            script = self.clone / "target/python/block.py"
+            script.write_text("\n".join(block.lines), encoding="utf-8")
+            self.run(Command(f"PYTHONPATH=target/python python {script}", block.line))
+        elif block.language in COMMANDS:
+            try:
+                found = commands(block)
+            except Failure as failure:
+                raise Failure(f"{self.document}: {failure}") from None
+            for command in found:
+                self.run(command)
+        else:
+            raise Failure(f"{self.document}:{block.line}: no way to run a block of `{block.language}`")
+
+    def run(self, command):
+        print(f"{self.document}:{command.line}: $ {command.text}", flush=True)
+        terminal = Terminal(command, self.state, self.clone)
+        if command.serves:
+            self.servers.append(terminal)
+            if not terminal.until(lambda output: "is served at" in output, LIMIT_SECONDS):
+                raise self.failure(terminal, "it does not say that it serves")
+        elif command.watches:
+            self.watchers.append(terminal)
+            # The next command is typed when this one watches.
+            terminal.until(lambda output: False, 2)
+        else:
+            self.ended(terminal, terminal.wait(LIMIT_SECONDS))
+        took = time.monotonic() - terminal.begun
+        self.times.append((took, command.text.splitlines()[0]))
+
+    def ended(self, terminal, code):
+        wanted = terminal.command.exit_code
+        if code != wanted:
+            raise self.failure(terminal, f"exit code {code} instead of {wanted}")
+        line = mismatch(terminal.command.shown, terminal.output)
+        if line is not None:
+            raise self.failure(terminal, f"the document has another output: {line}")
+
+    def end_watchers(self):
+        """A watching command goes on until it is interrupted, and has printed by then what the document shows."""
+        while self.watchers:
+            terminal = self.watchers.pop(0)
+            shown = terminal.command.shown
+            terminal.until(lambda output: mismatch(shown, output, may_go_on=True) is None, WATCH_SECONDS)
+            ended_early = terminal.process.poll()
+            terminal.end()
+            line = mismatch(shown, terminal.output, may_go_on=True)
+            if line is not None:
+                raise self.failure(terminal, f"the document has another output: {line}")
+            if ended_early is not None:
+                raise self.failure(terminal, f"it ended by itself, with {ended_early}")
+
+    def failure(self, terminal, why):
+        output = "\n".join("    " + line for line in terminal.output.splitlines()[-60:])
+        return Failure(f"{self.document}:{terminal.command.line}: {why}\n  it printed:\n{output}")
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def prepare(scratch, target):
+    """A fresh clone, and the environment of a reader who has followed the instructions to the commands' places."""
+    clone = scratch / "cable"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    if target is not None and not any((target / profile).exists() for profile in ("debug", "release")):
+        target.mkdir(parents=True, exist_ok=True)
+        (clone / "target").symlink_to(target.resolve())
+    for name in [name for name in os.environ if name.startswith("CABLE_") or name == "CARGO_TARGET_DIR"]:
+        del os.environ[name]
+    # `cable` is ./target/release/cable, and `go install` puts its programs where the shell finds them.
+    os.environ["GOBIN"] = str(scratch / "go")
+    os.environ["PATH"] = f"{clone}/target/release:{scratch}/go:{os.environ['PATH']}"
+    state = scratch / "environment"
+    state.write_text(f'export PWD={shlex.quote(str(clone))}\n', encoding="utf-8")
+    return clone, state
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", type=pathlib.Path)
+    parser.add_argument("documents", nargs="*", default=DOCUMENTS)
+    arguments = parser.parse_args()
+    taken = [port for port in (7190, 7191) if not is_free(port)]
+    if taken:
+        sys.exit(f"FAILED: another process listens at {taken}; the documents use the default ports")
+    with tempfile.TemporaryDirectory(prefix="cable-docs-", ignore_cleanup_errors=True) as scratch:
+        clone, state = prepare(pathlib.Path(scratch), arguments.target)
+        readers = [Reader(document, clone, state) for document in arguments.documents]
+        try:
+            for reader in readers:
+                reader.read()
+        except Failure as failure:
+            sys.exit(f"FAILED: {failure}")
+    for reader in readers:
+        for took, text in sorted(reader.times, reverse=True)[:5]:
+            print(f"{took:6.0f} s  {reader.document}: {text}")
+    run, skipped = sum(len(reader.times) for reader in readers), sum(len(reader.skipped) for reader in readers)
+    print(f"{run} commands of {len(readers)} documents do what the documents say; {skipped} blocks are not run in CI")
+
+
+if __name__ == "__main__":
+    main()

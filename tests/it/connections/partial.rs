@@ -1,0 +1,157 @@
+//! Requests that never become whole.
+
+use bytes::Bytes;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::{
+    frames::{EMPTY, LIST_TAGS},
+    millis,
+    program::Program,
+    speaker::{Speaker, framed},
+};
+use crate::support::Node;
+
+const WINDOW: u32 = 1 << 20;
+const PUT: &str = "/cable.v1.PublishingService/PutArticle";
+const IMPORT: &str = "/cable.v1.TransferService/Import";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const HEALTH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+/// A request for the list of services.
+const LIST_SERVICES: &[u8] = &[0x3a, 0];
+
+#[tokio::test]
+async fn a_request_that_never_ends_ends_after_its_time_on_every_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.connections.request_timeout = millis(400)).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    let watch = "/cable.v1.FeedService/Watch";
+    let status = "/cable.v1.StatusService/GetStatus";
+    let export = "/cable.v1.TransferService/Export";
+    for begun in [&b""[..], b"\0\0", b"\0\0\0\0\x09abc"] {
+        for path in
+            [LIST_TAGS, PUT, watch, status, export, IMPORT, CHECK, HEALTH, REFLECTION[0], REFLECTION[1]]
+        {
+            let mut asked = speaker.ask(path, &[]).await;
+            asked.request.send_data(Bytes::from_static(begun), false).unwrap();
+            let (_, status) = asked.begun().await.ended().await;
+            // tonic's reflection ends a stream that fails without saying why.
+            let ended =
+                [Code::DeadlineExceeded, if path.ends_with("Info") { Code::Ok } else { Code::Aborted }];
+            assert!(ended.contains(&status.code()), "{path}: {status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_streams_may_not_pause_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.connections.request_timeout = millis(600)).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    for path in REFLECTION {
+        let mut asked = speaker.ask(path, &[]).await;
+        for _ in 0..4 {
+            asked.request.send_data(framed(LIST_SERVICES), false).unwrap();
+            tokio::time::sleep(millis(300)).await;
+        }
+        let mut begun = asked.begun().await;
+        assert!(begun.piece().await.is_some(), "each message begins its time anew");
+        begun.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_is_a_small_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    for path in [CHECK, HEALTH] {
+        let (_, status) = speaker.call(path, &[], framed(&vec![0; (4 << 10) + 1])).await;
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap_or_else(|| panic!("{path}: {status:?}"));
+        assert_eq!((status.code(), &*info.reason), (Code::InvalidArgument, "LIMIT_EXCEEDED"), "{path}");
+        assert_eq!((&*info.metadata["limit"], &*info.metadata["maximum"]), ("check_request_bytes", "4096"));
+    }
+    let (_, status) = speaker.call(CHECK, &[], EMPTY.into()).await;
+    assert_eq!(status.code(), Code::Ok);
+}
+
+/// 120 MB, if the node took them.
+#[tokio::test]
+async fn partial_messages_of_a_connection_are_bounded_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), "true", &[]);
+    let speaker = Speaker::to(program.address, WINDOW).await;
+    speaker.call(LIST_TAGS, &[], EMPTY.into()).await;
+    let before = program.memory("VmRSS");
+    for path in [PUT, IMPORT, REFLECTION[0]] {
+        let message = framed(&vec![0x0a; 2 << 20]);
+        let mut open = Vec::new();
+        for _ in 0..60 {
+            let mut asked = speaker.ask(path, &[]).await;
+            // Reflection refuses it at once.
+            let _ = asked.request.send_data(message.slice(..message.len() - 1), false);
+            open.push(asked);
+        }
+        tokio::time::sleep(millis(1_500)).await;
+        let grown = program.memory("VmRSS").saturating_sub(before);
+        assert!(grown < 40 << 10, "{path}: {grown} KB more");
+    }
+    let other = Speaker::to(program.address, WINDOW).await;
+    let (_, status) = other.call(LIST_TAGS, &[], EMPTY.into()).await;
+    assert_eq!(status.code(), Code::Ok);
+}
+
+/// Each is whole in the end: whoever waits holds up nobody who reads.
+#[tokio::test]
+async fn many_large_requests_at_once_are_all_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    let message = framed(&vec![0x0a; 400_000]);
+    let mut open = Vec::new();
+    for _ in 0..60 {
+        let mut asked = speaker.ask(PUT, &[]).await;
+        asked.request.send_data(message.clone(), true).unwrap();
+        open.push(asked);
+    }
+    for asked in open {
+        let (_, status) = asked.begun().await.ended().await;
+        assert_eq!(status.code(), Code::InvalidArgument, "read, and found to be no request: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_serves_so_many_imports_and_reflection_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let speaker = Speaker::to(node.address, WINDOW).await;
+    for (path, most) in [(IMPORT, 16), (REFLECTION[0], 64)] {
+        let mut open = Vec::new();
+        for _ in 0..most {
+            open.push(speaker.ask(path, &[]).await.begun().await);
+        }
+        let (_, status) = speaker.ask(path, &[]).await.begun().await.ended().await;
+        let details = status.get_error_details();
+        assert_eq!(
+            (status.code(), &*details.error_info().unwrap().reason),
+            (Code::Unavailable, "OVERLOADED")
+        );
+        assert!(details.retry_info().is_some(), "{path}");
+        drop(open.pop());
+        // That one is reset, and its place is free.
+        for _ in 0..100 {
+            let asked = speaker.ask(path, &[]).await.begun().await;
+            if Status::from_header_map(&asked.headers).is_none() {
+                open.push(asked);
+                break;
+            }
+            tokio::time::sleep(millis(20)).await;
+        }
+        assert_eq!(open.len(), most, "{path}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Responses that nobody reads.
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+};
+
+use super::{
+    frames::{DATA, EMPTY, GOAWAY, HEADERS, LIST_TAGS, Peer, RST_STREAM, WINDOW, WINDOW_UPDATE, frame},
+    millis, soon,
+    speaker::framed,
+};
+use crate::{
+    raw::request_bytes,
+    support::{Node, article, body},
+};
+
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const CANCEL: u32 = 8;
+const BATCH: &str = "/cable.v1.ContentService/BatchGetArticles";
+const WATCH: &str = "/cable.v1.FeedService/Watch";
+
+/// A node with one article of 60 KB, where a response may wait for 600 ms.
+async fn node(dir: &std::path::Path) -> Node {
+    let node = Node::start_with(dir, |config| config.connections.progress_timeout = millis(600)).await;
+    let mut long = article("long", "Long", &["t"]);
+    long.body = Some(body(&"y".repeat(60_000)));
+    node.client().put(long).await.unwrap();
+    node
+}
+
+/// As many times the article as make so many times 60 KB; each with another name, so that each is composed.
+fn batch(times: usize, other: usize) -> Bytes {
+    let mut names = vec!["articles/long".to_owned(); times];
+    names.push(format!("articles/absent-{other}"));
+    framed(&request_bytes("BatchGetArticles", json!({"names": names, "view": "ARTICLE_VIEW_FULL"})))
+}
+
+fn update(stream: u32, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
+}
+
+#[tokio::test]
+async fn a_response_of_which_nothing_is_taken_is_reset_whatever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let list_services = framed(&[0x3a, 0]);
+    let full = framed(&request_bytes("StreamArticles", json!({"view": "ARTICLE_VIEW_FULL"})));
+    let snapshot = framed(&request_bytes("Watch", json!({"snapshot": true, "view": "ARTICLE_VIEW_FULL"})));
+    let calls = [
+        (LIST_TAGS, Bytes::from_static(EMPTY)),
+        (BATCH, batch(1, 0)),
+        (BATCH, batch(30, 0)),
+        ("/cable.v1.ContentService/StreamArticles", full),
+        (WATCH, snapshot),
+        ("/cable.v1.StatusService/GetStatus", Bytes::from_static(EMPTY)),
+        ("/cable.v1.TransferService/Export", Bytes::from_static(EMPTY)),
+        ("/grpc.health.v1.Health/Check", Bytes::from_static(EMPTY)),
+        ("/grpc.health.v1.Health/Watch", Bytes::from_static(EMPTY)),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", list_services),
+    ];
+    // In one of them nothing fits, in the other a part.
+    for window in [0, 10_000] {
+        for (path, request) in &calls {
+            let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, window)]).await;
+            peer.open(1, path).await;
+            peer.finish(1, request).await;
+            let small = window > 0 && ![BATCH, WATCH].contains(path) && !path.ends_with("StreamArticles");
+            if small && !path.ends_with("Export") && !path.ends_with("Info") {
+                // It fits.
+                peer.write(&update(1, WINDOW / 2)).await;
+                continue;
+            }
+            loop {
+                let frame = peer.next().await.unwrap_or_else(|| panic!("{path}: the connection ended"));
+                assert_ne!(frame.kind, GOAWAY, "{path}");
+                if frame.kind == RST_STREAM {
+                    assert_eq!((frame.stream, frame.code()), (1, CANCEL), "{path}");
+                    break;
+                }
+                if frame.ends_stream() {
+                    assert!(small, "{path}: {frame:?}");
+                    break;
+                }
+            }
+            // The connection goes on.
+            peer.write(&frame(4, 0, 0, &[0, 4, 0, 1, 0, 0])).await;
+            peer.call(3).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_is_not_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    peer.open(1, BATCH).await;
+    peer.finish(1, &batch(2, 0)).await;
+    // Three times as long as it may wait without any progress.
+    for _ in 0..20 {
+        peer.write(&update(1, 100)).await;
+        tokio::time::sleep(millis(100)).await;
+    }
+    peer.write(&update(1, WINDOW / 2)).await;
+    peer.write(&update(0, WINDOW / 2)).await;
+    assert!(peer.answer(1).await > 120_000);
+}
+
+/// Small responses that were given out whole, and of which the last bytes are stuck: nothing could reset them.
+#[tokio::test]
+async fn a_connection_that_takes_nothing_at_all_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 3)]).await;
+    for stream in [1, 3, 5] {
+        peer.open(stream, LIST_TAGS).await;
+        peer.finish(stream, EMPTY).await;
+    }
+    soon(peer.end()).await;
+}
+
+#[tokio::test]
+async fn calls_above_what_a_connection_may_hold_wait_for_their_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut long = article("long", "Long", &[]);
+    long.body = Some(body(&"y".repeat(60_000)));
+    node.client().put(long).await.unwrap();
+    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    // 14 MB in all.
+    let streams: Vec<u32> = (0..8).map(|at| 2 * at + 1).collect();
+    for stream in &streams {
+        peer.open(*stream, BATCH).await;
+        peer.finish(*stream, &batch(30, *stream as usize)).await;
+    }
+    // Two fit: of the others not even the head is there.
+    for _ in 0..2 {
+        peer.expect(HEADERS).await;
+    }
+    assert!(super::nothing(peer.expect(HEADERS)).await);
+    peer.write(&update(0, WINDOW / 2)).await;
+    for stream in &streams {
+        peer.write(&update(*stream, WINDOW / 2)).await;
+    }
+    let (mut bytes, mut ended) = (0, 0);
+    while ended < streams.len() {
+        let frame = peer.next().await.expect("the connection goes on");
+        assert_ne!(frame.kind, RST_STREAM);
+        bytes += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        ended += usize::from(frame.ends_stream());
+    }
+    assert!(bytes > 8 * 30 * 60_000, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_browser_that_takes_nothing_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    for kind in ["application/grpc-web", "application/grpc-web-text"] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut io = soon(socket.connect(node.address)).await.unwrap();
+        let request = batch(50, 0);
+        let text = base64(&request);
+        let request = if kind.ends_with("text") { text.as_bytes() } else { &request[..] };
+        let head = format!(
+            "POST {BATCH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            request.len()
+        );
+        // More than the system takes for a reader that does not read.
+        for _ in 0..6 {
+            io.write_all(&[head.as_bytes(), request].concat()).await.unwrap();
+        }
+        tokio::time::sleep(millis(4_000)).await;
+        let mut read = Vec::new();
+        let _reset_or_closed = soon(io.read_to_end(&mut read)).await;
+        assert!(read.len() < 6 * 50 * 60_000, "{kind}: {} bytes", read.len());
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

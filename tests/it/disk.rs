@@ -1,0 +1,131 @@
+//! A disk that fails under the program: what is written, what is refused, and what health says of it.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::json;
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    connections::{program::Program, soon},
+    raw::Raw,
+};
+
+const PUBLISHING: &str = "cable.v1.PublishingService";
+
+/// The program on a disk whose faults are files.
+struct Faulty {
+    dir: tempfile::TempDir,
+    program: Option<Program>,
+}
+
+impl Faulty {
+    fn start() -> Faulty {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faulty_disk.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(dir.path().join("disk.so")).arg(source);
+        assert!(compiler.status().unwrap().success());
+        let mut faulty = Faulty { dir, program: None };
+        faulty.restart();
+        faulty
+    }
+
+    fn restart(&mut self) {
+        self.program = None;
+        let (library, faults) = (self.dir.path().join("disk.so"), self.dir.path());
+        let before = format!("export LD_PRELOAD={} FAULTS={}", library.display(), faults.display());
+        self.program = Some(Program::start(&self.dir.path().join("store"), &before, &[]));
+    }
+
+    fn begin(&self, fault: &str) {
+        fs::write(self.dir.path().join(fault), "").unwrap();
+    }
+
+    fn end(&self, fault: &str) {
+        fs::remove_file(self.dir.path().join(fault)).unwrap();
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.program.as_ref().unwrap().address)
+    }
+
+    async fn put(&self, id: &str, characters: usize) -> Result<(), (Code, String)> {
+        let text = "x".repeat(characters);
+        let tag = json!({"tag": {"name": format!("tags/{id}"), "display_name": "A", "description": text}});
+        let raw = Raw::at(&self.endpoint()).await;
+        raw.call("PutTag", tag).await.map(drop).map_err(|refused| (refused.code, refused.reason))
+    }
+
+    async fn is_there(&self, id: &str) -> bool {
+        let tag = json!({"name": format!("tags/{id}")});
+        Raw::at(&self.endpoint()).await.call("GetTag", tag).await.is_ok()
+    }
+
+    async fn is_serving(&self, service: &str) -> bool {
+        let channel = Endpoint::from_shared(self.endpoint()).unwrap().connect().await.unwrap();
+        let request = HealthCheckRequest { service: service.into() };
+        HealthClient::new(channel).check(request).await.unwrap().into_inner().status == 1
+    }
+
+    /// Waits until a service serves, or does not.
+    async fn health(&self, service: &str, serving: bool) {
+        soon(async { while self.is_serving(service).await != serving {} }).await;
+    }
+}
+
+fn refused(code: Code, reason: &str) -> Result<(), (Code, String)> {
+    Err((code, reason.into()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failed_sync_nothing_is_written_until_a_restart() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    assert!(node.is_serving(PUBLISHING).await);
+    node.begin("sync-log");
+    assert_eq!(node.put("b", 1).await, refused(Code::Unavailable, "OUTCOME_UNKNOWN"));
+    node.end("sync-log");
+    assert_eq!(node.put("c", 1).await, refused(Code::Unavailable, "STORE_FAILED"));
+    node.health(PUBLISHING, false).await;
+    for service in ["", "cable.v1.ContentService", "cable.v1.FeedService", "cable.v1.TransferService"] {
+        assert!(node.is_serving(service).await, "{service}");
+    }
+    assert!(node.is_there("a").await && !node.is_there("c").await);
+
+    node.restart();
+    node.put("c", 1).await.unwrap();
+    assert!(node.is_there("a").await && node.is_serving(PUBLISHING).await);
+}
+
+/// SQLite's own automatic checkpoint would say nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_of_the_database_stops_writes_as_well() {
+    let node = Faulty::start();
+    node.begin("sync-database");
+    let mut number = 0;
+    soon(async {
+        while node.put(&format!("t{number}"), 2_000).await.is_ok() {
+            number += 1;
+        }
+    })
+    .await;
+    assert_eq!(node.put("a", 1).await, refused(Code::Unavailable, "STORE_FAILED"));
+    node.health(PUBLISHING, false).await;
+    for written in 0..number {
+        assert!(node.is_there(&format!("t{written}")).await, "t{written} was acknowledged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_space_refuses_writes_until_it_has_some() {
+    let node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.begin("space");
+    assert_eq!(node.put("b", 1).await, refused(Code::ResourceExhausted, "STORE_FULL"));
+    assert!(node.is_there("a").await && !node.is_there("b").await);
+    node.end("space");
+    node.health(PUBLISHING, true).await;
+    node.put("b", 1).await.unwrap();
+    assert!(node.is_there("b").await);
+}

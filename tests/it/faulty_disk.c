@@ -1,0 +1,47 @@
+/* Preloaded into the program: syncs and writes of the store fail while a file in $FAULTS says so. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int is_on(const char *fault) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", getenv("FAULTS"), fault);
+    return access(path, F_OK) == 0;
+}
+
+/* Whether a file's name ends so. */
+static int is_of(int fd, const char *end) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t least = (ssize_t)strlen(end);
+    return length >= least && memcmp(path + length - least, end, least) == 0;
+}
+
+static int sync_fails(int fd) {
+    return (is_of(fd, "-wal") && is_on("sync-log")) || (is_of(fd, ".db") && is_on("sync-database"));
+}
+
+int fsync(int fd) {
+    return sync_fails(fd) ? (errno = EIO, -1) : (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd) {
+    return sync_fails(fd) ? (errno = EIO, -1) : (int)syscall(SYS_fdatasync, fd);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
+    if (is_of(fd, "-wal") && is_on("space")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, bytes, length, at);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t at) {
+    return pwrite64(fd, bytes, length, at);
+}

@@ -1,0 +1,145 @@
+//! What a lost history leaves behind in clients (etags, page tokens, positions) meets the history that took its place.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use cable_client::{Cable, ErrorReason, Filter, Position, v1::watch_request::Start};
+use futures_util::StreamExt as _;
+
+use crate::{
+    follow::{Follow, Told, request},
+    support::{Node, article},
+};
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files of a store, but for those that belong to a process.
+fn files(dir: &Path) -> Files {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let names = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap()));
+    let names = names.filter(|name| name != "cable.lock" && !name.ends_with("-shm"));
+    names.map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
+}
+
+/// Writes files over those that are there.
+fn put(dir: &Path, files: &Files) {
+    files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
+}
+
+/// Stops a node and waits until its last connection has removed the write-ahead log.
+async fn stop(node: Node, dir: &Path) {
+    node.stop().await;
+    while dir.join("cable.db-wal").exists() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a client remembers of the article `a`.
+struct Remembered {
+    article_etag: String,
+    response_etag: String,
+    position: Position,
+    page_token: String,
+}
+
+/// Publishes a version of the article `a`, which is in a list of two.
+async fn publish(cable: &Cable, headline: &str) -> Remembered {
+    let written = cable.put(article("a", headline, &["sea"])).await.unwrap();
+    let read = cable.article("a").await.unwrap();
+    assert_eq!(read.etag, written.etag);
+    let pages = &mut cable.list(Filter::default().tag("sea")).page_size(1).pages();
+    let page = pages.next().await.unwrap().unwrap();
+    Remembered {
+        article_etag: written.etag,
+        response_etag: read.meta.etag.clone(),
+        position: written.position,
+        page_token: page.next_page_token.clone().unwrap(),
+    }
+}
+
+/// The etags of a version that is not there match nothing, and its position cannot be resumed from.
+async fn expect_unknown(node: &Node, lost: &Remembered) {
+    let cable = node.client();
+    let read = cable.article("a").if_none_match(&lost.response_etag).await.unwrap();
+    assert!(read.is_some(), "the response is another one");
+    let error = cable.put(article("a", "Third", &["sea"])).if_etag(&lost.article_etag).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
+    let error = cable.remove("articles/a", cable_client::RemovalReason::Deleted);
+    let error = error.if_etag(&lost.article_etag).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
+    let mut watch = request(&["sea"], Some(Start::After(lost.position.clone())));
+    let refused = Follow::open(node, watch.clone()).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("restored") && refused.message().contains("`reset`"), "{refused}");
+    watch.reset = true;
+    let mut feed = Follow::open(node, watch).await.unwrap();
+    assert!(matches!(feed.next().await.0, Told::Reset(_)));
+}
+
+#[tokio::test]
+async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, restored) = (temp.path().join("store"), temp.path().join("restored"));
+    let node = Node::start(&dir).await;
+    node.client().put(article("b", "Calm", &["sea"])).await.unwrap();
+    stop(node, &dir).await;
+    fs::create_dir(&restored).unwrap();
+    put(&restored, &files(&dir));
+
+    let node = Node::start(&dir).await;
+    let lost = publish(&node.client(), "Lost").await;
+    stop(node, &dir).await;
+    let node = Node::start(&restored).await;
+    let cable = node.client();
+    let there = publish(&cable, "There").await;
+    assert_eq!(there.position.revision, lost.position.revision);
+    assert_ne!(there.position.log_id, lost.position.log_id);
+    assert!(
+        there.article_etag.starts_with(&format!("{}-2-", there.position.log_id)),
+        "{}",
+        there.article_etag
+    );
+    expect_unknown(&node, &lost).await;
+
+    // What has no chain has the log id.
+    let mut position = lost.position.clone();
+    position.chain.clear();
+    let refused = Follow::open(&node, request(&["sea"], Some(Start::After(position)))).await.err().unwrap();
+    assert!(refused.message().contains("is another log"), "{refused}");
+    let error = cable.article("a").at_least(&lost.position).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::LogChanged));
+    let list = cable.list(Filter::default().tag("sea")).page_size(1).page_token(lost.page_token);
+    let error = list.pages().next().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::PageTokenInvalid));
+    stop(node, &restored).await;
+
+    let node = Node::start(&restored).await;
+    let cable = node.client();
+    let read =
+        cable.article("a").at_least(&there.position).if_none_match(&there.response_etag).await.unwrap();
+    assert!(read.is_none(), "a restart changes no token");
+    cable.put(article("a", "Next", &["sea"])).if_etag(&there.article_etag).await.unwrap();
+    node.stop().await;
+}
+
+/// As a snapshot of a volume that is rolled back: nothing in the directory tells the node that it lost a history.
+#[tokio::test]
+async fn etags_and_positions_of_lost_content_match_nothing_within_one_log_id() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let node = Node::start(dir).await;
+    node.client().put(article("b", "Calm", &["sea"])).await.unwrap();
+    let before = files(dir);
+    let lost = publish(&node.client(), "Lost").await;
+    stop(node, dir).await;
+    put(dir, &before);
+    let node = Node::start(dir).await;
+    let there = publish(&node.client(), "There").await;
+    let place = |position: &Position| (position.log_id.clone(), position.revision);
+    assert_eq!(place(&there.position), place(&lost.position));
+    assert_ne!(there.article_etag, lost.article_etag);
+    expect_unknown(&node, &lost).await;
+    let watch = request(&["sea"], Some(Start::After(lost.position)));
+    let refused = Follow::open(&node, watch).await.err().unwrap();
+    assert!(refused.message().contains("revision 2 has another history here"), "{refused}");
+    node.stop().await;
+}

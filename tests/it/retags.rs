@@ -1,0 +1,217 @@
+//! Articles that are retagged thousands of times: entries and tables stay bounded, and followers that resume at old
+//! positions hold what matches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use cable_client::{
+    Cable, Change, RemovalReason, View,
+    v1::{self, EntityKind, FeedFilter},
+};
+use futures_util::TryStreamExt as _;
+
+use crate::{
+    dice::Dice,
+    follow::{self, Changed, Follow, Told},
+    histories::{rebuild, verify},
+    support::Node,
+};
+
+const ARTICLES: u64 = 2;
+
+/// Retags of each article.
+const ROUNDS: usize = 1_500;
+
+/// More tags than the departures of an article may name.
+const TAGS: u64 = 2_000;
+
+/// Tags of an article at most.
+const EACH: u64 = 24;
+
+/// Departures of an article at most, with its floor.
+const DEPARTURES: i64 = 1_025;
+
+/// The tags and the section of each article, by revision; none: it was removed.
+#[derive(Debug, Default)]
+struct Truth {
+    versions: BTreeMap<String, BTreeMap<i64, Option<BTreeSet<String>>>>,
+    head: i64,
+}
+
+impl Truth {
+    /// The articles that match a filter at a revision.
+    fn matching(&self, filter: &FeedFilter, at: i64) -> BTreeSet<String> {
+        let matches = |lists: &BTreeSet<String>| {
+            let any = |names: &[String]| names.is_empty() || names.iter().any(|name| lists.contains(name));
+            any(&filter.any_tags) && any(&filter.sections)
+        };
+        let holds = |versions: &BTreeMap<i64, Option<BTreeSet<String>>>| {
+            let version = versions.range(..=at).next_back();
+            version.is_some_and(|(_, lists)| lists.as_ref().is_some_and(matches))
+        };
+        self.versions.iter().filter(|(_, versions)| holds(versions)).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+fn tag(dice: &mut Dice) -> String {
+    format!("tags/{:0>120}", dice.between(1, TAGS))
+}
+
+fn section(dice: &mut Dice) -> String {
+    format!("sections/s{}", dice.between(1, 3))
+}
+
+fn filter(dice: &mut Dice) -> FeedFilter {
+    let mut filter = FeedFilter::default();
+    match dice.between(0, 9) {
+        0 => filter.kinds = vec![EntityKind::Article.into()],
+        1 => filter.sections = vec![section(dice)],
+        kind => {
+            let tags: BTreeSet<String> = (0..dice.between(1, 64)).map(|_| tag(dice)).collect();
+            filter.any_tags = tags.into_iter().collect();
+            filter.sections = if kind < 5 { vec![section(dice)] } else { Vec::new() };
+        }
+    }
+    filter
+}
+
+struct Newsroom {
+    cable: Cable,
+    dice: Dice,
+    truth: Truth,
+    rounds: usize,
+}
+
+impl Newsroom {
+    /// Retags each article, all in one commit.
+    async fn retag(&mut self) {
+        self.rounds += 1;
+        let mut commit = self.cable.commit();
+        for n in 1..=ARTICLES {
+            let mut article = v1::Article::default();
+            article.name = format!("articles/a{n}");
+            article.headline = format!("Storm {}", self.rounds);
+            let tags: BTreeSet<String> = (0..EACH).map(|_| tag(&mut self.dice)).collect();
+            article.tags = tags.iter().cloned().collect();
+            article.section = section(&mut self.dice);
+            let lists = tags.into_iter().chain([article.section.clone()]).collect();
+            self.truth.head += 1;
+            let versions = self.truth.versions.entry(article.name.clone()).or_default();
+            versions.insert(self.truth.head, Some(lists));
+            commit = commit.change(Change::put(article).allow_killed());
+        }
+        assert_eq!(commit.await.unwrap().position.revision, self.truth.head);
+    }
+
+    async fn remove(&mut self, name: &str, reason: RemovalReason) {
+        self.cable.commit().change(Change::remove(name.to_owned(), reason)).await.unwrap();
+        self.truth.head += 1;
+        self.truth.versions.get_mut(name).unwrap().insert(self.truth.head, None);
+    }
+
+    /// A follower held what matched at some position. It resumes there, also more than once, and then holds what
+    /// matches now.
+    async fn follow(&mut self, node: &Node) {
+        let filter = filter(&mut self.dice);
+        // A position stands behind a whole commit.
+        let since = self.dice.between(0, self.truth.head as u64 / ARTICLES) as i64 * ARTICLES as i64;
+        let (mut at, mut held) = (since, self.truth.matching(&filter, since));
+        while at < self.truth.head {
+            let mut request = v1::WatchRequest::default();
+            request.filter = Some(filter.clone());
+            request.view = View::Reference.into();
+            request.include_backfill = true;
+            request.start = follow::after(at);
+            let mut feed = Follow::open(node, request).await.unwrap();
+            let messages = if self.dice.one_in(3) { 1 } else { usize::MAX };
+            for _ in 0..messages {
+                let (told, position) = feed.next().await;
+                apply(told, &mut held);
+                at = position.unwrap_or(at);
+                if at >= self.truth.head {
+                    break;
+                }
+            }
+        }
+        assert_eq!(held, self.truth.matching(&filter, at), "from {since}: {filter:?}");
+    }
+}
+
+fn apply(told: Told, held: &mut BTreeSet<String>) {
+    let changes = match told {
+        Told::Changes(changes) => changes,
+        Told::Checkpoint => return,
+        other => panic!("{other:?}"),
+    };
+    for change in changes {
+        match change {
+            Changed::Upsert(name, _) => held.insert(name),
+            Changed::Left(name) | Changed::Removed(name, _) => held.remove(&name),
+        };
+    }
+}
+
+/// Bytes of the largest entry, departures, and terms.
+fn sizes(dir: &Path) -> [i64; 3] {
+    let connection = rusqlite::Connection::open(dir.join("cable.db")).unwrap();
+    let number = |sql| connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    [
+        number("SELECT max(length(entry)) FROM doc"),
+        number("SELECT count(*) FROM departure"),
+        number("SELECT count(*) FROM term"),
+    ]
+}
+
+fn check_sizes(dir: &Path) {
+    let [entry, departures, terms] = sizes(dir);
+    assert!(entry < 160 << 10, "{entry}");
+    assert!(departures <= ARTICLES as i64 * DEPARTURES, "{departures}");
+    assert!(terms <= ARTICLES as i64 * (DEPARTURES + EACH as i64 + 4), "{terms}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_article_can_be_retagged_thousands_of_times() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed =
+        std::env::var("CABLE_SEED").map_or(u64::from(now.subsec_nanos()), |seed| seed.parse().unwrap());
+    println!("retags: CABLE_SEED={seed}");
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let mut room =
+        Newsroom { cable: node.client(), dice: Dice::new(seed), truth: Truth::default(), rounds: 0 };
+    for round in 1..=ROUNDS {
+        room.retag().await;
+        if round % 25 == 0 {
+            room.follow(&node).await;
+        }
+    }
+    check_sizes(dir.path());
+    for _ in 0..40 {
+        room.follow(&node).await;
+    }
+    assert_eq!(room.cable.article("articles/a1").await.unwrap().revision, room.truth.head - 1);
+    let exported: Vec<_> = room.cable.export().records().try_collect().await.unwrap();
+    assert_eq!(exported.len() as u64, ARTICLES);
+    room.remove("articles/a1", RemovalReason::Withdrawn).await;
+    room.remove("articles/a2", RemovalReason::Killed).await;
+    for _ in 0..40 {
+        room.follow(&node).await;
+    }
+    check_sizes(dir.path());
+    node.stop().await;
+    verify(dir.path());
+
+    // The same holds in a store that is made of the newest entries.
+    let copy = dir.path().join("copy");
+    rebuild(dir.path(), &copy);
+    verify(&copy);
+    let node = Node::start(&copy).await;
+    room.cable = node.client();
+    for _ in 0..40 {
+        room.follow(&node).await;
+    }
+    room.retag().await;
+    node.stop().await;
+}
