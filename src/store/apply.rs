@@ -615,7 +615,7 @@ mod tests {
         log.left_floor = 2;
         apply(&mut writer, &[Entry::new(name("a"), Slot::Live, log)]);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
-        let bounds = history::Bounds { rows: 10, records: 10, bytes: 1_000 };
+        let bounds = history::Bounds { rows: 10, events: 10, bytes: 1_000 };
         let left = |after, tag: &str| {
             let terms = vec![Term::Tag(Id::parse(tag).unwrap())];
             let wanted =

@@ -82,9 +82,14 @@ pub(crate) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
 
 /// Appends a length-delimited field: a string, bytes or an encoded message.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(value.len() as u64, out);
+    put_key(out, number, value.len());
     out.put_slice(value);
+}
+
+/// Appends the key and length of a length-delimited field whose value follows.
+pub(crate) fn put_key(out: &mut Vec<u8>, number: u32, length: usize) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
 }
 
 /// Appends a string field, unless it is empty: that is what unset looks like.
