@@ -101,8 +101,15 @@ pub(crate) fn stretch(
     let head = read::head(&moment)?;
     let terms = numbers(&moment, &wanted.terms)?;
     let left = wanted.left.as_ref().map(|left| numbers(&moment, left)).transpose()?;
-    let mut reading =
-        Reading { moment: &moment, bounds, rows: 0, last: after, bytes: 0, events: Vec::new(), spans: BTreeMap::new() };
+    let mut reading = Reading {
+        moment: &moment,
+        bounds,
+        rows: 0,
+        last: after,
+        bytes: 0,
+        events: Vec::new(),
+        spans: BTreeMap::new(),
+    };
     let stopped = reading.read((after, head.revision), wanted, &terms, left.as_ref())?;
     let Reading { mut events, spans, .. } = reading;
     let (reached, within) = cut(&spans, after, stopped.unwrap_or(head.revision));
@@ -153,9 +160,7 @@ impl Reading<'_> {
                    ORDER BY revision, term, id";
         let mut statement = self.moment.prepare_cached(sql)?;
         let mut departures = match left {
-            Some(terms) => {
-                Some(Departures { rows: statement.query([after, head])?, terms, next: None })
-            }
+            Some(terms) => Some(Departures { rows: statement.query([after, head])?, terms, next: None }),
             None => None,
         };
         while let Some(row) = entries.next()? {
