@@ -174,8 +174,16 @@ impl Term {
         }
     }
 
+    /// Bytes of its id.
+    pub(crate) fn id_len(&self) -> usize {
+        match self {
+            Term::Tag(id) | Term::Section(id) | Term::Author(id) => id.as_str().len(),
+            Term::All | Term::Type(_) | Term::Language(_) => 0,
+        }
+    }
+
     /// The name that an entry says the article has left, for those terms that feeds can follow.
-    fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let (kind, id) = match self {
             Term::Tag(id) => (Kind::Tag, id),
             Term::Section(id) => (Kind::Section, id),

@@ -1,16 +1,17 @@
-//! Feeds: what a filter matches, followed. A follower is a place in the history and one piece on its way, never a queue:
-//! what just happened is kept once for all who follow the same ([`hub`], [`group`]), and whoever is further behind reads
-//! the store.
+//! Feeds: changes to what a filter matches. A follower is a cursor into the history and one piece on its way, never a
+//! queue: new commits are encoded once for all followers with the same interest ([`hub`], [`group`]), and a follower that
+//! is further behind reads the store.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use bytes::Bytes;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     cache::{Cache, Weigh},
@@ -18,33 +19,46 @@ use crate::{
     model::{LogId, Revision},
     refusal::{Differs, Refusal},
     store::{
-        self, Store,
+        self, Connection, Store,
         history::{self, Bounds, Place, Stretch},
     },
-    wire::v1::FeedResetReason,
+    wire::{fields, v1::FeedResetReason},
 };
 
 mod event;
 mod filter;
 mod follower;
 mod group;
+mod groups;
 mod hub;
 mod in_flight;
+mod message;
+mod retained;
 mod snapshot;
 
+use event::{CommitEvents, Selected};
 pub(crate) use filter::Filter;
 pub(crate) use follower::Follower;
 use follower::Stage;
 use group::Group;
 pub(crate) use group::Interest;
 use hub::Hub;
+use message::{MAX_CHANGES, Message};
 use snapshot::Snapshot;
 
-/// What one message to a follower that is behind is made from. Its bytes bound what a stalled one holds.
-const BEHIND: Bounds = Bounds { rows: 20_000, records: 256, bytes: 64 << 10 };
+/// What one message to a follower that is behind is made from: whole commits, or a part of a larger one. The bytes bound
+/// the memory of a follower that stalls.
+const BEHIND: Bounds = Bounds { rows: 20_000, events: 256, bytes: 64 << 10 };
 
-/// Bytes of such messages that are kept for others at the same place.
+/// Bytes of such messages that are cached for other followers at the same revision.
 const SLICES: u64 = 8 << 20;
+
+/// Reads of followers that run or wait at the store at once. All others wait here, so that reads of articles wait behind
+/// these few only, however many followers are behind.
+const READS: usize = 2;
+
+/// Pause before the store is read again when it has more to read than it can queue.
+const OVERLOADED: Duration = Duration::from_millis(20);
 
 /// How long a feed waits for a node to reach the place that it is to start after.
 const REACH: Duration = Duration::from_secs(1);
@@ -56,9 +70,10 @@ const RESET: &str = "set `reset` to start with a snapshot";
 pub(crate) struct Feeds {
     store: Arc<Store>,
     log_id: LogId,
-    hub: Hub,
-    /// What followers that are behind are told, by group and place.
+    hub: Arc<Hub>,
+    /// Messages for followers that are behind, by group and the revision that they come after.
     slices: Cache<(u64, Revision), Arc<Result<Slice, store::Error>>>,
+    reads: Semaphore,
     open: Arc<AtomicUsize>,
     most: usize,
 }
@@ -82,30 +97,58 @@ pub(crate) enum Start {
     Snapshot,
 }
 
-/// The message that tells what comes after a place.
+/// The message after a revision.
 #[derive(Debug, Clone)]
 struct Slice {
     /// None: nothing up to `reached` concerns the group.
-    message: Option<Bytes>,
+    message: Option<Message>,
+    /// Everything up to here was read.
     reached: Place,
+    /// Whether this is within a commit, which continues in the next slice. Then it is no position.
+    is_part: bool,
     floor: Revision,
-    /// How often there had been an erasure before it was read: after another one it may hold what was killed.
-    erased: u64,
+    /// Number of erasures before it was read. After another one it may hold what was killed.
+    erasures: u64,
 }
 
 impl Feeds {
     /// `most`: how many may be open at once.
     pub(crate) fn new(store: Arc<Store>, most: usize) -> Feeds {
-        let (log_id, hub) = (store.head().log_id, Hub::new(store.clone()));
-        Feeds { store, log_id, hub, slices: Cache::new(SLICES), open: Arc::default(), most }
+        Feeds::with_patience(store, most, hub::PATIENCE)
     }
 
-    /// Hands out what happens, until the store is gone.
+    /// `patience`: how long the store may fail before followers receive the error.
+    fn with_patience(store: Arc<Store>, most: usize, patience: Duration) -> Feeds {
+        let (log_id, hub) = (store.head().log_id, Arc::new(Hub::new(store.clone(), patience)));
+        let reads = Semaphore::new(READS);
+        Feeds { store, log_id, hub, slices: Cache::new(SLICES), reads, open: Arc::default(), most }
+    }
+
+    /// Delivers commits to followers until the store is gone. The work is done by a thread of its own: it grows with the
+    /// number of filters, and must not hold up a runtime. When the thread ends, for whatever reason, so do all feeds.
     pub(crate) async fn run(&self) {
-        self.hub.run().await;
+        let hub = self.hub.clone();
+        let (mut caller, ended) = oneshot::channel::<()>();
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.expect("a runtime can be made when the node starts");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = hub.run() => {}
+                    () = caller.closed() => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("hub".into()).spawn(work);
+        let thread = thread.expect("a thread can be started when the node starts");
+        let _ended = ended.await;
+        self.hub.fail(store::Error::Closed);
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 
-    /// Drops what is kept in memory of what happened.
+    /// Drops all messages in memory.
     pub(crate) fn forget(&self) {
         self.hub.forget();
         self.slices.forget();
@@ -122,7 +165,8 @@ impl Feeds {
     /// It cannot start there, or there are too many.
     pub(crate) async fn watch(self: Arc<Self>, watch: Watch) -> Result<Follower, Refusal> {
         let permit = self.permit()?;
-        let group = self.hub.group(watch.interest);
+        self.hub.position()?;
+        let group = self.hub.groups.join(watch.interest);
         let start = match watch.start {
             Start::Now => (self.head(), Stage::Following),
             Start::Snapshot => self.snapshot(&group),
@@ -181,34 +225,107 @@ impl Feeds {
         }
     }
 
-    /// What comes after a place, for a group's followers.
-    async fn slice(&self, group: &Group, after: Revision) -> Arc<Result<Slice, store::Error>> {
-        // One that leads nowhere would keep its readers where they are.
-        let leads_on = |slice: &Arc<Result<Slice, store::Error>>| {
-            slice
-                .as_ref()
-                .as_ref()
-                .is_ok_and(|slice| slice.reached.revision > after && slice.erased == self.hub.times_erased())
-        };
-        let load = || async { Arc::new(self.read_slice(group, after).await) };
-        self.slices.get((group.number, after), leads_on, load).await
+    /// Runs a read for a follower on one of the reader threads, when its turn has come.
+    ///
+    /// # Errors
+    /// The read failed.
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
+    ) -> Result<T, store::Error> {
+        let _permit = self.reads.acquire().await.map_err(|_| store::Error::Closed)?;
+        loop {
+            match self.store.read(job.clone()).await {
+                Err(store::Error::Overloaded) => tokio::time::sleep(OVERLOADED).await,
+                read => return read,
+            }
+        }
     }
 
-    async fn read_slice(&self, group: &Group, after: Revision) -> Result<Slice, store::Error> {
-        let erased = self.hub.times_erased();
-        let wanted = group.interest.filter.wanted();
-        let read = self.store.read(move |connection| history::stretch(connection, after, &wanted, BEHIND));
-        let Stretch { commits, reached, floor } = read.await?;
-        let Interest { filter, shape, backfill } = &group.interest;
-        let mut changes = Vec::new();
-        for commit in commits.into_iter().map(event::Told::new) {
-            let outcomes = commit.outcomes(filter, *backfill);
-            commit.put_changes(&mut changes, &outcomes, self.log_id, *shape);
-        }
-        let message = (!changes.is_empty())
-            .then(|| event::message(self.log_id, Some(&reached), event::CHANGES, &changes));
-        Ok(Slice { message, reached, floor, erased })
+    /// As [`Feeds::read`], by a task of its own: nobody waits for a follower whose connection is not asked for more.
+    async fn read_apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
+    ) -> Result<T, store::Error> {
+        let feeds = self.clone();
+        tokio::spawn(async move { feeds.read(job).await }).await.unwrap_or(Err(store::Error::Closed))
     }
+
+    /// The slice after a revision, for a group's followers. It is read once for all that need it meanwhile, by a task of
+    /// its own: all of them wait for the one that reads.
+    async fn slice(
+        self: &Arc<Self>,
+        group: &Arc<Group>,
+        after: Revision,
+    ) -> Arc<Result<Slice, store::Error>> {
+        if let Some(found) =
+            self.slices.kept(&(group.number, after), |slice| self.leads_on(slice, after)).await
+        {
+            return found;
+        }
+        let (feeds, group) = (self.clone(), group.clone());
+        let load = tokio::spawn(async move {
+            let load = || async { Arc::new(feeds.read_slice(&group, after).await) };
+            feeds.slices.get((group.number, after), |slice| feeds.leads_on(slice, after), load).await
+        });
+        load.await.unwrap_or_else(|_| Arc::new(Err(store::Error::Closed)))
+    }
+
+    /// Whether a slice may be sent: one that leads nowhere would leave its readers where they are.
+    fn leads_on(&self, slice: &Arc<Result<Slice, store::Error>>, after: Revision) -> bool {
+        let slice = slice.as_ref().as_ref();
+        slice.is_ok_and(|slice| slice.reached.revision > after && slice.erasures == self.hub.erasures())
+    }
+
+    /// Reads and encodes a slice, both on a reader thread.
+    async fn read_slice(&self, group: &Arc<Group>, after: Revision) -> Result<Slice, store::Error> {
+        let (erasures, log_id, interest) = (self.hub.erasures(), self.log_id, group.interest.clone());
+        let job = move |connection: &Connection| {
+            let stretch = history::stretch(connection, after, &interest.filter.wanted(), BEHIND)?;
+            Ok(encode(stretch, &interest, log_id, MAX_CHANGES))
+        };
+        let Encoded { message, reached, is_part, floor } = self.read(job).await?;
+        Ok(Slice { message, reached, is_part, floor, erasures })
+    }
+}
+
+/// A stretch as a message.
+struct Encoded {
+    message: Option<Message>,
+    reached: Place,
+    is_part: bool,
+    floor: Revision,
+}
+
+/// Encodes what a stretch has for an interest, as far as it fits into `limit` bytes: whole commits or, if the first one
+/// does not fit, a part of it.
+fn encode(stretch: Stretch, interest: &Interest, log_id: LogId, limit: usize) -> Encoded {
+    let Stretch { commits, mut reached, within, floor } = stretch;
+    let terms = interest.filter.all_terms().collect();
+    let (mut changes, mut is_part) = (Vec::new(), within.is_some());
+    let mut last_end = None;
+    'commits: for commit in commits {
+        let commit = CommitEvents::new(commit, Some(&terms));
+        let begin = changes.len();
+        for Selected { event, outcome } in commit.select(&interest.filter, interest.backfill) {
+            let event = &commit.events[event as usize];
+            let change = event::encode(event, outcome, log_id, interest.shape);
+            if !changes.is_empty() && changes.len() + fields::bytes_len(1, change.len()) > limit {
+                is_part = begin == 0;
+                reached = match last_end.filter(|_| !is_part) {
+                    Some(end) => end,
+                    None => Place { revision: event.revision - 1, chain: None },
+                };
+                changes.truncate(if is_part { changes.len() } else { begin });
+                break 'commits;
+            }
+            fields::put_bytes(&mut changes, 1, &change);
+        }
+        last_end = Some(commit.end);
+    }
+    let message = (!changes.is_empty())
+        .then(|| Message::of_encoded(log_id, Some(&reached).filter(|_| !is_part), changes));
+    Encoded { message, reached, is_part, floor }
 }
 
 fn reset_reason(refusal: &Refusal) -> Option<FeedResetReason> {
@@ -238,20 +355,24 @@ impl Weigh for (u64, Revision) {
 impl Weigh for Arc<Result<Slice, store::Error>> {
     fn weight(&self) -> usize {
         let message = self.as_ref().as_ref().ok().and_then(|slice| slice.message.as_ref());
-        size_of::<Slice>() + message.map_or(0, Bytes::len)
+        size_of::<Slice>() + message.map_or(0, Message::own_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::{Buf as _, Bytes};
+    use prost::Message as _;
+
     use super::*;
     use crate::{
         compose::Shape,
+        entry::Entry,
         store::{
             Writer,
-            fixture::{apply, article, open},
+            fixture::{self, apply, article, open},
         },
-        wire::v1,
+        wire::{framed, v1},
     };
 
     fn feeds(dir: &std::path::Path) -> (Arc<Feeds>, Writer) {
@@ -265,41 +386,232 @@ mod tests {
         Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
     }
 
-    async fn slice(feeds: &Feeds, after: Revision) -> (Revision, Bytes) {
-        let slice = feeds.slice(&feeds.hub.group(sea()), after).await;
+    /// What a follower of `sea` is sent after a revision, and how far that leads.
+    async fn slice(feeds: &Arc<Feeds>, after: Revision) -> (Revision, Bytes) {
+        let group = feeds.hub.groups.join(sea());
+        let slice = feeds.slice(group.group(), after).await;
         let Slice { message, reached, .. } = slice.as_ref().as_ref().unwrap();
-        (reached.revision, message.clone().unwrap_or_default())
+        (reached.revision, message.clone().map(bytes).unwrap_or_default())
+    }
+
+    fn bytes(mut message: Message) -> Bytes {
+        message.take(usize::MAX).concat().into()
     }
 
     fn holds(bytes: &Bytes, text: &str) -> bool {
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
+    /// The stretch after revision 0, encoded into at most `limit` bytes: number of changes, revision reached, part or not.
+    async fn encoded(feeds: &Feeds, limit: usize) -> (usize, Revision, bool) {
+        let interest = sea();
+        let job = move |connection: &Connection| {
+            let stretch = history::stretch(connection, 0, &interest.filter.wanted(), BEHIND)?;
+            Ok(encode(stretch, &interest, LogId(7), limit))
+        };
+        let Encoded { message, reached, is_part, .. } = feeds.read(job).await.unwrap();
+        let response = v1::WatchResponse::decode(&bytes(message.unwrap())[framed::PREFIX..]).unwrap();
+        let Some(v1::watch_response::Event::Changes(changes)) = response.event else { panic!("no changes") };
+        assert_eq!((changes.more_follows, response.position.is_none()), (is_part, is_part));
+        (changes.changes.len(), reached.revision, is_part)
+    }
+
+    /// Articles that are put by one commit.
+    fn commit(writer: &mut Writer, ids: &[&str]) {
+        let entries = ids.iter().zip(0..).map(|(id, index)| {
+            let mut entry = article(id, "Storm", &["sea"], 1);
+            (entry.log.commit_index, entry.log.commit_size) = (index, ids.len() as u32);
+            Entry::new(entry.name, entry.slot, entry.log)
+        });
+        apply(writer, &entries.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn an_encoded_message_ends_between_commits_or_within_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        commit(&mut writer, &["a", "b"]);
+        commit(&mut writer, &["c", "d", "e"]);
+        let (all, reached, is_part) = encoded(&feeds, MAX_CHANGES).await;
+        assert_eq!((all, reached, is_part), (5, 5, false));
+        let length = slice(&feeds, 0).await.1.len() / 5;
+        assert_eq!(encoded(&feeds, 4 * length).await, (2, 2, false));
+        assert_eq!(encoded(&feeds, length + length / 2).await, (1, 1, true));
+        // One change always is a message.
+        assert_eq!(encoded(&feeds, 1).await, (1, 1, true));
+    }
+
+    /// Delivers all that was committed.
+    async fn deliver(feeds: &Feeds) {
+        while let Some(news) = feeds.hub.read().await.unwrap()
+            && feeds.hub.groups.delivered() < feeds.store.revision()
+        {
+            feeds.hub.deliver(news);
+        }
+    }
+
+    #[tokio::test]
+    async fn groups_share_what_they_retain_of_a_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let interest = |n: usize| {
+            let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
+            let asked = v1::FeedFilter { any_tags, ..Default::default() };
+            Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::WHOLE, backfill: false }
+        };
+        let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(interest(n))).collect();
+        let text = "x".repeat(10_000);
+        // Each group has one article that no other has.
+        let entries =
+            (0..100).map(|n| article(&format!("a{n}"), &text, &[["sea", "land"][n % 2], &n.to_string()], 1));
+        let entries = entries.zip(0..).map(|(mut entry, index)| {
+            (entry.log.commit_index, entry.log.commit_size) = (index, 100);
+            Entry::new(entry.name, entry.slot, entry.log)
+        });
+        apply(&mut writer, &entries.collect::<Vec<_>>());
+        deliver(&feeds).await;
+        let each = |group: &groups::Membership| match group.after(0) {
+            group::Next::Message(next) => bytes(next.message).len(),
+            other => panic!("{other:?}"),
+        };
+        let sent: usize = groups.iter().map(each).sum();
+        assert!(
+            sent > 100_000_000 && feeds.hub.retained_bytes() < 2_000_000,
+            "{sent}, {}",
+            feeds.hub.retained_bytes()
+        );
+    }
+
+    #[tokio::test]
+    async fn retained_messages_are_bounded_and_the_newest_is_no_exception() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let group = feeds.hub.groups.join(Interest { shape: Shape::WHOLE, ..sea() });
+        let text = "x".repeat(3 << 19);
+        for n in 0..30 {
+            apply(&mut writer, &[article("a", &text, &["sea"], n)]);
+            deliver(&feeds).await;
+            assert!(feeds.hub.retained_bytes() <= retained::MAX_RETAINED);
+        }
+        assert!(feeds.hub.retained_bytes() > retained::MAX_RETAINED / 2);
+        assert!(matches!(group.after(29), group::Next::Message(_)));
+        assert!(matches!(group.after(1), group::Next::Behind));
+        // Larger than a message: it is read from the store.
+        let large = ["b", "c", "d"].map(|id| article(id, &text, &["sea"], 1));
+        let large = large.into_iter().zip(0..).map(|(mut entry, index)| {
+            (entry.log.commit_index, entry.log.commit_size) = (index, 3);
+            Entry::new(entry.name, entry.slot, entry.log)
+        });
+        apply(&mut writer, &large.collect::<Vec<_>>());
+        deliver(&feeds).await;
+        assert!(matches!(group.after(30), group::Next::Behind));
+        assert!(matches!(group.after(33), group::Next::Nothing));
+        // Larger than the room.
+        let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
+        let selected = commit.select(&group.interest.filter, false);
+        assert!(commit.message(selected.clone(), (LogId(7), Shape::WHOLE), 1 << 20).is_none());
+        assert!(commit.message(selected, (LogId(7), Shape::WHOLE), 16 << 20).is_some());
+        drop(group);
+        feeds.hub.read().await.unwrap();
+        assert_eq!(feeds.hub.retained_bytes(), 0);
+    }
+
+    async fn only_commit(feeds: &Feeds, after: Revision) -> history::Commit {
+        let wanted = sea().filter.wanted();
+        let job = move |connection: &Connection| history::stretch(connection, after, &wanted, BEHIND);
+        feeds.read(job).await.unwrap().commits.remove(0)
+    }
+
+    async fn follower(feeds: &Arc<Feeds>, interval: Duration) -> Follower {
+        let watch = Watch { interest: sea(), start: Start::Now, may_reset: false, interval };
+        feeds.clone().watch(watch).await.unwrap()
+    }
+
+    async fn next(follower: &mut Follower) -> Result<v1::WatchResponse, Refusal> {
+        let mut piece = follower.next().await?;
+        let piece = piece.copy_to_bytes(piece.remaining());
+        Ok(v1::WatchResponse::decode(&piece[framed::PREFIX..]).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_commit_delivered_between_two_looks_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let mut follower = follower(&feeds, Duration::from_secs(10)).await;
+        apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
+        let news = feeds.hub.read().await.unwrap().unwrap();
+        let delivering = feeds.clone();
+        *feeds.hub.between_looks.lock().unwrap() = Some(Box::new(move || delivering.hub.deliver(news)));
+        let first = next(&mut follower).await.unwrap();
+        assert!(matches!(first.event, Some(v1::watch_response::Event::Changes(_))), "{first:?}");
+        let second = next(&mut follower).await.unwrap();
+        assert!(matches!(second.event, Some(v1::watch_response::Event::Checkpoint(_))), "{second:?}");
+        assert_eq!(second.position.unwrap().revision, 1);
+    }
+
+    #[tokio::test]
+    async fn followers_receive_an_error_when_the_store_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut writer) = open(dir.path());
+        let patience = Duration::from_millis(200);
+        let feeds = Arc::new(Feeds::with_patience(store, 10, patience));
+        let running = feeds.clone();
+        let hub = tokio::spawn(async move { running.hub.run().await });
+        let mut follower = follower(&feeds, Duration::from_secs(60)).await;
+        assert_eq!(next(&mut follower).await.unwrap().position.unwrap().revision, 0);
+        fixture::hide_departures(dir.path(), true);
+        apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
+        let begun = std::time::Instant::now();
+        let failed = next(&mut follower).await.unwrap_err();
+        assert!(matches!(failed, Refusal::Store(store::Error::Failed(_))), "{failed:?}");
+        assert!(begun.elapsed() >= patience, "{:?}", begun.elapsed());
+        let watch = Watch { interest: sea(), start: Start::Now, may_reset: false, interval: REACH };
+        assert!(feeds.clone().watch(watch).await.is_err());
+        fixture::hide_departures(dir.path(), false);
+        while feeds.hub.position().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        hub.abort();
+    }
+
+    #[tokio::test]
+    async fn feeds_end_when_the_hub_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, _writer) = feeds(dir.path());
+        let mut follower = follower(&feeds, Duration::from_secs(60)).await;
+        next(&mut follower).await.unwrap();
+        *feeds.hub.dies.lock().unwrap() = true;
+        let running = feeds.clone();
+        assert!(tokio::spawn(async move { running.run().await }).await.unwrap_err().is_panic());
+        assert!(matches!(next(&mut follower).await, Err(Refusal::Store(store::Error::Closed))));
+    }
+
     #[tokio::test]
     async fn what_led_nowhere_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let _kept = feeds.hub.group(sea());
+        let _member = feeds.hub.groups.join(sea());
         apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
         assert_eq!(slice(&feeds, 1).await, (1, Bytes::new()));
         apply(&mut writer, &[article("b", "Calm", &["sea"], 2)]);
-        let (reached, told) = slice(&feeds, 1).await;
-        assert!(reached == 2 && holds(&told, "Calm"));
+        let (reached, sent) = slice(&feeds, 1).await;
+        assert!(reached == 2 && holds(&sent, "Calm"));
     }
 
     #[tokio::test]
-    async fn what_was_read_before_an_erasure_is_told_to_nobody_after_it() {
+    async fn nothing_read_before_an_erasure_is_sent_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let group = feeds.hub.group(sea());
+        let group = feeds.hub.groups.join(sea());
         apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
         assert!(holds(&slice(&feeds, 0).await.1, "Storm"));
         let read = feeds.hub.read().await.unwrap().unwrap();
         apply(&mut writer, &[article("a", "Calm", &["sea"], 2)]);
         let erasing = feeds.clone();
         std::thread::spawn(move || erasing.forget()).join().unwrap();
-        assert!(feeds.hub.tell_all(&read).is_empty());
-        assert!(matches!(group.after(0), group::Next::Nothing));
+        feeds.hub.deliver(read);
+        assert!(matches!(group.after(0), group::Next::Behind));
+        assert_eq!(feeds.hub.retained_bytes(), 0);
         assert!(!holds(&slice(&feeds, 0).await.1, "Storm"));
     }
 }

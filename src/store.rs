@@ -320,6 +320,8 @@ impl Store {
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::Engine { path: path.clone(), source };
         let mut connection = Connection::open(&path).map_err(engine)?;
+        // Refused files stay as they are.
+        session::keep_log(&connection, true).map_err(engine)?;
         let mut copy = copy;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
@@ -334,6 +336,7 @@ impl Store {
         }
         schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
         let session = Session::begin(&dir, &mut connection, copy)?;
+        session::keep_log(&connection, false).map_err(engine)?;
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
@@ -484,12 +487,12 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     if !path.exists() {
         return Err(OpenError::Absent(dir.to_owned()));
     }
-    if !is_served(dir) {
-        session::check_log(dir)?;
-    }
+    let has_log = !is_served(dir) && session::check_log(dir)?;
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let engine = |source| OpenError::Engine { path: path.clone(), source };
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
+    // A command that reads a killed store leaves its files as they are.
+    session::keep_log(&connection, has_log).map_err(engine)?;
     match schema::version(&connection).map_err(engine)? {
         Some(schema::VERSION) => {}
         Some(0) | None => return Err(OpenError::Foreign(path)),

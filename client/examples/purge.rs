@@ -4,7 +4,8 @@
 //!
 //! For each change it sends `PURGE {path}` for every path that led or leads to the article, and one `PURGE /` with the
 //! header `Surrogate-Key` for the pages that show it: they must carry the resource names of what they show, and `all`.
-//! Where the feed has to begin anew nobody knows what has changed, and the key `all` is purged. A purge is repeated until
+//! Where the feed has to begin anew nobody knows what has changed, and the key `all` is purged; so it is where changes were
+//! missed, for an article may have left other pages before the newest change, which alone is delivered. A purge is repeated until
 //! the cache has answered it; only then is the next change asked for, and with `--save` the position written.
 
 #![allow(clippy::print_stdout, reason = "that is where a dry run goes")]
@@ -83,9 +84,19 @@ async fn begin(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn st
 
 /// Purges what the feed tells, until the feed fails.
 pub async fn run(mut feed: Feed, cache: &Cache) -> cable_client::Result<()> {
+    // Whether each change arrives since the stream began. The server says so before the first one that it delivers live.
+    let (mut is_live, mut stream) = (false, 0);
     // Asking for the next delivery says that this one is done with, and lets its position be written.
     while let Some(delivery) = feed.next().await {
-        for purge in purges(&delivery?)? {
+        let delivery = delivery?;
+        if std::mem::replace(&mut stream, feed.reconnects()) != stream {
+            is_live = false;
+        }
+        if matches!(delivery.event, Event::Changes(_)) && !std::mem::replace(&mut is_live, true) {
+            cache.purge(&Purge::Keys(vec![ALL.to_owned()])).await;
+        }
+        is_live |= matches!(delivery.event, Event::Checkpoint { behind: false } | Event::Reset(_));
+        for purge in purges(&delivery)? {
             cache.purge(&purge).await;
         }
     }

@@ -204,14 +204,11 @@ rpcs! { TransferServiceClient, writes false:
     ExportRequest => export -> Streaming<v1::ExportResponse>;
 }
 
-/// What one message of a feed may take: a commit comes whole, in the form asked for.
-const FEED_MESSAGE_BYTES: usize = 64 << 20;
-
 impl Rpc for v1::WatchRequest {
     type Answer = Streaming<v1::WatchResponse>;
 
     async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
-        FeedServiceClient::new(channel).max_decoding_message_size(FEED_MESSAGE_BYTES).watch(request).await
+        FeedServiceClient::new(channel).watch(request).await
     }
 }
 

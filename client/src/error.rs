@@ -87,6 +87,8 @@ pub enum Kind {
     Config,
     /// Bytes are not the message that they should be.
     Malformed,
+    /// A message, or a commit of a feed, is larger than this client accepts; the text names the limit and the way out.
+    TooLarge,
     /// The position of a feed could not be loaded or saved.
     PositionStore,
 }
@@ -284,6 +286,13 @@ fn connection_of(status: &Status) -> Option<Ended> {
 }
 
 fn answered(status: &Status) -> Error {
+    if is_oversized(status) {
+        let message = format!(
+            "{}; no message of a Cable server is above 3.5 MiB: update the server, or look for a proxy that joins messages",
+            status.message()
+        );
+        return Error::new(Kind::TooLarge, message);
+    }
     let details = status.get_error_details();
     let info = details.error_info().filter(|info| info.domain == DOMAIN);
     let violations = details.bad_request().map(|bad| &bad.field_violations[..]).unwrap_or_default();
@@ -299,6 +308,14 @@ fn answered(status: &Status) -> Error {
         retry_after: details.retry_info().and_then(|info| info.retry_delay),
         ..Inner::default()
     }))
+}
+
+/// Whether tonic refused a message of the server because of its length. It uses the code of REVISION_COMPACTED for that,
+/// without details.
+fn is_oversized(status: &Status) -> bool {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+        && status.details().is_empty()
+        && status.message().contains("message length too large")
 }
 
 fn reason_of(name: &str) -> Option<ErrorReason> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
@@ -30,6 +31,10 @@ use crate::{
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// A peer that misses so many checkpoints in a row is given up.
 const MISSED_CHECKPOINTS: u32 = 3;
+/// Encoded bytes of the largest commit that a server can send: 500 changes of at most 2.5 MiB.
+const MAX_COMMIT_BYTES: usize = 500 * (5 << 19);
+/// So many faults of the server in a row end a feed: trying again does not mend a damaged record.
+const MAX_SERVER_FAULTS: u32 = 5;
 
 /// What a feed or a mirror follows: all that is set must hold; nothing set means everything.
 ///
@@ -82,6 +87,7 @@ impl Cable {
             request,
             start: Start::Now,
             interval: CHECKPOINT_INTERVAL,
+            max_commit_bytes: MAX_COMMIT_BYTES,
             store: None,
             on_retry: None,
         }
@@ -119,6 +125,7 @@ pub struct FeedBuilder {
     request: WatchRequest,
     start: Start,
     interval: Duration,
+    max_commit_bytes: usize,
     store: Option<Arc<dyn PositionStore>>,
     on_retry: Option<OnRetry>,
 }
@@ -184,6 +191,14 @@ impl FeedBuilder {
         self
     }
 
+    /// The largest commit that is accepted, in encoded bytes. A large commit arrives in parts of at most 3.5 MiB, which
+    /// are held until the last one is there. Unless set, the largest commit that a server can send is accepted: some
+    /// 1.2 GiB. Above the limit the feed ends with [`Kind::TooLarge`].
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.max_commit_bytes = bytes;
+        self
+    }
+
     /// Saves the position there. If one is saved already, the feed goes on after it, and where else to start does not
     /// count.
     ///
@@ -215,7 +230,9 @@ impl FeedBuilder {
             resume: self.start,
             snapshot: 0,
             live: None,
+            parts: Parts { max_bytes: self.max_commit_bytes, ..Parts::default() },
             failures: 0,
+            faults: 0,
             pause_until: None,
             standing: Arc::clone(&standing),
             saver: saver.clone(),
@@ -244,7 +261,8 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// What one or several commits changed, each commit whole, in the order of their revisions.
+    /// What one or several commits changed, each commit whole, in the order of their revisions. A commit that the server
+    /// sends in parts is delivered when the last one has arrived.
     Changes(Vec<FeedChange>),
     /// Some of what matches, in no order: part of a snapshot.
     Snapshot(Vec<RawRecord>),
@@ -287,7 +305,8 @@ pub struct FeedChange {
     pub update_kind: UpdateKind,
     /// What has become of the name.
     pub state: NameState,
-    /// Articles, unless they left: tags, sections and authors that it belonged to before.
+    /// Articles, unless they left: tags, sections and authors that it left by this change. What it left by changes that
+    /// this one supersedes is not named.
     pub former_names: Vec<String>,
     /// Articles that match: paths that led to it as its own before.
     pub former_paths: Vec<String>,
@@ -355,7 +374,9 @@ impl ResetReason {
 ///
 /// Poll it to make it go on: a server cuts off who takes nothing for 30 s, and the feed then goes on by itself. It ends
 /// after an error, and fails only for what the caller must mend: a request that is refused, a position that cannot be
-/// gone on from, a position that cannot be saved. All else is tried again, for ever, with growing random waits.
+/// gone on from, a position that cannot be saved, a commit above the limit; and after five faults of the server in a row
+/// ([`Kind::DataLoss`], [`Kind::Internal`], [`Kind::Unknown`], [`Kind::Malformed`]). All else is tried again, for ever,
+/// with growing random waits.
 #[must_use = "streams do nothing unless polled"]
 pub struct Feed {
     deliveries: ResultStream<Delivery>,
@@ -450,6 +471,44 @@ struct Live {
     node: Busy,
 }
 
+/// The changes of a commit whose last part is yet to arrive.
+#[derive(Default)]
+struct Parts {
+    changes: Vec<v1::FeedChange>,
+    /// Encoded bytes of these.
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Parts {
+    /// Adds a message. Returns all changes of the commit if it was the last part.
+    fn add(&mut self, part: v1::FeedChanges) -> Result<Option<Vec<v1::FeedChange>>> {
+        if !part.more_follows && self.changes.is_empty() {
+            return Ok(Some(part.changes));
+        }
+        self.bytes += part.encoded_len();
+        if self.bytes > self.max_bytes {
+            let message = format!(
+                "a commit takes more than {} bytes: raise max_commit_bytes, or follow a smaller view or filter",
+                self.max_bytes
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        self.changes.extend(part.changes);
+        if part.more_follows {
+            return Ok(None);
+        }
+        self.bytes = 0;
+        Ok(Some(std::mem::take(&mut self.changes)))
+    }
+
+    /// Drops the parts: the commit comes again, or is superseded by a snapshot.
+    fn clear(&mut self) {
+        self.changes = Vec::new();
+        self.bytes = 0;
+    }
+}
+
 struct Following {
     cable: Cable,
     request: WatchRequest,
@@ -460,8 +519,11 @@ struct Following {
     /// Records delivered of a snapshot that is under way.
     snapshot: u64,
     live: Option<Live>,
+    parts: Parts,
     /// Failures since a delivery that moved the position on.
     failures: u32,
+    /// Those of them that are faults of the server.
+    faults: u32,
     pause_until: Option<Instant>,
     standing: Arc<Standing>,
     saver: Option<Arc<Saver>>,
@@ -566,6 +628,11 @@ impl Following {
         let WatchResponse { position, event } = message;
         // An event that a later release has invented.
         let Some(event) = event else { return Ok(None) };
+        let may_follow_part =
+            matches!(&event, watch_response::Event::Changes(_) | watch_response::Event::Reset(_));
+        if !self.parts.changes.is_empty() && !may_follow_part {
+            return Err(incomplete("another message between two parts of a commit"));
+        }
         let event = match event {
             watch_response::Event::Reset(reset) => {
                 return Ok(Some(self.reset(ResetReason::of(reset.reason()))));
@@ -574,7 +641,8 @@ impl Following {
             watch_response::Event::SnapshotEnd(end) => Event::SnapshotEnd(self.snapshot_end(end.count)?),
             watch_response::Event::Checkpoint(told) => Event::Checkpoint { behind: told.behind },
             watch_response::Event::Changes(changes) => {
-                match self.new_changes(changes.changes, position.as_ref())? {
+                let Some(changes) = self.parts.add(changes)? else { return Ok(None) };
+                match self.new_changes(changes, position.as_ref())? {
                     changes if changes.is_empty() => return Ok(None),
                     changes => Event::Changes(changes),
                 }
@@ -605,7 +673,7 @@ impl Following {
 
     fn snapshot_end(&mut self, count: i64) -> Result<u64> {
         if i64::try_from(self.snapshot) != Ok(count) {
-            return Err(Error::truncated("the server sent another number of records than it says"));
+            return Err(incomplete("a snapshot with another number of records than it says"));
         }
         Ok(std::mem::take(&mut self.snapshot))
     }
@@ -613,6 +681,7 @@ impl Following {
     fn reset(&mut self, reason: ResetReason) -> Delivery {
         self.resume = Start::Snapshot;
         self.snapshot = 0;
+        self.parts.clear();
         let mut standing = self.standing.lock();
         standing.position = None;
         standing.caught_up = false;
@@ -622,7 +691,7 @@ impl Following {
     fn moved_to(&mut self, position: &Position, caught_up: bool) {
         let mut standing = self.standing.lock();
         if standing.position.as_ref() != Some(position) {
-            self.failures = 0;
+            (self.failures, self.faults) = (0, 0);
         }
         standing.position = Some(position.clone());
         standing.caught_up |= caught_up;
@@ -634,8 +703,10 @@ impl Following {
     /// that is told.
     fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
         self.live = None;
+        self.parts.clear();
         self.standing.lock().caught_up = false;
-        if must_be_mended(&error) {
+        self.faults += u32::from(is_server_fault(&error));
+        if must_be_mended(&error) || self.faults >= MAX_SERVER_FAULTS {
             return Err(error);
         }
         self.failures += 1;
@@ -661,5 +732,11 @@ fn must_be_mended(error: &Error) -> bool {
             | Kind::Unauthenticated
             | Kind::PermissionDenied
             | Kind::Unimplemented
+            | Kind::TooLarge
     )
+}
+
+/// Whether the server itself failed, which another try may meet again.
+fn is_server_fault(error: &Error) -> bool {
+    matches!(error.kind(), Kind::DataLoss | Kind::Internal | Kind::Unknown | Kind::Malformed)
 }

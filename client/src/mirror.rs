@@ -50,6 +50,11 @@ impl MirrorBuilder {
         MirrorBuilder(self.0.checkpoint_interval(interval))
     }
 
+    /// As [`FeedBuilder::max_commit_bytes`].
+    pub fn max_commit_bytes(self, bytes: usize) -> Self {
+        MirrorBuilder(self.0.max_commit_bytes(bytes))
+    }
+
     /// As [`FeedBuilder::on_retry`].
     pub fn on_retry(self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         MirrorBuilder(self.0.on_retry(call))

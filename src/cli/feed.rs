@@ -135,7 +135,9 @@ fn position(text: &str) -> Result<Position, String> {
 fn position_json(text: &str) -> Option<Position> {
     let json: Value = serde_json::from_str(text).ok()?;
     let text = |field: &str| json.get(field).and_then(Value::as_str).unwrap_or_default();
-    let place = format!("{}:{}", text("logId"), text("revision"));
+    // JSON leaves out a revision of 0.
+    let revision = Some(text("revision")).filter(|revision| !revision.is_empty()).unwrap_or("0");
+    let place = format!("{}:{revision}", text("logId"));
     let mut position: Position = place.parse().ok()?;
     position.chain = base64(text("chain"))?.into();
     Some(position)

@@ -1,137 +1,197 @@
-//! Entries as followers see them, encoded once for all whom they concern alike.
+//! Events as followers see them: which filters they concern, and how they are encoded. The changes of a commit are
+//! encoded once for each shape and outcome, and all messages share them.
 
-use std::sync::Mutex;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::filter::{Filter, Outcome};
+use super::message::{Changes, MAX_CHANGES, Message};
 use crate::{
     compose::{self, Shape},
-    entry::{Derived, Term},
-    model::{LogId, Name, Revision},
+    entry::Term,
+    model::{Kind, LogId, Revision},
     store::{
         Record,
-        history::{self, Commit, Place},
+        history::{Commit, Event, Place},
     },
-    wire::{
-        fields, framed,
-        v1::{self, UpdateKind},
-    },
+    wire::{fields, v1::UpdateKind},
 };
 
-/// What has become of a name at a revision.
-#[derive(Debug)]
-pub(super) struct Event {
-    event: history::Event,
-    /// Tags, sections and authors that the article belongs to now.
-    terms: Vec<Term>,
-    /// What it has left, each with the revision. Sorted, none twice.
-    left: Vec<(Term, Revision)>,
-    /// At or below this revision it may have left any list.
-    left_floor: Revision,
+/// What an event is to the followers of a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    Upsert,
+    Left,
+    Removed,
 }
 
-impl Event {
-    fn new(event: history::Event) -> Event {
-        let newest = &event.newest;
-        let Derived { terms, mut left, left_floor, .. } = Derived::standing(&newest.name, &newest.log);
-        for (_, at) in left.iter_mut().filter(|(_, at)| *at == 0) {
-            *at = newest.revision;
-        }
-        Event { terms, left, left_floor, event }
+/// Number of outcomes.
+const OUTCOMES: usize = 3;
+
+/// A change that a message carries: the index of the event in its commit, and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Selected {
+    pub(super) event: u32,
+    pub(super) outcome: Outcome,
+}
+
+impl Selected {
+    pub(super) fn index(self) -> usize {
+        self.event as usize * OUTCOMES + self.outcome as usize
+    }
+}
+
+/// The events of one commit, with the changes and messages already encoded for followers.
+#[derive(Debug)]
+pub(super) struct CommitEvents {
+    pub(super) events: Vec<Event>,
+    pub(super) end: Place,
+    blocks: Vec<Block>,
+    encodings: HashMap<Shape, Encodings>,
+}
+
+/// The encodings of a commit in one shape.
+#[derive(Debug)]
+struct Encodings {
+    /// One FeedChange, as a field of FeedChanges, for each [`Selected::index`].
+    changes: Arc<[OnceLock<Bytes>]>,
+    /// Bytes of these.
+    bytes: usize,
+    /// Whether a message refers to them, rather than holding a copy.
+    is_shared: bool,
+    messages: HashMap<Box<[Selected]>, Message>,
+    /// Bytes of the messages besides the shared ones.
+    message_bytes: usize,
+}
+
+impl CommitEvents {
+    /// The events of a commit. `only`: the lists that filters will ask for; none: any.
+    pub(super) fn new(commit: Commit, only: Option<&HashSet<&Term>>) -> CommitEvents {
+        let blocks = commit.events.chunks(Block::SIZE).map(|events| Block::new(events, only)).collect();
+        CommitEvents { events: commit.events, end: commit.end, blocks, encodings: HashMap::new() }
     }
 
-    pub(super) fn name(&self) -> &Name {
-        &self.event.newest.name
+    /// The lists that any event concerns, each at least once.
+    pub(super) fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.blocks.iter().flat_map(|block| block.lists.keys())
     }
 
-    pub(super) fn revision(&self) -> Revision {
-        self.event.revision
-    }
-
-    /// Whether nothing has happened to the name since.
-    pub(super) fn is_newest(&self) -> bool {
-        self.event.revision == self.event.newest.revision
-    }
-
-    /// Whether the name is there now.
-    pub(super) fn is_live(&self) -> bool {
-        self.event.newest.is_put()
-    }
-
-    pub(super) fn has(&self, term: &Term) -> bool {
-        self.terms.binary_search(term).is_ok()
-    }
-
-    /// Whether the event is that the article has left a list.
-    pub(super) fn leaves(&self, term: &Term) -> bool {
-        self.departure(term) == Some(self.event.revision)
-    }
-
-    /// Whether it has ever left a list, as far as is known.
-    pub(super) fn left(&self, term: &Term) -> bool {
-        self.departure(term).is_some()
-    }
-
-    fn departure(&self, term: &Term) -> Option<Revision> {
-        let found = self.left.binary_search_by(|(left, _)| left.cmp(term)).ok()?;
-        Some(self.left[found].1)
-    }
-
-    /// Whether the event is that the article may have left any list.
-    pub(super) fn leaves_any(&self) -> bool {
-        self.event.revision == self.left_floor
-    }
-
-    /// Whether it may ever have left any list: some of its departures are unknown.
-    pub(super) fn left_any(&self) -> bool {
-        self.left_floor > 0
-    }
-
-    /// Whether the event concerns followers of every list.
-    pub(super) fn concerns_all(&self) -> bool {
-        self.leaves_any() || (self.left_any() && self.is_newest() && !self.is_live())
-    }
-
-    /// All lists that feeds can follow and the event can be told to.
-    pub(super) fn concerned(&self) -> impl Iterator<Item = &Term> {
-        self.terms.iter().chain(self.left.iter().map(|(term, _)| term))
-    }
-
-    pub(super) fn is_backfill(&self) -> bool {
-        self.is_newest() && self.event.newest.log.update_kind() == UpdateKind::Backfill
-    }
-
-    /// A FeedChange.
-    fn encode(&self, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
-        let (newest, mut out) = (&self.event.newest, Vec::new());
-        let log = &newest.log;
-        fields::put_varint(&mut out, 1, self.event.revision.unsigned_abs());
-        fields::put_time(&mut out, 2, self.event.time);
-        if self.is_newest() {
-            fields::put_varint(&mut out, 3, u64::from(log.update_kind.unsigned_abs()));
-        }
-        match outcome {
-            Outcome::Upsert => {
-                fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
-                for former in &log.former_paths {
-                    fields::put_string(&mut out, 8, &former.path);
+    /// The changes for the followers of a filter.
+    pub(super) fn select(&self, filter: &super::Filter, backfill: bool) -> Box<[Selected]> {
+        let mut selected = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let outcomes = filter.outcomes(block, backfill);
+            for bit in 0..Block::SIZE {
+                if let Some(outcome) = outcomes.of(bit) {
+                    selected.push(Selected { event: (i * Block::SIZE + bit) as u32, outcome });
                 }
             }
-            Outcome::Left => fields::put_string(&mut out, 5, &newest.name.to_string()),
-            Outcome::Removed => {
-                let tombstone = compose::tombstone(newest);
-                fields::put_bytes(&mut out, 6, &tombstone.encode_to_vec());
-            }
         }
-        if outcome != Outcome::Left {
-            for left in &log.left {
-                fields::put_string(&mut out, 7, &left.name);
-            }
-        }
-        out
+        selected.into()
     }
+
+    /// Whether an event concerns followers of every list.
+    pub(super) fn concerns_all(&self) -> bool {
+        let concerned = |block: &Block| block.leaves_any | (block.left_any & block.newest & !block.live);
+        self.blocks.iter().any(|block| concerned(block) != 0)
+    }
+
+    pub(super) fn first_revision(&self, selected: &[Selected]) -> Option<Revision> {
+        selected.first().map(|first| self.events[first.event as usize].revision)
+    }
+
+    /// The message of all these changes, the same for all groups with the same ones. None: it would be larger than a
+    /// message may be, or the encodings of the commit would take more than `budget`.
+    pub(super) fn message(
+        &mut self,
+        selected: Box<[Selected]>,
+        (log_id, shape): (LogId, Shape),
+        budget: usize,
+    ) -> Option<Message> {
+        let (events, end) = (&self.events, &self.end);
+        let used: usize =
+            self.encodings.values().map(|encodings| encodings.bytes + encodings.message_bytes).sum();
+        let encodings = self.encodings.entry(shape).or_insert_with(|| Encodings::new(events.len()));
+        if let Some(message) = encodings.messages.get(&selected) {
+            return Some(message.clone());
+        }
+        let (before, mut length) = (encodings.bytes, 0);
+        for one in &selected {
+            length += encodings.encode(&events[one.event as usize], *one, log_id, shape);
+            if length > MAX_CHANGES || used + (encodings.bytes - before) > budget {
+                return None;
+            }
+        }
+        let changes = Changes { encoded: encodings.changes.clone(), selected: selected.clone() };
+        let message = Message::of_changes(log_id, end, changes, length);
+        encodings.is_shared |= message.shares();
+        encodings.message_bytes += message.own_bytes();
+        encodings.messages.insert(selected, message.clone());
+        Some(message)
+    }
+
+    /// Bytes that the messages keep in memory, each shared encoding counted once.
+    pub(super) fn retained_bytes(&self) -> usize {
+        let shared = |encodings: &Encodings| if encodings.is_shared { encodings.bytes } else { 0 };
+        self.encodings.values().map(|encodings| encodings.message_bytes + shared(encodings)).sum()
+    }
+}
+
+impl Encodings {
+    fn new(events: usize) -> Encodings {
+        let changes = std::iter::repeat_with(OnceLock::new).take(events * OUTCOMES).collect();
+        Encodings { changes, bytes: 0, is_shared: false, messages: HashMap::new(), message_bytes: 0 }
+    }
+
+    /// Encodes a change unless that was done before. Returns its length.
+    fn encode(&mut self, event: &Event, selected: Selected, log_id: LogId, shape: Shape) -> usize {
+        let change = &self.changes[selected.index()];
+        if let Some(encoded) = change.get() {
+            return encoded.len();
+        }
+        let mut encoded = Vec::new();
+        fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, log_id, shape));
+        let length = encoded.len();
+        self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
+        // This is the only thread that sets it.
+        let _first = change.set(crate::wire::framed::kept(encoded));
+        length
+    }
+}
+
+/// A FeedChange.
+pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
+    let (newest, mut out) = (&event.newest, Vec::new());
+    let log = &newest.log;
+    fields::put_varint(&mut out, 1, event.revision.unsigned_abs());
+    fields::put_time(&mut out, 2, event.time);
+    if event.is_newest() {
+        fields::put_varint(&mut out, 3, u64::from(log.update_kind.unsigned_abs()));
+    }
+    match outcome {
+        Outcome::Upsert => {
+            fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
+            for former in &log.former_paths {
+                fields::put_string(&mut out, 8, &former.path);
+            }
+        }
+        Outcome::Left => fields::put_string(&mut out, 5, &newest.name.to_string()),
+        Outcome::Removed => {
+            let tombstone = compose::tombstone(newest);
+            fields::put_bytes(&mut out, 6, &tombstone.encode_to_vec());
+        }
+    }
+    if outcome != Outcome::Left {
+        let now = event.left.iter().filter(|(_, at)| *at == event.revision);
+        for name in now.filter_map(|(term, _)| term.name()) {
+            fields::put_string(&mut out, 7, &name);
+        }
+    }
+    out
 }
 
 /// A Record that holds an entity.
@@ -143,81 +203,91 @@ pub(super) fn record(record: &Record, log_id: LogId, shape: Shape) -> Vec<u8> {
     out
 }
 
-/// What is left of a commit, as followers see it.
-pub(super) struct Told {
-    pub(super) events: Vec<Event>,
-    pub(super) end: Place,
-    /// Messages made so far, each with what it was made for.
-    messages: Mutex<Vec<(Shape, Outcomes, Bytes)>>,
+/// Up to 64 events, one bit each, by what filters ask for.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// The name is there now.
+    pub(super) live: u64,
+    /// Nothing has happened to the name since.
+    pub(super) newest: u64,
+    pub(super) backfill: u64,
+    /// The event is that the article may have left any list.
+    pub(super) leaves_any: u64,
+    /// The article may have left any list at some time.
+    pub(super) left_any: u64,
+    kinds: [u64; Kind::ALL.len()],
+    lists: HashMap<Term, List>,
 }
 
-/// What of a commit a message tells: places of events, and what each is.
-type Outcomes = Vec<(usize, Outcome)>;
+/// What the events of a block are to a list, one bit each.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct List {
+    /// The article stands in it now.
+    pub(super) has: u64,
+    /// The article has left it at some time, as far as is known.
+    pub(super) left: u64,
+    /// The event is that the article leaves it.
+    pub(super) leaves: u64,
+}
 
-impl Told {
-    pub(super) fn new(commit: Commit) -> Told {
-        let events = commit.events.into_iter().map(Event::new).collect();
-        Told { events, end: commit.end, messages: Mutex::default() }
-    }
+impl Block {
+    pub(super) const SIZE: usize = u64::BITS as usize;
 
-    /// What a filter's followers are told of it.
-    pub(super) fn outcomes(&self, filter: &Filter, backfill: bool) -> Outcomes {
-        let events = self.events.iter().enumerate().filter(|(_, event)| backfill || !event.is_backfill());
-        events.filter_map(|(i, event)| Some((i, filter.outcome(event)?))).collect()
-    }
-
-    /// The message that says so, framed; the same bytes for all who are told the same.
-    pub(super) fn message(&self, outcomes: Outcomes, log_id: LogId, shape: Shape) -> Bytes {
-        let mut messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let made = messages.iter().find(|(s, o, _)| *s == shape && *o == outcomes);
-        if let Some((.., bytes)) = made {
-            return bytes.clone();
+    fn new(events: &[Event], only: Option<&HashSet<&Term>>) -> Block {
+        let mut block = Block::default();
+        for (i, event) in events.iter().enumerate() {
+            let bit = 1 << i;
+            let set = |mask: &mut u64, is: bool| *mask |= if is { bit } else { 0 };
+            let is_newest = event.is_newest();
+            set(&mut block.live, event.newest.is_put());
+            set(&mut block.newest, is_newest);
+            set(&mut block.backfill, is_newest && event.newest.log.update_kind() == UpdateKind::Backfill);
+            set(&mut block.leaves_any, event.leaves_any());
+            set(&mut block.left_any, event.left_any());
+            block.kinds[event.newest.name.kind as usize - 1] |= bit;
+            let mut lists = |term: &Term, put: &dyn Fn(&mut List)| match block.lists.get_mut(term) {
+                Some(list) => put(list),
+                None if only.is_none_or(|only| only.contains(term)) => {
+                    put(block.lists.entry(term.clone()).or_default());
+                }
+                None => {}
+            };
+            for term in &event.terms {
+                lists(term, &|list| list.has |= bit);
+            }
+            for (term, at) in &event.left {
+                lists(term, &|list| {
+                    list.left |= bit;
+                    set(&mut list.leaves, *at == event.revision);
+                });
+            }
         }
-        let mut changes = Vec::new();
-        self.put_changes(&mut changes, &outcomes, log_id, shape);
-        let bytes = message(log_id, Some(&self.end), CHANGES, &changes);
-        messages.push((shape, outcomes, bytes.clone()));
-        bytes
+        block
     }
 
-    /// Adds what is told to a FeedChanges.
-    pub(super) fn put_changes(
-        &self,
-        changes: &mut Vec<u8>,
-        told: &[(usize, Outcome)],
-        log_id: LogId,
-        shape: Shape,
-    ) {
-        for (i, outcome) in told {
-            fields::put_bytes(changes, 1, &self.events[*i].encode(*outcome, log_id, shape));
-        }
+    pub(super) fn of_kind(&self, kind: Kind) -> u64 {
+        self.kinds[kind as usize - 1]
+    }
+
+    pub(super) fn list(&self, term: &Term) -> List {
+        self.lists.get(term).copied().unwrap_or_default()
     }
 }
 
-/// Numbers of what a WatchResponse can tell.
-pub(super) const CHANGES: u32 = 2;
-pub(super) const SNAPSHOT: u32 = 3;
-pub(super) const SNAPSHOT_END: u32 = 4;
-pub(super) const CHECKPOINT: u32 = 5;
-pub(super) const RESET: u32 = 6;
-
-/// A framed WatchResponse.
-pub(super) fn message(log_id: LogId, at: Option<&Place>, field: u32, event: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(framed::PREFIX + event.len() + 80);
-    out.resize(framed::PREFIX, 0);
-    if let Some(place) = at {
-        fields::put_message(&mut out, 1, &position(log_id, place));
-    }
-    fields::put_bytes(&mut out, field, event);
-    let length = out.len() - framed::PREFIX;
-    framed::put_prefix(&mut out, length);
-    framed::kept(out)
+/// What the events of a block are to a filter, one bit each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcomes {
+    pub(super) upsert: u64,
+    pub(super) left: u64,
+    pub(super) removed: u64,
 }
 
-fn position(log_id: LogId, place: &Place) -> v1::Position {
-    v1::Position {
-        log_id: log_id.to_string(),
-        revision: place.revision,
-        chain: place.chain.map(|chain| Bytes::copy_from_slice(&chain)).unwrap_or_default(),
+impl Outcomes {
+    /// What one event is; none: nothing.
+    fn of(&self, event: usize) -> Option<Outcome> {
+        let is = |mask: u64| mask & (1 << event) != 0;
+        let outcomes =
+            [(self.upsert, Outcome::Upsert), (self.left, Outcome::Left), (self.removed, Outcome::Removed)];
+        outcomes.into_iter().find(|(mask, _)| is(*mask)).map(|(_, outcome)| outcome)
     }
 }

@@ -9,21 +9,13 @@ use crate::{
     wire::v1,
 };
 
-use super::event::Event;
+use super::event::{Block, Outcomes};
 
 /// What is followed. All groups must hold, each by one of its terms.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Filter {
     groups: Vec<Vec<Term>>,
     kinds: Vec<Kind>,
-}
-
-/// What an entry is to those who follow a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
-    Upsert,
-    Left,
-    Removed,
 }
 
 impl Filter {
@@ -47,6 +39,11 @@ impl Filter {
         self.groups.iter().min_by_key(|group| group.len()).map_or(&[], Vec::as_slice)
     }
 
+    /// All terms of all conditions.
+    pub(super) fn all_terms(&self) -> impl Iterator<Item = &Term> {
+        self.groups.iter().flatten()
+    }
+
     /// What has to be read to find what matches.
     pub(super) fn wanted(&self) -> Wanted {
         // What has no condition is left by nothing.
@@ -65,24 +62,32 @@ impl Filter {
         self.kinds.iter().copied().filter(|kind| *kind != Kind::Article)
     }
 
-    /// What an event is to those who follow; none: nothing.
-    pub(super) fn outcome(&self, event: &Event) -> Option<Outcome> {
-        if !self.kinds.contains(&event.name().kind) {
-            return None;
+    /// What the events of a block are to followers of the filter.
+    pub(super) fn outcomes(&self, block: &Block, backfill: bool) -> Outcomes {
+        let kinds = self.kinds.iter().fold(0, |kinds, kind| kinds | block.of_kind(*kind));
+        let (mut matches, mut held, mut leaves) = (kinds, kinds, 0);
+        for group in &self.groups {
+            let (mut has, mut left) = (0, 0);
+            for list in group.iter().map(|term| block.list(term)) {
+                has |= list.has;
+                left |= list.left;
+                leaves |= list.leaves;
+            }
+            matches &= has;
+            // A follower may have held an article that has left some of the lists.
+            held &= has | left;
         }
-        let all = |holds: &dyn Fn(&Term) -> bool| self.groups.iter().all(|group| group.iter().any(holds));
-        if event.is_live() && all(&|term| event.has(term)) {
-            // If it is not the newest, the article has come back since: that is told in its place.
-            return event.is_newest().then_some(Outcome::Upsert);
-        }
-        // Whoever may ever have held it.
-        let held = || all(&|term| event.has(term) || event.left(term));
-        let leaves = || self.groups.iter().flatten().any(|term| event.leaves(term));
-        match event.is_live() || !event.is_newest() {
-            // Nothing leaves a filter without conditions.
-            true if self.groups.is_empty() => None,
-            true => (event.leaves_any() || (leaves() && held())).then_some(Outcome::Left),
-            false => (event.left_any() || held()).then_some(Outcome::Removed),
+        let Block { live, newest, .. } = block;
+        let matches = matches & live;
+        let asked = if backfill { !0 } else { !block.backfill };
+        let other = kinds & !matches & asked;
+        // Nothing leaves a filter without conditions.
+        let leaves = if self.groups.is_empty() { 0 } else { block.leaves_any | (leaves & held) };
+        Outcomes {
+            // If it is not the newest, the article matches again: the later event delivers it.
+            upsert: matches & newest & asked,
+            left: other & leaves & (live | !newest),
+            removed: other & (held | block.left_any) & !live & newest,
         }
     }
 }

@@ -1,42 +1,41 @@
-//! Followers who are told the same: one filter, one shape. What they are told is kept for a while, once for all of them.
+//! Followers with the same filter, shape and backfill option. Their messages are encoded once and retained for a while.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::filter::Filter;
+use super::{filter::Filter, message::Message};
 use crate::{compose::Shape, model::Revision, store::history::Place};
 
-/// What distinguishes what followers are told.
+/// What distinguishes the messages of one follower from those of another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Interest {
     pub(crate) filter: Filter,
     pub(crate) shape: Shape,
-    /// Whether BACKFILL writes are told.
+    /// Whether BACKFILL writes are delivered.
     pub(crate) backfill: bool,
 }
 
-/// One message for all followers of a group.
+/// The message of one commit, for all followers of a group.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
+pub(super) struct CommitMessage {
     /// The revision of the first change in it.
     pub(super) first: Revision,
-    /// Where its reader stands after it.
+    /// The end of the commit.
     pub(super) end: Place,
-    pub(super) bytes: Bytes,
+    pub(super) message: Message,
 }
 
-/// What there is for a follower at some place.
+/// What a group has for a follower at some revision.
 #[derive(Debug)]
 pub(super) enum Next {
-    Message(Message),
+    Message(CommitMessage),
     /// Nothing yet.
     Nothing,
-    /// What comes next is no longer kept here, only in the store.
+    /// The next message is not retained: the follower reads the store.
     Behind,
 }
 
@@ -45,34 +44,33 @@ pub(super) enum Next {
 pub(super) struct Group {
     /// A number that no other group of this node has, or had.
     pub(super) number: u64,
-    pub(super) interest: Interest,
+    pub(super) interest: Arc<Interest>,
     recent: Mutex<Recent>,
     /// Changes with each message.
-    told: watch::Sender<()>,
+    news: watch::Sender<()>,
 }
 
 /// The last messages.
 #[derive(Debug)]
 struct Recent {
-    /// All messages after this revision are kept.
+    /// All messages after this revision are retained.
     from: Revision,
-    messages: VecDeque<Message>,
-    bytes: usize,
+    messages: VecDeque<CommitMessage>,
 }
 
 impl Group {
-    /// A group that is told everything after a revision.
-    pub(super) fn new(number: u64, interest: Interest, from: Revision) -> Group {
-        let recent = Mutex::new(Recent { from, messages: VecDeque::new(), bytes: 0 });
-        Group { number, interest, recent, told: watch::Sender::new(()) }
+    /// A group that receives everything after a revision.
+    pub(super) fn new(number: u64, interest: Arc<Interest>, from: Revision) -> Group {
+        let recent = Mutex::new(Recent { from, messages: VecDeque::new() });
+        Group { number, interest, recent, news: watch::Sender::new(()) }
     }
 
     /// To wait for messages.
-    pub(super) fn told(&self) -> watch::Receiver<()> {
-        self.told.subscribe()
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
-    /// What comes after a revision.
+    /// The next message after a revision.
     pub(super) fn after(&self, revision: Revision) -> Next {
         let recent = self.recent();
         if revision < recent.from {
@@ -81,40 +79,60 @@ impl Group {
         let next = recent.messages.partition_point(|message| message.end.revision <= revision);
         match recent.messages.get(next) {
             None => Next::Nothing,
-            // It stands within a commit.
+            // The follower is within the commit.
             Some(message) if message.first <= revision => Next::Behind,
             Some(message) => Next::Message(message.clone()),
         }
     }
 
-    /// Adds a message, and drops the oldest ones beyond the bound; never the newest. Followers are woken by
-    /// [`Group::wake`].
-    pub(super) fn push(&self, message: Message, bound: usize) {
+    /// Adds a message, unless `is_current` denies that it may still be sent: then followers read the store instead.
+    /// They are woken by [`Group::wake`].
+    pub(super) fn push(&self, message: CommitMessage, is_current: impl FnOnce() -> bool) {
         let mut recent = self.recent();
-        recent.bytes += message.bytes.len();
-        recent.messages.push_back(message);
-        while recent.bytes > bound && recent.messages.len() > 1 {
-            let Some(oldest) = recent.messages.pop_front() else { break };
-            recent.bytes -= oldest.bytes.len();
+        let end = message.end.revision;
+        if end <= recent.from {
+            // The group was created after the commit.
+        } else if is_current() {
+            recent.messages.push_back(message);
+        } else {
+            recent.drop_all(end);
+        }
+    }
+
+    /// Has followers read the store up to a revision: the message of that commit is not retained.
+    pub(super) fn skip(&self, end: Revision) {
+        self.recent().drop_all(end);
+    }
+
+    /// Drops the messages up to a revision.
+    pub(super) fn drop_through(&self, end: Revision) {
+        let mut recent = self.recent();
+        while let Some(oldest) = recent.messages.pop_front_if(|message| message.end.revision <= end) {
             recent.from = oldest.end.revision;
         }
     }
 
-    /// Drops all messages: those who have not taken them read on from the store.
+    /// Drops all messages: followers that have not received them read the store.
     pub(super) fn forget(&self) {
         let mut recent = self.recent();
         if let Some(newest) = recent.messages.back() {
-            recent.from = newest.end.revision;
+            let end = newest.end.revision;
+            recent.drop_all(end);
         }
-        recent.messages.clear();
-        recent.bytes = 0;
     }
 
     pub(super) fn wake(&self) {
-        self.told.send_replace(());
+        self.news.send_replace(());
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn drop_all(&mut self, end: Revision) {
+        self.from = self.from.max(end);
+        self.messages = VecDeque::new();
     }
 }

@@ -1,239 +1,236 @@
-//! What has just happened, handed to those whom it concerns: each commit is read once, and encoded once for all who
-//! are told the same. Only they are woken.
+//! Reads new commits once and delivers them to the groups that they concern. Only the followers of these are woken.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
-    event::{Event, Told},
-    group::{Group, Interest, Message},
+    event::CommitEvents,
+    group::CommitMessage,
+    groups::Groups,
+    retained::{Retained, RetainedCommit},
 };
 use crate::{
-    entry::Term,
     model::{Kind, LogId, Revision},
     store::{
         Error, Store,
-        history::{self, Bounds, Place, Stretch, Wanted},
+        history::{self, Bounds, Commit, Place, Stretch, Wanted},
     },
 };
 
-/// What is read at once: a commit of the largest size, or some hundred small ones.
-const BOUNDS: Bounds = Bounds { rows: 512, records: 512, bytes: 4 << 20 };
+/// What is read at once. A larger commit is not retained: followers read it from the store, part by part.
+const BOUNDS: Bounds = Bounds { rows: 20_000, events: 1_024, bytes: 4 << 20 };
 
-/// Bytes of the messages that all groups together keep. Followers that are further behind read the store.
-const KEPT: usize = 32 << 20;
+/// Pauses before a failed read is tried again.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// So few groups can be looked through each time.
-const FEW: usize = 16;
+/// How long reads may fail before followers receive the error: their positions would stand still without a word.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before a failed read is tried again.
-const RETRY: Duration = Duration::from_millis(50);
-
-/// The groups of a node, and how far they have been told.
-#[derive(Debug)]
+/// The groups of a node, and how far commits were delivered to them.
 pub(super) struct Hub {
     store: Arc<Store>,
     log_id: LogId,
-    groups: Mutex<Groups>,
-    /// All groups have been told all up to here.
-    told: Mutex<Place>,
-    /// How often what is kept was erased. Held while commits are handed out: what was read before is not kept after.
-    erased: Mutex<u64>,
+    pub(super) groups: Arc<Groups>,
+    progress: Mutex<Progress>,
+    retained: Mutex<Retained>,
+    /// How long reads may fail before followers receive the error.
+    patience: Duration,
+    /// Number of erasures. A message that was read before an erasure is not retained after it.
+    erasures: AtomicU64,
+    /// Runs once between the two looks of a follower.
+    #[cfg(test)]
+    pub(super) between_looks: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Makes the hub panic.
+    #[cfg(test)]
+    pub(super) dies: Mutex<bool>,
 }
 
-#[derive(Debug, Default)]
-struct Groups {
-    all: HashMap<Interest, Weak<Group>>,
-    /// Groups by each term of which their articles have one; those who need none are under no term.
-    by_term: HashMap<Option<Term>, Vec<Weak<Group>>>,
-    /// What is after this has yet to be handed out.
-    from: Revision,
-    created: u64,
-    /// With this many, those that nobody holds any more are looked for.
-    prune_at: usize,
+#[derive(Debug)]
+struct Progress {
+    /// All commits up to here were delivered to the groups.
+    position: Place,
+    /// Why no more can be delivered.
+    failure: Option<Error>,
 }
 
-/// A group, and the places of those commits that may concern it.
-type Concerned = (Arc<Group>, Vec<usize>);
-
-/// What has been read, and not yet told.
+/// Commits that were read, and are yet to be delivered.
 pub(super) struct News {
-    commits: Vec<Told>,
+    commits: Vec<Commit>,
     reached: Place,
-    /// How often something had been erased before it was read.
-    erased: u64,
+    within: Option<Revision>,
+    /// Number of erasures before they were read.
+    erasures: u64,
 }
 
 impl Hub {
-    pub(super) fn new(store: Arc<Store>) -> Hub {
+    pub(super) fn new(store: Arc<Store>, patience: Duration) -> Hub {
         let head = store.head();
-        let groups = Groups { from: head.revision, ..Groups::default() };
-        let told = Place { revision: head.revision, chain: Some(head.chain) };
+        let position = Place { revision: head.revision, chain: Some(head.chain) };
         Hub {
             log_id: head.log_id,
             store,
-            groups: Mutex::new(groups),
-            told: Mutex::new(told),
-            erased: Mutex::new(0),
+            groups: Arc::new(Groups::new(head.revision)),
+            progress: Mutex::new(Progress { position, failure: None }),
+            retained: Mutex::default(),
+            patience,
+            erasures: AtomicU64::new(0),
+            #[cfg(test)]
+            between_looks: Mutex::default(),
+            #[cfg(test)]
+            dies: Mutex::default(),
         }
     }
 
-    /// The group with an interest. It lives as long as somebody holds it.
-    pub(super) fn group(&self, interest: Interest) -> Arc<Group> {
-        let mut groups = self.groups();
-        if let Some(group) = groups.all.get(&interest).and_then(Weak::upgrade) {
-            return group;
-        }
-        if groups.all.len() >= groups.prune_at {
-            groups.prune();
-        }
-        groups.created += 1;
-        let group = Arc::new(Group::new(groups.created, interest.clone(), groups.from));
-        let terms = interest.filter.terms();
-        let places = terms.iter().cloned().map(Some).chain(terms.is_empty().then_some(None));
-        for place in places {
-            groups.by_term.entry(place).or_default().push(Arc::downgrade(&group));
-        }
-        groups.all.insert(interest, Arc::downgrade(&group));
-        group
+    /// The position up to which all groups have received everything.
+    ///
+    /// # Errors
+    /// No more can be delivered.
+    pub(super) fn position(&self) -> Result<Place, Error> {
+        let progress = self.progress();
+        progress.failure.clone().map_or(Ok(progress.position), Err)
     }
 
-    /// How far everybody who waits has been told.
-    pub(super) fn told(&self) -> Place {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Number of erasures so far.
+    pub(super) fn erasures(&self) -> u64 {
+        self.erasures.load(Ordering::Acquire)
     }
 
-    /// How often what is kept was erased.
-    pub(super) fn times_erased(&self) -> u64 {
-        *self.erased()
-    }
-
-    /// Drops what is kept in memory of what happened.
+    /// Drops all retained messages. A message that is being encoded is dropped too: `Group::push` checks under the
+    /// lock of its group whether there was an erasure since, and that was counted before the group is emptied here.
     pub(super) fn forget(&self) {
-        let mut erased = self.erased();
-        *erased += 1;
-        let groups: Vec<Arc<Group>> = self.groups().all.values().filter_map(Weak::upgrade).collect();
-        for group in groups {
+        self.erasures.fetch_add(1, Ordering::AcqRel);
+        for group in self.groups.all() {
             group.forget();
         }
+        self.retained().clear();
     }
 
-    /// Hands out what happens, until the store is gone.
+    /// Delivers commits until the store is gone.
     pub(super) async fn run(&self) {
         let mut heads = self.store.heads();
+        #[cfg(test)]
+        assert!(!*self.dies.lock().unwrap(), "the hub dies");
         loop {
-            let head = heads.borrow_and_update().clone();
-            while self.groups().from < head.revision {
-                if let Err(error) = self.hand_out().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "feeds cannot read the store");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
+            let head = heads.borrow_and_update().revision;
+            self.deliver_up_to(head).await;
             if heads.changed().await.is_err() {
-                return;
+                return self.fail(Error::Closed);
             }
         }
     }
 
-    /// Reads on from where the groups are, and tells those concerned.
-    async fn hand_out(&self) -> Result<(), Error> {
-        let Some(news) = self.read().await? else { return Ok(()) };
-        for group in self.tell_all(&news) {
+    /// Reads and delivers, over failures of the store: the first one is logged, and lasting ones end the followers.
+    async fn deliver_up_to(&self, head: Revision) {
+        let (mut retry, mut failing_since) = (FIRST_RETRY, None);
+        while self.groups.delivered() < head {
+            match self.read().await {
+                Ok(news) => {
+                    if let Some(news) = news {
+                        self.deliver(news);
+                    }
+                    if failing_since.take().is_some() {
+                        tracing::info!("feeds read the store again");
+                        self.progress().failure = None;
+                    }
+                    retry = FIRST_RETRY;
+                }
+                Err(error) => {
+                    let since = *failing_since.get_or_insert_with(|| {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "feeds cannot read the store"
+                        );
+                        Instant::now()
+                    });
+                    if since.elapsed() >= self.patience {
+                        self.fail(error);
+                    }
+                    tokio::time::sleep(retry).await;
+                    retry = (2 * retry).min(LAST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Ends the followers with an error. Those that come later receive it too, until a read succeeds.
+    pub(super) fn fail(&self, error: Error) {
+        self.progress().failure = Some(error);
+        for group in self.groups.all() {
             group.wake();
         }
-        Ok(())
     }
 
+    /// The next commits. None, if there is no group to deliver them to.
     pub(super) async fn read(&self) -> Result<Option<News>, Error> {
-        let erased = *self.erased();
-        let Some(from) = self.begin() else { return Ok(None) };
+        let erasures = self.erasures();
+        let head = self.store.head();
+        if self.groups.is_empty_up_to(head.revision) {
+            self.retained().clear();
+            self.progress().position = Place { revision: head.revision, chain: Some(head.chain) };
+            return Ok(None);
+        }
+        let from = self.groups.delivered();
         let wanted = Wanted { left: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Wanted::default() };
         let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
-        let Stretch { commits, reached, .. } = read.await?;
-        Ok(Some(News { commits: commits.into_iter().map(Told::new).collect(), reached, erased }))
+        let Stretch { commits, reached, within, .. } = read.await?;
+        Ok(Some(News { commits, reached, within, erasures }))
     }
 
-    /// Where to read on. Where nobody follows, there is nothing to read: the groups are moved to the head.
-    fn begin(&self) -> Option<Revision> {
-        let mut groups = self.groups();
-        if groups.all.len() < FEW {
-            groups.prune();
+    /// Delivers what was read. Groups receive it one by one; no lock is held while a message is encoded.
+    pub(super) fn deliver(&self, News { commits, reached, within, erasures }: News) {
+        self.groups.deliver_to(reached.revision);
+        for commit in commits {
+            self.deliver_commit(CommitEvents::new(commit, None), within.is_none(), erasures);
         }
-        if !groups.all.is_empty() {
-            return Some(groups.from);
+        if within.is_none() {
+            self.progress().position = reached;
         }
-        let head = self.store.head();
-        groups.from = head.revision;
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) =
-            Place { revision: head.revision, chain: Some(head.chain) };
-        None
     }
 
-    /// Tells what was read, unless something was erased since: then it is to be read again. The groups to wake.
-    pub(super) fn tell_all(&self, news: &News) -> Vec<Arc<Group>> {
-        let erased = self.erased();
-        if *erased != news.erased {
-            return Vec::new();
-        }
-        let (concerned, bound) = self.concerned(&news.commits, news.reached.revision);
-        for (group, commits_of) in &concerned {
-            self.tell(group, commits_of.iter().map(|i| &news.commits[*i]), bound);
-        }
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = news.reached;
-        concerned.into_iter().map(|(group, _)| group).collect()
-    }
-
-    /// Groups that commits may concern, and how many bytes each may keep. A group that is made from here on begins after them.
-    fn concerned(&self, commits: &[Told], reached: Revision) -> (Vec<Concerned>, usize) {
-        let mut groups = self.groups();
-        groups.from = reached;
-        let mut concerned: HashMap<u64, Concerned> = HashMap::new();
-        for (i, commit) in commits.iter().enumerate() {
-            let terms = commit.events.iter().flat_map(|event| event.concerned()).cloned().map(Some);
-            let places = terms.chain([None]).filter_map(|term| groups.by_term.get(&term));
-            let all = commit.events.iter().any(Event::concerns_all).then(|| groups.all.values());
-            for group in places.flatten().chain(all.into_iter().flatten()).filter_map(Weak::upgrade) {
-                let (_, commits_of) = concerned.entry(group.number).or_insert((group, Vec::new()));
-                if commits_of.last() != Some(&i) {
-                    commits_of.push(i);
+    /// Adds the message of a commit to each group that it concerns; of one that was read in parts, only that it is there.
+    fn deliver_commit(&self, mut commit: CommitEvents, is_whole: bool, erasures: u64) {
+        let mut retained = RetainedCommit::new(commit.end.revision);
+        for group in self.groups.concerned(&commit).into_values() {
+            let selected = commit.select(&group.interest.filter, group.interest.backfill);
+            let Some(first) = commit.first_revision(&selected) else { continue };
+            let shape = group.interest.shape;
+            let message = is_whole.then(|| commit.message(selected, (self.log_id, shape), retained.room()));
+            match message.flatten() {
+                None => group.skip(commit.end.revision),
+                Some(message) => {
+                    retained.add(&group, commit.retained_bytes());
+                    self.retained().make_room(retained.bytes());
+                    let message = CommitMessage { first, end: commit.end, message };
+                    group.push(message, || self.erasures() == erasures);
                 }
             }
+            group.wake();
         }
-        (concerned.into_values().collect(), KEPT / groups.all.len().max(1))
-    }
-
-    fn tell<'a>(&self, group: &Group, commits: impl Iterator<Item = &'a Told>, bound: usize) {
-        let Interest { filter, shape, backfill } = &group.interest;
-        for commit in commits {
-            let outcomes = commit.outcomes(filter, *backfill);
-            if let Some((first, _)) = outcomes.first() {
-                let first = commit.events[*first].revision();
-                let bytes = commit.message(outcomes, self.log_id, *shape);
-                group.push(Message { first, end: commit.end, bytes }, bound);
-            }
+        let mut all = self.retained();
+        if self.erasures() == erasures {
+            all.make_room(retained.bytes());
+            all.push(retained);
         }
     }
 
-    fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn erased(&self) -> MutexGuard<'_, u64> {
-        self.erased.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retained(&self) -> MutexGuard<'_, Retained> {
+        self.retained.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Groups {
-    /// Forgets groups that nobody holds.
-    fn prune(&mut self) {
-        self.all.retain(|_, group| group.strong_count() > 0);
-        self.by_term.retain(|_, places| {
-            places.retain(|group| group.strong_count() > 0);
-            !places.is_empty()
-        });
-        self.prune_at = 2 * self.all.len() + FEW;
+    #[cfg(test)]
+    pub(super) fn retained_bytes(&self) -> usize {
+        self.retained().bytes()
     }
 }

@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
+use crate::wire::Framed;
+
 /// Whether a piece is on its way.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
@@ -27,10 +29,13 @@ impl InFlight {
         (state % 2 == 1).then_some(state / 2)
     }
 
-    /// The same bytes, which count as on their way until the last of their holders has dropped them.
-    pub(super) fn send(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+    /// The slices as one piece, which counts as on its way until the last one of them has been dropped.
+    pub(super) fn send(self: &Arc<Self>, mut slices: Vec<Bytes>) -> Framed {
         self.state.fetch_add(1, Ordering::AcqRel);
-        Bytes::from_owner(Piece { bytes, in_flight: self.clone() })
+        if let Some(last) = slices.pop() {
+            slices.push(Bytes::from_owner(Piece { bytes: last, in_flight: self.clone() }));
+        }
+        Framed::chain(slices)
     }
 
     /// Waits until nothing is on its way.

@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 
-use super::{event, filter::Filter};
+use super::{Feeds, event, filter::Filter};
 use crate::{
     compose::Shape,
     model::{Kind, LogId, Name, Revision},
     store::{
-        Connection, Error, Record, Store,
+        Connection, Error, Record,
         listing::{self, Cursor, Query},
         read,
     },
     wire::fields,
 };
 
-/// Names looked up for one message, and its bytes.
+/// Names looked up for one message, and its encoded bytes: the record that reaches them is the last one, so that no
+/// message comes near [`MAX_MESSAGE`](super::message::MAX_MESSAGE).
 const NAMES: usize = 256;
 const BYTES: usize = 256 << 10;
 
@@ -53,15 +54,11 @@ impl Snapshot {
     }
 
     /// The next FeedSnapshot; none at the end.
-    pub(super) async fn next(
-        &mut self,
-        store: &Store,
-        log_id: LogId,
-        shape: Shape,
-    ) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn next(&mut self, feeds: &Arc<Feeds>, shape: Shape) -> Result<Option<Vec<u8>>, Error> {
+        let log_id = feeds.log_id;
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
-            let read = store.read(move |connection| {
+            let read = feeds.read_apart(move |connection| {
                 let moment = connection.unchecked_transaction()?;
                 let (names, next) = names(&moment, kind, query.as_deref(), from.as_ref())?;
                 part(&moment, &names, next, head, log_id, shape)

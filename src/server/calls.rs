@@ -333,7 +333,7 @@ impl Calls {
         let follower = self.services.feed.watch(message).await?;
         let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {
             let piece = follower.next().await?;
-            Ok(Some((Framed::from(piece), (follower, place))))
+            Ok(Some((piece, (follower, place))))
         });
         let drained = self.drained();
         let until = match deadline.map(expire) {

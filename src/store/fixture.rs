@@ -72,6 +72,13 @@ pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
     writer.transact(apply).unwrap()
 }
 
+/// Renames the table that readers look for departures in, or renames it back: reads of the history fail meanwhile.
+pub(crate) fn hide_departures(dir: &Path, hide: bool) {
+    let (from, to) = if hide { ("departure", "hidden") } else { ("hidden", "departure") };
+    let connection = rusqlite::Connection::open(dir.join(super::DATABASE)).unwrap();
+    connection.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+}
+
 /// What there is to say against a store: nothing, if it is whole.
 pub(crate) fn faults(dir: &Path) -> Vec<String> {
     super::verify::verify(&super::open_to_read(dir).unwrap()).unwrap().faults

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::{
     Error, Record,
@@ -15,9 +16,8 @@ use super::{
 };
 use crate::{
     digest::Hash,
-    entry::Term,
+    entry::{Derived, Term},
     model::{Id, Kind, Name, Revision, Slot},
-    wire::{fields, log::LogEntry, number::article},
 };
 
 /// What of the history is wanted.
@@ -31,15 +31,14 @@ pub(crate) struct Wanted {
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// How much is read at once, of newest entries and of departures each. A commit is never split: the last one may go
-/// over.
+/// How much is read at once. The event that reaches a bound is the last one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Rows looked at.
     pub(crate) rows: usize,
-    /// Records found.
-    pub(crate) records: usize,
-    /// Bytes of their content.
+    /// Events found.
+    pub(crate) events: usize,
+    /// Bytes of the events in memory.
     pub(crate) bytes: usize,
 }
 
@@ -57,11 +56,18 @@ pub(crate) struct Event {
     pub(crate) revision: Revision,
     /// When, microseconds since 1970 UTC; 0: it is too long ago to be known.
     pub(crate) time: i64,
-    /// The newest entry of the name. It is of a later revision where the event is only that an article has left a list.
+    /// The newest entry of the name, without its departures. It is of a later revision where the event is only that an
+    /// article has left a list; then it has no content either.
     pub(crate) newest: Record,
+    /// The lists that the article stands in now.
+    pub(crate) terms: Vec<Term>,
+    /// The lists that the article has left, each with the revision.
+    pub(crate) left: Vec<(Term, Revision)>,
+    /// At or below this revision the article may have left any list.
+    left_floor: Revision,
 }
 
-/// What is left of a commit and was wanted of it.
+/// The events of a commit that are wanted and that nothing has superseded.
 #[derive(Debug)]
 pub(crate) struct Commit {
     /// In the order of the log. Damaged entries were reported, and are left out.
@@ -74,13 +80,17 @@ pub(crate) struct Commit {
 pub(crate) struct Stretch {
     /// In their order; those of which nothing was wanted are left out.
     pub(crate) commits: Vec<Commit>,
-    /// Where the stretch ends, at the end of a commit.
+    /// The place up to which everything was read.
     pub(crate) reached: Place,
+    /// The last revision of the commit that the stretch ends within. Then this commit is the only one: it is larger than
+    /// the bounds, and the next stretch continues it.
+    pub(crate) within: Option<Revision>,
     /// From here on it is known what left a list.
     pub(crate) floor: Revision,
 }
 
-/// The stretch after a revision, within one moment.
+/// The stretch after a revision, in one read transaction. It holds whole commits if one fits into the bounds, else a
+/// part of the first one: no commit is in memory as a whole because of its size.
 pub(crate) fn stretch(
     connection: &Connection,
     after: Revision,
@@ -91,21 +101,21 @@ pub(crate) fn stretch(
     let head = read::head(&moment)?;
     let terms = numbers(&moment, &wanted.terms)?;
     let left = wanted.left.as_ref().map(|left| numbers(&moment, left)).transpose()?;
-    let (records, reached) = scan(&moment, after, wanted, &terms, bounds)?;
-    let reached = reached.unwrap_or(head.revision);
-    let departures = |reached, bounds| match &left {
-        Some(left) => departures(&moment, (after, reached), left, bounds),
-        None => Ok(Departures { names: Vec::new(), reached }),
+    let mut reading = Reading {
+        moment: &moment,
+        bounds,
+        rows: 0,
+        last: after,
+        bytes: 0,
+        events: Vec::new(),
+        spans: BTreeMap::new(),
     };
-    let departed = departures(reached, bounds)?;
-    let reached = whole(&records, after, departed.reached);
-    let departed = match reached > departed.reached {
-        // The first commit alone is larger than a stretch: all of it, however much that is.
-        true => departures(reached, Bounds { rows: usize::MAX, records: usize::MAX, ..bounds })?,
-        false => departed,
-    };
-    let commits = commits(&moment, records, departed.names, reached)?;
-    Ok(Stretch { commits, reached: place(&moment, reached)?, floor: head.floor })
+    let stopped = reading.read((after, head.revision), wanted, &terms, left.as_ref())?;
+    let Reading { mut events, spans, .. } = reading;
+    let (reached, within) = cut(&spans, after, stopped.unwrap_or(head.revision));
+    events.retain(|event| event.revision <= reached);
+    let commits = commits(&moment, events, &spans)?;
+    Ok(Stretch { commits, reached: place(&moment, reached)?, within, floor: head.floor })
 }
 
 /// A place by its revision.
@@ -115,38 +125,182 @@ pub(crate) fn place(connection: &Connection, revision: Revision) -> Result<Place
     Ok(Place { revision, chain })
 }
 
-/// Newest entries, and the end of the commit that a bound was reached in.
-fn scan(
-    moment: &Connection,
-    after: Revision,
-    wanted: &Wanted,
-    terms: &HashSet<i64>,
+/// The last revision of each commit by its first one, as far as entries that were read tell.
+type Spans = BTreeMap<Revision, Revision>;
+
+/// A stretch that is being read: newest entries and departures, merged by revision.
+struct Reading<'a> {
+    moment: &'a Connection,
     bounds: Bounds,
-) -> Result<(Vec<Record>, Option<Revision>), Error> {
-    let sql = "SELECT kind, id, revision, terms, departures, entry, live, hash FROM doc
-               WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, LIVE_SLOT])?;
-    let (mut records, mut end) = (Vec::new(), None);
-    let (mut looked_at, mut bytes) = (0, 0);
-    while let Some(row) = rows.next()? {
-        let revision: Revision = row.get(2)?;
-        if end.is_some_and(|end| revision > end) {
-            break;
+    /// Rows looked at so far.
+    rows: usize,
+    /// The revision of the last one.
+    last: Revision,
+    /// Bytes of the events so far.
+    bytes: usize,
+    events: Vec<Event>,
+    spans: Spans,
+}
+
+impl Reading<'_> {
+    /// Reads what lies after the first revision, up to the second. Returns the revision that it stopped at, if a bound
+    /// was reached before.
+    fn read(
+        &mut self,
+        (after, head): (Revision, Revision),
+        wanted: &Wanted,
+        terms: &HashSet<i64>,
+        left: Option<&HashSet<i64>>,
+    ) -> Result<Option<Revision>, Error> {
+        let sql = "SELECT kind, id, revision, terms, departures, entry, live, hash FROM doc
+                   WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
+        let mut statement = self.moment.prepare_cached(sql)?;
+        let mut entries = statement.query(params![after, LIVE_SLOT])?;
+        let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
+                   ORDER BY revision, term, id";
+        let mut statement = self.moment.prepare_cached(sql)?;
+        let mut departures = match left {
+            Some(terms) => Some(Departures { rows: statement.query([after, head])?, terms, next: None }),
+            None => None,
+        };
+        while let Some(row) = entries.next()? {
+            let revision: Revision = row.get(2)?;
+            if let Some(departures) = &mut departures
+                && let Some(stopped) = self.departures_before(departures, revision)?
+            {
+                return Ok(Some(stopped));
+            }
+            if self.is_full() {
+                return Ok(Some(revision - 1));
+            }
+            self.rows += 1;
+            self.last = revision;
+            if is_wanted(row, revision, wanted, terms)?
+                && let Some(newest) = open(row)?
+            {
+                let (first, last) = span(&newest);
+                self.spans.insert(first, last);
+                self.push(Event::of_entry(newest));
+            }
         }
-        looked_at += 1;
-        let full = looked_at >= bounds.rows || records.len() >= bounds.records || bytes >= bounds.bytes;
-        let is_wanted = is_wanted(row, revision, wanted, terms)?;
-        let record = if is_wanted || full { open(row)? } else { None };
-        if full && end.is_none() {
-            end = Some(record.as_ref().map_or(revision, |record| span(record).1));
-        }
-        if let Some(record) = record.filter(|_| is_wanted) {
-            bytes += record.log.content.len();
-            records.push(record);
+        match &mut departures {
+            Some(departures) => self.departures_before(departures, Revision::MAX),
+            None => Ok(None),
         }
     }
-    Ok((records, end))
+
+    /// Reads the departures below a revision. Returns the revision that it stopped at, if a bound was reached.
+    fn departures_before(
+        &mut self,
+        departures: &mut Departures<'_>,
+        below: Revision,
+    ) -> Result<Option<Revision>, Error> {
+        loop {
+            let next = match departures.next.take() {
+                None => departures.read()?,
+                next => next,
+            };
+            let Some((revision, name)) = next else { return Ok(None) };
+            let stops = self.is_full() && revision > self.last;
+            if stops || revision >= below {
+                departures.next = Some((revision, name));
+                // Entries from `below` on are yet to be looked at.
+                return Ok(stops.then_some(revision.min(below) - 1));
+            }
+            self.rows += 1;
+            self.last = revision;
+            if let Some(name) = name
+                && self.events.last().is_none_or(|event| event.revision < revision)
+                && let Some(event) = departure(self.moment, revision, &name)?
+            {
+                self.push(event);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let Bounds { rows, events, bytes } = self.bounds;
+        self.rows >= rows || self.events.len() >= events || self.bytes >= bytes
+    }
+
+    fn push(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        self.events.push(event);
+    }
+}
+
+/// Rows of departures in the order of the log. An entry is of one article, so all rows of a revision are too.
+struct Departures<'a> {
+    rows: Rows<'a>,
+    /// The lists; empty: every list.
+    terms: &'a HashSet<i64>,
+    /// The row that was read and is yet to be looked at. It has a name if the article has left one of the lists.
+    next: Option<(Revision, Option<Name>)>,
+}
+
+impl Departures<'_> {
+    fn read(&mut self) -> Result<Option<(Revision, Option<Name>)>, Error> {
+        let Some(row) = self.rows.next()? else { return Ok(None) };
+        let term = row.get(1)?;
+        let is_wanted = self.terms.is_empty() || term == ANY_TERM || self.terms.contains(&term);
+        let id = row.get_ref(2)?.as_str().ok().filter(|_| is_wanted).and_then(Id::parse);
+        Ok(Some((row.get(0)?, id.map(|id| Name { kind: Kind::Article, id }))))
+    }
+}
+
+/// Memory of a term besides its id.
+const TERM: usize = 48;
+
+impl Event {
+    /// The event that an entry is.
+    fn of_entry(newest: Record) -> Event {
+        let (revision, time) = (newest.revision, newest.log.time);
+        Event::new(revision, time, newest)
+    }
+
+    fn new(revision: Revision, time: i64, mut newest: Record) -> Event {
+        let Derived { terms, mut left, left_floor, .. } = Derived::standing(&newest.name, &newest.log);
+        for (_, at) in left.iter_mut().filter(|(_, at)| *at == 0) {
+            *at = newest.revision;
+        }
+        newest.log.left = Vec::new();
+        Event { revision, time, newest, terms, left, left_floor }
+    }
+
+    /// Whether nothing has happened to the name since.
+    pub(crate) fn is_newest(&self) -> bool {
+        self.revision == self.newest.revision
+    }
+
+    /// Whether the event is that the article may have left any list.
+    pub(crate) fn leaves_any(&self) -> bool {
+        self.revision == self.left_floor
+    }
+
+    /// Whether it may ever have left any list: some of its departures are unknown.
+    pub(crate) fn left_any(&self) -> bool {
+        self.left_floor > 0
+    }
+
+    /// Bytes in memory, roughly.
+    fn bytes(&self) -> usize {
+        let terms = self.terms.iter().chain(self.left.iter().map(|(term, _)| term));
+        let former = self.newest.log.former_paths.iter();
+        size_of::<Event>()
+            + self.newest.log.content.len()
+            + former.map(|former| former.path.len() + size_of_val(former)).sum::<usize>()
+            + terms.map(|term| TERM + term.id_len()).sum::<usize>()
+    }
+}
+
+/// Where a stretch that was read up to `reached` ends: before the commit that this lies within or, if that is the first
+/// one, within it. Then its last revision is the second.
+fn cut(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<Revision>) {
+    match spans.range(..=reached).next_back() {
+        Some((first, last)) if reached < *last && first - 1 > after => (first - 1, None),
+        Some((_, last)) if reached < *last => (reached, Some(*last)),
+        _ => (reached, None),
+    }
 }
 
 /// Numbers of terms, also of those whose lists are empty now.
@@ -196,80 +350,12 @@ fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     }
 }
 
-/// Articles that have left a list within a stretch, each with the revision.
-struct Departures {
-    names: Vec<(Revision, Name)>,
-    /// What lies behind this has not been looked at.
-    reached: Revision,
-}
-
-/// `within`: after the first revision, up to the second. At most so many rows are looked at, and articles found: the
-/// newest entry of each is read.
-fn departures(
-    moment: &Connection,
-    within: (Revision, Revision),
-    terms: &HashSet<i64>,
-    bounds: Bounds,
-) -> Result<Departures, Error> {
-    let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
-               ORDER BY revision, term, id";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query([within.0, within.1])?;
-    let (mut names, mut looked_at): (Vec<(Revision, Name)>, usize) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let revision: Revision = row.get(0)?;
-        looked_at += 1;
-        let begins = names.last().is_none_or(|(at, _)| *at < revision);
-        if looked_at > bounds.rows || (begins && names.len() >= bounds.records) {
-            names.retain(|(at, _)| *at < revision);
-            return Ok(Departures { names, reached: revision - 1 });
-        }
-        let term = row.get(1)?;
-        if !terms.is_empty() && term != ANY_TERM && !terms.contains(&term) {
-            continue;
-        }
-        let Some(id) = row.get_ref(2)?.as_str().ok().and_then(Id::parse) else { continue };
-        let departure = (revision, Name { kind: Kind::Article, id });
-        if names.last() != Some(&departure) {
-            names.push(departure);
-        }
-    }
-    Ok(Departures { names, reached: within.1 })
-}
-
-/// The last place up to `reached` that is within no commit; where there is none after `after`, the end of the commit.
-fn whole(records: &[Record], after: Revision, reached: Revision) -> Revision {
-    let spans = records.iter().map(span);
-    match spans.into_iter().find(|(first, last)| *first <= reached && reached < *last) {
-        None => reached,
-        Some((first, last)) if first - 1 <= after => last,
-        Some((first, _)) => first - 1,
-    }
-}
-
-/// Puts together what has happened, commit by commit.
-fn commits(
-    moment: &Connection,
-    records: Vec<Record>,
-    departed: Vec<(Revision, Name)>,
-    reached: Revision,
-) -> Result<Vec<Commit>, Error> {
-    let ends: BTreeMap<Revision, Revision> = records.iter().map(span).collect();
-    let mut events = BTreeMap::new();
-    let newest: HashSet<Revision> = records.iter().map(|record| record.revision).collect();
-    for (revision, name) in departed.into_iter().filter(|(revision, _)| !newest.contains(revision)) {
-        if let Some(event) = departure(moment, revision, &name)? {
-            events.insert(revision, event);
-        }
-    }
-    for newest in records.into_iter().filter(|record| record.revision <= reached) {
-        let (revision, time) = (newest.revision, newest.log.time);
-        events.insert(revision, Event { revision, time, newest });
-    }
+/// Puts events together, commit by commit.
+fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
     let mut commits: Vec<Commit> = Vec::new();
-    for (revision, event) in events {
-        let known = ends.range(..=revision).next_back().map(|(_, end)| *end);
-        let end = known.filter(|end| *end >= revision).unwrap_or(revision);
+    for event in events {
+        let known = spans.range(..=event.revision).next_back().map(|(_, last)| *last);
+        let end = known.filter(|last| *last >= event.revision).unwrap_or(event.revision);
         match commits.last_mut().filter(|commit| commit.end.revision == end) {
             Some(commit) => commit.events.push(event),
             None => commits.push(Commit { events: vec![event], end: place(moment, end)? }),
@@ -281,26 +367,133 @@ fn commits(
 /// What is told of a departure; none, if the entry by which the article left is its newest one: that tells it.
 fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
     let newest = match read::record(moment, name) {
-        Ok(Some(newest)) => Record { log: without_body(newest.log), ..newest },
+        Ok(Some(newest)) => newest,
         Ok(None) | Err(Error::Corrupt(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut statement = moment.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
     let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
-    Ok((newest.revision != revision).then_some(Event { revision, time, newest }))
-}
-
-/// A departure needs the lists that the article stands in now, and no more: hundreds of whole articles would be too much
-/// memory.
-fn without_body(mut log: LogEntry) -> LogEntry {
-    let mut content = Vec::new();
-    fields::copy_if(&log.content, &mut content, |number| number != article::BODY);
-    log.content = content.into();
-    log
+    Ok((newest.revision != revision).then(|| {
+        let mut event = Event::new(revision, time, newest);
+        event.newest.log.content = Bytes::new();
+        event.newest.log.former_paths = Vec::new();
+        event
+    }))
 }
 
 /// The first and the last revision of the commit that an entry belongs to.
 fn span(record: &Record) -> (Revision, Revision) {
     let (index, size) = (i64::from(record.log.commit_index), i64::from(record.log.commit_size));
     (record.revision - index, record.revision + (size - index - 1).max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        entry::Entry,
+        store::{Writer, fixture, open_to_read},
+        wire::log::Left,
+    };
+
+    const MANY: Bounds = Bounds { rows: 10_000, events: 10_000, bytes: 1 << 30 };
+
+    /// Applies entries as one commit.
+    fn commit(writer: &mut Writer, entries: Vec<Entry>) {
+        let size = entries.len() as u32;
+        let indexed = entries.into_iter().zip(0..).map(|(mut entry, index)| {
+            (entry.log.commit_index, entry.log.commit_size) = (index, size);
+            Entry::new(entry.name, entry.slot, entry.log)
+        });
+        fixture::apply(writer, &indexed.collect::<Vec<_>>());
+    }
+
+    fn articles(ids: &[&str], tag: &str) -> Vec<Entry> {
+        ids.iter().map(|id| fixture::article(id, "Storm", &[tag], 1)).collect()
+    }
+
+    fn everything() -> Wanted {
+        Wanted { terms: Vec::new(), left: Some(Vec::new()), kinds: Kind::ALL.to_vec() }
+    }
+
+    /// The revisions of each commit, what was reached and the end of the commit that is not whole.
+    type Read = (Vec<Vec<Revision>>, Revision, Option<Revision>);
+
+    fn read(dir: &std::path::Path, after: Revision, bounds: Bounds) -> Read {
+        let stretch = stretch(&open_to_read(dir).unwrap(), after, &everything(), bounds).unwrap();
+        let revisions = |commit: &Commit| commit.events.iter().map(|event| event.revision).collect();
+        (stretch.commits.iter().map(revisions).collect(), stretch.reached.revision, stretch.within)
+    }
+
+    #[test]
+    fn a_commit_above_the_bounds_is_read_part_by_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = fixture::open(dir.path());
+        commit(&mut writer, articles(&["a", "b", "c", "d", "e"], "sea"));
+        commit(&mut writer, articles(&["f"], "sea"));
+        for bounds in [Bounds { events: 2, ..MANY }, Bounds { rows: 2, ..MANY }] {
+            assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1, 2]], 2, Some(5)));
+            assert_eq!(read(dir.path(), 2, bounds), (vec![vec![3, 4]], 4, Some(5)));
+            // The end of one commit and a whole one.
+            assert_eq!(read(dir.path(), 4, bounds), (vec![vec![5], vec![6]], 6, None));
+        }
+        assert_eq!(read(dir.path(), 0, Bounds { bytes: 1, ..MANY }), (vec![vec![1]], 1, Some(5)));
+        assert_eq!(read(dir.path(), 0, MANY), (vec![vec![1, 2, 3, 4, 5], vec![6]], 6, None));
+    }
+
+    #[test]
+    fn a_commit_that_fits_is_read_whole_or_left_to_the_next_stretch() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = fixture::open(dir.path());
+        for ids in [["a", "b"], ["c", "d"], ["e", "f"]] {
+            commit(&mut writer, articles(&ids, "sea"));
+        }
+        let bounds = Bounds { events: 3, ..MANY };
+        assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1, 2]], 2, None));
+        assert_eq!(read(dir.path(), 2, bounds), (vec![vec![3, 4]], 4, None));
+        assert_eq!(read(dir.path(), 4, bounds), (vec![vec![5, 6]], 6, None));
+    }
+
+    #[test]
+    fn no_entry_before_the_next_departure_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = fixture::open(dir.path());
+        for id in ["a", "b", "c"] {
+            commit(&mut writer, articles(&[id], "sea"));
+        }
+        let mut entry = fixture::article("d", "Calm", &["sea"], 1);
+        entry.log.left = vec![Left { name: "tags/ice".into(), revision: 0 }];
+        commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
+        let bounds = Bounds { events: 1, ..MANY };
+        for after in 0..4 {
+            assert_eq!(read(dir.path(), after, bounds), (vec![vec![after + 1]], after + 1, None));
+        }
+    }
+
+    #[test]
+    fn departures_count_as_bytes_and_have_no_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = fixture::open(dir.path());
+        let left = |revision, tags: std::ops::Range<usize>| {
+            tags.map(move |n| Left { name: format!("tags/{n:0>100}"), revision }).collect::<Vec<_>>()
+        };
+        for id in ["a", "b", "c"] {
+            let mut entry = fixture::article(id, "Calm", &["sea"], 1);
+            entry.log.left = left(0, 0..200);
+            commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
+        }
+        let bounds = Bounds { bytes: 20_000, ..MANY };
+        assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1]], 1, None));
+        // A later entry of the first article: at revision 1 there is only its departure.
+        let mut entry = fixture::article("a", "Calm again", &["sea"], 1);
+        entry.log.left = left(1, 0..200);
+        commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
+        let all = stretch(&open_to_read(dir.path()).unwrap(), 0, &everything(), MANY).unwrap();
+        let events: Vec<&Event> = all.commits.iter().flat_map(|commit| &commit.events).collect();
+        assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert!(events[0].newest.log.content.is_empty() && events[0].left.len() == 200);
+        assert!(!events[0].is_newest() && !events[3].newest.log.content.is_empty());
+        assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1]], 1, None));
+        assert_eq!(read(dir.path(), 0, Bounds { rows: 2, ..MANY }).1, 1);
+    }
 }

@@ -235,24 +235,30 @@ pub(super) fn check_absent(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Refuses a write-ahead log that is not of the database beside it. It does not change either: SQLite would move the
-/// log into the database.
+/// log into the database. Returns whether there is a log.
 ///
 /// # Errors
 /// `ForeignLog`.
-pub(super) fn check_log(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
     let (path, log) = (dir.join(DATABASE), dir.join(format!("{DATABASE}-wal")));
     if fs::metadata(&log).map_or(0, |meta| meta.len()) == 0 {
-        return Ok(());
+        return Ok(false);
     }
     if journal(&path).is_some_and(|journal| journal != WAL) {
         return Err(OpenError::ForeignLog(log));
     }
     // What neither names is damaged, or was never created: opening it reports that.
-    let Ok(alone) = Marks::without_log(&path) else { return Ok(()) };
+    let Ok(alone) = Marks::without_log(&path) else { return Ok(true) };
     let is_own = Marks::with_log(&path).is_ok_and(|both| {
         (both.id == alone.id || both.previous == alone.id) && both.revision >= alone.revision
     });
-    if is_own { Ok(()) } else { Err(OpenError::ForeignLog(log)) }
+    if is_own { Ok(true) } else { Err(OpenError::ForeignLog(log)) }
+}
+
+/// Whether a connection leaves the write-ahead log where it is when it is the last to close. Else it moves the log into
+/// the database and removes it.
+pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept).map(drop)
 }
 
 /// The write-ahead log, in a database's header.
@@ -317,7 +323,7 @@ impl Marks {
     /// As the write-ahead log has them.
     fn with_log(path: &Path) -> rusqlite::Result<Marks> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        keep_log(&connection, true)?;
         Marks::read(&connection)
     }
 }
@@ -653,7 +659,11 @@ mod tests {
             run(&dir, 1);
             let whole = killed(&dir, 2..6);
             lose(&dir, &whole);
+            let filled = || files(&dir).into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect::<Files>();
+            let before = filled();
             let refused = refusal(&dir);
+            drop(open_to_read(&dir));
+            assert!(filled() == before, "{index}: nothing was changed");
             assert!(matches!(refused, OpenError::Behind { acknowledged: 5, .. }), "{index}: {refused}");
             assert!(refused.to_string().contains("cable restore"), "{refused}");
             fs::remove_file(session_file(&dir)).unwrap();

@@ -86,7 +86,7 @@ fn shape<U>() -> Option<Shape> {
 fn receive<U: Message + Default>(bytes: Bytes) -> Result<U, prost::DecodeError> {
     let mut request = U::decode(bytes.clone())?;
     let mut key = Vec::with_capacity(16);
-    fields::put_prefix(&mut key, RECEIVED, bytes.len());
+    fields::put_key(&mut key, RECEIVED, bytes.len());
     request.merge((&key[..]).chain(bytes))?;
     Ok(request)
 }

@@ -82,12 +82,12 @@ pub(crate) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
 
 /// Appends a length-delimited field: a string, bytes or an encoded message.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    put_prefix(out, number, value.len());
+    put_key(out, number, value.len());
     out.put_slice(value);
 }
 
-/// Appends what stands before the value of a length-delimited field.
-pub(crate) fn put_prefix(out: &mut Vec<u8>, number: u32, length: usize) {
+/// Appends the key and length of a length-delimited field whose value follows.
+pub(crate) fn put_key(out: &mut Vec<u8>, number: u32, length: usize) {
     encode_key(number, WireType::LengthDelimited, out);
     encode_varint(length as u64, out);
 }

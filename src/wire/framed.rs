@@ -1,17 +1,32 @@
 //! A message as it goes over HTTP/2: behind its gRPC prefix, encoded once and shared by all whom it answers.
 
+use std::{collections::VecDeque, io::IoSlice};
+
 use bytes::{Buf, Bytes};
 
 /// What stands before each message: one byte that says whether it is compressed, four that say how long it is.
 pub(crate) const PREFIX: usize = 5;
 
-/// A framed message: bytes that calls share and, where it is one answer, the 8 bytes that differ between them.
+/// A framed message, or a piece of one: bytes that calls share, and what differs between them or comes from elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     shared: Bytes,
-    tail: [u8; 8],
-    /// Bytes of `tail` that are not yet taken.
-    left: usize,
+    rest: Rest,
+}
+
+/// What comes after the shared bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rest {
+    /// The last bytes of an array; all of them are those of one response.
+    Fixed([u8; 8], u8),
+    /// More slices: a piece of a feed.
+    Slices(Box<VecDeque<Bytes>>),
+}
+
+impl Default for Rest {
+    fn default() -> Rest {
+        Rest::Fixed([0; 8], 0)
+    }
 }
 
 impl Framed {
@@ -24,14 +39,24 @@ impl Framed {
 
     /// A message that ends with a fixed 8 bytes: `shared` is the rest of it, with its prefix.
     pub(crate) fn ending(shared: Bytes, last: i64) -> Framed {
-        Framed { shared, tail: last.to_le_bytes(), left: 8 }
+        Framed { shared, rest: Rest::Fixed(last.to_le_bytes(), 8) }
+    }
+}
+
+impl Framed {
+    /// Slices as one piece. Each is dropped once it has been taken.
+    pub(crate) fn chain(slices: Vec<Bytes>) -> Framed {
+        let mut slices = VecDeque::from(slices);
+        let shared = slices.pop_front().unwrap_or_default();
+        let rest = if slices.is_empty() { Rest::default() } else { Rest::Slices(Box::new(slices)) };
+        Framed { shared, rest }
     }
 }
 
 impl From<Bytes> for Framed {
     /// Bytes as they are.
     fn from(shared: Bytes) -> Framed {
-        Framed { shared, tail: [0; 8], left: 0 }
+        Framed { shared, rest: Rest::default() }
     }
 }
 
@@ -51,24 +76,51 @@ pub(crate) fn kept(bytes: Vec<u8>) -> Bytes {
 /// One piece for HTTP/2, so that it becomes one frame.
 impl Buf for Framed {
     fn remaining(&self) -> usize {
-        self.shared.len() + self.left
+        self.shared.len()
+            + match &self.rest {
+                Rest::Fixed(_, left) => usize::from(*left),
+                Rest::Slices(slices) => slices.iter().map(Bytes::len).sum(),
+            }
     }
 
     fn chunk(&self) -> &[u8] {
-        if self.shared.is_empty() { &self.tail[8 - self.left..] } else { &self.shared }
+        match &self.rest {
+            Rest::Fixed(tail, left) if self.shared.is_empty() => &tail[8 - usize::from(*left)..],
+            _ => &self.shared,
+        }
     }
 
-    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
-        let pieces = [&self.shared[..], &self.tail[8 - self.left..]];
-        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
-        slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = std::io::IoSlice::new(piece)).count()
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let (tail, more) = match &self.rest {
+            Rest::Fixed(tail, left) => (&tail[8 - usize::from(*left)..], None),
+            Rest::Slices(more) => (&[][..], Some(more.iter().map(|slice| &slice[..]))),
+        };
+        let pieces = [&self.shared[..], tail].into_iter().chain(more.into_iter().flatten());
+        let pieces = pieces.filter(|piece| !piece.is_empty());
+        slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
     }
 
-    fn advance(&mut self, count: usize) {
-        let of_shared = count.min(self.shared.len());
-        self.shared.advance(of_shared);
-        assert!(count - of_shared <= self.left, "more is taken than there is");
-        self.left -= count - of_shared;
+    fn advance(&mut self, mut count: usize) {
+        loop {
+            let of_shared = count.min(self.shared.len());
+            self.shared.advance(of_shared);
+            count -= of_shared;
+            match &mut self.rest {
+                Rest::Fixed(_, left) => {
+                    assert!(count <= usize::from(*left), "more is taken than there is");
+                    *left -= count as u8;
+                    return;
+                }
+                Rest::Slices(slices) if self.shared.is_empty() => match slices.pop_front() {
+                    Some(next) => self.shared = next,
+                    None => {
+                        self.shared = Bytes::new();
+                        self.rest = Rest::default();
+                    }
+                },
+                Rest::Slices(_) => return,
+            }
+        }
     }
 }
 
@@ -84,12 +136,44 @@ mod tests {
         for cut in 0..=16 {
             let mut rest = framed.clone();
             let first = rest.copy_to_bytes(cut);
-            let mut slices = [std::io::IoSlice::new(&[]); 4];
+            let mut slices = [IoSlice::new(&[]); 4];
             let count = rest.chunks_vectored(&mut slices);
             let vectored: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
             assert_eq!(vectored, whole[cut..], "cut at {cut}");
             assert_eq!([&first[..], &rest.copy_to_bytes(16 - cut)[..]].concat(), whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn slices_are_taken_as_one_and_dropped_one_by_one() {
+        let slices = [&b"\0\0\0\0\x05"[..], b"a", b"bcd", b"e"].map(Bytes::from_static).to_vec();
+        let framed = Framed::chain(slices);
+        let whole = framed.clone().copy_to_bytes(10);
+        assert_eq!(whole, &b"\0\0\0\0\x05abcde"[..]);
+        for cut in 0..=10 {
+            let mut rest = framed.clone();
+            assert_eq!(rest.copy_to_bytes(cut), whole[..cut]);
+            assert_eq!(rest.remaining(), 10 - cut, "cut at {cut}");
+            let mut slices = [IoSlice::new(&[]); 4];
+            let count = rest.chunks_vectored(&mut slices);
+            let vectored: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!(vectored, whole[cut..], "cut at {cut}");
+            assert_eq!(rest.copy_to_bytes(10 - cut), whole[cut..], "cut at {cut}");
+        }
+        let owner = std::sync::Arc::new([7; 4]);
+        struct Owned(std::sync::Arc<[u8; 4]>);
+        impl AsRef<[u8]> for Owned {
+            fn as_ref(&self) -> &[u8] {
+                &*self.0
+            }
+        }
+        let first = Bytes::from_owner(Owned(owner.clone()));
+        let mut framed =
+            Framed::chain(vec![first, Bytes::from_static(b"ab"), Bytes::from_owner(Owned(owner.clone()))]);
+        framed.advance(5);
+        assert_eq!(std::sync::Arc::strong_count(&owner), 2);
+        framed.advance(5);
+        assert_eq!((std::sync::Arc::strong_count(&owner), framed.remaining()), (1, 0));
     }
 
     #[test]

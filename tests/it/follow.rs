@@ -18,7 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stream of Watch.
 #[derive(Debug)]
-pub(crate) struct Follow(Streaming<Bytes>);
+pub(crate) struct Follow {
+    messages: Streaming<Bytes>,
+    /// Encoded bytes of the largest message so far, and the number of parts of commits.
+    pub(crate) largest: usize,
+    pub(crate) parts: usize,
+    /// Changes of a commit whose last part is yet to come.
+    begun: Option<Vec<v1::FeedChange>>,
+}
 
 /// What a message tells, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,23 +69,64 @@ impl Follow {
 
     /// On a connection that others may use too.
     pub(crate) async fn open_on(raw: &Raw, request: WatchRequest) -> Result<Follow, Status> {
-        Ok(Follow(raw.stream("Watch", request.encode_to_vec().into()).await?))
+        let messages = raw.stream("Watch", request.encode_to_vec().into()).await?;
+        Ok(Follow { messages, largest: 0, parts: 0, begun: None })
     }
 
-    /// The next message as it came.
+    /// The next message; the parts of a commit as one.
     pub(crate) async fn message(&mut self) -> Result<WatchResponse, Status> {
-        let message = tokio::time::timeout(PATIENCE, self.0.message()).await;
-        let message = message.expect("a feed is not silent for so long")?;
-        Ok(WatchResponse::decode(message.expect("a feed does not end with OK")).unwrap())
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.messages.message()).await;
+            let message = message.expect("a feed is not silent for so long")?;
+            if let Some(whole) = self.join(message) {
+                return Ok(whole);
+            }
+        }
     }
 
-    /// The next message, if one is there.
+    /// The changes of the first part of a commit. [`message`](Follow::message) goes on with the others.
+    pub(crate) async fn first_part(&mut self) -> Vec<Changed> {
+        while self.begun.is_none() {
+            let message = self.messages.message().await.unwrap();
+            assert_eq!(self.join(message), None, "no part of a commit");
+        }
+        self.begun.clone().unwrap_or_default().into_iter().map(changed).collect()
+    }
+
+    /// The next message, if one is there; the parts of a commit as one.
     pub(crate) fn ready(&mut self) -> Option<Result<WatchResponse, Status>> {
-        let message = self.0.message().now_or_never()?;
-        let decode = |message: Option<Bytes>| {
-            WatchResponse::decode(message.expect("a feed does not end with OK")).unwrap()
-        };
-        Some(message.map(decode))
+        loop {
+            match self.messages.message().now_or_never()? {
+                Err(status) => return Some(Err(status)),
+                Ok(message) => {
+                    if let Some(whole) = self.join(message) {
+                        return Some(Ok(whole));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a message to the parts before it. None: more of the commit follows.
+    fn join(&mut self, message: Option<Bytes>) -> Option<WatchResponse> {
+        let message = message.expect("a feed does not end with OK");
+        self.largest = self.largest.max(message.len());
+        let mut message = WatchResponse::decode(message).unwrap();
+        if let Some(begun) = self.begun.take() {
+            let Some(Event::Changes(changes)) = &mut message.event else {
+                panic!("{message:?} between two parts of a commit")
+            };
+            changes.changes.splice(..0, begun);
+        }
+        match &mut message.event {
+            Some(Event::Changes(changes)) if changes.more_follows => {
+                assert_eq!(message.position, None, "only the last part has a position");
+                self.parts += 1;
+                self.begun = Some(std::mem::take(&mut changes.changes));
+                None
+            }
+            _ => Some(message),
+        }
     }
 
     /// The next message: what it tells, and the revision to resume after.

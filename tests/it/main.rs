@@ -9,6 +9,7 @@ mod demo;
 mod dice;
 mod disk;
 mod feed_histories;
+mod feed_parts;
 mod feeds;
 mod follow;
 mod followers;

@@ -36,6 +36,8 @@ pub(super) struct Mirror {
     pub(super) checkpoint: i64,
     /// Up to here the stream has told all: what comes must be above.
     told: i64,
+    /// Changes of a commit whose last part is yet to come.
+    parts: Vec<FeedChange>,
     pub(super) traffic: Traffic,
     /// A promise that was broken, or why the feed cannot go on.
     pub(super) fault: Option<String>,
@@ -70,6 +72,7 @@ impl Mirror {
             articles: Articles::new(),
             checkpoint: 0,
             told: position.revision,
+            parts: Vec::new(),
             position,
             traffic: Traffic::default(),
             fault: None,
@@ -79,6 +82,7 @@ impl Mirror {
     /// A new stream begins after the position.
     pub(super) fn resume(&mut self) {
         self.told = self.position.revision;
+        self.parts.clear();
         self.traffic.streams += 1;
     }
 
@@ -87,13 +91,24 @@ impl Mirror {
     /// # Errors
     /// It breaks a promise.
     pub(super) fn apply(&mut self, message: WatchResponse) -> Result<(), String> {
-        let position = message.position.ok_or("a message has no position")?;
         self.traffic.messages += 1;
+        if let Some(Event::Changes(part)) = &message.event
+            && part.more_follows
+        {
+            if message.position.is_some() {
+                return Err("a part of a commit has a position".into());
+            }
+            self.parts.extend(part.changes.iter().cloned());
+            return Ok(());
+        }
+        let position = message.position.ok_or("a message has no position")?;
         let checkpoint = match message.event {
-            Some(Event::Changes(changes)) => {
-                changes.changes.into_iter().try_for_each(|change| self.change(change))?;
+            Some(Event::Changes(last)) => {
+                let changes = std::mem::take(&mut self.parts).into_iter().chain(last.changes);
+                changes.into_iter().try_for_each(|change| self.change(change))?;
                 false
             }
+            _ if !self.parts.is_empty() => return Err("another message between two parts of a commit".into()),
             Some(Event::Checkpoint(_)) => true,
             other => return Err(format!("after a position there is no {other:?}")),
         };

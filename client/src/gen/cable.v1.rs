@@ -3584,7 +3584,8 @@ pub struct FeedFilter {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    /// Where to resume after this message. Unset while a snapshot is under way: that has to be begun anew.
+    /// Where to resume after this message. Unset while a snapshot is under way: that has to be begun anew. Unset in all
+    /// parts of a commit but the last: resume after the last position before them.
     #[prost(message, optional, tag = "1")]
     pub position: ::core::option::Option<Position>,
     /// What it tells.
@@ -3614,13 +3615,18 @@ pub mod watch_response {
         Reset(super::FeedReset),
     }
 }
-/// Changes of one or several commits, each commit whole.
+/// Changes of one or several commits, each commit whole; or a part of one large commit.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedChanges {
-    /// In the order of their revisions; at least one.
+    /// The changes in the order of their revisions. At least one, except in the last part of a commit: its changes may have
+    /// been superseded since the first part was sent.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<FeedChange>,
+    /// The commit continues in the next message. Hold these changes and apply them together with those of the following
+    /// messages, up to the first without this mark.
+    #[prost(bool, tag = "2")]
+    pub more_follows: bool,
 }
 /// The newest state of a name.
 #[non_exhaustive]
@@ -3635,7 +3641,8 @@ pub struct FeedChange {
     /// What kind of change it is.
     #[prost(enumeration = "UpdateKind", tag = "3")]
     pub update_kind: i32,
-    /// Articles, unless LEFT: tags, sections and authors that it belonged to before, as far back as the node remembers.
+    /// Articles, unless LEFT: tags, sections and authors that it left by this change. A follower that was behind receives the
+    /// newest change of each name only, so it does not learn what earlier ones left, but for LEFT.
     #[prost(string, repeated, tag = "7")]
     pub former_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Articles, with UPSERT: paths that led to it as its own before and now send on to it.
@@ -3865,12 +3872,17 @@ pub(crate) mod feed_service_client {
         /// * Nothing twice: no revision comes a second time on one stream.
         /// * Checkpoints: after one with the revision N, nothing at or below N comes any more. One comes as soon as the
         ///  follower has caught up, and whenever nothing else has been sent for a while.
-        /// * Whole commits: what a commit changed, and nothing has superseded since, comes in one message.
-        /// * Resumption: `position` of the last message, on any node with the same log, goes on where the stream broke off.
+        /// * Bounded messages: no message is larger than 3.5 MiB, so the default limits of gRPC clients suffice.
+        /// * Whole commits: what a commit changed, and nothing has superseded since, comes in one message or, if it is large,
+        ///  in parts: consecutive messages of which all but the last have `more_follows`. Only the last part has a position.
+        ///  Apply the changes of all parts as one step when it has arrived.
+        /// * Resumption: `position` of the last message that has one, on any node with the same log, goes on where the stream
+        ///  broke off. A stream that breaks between two parts resumes before their commit: drop the parts.
         ///
         /// Pending versions are not seen: what is scheduled comes when its time has come. A follower that takes nothing for
         /// 30 s while there is something for it is cut off (RST_STREAM, CANCEL) and may resume.
         ///
+        /// UNAVAILABLE with STORE_FAILED: the node cannot read new commits; resume, on another node.
         /// OUT_OF_RANGE with REVISION_COMPACTED: what left the filter since `after` is no longer known.
         /// FAILED_PRECONDITION with LOG_CHANGED: `after` is of another history. Both are answered by a new snapshot on this
         /// stream, if `reset` allows it. UNAVAILABLE with NOT_CAUGHT_UP: the node has not reached `after` yet; with DRAINING:

@@ -44,7 +44,7 @@ pub(crate) fn open(messages: Vec<v1::WatchResponse>) -> Answers<v1::WatchRespons
 }
 
 /// These messages; then the stream breaks.
-fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Answers<v1::WatchResponse> {
+pub(crate) fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Answers<v1::WatchResponse> {
     stream::iter(messages).map(Ok).chain(stream::iter([Err(status)])).boxed()
 }
 
@@ -79,6 +79,13 @@ pub(crate) fn changes(changes: Vec<v1::FeedChange>) -> v1::WatchResponse {
     let mut all = v1::FeedChanges::default();
     all.changes = changes;
     message(last, watch_response::Event::Changes(all))
+}
+
+/// A part of a commit that continues in the next message.
+pub(crate) fn first_part(of: Vec<v1::FeedChange>) -> v1::WatchResponse {
+    let mut all = v1::FeedChanges::default();
+    (all.changes, all.more_follows) = (of, true);
+    message(None, watch_response::Event::Changes(all))
 }
 
 fn one(revision: i64) -> v1::WatchResponse {
@@ -269,6 +276,103 @@ async fn what_was_delivered_before_is_not_delivered_again() {
     });
     let mut feed = server.client().feed(FeedFilter::default()).open();
     assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3, removed 4"]);
+}
+
+#[tokio::test]
+async fn a_commit_in_parts_is_delivered_as_one_after_its_last_part() {
+    let part = |revisions: &[i64]| {
+        let change = |revision: &i64| upsert(*revision, record(&format!("articles/{revision}")));
+        revisions.iter().map(change).collect::<Vec<_>>()
+    };
+    let empty = {
+        let mut last = changes(vec![]);
+        last.position = Some(position(9));
+        last
+    };
+    let (server, asked) = watched(0, move |number, _| match number {
+        // Breaks between two parts: the position is that before the commit.
+        0 => broken(
+            vec![one(1), first_part(part(&[2, 3])), first_part(part(&[4]))],
+            Status::unavailable("gone"),
+        ),
+        1 => open(vec![
+            first_part(part(&[2, 3])),
+            first_part(part(&[4])),
+            changes(part(&[5])),
+            // All that was left of this one has been superseded.
+            first_part(part(&[7])),
+            empty.clone(),
+            one(10),
+        ]),
+        _ => open(vec![]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).open();
+    assert_eq!(told(&mut feed, 1).await, ["upsert 1"]);
+    assert_eq!(told(&mut feed, 1).await, ["upsert 2, upsert 3, upsert 4, upsert 5"]);
+    assert_eq!(feed.position(), Some(position(5)));
+    assert_eq!(told(&mut feed, 1).await, ["upsert 7"]);
+    assert_eq!(feed.position(), Some(position(9)));
+    assert_eq!(told(&mut feed, 1).await, ["upsert 10"]);
+    assert_eq!(starts(&asked), [None, after(1)]);
+}
+
+#[tokio::test]
+async fn a_reset_between_two_parts_drops_them() {
+    let (server, _) = watched(0, |_, _| {
+        let part = first_part(vec![upsert(2, record("articles/2"))]);
+        let anew = [reset(v1::FeedResetReason::Compacted), snapshot_end(8, 0), one(9)];
+        open([one(1), part].into_iter().chain(anew).collect())
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    assert_eq!(told(&mut feed, 4).await, ["upsert 1", "reset Compacted", "end 0 at 8", "upsert 9"]);
+}
+
+#[tokio::test]
+async fn a_commit_above_the_limit_ends_the_feed_with_an_error_of_its_own() {
+    let (server, asked) = watched(0, |_, _| {
+        let part = |revision| first_part(vec![upsert(revision, record(&format!("articles/{revision}")))]);
+        open(vec![one(1), part(2), part(3), part(4), one(5)])
+    });
+    let size = prost::Message::encoded_len(&first_part(vec![upsert(2, record("articles/2"))]));
+    let mut feed = server.client().feed(FeedFilter::default()).max_commit_bytes(2 * size).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+    let error = feed.next().await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert!(error.message().contains("max_commit_bytes"), "{error}");
+    assert!(feed.next().await.is_none());
+    assert_eq!((asked.lock().unwrap().len(), feed.position()), (1, Some(position(1))));
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_no_compacted_revision() {
+    let (server, asked) = watched(0, |_, _| {
+        let long = upsert(2, record(&format!("articles/{}", "a".repeat(5 << 20))));
+        open(vec![one(1), changes(vec![long])])
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+    let error = feed.next().await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert!(error.message().contains("3.5 MiB"), "{error}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn faults_of_the_server_are_not_tried_for_ever() {
+    for (code, reason) in
+        [(Code::DataLoss, "RECORD_CORRUPT"), (Code::Internal, "INTERNAL"), (Code::Unknown, "")]
+    {
+        let (server, asked) = watched(0, move |number, _| match number {
+            // A delivery in between starts the count again.
+            0 | 1 => broken(vec![], refusal(code, reason)),
+            2 => broken(vec![one(1)], refusal(code, reason)),
+            _ => broken(vec![], refusal(code, reason)),
+        });
+        let mut feed = server.client().feed(FeedFilter::default()).open();
+        assert_eq!(next(&mut feed).await, "upsert 1");
+        assert!(feed.next().await.unwrap().is_err(), "{code:?}");
+        assert_eq!(asked.lock().unwrap().len(), 7, "{code:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,228 @@
+//! All groups of a node, found by the lists that their filters name. A group lives as long as it has a member.
+
+use std::{
+    collections::HashMap,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    event::CommitEvents,
+    group::{Group, Interest},
+};
+use crate::{entry::Term, model::Revision};
+
+/// The groups of a node.
+#[derive(Debug)]
+pub(super) struct Groups(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    all: HashMap<Arc<Interest>, Member>,
+    /// Groups by each list of which their articles stand in one.
+    by_term: HashMap<Term, ByNumber>,
+    /// Groups whose filters name no list.
+    unconditional: ByNumber,
+    /// Commits after this revision are yet to be delivered.
+    from: Revision,
+    created: u64,
+}
+
+type ByNumber = HashMap<u64, Arc<Group>>;
+
+#[derive(Debug)]
+struct Member {
+    group: Arc<Group>,
+    members: usize,
+}
+
+/// A follower's membership in a group. The last one to be dropped removes the group.
+#[derive(Debug)]
+pub(super) struct Membership {
+    groups: Arc<Groups>,
+    group: Arc<Group>,
+}
+
+impl Groups {
+    /// No groups; commits up to a revision are taken as delivered.
+    pub(super) fn new(from: Revision) -> Groups {
+        Groups(Mutex::new(Inner {
+            all: HashMap::new(),
+            by_term: HashMap::new(),
+            unconditional: HashMap::new(),
+            from,
+            created: 0,
+        }))
+    }
+
+    /// Joins the group with an interest.
+    pub(super) fn join(self: &Arc<Self>, interest: Interest) -> Membership {
+        let mut inner = self.inner();
+        let group = match inner.all.get_mut(&interest) {
+            Some(member) => {
+                member.members += 1;
+                member.group.clone()
+            }
+            None => inner.create(interest),
+        };
+        Membership { groups: self.clone(), group }
+    }
+
+    /// The revision up to which commits were delivered.
+    pub(super) fn delivered(&self) -> Revision {
+        self.inner().from
+    }
+
+    /// Commits up to a revision are being delivered: a group that is created from here on begins after them.
+    pub(super) fn deliver_to(&self, revision: Revision) {
+        self.inner().from = revision;
+    }
+
+    /// Whether there is no group. Then commits up to `head` need not be delivered.
+    pub(super) fn is_empty_up_to(&self, head: Revision) -> bool {
+        let mut inner = self.inner();
+        let is_empty = inner.all.is_empty();
+        if is_empty {
+            inner.from = head;
+        }
+        is_empty
+    }
+
+    /// The groups that a commit may concern. The lock is released between two lists: many groups may name one.
+    pub(super) fn concerned(&self, commit: &CommitEvents) -> ByNumber {
+        if commit.concerns_all() {
+            return self.all().into_iter().map(|group| (group.number, group)).collect();
+        }
+        let mut concerned = self.inner().unconditional.clone();
+        for term in commit.terms() {
+            let inner = self.inner();
+            let groups = inner.by_term.get(term).into_iter().flatten();
+            concerned.extend(groups.map(|(number, group)| (*number, group.clone())));
+        }
+        concerned
+    }
+
+    /// All groups.
+    pub(super) fn all(&self) -> Vec<Arc<Group>> {
+        self.inner().all.values().map(|member| member.group.clone()).collect()
+    }
+
+    fn leave(&self, group: &Group) {
+        self.inner().leave(group);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn create(&mut self, interest: Interest) -> Arc<Group> {
+        self.created += 1;
+        let interest = Arc::new(interest);
+        let group = Arc::new(Group::new(self.created, interest.clone(), self.from));
+        let terms = interest.filter.terms();
+        if terms.is_empty() {
+            self.unconditional.insert(group.number, group.clone());
+        }
+        for term in terms {
+            self.by_term.entry(term.clone()).or_default().insert(group.number, group.clone());
+        }
+        self.all.insert(interest, Member { group: group.clone(), members: 1 });
+        group
+    }
+
+    fn leave(&mut self, group: &Group) {
+        let Some(member) = self.all.get_mut(&group.interest) else { return };
+        member.members -= 1;
+        if member.members > 0 {
+            return;
+        }
+        self.all.remove(&group.interest);
+        self.unconditional.remove(&group.number);
+        for term in group.interest.filter.terms() {
+            if let Some(groups) = self.by_term.get_mut(term) {
+                groups.remove(&group.number);
+                if groups.is_empty() {
+                    self.by_term.remove(term);
+                }
+            }
+        }
+        self.shrink();
+    }
+
+    /// Gives memory back when most groups are gone.
+    fn shrink(&mut self) {
+        if self.all.capacity() > 4 * self.all.len() + 64 {
+            self.all.shrink_to_fit();
+            self.unconditional.shrink_to_fit();
+            self.by_term.shrink_to_fit();
+        }
+    }
+}
+
+impl Deref for Membership {
+    type Target = Group;
+
+    fn deref(&self) -> &Group {
+        &self.group
+    }
+}
+
+impl Membership {
+    pub(super) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.groups.leave(&self.group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{compose::Shape, feed::Filter, wire::v1};
+
+    fn interest(tag: usize) -> Interest {
+        let tags = vec![format!("tags/{tag}"), "tags/sea".to_owned()];
+        let asked = v1::FeedFilter { any_tags: tags, ..Default::default() };
+        Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
+    }
+
+    fn held(groups: &Groups) -> (usize, usize, usize) {
+        let inner = groups.inner();
+        let by_term = inner.by_term.values().map(HashMap::len).sum();
+        (inner.all.len(), by_term, inner.by_term.len())
+    }
+
+    #[test]
+    fn a_group_goes_with_its_last_member() {
+        let groups = Arc::new(Groups::new(0));
+        let [first, second] = [groups.join(interest(1)), groups.join(interest(1))];
+        assert_eq!(first.number, second.number);
+        let other = groups.join(interest(2));
+        assert_eq!(held(&groups), (2, 4, 3));
+        drop(first);
+        assert_eq!(held(&groups), (2, 4, 3));
+        drop(second);
+        assert_eq!(held(&groups), (1, 2, 2));
+        drop(other);
+        assert_eq!(held(&groups), (0, 0, 0));
+    }
+
+    #[test]
+    fn reopened_feeds_and_ever_new_filters_leave_nothing_behind() {
+        let groups = Arc::new(Groups::new(0));
+        let _open: Vec<Membership> = (0..40).map(|tag| groups.join(interest(tag))).collect();
+        let before = held(&groups);
+        for turn in 0..10_000 {
+            drop(groups.join(interest(100 + turn % 50)));
+            drop(groups.join(interest(1_000 + turn)));
+        }
+        assert_eq!(held(&groups), before);
+        assert_eq!(groups.all().len(), 40);
+    }
+}

@@ -1,0 +1,149 @@
+//! Messages to followers: encoded once, and sent piece by piece.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::event::Selected;
+use crate::{
+    model::LogId,
+    store::history::Place,
+    wire::{fields, framed, v1},
+};
+
+/// Bytes of a message at most: what every client accepts whose limit is gRPC's default of 4 MiB, with room for proxies.
+pub(crate) const MAX_MESSAGE: usize = 7 << 19;
+
+/// Bytes of the changes in a message; the position and the fields around them take less than the rest.
+pub(super) const MAX_CHANGES: usize = MAX_MESSAGE - 256;
+
+/// Bytes of changes that are copied into one block: handling many slices would cost more.
+const JOINED: usize = 16 << 10;
+
+/// Numbers of the events of a WatchResponse.
+const CHANGES: u32 = 2;
+pub(super) const SNAPSHOT: u32 = 3;
+pub(super) const SNAPSHOT_END: u32 = 4;
+pub(super) const CHECKPOINT: u32 = 5;
+pub(super) const RESET: u32 = 6;
+
+/// The field `more_follows` of a FeedChanges, set.
+const MORE_FOLLOWS: [u8; 2] = [2 << 3, 1];
+
+/// A framed WatchResponse, or what is left of it to send.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Message {
+    /// The next bytes.
+    next: Bytes,
+    /// The changes after them, and the index of the first one.
+    rest: Option<Arc<Changes>>,
+    index: usize,
+}
+
+/// Changes that messages share.
+#[derive(Debug)]
+pub(super) struct Changes {
+    pub(super) encoded: Arc<[OnceLock<Bytes>]>,
+    pub(super) selected: Box<[Selected]>,
+}
+
+impl Changes {
+    fn get(&self, index: usize) -> Option<&Bytes> {
+        self.encoded[self.selected.get(index)?.index()].get()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        (0..self.selected.len()).filter_map(|index| self.get(index))
+    }
+}
+
+impl Message {
+    /// A message around an event. Without a position it is within a snapshot.
+    pub(super) fn new(log_id: LogId, at: Option<&Place>, field: u32, event: &[u8]) -> Message {
+        let mut out = begin(log_id, at, event.len());
+        fields::put_bytes(&mut out, field, event);
+        Message::whole(out)
+    }
+
+    /// The changes of a commit up to its end; they are `length` bytes long.
+    pub(super) fn of_changes(log_id: LogId, end: &Place, changes: Changes, length: usize) -> Message {
+        let is_small = length <= JOINED;
+        let mut out = begin(log_id, Some(end), if is_small { length } else { 0 });
+        fields::put_key(&mut out, CHANGES, length);
+        if is_small {
+            changes.iter().for_each(|change| out.extend_from_slice(change));
+            return Message::whole(out);
+        }
+        let all = out.len() - framed::PREFIX + length;
+        framed::put_prefix(&mut out, all);
+        Message { next: framed::kept(out), rest: Some(Arc::new(changes)), index: 0 }
+    }
+
+    /// Encoded changes up to a place. None: they are part of a commit that continues in the next message.
+    pub(super) fn of_encoded(log_id: LogId, reached: Option<&Place>, mut changes: Vec<u8>) -> Message {
+        if reached.is_none() {
+            changes.extend_from_slice(&MORE_FOLLOWS);
+        }
+        Message::new(log_id, reached, CHANGES, &changes)
+    }
+
+    fn whole(mut out: Vec<u8>) -> Message {
+        let length = out.len() - framed::PREFIX;
+        framed::put_prefix(&mut out, length);
+        Message { next: framed::kept(out), rest: None, index: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.next.is_empty() && self.rest.is_none()
+    }
+
+    /// Whether it refers to changes that other messages may share.
+    pub(super) fn shares(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Bytes that it holds besides shared changes.
+    pub(super) fn own_bytes(&self) -> usize {
+        let selected =
+            self.rest.as_ref().map_or(0, |rest| size_of::<Changes>() + size_of_val(&*rest.selected));
+        self.next.len() + selected
+    }
+
+    /// Takes up to `limit` bytes off the front: at least one slice, unless nothing is left.
+    pub(super) fn take(&mut self, limit: usize) -> Vec<Bytes> {
+        let (mut slices, mut room) = (Vec::new(), limit);
+        loop {
+            let slice = self.next.split_to(self.next.len().min(room));
+            room -= slice.len();
+            if !slice.is_empty() {
+                slices.push(slice);
+            }
+            let Some(rest) = self.rest.as_ref().filter(|_| self.next.is_empty()) else { return slices };
+            match rest.get(self.index) {
+                Some(change) => self.next = change.clone(),
+                None => self.rest = None,
+            }
+            self.index += 1;
+            if room == 0 {
+                return slices;
+            }
+        }
+    }
+}
+
+fn begin(log_id: LogId, at: Option<&Place>, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(framed::PREFIX + length + 80);
+    out.resize(framed::PREFIX, 0);
+    if let Some(place) = at {
+        fields::put_message(&mut out, 1, &position(log_id, place));
+    }
+    out
+}
+
+fn position(log_id: LogId, place: &Place) -> v1::Position {
+    v1::Position {
+        log_id: log_id.to_string(),
+        revision: place.revision,
+        chain: place.chain.map(|chain| Bytes::copy_from_slice(&chain)).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,83 @@
+//! The bound on the bytes of the messages that all groups of a node retain.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
+
+use super::group::{CommitMessage, Group};
+use crate::model::Revision;
+
+/// Bytes of all retained messages, shared ones counted once. Followers that are further behind read the store.
+pub(super) const MAX_RETAINED: usize = 32 << 20;
+
+/// Bytes of a group's reference to a message.
+const REFERENCE: usize = size_of::<CommitMessage>() + size_of::<Weak<Group>>();
+
+/// What groups retain, commit by commit, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    commits: VecDeque<RetainedCommit>,
+    bytes: usize,
+}
+
+/// What groups retain of a commit.
+#[derive(Debug)]
+pub(super) struct RetainedCommit {
+    end: Revision,
+    groups: Vec<Weak<Group>>,
+    /// Bytes of its messages.
+    messages: usize,
+}
+
+impl RetainedCommit {
+    pub(super) fn new(end: Revision) -> RetainedCommit {
+        RetainedCommit { end, groups: Vec::new(), messages: 0 }
+    }
+
+    /// A group retains a message of it. `messages`: bytes of all messages so far.
+    pub(super) fn add(&mut self, group: &Arc<Group>, messages: usize) {
+        self.groups.push(Arc::downgrade(group));
+        self.messages = messages;
+    }
+
+    /// Bytes that its messages may take.
+    pub(super) fn room(&self) -> usize {
+        MAX_RETAINED.saturating_sub((self.groups.len() + 1) * REFERENCE)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.messages + self.groups.len() * REFERENCE
+    }
+}
+
+impl Retained {
+    /// Drops the oldest messages until there is room for those of one more commit.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > MAX_RETAINED
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            self.bytes -= oldest.bytes();
+            for group in oldest.groups.iter().filter_map(Weak::upgrade) {
+                group.drop_through(oldest.end);
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, commit: RetainedCommit) {
+        if !commit.groups.is_empty() {
+            self.bytes += commit.bytes();
+            self.commits.push_back(commit);
+        }
+    }
+
+    /// Nothing is retained any more.
+    pub(super) fn clear(&mut self) {
+        *self = Retained::default();
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
