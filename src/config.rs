@@ -805,8 +805,8 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
 }
 
-/// The largest response fits in half of it.
-const LEAST_RESPONSE_BYTES: u64 = 8 << 20;
+/// The largest response fits in what one connection may take of it.
+const LEAST_RESPONSE_BYTES: u64 = 16 << 20;
 
 /// The largest request fits in what one connection may hold of it.
 const LEAST_REQUEST_BYTES: u64 = 64 << 20;
@@ -956,7 +956,7 @@ mod tests {
             ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
             ("[feed]\nhistory = '59s'", "expected at least 1m"),
             ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
-            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 8MiB"),
+            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 16MiB"),
             ("[connections]\nrequest_bytes = 0", "expected at least 64MiB"),
             ("[web]\norigins = '*'", "expected scheme and host"),
             ("[web]\norigins = 'https://a.example/'", "expected scheme and host"),
