@@ -133,6 +133,10 @@ pub(crate) struct Metrics {
     pub(crate) head_revision: Gauge<u64, AtomicU64>,
     /// Bytes that the store takes on disk.
     pub(crate) store_bytes: Gauge<u64, AtomicU64>,
+    /// Damaged records that the last scrub found.
+    pub(crate) store_damaged_records: Gauge<u64, AtomicU64>,
+    /// When the last scrub ended, seconds since 1970 UTC; 0: none has since the start.
+    pub(crate) store_scrub_time: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -151,6 +155,8 @@ impl Metrics {
             entries_applied: Counter::default(),
             head_revision: Gauge::default(),
             store_bytes: Gauge::default(),
+            store_damaged_records: Gauge::default(),
+            store_scrub_time: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -187,6 +193,14 @@ impl Metrics {
             "Size of the store on disk",
             Unit::Bytes,
             self.store_bytes.clone(),
+        );
+        let damaged = self.store_damaged_records.clone();
+        registry.register("store_damaged_records", "Damaged records that the last scrub found", damaged);
+        registry.register_with_unit(
+            "store_scrub_time",
+            "When the last scrub ended, in Unix time; 0: none has since the start",
+            Unit::Seconds,
+            self.store_scrub_time.clone(),
         );
     }
 
@@ -280,6 +294,8 @@ mod tests {
         metrics.entries_applied.inc_by(4);
         metrics.head_revision.set(5);
         metrics.store_bytes.set(6);
+        metrics.store_damaged_records.set(7);
+        metrics.store_scrub_time.set(8);
         let health = crate::health::Health::default();
         health.report(Condition::DiskFull, "a test");
         metrics.show(&health.conditions());
@@ -299,6 +315,8 @@ mod tests {
             "cable_entries_applied_total 4",
             "cable_head_revision 5",
             "cable_store_bytes 6",
+            "cable_store_damaged_records 7",
+            "cable_store_scrub_time_seconds 8",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     log::Commit,
+    model::Slot,
     refusal::Refusal,
     store::{
         Connection, Error,
@@ -53,7 +54,7 @@ async fn reached(publishing: &Publishing, time: Option<i64>) {
 }
 
 /// Up to [`BATCH`] of what is due, with what there is under each name.
-type Found = Vec<(Due, Result<State, Error>)>;
+type Found = Vec<(Due, State)>;
 
 impl Publishing {
     /// One pass over what is due. A change that meets a faster one is left to the next pass.
@@ -70,13 +71,11 @@ impl Publishing {
             last = Some(due.clone());
             let mut planned = Vec::with_capacity(found.len());
             for (due, state) in found {
-                match state {
-                    Ok(state) => {
-                        let comes = plan::come(&due, &state, self.moment(now));
-                        planned.extend(comes.map(|planned| (planned, false)));
-                    }
-                    Err(error) => failed = failed.or(Some(Refusal::from(error))),
+                if due.slot == Slot::Pending {
+                    failed = failed.or(state.readable(&due.name, due.slot).err().map(Refusal::from));
                 }
+                let comes = plan::come(&due, &state, self.moment(now));
+                planned.extend(comes.map(|planned| (planned, false)));
             }
             let encoded = singles(&self.workers, planned, now).await?;
             let (commits, refused): (Vec<_>, Vec<_>) = encoded.into_iter().partition(Result::is_ok);
@@ -102,9 +101,6 @@ impl Publishing {
 fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
     let moment = connection.unchecked_transaction()?;
     let found = due::by(&moment, now, after, BATCH)?;
-    let state = |due: Due| match State::of(&moment, &due.name) {
-        Err(error) if !matches!(error, Error::Corrupt(_)) => Err(error),
-        state => Ok((due, state)),
-    };
-    found.into_iter().map(state).collect()
+    let with_state = |due: Due| State::of(&moment, &due.name).map(|state| (due, state));
+    found.into_iter().map(with_state).collect()
 }

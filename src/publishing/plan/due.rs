@@ -11,9 +11,11 @@ use crate::{
     },
 };
 
-/// Plans what has come due; nothing, if the name is no longer what it was when that was found.
+/// Plans what has come due; nothing, if the name is no longer what it was when that was found, or if what is to appear
+/// cannot be read.
 pub(in crate::publishing) fn come(due: &Due, state: &State, at: Moment) -> Option<Planned> {
     let entries = match due.slot {
+        Slot::Pending if state.readable(&due.name, Slot::Pending).is_err() => return None,
         Slot::Pending => appearance(due, state.waiting()?, state.record.as_ref(), at),
         Slot::Live => {
             let record = state.live()?;
