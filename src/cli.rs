@@ -203,8 +203,8 @@ impl Error {
     /// Everything that there is to say, one fact a line.
     fn tell(&self) -> String {
         match self {
-            Error::Call(error) => tell_call(error),
-            Error::Resume(error) => tell_call(error) + "\n  to start again with a snapshot, add --reset",
+            Error::Call(error) => tell_call(error, None),
+            Error::Resume(error) => tell_call(error, Some("to start again with a snapshot, add --reset")),
             other => {
                 let mut text = format!("cable: {other}");
                 let mut source = std::error::Error::source(other);
@@ -222,10 +222,13 @@ impl Error {
     }
 }
 
-/// Code, reason and message, then the fields and what else the server said.
-fn tell_call(error: &cable_client::Error) -> String {
+/// Code, reason and message, then the way out, the fields and what else the server said.
+fn tell_call(error: &cable_client::Error, remedy: Option<&str>) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{message}", code_and_reason(error));
+    if let Some(remedy) = remedy {
+        text += &format!("\n  {remedy}");
+    }
     for violation in error.violations() {
         let repeated = format!("{}: ", violation.field);
         let wrong = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);

@@ -28,6 +28,9 @@ const MAX_THREADS: usize = 64;
 /// A smaller cache would not hold one article of the largest size.
 const MIN_CACHE_BYTES: u64 = 1 << 20;
 
+/// A shorter one would read the store without end.
+const MIN_SCRUB: Duration = Duration::from_secs(60);
+
 /// A connection that lives for less, or is checked more often, is of no use to a client.
 const MIN_CONNECTION_TIME: Duration = Duration::from_secs(1);
 
@@ -121,6 +124,8 @@ pub struct Store {
     pub dir: PathBuf,
     /// Bytes of the disk that are reserved for removals: puts are refused while less is free.
     pub reserve_bytes: u64,
+    /// How often everything stored is read and checked.
+    pub scrub: Duration,
     /// Threads that read from the disk.
     pub readers: usize,
 }
@@ -191,7 +196,8 @@ fn cores() -> usize {
 
 impl Default for Store {
     fn default() -> Self {
-        Store { dir: "./cable-data".into(), reserve_bytes: 512 << 20, readers: cores().min(4) }
+        let (reserve_bytes, readers) = (512 << 20, cores().min(4));
+        Store { dir: "./cable-data".into(), reserve_bytes, scrub: Duration::from_secs(86_400), readers }
     }
 }
 
@@ -226,7 +232,7 @@ struct Setting {
 }
 
 /// All of them, sections together.
-const SETTINGS: [Setting; 29] = [
+const SETTINGS: [Setting; 30] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
@@ -358,6 +364,12 @@ const SETTINGS: [Setting; 29] = [
         doc: "Bytes of the disk reserved for removals: puts are refused while less is free.",
         set: |c, text| put(&mut c.store.reserve_bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.store.reserve_bytes)),
+    },
+    Setting {
+        key: "store.scrub",
+        doc: "How often everything stored is read and checked in the background.",
+        set: |c, text| put(&mut c.store.scrub, at_least(MIN_SCRUB, text)?),
+        show: |c| quoted(show_days(c.store.scrub)),
     },
     Setting {
         key: "store.readers",
@@ -805,8 +817,8 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
 }
 
-/// The largest response fits in half of it.
-const LEAST_RESPONSE_BYTES: u64 = 8 << 20;
+/// The largest response fits in what one connection may take of it.
+const LEAST_RESPONSE_BYTES: u64 = 16 << 20;
 
 /// The largest request fits in what one connection may hold of it.
 const LEAST_REQUEST_BYTES: u64 = 64 << 20;
@@ -956,7 +968,7 @@ mod tests {
             ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
             ("[feed]\nhistory = '59s'", "expected at least 1m"),
             ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
-            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 8MiB"),
+            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 16MiB"),
             ("[connections]\nrequest_bytes = 0", "expected at least 64MiB"),
             ("[web]\norigins = '*'", "expected scheme and host"),
             ("[web]\norigins = 'https://a.example/'", "expected scheme and host"),
@@ -1020,7 +1032,12 @@ mod tests {
                 ..Connections::default()
             },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
-            store: Store { dir: "a \"b\"\\c".into(), reserve_bytes: 0, readers: 64 },
+            store: Store {
+                dir: "a \"b\"\\c".into(),
+                reserve_bytes: 0,
+                scrub: Duration::from_secs(7_200),
+                readers: 64,
+            },
             cache: Cache { bytes: 2_000_000 },
             feed: Feed { most: 3, history: 36 * 3_600 * SECOND, history_entries: 7 },
             log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },

@@ -253,6 +253,14 @@ impl Derived {
         Derived { live, due, base, wanted, ..Derived::default() }
     }
 
+    /// The place in lists alone.
+    pub(crate) fn time(name: &Name, log: &log::LogEntry) -> i64 {
+        match name.kind {
+            Kind::Article => publish_time(&log.content).unwrap_or(log.first_publish_time),
+            _ => 0,
+        }
+    }
+
     /// All but the content hash, which costs more than the rest.
     pub(crate) fn standing(name: &Name, log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;

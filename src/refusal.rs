@@ -4,7 +4,7 @@
 use crate::{
     health::{Condition, Health},
     model::{LogId, Name, Revision, limit::Limit},
-    store::{self, Tombstone},
+    store::{self, Damage, Tombstone},
     wire::v1::RemovalReason,
 };
 
@@ -68,12 +68,29 @@ pub(crate) enum Refusal {
     /// Ask another node.
     #[error("a part of this node has failed; the node is shutting down")]
     NodeFailed,
+    /// What was sent is not all: restore a backup.
+    #[error("{}", incomplete(.0))]
+    Incomplete(Damage),
     /// Fault of the store.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// A fault of ours.
     #[error("{0}")]
     Internal(&'static str),
+}
+
+fn incomplete(damage: &Damage) -> String {
+    let first = damage.names.first().map(|name| format!(", such as {name}")).unwrap_or_default();
+    match damage {
+        Damage { database: true, .. } => {
+            "incomplete: the database is damaged; restore a backup, or make a new store of what can be read with \
+             `cable rebuild`"
+                .to_owned()
+        }
+        Damage { count, .. } => {
+            format!("incomplete: {count} records cannot be read{first}; put them again, remove them, or restore a backup")
+        }
+    }
 }
 
 /// How the history that a caller names differs from the one that is served.

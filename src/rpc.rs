@@ -121,6 +121,10 @@ fn told(refusal: &Refusal) -> Told {
         }
         Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
         Refusal::NodeFailed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
+        Refusal::Incomplete(damage) => {
+            let reason = if damage.database { Reason::StoreDamaged } else { Reason::RecordCorrupt };
+            Told::new(Code::DataLoss, reason)
+        }
         Refusal::Store(error) => stored(error),
         Refusal::Internal(_) => Told::new(Code::Internal, Reason::Internal),
     }
@@ -143,6 +147,7 @@ fn stored(error: &store::Error) -> Told {
     use ErrorReason as Reason;
     match error {
         store::Error::Corrupt(name) => Told::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
+        store::Error::Malformed(_) => Told::new(Code::DataLoss, Reason::StoreDamaged),
         store::Error::Overloaded => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
         store::Error::Full { .. } | store::Error::NoSpace(_) => {
             Told::new(Code::ResourceExhausted, Reason::StoreFull).retry()

@@ -25,7 +25,7 @@ use crate::{
     ops,
     publishing::{self, Publishing},
     rpc,
-    store::{self, Store, floor::History},
+    store::{self, Store, floor::History, scrub},
     supervise::{self, Task},
     telemetry::Metrics,
     wire,
@@ -285,6 +285,7 @@ impl Node {
             start("observer", Box::pin(observe(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
+            start("scrub", Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub))),
         ];
         let serve_ops = |listener| ops::serve(listener, operations(config), metrics, health.clone());
         tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
@@ -368,6 +369,9 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
         metrics.feeds.set(feeds.open() as u64);
         metrics.head_revision.set(revision.unsigned_abs());
         metrics.store_bytes.set(store.bytes_on_disk());
+        let scrub = store.last_scrub();
+        metrics.store_damaged_records.set(scrub.damage.count.unsigned_abs());
+        metrics.store_scrub_time.set(scrub.time.unwrap_or(0).unsigned_abs() / 1_000_000);
         store.observe_space();
         if counted != Some(revision) {
             counted = count_pending(&store, &metrics).await.then_some(revision);

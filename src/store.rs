@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) mod apply;
 mod changed;
+mod damage;
 pub(crate) mod due;
 pub(crate) mod envelope;
 mod erase;
@@ -37,18 +38,26 @@ mod erase;
 pub(crate) mod fixture;
 pub(crate) mod floor;
 pub(crate) mod history;
+mod ledger;
 pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
 pub(crate) mod rebuild;
 pub(crate) mod request;
+mod row;
+pub(crate) mod salvage;
 mod schema;
+pub(crate) mod scrub;
 mod session;
 pub(crate) mod verify;
+mod wal;
 
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
+pub(crate) use damage::Damage;
+use ledger::Ledgers;
+pub(crate) use ledger::Tally;
 use readers::Readers;
 use session::Session;
 pub(crate) use session::{Identity, is_backup, is_database, is_store};
@@ -108,6 +117,7 @@ impl Record {
             reason: self.log.reason(),
             moved_to: Name::parse(&self.log.moved_to),
             time: self.log.time,
+            revision: self.revision,
         })
     }
 }
@@ -119,6 +129,7 @@ pub(crate) struct Tombstone {
     pub(crate) moved_to: Option<Name>,
     /// When it was removed, microseconds since 1970 UTC.
     pub(crate) time: i64,
+    pub(crate) revision: Revision,
 }
 
 /// The outcome of one change.
@@ -148,6 +159,11 @@ pub(crate) enum Error {
     /// The record is damaged; others are not.
     #[error("what is stored under {0} does not pass its checksum")]
     Corrupt(Name),
+    /// The database is damaged beyond single records: what it does not return may be there all the same.
+    #[error(
+        "the database is damaged: restore a backup, or make a new store of what can be read with `cable rebuild`"
+    )]
+    Malformed(#[source] Arc<rusqlite::Error>),
     /// Try again later.
     #[error("the store has more to read than it can queue")]
     Overloaded,
@@ -203,13 +219,12 @@ impl Error {
     fn condition(&self) -> Option<Condition> {
         let engine = match self {
             Error::NoSpace(_) | Error::Full { .. } => return Some(Condition::DiskFull),
+            Error::Malformed(_) => return Some(Condition::DatabaseCorrupt),
+            Error::Uncertain(error) if is_damage(error) => return Some(Condition::DatabaseCorrupt),
             Error::Failed(error) | Error::Uncertain(error) => error.sqlite_error()?,
             _ => return None,
         };
         match (engine.code, engine.extended_code) {
-            (rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase, _) => {
-                Some(Condition::DatabaseCorrupt)
-            }
             (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Some(Condition::SyncFailed),
             _ => None,
         }
@@ -220,8 +235,35 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Error {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Error::NoSpace(Arc::new(error)),
+            _ if is_damage(&error) => Error::Malformed(Arc::new(error)),
             _ => Error::Failed(Arc::new(error)),
         }
+    }
+}
+
+impl Error {
+    /// Damage that SQLite does not notice by itself.
+    fn malformed(why: &'static str) -> Error {
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Error::Malformed(Arc::new(rusqlite::Error::SqliteFailure(failure, Some(why.to_owned()))))
+    }
+}
+
+/// Whether an error of the engine is due to what is stored: SQLite reports it, a value is not of the type that was
+/// written, a row that is always there is not, or one that was taken out is there again.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::{Error, ErrorCode};
+    match error {
+        Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation
+        ),
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..)
+        | Error::QueryReturnedNoRows => true,
+        _ => false,
     }
 }
 
@@ -252,8 +294,38 @@ pub(crate) enum OpenError {
          to open the store that was there before, put its database back"
     )]
     ForeignLog(PathBuf),
+    /// Acknowledged commits are in it, behind what is damaged.
+    #[error(
+        "{path}: the write-ahead log is damaged at byte {offset}: commits that were acknowledged cannot be read; restore \
+         a backup to a new directory (cable restore); to continue without these commits, move this file away (the store is then as of \
+         its last checkpoint)"
+    )]
+    DamagedLog { path: PathBuf, offset: u64 },
+    /// It holds commits of a database that is gone.
+    #[error(
+        "{0}: this write-ahead log holds commits, but the database beside it is absent or empty: put {DATABASE} back, or \
+         restore a backup to a new directory (cable restore); to start with an empty store, move this file away"
+    )]
+    OrphanLog(PathBuf),
+    #[error(
+        "{path}: the database is damaged ({source}): restore a backup, or make a new store of what can be read with \
+         `cable rebuild --skip-damaged`"
+    )]
+    Damaged { path: PathBuf, source: rusqlite::Error },
     #[error("{path}: {source}")]
     Engine { path: PathBuf, source: rusqlite::Error },
+}
+
+impl OpenError {
+    /// An error of the engine, of which damage has a remedy of its own.
+    fn engine(path: &Path, source: rusqlite::Error) -> OpenError {
+        let path = path.to_owned();
+        if is_damage(&source) {
+            OpenError::Damaged { path, source }
+        } else {
+            OpenError::Engine { path, source }
+        }
+    }
 }
 
 /// How a store is opened.
@@ -280,7 +352,18 @@ pub(crate) struct Store {
     revision: AtomicI64,
     changed: LastChanged,
     keepers: Keepers,
+    ledgers: Ledgers,
+    scrubbed: Mutex<Scrub>,
     _lock: File,
+}
+
+/// What the last pass over the whole store found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scrub {
+    /// Records that are damaged.
+    pub(crate) damage: Damage,
+    /// When it ended, microseconds since 1970 UTC; none: no pass has ended since the start.
+    pub(crate) time: Option<i64>,
 }
 
 /// Those who keep in memory what they have read.
@@ -315,10 +398,12 @@ impl Store {
         let io = |source| OpenError::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir)?;
+        wal::check_orphan(&dir)?;
         session::check_absent(&dir)?;
+        wal::check(&dir)?;
         session::check_log(&dir)?;
         let path = dir.join(DATABASE);
-        let engine = |source| OpenError::Engine { path: path.clone(), source };
+        let engine = |source| OpenError::engine(&path, source);
         let mut connection = Connection::open(&path).map_err(engine)?;
         // Refused files stay as they are.
         session::keep_log(&connection, true).map_err(engine)?;
@@ -351,8 +436,11 @@ impl Store {
             revision,
             changed,
             keepers: Keepers::default(),
+            ledgers: Ledgers::default(),
+            scrubbed: Mutex::default(),
             _lock: lock,
         });
+        store.scrub_if_small(&connection);
         Ok((store.clone(), Writer::new(connection, store, session)))
     }
 
@@ -390,7 +478,7 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.run(job).await
+        self.readers.run(job).await.inspect_err(|error| error.report(&self.options.health))
     }
 
     /// Bytes that the store takes on disk.
@@ -405,6 +493,45 @@ impl Store {
         self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
     }
 
+    /// Whether the database is damaged beyond single records: what a read does not find may be there all the same.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.options.health.conditions().holds(Condition::DatabaseCorrupt)
+    }
+
+    /// Scrubs a small store at once, so that no index is relied upon that lost something while nobody looked.
+    fn scrub_if_small(&self, connection: &Connection) {
+        if self.bytes_on_disk() > scrub::AT_ONCE {
+            return;
+        }
+        let mut pass = scrub::Pass::new(self.tally());
+        loop {
+            match pass.step(connection) {
+                Ok(None) => {}
+                Ok(Some(found)) => return self.scrubbed(found, None),
+                Err(error) => return tracing::warn!(%error, "the store was not scrubbed"),
+            }
+        }
+    }
+
+    /// Takes note of what a pass found, and when it ended, in microseconds since 1970 UTC.
+    pub(crate) fn scrubbed(&self, found: scrub::Scrubbed, time: Option<i64>) {
+        if let Some(fault) = &found.fault {
+            self.options.health.report(Condition::DatabaseCorrupt, fault);
+        }
+        let mut last = self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Scrub { damage: found.damage, time: time.or(last.time) };
+    }
+
+    /// What the last pass over the whole store found.
+    pub(crate) fn last_scrub(&self) -> Scrub {
+        self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts to add up records.
+    pub(crate) fn tally(&self) -> Tally {
+        self.ledgers.tally(|| self.revision())
+    }
+
     fn forget(&self) {
         for forget in self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             forget();
@@ -416,6 +543,7 @@ impl Store {
         for (stripe, revision) in effect.changed {
             self.changed.mark(stripe, revision);
         }
+        self.ledgers.note(&effect.superseded, effect.head.revision);
         self.revision.store(effect.head.revision, Ordering::Release);
         self.head.send_replace(Arc::new(effect.head));
         if let Some(due) = effect.due {
@@ -438,16 +566,13 @@ impl Store {
 
     /// Writes that end well could not be relied upon any more.
     fn check_writable(&self) -> Result<(), Error> {
-        let stopped = [
-            (Condition::SyncFailed, "this node is restarted"),
-            (Condition::DatabaseCorrupt, "the database is replaced by a backup"),
-        ];
-        for (condition, until) in stopped {
-            if let Some(cause) = self.options.health.cause(condition) {
-                return Err(Error::ReadOnly { cause, until });
-            }
+        if self.is_damaged() {
+            return Err(Error::malformed("it was found to be damaged before"));
         }
-        Ok(())
+        match self.options.health.cause(Condition::SyncFailed) {
+            Some(cause) => Err(Error::ReadOnly { cause, until: "this node is restarted" }),
+            None => Ok(()),
+        }
     }
 
     fn check_space(&self) -> Result<(), Error> {
@@ -487,9 +612,14 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     if !path.exists() {
         return Err(OpenError::Absent(dir.to_owned()));
     }
-    let has_log = !is_served(dir) && session::check_log(dir)?;
+    let is_served = is_served(dir);
+    if !is_served {
+        wal::check_orphan(dir)?;
+        wal::check(dir)?;
+    }
+    let has_log = !is_served && session::check_log(dir)?;
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let engine = |source| OpenError::Engine { path: path.clone(), source };
+    let engine = |source| OpenError::engine(&path, source);
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
     // A command that reads a killed store leaves its files as they are.
     session::keep_log(&connection, has_log).map_err(engine)?;

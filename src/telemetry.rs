@@ -139,6 +139,10 @@ pub(crate) struct Metrics {
     pub(crate) pending_held: Gauge<u64, AtomicU64>,
     /// Pending versions that will take the path of a live article, among the next 1,000.
     pub(crate) pending_path_conflicts: Gauge<u64, AtomicU64>,
+    /// Damaged records that the last scrub found.
+    pub(crate) store_damaged_records: Gauge<u64, AtomicU64>,
+    /// When the last scrub ended, seconds since 1970 UTC; 0: none has since the start.
+    pub(crate) store_scrub_time: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -160,6 +164,8 @@ impl Metrics {
             pending: Gauge::default(),
             pending_held: Gauge::default(),
             pending_path_conflicts: Gauge::default(),
+            store_damaged_records: Gauge::default(),
+            store_scrub_time: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -207,6 +213,14 @@ impl Metrics {
             "Size of the store on disk",
             Unit::Bytes,
             self.store_bytes.clone(),
+        );
+        let damaged = self.store_damaged_records.clone();
+        registry.register("store_damaged_records", "Damaged records that the last scrub found", damaged);
+        registry.register_with_unit(
+            "store_scrub_time",
+            "When the last scrub ended, in Unix time; 0: none has since the start",
+            Unit::Seconds,
+            self.store_scrub_time.clone(),
         );
     }
 
@@ -300,6 +314,8 @@ mod tests {
         metrics.entries_applied.inc_by(4);
         metrics.head_revision.set(5);
         metrics.store_bytes.set(6);
+        metrics.store_damaged_records.set(7);
+        metrics.store_scrub_time.set(8);
         let health = crate::health::Health::default();
         health.report(Condition::DiskFull, "a test");
         metrics.show(&health.conditions());
@@ -319,6 +335,8 @@ mod tests {
             "cable_entries_applied_total 4",
             "cable_head_revision 5",
             "cable_store_bytes 6",
+            "cable_store_damaged_records 7",
+            "cable_store_scrub_time_seconds 8",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -1,78 +1,172 @@
-//! Whole stores out: a scan in the order of the log until it meets the head.
+//! Whole stores out: a scan in the order of the log until it meets the head. What was found is added up on the way and
+//! compared with the counts and the digest of the head, so that no export that lacks a record passes for a whole one.
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use crate::{
     compose::{self, Shape},
+    digest::{Hash, canonical_content},
     log::Position,
     model::{Kind, LogId, Revision},
     refusal::Refusal,
-    store::{Connection, Error, Head, Record, Store, read},
+    store::{Connection, Damage, Error, Head, Record, Store, Tally, read},
     wire::{
-        Encoded,
+        Encoded, fields,
         service::{self, record},
     },
 };
 
-/// Records and bytes of one message: what is stored compressed is several times as large on the wire.
+/// Records of one message, and its encoded bytes, unless a single record is larger: at most 1.3 MiB.
 const CHUNK: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Records that are counted and not sent, at once: some 10 ms.
+const COUNTED: usize = 2_048;
 
 /// One client's way through an export.
 pub(crate) struct Export {
     store: Arc<Store>,
     log_id: LogId,
-    after: Revision,
+    /// Records up to here are there already: they are counted and not sent.
+    sent_before: Revision,
+    /// All up to here has been read.
+    at: Revision,
     sent: i64,
+    tally: Tally,
+    damage: Damage,
 }
 
 /// What comes next in an export.
 pub(crate) enum Next {
     Records { records: Vec<service::Record>, last: Revision },
-    End { count: i64, position: Position, content_digest: [u8; 32] },
+    End(End),
+}
+
+/// The end of an export.
+pub(crate) struct End {
+    pub(crate) count: i64,
+    pub(crate) position: Position,
+    pub(crate) content_digest: Hash,
+    /// What the export lacks.
+    pub(crate) damage: Damage,
 }
 
 impl Export {
     /// Starts after a revision.
     pub(crate) fn new(store: Arc<Store>, after: Revision) -> Export {
-        let log_id = store.head().log_id;
-        Export { store, log_id, after, sent: 0 }
+        let (log_id, tally) = (store.head().log_id, store.tally());
+        Export { store, log_id, sent_before: after, at: 0, sent: 0, tally, damage: Damage::default() }
     }
 
     /// The next records, or the end.
     ///
     /// # Errors
-    /// A record is damaged, or the store cannot be read.
+    /// The store cannot be read, or more was changed than can be followed: the export may be resumed.
     pub(crate) async fn next(&mut self) -> Result<Next, Refusal> {
-        let after = self.after;
-        let (records, head) = self.store.read(move |connection| chunk(connection, after)).await?;
-        let Some(last) = records.last().map(|record| record.revision) else {
-            let content_digest = head.content_digest.to_bytes();
-            return Ok(Next::End { count: self.sent, position: Position::of(&head), content_digest });
-        };
-        self.after = last;
-        self.sent += records.len() as i64;
-        let records = records.iter().map(|record| self.record(record)).collect();
-        Ok(Next::Records { records, last })
+        loop {
+            let (at, counted, log_id) = (self.at, self.sent_before, self.log_id);
+            let chunk = self.store.read(move |connection| {
+                let moment = connection.unchecked_transaction()?;
+                if at < counted { count(&moment, at, counted) } else { chunk(&moment, at, log_id) }
+            });
+            let Chunk { records, contents, damage, last, head } = chunk.await?;
+            self.damage.merge(&damage);
+            let Some(last) = last else {
+                if at < counted {
+                    self.at = counted;
+                    continue;
+                }
+                return self.end(&head).await.map(Next::End);
+            };
+            self.at = last;
+            self.tally.add(&contents, last, head.revision)?;
+            self.sent += records.len() as i64;
+            if !records.is_empty() {
+                return Ok(Next::Records { records, last });
+            }
+        }
     }
 
-    fn record(&self, record: &Record) -> service::Record {
-        let entity = || Encoded(compose::entity(record, self.log_id, Shape::WHOLE));
-        let record = match (record.is_put(), record.name.kind) {
-            (false, _) => record::Record::Tombstone(compose::tombstone(record)),
-            (true, Kind::Article) => record::Record::Article(entity()),
-            (true, Kind::Author) => record::Record::Author(entity()),
-            (true, Kind::Section) => record::Record::Section(entity()),
-            (true, Kind::Tag) => record::Record::Tag(entity()),
-            (true, Kind::Collection) => record::Record::Collection(entity()),
-        };
-        service::Record { record: Some(record) }
+    async fn end(&mut self, head: &Head) -> Result<End, Refusal> {
+        // What the last transactions superseded is noted when their head is published.
+        let mut heads = self.store.heads();
+        let published = heads.wait_for(|published| published.revision >= head.revision).await;
+        published.map_err(|_| Refusal::Store(Error::Closed))?;
+        let live: i64 = Kind::ALL.iter().map(|kind| head.live(*kind)).sum();
+        let found = self.tally.at(head.revision)?.ok_or(Error::Closed)?;
+        let mut damage = std::mem::take(&mut self.damage);
+        if damage.is_empty() && found != (live, head.content_digest) {
+            tracing::error!(
+                found = found.0,
+                head = live,
+                "an export lacks records that the store should hold"
+            );
+            damage.database = true;
+        }
+        damage.database |= self.store.is_damaged();
+        let content_digest = head.content_digest.to_bytes();
+        Ok(End { count: self.sent, position: Position::of(head), content_digest, damage })
     }
 }
 
-/// Records and head of one moment: an empty chunk means that the scan has met that head.
-fn chunk(connection: &Connection, after: Revision) -> Result<(Vec<Record>, Head), Error> {
-    let moment = connection.unchecked_transaction()?;
-    let head = read::head(&moment)?;
-    Ok((read::changes(&moment, after, CHUNK, CHUNK_BYTES)?, head))
+/// Records that follow a revision, at one moment.
+struct Chunk {
+    records: Vec<service::Record>,
+    /// The content hash of each that readers see.
+    contents: Vec<Hash>,
+    damage: Damage,
+    /// The last revision looked at; none: there is nothing more.
+    last: Option<Revision>,
+    head: Head,
+}
+
+fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
+    let head = read::head(moment)?;
+    let mut chunk =
+        Chunk { records: Vec::new(), contents: Vec::new(), damage: Damage::default(), last: None, head };
+    let mut bytes = 0;
+    read::changes(moment, after, CHUNK, |revision, found| {
+        let found = match found {
+            Ok(found) => found,
+            Err(name) => {
+                chunk.damage.add(name);
+                chunk.last = Some(revision);
+                return true;
+            }
+        };
+        let record = encoded(&found, log_id);
+        bytes += fields::bytes_len(1, record.encoded_len());
+        if bytes > CHUNK_BYTES && !chunk.records.is_empty() {
+            return false;
+        }
+        if found.is_put() {
+            chunk.contents.push(canonical_content(&found.name, &found.log.content));
+        }
+        chunk.records.push(record);
+        chunk.last = Some(revision);
+        true
+    })?;
+    Ok(chunk)
+}
+
+/// As [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
+fn count(moment: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
+    let head = read::head(moment)?;
+    let read::Counted { contents, damage, last } = read::count(moment, (after, up_to), COUNTED)?;
+    Ok(Chunk { records: Vec::new(), contents, damage, last, head })
+}
+
+fn encoded(found: &Record, log_id: LogId) -> service::Record {
+    let entity = || Encoded(compose::entity(found, log_id, Shape::WHOLE));
+    let record = match (found.is_put(), found.name.kind) {
+        (false, _) => record::Record::Tombstone(compose::tombstone(found)),
+        (true, Kind::Article) => record::Record::Article(entity()),
+        (true, Kind::Author) => record::Record::Author(entity()),
+        (true, Kind::Section) => record::Record::Section(entity()),
+        (true, Kind::Tag) => record::Record::Tag(entity()),
+        (true, Kind::Collection) => record::Record::Collection(entity()),
+    };
+    service::Record { record: Some(record) }
 }

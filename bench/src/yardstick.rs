@@ -32,12 +32,14 @@ struct Article {
     slot: i64,
     id: String,
     live: i64,
+    reason: i64,
     due: Option<i64>,
     time: i64,
     terms: Vec<u8>,
     hash: Vec<u8>,
     content_hash: Vec<u8>,
     departures: Vec<u8>,
+    sum: i64,
     entry: Vec<u8>,
     paths: Vec<(String, i64, i64)>,
     chain: Vec<u8>,
@@ -74,7 +76,8 @@ fn tables(from: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
-    let sql = "SELECT revision, kind, slot, id, live, due, d.time, terms, hash, content_hash, departures, entry, c.chain
+    let sql = "SELECT revision, kind, slot, id, live, reason, due, d.time, terms, hash, content_hash, departures, sum, entry,
+                      c.chain
                FROM doc d JOIN chain c USING(revision)
                WHERE d.revision > ?1 AND d.kind = 1 AND d.live = 1 ORDER BY d.revision LIMIT ?2";
     let mut statement = from.prepare_cached(sql)?;
@@ -87,14 +90,16 @@ fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
             paths: paths(from, &id)?,
             id,
             live: row.get(4)?,
-            due: row.get(5)?,
-            time: row.get(6)?,
-            terms: row.get(7)?,
-            hash: row.get(8)?,
-            content_hash: row.get(9)?,
-            departures: row.get(10)?,
-            entry: row.get(11)?,
-            chain: row.get(12)?,
+            reason: row.get(5)?,
+            due: row.get(6)?,
+            time: row.get(7)?,
+            terms: row.get(8)?,
+            hash: row.get(9)?,
+            content_hash: row.get(10)?,
+            departures: row.get(11)?,
+            sum: row.get(12)?,
+            entry: row.get(13)?,
+            chain: row.get(14)?,
         })
     })?;
     rows.collect()
@@ -108,8 +113,11 @@ fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64, i64)
 fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
     let transaction = to.transaction()?;
     {
-        let mut doc = transaction
-            .prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,NULL,0,NULL,?11,?12)")?;
+        let mut doc = transaction.prepare_cached(
+            "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
+                                 departures, sum, entry, held)
+                 VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,0)",
+        )?;
         let mut listing = transaction.prepare_cached("INSERT INTO listing VALUES(?1,?2,?3)")?;
         let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4,?5)")?;
         let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2,?3)")?;
@@ -126,12 +134,14 @@ fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
                 a.slot,
                 a.id,
                 a.live,
+                a.reason,
                 a.due,
                 a.time,
                 a.terms,
                 a.hash,
                 a.content_hash,
                 a.departures,
+                a.sum,
                 a.entry
             ])?;
             chain.execute(params![a.revision, a.chain, a.time])?;

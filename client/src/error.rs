@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-use crate::v1::{ErrorReason, ItemError};
+use crate::v1::{Damage, ErrorReason, ItemError};
 
 /// The domain of the reasons that [`ErrorReason`] lists.
 const DOMAIN: &str = "cable.v1";
@@ -171,6 +171,21 @@ impl Error {
 
     pub(crate) fn truncated(what: &str) -> Error {
         Error::new(Kind::Truncated, what)
+    }
+
+    /// What was received is not all: the server cannot read the rest.
+    pub(crate) fn incomplete(damage: &Damage) -> Error {
+        let reason = if damage.database { ErrorReason::StoreDamaged } else { ErrorReason::RecordCorrupt };
+        let what = if damage.database {
+            "incomplete: the server's database is damaged".to_owned()
+        } else {
+            format!("incomplete: {} records cannot be read by the server", damage.count)
+        };
+        let names = damage.names.join(" ");
+        let metadata = if names.is_empty() { None } else { Some(("damaged".to_owned(), names)) };
+        let metadata = metadata.into_iter().collect();
+        let (kind, reason) = (Kind::DataLoss, Some(reason));
+        Error(Box::new(Inner { kind, reason, message: what, metadata, ..Inner::default() }))
     }
 
     pub(crate) fn malformed(source: prost::DecodeError) -> Error {

@@ -266,8 +266,13 @@ pub enum Event {
     Changes(Vec<FeedChange>),
     /// Some of what matches, in no order: part of a snapshot.
     Snapshot(Vec<RawRecord>),
-    /// The snapshot is complete: it was that many records.
-    SnapshotEnd(u64),
+    /// The snapshot is at its end.
+    SnapshotEnd {
+        /// Number of its records.
+        count: u64,
+        /// What it lacks, because the server cannot read it. None: it is complete.
+        damage: Option<v1::Damage>,
+    },
     /// All up to the delivery's position has been told.
     Checkpoint {
         /// The server is still reading what has happened since: the feed has not caught up.
@@ -638,7 +643,9 @@ impl Following {
                 return Ok(Some(self.reset(ResetReason::of(reset.reason()))));
             }
             watch_response::Event::Snapshot(part) => return Ok(Some(self.snapshot_part(part.records))),
-            watch_response::Event::SnapshotEnd(end) => Event::SnapshotEnd(self.snapshot_end(end.count)?),
+            watch_response::Event::SnapshotEnd(end) => {
+                Event::SnapshotEnd { count: self.snapshot_end(end.count)?, damage: end.damage }
+            }
             watch_response::Event::Checkpoint(told) => Event::Checkpoint { behind: told.behind },
             watch_response::Event::Changes(changes) => {
                 let Some(changes) = self.parts.add(changes)? else { return Ok(None) };

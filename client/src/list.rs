@@ -5,12 +5,13 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_util::{
-    StreamExt as _, TryStreamExt as _,
+    Stream, StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
 use tonic::Streaming;
@@ -21,7 +22,7 @@ use crate::{
     pool::Busy,
     read::{incomplete, reads, sealed::Read, unconditional},
     shape::{Shape, freshness_setters, name, shape_setters},
-    v1::{self, Includes, StreamArticlesEnd, batch_item},
+    v1::{self, Damage, Includes, StreamArticlesEnd, batch_item},
 };
 
 /// Names that one call of a batch may hold.
@@ -188,6 +189,8 @@ pub struct Page {
     pub articles: Vec<v1::Article>,
     /// For [`List::page_token`]. None: this is the last page.
     pub next_page_token: Option<String>,
+    /// Articles that belong on the page and cannot be read by the server. None: the page is complete.
+    pub damage: Option<Damage>,
 }
 
 /// Lists articles. Await it for one page; or take all [`items`](List::items) or [`pages`](List::pages) that follow.
@@ -225,11 +228,11 @@ impl List {
         self
     }
 
-    /// All articles from here on. The next page is asked for when this one has been taken.
+    /// All articles from here on. The next page is asked for when this one has been taken. If the server cannot read
+    /// some, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<v1::Article> {
-        let articles = |page: Fetched<Page>| stream::iter(page.value.articles.into_iter().map(Ok));
-        self.pages().map_ok(articles).try_flatten().boxed()
+        items(self.pages().map_ok(|page| (page.value.articles, page.value.damage)))
     }
 
     /// All pages from here on.
@@ -260,10 +263,37 @@ impl Read for List {
             if answer.not_modified {
                 return Ok(None);
             }
-            let page = Page { articles: answer.articles, next_page_token: token(answer.next_page_token) };
+            let next_page_token = token(answer.next_page_token);
+            let page = Page { articles: answer.articles, next_page_token, damage: answer.damage };
             Ok(Some(Fetched::new(page, answer.includes, answer.meta)))
         })
     }
+}
+
+/// What a page holds, and what it lacks.
+pub(crate) type Part<T> = (Vec<T>, Option<Damage>);
+
+/// The items of all pages, and an error at the end if some were lacking.
+pub(crate) fn items<T: Send + 'static>(
+    pages: impl Stream<Item = Result<Part<T>>> + Send + 'static,
+) -> ResultStream<T> {
+    let lacking = Arc::new(Mutex::new(None::<Damage>));
+    let noted = lacking.clone();
+    let items = pages.map_ok(move |(items, damage)| {
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(more) = damage {
+            let sum = noted.get_or_insert_default();
+            sum.count += more.count;
+            sum.names.extend(more.names.into_iter().take(100_usize.saturating_sub(sum.names.len())));
+            sum.database |= more.database;
+        }
+        stream::iter(items.into_iter().map(Ok))
+    });
+    let end = stream::once(async move {
+        let lacking = lacking.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lacking.map(|damage| Err(Error::incomplete(&damage)))
+    });
+    items.try_flatten().chain(end.filter_map(std::future::ready)).boxed()
 }
 
 pub(crate) fn token(token: String) -> Option<String> {
@@ -311,6 +341,7 @@ impl StreamArticles {
             includes: Includes::default(),
             received: 0,
             end: None,
+            incomplete: None,
             done: false,
         }
     }
@@ -330,7 +361,8 @@ pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, Busy)
 }
 
 /// Articles, one after the other, that end only when the server said that these are all: a connection that breaks is
-/// an error, and so is a stream that ends without a word ([`Kind::Truncated`](crate::Kind::Truncated)).
+/// an error, and so is a stream that ends without a word ([`Kind::Truncated`](crate::Kind::Truncated)). If the server
+/// cannot read some, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
 #[must_use = "streams do nothing unless polled"]
 pub struct ArticleStream {
     messages: ResultStream<v1::StreamArticlesResponse>,
@@ -338,6 +370,8 @@ pub struct ArticleStream {
     includes: Includes,
     received: i64,
     end: Option<StreamArticlesEnd>,
+    /// Why the articles are not all.
+    incomplete: Option<Error>,
     done: bool,
 }
 
@@ -367,6 +401,7 @@ impl ArticleStream {
             if end.count != self.received {
                 return Err(Error::truncated("the server sent another number of articles than it says"));
             }
+            self.incomplete = end.damage.as_ref().map(Error::incomplete);
             self.end = Some(end);
         }
         self.includes = message.includes.unwrap_or_default();
@@ -384,7 +419,7 @@ impl futures_util::Stream for ArticleStream {
                 return Poll::Ready(Some(Ok(article)));
             }
             if self.done {
-                return Poll::Ready(None);
+                return Poll::Ready(self.incomplete.take().map(Err));
             }
             let taken = match ready!(self.messages.poll_next_unpin(cx)) {
                 Some(Ok(message)) => self.accept(message),
@@ -408,7 +443,7 @@ pub trait Listed: Sized + Send + 'static {
         page_token: String,
         freshness: Option<v1::Freshness>,
         timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<(Vec<Self>, Option<String>)>> + Send;
+    ) -> impl Future<Output = Result<(Part<Self>, Option<String>)>> + Send;
 }
 
 macro_rules! listed {
@@ -420,10 +455,10 @@ macro_rules! listed {
                 page_token: String,
                 freshness: Option<v1::Freshness>,
                 timeout: Option<Duration>,
-            ) -> Result<(Vec<Self>, Option<String>)> {
+            ) -> Result<(Part<Self>, Option<String>)> {
                 let request = v1::$request { page_size, page_token, freshness };
                 let answer = cable.call(request, timeout).await?;
-                Ok((answer.$field, token(answer.next_page_token)))
+                Ok(((answer.$field, answer.damage), token(answer.next_page_token)))
             }
         }
     )*};
@@ -466,7 +501,8 @@ impl<E: Listed> ListNames<E> {
         self
     }
 
-    /// All of them.
+    /// All of them. If the server cannot read some, the last item is an error
+    /// ([`Kind::DataLoss`](crate::Kind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<E> {
         let ListNames { cable, page_size, shape, timeout, .. } = self;
@@ -474,11 +510,10 @@ impl<E: Listed> ListNames<E> {
             let (cable, shape) = (cable.clone(), shape.clone());
             async move {
                 let Some(token) = token else { return Ok::<_, Error>(None) };
-                let (entities, rest) = E::page(&cable, page_size, token, shape.freshness, timeout).await?;
-                Ok(Some((stream::iter(entities.into_iter().map(Ok)), rest)))
+                Ok(Some(E::page(&cable, page_size, token, shape.freshness, timeout).await?))
             }
         };
-        stream::try_unfold(Some(String::new()), step).try_flatten().boxed()
+        items(stream::try_unfold(Some(String::new()), step))
     }
 }
 
@@ -503,6 +538,7 @@ mod tests {
             includes: Includes::default(),
             received: 0,
             end: None,
+            incomplete: None,
             done: false,
         }
     }

@@ -157,6 +157,8 @@ pub struct Held {
     pub position: Option<Position>,
     /// All that matched there, by name.
     pub entities: BTreeMap<String, Mirrored>,
+    /// What the last snapshot lacked, because the server could not read it. None: it was complete.
+    pub damage: Option<v1::Damage>,
 }
 
 impl Held {
@@ -320,8 +322,8 @@ impl Shared {
         match event {
             Event::Reset(_) => *coming = Held::default(),
             Event::Snapshot(records) => records.iter().try_for_each(|record| coming.put(record))?,
-            Event::SnapshotEnd(_) => {
-                let complete = Held { position, ..std::mem::take(coming) };
+            Event::SnapshotEnd { damage, .. } => {
+                let complete = Held { position, damage, ..std::mem::take(coming) };
                 *self.write() = complete;
                 self.told.send_modify(|told| told.version += 1);
             }

@@ -2,11 +2,11 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream;
 
 use crate::{
     BodyFormat, BoxFuture, Cable, Error, Optional, Result, ResultStream, View, Written,
-    list::token,
+    list::{items, token},
     read::incomplete,
     shape::{name, timeout_setter},
     v1::{self, PendingArticle, Precondition, precondition::Condition},
@@ -116,9 +116,9 @@ impl ListPending {
                 list.request.page_token = token;
                 list
             });
-            Ok(Some((stream::iter(answer.pending.into_iter().map(Ok)), rest)))
+            Ok(Some(((answer.pending, answer.damage), rest)))
         };
-        stream::try_unfold(Some(self), step).try_flatten().boxed()
+        items(stream::try_unfold(Some(self), step))
     }
 }
 

@@ -284,6 +284,7 @@ impl Export {
             reached: last.clone(),
             last,
             end: None,
+            incomplete: None,
             done: false,
         }
     }
@@ -363,7 +364,8 @@ impl Exporting {
     }
 }
 
-/// The records of an export, one after the other, that end only when the server said that these are all. It goes on by
+/// The records of an export, one after the other, that end only when the server said that these are all; where it cannot
+/// read some, the last item is an error ([`Kind::DataLoss`]). It goes on by
 /// itself after a lost connection; what it cannot mend is an error.
 #[must_use = "streams do nothing unless polled"]
 pub struct RecordStream {
@@ -374,6 +376,8 @@ pub struct RecordStream {
     /// Where those end that were taken with all that came with them.
     last: Position,
     end: Option<ExportEnd>,
+    /// Why the records are not all.
+    incomplete: Option<Error>,
     done: bool,
 }
 
@@ -408,6 +412,8 @@ impl RecordStream {
             self.reached.revision = message.last_revision;
         }
         self.records.extend(message.records);
+        let damage = message.end.as_ref().and_then(|end| end.damage.as_ref());
+        self.incomplete = damage.map(Error::incomplete);
         self.end = message.end;
     }
 }
@@ -432,7 +438,10 @@ impl Stream for RecordStream {
                     self.done = true;
                     return Poll::Ready(Some(Err(error)));
                 }
-                None => self.done = true,
+                None => {
+                    self.done = true;
+                    return Poll::Ready(self.incomplete.take().map(Err));
+                }
             }
         }
     }

@@ -9,7 +9,9 @@ use futures_util::StreamExt as _;
 use prost_types::Timestamp;
 
 use super::{
-    Error, note,
+    Error,
+    feed::lacking,
+    note,
     noun::{self, Put, Remove},
     output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
     pending,
@@ -298,13 +300,21 @@ async fn run_put(
 async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Ls { filter, limit, shape } = ls;
     let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(PAGE));
-    let articles = list.view(shape.view(ArticleView::Basic)).format(shape.body_format()).items();
-    let mut articles = articles.take(limit as usize);
+    let mut pages = list.view(shape.view(ArticleView::Basic)).format(shape.body_format()).pages();
+    let (mut left, mut incomplete) = (limit as usize, None);
     let mut listing = output.list(&ARTICLE);
-    while let Some(article) = articles.next().await {
-        listing.push(&Entity::new(&ARTICLE, &article?))?;
+    while left > 0
+        && let Some(page) = pages.next().await.transpose()?
+    {
+        let page = page.value;
+        for article in page.articles.iter().take(left) {
+            listing.push(&Entity::new(&ARTICLE, article))?;
+        }
+        left = left.saturating_sub(page.articles.len());
+        incomplete = page.damage.or(incomplete);
     }
-    listing.finish()
+    listing.finish()?;
+    incomplete.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", lacking(&damage)))))
 }
 
 async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Result<(), Error> {
@@ -315,10 +325,16 @@ async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Resul
     }
     let mut articles = call.view(shape.view(ArticleView::Basic)).format(shape.body_format()).articles();
     let mut listing = output.list(&ARTICLE);
+    let mut incomplete = Ok(());
     while let Some(article) = articles.next().await {
-        listing.push(&Entity::new(&ARTICLE, &article?))?;
+        match article {
+            Ok(article) => listing.push(&Entity::new(&ARTICLE, &article))?,
+            Err(error) if articles.end().is_some() => incomplete = Err(error),
+            Err(error) => return Err(error.into()),
+        }
     }
     listing.finish()?;
+    incomplete?;
     match articles.end() {
         Some(end) => {
             note(&format!("{} articles as of revision {} of log {}", end.count, end.revision, end.log_id))

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, RawRecord};
+use cable_client::{Cable, Kind, RawRecord};
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 
@@ -49,7 +49,14 @@ pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
 async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
     let failed = |source| Replacement::failed(path, source);
     let replacement = BufWriter::new(Replacement::begin(path)?);
-    let (written, told) = write_to(replacement, format, cable, bar, failed).await?;
+    let written = write_to(replacement, format, cable, bar, failed).await;
+    let (written, told) = written.map_err(|error| match error {
+        Error::Call(error) if error.kind() == Kind::DataLoss => Error::Incomplete(format!(
+            "{}: not written: {error}; `cable export` to standard output gives what can be read",
+            path.display()
+        )),
+        other => other,
+    })?;
     written.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
     Ok(told)
 }
@@ -65,8 +72,17 @@ async fn write_to<W: Write>(
     let mut sink = Sink::new(to, format).map_err(&failed)?;
     let mut records = cable.export().records();
     let (mut count, mut lossy) = (0_u64, 0_u64);
+    let mut incomplete = Ok(());
     while let Some(record) = records.next().await {
-        lossy += u64::from(sink.put(&record?).map_err(&failed)?);
+        match record {
+            Ok(record) => lossy += u64::from(sink.put(&record).map_err(&failed)?),
+            // What can be read is written before the command fails.
+            Err(error) if records.end().is_some() => {
+                incomplete = Err(error);
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
         count += 1;
         bar.set_position(count);
     }
@@ -79,7 +95,9 @@ async fn write_to<W: Write>(
         told +=
             &format!("\n{lossy} of them have fields that JSON cannot carry here: --format binary keeps them");
     }
-    Ok((sink.finish().map_err(&failed)?, told))
+    let written = sink.finish().map_err(&failed)?;
+    incomplete?;
+    Ok((written, told))
 }
 
 /// Where records go, in either form.

@@ -244,7 +244,11 @@ fn json(delivery: &Delivery) -> Vec<String> {
         Event::Snapshot(records) => {
             records.iter().map(|record| format!("\"snapshot\":{}", line("cable.v1.Record", record))).collect()
         }
-        Event::SnapshotEnd(count) => vec![format!("\"snapshotEnd\":{{\"count\":\"{count}\"}}")],
+        Event::SnapshotEnd { count, damage } => {
+            let mut end = v1::FeedSnapshotEnd::default();
+            (end.count, end.damage) = (i64::try_from(*count).unwrap_or(i64::MAX), damage.clone());
+            vec![format!("\"snapshotEnd\":{}", line("cable.v1.FeedSnapshotEnd", &end))]
+        }
         Event::Checkpoint { behind: false } => vec!["\"checkpoint\":{}".to_owned()],
         Event::Checkpoint { behind: true } => vec!["\"checkpoint\":{\"behind\":true}".to_owned()],
         Event::Reset(reason) => vec![format!("\"reset\":{{\"reason\":\"{}\"}}", reason_name(*reason))],
@@ -281,6 +285,14 @@ fn names(event: &Event) -> Vec<String> {
     }
 }
 
+/// What a snapshot or a list lacks.
+pub(crate) fn lacking(damage: &v1::Damage) -> String {
+    if damage.database {
+        return "the server's database is damaged".to_owned();
+    }
+    format!("{} records cannot be read by the server: {}", damage.count, damage.names.join(" "))
+}
+
 /// For people: place, time, what happened, and to what.
 fn readable(delivery: &Delivery) -> Vec<String> {
     let at = delivery.position.as_ref().map_or(0, |position| position.revision);
@@ -289,7 +301,10 @@ fn readable(delivery: &Delivery) -> Vec<String> {
         Event::Snapshot(records) => {
             records.iter().map(|record| format!("{:>27}  holds  {}", "", titled(record))).collect()
         }
-        Event::SnapshotEnd(count) => vec![format!("{at:>9}  these {count} match")],
+        Event::SnapshotEnd { count, damage } => {
+            let lacking = damage.iter().map(|damage| format!("{at:>9}  incomplete: {}", lacking(damage)));
+            std::iter::once(format!("{at:>9}  these {count} match")).chain(lacking).collect()
+        }
         Event::Checkpoint { behind: false } => vec![format!("{at:>9}  that is all so far")],
         Event::Checkpoint { behind: true } => vec![format!("{at:>9}  read up to here")],
         Event::Reset(reason) => vec![format!("{:>9}  begins anew: {}", "", reason_name(*reason))],

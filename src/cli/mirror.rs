@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cable_client::{Cable, Held, View};
+use cable_client::{Cable, Held, View, v1};
 use clap::Args;
 use tokio::{
     signal::ctrl_c,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Error,
-    feed::{Filter, tell_retry},
+    feed::{Filter, lacking, tell_retry},
     note,
     replace::Replacement,
 };
@@ -48,18 +48,28 @@ async fn keep(Mirror { filter, once, file }: Mirror, cable: &Cable) -> Result<()
     let mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(tell_retry()).start();
     mirror.ready().await?;
     let mut changed = mirror.watch();
+    let mut damage = None;
     loop {
         let held = mirror.snapshot();
         write(&file, &held)?;
         if once {
             let at = held.position.unwrap_or_default();
             let count = held.entities.len();
-            return note(&format!("{count} records as of revision {} of log {}", at.revision, at.log_id));
+            note(&format!("{count} records as of revision {} of log {}", at.revision, at.log_id))?;
+            return complete(held.damage.as_ref());
+        }
+        if damage != held.damage {
+            damage = held.damage;
+            complete(damage.as_ref()).or_else(|incomplete| note(&incomplete.to_string()))?;
         }
         let soonest = Instant::now() + BETWEEN_WRITES;
         changed.changed().await?;
         sleep_until(soonest).await;
     }
+}
+
+fn complete(damage: Option<&v1::Damage>) -> Result<(), Error> {
+    damage.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", lacking(damage)))))
 }
 
 fn write(file: &Path, held: &Held) -> Result<(), Error> {

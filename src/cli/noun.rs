@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, RemovalReason, Timestamp, Written, v1};
+use cable_client::{Cable, Kind, RemovalReason, Timestamp, Written, v1};
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt as _};
 use prost::Message;
@@ -135,10 +135,17 @@ async fn all<M: Message>(
     output: &mut Output,
 ) -> Result<(), Error> {
     let mut listing = output.list(noun);
+    let mut incomplete = Ok(());
     while let Some(item) = items.next().await {
-        listing.push(&Entity::new(noun, &item?))?;
+        match item {
+            Ok(item) => listing.push(&Entity::new(noun, &item))?,
+            // It is the last one: what was received stands.
+            Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
+            Err(error) => return Err(error.into()),
+        }
     }
-    listing.finish()
+    listing.finish()?;
+    Ok(incomplete?)
 }
 
 /// A collection; for people with its articles, in its order.

@@ -1,6 +1,6 @@
 //! `cable article pending`: versions whose time has not come.
 
-use cable_client::{Cable, v1::ArticleView};
+use cable_client::{Cable, Kind, v1::ArticleView};
 use clap::Args;
 use futures_util::StreamExt as _;
 
@@ -69,8 +69,15 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
 async fn list(cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let mut versions = cable.list_pending().page_size(PAGE).view(ArticleView::Basic).items();
     let mut listing = output.list(&PENDING);
+    let mut incomplete = Ok(());
     while let Some(version) = versions.next().await {
-        listing.push(&Entity::new(&PENDING, &version?))?;
+        match version {
+            Ok(version) => listing.push(&Entity::new(&PENDING, &version))?,
+            // It is the last one: what was received stands.
+            Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
+            Err(error) => return Err(error.into()),
+        }
     }
-    listing.finish()
+    listing.finish()?;
+    Ok(incomplete?)
 }

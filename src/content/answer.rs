@@ -11,7 +11,7 @@ use crate::{
     model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
     store::{
-        Stripe,
+        Damage, Stripe,
         listing::{Cursor, Query},
     },
     wire::{Framed, v1::ItemError},
@@ -154,6 +154,8 @@ pub(super) struct Sliced {
     pub(super) message: Framed,
     /// Articles in it.
     pub(super) articles: u64,
+    /// Articles that belong in it and cannot be read.
+    pub(super) damage: Damage,
     pub(super) next: Option<Cursor>,
 }
 

@@ -9,8 +9,8 @@ use crate::{
     model::{Kind, Name, limit, path},
     refusal::Refusal,
     store::{
-        self, Subject,
-        listing::{self, Cursor, Query},
+        self, Damage, Subject,
+        listing::{self, Cursor, Order, Query},
         read,
     },
     wire::{fields, number, v1::ItemError},
@@ -109,6 +109,7 @@ impl Content {
         if let Some(cursor) = next {
             composer.field(3, token::write(&cursor, self.log_id, listing.fingerprint).as_bytes());
         }
+        put_damage(composer, 5, &page.damage);
         Ok(())
     }
 
@@ -122,10 +123,12 @@ impl Content {
         bound: usize,
     ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
         let (asked, after) = (query.clone(), from.clone());
-        let slice =
-            self.store.read(move |connection| listing::slice(connection, &asked, after.as_ref(), limit));
+        let slice = self.store.read(move |connection| {
+            listing::slice(&*connection.unchecked_transaction()?, &asked, after.as_ref(), limit)
+        });
         let slice = slice.await?;
         let mut page = Page::new(self, selection, bound);
+        page.damage.database = self.store.is_damaged();
         let mut last = from;
         for group in slice.found.chunks(LOADS) {
             let names = group.iter().map(|(name, _)| name.clone()).collect();
@@ -133,8 +136,10 @@ impl Content {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
-                // A damaged record was reported where it was read; it must not blank a page.
-                if !page.add(part).await? {
+                // A damaged record must not blank a page, nor be missing in silence.
+                if part.is_damaged(slice.head, at(query, cursor)) {
+                    page.damage.add(&part.name);
+                } else if !page.add(part).await? {
                     return Ok((page, last));
                 }
                 last = Some(cursor.clone());
@@ -187,12 +192,15 @@ impl Content {
         let request = kind as u64;
         let from =
             token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
-        let names =
-            move |connection: &store::Connection| read::names(connection, kind, &from.id, page_size + 1);
-        let mut names = self.store.read(names).await?;
+        let names = move |connection: &store::Connection| {
+            let moment = connection.unchecked_transaction()?;
+            Ok((read::names(&moment, kind, &from.id, page_size + 1)?, read::head(&moment)?.revision))
+        };
+        let (mut names, head) = self.store.read(names).await?;
         let mut more = names.len() > page_size;
         names.truncate(page_size);
         let (mut bytes_used, mut last) = (0, None);
+        let mut damage = Damage { database: self.store.is_damaged(), ..Damage::default() };
         'page: for group in names.chunks(LOADS) {
             for part in self.parts(group.to_vec(), Shape::WHOLE).await {
                 if let Some(error) = part.failure() {
@@ -205,6 +213,8 @@ impl Content {
                     }
                     bytes_used += bytes.len();
                     composer.entity(1, &part.name, *revision, bytes);
+                } else if part.is_damaged(head, None) {
+                    damage.add(&part.name);
                 }
                 last = Some(part.name.id.to_string());
             }
@@ -212,6 +222,7 @@ impl Content {
         if let Some(id) = last.filter(|_| more) {
             composer.field(2, token::write(&Cursor { key: 0, id }, self.log_id, request).as_bytes());
         }
+        put_damage(composer, 3, &damage);
         Ok(())
     }
 
@@ -238,8 +249,10 @@ impl Content {
                 if !page.add(article.clone()).await? {
                     break 'page;
                 }
-                if article.refusal().is_some() {
-                    page.includes.missing.push(article.name.clone());
+                match &article.state {
+                    State::Live { .. } => {}
+                    State::Failed(_) => page.includes.damaged.push(article.name.clone()),
+                    State::Gone(_) | State::Absent => page.includes.missing.push(article.name.clone()),
                 }
                 composer.rests_on(Subject::Name(&article.name));
                 answered += 1;
@@ -250,6 +263,18 @@ impl Content {
         put_deferred(composer, 4, &names[answered..]);
         Ok(())
     }
+}
+
+/// What the response lacks, if it lacks something.
+pub(super) fn put_damage(composer: &mut Composer, field: u32, damage: &Damage) {
+    if let Some(damage) = damage.to_message() {
+        composer.field(field, &prost::Message::encode_to_vec(&damage));
+    }
+}
+
+/// The time under which a record must stand to be found at a place of a listing.
+fn at(query: &Query, cursor: &Cursor) -> Option<i64> {
+    (query.order == Order::Time).then_some(cursor.key)
 }
 
 /// Names for which there was no room.

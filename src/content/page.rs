@@ -10,7 +10,7 @@ use crate::{
     compose::{Composer, Shape},
     model::{Kind, Name, limit},
     refusal::Refusal,
-    store::Subject,
+    store::{Damage, Subject},
     wire::fields,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Page<'a> {
     read: usize,
     pub(super) articles: Vec<Arc<Part>>,
     pub(super) includes: Includes,
+    /// Articles that belong here and cannot be read.
+    pub(super) damage: Damage,
 }
 
 /// What the articles of an answer name, each once, in the order of the first mention.
@@ -33,6 +35,8 @@ pub(super) struct Includes {
     seen: HashSet<Name>,
     parts: Vec<Arc<Part>>,
     pub(super) missing: Vec<Name>,
+    /// Names of what cannot be read.
+    pub(super) damaged: Vec<Name>,
 }
 
 impl<'a> Page<'a> {
@@ -45,6 +49,7 @@ impl<'a> Page<'a> {
             read: 0,
             articles: Vec::new(),
             includes: Includes::default(),
+            damage: Damage::default(),
         }
     }
 
@@ -93,6 +98,7 @@ impl Includes {
         }
         match part.state {
             State::Live { .. } => self.parts.push(part),
+            State::Failed(_) => self.damaged.push(part.name.clone()),
             _ => self.missing.push(part.name.clone()),
         }
     }
@@ -111,10 +117,12 @@ impl Includes {
             composer.covers(&part.name, *revision);
             composer.rests_on(Subject::Name(&part.name));
         }
-        for name in &self.missing {
-            fields::put_string(&mut out, 4, &name.to_string());
-            composer.covers(name, 0);
-            composer.rests_on(Subject::Name(name));
+        for (field, names) in [(4, &self.missing), (5, &self.damaged)] {
+            for name in names {
+                fields::put_string(&mut out, field, &name.to_string());
+                composer.covers(name, if field == 4 { 0 } else { -1 });
+                composer.rests_on(Subject::Name(name));
+            }
         }
         if !out.is_empty() {
             composer.nested(field, &out);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     cache::Weigh,
     compose::{self, Shape},
+    entry::Derived,
     model::{LogId, Name, Revision},
     refusal::Refusal,
     store::{self, Connection, Store, Stripe, Subject, Tombstone, read},
@@ -26,6 +27,8 @@ pub(crate) struct Part {
 pub(crate) enum State {
     Live {
         revision: Revision,
+        /// Where it stands in lists, microseconds since 1970 UTC.
+        time: i64,
         bytes: Bytes,
         /// Bytes of content that were read for it.
         read: usize,
@@ -75,6 +78,17 @@ impl Part {
         store.unchanged_since(self.as_of, &[self.stripe])
     }
 
+    /// Whether a name that was found in an index, at a time and at a head, is not what the index says, although nothing
+    /// has happened to it since.
+    pub(super) fn is_damaged(&self, head: Revision, at: Option<i64>) -> bool {
+        match &self.state {
+            State::Live { revision, time, .. } => *revision <= head && at.is_some_and(|at| at != *time),
+            State::Gone(tombstone) => tombstone.revision <= head,
+            // A removal leaves a tombstone, for hours at least.
+            State::Absent | State::Failed(_) => true,
+        }
+    }
+
     /// Whether nothing is known of the name, for a reason that is not its own record.
     pub(super) fn failure(&self) -> Option<&store::Error> {
         match &self.state {
@@ -96,6 +110,7 @@ fn read_state(
     }
     Ok(State::Live {
         revision: record.revision,
+        time: Derived::time(name, &record.log),
         bytes: compose::entity(&record, log_id, shape),
         read: record.log.content.len(),
         references: compose::references(&record.log.content),

@@ -9,7 +9,10 @@ use crate::{
     compose::Composer,
     model::Revision,
     refusal::Refusal,
-    store::listing::{Cursor, Query},
+    store::{
+        Damage,
+        listing::{Cursor, Query},
+    },
     wire::{Framed, fields, framed, v1},
 };
 
@@ -31,7 +34,8 @@ impl Content {
     ) -> impl Stream<Item = Result<Framed, Refusal>> + Send {
         let most = most.unwrap_or(u64::MAX);
         let query = Arc::new(query);
-        let walk = Walk { content: self, asked, query, selection, most, sent: 0, from: None, start };
+        let damage = Damage::default();
+        let walk = Walk { content: self, asked, query, selection, most, sent: 0, damage, from: None, start };
         stream::try_unfold(Some(walk), |walk| async move {
             let Some(mut walk) = walk else { return Ok(None) };
             match walk.next().await? {
@@ -63,7 +67,8 @@ impl Content {
         page.includes.compose(&mut composer, 2);
         let stripes = composer.take_stripes();
         let articles = page.articles.len() as u64;
-        let sliced = Sliced { as_of, stripes, message: composer.finish_without_meta(), articles, next };
+        let (message, damage) = (composer.finish_without_meta(), page.damage);
+        let sliced = Sliced { as_of, stripes, message, articles, damage, next };
         let sliced = Arc::new(sliced);
         self.slices.keep(key, sliced.clone(), fresh).await;
         Ok(sliced)
@@ -78,6 +83,7 @@ struct Walk {
     selection: Selection,
     most: u64,
     sent: u64,
+    damage: Damage,
     /// Where to go on, and whether there is more.
     from: Option<Option<Cursor>>,
     /// The head read before the first article.
@@ -100,6 +106,7 @@ impl Walk {
             }
             let sliced = self.content.slice(&self.asked, &self.query, self.selection, from, left).await?;
             self.from = Some(sliced.next.clone());
+            self.damage.merge(&sliced.damage);
             if sliced.articles > 0 {
                 self.sent += sliced.articles;
                 return Ok(Some(sliced.message.clone()));
@@ -112,6 +119,7 @@ impl Walk {
             count: i64::try_from(self.sent).unwrap_or(i64::MAX),
             log_id: self.content.log_id.to_string(),
             revision: self.start,
+            damage: self.damage.to_message(),
         };
         let mut out = vec![0; framed::PREFIX];
         fields::put_message(&mut out, 3, &end);

@@ -149,6 +149,11 @@ impl Follower {
         }
         let mut end = Vec::new();
         fields::put_varint(&mut end, 1, snapshot.count.unsigned_abs());
+        let mut damage = std::mem::take(&mut snapshot.damage);
+        damage.database |= self.feeds.store.is_damaged();
+        if let Some(damage) = damage.to_message() {
+            fields::put_message(&mut end, 2, &damage);
+        }
         self.stage = Stage::Following;
         Ok(self.event(Some(&self.cursor.position), message::SNAPSHOT_END, &end))
     }

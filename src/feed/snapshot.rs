@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::{Feeds, event, filter::Filter};
 use crate::{
     compose::Shape,
+    entry::Derived,
     model::{Kind, LogId, Name, Revision},
     store::{
-        Connection, Error, Record,
+        Connection, Damage, Error, Record,
         listing::{self, Cursor, Query},
         read,
     },
@@ -35,12 +36,15 @@ pub(super) struct Snapshot {
     from: Option<Cursor>,
     /// Records told so far.
     pub(super) count: i64,
+    /// Records that match and cannot be read.
+    pub(super) damage: Damage,
 }
 
 /// A FeedSnapshot, with the number of its records, and where to go on.
 struct Part {
     message: Vec<u8>,
     count: i64,
+    damage: Damage,
     next: Option<Cursor>,
 }
 
@@ -50,7 +54,7 @@ impl Snapshot {
         let others: Vec<Kind> = filter.other_kinds().collect();
         let is_asked = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
         let kinds = ORDER.into_iter().rev().filter(is_asked).collect();
-        Snapshot { head, query, kinds, from: None, count: 0 }
+        Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
     /// The next FeedSnapshot; none at the end.
@@ -61,10 +65,11 @@ impl Snapshot {
             let read = feeds.read_apart(move |connection| {
                 let moment = connection.unchecked_transaction()?;
                 let (names, next) = names(&moment, kind, query.as_deref(), from.as_ref())?;
-                part(&moment, &names, next, head, log_id, shape)
+                part(&moment, kind, (&names, next), head, log_id, shape)
             });
             let part = read.await?;
             self.from = part.next;
+            self.damage.merge(&part.damage);
             if self.from.is_none() {
                 self.kinds.pop();
             }
@@ -103,17 +108,31 @@ fn names(
 
 fn part(
     connection: &Connection,
-    names: &[(Name, Cursor)],
-    next: Option<Cursor>,
+    kind: Kind,
+    (names, next): (&[(Name, Cursor)], Option<Cursor>),
     head: Revision,
     log_id: LogId,
     shape: Shape,
 ) -> Result<Part, Error> {
-    let mut part = Part { message: Vec::new(), count: 0, next };
+    let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
     for (name, cursor) in names {
-        let Some(record) = readable(connection, name)?.filter(|record| record.revision <= head) else {
-            continue;
+        let record = match read::record(connection, name) {
+            Ok(Some(record)) => record,
+            // It was found in an index at the same moment.
+            Ok(None) | Err(Error::Corrupt(_)) => {
+                part.damage.add(name);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
+        // What has changed since the moment is told afterwards.
+        if record.revision > head {
+            continue;
+        }
+        if !stands_at(&record, kind, cursor) {
+            part.damage.add(name);
+            continue;
+        }
         fields::put_bytes(&mut part.message, 1, &event::record(&record, log_id, shape));
         part.count += 1;
         if part.message.len() >= BYTES {
@@ -124,10 +143,7 @@ fn part(
     Ok(part)
 }
 
-/// A damaged record was reported where it was read; it must not end a feed.
-fn readable(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
-    match read::record(connection, name) {
-        Err(Error::Corrupt(_)) => Ok(None),
-        read => Ok(read?.filter(Record::is_put)),
-    }
+/// Whether a record is what the index says in which it was found.
+fn stands_at(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
+    record.is_put() && (kind != Kind::Article || Derived::time(&record.name, &record.log) == cursor.key)
 }

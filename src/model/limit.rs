@@ -91,5 +91,9 @@ limits! {
     MAX_WAIT_MS = "max_wait_ms" 10_000;
 }
 
+/// Bytes of one message of a stream, encoded: a client with the default limit of 4 MiB can read it, its framing and its
+/// trailers included.
+pub(crate) const MESSAGE: usize = 3_584 << 10;
+
 /// The page size of a request that names none.
 pub(crate) const DEFAULT_PAGE_SIZE: usize = 50;

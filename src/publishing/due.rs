@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     log::Commit,
+    model::Slot,
     refusal::Refusal,
     store::{
         Connection, Error,
@@ -53,7 +54,7 @@ async fn reached(publishing: &Publishing, time: Option<i64>) {
 }
 
 /// Up to [`BATCH`] of what is due, with what there is under each name, and who loses a path to it.
-type Found = Vec<(Due, Result<(State, Rivals), Error>)>;
+type Found = Vec<(Due, State, Rivals)>;
 
 impl Publishing {
     /// One pass over what is due. A change that meets a faster one is left to the next pass.
@@ -66,18 +67,16 @@ impl Publishing {
         loop {
             let after = last.clone();
             let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
-            let Some((due, _)) = found.last() else { return failed.map_or(Ok(()), Err) };
+            let Some((due, ..)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
             let mut planned = Vec::with_capacity(found.len());
-            for (due, state) in found {
-                match state {
-                    Ok((state, rivals)) => {
-                        let comes = plan::come(&due, &state, &rivals, self.moment(now));
-                        if !comes.is_empty() {
-                            planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
-                        }
-                    }
-                    Err(error) => failed = failed.or(Some(Refusal::from(error))),
+            for (due, state, rivals) in found {
+                if due.slot == Slot::Pending {
+                    failed = failed.or(state.readable(&due.name, due.slot).err().map(Refusal::from));
+                }
+                let comes = plan::come(&due, &state, &rivals, self.moment(now));
+                if !comes.is_empty() {
+                    planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
                 }
             }
             let encoded = singles(&self.workers, planned, now).await?;
@@ -104,14 +103,10 @@ impl Publishing {
 fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
     let moment = connection.unchecked_transaction()?;
     let found = due::by(&moment, now, after, BATCH)?;
-    let read = |due: &Due| {
+    let with_state = |due: Due| {
         let state = State::of(&moment, &due.name)?;
         let rivals = Rivals::of(&moment, &due.name, &state)?;
-        Ok((state, rivals))
+        Ok((due, state, rivals))
     };
-    let state = |due: Due| match read(&due) {
-        Err(error) if !matches!(error, Error::Corrupt(_)) => Err(error),
-        state => Ok((due, state)),
-    };
-    found.into_iter().map(state).collect()
+    found.into_iter().map(with_state).collect()
 }

@@ -9,7 +9,7 @@ use crate::{
     entry::Derived,
     model::{LogId, Name, Revision, limit},
     refusal::Refusal,
-    store::{Connection, Error, Record, due, listing::Cursor, read},
+    store::{Connection, Damage, Error, Record, due, listing::Cursor, read},
 };
 
 /// Records that one job of a reader thread loads.
@@ -39,6 +39,8 @@ pub(crate) struct Pendings {
     pub(crate) found: Vec<Pending>,
     /// Empty at the end.
     pub(crate) next_page_token: String,
+    /// Pending versions that belong here and cannot be read.
+    pub(crate) damage: Damage,
 }
 
 impl Pending {
@@ -86,6 +88,7 @@ impl Publishing {
         let log_id = self.store.head().log_id;
         let mut last = token::read(page_token, log_id, LISTING)?;
         let (mut page, mut bytes) = (Pendings::default(), 0);
+        page.damage.database = self.store.is_damaged();
         while page.found.len() < size {
             let (after, limit) = (last.clone(), LOADS.min(size - page.found.len()));
             let load = move |connection: &Connection| load(connection, after.as_ref(), limit, log_id, shape);
@@ -95,6 +98,9 @@ impl Publishing {
             }
             for (cursor, pending) in loaded {
                 bytes += pending.as_ref().map_or(0, |pending| pending.article.len());
+                if let Err(name) = &pending {
+                    page.damage.add(name);
+                }
                 if bytes > limit::PAGE.maximum as usize && !page.found.is_empty() {
                     return Ok(page.ending(last.as_ref(), log_id));
                 }
@@ -123,20 +129,21 @@ fn waiting(
     record.map(|record| Pending::read(connection, &record, log_id, shape)).transpose()
 }
 
-/// A damaged record is passed over: it was reported where it was read, and must not blank a page.
+/// A damaged record, given by its name, must not blank a page.
 fn load(
     connection: &Connection,
     after: Option<&Cursor>,
     limit: usize,
     log_id: LogId,
     shape: Shape,
-) -> Result<Vec<(Cursor, Option<Pending>)>, Error> {
+) -> Result<Vec<(Cursor, Result<Pending, Name>)>, Error> {
     let moment = connection.unchecked_transaction()?;
     let mut loaded = Vec::with_capacity(limit);
     for (name, cursor) in due::pending(&moment, after, limit)? {
         let pending = match waiting(&moment, &name, log_id, shape) {
-            Err(Error::Corrupt(_)) => None,
-            pending => pending?,
+            // It was found in an index at the same moment.
+            Ok(None) | Err(Error::Corrupt(_)) => Err(name),
+            pending => pending?.ok_or(name),
         };
         loaded.push((cursor, pending));
     }

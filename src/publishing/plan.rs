@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use super::{Change, Precondition, Verb, check, check::Checked, patch};
 use crate::{
+    digest::canonical_content,
     entry::{Derived, own_path},
     log::Expected,
     model::{Kind, LogId, Name, Revision, Slot, path},
     refusal::Refusal,
-    store::{self, Connection, Record, Written, read},
+    store::{self, Connection, Record, Written, read, salvage},
     wire::{
         fields,
         log::LogEntry,
@@ -50,6 +51,9 @@ pub(super) struct State {
     record: Option<Record>,
     /// The newest entry of what waits; articles only.
     pending: Option<Record>,
+    /// Slots of which the newest entry cannot be read. What stands for it tells its revision, its lists and its paths, but
+    /// not its content.
+    damaged: Vec<Slot>,
     /// The article that took from this one the path that the draft names.
     path_owner: Option<Name>,
     log_id: LogId,
@@ -188,9 +192,34 @@ impl State {
     /// The state of a name that wants no path.
     pub(super) fn of(connection: &Connection, name: &Name) -> Result<State, store::Error> {
         let log_id = read::head(connection)?.log_id;
-        let record = read::record(connection, name)?;
-        let pending = if name.kind == Kind::Article { read::pending(connection, name)? } else { None };
-        Ok(State { record, pending, path_owner: None, log_id })
+        let mut state = State { record: None, pending: None, damaged: Vec::new(), path_owner: None, log_id };
+        state.record = state.newest(connection, name, Slot::Live)?;
+        if name.kind == Kind::Article {
+            state.pending = state.newest(connection, name, Slot::Pending)?;
+        }
+        Ok(state)
+    }
+
+    fn newest(
+        &mut self,
+        connection: &Connection,
+        name: &Name,
+        slot: Slot,
+    ) -> Result<Option<Record>, store::Error> {
+        let found = salvage::record(connection, name, slot)?;
+        self.damaged.extend(found.iter().filter(|(_, is_damaged)| *is_damaged).map(|_| slot));
+        Ok(found.map(|(record, _)| record))
+    }
+
+    /// Fails if the content of a slot cannot be read: for what needs it.
+    pub(super) fn readable(&self, name: &Name, slot: Slot) -> Result<(), store::Error> {
+        if self.damaged.contains(&slot) { Err(store::Error::Corrupt(name.clone())) } else { Ok(()) }
+    }
+
+    fn holds_content(&self, name: &Name, record: &Record, checked: &Checked) -> bool {
+        let (old, new) = (&record.log.content, &checked.content);
+        self.readable(name, record.slot).is_ok()
+            && (old == new || canonical_content(name, old) == canonical_content(name, new))
     }
 
     /// Whether a scheduled article took this path from the live version, which has had none since.
@@ -260,6 +289,7 @@ fn plan(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
                 holds(draft, state, None)?;
                 return Err(state.missing(&draft.name));
             };
+            state.readable(&draft.name, Slot::Live).map_err(Refusal::from)?;
             let mut patched = patch::apply(&record.log.content, article, mask.as_deref())?;
             fields::put_string(&mut patched, NAME, &draft.name.to_string());
             let checked = check::entity(Kind::Article, &patched, at.now);

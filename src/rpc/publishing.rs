@@ -402,6 +402,7 @@ impl PublishingService for PublishingRpc {
         Ok(Response::new(service::ListPendingResponse {
             pending: page.found.into_iter().map(pending).collect(),
             next_page_token: page.next_page_token,
+            damage: page.damage.to_message(),
         }))
     }
 

@@ -36,7 +36,9 @@ impl StatusService for StatusRpc {
         &self,
         _: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let head = self.store.head();
+        let (head, scrub) = (self.store.head(), self.store.last_scrub());
+        let mut damage = scrub.damage;
+        damage.database = self.store.is_damaged();
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let limit =
             |limit: &limit::Limit| v1::Limit { name: limit.name.to_owned(), maximum: signed(limit.maximum) };
@@ -58,6 +60,8 @@ impl StatusService for StatusRpc {
             store_bytes: signed(self.store.bytes_on_disk()),
             cache_bytes: signed(self.content.cached().0),
             start_time: Some(fields::timestamp(self.started)),
+            damage: damage.to_message(),
+            check_time: scrub.time.map(fields::timestamp),
         }))
     }
 }

@@ -6,6 +6,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
+use prost::Message as _;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -16,7 +17,7 @@ use crate::{
     publishing::{Change, Checked, Publishing, Verb},
     refusal::{Refusal, at_most},
     store::{Store, Written},
-    transfer::{Export, Next},
+    transfer::{End, Export, Next},
     wire::{
         fields,
         service::{
@@ -26,6 +27,9 @@ use crate::{
         v1,
     },
 };
+
+/// Bytes of a text in a response that would be too large with it whole: 1,000 results with three of them are 1 MB.
+const SHORT: usize = 256;
 
 /// Chunks of an import that are at work at once: one is written while the next is checked.
 const AHEAD: usize = 2;
@@ -81,34 +85,51 @@ impl TransferService for TransferRpc {
         let remedy = "leave log_id and after_revision unset to export everything";
         Refusal::check_log(request::log_id(&asked.log_id, "log_id")?, log_id, remedy)?;
         let export = Export::new(self.store.clone(), asked.after_revision);
-        let (draining, health) = (self.draining.clone(), self.health.clone());
-        let messages = stream::try_unfold(Some((export, draining, health)), |state| async move {
-            let Some((mut export, draining, health)) = state else { return Ok(None) };
-            if *draining.borrow() {
-                return Err(Refusal::of_shutdown(&health).into());
+        let exporting = Exporting::Records(Box::new(export), self.draining.clone(), self.health.clone());
+        let messages = stream::try_unfold(exporting, |exporting| async move {
+            match exporting {
+                Exporting::Records(export, draining, health) => {
+                    next(export, draining, health).await.map(Some)
+                }
+                Exporting::Ended(None) => Ok(None),
+                Exporting::Ended(Some(refusal)) => Err(refusal.into()),
             }
-            let next = export.next().await.map_err(Status::from)?;
-            let ended = matches!(next, Next::End { .. });
-            Ok(Some((message(next), (!ended).then_some((export, draining, health)))))
         });
         Ok(Response::new(messages.boxed()))
     }
 }
 
-fn message(next: Next) -> service::ExportResponse {
-    match next {
+/// How far a client's export has come.
+enum Exporting {
+    Records(Box<Export>, watch::Receiver<bool>, Arc<Health>),
+    /// The closing message was sent; the call ends with this refusal if the export lacks something.
+    Ended(Option<Refusal>),
+}
+
+async fn next(
+    mut export: Box<Export>,
+    draining: watch::Receiver<bool>,
+    health: Arc<Health>,
+) -> Result<(service::ExportResponse, Exporting), Status> {
+    if *draining.borrow() {
+        return Err(Refusal::of_shutdown(&health).into());
+    }
+    Ok(match export.next().await? {
         Next::Records { records, last } => {
-            service::ExportResponse { records, last_revision: last, end: None }
+            let message = service::ExportResponse { records, last_revision: last, end: None };
+            (message, Exporting::Records(export, draining, health))
         }
-        Next::End { count, position: at, content_digest } => service::ExportResponse {
-            end: Some(v1::ExportEnd {
+        Next::End(End { count, position: at, content_digest, damage }) => {
+            let end = v1::ExportEnd {
                 count,
                 position: Some(position(&at)),
                 content_digest: content_digest.to_vec().into(),
-            }),
-            ..Default::default()
-        },
-    }
+                damage: damage.to_message(),
+            };
+            let refusal = (!damage.is_empty()).then_some(Refusal::Incomplete(damage));
+            (service::ExportResponse { end: Some(end), ..Default::default() }, Exporting::Ended(refusal))
+        }
+    })
 }
 
 /// One client's import: chunks are taken one after the other, so that a later record sees what an earlier one did. What
@@ -151,13 +172,25 @@ impl Import {
         let (results, at) = self.publishing.each(checked).await?;
         let results =
             names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
-        Ok(Some(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) }))
+        Ok(Some(bounded(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) })))
     }
 }
 
 /// tonic refuses a message above the bound in words of its own.
 fn in_our_words(status: Status) -> Status {
     super::oversized(&status, &limit::WRITE_REQUEST).map_or(status, Status::from)
+}
+
+/// Shortens the errors of a response that is larger than a message may be: code, reason and field remain.
+fn bounded(mut response: v1::ImportResponse) -> v1::ImportResponse {
+    if response.encoded_len() > limit::MESSAGE {
+        for error in response.results.iter_mut().filter_map(|result| result.error.as_mut()) {
+            error.metadata.clear();
+            error.message = short(&error.message);
+            error.field = short(&error.field);
+        }
+    }
+    response
 }
 
 fn import_result(name: String, result: &Result<Written, Refusal>) -> v1::ImportResult {
@@ -172,7 +205,7 @@ fn import_result(name: String, result: &Result<Written, Refusal>) -> v1::ImportR
 fn name(record: &service::Record) -> String {
     let entity = match &record.record {
         None => return String::new(),
-        Some(record::Record::Tombstone(tombstone)) => return tombstone.name.clone(),
+        Some(record::Record::Tombstone(tombstone)) => return short(&tombstone.name),
         Some(
             record::Record::Article(entity)
             | record::Record::Author(entity)
@@ -181,7 +214,13 @@ fn name(record: &service::Record) -> String {
             | record::Record::Collection(entity),
         ) => entity,
     };
-    String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()).into_owned()
+    short(&String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()))
+}
+
+/// The first bytes of a text, whole characters.
+fn short(text: &str) -> String {
+    let end = (0..=text.len().min(SHORT)).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
 }
 
 fn change(record: service::Record) -> Result<Change, Refusal> {

@@ -340,7 +340,7 @@ impl Calls {
             Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
             None => drained,
         };
-        hold(call, Holds::Endless { _open: streams.endless() });
+        hold(call, |holds| holds.endless = Some(streams.endless()));
         // A piece that waits shares its bytes with the message that its follower holds anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
         Ok((taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
@@ -359,12 +359,19 @@ impl Calls {
         B::Error: Into<StdError>,
     {
         if let Some(slots) = method.at_once {
-            hold(call, Holds::Slot { _permit: self.slot(slots)? });
+            let slot = self.slot(slots)?;
+            hold(call, |holds| holds.slot = Some(slot));
         }
-        let charge = streams.reserve(method.room.first).await?;
         let stream = method.client_streams.then(|| ClientStream::new(self.drained(), self.longest));
         let (head, body) = request.into_parts();
         let body = Inbound::new(body, size(&head.headers), method.limit, streams.clone(), stream)?;
+        let charge = match streams.try_charge(method.room.first) {
+            Some(charge) => charge,
+            None => {
+                body.is_not_read()?;
+                streams.reserve(method.room.first).await?
+            }
+        };
         // What a message holds is held until the call is answered.
         let _request = (!method.client_streams).then(|| body.request());
         let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
@@ -372,8 +379,8 @@ impl Calls {
             Some(deadline) => Some(expire(deadline)),
             None => method.endless.then(|| self.drained()),
         };
-        if method.endless && method.at_once.is_none() {
-            hold(call, Holds::Endless { _open: streams.endless() });
+        if method.endless {
+            hold(call, |holds| holds.endless = Some(streams.endless()));
         }
         let refused = Status::from_header_map(response.headers());
         let oversized = refused.and_then(|status| rpc::oversized(&status, method.limit));
@@ -418,9 +425,9 @@ fn taken(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -
     reply(call.take().expect("a call is answered once"))
 }
 
-fn hold(call: &mut Option<Call>, holds: Holds) {
+fn hold(call: &mut Option<Call>, set: impl FnOnce(&mut Holds)) {
     if let Some(call) = call {
-        call.holds = Some(holds);
+        set(call.holds.get_or_insert_default());
     }
 }
 
@@ -480,13 +487,14 @@ pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
     start: Instant,
-    holds: Option<Holds>,
+    holds: Option<Box<Holds>>,
 }
 
 /// What a call holds as long as it is open.
-enum Holds {
-    Endless { _open: Endless },
-    Slot { _permit: OwnedSemaphorePermit },
+#[derive(Default)]
+struct Holds {
+    endless: Option<Endless>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {

@@ -50,9 +50,9 @@ const PENDING_RESETS: usize = 20;
 /// Bytes of a request's headers, decoded.
 const HEADERS: u32 = 16 << 10;
 
-/// What a peer may send before it is read, of one call and of all.
+/// What a peer may send of one call before it is read. The connection's window has room for all of them: a call that
+/// waits must not hold up those that are read. Whoever does not read counts this (`inbound`).
 const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What of one answer may wait for the peer's window, beyond the message under way.
 const SEND_BUFFER: usize = 64 << 10;
@@ -137,7 +137,7 @@ where
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_header_list_size(HEADERS)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(limits.streams.saturating_mul(STREAM_WINDOW).min(i32::MAX as u32))
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(limits.ping)
         .keep_alive_timeout(limits.ping_timeout)
@@ -206,9 +206,10 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let mut guard: Option<Guard> = None;
-    streams::watched();
     poll_fn(|cx| {
         loop {
+            // What another connection of this thread has left there.
+            streams::watched();
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
             }

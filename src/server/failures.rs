@@ -19,7 +19,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
-const TASKS: [&str; 8] = ["accept", "compaction", "health", "hub", "keeper", "observer", "ops", "serve-0"];
+const TASKS: [&str; 9] =
+    ["accept", "compaction", "health", "hub", "keeper", "observer", "ops", "scrub", "serve-0"];
 
 struct Running {
     health: Arc<Health>,

@@ -83,7 +83,14 @@ pub(super) struct Charged {
 impl Charged {
     /// `flight`: that of the stream, if its progress is watched.
     pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> Charged {
+        charge.streams.departs();
         Charged { framed, charge, part: flight.map(Part::new) }
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.charge.streams.lands();
     }
 }
 

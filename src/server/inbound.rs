@@ -13,11 +13,17 @@ use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 use tonic::{Status, codegen::StdError};
 
-use super::{memory::REQUESTS, streams::Streams};
+use super::streams::Streams;
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
 /// Memory of a call that waits for its request, besides what came of it: its stream, its task, its headers' table.
 const WAITING_CALL: usize = 8 << 10;
+
+/// Bytes of messages that a connection may be reading: two of the largest.
+const CLAIMS: usize = 8 << 20;
+
+/// What may have come of a call that is not read: its window.
+const UNREAD: usize = 64 << 10;
 
 /// Bytes of requests that a connection holds until this is dropped.
 #[derive(Debug)]
@@ -61,7 +67,7 @@ impl Drop for Held {
     }
 }
 
-/// The right to read a message of this size, until this is dropped. A connection may claim two of the largest: whoever
+/// The right to read a message of this size, until this is dropped. Whoever
 /// waits holds nothing but its windows, and whoever reads can always finish.
 #[derive(Debug)]
 struct Claim {
@@ -72,7 +78,7 @@ struct Claim {
 impl Claim {
     fn try_new(streams: &Streams, bytes: usize) -> Option<Claim> {
         let claimed = streams.claimed().load(Relaxed);
-        if claimed > 0 && claimed + bytes > REQUESTS {
+        if claimed > 0 && claimed + bytes > CLAIMS {
             return None;
         }
         streams.claimed().fetch_add(bytes, Relaxed);
@@ -165,6 +171,14 @@ impl<B> Inbound<B> {
         self.request.clone()
     }
 
+    /// Counts what may come while the body has to wait.
+    ///
+    /// # Errors
+    /// The connection, or the node, holds too much already.
+    pub(super) fn is_not_read(&self) -> Result<(), Refusal> {
+        lock(&self.request).held.add(UNREAD)
+    }
+
     /// Goes through the messages in a piece. If it ends within one that began in it: the size of that one.
     fn walk(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
         let mut begun = None;
@@ -215,6 +229,7 @@ impl<B> Inbound<B> {
         match Claim::try_new(&self.streams, size) {
             Some(claim) => request.claim = Some(claim),
             None => {
+                request.held.add(UNREAD)?;
                 let claim = Box::pin(Claim::wait(self.streams.clone(), size));
                 self.waiting = Some((data, claim));
                 return Ok(None);
@@ -270,6 +285,7 @@ where
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     let status = ready!(this.poll_end(cx));
+                    this.stream = None;
                     return Poll::Ready(Some(Err(status.into())));
                 }
             };

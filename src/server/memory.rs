@@ -18,14 +18,19 @@ use tokio::sync::Semaphore;
 use crate::config::Connections;
 
 /// Bytes of responses that one connection may hold: more than the largest message, 3.5 MiB.
-pub(super) const RESPONSES: usize = 4 << 20;
+const RESPONSES: usize = 4 << 20;
 
-/// Bytes of requests that one connection may hold: two of the largest.
-pub(super) const REQUESTS: usize = 8 << 20;
+/// Bytes of requests that one connection may hold: two of the largest that are read, and 200 calls that wait.
+const REQUESTS: usize = 24 << 20;
 
 /// A connection that holds something may hold this part of what the node has left.
 const PART_OF_RESPONSES: usize = 16;
-const PART_OF_REQUESTS: usize = 8;
+const PART_OF_REQUESTS: usize = 2;
+
+/// A connection that holds no more than this may do so while the node has anything left, and a part of the bound, this
+/// one, is for such holdings only: whatever 512 connections of one peer hold, others get small responses.
+const SMALL: usize = 32 << 10;
+const PART_FOR_SMALL: usize = 4;
 
 /// A core reports when it differs from its last report by this part of the bound.
 const STEPS: usize = 512;
@@ -158,7 +163,12 @@ impl Account {
     /// left at once, so that the largest response can be delivered.
     pub(super) fn try_hold(&self, bytes: usize) -> bool {
         let (held, free) = (self.held(), self.share.free());
-        let room = if held == 0 { free / 2 } else { (free / self.part).min(self.most) };
+        let room = if held + bytes <= SMALL {
+            held + free
+        } else {
+            let free = free.saturating_sub(self.share.pool.most / PART_FOR_SMALL);
+            if held == 0 { free / 2 } else { (free / self.part).min(self.most) }
+        };
         if held + bytes > room {
             return false;
         }
@@ -218,10 +228,11 @@ mod tests {
         let greedy: Vec<_> = (0..512).map(|at| cores[at % 2].responses()).collect();
         let held: usize = greedy.iter().map(fill).sum();
         assert!(held <= 128 << 20, "{held}");
-        let other = cores[0].responses();
-        assert!((0..20).all(|_| other.try_hold(10_000)), "small responses still find room");
-        let again: usize = greedy.iter().map(fill).sum();
-        assert!(again - held < 1 << 20);
+        let others: Vec<_> = (0..400).map(|at| cores[at % 2].responses()).collect();
+        assert!(others.iter().all(|other| other.try_hold(30_000)), "small responses still find room");
+        assert!(!others[0].try_hold(1 << 20));
+        drop(greedy);
+        assert!(others[0].try_hold(1 << 20));
     }
 
     #[test]
@@ -230,19 +241,19 @@ mod tests {
         let core = memory.of_core();
         let peers: Vec<_> = (0..512).map(|_| core.responses()).collect();
         let taken = peers.iter().filter(|peer| peer.try_hold(7 << 19)).count();
-        assert!((20..36).contains(&taken), "{taken}");
-        assert!(core.responses().try_hold(1 << 20));
+        assert!((20..28).contains(&taken), "{taken}");
+        assert!(core.responses().try_hold(SMALL));
     }
 
     #[test]
     fn what_a_connection_held_is_free_when_it_ends() {
-        let memory = memory(8 << 20);
+        let memory = memory(16 << 20);
         let core = memory.of_core();
         for _ in 0..100 {
             let account = core.responses();
             assert!(account.try_hold(7 << 19));
         }
         assert_eq!(core.responses.held.load(Relaxed), 0);
-        assert!(memory.responses.held.load(Relaxed) <= (8 << 20) / STEPS);
+        assert!(memory.responses.held.load(Relaxed) <= (16 << 20) / STEPS);
     }
 }

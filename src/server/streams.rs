@@ -68,7 +68,7 @@ impl Watched {
             Watched::Whole => Some(0),
             Watched::Stream(flight) => flight.number(),
             Watched::Connection(streams) => {
-                (streams.responses().held() > 0).then(|| streams.0.taken.load(Relaxed))
+                (streams.0.flying.load(Relaxed) > 0).then(|| streams.0.taken.load(Relaxed))
             }
         }
     }
@@ -97,6 +97,8 @@ struct Counts {
     progress: Duration,
     /// Bytes of requests that were announced and are being read.
     claimed: AtomicUsize,
+    /// Pieces of responses on their way to the socket.
+    flying: AtomicUsize,
     /// Pieces of responses that were sent. A peer may answer each with updates of its windows.
     pieces: AtomicU64,
     flooded: AtomicBool,
@@ -120,6 +122,7 @@ impl Streams {
             requests: memory.requests(),
             progress: memory.progress,
             claimed: AtomicUsize::new(0),
+            flying: AtomicUsize::new(0),
             pieces: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
             taken: AtomicU64::new(0),
@@ -139,11 +142,11 @@ impl Streams {
         self.0.waiting.load(Relaxed) == 0
     }
 
-    /// Whether no call is under way that would end by itself. A stalled feed may hold bytes for ever; all other bytes
-    /// belong to calls that have not ended for their client.
+    /// Whether no call is under way that would end by itself. A piece of a stalled feed may be on its way for ever; all
+    /// other pieces belong to calls that have not ended for their client.
     pub(super) fn is_at_rest(&self) -> bool {
         let (waiting, endless) = (self.0.waiting.load(Relaxed), self.0.endless.load(Relaxed));
-        waiting <= endless && (endless > 0 || self.responses().held() == 0)
+        waiting <= endless && (endless > 0 || self.0.flying.load(Relaxed) == 0)
     }
 
     /// Wakes a task once no call is under way.
@@ -233,6 +236,15 @@ impl Streams {
         self.0.responses.release(bytes);
         self.progressed();
         self.made_room();
+    }
+
+    /// Counts a piece on its way.
+    pub(super) fn departs(&self) {
+        self.0.flying.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn lands(&self) {
+        self.0.flying.fetch_sub(1, Relaxed);
     }
 
     pub(super) fn progressed(&self) {

@@ -12,7 +12,10 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::{
     Error, Head, Store, Stripe, Subject, due,
     envelope::{self, Packed},
-    erase, read, request,
+    erase,
+    ledger::Superseded,
+    read, request,
+    row::{self, Columns},
     session::Session,
 };
 
@@ -82,6 +85,7 @@ impl Writer {
 pub(super) struct Effect {
     pub(super) head: Head,
     pub(super) changed: Vec<(Stripe, Revision)>,
+    pub(super) superseded: Vec<Superseded>,
     /// The earliest due time, if it may be another now.
     pub(super) due: Option<Option<i64>>,
 }
@@ -98,6 +102,7 @@ fn transact<T>(
         terms,
         head: head.clone(),
         changed: Vec::new(),
+        superseded: Vec::new(),
         uses: BTreeMap::new(),
         moved_due: false,
     };
@@ -114,6 +119,7 @@ pub(crate) struct Applier<'a> {
     terms: &'a mut HashMap<Term, i64>,
     pub(super) head: Head,
     changed: Vec<(Stripe, Revision)>,
+    superseded: Vec<Superseded>,
     /// By term.
     uses: BTreeMap<i64, Uses>,
     /// Whether a due time came or went.
@@ -130,6 +136,8 @@ struct Old {
     hash: Hash,
     content_hash: Option<Hash>,
     departures: Vec<Departure>,
+    /// The columns are damaged: which lists the article stands in, or has left, has to be looked up in these.
+    is_damaged: bool,
 }
 
 /// The number of a list that an article has left, and the revision.
@@ -149,11 +157,7 @@ impl Applier<'_> {
 
     /// The revision of a key's newest entry; 0 if it never had any.
     pub(crate) fn current(&self, name: &Name, slot: Slot) -> Result<Revision, Error> {
-        let sql = "SELECT revision FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
-        let mut statement = self.transaction.prepare_cached(sql)?;
-        let key = params![name.kind as i64, slot as i64, name.id.as_str()];
-        let found = statement.query_row(key, |row| row.get(0));
-        Ok(found.optional()?.unwrap_or(0))
+        Ok(row::revision(self.transaction, name, slot)?.unwrap_or(0))
     }
 
     /// The outcome of a request that was committed before.
@@ -218,38 +222,50 @@ impl Applier<'_> {
         }
         let was = old.map_or(&[][..], |old| &old.terms);
         for number in was.iter().filter(|number| !terms.contains(number)) {
-            let term = self.term(*number)?;
-            self.changed(Subject::Term(&term), revision);
+            if let Some(term) = self.term(*number)? {
+                self.changed(Subject::Term(&term), revision);
+            }
         }
         Ok(())
     }
 
-    fn term(&self, number: i64) -> Result<Term, Error> {
+    fn term(&self, number: i64) -> Result<Option<Term>, Error> {
         let mut statement = self.transaction.prepare_cached("SELECT kind, value FROM term WHERE n = ?1")?;
-        let (kind, value) =
-            statement.query_row([number], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-        Term::from_parts(kind, &value).ok_or(Error::Failed(Arc::new(rusqlite::Error::InvalidQuery)))
+        let parts = statement.query_row([number], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
+        Ok(parts.optional()?.and_then(|(kind, value)| Term::from_parts(kind, &value)))
     }
 
     fn old(&self, entry: &Entry) -> Result<Option<Old>, Error> {
-        let sql = "SELECT revision, live, due, time, terms, hash, content_hash, departures
-                   FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
-        let mut statement = self.transaction.prepare_cached(sql)?;
-        let key = params![entry.name.kind as i64, entry.slot as i64, entry.name.id.as_str()];
-        let old = statement.query_row(key, |row| {
-            let (terms, departures): (Vec<u8>, Vec<u8>) = (row.get(4)?, row.get(7)?);
-            Ok(Old {
-                revision: row.get(0)?,
-                live: row.get(1)?,
-                due: row.get(2)?,
-                time: row.get(3)?,
-                terms: unpack_terms(&terms),
-                hash: row.get(5)?,
-                content_hash: row.get(6)?,
-                departures: unpack_departures(&departures),
-            })
-        });
-        Ok(old.optional()?)
+        let Some(columns) = row::columns(self.transaction, &entry.name, entry.slot)? else { return Ok(None) };
+        let is_damaged = !columns.is_intact();
+        let mut old = Old {
+            revision: columns.revision,
+            live: columns.live,
+            due: columns.due,
+            time: columns.time,
+            terms: unpack_terms(&columns.terms),
+            hash: columns.hash,
+            content_hash: columns.content_hash,
+            departures: unpack_departures(&columns.departures),
+            is_damaged,
+        };
+        if is_damaged {
+            self.correct(&mut old, entry)?;
+        }
+        Ok(Some(old))
+    }
+
+    /// What the columns should say, as far as the entry beside them is whole.
+    fn correct(&self, old: &mut Old, entry: &Entry) -> Result<(), Error> {
+        let sql = "SELECT entry FROM doc WHERE revision = ?1";
+        let stored: Vec<u8> =
+            self.transaction.query_row(sql, [old.revision], |row| Ok(row.get(0).unwrap_or_default()))?;
+        let opened = envelope::open(&stored, (&entry.name, entry.slot), old.revision).ok();
+        if let Some(was) = opened.and_then(|bytes| Entry::decode(bytes).ok()) {
+            (old.live, old.due, old.time) = (was.derived.live, was.derived.due, was.derived.time);
+            (old.hash, old.content_hash) = (was.hash, was.derived.content_hash);
+        }
+        Ok(())
     }
 
     fn term_numbers(&mut self, terms: &[Term]) -> Result<Vec<i64>, Error> {
@@ -290,10 +306,24 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Deletes all departures of an article whose own columns cannot tell them. It goes through all of the store.
+    fn drop_all_departures(&mut self, id: &str) -> Result<(), Error> {
+        let transaction = self.transaction;
+        let mut delete = transaction.prepare_cached("DELETE FROM departure WHERE id = ?1 RETURNING term")?;
+        for term in delete.query_map([id], |row| row.get(0))? {
+            self.uses(term?).departures -= 1;
+        }
+        Ok(())
+    }
+
     /// Only the rows that differ are touched: most edits change no list.
     fn move_listings(&mut self, entry: &Entry, old: Option<&Old>, terms: &[i64]) -> Result<(), Error> {
-        let (was, was_at) = old.map_or((&[][..], 0), |old| (&old.terms[..], old.time));
         let (id, time) = (entry.name.id.as_str(), entry.derived.time);
+        if old.is_some_and(|old| old.is_damaged) {
+            self.leave_all_lists(id)?;
+        }
+        let old = old.filter(|old| !old.is_damaged);
+        let (was, was_at) = old.map_or((&[][..], 0), |old| (&old.terms[..], old.time));
         let moved = time != was_at;
         for term in was.iter().filter(|term| moved || !terms.contains(term)) {
             let delete = "DELETE FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
@@ -304,6 +334,17 @@ impl Applier<'_> {
             let insert = "INSERT INTO listing VALUES(?1, ?2, ?3)";
             self.transaction.prepare_cached(insert)?.execute(params![term, time, id])?;
             self.uses(*term).articles += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes an article out of all lists, wherever it stands in them. It goes through all lists of the store: for an
+    /// article whose own columns cannot tell.
+    fn leave_all_lists(&mut self, id: &str) -> Result<(), Error> {
+        let transaction = self.transaction;
+        let mut delete = transaction.prepare_cached("DELETE FROM listing WHERE id = ?1 RETURNING term")?;
+        for term in delete.query_map([id], |row| row.get(0))? {
+            self.uses(term?).articles -= 1;
         }
         Ok(())
     }
@@ -323,7 +364,10 @@ impl Applier<'_> {
         }
         departures.sort_unstable();
         let id = entry.name.id.as_str();
-        let was = old.map_or(&[][..], |old| &old.departures);
+        if entry.slot == Slot::Live && old.is_some_and(|old| old.is_damaged) {
+            self.drop_all_departures(id)?;
+        }
+        let was = old.filter(|old| !old.is_damaged).map_or(&[][..], |old| &old.departures);
         for departure in was.iter().filter(|departure| departures.binary_search(departure).is_err()) {
             self.drop_departure(id, *departure)?;
         }
@@ -378,26 +422,27 @@ impl Applier<'_> {
                 .prepare_cached("DELETE FROM doc WHERE revision = ?1")?
                 .execute([old.revision])?;
         }
-        let insert =
-            "INSERT INTO doc VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-        self.transaction.prepare_cached(insert)?.execute(params![
+        let mut columns = Columns {
             revision,
-            entry.name.kind as i64,
-            entry.slot as i64,
-            entry.name.id.as_str(),
-            entry.derived.live,
-            entry.derived.due,
-            entry.derived.time,
-            pack_terms(terms),
-            entry.hash,
-            entry.derived.content_hash,
-            entry.derived.base,
-            due::must_hold(self.transaction, entry)?,
-            entry.derived.wanted,
-            pack_departures(departures),
-            envelope::seal(packed, (&entry.name, entry.slot), revision),
-        ])?;
-        Ok(())
+            kind: entry.name.kind as i64,
+            slot: entry.slot as i64,
+            id: entry.name.id.to_string(),
+            live: entry.derived.live,
+            reason: if entry.derived.live { 0 } else { i64::from(entry.log.reason) },
+            due: entry.derived.due,
+            time: entry.derived.time,
+            terms: pack_terms(terms),
+            hash: entry.hash,
+            content_hash: entry.derived.content_hash,
+            departures: pack_departures(departures),
+            base: entry.derived.base,
+            wanted: entry.derived.wanted.clone(),
+            sum: 0,
+        };
+        columns.sum = columns.checksum();
+        let held = due::must_hold(self.transaction, entry)?;
+        let sealed = envelope::seal(packed, (&entry.name, entry.slot), revision);
+        row::insert(self.transaction, &columns, held, &sealed)
     }
 
     /// Moves the head: revision, chain, counts and both digests.
@@ -410,8 +455,11 @@ impl Applier<'_> {
         if entry.derived.live {
             head.log_digest.add(&digest::record_hash(name, slot, revision, &entry.hash));
         }
-        if let Some(content_hash) = old.and_then(|old| old.content_hash) {
+        if let Some((content_hash, old_revision)) =
+            old.and_then(|old| Some((old.content_hash?, old.revision)))
+        {
             head.content_digest.remove(&content_hash);
+            self.superseded.push(Superseded { content_hash, revision: old_revision, by: revision });
             *head.live_mut(name.kind) -= 1;
         }
         if let Some(content_hash) = entry.derived.content_hash {
@@ -448,7 +496,7 @@ impl Applier<'_> {
             self.write_head()?;
         }
         let due = if self.moved_due { Some(due::next(self.transaction)?) } else { None };
-        Ok(Effect { head: self.head, changed: self.changed, due })
+        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, due })
     }
 
     fn write_head(&self) -> Result<(), Error> {

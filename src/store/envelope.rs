@@ -81,16 +81,17 @@ pub(super) fn seal(packed: &Packed, (name, slot): Key<'_>, revision: Revision) -
     stored
 }
 
+/// Whether the bytes are those that were sealed for this key and revision. Cheaper than to open them.
+pub(super) fn is_intact(stored: &[u8], key: Key<'_>, revision: Revision) -> bool {
+    split(stored, key, revision).is_ok()
+}
+
 /// The entry again.
 ///
 /// # Errors
 /// The bytes are not those that were sealed for this key and revision.
 pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> Result<Bytes, Damaged> {
-    let (header, rest) = stored.split_at_checked(HEADER - 8).ok_or(Damaged)?;
-    let (sum, data) = rest.split_at_checked(8).ok_or(Damaged)?;
-    if checksum((name, slot), revision, header, data).to_le_bytes() != sum {
-        return Err(Damaged);
-    }
+    let (header, data) = split(stored, (name, slot), revision)?;
     let length = header[4..].iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
     if length as u64 > MAX_ENTRY.maximum {
         return Err(Damaged);
@@ -101,6 +102,14 @@ pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> 
         _ => return Err(Damaged),
     };
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }
+}
+
+/// The header without the checksum, and the data, if the checksum is theirs.
+fn split<'a>(stored: &'a [u8], key: Key<'_>, revision: Revision) -> Result<(&'a [u8], &'a [u8]), Damaged> {
+    let (header, rest) = stored.split_at_checked(HEADER - 8).ok_or(Damaged)?;
+    let (sum, data) = rest.split_at_checked(8).ok_or(Damaged)?;
+    let is_theirs = checksum(key, revision, header, data).to_le_bytes() == sum;
+    if is_theirs { Ok((header, data)) } else { Err(Damaged) }
 }
 
 fn checksum((name, slot): Key<'_>, revision: Revision, header: &[u8], data: &[u8]) -> u64 {

@@ -108,8 +108,13 @@ fn cleared(page: &[u8]) -> Option<Vec<u8>> {
         10 | 13 => 8,
         _ => return None,
     };
-    let number = |at| Some(usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?])));
+    let number = |at: usize| Some(usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?])));
     let unused = header + 2 * number(3)?..number(5)?;
+    // A damaged page must not lose cells that it still has.
+    let cells = (0..number(3)?).map(|cell| number(header + 2 * cell));
+    if cells.clone().any(|start| start.is_none_or(|start| start < unused.end)) {
+        return None;
+    }
     if page.get(unused.clone())?.iter().all(|byte| *byte == 0) {
         return None;
     }

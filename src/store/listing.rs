@@ -68,23 +68,27 @@ pub(crate) struct Slice {
     pub(crate) found: Vec<(Name, Cursor)>,
     /// Where to go on; none if the listing is at its end.
     pub(crate) next: Option<Cursor>,
+    /// The head at which it was read.
+    pub(crate) head: Revision,
 }
 
-/// Up to `limit` articles that come after a place.
+/// Up to `limit` articles that come after a place, within one transaction of the caller's.
 pub(crate) fn slice(
     connection: &Connection,
     query: &Query,
     from: Option<&Cursor>,
     limit: usize,
 ) -> Result<Slice, Error> {
-    let Some(plan) = Plan::make(connection, query)? else { return Ok(Slice::default()) };
-    match query.order {
+    let head = read::head(connection)?.revision;
+    let Some(plan) = Plan::make(connection, query)? else { return Ok(Slice { head, ..Slice::default() }) };
+    let slice = match query.order {
         Order::Time => by_time(connection, query, &plan, from, limit),
         Order::Revision if plan.articles <= SCAN as i64 => {
             by_revision_of_few(connection, query, &plan, from, limit)
         }
         Order::Revision => by_revision_of_many(connection, query, &plan, from, limit),
-    }
+    };
+    Ok(Slice { head, ..slice? })
 }
 
 /// A query in numbers of terms.
@@ -245,10 +249,10 @@ fn by_time(
             found.extend(article(&cursor.id).map(|name| (name, cursor.clone())));
         }
         if found.len() == limit || plan.is_spent(scanned) {
-            return Ok(Slice { found, next: Some(cursor) });
+            return Ok(Slice { found, next: Some(cursor), head: 0 });
         }
     }
-    Ok(Slice { found, next: None })
+    Ok(Slice { found, next: None, head: 0 })
 }
 
 /// Lists read together, the newest row first, each row once.

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Error, Head, Record, envelope};
+use super::{Damage, Error, Head, Record, damage, envelope, row};
 use crate::{
-    digest::SetDigest,
+    digest::{Hash, SetDigest},
     entry::Claim,
     model::{HashPrefix, Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
@@ -41,8 +41,9 @@ pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Rec
     newest(connection, name, Slot::Pending)
 }
 
-fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
-    let sql = "SELECT revision, entry, hash FROM doc WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+pub(super) fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
+    let sql =
+        "SELECT revision, entry, hash FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
     match rows.next()? {
@@ -50,7 +51,7 @@ fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Rec
             let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
             open(name.clone(), slot, (row.get(0)?, prefix(row, 2)?), stored).map(Some)
         }
-        None => Ok(None),
+        None => row::revision(connection, name, slot).map(|_absent| None),
     }
 }
 
@@ -69,7 +70,7 @@ pub(super) fn open(
     match opened.and_then(|bytes| LogEntry::decode(bytes).ok()) {
         Some(log) => Ok(Record { name, slot, revision, prefix, log }),
         None => {
-            tracing::error!(%name, revision, "a stored record is damaged");
+            damage::log(&name, slot, revision);
             Err(Error::Corrupt(name))
         }
     }
@@ -82,30 +83,76 @@ pub(super) fn row_name(row: &Row<'_>) -> rusqlite::Result<Option<Name>> {
     Ok(kind.zip(id).map(|(kind, id)| Name { kind, id }))
 }
 
-/// Up to `limit` records that readers see after a revision, in the order of the log. Ends early, after at least one, when their stored
-/// bytes exceed `bytes`.
+/// Visits records that readers see after a revision, in the order of the log: each with its revision, a damaged one by its
+/// name. Ends after `limit`, or when `visit` returns false.
 pub(crate) fn changes(
     connection: &Connection,
     after: Revision,
     limit: usize,
-    bytes: usize,
-) -> Result<Vec<Record>, Error> {
+    mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
+) -> Result<(), Error> {
     let sql = "SELECT kind, id, revision, entry, hash FROM doc WHERE revision > ?1 AND slot = ?2
                ORDER BY revision LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
-    let (mut records, mut used) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let Some(name) = row_name(row)? else { continue };
+        let revision = row.get(2)?;
         let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let record = open(name, Slot::Live, (row.get(2)?, prefix(row, 4)?), stored)?;
-        used += record.log.content.len();
-        if used > bytes && !records.is_empty() {
+        let opened = row_name(row)?;
+        let opened = match opened {
+            Some(name) => Some(open(name, Slot::Live, (revision, prefix(row, 4)?), stored)),
+            None => None,
+        };
+        let found = match opened {
+            Some(Ok(record)) => Ok(record),
+            Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
+            Some(Err(error)) => return Err(error),
+            None => Err(format!("revision {revision}")),
+        };
+        if !visit(revision, found) {
             break;
         }
-        records.push(record);
     }
-    Ok(records)
+    Ok(())
+}
+
+/// Records that were counted without being opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// The content hash of each that readers see.
+    pub(crate) contents: Vec<Hash>,
+    pub(crate) damage: Damage,
+    /// The last revision looked at.
+    pub(crate) last: Option<Revision>,
+}
+
+/// Counts up to `limit` records that readers see within a stretch of revisions: after the first, up to the second.
+pub(crate) fn count(
+    connection: &Connection,
+    within: (Revision, Revision),
+    limit: usize,
+) -> Result<Counted, Error> {
+    let sql = format!(
+        "SELECT {}, entry FROM doc WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3",
+        row::COLUMNS
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![within.0, within.1, limit as i64])?;
+    let mut counted = Counted::default();
+    while let Some(row) = rows.next()? {
+        let columns = row::Columns::read(row)?;
+        let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();
+        let key = columns.key().filter(|_| columns.is_intact());
+        let whole =
+            key.is_some_and(|(name, slot)| envelope::is_intact(stored, (&name, slot), columns.revision));
+        if !whole {
+            counted.damage.add(columns.label());
+        } else if columns.slot == LIVE_SLOT {
+            counted.contents.extend(columns.content_hash);
+        }
+        counted.last = Some(columns.revision);
+    }
+    Ok(counted)
 }
 
 /// Live names of a kind after an id, by id.
@@ -115,7 +162,8 @@ pub(crate) fn names(
     after: &str,
     limit: usize,
 ) -> Result<Vec<Name>, Error> {
-    let sql = "SELECT kind, id FROM doc WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
+    let sql = "SELECT kind, id FROM doc INDEXED BY doc_key
+               WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], row_name)?;
     let names: rusqlite::Result<Vec<_>> = rows.collect();

@@ -21,19 +21,24 @@ CREATE TABLE doc(
   slot INTEGER NOT NULL,        -- as in cable.log.v1.Slot
   id TEXT NOT NULL,
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
+  reason INTEGER NOT NULL,      -- of a tombstone, as in cable.v1.RemovalReason; else 0
   due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
   time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
   terms BLOB NOT NULL,          -- term numbers, 8 bytes each, little-endian, ascending: listing rows to take back
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
-  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
-  held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
-  wanted TEXT,                  -- of a pending version: its own path, in its normal form
   departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: departure rows to
                                 -- take back
-  entry BLOB NOT NULL,          -- envelope, see envelope.rs
-  UNIQUE(kind, slot, id)
+  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
+  wanted TEXT,                  -- of a pending version: its own path, in its normal form
+  sum INTEGER NOT NULL,         -- checksum of the columns above, see row.rs
+  held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
+  entry BLOB NOT NULL           -- envelope with a checksum of its own, see envelope.rs
 ) STRICT;
+
+-- Two indexes of names, which must agree: a damaged page of one must not make a name look free.
+CREATE UNIQUE INDEX doc_key ON doc(kind, slot, id);
+CREATE UNIQUE INDEX doc_id ON doc(id, kind, slot);
 
 -- What the clock will change: pending versions that become visible, live articles that expire.
 CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL AND held = 0;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Error, Head,
+    Damage, Error, Head,
     apply::{ANY_TERM, Departure, unpack_departures, unpack_terms},
     due, envelope,
     read::{self, row_name},
+    row::{self, COLUMNS, Columns},
 };
 use crate::{
-    digest::{self, SetDigest},
+    digest::{self, Hash, SetDigest},
     entry::{Derived, Entry, Term},
     model::{Kind, Revision, Slot},
     wire::log::Operation,
@@ -34,25 +35,32 @@ const MOST: usize = 100;
 pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
     let snapshot = connection.unchecked_transaction()?;
     let head = read::head(&snapshot)?;
-    let mut check = Check { connection: &snapshot, faults: Vec::new(), records: 0 };
+    let mut check = Check::new(&snapshot);
     check.engine()?;
     check.records(&head)?;
     check.chain(&head)?;
+    let damaged =
+        check.damage.names.iter().map(|name| format!("{name}: the record does not pass its checksum"));
+    check.faults.splice(0..0, damaged);
     check.faults.truncate(MOST);
     Ok(Findings { head: head.clone(), records: check.records, faults: check.faults })
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     connection: &'a Connection,
-    faults: Vec<String>,
+    pub(super) faults: Vec<String>,
+    /// Damaged records.
+    pub(super) damage: Damage,
     records: u64,
 }
 
 /// What the records together must give.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     log: SetDigest,
     content: SetDigest,
+    /// What the content digest sums, record by record.
+    pub(super) contents: Vec<Hash>,
     live: BTreeMap<Kind, i64>,
     listed: BTreeMap<i64, i64>,
     left: BTreeMap<i64, i64>,
@@ -63,7 +71,11 @@ struct Sums {
     last: Revision,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Check<'a> {
+        Check { connection, faults: Vec::new(), damage: Damage::default(), records: 0 }
+    }
+
     fn fault(&mut self, fault: impl Into<String>) {
         if self.faults.len() < MOST {
             self.faults.push(fault.into());
@@ -71,7 +83,7 @@ impl Check<'_> {
     }
 
     fn engine(&mut self) -> Result<(), Error> {
-        let mut statement = self.connection.prepare("PRAGMA quick_check")?;
+        let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
         let told: Vec<String> =
             statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         for line in told.into_iter().filter(|line| line != "ok") {
@@ -82,48 +94,60 @@ impl Check<'_> {
 
     fn records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
+        while self.records_after(sums.last, 4_096, &mut sums)?.is_some() {
+            sums.contents.clear();
+        }
+        self.totals(head, &sums)
+    }
+
+    /// Looks at up to `limit` records after a revision. Returns the last revision; none, if there is no more.
+    pub(super) fn records_after(
+        &mut self,
+        after: Revision,
+        limit: i64,
+        sums: &mut Sums,
+    ) -> Result<Option<Revision>, Error> {
         let sql =
-            "SELECT kind, id, revision, slot, live, due, time, terms, hash, content_hash, departures, entry,
-                    base, wanted, held
-             FROM doc ORDER BY revision";
-        let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
+            format!("SELECT {COLUMNS}, held, entry FROM doc WHERE revision > ?1 ORDER BY revision LIMIT ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([after, limit])?;
+        let mut last = None;
         while let Some(row) = rows.next()? {
-            let revision: Revision = row.get(2)?;
-            let slot = Slot::from_number(row.get(3)?);
-            let Some((name, slot)) = row_name(row)?.zip(slot) else {
-                self.fault(format!("revision {revision}: no valid key"));
+            let columns = Columns::read(row)?;
+            let revision = columns.revision;
+            last = Some(revision);
+            (sums.last, self.records) = (revision, self.records + 1);
+            let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();
+            let key = columns.key();
+            let opened =
+                key.as_ref().and_then(|(name, slot)| envelope::open(stored, (name, *slot), revision).ok());
+            let entry = opened.and_then(|bytes| Entry::decode(bytes).ok()).filter(|_| columns.is_intact());
+            let Some(((name, slot), entry)) = key.zip(entry) else {
+                self.damage.add(columns.label());
                 continue;
             };
-            self.records += 1;
-            sums.last = revision;
-            let stored = row.get_ref(11)?.as_blob().unwrap_or_default();
-            let opened = envelope::open(stored, (&name, slot), revision);
-            let Some(entry) = opened.ok().and_then(|bytes| Entry::decode(bytes).ok()) else {
-                self.fault(format!("{name}: the record does not pass its checksum"));
-                continue;
-            };
-            let beside = (row.get(4)?, row.get(5)?, row.get(6)?, row.get(8)?, row.get(9)?);
+            let beside = (columns.live, columns.due, columns.time, columns.hash, columns.content_hash);
             let derived = &entry.derived;
             let follows = (derived.live, derived.due, derived.time, entry.hash, derived.content_hash);
             if beside != follows || (&entry.name, entry.slot) != (&name, slot) {
                 self.fault(format!("{name}: what stands beside the entry does not follow from it"));
             }
-            let waits: (Option<Revision>, Option<String>) = (row.get(12)?, row.get(13)?);
-            if waits != (derived.base, derived.wanted.clone())
-                || row.get::<_, bool>(14)? != due::must_hold(self.connection, &entry)?
-            {
+            let held = row.get_ref("held")?.as_i64().unwrap_or(-1);
+            let noted = (columns.base, &columns.wanted, held);
+            let must_hold = i64::from(due::must_hold(self.connection, &entry)?);
+            if noted != (derived.base, &derived.wanted, must_hold) {
                 self.fault(format!("{name}: what is noted of the pending version does not follow from it"));
             }
-            sums.due += i64::from(derived.due.is_some() && !row.get::<_, bool>(14)?);
-            let terms: Vec<u8> = row.get(7)?;
-            self.lists(&entry, &unpack_terms(&terms), &mut sums)?;
-            let left: Vec<u8> = row.get(10)?;
-            self.left(&entry, revision, &unpack_departures(&left), &mut sums)?;
-            self.paths(&entry, revision, &mut sums)?;
-            sum(&mut sums, revision, &entry);
+            sums.due += i64::from(derived.due.is_some() && held == 0);
+            if row::revision(self.connection, &name, slot)? != Some(revision) {
+                self.fault(format!("{name}: the indexes of names lead elsewhere"));
+            }
+            self.lists(&entry, &unpack_terms(&columns.terms), sums)?;
+            self.left(&entry, revision, &unpack_departures(&columns.departures), sums)?;
+            self.paths(&entry, revision, sums)?;
+            sum(sums, revision, &entry);
         }
-        self.totals(head, &sums)
+        Ok(last)
     }
 
     fn lists(&mut self, entry: &Entry, terms: &[i64], sums: &mut Sums) -> Result<(), Error> {
@@ -292,6 +316,7 @@ fn sum(sums: &mut Sums, revision: Revision, entry: &Entry) {
     }
     if let Some(content_hash) = entry.derived.content_hash {
         sums.content.add(&content_hash);
+        sums.contents.push(content_hash);
         *sums.live.entry(entry.name.kind).or_default() += 1;
     }
 }

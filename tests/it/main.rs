@@ -4,6 +4,8 @@
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]
 
 mod connections;
+mod damage;
+mod damage_images;
 mod demo;
 #[path = "../crash/dice.rs"]
 mod dice;

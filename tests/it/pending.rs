@@ -480,7 +480,7 @@ async fn removals_of_every_kind_use_the_reserve_of_the_disk() {
     desk.remove("a", "WITHDRAWN").await.unwrap();
     desk.remove("b", "KILLED").await.unwrap();
     desk.call("RemovePending", json!({"name": "articles/later"})).await;
-    desk.call("RemoveTag", json!({"name": "tags/t"})).await;
+    desk.call("RemoveTag", json!({"name": "tags/t", "reason": "REMOVAL_REASON_DELETED"})).await;
     let removal = json!({"changes": [{"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}}]});
     desk.call("Commit", removal).await;
     let tombstone = json!({"tombstone": {"name": "articles/c", "reason": "REMOVAL_REASON_DELETED"}});

@@ -1099,6 +1099,7 @@ fn every_reason_is_tested_or_excused() {
         include_str!("limits.rs"),
         include_str!("pending.rs"),
         include_str!("disk.rs"),
+        include_str!("damage.rs"),
     ]
     .concat();
     let schema = include_str!("../../proto/cable/v1/errors.proto");
@@ -1107,7 +1108,7 @@ fn every_reason_is_tested_or_excused() {
         Some(name.to_owned())
     });
     let reasons: Vec<String> = reasons.collect();
-    assert_eq!(reasons.len(), 27);
+    assert_eq!(reasons.len(), 28);
     let spoken = |reason: &String| {
         let title = reason.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase());
         sources.contains(&format!("\"{reason}\""))

@@ -962,6 +962,9 @@ pub enum ErrorReason {
     /// FAILED_PRECONDITION. The name was killed: a put must say that it may come back (`allow_killed`).
     /// Metadata: `remove_time`.
     NameKilled = 25,
+    /// DATA_LOSS. The database itself is damaged: what a response lacks may be there all the same. All writes are refused
+    /// until the store is restored from a backup or rebuilt.
+    StoreDamaged = 26,
     /// UNAVAILABLE. A part of the node has failed and the node is shutting down; another may answer. The call did nothing.
     NodeFailed = 27,
 }
@@ -998,6 +1001,7 @@ impl ErrorReason {
             Self::RevisionCompacted => "ERROR_REASON_REVISION_COMPACTED",
             Self::TooManyFeeds => "ERROR_REASON_TOO_MANY_FEEDS",
             Self::NameKilled => "ERROR_REASON_NAME_KILLED",
+            Self::StoreDamaged => "ERROR_REASON_STORE_DAMAGED",
             Self::NodeFailed => "ERROR_REASON_NODE_FAILED",
         }
     }
@@ -1030,6 +1034,7 @@ impl ErrorReason {
             "ERROR_REASON_REVISION_COMPACTED" => Some(Self::RevisionCompacted),
             "ERROR_REASON_TOO_MANY_FEEDS" => Some(Self::TooManyFeeds),
             "ERROR_REASON_NAME_KILLED" => Some(Self::NameKilled),
+            "ERROR_REASON_STORE_DAMAGED" => Some(Self::StoreDamaged),
             "ERROR_REASON_NODE_FAILED" => Some(Self::NodeFailed),
             _ => None,
         }
@@ -1221,6 +1226,23 @@ pub struct Includes {
     /// Names that were to be included and are not there.
     #[prost(string, repeated, tag = "4")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Names that were to be included and cannot be read: what is stored under them is damaged.
+    #[prost(string, repeated, tag = "5")]
+    pub damaged: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What a response lacks because it cannot be read. A response that has it is not complete.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Damage {
+    /// Number of records that cannot be read.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+    /// Names of the first 100 of them. A record whose name cannot be read either is given as `revision N`.
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The database itself is damaged: more records may be missing than are counted.
+    #[prost(bool, tag = "3")]
+    pub database: bool,
 }
 /// Which articles are wanted. All that is set must hold; nothing set: every article.
 #[non_exhaustive]
@@ -1437,6 +1459,9 @@ pub struct ListArticlesResponse {
     /// The client's copy, named by `if_none_match`, is still right.
     #[prost(bool, tag = "4")]
     pub not_modified: bool,
+    /// Articles that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "5")]
+    pub damage: ::core::option::Option<Damage>,
     /// When, and what to name the answer by.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
@@ -1494,6 +1519,9 @@ pub struct StreamArticlesEnd {
     /// The head read before the first article: each change above it may or may not be in the listing.
     #[prost(int64, tag = "3")]
     pub revision: i64,
+    /// Articles that match and cannot be read. Unset if there are none: only then were these all.
+    #[prost(message, optional, tag = "4")]
+    pub damage: ::core::option::Option<Damage>,
 }
 /// Request of ResolvePath.
 #[non_exhaustive]
@@ -1591,6 +1619,9 @@ pub struct ListAuthorsResponse {
     /// For the next page. Empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Authors that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "3")]
+    pub damage: ::core::option::Option<Damage>,
     /// When, and what to name the answer by.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
@@ -1647,6 +1678,9 @@ pub struct ListSectionsResponse {
     /// For the next page. Empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Sections that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "3")]
+    pub damage: ::core::option::Option<Damage>,
     /// When, and what to name the answer by.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
@@ -1703,6 +1737,9 @@ pub struct ListTagsResponse {
     /// For the next page. Empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Tags that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "3")]
+    pub damage: ::core::option::Option<Damage>,
     /// When, and what to name the answer by.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
@@ -1740,7 +1777,8 @@ pub struct GetCollectionResponse {
     /// Its articles, in its order, up to the first deferred one.
     #[prost(message, repeated, tag = "2")]
     pub articles: ::prost::alloc::vec::Vec<Article>,
-    /// What was asked to be sent along; `missing` also names articles that are not there.
+    /// What was asked to be sent along; `missing` also names articles that are not there, and `damaged` those that cannot
+    /// be read.
     #[prost(message, optional, tag = "3")]
     pub includes: ::core::option::Option<Includes>,
     /// Names left for BatchGetArticles, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for
@@ -1778,6 +1816,9 @@ pub struct ListCollectionsResponse {
     /// For the next page. Empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Collections that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "3")]
+    pub damage: ::core::option::Option<Damage>,
     /// When, and what to name the answer by.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
@@ -2937,6 +2978,9 @@ pub struct ListPendingResponse {
     /// For the next page. Empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Pending versions that belong on the page and cannot be read. Unset if there are none.
+    #[prost(message, optional, tag = "3")]
+    pub damage: ::core::option::Option<Damage>,
 }
 /// Request of RemovePending.
 #[non_exhaustive]
@@ -3679,11 +3723,14 @@ pub struct FeedSnapshot {
 }
 /// The end of a snapshot: it was what matched at `position`, less what has changed since; that comes next.
 #[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedSnapshotEnd {
     /// Number of records sent.
     #[prost(int64, tag = "1")]
     pub count: i64,
+    /// Records that match and cannot be read. Unset if there are none: only then is the snapshot complete.
+    #[prost(message, optional, tag = "2")]
+    pub damage: ::core::option::Option<Damage>,
 }
 /// Nothing but the position.
 #[non_exhaustive]
@@ -3956,6 +4003,13 @@ pub struct GetStatusResponse {
     /// When the node started.
     #[prost(message, optional, tag = "11")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Damaged records that the last check of everything stored found, and whether the database itself was found to be
+    /// damaged. Unset if there is no damage.
+    #[prost(message, optional, tag = "12")]
+    pub damage: ::core::option::Option<Damage>,
+    /// When the last such check ended. Unset if none has since the start.
+    #[prost(message, optional, tag = "13")]
+    pub check_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Live versions by kind.
 #[non_exhaustive]
@@ -4108,7 +4162,7 @@ pub struct ImportRequest {
     #[prost(message, repeated, tag = "2")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
 }
-/// The acknowledgement of one chunk.
+/// The acknowledgement of one chunk; at most 3.5 MiB. Where it would be larger, the texts of its errors are shortened.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportResponse {
@@ -4126,7 +4180,7 @@ pub struct ImportResponse {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportResult {
-    /// The record's name, as far as it could be read.
+    /// The record's name, as far as it could be read; at most 256 bytes of it.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// What came of it.
@@ -4174,6 +4228,9 @@ pub struct ExportEnd {
     /// The content digest of the store at that head, as StatusService tells it.
     #[prost(bytes = "bytes", tag = "3")]
     pub content_digest: ::prost::bytes::Bytes,
+    /// What the export lacks. Set only if it lacks something; the call then ends with DATA_LOSS.
+    #[prost(message, optional, tag = "4")]
+    pub damage: ::core::option::Option<Damage>,
 }
 /// What can come of a record.
 #[non_exhaustive]
@@ -4321,7 +4378,11 @@ pub(crate) mod transfer_service_client {
             self.inner.streaming(req, path, codec).await
         }
         /// All that is live, and all tombstones, in the order of the log, then one closing message. What is changed while
-        /// the export runs comes again: of two records of one name the later holds.
+        /// the export runs comes again: of two records of one name the later holds. No message is larger than 3.5 MiB.
+        ///
+        /// The server adds up what it finds and compares the sum with its counts and its content digest. If a record cannot be
+        /// read, the export continues without it; the closing message then has `damage`, and the call ends with DATA_LOSS:
+        /// RECORD_CORRUPT if single records are damaged, STORE_DAMAGED if the database is.
         pub async fn export(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportRequest>,

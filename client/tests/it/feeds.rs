@@ -128,7 +128,7 @@ fn brief(delivery: &Delivery) -> String {
             each.collect::<Vec<_>>().join(", ")
         }
         Event::Snapshot(records) => format!("part {}", records.len()),
-        Event::SnapshotEnd(count) => format!("end {count} at {at}"),
+        Event::SnapshotEnd { count, .. } => format!("end {count} at {at}"),
         Event::Checkpoint { behind: false } => format!("checkpoint {at}"),
         Event::Checkpoint { behind: true } => format!("behind at {at}"),
         Event::Reset(reason) => format!("reset {reason:?}"),

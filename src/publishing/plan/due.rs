@@ -34,19 +34,21 @@ impl Rivals {
         };
         let holders = read::path_holders(connection, &path::normal(&path))?;
         for rival in holders.into_iter().filter(|rival| rival != name) {
-            match State::of(connection, &rival) {
-                Ok(state) => rivals.losers.push((rival, state)),
-                Err(store::Error::Corrupt(_)) => rivals.damaged.push(rival),
-                Err(error) => return Err(error),
+            let state = State::of(connection, &rival)?;
+            match state.readable(&rival, Slot::Live) {
+                Ok(()) => rivals.losers.push((rival, state)),
+                Err(_) => rivals.damaged.push(rival),
             }
         }
         Ok(rivals)
     }
 }
 
-/// Plans what has come due, as steps of one commit; nothing, if the name is no longer what it was when that was found.
+/// Plans what has come due, as steps of one commit; nothing, if the name is no longer what it was when that was found,
+/// or if what is to appear cannot be read.
 pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at: Moment) -> Vec<Planned> {
     let entries = match (due.slot, state.waiting(), state.live()) {
+        (Slot::Pending, ..) if state.readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
         // Another live version than it was based on: it is held.
         (Slot::Pending, Some(waiting), live)
             if live.is_none_or(|live| live.revision == waiting.log.base_revision) =>

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use super::{Draft, Moment, Planned, State, holds, past::follow_up, remove, update_kind};
 use crate::{
-    digest::canonical_content,
-    model::{Kind, Name, Slot},
+    model::{Kind, Slot},
     publishing::{Precondition, check::Checked},
     refusal::Refusal,
     store::Record,
@@ -35,7 +34,7 @@ pub(super) fn put(draft: &Draft, checked: &Checked, state: &State, at: Moment) -
 fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
     let name = &draft.name;
     let checked = &*without_lost_path(checked, state);
-    if let Some(record) = state.live().filter(|record| holds_content(name, record, checked)) {
+    if let Some(record) = state.live().filter(|record| state.holds_content(name, record, checked)) {
         return Ok(Planned::unchanged(record).without_path_of(state));
     }
     let before = state.record.as_ref();
@@ -83,7 +82,7 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
     };
     let base = state.base();
     let is_there =
-        |record: &&Record| record.log.base_revision == base && holds_content(name, record, checked);
+        |record: &&Record| record.log.base_revision == base && state.holds_content(name, record, checked);
     if let Some(record) = state.waiting().filter(is_there) {
         return Ok(Planned::unchanged(record));
     }
@@ -112,9 +111,4 @@ fn told(draft: &Draft, checked: &Checked) -> (Option<i64>, Option<i64>) {
 /// When a name first became readable.
 pub(super) fn first_publish_time(record: Option<&Record>) -> Option<i64> {
     record.map(|record| record.log.first_publish_time).filter(|time| *time != 0)
-}
-
-fn holds_content(name: &Name, record: &Record, checked: &Checked) -> bool {
-    let (old, new) = (&record.log.content, &checked.content);
-    old == new || canonical_content(name, old) == canonical_content(name, new)
 }

@@ -42,7 +42,7 @@ impl Speaker {
     /// Begins a call; its request is open.
     pub(super) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
         let mut send = soon(self.0.clone().ready()).await.unwrap();
-        let mut request = Request::post(format!("http://cable{path}")).header("te", "trailers");
+        let mut request = Request::post(format!("http://localhost{path}")).header("te", "trailers");
         if !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header("content-type", "application/grpc");
         }

@@ -1,0 +1,163 @@
+//! What is superseded while somebody adds up the records of a store: with it, a scan that takes minutes can be compared
+//! with the digest of the head, although records change meanwhile.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::Error;
+use crate::{
+    digest::{Hash, SetDigest},
+    model::Revision,
+};
+
+/// Records that a ledger notes before it is read: 3 MB. A scan that reads it too late fails.
+const MOST: usize = 1 << 16;
+
+/// Content that readers saw until a revision.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Superseded {
+    pub(super) content_hash: Hash,
+    /// The revision of the record that held it.
+    pub(super) revision: Revision,
+    /// The revision that replaced or removed it.
+    pub(super) by: Revision,
+}
+
+/// The ledgers of all scans under way.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers(Mutex<Vec<Weak<Ledger>>>);
+
+#[derive(Debug, Default)]
+struct Ledger(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    superseded: Vec<Superseded>,
+    /// All that was superseded up to this head is noted.
+    head: Revision,
+}
+
+impl Ledgers {
+    /// Adds up from here on. `head` returns the published head.
+    pub(super) fn tally(&self, head: impl Fn() -> Revision) -> Tally {
+        let ledger: Arc<Ledger> = Arc::default();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|ledger| ledger.strong_count() > 0);
+        all.push(Arc::downgrade(&ledger));
+        drop(all);
+        // Whatever is superseded after this head is noted in the ledger, which was added before.
+        let head = head();
+        let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.head = noted.head.max(head);
+        drop(noted);
+        Tally { ledger, spans: Vec::new(), records: 0, digest: SetDigest::default() }
+    }
+
+    /// Notes what a transaction superseded, before its head is published.
+    pub(super) fn note(&self, superseded: &[Superseded], head: Revision) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ledger in all.iter().filter_map(Weak::upgrade) {
+            let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // One more than fits says that some are missing.
+            let room = (MOST + 1).saturating_sub(noted.superseded.len());
+            noted.superseded.extend(superseded.iter().take(room));
+            noted.head = head;
+        }
+    }
+}
+
+/// The sum of a scan in the order of revisions: which records that readers see it found, less those that have been
+/// superseded since they were found.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    ledger: Arc<Ledger>,
+    /// Stretches that were scanned: the last revision of each, and the head at which it was read.
+    spans: Vec<(Revision, Revision)>,
+    records: i64,
+    digest: SetDigest,
+}
+
+impl Tally {
+    /// Adds the content of the records up to `last`, as they were at the head `head`.
+    ///
+    /// # Errors
+    /// More was superseded since the last call than is noted.
+    pub(crate) fn add(&mut self, contents: &[Hash], last: Revision, head: Revision) -> Result<(), Error> {
+        self.records += contents.len() as i64;
+        contents.iter().for_each(|hash| self.digest.add(hash));
+        self.spans.push((last, head));
+        self.settle(head).map(drop)
+    }
+
+    /// Takes off what was superseded up to a head. Returns the head up to which all is noted.
+    fn settle(&mut self, head: Revision) -> Result<Revision, Error> {
+        let mut noted = self.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.superseded.len() > MOST {
+            return Err(Error::Overloaded);
+        }
+        let all = std::mem::take(&mut noted.superseded);
+        let (settled, later): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|superseded| superseded.by <= head);
+        noted.superseded = later;
+        let noted_up_to = noted.head;
+        drop(noted);
+        for Superseded { content_hash, revision, by } in settled {
+            let span = self.spans.partition_point(|(last, _)| *last < revision);
+            // What had been superseded before its stretch was read was not found there.
+            if self.spans.get(span).is_some_and(|(_, read_at)| by > *read_at) {
+                self.digest.remove(&content_hash);
+                self.records -= 1;
+            }
+        }
+        Ok(noted_up_to)
+    }
+
+    /// The number and the digest of what was found and is there at a head; none, if the store has not published that head
+    /// yet.
+    ///
+    /// # Errors
+    /// As [`Tally::add`].
+    pub(crate) fn at(&mut self, head: Revision) -> Result<Option<(i64, SetDigest)>, Error> {
+        let is_settled = self.settle(head)? >= head;
+        Ok(is_settled.then_some((self.records, self.digest)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superseded(n: u8, revision: Revision, by: Revision) -> Superseded {
+        Superseded { content_hash: [n; 32], revision, by }
+    }
+
+    fn sum(contents: &[u8]) -> (i64, SetDigest) {
+        let mut digest = SetDigest::default();
+        contents.iter().for_each(|n| digest.add(&[*n; 32]));
+        (contents.len() as i64, digest)
+    }
+
+    #[test]
+    fn a_tally_equals_the_head_whatever_is_superseded_meanwhile() {
+        let ledgers = Ledgers::default();
+        let mut tally = ledgers.tally(|| 4);
+        tally.add(&[[1; 32], [2; 32]], 2, 4).unwrap();
+        // 1 was found and is replaced by 5; 3 is replaced before its stretch is read; 2 is removed only after head 6.
+        ledgers.note(&[superseded(1, 1, 5)], 5);
+        ledgers.note(&[superseded(3, 3, 6)], 6);
+        tally.add(&[[4; 32], [5; 32], [6; 32]], 6, 6).unwrap();
+        assert_eq!(tally.at(7).unwrap(), None);
+        ledgers.note(&[superseded(2, 2, 7)], 7);
+        assert_eq!(tally.at(6).unwrap(), Some(sum(&[2, 4, 5, 6])));
+        assert_eq!(tally.at(7).unwrap(), Some(sum(&[4, 5, 6])));
+    }
+
+    #[test]
+    fn a_ledger_that_is_full_is_not_taken_for_whole() {
+        let ledgers = Ledgers::default();
+        let mut tally = ledgers.tally(|| 4);
+        ledgers.note(&vec![superseded(1, 1, 2); MOST], 2);
+        assert!(tally.at(2).is_ok());
+        ledgers.note(&vec![superseded(1, 1, 3); MOST + 9], 3);
+        assert!(matches!(tally.at(3), Err(Error::Overloaded)));
+    }
+}

@@ -1,0 +1,201 @@
+//! The columns of a row of `doc` that stand beside its entry. They suffice to take the row's effects back, so they have
+//! a checksum of their own: an entry that is damaged can be replaced by what they say.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Error;
+use crate::{
+    digest::Hash,
+    model::{Id, Kind, Name, Revision, Slot},
+};
+
+/// The columns of [`Columns`], in the order in which [`Columns::read`] expects them.
+pub(super) const COLUMNS: &str = "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, base, wanted, sum";
+
+/// All columns of a row of `doc` but the entry, as they were written or as they were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) revision: Revision,
+    pub(super) kind: i64,
+    pub(super) slot: i64,
+    pub(super) id: String,
+    pub(super) live: bool,
+    /// The removal reason of a tombstone, as in cable.v1.RemovalReason; else 0.
+    pub(super) reason: i64,
+    pub(super) due: Option<i64>,
+    pub(super) time: i64,
+    pub(super) terms: Vec<u8>,
+    pub(super) hash: Hash,
+    pub(super) content_hash: Option<Hash>,
+    pub(super) departures: Vec<u8>,
+    pub(super) base: Option<Revision>,
+    pub(super) wanted: Option<String>,
+    /// XXH3-64 over the others.
+    pub(super) sum: i64,
+}
+
+impl Columns {
+    /// Reads a row that was selected by [`COLUMNS`]. A value of another type than it was written with is read as
+    /// empty: the checksum then fails.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Columns> {
+        let number = |i| row.get_ref(i).map(|value| value.as_i64_or_null().ok().flatten());
+        let bytes =
+            |i| row.get_ref(i).map(|value| value.as_blob_or_null().ok().flatten().map(<[u8]>::to_vec));
+        let hash = |bytes: Vec<u8>| Hash::try_from(bytes).ok();
+        Ok(Columns {
+            revision: number(0)?.unwrap_or_default(),
+            kind: number(1)?.unwrap_or_default(),
+            slot: number(2)?.unwrap_or_default(),
+            id: row.get_ref(3)?.as_str().unwrap_or_default().to_owned(),
+            live: number(4)? == Some(1),
+            reason: number(5)?.unwrap_or_default(),
+            due: number(6)?,
+            time: number(7)?.unwrap_or_default(),
+            terms: bytes(8)?.unwrap_or_default(),
+            hash: bytes(9)?.and_then(hash).unwrap_or_default(),
+            content_hash: bytes(10)?.and_then(hash),
+            departures: bytes(11)?.unwrap_or_default(),
+            base: number(12)?,
+            wanted: row.get_ref(13)?.as_str_or_null().ok().flatten().map(str::to_owned),
+            sum: number(14)?.unwrap_or_default(),
+        })
+    }
+
+    /// The checksum of the columns as they are.
+    pub(super) fn checksum(&self) -> i64 {
+        let mut hasher = Xxh3::new();
+        for number in [self.revision, self.kind, self.slot, i64::from(self.live), self.reason, self.time] {
+            hasher.update(&number.to_le_bytes());
+        }
+        // The presence of an optional value counts, and so does the length of each that varies.
+        let due = self.due.map(i64::to_le_bytes);
+        let base = self.base.map(i64::to_le_bytes);
+        let optional = [
+            due.as_ref().map(<[u8; 8]>::as_slice),
+            base.as_ref().map(<[u8; 8]>::as_slice),
+            self.content_hash.as_ref().map(Hash::as_slice),
+            self.wanted.as_deref().map(str::as_bytes),
+        ];
+        let varying = [self.id.as_bytes(), &self.terms, &self.departures, &self.hash];
+        for value in varying.into_iter().map(Some).chain(optional) {
+            hasher.update(&value.map_or(u64::MAX, |value| value.len() as u64).to_le_bytes());
+            hasher.update(value.unwrap_or_default());
+        }
+        hasher.digest().cast_signed()
+    }
+
+    /// Whether the columns are those that were written.
+    pub(super) fn is_intact(&self) -> bool {
+        self.checksum() == self.sum
+    }
+
+    /// What to call the row in a report: its name or, if it has none, its revision.
+    pub(super) fn label(&self) -> String {
+        self.key().map_or_else(|| format!("revision {}", self.revision), |(name, _)| name.to_string())
+    }
+
+    /// The key that the row itself states.
+    pub(super) fn key(&self) -> Option<(Name, Slot)> {
+        let name = Name { kind: Kind::from_number(self.kind)?, id: Id::parse(&self.id)? };
+        Some((name, Slot::from_number(self.slot)?))
+    }
+}
+
+/// The revision of a key's newest entry; none if it never had any. Both indexes of keys must agree, so that a damaged
+/// page of one cannot make a name look free.
+pub(super) fn revision(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Revision>, Error> {
+    let key = params![name.kind as i64, slot as i64, name.id.as_str()];
+    let by_key = "SELECT revision FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let by_id = "SELECT revision FROM doc INDEXED BY doc_id WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let find = |sql| connection.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional();
+    let (one, other): (Option<Revision>, Option<Revision>) = (find(by_key)?, find(by_id)?);
+    if one == other { Ok(one) } else { Err(Error::malformed("the indexes of names disagree")) }
+}
+
+/// The columns of a key's newest entry. They may be damaged.
+pub(super) fn columns(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Columns>, Error> {
+    let Some(revision) = revision(connection, name, slot)? else { return Ok(None) };
+    let sql = format!("SELECT {COLUMNS} FROM doc WHERE revision = ?1");
+    let found = connection.prepare_cached(&sql)?.query_row([revision], Columns::read).optional()?;
+    let found = found.ok_or_else(|| Error::malformed("an index of names leads to no record"))?;
+    let is_it = found.key().is_none_or(|(found, at)| found == *name && at == slot);
+    if is_it { Ok(Some(found)) } else { Err(Error::malformed("an index of names leads to another record")) }
+}
+
+/// Adds a row of these columns and a sealed entry.
+pub(super) fn insert(
+    connection: &Connection,
+    columns: &Columns,
+    held: bool,
+    entry: &[u8],
+) -> Result<(), Error> {
+    let sql = "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
+                               departures, base, wanted, held, sum, entry)
+               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    connection.prepare_cached(sql)?.execute(params![
+        columns.revision,
+        columns.kind,
+        columns.slot,
+        columns.id,
+        columns.live,
+        columns.reason,
+        columns.due,
+        columns.time,
+        columns.terms,
+        columns.hash,
+        columns.content_hash,
+        columns.departures,
+        columns.base,
+        columns.wanted,
+        held,
+        columns.sum,
+        entry,
+    ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_column_can_change_without_its_checksum() {
+        let mut columns = Columns {
+            revision: 1,
+            kind: 1,
+            slot: 1,
+            id: "a".into(),
+            live: true,
+            terms: vec![1, 0, 0, 0],
+            content_hash: Some([7; 32]),
+            ..Columns::default()
+        };
+        columns.sum = columns.checksum();
+        assert!(columns.is_intact());
+        let changes: [fn(&mut Columns); 14] = [
+            |columns| columns.revision = 2,
+            |columns| columns.kind = 2,
+            |columns| columns.slot = 2,
+            |columns| columns.id = "b".into(),
+            |columns| columns.live = false,
+            |columns| columns.reason = 5,
+            |columns| columns.due = Some(0),
+            |columns| columns.time = 1,
+            |columns| columns.terms[0] = 3,
+            |columns| columns.hash[31] = 1,
+            |columns| columns.content_hash = None,
+            |columns| columns.departures = vec![0],
+            |columns| columns.base = Some(0),
+            |columns| columns.wanted = Some(String::new()),
+        ];
+        for (n, change) in changes.into_iter().enumerate() {
+            let mut changed = columns.clone();
+            change(&mut changed);
+            assert!(!changed.is_intact(), "{n}");
+        }
+        // Bytes that move from one column to the next are a change too.
+        let moved = Columns { terms: Vec::new(), departures: columns.terms.clone(), ..columns };
+        assert!(!moved.is_intact());
+    }
+}

@@ -1,0 +1,463 @@
+//! A small store is damaged in every way that a disk or an operator can: one bit of a page of each kind, a file cut off,
+//! absent or foreign, a write-ahead log with a flipped bit. Each image is opened, and all that can be read is read. No byte
+//! may be wrong, and no response that lacks something may pass for complete.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    time::Duration,
+};
+
+use cable::{clock::Clock, config::Config};
+use cable_client::{Cable, EntityKind, Event, FeedFilter, Filter, Kind, RemovalReason, Retry, View, v1};
+use futures_util::{Stream, StreamExt as _};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+
+use crate::{
+    dice::Dice,
+    support::{Node, article, author, body},
+};
+
+const PAGE: usize = 8_192;
+/// A call that does not end would be a fault of its own.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What all responses must agree with: entities by name, without their etags, which a copy of a store may change.
+#[derive(Debug, Default, PartialEq)]
+struct Truth {
+    entities: BTreeMap<String, v1::Article>,
+    tagged: BTreeSet<String>,
+    removed: BTreeSet<String>,
+    authors: BTreeSet<String>,
+    paths: BTreeMap<String, String>,
+}
+
+/// What became of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// All is there and nothing is reported.
+    NoEffect,
+    /// The store is not opened; the message names a remedy.
+    Refused,
+    /// Responses state what they lack.
+    Reported,
+}
+
+/// How an image is made from the files of a store.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Flip { at: usize, bit: u8 },
+    Cut(usize),
+    Absent,
+    Foreign,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::NoEffect => "no effect",
+            Outcome::Refused => "refused",
+            Outcome::Reported => "reported",
+        })
+    }
+}
+
+fn noise(seed: usize, words: usize) -> String {
+    let word = |n: usize| {
+        let x = (seed * 7_919 + n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{:016x} ", x ^ (x >> 29))
+    };
+    (0..words).map(word).collect()
+}
+
+/// Fills a store; `Truth` is what it then holds.
+async fn fill(cable: &Cable) -> Truth {
+    let mut truth = Truth::default();
+    for id in ["ann", "bob"] {
+        cable.put(author(id, "Somebody")).await.unwrap();
+        truth.authors.insert(format!("authors/{id}"));
+    }
+    for n in 0..60 {
+        let tags: &[&str] = if n % 3 == 0 { &["sea", "sky"] } else { &["sky"] };
+        let mut one = article(&format!("a{n:02}"), &noise(n, 6), tags);
+        one.path = format!("/news/{n}");
+        // Some bodies take several pages.
+        one.body = Some(body(&noise(n, if n % 10 == 0 { 4_000 } else { 40 })));
+        cable.put(one.clone()).await.unwrap();
+        if n % 7 == 0 {
+            one.tags = vec!["tags/sea".into()];
+            cable.put(one).await.unwrap();
+        }
+    }
+    for (id, reason) in
+        [("a05", RemovalReason::Withdrawn), ("a06", RemovalReason::Killed), ("a20", RemovalReason::Deleted)]
+    {
+        cable.remove(format!("articles/{id}"), reason).await.unwrap();
+        truth.removed.insert(format!("articles/{id}"));
+    }
+    for n in [1, 90, 91] {
+        let mut later = article(&format!("a{n:02}"), "Later", &["sky"]);
+        later.publish_time = Some(prost_types::Timestamp { seconds: 32_503_680_000, nanos: 0 });
+        cable.put(later).await.unwrap();
+    }
+    for n in 0..60 {
+        let name = format!("articles/a{n:02}");
+        if truth.removed.contains(&name) {
+            continue;
+        }
+        let found = cable.article(name.as_str()).await.unwrap().value;
+        if found.tags.iter().any(|tag| tag == "tags/sea") {
+            truth.tagged.insert(name.clone());
+        }
+        truth.paths.insert(found.path.clone(), name.clone());
+        truth.entities.insert(name, without_etag(found));
+    }
+    truth
+}
+
+fn without_etag(mut article: v1::Article) -> v1::Article {
+    article.etag.clear();
+    article
+}
+
+/// The files of a store that was closed, and of one that was killed with commits in its log.
+struct Store {
+    truth: Truth,
+    closed: Vec<u8>,
+    killed: BTreeMap<String, Vec<u8>>,
+}
+
+async fn store() -> Store {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let truth = fill(&node.client()).await;
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
+    let read = |file: std::fs::DirEntry| {
+        (file.file_name().to_string_lossy().into_owned(), std::fs::read(file.path()).unwrap())
+    };
+    let killed = files.map(read).collect();
+    node.stop().await;
+    let closed = std::fs::read(dir.path().join("cable.db")).unwrap();
+    Store { truth, closed, killed }
+}
+
+/// A node that may refuse its store.
+struct Opened {
+    cable: Cable,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), cable::server::Error>>,
+}
+
+async fn open(dir: &Path) -> Result<Opened, String> {
+    let mut config = Config::default();
+    config.store.dir = dir.to_owned();
+    (config.store.reserve_bytes, config.server.ops_listen, config.server.threads) = (0, None, 1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut running = tokio::spawn(cable::server::run(config, Clock::system(), listener, async {
+        let _ = stopped.await;
+    }));
+    let cable = Cable::builder(endpoint).retry(Retry::none()).build().unwrap();
+    tokio::select! {
+        biased;
+        ended = &mut running => return Err(refusal(ended)),
+        status = cable.status() => if status.is_ok() {
+            return Ok(Opened { cable, stop, running });
+        }
+    }
+    Err(refusal(running.await))
+}
+
+/// Why a node did not open its store.
+fn refusal(ended: Result<Result<(), cable::server::Error>, tokio::task::JoinError>) -> String {
+    let error = ended.expect("a damaged store is no panic").expect_err("the node ended by itself");
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    format!("{error}: {}", cause.unwrap_or_default())
+}
+
+/// What is read is compared with the truth. Counts what is reported.
+struct Reader<'a> {
+    truth: &'a Truth,
+    reported: usize,
+}
+
+impl Reader<'_> {
+    /// An error that says that something is damaged, and nothing else.
+    fn report(&mut self, error: &cable_client::Error, of: &str) {
+        assert_eq!(error.kind(), Kind::DataLoss, "{of}: {error}");
+        self.reported += 1;
+    }
+
+    fn is_true(&self, found: v1::Article, of: &str) -> String {
+        let name = found.name.clone();
+        let truth = self.truth.entities.get(&name).unwrap_or_else(|| panic!("{of}: {name} is not there"));
+        assert_eq!(&without_etag(found), truth, "{of}: wrong bytes");
+        name
+    }
+
+    async fn all(&mut self, cable: &Cable) {
+        for name in self.truth.entities.keys() {
+            match cable.article(name.as_str()).await {
+                Ok(found) => drop(self.is_true(found.value, "get")),
+                Err(error) => self.report(&error, name),
+            }
+        }
+        for name in &self.truth.removed {
+            let error = cable.article(name.as_str()).await.expect_err("it was removed");
+            if error.kind() != Kind::NotFound {
+                self.report(&error, name);
+            }
+        }
+        for (path, name) in &self.truth.paths {
+            match cable.resolve(path.as_str()).await {
+                Ok(found) => assert_eq!(&self.is_true(found.value.article, "path"), name, "{path}"),
+                Err(error) => self.report(&error, path),
+            }
+        }
+        let all: BTreeSet<String> = self.truth.entities.keys().cloned().collect();
+        let tagged = || Filter::default().tag("sea");
+        self.complete(cable.list(Filter::default()).view(View::Full).items(), &all, "list").await;
+        self.complete(cable.list(tagged()).view(View::Full).items(), &self.truth.tagged, "list of a tag")
+            .await;
+        self.complete(cable.stream(Filter::default()).view(View::Full).articles(), &all, "stream").await;
+        self.complete(
+            cable.stream(tagged()).view(View::Full).articles(),
+            &self.truth.tagged,
+            "stream of a tag",
+        )
+        .await;
+        self.authors(cable).await;
+        self.export(cable).await;
+        self.snapshot(cable, &all).await;
+    }
+
+    /// Whatever comes is right, and if nothing is reported it is all.
+    async fn complete(
+        &mut self,
+        mut items: impl Stream<Item = cable_client::Result<v1::Article>> + Unpin,
+        wanted: &BTreeSet<String>,
+        of: &str,
+    ) {
+        let (mut found, mut complete) = (BTreeSet::new(), true);
+        while let Some(item) = items.next().await {
+            match item {
+                Ok(item) => assert!(found.insert(self.is_true(item, of)), "{of}: twice"),
+                Err(error) => {
+                    self.report(&error, of);
+                    complete = false;
+                }
+            }
+        }
+        assert!(found.is_subset(wanted), "{of}: {found:?}");
+        assert!(!complete || found == *wanted, "{of} lacks {:?} in silence", wanted.difference(&found));
+    }
+
+    async fn authors(&mut self, cable: &Cable) {
+        let mut authors = cable.authors().items();
+        let (mut found, mut complete) = (BTreeSet::new(), true);
+        while let Some(author) = authors.next().await {
+            match author {
+                Ok(author) => drop(found.insert(author.name)),
+                Err(error) => {
+                    self.report(&error, "authors");
+                    complete = false;
+                }
+            }
+        }
+        assert!(!complete || found == self.truth.authors, "authors: {found:?}");
+    }
+
+    async fn export(&mut self, cable: &Cable) {
+        let mut records = cable.export().records();
+        let (mut found, mut complete) = (BTreeSet::new(), true);
+        while let Some(record) = records.next().await {
+            match record {
+                Ok(record) => {
+                    if let Some(v1::record::Record::Article(one)) = record.decode().unwrap().record {
+                        found.insert(self.is_true(one, "export"));
+                    }
+                }
+                Err(error) => {
+                    self.report(&error, "export");
+                    complete = false;
+                }
+            }
+        }
+        assert!(!complete || found.len() == self.truth.entities.len(), "an export lacks articles in silence");
+    }
+
+    async fn snapshot(&mut self, cable: &Cable, all: &BTreeSet<String>) {
+        let filter = FeedFilter::default().kind(EntityKind::Article);
+        let mut feed = cable.feed(filter).view(View::Full).with_snapshot().open();
+        let mut found = BTreeSet::new();
+        // A feed tries again for ever where a node cannot read: that is no claim.
+        while let Ok(Some(delivery)) = timeout(Duration::from_secs(3), feed.next()).await {
+            match delivery {
+                Ok(delivery) => match delivery.event {
+                    Event::Snapshot(records) => {
+                        for record in records {
+                            if let Some(v1::record::Record::Article(one)) = record.decode().unwrap().record {
+                                found.insert(self.is_true(one, "snapshot"));
+                            }
+                        }
+                    }
+                    Event::SnapshotEnd { damage: None, .. } => {
+                        assert_eq!(&found, all, "a snapshot lacks articles in silence");
+                        return;
+                    }
+                    Event::SnapshotEnd { .. } => break,
+                    _ => {}
+                },
+                Err(error) => return self.report(&error, "snapshot"),
+            }
+        }
+        self.reported += 1;
+    }
+}
+
+/// Opens an image and reads it.
+async fn read_out(dir: &Path, truth: &Truth) -> Outcome {
+    let opened =
+        match timeout(PATIENCE, open(dir)).await.expect("a damaged store is opened or refused at once") {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                let names_remedy = ["backup", "rebuild", "put ", "move ", "remove"]
+                    .iter()
+                    .any(|word| refusal.contains(word));
+                assert!(names_remedy, "no remedy: {refusal}");
+                return Outcome::Refused;
+            }
+        };
+    let mut reader = Reader { truth, reported: 0 };
+    timeout(PATIENCE, reader.all(&opened.cable)).await.expect("a damaged store is read or refused");
+    drop(opened.stop);
+    timeout(PATIENCE, opened.running).await.unwrap().expect("no panic").unwrap();
+    if reader.reported == 0 { Outcome::NoEffect } else { Outcome::Reported }
+}
+
+fn damaged(bytes: &[u8], damage: Damage) -> Option<Vec<u8>> {
+    let mut bytes = bytes.to_vec();
+    match damage {
+        Damage::Flip { at, bit } => bytes[at] ^= 1 << bit,
+        Damage::Cut(length) => bytes.truncate(length),
+        Damage::Absent => return None,
+        Damage::Foreign => bytes = b"%PDF-1.7 not a database\n".repeat(1_000),
+    }
+    Some(bytes)
+}
+
+/// The kind of a page, by its first byte.
+fn kind(bytes: &[u8], page: usize) -> &'static str {
+    match (page, bytes[page * PAGE]) {
+        (0, _) => "header",
+        (_, 2) => "interior of an index",
+        (_, 5) => "interior of a table",
+        (_, 10) => "leaf of an index",
+        (_, 13) => "leaf of a table",
+        _ => "overflow or free",
+    }
+}
+
+type Counts = BTreeMap<(String, Outcome), usize>;
+
+async fn database(store: &Store, of: &str, damage: Damage, counts: &mut Counts) {
+    let dir = tempfile::tempdir().unwrap();
+    if let Some(bytes) = damaged(&store.closed, damage) {
+        std::fs::write(dir.path().join("cable.db"), bytes).unwrap();
+    } else {
+        std::fs::write(dir.path().join("cable.db-wal"), &store.killed["cable.db-wal"]).unwrap();
+    }
+    println!("{of}: {damage:?}");
+    let outcome = read_out(dir.path(), &store.truth).await;
+    *counts.entry((of.to_owned(), outcome)).or_default() += 1;
+}
+
+async fn log(store: &Store, damage: Damage, counts: &mut Counts) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in &store.killed {
+        let bytes = if name == "cable.db-wal" { damaged(bytes, damage) } else { Some(bytes.clone()) };
+        if let Some(bytes) = bytes {
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        }
+    }
+    println!("write-ahead log: {damage:?}");
+    let outcome = read_out(dir.path(), &store.truth).await;
+    *counts.entry(("write-ahead log".to_owned(), outcome)).or_default() += 1;
+}
+
+/// Damages `each` places of each page, or of each kind of page if `sampled`.
+async fn run(each: usize, sampled: bool) -> Counts {
+    let store = store().await;
+    let mut dice = Dice::new(7);
+    let mut counts = Counts::new();
+    let pages = store.closed.len() / PAGE;
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for page in 0..pages {
+        let kind = kind(&store.closed, page);
+        let times = seen.entry(kind).or_default();
+        *times += 1;
+        // A page of each kind that is neither the first nor the last of it.
+        if sampled && *times != 2 && kind != "header" {
+            continue;
+        }
+        for n in 0..each {
+            // The first bytes of a page are its structure.
+            let at = page * PAGE
+                + if n % 2 == 0 {
+                    dice.between(0, 15) as usize
+                } else {
+                    dice.between(0, PAGE as u64 - 1) as usize
+                };
+            database(&store, kind, Damage::Flip { at, bit: dice.between(0, 7) as u8 }, &mut counts).await;
+        }
+    }
+    let cuts: Vec<usize> = (1..pages).filter(|page| !sampled || page % (pages / 3) == 1).collect();
+    for page in cuts {
+        database(
+            &store,
+            "cut off",
+            Damage::Cut(page * PAGE + if page % 2 == 0 { 0 } else { 77 }),
+            &mut counts,
+        )
+        .await;
+    }
+    for damage in [Damage::Absent, Damage::Foreign] {
+        database(&store, "absent or foreign", damage, &mut counts).await;
+    }
+    log(&store, Damage::Foreign, &mut counts).await;
+    let length = store.killed["cable.db-wal"].len();
+    let flips = if sampled { 4 } else { length / (PAGE + 24) };
+    for n in 0..flips {
+        let at =
+            if n == 0 { dice.between(0, 31) as usize } else { dice.between(0, length as u64 - 1) as usize };
+        log(&store, Damage::Flip { at, bit: dice.between(0, 7) as u8 }, &mut counts).await;
+    }
+    for cut in [length / 3, length - 9_000] {
+        log(&store, Damage::Cut(cut), &mut counts).await;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn damage_of_each_kind_is_refused_or_reported() {
+    let counts = run(2, true).await;
+    let total =
+        |wanted| counts.iter().filter(|((_, outcome), _)| *outcome == wanted).map(|(_, n)| n).sum::<usize>();
+    assert!(total(Outcome::Refused) > 3 && total(Outcome::Reported) > 2, "{counts:?}");
+}
+
+/// Prints the table of docs/reliability.md.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn damage_of_every_page_is_refused_or_reported() {
+    let counts = run(6, false).await;
+    let kinds: BTreeSet<&String> = counts.keys().map(|(kind, _)| kind).collect();
+    println!("| damaged | images | no effect | reported | refused |\n|---|---|---|---|---|");
+    for kind in kinds {
+        let of = |outcome| counts.get(&(kind.clone(), outcome)).copied().unwrap_or(0);
+        let (none, reported, refused) = (of(Outcome::NoEffect), of(Outcome::Reported), of(Outcome::Refused));
+        println!("| {kind} | {} | {none} | {reported} | {refused} |", none + reported + refused);
+    }
+}
