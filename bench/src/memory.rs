@@ -229,7 +229,7 @@ fn request(at: usize) -> (&'static str, Vec<u8>) {
         6 => (EXPORT, Vec::new()),
         _ if at % 16 == 7 => (HEALTH, Vec::new()),
         // The file that holds the service: the largest answer of reflection.
-        _ => (REFLECTION, [b"\x22\x1b", &b"cable.v1.PublishingService"[..], b" "].concat()),
+        _ => (REFLECTION, [&b"\x22\x1a"[..], b"cable.v1.PublishingService"].concat()),
     }
 }
 
@@ -327,7 +327,9 @@ fn filters(target: &Target) -> Outcome<Vec<Peer>> {
 /// 100,000 feeds one after the other, with 40 that stay.
 fn open_and_reset(target: &Target, request: impl Fn(usize) -> Vec<u8>) -> Outcome<Vec<Peer>> {
     let mut stay = Peer::connect(target.address, (1 << 31) - 1)?;
-    (0..40).for_each(|at| drop(stay.call(WATCH, &request(at))));
+    for at in 0..40 {
+        stay.call(WATCH, &request(at));
+    }
     let mut peer = Peer::connect(target.address, (1 << 31) - 1)?;
     for at in 0..100_000 {
         if !peer.call_and_reset(WATCH, &request(at)) {

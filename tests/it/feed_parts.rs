@@ -80,7 +80,7 @@ async fn a_commit_larger_than_a_message_comes_in_parts() {
     }
     let mut small = Follow::open(&node, request(&["sea"], after(6))).await.unwrap();
     assert_eq!(small.next().await, (Told::Changes(patched(6)), Some(end)));
-    assert_eq!(small.parts, 0);
+    assert!(small.largest < 10_000, "{} bytes", small.largest);
     // The client crate delivers it as one, within the default limits.
     let delivery = mirrored.next().await.unwrap().unwrap();
     let cable_client::Event::Changes(changes) = delivery.event else { panic!("no changes") };
@@ -204,7 +204,8 @@ async fn put_largest(cable: &Cable) -> i64 {
         body.blocks.push(block);
         body
     });
-    while largest.encoded_len() < (1 << 20) - 8_300 && largest.notices.len() < 250 {
+    // With its body rendered the article is just below the limit on that.
+    while largest.notices.len() < 19 {
         let mut notice = v1::Notice::default();
         notice.text = "z".repeat(8_000);
         largest.notices.push(notice);
@@ -241,6 +242,6 @@ async fn the_largest_change_fits_into_a_message_in_each_view_and_format() {
             largest = largest.max(feed.largest);
         }
     }
-    assert!(largest > 2_000_000, "not the largest change: {largest} bytes");
+    assert!(largest > 1_300_000, "not the largest change: {largest} bytes");
     node.stop().await;
 }

@@ -452,9 +452,11 @@ pub(crate) fn verify(dir: &Path) {
     run(Command::new(env!("CARGO_BIN_EXE_cable")).current_dir(dir).arg("verify").arg("--data").arg(dir));
 }
 
+/// A store with the same history: followers go on over it.
 pub(crate) fn rebuild(from: &Path, to: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
-    run(command.current_dir(from).arg("rebuild").arg("--from").arg(from).arg("--to").arg(to));
+    command.current_dir(from).args(["rebuild", "--keep-log-id"]);
+    run(command.arg("--from").arg(from).arg("--to").arg(to));
 }
 
 fn run(command: &mut Command) {

@@ -111,12 +111,17 @@ fn raw_html(what: &'static str, html: String) -> Case {
 }
 
 pub(super) fn small(name: &str) -> v1::Article {
-    v1::Article { name: format!("articles/{name}"), headline: "H".into(), ..Default::default() }
+    let mut article = v1::Article::default();
+    article.name = format!("articles/{name}");
+    article.headline = "H".into();
+    article
 }
 
 /// A request for an article.
 pub(super) fn get(name: &str) -> Bytes {
-    v1::GetArticleRequest { name: format!("articles/{name}"), ..Default::default() }.encode_to_vec().into()
+    let mut request = v1::GetArticleRequest::default();
+    request.name = format!("articles/{name}");
+    request.encode_to_vec().into()
 }
 
 fn html() -> Vec<Case> {
@@ -384,14 +389,18 @@ fn scheduled(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
+/// A change that puts an article.
+fn putting(i: usize, fields: &[u8]) -> Vec<u8> {
+    f(1, f(1, article(&format!("k{i}"), fields)))
+}
+
 fn commits() -> Vec<Case> {
     let commit = |what, request: fn(usize) -> Vec<u8>| case("PublishingService/Commit", what, request);
     let import = |what, request: fn(usize) -> Vec<u8>| case("TransferService/Import", what, request);
-    let put = |i: usize, fields: &[u8]| f(1, f(1, article(&format!("k{i}"), fields)));
     vec![
-        commit("500 small articles", move |i| many(500, |j| put(i * 500 + j, &[]))),
-        commit("three articles of 1 MiB", move |i| {
-            many(3, |j| put(i * 3 + j, &f(15, paragraph(span(&x(MIB - 300))))))
+        commit("500 small articles", |i| many(500, |j| putting(i * 500 + j, &[]))),
+        commit("three articles of 1 MiB", |i| {
+            many(3, |j| putting(i * 3 + j, &f(15, paragraph(span(&x(MIB - 300))))))
         }),
         Case {
             prepare: large,

@@ -46,7 +46,8 @@ impl Raw {
     }
 
     pub(super) async fn put_article(&self, article: &v1::Article) -> Outcome<()> {
-        let request = v1::PutArticleRequest { article: Some(article.clone()), ..Default::default() };
+        let mut request = v1::PutArticleRequest::default();
+        request.article = Some(article.clone());
         self.call("PublishingService/PutArticle", request.encode_to_vec().into(), 1).await?;
         Ok(())
     }
