@@ -205,6 +205,8 @@ impl Game {
     /// An article leaves more lists than its entry may name. Some go away before it and come back later.
     async fn retag(&mut self) {
         let id = format!("r{}", self.dice.between(1, 2));
+        let usual = self.writes.for_all(&id);
+        self.commit(vec![Write::Put(Entity::Article(usual).into(), UpdateKind::Major)]).await;
         for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
             follower.take_until(&self.node, &self.world, self.world.head).await;
             if self.dice.one_in(2) {
@@ -218,11 +220,17 @@ impl Game {
                 self.disturb().await;
             }
         }
-        let last = match self.dice.between(0, 2) {
-            0 => Write::Remove(format!("articles/{id}"), RemovalReason::Deleted, String::new()),
-            _ => Write::Put(Entity::Article(self.writes.article(&id)).into(), UpdateKind::Major),
-        };
-        self.commit(vec![last]).await;
+        match self.dice.between(0, 3) {
+            0 => {
+                let removal = Write::Remove(format!("articles/{id}"), RemovalReason::Deleted, String::new());
+                self.commit(vec![removal]).await;
+            }
+            1 => {
+                let usual = self.writes.article(&id);
+                self.commit(vec![Write::Put(Entity::Article(usual).into(), UpdateKind::Major)]).await;
+            }
+            _ => {}
+        }
     }
 
     async fn kill(&mut self, name: String) {

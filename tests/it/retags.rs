@@ -56,7 +56,11 @@ impl Truth {
 }
 
 fn tag(dice: &mut Dice) -> String {
-    format!("tags/{:0>120}", dice.between(1, TAGS))
+    tag_of(dice.between(1, TAGS))
+}
+
+fn tag_of(number: u64) -> String {
+    format!("tags/{number:0>120}")
 }
 
 fn section(dice: &mut Dice) -> String {
@@ -111,12 +115,26 @@ impl Newsroom {
         self.truth.versions.get_mut(name).unwrap().insert(self.truth.head, None);
     }
 
+    /// One tag of an article at a revision: the fewer tags, the fewer departures that tell the same.
+    fn filter_for(&mut self, at: i64) -> FeedFilter {
+        let mut filter = FeedFilter::default();
+        let name = format!("articles/a{}", self.dice.between(1, ARTICLES));
+        let version = self.truth.versions[&name].range(..=at).next_back();
+        let lists = version.and_then(|(_, lists)| lists.clone()).unwrap_or_default();
+        let tag = lists.into_iter().find(|list| list.starts_with("tags/"));
+        filter.any_tags = vec![tag.unwrap_or_else(|| tag_of(1))];
+        filter
+    }
+
     /// A follower held what matched at some position. It resumes there, also more than once, and then holds what
     /// matches now.
     async fn follow(&mut self, node: &Node) {
-        let filter = filter(&mut self.dice);
         // A position stands behind a whole commit.
         let since = self.dice.between(0, self.truth.head as u64 / ARTICLES) as i64 * ARTICLES as i64;
+        let filter = match self.dice.one_in(2) {
+            true => self.filter_for(since),
+            false => filter(&mut self.dice),
+        };
         let (mut at, mut held) = (since, self.truth.matching(&filter, since));
         while at < self.truth.head {
             let mut request = v1::WatchRequest::default();

@@ -82,17 +82,17 @@ impl Writes {
         Entity::Article(article)
     }
 
-    /// An article of which a few versions leave more lists than an entry may name.
+    /// An article that stands in no usual list. A few versions of it leave more lists than an entry may name.
     pub(super) fn restless(&mut self, id: &str) -> v1::Article {
         let mut article = self.article(id);
         let made = self.made;
-        let names = |what: &'static str, of: u64| (1..=of).map(move |n| format!("{what}/{made}-{n:0>100}"));
-        article.tags.extend(names("tags", 120));
-        let authors = names("authors", 60).collect::<Vec<_>>();
-        let usual = article.byline.take().into_iter().flat_map(|byline| byline.credits);
-        let mut all = byline(authors);
-        all.credits.extend(usual);
-        article.byline = Some(all);
+        let names = |what: &str, of: u64| -> Vec<String> {
+            (1..=of).map(|n| format!("{what}/{made}-{n:0>100}")).collect()
+        };
+        article.tags = names("tags", 128);
+        article.section = String::new();
+        article.additional_sections = Vec::new();
+        article.byline = Some(byline(names("authors", 64)));
         article
     }
 
