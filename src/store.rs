@@ -603,6 +603,18 @@ fn is_served(dir: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Refuses a write-ahead log from which SQLite would drop commits, unless a process has the store open.
+///
+/// # Errors
+/// `DamagedLog` or `OrphanLog`, or a file cannot be read.
+pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
+    if is_served(dir) {
+        return Ok(());
+    }
+    wal::check_orphan(dir)?;
+    wal::check(dir)
+}
+
 /// Opens the database of a store for looking at, beside the process that serves it.
 ///
 /// # Errors
@@ -612,12 +624,8 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     if !path.exists() {
         return Err(OpenError::Absent(dir.to_owned()));
     }
-    let is_served = is_served(dir);
-    if !is_served {
-        wal::check_orphan(dir)?;
-        wal::check(dir)?;
-    }
-    let has_log = !is_served && session::check_log(dir)?;
+    check_log(dir)?;
+    let has_log = !is_served(dir) && session::check_log(dir)?;
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let engine = |source| OpenError::engine(&path, source);
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;

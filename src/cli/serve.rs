@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config::{Config, Flag},
     import::jsonl::RecordJson,
-    server, telemetry,
+    server, store, telemetry,
 };
 
 /// Resolves when the node shall stop.
@@ -82,6 +82,10 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     // The demo's first lines are for people; its log is not what they came for.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
     telemetry::init(level, config.log.format);
+    // Before the node listens: a client must not wait for a store that is refused.
+    if !demo {
+        store::check_log(&config.store.dir)?;
+    }
     let signals = Signals::listen(if demo { Hangup::Stop } else { Hangup::Ignore })?;
     let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;

@@ -559,7 +559,7 @@ async fn status(pair: &Pair) {
     let told = async |raw: &Raw| {
         let mut status = raw.call("GetStatus", json!({})).await.unwrap();
         status["head"]["chain"] = json!(null);
-        for own in ["log_digest", "content_digest", "store_bytes", "cache_bytes"] {
+        for own in ["log_digest", "content_digest", "store_bytes", "cache_bytes", "check_time"] {
             status[own] = json!(null);
         }
         status
