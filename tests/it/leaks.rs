@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     dice::Dice,
-    histories::verify,
+    histories::{rebuild, verify},
     raw::{Raw, decode, field, keep, request_bytes, values},
     support::Node,
 };
@@ -587,13 +586,8 @@ async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
     raw.call("PutAuthor", json!({"author": {"name": UNRELATED, "display_name": "U"}})).await.unwrap();
     raw.call("PutTag", json!({"tag": {"name": "tags/t1", "display_name": "T"}})).await.unwrap();
     node.stop().await;
-    copy(first.path(), second.path());
+    rebuild(first.path(), second.path());
     [first, second]
-}
-
-fn copy(from: &Path, to: &Path) {
-    let store = rusqlite::Connection::open(from.join("cable.db")).unwrap();
-    store.execute("VACUUM INTO ?1", [to.join("cable.db").to_str().unwrap()]).unwrap();
 }
 
 /// Both start again with a history of half a minute, and have let go of what is older.
