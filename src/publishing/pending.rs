@@ -111,6 +111,9 @@ fn waiting(
     Ok(record.map(|record| Pending::of(&record, log_id, shape)))
 }
 
+/// A pending version, or the name of a damaged record, and the place after it.
+type Loaded = (Cursor, Result<Pending, Name>);
+
 /// A damaged record, given by its name, must not blank a page.
 fn load(
     connection: &Connection,
@@ -118,7 +121,7 @@ fn load(
     limit: usize,
     log_id: LogId,
     shape: Shape,
-) -> Result<Vec<(Cursor, Result<Pending, Name>)>, Error> {
+) -> Result<Vec<Loaded>, Error> {
     let moment = connection.unchecked_transaction()?;
     let mut loaded = Vec::with_capacity(limit);
     for (name, cursor) in due::pending(&moment, after, limit)? {
