@@ -8,7 +8,11 @@
 use std::{collections::BTreeSet, error::Error, path::Path};
 
 use prost::Message as _;
-use prost_types::{DescriptorProto, FileDescriptorSet};
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
+    source_code_info::Location,
+};
 
 const ROOTS: [&str; 7] = [
     "cable/v1/content.proto",
@@ -27,6 +31,9 @@ const ENTITIES: [&str; 5] =
 /// The services of reads, which the server speaks without generated code.
 const READS: [&str; 2] = ["ContentService", "FeedService"];
 
+/// The largest field number that protobuf allows: no schema of ours comes near it. `wire::RECEIVED` is the same.
+const RECEIVED: i32 = (1 << 29) - 1;
+
 /// What SQLite must be built with: the table of its own pages.
 const PAGES: &str = "-DSQLITE_ENABLE_DBPAGE_VTAB";
 
@@ -38,8 +45,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let out = std::env::var("OUT_DIR")?;
     let out = Path::new(&out);
-    let set = protox::compile(ROOTS, ["proto"])?;
+    let mut set = protox::compile(ROOTS, ["proto"])?;
     std::fs::write(out.join("descriptors.binpb"), set.encode_to_vec())?;
+    add_received(&mut set);
 
     let typed = out.join("typed");
     std::fs::create_dir_all(&typed)?;
@@ -65,6 +73,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     builder.compile_fds(without_reads(set))?;
     Ok(())
+}
+
+/// Adds a field to the requests that have a request_id, in the server's view alone: the bytes as received, which
+/// `wire::Codec` fills in. Their identity covers also what this release does not know.
+fn add_received(set: &mut FileDescriptorSet) {
+    for file in set.file.iter_mut().filter(|file| file.package() == "cable.v1") {
+        let comments = file.source_code_info.get_or_insert_default();
+        for (index, message) in file.message_type.iter_mut().enumerate() {
+            let is_write = message.field.iter().any(|field| field.name() == "request_id");
+            if !is_write || !message.name().ends_with("Request") {
+                continue;
+            }
+            // The generator looks for comments: 4 is the file's list of messages, 2 the message's list of fields.
+            let path = vec![4, index as i32, 2, message.field.len() as i32];
+            comments.location.push(Location { path, ..Default::default() });
+            message.field.push(FieldDescriptorProto {
+                name: Some("received".into()),
+                number: Some(RECEIVED),
+                label: Some(Label::Optional.into()),
+                r#type: Some(Type::Bytes.into()),
+                json_name: Some("received".into()),
+                ..Default::default()
+            });
+        }
+    }
 }
 
 fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {

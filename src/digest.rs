@@ -10,6 +10,10 @@ use crate::{
     wire::{POOL, fields, log::Operation, number, v1},
 };
 
+mod canonical;
+
+pub(crate) use canonical::canonical;
+
 /// sha256 of an entry or of a content.
 pub(crate) type Hash = [u8; 32];
 

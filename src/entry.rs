@@ -12,6 +12,7 @@ use crate::{
     model::{
         Id, Kind, Name, Revision, Slot,
         limit::{self, Limit},
+        path,
     },
     wire::{fields, log, number::article, v1},
 };
@@ -66,8 +67,8 @@ pub(crate) struct Derived {
     pub(crate) time: i64,
     /// Lists that it stands in; articles only. Sorted, none twice.
     pub(crate) terms: Vec<Term>,
-    /// Paths that lead to it, and whether it is the article's own one; articles only.
-    pub(crate) paths: Vec<(String, bool)>,
+    /// Paths that lead to it, in their normal form, and why; articles only. Sorted, none twice.
+    pub(crate) paths: Vec<(String, Claim)>,
     /// Lists that feeds can follow and it has left, each with the revision, 0 for this entry's; articles only. Sorted,
     /// none twice.
     pub(crate) left: Vec<(Term, Revision)>,
@@ -77,6 +78,40 @@ pub(crate) struct Derived {
     pub(crate) content_hash: Option<Hash>,
     /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
+    /// Of a pending version: the live revision that it was based on, 0 if there was none. Of a tombstone: the revision
+    /// that expired.
+    pub(crate) base: Option<Revision>,
+    /// Of a pending version: its own path, in its normal form.
+    pub(crate) wanted: Option<String>,
+}
+
+/// Why a path leads to an article. Of several articles the one with the greatest claim has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Claim {
+    /// It led to the article until this time, and the article is gone.
+    Gone(i64),
+    /// It was the article's own path until this time.
+    Former(i64),
+    /// The article lists it in `alias_paths`.
+    Alias,
+    /// It is the article's own path.
+    Own,
+}
+
+impl Claim {
+    /// The claim as the store orders it: its rank, and the order among those of one rank, the larger first.
+    pub(crate) fn order(self, revision: Revision) -> (i64, i64) {
+        match self {
+            Claim::Gone(time) => (0, time),
+            Claim::Former(time) => (1, time),
+            // Of two aliases the order of the writes decides nothing.
+            Claim::Alias => (2, 0),
+            Claim::Own => (Claim::OWN, revision),
+        }
+    }
+
+    /// The rank of an own path.
+    pub(crate) const OWN: i64 = 3;
 }
 
 /// When an article becomes visible by its own account, microseconds since 1970 UTC: the later of `publish_time` and the
@@ -213,7 +248,9 @@ impl Derived {
     pub(crate) fn pending(log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let due = if live { release_of(&log.content) } else { None };
-        Derived { live, due, ..Derived::default() }
+        let base = live.then_some(log.base_revision);
+        let wanted = own_path(&log.content).filter(|_| live).map(|own| path::normal(&own));
+        Derived { live, due, base, wanted, ..Derived::default() }
     }
 
     /// The place in lists alone.
@@ -229,8 +266,11 @@ impl Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
         if name.kind == Kind::Article {
+            derived.base = Some(log.base_revision).filter(|base| *base != 0);
             derived.time = log.first_publish_time;
-            let former = log.former_paths.iter().map(|former| (former.path.clone(), false));
+            let claim = if live { Claim::Former } else { Claim::Gone };
+            let former =
+                log.former_paths.iter().map(|former| (path::normal(&former.path), claim(former.cease_time)));
             derived.paths.extend(former);
             let left = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
             derived.left.extend(log.left.iter().filter_map(left));
@@ -240,13 +280,17 @@ impl Derived {
             if live {
                 derived.read_article(&log.content);
             }
+            // Of one path the greatest claim is the last.
+            derived.paths.sort_unstable();
+            derived.paths.reverse();
+            derived.paths.dedup_by(|a, b| a.0 == b.0);
+            derived.paths.reverse();
         }
         derived
     }
 
     fn read_article(&mut self, content: &[u8]) {
         let mut kind = v1::ArticleType::Article as i32;
-        let mut own = None;
         self.terms.push(Term::All);
         for field in fields::fields(content).map_while(Result::ok) {
             let text = || String::from_utf8_lossy(field.value);
@@ -257,8 +301,7 @@ impl Derived {
                     self.terms.extend(id_of(Kind::Section, &text()).map(Term::Section));
                 }
                 article::TAGS => self.terms.extend(id_of(Kind::Tag, &text()).map(Term::Tag)),
-                article::PATH => own = Some(text().into_owned()),
-                article::ALIAS_PATHS => self.paths.push((text().into_owned(), false)),
+                article::ALIAS_PATHS => self.paths.push((path::normal(&text()), Claim::Alias)),
                 article::LANGUAGE => self.terms.push(Term::Language(text().to_lowercase())),
                 article::PUBLISH_TIME => {
                     self.time = read_time(field.value).unwrap_or(self.time);
@@ -271,12 +314,7 @@ impl Derived {
         self.terms.retain(|term| !matches!(term, Term::Language(language) if language.is_empty()));
         self.terms.sort_unstable();
         self.terms.dedup();
-        if let Some(own) = own.filter(|path| !path.is_empty()) {
-            self.paths.retain(|(path, _)| *path != own);
-            self.paths.push((own, true));
-        }
-        self.paths.sort_unstable();
-        self.paths.dedup();
+        self.paths.extend(own_path(content).map(|own| (path::normal(&own), Claim::Own)));
     }
 
     /// The names that feeds can follow and this stands in.
@@ -284,9 +322,9 @@ impl Derived {
         self.terms.iter().filter_map(Term::name)
     }
 
-    /// The article's own path.
+    /// The article's own path, in its normal form.
     pub(crate) fn own_path(&self) -> Option<&str> {
-        self.paths.iter().find(|(_, own)| *own).map(|(path, _)| path.as_str())
+        self.paths.iter().find(|(_, claim)| *claim == Claim::Own).map(|(path, _)| path.as_str())
     }
 }
 
@@ -298,6 +336,12 @@ fn credited(byline: &[u8]) -> Vec<Term> {
     let byline = v1::Byline::decode(byline).unwrap_or_default();
     let authors = byline.credits.iter().filter_map(|credit| id_of(Kind::Author, &credit.author));
     authors.map(Term::Author).collect()
+}
+
+/// The own path of an article's content, as its client spells it.
+pub(crate) fn own_path(content: &[u8]) -> Option<String> {
+    let path = fields::last(content, article::PATH).filter(|path| !path.is_empty())?;
+    Some(String::from_utf8_lossy(path).into_owned())
 }
 
 /// The publish_time of an article's content, microseconds since 1970 UTC.
@@ -374,7 +418,9 @@ mod tests {
         assert_eq!(due(time(9), until(time(7))), Some(9_000_000));
         assert_eq!(due(time(9), until(None)), None);
         let entry = waiting(time(5), None, log::Operation::Put);
-        assert_eq!(entry.derived, Derived { live: true, due: Some(5_000_000), ..Derived::default() });
+        let (due, wanted) = (Some(5_000_000), Some("/a".into()));
+        let expected = Derived { live: true, due, base: Some(0), wanted, ..Derived::default() };
+        assert_eq!(entry.derived, expected);
         assert_eq!(Entry::decode(entry.bytes.clone()).unwrap().slot, Slot::Pending);
         assert_eq!(waiting(time(5), None, log::Operation::Remove).derived, Derived::default());
     }
@@ -385,6 +431,25 @@ mod tests {
         let entry = article(&v1::Article { expire_time, ..Default::default() });
         assert_eq!(entry.derived.due, Some(8_000_001));
         assert_eq!(article(&v1::Article::default()).derived.due, None);
+    }
+
+    #[test]
+    fn a_path_leads_to_an_article_once_by_its_greatest_claim() {
+        let former =
+            |path: &str, cease_time| log::FormerPath { path: path.into(), cease_time, ..Default::default() };
+        let mut log = article(&v1::Article {
+            path: "/own/%e9".into(),
+            alias_paths: vec!["/alias".into(), "/own/%E9".into(), "/ali%61s".into()],
+            ..Default::default()
+        })
+        .log;
+        log.former_paths = vec![former("/former", 3), former("/%66ormer", 5), former("/alias", 7)];
+        let claims = |log: &log::LogEntry| Derived::standing(&Name::parse("articles/a").unwrap(), log).paths;
+        let expected = [("/alias", Claim::Alias), ("/former", Claim::Former(5)), ("/own/%E9", Claim::Own)];
+        assert_eq!(claims(&log), expected.map(|(path, claim)| (path.to_owned(), claim)));
+        log.operation = log::Operation::Remove as i32;
+        let expected = [("/alias", Claim::Gone(7)), ("/former", Claim::Gone(5))];
+        assert_eq!(claims(&log), expected.map(|(path, claim)| (path.to_owned(), claim)));
     }
 
     #[test]

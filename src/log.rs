@@ -5,11 +5,12 @@ use futures_util::future::BoxFuture;
 use crate::{
     digest::Hash,
     entry::Entry,
-    model::{LogId, Revision, Slot},
-    store::{self, Head, Made, envelope::Packed},
+    model::{LogId, Name, Revision, Slot},
+    store::{self, Head, Written, envelope::Packed},
 };
 
 pub(crate) mod local;
+mod paths;
 
 /// One change with the state that it was made for.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(crate) struct Change {
     pub(crate) entry: Entry,
     pub(crate) packed: Packed,
     pub(crate) expected: Expected,
+    /// The article that has the path that was left out of this one.
+    pub(crate) path_owner: Option<Name>,
 }
 
 /// The revisions of a name's newest entries, 0 where it never had any: an append is a compare-and-set on both slots, for
@@ -42,19 +45,21 @@ pub(crate) enum Step {
     /// Entries, of which the last is what the change is about.
     Append(Vec<Change>),
     /// Nothing: what was to be written is there.
-    Unchanged(Made),
+    Unchanged(Written),
 }
 
 /// Changes that happen together or not at all.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) steps: Vec<Step>,
-    /// The request_id, and sha256 of what it asked for.
+    /// The request_id, and the identity of the request.
     pub(crate) request: Option<(String, Hash)>,
     /// Microseconds since 1970 UTC.
     pub(crate) time: i64,
     /// It kills, or repeats a kill: it is answered when what was killed is erased.
     pub(crate) erases: bool,
+    /// Live articles that may lose their paths to it without an entry of their own: their records are damaged.
+    pub(crate) displaces: Vec<Name>,
 }
 
 impl Commit {
@@ -87,13 +92,15 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It is on disk, with what came of each step; the place after its last.
-    Committed(Vec<Made>, Position),
+    Committed(Vec<Written>, Position),
     /// The same request was committed before, with this outcome.
-    Duplicate(Vec<Made>),
+    Duplicate(Vec<Written>),
     /// Its request_id was used for another request.
     Reused,
     /// A name has changed since. Nothing was written.
     Conflict,
+    /// Another live article has the path that this step's article shall have. Nothing was written.
+    PathTaken { step: usize, path: String, owner: Name },
 }
 
 /// The order of writes, whatever carries it.
@@ -104,6 +111,7 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// Nothing was appended, unless the error says that this is uncertain. Without room on the disk (`Full`, `NoSpace`)
     /// the commits that only remove are appended all the same.
     ///
-    /// The future may be dropped: what was handed in is appended all the same.
+    /// The future may be dropped: what was handed in is appended all the same. So whatever must hold of a write is
+    /// checked where it is appended; nothing that the caller's future holds protects it.
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub(crate) mod limit;
+pub(crate) mod path;
 pub(crate) mod text;
 
 /// Place of an entry in the log's total order; 0 is before the first.

@@ -1,24 +1,23 @@
 //! Writes: what a caller wants becomes entries of the log. Here it is decided whether a write may happen, what it
 //! changes and what it leaves; the log decides its place.
 //!
-//! Every append is a compare-and-set on what was read here. Where the caller named no precondition, a write that lost
-//! a race is planned anew on the newer state.
+//! Every append is a compare-and-set on what was read here, and the log checks paths when it appends. Where the caller
+//! named no precondition, a write that lost a race is planned anew on the newer state. A call may be cancelled at any
+//! await: nothing here is held for a write that is queued.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
-
 use crate::{
     clock::Clock,
     digest::Hash,
     entry::{Entry, MAX_ENTRY},
     log::{Commit, Log, Outcome, Position, Step},
-    model::{HashPrefix, Kind, Name, Revision, Slot, limit},
+    model::{Kind, Name, limit},
     refusal::Refusal,
-    store::{self, Made, Store, envelope, read::PastRequest},
+    store::{self, Store, Written, envelope, request},
     wire::{
         log::LogEntry,
         v1::{RemovalReason, UpdateKind},
@@ -44,6 +43,9 @@ const ATTEMPTS: usize = 16;
 
 /// Changes of an import that are worth a thread of their own to encode.
 const SHARE: usize = 4;
+
+/// A request_id, and the identity of its request.
+pub(crate) type Identified = (String, Hash);
 
 /// What to do to a name.
 #[derive(Debug, Clone)]
@@ -91,23 +93,6 @@ impl Change {
     }
 }
 
-/// What a change did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) name: Name,
-    /// The revision made, or found where nothing changed.
-    pub(crate) revision: Revision,
-    /// Of the entry's hash.
-    pub(crate) prefix: HashPrefix,
-    pub(crate) changed: bool,
-    /// Where it stands.
-    pub(crate) slot: Slot,
-    /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
-    pub(crate) due: Option<i64>,
-    /// Whether there is nothing any more.
-    pub(crate) removed: bool,
-}
-
 /// Changes that were held against the rules that need no store, in their order.
 pub(crate) struct Checked {
     drafts: Vec<Result<Draft, Refusal>>,
@@ -119,25 +104,40 @@ pub(crate) struct Publishing {
     store: Arc<Store>,
     log: Arc<dyn Log>,
     clock: Clock,
-    /// Held from the check that a path is free until it is taken: else two writers could both find it free.
-    path_locks: Box<[Arc<Mutex<()>>]>,
     workers: Workers,
 }
 
 impl Publishing {
     pub(crate) fn new(store: Arc<Store>, log: Arc<dyn Log>, clock: Clock) -> Publishing {
-        let path_locks = (0..256).map(|_| Arc::default()).collect();
-        Publishing { store, log, clock, path_locks, workers: Workers::new() }
+        Publishing { store, log, clock, workers: Workers::new() }
     }
 
-    /// Makes all changes or none. `request`: the request_id and a hash of what it asks for.
+    /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
+    /// the first outcome, whatever the clock, the content and the rules are by then.
+    ///
+    /// # Errors
+    /// The request_id was used for another request, or the store cannot be read.
+    pub(crate) async fn repeat(
+        &self,
+        request: Option<&Identified>,
+    ) -> Result<Option<(Vec<Written>, Position)>, Refusal> {
+        let Some(request) = request else { return Ok(None) };
+        let id = request.0.clone();
+        let past = self.store.read(move |connection| request::find(connection, &id)).await?;
+        match past {
+            Some(past) => self.again(past, request).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes all changes or none.
     ///
     /// # Errors
     /// A change is not allowed, a precondition does not hold, or the store cannot write.
     pub(crate) async fn commit(
         &self,
         changes: Vec<Change>,
-        request: Option<(String, Hash)>,
+        request: Option<Identified>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
         let now = self.clock.now();
         let bytes = changes.iter().map(Change::bytes).sum();
@@ -145,18 +145,9 @@ impl Publishing {
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
-            let _paths = self.lock_paths(&drafts).await;
             let (states, past) = self.read(&drafts, request.as_ref()).await?;
-            if let Some(past) = past {
-                let same = request.as_ref().is_some_and(|(_, hash)| *hash == past.hash);
-                if !same {
-                    return Err(Refusal::RequestIdReused);
-                }
-                if erases {
-                    // The first one may have been cut off before it had erased: the log has to do it again.
-                    self.append(vec![Commit { steps: Vec::new(), request, time: now, erases }]).await?;
-                }
-                return Ok(self.repeat(&drafts, &past.made));
+            if let Some((past, request)) = past.zip(request.as_ref()) {
+                return self.again(past, request).await;
             }
             if states.len() < drafts.len() {
                 let value = limit::COMMIT_READ.maximum + 1;
@@ -164,13 +155,20 @@ impl Publishing {
             }
             let steps = self.plan(&drafts, states, now).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
-                return Ok((written(&drafts, &found(&steps)), Position::of(&self.store.head())));
+                return Ok((found(steps), Position::of(&self.store.head())));
             }
-            let commit = Commit { steps, request: request.clone(), time: now, erases };
+            let request = request.clone();
+            let commit = Commit { steps, request, time: now, erases, displaces: Vec::new() };
             match self.append(vec![commit]).await?.pop() {
-                Some(Outcome::Committed(made, position)) => return Ok((written(&drafts, &made), position)),
-                Some(Outcome::Duplicate(made)) => return Ok(self.repeat(&drafts, &made)),
+                Some(Outcome::Committed(written, position)) => return Ok((written, position)),
+                Some(Outcome::Duplicate(written)) => {
+                    return Ok((written, Position::of(&self.store.head())));
+                }
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
+                Some(Outcome::PathTaken { step, path, owner }) => {
+                    let field = drafts.get(step).map(|draft| draft.field.as_str()).unwrap_or_default();
+                    return Err(taken(field, path, owner));
+                }
                 Some(Outcome::Conflict) => {}
                 None => return Err(Refusal::Internal("the log gave no answer")),
             }
@@ -210,7 +208,6 @@ impl Publishing {
         while !open.is_empty() && conflicts < ATTEMPTS {
             let (mut round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
-            let _paths = self.lock_paths(&drafts).await;
             let (states, _) = self.read(&drafts, None).await?;
             let unread = round.split_off(states.len());
             let at = self.moment(now);
@@ -220,20 +217,26 @@ impl Publishing {
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
-            open = round.waiting;
-            open.extend(unread.into_iter().chain(later));
+            open = unread.into_iter().chain(later).collect();
             let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
-            let erases = appended.iter().map(|(_, draft)| draft.erases());
-            let encoded = singles(&self.workers, planned.into_iter().zip(erases).collect(), now).await?;
+            let encoded = singles(&self.workers, planned, now).await?;
             let (commits, appended) = sort_encoded(appended, encoded, &mut results);
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
-            let before = open.len();
+            let (before, mut again) = (open.len(), HashSet::new());
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                if let Outcome::Committed(made, at) = outcome {
-                    results[index] = written(std::slice::from_ref(&draft), &made).pop().map(Ok);
-                    position = at;
-                } else {
-                    open.push((index, draft));
+                match outcome {
+                    Outcome::Committed(mut written, at) => {
+                        results[index] = written.pop().map(Ok);
+                        position = at;
+                    }
+                    // An owner that comes again may give the path up.
+                    Outcome::PathTaken { path, owner, .. } if !again.contains(&owner) => {
+                        results[index] = Some(Err(taken(&draft.field, path, owner)));
+                    }
+                    _ => {
+                        again.insert(draft.name.clone());
+                        open.push((index, draft));
+                    }
                 }
             }
             conflicts += usize::from(open.len() > before);
@@ -268,17 +271,18 @@ impl Publishing {
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
-        request: Option<&(String, Hash)>,
-    ) -> Result<(Vec<State>, Option<PastRequest>), Refusal> {
+        request: Option<&Identified>,
+    ) -> Result<(Vec<State>, Option<request::Past>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
         // Of one moment: a request that landed between the two would be told that its own write is in its way.
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
-            let past = id.map_or(Ok(None), |id| store::read::request(&moment, &id))?;
+            let past = id.map_or(Ok(None), |id| request::find(&moment, &id))?;
+            let names = drafts.iter().map(|draft| &draft.name).collect();
             let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
             for draft in drafts.iter() {
-                let state = State::read(&moment, draft)?;
+                let state = State::read(&moment, draft, &names)?;
                 bytes += state.bytes();
                 if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
                     break;
@@ -290,23 +294,21 @@ impl Publishing {
         Ok(self.store.read(read).await?)
     }
 
-    /// In the order of the stripes, so that two writers cannot wait for each other.
-    async fn lock_paths(&self, drafts: &[Draft]) -> Vec<OwnedMutexGuard<()>> {
-        let stripe =
-            |path: &str| xxhash_rust::xxh3::xxh3_64(path.as_bytes()) as usize % self.path_locks.len();
-        let mut stripes: Vec<usize> =
-            drafts.iter().filter_map(|draft| draft.wanted_path()).map(|p| stripe(&p)).collect();
-        stripes.sort_unstable();
-        stripes.dedup();
-        let mut guards = Vec::with_capacity(stripes.len());
-        for stripe in stripes {
-            guards.push(self.path_locks[stripe].clone().lock_owned().await);
+    async fn again(
+        &self,
+        past: request::Past,
+        request: &Identified,
+    ) -> Result<(Vec<Written>, Position), Refusal> {
+        if past.hash != request.1 {
+            return Err(Refusal::RequestIdReused);
         }
-        guards
-    }
-
-    fn repeat(&self, drafts: &[Draft], made: &[Made]) -> (Vec<Written>, Position) {
-        (written(drafts, made), Position::of(&self.store.head()))
+        if past.written.iter().any(|written| written.killed) {
+            // The first one may have been cut off before it had erased: the log has to do it again.
+            let (time, request) = (self.clock.now(), Some(request.clone()));
+            let (steps, displaces) = (Vec::new(), Vec::new());
+            self.append(vec![Commit { steps, request, time, erases: true, displaces }]).await?;
+        }
+        Ok((past.written, Position::of(&self.store.head())))
     }
 }
 
@@ -350,33 +352,29 @@ fn sort_encoded(
 #[derive(Default)]
 struct Round {
     settled: Vec<(usize, Result<Written, Refusal>)>,
-    appends: Vec<((usize, Draft), Planned)>,
-    /// For the next round, in order.
-    waiting: Numbered,
+    appends: Vec<((usize, Draft), Single)>,
 }
 
 impl Round {
-    /// A change that wants a path whose owner may give it up earlier in the round waits, and all after it.
     fn sort(drafts: Numbered, planned: Vec<Result<Planned, Refusal>>) -> Round {
-        let (mut round, mut before) = (Round::default(), HashSet::new());
+        let mut round = Round::default();
         for ((index, draft), planned) in drafts.into_iter().zip(planned) {
-            let early = matches!(&planned, Err(Refusal::PathTaken { owner, .. }) if before.contains(owner));
-            if early || !round.waiting.is_empty() {
-                round.waiting.push((index, draft));
-                continue;
-            }
-            before.insert(draft.name.clone());
+            let erases = draft.erases();
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(found)) if !draft.erases() => {
-                    let found = written(std::slice::from_ref(&draft), &[found]).pop();
-                    round.settled.extend(found.map(|found| (index, Ok(found))));
+                Ok(Planned::Unchanged(found)) if !erases => round.settled.push((index, Ok(found))),
+                Ok(append) => {
+                    let single = Single { planned: vec![append], displaces: Vec::new(), erases };
+                    round.appends.push(((index, draft), single));
                 }
-                Ok(append) => round.appends.push(((index, draft), append)),
             }
         }
         round
     }
+}
+
+fn taken(field: &str, path: String, owner: Name) -> Refusal {
+    Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
 }
 
 fn drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {
@@ -411,22 +409,29 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     (drafts, later)
 }
 
-/// The same for commits of one change each, with whether they erase, on as many threads as there are cores: an
-/// import waits for nothing else.
+/// A commit that nobody combines with others.
+struct Single {
+    planned: Vec<Planned>,
+    displaces: Vec<Name>,
+    erases: bool,
+}
+
+/// Encodes many small commits, on as many threads as there are cores: an import waits for nothing else.
 async fn singles(
     workers: &Workers,
-    mut planned: Vec<(Planned, bool)>,
+    mut planned: Vec<Single>,
     time: i64,
 ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
-    let commit =
-        move |(planned, erases)| Ok(Commit { steps: encode(vec![planned])?, request: None, time, erases });
+    let commit = move |Single { planned, displaces, erases }| {
+        Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = planned.len().div_ceil(cores).max(SHARE);
     let mut parts = Vec::with_capacity(cores);
     while !planned.is_empty() {
         let rest = planned.split_off(share.min(planned.len()));
         let part = std::mem::replace(&mut planned, rest);
-        let bytes = part.iter().map(|(planned, _)| planned.bytes()).sum();
+        let bytes = part.iter().flat_map(|single| &single.planned).map(Planned::bytes).sum();
         parts.push(workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
     }
     Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
@@ -440,7 +445,7 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     };
     let size = u32::try_from(planned.iter().map(entries).sum::<usize>()).unwrap_or(u32::MAX);
     let mut index = 0;
-    let mut change = |name: &Name, slot, mut log: LogEntry, expected| {
+    let mut change = |name: &Name, slot, mut log: LogEntry, expected, path_owner| {
         (log.commit_index, log.commit_size) = (index, size);
         index += 1;
         let entry = Entry::new(name.clone(), slot, log);
@@ -449,64 +454,26 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
             limit: &MAX_ENTRY,
             value: too_large.0 as u64,
         })?;
-        Ok(crate::log::Change { entry, packed, expected })
+        Ok(crate::log::Change { entry, packed, expected, path_owner })
     };
     let step = |planned| match planned {
         Planned::Unchanged(found) => Ok(Step::Unchanged(found)),
-        Planned::Append { name, entries, expected } => {
-            let changes = entries.into_iter().map(|(slot, log)| change(&name, slot, log, expected));
+        Planned::Append { name, entries, expected, path_owner } => {
+            let entries = entries.into_iter();
+            let changes = entries.map(|(slot, log)| change(&name, slot, log, expected, path_owner.clone()));
             Ok(Step::Append(changes.collect::<Result<_, Refusal>>()?))
         }
     };
     planned.into_iter().map(step).collect()
 }
 
-fn found(steps: &[Step]) -> Vec<Made> {
-    let found = |step: &Step| match step {
-        Step::Unchanged(found) => Some(*found),
+fn found(steps: Vec<Step>) -> Vec<Written> {
+    let found = |step| match step {
+        Step::Unchanged(found) => Some(found),
         Step::Append(_) => None,
     };
-    steps.iter().filter_map(found).collect()
-}
-
-fn written(drafts: &[Draft], made: &[Made]) -> Vec<Written> {
-    let one = |(draft, made): (&Draft, &Made)| Written {
-        name: draft.name.clone(),
-        revision: made.revision.abs(),
-        prefix: made.prefix,
-        changed: made.revision > 0,
-        slot: made.slot,
-        due: made.due,
-        removed: draft.removes(),
-    };
-    drafts.iter().zip(made).map(one).collect()
+    steps.into_iter().filter_map(found).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::fixture::{name, noise};
-
-    fn planned(headline: usize) -> Planned {
-        let content = noise(1, headline).into_bytes().into();
-        let log = LogEntry { content, ..Default::default() };
-        let expected = crate::log::Expected { live: 0, pending: 0 };
-        Planned::Append { name: name("a"), entries: vec![(Slot::Live, log)], expected }
-    }
-
-    #[test]
-    fn an_entry_that_could_not_be_read_is_refused_by_name() {
-        assert!(encode(vec![planned((2 << 20) - 100)]).is_ok());
-        let refused = encode(vec![planned(100), planned(2 << 20)]).unwrap_err();
-        assert!(refused.to_string().starts_with("articles/a: 20"), "{refused}");
-        assert!(matches!(refused, Refusal::Limit { limit: &MAX_ENTRY, value, .. } if value > 2 << 20));
-    }
-
-    #[tokio::test]
-    async fn an_entry_that_is_too_large_holds_up_no_other() {
-        let encoded = singles(&Workers::new(), vec![(planned(2 << 20), false), (planned(100), false)], 1)
-            .await
-            .unwrap();
-        assert!(encoded[0].is_err() && encoded[1].is_ok());
-    }
-}
+mod tests;

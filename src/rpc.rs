@@ -17,6 +17,7 @@ use crate::{
 
 pub(crate) mod content;
 pub(crate) mod feed;
+mod identity;
 pub(crate) mod publishing;
 mod request;
 pub(crate) mod status;

@@ -359,6 +359,7 @@ async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metr
 /// Keeps gauges, and counters that others count, up to date.
 async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
+    let mut counted = None;
     loop {
         let (_, now_hits, now_misses) = content.cached();
         let revision = store.head().revision;
@@ -372,9 +373,21 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
         metrics.store_damaged_records.set(scrub.damage.count.unsigned_abs());
         metrics.store_scrub_time.set(scrub.time.unwrap_or(0).unsigned_abs() / 1_000_000);
         store.observe_space();
+        if counted != Some(revision) {
+            counted = count_pending(&store, &metrics).await.then_some(revision);
+        }
         (hits, misses, applied) = (now_hits, now_misses, revision);
         tokio::time::sleep(OBSERVE).await;
     }
+}
+
+/// Counts the pending versions, if a reader thread has the time.
+async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
+    let Ok(counts) = store.read(store::due::counts).await else { return false };
+    metrics.pending.set(counts.pending);
+    metrics.pending_held.set(counts.held);
+    metrics.pending_path_conflicts.set(counts.taking_a_path);
+    true
 }
 
 fn history(config: &Config) -> History {

@@ -43,6 +43,7 @@ pub(crate) mod listing;
 pub(crate) mod read;
 mod readers;
 pub(crate) mod rebuild;
+pub(crate) mod request;
 mod row;
 pub(crate) mod salvage;
 mod schema;
@@ -131,16 +132,25 @@ pub(crate) struct Tombstone {
     pub(crate) revision: Revision,
 }
 
-/// What came of one change of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Made {
-    /// Negative: it was found, not made.
+/// The outcome of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) name: Name,
+    /// The revision of the name's newest version: of this change, or, where it changed nothing, of an earlier one.
     pub(crate) revision: Revision,
     /// Of the entry's hash.
     pub(crate) prefix: HashPrefix,
+    /// Whether the change made a revision.
+    pub(crate) changed: bool,
     pub(crate) slot: Slot,
     /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
+    /// Whether nothing is left in the slot.
+    pub(crate) removed: bool,
+    /// Whether it is a kill.
+    pub(crate) killed: bool,
+    /// The article that has the path of this one, which was written without it.
+    pub(crate) path_owner: Option<Name>,
 }
 
 /// Why the store did not answer.

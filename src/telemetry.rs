@@ -133,6 +133,12 @@ pub(crate) struct Metrics {
     pub(crate) head_revision: Gauge<u64, AtomicU64>,
     /// Bytes that the store takes on disk.
     pub(crate) store_bytes: Gauge<u64, AtomicU64>,
+    /// Pending versions.
+    pub(crate) pending: Gauge<u64, AtomicU64>,
+    /// Pending versions that wait for an editor's decision.
+    pub(crate) pending_held: Gauge<u64, AtomicU64>,
+    /// Pending versions that will take the path of a live article, among the next 1,000.
+    pub(crate) pending_path_conflicts: Gauge<u64, AtomicU64>,
     /// Damaged records that the last scrub found.
     pub(crate) store_damaged_records: Gauge<u64, AtomicU64>,
     /// When the last scrub ended, seconds since 1970 UTC; 0: none has since the start.
@@ -155,6 +161,9 @@ impl Metrics {
             entries_applied: Counter::default(),
             head_revision: Gauge::default(),
             store_bytes: Gauge::default(),
+            pending: Gauge::default(),
+            pending_held: Gauge::default(),
+            pending_path_conflicts: Gauge::default(),
             store_damaged_records: Gauge::default(),
             store_scrub_time: Gauge::default(),
         };
@@ -188,6 +197,17 @@ impl Metrics {
         registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
         registry.register("head_revision", "The newest revision applied", self.head_revision.clone());
+        registry.register("pending", "Pending versions", self.pending.clone());
+        registry.register(
+            "pending_held",
+            "Pending versions that are held because the live version has changed",
+            self.pending_held.clone(),
+        );
+        registry.register(
+            "pending_path_conflicts",
+            "Pending versions, of the next 1000, that will take the path of a live article",
+            self.pending_path_conflicts.clone(),
+        );
         registry.register_with_unit(
             "store",
             "Size of the store on disk",

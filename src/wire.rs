@@ -53,6 +53,9 @@ pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/
 pub(crate) static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
 
+/// The number of the field that `build.rs` adds to the requests of writes.
+pub(crate) const RECEIVED: u32 = (1 << 29) - 1;
+
 /// A message kept as its bytes. Decoding checks only that they are well-formed fields; encoding copies them.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Encoded(pub(crate) Bytes);

@@ -41,7 +41,7 @@ struct Article {
     departures: Vec<u8>,
     sum: i64,
     entry: Vec<u8>,
-    paths: Vec<(String, i64)>,
+    paths: Vec<(String, i64, i64)>,
     chain: Vec<u8>,
 }
 
@@ -76,7 +76,9 @@ fn tables(from: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
-    let sql = "SELECT d.*, c.chain FROM doc d JOIN chain c USING(revision)
+    let sql = "SELECT revision, kind, slot, id, live, reason, due, d.time, terms, hash, content_hash, departures, sum, entry,
+                      c.chain
+               FROM doc d JOIN chain c USING(revision)
                WHERE d.revision > ?1 AND d.kind = 1 AND d.live = 1 ORDER BY d.revision LIMIT ?2";
     let mut statement = from.prepare_cached(sql)?;
     let rows = statement.query_map(params![after, BATCH as i64], |row| {
@@ -103,25 +105,28 @@ fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
     rows.collect()
 }
 
-fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64)>> {
-    let mut statement = from.prepare_cached("SELECT path, own FROM path WHERE id = ?1")?;
-    statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64, i64)>> {
+    let mut statement = from.prepare_cached("SELECT path, rank, place FROM path WHERE id = ?1")?;
+    statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
 fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
     let transaction = to.transaction()?;
     {
-        let mut doc = transaction
-            .prepare_cached("INSERT INTO doc VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)")?;
+        let mut doc = transaction.prepare_cached(
+            "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
+                                 departures, sum, entry, held)
+                 VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,0)",
+        )?;
         let mut listing = transaction.prepare_cached("INSERT INTO listing VALUES(?1,?2,?3)")?;
-        let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4)")?;
+        let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4,?5)")?;
         let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2,?3)")?;
         for a in batch {
             for term in a.terms.chunks_exact(4).filter_map(|term| term.try_into().ok()) {
                 listing.execute(params![u32::from_le_bytes(term), a.time, a.id])?;
             }
-            for (one, own) in &a.paths {
-                path.execute(params![one, a.id, own, a.revision])?;
+            for (one, rank, place) in &a.paths {
+                path.execute(params![one, a.id, rank, place, a.revision])?;
             }
             doc.execute(params![
                 a.revision,

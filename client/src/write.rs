@@ -30,6 +30,8 @@ pub struct Written {
     pub pending: bool,
     /// When it becomes visible; none: it is, or it has no due time.
     pub due_time: Option<Timestamp>,
+    /// The article that took the path that the put names: the put was done without it. Empty: none.
+    pub path_owner: String,
     /// The place in the log after it: a read that asks for [`at_least`](crate::GetArticle::at_least) this sees it.
     pub position: Position,
 }
@@ -116,9 +118,10 @@ pub(crate) fn request_id() -> String {
 }
 
 pub(crate) fn written(result: Option<WriteResult>, position: Option<Position>) -> Result<Written> {
-    let WriteResult { name, etag, revision, changed, due_time, pending } =
+    let WriteResult { name, etag, revision, changed, due_time, pending, path_owner } =
         result.ok_or_else(|| incomplete("no result"))?;
-    Ok(Written { name, etag, revision, changed, pending, due_time, position: position.unwrap_or_default() })
+    let position = position.unwrap_or_default();
+    Ok(Written { name, etag, revision, changed, pending, due_time, path_owner, position })
 }
 
 fn named<E: Entity>(mut entity: E) -> E {

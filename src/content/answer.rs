@@ -60,6 +60,7 @@ pub(crate) enum Question {
         selection: Selection,
     },
     Path {
+        /// In its normal form.
         path: String,
         selection: Selection,
     },

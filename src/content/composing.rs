@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Content, LOADS, Listing, Question, Selection, page::Page, part::State, put_articles, token};
 use crate::{
     compose::{Composer, Shape},
-    entry::Term,
-    model::{Kind, Name, limit},
+    entry::{self, Term},
+    model::{Kind, Name, limit, path},
     refusal::Refusal,
     store::{
         self, Damage, Subject,
@@ -160,14 +160,12 @@ impl Content {
         let owner = owner.ok_or(Refusal::PathNotFound)?;
         let part = self.part(owner.clone(), Shape::Basic).await;
         let own = match &part.state {
-            State::Live { bytes, .. } => {
-                fields::last(bytes, number::article::PATH).unwrap_or_default().to_vec()
-            }
-            _ => Vec::new(),
+            State::Live { bytes, .. } => entry::own_path(bytes),
+            _ => None,
         };
         self.put_article(composer, owner, selection).await?;
-        if own != path.as_bytes() && !own.is_empty() {
-            composer.field(4, &own);
+        if let Some(own) = own.filter(|own| path::normal(own) != path) {
+            composer.field(4, own.as_bytes());
         }
         Ok(())
     }

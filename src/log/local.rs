@@ -10,16 +10,13 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Commit, Log, Outcome, Position, Step};
+use super::{Change, Commit, Log, Outcome, Position, Step, paths};
 use crate::{
     health::Health,
     model::{HashPrefix, Kind, Slot},
-    store::{
-        self, Made, Writer,
-        apply::{Applier, Request},
-        floor::History,
-    },
+    store::{self, Writer, Written, apply::Applier, floor::History},
     supervise,
+    wire::v1::RemovalReason,
 };
 
 /// The writer's thread.
@@ -247,7 +244,7 @@ fn commit_one(
 ) -> Result<Option<Outcome>, store::Error> {
     if let Some((id, hash)) = &commit.request {
         match applier.past_request(id)? {
-            Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.made))),
+            Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.written))),
             Some(_) => return Ok(Some(Outcome::Reused)),
             None => {}
         }
@@ -262,17 +259,20 @@ fn commit_one(
             return Ok(Some(Outcome::Conflict));
         }
     }
-    let mut made: Vec<Made> = Vec::with_capacity(commit.steps.len());
+    if let Some(taken) = paths::taken(applier, commit)? {
+        return Ok(Some(taken));
+    }
+    let mut written: Vec<Written> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
         match step {
-            Step::Append(changes) => made.extend(append(applier, changes)?),
-            Step::Unchanged(found) => made.push(*found),
+            Step::Append(changes) => written.extend(append(applier, changes)?),
+            Step::Unchanged(found) => written.push(found.clone()),
         }
     }
     if let Some((id, hash)) = &commit.request {
-        applier.remember(&Request { id, hash, made: &made, time: commit.time })?;
+        applier.remember(id, hash, &written, commit.time)?;
     }
-    Ok(Some(Outcome::Committed(made, Position::of(applier.head()))))
+    Ok(Some(Outcome::Committed(written, Position::of(applier.head()))))
 }
 
 /// Whether a name is no longer what a change was made for. Only articles have more than one slot.
@@ -287,13 +287,22 @@ fn has_changed(applier: &Applier<'_>, change: &Change) -> Result<bool, store::Er
     Ok(false)
 }
 
-/// Applies the entries of one step: what came of the last.
-fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Made>, store::Error> {
+/// Applies the entries of one step. Returns the outcome of the last.
+fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Written>, store::Error> {
     let mut last = None;
-    for Change { entry, packed, .. } in changes {
+    for Change { entry, packed, path_owner, .. } in changes {
         let revision = applier.apply(entry, packed)?;
-        let due = entry.derived.due.filter(|_| entry.slot == Slot::Pending);
-        last = Some(Made { revision, prefix: HashPrefix::of(&entry.hash), slot: entry.slot, due });
+        last = Some(Written {
+            name: entry.name.clone(),
+            revision,
+            prefix: HashPrefix::of(&entry.hash),
+            changed: true,
+            slot: entry.slot,
+            due: entry.derived.due.filter(|_| entry.slot == Slot::Pending),
+            removed: !entry.derived.live,
+            killed: entry.log.reason() == RemovalReason::Killed,
+            path_owner: path_owner.clone(),
+        });
     }
     Ok(last)
 }
@@ -305,12 +314,11 @@ mod tests {
     use super::*;
     use crate::{
         log::{Change, Expected},
-        model::{Revision, Slot},
+        model::Revision,
         store::{
-            Made, Store, envelope,
+            Store, envelope,
             fixture::{self, article, open, removal},
         },
-        wire::v1::RemovalReason,
     };
 
     fn commit(entry: crate::entry::Entry, live: Revision) -> Commit {
@@ -318,8 +326,14 @@ mod tests {
         let packed = envelope::pack(&entry.bytes).unwrap();
         let request = Some((format!("of {}", entry.name), entry.hash));
         let expected = Expected { live, pending: 0 };
-        let step = Step::Append(vec![Change { entry, packed, expected }]);
-        Commit { steps: vec![step], request: request.filter(|_| erases), time: 1, erases }
+        let step = Step::Append(vec![Change { entry, packed, expected, path_owner: None }]);
+        Commit {
+            steps: vec![step],
+            request: request.filter(|_| erases),
+            time: 1,
+            erases,
+            displaces: Vec::new(),
+        }
     }
 
     #[test]
@@ -422,9 +436,8 @@ mod tests {
         log.append(vec![kill.clone()]).await.unwrap();
         assert_eq!(*forgotten.lock().unwrap(), [2]);
         let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
-        let prefix = HashPrefix::of(&removal("a", RemovalReason::Killed, 2).hash);
-        let killed = Made { revision: 2, prefix, slot: Slot::Live, due: None };
-        assert_eq!(repeated, [Outcome::Duplicate(vec![killed])]);
+        let [Outcome::Duplicate(written)] = &repeated[..] else { panic!("{repeated:?}") };
+        assert_eq!((written.len(), written[0].revision, written[0].killed), (1, 2, true));
         assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
     }
 }

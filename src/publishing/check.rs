@@ -9,6 +9,7 @@ use crate::{
     model::{
         Id, Kind, Name, limit,
         limit::Limit,
+        path,
         text::{self, Lines},
     },
     refusal::{Refusal, at_most, undecodable},
@@ -381,6 +382,12 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
     line(&limit::PATH, path, field)?;
     let clean = path.chars().all(|c| !matches!(c, '?' | '#' | ' ' | '\\'));
     if path.starts_with('/') && !path.starts_with("//") && clean {
+        if path::has_dot_segment(path) {
+            return Err(Refusal::field(
+                field,
+                "it must have no segment `.` or `..`, not even percent-encoded",
+            ));
+        }
         return Ok(());
     }
     Err(Refusal::field(

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Publishing,
-    plan::{self, State},
+    Publishing, Single,
+    plan::{self, Rivals, State},
     singles,
 };
 use crate::{
@@ -53,29 +53,31 @@ async fn reached(publishing: &Publishing, time: Option<i64>) {
     }
 }
 
-/// Up to [`BATCH`] of what is due, with what there is under each name.
-type Found = Vec<(Due, State)>;
+/// Up to [`BATCH`] of what is due, with what there is under each name, and who loses a path to it.
+type Found = Vec<(Due, State, Rivals)>;
 
 impl Publishing {
     /// One pass over what is due. A change that meets a faster one is left to the next pass.
     ///
     /// # Errors
     /// The first failure. A damaged record holds up no other, and a version that has no room no expiry.
-    async fn catch_up(&self) -> Result<(), Refusal> {
+    pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
         let now = self.clock.now();
         let (mut last, mut failed) = (None, None);
         loop {
             let after = last.clone();
             let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
-            let Some((due, _)) = found.last() else { return failed.map_or(Ok(()), Err) };
+            let Some((due, ..)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
             let mut planned = Vec::with_capacity(found.len());
-            for (due, state) in found {
+            for (due, state, rivals) in found {
                 if due.slot == Slot::Pending {
                     failed = failed.or(state.readable(&due.name, due.slot).err().map(Refusal::from));
                 }
-                let comes = plan::come(&due, &state, self.moment(now));
-                planned.extend(comes.map(|planned| (planned, false)));
+                let comes = plan::come(&due, &state, &rivals, self.moment(now));
+                if !comes.is_empty() {
+                    planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
+                }
             }
             let encoded = singles(&self.workers, planned, now).await?;
             let (commits, refused): (Vec<_>, Vec<_>) = encoded.into_iter().partition(Result::is_ok);
@@ -101,6 +103,10 @@ impl Publishing {
 fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
     let moment = connection.unchecked_transaction()?;
     let found = due::by(&moment, now, after, BATCH)?;
-    let with_state = |due: Due| State::of(&moment, &due.name).map(|state| (due, state));
+    let with_state = |due: Due| {
+        let state = State::of(&moment, &due.name)?;
+        let rivals = Rivals::of(&moment, &due.name, &state)?;
+        Ok((due, state, rivals))
+    };
     found.into_iter().map(with_state).collect()
 }

@@ -7,7 +7,7 @@ use crate::{
     compose::{self, Shape},
     content::token,
     entry::Derived,
-    model::{LogId, Name, limit},
+    model::{LogId, Name, Revision, limit},
     refusal::Refusal,
     store::{Connection, Damage, Error, Record, due, listing::Cursor, read},
 };
@@ -25,6 +25,12 @@ pub(crate) struct Pending {
     pub(crate) article: Bytes,
     /// When it becomes visible, microseconds since 1970 UTC; none: not before another put says so.
     pub(crate) due: Option<i64>,
+    /// The live revision that it was based on; 0: there was none.
+    pub(crate) base: Revision,
+    /// Whether it waits for an editor's decision: another live version is there than it was based on.
+    pub(crate) held: bool,
+    /// The live article whose path it takes when it becomes visible.
+    pub(crate) path_owner: Option<Name>,
 }
 
 /// A page of them.
@@ -38,9 +44,17 @@ pub(crate) struct Pendings {
 }
 
 impl Pending {
-    fn of(record: &Record, log_id: LogId, shape: Shape) -> Pending {
+    fn read(connection: &Connection, record: &Record, log_id: LogId, shape: Shape) -> Result<Pending, Error> {
         let article = compose::entity(record, log_id, shape);
-        Pending { article, due: Derived::pending(&record.log).due }
+        let derived = Derived::pending(&record.log);
+        let holders = derived.wanted.map_or(Ok(Vec::new()), |path| read::path_holders(connection, &path))?;
+        Ok(Pending {
+            article,
+            due: derived.due,
+            base: record.log.base_revision,
+            held: due::is_held(connection, &record.name)?,
+            path_owner: holders.into_iter().find(|holder| *holder != record.name),
+        })
     }
 }
 
@@ -52,7 +66,11 @@ impl Publishing {
     pub(crate) async fn pending(&self, name: Name, shape: Shape) -> Result<Pending, Refusal> {
         let log_id = self.store.head().log_id;
         let asked = name.clone();
-        let found = self.store.read(move |connection| waiting(connection, &asked, log_id, shape)).await?;
+        let load = move |connection: &Connection| {
+            let moment = connection.unchecked_transaction()?;
+            waiting(&moment, &asked, log_id, shape)
+        };
+        let found = self.store.read(load).await?;
         found.ok_or(Refusal::NotFound(name))
     }
 
@@ -108,7 +126,7 @@ fn waiting(
     shape: Shape,
 ) -> Result<Option<Pending>, Error> {
     let record = read::pending(connection, name)?.filter(Record::is_put);
-    Ok(record.map(|record| Pending::of(&record, log_id, shape)))
+    record.map(|record| Pending::read(connection, &record, log_id, shape)).transpose()
 }
 
 /// A pending version, or the name of a damaged record, and the place after it.

@@ -1,15 +1,15 @@
 //! From what a caller wants and what is there now to the entries that make it so.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::{Change, Precondition, Verb, check, check::Checked, patch};
 use crate::{
     digest::canonical_content,
-    entry::Derived,
+    entry::{Derived, own_path},
     log::Expected,
-    model::{Kind, LogId, Name, Revision, Slot},
+    model::{Kind, LogId, Name, Revision, Slot, path},
     refusal::Refusal,
-    store::{self, Connection, Made, Record, read, salvage},
+    store::{self, Connection, Record, Written, read, salvage},
     wire::{
         fields,
         log::LogEntry,
@@ -23,7 +23,7 @@ mod past;
 mod put;
 mod remove;
 
-pub(super) use due::come;
+pub(super) use due::{Rivals, come};
 
 /// A change whose own rules hold; what is there now has not been looked at.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ pub(super) struct State {
     /// Slots of which the newest entry cannot be read. What stands for it tells its revision, its lists and its paths, but
     /// not its content.
     damaged: Vec<Slot>,
-    /// Who has the path that the draft wants.
-    claims: Vec<Name>,
+    /// The article that took from this one the path that the draft names.
+    path_owner: Option<Name>,
     log_id: LogId,
 }
 
@@ -76,8 +76,10 @@ pub(super) enum Planned {
         name: Name,
         entries: Vec<(Slot, LogEntry)>,
         expected: Expected,
+        /// The article that has the path that was left out.
+        path_owner: Option<Name>,
     },
-    Unchanged(Made),
+    Unchanged(Written),
 }
 
 impl Planned {
@@ -91,16 +93,27 @@ impl Planned {
 
     fn unchanged(record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
-        Planned::Unchanged(Made { revision: -record.revision, prefix: record.prefix, slot: record.slot, due })
+        Planned::Unchanged(Written {
+            name: record.name.clone(),
+            revision: record.revision,
+            prefix: record.prefix,
+            changed: false,
+            slot: record.slot,
+            due,
+            removed: !record.is_put(),
+            killed: record.log.reason() == RemovalReason::Killed,
+            path_owner: None,
+        })
     }
 
-    /// Whether it is about what readers see.
-    fn shows(&self) -> bool {
-        let slot = match self {
-            Planned::Append { entries, .. } => entries.last().map(|(slot, _)| *slot),
-            Planned::Unchanged(made) => Some(made.slot),
-        };
-        slot == Some(Slot::Live)
+    /// Notes who has the path that was left out.
+    fn without_path_of(mut self, state: &State) -> Planned {
+        match &mut self {
+            Planned::Append { path_owner, .. } | Planned::Unchanged(Written { path_owner, .. }) => {
+                path_owner.clone_from(&state.path_owner);
+            }
+        }
+        self
     }
 }
 
@@ -141,17 +154,13 @@ impl Draft {
         }
     }
 
-    pub(super) fn removes(&self) -> bool {
-        matches!(self.action, Action::Remove { .. } | Action::TakeBack)
-    }
-
     /// Whether what is there is to be erased, not only removed.
     pub(super) fn erases(&self) -> bool {
         matches!(self.action, Action::Remove { reason: RemovalReason::Killed, .. })
     }
 
     /// The path that the article shall have, so far as the draft itself says.
-    pub(super) fn wanted_path(&self) -> Option<String> {
+    fn wanted_path(&self) -> Option<String> {
         let path = match &self.action {
             Action::Put(checked) if self.name.kind == Kind::Article => {
                 fields::last(&checked.content, article::PATH)
@@ -165,17 +174,25 @@ impl Draft {
 }
 
 impl State {
-    pub(super) fn read(connection: &Connection, draft: &Draft) -> Result<State, store::Error> {
-        let path = draft.wanted_path();
-        let claims = path.map_or(Ok(Vec::new()), |path| read::path_claims(connection, &path))?;
-        Ok(State { claims, ..State::of(connection, &draft.name)? })
+    /// `together`: the names that are written along with it.
+    pub(super) fn read(
+        connection: &Connection,
+        draft: &Draft,
+        together: &HashSet<&Name>,
+    ) -> Result<State, store::Error> {
+        let mut state = State::of(connection, &draft.name)?;
+        if let Some(path) = draft.wanted_path().filter(|path| state.has_lost(path)) {
+            let holders = read::path_holders(connection, &path::normal(&path))?;
+            // One that is written along may give it up.
+            state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
+        }
+        Ok(state)
     }
 
     /// The state of a name that wants no path.
     pub(super) fn of(connection: &Connection, name: &Name) -> Result<State, store::Error> {
         let log_id = read::head(connection)?.log_id;
-        let mut state =
-            State { record: None, pending: None, damaged: Vec::new(), claims: Vec::new(), log_id };
+        let mut state = State { record: None, pending: None, damaged: Vec::new(), path_owner: None, log_id };
         state.record = state.newest(connection, name, Slot::Live)?;
         if name.kind == Kind::Article {
             state.pending = state.newest(connection, name, Slot::Pending)?;
@@ -203,6 +220,20 @@ impl State {
         let (old, new) = (&record.log.content, &checked.content);
         self.readable(name, record.slot).is_ok()
             && (old == new || canonical_content(name, old) == canonical_content(name, new))
+    }
+
+    /// Whether a scheduled article took this path from the live version, which has had none since.
+    fn has_lost(&self, path: &str) -> bool {
+        self.live().is_some_and(|record| {
+            let lost = record.log.former_paths.iter().filter(|former| !former.taken_by.is_empty());
+            own_path(&record.log.content).is_none()
+                && lost.into_iter().any(|former| path::is_same(&former.path, path))
+        })
+    }
+
+    /// The revision that a pending version is based on: that of the live one, 0 if there is none.
+    fn base(&self) -> Revision {
+        self.live().map_or(0, |record| record.revision)
     }
 
     /// Bytes of content that were read.
@@ -236,71 +267,18 @@ impl State {
     fn append(&self, name: &Name, entries: Vec<(Slot, LogEntry)>) -> Planned {
         let revision = |record: &Option<Record>| record.as_ref().map_or(0, |record| record.revision);
         let expected = Expected { live: revision(&self.record), pending: revision(&self.pending) };
-        Planned::Append { name: name.clone(), entries, expected }
+        Planned::Append { name: name.clone(), entries, expected, path_owner: None }
     }
 }
 
-/// Plans changes that happen together: they may take paths from each other.
+/// Plans changes that happen together.
 pub(super) fn all(drafts: &[Draft], states: &[State], at: Moment) -> Result<Vec<Planned>, Refusal> {
-    let planned = drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at));
-    let planned = planned.collect::<Result<Vec<_>, _>>()?;
-    let visible = drafts.iter().zip(&planned).filter(|(_, planned)| planned.shows());
-    let gives: HashMap<&Name, Option<String>> = visible.filter_map(|(draft, _)| draft.gives_up()).collect();
-    let mut taken = HashMap::new();
-    for ((draft, state), planned) in drafts.iter().zip(states).zip(&planned) {
-        free_path(draft, state, planned, &gives, &mut taken)?;
-    }
-    Ok(planned)
+    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
 }
 
 /// Plans changes that happen one after the other, each on its own.
 pub(super) fn each(drafts: &[Draft], states: &[State], at: Moment) -> Vec<Result<Planned, Refusal>> {
-    let mut taken = HashMap::new();
-    let none = HashMap::new();
-    let drafts = drafts.iter().zip(states);
-    drafts
-        .map(|(draft, state)| {
-            let planned = plan(draft, state, at)?;
-            free_path(draft, state, &planned, &none, &mut taken)?;
-            Ok(planned)
-        })
-        .collect()
-}
-
-impl Draft {
-    /// For a draft that decides over its article's path: the path after it.
-    fn gives_up(&self) -> Option<(&Name, Option<String>)> {
-        match &self.action {
-            Action::Put(_) => Some((&self.name, self.wanted_path())),
-            Action::Remove { .. } => Some((&self.name, None)),
-            Action::Patch { article, mask } => patch::value(article, mask.as_deref(), article::PATH)
-                .map(|_| (&self.name, self.wanted_path())),
-            Action::TakeBack => None,
-        }
-    }
-}
-
-/// Refuses a path that another article has. What waits is held to that too, but takes no path itself.
-fn free_path<'a>(
-    draft: &'a Draft,
-    state: &State,
-    planned: &Planned,
-    gives: &HashMap<&Name, Option<String>>,
-    taken: &mut HashMap<String, &'a Name>,
-) -> Result<(), Refusal> {
-    let Some(path) = draft.wanted_path() else { return Ok(()) };
-    let keeps = |owner: &Name| gives.get(owner).is_none_or(|after| after.as_deref() == Some(&path));
-    let owner = state.claims.iter().find(|owner| **owner != draft.name && keeps(owner)).cloned();
-    let owner =
-        owner.or_else(|| taken.get(&path).map(|name| (*name).clone()).filter(|name| *name != draft.name));
-    if let Some(owner) = owner {
-        let refusal = Refusal::PathTaken { field: "path".into(), path, owner };
-        return Err(refusal.within(&draft.field));
-    }
-    if planned.shows() {
-        taken.insert(path, &draft.name);
-    }
-    Ok(())
+    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
 }
 
 fn plan(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::{item_error, request};
 use crate::{
     content::{Asked, Content, Listing, Question, Read, filter},
-    model::{Kind, Revision, limit},
+    model::{Kind, Revision, limit, path},
     publishing::{check_name, check_path},
     refusal::{Refusal, at_most, undecodable},
     wire::{
@@ -189,7 +189,7 @@ impl Ask for v1::ResolvePathRequest {
     fn question(self) -> Result<Question, Refusal> {
         check_path(&self.path, "path")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
-        Ok(Question::Path { path: self.path, selection })
+        Ok(Question::Path { path: path::normal(&self.path), selection })
     }
 }
 

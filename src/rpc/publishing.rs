@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::request;
+use super::{
+    identity::{Method, identify},
+    request,
+};
 use crate::{
     log::Position,
     model::{Kind, Name, Slot, limit},
-    publishing::{Change, Pending, Publishing, Verb, Written, check_mask, check_name},
+    publishing::{Change, Pending, Publishing, Verb, check_mask, check_name},
     refusal::{Refusal, at_most},
+    store::Written,
     wire::{
         Encoded, fields,
         service::{
@@ -51,6 +56,7 @@ fn result(written: &Written, position: &Position) -> v1::WriteResult {
         changed: written.changed,
         due_time: written.due.map(fields::timestamp),
         pending: written.slot == Slot::Pending && !written.removed,
+        path_owner: written.path_owner.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -58,6 +64,9 @@ fn pending(pending: Pending) -> service::PendingArticle {
     service::PendingArticle {
         article: Some(Encoded(pending.article)),
         due_time: pending.due.map(fields::timestamp),
+        path_owner: pending.path_owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        hold_reason: if pending.held { v1::HoldReason::LiveVersionChanged as i32 } else { 0 },
+        base_revision: pending.base,
     }
 }
 
@@ -90,6 +99,7 @@ struct Removed<'a> {
     moved_to: &'a str,
     precondition: Option<v1::Precondition>,
     request_id: &'a str,
+    received: Bytes,
 }
 
 /// The five requests to remove are alike but for their types.
@@ -102,50 +112,65 @@ macro_rules! removed {
             moved_to: &$asked.moved_to,
             precondition: $asked.precondition.clone(),
             request_id: &$asked.request_id,
+            received: $asked.received.clone(),
         }
     };
 }
 
+type Answer = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
+
 impl PublishingRpc {
+    /// The outcome of a request: that of its first time, else what `changes` does. The request is validated only then.
+    async fn write(
+        &self,
+        method: Method,
+        request_id: &str,
+        received: Bytes,
+        changes: impl FnOnce() -> Result<Vec<Change>, Refusal>,
+    ) -> Result<(Vec<Written>, Position), Refusal> {
+        let request = identify(method, request_id, received).await?;
+        match self.publishing.repeat(request.as_ref()).await? {
+            Some(first) => Ok(first),
+            None => self.publishing.commit(changes()?, request).await,
+        }
+    }
+
     async fn one(
         &self,
-        change: Change,
-        method: &str,
+        method: Method,
         request_id: &str,
-        request: &impl Message,
-    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
-        let request = request::request_id(request_id, method, request)?;
-        let (written, at) = self.publishing.commit(vec![change], request).await?;
+        received: Bytes,
+        change: impl FnOnce() -> Result<Change, Refusal>,
+    ) -> Answer {
+        let (written, at) = self.write(method, request_id, received, || Ok(vec![change()?])).await?;
         Ok((written.first().map(|written| result(written, &at)), Some(position(&at))))
     }
 
     async fn put(
         &self,
-        kind: Kind,
+        (method, kind): (Method, Kind),
         entity: Option<&Encoded>,
         precondition: Option<v1::Precondition>,
         request_id: &str,
-        request: &impl Message,
-    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
-        let change = put(kind, entity, precondition, UpdateKind::Major, kind.noun())?;
-        self.one(change, kind.noun(), request_id, request).await
+        received: Bytes,
+    ) -> Answer {
+        let change = || put(kind, entity, precondition, UpdateKind::Major, kind.noun());
+        self.one(method, request_id, received, change).await
     }
 
-    async fn remove(
-        &self,
-        removed: Removed<'_>,
-        request: &impl Message,
-    ) -> Result<(Option<v1::WriteResult>, Option<v1::Position>), Status> {
-        let kind = removed.kind;
-        let (name, reason, moved_to) = removal(removed.name, Some(kind), removed.reason, removed.moved_to)?;
-        let change = Change {
-            verb: Verb::Remove { name, reason, moved_to },
-            precondition: request::precondition(removed.precondition)?,
-            update_kind: Some(UpdateKind::Major),
-            allow_killed: false,
-            field: String::new(),
+    async fn remove(&self, method: Method, removed: Removed<'_>) -> Answer {
+        let Removed { kind, name, reason, moved_to, precondition, request_id, received } = removed;
+        let change = || {
+            let (name, reason, moved_to) = removal(name, Some(kind), reason, moved_to)?;
+            Ok(Change {
+                verb: Verb::Remove { name, reason, moved_to },
+                precondition: request::precondition(precondition)?,
+                update_kind: Some(UpdateKind::Major),
+                allow_killed: false,
+                field: String::new(),
+            })
         };
-        self.one(change, &format!("Remove{}", kind.noun()), removed.request_id, request).await
+        self.one(method, request_id, received, change).await
     }
 }
 
@@ -217,11 +242,14 @@ impl PublishingService for PublishingRpc {
         request: Request<service::PutArticleRequest>,
     ) -> Result<Response<v1::PutArticleResponse>, Status> {
         let asked = request.into_inner();
-        let update_kind = request::update_kind(asked.update_kind)?;
-        let given = asked.precondition.clone();
-        let change = put(Kind::Article, asked.article.as_ref(), given, update_kind, "article")?;
-        let change = Change { allow_killed: asked.allow_killed, ..change };
-        let (result, position) = self.one(change, "article", &asked.request_id, &asked).await?;
+        let change = || {
+            let given = asked.precondition.clone();
+            let update_kind = request::update_kind(asked.update_kind)?;
+            let change = put(Kind::Article, asked.article.as_ref(), given, update_kind, "article")?;
+            Ok(Change { allow_killed: asked.allow_killed, ..change })
+        };
+        let received = asked.received.clone();
+        let (result, position) = self.one(Method::PutArticle, &asked.request_id, received, change).await?;
         Ok(Response::new(v1::PutArticleResponse { result, position }))
     }
 
@@ -230,14 +258,17 @@ impl PublishingService for PublishingRpc {
         request: Request<service::PatchArticleRequest>,
     ) -> Result<Response<v1::PatchArticleResponse>, Status> {
         let asked = request.into_inner();
-        let change = Change {
-            verb: patch(asked.article.as_ref(), asked.update_mask.as_ref())?,
-            precondition: request::precondition(asked.precondition.clone())?,
-            update_kind: Some(request::update_kind(asked.update_kind)?),
-            allow_killed: false,
-            field: "article".into(),
+        let change = || {
+            Ok(Change {
+                verb: patch(asked.article.as_ref(), asked.update_mask.as_ref())?,
+                precondition: request::precondition(asked.precondition.clone())?,
+                update_kind: Some(request::update_kind(asked.update_kind)?),
+                allow_killed: false,
+                field: "article".into(),
+            })
         };
-        let (result, position) = self.one(change, "PatchArticle", &asked.request_id, &asked).await?;
+        let received = asked.received.clone();
+        let (result, position) = self.one(Method::PatchArticle, &asked.request_id, received, change).await?;
         Ok(Response::new(v1::PatchArticleResponse { result, position }))
     }
 
@@ -246,7 +277,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemoveArticleRequest>,
     ) -> Result<Response<v1::RemoveArticleResponse>, Status> {
         let asked = request.into_inner();
-        let (result, position) = self.remove(removed!(Article, asked), &asked).await?;
+        let (result, position) = self.remove(Method::RemoveArticle, removed!(Article, asked)).await?;
         Ok(Response::new(v1::RemoveArticleResponse { result, position }))
     }
 
@@ -256,7 +287,8 @@ impl PublishingService for PublishingRpc {
     ) -> Result<Response<v1::PutAuthorResponse>, Status> {
         let asked = request.into_inner();
         let (entity, given) = (asked.author.as_ref(), asked.precondition.clone());
-        let (result, position) = self.put(Kind::Author, entity, given, &asked.request_id, &asked).await?;
+        let (method, received) = ((Method::PutAuthor, Kind::Author), asked.received.clone());
+        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
         Ok(Response::new(v1::PutAuthorResponse { result, position }))
     }
 
@@ -265,7 +297,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemoveAuthorRequest>,
     ) -> Result<Response<v1::RemoveAuthorResponse>, Status> {
         let asked = request.into_inner();
-        let (result, position) = self.remove(removed!(Author, asked), &asked).await?;
+        let (result, position) = self.remove(Method::RemoveAuthor, removed!(Author, asked)).await?;
         Ok(Response::new(v1::RemoveAuthorResponse { result, position }))
     }
 
@@ -275,7 +307,8 @@ impl PublishingService for PublishingRpc {
     ) -> Result<Response<v1::PutSectionResponse>, Status> {
         let asked = request.into_inner();
         let (entity, given) = (asked.section.as_ref(), asked.precondition.clone());
-        let (result, position) = self.put(Kind::Section, entity, given, &asked.request_id, &asked).await?;
+        let (method, received) = ((Method::PutSection, Kind::Section), asked.received.clone());
+        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
         Ok(Response::new(v1::PutSectionResponse { result, position }))
     }
 
@@ -284,7 +317,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemoveSectionRequest>,
     ) -> Result<Response<v1::RemoveSectionResponse>, Status> {
         let asked = request.into_inner();
-        let (result, position) = self.remove(removed!(Section, asked), &asked).await?;
+        let (result, position) = self.remove(Method::RemoveSection, removed!(Section, asked)).await?;
         Ok(Response::new(v1::RemoveSectionResponse { result, position }))
     }
 
@@ -294,7 +327,8 @@ impl PublishingService for PublishingRpc {
     ) -> Result<Response<v1::PutTagResponse>, Status> {
         let asked = request.into_inner();
         let (entity, given) = (asked.tag.as_ref(), asked.precondition.clone());
-        let (result, position) = self.put(Kind::Tag, entity, given, &asked.request_id, &asked).await?;
+        let (method, received) = ((Method::PutTag, Kind::Tag), asked.received.clone());
+        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
         Ok(Response::new(v1::PutTagResponse { result, position }))
     }
 
@@ -303,7 +337,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemoveTagRequest>,
     ) -> Result<Response<v1::RemoveTagResponse>, Status> {
         let asked = request.into_inner();
-        let (result, position) = self.remove(removed!(Tag, asked), &asked).await?;
+        let (result, position) = self.remove(Method::RemoveTag, removed!(Tag, asked)).await?;
         Ok(Response::new(v1::RemoveTagResponse { result, position }))
     }
 
@@ -313,7 +347,8 @@ impl PublishingService for PublishingRpc {
     ) -> Result<Response<v1::PutCollectionResponse>, Status> {
         let asked = request.into_inner();
         let (entity, given) = (asked.collection.as_ref(), asked.precondition.clone());
-        let (result, position) = self.put(Kind::Collection, entity, given, &asked.request_id, &asked).await?;
+        let (method, received) = ((Method::PutCollection, Kind::Collection), asked.received.clone());
+        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
         Ok(Response::new(v1::PutCollectionResponse { result, position }))
     }
 
@@ -322,7 +357,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemoveCollectionRequest>,
     ) -> Result<Response<v1::RemoveCollectionResponse>, Status> {
         let asked = request.into_inner();
-        let (result, position) = self.remove(removed!(Collection, asked), &asked).await?;
+        let (result, position) = self.remove(Method::RemoveCollection, removed!(Collection, asked)).await?;
         Ok(Response::new(v1::RemoveCollectionResponse { result, position }))
     }
 
@@ -331,15 +366,16 @@ impl PublishingService for PublishingRpc {
         request: Request<service::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let asked = request.into_inner();
-        if asked.changes.is_empty() {
-            return Err(Refusal::field("changes", "it must hold at least one change").into());
-        }
-        at_most(&limit::COMMIT, asked.changes.len(), "changes")?;
-        at_most(&limit::COMMIT_BYTES, asked.changes.iter().map(Message::encoded_len).sum(), "changes")?;
-        let changes = asked.changes.iter().enumerate().map(|(i, one)| change(i, one));
-        let changes = changes.collect::<Result<Vec<_>, _>>()?;
-        let request = request::request_id(&asked.request_id, "Commit", &asked)?;
-        let (written, at) = self.publishing.commit(changes, request).await?;
+        let changes = || {
+            if asked.changes.is_empty() {
+                return Err(Refusal::field("changes", "it must hold at least one change"));
+            }
+            at_most(&limit::COMMIT, asked.changes.len(), "changes")?;
+            at_most(&limit::COMMIT_BYTES, asked.changes.iter().map(Message::encoded_len).sum(), "changes")?;
+            asked.changes.iter().enumerate().map(|(i, one)| change(i, one)).collect()
+        };
+        let received = asked.received.clone();
+        let (written, at) = self.write(Method::Commit, &asked.request_id, received, changes).await?;
         let results = written.iter().map(|written| result(written, &at)).collect();
         Ok(Response::new(v1::CommitResponse { results, position: Some(position(&at)) }))
     }
@@ -375,14 +411,17 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::RemovePendingRequest>,
     ) -> Result<Response<v1::RemovePendingResponse>, Status> {
         let asked = request.into_inner();
-        let change = Change {
-            verb: Verb::TakeBack { name: check_name(Kind::Article, &asked.name, "name")? },
-            precondition: request::precondition(asked.precondition.clone())?,
-            update_kind: Some(UpdateKind::Major),
-            allow_killed: false,
-            field: String::new(),
+        let change = || {
+            Ok(Change {
+                verb: Verb::TakeBack { name: check_name(Kind::Article, &asked.name, "name")? },
+                precondition: request::precondition(asked.precondition.clone())?,
+                update_kind: Some(UpdateKind::Major),
+                allow_killed: false,
+                field: String::new(),
+            })
         };
-        let (result, position) = self.one(change, "RemovePending", &asked.request_id, &asked).await?;
+        let received = asked.received.clone();
+        let (result, position) = self.one(Method::RemovePending, &asked.request_id, received, change).await?;
         Ok(Response::new(v1::RemovePendingResponse { result, position }))
     }
 }

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use prost::Message;
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     compose::{Shape, Wants},
     content::Selection,
-    digest::Hash,
     model::{LogId, Revision, limit},
     publishing::Precondition,
     refusal::{Refusal, at_most},
@@ -95,25 +91,6 @@ pub(super) fn page_size(asked: i32) -> Result<usize, Refusal> {
         Ok(0) => Ok(limit::DEFAULT_PAGE_SIZE),
         Ok(asked) => Ok(asked.min(limit::PAGE_SIZE.maximum as usize)),
     }
-}
-
-/// The request_id with a hash of the request; the method is part of what a request is.
-pub(super) fn request_id(
-    id: &str,
-    method: &str,
-    request: &impl Message,
-) -> Result<Option<(String, Hash)>, Refusal> {
-    if id.is_empty() {
-        return Ok(None);
-    }
-    at_most(&limit::REQUEST_ID, id.len(), "request_id")?;
-    if crate::model::Id::parse(id).is_none() {
-        return Err(Refusal::field("request_id", "it must be of characters A-Z a-z 0-9 . _ ~ -"));
-    }
-    let mut hasher = Sha256::new();
-    hasher.update(method);
-    hasher.update(request.encode_to_vec());
-    Ok(Some((id.to_owned(), hasher.finalize().into())))
 }
 
 /// What must hold for a write.

@@ -14,9 +14,9 @@ use super::{item_error, publishing::position, request};
 use crate::{
     health::Health,
     model::{Kind, Name, limit},
-    publishing::{Change, Checked, Publishing, Verb, Written},
+    publishing::{Change, Checked, Publishing, Verb},
     refusal::{Refusal, at_most},
-    store::Store,
+    store::{Store, Written},
     transfer::{End, Export, Next},
     wire::{
         fields,

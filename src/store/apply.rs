@@ -10,11 +10,11 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Error, Head, Made, Store, Stripe, Subject, due,
+    Error, Head, Store, Stripe, Subject, due,
     envelope::{self, Packed},
     erase,
     ledger::Superseded,
-    read::{self, PastRequest},
+    read, request,
     row::{self, Columns},
     session::Session,
 };
@@ -24,15 +24,6 @@ use crate::{
     entry::{Derived, Entry, Term},
     model::{Kind, Name, Revision, Slot},
 };
-
-/// How long a request_id is remembered, microseconds.
-const REQUEST_KEPT: i64 = 24 * 3_600 * 1_000_000;
-
-/// Changes whose requests are remembered: some 400 MB of rows when every request has an id of 128 bytes and one change.
-const REQUESTS: i64 = 1_000_000;
-
-/// Requests that one write forgets because of their age: it must not pay for a day of them.
-const FORGET: i64 = 64;
 
 /// Terms whose numbers the writer has in memory: 8 MB of the longest ones. Above it all are dropped.
 const TERMS: usize = 1 << 15;
@@ -49,16 +40,6 @@ pub(crate) struct Writer {
     terms: HashMap<Term, i64>,
     pub(super) patience: Duration,
     session: Session,
-}
-
-/// What to remember of a request.
-#[derive(Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) hash: &'a Hash,
-    pub(crate) made: &'a [Made],
-    /// Microseconds since 1970 UTC.
-    pub(crate) time: i64,
 }
 
 impl Writer {
@@ -179,24 +160,14 @@ impl Applier<'_> {
         Ok(row::revision(self.transaction, name, slot)?.unwrap_or(0))
     }
 
-    /// What came of a request before.
-    pub(crate) fn past_request(&self, id: &str) -> Result<Option<PastRequest>, Error> {
-        read::request(self.transaction, id)
+    /// The outcome of a request that was committed before.
+    pub(crate) fn past_request(&self, id: &str) -> Result<Option<request::Past>, Error> {
+        request::find(self.transaction, id)
     }
 
-    /// Remembers a request, and forgets those that are too old or too many.
-    pub(crate) fn remember(&self, request: &Request<'_>) -> Result<(), Error> {
-        let prepare = |sql| self.transaction.prepare_cached(sql);
-        let last: i64 =
-            prepare("SELECT coalesce(max(n), 0) FROM request")?.query_row([], |row| row.get(0))?;
-        let n = last + (request.made.len() as i64).max(1);
-        prepare("DELETE FROM request WHERE n <= ?1")?.execute([n - REQUESTS])?;
-        let old =
-            "DELETE FROM request WHERE n IN (SELECT n FROM request WHERE time < ?1 ORDER BY time LIMIT ?2)";
-        prepare(old)?.execute([request.time - REQUEST_KEPT, FORGET])?;
-        let row = params![n, request.id, request.hash, read::pack_made(request.made), request.time];
-        prepare("INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
-        Ok(())
+    /// The live article that has a path as its own, by the path's normal form.
+    pub(crate) fn path_holder(&self, path: &str) -> Result<Option<Name>, Error> {
+        Ok(read::path_holders(self.transaction, path)?.into_iter().next())
     }
 
     /// Applies the next entry of the log and returns its revision.
@@ -207,7 +178,8 @@ impl Applier<'_> {
         if entry.slot == Slot::Live {
             self.show(entry, old.as_ref(), &terms, revision)?;
         }
-        self.moved_due |= entry.derived.due != old.as_ref().and_then(|old| old.due);
+        let due = old.as_ref().and_then(|old| old.due);
+        self.moved_due |= entry.slot == Slot::Pending || entry.derived.due != due;
         let departures = self.move_departures(entry, revision, old.as_ref())?;
         self.replace(entry, packed, revision, old.as_ref(), (&terms, &departures))?;
         self.advance(entry, revision, old.as_ref())?;
@@ -228,6 +200,7 @@ impl Applier<'_> {
             self.mark_listings(entry, old, terms, revision)?;
             self.move_listings(entry, old, terms)?;
             self.move_paths(entry, revision, old.is_some())?;
+            self.hold_pending(entry, revision)?;
         }
         Ok(())
     }
@@ -415,11 +388,24 @@ impl Applier<'_> {
                 self.changed(Subject::Path(&path?), revision);
             }
         }
-        for (path, own) in &entry.derived.paths {
+        for (path, claim) in &entry.derived.paths {
             self.changed(Subject::Path(path), revision);
-            let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4)";
-            self.transaction.prepare_cached(insert)?.execute(params![path, id, own, revision])?;
+            let (rank, place) = claim.order(revision);
+            let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4, ?5)";
+            self.transaction.prepare_cached(insert)?.execute(params![path, id, rank, place, revision])?;
         }
+        Ok(())
+    }
+
+    /// Holds the pending version of an article once the live one is not what it was based on: it would overwrite what
+    /// its editor has not seen.
+    fn hold_pending(&mut self, entry: &Entry, revision: Revision) -> Result<(), Error> {
+        let version = due::live_version(entry.derived.live, revision, entry.derived.base);
+        let sql = "UPDATE doc SET held = (base != ?1 AND (?2 OR base != 0))
+                   WHERE kind = 1 AND slot = 2 AND id = ?3 AND live = 1";
+        let mut update = self.transaction.prepare_cached(sql)?;
+        let held = update.execute(params![version, entry.derived.live, entry.name.id.as_str()])?;
+        self.moved_due |= held > 0;
         Ok(())
     }
 
@@ -449,10 +435,14 @@ impl Applier<'_> {
             hash: entry.hash,
             content_hash: entry.derived.content_hash,
             departures: pack_departures(departures),
+            base: entry.derived.base,
+            wanted: entry.derived.wanted.clone(),
             sum: 0,
         };
         columns.sum = columns.checksum();
-        row::insert(self.transaction, &columns, &envelope::seal(packed, (&entry.name, entry.slot), revision))
+        let held = due::must_hold(self.transaction, entry)?;
+        let sealed = envelope::seal(packed, (&entry.name, entry.slot), revision);
+        row::insert(self.transaction, &columns, held, &sealed)
     }
 
     /// Moves the head: revision, chain, counts and both digests.
@@ -553,9 +543,11 @@ mod tests {
     use crate::{
         model::{HashPrefix, Id},
         store::{
+            Written,
             fixture::{apply, article, faults, name, open, removal},
             floor::History,
             history,
+            request::{FORGET, REQUESTS, RETENTION},
         },
         wire::{log::Left, v1::RemovalReason},
     };
@@ -568,15 +560,24 @@ mod tests {
     fn requests_are_bounded_by_the_changes_that_they_made() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
-        let made = vec![Made { revision: 1, prefix: HashPrefix(7), slot: Slot::Live, due: None }; 5_000];
-        let remember = |writer: &mut Writer, n: i64, made: &[Made]| {
-            let request = |applier: &mut Applier<'_>| {
-                applier.remember(&Request { id: &format!("r{n}"), hash: &[0; 32], made, time: n })
-            };
+        let one = Written {
+            name: name("a"),
+            revision: 1,
+            prefix: HashPrefix(7),
+            changed: true,
+            slot: Slot::Live,
+            due: None,
+            removed: false,
+            killed: false,
+            path_owner: None,
+        };
+        let made = vec![one; 5_000];
+        let remember = |writer: &mut Writer, n: i64, made: &[Written]| {
+            let request = |applier: &mut Applier<'_>| applier.remember(&format!("r{n}"), &[0; 32], made, n);
             writer.transact(request).unwrap();
         };
         let held =
-            |writer: &Writer, n| read::request(&writer.connection, &format!("r{n}")).unwrap().is_some();
+            |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}")).unwrap().is_some();
         for n in 1..=REQUESTS / 5_000 {
             remember(&mut writer, n, &made);
         }
@@ -594,17 +595,15 @@ mod tests {
         let (_store, mut writer) = open(dir.path());
         let mut remember = |ids: std::ops::Range<i64>, time: i64| {
             let all = |applier: &mut Applier<'_>| {
-                ids.into_iter().try_for_each(|n| {
-                    applier.remember(&Request { id: &format!("r{n}"), hash: &[0; 32], made: &[], time })
-                })
+                ids.into_iter().try_for_each(|n| applier.remember(&format!("r{n}"), &[0; 32], &[], time))
             };
             writer.transact(all).unwrap();
             count(&writer, "SELECT count(*) FROM request")
         };
         assert_eq!(remember(0..200, 1), 200);
-        assert_eq!(remember(200..201, REQUEST_KEPT + 1), 201);
-        assert_eq!(remember(201..202, REQUEST_KEPT + 2), 202 - FORGET);
-        assert_eq!(remember(202..210, REQUEST_KEPT + 2), 10);
+        assert_eq!(remember(200..201, RETENTION + 1), 201);
+        assert_eq!(remember(201..202, RETENTION + 2), 202 - FORGET);
+        assert_eq!(remember(202..210, RETENTION + 2), 10);
     }
 
     #[test]

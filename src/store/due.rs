@@ -1,9 +1,12 @@
 //! What the clock will change: pending versions, and live articles that expire. Nothing here is for readers.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Error, listing::Cursor, read::row_name};
-use crate::model::{Id, Kind, Name, Slot};
+use crate::{
+    entry::{Claim, Entry},
+    model::{Id, Kind, Name, Revision, Slot},
+};
 
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +22,8 @@ pub(crate) const HELD: i64 = i64::MAX;
 
 /// The earliest due time.
 pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let mut statement = connection.prepare_cached("SELECT min(due) FROM doc WHERE due IS NOT NULL")?;
+    let mut statement =
+        connection.prepare_cached("SELECT min(due) FROM doc WHERE due IS NOT NULL AND held = 0")?;
     statement.query_row([], |row| row.get(0))
 }
 
@@ -31,7 +35,7 @@ pub(crate) fn by(
     limit: usize,
 ) -> Result<Vec<Due>, Error> {
     let sql = "SELECT kind, id, slot, due FROM doc
-               WHERE due IS NOT NULL AND due <= ?1 AND (due, kind, slot, id) > (?2, ?3, ?4, ?5)
+               WHERE due IS NOT NULL AND held = 0 AND due <= ?1 AND (due, kind, slot, id) > (?2, ?3, ?4, ?5)
                ORDER BY due, kind, slot, id LIMIT ?6";
     let mut statement = connection.prepare_cached(sql)?;
     let place = after.map_or((i64::MIN, 0, 0, ""), |due| {
@@ -69,6 +73,61 @@ pub(crate) fn pending(
     Ok(found)
 }
 
+/// Whether the pending version of an article is held: the live version is no longer the one that it was based on.
+pub(crate) fn is_held(connection: &Connection, name: &Name) -> Result<bool, Error> {
+    let sql = "SELECT held FROM doc WHERE kind = ?1 AND slot = 2 AND id = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let held = statement.query_row(params![name.kind as i64, name.id.as_str()], |row| row.get(0));
+    Ok(held.optional()?.unwrap_or(false))
+}
+
+/// Whether an entry puts a pending version that has to be held. A writer's never has: it comes from another store.
+pub(super) fn must_hold(connection: &Connection, entry: &Entry) -> Result<bool, Error> {
+    let Some(base) = entry.derived.base.filter(|_| entry.slot == Slot::Pending) else { return Ok(false) };
+    let sql = "SELECT live, revision, base FROM doc WHERE kind = 1 AND slot = 1 AND id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let held = statement.query_row([entry.name.id.as_str()], |row| {
+        let live = row.get(0)?;
+        Ok(live_version(live, row.get(1)?, row.get(2)?) != base && (live || base != 0))
+    });
+    Ok(held.optional()?.unwrap_or(false))
+}
+
+/// What stands, or stood last, in the live slot of an article: the revision of its newest entry, or, if that says that
+/// a version has expired, the revision of that. So a version that expires changes nothing for one that is based on it.
+pub(super) fn live_version(live: bool, revision: Revision, base: Option<Revision>) -> Revision {
+    if live { revision } else { base.unwrap_or(revision) }
+}
+
+/// Numbers of pending versions, for an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) pending: u64,
+    pub(crate) held: u64,
+    /// Those among the next [`NEXT`] that will take the path of a live article.
+    pub(crate) taking_a_path: u64,
+}
+
+/// Pending versions whose paths are looked up each time: some 5 ms.
+const NEXT: i64 = 1_000;
+
+/// Counts the pending versions.
+pub(crate) fn counts(connection: &Connection) -> Result<Counts, Error> {
+    let sql = "SELECT (SELECT count(*) FROM doc INDEXED BY pending WHERE slot = 2 AND live = 1),
+                      (SELECT count(*) FROM doc WHERE held = 1),
+                      (SELECT count(*) FROM
+                         (SELECT id, wanted FROM doc INDEXED BY pending
+                          WHERE slot = 2 AND live = 1 AND due IS NOT NULL ORDER BY due LIMIT ?1) AS next
+                       WHERE EXISTS(SELECT 1 FROM path
+                                    WHERE path.path = next.wanted AND rank = ?2 AND path.id != next.id))";
+    let mut statement = connection.prepare_cached(sql)?;
+    let counts = statement.query_row([NEXT, Claim::OWN], |row| {
+        let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+        Ok(Counts { pending: count(0)?, held: count(1)?, taking_a_path: count(2)? })
+    });
+    Ok(counts?)
+}
+
 fn cursors(mut rows: rusqlite::Rows<'_>) -> Result<Vec<(Name, Cursor)>, Error> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -77,4 +136,83 @@ fn cursors(mut rows: rusqlite::Rows<'_>) -> Result<Vec<(Name, Cursor)>, Error> {
         found.extend(id.map(|id| (Name { kind: Kind::Article, id }, cursor)));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Revision,
+        store::{
+            Writer,
+            fixture::{apply, article, faults, name, open, pending, removal},
+            floor::History,
+            rebuild::rebuild,
+            session::Identity,
+        },
+        wire::{fields, number, v1::RemovalReason},
+    };
+
+    /// A version that is due at the time 50 and based on a revision.
+    fn waiting(id: &str, base: Revision) -> Entry {
+        let mut log = article(id, "Later", &[], 2).log;
+        let mut content = log.content.to_vec();
+        fields::put_time(&mut content, number::article::PUBLISH_TIME, 50);
+        if id == "d" {
+            fields::put_string(&mut content, number::article::PATH, "/a");
+        }
+        (log.content, log.base_revision) = (content.into(), base);
+        Entry::new(name(id), Slot::Pending, log)
+    }
+
+    fn expired(id: &str, revision: Revision) -> Entry {
+        let mut log = removal(id, RemovalReason::Expired, 3).log;
+        log.base_revision = revision;
+        Entry::new(name(id), Slot::Live, log)
+    }
+
+    fn held(writer: &Writer) -> Vec<&'static str> {
+        let ids = ["a", "b", "c", "d", "e"];
+        ids.into_iter().filter(|id| is_held(&writer.connection, &name(id)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pending_version_is_held_while_the_live_one_is_another_than_its_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        let (store, mut writer) = open(&old);
+        let live = |id: &str| article(id, "Live", &[], 1);
+        apply(&mut writer, &["a", "b", "c"].map(live));
+        apply(&mut writer, &[waiting("a", 1), waiting("b", 2), waiting("c", 3), waiting("d", 0)]);
+        assert_eq!((held(&writer), next(&writer.connection).unwrap()), (vec![], Some(50)));
+        apply(&mut writer, &[live("a"), expired("b", 2), live("c")]);
+        assert_eq!(held(&writer), ["a", "c"]);
+        // What has expired was not what the version is based on.
+        apply(&mut writer, &[expired("c", 10)]);
+        let due = |writer: &Writer| {
+            let due = by(&writer.connection, 100, None, 10).unwrap();
+            due.into_iter().map(|due| due.name.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
+        assert_eq!(counts(&writer.connection).unwrap(), Counts { pending: 4, held: 2, taking_a_path: 1 });
+        assert_eq!(*store.next_due().borrow(), Some(50));
+
+        let history = History { age: std::time::Duration::ZERO, entries: 0 };
+        writer.compact(1_000, &history).unwrap();
+        assert_eq!(faults(&old), Vec::<String>::new());
+        let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
+        assert_eq!((rebuilt.faults, faults(&new)), (vec![], vec![]));
+        drop(store);
+        drop(writer);
+        let (store, mut writer) = open(&new);
+        assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
+        // A new put is based on what is there.
+        let again = |id, base| pending(waiting(id, base));
+        let revision = crate::store::read::record(&writer.connection, &name("a")).unwrap().unwrap().revision;
+        apply(&mut writer, &[again("a", revision), again("c", 0), again("b", 0), again("d", 0)]);
+        assert_eq!((held(&writer), due(&writer).len()), (vec![], 4));
+        apply(&mut writer, &["a", "b", "c", "d"].map(|id| pending(removal(id, RemovalReason::Withdrawn, 9))));
+        assert_eq!((next(&writer.connection).unwrap(), *store.next_due().borrow()), (None, None));
+        assert_eq!(faults(&new), Vec::<String>::new());
+    }
 }

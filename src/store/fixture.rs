@@ -40,7 +40,7 @@ pub(crate) fn article(id: &str, headline: &str, tags: &[&str], time: i64) -> Ent
 
 /// The removal of an article, with the path that led to it.
 pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
-    let former = log::FormerPath { path: format!("/{id}"), cease_time: time };
+    let former = log::FormerPath { path: format!("/{id}"), cease_time: time, ..Default::default() };
     let log = log::LogEntry {
         operation: log::Operation::Remove as i32,
         reason: reason as i32,

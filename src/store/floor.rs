@@ -93,7 +93,12 @@ impl Applier<'_> {
 
     /// Tombstones between the floor and the next one that nobody needs any more. A damaged one stays, for `verify`.
     fn spent_tombstones(&self, floor: Revision) -> Result<Vec<Spent>, Error> {
-        let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc WHERE revision > ?1 AND revision <= ?2 AND live = 0";
+        // One on which a pending version is based stays: without it nobody knows whether the version is to be held.
+        let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc AS gone
+                   WHERE revision > ?1 AND revision <= ?2 AND live = 0
+                     AND NOT EXISTS(SELECT 1 FROM doc AS waiting
+                                    WHERE waiting.kind = gone.kind AND waiting.slot = 2 AND waiting.id = gone.id
+                                      AND waiting.live = 1 AND waiting.base != 0)";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query([self.head.floor, floor])?;
         let mut spent = Vec::new();

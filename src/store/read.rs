@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Damage, Error, Head, Made, Record, damage, envelope, row};
+use super::{Damage, Error, Head, Record, damage, envelope, row};
 use crate::{
-    digest::Hash,
-    digest::SetDigest,
+    digest::{Hash, SetDigest},
+    entry::Claim,
     model::{HashPrefix, Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
@@ -170,71 +170,89 @@ pub(crate) fn names(
     Ok(names?.into_iter().flatten().collect())
 }
 
-/// The article that a path belongs to: its live owner of the highest revision, else whoever had it last.
+/// The article that a path leads to, by the path's normal form: the live article that has it; else one that lists it as
+/// an alias; else one that had it; else one that is gone.
 pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
-    let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY own DESC, revision DESC LIMIT 1";
+    let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([path], row_name).optional()?.flatten())
 }
 
-/// The live articles whose own path this is.
-pub(crate) fn path_claims(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
-    let mut statement = connection.prepare_cached("SELECT 1, id FROM path WHERE path = ?1 AND own = 1")?;
-    let names: rusqlite::Result<Vec<_>> = statement.query_map([path], row_name)?.collect();
+/// The live articles whose own path this is, by its normal form: one, or several where records are damaged, the one
+/// that the path leads to first.
+pub(crate) fn path_holders(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
+    let sql = "SELECT 1, id FROM path WHERE path = ?1 AND rank = ?2 ORDER BY place DESC, id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let names: rusqlite::Result<Vec<_>> = statement.query_map(params![path, Claim::OWN], row_name)?.collect();
     Ok(names?.into_iter().flatten().collect())
-}
-
-/// What came of a request that is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PastRequest {
-    /// sha256 of what was asked.
-    pub(crate) hash: Hash,
-    /// What came of each change.
-    pub(crate) made: Vec<Made>,
-}
-
-/// Looks a request up by its request_id.
-pub(crate) fn request(connection: &Connection, id: &str) -> Result<Option<PastRequest>, Error> {
-    let mut statement = connection.prepare_cached("SELECT hash, made FROM request WHERE id = ?1")?;
-    let found = statement.query_row([id], |row| {
-        let packed: Vec<u8> = row.get(1)?;
-        Ok(PastRequest { hash: row.get(0)?, made: unpack_made(&packed) })
-    });
-    Ok(found.optional()?)
-}
-
-/// 21 bytes each: slot, revision, due time and hash prefix, little-endian; a version without a due time has the largest.
-pub(super) fn pack_made(made: &[Made]) -> Vec<u8> {
-    let pack = |made: &Made| {
-        let due = made.due.unwrap_or(i64::MAX);
-        let version = made.revision.to_le_bytes().into_iter().chain(due.to_le_bytes());
-        std::iter::once(made.slot as u8).chain(version).chain(made.prefix.0.to_le_bytes())
-    };
-    made.iter().flat_map(pack).collect()
-}
-
-fn unpack_made(packed: &[u8]) -> Vec<Made> {
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_le_bytes);
-    let unpack = |bytes: &[u8]| Made {
-        slot: Slot::from_number(i64::from(bytes[0])).unwrap_or(Slot::Live),
-        revision: number(&bytes[1..9]),
-        prefix: HashPrefix(bytes[17..].try_into().map_or(0, u32::from_le_bytes)),
-        due: Some(number(&bytes[9..17])).filter(|due| *due != i64::MAX),
-    };
-    packed.chunks_exact(21).map(unpack).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use prost::Message as _;
 
+    use super::*;
+    use crate::{
+        entry::Entry,
+        store::fixture::{apply, faults, name, open, removal},
+        wire::{log, v1},
+    };
+
+    fn live(id: &str, path: &str, aliases: &[&str], former: &[(&str, i64)]) -> Entry {
+        let alias_paths = aliases.iter().map(ToString::to_string).collect();
+        let content = v1::Article { path: path.into(), alias_paths, ..Default::default() };
+        let former = former.iter().map(|(path, cease_time)| log::FormerPath {
+            path: (*path).into(),
+            cease_time: *cease_time,
+            ..Default::default()
+        });
+        let log = log::LogEntry {
+            operation: log::Operation::Put as i32,
+            content: content.encode_to_vec().into(),
+            former_paths: former.collect(),
+            ..Default::default()
+        };
+        Entry::new(name(id), Slot::Live, log)
+    }
+
+    /// Each of these gives way to the one before it; the last two are alike but for the time.
     #[test]
-    fn what_came_of_a_request_reads_back_as_written() {
-        let made = [
-            Made { revision: -7, prefix: HashPrefix(0), slot: Slot::Live, due: None },
-            Made { revision: 8, prefix: HashPrefix(9), slot: Slot::Pending, due: Some(-1) },
-            Made { revision: i64::MAX, prefix: HashPrefix(u32::MAX), slot: Slot::Pending, due: None },
+    fn a_path_leads_to_the_best_claim_in_whatever_order_they_were_written() {
+        let gone = |id, time| {
+            let mut log = removal(id, v1::RemovalReason::Deleted, time).log;
+            log.former_paths[0].path = "/p".into();
+            Entry::new(name(id), Slot::Live, log)
+        };
+        let claims = [
+            live("own", "/p", &[], &[]),
+            live("alias", "/a", &["/p"], &[]),
+            live("bias", "", &["/p"], &[("/p", 9)]),
+            live("former", "/f", &[], &[("/p", 7)]),
+            live("before", "", &[], &[("/p", 5)]),
+            gone("later", 8),
+            gone("earlier", 6),
         ];
-        assert_eq!(unpack_made(&pack_made(&made)), made);
+        for turn in 0..claims.len() {
+            for reversed in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let (_store, mut writer) = open(dir.path());
+                let mut order: Vec<usize> = (0..claims.len()).collect();
+                order.rotate_left(turn);
+                if reversed {
+                    order.reverse();
+                }
+                let entries: Vec<Entry> = order.iter().map(|n| claims[*n].clone()).collect();
+                apply(&mut writer, &entries);
+                for best in 0..claims.len() {
+                    let owner = path_owner(&writer.connection, "/p").unwrap();
+                    assert_eq!(owner.as_ref(), Some(&claims[best].name), "{order:?}");
+                    assert_eq!(faults(dir.path()), Vec::<String>::new());
+                    // It no longer claims the path.
+                    let id = claims[best].name.id.as_str();
+                    apply(&mut writer, &[live(id, &format!("/{id}"), &[], &[])]);
+                }
+                assert_eq!(path_owner(&writer.connection, "/p").unwrap(), None);
+            }
+        }
     }
 }

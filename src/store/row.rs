@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// The columns of [`Columns`], in the order in which [`Columns::read`] expects them.
-pub(super) const COLUMNS: &str =
-    "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, sum";
+pub(super) const COLUMNS: &str = "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, base, wanted, sum";
 
 /// All columns of a row of `doc` but the entry, as they were written or as they were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +29,8 @@ pub(super) struct Columns {
     pub(super) hash: Hash,
     pub(super) content_hash: Option<Hash>,
     pub(super) departures: Vec<u8>,
+    pub(super) base: Option<Revision>,
+    pub(super) wanted: Option<String>,
     /// XXH3-64 over the others.
     pub(super) sum: i64,
 }
@@ -55,7 +56,9 @@ impl Columns {
             hash: bytes(9)?.and_then(hash).unwrap_or_default(),
             content_hash: bytes(10)?.and_then(hash),
             departures: bytes(11)?.unwrap_or_default(),
-            sum: number(12)?.unwrap_or_default(),
+            base: number(12)?,
+            wanted: row.get_ref(13)?.as_str_or_null().ok().flatten().map(str::to_owned),
+            sum: number(14)?.unwrap_or_default(),
         })
     }
 
@@ -67,8 +70,13 @@ impl Columns {
         }
         // The presence of an optional value counts, and so does the length of each that varies.
         let due = self.due.map(i64::to_le_bytes);
-        let optional =
-            [due.as_ref().map(<[u8; 8]>::as_slice), self.content_hash.as_ref().map(Hash::as_slice)];
+        let base = self.base.map(i64::to_le_bytes);
+        let optional = [
+            due.as_ref().map(<[u8; 8]>::as_slice),
+            base.as_ref().map(<[u8; 8]>::as_slice),
+            self.content_hash.as_ref().map(Hash::as_slice),
+            self.wanted.as_deref().map(str::as_bytes),
+        ];
         let varying = [self.id.as_bytes(), &self.terms, &self.departures, &self.hash];
         for value in varying.into_iter().map(Some).chain(optional) {
             hasher.update(&value.map_or(u64::MAX, |value| value.len() as u64).to_le_bytes());
@@ -116,10 +124,15 @@ pub(super) fn columns(connection: &Connection, name: &Name, slot: Slot) -> Resul
 }
 
 /// Adds a row of these columns and a sealed entry.
-pub(super) fn insert(connection: &Connection, columns: &Columns, entry: &[u8]) -> Result<(), Error> {
+pub(super) fn insert(
+    connection: &Connection,
+    columns: &Columns,
+    held: bool,
+    entry: &[u8],
+) -> Result<(), Error> {
     let sql = "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
-                               departures, sum, entry)
-               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                               departures, base, wanted, held, sum, entry)
+               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     connection.prepare_cached(sql)?.execute(params![
         columns.revision,
         columns.kind,
@@ -133,6 +146,9 @@ pub(super) fn insert(connection: &Connection, columns: &Columns, entry: &[u8]) -
         columns.hash,
         columns.content_hash,
         columns.departures,
+        columns.base,
+        columns.wanted,
+        held,
         columns.sum,
         entry,
     ])?;
@@ -157,7 +173,7 @@ mod tests {
         };
         columns.sum = columns.checksum();
         assert!(columns.is_intact());
-        let changes: [fn(&mut Columns); 12] = [
+        let changes: [fn(&mut Columns); 14] = [
             |columns| columns.revision = 2,
             |columns| columns.kind = 2,
             |columns| columns.slot = 2,
@@ -170,6 +186,8 @@ mod tests {
             |columns| columns.hash[31] = 1,
             |columns| columns.content_hash = None,
             |columns| columns.departures = vec![0],
+            |columns| columns.base = Some(0),
+            |columns| columns.wanted = Some(String::new()),
         ];
         for (n, change) in changes.into_iter().enumerate() {
             let mut changed = columns.clone();

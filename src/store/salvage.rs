@@ -3,7 +3,7 @@
 //! content is never served.
 
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Error, Record,
@@ -12,7 +12,7 @@ use super::{
     row::{self, Columns},
 };
 use crate::{
-    entry::Term,
+    entry::{Claim, Term},
     model::{HashPrefix, Kind, Name, Revision, Slot},
     wire::{
         log::{FormerPath, Left, LogEntry, Operation},
@@ -42,7 +42,8 @@ fn stand_in(connection: &Connection, name: &Name, slot: Slot, columns: &Columns)
     let revision = columns.revision;
     let time = time(connection, revision)?.unwrap_or(columns.time);
     let is_put = columns.live || columns.content_hash.is_some();
-    let mut log = LogEntry { time, create_time: time, ..LogEntry::default() };
+    let base_revision = columns.base.unwrap_or_default();
+    let mut log = LogEntry { time, create_time: time, base_revision, ..LogEntry::default() };
     log.operation = if is_put { Operation::Put } else { Operation::Remove } as i32;
     if !is_put {
         log.reason = reason(columns) as i32;
@@ -50,7 +51,10 @@ fn stand_in(connection: &Connection, name: &Name, slot: Slot, columns: &Columns)
     if name.kind == Kind::Article && slot == Slot::Live {
         log.first_publish_time = columns.time;
         let (own, others) = paths(connection, name)?;
-        log.former_paths = others.into_iter().map(|path| FormerPath { path, cease_time: time }).collect();
+        log.former_paths = others
+            .into_iter()
+            .map(|path| FormerPath { path, cease_time: time, ..FormerPath::default() })
+            .collect();
         log.left = left(connection, &columns.departures)?;
         let floor = unpack_departures(&columns.departures).into_iter().find(|(term, _)| *term == ANY_TERM);
         log.left_floor = floor.map_or(0, |(_, at)| at);
@@ -74,8 +78,9 @@ fn time(connection: &Connection, revision: Revision) -> Result<Option<i64>, Erro
 /// The article's own path, and all others that lead to it.
 fn paths(connection: &Connection, name: &Name) -> Result<(Option<String>, Vec<String>), Error> {
     let mut statement =
-        connection.prepare_cached("SELECT path, own FROM path WHERE id = ?1 ORDER BY path")?;
-    let rows = statement.query_map([name.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        connection.prepare_cached("SELECT path, rank = ?2 FROM path WHERE id = ?1 ORDER BY path")?;
+    let key = params![name.id.as_str(), Claim::OWN];
+    let rows = statement.query_map(key, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (mut own, mut others) = (None, Vec::new());
     for row in rows {
         match row? {

@@ -29,7 +29,10 @@ CREATE TABLE doc(
   content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
   departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: departure rows to
                                 -- take back
+  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
+  wanted TEXT,                  -- of a pending version: its own path, in its normal form
   sum INTEGER NOT NULL,         -- checksum of the columns above, see row.rs
+  held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
   entry BLOB NOT NULL           -- envelope with a checksum of its own, see envelope.rs
 ) STRICT;
 
@@ -38,7 +41,10 @@ CREATE UNIQUE INDEX doc_key ON doc(kind, slot, id);
 CREATE UNIQUE INDEX doc_id ON doc(id, kind, slot);
 
 -- What the clock will change: pending versions that become visible, live articles that expire.
-CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL;
+CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL AND held = 0;
+
+-- Pending versions that wait for an editor's decision.
+CREATE INDEX held ON doc(id) WHERE held = 1;
 
 -- Pending versions in the order of their due times.
 CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
@@ -68,9 +74,13 @@ CREATE TABLE departure(
   PRIMARY KEY(revision, term, id)
 ) STRICT, WITHOUT ROWID;
 
--- Claims on paths. One belongs to its own (own = 1) claimant of the highest revision, else to the latest former one.
+-- Claims on paths, in their normal form. A path leads to the claimant of the highest rank, the largest place in it, and
+-- the first id.
 CREATE TABLE path(
-  path TEXT NOT NULL, id TEXT NOT NULL, own INTEGER NOT NULL, revision INTEGER NOT NULL,
+  path TEXT NOT NULL, id TEXT NOT NULL,
+  rank INTEGER NOT NULL,        -- 0 of an article that is gone, 1 former, 2 alias, 3 own
+  place INTEGER NOT NULL,       -- 0 and 1: when it ceased to lead there; 2: 0; 3: the revision
+  revision INTEGER NOT NULL,    -- of the entry
   PRIMARY KEY(path, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX path_id ON path(id);
@@ -79,8 +89,8 @@ CREATE INDEX path_id ON path(id);
 CREATE TABLE request(
   n INTEGER PRIMARY KEY,        -- number of changes in all requests up to this one
   id TEXT NOT NULL UNIQUE,
-  hash BLOB NOT NULL,           -- sha256 of the request
-  made BLOB NOT NULL,           -- outcome of each change, 17 bytes each
+  hash BLOB NOT NULL,           -- identity of the request
+  made BLOB NOT NULL,           -- outcome of each change, see request.rs
   time INTEGER NOT NULL         -- microseconds since 1970 UTC
 ) STRICT;
 CREATE INDEX request_time ON request(time);

@@ -370,7 +370,7 @@ mod tests {
             ),
             ("DELETE FROM path WHERE id = 'a7'", None),
             ("UPDATE path SET revision = revision + 1 WHERE id = 'a7'", None),
-            ("INSERT INTO path VALUES('/x', 'nobody', 1, 1)", None),
+            ("INSERT INTO path VALUES('/x', 'nobody', 3, 1, 1)", None),
             ("INSERT INTO departure VALUES(3, 1, 'a7')", None),
             ("UPDATE term SET articles = 0 WHERE value = 't'", None),
             ("DELETE FROM chain WHERE revision = 300", None),

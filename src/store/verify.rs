@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     Damage, Error, Head,
     apply::{ANY_TERM, Departure, unpack_departures, unpack_terms},
-    envelope,
+    due, envelope,
     read::{self, row_name},
     row::{self, COLUMNS, Columns},
 };
@@ -107,7 +107,8 @@ impl<'a> Check<'a> {
         limit: i64,
         sums: &mut Sums,
     ) -> Result<Option<Revision>, Error> {
-        let sql = format!("SELECT {COLUMNS}, entry FROM doc WHERE revision > ?1 ORDER BY revision LIMIT ?2");
+        let sql =
+            format!("SELECT {COLUMNS}, held, entry FROM doc WHERE revision > ?1 ORDER BY revision LIMIT ?2");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([after, limit])?;
         let mut last = None;
@@ -131,6 +132,13 @@ impl<'a> Check<'a> {
             if beside != follows || (&entry.name, entry.slot) != (&name, slot) {
                 self.fault(format!("{name}: what stands beside the entry does not follow from it"));
             }
+            let held = row.get_ref("held")?.as_i64().unwrap_or(-1);
+            let noted = (columns.base, &columns.wanted, held);
+            let must_hold = i64::from(due::must_hold(self.connection, &entry)?);
+            if noted != (derived.base, &derived.wanted, must_hold) {
+                self.fault(format!("{name}: what is noted of the pending version does not follow from it"));
+            }
+            sums.due += i64::from(derived.due.is_some() && held == 0);
             if row::revision(self.connection, &name, slot)? != Some(revision) {
                 self.fault(format!("{name}: the indexes of names lead elsewhere"));
             }
@@ -203,10 +211,11 @@ impl<'a> Check<'a> {
     }
 
     fn paths(&mut self, entry: &Entry, revision: Revision, sums: &mut Sums) -> Result<(), Error> {
-        for (path, own) in &entry.derived.paths {
-            let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND own = ?3 AND revision = ?4";
+        for (path, claim) in &entry.derived.paths {
+            let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND rank = ?3 AND place = ?4 AND revision = ?5";
             let mut statement = self.connection.prepare_cached(sql)?;
-            if !statement.exists(params![path, entry.name.id.as_str(), own, revision])? {
+            let (rank, place) = claim.order(revision);
+            if !statement.exists(params![path, entry.name.id.as_str(), rank, place, revision])? {
                 self.fault(format!("{}: the path {path} does not lead to it", entry.name));
             }
         }
@@ -242,7 +251,7 @@ impl<'a> Check<'a> {
         if count("SELECT count(*) FROM departure")? != sums.departures {
             self.fault("departures have rows that follow from no record");
         }
-        if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL")? != sums.due {
+        if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL AND held = 0")? != sums.due {
             self.fault("the index of due times has other rows than follow from the records");
         }
         let mut statement = self.connection.prepare("SELECT n, articles, departures FROM term")?;
@@ -310,5 +319,4 @@ fn sum(sums: &mut Sums, revision: Revision, entry: &Entry) {
         sums.contents.push(content_hash);
         *sums.live.entry(entry.name.kind).or_default() += 1;
     }
-    sums.due += i64::from(entry.derived.due.is_some());
 }

@@ -3,14 +3,14 @@
 
 use std::marker::PhantomData;
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use prost::Message;
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use super::elements::Shape;
+use super::{RECEIVED, elements::Shape, fields};
 use crate::{model::limit, rpc};
 
 /// Encodes `T`, decodes `U`.
@@ -69,7 +69,7 @@ impl<U: Message + Default> Decoder for Half<U> {
             let elements = shape.elements(&message, limit::ELEMENTS.maximum as usize);
             rpc::crowded(elements.map_err(|error| rpc::malformed(&error))?)?;
         }
-        U::decode(message).map(Some).map_err(|error| rpc::malformed(&error))
+        receive(message).map(Some).map_err(|error| rpc::malformed(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -80,4 +80,13 @@ impl<U: Message + Default> Decoder for Half<U> {
 /// The schema's view of a request: the services' types are named as the schema names them.
 fn shape<U>() -> Option<Shape> {
     Shape::named(std::any::type_name::<U>().rsplit("::").next()?)
+}
+
+/// Decodes a request. One that can hold its own bytes gets them, whatever it says of them itself.
+fn receive<U: Message + Default>(bytes: Bytes) -> Result<U, prost::DecodeError> {
+    let mut request = U::decode(bytes.clone())?;
+    let mut key = Vec::with_capacity(16);
+    fields::put_key(&mut key, RECEIVED, bytes.len());
+    request.merge((&key[..]).chain(bytes))?;
+    Ok(request)
 }

@@ -46,6 +46,8 @@ struct Waiting {
     due: Option<i64>,
     /// When the first version in its place was put.
     created: i64,
+    /// The live version has changed since: it does not become visible.
+    held: bool,
 }
 
 /// What is known of a name.
@@ -58,6 +60,13 @@ struct Known {
     /// Whether it was killed since readers last saw it.
     killed: bool,
     waiting: Option<Waiting>,
+}
+
+impl Known {
+    /// The live version changes.
+    fn hold(&mut self) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.held = true);
+    }
 }
 
 /// The store that holds what waits, and the one that holds an unrelated author in its place.
@@ -155,7 +164,8 @@ impl Pair {
         let end = self.now + micros;
         loop {
             let due = self.names.iter().flat_map(|(name, known)| {
-                let waiting = known.waiting.as_ref().and_then(|waiting| waiting.due);
+                let waiting = known.waiting.as_ref().filter(|waiting| !waiting.held);
+                let waiting = waiting.and_then(|waiting| waiting.due);
                 let expires = known.live.flatten();
                 [(waiting, true), (expires, false)].map(|(time, waits)| time.map(|time| (time, waits, name)))
             });
@@ -276,6 +286,7 @@ async fn put_live(pair: &mut Pair, dice: &mut Dice) {
         let known = pair.names.get_mut(&name).unwrap();
         known.created.get_or_insert(now);
         (known.live, known.killed) = (Some(expire_time(&article)), false);
+        known.hold();
     }
 }
 
@@ -328,14 +339,16 @@ async fn note_waiting(pair: &mut Pair, method: &str, request: Value, put: &Value
     let known = pair.names.entry(name).or_default();
     let created = known.waiting.as_ref().map(|waiting| waiting.created);
     let created = known.created.or(created).unwrap_or(now);
-    known.waiting = Some(Waiting { content, publish_time, expire_time, due, created });
+    known.waiting = Some(Waiting { content, publish_time, expire_time, due, created, held: false });
 }
 
 async fn patch(pair: &mut Pair, dice: &mut Dice) {
     let name = format!("articles/a{}", dice.between(1, ARTICLES));
     pair.count += 1;
     let patched = json!({"name": name, "headline": format!("Patched {}", pair.count)});
-    pair.both("PatchArticle", json!({"article": patched})).await;
+    if pair.both("PatchArticle", json!({"article": patched})).await {
+        pair.names.get_mut(&name).into_iter().for_each(Known::hold);
+    }
     if pair.names.get(&name).is_none_or(|known| known.live.is_none()) || dice.one_in(2) {
         return;
     }

@@ -20,6 +20,7 @@ mod kills;
 mod leaks;
 mod limits;
 mod paging;
+mod paths;
 mod pending;
 mod raw;
 mod reads;

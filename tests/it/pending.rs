@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{
     histories::verify,
-    raw::{Raw, Refused},
+    raw::{Raw, Refused, decode, request_bytes},
     support::{self, Node},
 };
 
@@ -498,25 +498,147 @@ async fn removals_of_every_kind_use_the_reserve_of_the_disk() {
 }
 
 #[tokio::test]
-async fn a_path_is_refused_to_what_waits_but_not_taken_by_it() {
+async fn a_scheduled_article_takes_its_path_from_a_live_one_when_it_is_due() {
     let desk = Desk::open().await;
-    desk.put(article("a", "A", json!({"path": "/a"}))).await;
-    let later = |id, path| article(id, "Later", json!({"path": path, "publish_time": at(60)}));
-    let refused = desk.refused("PutArticle", json!({"article": later("b", "/a")})).await;
+    let old = desk.put(article("a", "A", json!({"path": "/x"}))).await;
+    let later =
+        |id: &str, seconds| article(id, "Later", json!({"path": "/%78", "publish_time": at(seconds)}));
+    for (id, seconds) in [("b", 60), ("c", 60), ("d", 70)] {
+        assert_eq!(desk.put(later(id, seconds)).await["pending"], json!(true));
+        assert_eq!(desk.pending(id).await.unwrap()["path_owner"], "articles/a");
+    }
+    let listed = desk.call("ListPending", json!({})).await["pending"].clone();
+    assert!(listed.as_array().unwrap().iter().all(|one| one["path_owner"] == "articles/a"), "{listed}");
+    // Until then the path is the live article's, and a pending version has none.
+    let put = |id: &str| json!({"article": article(id, "Now", json!({"path": "/x"})), "request_id": format!("put-{id}")});
+    let refused = desk.refused("PutArticle", put("e")).await;
     assert_eq!((&*refused.reason, &*refused.metadata["owner"]), ("PATH_TAKEN", "articles/a"));
-    desk.put(later("b", "/b")).await;
-    desk.put(later("c", "/b")).await;
-    desk.put(article("d", "Now", json!({"path": "/b"}))).await;
-    // What waits does not give up what the live version has, nor take from its neighbour in a commit.
+    assert_eq!(desk.call("ResolvePath", json!({"path": "/x"})).await["article"]["name"], "articles/a");
+
+    // One after the other takes it; each loss is an entry of the loser.
+    desk.pass(60, 4 + 3 + 3).await;
+    let resolved = desk.call("ResolvePath", json!({"path": "/x"})).await;
+    assert_eq!(
+        (&resolved["article"]["name"], &resolved["redirect_path"]),
+        (&json!("articles/c"), &json!(null))
+    );
+    let lost = desk.get("a").await.unwrap();
+    assert_eq!((&lost["path"], &lost["revision"], &lost["headline"]), (&json!(null), &json!(5), &json!("A")));
+    assert_ne!(lost["etag"], old["etag"]);
+    let watch = request_bytes("Watch", json!({"after": {"revision": 4}, "view": "ARTICLE_VIEW_FULL"}));
+    let told = desk.raw.stream("Watch", watch).await.unwrap().message().await.unwrap().unwrap();
+    let told = decode("WatchResponse", told)["changes"]["changes"][0].clone();
+    assert_eq!(
+        (&told["upsert"]["article"]["name"], &told["former_paths"]),
+        (&json!("articles/a"), &json!(["/x"]))
+    );
+    assert_eq!(told["update_kind"], "UPDATE_KIND_REPUBLISH");
+
+    // Its publisher need not know of that, but the others do.
+    let written = desk.call("PutArticle", put("a")).await["result"].clone();
+    assert_eq!((&written["changed"], &written["path_owner"]), (&json!(true), &json!("articles/c")));
+    assert_eq!(desk.call("PutArticle", put("a")).await["result"], written, "a retry");
+    let again = desk.put(article("a", "Now", json!({"path": "/%78"}))).await;
+    assert_eq!((&again["changed"], &again["path_owner"]), (&json!(null), &json!("articles/c")));
+    let now = desk.get("a").await.unwrap();
+    assert_eq!((&now["path"], &now["headline"]), (&json!(null), &json!("Now")));
+    assert_eq!(desk.refused("PutArticle", put("e")).await.reason, "PATH_TAKEN");
+    desk.put(article("b", "B", json!({"path": "/y"}))).await;
+    assert_eq!(desk.refused("PutArticle", put("b")).await.reason, "PATH_TAKEN", "it has another one");
+
+    let head = desk.head().await;
+    desk.pass(70, head + 3).await;
+    assert_eq!(desk.call("ResolvePath", json!({"path": "/x"})).await["article"]["name"], "articles/d");
+    // The path is free: it leads to the last who had it, and anybody may take it.
+    desk.remove("d", "DELETED").await.unwrap();
+    let former = desk.call("ResolvePath", json!({"path": "/x"})).await;
+    assert_eq!((&former["article"]["name"], &former["redirect_path"]), (&json!("articles/c"), &json!(null)));
+    let back = desk.put(article("a", "Back", json!({"path": "/x"}))).await;
+    assert_eq!(back["path_owner"], json!(null));
+    assert_eq!(desk.get("a").await.unwrap()["path"], "/x");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_pending_version_gives_up_no_path_and_takes_none_within_a_commit() {
+    let desk = Desk::open().await;
+    let later = |id, path| article(id, "Later", json!({"path": path, "publish_time": at(60)}));
     let commit =
         |first: Value, second: Value| json!({"changes": [{"put_article": first}, {"put_article": second}]});
+    desk.put(article("a", "A", json!({"path": "/a"}))).await;
     let gives = commit(later("a", "/z"), article("e", "Now", json!({"path": "/a"})));
     assert_eq!(desk.refused("Commit", gives).await.reason, "PATH_TAKEN");
     desk.call("Commit", commit(later("e", "/e"), article("f", "Now", json!({"path": "/e"})))).await;
     assert_eq!(desk.call("ResolvePath", json!({"path": "/e"})).await["article"]["name"], "articles/f");
-    // At its time nobody can be refused: the latest has the path.
-    desk.pass(60, 12).await;
+    desk.pass(60, 3 + 3).await;
     assert_eq!(desk.call("ResolvePath", json!({"path": "/e"})).await["article"]["name"], "articles/e");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_scheduled_version_is_held_once_the_live_one_has_changed() {
+    let desk = Desk::open().await;
+    let scheduled = |id: &str| match id {
+        "embargo" => article(id, "Later", json!({"embargo": {"until": at(60)}})),
+        _ => article(id, "Later", json!({"publish_time": at(60)})),
+    };
+    let correct = |id: &str| {
+        let notice = json!({"kind": "NOTICE_KIND_CORRECTION", "text": "The quay was wrong."});
+        json!({"article": {"name": format!("articles/{id}"), "notices": [notice]}})
+    };
+    let held = ["time", "embargo", "etag", "expires"];
+    for id in held.into_iter().chain(["same"]) {
+        let more = if id == "expires" { json!({"expire_time": at(90)}) } else { json!({}) };
+        let live = desk.put(article(id, "Live", more)).await;
+        let mut put = json!({"article": scheduled(id)});
+        if id == "etag" {
+            put["precondition"] = json!({"etag": live["etag"]});
+        }
+        desk.call("PutArticle", put).await;
+        let pending = desk.pending(id).await.unwrap();
+        assert_eq!((&pending["hold_reason"], &pending["base_revision"]), (&json!(null), &live["revision"]));
+    }
+    for id in held {
+        desk.call("PatchArticle", correct(id)).await;
+    }
+    let listed = desk.call("ListPending", json!({})).await["pending"].clone();
+    for one in listed.as_array().unwrap() {
+        let reason = match one["article"]["name"].as_str().unwrap() {
+            "articles/same" => json!(null),
+            _ => json!("HOLD_REASON_LIVE_VERSION_CHANGED"),
+        };
+        assert_eq!((&one["hold_reason"], &one["due_time"]), (&reason, &json!(at(60))), "{one}");
+    }
+    let head = desk.head().await;
+    desk.pass(60, head + 2).await;
+    assert_eq!(desk.get("same").await.unwrap()["headline"], "Later");
+    let desk = desk.restart(80, |_| {}).await;
+    // What expires meanwhile does not come back as it was before the correction.
+    desk.pass(100, head + 3).await;
+    assert_eq!(reason(desk.get("expires").await), "ARTICLE_GONE");
+    for id in ["time", "embargo", "etag"] {
+        let live = desk.get(id).await.unwrap();
+        assert_eq!(
+            (&live["headline"], &live["notices"][0]["text"]),
+            (&json!("Live"), &json!("The quay was wrong."))
+        );
+        assert_eq!(desk.pending(id).await.unwrap()["article"]["headline"], "Later");
+    }
+    // An editor decides: the same version once more, at once or later, or not at all.
+    let again = article("time", "Later", json!({"publish_time": at(120)}));
+    desk.put(again.clone()).await;
+    assert_eq!(desk.pending("time").await.unwrap()["hold_reason"], json!(null));
+    desk.call("PatchArticle", correct("time")).await;
+    let unchanged = desk.pending("time").await.unwrap()["hold_reason"].clone();
+    assert_eq!(unchanged, json!(null), "a patch that changes nothing holds nothing up");
+    desk.put(article("time", "Live 2", json!({}))).await;
+    assert_ne!(desk.pending("time").await.unwrap()["hold_reason"], json!(null));
+    assert_eq!(desk.put(again).await["changed"], json!(true), "it is based on another version now");
+    desk.call("RemovePending", json!({"name": "articles/etag"})).await;
+    let head = desk.head().await;
+    desk.pass(200, head + 2).await;
+    assert_eq!(desk.get("time").await.unwrap()["headline"], "Later");
+    assert_eq!(desk.get("etag").await.unwrap()["headline"], "Live");
     desk.close().await;
 }
 
@@ -558,6 +680,48 @@ async fn a_repeated_request_is_told_what_the_first_one_did() {
     assert_eq!(desk.call("Commit", commit).await["results"], second);
     assert_eq!(desk.call("RemovePending", remove).await["result"], third);
     assert_eq!(desk.head().await, 6);
+    desk.close().await;
+}
+
+/// The same bytes are refused when they are new: by then they break a rule of time or content.
+#[tokio::test]
+async fn a_retry_repeats_the_outcome_whatever_has_happened_since() {
+    let desk = Desk::open().await;
+    let ends = |id: &str| article(id, "Ends", json!({"expire_time": at(30), "path": format!("/{id}")}));
+    desk.put(article("there", "There", json!({}))).await;
+    desk.put(article("waits", "Waits", json!({"publish_time": at(20)}))).await;
+    let absent = json!({"must_be_absent": true});
+    let calls = [
+        ("PutArticle", json!({"article": ends("a"), "precondition": absent})),
+        ("PatchArticle", json!({"article": {"name": "articles/there", "expire_time": at(30)}})),
+        (
+            "Commit",
+            json!({"changes": [{"put_article": ends("b")}, {"remove": {"name": "articles/a", "reason": 4}}]}),
+        ),
+        ("RemovePending", json!({"name": "articles/waits"})),
+        ("RemoveArticle", json!({"name": "articles/there", "reason": 4})),
+    ];
+    let mut made = Vec::new();
+    for (n, (method, mut request)) in calls.into_iter().enumerate() {
+        request["request_id"] = json!(format!("r{n}"));
+        let answer = desk.call(method, request.clone()).await;
+        made.push((method, request, answer));
+    }
+    let head = desk.head().await;
+    desk.pass(60, head + 1).await;
+    desk.put(article("other", "Other", json!({"path": "/a"}))).await;
+    let desk = desk.restart(61, |_| {}).await;
+    for (method, mut request, answer) in made {
+        let again = desk.call(method, request.clone()).await;
+        assert_eq!(
+            (&again["result"], &again["results"]),
+            (&answer["result"], &answer["results"]),
+            "{method}"
+        );
+        request["request_id"] = json!("new");
+        desk.refused(method, request).await;
+    }
+    assert_eq!(desk.head().await, head + 2);
     desk.close().await;
 }
 

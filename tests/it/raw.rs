@@ -161,6 +161,23 @@ pub(crate) fn keep(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
     kept
 }
 
+/// The same message with its fields in the opposite order, and with those of the fields that `nested` names, one in the
+/// other: maps too, but lists must have at most one element.
+pub(crate) fn turned(message: &[u8], nested: &[u32]) -> Vec<u8> {
+    let (mut rest, mut fields) = (message, Vec::new());
+    while !rest.is_empty() {
+        let start = rest;
+        let (at, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
+        prost::encoding::skip_field(wire_type, at, &mut rest, Default::default()).unwrap();
+        let whole = &start[..start.len() - rest.len()];
+        fields.push(match nested.split_first() {
+            Some((first, inner)) if *first == at => field(at, &turned(values(whole, at)[0], inner)),
+            _ => whole.to_vec(),
+        });
+    }
+    fields.into_iter().rev().flatten().collect()
+}
+
 /// The values of a message's length-delimited fields of a number, at the top level.
 pub(crate) fn values(message: &[u8], number: u32) -> Vec<&[u8]> {
     let (mut rest, mut found) = (message, Vec::new());

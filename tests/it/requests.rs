@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    raw::Raw,
+    raw::{Raw, request_bytes, turned},
     support::{Node, article, author},
 };
 
@@ -243,6 +243,71 @@ async fn a_request_that_comes_again_answers_the_same_and_does_nothing() {
         let refused = raw.call(method, request.clone()).await.unwrap_err();
         let wanted = (Code::InvalidArgument, "REQUEST_ID_REUSED", "request_id");
         assert_eq!((refused.code, &*refused.reason, &*refused.field), wanted, "{method} {request}");
+    }
+    node.stop().await;
+}
+
+/// A retry may come from another process or library: those order fields and maps as they like.
+#[tokio::test]
+async fn a_retry_in_another_encoding_repeats_the_outcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    let notes = json!({"a": "1", "b": "2", "c": "3", "": "none"});
+    let article = |id: &str| json!({"name": format!("articles/{id}"), "headline": "H", "dek": "D", "annotations": notes});
+    let entity = |kind: &str, field: &str| json!({"name": format!("{kind}s/x"), field: "X"});
+    let author = json!({"name": "authors/x", "display_name": "X", "alt_ids": notes});
+    let gone = |kind: &str| json!({"name": format!("{kind}s/x"), "reason": "REMOVAL_REASON_DELETED"});
+    let later = json!({"name": "articles/later", "headline": "L", "embargo": {"note": "call"}});
+    let calls: Vec<(&str, Value, &[u32])> = vec![
+        ("PutArticle", json!({"article": article("x"), "update_kind": 2}), &[1]),
+        ("PatchArticle", json!({"article": article("x"), "update_mask": "annotations,kicker"}), &[1]),
+        ("PutAuthor", json!({"author": author}), &[1]),
+        ("PutSection", json!({"section": entity("section", "display_name")}), &[1]),
+        ("PutTag", json!({"tag": entity("tag", "display_name")}), &[1]),
+        ("PutCollection", json!({"collection": entity("collection", "title")}), &[1]),
+        ("Commit", json!({"changes": [{"put_article": article("y"), "update_kind": 2}]}), &[1, 1]),
+        ("RemoveArticle", gone("article"), &[]),
+        ("RemoveAuthor", gone("author"), &[]),
+        ("RemoveSection", gone("section"), &[]),
+        ("RemoveTag", gone("tag"), &[]),
+        ("RemoveCollection", gone("collection"), &[]),
+        ("PutArticle", json!({"article": later}), &[1]),
+        ("RemovePending", json!({"name": "articles/later"}), &[]),
+    ];
+    let mut made = Vec::new();
+    for (n, (method, mut request, nested)) in calls.into_iter().enumerate() {
+        request["request_id"] = json!(format!("r{n}"));
+        let bytes = request_bytes(method, request);
+        let answer = raw.send(method, bytes.clone()).await.unwrap().remove(0);
+        let other = turned(&bytes, nested);
+        assert_ne!(other, bytes, "{method}");
+        made.push((method, other, answer));
+    }
+    let head = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+    let again = async |raw: &Raw| {
+        for (method, other, answer) in &made {
+            let again = raw.send(method, other.clone().into()).await.unwrap().remove(0);
+            let results = |answer: &Value| (answer["result"].clone(), answer["results"].clone());
+            assert_eq!(results(&again), results(answer), "{method}");
+        }
+        assert_eq!(raw.call("GetStatus", json!({})).await.unwrap()["head"], head);
+    };
+    again(&raw).await;
+    node.stop().await;
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    again(&raw).await;
+
+    // A field that this release does not know is part of the request, wherever it is.
+    for (method, other, _) in &made {
+        for changed in [
+            [&other[..], &crate::raw::field(900, b"x")].concat(),
+            [&crate::raw::field(900, b""), &other[..]].concat(),
+        ] {
+            let refused = raw.send(method, changed.into()).await.unwrap_err();
+            assert_eq!(refused.reason, "REQUEST_ID_REUSED", "{method}");
+        }
     }
     node.stop().await;
 }

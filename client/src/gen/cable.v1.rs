@@ -482,11 +482,20 @@ pub struct Article {
     /// Tags, `tags/{id}`, the most important first; at most 128, none twice. They may name tags that are not there yet.
     #[prost(string, repeated, tag = "20")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Path of its page on the site: starts with `/`, at most 1 KiB, without query and fragment, compared byte by byte.
-    /// No two live articles have the same. Unset: it has no page.
+    /// Path of its page on the site: starts with `/`, at most 1 KiB, without query and fragment. Unset: it has no page.
+    ///
+    /// Paths are the same if they are equal after RFC 3986 6.2.2 normalisation: hex digits of percent-encoding in upper
+    /// case, unreserved characters decoded, characters beyond ASCII in NFC, percent-encoded as UTF-8 or not. The path is
+    /// served as it was put. Segments `.` and `..` are refused.
+    ///
+    /// No two live articles have the same: a put that names the path of another one is refused (PATH_TAKEN). A scheduled
+    /// put is accepted; when it becomes visible it takes the path, and the article that had it loses it: its path is
+    /// unset by a new revision (REPUBLISH), and becomes a former path. Later puts of that article that still name the
+    /// path are done without it (WriteResult.path_owner), until it has a path again or the path is free.
     #[prost(string, tag = "21")]
     pub path: ::prost::alloc::string::String,
-    /// Other paths that lead here; at most 256. A path that the article had before leads here by itself.
+    /// Other paths that lead here, unless a live article has them as `path`; at most 256. If several articles list one,
+    /// it leads to the first by id. A path that the article had before leads here by itself.
     #[prost(string, repeated, tag = "22")]
     pub alias_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// URL that search engines shall take for the original's. Unset: the page itself.
@@ -1518,7 +1527,7 @@ pub struct StreamArticlesEnd {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResolvePathRequest {
-    /// The path, as Article.path. Required.
+    /// The path, in any spelling of it (see Article.path). Required.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     /// Unset: FULL.
@@ -2107,7 +2116,9 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "StreamArticles"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The article that a path of the site leads to, also by a former or an alias path.
+        /// The article that a path of the site leads to: the live article that has the path; else one that lists it in
+        /// `alias_paths`; else one that had it before, the last one first. Else the last article that had it and is gone:
+        /// NOT_FOUND with ARTICLE_GONE or ARTICLE_MOVED. In which order the articles were written does not matter.
         pub async fn resolve_path(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolvePathRequest>,
@@ -2479,6 +2490,10 @@ pub struct WriteResult {
     /// It is a pending version: readers do not see it yet.
     #[prost(bool, tag = "6")]
     pub pending: bool,
+    /// `articles/{id}`: the article that took the path that this put names when it became visible (see Article.path). The
+    /// put was done without the path. Unset: the path, if there is one, is the article's.
+    #[prost(string, tag = "7")]
+    pub path_owner: ::prost::alloc::string::String,
 }
 /// Request of PutArticle.
 #[non_exhaustive]
@@ -2490,7 +2505,8 @@ pub struct PutArticleRequest {
     /// What must hold. Unset: nothing.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// Makes a retry harmless: 1 to 128 characters as in an id. Unset: a retry may do it again.
+    /// Makes a retry harmless (see PublishingService): 1 to 128 characters as in an id. If unset, a retry may repeat the
+    /// write.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
     /// What kind of change. Unset: MAJOR.
@@ -2899,9 +2915,19 @@ pub struct PendingArticle {
     /// The article.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// When it becomes visible. Unset: not before another put says so.
+    /// When it becomes visible, unless it is held. Unset: not before another put says so.
     #[prost(message, optional, tag = "2")]
     pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// `articles/{id}`: the live article that has the path of this version, and loses it when this version becomes
+    /// visible. Unset: none.
+    #[prost(string, tag = "3")]
+    pub path_owner: ::prost::alloc::string::String,
+    /// Why the version is held: it does not become visible, whatever its due_time. Unset: it is not held.
+    #[prost(enumeration = "HoldReason", tag = "4")]
+    pub hold_reason: i32,
+    /// The revision of the live version that it is based on: the live one at the time of its put. Unset: there was none.
+    #[prost(int64, tag = "5")]
+    pub base_revision: i64,
 }
 /// Request of GetPending.
 #[non_exhaustive]
@@ -3023,6 +3049,38 @@ impl UpdateKind {
         }
     }
 }
+/// Why a pending version is held. An editor decides: by another put, which is based on the live version of that time,
+/// or by RemovePending.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HoldReason {
+    /// It is not held.
+    Unspecified = 0,
+    /// The live version is no longer the one that it is based on, for example because of a correction: to make it visible
+    /// would undo that.
+    LiveVersionChanged = 1,
+}
+impl HoldReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HOLD_REASON_UNSPECIFIED",
+            Self::LiveVersionChanged => "HOLD_REASON_LIVE_VERSION_CHANGED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HOLD_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "HOLD_REASON_LIVE_VERSION_CHANGED" => Some(Self::LiveVersionChanged),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub(crate) mod publishing_service_client {
     #![allow(
@@ -3039,13 +3097,28 @@ pub(crate) mod publishing_service_client {
     /// An article whose publish_time or embargo lies in the future becomes the pending version of its name: no read, list,
     /// count or feed shows anything of it, while a live version, if there is one, stays. At its time (the later of the two)
     /// it takes the live one's place, in one commit of the server's own; an embargo without an end waits until another put.
+    /// If by then the live version is not the one that it was based on, whatever changed it, the pending version is held:
+    /// nothing is overwritten, and an editor decides (PendingArticle.hold_reason). That needs no precondition. A live version
+    /// that has expired holds nothing up. At its time it also takes its path from a live article (Article.path).
     /// Each name has at most one pending version; putting another replaces it. A put that is visible at once takes the
     /// pending version back if the article is not live yet; the pending update of a live article stays. A removal takes
     /// back the pending version too. Pending writes take revisions as all others do: the head moves.
     ///
-    /// Each write may carry a request_id, remembered for 24 hours: a repeat with the same id and content answers what the
-    /// first one did and changes nothing; with other content it is refused (REQUEST_ID_REUSED). The requests of the last
-    /// 1,000,000 changes are remembered at most: a node that writes more than that in a day forgets the oldest early.
+    /// Each write may carry a request_id. It is stored for 24 hours with the outcome and the identity of the request. A retry
+    /// with the same id and identity repeats the first outcome and changes nothing, whatever the time, the content and the
+    /// rules are by then. With another identity it is refused (REQUEST_ID_REUSED). A refused write is not stored. The requests
+    /// of the last 1,000,000 changes are stored at most: a node that writes more than that in a day forgets the oldest early.
+    ///
+    /// The identity is the sha256 of the byte 1, one byte for the method, and the canonical encoding of the request. It does
+    /// not depend on the order of fields or map entries, and it is the same in every release of the server. The canonical
+    /// encoding is the protobuf encoding with these choices:
+    ///
+    /// * Fields come by ascending number, varints in their shortest form.
+    /// * A singular field comes once, with its last value; one without presence is left out if it has its default. The
+    ///  occurrences of a singular message are merged. Of a oneof the last member comes, even with its default.
+    /// * Repeated fields keep their order; numbers are packed.
+    /// * Map entries come by ascending encoded key, each with key and value; of those with one key, the last.
+    /// * Unknown fields are kept as they are, by ascending number, those of one number in the order of arrival.
     #[derive(Debug, Clone)]
     pub struct PublishingServiceClient<T> {
         inner: tonic::client::Grpc<T>,

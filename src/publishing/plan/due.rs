@@ -2,28 +2,96 @@
 
 use super::{Moment, Planned, State, past::follow_up, put::first_publish_time, remove};
 use crate::{
-    entry,
-    model::Slot,
-    store::{Record, due::Due},
+    entry::{self, own_path},
+    model::{Name, Slot, path},
+    store::{self, Connection, Record, due::Due, read},
     wire::{
+        fields,
         log::{LogEntry, Operation},
+        number::article,
         v1::{RemovalReason, UpdateKind},
     },
 };
 
-/// Plans what has come due; nothing, if the name is no longer what it was when that was found, or if what is to appear
-/// cannot be read.
-pub(in crate::publishing) fn come(due: &Due, state: &State, at: Moment) -> Option<Planned> {
-    let entries = match due.slot {
-        Slot::Pending if state.readable(&due.name, Slot::Pending).is_err() => return None,
-        Slot::Pending => appearance(due, state.waiting()?, state.record.as_ref(), at),
-        Slot::Live => {
-            let record = state.live()?;
-            let end = remove::end(&due.name, Some(record), RemovalReason::Expired, UpdateKind::Major, at);
+/// Live articles whose path a pending version takes when it becomes visible.
+#[derive(Debug, Default)]
+pub(in crate::publishing) struct Rivals {
+    pub(in crate::publishing) losers: Vec<(Name, State)>,
+    /// Those whose records cannot be read: they keep claiming the path, after the one that took it.
+    pub(in crate::publishing) damaged: Vec<Name>,
+}
+
+impl Rivals {
+    /// Who has the path that the pending version of a name wants.
+    pub(in crate::publishing) fn of(
+        connection: &Connection,
+        name: &Name,
+        state: &State,
+    ) -> Result<Rivals, store::Error> {
+        let mut rivals = Rivals::default();
+        let Some(path) = state.waiting().and_then(|waiting| own_path(&waiting.log.content)) else {
+            return Ok(rivals);
+        };
+        let holders = read::path_holders(connection, &path::normal(&path))?;
+        for rival in holders.into_iter().filter(|rival| rival != name) {
+            let state = State::of(connection, &rival)?;
+            match state.readable(&rival, Slot::Live) {
+                Ok(()) => rivals.losers.push((rival, state)),
+                Err(_) => rivals.damaged.push(rival),
+            }
+        }
+        Ok(rivals)
+    }
+}
+
+/// Plans what has come due, as steps of one commit; nothing, if the name is no longer what it was when that was found,
+/// or if what is to appear cannot be read.
+pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at: Moment) -> Vec<Planned> {
+    let entries = match (due.slot, state.waiting(), state.live()) {
+        (Slot::Pending, ..) if state.readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
+        // Another live version than it was based on: it is held.
+        (Slot::Pending, Some(waiting), live)
+            if live.is_none_or(|live| live.revision == waiting.log.base_revision) =>
+        {
+            appearance(due, waiting, state.record.as_ref(), at)
+        }
+        (Slot::Live, _, Some(record)) => {
+            let mut end = remove::end(&due.name, Some(record), RemovalReason::Expired, UpdateKind::Major, at);
+            end.base_revision = record.revision;
             vec![(Slot::Live, end)]
         }
+        _ => return Vec::new(),
     };
-    Some(state.append(&due.name, entries))
+    // The losers come first: at no revision have two the path.
+    let losses = rivals.losers.iter().filter(|_| due.slot == Slot::Pending);
+    let losses = losses.filter_map(|(name, loser)| {
+        let entry = loss(name, loser.live()?, &due.name, at);
+        tracing::warn!(%name, to = %due.name, "an article loses its path to a scheduled one");
+        Some(loser.append(name, vec![(Slot::Live, entry)]))
+    });
+    losses.chain([state.append(&due.name, entries)]).collect()
+}
+
+/// The entry by which a live article loses its path.
+fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
+    let mut content = Vec::with_capacity(record.log.content.len());
+    fields::copy_if(&record.log.content, &mut content, |number| number != article::PATH);
+    let mut log = LogEntry {
+        operation: Operation::Put as i32,
+        time: at.now,
+        update_kind: UpdateKind::Republish as i32,
+        create_time: record.log.create_time,
+        first_publish_time: record.log.first_publish_time,
+        content: content.into(),
+        word_count: record.log.word_count,
+        ..LogEntry::default()
+    };
+    follow_up(name, &mut log, Some(record), at);
+    let lost = own_path(&record.log.content).unwrap_or_default();
+    for former in log.former_paths.iter_mut().filter(|former| former.path == lost) {
+        former.taken_by = to.id.to_string();
+    }
+    log
 }
 
 /// A pending version moves to where readers see it, its content byte for byte.

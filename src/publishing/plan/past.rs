@@ -6,10 +6,10 @@ use prost::Message as _;
 
 use super::Moment;
 use crate::{
-    entry::{Derived, MAX_DEPARTURE_BYTES, MAX_DEPARTURES},
-    model::{Kind, Name, Revision, limit},
+    entry::{Derived, MAX_DEPARTURE_BYTES, MAX_DEPARTURES, own_path},
+    model::{Kind, Name, Revision, limit, path},
     store::Record,
-    wire::log::{FormerPath, Left, LogEntry},
+    wire::log::{FormerPath, Left, LogEntry, Operation},
 };
 
 /// Bytes of key and length of a departure within its entry, at most.
@@ -20,7 +20,8 @@ pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
     let old = Derived::standing(name, &before.log);
     let new = Derived::standing(name, log);
-    log.former_paths = former_paths(&before.log, old.own_path(), new.own_path(), at.now);
+    let own = |log: &LogEntry| Some(own_path(&log.content)?).filter(|_| log.operation() == Operation::Put);
+    log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), at.now);
     let floor = Some(before.log.left_floor).filter(|floor| *floor >= at.floor).unwrap_or(0);
     (log.left, log.left_floor) = bounded(departures(before, &old, &new, at.floor), floor);
 }
@@ -65,13 +66,14 @@ pub(super) fn latest(mut paths: Vec<FormerPath>) -> Vec<FormerPath> {
     paths.split_off(surplus)
 }
 
-fn former_paths(before: &LogEntry, was: Option<&str>, is: Option<&str>, now: i64) -> Vec<FormerPath> {
+fn former_paths(before: &LogEntry, was: Option<String>, is: Option<&str>, now: i64) -> Vec<FormerPath> {
     let mut paths = before.former_paths.clone();
-    if let Some(was) = was.filter(|was| Some(*was) != is) {
-        paths.retain(|former| former.path != was);
-        paths.push(FormerPath { path: was.to_owned(), cease_time: now });
+    let same = |a: &str, b: Option<&str>| b.is_some_and(|b| path::is_same(a, b));
+    if let Some(was) = was.filter(|was| !same(was, is)) {
+        paths.retain(|former| !same(&former.path, Some(&was)));
+        paths.push(FormerPath { path: was, cease_time: now, ..FormerPath::default() });
     }
-    paths.retain(|former| Some(former.path.as_str()) != is);
+    paths.retain(|former| !same(&former.path, is));
     latest(paths)
 }
 
@@ -84,7 +86,7 @@ mod tests {
         entry::Entry,
         model::{HashPrefix, Slot},
         store::fixture::{self, faults, name, open},
-        wire::{log::Operation, v1},
+        wire::v1,
     };
 
     const AT: Moment = Moment { now: 0, floor: 0 };

@@ -1,5 +1,7 @@
 //! Puts: of what readers see at once, and of what waits for its time.
 
+use std::borrow::Cow;
+
 use super::{Draft, Moment, Planned, State, holds, past::follow_up, remove, update_kind};
 use crate::{
     model::{Kind, Slot},
@@ -7,7 +9,9 @@ use crate::{
     refusal::Refusal,
     store::Record,
     wire::{
+        fields,
         log::{LogEntry, Operation},
+        number::article,
         v1::{RemovalReason, UpdateKind},
     },
 };
@@ -29,8 +33,9 @@ pub(super) fn put(draft: &Draft, checked: &Checked, state: &State, at: Moment) -
 
 fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
     let name = &draft.name;
+    let checked = &*without_lost_path(checked, state);
     if let Some(record) = state.live().filter(|record| state.holds_content(name, record, checked)) {
-        return Ok(Planned::unchanged(record));
+        return Ok(Planned::unchanged(record).without_path_of(state));
     }
     let before = state.record.as_ref();
     let (created, published) = told(draft, checked);
@@ -51,7 +56,18 @@ fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Resu
     let superseded = state.waiting().filter(|_| state.live().is_none());
     let superseded = superseded.map(|waiting| remove::withdrawal(waiting, RemovalReason::Withdrawn, at));
     let entries = superseded.into_iter().chain([(Slot::Live, log)]).collect();
-    Ok(state.append(name, entries))
+    Ok(state.append(name, entries).without_path_of(state))
+}
+
+/// Leaves out a path that a scheduled article has taken from this one. Its publisher may not know of that yet, and a
+/// correction must not fail for it.
+fn without_lost_path<'a>(checked: &'a Checked, state: &State) -> Cow<'a, Checked> {
+    if state.path_owner.is_none() {
+        return Cow::Borrowed(checked);
+    }
+    let mut content = Vec::with_capacity(checked.content.len());
+    fields::copy_if(&checked.content, &mut content, |number| number != article::PATH);
+    Cow::Owned(Checked { content, ..checked.clone() })
 }
 
 fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
@@ -64,7 +80,10 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
         None | Some(UpdateKind::Unspecified) => UpdateKind::Major,
         Some(kind) => kind,
     };
-    if let Some(record) = state.waiting().filter(|record| state.holds_content(name, record, checked)) {
+    let base = state.base();
+    let is_there =
+        |record: &&Record| record.log.base_revision == base && state.holds_content(name, record, checked);
+    if let Some(record) = state.waiting().filter(is_there) {
         return Ok(Planned::unchanged(record));
     }
     let before = state.record.as_ref();
@@ -78,6 +97,7 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
         first_publish_time: first_publish_time(before).or(published).unwrap_or(0),
         content: checked.content.clone().into(),
         word_count: checked.word_count,
+        base_revision: base,
         ..LogEntry::default()
     };
     Ok(state.append(name, vec![(Slot::Pending, log)]))

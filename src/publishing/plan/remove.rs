@@ -94,7 +94,11 @@ fn tombstone(draft: &Draft, removal: &Removal<'_>, state: &State, at: Moment) ->
     log.moved_to = removal.moved_to.map(ToString::to_string).unwrap_or_default();
     for path in removal.buried.unwrap_or_default() {
         if !log.former_paths.iter().any(|former| former.path == *path) {
-            log.former_paths.push(FormerPath { path: path.clone(), cease_time: at.now });
+            log.former_paths.push(FormerPath {
+                path: path.clone(),
+                cease_time: at.now,
+                ..FormerPath::default()
+            });
         }
     }
     log.former_paths = latest(log.former_paths);

@@ -40,6 +40,8 @@ struct Waiting {
     /// None: not before another put says so.
     due: Option<i64>,
     kind: UpdateKind,
+    /// The live version has changed since: it does not become visible.
+    held: bool,
 }
 
 /// What is to happen to one name.
@@ -215,7 +217,7 @@ impl World {
                 match due(entity).filter(|due| due.is_none_or(|due| due > self.now)) {
                     Some(due) => {
                         entries.push(unseen);
-                        let waiting = Waiting { entity: entity.clone(), due, kind: *kind };
+                        let waiting = Waiting { entity: entity.clone(), due, kind: *kind, held: false };
                         self.waiting.insert(name, waiting);
                     }
                     None => {
@@ -226,6 +228,7 @@ impl World {
                         if self.live(&name).is_none() {
                             self.waiting.remove(&name);
                         }
+                        self.hold(&name);
                     }
                 }
             }
@@ -233,6 +236,7 @@ impl World {
                 let Some(Entity::Article(article)) = self.live(&name) else { panic!("{name} is not there") };
                 let patched = Entity::Article(patched(article.clone(), patch, mask));
                 entries.push(entry(UpdateKind::Major, State::Live(patched.into())));
+                self.hold(&name);
             }
             Write::Remove(_, reason, target) => {
                 let seen = self.newest.contains_key(&name);
@@ -243,6 +247,11 @@ impl World {
                 entries.extend(seen.then_some(removed));
             }
         }
+    }
+
+    /// The live version changes.
+    fn hold(&mut self, name: &str) {
+        self.waiting.get_mut(name).into_iter().for_each(|waiting| waiting.held = true);
     }
 
     pub(super) fn take_back(&mut self, name: &str, position: &Position) {
@@ -273,7 +282,8 @@ impl World {
 
     /// What the clock will change next, and when.
     pub(super) fn next_due(&self) -> Option<(i64, String)> {
-        let appear = self.waiting.iter().filter_map(|(name, waiting)| Some((waiting.due?, name.clone())));
+        let appear = self.waiting.iter().filter(|(_, waiting)| !waiting.held);
+        let appear = appear.filter_map(|(name, waiting)| Some((waiting.due?, name.clone())));
         let expire = self.all_live().filter_map(|(_, entry, entity)| match entity {
             Entity::Article(article) => Some((micros(article.expire_time.as_ref()?), entry.name.clone())),
             _ => None,
@@ -286,7 +296,8 @@ impl World {
         self.now = self.now.max(time);
         let entry =
             |kind, state| Entry { name: name.to_owned(), first: 0, end: 0, time: self.now, kind, state };
-        let appears = self.waiting.get(name).is_some_and(|waiting| waiting.due == Some(time));
+        let waiting = self.waiting.get(name);
+        let appears = waiting.is_some_and(|waiting| waiting.due == Some(time) && !waiting.held);
         let entries = if appears {
             let waiting = self.waiting.remove(name).unwrap();
             let unseen = entry(UpdateKind::Major, State::Unseen);

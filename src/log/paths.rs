@@ -1,0 +1,39 @@
+//! Paths within a commit: no two live articles have one.
+
+use std::collections::HashMap;
+
+use super::{Commit, Outcome, Step};
+use crate::{
+    entry::{Entry, own_path},
+    model::{Kind, Name, Slot},
+    store::{self, apply::Applier},
+};
+
+/// The first step that would give its article the path of another one. Paths may pass from one article of a commit to
+/// another; what counts is who has them after it.
+pub(super) fn taken(applier: &Applier<'_>, commit: &Commit) -> Result<Option<Outcome>, store::Error> {
+    let shown = || commit.steps.iter().enumerate().filter_map(|(n, step)| Some((n, shown(step)?)));
+    let after: HashMap<&Name, Option<&str>> =
+        shown().map(|(_, entry)| (&entry.name, entry.derived.own_path())).collect();
+    let mut claimed = HashMap::new();
+    for (step, entry) in shown() {
+        let Some(path) = entry.derived.own_path() else { continue };
+        let keeps = |owner: &Name| after.get(owner).is_none_or(|after| *after == Some(path));
+        let holder =
+            applier.path_holder(path)?.filter(|holder| keeps(holder) && !commit.displaces.contains(holder));
+        let owner = holder.as_ref().or_else(|| claimed.get(path).copied());
+        if let Some(owner) = owner.filter(|owner| **owner != entry.name) {
+            let path = own_path(&entry.log.content).unwrap_or_default();
+            return Ok(Some(Outcome::PathTaken { step, path, owner: owner.clone() }));
+        }
+        claimed.insert(path, &entry.name);
+    }
+    Ok(None)
+}
+
+/// What readers see of a step's article after it.
+fn shown(step: &Step) -> Option<&Entry> {
+    let Step::Append(changes) = step else { return None };
+    let entries = changes.iter().map(|change| &change.entry);
+    entries.rev().find(|entry| entry.slot == Slot::Live && entry.name.kind == Kind::Article)
+}

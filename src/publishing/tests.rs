@@ -1,0 +1,207 @@
+//! Writes that are cancelled at any await, and others that want the same path.
+
+use std::{
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use prost::Message as _;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::*;
+use crate::{
+    clock::Hands,
+    log::local::LocalLog,
+    store::fixture,
+    wire::{fields, v1},
+};
+
+const START: i64 = 1_900_000_000_000_000;
+
+/// A log whose writer is busy until the gate opens. What was handed in is appended all the same.
+struct Gate {
+    log: Arc<LocalLog>,
+    open: watch::Receiver<bool>,
+    arrived: Arc<Notify>,
+}
+
+impl Log for Gate {
+    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>> {
+        let (log, mut open) = (self.log.clone(), self.open.clone());
+        let (reply, answer) = oneshot::channel();
+        self.arrived.notify_one();
+        tokio::spawn(async move {
+            open.wait_for(|open| *open).await.unwrap();
+            let _ = reply.send(log.append(commits).await);
+        });
+        Box::pin(async move { answer.await.unwrap() })
+    }
+}
+
+struct Desk {
+    _dir: tempfile::TempDir,
+    store: Arc<Store>,
+    publishing: Arc<Publishing>,
+    gate: watch::Sender<bool>,
+    arrived: Arc<Notify>,
+    hands: Hands,
+}
+
+impl Desk {
+    fn open() -> Desk {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, writer) = fixture::open(dir.path());
+        let (gate, open) = watch::channel(true);
+        let arrived = Arc::new(Notify::new());
+        let log =
+            Gate { log: Arc::new(LocalLog::start(writer, Arc::default())), open, arrived: arrived.clone() };
+        let (clock, hands) = Clock::manual(START);
+        let publishing = Arc::new(Publishing::new(store.clone(), Arc::new(log), clock));
+        Desk { _dir: dir, store, publishing, gate, arrived, hands }
+    }
+
+    async fn put(&self, id: &str, path: &str) -> Result<(), Refusal> {
+        self.publishing.commit(vec![put(id, path, None)], None).await.map(drop)
+    }
+
+    /// Begins a write, and drops it after so many polls, or when it waits for the writer.
+    async fn cancel(&self, polls: usize, write: impl Future) {
+        let mut write = pin!(write);
+        let mut arrived = pin!(self.arrived.notified());
+        let mut left = polls;
+        std::future::poll_fn(|context| {
+            let done = write.as_mut().poll(context).is_ready();
+            if done || left == 0 || arrived.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            Poll::Pending
+        })
+        .await;
+    }
+
+    async fn holders(&self, path: &'static str) -> Vec<String> {
+        let holders = self.store.read(move |connection| store::read::path_holders(connection, path)).await;
+        holders.unwrap().iter().map(ToString::to_string).collect()
+    }
+}
+
+fn article(id: &str, path: &str, publish_time: Option<i64>) -> bytes::Bytes {
+    let article = v1::Article {
+        name: format!("articles/{id}"),
+        headline: "H".into(),
+        path: path.into(),
+        publish_time: publish_time.map(fields::timestamp),
+        ..Default::default()
+    };
+    article.encode_to_vec().into()
+}
+
+fn change(verb: Verb) -> Change {
+    let update_kind = Some(UpdateKind::Major);
+    Change { verb, precondition: None, update_kind, allow_killed: false, field: "article".into() }
+}
+
+fn put(id: &str, path: &str, publish_time: Option<i64>) -> Change {
+    change(Verb::Put { kind: Kind::Article, entity: article(id, path, publish_time) })
+}
+
+/// How one article comes to the path /x.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Put,
+    Patch,
+    Commit,
+    Import,
+    Schedule,
+}
+
+fn write(desk: &Desk, way: Way) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    let publishing = &desk.publishing;
+    let commit = |changes| async move { drop(publishing.commit(changes, None).await) };
+    match way {
+        Way::Put => Box::pin(commit(vec![put("a", "/x", None)])),
+        Way::Patch => {
+            let mask = Some(vec!["path".to_owned()]);
+            Box::pin(commit(vec![change(Verb::Patch { article: article("a", "/x", None), mask })]))
+        }
+        Way::Commit => {
+            let changes = ["/y", "/x", "/z", "", ""].into_iter().enumerate();
+            let id = |n| ["c", "a", "d", "e", "f"][n];
+            Box::pin(commit(changes.map(|(n, path)| put(id(n), path, None)).collect()))
+        }
+        Way::Import => Box::pin(async move {
+            let checked = publishing.check(vec![Ok(put("a", "/x", None)), Ok(put("c", "/y", None))]);
+            drop(publishing.each(checked.await.unwrap()).await);
+        }),
+        Way::Schedule => Box::pin(async move { drop(publishing.catch_up().await) }),
+    }
+}
+
+#[tokio::test]
+async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
+    for way in [Way::Put, Way::Patch, Way::Commit, Way::Import, Way::Schedule] {
+        for polls in 0..6 {
+            let desk = Desk::open();
+            if way == Way::Patch {
+                desk.put("a", "").await.unwrap();
+            }
+            if way == Way::Schedule {
+                let scheduled = put("a", "/x", Some(START + 1));
+                desk.publishing.commit(vec![scheduled], None).await.unwrap();
+                desk.hands.set(START + 1);
+            }
+            desk.gate.send(false).unwrap();
+            // The writes before have arrived too.
+            desk.arrived.notified().now_or_never();
+            desk.cancel(polls, write(&desk, way)).await;
+            let second = tokio::spawn({
+                let publishing = desk.publishing.clone();
+                async move { publishing.commit(vec![put("b", "/x", None)], None).await }
+            });
+            desk.arrived.notified().await;
+            desk.gate.send(true).unwrap();
+            let second = second.await.unwrap();
+            if way == Way::Schedule {
+                desk.publishing.catch_up().await.unwrap();
+                assert_eq!(desk.holders("/x").await, ["articles/a"], "{way:?} {polls}");
+                continue;
+            }
+            // The order of what waited at the gate is not known, but one has the path.
+            desk.put("last", "").await.unwrap();
+            let owner = if second.is_ok() { "articles/b" } else { "articles/a" };
+            assert_eq!(desk.holders("/x").await, [owner], "{way:?} {polls}");
+            if let Err(refusal) = second {
+                assert!(
+                    matches!(&refusal, Refusal::PathTaken { owner, .. } if owner.to_string() == "articles/a"),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+}
+
+fn planned(headline: usize) -> Single {
+    let content = fixture::noise(1, headline).into_bytes().into();
+    let log = LogEntry { content, ..Default::default() };
+    let (expected, name) = (crate::log::Expected { live: 0, pending: 0 }, fixture::name("a"));
+    let entries = vec![(crate::model::Slot::Live, log)];
+    let planned = vec![Planned::Append { name, entries, expected, path_owner: None }];
+    Single { planned, displaces: Vec::new(), erases: false }
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_is_refused_by_name() {
+    let all = |sizes: &[usize]| encode(sizes.iter().flat_map(|size| planned(*size).planned).collect());
+    assert!(all(&[(2 << 20) - 100]).is_ok());
+    let refused = all(&[100, 2 << 20]).unwrap_err();
+    assert!(refused.to_string().starts_with("articles/a: 20"), "{refused}");
+    assert!(matches!(refused, Refusal::Limit { limit: &MAX_ENTRY, value, .. } if value > 2 << 20));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_too_large_holds_up_no_other() {
+    let encoded = singles(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
+    assert!(encoded[0].is_err() && encoded[1].is_ok());
+}

@@ -1,0 +1,134 @@
+//! The identity of a request: what makes a retry the same request. `publishing.proto` describes it; it outlives
+//! restarts and upgrades of the server, so its form never changes without a new number.
+
+use bytes::Bytes;
+use prost_reflect::MessageDescriptor;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    digest::{Hash, canonical},
+    model::{Id, limit},
+    refusal::{Refusal, at_most},
+    wire::POOL,
+};
+
+/// The form that [`identity`] hashes.
+const FORM: u8 = 1;
+
+/// Above so many bytes the canonical form is made outside the serving thread: there it takes up to 1 ms.
+const INLINE: usize = 32 << 10;
+
+macro_rules! methods {
+    ($($method:ident = $number:literal,)*) => {
+        /// The methods that take a request_id. Their numbers are stored with requests: none is ever used again.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(super) enum Method { $($method = $number,)* }
+
+        impl Method {
+            #[cfg(test)]
+            const ALL: &[Method] = &[$(Method::$method),*];
+
+            fn name(self) -> &'static str {
+                match self { $(Method::$method => stringify!($method),)* }
+            }
+        }
+    };
+}
+
+methods! {
+    PutArticle = 1,
+    PatchArticle = 2,
+    RemoveArticle = 3,
+    PutAuthor = 4,
+    RemoveAuthor = 5,
+    PutSection = 6,
+    RemoveSection = 7,
+    PutTag = 8,
+    RemoveTag = 9,
+    PutCollection = 10,
+    RemoveCollection = 11,
+    Commit = 12,
+    RemovePending = 13,
+}
+
+impl Method {
+    fn request(self) -> MessageDescriptor {
+        let name = format!("cable.v1.{}Request", self.name());
+        POOL.get_message_by_name(&name).expect("the schema has a request for every method")
+    }
+}
+
+/// The request_id, if there is one, with the identity of the request. `received`: the request as received.
+///
+/// # Errors
+/// The request_id itself is not allowed.
+pub(super) async fn identify(
+    method: Method,
+    request_id: &str,
+    received: Bytes,
+) -> Result<Option<(String, Hash)>, Refusal> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    at_most(&limit::REQUEST_ID, request_id.len(), "request_id")?;
+    if Id::parse(request_id).is_none() {
+        return Err(Refusal::field("request_id", "it must be of characters A-Z a-z 0-9 . _ ~ -"));
+    }
+    let hash = if received.len() <= INLINE {
+        identity(method, &received)
+    } else {
+        let hashed = tokio::task::spawn_blocking(move || identity(method, &received)).await;
+        hashed.map_err(|_| Refusal::Internal("the identity of a request could not be computed"))?
+    };
+    Ok(Some((request_id.to_owned(), hash)))
+}
+
+fn identity(method: Method, received: &[u8]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([FORM, method as u8]);
+    hasher.update(canonical(&method.request(), received));
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::v1;
+
+    #[test]
+    fn every_method_with_a_request_id_has_its_own_number() {
+        let service = POOL.get_service_by_name("cable.v1.PublishingService").unwrap();
+        let takes_one =
+            service.methods().filter(|method| method.input().get_field_by_name("request_id").is_some());
+        let of_schema: BTreeSet<String> = takes_one.map(|method| method.name().to_owned()).collect();
+        let ours: BTreeSet<String> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
+        assert_eq!(ours, of_schema);
+        let identities: BTreeSet<Hash> = Method::ALL.iter().map(|method| identity(*method, b"")).collect();
+        assert_eq!(identities.len(), Method::ALL.len());
+    }
+
+    /// What is stored today is recognised by every later release.
+    #[test]
+    fn the_identity_of_a_request_does_not_change() {
+        let article = v1::Article {
+            name: "articles/a".into(),
+            headline: "Storm".into(),
+            annotations: [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())].into(),
+            ..Default::default()
+        };
+        let request = v1::PutArticleRequest {
+            article: Some(article),
+            request_id: "r1".into(),
+            update_kind: 2,
+            ..Default::default()
+        };
+        let hash = identity(Method::PutArticle, &request.encode_to_vec());
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "166243c20234bd75dfd14d303755734f134585ac012d921943b157f4a3eab297");
+    }
+}

@@ -1,0 +1,168 @@
+//! Requests of the last 24 hours, with their outcomes.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{Error, Written, apply::Applier};
+use crate::{
+    digest::Hash,
+    model::{HashPrefix, Id, Kind, Name, Slot},
+};
+
+/// How long a request_id is remembered, microseconds.
+pub(super) const RETENTION: i64 = 24 * 3_600 * 1_000_000;
+
+/// Changes whose requests are remembered: some 400 MB of rows when every request has an id of 128 bytes and one change.
+pub(super) const REQUESTS: i64 = 1_000_000;
+
+/// Requests that one write forgets because of their age: it must not pay for a day of them.
+pub(super) const FORGET: i64 = 64;
+
+/// A request that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// The identity of the request.
+    pub(crate) hash: Hash,
+    /// The outcome of each change.
+    pub(crate) written: Vec<Written>,
+}
+
+/// Looks a request up by its request_id.
+pub(crate) fn find(connection: &Connection, id: &str) -> Result<Option<Past>, Error> {
+    let mut statement = connection.prepare_cached("SELECT hash, made FROM request WHERE id = ?1")?;
+    let found = statement.query_row([id], |row| {
+        let packed: Vec<u8> = row.get(1)?;
+        Ok(unpack(&packed).zip(Some(row.get(0)?)))
+    });
+    match found.optional()? {
+        None => Ok(None),
+        Some(Some((written, hash))) => Ok(Some(Past { hash, written })),
+        Some(None) => Err(rusqlite::Error::InvalidQuery.into()),
+    }
+}
+
+impl Applier<'_> {
+    /// Remembers a request of a time, and forgets those that are too old.
+    pub(crate) fn remember(
+        &self,
+        id: &str,
+        hash: &Hash,
+        written: &[Written],
+        time: i64,
+    ) -> Result<(), Error> {
+        let prepare = |sql| self.transaction.prepare_cached(sql);
+        let last: i64 =
+            prepare("SELECT coalesce(max(n), 0) FROM request")?.query_row([], |row| row.get(0))?;
+        let n = last + (written.len() as i64).max(1);
+        prepare("DELETE FROM request WHERE n <= ?1")?.execute([n - REQUESTS])?;
+        let old =
+            "DELETE FROM request WHERE n IN (SELECT n FROM request WHERE time < ?1 ORDER BY time LIMIT ?2)";
+        prepare(old)?.execute([time - RETENTION, FORGET])?;
+        let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4, ?5)";
+        prepare(insert)?.execute(params![n, id, hash, pack(written), time])?;
+        Ok(())
+    }
+}
+
+const CHANGED: u8 = 1;
+const REMOVED: u8 = 2;
+const KILLED: u8 = 4;
+const HAS_DUE: u8 = 8;
+const HAS_OWNER: u8 = 16;
+
+/// Of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, and the hash prefix, 4 bytes, little-endian; the id,
+/// and the id of the path's owner, each after its length in one byte.
+fn pack(written: &[Written]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(written.len() * 32);
+    for one in written {
+        let flag = |flag, set| if set { flag } else { 0 };
+        let flags = flag(CHANGED, one.changed)
+            | flag(REMOVED, one.removed)
+            | flag(KILLED, one.killed)
+            | flag(HAS_DUE, one.due.is_some())
+            | flag(HAS_OWNER, one.path_owner.is_some());
+        packed.extend([one.name.kind as u8, one.slot as u8, flags]);
+        packed.extend(one.revision.to_le_bytes());
+        packed.extend(one.due.unwrap_or_default().to_le_bytes());
+        packed.extend(one.prefix.0.to_le_bytes());
+        let owner = one.path_owner.as_ref().map_or("", |owner| owner.id.as_str());
+        for id in [one.name.id.as_str(), owner] {
+            // An id has at most 128 characters.
+            packed.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
+            packed.extend(id.as_bytes());
+        }
+    }
+    packed
+}
+
+/// None: the bytes are damaged.
+fn unpack(mut packed: &[u8]) -> Option<Vec<Written>> {
+    let mut written = Vec::new();
+    while !packed.is_empty() {
+        written.push(unpack_one(&mut packed)?);
+    }
+    Some(written)
+}
+
+fn unpack_one(rest: &mut &[u8]) -> Option<Written> {
+    let [kind, slot, flags] = *take(rest)?;
+    let revision = i64::from_le_bytes(*take(rest)?);
+    let due = i64::from_le_bytes(*take(rest)?);
+    let prefix = HashPrefix(u32::from_le_bytes(*take(rest)?));
+    let name = Name { kind: Kind::from_number(i64::from(kind))?, id: Id::parse(text(rest)?)? };
+    let owner = text(rest)?;
+    let owner = if flags & HAS_OWNER == 0 { None } else { Some(Id::parse(owner)?) };
+    Some(Written {
+        name,
+        revision,
+        prefix,
+        changed: flags & CHANGED != 0,
+        slot: Slot::from_number(i64::from(slot))?,
+        due: Some(due).filter(|_| flags & HAS_DUE != 0),
+        removed: flags & REMOVED != 0,
+        killed: flags & KILLED != 0,
+        path_owner: owner.map(|id| Name { kind: Kind::Article, id }),
+    })
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (taken, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(taken)
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let [length] = *take(rest)?;
+    let (text, after) = rest.split_at_checked(usize::from(length))?;
+    *rest = after;
+    std::str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_reads_back_as_written() {
+        let one = |name: &str, revision, slot, due| Written {
+            name: Name::parse(name).unwrap(),
+            revision,
+            prefix: HashPrefix(revision as u32),
+            changed: revision % 2 == 0,
+            slot,
+            due,
+            removed: revision == 7,
+            killed: revision == 7,
+            path_owner: due.and_then(|_| Name::parse("articles/owner")),
+        };
+        let written = [
+            one("articles/a", 7, Slot::Live, None),
+            one("tags/b", 8, Slot::Pending, Some(-1)),
+            one(&format!("articles/{}", "x".repeat(128)), i64::MAX, Slot::Pending, Some(i64::MAX)),
+        ];
+        let packed = pack(&written);
+        assert_eq!(unpack(&packed).unwrap(), written);
+        for end in 1..packed.len() {
+            assert!(unpack(&packed[..end]).is_none_or(|cut| cut.len() < written.len()), "cut at {end}");
+        }
+    }
+}
