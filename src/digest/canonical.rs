@@ -370,7 +370,6 @@ mod tests {
         let paragraph = |text: &str| v1::Block {
             kind: Some(v1::block::Kind::Paragraph(v1::Paragraph {
                 spans: vec![v1::Span { text: text.into(), ..Default::default() }],
-                ..Default::default()
             })),
             ..Default::default()
         };
@@ -380,7 +379,7 @@ mod tests {
             headline: "Storm".into(),
             r#type: 3,
             tags: vec!["tags/b".into(), "tags/a".into()],
-            body: Some(v1::Body { blocks: vec![paragraph("one"), paragraph("two")], ..Default::default() }),
+            body: Some(v1::Body { blocks: vec![paragraph("one"), paragraph("two")] }),
             publish_time: Some(prost_types::Timestamp { seconds: -5, nanos: 7 }),
             embargo: Some(v1::Embargo::default()),
             annotations: annotations.into(),

@@ -243,12 +243,12 @@ mod tests {
                 }
                 let entries: Vec<Entry> = order.iter().map(|n| claims[*n].clone()).collect();
                 apply(&mut writer, &entries);
-                for best in 0..claims.len() {
+                for best in &claims {
                     let owner = path_owner(&writer.connection, "/p").unwrap();
-                    assert_eq!(owner.as_ref(), Some(&claims[best].name), "{order:?}");
+                    assert_eq!(owner.as_ref(), Some(&best.name), "{order:?}");
                     assert_eq!(faults(dir.path()), Vec::<String>::new());
                     // It no longer claims the path.
-                    let id = claims[best].name.id.as_str();
+                    let id = best.name.id.as_str();
                     apply(&mut writer, &[live(id, &format!("/{id}"), &[], &[])]);
                 }
                 assert_eq!(path_owner(&writer.connection, "/p").unwrap(), None);

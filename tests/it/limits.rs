@@ -343,7 +343,7 @@ async fn html_that_keeps_a_parser_busy_is_refused_by_the_block_and_by_the_body()
     assert_eq!(refused.metadata["limit"], "raw_html_steps");
     // Each of these is far below the bound of a block.
     let table = format!("<table><tbody><tr>{}</tr></tbody></table>", "<td><b>x</b></td>".repeat(900));
-    raw.send("PutArticle", raw_html(&[table.clone()])).await.unwrap();
+    raw.send("PutArticle", raw_html(std::slice::from_ref(&table))).await.unwrap();
     let refused = raw.send("PutArticle", raw_html(&vec![table; 12])).await.unwrap_err();
     assert_eq!(refused.metadata["limit"], "raw_html_steps");
     node.stop().await;
