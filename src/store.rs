@@ -242,6 +242,11 @@ impl From<rusqlite::Error> for Error {
 }
 
 impl Error {
+    /// The database was found to be damaged before.
+    pub(crate) fn damaged() -> Error {
+        Error::malformed("it was found to be damaged before")
+    }
+
     /// Damage that SQLite does not notice by itself.
     fn malformed(why: &'static str) -> Error {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
@@ -567,7 +572,7 @@ impl Store {
     /// Writes that end well could not be relied upon any more.
     fn check_writable(&self) -> Result<(), Error> {
         if self.is_damaged() {
-            return Err(Error::malformed("it was found to be damaged before"));
+            return Err(Error::damaged());
         }
         match self.options.health.cause(Condition::SyncFailed) {
             Some(cause) => Err(Error::ReadOnly { cause, until: "this node is restarted" }),

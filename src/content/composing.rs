@@ -157,7 +157,10 @@ impl Content {
         composer.rests_on(Subject::Path(&path));
         let asked = path.clone();
         let owner = self.store.read(move |connection| read::path_owner(connection, &asked)).await?;
-        let owner = owner.ok_or(Refusal::PathNotFound)?;
+        let owner = owner.ok_or_else(|| match self.store.is_damaged() {
+            true => Refusal::Store(store::Error::damaged()),
+            false => Refusal::PathNotFound,
+        })?;
         let part = self.part(owner.clone(), Shape::Basic).await;
         let own = match &part.state {
             State::Live { bytes, .. } => entry::own_path(bytes),

@@ -54,6 +54,12 @@ impl Part {
             Ok(states) => states,
             Err(error) => names.iter().map(|_| State::Failed(error.clone())).collect(),
         };
+        // A damaged database proves no absence.
+        let unknown = |state| match state {
+            State::Absent if store.is_damaged() => State::Failed(store::Error::damaged()),
+            known => known,
+        };
+        let states = states.into_iter().map(unknown);
         let part = |(name, state)| {
             let stripe = Stripe::of(Subject::Name(&name));
             Arc::new(Part { name, as_of, stripe, state })
@@ -92,7 +98,8 @@ impl Part {
     /// Whether nothing is known of the name, for a reason that is not its own record.
     pub(super) fn failure(&self) -> Option<&store::Error> {
         match &self.state {
-            State::Failed(error) if !matches!(error, store::Error::Corrupt(_)) => Some(error),
+            State::Failed(store::Error::Corrupt(_) | store::Error::Malformed(_)) => None,
+            State::Failed(error) => Some(error),
             _ => None,
         }
     }
