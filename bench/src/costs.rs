@@ -5,7 +5,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -48,8 +48,10 @@ const CALM: Duration = Duration::from_millis(600);
 /// Something does not work, or a request costs more than it may.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let only: Option<String> = options.value("--only")?;
+    let built: Option<PathBuf> = options.value("--program")?;
     options.finish()?;
-    let program = Program::build(root)?;
+    let writes = only.is_none() && built.is_none();
+    let program = built.map_or_else(|| Program::build(root), |path| Ok(Program::at(path)))?;
     let mut rows = Vec::new();
     for case in cases::all() {
         let wanted = only.as_ref().is_none_or(|only| case.method.contains(only) || case.what.contains(only));
@@ -59,7 +61,7 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
             rows.push(row);
         }
     }
-    if only.is_none() {
+    if writes {
         let path = root.join("docs/reliability.md");
         let text = fs::read_to_string(&path)?;
         fs::write(path, with_block(&text, "costs", &table(&rows)))?;

@@ -58,10 +58,10 @@ measurements:
   client
       what a call through cable-client costs its process, against one through tonic's client alone; writes
       bench/results/client.json and bench/results/client.md
-  costs [--only PART]
+  costs [--only PART] [--program FILE]
       the worst request for each method and field: the server's processor time and memory, and another client's wait;
       writes the table in docs/reliability.md and fails where a bound is not met; with a PART of a method or a request
-      only those, and writes nothing
+      only those, or with another program, and writes nothing
   feeds [--publishes N]
       10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
       publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md

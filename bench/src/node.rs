@@ -37,6 +37,11 @@ impl Program {
         Ok(Program(target.join("release/cable")))
     }
 
+    /// One that is built already.
+    pub(crate) fn at(path: PathBuf) -> Program {
+        Program(path)
+    }
+
     /// Imports a file as a user does, and gives the time that it took and the client's processor time.
     ///
     /// # Errors

@@ -107,7 +107,9 @@ impl Group {
     /// Drops the messages up to a revision.
     pub(super) fn drop_through(&self, end: Revision) {
         let mut recent = self.recent();
-        while let Some(oldest) = recent.messages.pop_front_if(|message| message.end.revision <= end) {
+        while recent.messages.front().is_some_and(|oldest| oldest.end.revision <= end)
+            && let Some(oldest) = recent.messages.pop_front()
+        {
             recent.from = oldest.end.revision;
         }
     }

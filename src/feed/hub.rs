@@ -117,7 +117,7 @@ impl Hub {
     pub(super) async fn run(&self) {
         let mut heads = self.store.heads();
         #[cfg(test)]
-        assert!(!*self.dies.lock().unwrap(), "the hub dies");
+        assert!(!*self.dies.lock().unwrap_or_else(PoisonError::into_inner), "the hub dies");
         loop {
             let head = heads.borrow_and_update().revision;
             self.deliver_up_to(head).await;

@@ -129,6 +129,9 @@ fn waiting(
     record.map(|record| Pending::read(connection, &record, log_id, shape)).transpose()
 }
 
+/// A pending version, or the name of a damaged record, and the place after it.
+type Loaded = (Cursor, Result<Pending, Name>);
+
 /// A damaged record, given by its name, must not blank a page.
 fn load(
     connection: &Connection,
@@ -136,7 +139,7 @@ fn load(
     limit: usize,
     log_id: LogId,
     shape: Shape,
-) -> Result<Vec<(Cursor, Result<Pending, Name>)>, Error> {
+) -> Result<Vec<Loaded>, Error> {
     let moment = connection.unchecked_transaction()?;
     let mut loaded = Vec::with_capacity(limit);
     for (name, cursor) in due::pending(&moment, after, limit)? {

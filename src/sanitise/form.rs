@@ -64,17 +64,24 @@ fn is_value(attribute: &str, value: &str) -> bool {
     let schemes = match attribute {
         "href" => &LINK_SCHEMES[..],
         "src" | "poster" => &FILE_SCHEMES[..],
-        _ => return is_text(value),
+        _ => return is_escaped(value, true),
     };
     let resolved = value.replace("&quot;", "\"").replace("&nbsp;", "\u{a0}").replace("&amp;", "&");
-    is_text(value) && of_scheme(&resolved, schemes) == Some(&*resolved)
+    is_escaped(value, true) && of_scheme(&resolved, schemes) == Some(&*resolved)
 }
 
-/// Whether text is escaped, and its characters are [`shown`].
 fn is_text(text: &str) -> bool {
-    const KNOWN: [&str; 5] = ["amp;", "lt;", "gt;", "nbsp;", "quot;"];
-    let escaped = |rest: &str| KNOWN.iter().any(|name| rest.starts_with(name));
-    text.chars().all(|c| c != '>' && c != '<' && shown(c) == Some(c)) && text.split('&').skip(1).all(escaped)
+    is_escaped(text, false)
+}
+
+/// Whether text is escaped as the sanitiser does it, and its characters are [`shown`].
+fn is_escaped(text: &str, in_value: bool) -> bool {
+    const KNOWN: [&str; 4] = ["amp;", "lt;", "gt;", "nbsp;"];
+    let escaped = |rest: &str| {
+        KNOWN.iter().any(|name| rest.starts_with(name)) || (in_value && rest.starts_with("quot;"))
+    };
+    text.chars().all(|c| !matches!(c, '<' | '>' | '\u{a0}') && shown(c) == Some(c))
+        && text.split('&').skip(1).all(escaped)
 }
 
 #[cfg(test)]
@@ -117,6 +124,8 @@ mod tests {
             "<a href=\"\\\\evil.example\">a</a>",
             "a & b",
             "a &eacute; b",
+            "a &quot; b",
+            "a\u{a0}b",
             "a > b",
             "a\u{1}b",
             "<p",

@@ -308,7 +308,8 @@ impl Calls {
     ) -> Result<(Framed, Charge), Status> {
         loop {
             let mut charge = streams.reserve(room).await?;
-            let answer = self.services.content.answer(asked.clone()).await?;
+            // Boxed: a call that waits for room holds nothing of it.
+            let answer = Box::pin(self.services.content.answer(asked.clone())).await?;
             room = answer.remaining();
             if charge.try_resize(room) {
                 return Ok((answer, charge));

@@ -437,7 +437,7 @@ mod tests {
     }
 
     fn refusal(dir: &Path) -> OpenError {
-        Store::open(options(dir), ORIGINAL).err().expect("the store is refused")
+        Store::open(options(dir), ORIGINAL).expect_err("the store is refused")
     }
 
     /// The files of a directory as a copy takes them.

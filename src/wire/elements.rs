@@ -69,7 +69,12 @@ impl Shapes {
         }
         let mut count = 0;
         for field in fields::fields(bytes) {
-            let field = field?;
+            let field = match field {
+                Ok(field) => field,
+                Err(error) if error.to_string().contains("groups") => return Err(error),
+                // Decoding gets no further either, and says in which field that is.
+                Err(_) => break,
+            };
             let known = self.messages[message].get(field.number as usize).copied().unwrap_or_default();
             count += usize::from(known.is_list);
             if let Some(inner) = known.message {
@@ -100,7 +105,7 @@ impl Shape {
     /// Elements of the lists within the message; no more are counted than one above `most`.
     ///
     /// # Errors
-    /// It is malformed, or holds a group.
+    /// It holds a group, or is nested too deeply: elements could be hidden there.
     pub(crate) fn elements(self, bytes: &[u8], most: usize) -> Result<usize, DecodeError> {
         SHAPES.count(self.0, bytes, most, 0)
     }

@@ -316,9 +316,9 @@ fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let body = f(15, many(30, |i| paragraph(span(&format!("{i} {}", "word ".repeat(55))))));
         let tags = |i: usize| {
-            (0..64).flat_map(
-                move |tag| if (i + tag) % 50 == 0 { f(20, format!("tags/t{tag}")) } else { Vec::new() },
-            )
+            (0..64).flat_map(move |tag| {
+                if (i + tag).is_multiple_of(50) { f(20, format!("tags/t{tag}")) } else { Vec::new() }
+            })
         };
         let section = |i: usize| f(18, format!("sections/s{}", i % 500));
         let one = |i: usize| {
@@ -533,13 +533,13 @@ fn reads() -> Vec<Case> {
         },
         case(GET, "name: 128 KiB", |i| f(1, format!("{i}{}", x(127 << 10)))),
         case(GET, "60,000 includes", |_| [f(1, "articles/probe"), n(4, 1).repeat(60_000)].concat()),
-        case(BATCH, "500 names that are not there", move |i| {
+        case(BATCH, "500 names that are not there", |i| {
             many(500, |j| f(1, format!("articles/x{}", i * 500 + j)))
         }),
         case(BATCH, "60,000 empty names", |_| many(60_000, |_| f(1, []))),
         Case {
             prepare: newsroom,
-            ..case(BATCH, "500 articles of 9 KB as HTML", move |i| {
+            ..case(BATCH, "500 articles of 9 KB as HTML", |i| {
                 [many(500, |j| f(1, format!("articles/n{}", (i * 37 + j) % 1_000))), n(2, 3), n(3, 2)]
                     .concat()
             })

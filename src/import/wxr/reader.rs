@@ -188,7 +188,7 @@ impl Element {
         });
         let meta = self.meta.iter_mut().map(|(_, value)| value);
         let texts = fields.chain(meta).chain([&mut self.text]);
-        self.left_out = texts.map(|text| references::clean(text)).sum();
+        self.left_out = texts.map(references::clean).sum();
         self
     }
 

@@ -21,6 +21,7 @@ const WORST_GROWTH_BY_DEPTH: usize = 6;
 /// Checks a body, and that each of its renderings fits a response with the `rest` bytes of its article. A body that
 /// cannot reach the limits need not be rendered to know.
 pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
+    at_most(&limit::BLOCKS, blocks(&body.blocks), "body.blocks")?;
     let mut walk = Walk::default();
     walk.blocks(&body.blocks, 1).map_err(at(|| "body.blocks".into()))?;
     let growth = WORST_GROWTH + WORST_GROWTH_BY_DEPTH * walk.depth;
@@ -36,6 +37,16 @@ pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
         at_most(&limit::RENDERED_ARTICLE, rest + length, "body")?;
     }
     Ok(())
+}
+
+/// Number of blocks, nested ones counted.
+fn blocks(all: &[v1::Block]) -> usize {
+    let nested = all.iter().map(|block| match &block.kind {
+        Some(Block::List(list)) => list.items.iter().map(|item| blocks(&item.blocks)).sum(),
+        Some(Block::Quote(quote)) => blocks(&quote.blocks),
+        _ => 0,
+    });
+    all.len() + nested.sum::<usize>()
 }
 
 /// Checks inline text.
@@ -61,7 +72,6 @@ fn link(link: &v1::Link) -> Check {
 
 #[derive(Default)]
 struct Walk<'a> {
-    blocks: usize,
     depth: usize,
     ids: HashSet<&'a str>,
     html_bytes: usize,
@@ -73,8 +83,6 @@ impl<'a> Walk<'a> {
         let depth = if blocks.is_empty() { 0 } else { depth };
         at_most(&limit::BLOCK_DEPTH, depth, "")?;
         self.depth = self.depth.max(depth);
-        self.blocks += blocks.len();
-        at_most(&limit::BLOCKS, self.blocks, "")?;
         for (i, block) in blocks.iter().enumerate() {
             self.block(block, depth).map_err(at(|| format!("[{i}]")))?;
         }
