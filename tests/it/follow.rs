@@ -113,10 +113,12 @@ impl Follow {
         self.largest = self.largest.max(message.len());
         let mut message = WatchResponse::decode(message).unwrap();
         if let Some(begun) = self.begun.take() {
-            let Some(Event::Changes(changes)) = &mut message.event else {
-                panic!("{message:?} between two parts of a commit")
-            };
-            changes.changes.splice(..0, begun);
+            match &mut message.event {
+                Some(Event::Changes(changes)) => drop(changes.changes.splice(..0, begun)),
+                // The history went on without the follower: a snapshot follows instead of the other parts.
+                Some(Event::Reset(_)) => {}
+                _ => panic!("{message:?} between two parts of a commit"),
+            }
         }
         match &mut message.event {
             Some(Event::Changes(changes)) if changes.more_follows => {
