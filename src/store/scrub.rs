@@ -23,6 +23,9 @@ const RETRY: i64 = 60_000_000;
 /// The longest pause between two steps: a slow disk must not make a pass endless.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+/// Steps that wait for a head to be published before the sums of a pass are given up.
+const MAX_WAITS: u32 = 1_000;
+
 /// Rows of one step: some 10 ms with records, less with indexes.
 const STEP: i64 = 256;
 
@@ -64,8 +67,8 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
     }
 }
 
-/// What is scrubbed next: after this row.
-#[derive(Debug, Clone)]
+/// What is scrubbed next: after this row. A step leads to a greater one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     Records(Revision),
     Keys(i64, i64, String),
@@ -84,12 +87,14 @@ pub(crate) struct Pass {
     at: At,
     tally: Tally,
     found: Scrubbed,
+    /// Steps in a row that waited for a head to be published.
+    waits: u32,
 }
 
 impl Pass {
     /// Begins a pass.
     pub(crate) fn new(tally: Tally) -> Pass {
-        Pass { at: At::Records(0), tally, found: Scrubbed::default() }
+        Pass { at: At::Records(0), tally, found: Scrubbed::default(), waits: 0 }
     }
 
     /// Does the next step. Returns what the pass found when it is at its end.
@@ -115,7 +120,7 @@ impl Pass {
 
     fn advance(&mut self, connection: &Connection) -> Result<(), Error> {
         let moment = connection.unchecked_transaction()?;
-        self.at = match self.at.clone() {
+        let next = match self.at.clone() {
             At::Records(after) => self.records(&moment, after)?,
             At::Keys(kind, slot, id) => self.keys(&moment, (kind, slot, id.as_str()))?,
             At::Ids(id, kind, slot) => self.ids(&moment, (id.as_str(), kind, slot))?,
@@ -126,6 +131,12 @@ impl Pass {
             At::Chain(after) => self.chain(&moment, after)?,
             At::End => At::End,
         };
+        // Rows that are out of order would never end.
+        if next < self.at {
+            self.fault("the rows of a table or an index are out of order");
+        }
+        self.waits = if next == self.at { self.waits + 1 } else { 0 };
+        self.at = if self.waits > MAX_WAITS { At::Keys(0, 0, String::new()) } else { next };
         Ok(())
     }
 
