@@ -267,6 +267,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         | Error::IntegralValueOutOfRange(..)
         | Error::Utf8Error(..)
         | Error::InvalidColumnType(..)
+        | Error::SqlInputError { .. }
         | Error::QueryReturnedNoRows => true,
         _ => false,
     }

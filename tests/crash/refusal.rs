@@ -43,7 +43,7 @@ async fn a_store_of_another_version_is_refused_and_untouched() {
         let before = fs::read(&file).unwrap();
         is_refused(
             dir.path(),
-            &format!("the store has version {version}; this release reads version 2 alone"),
+            &format!("the store has version {version}; this release reads version 3 alone"),
         );
         assert!(fs::read(&file).unwrap() == before);
     }

@@ -106,17 +106,18 @@ impl Model {
         Ok(())
     }
 
-    /// The article that a path leads to: its owner, else who had it and changed last.
-    fn resolve(&self, path: &str) -> Option<&str> {
-        let claim = |(name, version): (&'_ String, &Version)| {
-            let live = version.live.as_ref();
-            let own = live.is_some_and(|article| article.path == path);
-            let alias = live.is_some_and(|article| article.alias_paths.iter().any(|alias| alias == path));
-            let claims = own || alias || version.former_paths.contains(path);
-            claims.then(|| (own, version.revision, name.clone()))
+    /// The articles that a path may lead to: the live article that has it; else those that list it as an alias; else
+    /// live articles that had it; else those that are gone. Which of several comes first is tested in `paths`.
+    fn resolve(&self, path: &str) -> Vec<&str> {
+        let rank = |version: &Version| match &version.live {
+            Some(article) if article.path == path => 3,
+            Some(article) if article.alias_paths.iter().any(|alias| alias == path) => 2,
+            live if version.former_paths.contains(path) => i32::from(live.is_some()),
+            _ => -1,
         };
-        let (.., name) = self.articles.iter().filter_map(claim).max()?;
-        self.articles.get_key_value(&name).map(|(name, _)| name.as_str())
+        let best = self.articles.values().map(rank).max().filter(|rank| *rank >= 0);
+        let claims = self.articles.iter().filter(|(_, version)| Some(rank(version)) == best);
+        claims.map(|(name, _)| name.as_str()).collect()
     }
 
     fn below(&self, section: &str, root: &str) -> bool {
@@ -388,10 +389,20 @@ async fn compare(cable: &Cable, model: &Model, dice: &mut Dice) {
     }
     for path in (1..=PATHS).map(|n| format!("/p{n}")) {
         let found = cable.resolve(&path).await;
-        let Some(name) = model.resolve(&path) else {
+        let names = model.resolve(&path);
+        if names.is_empty() {
             assert_eq!(found.unwrap_err().reason(), Some(ErrorReason::ArticleNotFound), "{path}");
             continue;
+        }
+        let leads_to = |name: &&str| match &found {
+            Ok(found) => found.article.name == *name,
+            Err(error) => model.articles.get(*name).is_some_and(|version| {
+                let target = Some(&version.moved_to).filter(|target| !target.is_empty());
+                version.live.is_none() && error.metadata().get("moved_to") == target
+            }),
         };
+        let name = names.iter().copied().find(leads_to);
+        let name = name.unwrap_or_else(|| panic!("{path} leads to one of {names:?}: {found:?}"));
         let redirect = model.live(name).map(|article| article.path.clone()).filter(|own| *own != path);
         if let Ok(found) = &found {
             assert_eq!(found.redirect_path, redirect.filter(|own| !own.is_empty()), "{path}");

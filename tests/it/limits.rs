@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Limits that refuse nothing under their own name, and what they do instead.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("check_request_bytes", "of calls outside cable.v1: see the tests of connections"),
     ("page_size", "more is read as the limit: see below"),
     ("page_bytes", "a page ends there and goes on with its token"),
     ("id_bytes", "a longer id is a name of the wrong form: FIELD_INVALID, with the other bad names"),
