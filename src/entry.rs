@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     digest::{Hash, canonical_content},
     model::{
-        Id, Kind, Name, Revision, Slot,
+        HashPrefix, Id, Kind, Name, Revision, Slot,
         limit::{self, Limit},
         path,
     },
@@ -203,6 +203,18 @@ pub(crate) enum Malformed {
     Format(u32),
     #[error("an entry of the log has no valid key")]
     Key,
+}
+
+/// The first bytes of a hash of what readers see of an entry. Not of the entry hash: that covers the size of the commit,
+/// which differs where a pending version became visible.
+pub(crate) fn hash_prefix(log: &log::LogEntry) -> HashPrefix {
+    let mut hasher = Sha256::new();
+    hasher.update(log.time.to_le_bytes());
+    hasher.update(log.reason.to_le_bytes());
+    hasher.update(&log.moved_to);
+    hasher.update([0]);
+    hasher.update(&log.content);
+    HashPrefix::of(&hasher.finalize())
 }
 
 impl Entry {

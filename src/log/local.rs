@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Commit, Log, Outcome, Position, Step, paths};
 use crate::{
+    entry,
     health::Health,
-    model::{HashPrefix, Kind, Slot},
+    model::{Kind, Slot},
     store::{self, Writer, Written, apply::Applier, floor::History},
     supervise,
     wire::v1::RemovalReason,
@@ -295,7 +296,7 @@ fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Writte
         last = Some(Written {
             name: entry.name.clone(),
             revision,
-            prefix: HashPrefix::of(&entry.hash),
+            prefix: entry::hash_prefix(&entry.log),
             changed: true,
             slot: entry.slot,
             due: entry.derived.due.filter(|_| entry.slot == Slot::Pending),

@@ -152,7 +152,7 @@ impl Reading<'_> {
         terms: &HashSet<i64>,
         left: Option<&HashSet<i64>>,
     ) -> Result<Option<Revision>, Error> {
-        let sql = "SELECT kind, id, revision, terms, departures, entry, live, hash FROM doc
+        let sql = "SELECT kind, id, revision, terms, departures, entry, live FROM doc
                    WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
         let mut statement = self.moment.prepare_cached(sql)?;
         let mut entries = statement.query(params![after, LIVE_SLOT])?;
@@ -342,8 +342,7 @@ fn is_wanted(
 
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
-    let version = (row.get(2)?, read::prefix(row, 7)?);
-    match read::open(name, Slot::Live, version, row.get_ref(5)?.as_blob().unwrap_or_default()) {
+    match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
         // It was reported where it was read; it must not end a feed.
         Err(Error::Corrupt(_)) => Ok(None),
         record => record.map(Some),

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Damage, Error, Head, Record, damage, envelope, row};
 use crate::{
     digest::{Hash, SetDigest},
-    entry::Claim,
-    model::{HashPrefix, Id, Kind, LogId, Name, Revision, Slot},
+    entry::{self, Claim},
+    model::{Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
 use prost::Message as _;
@@ -42,33 +42,22 @@ pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Rec
 }
 
 pub(super) fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
-    let sql =
-        "SELECT revision, entry, hash FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+    let sql = "SELECT revision, entry FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
     match rows.next()? {
         Some(row) => {
             let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
-            open(name.clone(), slot, (row.get(0)?, prefix(row, 2)?), stored).map(Some)
+            open(name.clone(), slot, row.get(0)?, stored).map(Some)
         }
         None => row::revision(connection, name, slot).map(|_absent| None),
     }
 }
 
-/// The prefix of the hash in a column.
-pub(super) fn prefix(row: &Row<'_>, column: usize) -> rusqlite::Result<HashPrefix> {
-    Ok(HashPrefix::of(row.get_ref(column)?.as_blob().unwrap_or_default()))
-}
-
-pub(super) fn open(
-    name: Name,
-    slot: Slot,
-    (revision, prefix): (Revision, HashPrefix),
-    stored: &[u8],
-) -> Result<Record, Error> {
+pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
     let opened = envelope::open(stored, (&name, slot), revision).ok();
     match opened.and_then(|bytes| LogEntry::decode(bytes).ok()) {
-        Some(log) => Ok(Record { name, slot, revision, prefix, log }),
+        Some(log) => Ok(Record { name, slot, revision, prefix: entry::hash_prefix(&log), log }),
         None => {
             damage::log(&name, slot, revision);
             Err(Error::Corrupt(name))
@@ -91,7 +80,7 @@ pub(crate) fn changes(
     limit: usize,
     mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
 ) -> Result<(), Error> {
-    let sql = "SELECT kind, id, revision, entry, hash FROM doc WHERE revision > ?1 AND slot = ?2
+    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
                ORDER BY revision LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
@@ -99,10 +88,7 @@ pub(crate) fn changes(
         let revision = row.get(2)?;
         let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
         let opened = row_name(row)?;
-        let opened = match opened {
-            Some(name) => Some(open(name, Slot::Live, (revision, prefix(row, 4)?), stored)),
-            None => None,
-        };
+        let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
         let found = match opened {
             Some(Ok(record)) => Ok(record),
             Some(Err(Error::Corrupt(name))) => Err(name.to_string()),

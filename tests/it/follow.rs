@@ -88,7 +88,9 @@ impl Follow {
     pub(crate) async fn first_part(&mut self) -> Vec<Changed> {
         while self.begun.is_none() {
             let message = self.messages.message().await.unwrap();
-            assert_eq!(self.join(message), None, "no part of a commit");
+            let whole = self.join(message);
+            let is_checkpoint = |whole: &WatchResponse| matches!(whole.event, Some(Event::Checkpoint(_)));
+            assert!(whole.as_ref().is_none_or(is_checkpoint), "no part of a commit: {whole:?}");
         }
         self.begun.clone().unwrap_or_default().into_iter().map(changed).collect()
     }

@@ -586,6 +586,8 @@ async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
     raw.call("PutAuthor", json!({"author": {"name": UNRELATED, "display_name": "U"}})).await.unwrap();
     raw.call("PutTag", json!({"tag": {"name": "tags/t1", "display_name": "T"}})).await.unwrap();
     node.stop().await;
+    // Rebuilding makes the directory.
+    std::fs::remove_dir(second.path()).unwrap();
     rebuild(first.path(), second.path());
     [first, second]
 }
