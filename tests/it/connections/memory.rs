@@ -77,7 +77,9 @@ async fn large_responses_that_nobody_reads_are_not_made() {
     }
     tokio::time::sleep(millis(2_000)).await;
     let grown = program.memory("VmRSS").saturating_sub(before);
-    assert!(grown < 60 << 10, "{grown} KB more");
+    // Unbounded it is 1.4 GB. Three connections may hold 12 MiB and the cache 16 MiB; the rest is what waits, and the
+    // allocator's.
+    assert!(grown < 96 << 10, "{grown} KB more");
     soon(cable.article("long").into_future()).await.unwrap();
 }
 
