@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use crate::{raw::Raw, support::Node};
 
 /// Longer than anything takes here.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A stream of Watch.
 #[derive(Debug)]
