@@ -144,8 +144,8 @@ impl LogId {
     }
 }
 
-/// The first bytes of an entry's hash. In an etag it tells versions of one log id and revision apart, where a history
-/// was lost and written anew.
+/// The first bytes of a hash of what readers see of an entry (`entry::hash_prefix`). In an etag it distinguishes versions
+/// with the same log id and revision, where a history was lost and written again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct HashPrefix(pub(crate) u32);
 
