@@ -44,8 +44,8 @@ impl Expected {
 pub(crate) enum Step {
     /// Entries, of which the last is what the change is about.
     Append(Vec<Change>),
-    /// Nothing: what was to be written is there.
-    Unchanged(Written),
+    /// Nothing: what was to be written is there, as long as the name is what the change was made for.
+    Unchanged { found: Written, expected: Expected },
 }
 
 /// Changes that happen together or not at all.
@@ -63,11 +63,22 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
+    /// Bytes of its entries, as they are held until they are written.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |step: &Step| match step {
+            Step::Append(changes) => {
+                changes.iter().map(|change| 2 * change.entry.bytes.len() + change.packed.len()).sum()
+            }
+            Step::Unchanged { .. } => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
     /// Whether it brings content. What does not may use the room that is in reserve.
     pub(crate) fn puts(&self) -> bool {
         let puts = |step: &Step| match step {
             Step::Append(changes) => changes.iter().any(|change| change.entry.derived.live),
-            Step::Unchanged(_) => false,
+            Step::Unchanged { .. } => false,
         };
         self.steps.iter().any(puts)
     }

@@ -112,6 +112,18 @@ impl Publishing {
         Publishing { store, log, clock, workers: Workers::new() }
     }
 
+    /// Runs the long part of a write on `bytes` of content where it holds up no call.
+    ///
+    /// # Errors
+    /// Too many writes wait for that.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.workers.run(bytes, |_| Ok(work())).await
+    }
+
     /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
     /// the first outcome, whatever the clock, the content and the rules are by then.
     ///
@@ -122,8 +134,8 @@ impl Publishing {
         request: Option<&Identified>,
     ) -> Result<Option<(Vec<Written>, Position)>, Refusal> {
         let Some(request) = request else { return Ok(None) };
-        let id = request.0.clone();
-        let past = self.store.read(move |connection| request::find(connection, &id)).await?;
+        let (id, now) = (request.0.clone(), self.clock.now());
+        let past = self.store.read(move |connection| request::find(connection, &id, now)).await?;
         match past {
             Some(past) => self.again(past, request).await.map(Some),
             None => Ok(None),
@@ -145,7 +157,7 @@ impl Publishing {
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
         for _ in 0..ATTEMPTS {
-            let (states, past) = self.read(&drafts, request.as_ref()).await?;
+            let (states, past) = self.read(&drafts, request.as_ref(), now).await?;
             if let Some((past, request)) = past.zip(request.as_ref()) {
                 return self.again(past, request).await;
             }
@@ -154,7 +166,7 @@ impl Publishing {
                 return Err(Refusal::Limit { field: "changes".into(), limit: &limit::COMMIT_READ, value });
             }
             let steps = self.plan(&drafts, states, now).await?;
-            if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged(_))) {
+            if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged { .. })) {
                 return Ok((found(steps), Position::of(&self.store.head())));
             }
             let request = request.clone();
@@ -208,7 +220,7 @@ impl Publishing {
         while !open.is_empty() && conflicts < ATTEMPTS {
             let (mut round, later) = before_a_repeated_name(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
-            let (states, _) = self.read(&drafts, None).await?;
+            let (states, _) = self.read(&drafts, None, now).await?;
             let unread = round.split_off(states.len());
             let at = self.moment(now);
             let planned =
@@ -272,13 +284,14 @@ impl Publishing {
         &self,
         drafts: &Arc<[Draft]>,
         request: Option<&Identified>,
+        now: i64,
     ) -> Result<(Vec<State>, Option<request::Past>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
         // Of one moment: a request that landed between the two would be told that its own write is in its way.
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
-            let past = id.map_or(Ok(None), |id| request::find(&moment, &id))?;
+            let past = id.map_or(Ok(None), |id| request::find(&moment, &id, now))?;
             let names = drafts.iter().map(|draft| &draft.name).collect();
             let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
             for draft in drafts.iter() {
@@ -362,7 +375,7 @@ impl Round {
             let erases = draft.erases();
             match planned {
                 Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged(found)) if !erases => round.settled.push((index, Ok(found))),
+                Ok(Planned::Unchanged { found, .. }) if !erases => round.settled.push((index, Ok(found))),
                 Ok(append) => {
                     let single = Single { planned: vec![append], displaces: Vec::new(), erases };
                     round.appends.push(((index, draft), single));
@@ -422,9 +435,7 @@ async fn singles(
     mut planned: Vec<Single>,
     time: i64,
 ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
-    let commit = move |Single { planned, displaces, erases }| {
-        Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
-    };
+    let commit = move |single| encode_single(single, time);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = planned.len().div_ceil(cores).max(SHARE);
     let mut parts = Vec::with_capacity(cores);
@@ -437,11 +448,15 @@ async fn singles(
     Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
 }
 
+fn encode_single(Single { planned, displaces, erases }: Single, time: i64) -> Result<Commit, Refusal> {
+    Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
+}
+
 /// Refuses an entry that the store could not read.
 fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     let entries = |planned: &Planned| match planned {
         Planned::Append { entries, .. } => entries.len(),
-        Planned::Unchanged(_) => 0,
+        Planned::Unchanged { .. } => 0,
     };
     let size = u32::try_from(planned.iter().map(entries).sum::<usize>()).unwrap_or(u32::MAX);
     let mut index = 0;
@@ -457,7 +472,7 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
         Ok(crate::log::Change { entry, packed, expected, path_owner })
     };
     let step = |planned| match planned {
-        Planned::Unchanged(found) => Ok(Step::Unchanged(found)),
+        Planned::Unchanged { found, expected } => Ok(Step::Unchanged { found, expected }),
         Planned::Append { name, entries, expected, path_owner } => {
             let entries = entries.into_iter();
             let changes = entries.map(|(slot, log)| change(&name, slot, log, expected, path_owner.clone()));
@@ -469,7 +484,7 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
 
 fn found(steps: Vec<Step>) -> Vec<Written> {
     let found = |step| match step {
-        Step::Unchanged(found) => Some(found),
+        Step::Unchanged { found, .. } => Some(found),
         Step::Append(_) => None,
     };
     steps.into_iter().filter_map(found).collect()

@@ -8,13 +8,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Change, Commit, Log, Outcome, Position, Step, paths};
+use super::{Change, Commit, Expected, Log, Outcome, Position, Step, paths};
 use crate::{
     entry,
     health::Health,
-    model::{Kind, Slot},
+    model::{Kind, Name, Slot},
     store::{self, Writer, Written, apply::Applier, floor::History},
     supervise,
     wire::v1::RemovalReason,
@@ -25,6 +25,13 @@ const NAME: &str = "log-write";
 
 /// Appends that may wait; the next one is refused.
 const QUEUE: usize = 1_024;
+
+/// Content that may wait to be written; an append that would exceed it is refused, so that a slow disk costs callers a
+/// retry and not the node its memory. It holds five commits of the largest size.
+const QUEUED: usize = 64 << 20;
+
+/// Content is counted in units of this size, rounded up.
+const UNIT: usize = 1 << 10;
 
 /// A group ends with the append that reaches this many entries; 1,000 hold the writer for some 0.1 s.
 const GROUP: usize = 1_000;
@@ -45,6 +52,8 @@ enum Job {
 struct Append {
     commits: Vec<Commit>,
     reply: oneshot::Sender<Answer>,
+    /// Room in the queue, given back when the append is answered.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Append {
@@ -57,6 +66,8 @@ impl Append {
 #[derive(Debug)]
 pub(crate) struct LocalLog {
     queue: Option<mpsc::Sender<Job>>,
+    /// Units of content that may still join the queue.
+    room: Arc<Semaphore>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -75,7 +86,7 @@ impl LocalLog {
         let work = move |health: &Health| work(writer, jobs, health);
         let spawned = supervise::spawn(NAME.into(), health.clone(), move || work(&health));
         let writer = spawned.expect("a thread can be started when the node starts");
-        LocalLog { queue: Some(queue), writer: Some(writer) }
+        LocalLog { queue: Some(queue), room: Arc::new(Semaphore::new(QUEUED / UNIT)), writer: Some(writer) }
     }
 
     /// Lets go of one pass's worth of history, between writes. Answers whether there is more to let go of.
@@ -86,6 +97,13 @@ impl LocalLog {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Compact { now, history, reply })?;
         answer.await.unwrap_or(Err(store::Error::Lost))
+    }
+
+    /// Room for commits in the queue: all of it for those that are larger.
+    fn room(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
+        let bytes: usize = commits.iter().map(Commit::bytes).sum();
+        let units = bytes.div_ceil(UNIT).clamp(1, QUEUED / UNIT) as u32;
+        self.room.clone().try_acquire_many_owned(units).map_err(|_| store::Error::Overloaded)
     }
 
     fn send(&self, job: Job) -> Result<(), store::Error> {
@@ -100,7 +118,9 @@ impl LocalLog {
 impl Log for LocalLog {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.send(Job::Append(Append { commits, reply }));
+        let sent = self
+            .room(&commits)
+            .and_then(|_room| self.send(Job::Append(Append { commits, reply, _room })));
         Box::pin(async move {
             sent?;
             // The reply is dropped without a word only by a panic.
@@ -244,7 +264,7 @@ fn commit_one(
     is_full: bool,
 ) -> Result<Option<Outcome>, store::Error> {
     if let Some((id, hash)) = &commit.request {
-        match applier.past_request(id)? {
+        match applier.past_request(id, commit.time)? {
             Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.written))),
             Some(_) => return Ok(Some(Outcome::Reused)),
             None => {}
@@ -254,8 +274,12 @@ fn commit_one(
         return Ok(None);
     }
     for step in &commit.steps {
-        if let Step::Append(changes) = step
-            && changes.last().map_or(Ok(false), |change| has_changed(applier, change))?
+        let made_for = match step {
+            Step::Append(changes) => changes.last().map(|change| (&change.entry.name, change.expected)),
+            Step::Unchanged { found, expected } => Some((&found.name, *expected)),
+        };
+        if let Some((name, expected)) = made_for
+            && has_changed(applier, name, expected)?
         {
             return Ok(Some(Outcome::Conflict));
         }
@@ -267,7 +291,7 @@ fn commit_one(
     for step in &commit.steps {
         match step {
             Step::Append(changes) => written.extend(append(applier, changes)?),
-            Step::Unchanged(found) => written.push(found.clone()),
+            Step::Unchanged { found, .. } => written.push(found.clone()),
         }
     }
     if let Some((id, hash)) = &commit.request {
@@ -277,11 +301,10 @@ fn commit_one(
 }
 
 /// Whether a name is no longer what a change was made for. Only articles have more than one slot.
-fn has_changed(applier: &Applier<'_>, change: &Change) -> Result<bool, store::Error> {
-    let name = &change.entry.name;
+fn has_changed(applier: &Applier<'_>, name: &Name, expected: Expected) -> Result<bool, store::Error> {
     let slots = if name.kind == Kind::Article { &Slot::ALL[..] } else { &[Slot::Live] };
     for slot in slots {
-        if applier.current(name, *slot)? != change.expected.of(*slot) {
+        if applier.current(name, *slot)? != expected.of(*slot) {
             return Ok(true);
         }
     }
@@ -314,7 +337,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        log::{Change, Expected},
+        log::Change,
         model::Revision,
         store::{
             Store, envelope,
@@ -337,6 +360,33 @@ mod tests {
         }
     }
 
+    /// Room in a queue of its own.
+    fn room() -> OwnedSemaphorePermit {
+        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_waits_to_be_written_is_bounded_in_bytes() {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let room = Arc::new(Semaphore::new(QUEUED / UNIT));
+        let log = LocalLog { queue: Some(queue), room, writer: None };
+        let large = |id: &str| commit(article(id, &fixture::noise(1, 1_000_000), &[], 1), 0);
+        let size = large("a").bytes();
+        assert!(size > 2_500_000, "the content, its entry and the compressed entry: {size}");
+        let mut waiting = Vec::new();
+        for n in 0..QUEUED / size.next_multiple_of(UNIT) {
+            waiting.push(log.append(vec![large(&format!("a{n}"))]));
+        }
+        assert!(matches!(log.append(vec![large("b")]).await, Err(store::Error::Overloaded)));
+        let removes = log.append(vec![commit(removal("a", RemovalReason::Deleted, 2), 1)]);
+        drop(jobs);
+        assert!(matches!(removes.await, Err(store::Error::Lost)), "it was queued");
+        for append in waiting {
+            assert!(matches!(append.await, Err(store::Error::Lost)));
+        }
+        assert_eq!(log.room.available_permits(), QUEUED / UNIT);
+    }
+
     #[test]
     fn a_panic_leaves_its_group_open_and_refuses_the_rest() {
         let dir = tempfile::tempdir().unwrap();
@@ -345,7 +395,7 @@ mod tests {
         let append = || {
             let (reply, answer) = oneshot::channel();
             let commits = vec![commit(article("a", "A", &[], 1), 0)];
-            queue.try_send(Job::Append(Append { commits, reply })).ok().unwrap();
+            queue.try_send(Job::Append(Append { commits, reply, _room: room() })).ok().unwrap();
             answer
         };
         let mut first = append();
@@ -368,7 +418,7 @@ mod tests {
     fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<Answer> {
         let append = |commit| {
             let (reply, answer) = oneshot::channel();
-            (Append { commits: vec![commit], reply }, answer)
+            (Append { commits: vec![commit], reply, _room: room() }, answer)
         };
         let (group, answers): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
         write(writer, group, &Health::default());

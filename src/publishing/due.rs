@@ -1,14 +1,19 @@
 //! What happens because its time has come: pending versions appear, live articles expire. Nobody asks for it, so nobody
 //! is refused: what cannot be done now is done later.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
-    Publishing, Single,
-    plan::{self, Rivals, State},
-    singles,
+    Publishing, Single, encode_single,
+    plan::{self, Moment, Rivals, State},
+    workers::Stop,
 };
 use crate::{
+    health::Health,
     log::Commit,
     model::Slot,
     refusal::Refusal,
@@ -16,6 +21,7 @@ use crate::{
         Connection, Error,
         due::{self, Due},
     },
+    supervise,
 };
 
 /// Changes that are planned and appended at once: at most 32 articles of 1 MiB are in memory.
@@ -69,20 +75,15 @@ impl Publishing {
             let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
             let Some((due, ..)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
-            let mut planned = Vec::with_capacity(found.len());
-            for (due, state, rivals) in found {
-                if due.slot == Slot::Pending {
-                    failed = failed.or(state.readable(&due.name, due.slot).err().map(Refusal::from));
-                }
-                let comes = plan::come(&due, &state, &rivals, self.moment(now));
-                if !comes.is_empty() {
-                    planned.push(Single { planned: comes, displaces: rivals.damaged, erases: false });
-                }
-            }
-            let encoded = singles(&self.workers, planned, now).await?;
-            let (commits, refused): (Vec<_>, Vec<_>) = encoded.into_iter().partition(Result::is_ok);
+            let (bytes, at) = (found.iter().map(bytes).sum(), self.moment(now));
+            let health = self.store.health().clone();
+            let plan = move |_: &Stop| {
+                Ok(found.into_iter().map(|found| alone(found, at, &health)).collect::<Vec<_>>())
+            };
+            let planned = self.workers.run(bytes, plan).await?;
+            let (commits, refused): (Vec<_>, Vec<_>) = planned.into_iter().partition(Result::is_ok);
             failed = failed.or(refused.into_iter().find_map(Result::err));
-            failed = failed.or(self.append_due(commits.into_iter().flatten().collect()).await?);
+            failed = failed.or(self.append_due(commits.into_iter().flatten().flatten().collect()).await?);
         }
     }
 
@@ -97,6 +98,35 @@ impl Publishing {
             Err(refusal) => Err(refusal),
         }
     }
+}
+
+/// Bytes of content that planning works on.
+fn bytes((_, state, rivals): &(Due, State, Rivals)) -> usize {
+    state.bytes() + rivals.losers.iter().map(|(_, loser)| loser.bytes()).sum::<usize>()
+}
+
+/// The commit of one thing that is due; none, if it no longer is. Should planning panic, the others go on: otherwise one
+/// version that always does would end the node at each start.
+fn alone(
+    (due, state, rivals): (Due, State, Rivals),
+    at: Moment,
+    health: &Health,
+) -> Result<Option<Commit>, Refusal> {
+    let planned = catch_unwind(AssertUnwindSafe(|| {
+        supervise::failpoint(due.name.id.as_str(), health);
+        if due.slot == Slot::Pending {
+            state.readable(&due.name, due.slot)?;
+        }
+        let planned = plan::come(&due, &state, &rivals, at);
+        if planned.is_empty() {
+            return Ok(None);
+        }
+        encode_single(Single { planned, displaces: rivals.damaged, erases: false }, at.now).map(Some)
+    }));
+    planned.unwrap_or_else(|_| {
+        tracing::error!(name = %due.name, "planning what is due has panicked");
+        Err(Refusal::Internal("planning what is due has panicked"))
+    })
 }
 
 /// Of one moment: what is due is there.

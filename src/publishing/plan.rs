@@ -79,7 +79,7 @@ pub(super) enum Planned {
         /// The article that has the path that was left out.
         path_owner: Option<Name>,
     },
-    Unchanged(Written),
+    Unchanged { found: Written, expected: Expected },
 }
 
 impl Planned {
@@ -87,29 +87,15 @@ impl Planned {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Planned::Append { entries, .. } => entries.iter().map(|(_, log)| log.content.len()).sum(),
-            Planned::Unchanged(_) => 0,
+            Planned::Unchanged { .. } => 0,
         }
-    }
-
-    fn unchanged(record: &Record) -> Planned {
-        let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
-        Planned::Unchanged(Written {
-            name: record.name.clone(),
-            revision: record.revision,
-            prefix: record.prefix,
-            changed: false,
-            slot: record.slot,
-            due,
-            removed: !record.is_put(),
-            killed: record.log.reason() == RemovalReason::Killed,
-            path_owner: None,
-        })
     }
 
     /// Notes who has the path that was left out.
     fn without_path_of(mut self, state: &State) -> Planned {
         match &mut self {
-            Planned::Append { path_owner, .. } | Planned::Unchanged(Written { path_owner, .. }) => {
+            Planned::Append { path_owner, .. }
+            | Planned::Unchanged { found: Written { path_owner, .. }, .. } => {
                 path_owner.clone_from(&state.path_owner);
             }
         }
@@ -265,9 +251,29 @@ impl State {
     }
 
     fn append(&self, name: &Name, entries: Vec<(Slot, LogEntry)>) -> Planned {
+        Planned::Append { name: name.clone(), entries, expected: self.expected(), path_owner: None }
+    }
+
+    /// Nothing is to be done: a record of the state is what is wanted.
+    fn unchanged(&self, record: &Record) -> Planned {
+        let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
+        let found = Written {
+            name: record.name.clone(),
+            revision: record.revision,
+            prefix: record.prefix,
+            changed: false,
+            slot: record.slot,
+            due,
+            removed: !record.is_put(),
+            killed: record.log.reason() == RemovalReason::Killed,
+            path_owner: None,
+        };
+        Planned::Unchanged { found, expected: self.expected() }
+    }
+
+    fn expected(&self) -> Expected {
         let revision = |record: &Option<Record>| record.as_ref().map_or(0, |record| record.revision);
-        let expected = Expected { live: revision(&self.record), pending: revision(&self.pending) };
-        Planned::Append { name: name.clone(), entries, expected, path_owner: None }
+        Expected { live: revision(&self.record), pending: revision(&self.pending) }
     }
 }
 

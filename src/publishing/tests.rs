@@ -14,6 +14,7 @@ use crate::{
     clock::Hands,
     log::local::LocalLog,
     store::fixture,
+    supervise::failpoint::Kill,
     wire::{fields, v1},
 };
 
@@ -180,6 +181,25 @@ async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_panics_when_it_is_due_holds_up_nothing_else() {
+    let desk = Desk::open();
+    for id in ["a", "b", "c"] {
+        desk.publishing.commit(vec![put(id, &format!("/{id}"), Some(START + 1))], None).await.unwrap();
+    }
+    desk.hands.set(START + 1);
+    desk.store.health().kill.send_replace(Some(("b".into(), Kill::Panic)));
+    for _ in 0..2 {
+        let refusal = desk.publishing.catch_up().await.unwrap_err();
+        assert!(refusal.to_string().contains("panicked"), "{refusal}");
+        let holders = [desk.holders("/a").await, desk.holders("/b").await, desk.holders("/c").await];
+        assert_eq!(holders.map(|holders| holders.len()), [1, 0, 1]);
+    }
+    desk.store.health().kill.send_replace(None);
+    desk.publishing.catch_up().await.unwrap();
+    assert_eq!(desk.holders("/b").await, ["articles/b"]);
 }
 
 fn planned(headline: usize) -> Single {

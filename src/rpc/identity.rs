@@ -8,15 +8,13 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     digest::{Hash, canonical},
     model::{Id, limit},
+    publishing::Publishing,
     refusal::{Refusal, at_most},
     wire::POOL,
 };
 
 /// The form that [`identity`] hashes.
 const FORM: u8 = 1;
-
-/// Above so many bytes the canonical form is made outside the serving thread: there it takes up to 1 ms.
-const INLINE: usize = 32 << 10;
 
 macro_rules! methods {
     ($($method:ident = $number:literal,)*) => {
@@ -62,8 +60,9 @@ impl Method {
 /// The request_id, if there is one, with the identity of the request. `received`: the request as received.
 ///
 /// # Errors
-/// The request_id itself is not allowed.
+/// The request_id itself is not allowed, or too many writes wait to be checked.
 pub(super) async fn identify(
+    publishing: &Publishing,
     method: Method,
     request_id: &str,
     received: Bytes,
@@ -75,12 +74,7 @@ pub(super) async fn identify(
     if Id::parse(request_id).is_none() {
         return Err(Refusal::field("request_id", "it must be of characters A-Z a-z 0-9 . _ ~ -"));
     }
-    let hash = if received.len() <= INLINE {
-        identity(method, &received)
-    } else {
-        let hashed = tokio::task::spawn_blocking(move || identity(method, &received)).await;
-        hashed.map_err(|_| Refusal::Internal("the identity of a request could not be computed"))?
-    };
+    let hash = publishing.aside(received.len(), move || identity(method, &received)).await?;
     Ok(Some((request_id.to_owned(), hash)))
 }
 

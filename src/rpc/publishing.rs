@@ -128,7 +128,7 @@ impl PublishingRpc {
         received: Bytes,
         changes: impl FnOnce() -> Result<Vec<Change>, Refusal>,
     ) -> Result<(Vec<Written>, Position), Refusal> {
-        let request = identify(method, request_id, received).await?;
+        let request = identify(&self.publishing, method, request_id, received).await?;
         match self.publishing.repeat(request.as_ref()).await? {
             Some(first) => Ok(first),
             None => self.publishing.commit(changes()?, request).await,

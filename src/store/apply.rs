@@ -161,8 +161,8 @@ impl Applier<'_> {
     }
 
     /// The outcome of a request that was committed before.
-    pub(crate) fn past_request(&self, id: &str) -> Result<Option<request::Past>, Error> {
-        request::find(self.transaction, id)
+    pub(crate) fn past_request(&self, id: &str, now: i64) -> Result<Option<request::Past>, Error> {
+        request::find(self.transaction, id, now)
     }
 
     /// The live article that has a path as its own, by the path's normal form.
@@ -577,7 +577,7 @@ mod tests {
             writer.transact(request).unwrap();
         };
         let held =
-            |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}")).unwrap().is_some();
+            |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}"), 0).unwrap().is_some();
         for n in 1..=REQUESTS / 5_000 {
             remember(&mut writer, n, &made);
         }
@@ -604,6 +604,17 @@ mod tests {
         assert_eq!(remember(200..201, RETENTION + 1), 201);
         assert_eq!(remember(201..202, RETENTION + 2), 202 - FORGET);
         assert_eq!(remember(202..210, RETENTION + 2), 10);
+    }
+
+    #[test]
+    fn a_request_that_is_too_old_is_not_found_though_its_row_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        writer.transact(|applier| applier.remember("r", &[7; 32], &[], 5)).unwrap();
+        let at = |now| request::find(&writer.connection, "r", now).unwrap();
+        assert_eq!(at(RETENTION + 5).map(|past| past.hash), Some([7; 32]));
+        assert_eq!(at(RETENTION + 6), None);
+        assert_eq!(count(&writer, "SELECT count(*) FROM request"), 1);
     }
 
     #[test]

@@ -36,6 +36,13 @@ pub(crate) struct Packed {
     data: Vec<u8>,
 }
 
+impl Packed {
+    /// Bytes of the compressed entry.
+    pub(crate) fn len(&self) -> usize {
+        self.data.len()
+    }
+}
+
 /// Where an entry belongs: what is sealed for one key opens under no other.
 pub(super) type Key<'a> = (&'a Name, Slot);
 

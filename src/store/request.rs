@@ -26,10 +26,11 @@ pub(crate) struct Past {
     pub(crate) written: Vec<Written>,
 }
 
-/// Looks a request up by its request_id.
-pub(crate) fn find(connection: &Connection, id: &str) -> Result<Option<Past>, Error> {
-    let mut statement = connection.prepare_cached("SELECT hash, made FROM request WHERE id = ?1")?;
-    let found = statement.query_row([id], |row| {
+/// Looks a request up by its request_id, at a time. One that is too old may still have its row, and is not found.
+pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<Past>, Error> {
+    let sql = "SELECT hash, made FROM request WHERE id = ?1 AND time >= ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![id, now - RETENTION], |row| {
         let packed: Vec<u8> = row.get(1)?;
         Ok(unpack(&packed).zip(Some(row.get(0)?)))
     });

@@ -34,7 +34,7 @@ DOCUMENTS = ["README.md", "docs/clients.md"]
 COMMANDS = ("console", "sh")
 NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
 SERVER = re.compile(r"\bserve\b")
-WATCHES = re.compile(r"cable feed watch|cable mirror (?!.*--once)|FeedService/Watch|--example purge")
+WATCHES = re.compile(r"cable feed watch|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
 
 # A command on two cores that are busy with it: a release build takes some minutes, all tests some more.
 LIMIT_SECONDS = 1500
@@ -264,7 +264,8 @@ class Reader:
             print(f"not run: {self.document}:{block.line}: {block.not_run}", flush=True)
             self.skipped.append(block)
         elif block.language == "python":
-            script = self.clone / "target/python/block.py"
+            watches = any(".Watch(" in line for line in block.lines)
+            script = self.clone / ("target/python/Watch.py" if watches else "target/python/block.py")
             script.write_text("\n".join(block.lines), encoding="utf-8")
             self.run(Command(f"PYTHONPATH=target/python python {script}", block.line))
         elif block.language in COMMANDS:

@@ -13,7 +13,7 @@ mod partial;
 mod places;
 pub(crate) mod program;
 mod signals;
-mod speaker;
+pub(crate) mod speaker;
 mod time;
 mod unread;
 mod web;

@@ -30,3 +30,4 @@ mod restores;
 mod retags;
 mod support;
 mod unknown_fields;
+mod write_model;

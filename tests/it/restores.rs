@@ -6,14 +6,15 @@ use cable_client::{Cable, ErrorReason, Filter, Position, v1::watch_request::Star
 use futures_util::StreamExt as _;
 
 use crate::{
+    connections::soon,
     follow::{Follow, Told, request},
     support::{Node, article},
 };
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// The files of a store, but for those that belong to a process.
-fn files(dir: &Path) -> Files {
+pub(crate) fn files(dir: &Path) -> Files {
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
     let names = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap()));
     let names = names.filter(|name| name != "cable.lock" && !name.ends_with("-shm"));
@@ -21,16 +22,19 @@ fn files(dir: &Path) -> Files {
 }
 
 /// Writes files over those that are there.
-fn put(dir: &Path, files: &Files) {
+pub(crate) fn put(dir: &Path, files: &Files) {
     files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
 }
 
-/// Stops a node and waits until its last connection has removed the write-ahead log.
-async fn stop(node: Node, dir: &Path) {
+/// Stops a node and waits until its write-ahead log is empty. The last connection removes it, unless two close at once.
+pub(crate) async fn stop(node: Node, dir: &Path) {
     node.stop().await;
-    while dir.join("cable.db-wal").exists() {
-        tokio::task::yield_now().await;
-    }
+    let closed = async {
+        while fs::metadata(dir.join("cable.db-wal")).is_ok_and(|log| log.len() > 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    soon(closed).await;
 }
 
 /// What a client remembers of the article `a`.

@@ -35,7 +35,7 @@ fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Resu
     let name = &draft.name;
     let checked = &*without_lost_path(checked, state);
     if let Some(record) = state.live().filter(|record| state.holds_content(name, record, checked)) {
-        return Ok(Planned::unchanged(record).without_path_of(state));
+        return Ok(state.unchanged(record).without_path_of(state));
     }
     let before = state.record.as_ref();
     let (created, published) = told(draft, checked);
@@ -84,7 +84,7 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
     let is_there =
         |record: &&Record| record.log.base_revision == base && state.holds_content(name, record, checked);
     if let Some(record) = state.waiting().filter(is_there) {
-        return Ok(Planned::unchanged(record));
+        return Ok(state.unchanged(record));
     }
     let before = state.record.as_ref();
     let (created, published) = told(draft, checked);

@@ -73,7 +73,7 @@ pub(super) fn remove(
         entries.push((Slot::Live, tombstone(draft, removal, state, at)?));
     }
     match trace.filter(|_| entries.is_empty()) {
-        Some(trace) => Ok(Planned::unchanged(trace)),
+        Some(trace) => Ok(state.unchanged(trace)),
         None => Ok(state.append(&draft.name, entries)),
     }
 }

@@ -8,17 +8,17 @@ use h2::{
     client::{Builder, SendRequest},
 };
 use http::{HeaderMap, Request};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 use tonic::Status;
 
 use super::soon;
 
-pub(super) struct Speaker(SendRequest<Bytes>);
+pub(crate) struct Speaker(SendRequest<Bytes>);
 
 /// A call whose answer has not come.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     response: h2::client::ResponseFuture,
-    pub(super) request: SendStream<Bytes>,
+    pub(crate) request: SendStream<Bytes>,
 }
 
 /// A call whose answer has begun.
@@ -30,17 +30,20 @@ pub(super) struct Begun {
 impl Speaker {
     /// Connects; of an answer this much comes before it is taken.
     pub(super) async fn to(address: SocketAddr, window: u32) -> Speaker {
-        let io = soon(TcpStream::connect(address)).await.unwrap();
+        // The connection ends with the node.
+        Speaker::over(soon(TcpStream::connect(address)).await.unwrap(), window).await.0
+    }
+
+    /// Speaks over a stream, and gives the task that serves it.
+    pub(crate) async fn over(io: TcpStream, window: u32) -> (Speaker, JoinHandle<()>) {
         let mut builder = Builder::new();
         builder.initial_window_size(window);
         let (send, connection) = soon(builder.handshake(io)).await.unwrap();
-        // Ends with the node.
-        tokio::spawn(connection);
-        Speaker(send)
+        (Speaker(send), tokio::spawn(async { drop(connection.await) }))
     }
 
     /// Begins a call; its request is open.
-    pub(super) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+    pub(crate) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
         let mut send = soon(self.0.clone().ready()).await.unwrap();
         let mut request = Request::post(format!("http://localhost{path}")).header("te", "trailers");
         if !headers.iter().any(|(name, _)| *name == "content-type") {
@@ -90,7 +93,7 @@ impl Begun {
 }
 
 /// A message with its prefix.
-pub(super) fn framed(message: &[u8]) -> Bytes {
+pub(crate) fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &length[..], message].concat().into()
 }

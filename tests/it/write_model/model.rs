@@ -1,0 +1,258 @@
+//! A short model of writes: what a name holds, where a path leads, and which requests are remembered.
+
+use std::collections::BTreeMap;
+
+/// Paths, each in two spellings.
+pub(super) const PATHS: [[&str; 2]; 4] =
+    [["/x", "/%78"], ["/caf%C3%A9", "/cafe\u{301}"], ["/y/~z", "/y/%7Ez"], ["/%e2%82%ac", "/\u{20ac}"]];
+
+/// What is put.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) headline: u64,
+    /// The path, and its spelling.
+    pub(super) path: Option<(usize, usize)>,
+    pub(super) aliases: Vec<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    Put(Content),
+    /// With the reason, and the name that it moved to.
+    Remove(&'static str, Option<usize>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wants {
+    Absent,
+    Etag(String),
+}
+
+/// One change of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) name: usize,
+    pub(super) action: Action,
+    pub(super) wants: Option<Wants>,
+    /// A put may bring a killed name back.
+    pub(super) allow_killed: bool,
+}
+
+/// A write: one change, or several in a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    pub(super) steps: Vec<Step>,
+    pub(super) request: Option<String>,
+}
+
+/// What came of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) revision: i64,
+    pub(super) changed: bool,
+    /// None: nobody has seen it yet. Empty: there is none.
+    pub(super) etag: Option<String>,
+}
+
+/// The version that a name has.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) content: Content,
+    pub(super) etag: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    Live(Version),
+    /// With the reason.
+    Gone(&'static str),
+}
+
+/// A name that has had a version.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) state: State,
+    pub(super) revision: i64,
+    /// When paths ceased to be its own.
+    former: BTreeMap<usize, i64>,
+}
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// To a live article; the path to send the visitor to, if it is another.
+    To(usize, Option<&'static str>),
+    /// To an article that is gone, with the reason.
+    Gone(&'static str),
+    Nowhere,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Model {
+    pub(super) head: i64,
+    pub(super) names: BTreeMap<usize, Held>,
+    pub(super) requests: BTreeMap<String, (Write, Vec<Done>)>,
+}
+
+impl Model {
+    pub(super) fn live(&self, name: usize) -> Option<&Version> {
+        match &self.names.get(&name)?.state {
+            State::Live(version) => Some(version),
+            State::Gone(_) => None,
+        }
+    }
+
+    fn reason(&self, name: usize) -> Option<&'static str> {
+        match self.names.get(&name)?.state {
+            State::Live(_) => None,
+            State::Gone(reason) => Some(reason),
+        }
+    }
+
+    /// The live article that has a path as its own.
+    fn owner(&self, path: usize) -> Option<usize> {
+        let owns = |name: &usize| self.live(*name).and_then(Version::path).is_some_and(|(own, _)| own == path);
+        self.names.keys().copied().find(owns)
+    }
+
+    /// Makes a write, or says why it must be refused. Entries take revisions in the order of the changes.
+    pub(super) fn make(&mut self, write: &Write, time: i64) -> Result<Vec<Done>, &'static str> {
+        if let Some((first, done)) = write.request.as_ref().and_then(|id| self.requests.get(id)) {
+            return if first == write { Ok(done.clone()) } else { Err("REQUEST_ID_REUSED") };
+        }
+        let mut after = self.clone();
+        let mut done = Vec::new();
+        for step in &write.steps {
+            self.allows(step)?;
+            done.push(after.change(step, time));
+        }
+        for (step, made) in write.steps.iter().zip(&done).filter(|(_, made)| made.changed) {
+            let path = after.live(step.name).and_then(Version::path);
+            let rivals = path.map_or(0, |(path, _)| after.owners(path));
+            if rivals > 1 {
+                return Err("PATH_TAKEN");
+            }
+            after.head = after.head.max(made.revision);
+        }
+        if let Some(id) = &write.request {
+            after.requests.insert(id.clone(), (write.clone(), done.clone()));
+        }
+        *self = after;
+        Ok(done)
+    }
+
+    /// Remembers a request that was made.
+    pub(super) fn remember(&mut self, write: &Write, done: &[Done]) {
+        let request = write.request.clone().map(|id| (id, (write.clone(), done.to_vec())));
+        self.requests.extend(request);
+    }
+
+    fn owners(&self, path: usize) -> usize {
+        let owns = |name: &&usize| self.live(**name).and_then(Version::path).is_some_and(|(own, _)| own == path);
+        self.names.keys().filter(owns).count()
+    }
+
+    fn allows(&self, step: &Step) -> Result<(), &'static str> {
+        let live = self.live(step.name);
+        match &step.wants {
+            Some(Wants::Absent) if live.is_some() => return Err("NAME_EXISTS"),
+            Some(Wants::Etag(etag)) if live.is_none_or(|live| live.etag.as_ref() != Some(etag)) => {
+                return Err("ETAG_MISMATCH");
+            }
+            _ => {}
+        }
+        match (&step.action, self.reason(step.name)) {
+            (Action::Put(_), Some("KILLED")) if !step.allow_killed => Err("NAME_KILLED"),
+            (Action::Remove("KILLED", _), Some(_)) | (Action::Put(_), _) => Ok(()),
+            (Action::Remove(..), Some("MOVED")) => Err("ARTICLE_MOVED"),
+            (Action::Remove(..), Some(_)) => Err("ARTICLE_GONE"),
+            (Action::Remove(..), None) if live.is_none() => Err("ARTICLE_NOT_FOUND"),
+            (Action::Remove(..), None) => Ok(()),
+        }
+    }
+
+    /// Changes a name. The caller looks at paths.
+    fn change(&mut self, step: &Step, time: i64) -> Done {
+        let before = self.names.get(&step.name);
+        let unchanged = before.filter(|held| match (&held.state, &step.action) {
+            (State::Live(version), Action::Put(content)) => version.content == *content,
+            (State::Gone(reason), Action::Remove(..)) => *reason == "KILLED",
+            _ => false,
+        });
+        if let Some(held) = unchanged {
+            let etag = match &held.state {
+                State::Live(version) => version.etag.clone(),
+                State::Gone(_) => Some(String::new()),
+            };
+            return Done { revision: held.revision, changed: false, etag };
+        }
+        let mut former = before.map(|held| held.former.clone()).unwrap_or_default();
+        former.extend(self.live(step.name).and_then(Version::path).map(|(path, _)| (path, time)));
+        let (state, etag) = match &step.action {
+            Action::Put(content) => {
+                former.retain(|path, _| content.path.is_none_or(|(own, _)| own != *path));
+                (State::Live(Version { content: content.clone(), etag: None }), None)
+            }
+            Action::Remove(reason, _) => (State::Gone(reason), Some(String::new())),
+        };
+        self.head += 1;
+        let revision = self.head;
+        self.names.insert(step.name, Held { state, revision, former });
+        Done { revision, changed: true, etag }
+    }
+
+    /// Where a path leads: an own path before an alias before a former path, what is live before what is gone.
+    pub(super) fn leads(&self, path: usize) -> Leads {
+        let to = |name| {
+            let own = self.live(name).and_then(Version::path).filter(|(own, _)| *own != path);
+            Leads::To(name, own.map(|(path, spelling)| PATHS[path][spelling]))
+        };
+        let lists = |name: &usize| self.live(*name).is_some_and(|live| live.content.aliases.contains(&path));
+        if let Some(name) = self.owner(path).or_else(|| self.names.keys().copied().find(lists)) {
+            return to(name);
+        }
+        // The last one first, and of one time the first by id.
+        let ceased = |(name, held): (&usize, &Held)| Some((-*held.former.get(&path)?, *name));
+        let mut former: Vec<(i64, usize)> = self.names.iter().filter_map(ceased).collect();
+        former.sort_unstable();
+        let live = former.iter().find(|(_, name)| self.live(*name).is_some());
+        match (live, former.first()) {
+            (Some((_, name)), _) => to(*name),
+            (None, Some((_, name))) => Leads::Gone(self.reason(*name).unwrap_or_default()),
+            (None, None) => Leads::Nowhere,
+        }
+    }
+
+    /// Notes the etags that a response has told.
+    pub(super) fn learn(&mut self, write: &Write, done: &[Done]) {
+        for (step, done) in write.steps.iter().zip(done) {
+            if let Some(Held { state: State::Live(version), revision, .. }) = self.names.get_mut(&step.name)
+                && *revision == done.revision
+            {
+                version.etag.clone_from(&done.etag);
+            }
+        }
+        if let Some((_, known)) = write.request.as_ref().and_then(|id| self.requests.get_mut(id)) {
+            known.clone_from_slice(done);
+        }
+    }
+
+    /// The same in a copy of the store: etags name its log.
+    pub(super) fn moved_to(&mut self, old: &str, new: &str) {
+        let rename = |etag: &mut Option<String>| {
+            *etag = etag.take().map(|etag| etag.replacen(old, new, 1));
+        };
+        for held in self.names.values_mut() {
+            if let State::Live(version) = &mut held.state {
+                rename(&mut version.etag);
+            }
+        }
+        self.requests.values_mut().flat_map(|(_, done)| done).for_each(|done| rename(&mut done.etag));
+    }
+}
+
+impl Version {
+    pub(super) fn path(&self) -> Option<(usize, usize)> {
+        self.content.path
+    }
+}
