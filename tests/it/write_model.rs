@@ -368,6 +368,7 @@ impl World {
                     assert_eq!(article["alias_paths"].as_array().map_or(0, Vec::len), content.aliases.len());
                     assert_eq!(article["revision"], json!(revision));
                     let etag = article["etag"].as_str().unwrap().to_owned();
+                    assert!(etag.starts_with(&format!("{}-{revision}-", self.log_id)), "{etag}");
                     assert!(version.etag.as_ref().is_none_or(|known| *known == etag), "{version:?} {etag}");
                     version.etag = Some(etag);
                 }
