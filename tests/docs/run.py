@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Runs the commands of README.md and docs/clients.md as a reader types them, in a fresh clone of this repository.
 
-    tests/docs/run.py [--target DIR] [DOCUMENT...]
+    tests/docs/run.py [DOCUMENT...]
 
 Each `console` and `sh` block is run command by command, in order, on a terminal. Output that a document shows must be
 what the command prints, but for numbers, times and ids; `...` stands for what was cut. A comment `(exit code N)` says
 how a command ends. A block that stands after a line `*Not run in CI: REASON.*` is counted and skipped; any other block
 that is no command fails the run. Servers and commands that watch go on in the background until their section ends.
 
-The documents use the default ports, 7190 and 7191, which must be free. --target names the clone's target directory if
-it holds no build yet, so that what is built here is built once.
+The documents use the default ports, 7190 and 7191, which must be free. A checkout that is a fresh clone itself, with
+nothing changed and nothing built, is used as it is, so that what is built here is built once; files that the commands
+leave there are removed.
 """
 
 import argparse
@@ -331,13 +332,19 @@ def is_free(port):
     return True
 
 
-def prepare(scratch, target):
+def is_fresh(clone):
+    """Whether a checkout is as `git clone` leaves it, but for a target directory without a build."""
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, check=True)
+    built = any((clone / "target" / profile).exists() for profile in ("debug", "release"))
+    return not status.stdout and not built
+
+
+def prepare(scratch):
     """A fresh clone, and the environment of a reader who has followed the instructions to the commands' places."""
-    clone = scratch / "cable"
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
-    if target is not None and not any((target / profile).exists() for profile in ("debug", "release")):
-        target.mkdir(parents=True, exist_ok=True)
-        (clone / "target").symlink_to(target.resolve())
+    clone = ROOT
+    if not is_fresh(ROOT):
+        clone = scratch / "cable"
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
     for name in [name for name in os.environ if name.startswith("CABLE_") or name == "CARGO_TARGET_DIR"]:
         del os.environ[name]
     # `cable` is ./target/release/cable, and `go install` puts its programs where the shell finds them.
@@ -350,20 +357,22 @@ def prepare(scratch, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", type=pathlib.Path)
     parser.add_argument("documents", nargs="*", default=DOCUMENTS)
     arguments = parser.parse_args()
     taken = [port for port in (7190, 7191) if not is_free(port)]
     if taken:
         sys.exit(f"FAILED: another process listens at {taken}; the documents use the default ports")
     with tempfile.TemporaryDirectory(prefix="cable-docs-", ignore_cleanup_errors=True) as scratch:
-        clone, state = prepare(pathlib.Path(scratch), arguments.target)
+        clone, state = prepare(pathlib.Path(scratch))
         readers = [Reader(document, clone, state) for document in arguments.documents]
         try:
             for reader in readers:
                 reader.read()
         except Failure as failure:
             sys.exit(f"FAILED: {failure}")
+        finally:
+            if clone == ROOT:
+                subprocess.run(["git", "clean", "-dfq"], cwd=ROOT, check=True)
     for reader in readers:
         for took, text in sorted(reader.times, reverse=True)[:5]:
             print(f"{took:6.0f} s  {reader.document}: {text}")
