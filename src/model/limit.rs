@@ -64,7 +64,7 @@ limits! {
     ADDITIONAL_SECTIONS = "additional_sections" 16;
     /// Elements of all lists of an article, or of another write's request: what takes two bytes on the wire takes up to
     /// two hundred in memory.
-    ELEMENTS = "elements" 100_000;
+    ELEMENTS = "elements" 80_000;
     BLOCKS = "blocks" 10_000;
     BLOCK_DEPTH = "block_depth" 16;
     ALIAS_PATHS = "alias_paths" 256;

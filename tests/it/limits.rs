@@ -143,14 +143,14 @@ fn bounds() -> Vec<Bound> {
             |n| article("byline", json!({"credits": many(n, |_| json!({"display_name": "A"}))}));
         "additional_sections" 16 "PutArticle" "article.additional_sections"
             |n| article("additional_sections", many(n, |i| json!(format!("sections/s{i}"))));
-        "elements" 100_000 "PutArticle" "article" |n| {
+        "elements" 80_000 "PutArticle" "article" |n| {
             let spans = [0x0a, 0x00].repeat(n - 1);
             let body = field(15, &field(1, &field(2, &spans)));
             field(1, &[field(1, b"articles/a"), field(11, b"H"), body].concat()).into()
         };
-        "elements" 100_000 "PatchArticle" "request" |n| {
+        "elements" 80_000 "PatchArticle" "request" |n| {
             let article = field(1, &[field(1, b"articles/a"), field(11, b"H")].concat());
-            let masks = if n > 100_000 { [0x0a, 0x00].repeat(n) } else { field(1, b"headline") };
+            let masks = if n > 80_000 { [0x0a, 0x00].repeat(n) } else { field(1, b"headline") };
             [article, field(2, &masks)].concat().into()
         };
         "update_mask_paths" 64 "PatchArticle" "update_mask" |n| {
