@@ -166,7 +166,8 @@ impl Publishing {
                 return Err(Refusal::Limit { field: "changes".into(), limit: &limit::COMMIT_READ, value });
             }
             let steps = self.plan(&drafts, states, now).await?;
-            if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged { .. })) {
+            if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged { .. }))
+            {
                 return Ok((found(steps), Position::of(&self.store.head())));
             }
             let request = request.clone();

@@ -118,9 +118,8 @@ impl LocalLog {
 impl Log for LocalLog {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let sent = self
-            .room(&commits)
-            .and_then(|_room| self.send(Job::Append(Append { commits, reply, _room })));
+        let sent =
+            self.room(&commits).and_then(|_room| self.send(Job::Append(Append { commits, reply, _room })));
         Box::pin(async move {
             sent?;
             // The reply is dropped without a word only by a panic.

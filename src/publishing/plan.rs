@@ -79,7 +79,10 @@ pub(super) enum Planned {
         /// The article that has the path that was left out.
         path_owner: Option<Name>,
     },
-    Unchanged { found: Written, expected: Expected },
+    Unchanged {
+        found: Written,
+        expected: Expected,
+    },
 }
 
 impl Planned {

@@ -35,7 +35,7 @@ DOCUMENTS = ["README.md", "docs/clients.md"]
 COMMANDS = ("console", "sh")
 NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
 SERVER = re.compile(r"\bserve\b")
-WATCHES = re.compile(r"cable feed watch|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
+WATCHES = re.compile(r"cable feed watch(?! .*--until-caught-up)|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
 
 # A command on two cores that are busy with it: a release build takes some minutes, all tests some more.
 LIMIT_SECONDS = 1500
@@ -176,7 +176,7 @@ class Terminal:
     """A command on a terminal of its own, with the environment that the commands before it have left."""
 
     def __init__(self, command, state, directory):
-        script = f'. {state}; cd "$PWD"\n{command.text}\ncode=$?; [ -n "$OF_WATCH" ] || export -p >{state}; exit $code'
+        script = f'set -a; . {state}; cd "$PWD"\n{command.text}\ncode=$?; [ -n "$OF_WATCH" ] || export -p >{state}; exit $code'
         self.command, self.output, self.begun = command, "", time.monotonic()
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))

@@ -380,9 +380,15 @@ impl World {
                 let answer = raw.call("ResolvePath", json!({"path": spelling})).await;
                 match &leads {
                     Leads::To(to, redirect) => {
-                        let answer = answer.unwrap_or_else(|refused| panic!("{spelling} {leads:?} {refused:?}"));
+                        let answer =
+                            answer.unwrap_or_else(|refused| panic!("{spelling} {leads:?} {refused:?}"));
                         assert_eq!(answer["article"]["name"], name(*to), "{spelling} {:?}", self.model);
-                        assert_eq!(answer["redirect_path"].as_str(), *redirect, "{spelling} {:?}", self.model);
+                        assert_eq!(
+                            answer["redirect_path"].as_str(),
+                            *redirect,
+                            "{spelling} {:?}",
+                            self.model
+                        );
                     }
                     Leads::Gone(reason) => assert_gone(&answer.unwrap_err(), reason),
                     Leads::Nowhere => assert_eq!(answer.unwrap_err().reason, "ARTICLE_NOT_FOUND"),
@@ -396,7 +402,9 @@ impl World {
         if self.dice.one_in(2) {
             let (files, model) = (files(self.store()), self.model.clone());
             self.copies.push(Copy { files, model, log_id: self.log_id.clone() });
-        } else if let Some(at) = (0..self.copies.len()).nth(self.dice.next() as usize % self.copies.len().max(1)) {
+        } else if let Some(at) =
+            (0..self.copies.len()).nth(self.dice.next() as usize % self.copies.len().max(1))
+        {
             let copy = &self.copies[at];
             std::fs::remove_dir_all(self.store()).unwrap();
             std::fs::create_dir(self.store()).unwrap();

@@ -3,13 +3,13 @@
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Span {
-    /// The text, UTF-8. A line feed is a line break.
+    /// The text in UTF-8. A line feed is a line break.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
-    /// How the text is marked; the first is outermost. A mark that the reader does not know is ignored.
+    /// The marks on the text, the outermost first. Readers ignore marks that they do not know.
     #[prost(enumeration = "Mark", repeated, tag = "2")]
     pub marks: ::prost::alloc::vec::Vec<i32>,
-    /// Where the text links to. Unset: it is no link. Adjacent spans with equal links are one link.
+    /// The link of the text. If unset, the text is not a link. Adjacent spans with equal links form one link.
     #[prost(message, optional, tag = "3")]
     pub link: ::core::option::Option<Link>,
 }
@@ -17,13 +17,14 @@ pub struct Span {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Link {
-    /// URL, absolute or relative to the site; at most 2,048 bytes; the scheme, if any, is http, https, mailto or tel.
+    /// The URL, absolute or relative to the site; at most 2,048 bytes. The scheme, if any, is http, https, mailto or tel.
+    /// Required unless `article` is set.
     #[prost(string, tag = "1")]
     pub href: ::prost::alloc::string::String,
-    /// Advisory title. Unset: none.
+    /// An advisory title; at most 1 KiB. If unset, there is none.
     #[prost(string, tag = "2")]
     pub title: ::prost::alloc::string::String,
-    /// Name of the article linked to, `articles/{id}`, if it is one of this store's. Unset: the link leads elsewhere.
+    /// The linked article, `articles/{id}`, if it belongs to this store. If unset, the link leads elsewhere.
     #[prost(string, tag = "3")]
     pub article: ::prost::alloc::string::String,
 }
@@ -32,7 +33,7 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Mark {
-    /// Never stored on purpose; rendered as no mark.
+    /// Not meant to be stored; rendered as no mark.
     Unspecified = 0,
     /// Strong importance.
     Strong = 1,
@@ -77,29 +78,32 @@ impl Mark {
         }
     }
 }
-/// A picture, video or sound with what is to be printed beside it. Cable stores no files, only where they are.
+/// A picture, video or sound with its caption and credits. Cable does not store files, only their URLs.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Media {
     /// The same content in several sizes or encodings. May be empty: a credit can be known without a file.
     #[prost(message, repeated, tag = "1")]
     pub renditions: ::prost::alloc::vec::Vec<Rendition>,
-    /// Text for those who do not see the picture. Unset: none given.
+    /// A text alternative for people who cannot see the picture; at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "2")]
     pub alt_text: ::prost::alloc::string::String,
-    /// Caption. Unset: none.
+    /// The caption. If unset, there is none.
     #[prost(message, repeated, tag = "3")]
     pub caption: ::prost::alloc::vec::Vec<Span>,
-    /// Credit line as printed (IPTC Photo Metadata "Credit Line", schema.org creditText). Unset: none.
+    /// The credit line as printed (IPTC Photo Metadata "Credit Line", schema.org creditText); at most 1 KiB. If unset,
+    /// there is none.
     #[prost(string, tag = "4")]
     pub credit: ::prost::alloc::string::String,
-    /// Who made it (IPTC "Creator"): the photographer. Unset: unknown, or only named in `credit`.
+    /// The creator (IPTC "Creator"), such as the photographer; at most 1 KiB. If unset, the creator is unknown or named
+    /// only in `credit`.
     #[prost(string, tag = "5")]
     pub creator: ::prost::alloc::string::String,
-    /// Who supplied it (IPTC "Image Supplier"): the agency. Unset: unknown, or only named in `credit`.
+    /// The supplier (IPTC "Image Supplier"), such as the agency; at most 1 KiB. If unset, the supplier is unknown or named
+    /// only in `credit`.
     #[prost(string, tag = "6")]
     pub supplier: ::prost::alloc::string::String,
-    /// Copyright notice (IPTC "Copyright Notice"). Unset: none.
+    /// The copyright notice (IPTC "Copyright Notice"); at most 1 KiB. If unset, there is none.
     #[prost(string, tag = "7")]
     pub copyright_notice: ::prost::alloc::string::String,
 }
@@ -107,16 +111,16 @@ pub struct Media {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rendition {
-    /// URL of the file, absolute or relative to the site; at most 2,048 bytes.
+    /// The URL of the file, absolute or relative to the site; at most 2,048 bytes. Required.
     #[prost(string, tag = "1")]
     pub href: ::prost::alloc::string::String,
-    /// Media type as registered with IANA: `image/jpeg`. Unset: unknown.
+    /// The media type as registered with IANA, such as `image/jpeg`; at most 128 bytes. If unset, it is unknown.
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
-    /// Width in pixels. Unset (0): unknown.
+    /// The width in pixels. Not negative. If unset (0), it is unknown.
     #[prost(int32, tag = "3")]
     pub width: i32,
-    /// Height in pixels. Unset (0): unknown.
+    /// The height in pixels. Not negative. If unset (0), it is unknown.
     #[prost(int32, tag = "4")]
     pub height: i32,
 }
@@ -124,8 +128,8 @@ pub struct Rendition {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Body {
-    /// At most 10,000 blocks, nested ones counted; nested at most 16 deep. As HTML, Markdown or plain text the body has at
-    /// most 1 MiB, and the article with it instead of the blocks at most 1 MiB and 64 KiB.
+    /// The blocks; at most 10,000 including nested ones, nested at most 16 deep. Rendered as HTML, Markdown or plain text,
+    /// the body is at most 1 MiB, and the article with the rendered body instead of the blocks at most 1 MiB and 64 KiB.
     #[prost(message, repeated, tag = "1")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
 }
@@ -133,21 +137,23 @@ pub struct Body {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Block {
-    /// The client's own id for the block, unique within the article; at most 128 bytes. Unset: the block cannot be
-    /// pointed at.
+    /// The client's id of the block, unique within the article; at most 128 bytes. If unset, the block cannot be
+    /// referenced.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// What the block is. Unset, or a kind that the reader does not know: the block is kept, and rendered as nothing.
+    /// The kind of the block. A block without a kind, or of a kind that the reader does not know, is stored and rendered
+    /// as nothing.
     #[prost(oneof = "block::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub kind: ::core::option::Option<block::Kind>,
 }
 /// Nested message and enum types in `Block`.
 pub mod block {
-    /// What the block is. Unset, or a kind that the reader does not know: the block is kept, and rendered as nothing.
+    /// The kind of the block. A block without a kind, or of a kind that the reader does not know, is stored and rendered
+    /// as nothing.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
-        /// Running text.
+        /// A paragraph of running text.
         #[prost(message, tag = "2")]
         Paragraph(super::Paragraph),
         /// A heading within the article.
@@ -156,10 +162,10 @@ pub mod block {
         /// A bulleted or numbered list.
         #[prost(message, tag = "4")]
         List(super::List),
-        /// Text quoted from elsewhere.
+        /// A quotation from another source.
         #[prost(message, tag = "5")]
         Quote(super::Quote),
-        /// A sentence of the article itself, set large.
+        /// A sentence of the article itself in large type.
         #[prost(message, tag = "6")]
         PullQuote(super::PullQuote),
         /// One picture.
@@ -168,7 +174,7 @@ pub mod block {
         /// Several pictures shown together.
         #[prost(message, tag = "8")]
         Gallery(super::Gallery),
-        /// Something that another site shows: a video, a post.
+        /// Content shown by another site, such as a video or a post.
         #[prost(message, tag = "9")]
         Embed(super::Embed),
         /// Preformatted text or program code.
@@ -180,7 +186,7 @@ pub mod block {
         /// A thematic break.
         #[prost(message, tag = "12")]
         Divider(super::Divider),
-        /// HTML that an import could not map to any of the above.
+        /// HTML that an import could not map to any other kind.
         #[prost(message, tag = "13")]
         RawHtml(super::RawHtml),
     }
@@ -189,7 +195,7 @@ pub mod block {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Paragraph {
-    /// Its text.
+    /// The text.
     #[prost(message, repeated, tag = "1")]
     pub spans: ::prost::alloc::vec::Vec<Span>,
 }
@@ -197,10 +203,10 @@ pub struct Paragraph {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Heading {
-    /// Level, 2 to 6; 1 is the headline's. Unset (0) is read as 2.
+    /// The level, 2 to 6. Level 1 is the headline. If unset (0), 2.
     #[prost(int32, tag = "1")]
     pub level: i32,
-    /// Its text.
+    /// The text.
     #[prost(message, repeated, tag = "2")]
     pub spans: ::prost::alloc::vec::Vec<Span>,
 }
@@ -211,7 +217,7 @@ pub struct List {
     /// Whether the items are numbered.
     #[prost(bool, tag = "1")]
     pub ordered: bool,
-    /// The number of the first item of an ordered list. Unset (0) is read as 1.
+    /// The number of the first item of an ordered list. If unset (0), 1.
     #[prost(int32, tag = "2")]
     pub start: i32,
     /// The items, in order.
@@ -222,7 +228,7 @@ pub struct List {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListItem {
-    /// The item's content: most often one paragraph, and a list for nested items.
+    /// The content of the item: usually one paragraph, and a list for nested items.
     #[prost(message, repeated, tag = "1")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
 }
@@ -233,7 +239,7 @@ pub struct Quote {
     /// The quoted text.
     #[prost(message, repeated, tag = "1")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
-    /// Who said it, where. Unset: not given.
+    /// The source of the quotation: the speaker and the occasion. If unset, it is not given.
     #[prost(message, repeated, tag = "2")]
     pub attribution: ::prost::alloc::vec::Vec<Span>,
 }
@@ -244,7 +250,7 @@ pub struct PullQuote {
     /// The text.
     #[prost(message, repeated, tag = "1")]
     pub spans: ::prost::alloc::vec::Vec<Span>,
-    /// Who said it. Unset: not given.
+    /// The speaker. If unset, it is not given.
     #[prost(message, repeated, tag = "2")]
     pub attribution: ::prost::alloc::vec::Vec<Span>,
 }
@@ -255,7 +261,7 @@ pub struct Image {
     /// The picture.
     #[prost(message, optional, tag = "1")]
     pub media: ::core::option::Option<Media>,
-    /// Where a click on it leads: a URL bounded as Link.href. Unset: nowhere.
+    /// The URL that a click on the picture opens, with the limits of Link.href. If unset, the picture is not a link.
     #[prost(string, tag = "2")]
     pub href: ::prost::alloc::string::String,
 }
@@ -266,7 +272,7 @@ pub struct Gallery {
     /// The pictures, in order.
     #[prost(message, repeated, tag = "1")]
     pub media: ::prost::alloc::vec::Vec<Media>,
-    /// Caption of the whole. Unset: none.
+    /// The caption of the whole gallery. If unset, there is none.
     #[prost(message, repeated, tag = "2")]
     pub caption: ::prost::alloc::vec::Vec<Span>,
 }
@@ -274,19 +280,19 @@ pub struct Gallery {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Embed {
-    /// Who provides it, in lower case: `youtube`. Unset: unknown.
+    /// The provider in lower case, such as `youtube`; at most 128 bytes. If unset, it is unknown.
     #[prost(string, tag = "1")]
     pub provider: ::prost::alloc::string::String,
-    /// URL of what is embedded; bounded as Link.href.
+    /// The URL of the embedded content, with the limits of Link.href. Required.
     #[prost(string, tag = "2")]
     pub url: ::prost::alloc::string::String,
-    /// Its title. Unset: none.
+    /// The title. If unset, there is none.
     #[prost(string, tag = "3")]
     pub title: ::prost::alloc::string::String,
-    /// Text for readers that cannot show it. Unset: none.
+    /// Text for readers that cannot show the content. If unset, there is none.
     #[prost(string, tag = "4")]
     pub fallback_text: ::prost::alloc::string::String,
-    /// Caption. Unset: none.
+    /// The caption. If unset, there is none.
     #[prost(message, repeated, tag = "5")]
     pub caption: ::prost::alloc::vec::Vec<Span>,
 }
@@ -297,7 +303,7 @@ pub struct Code {
     /// The text with its white space.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
-    /// Name of the language, in lower case. Unset: plain text.
+    /// The name of the language in lower case; at most 128 bytes. If unset, the text is plain.
     #[prost(string, tag = "2")]
     pub language: ::prost::alloc::string::String,
 }
@@ -305,10 +311,10 @@ pub struct Code {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Table {
-    /// The rows, from the top.
+    /// The rows, from the top; at most 10,000.
     #[prost(message, repeated, tag = "1")]
     pub rows: ::prost::alloc::vec::Vec<TableRow>,
-    /// Caption. Unset: none.
+    /// The caption. If unset, there is none.
     #[prost(message, repeated, tag = "2")]
     pub caption: ::prost::alloc::vec::Vec<Span>,
 }
@@ -324,16 +330,16 @@ pub struct TableRow {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TableCell {
-    /// Its text.
+    /// The text.
     #[prost(message, repeated, tag = "1")]
     pub spans: ::prost::alloc::vec::Vec<Span>,
     /// Whether the cell is a header of its row or column.
     #[prost(bool, tag = "2")]
     pub header: bool,
-    /// Columns that the cell covers, at most 1,000. Unset (0) is read as 1.
+    /// The number of columns that the cell covers; at most 1,000. If unset (0), 1.
     #[prost(int32, tag = "3")]
     pub column_span: i32,
-    /// Rows that the cell covers, at most 1,000. Unset (0) is read as 1.
+    /// The number of rows that the cell covers; at most 1,000. If unset (0), 1.
     #[prost(int32, tag = "4")]
     pub row_span: i32,
 }
@@ -341,44 +347,44 @@ pub struct TableCell {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Divider {}
-/// HTML kept as it is. A put whose HTML the server's sanitiser would change is refused, so that no script can be
-/// stored and served. At most 64 KiB and 2,000 start tags, 256 KiB in all blocks of a body; HTML that keeps a parser busy
-/// for too long (limit `raw_html_steps`) is refused, too.
+/// HTML that is stored unchanged. A put is refused if the server's sanitiser would change the HTML, so that no script
+/// can be stored and served. At most 64 KiB and 2,000 start tags per block, and 256 KiB in all blocks of a body. HTML
+/// that takes a parser too many steps (limit `raw_html_steps`) is refused as well.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RawHtml {
     /// The HTML.
     #[prost(string, tag = "1")]
     pub html: ::prost::alloc::string::String,
-    /// Why it could not be mapped: the element or shortcode met. Unset: not given.
+    /// The element or shortcode that could not be mapped. If unset, it is not given.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
-/// The body in another form, made by the server from its blocks.
+/// A body that the server rendered from its blocks.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenderedBody {
-    /// The form.
+    /// The format.
     #[prost(enumeration = "BodyFormat", tag = "1")]
     pub format: i32,
-    /// The text in that form.
+    /// The text in that format.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
-/// The form in which a body is wanted.
+/// Formats of a body in a response.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BodyFormat {
-    /// Read as BLOCKS.
+    /// Treated as BLOCKS.
     Unspecified = 0,
     /// The blocks, in Article.body.
     Blocks = 1,
-    /// HTML, in Article.rendered_body. Safe to place in a page: no script, style or event handler.
+    /// HTML, in Article.rendered_body. It is safe to place in a page: it has no script, style or event handler.
     Html = 2,
     /// Markdown (CommonMark with tables and strikethrough), in Article.rendered_body.
     Markdown = 3,
-    /// Plain text, blocks apart by an empty line, in Article.rendered_body.
+    /// Plain text with an empty line between blocks, in Article.rendered_body.
     PlainText = 4,
 }
 impl BodyFormat {
@@ -407,141 +413,158 @@ impl BodyFormat {
         }
     }
 }
-/// A piece of journalism. Encoded it is at most 1 MiB, and its lists, those of the body too, have at most 100,000 elements.
+/// A piece of journalism. At most 1 MiB encoded. Its lists, including those of the body, have at most 80,000 elements
+/// in total.
 ///
-/// Texts of all entities hold no control characters but line feed and tab, and those only where a text may have lines
-/// (not in headlines, names, ids, types and URLs); no overrides and isolates of direction, invisible operators, byte order
-/// marks and code points that are no characters. What is required has something to see. URLs are relative, or of the scheme
-/// http or https with a host, mailto or tel; they hold no backslash and no white space. Ids in other systems are not URLs
-/// that a browser runs.
+/// Rules for the texts of all entities:
 ///
-/// Fields 1 to 9 are the server's: what a write says in them is not kept, except that `name` says which article is
-/// meant. Content starts at field 10. Fields that the server does not know are kept and served as they came.
+/// * No control characters except line feed and tab, and these only in texts that may have several lines: not in
+///   headlines, names, ids, types and URLs.
+/// * No directional overrides, embeddings and isolates, no invisible operators, no byte order marks, and no code points
+///   that are not characters.
+/// * Required texts contain at least one visible character.
+/// * URLs are relative, or have the scheme http or https with a host, mailto or tel. They contain no backslash and no
+///   white space.
+/// * Ids in other systems are not URLs that a browser would run.
+///
+/// The server sets fields 1 to 9 and ignores their values in a write, except `name`, which selects the article; an
+/// import also uses `create_time` and `first_publish_time`. Content starts at field 10. Fields that the server does not
+/// know are stored and served unchanged.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Article {
-    /// `articles/{id}`; id is 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, but not `.` or `..`, chosen by the client and
-    /// never changed. It is not the URL: see `path`.
+    /// The resource name, `articles/{id}`. The client chooses the id, 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -` except
+    /// `.` and `..`, and it never changes. It is not the URL: see `path`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Identifies this version for preconditions of writes: log id, revision and the first 8 hex digits of the hash of its
-    /// log entry, with hyphens between them. A version of a history that was lost, as by a restore, has another one.
+    /// The etag of this version, for preconditions of writes: the log id, the revision and the first 8 hex digits of a
+    /// hash of the version, joined by hyphens. A version of a history that was lost, for example by a restore, has another
+    /// etag.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// Place of this version in the log's total order. Comparable within one log id; larger is newer.
+    /// The revision of this version in the log. Revisions of one log id can be compared: the larger one is newer.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// When the name was first put.
+    /// The time of the first put of the name.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When this version was put.
+    /// The time of the put of this version.
     #[prost(message, optional, tag = "5")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When the article first became readable: its first publish_time, or else the time of its first put.
+    /// The time at which the article first became readable: its first publish_time or, without one, the time at which its
+    /// first version became visible.
     #[prost(message, optional, tag = "6")]
     pub first_publish_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Whether readers see this version.
     #[prost(enumeration = "ArticleState", tag = "7")]
     pub state: i32,
-    /// Number of words of the body, counted by white space in its plain text.
+    /// The number of words in the body, counted by white space in its plain text.
     #[prost(int32, tag = "8")]
     pub word_count: i32,
-    /// The body in the form that the request asked for, instead of `body`. Unset when that was BLOCKS.
+    /// The body in the requested format, instead of `body`. Unset if that format is BLOCKS.
     #[prost(message, optional, tag = "9")]
     pub rendered_body: ::core::option::Option<RenderedBody>,
-    /// What kind of piece it is. Unset is read as ARTICLE.
+    /// The type of piece. If unset, ARTICLE.
     #[prost(enumeration = "ArticleType", tag = "10")]
     pub r#type: i32,
-    /// Headline (schema.org headline); at most 1 KiB. Required.
+    /// The headline (schema.org headline); at most 1 KiB. Required.
     #[prost(string, tag = "11")]
     pub headline: ::prost::alloc::string::String,
-    /// The line or two beneath the headline (standfirst); at most 4 KiB. Unset: none.
+    /// The line or two below the headline (standfirst); at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "12")]
     pub dek: ::prost::alloc::string::String,
-    /// The word or two above the headline; at most 1 KiB. Unset: none.
+    /// The word or two above the headline; at most 1 KiB. If unset, there is none.
     #[prost(string, tag = "13")]
     pub kicker: ::prost::alloc::string::String,
-    /// Text for teasers and search results (schema.org description); at most 4 KiB. Unset: none.
+    /// The text for teasers and search results (schema.org description); at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "14")]
     pub summary: ::prost::alloc::string::String,
-    /// The text. Not part of the view BASIC.
+    /// The body. Part of the view FULL only.
     #[prost(message, optional, tag = "15")]
     pub body: ::core::option::Option<Body>,
-    /// The picture or video at the top. Unset: none.
+    /// The picture or video at the top. If unset, there is none.
     #[prost(message, optional, tag = "16")]
     pub lead_media: ::core::option::Option<Media>,
-    /// Who wrote it. Unset: not signed.
+    /// The byline. If unset, the article is not signed.
     #[prost(message, optional, tag = "17")]
     pub byline: ::core::option::Option<Byline>,
-    /// The section that it belongs to, `sections/{id}`. It may name one that is not there yet. Unset: none.
+    /// The main section, `sections/{id}`. It need not exist yet. If unset, there is none.
     #[prost(string, tag = "18")]
     pub section: ::prost::alloc::string::String,
-    /// Other sections that also list it; at most 16, none twice.
+    /// Other sections that list the article, `sections/{id}`; at most 16, without duplicates. They need not exist yet.
     #[prost(string, repeated, tag = "19")]
     pub additional_sections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Tags, `tags/{id}`, the most important first; at most 128, none twice. They may name tags that are not there yet.
+    /// Tags, `tags/{id}`, the most important first; at most 128, without duplicates. They need not exist yet.
     #[prost(string, repeated, tag = "20")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Path of its page on the site: starts with `/`, at most 1 KiB, without query and fragment. Unset: it has no page.
+    /// The path of the article's page on the site. It starts with one `/`, is at most 1 KiB, and has no query, fragment,
+    /// space or backslash and no segment `.` or `..`. If unset, the article has no page.
     ///
-    /// Paths are the same if they are equal after RFC 3986 6.2.2 normalisation: hex digits of percent-encoding in upper
-    /// case, unreserved characters decoded, characters beyond ASCII in NFC, percent-encoded as UTF-8 or not. The path is
-    /// served as it was put. Segments `.` and `..` are refused.
+    /// Paths are compared after the normalisation of RFC 3986, section 6.2.2: hex digits of percent-encoding in upper
+    /// case, unreserved characters decoded, and characters beyond ASCII in NFC, percent-encoded as UTF-8 or not. The path
+    /// is served as it was put.
     ///
-    /// No two live articles have the same: a put that names the path of another one is refused (PATH_TAKEN). A scheduled
-    /// put is accepted; when it becomes visible it takes the path, and the article that had it loses it: its path is
-    /// unset by a new revision (REPUBLISH), and becomes a former path. Later puts of that article that still name the
-    /// path are done without it (WriteResult.path_owner), until it has a path again or the path is free.
+    /// Two live articles cannot have the same path:
+    ///
+    /// * A write that would give a live article the path of another one fails with PATH_TAKEN.
+    /// * A scheduled version is accepted. When it becomes visible, it takes the path from the live article that has it.
+    ///   That article gets a new revision without `path` (REPUBLISH); the path becomes one of its former paths.
+    /// * Later puts of that article that still set the path succeed without it (WriteResult.path_owner), until the article
+    ///   gets another path or the path is free.
+    ///
+    /// There is one exception: an article whose stored record is damaged keeps its path when a scheduled version takes it.
+    /// The path then leads to the article that took it.
     #[prost(string, tag = "21")]
     pub path: ::prost::alloc::string::String,
-    /// Other paths that lead here, unless a live article has them as `path`; at most 256. If several articles list one,
-    /// it leads to the first by id. A path that the article had before leads here by itself.
+    /// Other paths that lead to the article, in the form of `path`; at most 256. An alias does not apply while it is the
+    /// `path` of a live article. If several articles list a path, it leads to the first one by id. Former paths of the
+    /// article lead to it without being listed.
     #[prost(string, repeated, tag = "22")]
     pub alias_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// URL that search engines shall take for the original's. Unset: the page itself.
+    /// The canonical URL for search engines; at most 2,048 bytes. If unset, the page itself is canonical.
     #[prost(string, tag = "23")]
     pub canonical_url: ::prost::alloc::string::String,
-    /// Language, a BCP 47 tag: `en-GB`. Unset: unknown.
+    /// The language, a BCP 47 tag such as `en-GB`; at most 64 bytes. If unset, it is unknown.
     #[prost(string, tag = "24")]
     pub language: ::prost::alloc::string::String,
-    /// The date shown, and the place in lists. Unset: first_publish_time. With one in the
-    /// future the version is pending until then.
+    /// The date that readers see, which also sets the order in lists. If it is in the future, the version is pending until
+    /// then. If unset, first_publish_time.
     #[prost(message, optional, tag = "25")]
     pub publish_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Until when it is held back: the version is pending until then.
+    /// The embargo. The version is pending until it is lifted. If unset, there is none.
     #[prost(message, optional, tag = "26")]
     pub embargo: ::core::option::Option<Embargo>,
-    /// When it ends to be readable: it is removed then (EXPIRED). Must be after the present and after `publish_time` and
-    /// the embargo.
+    /// The time at which the article expires: the server then removes it (EXPIRED). It must be later than the present,
+    /// `publish_time` and the end of the embargo. If unset, the article does not expire.
     #[prost(message, optional, tag = "27")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Corrections and the like, to be shown with it, the oldest first; at most 256.
+    /// Corrections and other notes shown with the article, the oldest first; at most 256.
     #[prost(message, repeated, tag = "28")]
     pub notices: ::prost::alloc::vec::Vec<Notice>,
-    /// What others may do with it. Unset: not stated.
+    /// The rights of others to use the article. If unset, they are not stated.
     #[prost(message, optional, tag = "29")]
     pub rights: ::core::option::Option<Rights>,
-    /// Where it comes from. Unset: the publisher's own.
+    /// The source. If unset, the article is the publisher's own.
     #[prost(message, optional, tag = "30")]
     pub source: ::core::option::Option<Source>,
-    /// Other articles that belong with it, the closest first; at most 256.
+    /// Related articles, the closest first; at most 256.
     #[prost(message, repeated, tag = "31")]
     pub related: ::prost::alloc::vec::Vec<Related>,
     /// Ids in other systems; at most 64.
     #[prost(message, repeated, tag = "32")]
     pub alt_ids: ::prost::alloc::vec::Vec<AltId>,
-    /// The client's own notes: at most 64 entries, together at most 16 KiB.
+    /// Notes of the client; at most 64 entries, 16 KiB in total.
     #[prost(btree_map = "string, string", tag = "33")]
     pub annotations: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
 }
-/// Who wrote an article, and how that is printed.
+/// The authors of an article, and the line that names them.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Byline {
-    /// The line as printed; at most 1 KiB. Unset: made from `credits`.
+    /// The line as printed; at most 1 KiB. If unset, it is made from `credits`.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
     /// The people, in the order printed; at most 64.
@@ -552,13 +575,13 @@ pub struct Byline {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Credit {
-    /// `authors/{id}`. It may name one that is not there yet. Unset: the person has no entry.
+    /// The author, `authors/{id}`. It need not exist yet. If unset, the person is not an author of the store.
     #[prost(string, tag = "1")]
     pub author: ::prost::alloc::string::String,
-    /// The name as printed here; at most 1 KiB. Unset: the author's display_name.
+    /// The name as printed in this byline; at most 1 KiB. If unset, the author's display_name.
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
-    /// What the person did: `Reporter`, `Photographer`; at most 1 KiB. Unset: wrote it.
+    /// The role, such as `Reporter` or `Photographer`; at most 1 KiB. If unset, the person wrote the article.
     #[prost(string, tag = "3")]
     pub role: ::prost::alloc::string::String,
 }
@@ -566,10 +589,10 @@ pub struct Credit {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Embargo {
-    /// When it is lifted. Unset: until another put says so.
+    /// The time at which the embargo is lifted. If unset, it lasts until another put changes it.
     #[prost(message, optional, tag = "1")]
     pub until: ::core::option::Option<::prost_types::Timestamp>,
-    /// Terms of the embargo, for editors; at most 4 KiB. Unset: none.
+    /// The terms of the embargo, for editors; at most 4 KiB. If unset, there are none.
     #[prost(string, tag = "2")]
     pub note: ::prost::alloc::string::String,
 }
@@ -577,46 +600,46 @@ pub struct Embargo {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Notice {
-    /// What kind of note.
+    /// The kind of note.
     #[prost(enumeration = "NoticeKind", tag = "1")]
     pub kind: i32,
-    /// Its text; at most 8 KiB.
+    /// The text; at most 8 KiB.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
-    /// When it was added. Unset: not stated.
+    /// The time at which the note was added. If unset, it is not stated.
     #[prost(message, optional, tag = "3")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// What others may do with an article (ninjs rightsinfo).
+/// The rights of others to use an article (ninjs rightsinfo).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rights {
-    /// Copyright notice; at most 4 KiB. Unset: none.
+    /// The copyright notice; at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "1")]
     pub copyright_notice: ::prost::alloc::string::String,
-    /// Usage terms; at most 4 KiB. Unset: none.
+    /// The usage terms; at most 4 KiB. If unset, there are none.
     #[prost(string, tag = "2")]
     pub usage_terms: ::prost::alloc::string::String,
 }
-/// Where an article comes from.
+/// The source of an article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Source {
-    /// Name of the outlet or agency; at most 1 KiB.
+    /// The name of the outlet or agency; at most 1 KiB.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// What kind of source.
+    /// The kind of source.
     #[prost(enumeration = "SourceKind", tag = "2")]
     pub kind: i32,
 }
-/// Another article that belongs with this one.
+/// A related article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Related {
-    /// `articles/{id}`. It may name one that is not there yet.
+    /// The article, `articles/{id}`. It need not exist yet. Required.
     #[prost(string, tag = "1")]
     pub article: ::prost::alloc::string::String,
-    /// In what way: `background`, `previous`; at most 128 bytes. Unset: not stated.
+    /// The kind of relation, such as `background` or `previous`; at most 128 bytes. If unset, it is not stated.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
 }
@@ -624,23 +647,23 @@ pub struct Related {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AltId {
-    /// Which system: `wordpress`; at most 128 bytes.
+    /// The system, such as `wordpress`; at most 128 bytes. Required.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
-    /// The id there; at most 2,048 bytes.
+    /// The id in that system; at most 2,048 bytes.
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
-/// Kinds of article (as Guardian ContentType and ANS have them).
+/// Types of article (as in Guardian ContentType and ANS).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ArticleType {
-    /// Read as ARTICLE.
+    /// Treated as ARTICLE.
     Unspecified = 0,
     /// Text, with or without pictures.
     Article = 1,
-    /// Grows by posts while something happens.
+    /// A live blog, which grows by posts during an event.
     Liveblog = 2,
     /// Mainly pictures.
     Gallery = 3,
@@ -648,7 +671,7 @@ pub enum ArticleType {
     Video = 4,
     /// Mainly sound.
     Audio = 5,
-    /// Mainly something to play with.
+    /// Mainly interactive content.
     Interactive = 6,
 }
 impl ArticleType {
@@ -681,16 +704,16 @@ impl ArticleType {
         }
     }
 }
-/// Whether readers see a version.
+/// The visibility of a version.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ArticleState {
-    /// Not set by the server.
+    /// Never set by the server.
     Unspecified = 0,
-    /// Readers see it.
+    /// Readers see the version.
     Live = 1,
-    /// Held until its time has come.
+    /// The version is scheduled or under embargo.
     Pending = 2,
 }
 impl ArticleState {
@@ -722,15 +745,15 @@ impl ArticleState {
 pub enum NoticeKind {
     /// Shown as a plain note.
     Unspecified = 0,
-    /// Something was wrong and has been put right.
+    /// An error was corrected.
     Correction = 1,
-    /// Something could be misunderstood.
+    /// An ambiguity was cleared up.
     Clarification = 2,
-    /// Something new has been added.
+    /// New information was added.
     Update = 3,
-    /// A word from the editors.
+    /// A note from the editors.
     EditorsNote = 4,
-    /// The publisher no longer stands by the article; it stays readable.
+    /// The publisher retracts the article; it stays readable.
     Retraction = 5,
 }
 impl NoticeKind {
@@ -770,13 +793,13 @@ pub enum SourceKind {
     Unspecified = 0,
     /// The publisher's own staff.
     Staff = 1,
-    /// A freelance.
+    /// A freelancer.
     Freelance = 2,
     /// A news agency.
     Wire = 3,
     /// Another outlet.
     Partner = 4,
-    /// Someone who pays for it.
+    /// A sponsor, who pays for the article.
     Sponsor = 5,
 }
 impl SourceKind {
@@ -807,165 +830,173 @@ impl SourceKind {
         }
     }
 }
-/// A person who writes or makes pictures. Encoded at most 16 KiB.
+/// A person who writes articles or makes pictures. At most 16 KiB encoded.
 ///
-/// Fields 1 to 9 are the server's, as in Article.
+/// The server sets fields 1 to 9, as in Article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Author {
-    /// `authors/{id}`; id as in Article.name.
+    /// The resource name, `authors/{id}`, with an id as in Article.name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// As Article.etag.
+    /// The etag of this version, as Article.etag.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// As Article.revision.
+    /// The revision of this version, as Article.revision.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// When the name was first put.
+    /// The time of the first put of the name.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When this version was put.
+    /// The time of the put of this version.
     #[prost(message, optional, tag = "5")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The name as readers know it; at most 1 KiB. Required.
     #[prost(string, tag = "10")]
     pub display_name: ::prost::alloc::string::String,
-    /// A few sentences about the person; at most 8 KiB. Unset: none.
+    /// A short biography; at most 8 KiB. If unset, there is none.
     #[prost(string, tag = "11")]
     pub bio: ::prost::alloc::string::String,
-    /// Where else the person can be found; at most 32.
+    /// The person's accounts on other platforms; at most 32.
     #[prost(message, repeated, tag = "12")]
     pub social_profiles: ::prost::alloc::vec::Vec<SocialProfile>,
-    /// Job title; at most 1 KiB. Unset: none.
+    /// The job title; at most 1 KiB. If unset, there is none.
     #[prost(string, tag = "13")]
     pub job_title: ::prost::alloc::string::String,
-    /// The organisation that the person works for, if not the publisher; at most 1 KiB. Unset: none.
+    /// The organisation that the person works for, if it is not the publisher; at most 1 KiB. If unset, there is none.
     #[prost(string, tag = "14")]
     pub affiliation: ::prost::alloc::string::String,
-    /// Portrait. Unset: none.
+    /// The portrait. If unset, there is none.
     #[prost(message, optional, tag = "15")]
     pub image: ::core::option::Option<Media>,
-    /// Ids in other systems: role and value as in AltId, `wordpress` to `7`; at most 64 entries, together at most 8 KiB.
+    /// Ids in other systems, from role to value as in AltId, such as `wordpress` to `7`; at most 64 entries, 8 KiB in
+    /// total.
     #[prost(btree_map = "string, string", tag = "16")]
     pub alt_ids: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
 }
-/// An account elsewhere.
+/// An account on another platform.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SocialProfile {
-    /// The platform, in lower case: `twitter`; at most 128 bytes.
+    /// The platform in lower case, such as `twitter`; at most 128 bytes. Required.
     #[prost(string, tag = "1")]
     pub platform: ::prost::alloc::string::String,
-    /// The handle there, without `@`; at most 128 bytes. Unset: see `url`.
+    /// The handle on the platform, without `@`; at most 128 bytes. If unset, see `url`.
     #[prost(string, tag = "2")]
     pub handle: ::prost::alloc::string::String,
-    /// URL of the profile; at most 2,048 bytes. Unset: follows from the handle.
+    /// The URL of the profile; at most 2,048 bytes. If unset, it follows from the handle.
     #[prost(string, tag = "3")]
     pub url: ::prost::alloc::string::String,
 }
-/// Articles that an editor has put in order by hand: a front, a package. Encoded at most 128 KiB.
+/// A list of articles in an order set by an editor, such as a front or a package. At most 128 KiB encoded.
 ///
-/// Fields 1 to 9 are the server's, as in Article.
+/// The server sets fields 1 to 9, as in Article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Collection {
-    /// `collections/{id}`; id as in Article.name.
+    /// The resource name, `collections/{id}`, with an id as in Article.name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// As Article.etag.
+    /// The etag of this version, as Article.etag.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// As Article.revision.
+    /// The revision of this version, as Article.revision.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// When the name was first put.
+    /// The time of the first put of the name.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When this version was put.
+    /// The time of the put of this version.
     #[prost(message, optional, tag = "5")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The name as readers know it; at most 1 KiB. Required.
+    /// The title as readers know it; at most 1 KiB. Required.
     #[prost(string, tag = "10")]
     pub title: ::prost::alloc::string::String,
-    /// A sentence or two about it; at most 4 KiB. Unset: none.
+    /// A description of a sentence or two; at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "11")]
     pub description: ::prost::alloc::string::String,
-    /// The articles, `articles/{id}`, the first at the top; at most 500, none twice. They may name ones that are not
-    /// there yet.
+    /// The articles, `articles/{id}`, the top one first; at most 500, without duplicates. They need not exist yet.
     #[prost(string, repeated, tag = "12")]
     pub articles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Why a call was refused. Each error carries one google.rpc.ErrorInfo with the domain `cable.v1` and one of these
-/// names, without the prefix, as its reason. Clients decide by the reason, not by the message's text.
+/// The reason of an error. Each error has one google.rpc.ErrorInfo with the domain `cable.v1` and one of these names,
+/// without the prefix, as its reason. Clients decide by the reason, not by the text of the message.
+///
+/// A comment states the status code first. An error about a field also has a BadRequest, and one about a name a
+/// ResourceInfo. RetryInfo is present where a later attempt can succeed, and contains the delay before it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ErrorReason {
     /// Not used.
     Unspecified = 0,
-    /// INVALID_ARGUMENT. A field's value is not allowed; BadRequest names the field and says why.
+    /// INVALID_ARGUMENT. The value of a field is not allowed. BadRequest contains the field and a description.
     FieldInvalid = 1,
-    /// INVALID_ARGUMENT. The page token is not one of this server's, or belongs to another request.
+    /// INVALID_ARGUMENT. The page token was not issued by this server, or belongs to another request.
     PageTokenInvalid = 2,
-    /// INVALID_ARGUMENT. Too big or too many. Metadata: `limit` (name as in GetStatus), `value`, `maximum`.
+    /// INVALID_ARGUMENT. A value exceeds a limit. Metadata: `limit` (its name, as in GetStatus), `value`, `maximum`.
     LimitExceeded = 3,
-    /// INVALID_ARGUMENT. The request_id was used before for another request.
+    /// INVALID_ARGUMENT. The request_id was already used by a different request.
     RequestIdReused = 4,
-    /// NOT_FOUND. There is no such article, or it is not to be seen.
+    /// NOT_FOUND. The article does not exist or is not visible.
     ArticleNotFound = 5,
     /// NOT_FOUND. The article was removed. Metadata: `reason`, `remove_time`.
     ArticleGone = 6,
-    /// NOT_FOUND. The article lives on under another name. Metadata: `moved_to`, `remove_time`.
+    /// NOT_FOUND. The article moved to another name. Metadata: `moved_to`, `reason`, `remove_time`.
     ArticleMoved = 7,
-    /// NOT_FOUND. There is no such author, section, tag or collection.
+    /// NOT_FOUND. The author, section, tag or collection does not exist.
     NameNotFound = 8,
-    /// NOT_FOUND. The author, section, tag or collection was removed. Metadata: `reason`, `remove_time`, `moved_to`.
+    /// NOT_FOUND. The author, section, tag or collection was removed. Metadata: `reason`, `remove_time`, and `moved_to` if
+    /// it moved.
     NameGone = 9,
-    /// ALREADY_EXISTS. The name was to be absent and is not. Metadata: `etag`.
+    /// ALREADY_EXISTS. The precondition requires the name to be absent, but it exists. Metadata: `etag`.
     NameExists = 10,
     /// ALREADY_EXISTS. Another live article has the path. Metadata: `path`, `owner`.
     PathTaken = 11,
-    /// ABORTED. The precondition's etag is not the current one. Metadata: `etag`, the current one, unless there is none.
+    /// ABORTED. The etag of the precondition does not match the current etag. Metadata: `etag`, the current one, if a
+    /// version exists.
     EtagMismatch = 12,
-    /// FAILED_PRECONDITION. The revision or position given is of another history: of another log or, by its chain, of
-    /// this log before it was restored. Metadata: `log_id`, the server's.
+    /// FAILED_PRECONDITION. The revision or position belongs to another history: to another log or, by its chain, to this
+    /// log before it was restored. Metadata: `log_id`, the log of the server.
     LogChanged = 13,
-    /// UNAVAILABLE. The node has not reached the revision asked for; RetryInfo says when to ask again.
-    /// Metadata: `revision`.
+    /// UNAVAILABLE. The node has not reached the requested revision. RetryInfo contains the delay before a retry.
+    /// Metadata: `revision`, the newest revision of the node.
     NotCaughtUp = 14,
-    /// UNAVAILABLE. The node has more work than it can queue; RetryInfo says when to ask again.
+    /// UNAVAILABLE. The node has more work than it can queue, or a write lost against other writes 16 times. RetryInfo
+    /// contains the delay before a retry.
     Overloaded = 15,
-    /// UNAVAILABLE. The node is shutting down; another may answer.
+    /// UNAVAILABLE. The node is shutting down; retry on another node.
     Draining = 16,
-    /// UNAVAILABLE. Whether the write happened is not known: repeat it with the same request_id.
+    /// UNAVAILABLE. The write may have been applied. Retry it with the same request_id.
     OutcomeUnknown = 17,
     /// RESOURCE_EXHAUSTED. The disk has too little free space for the put, and nothing of it was written. Reads and
-    /// removals continue; an import chunk that holds puts and tombstones may have written the tombstones.
+    /// removals continue. An import chunk with puts and tombstones may have written the tombstones.
     StoreFull = 18,
-    /// DATA_LOSS. What is stored under the name does not pass its checksum; it is not served.
+    /// DATA_LOSS. The stored record of the name fails its checksum and is not served.
     RecordCorrupt = 19,
     /// UNAVAILABLE. The store could not be read or written.
     StoreFailed = 20,
-    /// UNIMPLEMENTED. This release cannot hold it. Metadata: `feature`.
+    /// UNIMPLEMENTED. This release cannot store the content. Metadata: `feature`.
     NotSupported = 21,
-    /// INTERNAL. A fault of the server's own.
+    /// INTERNAL. An internal error of the server.
     Internal = 22,
-    /// OUT_OF_RANGE. What happened since the position is no longer known. Metadata: `oldest_revision`, the oldest that
-    /// can be resumed from, and `head_revision`.
+    /// OUT_OF_RANGE. The position is older than the history floor. Metadata: `oldest_revision`, the oldest revision from
+    /// which a feed can resume, and `head_revision`.
     RevisionCompacted = 23,
-    /// RESOURCE_EXHAUSTED. The connection, or the node, has as many feeds as it may; RetryInfo says when to ask again.
+    /// RESOURCE_EXHAUSTED. The feed limit of the connection or of the node is reached. RetryInfo contains the delay before
+    /// a retry.
     TooManyFeeds = 24,
-    /// FAILED_PRECONDITION. The name was killed: a put must say that it may come back (`allow_killed`).
-    /// Metadata: `remove_time`.
+    /// FAILED_PRECONDITION. The name was killed. A put must set `allow_killed` to publish it again. Metadata:
+    /// `remove_time`.
     NameKilled = 25,
-    /// DATA_LOSS. The database itself is damaged: what a response lacks may be there all the same. All writes are refused
-    /// until the store is restored from a backup or rebuilt.
+    /// DATA_LOSS. The database itself is damaged: data that a response lacks may still exist. All writes are refused until
+    /// the store is restored from a backup or rebuilt.
     StoreDamaged = 26,
-    /// UNAVAILABLE. A part of the node has failed and the node is shutting down; another may answer. The call did nothing.
+    /// UNAVAILABLE. A part of the node has failed and the node is shutting down; retry on another node. The call changed
+    /// nothing, except that an import may have written earlier records.
     NodeFailed = 27,
 }
 impl ErrorReason {
@@ -1040,123 +1071,123 @@ impl ErrorReason {
         }
     }
 }
-/// Stands at the end of each answer to a read.
+/// Metadata of a response to a read. It is the last field of the response.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResponseMeta {
-    /// The log that revisions refer to: 8 hex digits. It changes when the store continues as another history: it is a
-    /// copy, or was restored from a backup.
+    /// The id of the log that revisions refer to: 8 hex digits. It changes when the store continues as another history:
+    /// when the store is a copy, or was restored from a backup.
     #[prost(string, tag = "1")]
     pub log_id: ::prost::alloc::string::String,
-    /// Covers everything in the response, and the request's view and format. For `if_none_match`. It never matches the
-    /// response of another history.
+    /// An etag of the whole response, including the request's view, body format and includes. For `if_none_match`. It
+    /// never matches a response of another history.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// The revision at which the answer was given: everything up to it is in the answer. Always encoded.
+    /// The revision at which the response was served: it includes everything up to this revision. Always encoded.
     #[prost(fixed64, tag = "3")]
     pub served_revision: u64,
 }
-/// How fresh an answer must be.
+/// The freshness that a read requires.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Freshness {
-    /// The answer must be served at this revision or a later one. Not negative.
+    /// The minimum revision to serve the read at. Not negative.
     #[prost(int64, tag = "1")]
     pub at_least_revision: i64,
-    /// The log that the revision was given by. Another than the server's is refused (LOG_CHANGED). If unset, the log is
-    /// not checked: after a restore the revision may be of a history that was lost.
+    /// The log that issued the revision: 8 hex digits. If it is not the server's log, the call fails with LOG_CHANGED. If
+    /// unset, the log is not checked: after a restore, the revision may belong to a history that was lost.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
-    /// How long to wait for that revision. At most 10 s; unset: 1 s.
+    /// The longest time to wait for that revision, at most 10 s. If unset, 1 s.
     #[prost(message, optional, tag = "3")]
     pub max_wait: ::core::option::Option<::prost_types::Duration>,
 }
-/// A place in the log.
+/// A point in the log.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Position {
-    /// The log: 8 hex digits.
+    /// The id of the log: 8 hex digits.
     #[prost(string, tag = "1")]
     pub log_id: ::prost::alloc::string::String,
     /// The revision.
     #[prost(int64, tag = "2")]
     pub revision: i64,
-    /// Proves the lineage up to that revision: 32 bytes, sha256 over the previous link and the entry. It differs between
-    /// two histories even if their log ids do not.
+    /// The chain hash at that revision, which proves the lineage up to it: 32 bytes, sha256 over the previous hash and the
+    /// entry. Two histories have different chains even if their log ids are equal.
     #[prost(bytes = "bytes", tag = "3")]
     pub chain: ::prost::bytes::Bytes,
 }
-/// A department of the publication. Encoded at most 8 KiB.
+/// A department of the publication. At most 8 KiB encoded.
 ///
-/// Fields 1 to 9 are the server's, as in Article.
+/// The server sets fields 1 to 9, as in Article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Section {
-    /// `sections/{id}`; id as in Article.name.
+    /// The resource name, `sections/{id}`, with an id as in Article.name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// As Article.etag.
+    /// The etag of this version, as Article.etag.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// As Article.revision.
+    /// The revision of this version, as Article.revision.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// When the name was first put.
+    /// The time of the first put of the name.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When this version was put.
+    /// The time of the put of this version.
     #[prost(message, optional, tag = "5")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The name as readers know it; at most 1 KiB. Required.
     #[prost(string, tag = "10")]
     pub display_name: ::prost::alloc::string::String,
-    /// One line that says what the section is; at most 4 KiB. Unset: none.
+    /// A description in one line; at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "11")]
     pub tagline: ::prost::alloc::string::String,
-    /// Path of its front on the site, as Article.path. Unset: none.
+    /// The path of the section's front on the site, in the form of Article.path. If unset, there is none.
     #[prost(string, tag = "12")]
     pub path: ::prost::alloc::string::String,
-    /// The section that this one is part of, `sections/{id}`. It may name one that is not there yet. Unset: none.
+    /// The parent section, `sections/{id}`. It need not exist yet. If unset, there is none.
     #[prost(string, tag = "13")]
     pub parent: ::prost::alloc::string::String,
-    /// Place among its siblings: lower comes first. Unset is 0.
+    /// The rank among its siblings: lower ranks come first. If unset, 0.
     #[prost(int32, tag = "14")]
     pub rank: i32,
 }
-/// A subject that articles are about. Encoded at most 8 KiB.
+/// A subject of articles. At most 8 KiB encoded.
 ///
-/// Fields 1 to 9 are the server's, as in Article.
+/// The server sets fields 1 to 9, as in Article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tag {
-    /// `tags/{id}`; id as in Article.name.
+    /// The resource name, `tags/{id}`, with an id as in Article.name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// As Article.etag.
+    /// The etag of this version, as Article.etag.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// As Article.revision.
+    /// The revision of this version, as Article.revision.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// When the name was first put.
+    /// The time of the first put of the name.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When this version was put.
+    /// The time of the put of this version.
     #[prost(message, optional, tag = "5")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The name as readers know it; at most 1 KiB. Required.
     #[prost(string, tag = "10")]
     pub display_name: ::prost::alloc::string::String,
-    /// What kind of subject. Unset is read as KEYWORD.
+    /// The kind of subject. If unset, KEYWORD.
     #[prost(enumeration = "TagKind", tag = "11")]
     pub kind: i32,
-    /// A sentence or two about it; at most 4 KiB. Unset: none.
+    /// A description of a sentence or two; at most 4 KiB. If unset, there is none.
     #[prost(string, tag = "12")]
     pub description: ::prost::alloc::string::String,
-    /// A broader tag (SKOS broader), `tags/{id}`. It may name one that is not there yet. Unset: none.
+    /// A broader tag (SKOS broader), `tags/{id}`. It need not exist yet. If unset, there is none.
     #[prost(string, tag = "13")]
     pub parent: ::prost::alloc::string::String,
-    /// Identifiers elsewhere: IPTC Media Topics, Wikidata; at most 64 URIs of at most 2,048 bytes.
+    /// Identifiers in other vocabularies, such as IPTC Media Topics or Wikidata; at most 64 URIs of at most 2,048 bytes.
     #[prost(string, repeated, tag = "14")]
     pub external_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1165,19 +1196,19 @@ pub struct Tag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum TagKind {
-    /// Read as KEYWORD.
+    /// Treated as KEYWORD.
     Unspecified = 0,
-    /// A word.
+    /// A keyword.
     Keyword = 1,
     /// A person.
     Person = 2,
-    /// A company, party, authority.
+    /// An organisation, such as a company, a party or an authority.
     Organisation = 3,
     /// A place.
     Place = 4,
-    /// Something that happens once.
+    /// An event that happens once.
     Event = 5,
-    /// A column or a series of the publication.
+    /// A column or series of the publication.
     Series = 6,
 }
 impl TagKind {
@@ -1210,155 +1241,156 @@ impl TagKind {
         }
     }
 }
-/// What the articles of an answer name, each once.
+/// The entities that the articles of a response refer to, each once.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Includes {
-    /// Authors, in the order in which they are first named.
+    /// Authors, in the order of their first reference.
     #[prost(message, repeated, tag = "1")]
     pub authors: ::prost::alloc::vec::Vec<Author>,
-    /// Sections, likewise.
+    /// Sections, in the order of their first reference.
     #[prost(message, repeated, tag = "2")]
     pub sections: ::prost::alloc::vec::Vec<Section>,
-    /// Tags, likewise.
+    /// Tags, in the order of their first reference.
     #[prost(message, repeated, tag = "3")]
     pub tags: ::prost::alloc::vec::Vec<Tag>,
-    /// Names that were to be included and are not there.
+    /// Names to include that do not exist.
     #[prost(string, repeated, tag = "4")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Names that were to be included and cannot be read: what is stored under them is damaged.
+    /// Names to include that cannot be read because their stored records are damaged.
     #[prost(string, repeated, tag = "5")]
     pub damaged: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// What a response lacks because it cannot be read. A response that has it is not complete.
+/// The records that a response lacks because they cannot be read. A response with this message is not complete.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Damage {
-    /// Number of records that cannot be read.
+    /// The number of records that cannot be read.
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// Names of the first 100 of them. A record whose name cannot be read either is given as `revision N`.
+    /// The names of the first 100 of them. A record whose name cannot be read either appears as `revision N`.
     #[prost(string, repeated, tag = "2")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The database itself is damaged: more records may be missing than are counted.
+    /// Whether the database itself is damaged: more records may be missing than are counted.
     #[prost(bool, tag = "3")]
     pub database: bool,
 }
-/// Which articles are wanted. All that is set must hold; nothing set: every article.
+/// A filter of articles. All set conditions must match. If none is set, every article matches.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArticleFilter {
-    /// Has each of these tags; `tags/{id}`, at most 64.
+    /// The article has all of these tags, `tags/{id}`; at most 64.
     #[prost(string, repeated, tag = "1")]
     pub all_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Has at least one of these tags; at most 64.
+    /// The article has at least one of these tags, `tags/{id}`; at most 64.
     #[prost(string, repeated, tag = "2")]
     pub any_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Has none of these tags; at most 64.
+    /// The article has none of these tags, `tags/{id}`; at most 64.
     #[prost(string, repeated, tag = "3")]
     pub none_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Belongs to this section, `sections/{id}`, also as an additional one.
+    /// The article is in this section, `sections/{id}`, as its main or an additional section.
     #[prost(string, tag = "4")]
     pub section: ::prost::alloc::string::String,
-    /// With `section`: or to one below it.
+    /// Whether `section` includes the sections below it. Allowed only with `section`.
     #[prost(bool, tag = "5")]
     pub include_child_sections: bool,
-    /// Has a credit of at least one of these authors; `authors/{id}`, at most 64.
+    /// The article credits at least one of these authors, `authors/{id}`; at most 64.
     #[prost(string, repeated, tag = "6")]
     pub authors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Is of one of these types; at most 16.
+    /// The article is of one of these types; at most 16.
     #[prost(enumeration = "ArticleType", repeated, tag = "7")]
     pub types: ::prost::alloc::vec::Vec<i32>,
-    /// Is in this language: equal to Article.language, upper and lower case aside.
+    /// The article is in this language: Article.language is equal, ignoring case; at most 128 bytes.
     #[prost(string, tag = "8")]
     pub language: ::prost::alloc::string::String,
-    /// Its place in time (publish_time, else first_publish_time) is this or later.
+    /// The publish_time of the article, or its first_publish_time if that is unset, is at or after this time.
     #[prost(message, optional, tag = "9")]
     pub published_after: ::core::option::Option<::prost_types::Timestamp>,
-    /// Its place in time is before this.
+    /// The publish_time of the article, or its first_publish_time if that is unset, is before this time.
     #[prost(message, optional, tag = "10")]
     pub published_before: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// Request of GetArticle.
+/// Request for GetArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetArticleRequest {
-    /// `articles/{id}`. Required.
+    /// The resource name, `articles/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Unset: FULL.
+    /// The view of articles. If unset, FULL.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
-    /// What to send along. None twice.
+    /// The entities to include, without duplicates.
     #[prost(enumeration = "Include", repeated, tag = "4")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "5")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "6")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of GetArticle.
+/// Response of GetArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetArticleResponse {
     /// The article. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// What was asked to be sent along.
+    /// The included entities.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "3")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of BatchGetArticles.
+/// Request for BatchGetArticles.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BatchGetArticlesRequest {
-    /// `articles/{id}`; 1 to 500, repeats allowed.
+    /// The resource names, `articles/{id}`; 1 to 500, duplicates allowed.
     #[prost(string, repeated, tag = "1")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
-    /// What to send along. None twice.
+    /// The entities to include, without duplicates.
     #[prost(enumeration = "Include", repeated, tag = "4")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "5")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "6")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of BatchGetArticles.
+/// Response of BatchGetArticles.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchGetArticlesResponse {
-    /// One item for each name, in the order of the request, up to the first deferred one.
+    /// One item for each name, in the order of the request, up to the first deferred name.
     #[prost(message, repeated, tag = "1")]
     pub items: ::prost::alloc::vec::Vec<BatchItem>,
-    /// What was asked to be sent along.
+    /// The included entities.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for another call, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for it.
+    /// The names that the response omits because it reached 2 MiB, or because 12 MiB of stored articles were read for it.
+    /// Request them in another call.
     #[prost(string, repeated, tag = "3")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "4")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
@@ -1366,129 +1398,129 @@ pub struct BatchGetArticlesResponse {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchItem {
-    /// The name asked for.
+    /// The requested name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// What came of it.
+    /// The result.
     #[prost(oneof = "batch_item::Result", tags = "2, 3")]
     pub result: ::core::option::Option<batch_item::Result>,
 }
 /// Nested message and enum types in `BatchItem`.
 pub mod batch_item {
-    /// What came of it.
+    /// The result.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
         /// The article.
         #[prost(message, tag = "2")]
         Article(super::Article),
-        /// Why there is none.
+        /// The error.
         #[prost(message, tag = "3")]
         Error(super::ItemError),
     }
 }
-/// Why one item of a call with several was refused: as the call's own error would say.
+/// The error of one item of a batch or an import: the same facts as in the error of a call.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ItemError {
-    /// A google.rpc.Code.
+    /// The status code, a google.rpc.Code.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// Why.
+    /// The reason.
     #[prost(enumeration = "ErrorReason", tag = "2")]
     pub reason: i32,
-    /// For a person to read.
+    /// The message for people.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
-    /// The field of the item, if it is one's fault.
+    /// The invalid field of the item. If unset, the error is not about a field.
     #[prost(string, tag = "4")]
     pub field: ::prost::alloc::string::String,
-    /// As in google.rpc.ErrorInfo.
+    /// The metadata, as in google.rpc.ErrorInfo.
     #[prost(btree_map = "string, string", tag = "5")]
     pub metadata: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
 }
-/// Request of ListArticles.
+/// Request for ListArticles.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListArticlesRequest {
-    /// Which articles. Unset: every one.
+    /// The filter. If unset, every article matches.
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<ArticleFilter>,
-    /// Unset: PUBLISH_TIME_DESC.
+    /// The order. If unset, PUBLISH_TIME_DESC.
     #[prost(enumeration = "ArticleOrder", tag = "2")]
     pub order: i32,
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50. A page may hold fewer, or none,
-    /// while more follow.
+    /// The largest number of articles on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A
+    /// page may have fewer articles, or none, although more follow.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page of the same request. Unset: the first page.
+    /// The `next_page_token` of the previous page of the same request. If unset, the first page is returned.
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
-    /// Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "5")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "6")]
     pub body_format: i32,
-    /// What to send along. None twice.
+    /// The entities to include, without duplicates.
     #[prost(enumeration = "Include", repeated, tag = "7")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "8")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "9")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ListArticles.
+/// Response of ListArticles.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListArticlesResponse {
     /// The articles of the page, in order.
     #[prost(message, repeated, tag = "1")]
     pub articles: ::prost::alloc::vec::Vec<Article>,
-    /// What was asked to be sent along.
+    /// The included entities.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "4")]
     pub not_modified: bool,
-    /// Articles that belong on the page and cannot be read. Unset if there are none.
+    /// The articles of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "5")]
     pub damage: ::core::option::Option<Damage>,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of StreamArticles.
+/// Request for StreamArticles.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamArticlesRequest {
-    /// Which articles. Unset: every one.
+    /// The filter. If unset, every article matches.
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<ArticleFilter>,
-    /// Unset: PUBLISH_TIME_DESC.
+    /// The order. If unset, PUBLISH_TIME_DESC.
     #[prost(enumeration = "ArticleOrder", tag = "2")]
     pub order: i32,
-    /// Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "3")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "4")]
     pub body_format: i32,
-    /// What to send along, with each message what its own articles name. None twice.
+    /// The entities to include, without duplicates. Each message includes those of its own articles.
     #[prost(enumeration = "Include", repeated, tag = "5")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "6")]
     pub freshness: ::core::option::Option<Freshness>,
-    /// End after this many articles. Unset (0): no bound.
+    /// The largest number of articles to send. Not negative. If unset (0), there is no limit.
     #[prost(int64, tag = "7")]
     pub max_articles: i64,
 }
@@ -1499,342 +1531,345 @@ pub struct StreamArticlesResponse {
     /// The next articles, in order.
     #[prost(message, repeated, tag = "1")]
     pub articles: ::prost::alloc::vec::Vec<Article>,
-    /// What they name.
+    /// The included entities.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// Set on the last message only, which holds no articles. A stream without it was cut off.
+    /// The end of the listing. Set only in the last message, which has no articles. A stream without it is incomplete.
     #[prost(message, optional, tag = "3")]
     pub end: ::core::option::Option<StreamArticlesEnd>,
 }
-/// The end of a listing.
+/// The end of a StreamArticles listing.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamArticlesEnd {
-    /// Number of articles sent.
+    /// The number of articles sent.
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// The log.
+    /// The id of the log: 8 hex digits.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
-    /// The head read before the first article: each change above it may or may not be in the listing.
+    /// The head before the first article was read. The listing may or may not include a change above it.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// Articles that match and cannot be read. Unset if there are none: only then were these all.
+    /// Matching articles that cannot be read. Unset if there are none: only then is the listing complete.
     #[prost(message, optional, tag = "4")]
     pub damage: ::core::option::Option<Damage>,
 }
-/// Request of ResolvePath.
+/// Request for ResolvePath.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResolvePathRequest {
-    /// The path, in any spelling of it (see Article.path). Required.
+    /// The path, in any spelling (see Article.path). Required.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
-    /// Unset: FULL.
+    /// The view of articles. If unset, FULL.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
-    /// What to send along. None twice.
+    /// The entities to include, without duplicates.
     #[prost(enumeration = "Include", repeated, tag = "4")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "5")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "6")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ResolvePath.
+/// Response of ResolvePath.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResolvePathResponse {
     /// The article. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// What was asked to be sent along.
+    /// The included entities.
     #[prost(message, optional, tag = "2")]
     pub includes: ::core::option::Option<Includes>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "3")]
     pub not_modified: bool,
-    /// Set if the path asked for is not the article's own: the path to send the visitor to. Unset, and the article
-    /// without a path: the visitor need not be sent on.
+    /// The article's own path, to redirect the visitor to, if the requested path is another one. Unset if the article has
+    /// the requested path or no path: no redirect is needed.
     #[prost(string, tag = "4")]
     pub redirect_path: ::prost::alloc::string::String,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of GetAuthor.
+/// Request for GetAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetAuthorRequest {
-    /// `authors/{id}`. Required.
+    /// The resource name, `authors/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "2")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of GetAuthor.
+/// Response of GetAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetAuthorResponse {
     /// The author. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub author: ::core::option::Option<Author>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "2")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of ListAuthors.
+/// Request for ListAuthors.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuthorsRequest {
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    /// The largest number of authors on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A page
+    /// may have fewer authors although more follow.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page. Unset: the first page.
+    /// The `next_page_token` of the previous page. If unset, the first page is returned.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ListAuthors.
+/// Response of ListAuthors.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAuthorsResponse {
-    /// The authors of the page, by id.
+    /// The authors of the page, sorted by id.
     #[prost(message, repeated, tag = "1")]
     pub authors: ::prost::alloc::vec::Vec<Author>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// Authors that belong on the page and cannot be read. Unset if there are none.
+    /// The authors of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "3")]
     pub damage: ::core::option::Option<Damage>,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of GetSection.
+/// Request for GetSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSectionRequest {
-    /// `sections/{id}`. Required.
+    /// The resource name, `sections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "2")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of GetSection.
+/// Response of GetSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSectionResponse {
     /// The section. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub section: ::core::option::Option<Section>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "2")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of ListSections.
+/// Request for ListSections.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSectionsRequest {
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    /// The largest number of sections on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A
+    /// page may have fewer sections although more follow.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page. Unset: the first page.
+    /// The `next_page_token` of the previous page. If unset, the first page is returned.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ListSections.
+/// Response of ListSections.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSectionsResponse {
-    /// The sections of the page, by id.
+    /// The sections of the page, sorted by id.
     #[prost(message, repeated, tag = "1")]
     pub sections: ::prost::alloc::vec::Vec<Section>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// Sections that belong on the page and cannot be read. Unset if there are none.
+    /// The sections of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "3")]
     pub damage: ::core::option::Option<Damage>,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of GetTag.
+/// Request for GetTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTagRequest {
-    /// `tags/{id}`. Required.
+    /// The resource name, `tags/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "2")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of GetTag.
+/// Response of GetTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTagResponse {
     /// The tag. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub tag: ::core::option::Option<Tag>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "2")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of ListTags.
+/// Request for ListTags.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListTagsRequest {
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    /// The largest number of tags on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A page
+    /// may have fewer tags although more follow.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page. Unset: the first page.
+    /// The `next_page_token` of the previous page. If unset, the first page is returned.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ListTags.
+/// Response of ListTags.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTagsResponse {
-    /// The tags of the page, by id.
+    /// The tags of the page, sorted by id.
     #[prost(message, repeated, tag = "1")]
     pub tags: ::prost::alloc::vec::Vec<Tag>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// Tags that belong on the page and cannot be read. Unset if there are none.
+    /// The tags of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "3")]
     pub damage: ::core::option::Option<Damage>,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of GetCollection.
+/// Request for GetCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetCollectionRequest {
-    /// `collections/{id}`. Required.
+    /// The resource name, `collections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// How much of each article. Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the bodies in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
-    /// What to send along. None twice.
+    /// The entities to include, without duplicates.
     #[prost(enumeration = "Include", repeated, tag = "4")]
     pub includes: ::prost::alloc::vec::Vec<i32>,
-    /// ResponseMeta.etag of an answer that the client holds: if nothing changed, the answer is `not_modified`.
+    /// The ResponseMeta.etag of a response that the client has. If nothing has changed, the response is `not_modified`.
     #[prost(string, tag = "5")]
     pub if_none_match: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "6")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of GetCollection.
+/// Response of GetCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetCollectionResponse {
     /// The collection. Unset with `not_modified`.
     #[prost(message, optional, tag = "1")]
     pub collection: ::core::option::Option<Collection>,
-    /// Its articles, in its order, up to the first deferred one.
+    /// The articles, in the order of the collection, up to the first deferred one.
     #[prost(message, repeated, tag = "2")]
     pub articles: ::prost::alloc::vec::Vec<Article>,
-    /// What was asked to be sent along; `missing` also names articles that are not there, and `damaged` those that cannot
-    /// be read.
+    /// The included entities. `missing` also names articles that do not exist, and `damaged` articles that cannot be read.
     #[prost(message, optional, tag = "3")]
     pub includes: ::core::option::Option<Includes>,
-    /// Names left for BatchGetArticles, because the answer had reached 2 MiB, or 12 MiB of stored articles had been read for
-    /// it.
+    /// The names that the response omits because it reached 2 MiB, or because 12 MiB of stored articles were read for it.
+    /// Request them with BatchGetArticles.
     #[prost(string, repeated, tag = "4")]
     pub deferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The client's copy, named by `if_none_match`, is still right.
+    /// Whether the response that `if_none_match` identifies is still current.
     #[prost(bool, tag = "5")]
     pub not_modified: bool,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// Request of ListCollections.
+/// Request for ListCollections.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListCollectionsRequest {
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    /// The largest number of collections on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A
+    /// page may have fewer collections although more follow.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page. Unset: the first page.
+    /// The `next_page_token` of the previous page. If unset, the first page is returned.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// How fresh the answer must be. Unset: what the node has now.
+    /// The required freshness. If unset, the node serves its current state.
     #[prost(message, optional, tag = "3")]
     pub freshness: ::core::option::Option<Freshness>,
 }
-/// Answer of ListCollections.
+/// Response of ListCollections.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListCollectionsResponse {
-    /// The collections of the page, by id.
+    /// The collections of the page, sorted by id.
     #[prost(message, repeated, tag = "1")]
     pub collections: ::prost::alloc::vec::Vec<Collection>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// Collections that belong on the page and cannot be read. Unset if there are none.
+    /// The collections of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "3")]
     pub damage: ::core::option::Option<Damage>,
-    /// When, and what to name the answer by.
+    /// The log, etag and revision of the response.
     #[prost(message, optional, tag = "15")]
     pub meta: ::core::option::Option<ResponseMeta>,
 }
-/// How much of an article is wanted.
+/// Views of an article: the fields that a response contains.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ArticleView {
-    /// FULL where one article is asked for, BASIC where several are.
+    /// The default of the request: FULL for one article, BASIC for several.
     Unspecified = 0,
-    /// Name, etag, revision and times.
+    /// Name, etag, revision, state, word count and times: create, update, first publish and publish time.
     Reference = 1,
-    /// All but the body.
+    /// All fields except the body.
     Basic = 2,
-    /// All.
+    /// All fields.
     Full = 3,
 }
 impl ArticleView {
@@ -1861,18 +1896,18 @@ impl ArticleView {
         }
     }
 }
-/// What an article names that shall be sent along.
+/// Entities that a response includes along with articles.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Include {
-    /// Refused.
+    /// Invalid.
     Unspecified = 0,
-    /// The authors of its credits.
+    /// The authors credited in the articles.
     Authors = 1,
-    /// Its section and additional sections.
+    /// The sections and additional sections of the articles.
     Sections = 2,
-    /// Its tags.
+    /// The tags of the articles.
     Tags = 3,
 }
 impl Include {
@@ -1899,16 +1934,16 @@ impl Include {
         }
     }
 }
-/// The order of a listing.
+/// Orders of a listing.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ArticleOrder {
-    /// PUBLISH_TIME_DESC.
+    /// Treated as PUBLISH_TIME_DESC.
     Unspecified = 0,
-    /// Newest publish_time first (first_publish_time where unset), then by id, descending.
+    /// By publish_time, or first_publish_time if that is unset, the newest first; then by id, descending.
     PublishTimeDesc = 1,
-    /// Last changed first.
+    /// By revision, the last change first.
     RevisionDesc = 2,
 }
 impl ArticleOrder {
@@ -1944,7 +1979,10 @@ pub(crate) mod content_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Reads. A request is at most 128 KiB; no answer is larger than 3.5 MiB.
+    /// Reads of live versions. A request is at most 128 KiB; no response message is larger than 3.5 MiB.
+    ///
+    /// Every call can fail with FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_FAILED, STORE_DAMAGED, NODE_FAILED or
+    /// INTERNAL, and because of its `freshness` with LOG_CHANGED or NOT_CAUGHT_UP. Each RPC lists its other reasons.
     #[derive(Debug, Clone)]
     pub struct ContentServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2014,7 +2052,7 @@ pub(crate) mod content_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// One article by name. NOT_FOUND with ARTICLE_NOT_FOUND, ARTICLE_GONE or ARTICLE_MOVED.
+        /// Returns an article by name. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, RECORD_CORRUPT.
         pub async fn get_article(
             &mut self,
             request: impl tonic::IntoRequest<super::GetArticleRequest>,
@@ -2039,7 +2077,8 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "GetArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Several articles by name, each an article or an error, in the order asked for.
+        /// Returns several articles by name. Each item is an article or an error with a reason of GetArticle, in the order of
+        /// the request.
         pub async fn batch_get_articles(
             &mut self,
             request: impl tonic::IntoRequest<super::BatchGetArticlesRequest>,
@@ -2064,8 +2103,8 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "BatchGetArticles"));
             self.inner.unary(req, path, codec).await
         }
-        /// Articles that match a filter, a page at a time. An article that does not change while a client pages is seen
-        /// exactly once, whatever is published meanwhile.
+        /// Lists the articles that match a filter, in pages. An article that does not change while a client reads the pages is
+        /// returned exactly once, whatever is published meanwhile. Reason: PAGE_TOKEN_INVALID.
         pub async fn list_articles(
             &mut self,
             request: impl tonic::IntoRequest<super::ListArticlesRequest>,
@@ -2090,8 +2129,8 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ListArticles"));
             self.inner.unary(req, path, codec).await
         }
-        /// All articles that match a filter, then one closing message. What matched throughout comes exactly once; only an
-        /// article whose place in the order changes meanwhile may come twice, or not at all.
+        /// Streams all articles that match a filter, then one closing message. An article that matches throughout is sent
+        /// exactly once; only one whose index in the order changes meanwhile may be sent twice or not at all.
         pub async fn stream_articles(
             &mut self,
             request: impl tonic::IntoRequest<super::StreamArticlesRequest>,
@@ -2116,9 +2155,14 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "StreamArticles"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The article that a path of the site leads to: the live article that has the path; else one that lists it in
-        /// `alias_paths`; else one that had it before, the last one first. Else the last article that had it and is gone:
-        /// NOT_FOUND with ARTICLE_GONE or ARTICLE_MOVED. In which order the articles were written does not matter.
+        /// Returns the article that a path of the site leads to. The first match counts, whatever the order of the writes:
+        ///
+        /// 1. The live article that has the path.
+        /// 1. A live article that lists it in `alias_paths`, the first one by id.
+        /// 1. The live article that had it last.
+        /// 1. The removed article that had it last: the call fails with ARTICLE_GONE or ARTICLE_MOVED.
+        ///
+        /// Other reasons: ARTICLE_NOT_FOUND, RECORD_CORRUPT.
         pub async fn resolve_path(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolvePathRequest>,
@@ -2143,7 +2187,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ResolvePath"));
             self.inner.unary(req, path, codec).await
         }
-        /// One author by name.
+        /// Returns an author by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT.
         pub async fn get_author(
             &mut self,
             request: impl tonic::IntoRequest<super::GetAuthorRequest>,
@@ -2168,7 +2212,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "GetAuthor"));
             self.inner.unary(req, path, codec).await
         }
-        /// All authors, by id, a page at a time.
+        /// Lists all authors in pages, sorted by id. Reason: PAGE_TOKEN_INVALID.
         pub async fn list_authors(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAuthorsRequest>,
@@ -2193,7 +2237,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ListAuthors"));
             self.inner.unary(req, path, codec).await
         }
-        /// One section by name.
+        /// Returns a section by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT.
         pub async fn get_section(
             &mut self,
             request: impl tonic::IntoRequest<super::GetSectionRequest>,
@@ -2218,7 +2262,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "GetSection"));
             self.inner.unary(req, path, codec).await
         }
-        /// All sections, by id, a page at a time.
+        /// Lists all sections in pages, sorted by id. Reason: PAGE_TOKEN_INVALID.
         pub async fn list_sections(
             &mut self,
             request: impl tonic::IntoRequest<super::ListSectionsRequest>,
@@ -2243,7 +2287,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ListSections"));
             self.inner.unary(req, path, codec).await
         }
-        /// One tag by name.
+        /// Returns a tag by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT.
         pub async fn get_tag(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTagRequest>,
@@ -2265,7 +2309,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "GetTag"));
             self.inner.unary(req, path, codec).await
         }
-        /// All tags, by id, a page at a time.
+        /// Lists all tags in pages, sorted by id. Reason: PAGE_TOKEN_INVALID.
         pub async fn list_tags(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTagsRequest>,
@@ -2290,7 +2334,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "ListTags"));
             self.inner.unary(req, path, codec).await
         }
-        /// One collection by name, with its articles in its order.
+        /// Returns a collection by name, with its articles in its order. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT.
         pub async fn get_collection(
             &mut self,
             request: impl tonic::IntoRequest<super::GetCollectionRequest>,
@@ -2315,7 +2359,7 @@ pub(crate) mod content_service_client {
                 .insert(GrpcMethod::new("cable.v1.ContentService", "GetCollection"));
             self.inner.unary(req, path, codec).await
         }
-        /// All collections, by id, a page at a time, without their articles' content.
+        /// Lists all collections in pages, sorted by id, without the content of their articles. Reason: PAGE_TOKEN_INVALID.
         pub async fn list_collections(
             &mut self,
             request: impl tonic::IntoRequest<super::ListCollectionsRequest>,
@@ -2342,17 +2386,17 @@ pub(crate) mod content_service_client {
         }
     }
 }
-/// One entity, or the trace of one: what an export writes and an import takes, one a line or one a message.
+/// An entity or a tombstone: the unit of exports, imports and feeds. Files hold one record per line or per message.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
-    /// The entity. A record of a kind that the server does not know is refused.
+    /// The content of the record. A record of a kind that the server does not know is refused.
     #[prost(oneof = "record::Record", tags = "1, 2, 3, 4, 5, 6")]
     pub record: ::core::option::Option<record::Record>,
 }
 /// Nested message and enum types in `Record`.
 pub mod record {
-    /// The entity. A record of a kind that the server does not know is refused.
+    /// The content of the record. A record of a kind that the server does not know is refused.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Record {
@@ -2371,50 +2415,50 @@ pub mod record {
         /// A collection.
         #[prost(message, tag = "5")]
         Collection(super::Collection),
-        /// A name that was removed.
+        /// The tombstone of a removed name.
         #[prost(message, tag = "6")]
         Tombstone(super::Tombstone),
     }
 }
-/// What stays of a name after it was removed. It holds no content.
+/// What remains of a removed name. It holds no content.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tombstone {
-    /// The name that was removed.
+    /// The removed name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why.
+    /// The reason for the removal.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// The name to go to instead, of the same kind. Set only with MOVED.
+    /// The name that replaces it, of the same kind. Set only with MOVED.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// When it was removed.
+    /// The time of the removal.
     #[prost(message, optional, tag = "4")]
     pub remove_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Place of the removal in the log's total order.
+    /// The revision of the removal in the log.
     #[prost(int64, tag = "5")]
     pub revision: i64,
-    /// Paths that led to the article and now lead to this tombstone.
+    /// The paths that led to the article and now lead to this tombstone; at most 256.
     #[prost(string, repeated, tag = "6")]
     pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Why a name was removed.
+/// Reasons for a removal.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RemovalReason {
-    /// Refused in requests.
+    /// Invalid in requests.
     Unspecified = 0,
-    /// It lives on under another name.
+    /// The content continues under another name.
     Moved = 1,
-    /// The publisher took it back; it may return.
+    /// The publisher withdrew it; it may return.
     Withdrawn = 2,
-    /// Its expire_time came. Set by the server only.
+    /// Its expire_time passed. Set by the server; in requests, valid only in an imported tombstone.
     Expired = 3,
     /// It is no longer wanted.
     Deleted = 4,
-    /// It must not exist anywhere: content is erased, also that of a pending version.
+    /// A kill: the content must not exist anywhere. It is erased, including that of a pending version.
     Killed = 5,
 }
 impl RemovalReason {
@@ -2445,372 +2489,374 @@ impl RemovalReason {
         }
     }
 }
-/// What must hold for a write to happen.
+/// A precondition of a write.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Precondition {
-    /// The condition. Unset: none.
+    /// The condition. If unset, there is none.
     #[prost(oneof = "precondition::Condition", tags = "1, 2")]
     pub condition: ::core::option::Option<precondition::Condition>,
 }
 /// Nested message and enum types in `Precondition`.
 pub mod precondition {
-    /// The condition. Unset: none.
+    /// The condition. If unset, there is none.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Condition {
-        /// The name must have no version, live or pending (NAME_EXISTS). Only `true` is allowed.
+        /// The name has no version, live or pending; otherwise the write fails with NAME_EXISTS. Only `true` is allowed.
         #[prost(bool, tag = "1")]
         MustBeAbsent(bool),
-        /// The version that is replaced must have this etag (ETAG_MISMATCH): the pending one, if the article to put is not
-        /// yet due and there is one; else the live one.
+        /// The replaced or removed version has this etag; otherwise the write fails with ETAG_MISMATCH. For a put that is
+        /// not due yet, this is the pending version, or the live one if none is pending. For RemovePending and for the kill
+        /// of an article that is not live, it is the pending version. For all other writes, it is the live version.
         #[prost(string, tag = "2")]
         Etag(::prost::alloc::string::String),
     }
 }
-/// What a write did.
+/// The result of one write.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteResult {
-    /// The name written.
+    /// The written name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// The etag of its version now. Unset after a removal.
+    /// The current etag of the written version. Unset after a removal.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// The revision of its newest version: of this write, or, where that changed nothing, of an earlier one.
+    /// The revision of the newest version of the name: that of this write or, if it changed nothing, an earlier one.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// False if what was to be written was there already.
+    /// Whether the write changed anything. False if the content or the removal existed already.
     #[prost(bool, tag = "4")]
     pub changed: bool,
-    /// When it becomes visible. Unset: it is, or it has no due time.
+    /// The time at which the version becomes visible. Unset if it is visible or has no due time.
     #[prost(message, optional, tag = "5")]
     pub due_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// It is a pending version: readers do not see it yet.
+    /// Whether the version is pending: readers do not see it yet.
     #[prost(bool, tag = "6")]
     pub pending: bool,
-    /// `articles/{id}`: the article that took the path that this put names when it became visible (see Article.path). The
-    /// put was done without the path. Unset: the path, if there is one, is the article's.
+    /// The article, `articles/{id}`, that took the path of this put when it became visible (see Article.path). The put was
+    /// written without the path. Unset if the path, if any, belongs to the written article.
     #[prost(string, tag = "7")]
     pub path_owner: ::prost::alloc::string::String,
 }
-/// Request of PutArticle.
+/// Request for PutArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PutArticleRequest {
-    /// The article, whole. Required; `name` and `headline` are.
+    /// The whole article. Required, with `name` and `headline`.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// Makes a retry harmless (see PublishingService): 1 to 128 characters as in an id. If unset, a retry may repeat the
-    /// write.
+    /// The id of the request, which makes retries safe (see PublishingService): 1 to 128 characters as in an id. If unset,
+    /// a retry may apply the write again.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
-    /// What kind of change. Unset: MAJOR.
+    /// The kind of update. If unset, MAJOR.
     #[prost(enumeration = "UpdateKind", tag = "4")]
     pub update_kind: i32,
-    /// The name may be put even if it was killed (NAME_KILLED).
+    /// Whether the put may publish a killed name again. If unset, such a put fails with NAME_KILLED.
     #[prost(bool, tag = "5")]
     pub allow_killed: bool,
 }
-/// Answer of PutArticle.
+/// Response of PutArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutArticleResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it: reads that ask for it see the write.
+    /// The position after the write. A read with this position as its freshness sees the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of PatchArticle.
+/// Request for PatchArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PatchArticleRequest {
-    /// The article's name, and the new values. Required.
+    /// The name of the article and the new values. Required.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// Top-level fields to replace, by name; one that is unset in `article` is cleared. `*` stands for all. Unset: the
-    /// fields that are set in `article`. Paths into a field are refused: patch it whole.
+    /// The names of the top-level fields to replace; at most 64. A field that is unset in `article` is cleared. `*`, which
+    /// must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset, the
+    /// fields that are set in `article` are replaced.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
-    /// What must hold besides that the article is there. Unset: nothing.
+    /// A precondition, besides the existence of the article. If unset, there is none.
     #[prost(message, optional, tag = "3")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
-    /// What kind of change. Unset: MAJOR.
+    /// The kind of update. If unset, MAJOR.
     #[prost(enumeration = "UpdateKind", tag = "5")]
     pub update_kind: i32,
 }
-/// Answer of PatchArticle.
+/// Response of PatchArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PatchArticleResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of RemoveArticle.
+/// Request for RemoveArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveArticleRequest {
-    /// `articles/{id}`. Required.
+    /// The resource name, `articles/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then, required: the article to go to instead, `articles/{id}`.
+    /// The article that replaces it, `articles/{id}`. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// What must hold besides that the article is there. Unset: nothing.
+    /// A precondition, besides the existence of the article. If unset, there is none.
     #[prost(message, optional, tag = "4")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemoveArticle.
+/// Response of RemoveArticle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveArticleResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of PutAuthor.
+/// Request for PutAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PutAuthorRequest {
-    /// The author, whole. Required; `name` and `display_name` are.
+    /// The whole author. Required, with `name` and `display_name`.
     #[prost(message, optional, tag = "1")]
     pub author: ::core::option::Option<Author>,
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of PutAuthor.
+/// Response of PutAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutAuthorResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of RemoveAuthor.
+/// Request for RemoveAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveAuthorRequest {
-    /// `authors/{id}`. Required.
+    /// The resource name, `authors/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then, required: the author to go to instead.
+    /// The author that replaces it, `authors/{id}`. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// What must hold besides that the author is there. Unset: nothing.
+    /// A precondition, besides the existence of the author. If unset, there is none.
     #[prost(message, optional, tag = "4")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemoveAuthor.
+/// Response of RemoveAuthor.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveAuthorResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of PutSection.
+/// Request for PutSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutSectionRequest {
-    /// The section, whole. Required; `name` and `display_name` are.
+    /// The whole section. Required, with `name` and `display_name`.
     #[prost(message, optional, tag = "1")]
     pub section: ::core::option::Option<Section>,
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of PutSection.
+/// Response of PutSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutSectionResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of RemoveSection.
+/// Request for RemoveSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveSectionRequest {
-    /// `sections/{id}`. Required.
+    /// The resource name, `sections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then, required: the section to go to instead.
+    /// The section that replaces it, `sections/{id}`. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// What must hold besides that the section is there. Unset: nothing.
+    /// A precondition, besides the existence of the section. If unset, there is none.
     #[prost(message, optional, tag = "4")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemoveSection.
+/// Response of RemoveSection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveSectionResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of PutTag.
+/// Request for PutTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutTagRequest {
-    /// The tag, whole. Required; `name` and `display_name` are.
+    /// The whole tag. Required, with `name` and `display_name`.
     #[prost(message, optional, tag = "1")]
     pub tag: ::core::option::Option<Tag>,
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of PutTag.
+/// Response of PutTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutTagResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of RemoveTag.
+/// Request for RemoveTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveTagRequest {
-    /// `tags/{id}`. Required.
+    /// The resource name, `tags/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then, required: the tag to go to instead.
+    /// The tag that replaces it, `tags/{id}`. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// What must hold besides that the tag is there. Unset: nothing.
+    /// A precondition, besides the existence of the tag. If unset, there is none.
     #[prost(message, optional, tag = "4")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemoveTag.
+/// Response of RemoveTag.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveTagResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of PutCollection.
+/// Request for PutCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutCollectionRequest {
-    /// The collection, whole. Required; `name` and `title` are.
+    /// The whole collection. Required, with `name` and `title`.
     #[prost(message, optional, tag = "1")]
     pub collection: ::core::option::Option<Collection>,
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of PutCollection.
+/// Response of PutCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutCollectionResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// Request of RemoveCollection.
+/// Request for RemoveCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveCollectionRequest {
-    /// `collections/{id}`. Required.
+    /// The resource name, `collections/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED. Required.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then, required: the collection to go to instead.
+    /// The collection that replaces it, `collections/{id}`. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
-    /// What must hold besides that the collection is there. Unset: nothing.
+    /// A precondition, besides the existence of the collection. If unset, there is none.
     #[prost(message, optional, tag = "4")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemoveCollection.
+/// Response of RemoveCollection.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveCollectionResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
@@ -2818,56 +2864,56 @@ pub struct RemoveCollectionResponse {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Change {
-    /// What must hold. Unset: nothing.
+    /// The precondition. If unset, there is none.
     #[prost(message, optional, tag = "8")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// What kind of change. Unset: MAJOR.
+    /// The kind of update. If unset, MAJOR.
     #[prost(enumeration = "UpdateKind", tag = "9")]
     pub update_kind: i32,
-    /// As PutArticleRequest.allow_killed.
+    /// Whether a put may publish a killed name again, as PutArticleRequest.allow_killed.
     #[prost(bool, tag = "10")]
     pub allow_killed: bool,
-    /// What to do. Required.
+    /// The change. Required.
     #[prost(oneof = "change::Change", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub change: ::core::option::Option<change::Change>,
 }
 /// Nested message and enum types in `Change`.
 pub mod change {
-    /// What to do. Required.
+    /// The change. Required.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Change {
-        /// Put an article.
+        /// Puts an article.
         #[prost(message, tag = "1")]
         PutArticle(super::Article),
-        /// Put an author.
+        /// Puts an author.
         #[prost(message, tag = "2")]
         PutAuthor(super::Author),
-        /// Put a section.
+        /// Puts a section.
         #[prost(message, tag = "3")]
         PutSection(super::Section),
-        /// Put a tag.
+        /// Puts a tag.
         #[prost(message, tag = "4")]
         PutTag(super::Tag),
-        /// Put a collection.
+        /// Puts a collection.
         #[prost(message, tag = "5")]
         PutCollection(super::Collection),
-        /// Replace some fields of an article.
+        /// Replaces fields of an article.
         #[prost(message, tag = "6")]
         PatchArticle(super::ArticlePatch),
-        /// Remove a name of any kind.
+        /// Removes a name of any kind.
         #[prost(message, tag = "7")]
         Remove(super::Removal),
     }
 }
-/// New values for some fields of an article.
+/// A patch of an article: new values for some of its fields.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ArticlePatch {
-    /// As PatchArticleRequest.article.
+    /// The name and the new values, as PatchArticleRequest.article.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// As PatchArticleRequest.update_mask.
+    /// The fields to replace, as PatchArticleRequest.update_mask.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }
@@ -2875,75 +2921,76 @@ pub struct ArticlePatch {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Removal {
-    /// The name: `articles/{id}`, `authors/{id}` and so on.
+    /// The resource name: `articles/{id}`, `authors/{id}` and so on. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Why: MOVED, WITHDRAWN, DELETED or KILLED.
+    /// The reason: MOVED, WITHDRAWN, DELETED or KILLED. Required.
     #[prost(enumeration = "RemovalReason", tag = "2")]
     pub reason: i32,
-    /// With MOVED, and only then: the name to go to instead, of the same kind.
+    /// The name that replaces it, of the same kind. Required with MOVED, not allowed otherwise.
     #[prost(string, tag = "3")]
     pub moved_to: ::prost::alloc::string::String,
 }
-/// Request of Commit.
+/// Request for Commit.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitRequest {
-    /// 1 to 500 changes, together at most 3 MiB, of different names. They see the store as it was before the commit. The
-    /// articles that they replace or patch have together at most 12 MiB.
+    /// The changes, 1 to 500, of different names; at most 3 MiB in total. They apply to the store as it was before the
+    /// commit. The stored versions of the names that they change are at most 12 MiB in total.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "2")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of Commit.
+/// Response of Commit.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitResponse {
-    /// What each change did, in the order of the request.
+    /// The result of each change, in the order of the request.
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<WriteResult>,
-    /// The place in the log after the last.
+    /// The position after the last change.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// A version whose time has not come.
+/// A pending version of an article.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PendingArticle {
     /// The article.
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
-    /// When it becomes visible, unless it is held. Unset: not before another put says so.
+    /// The time at which the version becomes visible, unless it is held. If unset, it stays pending until another put.
     #[prost(message, optional, tag = "2")]
     pub due_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// `articles/{id}`: the live article that has the path of this version, and loses it when this version becomes
-    /// visible. Unset: none.
+    /// The live article, `articles/{id}`, that has the path of this version and loses it when this version becomes
+    /// visible. If unset, there is none.
     #[prost(string, tag = "3")]
     pub path_owner: ::prost::alloc::string::String,
-    /// Why the version is held: it does not become visible, whatever its due_time. Unset: it is not held.
+    /// The reason why the version is held. A held version does not become visible, whatever its due_time. If unset, it is
+    /// not held.
     #[prost(enumeration = "HoldReason", tag = "4")]
     pub hold_reason: i32,
-    /// The revision of the live version that it is based on: the live one at the time of its put. Unset: there was none.
+    /// The revision of the live version at the time of the put, on which this version is based. If unset, there was none.
     #[prost(int64, tag = "5")]
     pub base_revision: i64,
 }
-/// Request of GetPending.
+/// Request for GetPending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPendingRequest {
-    /// `articles/{id}`. Required.
+    /// The resource name, `articles/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Unset: FULL.
+    /// The view of the article. If unset, FULL.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
 }
-/// Answer of GetPending.
+/// Response of GetPending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetPendingResponse {
@@ -2951,76 +2998,78 @@ pub struct GetPendingResponse {
     #[prost(message, optional, tag = "1")]
     pub pending: ::core::option::Option<PendingArticle>,
 }
-/// Request of ListPending.
+/// Request for ListPending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListPendingRequest {
-    /// At most this many on the page: 1 to 1,000; more is read as 1,000; unset (0): 50.
+    /// The largest number of versions on the page: 1 to 1,000. Larger values are treated as 1,000. If unset (0), 50. A
+    /// page may have fewer versions although more follow.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// `next_page_token` of the previous page. Unset: the first page.
+    /// The `next_page_token` of the previous page. If unset, the first page is returned.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "3")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "4")]
     pub body_format: i32,
 }
-/// Answer of ListPending.
+/// Response of ListPending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListPendingResponse {
-    /// The pending versions of the page, by due time and name.
+    /// The pending versions of the page, sorted by due time and name.
     #[prost(message, repeated, tag = "1")]
     pub pending: ::prost::alloc::vec::Vec<PendingArticle>,
-    /// For the next page. Empty: this was the last.
+    /// The token of the next page. Empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
-    /// Pending versions that belong on the page and cannot be read. Unset if there are none.
+    /// The pending versions of the page that cannot be read. Unset if there are none.
     #[prost(message, optional, tag = "3")]
     pub damage: ::core::option::Option<Damage>,
 }
-/// Request of RemovePending.
+/// Request for RemovePending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemovePendingRequest {
-    /// `articles/{id}`. Required.
+    /// The resource name, `articles/{id}`. Required.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// What must hold of the pending version besides that it is there. Unset: nothing.
+    /// A precondition on the pending version, besides its existence. If unset, there is none.
     #[prost(message, optional, tag = "2")]
     pub precondition: ::core::option::Option<Precondition>,
-    /// As in PutArticleRequest.
+    /// The id of the request, as in PutArticleRequest.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Answer of RemovePending.
+/// Response of RemovePending.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemovePendingResponse {
-    /// What was done.
+    /// The result.
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<WriteResult>,
-    /// The place in the log after it.
+    /// The position after the write.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// What kind of change a write is, for those who follow.
+/// Kinds of update, for followers of feeds.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum UpdateKind {
-    /// Read as MAJOR.
+    /// Treated as MAJOR.
     Unspecified = 0,
-    /// Readers should notice.
+    /// A change that readers should notice.
     Major = 1,
-    /// A small repair.
+    /// A small correction.
     Minor = 2,
-    /// Nothing new: published again for technical reasons.
+    /// A new version for technical reasons, with nothing new for readers.
     Republish = 3,
-    /// Old content that is being loaded. Allowed only for a name that has never had any version.
+    /// A write that loads old content. Allowed only for a name that never had any version, and only if the version is
+    /// visible at once.
     Backfill = 4,
 }
 impl UpdateKind {
@@ -3049,16 +3098,16 @@ impl UpdateKind {
         }
     }
 }
-/// Why a pending version is held. An editor decides: by another put, which is based on the live version of that time,
-/// or by RemovePending.
+/// Reasons why a pending version is held. An editor decides: by another put, which is based on the live version at that
+/// time, or by RemovePending.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum HoldReason {
-    /// It is not held.
+    /// The version is not held.
     Unspecified = 0,
-    /// The live version is no longer the one that it is based on, for example because of a correction: to make it visible
-    /// would undo that.
+    /// The live version is no longer the one that the pending version is based on, for example because of a correction.
+    /// Publishing the pending version would undo that change.
     LiveVersionChanged = 1,
 }
 impl HoldReason {
@@ -3092,33 +3141,43 @@ pub(crate) mod publishing_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Writes. A request is at most 4 MiB. A write that was answered is on disk.
+    /// Writes, and reads of pending versions. A request is at most 4 MiB. When a write succeeds, it is on disk.
     ///
-    /// An article whose publish_time or embargo lies in the future becomes the pending version of its name: no read, list,
-    /// count or feed shows anything of it, while a live version, if there is one, stays. At its time (the later of the two)
-    /// it takes the live one's place, in one commit of the server's own; an embargo without an end waits until another put.
-    /// If by then the live version is not the one that it was based on, whatever changed it, the pending version is held:
-    /// nothing is overwritten, and an editor decides (PendingArticle.hold_reason). That needs no precondition. A live version
-    /// that has expired holds nothing up. At its time it also takes its path from a live article (Article.path).
-    /// Each name has at most one pending version; putting another replaces it. A put that is visible at once takes the
-    /// pending version back if the article is not live yet; the pending update of a live article stays. A removal takes
-    /// back the pending version too. Pending writes take revisions as all others do: the head moves.
+    /// Pending versions. An article whose publish_time or embargo lies in the future becomes the pending version of its
+    /// name. Readers, lists, counts and feeds do not see it; a live version stays live meanwhile.
     ///
-    /// Each write may carry a request_id. It is stored for 24 hours with the outcome and the identity of the request. A retry
-    /// with the same id and identity repeats the first outcome and changes nothing, whatever the time, the content and the
-    /// rules are by then. With another identity it is refused (REQUEST_ID_REUSED). A refused write is not stored. The requests
-    /// of the last 1,000,000 changes are stored at most: a node that writes more than that in a day forgets the oldest early.
+    /// * When it is due, at the later of the two times, it replaces the live version in a commit made by the server. An
+    ///  embargo without an end lasts until another put.
+    /// * A pending version is based on the live version at the time of its put. Once anything changes the live version, the
+    ///  pending version is held: it overwrites nothing, and an editor decides (PendingArticle.hold_reason). This needs no
+    ///  precondition. The expiry of the live version does not hold it.
+    /// * When it becomes visible, it also takes its path from a live article (Article.path).
+    /// * A name has at most one pending version; another put that is not due yet replaces it.
+    /// * A put that is visible at once cancels the pending version if the article is not live. It does not change the
+    ///  pending version of a live article.
+    /// * The removal of a live article cancels its pending version too.
+    /// * Writes of pending versions take revisions like all others: the head moves.
+    ///
+    /// Retries. A write may carry a request_id. The server stores it for 24 hours with the outcome and the identity of the
+    /// request. A retry with the same id and identity returns the first outcome and changes nothing, even if the time, the
+    /// stored content or the rules have changed since. With another identity, it fails with REQUEST_ID_REUSED. Refused
+    /// writes are not stored. The server stores the requests of at most the last 1,000,000 changes: a node that writes more
+    /// in 24 hours forgets the oldest ones earlier.
     ///
     /// The identity is the sha256 of the byte 1, one byte for the method, and the canonical encoding of the request. It does
     /// not depend on the order of fields or map entries, and it is the same in every release of the server. The canonical
     /// encoding is the protobuf encoding with these choices:
     ///
-    /// * Fields come by ascending number, varints in their shortest form.
-    /// * A singular field comes once, with its last value; one without presence is left out if it has its default. The
-    ///  occurrences of a singular message are merged. Of a oneof the last member comes, even with its default.
-    /// * Repeated fields keep their order; numbers are packed.
-    /// * Map entries come by ascending encoded key, each with key and value; of those with one key, the last.
-    /// * Unknown fields are kept as they are, by ascending number, those of one number in the order of arrival.
+    /// * Fields are sorted by number. Varints have their shortest form.
+    /// * A singular field appears once, with its last value; without presence, it is omitted if it has the default value.
+    ///  The occurrences of a singular message are merged. Of a oneof, the last member appears, even with the default value.
+    /// * Repeated fields keep their order. Numbers are packed.
+    /// * Map entries are sorted by encoded key, each with key and value. Of entries with equal keys, the last one appears.
+    /// * Unknown fields are unchanged and sorted by number; those of one number keep their order.
+    ///
+    /// Every call can fail with FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_FAILED, STORE_DAMAGED, NODE_FAILED or
+    /// INTERNAL. Every write can also fail with REQUEST_ID_REUSED, STORE_FULL or OUTCOME_UNKNOWN, and because of its
+    /// precondition with NAME_EXISTS or ETAG_MISMATCH. Each RPC lists its other reasons.
     #[derive(Debug, Clone)]
     pub struct PublishingServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3188,7 +3247,8 @@ pub(crate) mod publishing_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Puts an article: creates it, or replaces it whole. A put that changes nothing makes no revision.
+        /// Puts an article: creates it or replaces the whole article. A put that changes nothing creates no revision. Reasons:
+        /// PATH_TAKEN, NAME_KILLED.
         pub async fn put_article(
             &mut self,
             request: impl tonic::IntoRequest<super::PutArticleRequest>,
@@ -3213,8 +3273,9 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces some top-level fields of the live version of an article. If what comes of it is not yet due, it becomes
-        /// the pending version, and the live one stays.
+        /// Replaces top-level fields of the live version of an article. If the result is not due yet, it becomes the pending
+        /// version, and the live version stays. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, PATH_TAKEN,
+        /// RECORD_CORRUPT.
         pub async fn patch_article(
             &mut self,
             request: impl tonic::IntoRequest<super::PatchArticleRequest>,
@@ -3239,9 +3300,14 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PatchArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes an article. What stays is a tombstone with the reason. The name may be put again. With KILLED, what the
-        /// article and its pending version held is erased before the answer: from the store, its write-ahead log, memory and
-        /// what feeds can tell. Only the tombstone stays.
+        /// Removes a live article and leaves a tombstone with the reason. The name may be put again.
+        ///
+        /// With KILLED, the call also removes an article that is only pending or already removed. Before it returns, it erases
+        /// the content of the article and of its pending version from the store, its write-ahead log, memory and feeds. Only
+        /// the tombstone remains, and a put of the name must set `allow_killed`. If the content could not be erased yet, the
+        /// call fails with OUTCOME_UNKNOWN; a retry erases it.
+        ///
+        /// Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED.
         pub async fn remove_article(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveArticleRequest>,
@@ -3266,7 +3332,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "RemoveArticle"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts an author: creates it, or replaces it whole.
+        /// Puts an author: creates it or replaces the whole author. Reason: NAME_KILLED; to publish a killed name again, use
+        /// Commit.
         pub async fn put_author(
             &mut self,
             request: impl tonic::IntoRequest<super::PutAuthorRequest>,
@@ -3291,7 +3358,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutAuthor"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes an author. Articles may go on to name it.
+        /// Removes an author; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE.
         pub async fn remove_author(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveAuthorRequest>,
@@ -3316,7 +3383,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "RemoveAuthor"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts a section: creates it, or replaces it whole.
+        /// Puts a section: creates it or replaces the whole section. Reason: NAME_KILLED; to publish a killed name again, use
+        /// Commit.
         pub async fn put_section(
             &mut self,
             request: impl tonic::IntoRequest<super::PutSectionRequest>,
@@ -3341,7 +3409,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutSection"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes a section. Articles may go on to name it.
+        /// Removes a section; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE.
         pub async fn remove_section(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveSectionRequest>,
@@ -3366,7 +3434,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "RemoveSection"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts a tag: creates it, or replaces it whole.
+        /// Puts a tag: creates it or replaces the whole tag. Reason: NAME_KILLED; to publish a killed name again, use Commit.
         pub async fn put_tag(
             &mut self,
             request: impl tonic::IntoRequest<super::PutTagRequest>,
@@ -3388,7 +3456,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutTag"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes a tag. Articles may go on to name it.
+        /// Removes a tag; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE.
         pub async fn remove_tag(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveTagRequest>,
@@ -3413,7 +3481,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "RemoveTag"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts a collection: creates it, or replaces it whole.
+        /// Puts a collection: creates it or replaces the whole collection. Reason: NAME_KILLED; to publish a killed name
+        /// again, use Commit.
         pub async fn put_collection(
             &mut self,
             request: impl tonic::IntoRequest<super::PutCollectionRequest>,
@@ -3438,7 +3507,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "PutCollection"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes a collection. Articles may go on to name it.
+        /// Removes a collection; see RemoveArticle. Its articles stay. Reasons: NAME_NOT_FOUND, NAME_GONE.
         pub async fn remove_collection(
             &mut self,
             request: impl tonic::IntoRequest<super::RemoveCollectionRequest>,
@@ -3465,7 +3534,8 @@ pub(crate) mod publishing_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Several changes, all or none, under consecutive revisions.
+        /// Applies several changes atomically, under consecutive revisions. An article may take a path that another article of
+        /// the commit gives up. Reasons: those of the calls for the single changes.
         pub async fn commit(
             &mut self,
             request: impl tonic::IntoRequest<super::CommitRequest>,
@@ -3487,7 +3557,7 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "Commit"));
             self.inner.unary(req, path, codec).await
         }
-        /// The pending version of an article. NOT_FOUND if it has none.
+        /// Returns the pending version of an article. Reasons: ARTICLE_NOT_FOUND if the article has none, RECORD_CORRUPT.
         pub async fn get_pending(
             &mut self,
             request: impl tonic::IntoRequest<super::GetPendingRequest>,
@@ -3512,7 +3582,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "GetPending"));
             self.inner.unary(req, path, codec).await
         }
-        /// All pending versions, a page at a time, the one that is due next first; those without a due time last.
+        /// Lists all pending versions in pages: the next due version first, those without a due time last. Reason:
+        /// PAGE_TOKEN_INVALID.
         pub async fn list_pending(
             &mut self,
             request: impl tonic::IntoRequest<super::ListPendingRequest>,
@@ -3537,7 +3608,8 @@ pub(crate) mod publishing_service_client {
                 .insert(GrpcMethod::new("cable.v1.PublishingService", "ListPending"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes a pending version back. What readers see stays.
+        /// Cancels the pending version of an article. The live version stays. Reason: ARTICLE_NOT_FOUND if the article has no
+        /// pending version.
         pub async fn remove_pending(
             &mut self,
             request: impl tonic::IntoRequest<super::RemovePendingRequest>,
@@ -3564,63 +3636,64 @@ pub(crate) mod publishing_service_client {
         }
     }
 }
-/// Request of Watch.
+/// Request for Watch.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
-    /// What to follow. Unset: everything.
+    /// The filter. If unset, everything matches.
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<FeedFilter>,
-    /// How much of an article is sent. Unset: BASIC.
+    /// The view of articles. If unset, BASIC.
     #[prost(enumeration = "ArticleView", tag = "2")]
     pub view: i32,
-    /// Form of the body in the view FULL. Unset: BLOCKS.
+    /// The format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     #[prost(enumeration = "BodyFormat", tag = "3")]
     pub body_format: i32,
-    /// Where `after` cannot be gone on from, start with a snapshot: a message `reset` says so first.
+    /// Whether the server may restart the feed. If it cannot resume after `after`, it sends `reset` and then a snapshot.
+    /// If unset, the call fails.
     #[prost(bool, tag = "6")]
     pub reset: bool,
-    /// Tell of BACKFILL writes too. A snapshot holds what they put in any case.
+    /// Whether to deliver BACKFILL writes too. A snapshot always contains what they put.
     #[prost(bool, tag = "7")]
     pub include_backfill: bool,
-    /// How long the stream is silent at most. From 1 s to 5 min; unset: 10 s.
+    /// The longest silence of the stream, from 1 s to 5 min. If unset, 10 s.
     #[prost(message, optional, tag = "8")]
     pub checkpoint_interval: ::core::option::Option<::prost_types::Duration>,
-    /// Where to start. Unset: now, with what happens from here on.
+    /// The start of the feed. If unset, the feed starts now and delivers only later changes.
     #[prost(oneof = "watch_request::Start", tags = "4, 5")]
     pub start: ::core::option::Option<watch_request::Start>,
 }
 /// Nested message and enum types in `WatchRequest`.
 pub mod watch_request {
-    /// Where to start. Unset: now, with what happens from here on.
+    /// The start of the feed. If unset, the feed starts now and delivers only later changes.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Start {
-        /// After this position, the one of the last message received. If its `chain` is unset, the log id alone tells
-        /// histories apart; if its `log_id` is unset too, the history is not checked.
+        /// Starts after this position: that of the last message received. If its `chain` is unset, only the log id
+        /// distinguishes histories; if its `log_id` is unset too, the history is not checked.
         #[prost(message, tag = "4")]
         After(super::Position),
-        /// With all that matches now, then the end of the snapshot, then what happens from there on. Only `true` is
-        /// allowed.
+        /// Starts with a snapshot of everything that matches now, then its end, then later changes. Only `true` is allowed.
         #[prost(bool, tag = "5")]
         Snapshot(bool),
     }
 }
-/// What a feed follows. All that is set must hold. Only articles belong to tags, sections and authors: with one of these
-/// set, only articles match.
+/// The filter of a feed. All set conditions must match. Only articles have tags, sections and authors: if one of these
+/// conditions is set, only articles match, and `kinds` may name no other kind.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedFilter {
-    /// Has at least one of these tags; `tags/{id}`, at most 64.
+    /// The article has at least one of these tags, `tags/{id}`; at most 64.
     #[prost(string, repeated, tag = "1")]
     pub any_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Belongs to at least one of these sections, also as an additional one; `sections/{id}`, at most 64.
+    /// The article is in at least one of these sections, `sections/{id}`, as its main or an additional section; at most
+    /// 64.
     #[prost(string, repeated, tag = "2")]
     pub sections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Has a credit of at least one of these authors; `authors/{id}`, at most 64.
+    /// The article credits at least one of these authors, `authors/{id}`; at most 64.
     #[prost(string, repeated, tag = "3")]
     pub authors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Is of one of these kinds. Unset: of any.
+    /// The entity is of one of these kinds. If unset, of any kind.
     #[prost(enumeration = "EntityKind", repeated, tag = "4")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
 }
@@ -3628,47 +3701,48 @@ pub struct FeedFilter {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    /// Where to resume after this message. Unset while a snapshot is under way: that has to be begun anew. Unset in all
-    /// parts of a commit but the last: resume after the last position before them.
+    /// The position to resume from after this message. Unset during a snapshot, which cannot be resumed: request a new
+    /// one. Unset in all parts of a commit except the last: resume from the last position before them.
     #[prost(message, optional, tag = "1")]
     pub position: ::core::option::Option<Position>,
-    /// What it tells.
+    /// The event.
     #[prost(oneof = "watch_response::Event", tags = "2, 3, 4, 5, 6")]
     pub event: ::core::option::Option<watch_response::Event>,
 }
 /// Nested message and enum types in `WatchResponse`.
 pub mod watch_response {
-    /// What it tells.
+    /// The event.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
-        /// Something has changed.
+        /// Changes.
         #[prost(message, tag = "2")]
         Changes(super::FeedChanges),
-        /// Some of what matches: part of a snapshot.
+        /// A part of a snapshot.
         #[prost(message, tag = "3")]
         Snapshot(super::FeedSnapshot),
-        /// The snapshot is complete.
+        /// The end of a snapshot.
         #[prost(message, tag = "4")]
         SnapshotEnd(super::FeedSnapshotEnd),
-        /// All up to `position` has been told.
+        /// A checkpoint: everything up to `position` was sent.
         #[prost(message, tag = "5")]
         Checkpoint(super::FeedCheckpoint),
-        /// Where `after` stood cannot be gone on from: forget what is held; a snapshot follows.
+        /// A reset: the server cannot resume after the client's position. Discard what the feed delivered; a snapshot
+        /// follows.
         #[prost(message, tag = "6")]
         Reset(super::FeedReset),
     }
 }
-/// Changes of one or several commits, each commit whole; or a part of one large commit.
+/// The changes of one or more whole commits, or a part of one large commit.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedChanges {
-    /// The changes in the order of their revisions. At least one, except in the last part of a commit: its changes may have
-    /// been superseded since the first part was sent.
+    /// The changes, in the order of their revisions. At least one, except in the last part of a commit: the rest of its
+    /// changes may have been superseded since the first part was sent.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<FeedChange>,
-    /// The commit continues in the next message. Hold these changes and apply them together with those of the following
-    /// messages, up to the first without this mark.
+    /// Whether the commit continues in the next message. Hold these changes and apply them together with those of the
+    /// following messages, up to the first message without this flag.
     #[prost(bool, tag = "2")]
     pub more_follows: bool,
 }
@@ -3676,75 +3750,77 @@ pub struct FeedChanges {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedChange {
-    /// Place of the change in the log's total order.
+    /// The revision of the change in the log.
     #[prost(int64, tag = "1")]
     pub revision: i64,
-    /// When it was made.
+    /// The time of the change. Unset if it is no longer known.
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// What kind of change it is.
+    /// The kind of update. Unset for a LEFT that is older than the newest change of the article.
     #[prost(enumeration = "UpdateKind", tag = "3")]
     pub update_kind: i32,
-    /// Articles, unless LEFT: tags, sections and authors that it left by this change. A follower that was behind receives the
-    /// newest change of each name only, so it does not learn what earlier ones left, but for LEFT.
+    /// Articles, with UPSERT and REMOVED: the tags, sections and authors that the article left with this change. A slow
+    /// follower receives only the newest change of each name, so it does not learn what the article left with earlier
+    /// changes, except by LEFT.
     #[prost(string, repeated, tag = "7")]
     pub former_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Articles, with UPSERT: paths that led to it as its own before and now send on to it.
+    /// Articles, with UPSERT: former paths of the article, which now redirect to it.
     #[prost(string, repeated, tag = "8")]
     pub former_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What has become of the name.
+    /// The new state of the name.
     #[prost(oneof = "feed_change::Change", tags = "4, 5, 6")]
     pub change: ::core::option::Option<feed_change::Change>,
 }
 /// Nested message and enum types in `FeedChange`.
 pub mod feed_change {
-    /// What has become of the name.
+    /// The new state of the name.
     #[non_exhaustive]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Change {
-        /// UPSERT: it matches, and this is what it is now. Never a tombstone.
+        /// UPSERT: the name matches, and this is its content. Never a tombstone.
         #[prost(message, tag = "4")]
         Upsert(crate::RawRecord),
-        /// LEFT: the name of an article that no longer matches, and is still there.
+        /// LEFT: the name of an article that no longer matches and still exists.
         #[prost(string, tag = "5")]
         Left(::prost::alloc::string::String),
-        /// REMOVED: it is no longer there.
+        /// REMOVED: the name no longer exists.
         #[prost(message, tag = "6")]
         Removed(super::Tombstone),
     }
 }
-/// Part of a snapshot: entities in no order that could be relied on, each name once in the whole snapshot.
+/// A part of a snapshot: entities in no guaranteed order. A snapshot contains each name once.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedSnapshot {
-    /// What matches. Never tombstones. All were put at or below the revision of the snapshot's end.
+    /// Matching entities, never tombstones. All were put at or below the revision of the snapshot's end.
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
 }
-/// The end of a snapshot: it was what matched at `position`, less what has changed since; that comes next.
+/// The end of a snapshot. The snapshot is what matched at `position`, without the names that have changed since: their
+/// changes follow.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedSnapshotEnd {
-    /// Number of records sent.
+    /// The number of records sent.
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// Records that match and cannot be read. Unset if there are none: only then is the snapshot complete.
+    /// Matching records that cannot be read. Unset if there are none: only then is the snapshot complete.
     #[prost(message, optional, tag = "2")]
     pub damage: ::core::option::Option<Damage>,
 }
-/// Nothing but the position.
+/// A checkpoint. It carries only the position of its message.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedCheckpoint {
-    /// The follower has not caught up: the server is still reading what has happened since.
+    /// Whether the follower is behind: the server is still reading earlier changes.
     #[prost(bool, tag = "1")]
     pub behind: bool,
 }
-/// Why a feed begins anew.
+/// The restart of a feed with a snapshot.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedReset {
-    /// Why.
+    /// The reason.
     #[prost(enumeration = "FeedResetReason", tag = "1")]
     pub reason: i32,
 }
@@ -3753,7 +3829,7 @@ pub struct FeedReset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EntityKind {
-    /// Refused.
+    /// Invalid.
     Unspecified = 0,
     /// Articles.
     Article = 1,
@@ -3794,16 +3870,16 @@ impl EntityKind {
         }
     }
 }
-/// Why a feed cannot go on from a position.
+/// Reasons why a feed cannot resume from a position.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FeedResetReason {
     /// Not used.
     Unspecified = 0,
-    /// What left the filter since then is no longer known.
+    /// The position is older than the history floor.
     Compacted = 1,
-    /// It is of another history: a store was restored, or replaced.
+    /// The position belongs to another history: the store was restored or replaced.
     LogChanged = 2,
 }
 impl FeedResetReason {
@@ -3839,7 +3915,7 @@ pub(crate) mod feed_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Changes as they happen.
+    /// Feeds of changes.
     #[derive(Debug, Clone)]
     pub struct FeedServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3909,31 +3985,38 @@ pub(crate) mod feed_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// What a filter matches, followed for as long as the caller likes. The stream never ends by itself with OK.
+        /// Streams the changes to everything that a filter matches. The server never closes the stream with OK.
         ///
-        /// It tells states, not each step between: a follower that is behind gets the newest state of each name. It promises:
+        /// A feed delivers states, not every step between them: a slow follower receives only the newest state of each name.
+        /// Guarantees:
         ///
-        /// * Order: changes come in the order of their revisions.
-        /// * Convergence: whoever applies all changes holds what matches: UPSERT puts a name, LEFT and REMOVED take it away.
-        ///  LEFT may name an article that the follower never held.
-        /// * Nothing twice: no revision comes a second time on one stream.
-        /// * Checkpoints: after one with the revision N, nothing at or below N comes any more. One comes as soon as the
-        ///  follower has caught up, and whenever nothing else has been sent for a while.
+        /// * Order: changes arrive in the order of their revisions.
+        /// * Convergence: a follower that applies all changes holds what matches. UPSERT puts a name, LEFT and REMOVED delete
+        ///  it. LEFT and REMOVED may name what the follower never held.
+        /// * No duplicates: a stream delivers no revision twice.
+        /// * Checkpoints: after a checkpoint at revision N, the stream delivers nothing at or below N. The server sends one as
+        ///  soon as the follower has caught up, and whenever it has sent nothing else for `checkpoint_interval`.
         /// * Bounded messages: no message is larger than 3.5 MiB, so the default limits of gRPC clients suffice.
-        /// * Whole commits: what a commit changed, and nothing has superseded since, comes in one message or, if it is large,
+        /// * Whole commits: the changes of a commit that nothing has superseded arrive in one message or, if they are large,
         ///  in parts: consecutive messages of which all but the last have `more_follows`. Only the last part has a position.
-        ///  Apply the changes of all parts as one step when it has arrived.
-        /// * Resumption: `position` of the last message that has one, on any node with the same log, goes on where the stream
-        ///  broke off. A stream that breaks between two parts resumes before their commit: drop the parts.
+        ///  Apply the changes of all parts as one step once the last part has arrived.
+        /// * Resumption: the `position` of the last message that has one resumes the feed, on any node with the same log. A
+        ///  stream that breaks between two parts resumes before their commit: discard the parts.
         ///
-        /// Pending versions are not seen: what is scheduled comes when its time has come. A follower that takes nothing for
-        /// 30 s while there is something for it is cut off (RST_STREAM, CANCEL) and may resume.
+        /// Feeds do not deliver pending versions: a scheduled version arrives when it becomes visible. They omit changes whose
+        /// stored record is damaged. If a message is ready but a follower reads nothing for about 30 s (by default), the
+        /// server resets the stream (RST_STREAM, CANCEL); the follower may resume.
         ///
-        /// UNAVAILABLE with STORE_FAILED: the node cannot read new commits; resume, on another node.
-        /// OUT_OF_RANGE with REVISION_COMPACTED: what left the filter since `after` is no longer known.
-        /// FAILED_PRECONDITION with LOG_CHANGED: `after` is of another history. Both are answered by a new snapshot on this
-        /// stream, if `reset` allows it. UNAVAILABLE with NOT_CAUGHT_UP: the node has not reached `after` yet; with DRAINING:
-        /// it is shutting down; in both cases resume, on another node. RESOURCE_EXHAUSTED with TOO_MANY_FEEDS.
+        /// Reasons, besides FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_DAMAGED, NODE_FAILED and INTERNAL:
+        ///
+        /// * REVISION_COMPACTED (OUT_OF_RANGE): `after` is older than the history floor. Take a snapshot.
+        /// * LOG_CHANGED (FAILED_PRECONDITION): `after` belongs to another history. Take a snapshot.
+        /// * NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach `after` within 1 s. Resume, on another node.
+        /// * DRAINING (UNAVAILABLE): the node is shutting down. Resume, on another node.
+        /// * STORE_FAILED (UNAVAILABLE): the node cannot read new commits. Resume, on another node.
+        /// * TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
+        ///
+        /// With `reset`, the first two are not errors: the stream continues with a new snapshot.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -3960,85 +4043,85 @@ pub(crate) mod feed_service_client {
         }
     }
 }
-/// Request of GetStatus.
+/// Request for GetStatus.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
-/// Answer of GetStatus.
+/// Response of GetStatus.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
-    /// Cable's version.
+    /// The version of Cable.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// The newest entry that the node has applied.
+    /// The position of the newest entry that the node has applied.
     #[prost(message, optional, tag = "2")]
     pub head: ::core::option::Option<Position>,
-    /// The oldest revision that what left a tag is still known from.
+    /// The history floor: the oldest revision from which a feed can resume. All departures after it are known.
     #[prost(int64, tag = "3")]
     pub floor_revision: i64,
-    /// How far the node is behind the log. Zero on a node of its own.
+    /// How far the node is behind the log. Zero on a node with its own log.
     #[prost(message, optional, tag = "4")]
     pub lag: ::core::option::Option<::prost_types::Duration>,
-    /// Live versions by kind.
+    /// The numbers of live versions by kind.
     #[prost(message, optional, tag = "5")]
     pub counts: ::core::option::Option<Counts>,
-    /// Set digest of (key, revision, entry hash) of all versions, live and pending: 32 bytes, equal on nodes that hold the
-    /// same log.
+    /// The set digest of (key, revision, entry hash) of all versions, live and pending: 32 bytes. Nodes that hold the same
+    /// log have equal digests.
     #[prost(bytes = "bytes", tag = "6")]
     pub log_digest: ::prost::bytes::Bytes,
-    /// Set digest of (name, content without the server's fields) of all live versions: 32 bytes, equal after an export
-    /// and an import.
+    /// The set digest of (name, content without the fields set by the server) of all live versions: 32 bytes. It is the
+    /// same after an export and an import.
     #[prost(bytes = "bytes", tag = "7")]
     pub content_digest: ::prost::bytes::Bytes,
     /// The limits in force.
     #[prost(message, repeated, tag = "8")]
     pub limits: ::prost::alloc::vec::Vec<Limit>,
-    /// Bytes that the store takes on disk.
+    /// The size of the store on disk in bytes.
     #[prost(int64, tag = "9")]
     pub store_bytes: i64,
-    /// Bytes of encoded answers in memory.
+    /// The size of the encoded responses in memory in bytes.
     #[prost(int64, tag = "10")]
     pub cache_bytes: i64,
-    /// When the node started.
+    /// The time at which the node started.
     #[prost(message, optional, tag = "11")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Damaged records that the last check of everything stored found, and whether the database itself was found to be
+    /// The damaged records that the last check of all stored data found, and whether the database itself was found to be
     /// damaged. Unset if there is no damage.
     #[prost(message, optional, tag = "12")]
     pub damage: ::core::option::Option<Damage>,
-    /// When the last such check ended. Unset if none has since the start.
+    /// The time at which the last such check ended. Unset if none has ended since the start.
     #[prost(message, optional, tag = "13")]
     pub check_time: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// Live versions by kind.
+/// The numbers of live versions by kind.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Counts {
-    /// Articles.
+    /// The number of articles.
     #[prost(int64, tag = "1")]
     pub articles: i64,
-    /// Authors.
+    /// The number of authors.
     #[prost(int64, tag = "2")]
     pub authors: i64,
-    /// Sections.
+    /// The number of sections.
     #[prost(int64, tag = "3")]
     pub sections: i64,
-    /// Tags.
+    /// The number of tags.
     #[prost(int64, tag = "4")]
     pub tags: i64,
-    /// Collections.
+    /// The number of collections.
     #[prost(int64, tag = "5")]
     pub collections: i64,
 }
-/// A bound that the node enforces.
+/// A limit that the node enforces.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limit {
-    /// Its name, as in the metadata of LIMIT_EXCEEDED.
+    /// The name of the limit, as in the metadata of LIMIT_EXCEEDED. It ends with the unit, unless the limit is a count.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// The largest value allowed. The name ends with its unit, if it is not a count.
+    /// The largest value allowed.
     #[prost(int64, tag = "2")]
     pub maximum: i64,
 }
@@ -4053,7 +4136,7 @@ pub(crate) mod status_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// What a node holds and how it is.
+    /// The state of a node.
     #[derive(Debug, Clone)]
     pub struct StatusServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -4123,7 +4206,8 @@ pub(crate) mod status_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The node's head, digests, counts and limits.
+        /// Returns the node's head, digests, counts and limits. Fails with LIMIT_EXCEEDED if the request is larger than 128
+        /// KiB.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatusRequest>,
@@ -4154,50 +4238,54 @@ pub(crate) mod status_service_client {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportRequest {
-    /// The client's number for the chunk, repeated in its acknowledgement.
+    /// The client's number for the chunk, returned in its acknowledgement.
     #[prost(int64, tag = "1")]
     pub chunk: i64,
-    /// 1 to 1,000 records. Names that the store never held are marked BACKFILL in the log, with create_time and
-    /// first_publish_time as given; others are ordinary puts of the kind MINOR.
+    /// The records, 1 to 1,000. A name that was never live is written as BACKFILL, with the given create_time and
+    /// first_publish_time; other records are ordinary puts and removals with MINOR. An article that is not due yet becomes
+    /// the pending version of its name, with MAJOR.
     #[prost(message, repeated, tag = "2")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
 }
-/// The acknowledgement of one chunk; at most 3.5 MiB. Where it would be larger, the texts of its errors are shortened.
+/// The acknowledgement of one chunk; at most 3.5 MiB. If it would be larger, the texts of its errors are shortened and
+/// their metadata is omitted.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportResponse {
-    /// The chunk's number.
+    /// The number of the chunk.
     #[prost(int64, tag = "1")]
     pub chunk: i64,
-    /// What came of each record, in order.
+    /// The result of each record, in order.
     #[prost(message, repeated, tag = "2")]
     pub results: ::prost::alloc::vec::Vec<ImportResult>,
-    /// The place in the log after the chunk.
+    /// The position after the chunk.
     #[prost(message, optional, tag = "3")]
     pub position: ::core::option::Option<Position>,
 }
-/// What came of one record.
+/// The result of one record.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportResult {
-    /// The record's name, as far as it could be read; at most 256 bytes of it.
+    /// The name of the record, as far as it could be read; at most its first 256 bytes.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// What came of it.
+    /// The outcome.
     #[prost(enumeration = "ImportOutcome", tag = "2")]
     pub outcome: i32,
-    /// Why it was refused. Set only with REFUSED.
+    /// The error of a refused record. Set only with REFUSED.
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<ItemError>,
 }
-/// Request of Export.
+/// Request for Export.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportRequest {
-    /// Go on after this revision, the last one received of an export that was cut off. Unset (0): from the start.
+    /// The revision to resume after: the `last_revision` of the last message of an interrupted export. Not negative. If
+    /// unset (0), the export starts from the beginning.
     #[prost(int64, tag = "1")]
     pub after_revision: i64,
-    /// With `after_revision`: the log that gave it. Another than the server's is refused (LOG_CHANGED).
+    /// The log that issued `after_revision`: 8 hex digits. If it is not the server's log, the call fails with LOG_CHANGED.
+    /// If unset, the log is not checked.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
 }
@@ -4205,13 +4293,13 @@ pub struct ExportRequest {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportResponse {
-    /// The next records, in the order of the log.
+    /// The next records, in log order.
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
-    /// The revision of the last of them.
+    /// The revision of the last of these records.
     #[prost(int64, tag = "2")]
     pub last_revision: i64,
-    /// Set on the last message only, which holds no records.
+    /// The end of the export. Set only in the last message, which contains no records.
     #[prost(message, optional, tag = "3")]
     pub end: ::core::option::Option<ExportEnd>,
 }
@@ -4219,31 +4307,31 @@ pub struct ExportResponse {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportEnd {
-    /// Number of records sent.
+    /// The number of records sent.
     #[prost(int64, tag = "1")]
     pub count: i64,
-    /// The head that the export has reached.
+    /// The head that the export reached.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
-    /// The content digest of the store at that head, as StatusService tells it.
+    /// The content digest of the store at that head, as in GetStatusResponse.
     #[prost(bytes = "bytes", tag = "3")]
     pub content_digest: ::prost::bytes::Bytes,
-    /// What the export lacks. Set only if it lacks something; the call then ends with DATA_LOSS.
+    /// The records that the export lacks. Set only if it lacks any; the call then ends with DATA_LOSS.
     #[prost(message, optional, tag = "4")]
     pub damage: ::core::option::Option<Damage>,
 }
-/// What can come of a record.
+/// Outcomes of an imported record.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ImportOutcome {
     /// Not used.
     Unspecified = 0,
-    /// Written.
+    /// The record was written.
     Written = 1,
-    /// There already, the same.
+    /// The same record existed already.
     Unchanged = 2,
-    /// Not taken; see the error.
+    /// The record was refused; see the error.
     Refused = 3,
 }
 impl ImportOutcome {
@@ -4281,7 +4369,10 @@ pub(crate) mod transfer_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Whole stores in and out.
+    /// Imports and exports of whole stores.
+    ///
+    /// Both calls can fail with FIELD_INVALID, OVERLOADED, STORE_FAILED, STORE_DAMAGED, DRAINING, NODE_FAILED or INTERNAL.
+    /// Each RPC lists its other reasons.
     #[derive(Debug, Clone)]
     pub struct TransferServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -4351,8 +4442,12 @@ pub(crate) mod transfer_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Takes records in chunks and acknowledges each chunk when it is on disk. A record that is there already changes
-        /// nothing, so an import that was cut off is simply repeated. A record that is refused holds up no other.
+        /// Imports records in chunks and acknowledges each chunk once it is on disk. A record that exists already changes
+        /// nothing, so a client repeats an interrupted import from the start. A refused record does not affect others.
+        ///
+        /// The call ends with LIMIT_EXCEEDED for a chunk above its limits, with STORE_FULL if the disk has too little space,
+        /// and with OUTCOME_UNKNOWN if a chunk may have been written. Reasons of a refused record: FIELD_INVALID,
+        /// LIMIT_EXCEEDED, PATH_TAKEN, NAME_KILLED and OVERLOADED.
         pub async fn import(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ImportRequest>,
@@ -4377,12 +4472,13 @@ pub(crate) mod transfer_service_client {
                 .insert(GrpcMethod::new("cable.v1.TransferService", "Import"));
             self.inner.streaming(req, path, codec).await
         }
-        /// All that is live, and all tombstones, in the order of the log, then one closing message. What is changed while
-        /// the export runs comes again: of two records of one name the later holds. No message is larger than 3.5 MiB.
+        /// Exports all live versions and all tombstones in log order, then one closing message. A name that changes during the
+        /// export is sent again: of two records of one name, the later one is valid. No message is larger than 3.5 MiB.
         ///
-        /// The server adds up what it finds and compares the sum with its counts and its content digest. If a record cannot be
-        /// read, the export continues without it; the closing message then has `damage`, and the call ends with DATA_LOSS:
-        /// RECORD_CORRUPT if single records are damaged, STORE_DAMAGED if the database is.
+        /// The server compares the sum of the records that it read with its counts and its content digest. If a record cannot
+        /// be read, the export continues without it; the closing message then has `damage`, and the call ends with DATA_LOSS:
+        /// RECORD_CORRUPT if single records are damaged, STORE_DAMAGED if the database is. LOG_CHANGED: `log_id` is not the
+        /// log of the server. OVERLOADED: too much changed during the export; resume it.
         pub async fn export(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportRequest>,

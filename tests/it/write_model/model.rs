@@ -111,7 +111,8 @@ impl Model {
 
     /// The live article that has a path as its own.
     fn owner(&self, path: usize) -> Option<usize> {
-        let owns = |name: &usize| self.live(*name).and_then(Version::path).is_some_and(|(own, _)| own == path);
+        let owns =
+            |name: &usize| self.live(*name).and_then(Version::path).is_some_and(|(own, _)| own == path);
         self.names.keys().copied().find(owns)
     }
 
@@ -148,7 +149,8 @@ impl Model {
     }
 
     fn owners(&self, path: usize) -> usize {
-        let owns = |name: &&usize| self.live(**name).and_then(Version::path).is_some_and(|(own, _)| own == path);
+        let owns =
+            |name: &&usize| self.live(**name).and_then(Version::path).is_some_and(|(own, _)| own == path);
         self.names.keys().filter(owns).count()
     }
 
