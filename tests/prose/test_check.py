@@ -21,6 +21,7 @@ BAD = [
     ("proto", "Terms", "Where `after` cannot be gone on from, start with a snapshot."),
     ("proto", "Answer", "UNAVAILABLE. The node is shutting down; another may answer."),
     ("proto", "Fragment", "What was done."),
+    ("proto", "Fragment", "What happened. If unset, nothing."),
     ("proto", "Fragment", "In what way: `background`, `previous`; at most 128 bytes."),
     ("proto", "Unset", "At most 4 KiB. Unset: none."),
     ("proto", "Nobody", "Convergence: whoever applies all changes holds all articles that match."),
@@ -29,6 +30,7 @@ BAD = [
     ("rs", "Terms", "Versions whose time has not come."),
     ("rs", "Tell", "Remove an article; a tombstone tells why."),
     ("rs", "Kept", "Records as `cable export --format binary` writes them; fields that this release does not know are kept."),
+    ("rs", "Terms", "Keep a file equal to whatever matches, until interrupted."),
     ("rs", "Fragment", "Of the service, with changes."),
 ]
 
@@ -37,6 +39,8 @@ GOOD = [
     ("md", "Stored data is verified: every record has a checksum."),
     ("md", "What happens when a node stops? It drains."),
     ("md", "# What it replaces"),
+    ("md", "**What it replaces.** The cache in front of a CMS."),
+    ("md", "An article is returned exactly once, whatever is published in the meantime."),
     ("md", "The server may keep running during a backup; connections are kept alive by pings."),
     ("proto", "If the server cannot resume after `after`, it sends `reset` and then a snapshot. If unset, the call fails."),
     ("proto", "Response of PutArticle."),
