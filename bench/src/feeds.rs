@@ -211,7 +211,7 @@ impl Bench {
         let ratio = beside / alone;
         let value = json!({ "alone_ms": alone, "beside_ms": beside, "ratio": ratio });
         let shown = format!("{alone:.0} / {beside:.0} ms; {ratio:.2}{}", judged(ratio, SLOWED));
-        report.fact("- the last of 10,000 is told, median, without / with them", value, shown);
+        report.fact("- a publish reaches the last of 10,000, median, without / with them", value, shown);
         faultless(crowd, STALLS * (2 * publishes + FILLING) + publishes)?;
         self.node.stop().map(drop)
     }

@@ -43,14 +43,12 @@ const USAGE: &str = "usage: cargo run --release --bin cable-bench -- COMMAND [OP
 
 measurements:
   scale [--articles N] [--keep DIR]
-      import invented articles, open the store again, read it in every way; writes bench/results/scale.json,
-      bench/results/scale.md and the table in README.md; N articles (200000); work in DIR, which must not be there
-      yet, and leave everything in it
+      import invented articles, open the store again, read it in every way; writes bench/results/scale.json and
+      bench/results/scale.md; N articles (200000); work in DIR, which must not be there yet, and leave everything in it
   serving [--rounds N] [--calls N] [--only CASE]
       Cable beside an ordinary tonic service, grpc-go, hyper alone, nginx and nghttpd, in turns; N rounds (5) of N
-      calls (200000); writes bench/results/serving.json, bench/results/serving.md, plots, and a table in README.md;
-      with a CASE (get, get-50, get-1, rate, ghz, list, batch, stream) only that, and writes nothing; needs h2load,
-      nginx, nghttpd, taskset and Go
+      calls (200000); writes bench/results/serving.json, bench/results/serving.md and plots; with a CASE (get, get-50,
+      get-1, rate, ghz, list, batch, stream) only that, and writes nothing; needs h2load, nginx, nghttpd, taskset and Go
   size [--articles N] [--keep DIR] [--only PART]
       the same 1,000 articles in a store of as many and in one of N (1000000; at least 50000): hits and misses in both,
       start, memory; writes bench/results/size.json and bench/results/size.md; leaves the stores in DIR, and if they are

@@ -197,7 +197,7 @@ impl Replay {
         count(report, "Feeds", feeds as u64);
         count(report, "- on connections", connections as u64);
         count(report, "- messages", traffic.messages);
-        count(report, "- changes told", traffic.changes);
+        count(report, "- changes delivered", traffic.changes);
         count(report, "- resumed after a position", traffic.streams - feeds as u64);
         count(report, "- of which after the stream was lost", traffic.lost);
     }

@@ -109,19 +109,6 @@ impl Report {
         fs::write(results.join(format!("{name}.md")), self.markdown())?;
         Ok(())
     }
-
-    /// Writes both files, and the table into the README if there is one.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub(crate) fn write(&self, root: &Path) -> Outcome<()> {
-        self.write_as(root, "scale")?;
-        let readme = root.join("README.md");
-        if let Ok(text) = fs::read_to_string(&readme) {
-            fs::write(readme, with_block(&text, "scale", &self.markdown()))?;
-        }
-        Ok(())
-    }
 }
 
 /// The text with the block between the marks of a name replaced, or with marks and block at its end.

@@ -56,7 +56,7 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     bench.yardstick(&archive)?;
     runtime.block_on(bench.read(&archive))?;
     bench.report.notes.push(bench.explanation());
-    bench.report.write(root)?;
+    bench.report.write_as(root, "scale")?;
     eprintln!("\n{}", bench.report.markdown());
     Ok(())
 }
@@ -263,7 +263,7 @@ impl Bench {
 
     fn explanation(&self) -> String {
         "Times are a client's, over loopback, on the same machine as the server. \"Not in memory\": the node was just \
-         started and the system had been told to forget the store's pages. Articles arrive in the order of their \
+         started and the store's pages had been dropped from the page cache. Articles arrive in the order of their \
          publication, three days more or less."
             .to_owned()
     }

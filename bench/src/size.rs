@@ -169,7 +169,7 @@ fn explanation() -> String {
          Costs are the server's processor time for a call, the small store's first: medians of {ROUNDS} rounds in \
          turns, the ratio that of the rounds' ratios. Times are a client's, over loopback on the same machine, from \
          the time that a call was intended for, at 2,000 calls a second in the manner of independent users: medians of \
-         the rounds' p50 and p99. Start and misses that read the disk: the system had been told to forget the store.",
+         the rounds' p50 and p99. Start and misses that read the disk: the store had been dropped from the page cache.",
         grouped(HOT)
     )
 }

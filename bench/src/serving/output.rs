@@ -8,7 +8,7 @@ use super::{
     goals, plot,
     results::{Case, Results, Series},
 };
-use crate::{Outcome, report::with_block};
+use crate::Outcome;
 
 /// The goals and the tables.
 pub(super) fn markdown(results: &Results) -> String {
@@ -35,7 +35,7 @@ fn json(results: &Results) -> Value {
     json!({ "machine": machine, "rounds": rounds, "goals": goals::json(results), "cases": cases })
 }
 
-/// Writes all files, and the goals with the first table into the README.
+/// Writes all files.
 ///
 /// # Errors
 /// One cannot be written.
@@ -47,10 +47,5 @@ pub(super) fn write(root: &Path, results: &Results) -> Outcome<()> {
     for (name, plot) in plot::all(results) {
         fs::write(directory.join(name), plot)?;
     }
-    let readme = root.join("README.md");
-    let first = results.cases.first().map(Case::table).unwrap_or_default();
-    let block = format!("{}\n{first}\n{}\n", goals::table(results), results.machine);
-    let text = fs::read_to_string(&readme)?;
-    fs::write(readme, with_block(&text, "serving", &block))?;
     Ok(())
 }
