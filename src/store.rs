@@ -368,7 +368,9 @@ pub(crate) struct Store {
 pub(crate) struct Scrub {
     /// Records that are damaged.
     pub(crate) damage: Damage,
-    /// When it ended, microseconds since 1970 UTC; none: no pass has ended since the start.
+    /// Whether a pass has ended since the store was opened.
+    pub(crate) has_ended: bool,
+    /// When it ended, microseconds since 1970 UTC; unset until the server dates the one at the opening.
     pub(crate) time: Option<i64>,
 }
 
@@ -525,7 +527,12 @@ impl Store {
             self.options.health.report(Condition::DatabaseCorrupt, fault);
         }
         let mut last = self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Scrub { damage: found.damage, time: time.or(last.time) };
+        *last = Scrub { damage: found.damage, has_ended: true, time: time.or(last.time) };
+    }
+
+    /// Dates the pass that the store was opened with, which knows no clock.
+    pub(crate) fn date_scrub(&self, now: i64) {
+        self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).time.get_or_insert(now);
     }
 
     /// What the last pass over the whole store found.

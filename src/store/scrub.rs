@@ -44,10 +44,16 @@ pub(crate) struct Scrubbed {
 /// A pass works at most this part of the time: one in so many.
 const DUTY: u32 = 20;
 
-/// Scrubs a store again and again, a pass in each `period`. Never returns.
+/// Scrubs a store once in each `period`, also in the first one: a small store was scrubbed when it was opened. Never
+/// returns.
 pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock::Clock, period: Duration) {
+    let after = |now: i64| now.saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
+    if store.last_scrub().has_ended {
+        store.date_scrub(clock.now());
+        clock.reached(after(clock.now())).await;
+    }
     loop {
-        let mut next = clock.now().saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
+        let mut next = after(clock.now());
         let mut pass = Some(Pass::new(store.tally()));
         while let Some(mut step) = pass.take() {
             let started = Instant::now();
