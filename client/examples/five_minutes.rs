@@ -1,4 +1,4 @@
-//! Puts a tag and an article, reads and lists them, corrects the article, and takes it back.
+//! Puts a tag and an article, reads and lists them, corrects the article, and withdraws it.
 //!
 //! Start a server with `cable serve`, then run `cargo run -p cable-client --example five_minutes`.
 
@@ -13,11 +13,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let status = cable.status().await?;
     eprintln!("cable {} holds {} articles", status.version, status.counts.unwrap_or_default().articles);
 
-    // One commit: readers see both or neither.
+    // A commit is atomic: readers see both entities or neither.
     let committed = cable.commit().put(weather()).put(storm()).await?;
     eprintln!("put, up to revision {}", committed.position.revision);
 
-    // The position makes sure that this read sees the commit, whichever node answers.
+    // With this position, the read sees the commit, on any node.
     let article = cable
         .article("storm-over-norwick")
         .format(BodyFormat::Html)

@@ -1,12 +1,19 @@
-//! Turns a feed into purges of an HTTP cache, such as a CDN's or Varnish.
+//! Converts a feed to purges of an HTTP cache, such as Varnish or a CDN.
 //!
 //! `cargo run -p cable-client --example purge -- [--dry-run] [--tag TAG]... [--save FILE] http://cache:6081`
 //!
-//! For each change it sends `PURGE {path}` for every path that led or leads to the article, and one `PURGE /` with the
-//! header `Surrogate-Key` for the pages that show it: they must carry the resource names of what they show, and `all`.
-//! Where the feed has to begin anew nobody knows what has changed, and the key `all` is purged; so it is where changes were
-//! missed, for an article may have left other pages before the newest change, which alone is delivered. A purge is repeated until
-//! the cache has answered it; only then is the next change asked for, and with `--save` the position written.
+//! For each change, it sends `PURGE {path}` for every current and former path of the article, and one `PURGE /` with
+//! the header `Surrogate-Key` for the pages that show the article. Each page must therefore carry the resource names of
+//! the entities that it shows, and the key `all`.
+//!
+//! It purges `all` in two cases:
+//!
+//! - The feed restarts: any page may have changed.
+//! - Changes were missed: the feed delivers only the newest change of an article, which may have left other pages
+//!   before.
+//!
+//! A purge is repeated until the cache confirms it. Only then is the next change requested and, with `--save`, the
+//! position written.
 
 #![allow(clippy::print_stdout, reason = "that is where a dry run goes")]
 
@@ -24,16 +31,16 @@ use tokio::{
 };
 
 const USAGE: &str = "usage: purge [--dry-run] [--tag TAG]... [--save FILE] http://HOST:PORT";
-/// The cache must have answered within this time.
+/// The time limit for the response of the cache.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Caches bound the length of a header.
+/// The largest number of keys in one purge: caches limit the length of a header.
 const KEYS_AT_ONCE: usize = 50;
 /// The key that every page carries.
 const ALL: &str = "all";
 
-/// One thing to be purged.
+/// A purge of one path, or of the pages with certain keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
     /// The page at a path.
@@ -42,12 +49,12 @@ pub enum Purge {
     Keys(Vec<String>),
 }
 
-/// Where purges go.
+/// The destination of purges.
 #[derive(Debug, Clone)]
 pub enum Cache {
-    /// To an HTTP server: host and port.
+    /// An HTTP server: host and port.
     Http(String),
-    /// To standard output.
+    /// The standard output.
     Print,
 }
 
@@ -82,11 +89,12 @@ async fn begin(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn st
     Ok(run(feed.open(), &cache).await?)
 }
 
-/// Purges what the feed tells, until the feed fails.
+/// Purges the pages that the feed's deliveries make stale. Returns when the feed fails.
 pub async fn run(mut feed: Feed, cache: &Cache) -> cable_client::Result<()> {
-    // Whether each change arrives since the stream began. The server says so before the first one that it delivers live.
+    // `is_live`: the stream delivers each change made since it opened. Before the first of them, the server sends a
+    // checkpoint.
     let (mut is_live, mut stream) = (false, 0);
-    // Asking for the next delivery says that this one is done with, and lets its position be written.
+    // The request for the next delivery marks this one as handled, so that its position is written.
     while let Some(delivery) = feed.next().await {
         let delivery = delivery?;
         if std::mem::replace(&mut stream, feed.reconnects()) != stream {
@@ -103,7 +111,7 @@ pub async fn run(mut feed: Feed, cache: &Cache) -> cable_client::Result<()> {
     Ok(())
 }
 
-/// What a delivery makes stale. A snapshot makes nothing stale that the reset before it did not.
+/// Returns the purges for a delivery. A snapshot needs none: the reset before it has purged everything.
 pub fn purges(delivery: &Delivery) -> cable_client::Result<Vec<Purge>> {
     let changes = match &delivery.event {
         Event::Changes(changes) => changes,
@@ -135,7 +143,7 @@ fn add_change(
     Ok(())
 }
 
-/// An article's paths, and what it belongs to.
+/// Adds the paths of an article, and the names of its tags, sections and authors.
 fn add_article(
     record: &RawRecord,
     paths: &mut BTreeSet<String>,
@@ -153,7 +161,7 @@ fn add_article(
 }
 
 impl Purge {
-    /// As an HTTP request.
+    /// Returns the HTTP request.
     fn request(&self, host: &str) -> String {
         let (path, keys) = match self {
             Purge::Path(path) => (escaped(path), String::new()),
@@ -165,7 +173,7 @@ impl Purge {
     }
 }
 
-/// What may not stand in a request line, as `%20`.
+/// Escapes the characters that a request line must not contain, for example a space as `%20`.
 fn escaped(path: &str) -> String {
     let byte = |byte: u8| match byte {
         b'!'..=b'~' => char::from(byte).to_string(),
@@ -175,7 +183,7 @@ fn escaped(path: &str) -> String {
 }
 
 impl Cache {
-    /// Does not return before the cache has done it.
+    /// Purges, and returns once the cache has confirmed it.
     async fn purge(&self, purge: &Purge) {
         let host = match self {
             Cache::Http(host) => host,
@@ -194,7 +202,7 @@ impl Cache {
     }
 }
 
-/// Any answer of success will do, and 404: there was nothing to purge.
+/// Sends one request. A status 2xx is a success, and so is 404: the page was not in the cache.
 async fn send(host: &str, request: &str) -> io::Result<()> {
     let mut connection = TcpStream::connect(host).await?;
     connection.write_all(request.as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! The client itself, and the one way by which every call goes out.
+//! The client, and the function through which it sends every call.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// What the builders of calls become when they are awaited.
+/// The future that a call builder becomes when it is awaited.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A client of one Cable, on one or several nodes. Cheap to clone; clones share connections.
+/// A client of one Cable with one or several nodes. Cheap to clone; clones share their connections.
 ///
-/// The methods return builders: set what you need, then `.await` them, or take their stream.
+/// The methods return builders: set options, then `.await` the builder or take its stream.
 #[derive(Clone)]
 pub struct Cable {
     pub(crate) shared: Arc<Shared>,
@@ -39,13 +39,13 @@ impl fmt::Debug for Cable {
 }
 
 impl Cable {
-    /// Settings of a client for these endpoints.
+    /// Returns the settings of a client for these endpoints.
     pub fn builder(endpoints: impl IntoEndpoints) -> Builder {
         Builder::new(endpoints)
     }
 
-    /// A client for the endpoints in `CABLE_ENDPOINTS`, with commas between them; `http://127.0.0.1:7190` if that is
-    /// unset.
+    /// Returns a client for the endpoints in the environment variable `CABLE_ENDPOINTS`, separated by commas. If it is
+    /// unset or empty, the endpoint is `http://127.0.0.1:7190`.
     ///
     /// # Errors
     /// As [`Builder::build`].
@@ -53,15 +53,23 @@ impl Cable {
         Builder::from_env().build()
     }
 
-    /// What a node holds and how it is.
+    /// Returns the status of one node: its version, head, counts, digests and limits.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let status = cable.status().await?;
+    /// println!("cable {} is at {:?}", status.version, status.head);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// No node could be asked.
+    /// No node could be reached, or none responded in time.
     pub async fn status(&self) -> Result<v1::GetStatusResponse> {
         self.call(v1::GetStatusRequest::default(), None).await
     }
 
-    /// A call with one answer. Without a timeout of its own it has the client's.
+    /// Makes a call with one response. If `timeout` is `None`, the client's timeout applies.
     pub(crate) async fn call<Q: Rpc + Clone + Sync>(
         &self,
         request: Q,
@@ -72,8 +80,8 @@ impl Cable {
         Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
     }
 
-    /// A call answered by a stream. The timeout ends with the beginning of the stream; the node counts as busy with it
-    /// until the guard is dropped.
+    /// Makes a call whose response is a stream. The timeout applies until the stream opens. The node counts as busy
+    /// with the stream until the guard is dropped.
     pub(crate) async fn open<Q: Rpc>(
         &self,
         request: impl Fn() -> Q + Send + Sync,
@@ -123,21 +131,21 @@ async fn attempt<Q: Rpc>(node: &Busy, request: Q, deadline: Instant, tell: bool)
     answer.map(Response::into_inner)
 }
 
-/// Lets the pool know how a call, or a message of a stream, came out.
+/// Reports the outcome of a call, or of one message of a stream, to the pool.
 pub(crate) fn note(node: &Busy, error: Option<&Error>) {
     match error {
         Some(error) if error.blames_node() => node.failed(),
-        // Silence says nothing about whether the node is there.
+        // A timeout does not show whether the node is reachable.
         Some(error) if error.kind() == crate::Kind::DeadlineExceeded => {}
         _ => node.answered(),
     }
 }
 
-/// A request, and the call that it is one of.
+/// A request type, and the method that it belongs to.
 pub(crate) trait Rpc: Send + Sized + 'static {
-    /// What comes back.
+    /// The response type.
     type Answer: Send;
-    /// Whether it changes anything.
+    /// Whether the method writes.
     const WRITES: bool = false;
 
     fn send(
@@ -212,7 +220,7 @@ impl Rpc for v1::WatchRequest {
     }
 }
 
-/// The chunks of an import, made anew for each attempt.
+/// The chunks of an import. Each attempt creates its own stream of them.
 pub(crate) struct Chunks<S>(pub(crate) S);
 
 impl<S> Rpc for Chunks<S>

@@ -1,4 +1,4 @@
-//! Setting a client up.
+//! The settings of a client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,17 +6,19 @@ use tonic::transport::Endpoint;
 
 use crate::{Cable, Error, Kind, Result, Retry, client::Shared, pool::Pool};
 
-/// Where a Cable started without settings listens.
+/// The address on which a Cable with default settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
-/// A connection with open streams is checked this often, and given up if nothing comes back in time.
+/// The interval of keepalive pings on a connection with open streams, and the time to wait for the response to a ping
+/// before the connection is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Received before it is read: what a stream may be ahead of a slow reader.
+/// The HTTP/2 window of each stream: the bytes that a server may send ahead of a slow reader.
 const STREAM_WINDOW: u32 = 1 << 20;
 
-/// What names the nodes of one Cable: `"http://a:7190"`, `"http://a:7190,http://b:7190"`, or a list of either.
+/// A value that lists the endpoints of one Cable: `"http://a:7190"`, `"http://a:7190,http://b:7190"`, or a list of such
+/// strings.
 pub trait IntoEndpoints {
-    /// The endpoints, one each.
+    /// Returns the endpoints, one per element.
     fn into_endpoints(self) -> Vec<String>;
 }
 
@@ -56,7 +58,19 @@ impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
     }
 }
 
-/// Settings of a [`Cable`].
+/// A builder for a [`Cable`]: its endpoints, timeouts and retries.
+///
+/// ```
+/// use std::time::Duration;
+/// use cable_client::{Cable, Retry};
+///
+/// let cable = Cable::builder(["http://10.0.0.1:7190", "http://10.0.0.2:7190"])
+///     .timeout(Duration::from_secs(5))
+///     .connect_timeout(Duration::from_secs(1))
+///     .retry(Retry::none())
+///     .build()?;
+/// # Ok::<_, cable_client::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
@@ -81,28 +95,29 @@ impl Builder {
         Builder::new(if endpoints.trim().is_empty() { DEFAULT_ENDPOINT } else { &endpoints })
     }
 
-    /// How long a call may take, all attempts together; for a stream, until it begins. 10 s unless set.
+    /// Sets the timeout of each call, including all its attempts and the waits between them. The timeout of a stream
+    /// applies until the stream opens. If unset, 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long a connection may take to be made. 2 s unless set.
+    /// Sets the timeout for establishing a connection. If unset, 2 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How calls are repeated.
+    /// Sets how failed calls are retried. If unset, [`Retry::default`].
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The client. It opens no connection yet: the first call does.
+    /// Returns the client. It opens no connection; the first call does.
     ///
     /// # Errors
-    /// There is no endpoint, or one is no `http://` address ([`Kind::Config`]).
+    /// [`Kind::Config`]: there is no endpoint, or one of them is not an `http://` URL without path and query.
     pub fn build(self) -> Result<Cable> {
         if self.endpoints.is_empty() {
             return Err(Error::new(Kind::Config, "no endpoint given"));

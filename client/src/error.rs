@@ -1,4 +1,4 @@
-//! What can go wrong with a call, as far as a caller can act on it.
+//! The errors of calls, classified by the action that a caller can take.
 
 use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
 
@@ -7,16 +7,32 @@ use tonic_types::StatusExt as _;
 
 use crate::v1::{Damage, ErrorReason, ItemError};
 
-/// The domain of the reasons that [`ErrorReason`] lists.
+/// The `ErrorInfo` domain of the reasons in [`ErrorReason`].
 const DOMAIN: &str = "cable.v1";
 
-/// Result of a call.
+/// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call, or one item of it, came to nothing.
+/// The error of a call, or of one item of a call.
 ///
-/// Decide by [`reason`](Error::reason) where the server gave one, else by [`kind`](Error::kind); the text is for
+/// Decide by [`reason`](Error::reason) if the server sent one, and by [`kind`](Error::kind) otherwise. The text is for
 /// people.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::ErrorReason;
+///
+/// match cable.article("storm").await {
+///     Ok(article) => println!("{}", article.headline),
+///     Err(error) if error.reason() == Some(ErrorReason::ArticleMoved) => {
+///         println!("moved to {:?}", error.metadata().get("moved_to"));
+///     }
+///     Err(error) if error.is_not_found() => println!("not found"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Error(Box<Inner>);
 
 #[derive(Default)]
@@ -32,129 +48,130 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What an error says about the connection it came by.
+/// The state of the connection when an error occurred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Connection {
-    /// It held: this is the server's answer, or there was no call.
+    /// The connection works: the server sent this error, or there was no call.
     #[default]
     Held,
-    /// It could not be made, so the server has not seen the call.
+    /// The connection could not be established: the server did not receive the call.
     Refused,
-    /// It was lost on the way.
+    /// The connection was lost during the call.
     Lost,
 }
 
-/// What kind of failure it is.
+/// Kinds of failure: the status code of the server, or a failure in the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The request is wrong; see [`Error::violations`].
+    /// The request is invalid; see [`Error::violations`].
     InvalidArgument,
-    /// There is nothing under the name, or no longer.
+    /// The name does not exist: it was never put, was removed, or moved.
     NotFound,
-    /// The name was to be absent, or the path free.
+    /// The precondition requires the name to be absent, but it exists; or another live article has the path.
     AlreadyExists,
-    /// The precondition's etag is not the current one.
+    /// The etag of the precondition is not the current one.
     Aborted,
-    /// The server is not in a state to do it.
+    /// The state of the server does not allow the call: for example, the position belongs to another history, or the
+    /// name was killed.
     FailedPrecondition,
-    /// What was asked for lies outside of what there is.
+    /// A value is outside the available range: for example, the position of a feed is older than the history floor.
     OutOfRange,
-    /// The server has too little of something.
+    /// The server lacks a resource: for example, disk space, or a free slot for a feed.
     ResourceExhausted,
-    /// The server does not know the call, or cannot hold the content.
+    /// The server does not implement the call, or cannot store the content.
     Unimplemented,
-    /// No node could be reached, or the one that was could not serve.
+    /// No node could be reached, the connection was lost, or the node could not serve the call.
     Unavailable,
-    /// Time ran out.
+    /// The timeout expired.
     DeadlineExceeded,
-    /// The call was broken off.
+    /// The call was cancelled.
     Cancelled,
-    /// The caller is not known.
+    /// The caller is not authenticated.
     Unauthenticated,
-    /// The caller may not do it.
+    /// The caller lacks the permission for the call.
     PermissionDenied,
-    /// What is stored is damaged.
+    /// Stored data is damaged.
     DataLoss,
-    /// A fault of the server's own.
+    /// An internal error of the server.
     Internal,
-    /// The server did not say.
+    /// An error without a more specific code (UNKNOWN).
     #[default]
     Unknown,
-    /// A stream ended early: what it delivered is not all.
+    /// A stream ended early: the items that it delivered are incomplete.
     Truncated,
-    /// The client cannot be set up like this.
+    /// A setting of the client or a position in text form is invalid.
     Config,
-    /// Bytes are not the message that they should be.
+    /// Received or given bytes are not a valid message.
     Malformed,
-    /// A message, or a commit of a feed, is larger than this client accepts; the text names the limit and the way out.
+    /// A message, or a commit of a feed, is larger than this client accepts. The text states the limit and the remedy.
     TooLarge,
     /// The position of a feed could not be loaded or saved.
     PositionStore,
 }
 
-/// What is wrong with one field of a request.
+/// The problem with one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
-    /// The field's path: `article.tags[3]`.
+    /// The path of the field, such as `article.tags[3]`.
     pub field: String,
-    /// What is wrong with it.
+    /// The description of the problem, for people.
     pub description: String,
 }
 
 impl Error {
-    /// What kind of failure it is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// The server's reason, if it gave one that this client knows.
+    /// Returns the server's reason. `None` if the server sent no reason, or one that this client does not know.
     #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
         self.0.reason
     }
 
-    /// The text that came with it.
+    /// Returns the text of the error, for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The fields that are wrong.
+    /// Returns the invalid fields.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.0.violations
     }
 
-    /// What the reason comes with; [`ErrorReason`] lists the keys.
+    /// Returns the metadata of the reason; [`ErrorReason`] lists the keys.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
     }
 
-    /// How long the server asks to wait.
+    /// Returns the delay before a retry that the server requested. `None` if it requested none.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether there is nothing under the name: never was, removed, or moved.
+    /// Returns whether the name does not exist: it was never put, was removed, or moved.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.0.kind == Kind::NotFound
     }
 
-    /// Whether the same call may succeed later. The client has then tried as often as its [`Retry`](crate::Retry)
-    /// allows.
+    /// Returns whether the same call may succeed later. The client has already made all attempts that its
+    /// [`Retry`](crate::Retry) and its timeout allow.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.kind == Kind::Unavailable
     }
 
-    /// Whether the write may have been done all the same. Repeating it with the same request_id does it at most
-    /// once. False for reads.
+    /// Returns whether the write may have been applied although the call failed. A retry with the same request_id
+    /// applies it at most once. False for reads.
     #[must_use]
     pub fn may_have_applied(&self) -> bool {
         self.0.may_have_applied
@@ -173,7 +190,7 @@ impl Error {
         Error::new(Kind::Truncated, what)
     }
 
-    /// What was received is not all: the server cannot read the rest.
+    /// Returns the error for a response that lacks records because the server cannot read them.
     pub(crate) fn incomplete(damage: &Damage) -> Error {
         let reason = if damage.database { ErrorReason::StoreDamaged } else { ErrorReason::RecordCorrupt };
         let what = if damage.database {
@@ -200,12 +217,12 @@ impl Error {
         }))
     }
 
-    /// The node cannot be relied on for now: another one should be asked.
+    /// Returns whether the node is unusable for now, so that the next attempt should go to another node.
     pub(crate) fn blames_node(&self) -> bool {
         self.0.connection != Connection::Held || self.0.reason == Some(ErrorReason::Draining)
     }
 
-    /// For one attempt of a write: whether the server may have done it.
+    /// Returns, for one attempt of a write, whether the server may have applied it.
     pub(crate) fn leaves_doubt(&self) -> bool {
         match (self.0.connection, self.0.reason, self.0.kind) {
             (Connection::Refused, ..) => false,
@@ -216,13 +233,14 @@ impl Error {
         }
     }
 
-    /// Whether it says for certain that neither this attempt nor an earlier one with the same request_id was done:
-    /// the server looks the request_id up before it refuses anything.
+    /// Returns whether the error shows that neither this attempt nor an earlier one with the same request_id was
+    /// applied. The server looks up the request_id before it refuses a write, so its refusal settles earlier attempts
+    /// too.
     pub(crate) fn settles_doubt(&self) -> bool {
         !self.leaves_doubt() && self.0.connection == Connection::Held && self.0.kind != Kind::Unavailable
     }
 
-    /// For a second one who is told of it. It has no source.
+    /// Returns a copy for another receiver of the same error, without the source.
     pub(crate) fn duplicate(&self) -> Error {
         let Inner { kind, reason, retry_after, connection, may_have_applied, .. } = *self.0;
         Error(Box::new(Inner {
@@ -242,7 +260,7 @@ impl Error {
         self.0.may_have_applied = may;
     }
 
-    /// Of an item that was refused within a call that was not.
+    /// Returns the error of a refused item in a call that succeeded.
     pub(crate) fn of_item(item: &ItemError) -> Error {
         let violation = Violation { field: item.field.clone(), description: item.message.clone() };
         Error(Box::new(Inner {
@@ -274,16 +292,17 @@ impl From<Status> for Error {
     }
 }
 
-/// How a call ended that the server did not answer.
+/// The end of a call to which the server sent no status.
 enum Ended {
     TimedOut,
     At(Connection),
 }
 
-/// A status has a source exactly if it was made on this side.
+/// Returns the connection failure behind a status, if there is one. A status has a source only if it was created on
+/// this side.
 ///
-/// Not every such status is UNAVAILABLE: a lost connection is CANCELLED, UNKNOWN or INTERNAL by the moment at which it
-/// was lost. What is not a matter of the connection, such as an answer that is too large, has no source.
+/// Not every such status is UNAVAILABLE: a lost connection is CANCELLED, UNKNOWN or INTERNAL, depending on when it was
+/// lost. Failures that do not concern the connection, such as a response that is too large, have no source.
 fn connection_of(status: &Status) -> Option<Ended> {
     let mut source = status.source();
     source?;
@@ -325,8 +344,8 @@ fn answered(status: &Status) -> Error {
     }))
 }
 
-/// Whether tonic refused a message of the server because of its length. It uses the code of REVISION_COMPACTED for that,
-/// without details.
+/// Returns whether tonic refused a message of the server because of its length. tonic uses the code of
+/// REVISION_COMPACTED for that, without details.
 fn is_oversized(status: &Status) -> bool {
     matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
         && status.details().is_empty()
@@ -401,7 +420,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A status as a server sends it.
+    /// Returns a status as a server sends it.
     pub(crate) fn refusal(code: Code, reason: &str, wait: Option<Duration>) -> Status {
         let mut details = ErrorDetails::new();
         let metadata = HashMap::from([("etag".to_owned(), "0123abcd-7".to_owned())]);
@@ -410,7 +429,7 @@ pub(crate) mod tests {
         Status::with_error_details(code, "no", details)
     }
 
-    /// A status as it is made when a connection fails.
+    /// Returns a status as tonic creates it when a connection fails.
     pub(crate) fn broken(code: Code, source: impl StdError + Send + Sync + 'static) -> Status {
         let mut status = Status::new(code, "transport error");
         status.set_source(Arc::new(source));

@@ -1,4 +1,4 @@
-//! Changes as they happen: a feed outlives connections, nodes and restarts, and says where it stands.
+//! Feeds: streams of changes that survive lost connections, node failures and restarts of the client.
 
 use std::{
     fmt,
@@ -29,16 +29,17 @@ use crate::{
 };
 
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
-/// A peer that misses so many checkpoints in a row is given up.
+/// The number of checkpoints in a row that a server may miss before the feed reconnects.
 const MISSED_CHECKPOINTS: u32 = 3;
-/// Encoded bytes of the largest commit that a server can send: 500 changes of at most 2.5 MiB.
+/// The encoded size of the largest commit that a server can send: 500 changes of at most 2.5 MiB each.
 const MAX_COMMIT_BYTES: usize = 500 * (5 << 19);
-/// So many faults of the server in a row end a feed: trying again does not mend a damaged record.
+/// The number of server faults in a row that ends a feed: a retry does not repair a damaged record.
 const MAX_SERVER_FAULTS: u32 = 5;
 
-/// What a feed or a mirror follows: all that is set must hold; nothing set means everything.
+/// The filter of a feed or a mirror. All set conditions must match; a filter without conditions matches everything.
 ///
-/// Only articles have tags, sections and authors: with one of these set, only articles match. Ids may be given bare.
+/// Only articles have tags, sections and authors: if one of these conditions is set, only articles match, and
+/// [`kind`](FeedFilter::kind()) may name no other kind. Ids can be bare (`storm`) or full names (`tags/storm`).
 ///
 /// ```
 /// use cable_client::{EntityKind, FeedFilter};
@@ -49,28 +50,28 @@ const MAX_SERVER_FAULTS: u32 = 5;
 pub type FeedFilter = v1::FeedFilter;
 
 impl FeedFilter {
-    /// Has at least one of the tags that are given like this.
+    /// Adds a tag: the article has at least one of the added tags, at most 64.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.any_tags.push(name("tags", tag));
         self
     }
 
-    /// Belongs to at least one of the sections that are given like this.
+    /// Adds a section: the article is in at least one of the added sections, at most 64.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
         self.sections.push(name("sections", section));
         self
     }
 
-    /// Has a credit of at least one of the authors that are given like this.
+    /// Adds an author: the article credits at least one of the added authors, at most 64.
     #[must_use]
     pub fn author(mut self, author: impl Into<String>) -> Self {
         self.authors.push(name("authors", author));
         self
     }
 
-    /// Is of one of the kinds that are given like this.
+    /// Adds a kind: the entity is of one of the added kinds.
     #[must_use]
     pub fn kind(mut self, kind: EntityKind) -> Self {
         self.kinds.push(kind.into());
@@ -79,7 +80,24 @@ impl FeedFilter {
 }
 
 impl Cable {
-    /// Changes to what a filter matches, as they happen. Articles come in the view BASIC unless told otherwise.
+    /// Streams the changes to everything that a filter matches. Articles are in the view BASIC unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{Event, FeedFilter};
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut feed = cable.feed(FeedFilter::default().section("weather")).with_snapshot().open();
+    /// while let Some(delivery) = feed.try_next().await? {
+    ///     if let Event::Changes(changes) = delivery.event {
+    ///         for change in changes {
+    ///             println!("{} changed at revision {}", change.name, change.revision);
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn feed(&self, filter: impl Into<FeedFilter>) -> FeedBuilder {
         let request = WatchRequest { filter: Some(filter.into()), ..WatchRequest::default() };
         FeedBuilder {
@@ -101,13 +119,13 @@ impl From<&Position> for Position {
 }
 
 impl From<i64> for Position {
-    /// That revision of whichever log the server has.
+    /// Converts a revision to a position without a log id: the revision of any log that the server has.
     fn from(revision: i64) -> Self {
         Position { revision, ..Position::default() }
     }
 }
 
-/// Where to begin, or to go on.
+/// The start of the next stream.
 #[derive(Debug, Clone)]
 enum Start {
     Now,
@@ -117,7 +135,7 @@ enum Start {
 
 type OnRetry = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// Settings of a [`Feed`]; [`open`](FeedBuilder::open) begins it.
+/// A builder for a [`Feed`]; [`open`](FeedBuilder::open) returns the feed. See [`Cable::feed`].
 #[derive(Clone)]
 #[must_use = "a feed begins when it is opened"]
 pub struct FeedBuilder {
@@ -141,83 +159,98 @@ impl fmt::Debug for FeedBuilder {
 }
 
 impl FeedBuilder {
-    /// How much of an article. BASIC unless set.
+    /// Sets the view of articles. If unset, BASIC.
     pub fn view(mut self, view: View) -> Self {
         self.request.view = view.into();
         self
     }
 
-    /// The form of the body, in the view FULL.
+    /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     pub fn body_format(mut self, format: BodyFormat) -> Self {
         self.request.body_format = format.into();
         self
     }
 
-    /// With what happens after a node has first answered. So it is unless set.
+    /// Starts with the changes after a node first responds. This is the default.
     pub fn from_now(mut self) -> Self {
         self.start = Start::Now;
         self
     }
 
-    /// After this position, or after this revision of whichever log the server has: with what has happened since.
+    /// Starts with the changes after this position, or after this revision of any log that the server has.
     pub fn after(mut self, position: impl Into<Position>) -> Self {
         self.start = Start::After(position.into());
         self
     }
 
-    /// With all that matches now, before what happens from there on.
+    /// Starts with a snapshot of everything that matches now, followed by later changes.
     pub fn with_snapshot(mut self) -> Self {
         self.start = Start::Snapshot;
         self
     }
 
-    /// Where a position cannot be gone on from, begin anew with a snapshot, after a delivery that says so
-    /// ([`Event::Reset`]). Unless allowed, the feed ends there with `RevisionCompacted` or `LogChanged`.
+    /// Sets whether the server may restart the feed. If allowed and the server cannot resume after a position, the feed
+    /// delivers [`Event::Reset`] and then a snapshot. If not, which is the default, the feed ends with the reason
+    /// `RevisionCompacted` or `LogChanged`.
     pub fn reset_allowed(mut self, allowed: bool) -> Self {
         self.request.reset = allowed;
         self
     }
 
-    /// Old content that is being loaded too ([`UpdateKind::Backfill`]). A snapshot holds it in any case.
+    /// Delivers writes that load old content too ([`UpdateKind::Backfill`]). A snapshot always contains what they put.
     pub fn include_backfill(mut self) -> Self {
         self.request.include_backfill = true;
         self
     }
 
-    /// How long the server is silent at most, from 1 s to 5 min. 10 s unless set. After three times that without a word
-    /// the feed goes on at another connection.
+    /// Sets the longest silence of the server, from 1 s to 5 min. If unset, 10 s. After a silence of three times this
+    /// interval, the feed reconnects.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// The largest commit that is accepted, in encoded bytes. A large commit arrives in parts of at most 3.5 MiB, which
-    /// are held until the last one is there. Unless set, the largest commit that a server can send is accepted: some
-    /// 1.2 GiB. Above the limit the feed ends with [`Kind::TooLarge`].
+    /// Sets the size of the largest accepted commit in encoded bytes. A large commit arrives in parts of at most 3.5
+    /// MiB, which the client holds in memory until the last part has arrived. If unset, the largest commit that a
+    /// server can send is accepted, about 1.2 GiB. A larger commit ends the feed with [`Kind::TooLarge`].
     pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
         self.max_commit_bytes = bytes;
         self
     }
 
-    /// Saves the position there. If one is saved already, the feed goes on after it, and where else to start does not
-    /// count.
+    /// Saves the position in a store. If the store already has a position, the feed resumes after it and ignores every
+    /// other start.
     ///
-    /// A delivery counts as handled when the next one is asked for: when the stream is polled again. Its position is
-    /// written within 200 ms of that, and never before. So after a crash the feed goes on with deliveries that were
-    /// not handled, and may repeat the last that were. [`Feed::close`] counts the last delivery as handled and writes at
-    /// once; dropping the feed writes what was handled before the last delivery, and may block for that.
+    /// A delivery counts as handled when the next one is requested, that is, when the stream is polled again. The feed
+    /// writes its position within 200 ms after that, and never before. After a crash, the feed thus resumes with the
+    /// deliveries that were not handled, and may repeat the last handled ones. [`Feed::close`] counts the last delivery
+    /// as handled and writes immediately. Dropping the feed writes the position of the deliveries before the last one,
+    /// and may block.
+    ///
+    /// ```no_run
+    /// # fn example(cable: cable_client::Cable) {
+    /// use cable_client::{FeedFilter, FilePosition};
+    ///
+    /// let feed = cable
+    ///     .feed(FeedFilter::default().tag("storm"))
+    ///     .with_snapshot() // ignored once the file has a position
+    ///     .reset_allowed(true)
+    ///     .save_to(FilePosition::new("storm.position"))
+    ///     .open();
+    /// # }
+    /// ```
     pub fn save_to(mut self, store: impl PositionStore) -> Self {
         self.store = Some(Arc::new(store));
         self
     }
 
-    /// Called with the reason each time before the feed tries again: for logs.
+    /// Sets a function that is called with the error before each retry, for example to log it.
     pub fn on_retry(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(call));
         self
     }
 
-    /// The feed. It connects when it is first polled, and goes on trying for as long as no node can be reached.
+    /// Returns the feed. It connects when it is first polled, and retries without limit while no node can be reached.
     pub fn open(mut self) -> Feed {
         self.request.checkpoint_interval = self.interval.try_into().ok();
         let standing = Arc::new(Standing::default());
@@ -247,52 +280,54 @@ impl FeedBuilder {
     }
 }
 
-/// What the server said at once.
+/// One item of a feed: an event and the position after it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// Where to resume once this is handled. None while a snapshot is under way: that has to be begun anew.
+    /// The position to resume from once this delivery is handled. `None` for a reset and during a snapshot, which
+    /// cannot be resumed.
     pub position: Option<Position>,
-    /// What it tells.
+    /// The event.
     pub event: Event,
 }
 
-/// What a delivery tells.
+/// The event of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// What one or several commits changed, each commit whole, in the order of their revisions. A commit that the server
-    /// sends in parts is delivered when the last one has arrived.
+    /// The changes of one or several whole commits, in the order of their revisions. A commit that the server sends in
+    /// parts is delivered once the last part has arrived.
     Changes(Vec<FeedChange>),
-    /// Some of what matches, in no order: part of a snapshot.
+    /// A part of a snapshot: matching records, in no guaranteed order.
     Snapshot(Vec<RawRecord>),
-    /// The snapshot is at its end.
+    /// The end of a snapshot.
     SnapshotEnd {
-        /// Number of its records.
+        /// The number of records in the snapshot.
         count: u64,
-        /// What it lacks, because the server cannot read it. None: it is complete.
+        /// Matching records that the snapshot lacks because the server cannot read them. `None`: it is complete.
         damage: Option<v1::Damage>,
     },
-    /// All up to the delivery's position has been told.
+    /// Everything up to the position of the delivery was delivered.
     Checkpoint {
-        /// The server is still reading what has happened since: the feed has not caught up.
+        /// Whether the feed is behind: the server is still reading earlier changes.
         behind: bool,
     },
-    /// Forget what is held: a snapshot follows, from its beginning.
+    /// The feed restarts: discard what it delivered. A snapshot follows.
     Reset(ResetReason),
 }
 
-/// Why a feed begins anew.
+/// The reason of a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// What left the filter since the position is no longer known.
+    /// The position is older than the history floor: the server no longer knows which names have left the
+    /// filter since.
     Compacted,
-    /// The position is of another history: a store was restored, or replaced.
+    /// The position belongs to another history: the store was restored or replaced.
     LogChanged,
-    /// The connection broke within a snapshot.
+    /// The connection broke during a snapshot. Such a reset needs no [`FeedBuilder::reset_allowed`].
     SnapshotBroken,
-    /// One that this client does not know.
+    /// A reason that this client does not know.
     Other,
 }
 
@@ -300,32 +335,32 @@ pub enum ResetReason {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FeedChange {
-    /// The name: `articles/storm`.
+    /// The resource name, such as `articles/storm`.
     pub name: String,
-    /// Place of the change in the log's total order.
+    /// The revision of the change in the log.
     pub revision: i64,
-    /// When it was made.
+    /// The time of the change. `None` if it is no longer known.
     pub time: Option<Timestamp>,
-    /// What kind of change it is.
+    /// The kind of update.
     pub update_kind: UpdateKind,
-    /// What has become of the name.
+    /// The new state of the name.
     pub state: NameState,
-    /// Articles, unless they left: tags, sections and authors that it left by this change. What it left by changes that
-    /// this one supersedes is not named.
+    /// The tags, sections and authors that an article left with this change. Empty for [`NameState::Left`]. It lacks
+    /// those that the article left with earlier changes that this one supersedes.
     pub former_names: Vec<String>,
-    /// Articles that match: paths that led to it as its own before.
+    /// Former paths of a matching article, which now redirect to it.
     pub former_paths: Vec<String>,
 }
 
-/// What has become of a name.
+/// The new state of a name.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum NameState {
-    /// It matches, and this is what it is now.
+    /// The name matches, and this is its content.
     Upsert(RawRecord),
-    /// An article that no longer matches and is still there. The follower may never have held it.
+    /// The name of an article that no longer matches and still exists. The follower may never have had it.
     Left,
-    /// It is no longer there.
+    /// The name no longer exists.
     Removed(Tombstone),
 }
 
@@ -375,13 +410,20 @@ impl ResetReason {
     }
 }
 
-/// What a server tells about a filter, without gap and without repeat, over as many connections as it takes.
+/// A stream of the changes that match a filter, without gaps and without repeats, across connections.
 ///
-/// Poll it to make it go on: a server cuts off who takes nothing for 30 s, and the feed then goes on by itself. It ends
-/// after an error, and fails only for what the caller must mend: a request that is refused, a position that cannot be
-/// gone on from, a position that cannot be saved, a commit above the limit; and after five faults of the server in a row
-/// ([`Kind::DataLoss`], [`Kind::Internal`], [`Kind::Unknown`], [`Kind::Malformed`]). All else is tried again, for ever,
-/// with growing random waits.
+/// Poll the stream to keep it running. A server disconnects a client that reads nothing for 30 s; the feed then resumes
+/// automatically.
+///
+/// The feed ends after an error. Only errors that need intervention end it:
+///
+/// - a request that the server refuses,
+/// - a position from which the server cannot resume,
+/// - a position that cannot be saved,
+/// - a commit above the limit,
+/// - five server faults in a row ([`Kind::DataLoss`], [`Kind::Internal`], [`Kind::Unknown`], [`Kind::Malformed`]).
+///
+/// The feed retries after all other errors, without limit and with growing random waits.
 #[must_use = "streams do nothing unless polled"]
 pub struct Feed {
     deliveries: ResultStream<Delivery>,
@@ -396,29 +438,27 @@ impl fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Where it stands: the position of the last delivery, or the one that it began after. None while a snapshot is
-    /// under way, and before the feed is first polled.
+    /// Returns the position of the last delivery or, before the first one, the position that the feed starts after.
+    /// `None` if there is neither: during a snapshot, and before the feed is first polled.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.standing.lock().position.clone()
     }
 
-    /// Whether all that had happened was told at the last checkpoint, and the stream still runs.
+    /// Returns whether the feed has caught up: the current stream has delivered a checkpoint that is not `behind`, and
+    /// no reset since.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.standing.is_caught_up()
     }
 
-    /// How often it has gone on over another stream than its first.
+    /// Returns how many times the feed has reconnected.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.standing.lock().streams.saturating_sub(1)
     }
 
-    /// Ends it. All that it delivered counts as handled, and its position is written.
-    ///
-    /// # Errors
-    /// The position could not be saved ([`Kind::PositionStore`]).
+    /// Closes the feed. All its deliveries count as handled, and the position of the last one is written.
     pub async fn close(self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
         if let Some(position) = self.position() {
@@ -443,13 +483,13 @@ impl Stream for Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if let Some(saver) = &self.saver {
-            // What cannot be written comes again: nobody is left to be told.
+            // There is no caller left to report an error to. If the write fails, the deliveries are repeated later.
             let _repeated = saver.write();
         }
     }
 }
 
-/// What can be asked of a feed while it waits.
+/// The state of a feed that its handle can read while the stream waits.
 #[derive(Default)]
 pub(crate) struct Standing(Mutex<State>);
 
@@ -470,17 +510,17 @@ impl Standing {
     }
 }
 
-/// A stream that runs; the node counts as busy with it.
+/// An open stream, and the guard by which its node counts as busy.
 struct Live {
     messages: Streaming<WatchResponse>,
     node: Busy,
 }
 
-/// The changes of a commit whose last part is yet to arrive.
+/// The changes of a commit of which the last part has not arrived yet.
 #[derive(Default)]
 struct Parts {
     changes: Vec<v1::FeedChange>,
-    /// Encoded bytes of these.
+    /// The encoded size of the changes in bytes.
     bytes: usize,
     max_bytes: usize,
 }
@@ -507,7 +547,7 @@ impl Parts {
         Ok(Some(std::mem::take(&mut self.changes)))
     }
 
-    /// Drops the parts: the commit comes again, or is superseded by a snapshot.
+    /// Drops the parts: the server sends the commit again, or a snapshot supersedes it.
     fn clear(&mut self) {
         self.changes = Vec::new();
         self.bytes = 0;
@@ -519,15 +559,15 @@ struct Following {
     request: WatchRequest,
     silence: Duration,
     on_retry: Option<OnRetry>,
-    /// What the next stream has to begin with.
+    /// The start of the next stream.
     resume: Start,
-    /// Records delivered of a snapshot that is under way.
+    /// The number of records delivered of the current snapshot.
     snapshot: u64,
     live: Option<Live>,
     parts: Parts,
-    /// Failures since a delivery that moved the position on.
+    /// Failures since the last delivery with a new position.
     failures: u32,
-    /// Those of them that are faults of the server.
+    /// The number of these failures that are faults of the server.
     faults: u32,
     pause_until: Option<Instant>,
     standing: Arc<Standing>,
@@ -549,7 +589,7 @@ impl Following {
         Some(delivery)
     }
 
-    /// Whoever asks for a delivery has handled the one before.
+    /// A request for a delivery marks the previous one as handled.
     async fn deliver(&mut self) -> Result<Delivery> {
         if self.begun {
             self.mark_handled()?;
@@ -628,10 +668,10 @@ impl Following {
         Ok(())
     }
 
-    /// What the user is told of a message; none if that is nothing new.
+    /// Returns the delivery for a message, or `None` if it contains nothing new.
     fn accept(&mut self, message: WatchResponse) -> Result<Option<Delivery>> {
         let WatchResponse { position, event } = message;
-        // An event that a later release has invented.
+        // An event type of a later release.
         let Some(event) = event else { return Ok(None) };
         let may_follow_part =
             matches!(&event, watch_response::Event::Changes(_) | watch_response::Event::Reset(_));
@@ -660,7 +700,7 @@ impl Following {
         Ok(Some(Delivery { position: Some(position), event }))
     }
 
-    /// Drops what was delivered before.
+    /// Drops the changes that were delivered before.
     fn new_changes(
         &self,
         changes: Vec<v1::FeedChange>,
@@ -706,8 +746,8 @@ impl Following {
         self.resume = Start::After(position.clone());
     }
 
-    /// Makes ready to try again, or gives the error back. A snapshot of which something was delivered begins anew, and
-    /// that is told.
+    /// Prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, the
+    /// snapshot restarts, and a reset is delivered.
     fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
         self.live = None;
         self.parts.clear();
@@ -729,7 +769,7 @@ fn ended() -> Error {
     Error::truncated("the server ended the feed")
 }
 
-/// Whether trying again, here or at another node, cannot help.
+/// Returns whether a retry cannot help, on this node or another.
 fn must_be_mended(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -743,7 +783,7 @@ fn must_be_mended(error: &Error) -> bool {
     )
 }
 
-/// Whether the server itself failed, which another try may meet again.
+/// Returns whether the server itself failed, so that a retry can fail in the same way.
 fn is_server_fault(error: &Error) -> bool {
     matches!(error.kind(), Kind::DataLoss | Kind::Internal | Kind::Unknown | Kind::Malformed)
 }

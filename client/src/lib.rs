@@ -39,7 +39,7 @@ pub use v1::{
     Position, RemovalReason, UpdateKind,
 };
 
-/// The messages of the schema. They are `#[non_exhaustive]`: make one by `Default` and set its fields.
+/// The messages of the schema. They are `#[non_exhaustive]`: create a message with `Default` and set its fields.
 ///
 /// ```
 /// use cable_client::v1;

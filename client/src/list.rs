@@ -1,4 +1,4 @@
-//! Reads that answer many: batches, pages, streams.
+//! Reads that return many articles or entities: batches, pages and streams.
 
 use std::{
     collections::VecDeque,
@@ -25,81 +25,134 @@ use crate::{
     v1::{self, Damage, Includes, StreamArticlesEnd, batch_item},
 };
 
-/// Names that one call of a batch may hold.
+/// The largest number of names in one call.
 const BATCH: usize = 500;
 
-/// A stream of results. It is done after an error.
+/// A stream of results. It ends after an error.
 pub type ResultStream<T> = BoxStream<'static, Result<T>>;
 
 impl Cable {
-    /// Several articles, by ids or names, each there or not; in the view BASIC unless told otherwise. Any number: it
-    /// takes as many calls as it needs.
+    /// Gets several articles by id or name, any number of them. Each item of the result is an article or an error. The
+    /// articles are in the view BASIC unless set otherwise. One call contains at most 500 names; the client makes as
+    /// many calls as are needed, one after the other.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let articles = cable.articles(["storm", "flood"]).await?;
+    /// for item in articles.items {
+    ///     match item.article {
+    ///         Ok(article) => println!("{}: {}", item.name, article.headline),
+    ///         Err(error) => println!("{}: {error}", item.name),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn articles<N: Into<String>>(&self, articles: impl IntoIterator<Item = N>) -> GetArticles {
         let names = articles.into_iter().map(|given| name("articles", given)).collect();
         GetArticles::new(self, names, Shape::default(), None)
     }
 
-    /// The articles that match a filter, in pages; in the view BASIC unless told otherwise.
+    /// Lists the articles that match a filter, in pages. The articles are in the view BASIC unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::Filter;
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut articles = cable.list(Filter::default().tag("storm")).page_size(200).items();
+    /// while let Some(article) = articles.try_next().await? {
+    ///     println!("{}", article.headline);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self, filter: Filter) -> List {
         let request = v1::ListArticlesRequest { filter: Some(filter), ..Default::default() };
         List { cable: self.clone(), request, shape: Shape::default(), timeout: None }
     }
 
-    /// All articles that match a filter, in one stream; in the view BASIC unless told otherwise.
+    /// Streams all articles that match a filter. The articles are in the view BASIC unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{Filter, View};
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut articles = cable.stream(Filter::default().section("world")).view(View::Full).articles();
+    /// while let Some(article) = articles.try_next().await? {
+    ///     println!("{}", article.name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stream(&self, filter: Filter) -> StreamArticles {
         let request = v1::StreamArticlesRequest { filter: Some(filter), ..Default::default() };
         StreamArticles { cable: self.clone(), request, shape: Shape::default(), timeout: None }
     }
 
-    /// All authors, by id.
+    /// Lists all authors, sorted by id.
     pub fn authors(&self) -> ListNames<v1::Author> {
         ListNames::new(self)
     }
 
-    /// All sections, by id.
+    /// Lists all sections, sorted by id.
     pub fn sections(&self) -> ListNames<v1::Section> {
         ListNames::new(self)
     }
 
-    /// All tags, by id.
+    /// Lists all tags, sorted by id.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut tags = cable.tags().items();
+    /// while let Some(tag) = tags.try_next().await? {
+    ///     println!("{}", tag.display_name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tags(&self) -> ListNames<v1::Tag> {
         ListNames::new(self)
     }
 
-    /// All collections, by id, without their articles' content.
+    /// Lists all collections, sorted by id, without the content of their articles.
     pub fn collections(&self) -> ListNames<v1::Collection> {
         ListNames::new(self)
     }
 }
 
-/// Several articles that were asked for by name.
+/// The result of [`Cable::articles`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Articles {
-    /// One for each name, in the order asked for.
+    /// One item for each requested name, in the order of the request.
     pub items: Vec<Item>,
-    /// What the articles name, as far as that was asked for.
+    /// The included authors, sections and tags of the articles. Empty unless [`include`](GetArticles::include) requests
+    /// them.
     pub includes: Includes,
 }
 
 impl Articles {
-    /// Those that are there.
+    /// Returns the articles that were found, without the errors.
     pub fn found(self) -> impl Iterator<Item = v1::Article> {
         self.items.into_iter().filter_map(|item| item.article.ok())
     }
 }
 
-/// One of several articles that were asked for by name.
+/// One item of the result of [`Cable::articles`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Item {
-    /// The name asked for.
+    /// The requested name.
     pub name: String,
-    /// The article, or why there is none.
+    /// The article, or the error for this name.
     pub article: Result<v1::Article>,
 }
 
-/// Gets several articles by name. Await it.
+/// A call that gets several articles by name. Await it. See [`Cable::articles`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct GetArticles {
@@ -166,7 +219,7 @@ fn item_of(item: v1::BatchItem) -> Result<Item> {
     Ok(Item { name: item.name, article })
 }
 
-/// Adds what is not there yet.
+/// Adds the entities that are not included yet.
 pub(crate) fn merge(into: &mut Includes, more: Includes) {
     fn add<T>(into: &mut Vec<T>, more: Vec<T>, same: impl Fn(&T, &T) -> bool) {
         for one in more {
@@ -181,21 +234,22 @@ pub(crate) fn merge(into: &mut Includes, more: Includes) {
     add(&mut into.missing, more.missing, |a, b| a == b);
 }
 
-/// One page of a list.
+/// One page of a listing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
-    /// Its articles, in order. It may hold none while more follow.
+    /// The articles of the page, in order. It may be empty although more articles follow.
     pub articles: Vec<v1::Article>,
-    /// For [`List::page_token`]. None: this is the last page.
+    /// The token of the next page, for [`List::page_token`]. `None`: this is the last page.
     pub next_page_token: Option<String>,
-    /// Articles that belong on the page and cannot be read by the server. None: the page is complete.
+    /// Articles of the page that the server cannot read. `None`: the page is complete.
     pub damage: Option<Damage>,
 }
 
-/// Lists articles. Await it for one page; or take all [`items`](List::items) or [`pages`](List::pages) that follow.
+/// A call that lists articles. Await it for one page, or take the stream of all [`items`](List::items) or
+/// [`pages`](List::pages). See [`Cable::list`].
 ///
-/// An article that does not change meanwhile is seen exactly once.
+/// An article that does not change while the pages are read is returned exactly once.
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct List {
@@ -210,32 +264,32 @@ reads!(List);
 impl List {
     shape_setters!();
 
-    /// The order. Newest publication first unless set.
+    /// Sets the order. If unset, the newest publication is first.
     pub fn order(mut self, order: Order) -> Self {
         self.request.order = order.into();
         self
     }
 
-    /// At most this many articles on a page, 1,000 at most. 50 unless set.
+    /// Sets the largest number of articles on a page, at most 1,000. If unset, 50.
     pub fn page_size(mut self, articles: u32) -> Self {
         self.request.page_size = articles.try_into().unwrap_or(i32::MAX);
         self
     }
 
-    /// Begins at the page that this token of the same list is for.
+    /// Starts with the page of this token, which must come from a page of the same listing.
     pub fn page_token(mut self, token: impl Into<String>) -> Self {
         self.request.page_token = token.into();
         self
     }
 
-    /// All articles from here on. The next page is asked for when this one has been taken. If the server cannot read
-    /// some, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+    /// Returns all articles from this page on. The stream requests a page once the previous page is consumed. If the
+    /// server cannot read some articles, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<v1::Article> {
         items(self.pages().map_ok(|page| (page.value.articles, page.value.damage)))
     }
 
-    /// All pages from here on.
+    /// Returns all pages from this one on.
     #[must_use]
     pub fn pages(self) -> ResultStream<Fetched<Page>> {
         let step = |list: Option<List>| async move {
@@ -270,10 +324,10 @@ impl Read for List {
     }
 }
 
-/// What a page holds, and what it lacks.
+/// The items of a page, and the records that it lacks.
 pub(crate) type Part<T> = (Vec<T>, Option<Damage>);
 
-/// The items of all pages, and an error at the end if some were lacking.
+/// Returns the items of all pages, followed by an error if records were missing.
 pub(crate) fn items<T: Send + 'static>(
     pages: impl Stream<Item = Result<Part<T>>> + Send + 'static,
 ) -> ResultStream<T> {
@@ -300,7 +354,8 @@ pub(crate) fn token(token: String) -> Option<String> {
     Some(token).filter(|token| !token.is_empty())
 }
 
-/// Streams all articles that match a filter: see [`articles`](StreamArticles::articles).
+/// A call that streams all articles that match a filter; [`articles`](StreamArticles::articles) returns the stream. See
+/// [`Cable::stream`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when its stream is polled"]
 pub struct StreamArticles {
@@ -313,19 +368,19 @@ pub struct StreamArticles {
 impl StreamArticles {
     shape_setters!();
 
-    /// The order. Newest publication first unless set.
+    /// Sets the order. If unset, the newest publication is first.
     pub fn order(mut self, order: Order) -> Self {
         self.request.order = order.into();
         self
     }
 
-    /// Ends after this many articles.
+    /// Sets the largest number of articles; the stream ends after it. If unset, there is no limit.
     pub fn max_articles(mut self, articles: u64) -> Self {
         self.request.max_articles = articles.try_into().unwrap_or(i64::MAX);
         self
     }
 
-    /// The articles.
+    /// Returns the stream of articles. The call is made when the stream is first polled.
     pub fn articles(self) -> ArticleStream {
         let StreamArticles { cable, mut request, shape, timeout } = self;
         request.view = shape.view.into();
@@ -347,7 +402,7 @@ impl StreamArticles {
     }
 }
 
-/// The messages of a stream, as this crate's results; the node counts as busy meanwhile.
+/// Returns the messages of a stream with the errors of this crate. The node counts as busy until the stream is dropped.
 pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, Busy)) -> ResultStream<M> {
     messages
         .map(move |message| {
@@ -360,9 +415,11 @@ pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, Busy)
         .boxed()
 }
 
-/// Articles, one after the other, that end only when the server said that these are all: a connection that breaks is
-/// an error, and so is a stream that ends without a word ([`Kind::Truncated`](crate::Kind::Truncated)). If the server
-/// cannot read some, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+/// A stream of articles that ends without an error only if it is complete.
+///
+/// A connection that breaks is an error, and so is a stream without the server's closing message
+/// ([`Kind::Truncated`](crate::Kind::Truncated)). If the server cannot read some articles, the last item is an error
+/// ([`Kind::DataLoss`](crate::Kind::DataLoss)).
 #[must_use = "streams do nothing unless polled"]
 pub struct ArticleStream {
     messages: ResultStream<v1::StreamArticlesResponse>,
@@ -370,7 +427,7 @@ pub struct ArticleStream {
     includes: Includes,
     received: i64,
     end: Option<StreamArticlesEnd>,
-    /// Why the articles are not all.
+    /// The error if the server cannot read some of the articles.
     incomplete: Option<Error>,
     done: bool,
 }
@@ -382,13 +439,14 @@ impl std::fmt::Debug for ArticleStream {
 }
 
 impl ArticleStream {
-    /// What the server said at the end: how many there were, and at which revision it began. None before the end.
+    /// Returns the server's closing message: the number of articles, and the head before the first one was read. `None`
+    /// before the end.
     #[must_use]
     pub fn end(&self) -> Option<&StreamArticlesEnd> {
         self.end.as_ref()
     }
 
-    /// What the last article names, and those that came in one message with it.
+    /// Returns the included entities of the last article, and of the other articles in its message.
     #[must_use]
     pub fn includes(&self) -> &Includes {
         &self.includes
@@ -434,7 +492,7 @@ impl futures_util::Stream for ArticleStream {
     }
 }
 
-/// A kind of which all can be listed by id.
+/// An author, section, tag or collection: a kind of entity that can be listed by id.
 pub trait Listed: Sized + Send + 'static {
     #[doc(hidden)]
     fn page(
@@ -471,7 +529,8 @@ listed! {
     Collection: ListCollectionsRequest, collections;
 }
 
-/// Lists authors, sections, tags or collections by id: see [`items`](ListNames::items).
+/// A call that lists all authors, sections, tags or collections, sorted by id; [`items`](ListNames::items) returns the
+/// stream. See [`Cable::tags`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when its stream is polled"]
 pub struct ListNames<E> {
@@ -495,13 +554,13 @@ impl<E: Listed> ListNames<E> {
 
     freshness_setters!();
 
-    /// At most this many are fetched at once, 1,000 at most. 50 unless set.
+    /// Sets the largest number of entities per call, at most 1,000. If unset, 50.
     pub fn page_size(mut self, entities: u32) -> Self {
         self.page_size = entities.try_into().unwrap_or(i32::MAX);
         self
     }
 
-    /// All of them. If the server cannot read some, the last item is an error
+    /// Returns all entities. If the server cannot read some, the last item is an error
     /// ([`Kind::DataLoss`](crate::Kind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<E> {

@@ -1,4 +1,4 @@
-//! A local copy of what a filter matches, kept by a feed and read without waiting.
+//! Mirrors: local copies of what a filter matches. A feed keeps a mirror up to date; reads from it do not wait.
 
 use std::{
     collections::BTreeMap,
@@ -22,49 +22,62 @@ use crate::{
 };
 
 impl Cable {
-    /// A local copy of what a filter matches, kept up to date. Articles are held in the view BASIC unless told
-    /// otherwise.
+    /// Mirrors what a filter matches: builds a local copy and keeps it up to date. Articles are in the view BASIC
+    /// unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::FeedFilter;
+    ///
+    /// let mirror = cable.mirror(FeedFilter::default().tag("storm")).start();
+    /// mirror.ready().await?;
+    /// let mut changes = mirror.watch();
+    /// while changes.changed().await.is_ok() {
+    ///     println!("{} entities match", mirror.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mirror(&self, filter: impl Into<FeedFilter>) -> MirrorBuilder {
         MirrorBuilder(self.feed(filter).with_snapshot().reset_allowed(true).include_backfill())
     }
 }
 
-/// Settings of a [`Mirror`]; [`start`](MirrorBuilder::start) begins it.
+/// A builder for a [`Mirror`]; [`start`](MirrorBuilder::start) starts it. See [`Cable::mirror`].
 #[derive(Debug, Clone)]
 #[must_use = "a mirror begins when it is started"]
 pub struct MirrorBuilder(FeedBuilder);
 
 impl MirrorBuilder {
-    /// How much of an article. BASIC unless set.
+    /// Sets the view of articles. If unset, BASIC.
     pub fn view(self, view: View) -> Self {
         MirrorBuilder(self.0.view(view))
     }
 
-    /// The form of the body, in the view FULL.
+    /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
     pub fn body_format(self, format: BodyFormat) -> Self {
         MirrorBuilder(self.0.body_format(format))
     }
 
-    /// As [`FeedBuilder::checkpoint_interval`].
+    /// Sets the longest silence of the server; see [`FeedBuilder::checkpoint_interval`].
     pub fn checkpoint_interval(self, interval: Duration) -> Self {
         MirrorBuilder(self.0.checkpoint_interval(interval))
     }
 
-    /// As [`FeedBuilder::max_commit_bytes`].
+    /// Sets the size of the largest accepted commit in bytes; see [`FeedBuilder::max_commit_bytes`].
     pub fn max_commit_bytes(self, bytes: usize) -> Self {
         MirrorBuilder(self.0.max_commit_bytes(bytes))
     }
 
-    /// As [`FeedBuilder::on_retry`].
+    /// Sets a function that is called before each retry; see [`FeedBuilder::on_retry`].
     pub fn on_retry(self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         MirrorBuilder(self.0.on_retry(call))
     }
 
-    /// The mirror, which fills from here on. It runs as a task of the present tokio runtime until its last clone is
-    /// dropped.
+    /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped.
     ///
     /// # Panics
-    /// There is no tokio runtime.
+    /// If there is no tokio runtime.
     pub fn start(self) -> Mirror {
         let feed = self.0.open();
         let (told, _) = watch::channel(Told::default());
@@ -74,7 +87,7 @@ impl MirrorBuilder {
     }
 }
 
-/// An entity of a mirror. Cheap to clone.
+/// An entity in a mirror. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Mirrored {
@@ -93,7 +106,7 @@ pub enum Mirrored {
 macro_rules! mirrored {
     ($($entity:ident in $collection:literal: $get:ident;)*) => {
         impl Mirrored {
-            /// The resource name: `articles/storm`.
+            /// Returns the resource name, such as `articles/storm`.
             #[must_use]
             pub fn name(&self) -> &str {
                 match self {
@@ -101,7 +114,7 @@ macro_rules! mirrored {
                 }
             }
 
-            /// The revision of its last change.
+            /// Returns the revision of the entity's last change.
             #[must_use]
             pub fn revision(&self) -> i64 {
                 match self {
@@ -109,7 +122,7 @@ macro_rules! mirrored {
                 }
             }
 
-            /// As a record. It lacks fields that this client does not know.
+            /// Returns the entity as a record. The record lacks the fields that this client does not know.
             #[must_use]
             pub fn to_record(&self) -> RawRecord {
                 match self {
@@ -117,7 +130,7 @@ macro_rules! mirrored {
                 }
             }
 
-            /// None: of a kind that this client does not know.
+            /// Returns the entity of a record, or `None` if it is of a kind that this client does not know.
             fn of(record: &RawRecord) -> Result<Option<Self>> {
                 Ok(match record.decode()?.record {
                     $(Some(record::Record::$entity(entity)) => Some(Mirrored::$entity(Arc::new(entity))),)*
@@ -128,7 +141,7 @@ macro_rules! mirrored {
 
         impl Mirror {
             $(
-                /// The one of that id or name, if it matches.
+                /// Returns the entity with this id or name. `None` if it does not match.
                 #[must_use]
                 pub fn $get(&self, id: impl Into<String>) -> Option<Arc<v1::$entity>> {
                     match self.get(&name($collection, id))? {
@@ -149,15 +162,15 @@ mirrored! {
     Collection in "collections": collection;
 }
 
-/// What a mirror holds, at one moment.
+/// The content of a mirror at one position.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Held {
-    /// Where the feed stood. None before the first snapshot is complete.
+    /// The position of the content. `None` before the first snapshot is complete.
     pub position: Option<Position>,
-    /// All that matched there, by name.
+    /// The matching entities, by resource name.
     pub entities: BTreeMap<String, Mirrored>,
-    /// What the last snapshot lacked, because the server could not read it. None: it was complete.
+    /// Matching records that the last snapshot lacked because the server could not read them. `None`: it was complete.
     pub damage: Option<v1::Damage>,
 }
 
@@ -170,11 +183,11 @@ impl Held {
     }
 }
 
-/// A local copy of what a filter matches. Reads do not wait and see each commit whole or not at all. Cheap to clone.
+/// A local copy of what a filter matches. Reads do not wait, and each commit is visible as a whole. Cheap to clone.
 ///
-/// It is empty until its first snapshot is complete ([`ready`](Mirror::ready)), and holds what was last known while no
-/// node can be reached. Where it has to begin anew, what it holds is replaced as a whole once the new snapshot is
-/// complete.
+/// The mirror is empty until its first snapshot is complete ([`ready`](Mirror::ready)). While no node can be reached,
+/// it serves the last known content. If the feed restarts, the mirror replaces its content as a whole once the new
+/// snapshot is complete.
 #[derive(Clone)]
 pub struct Mirror(Arc<Owner>);
 
@@ -195,10 +208,10 @@ struct Shared {
     standing: Arc<Standing>,
 }
 
-/// What those who wait are told.
+/// The state that waiting tasks are notified of.
 #[derive(Debug, Default)]
 struct Told {
-    /// Grows when the content changes.
+    /// A number that increases when the content changes.
     version: u64,
     ready: bool,
     failed: Option<Error>,
@@ -215,53 +228,53 @@ impl fmt::Debug for Mirror {
 }
 
 impl Mirror {
-    /// Waits until the first snapshot is complete and all that happened meanwhile has been applied.
+    /// Waits until the first snapshot is complete and the changes made meanwhile have been applied.
     ///
     /// # Errors
-    /// The feed ended for a reason that the caller must mend: see [`Feed`].
+    /// The feed ended with an error that needs intervention; see [`Feed`].
     pub async fn ready(&self) -> Result<()> {
         let mut told = self.0.shared.told.subscribe();
         let told = told.wait_for(|told| told.ready || told.failed.is_some()).await.map_err(dropped)?;
         told.failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
 
-    /// What is under a resource name, if it matches.
+    /// Returns the entity with this resource name. `None` if it does not match.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Mirrored> {
         self.0.shared.read().entities.get(name).cloned()
     }
 
-    /// All that it holds at this moment, and where the feed stood.
+    /// Returns the current content with its position.
     #[must_use]
     pub fn snapshot(&self) -> Held {
         self.0.shared.read().clone()
     }
 
-    /// How many entities match.
+    /// Returns the number of matching entities.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.shared.read().entities.len()
     }
 
-    /// Whether nothing matches, or nothing is known yet.
+    /// Returns whether the mirror has no entities: nothing matches, or the first snapshot is not complete.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Up to where it holds what has happened. None before the first snapshot is complete.
+    /// Returns the position up to which all changes are applied. `None` before the first snapshot is complete.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.0.shared.read().position.clone()
     }
 
-    /// Whether it held all that had happened at the last checkpoint, and the feed still runs.
+    /// Returns whether the feed of the mirror has caught up; see [`Feed::is_caught_up`].
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.0.shared.standing.is_caught_up()
     }
 
-    /// For those who wait for changes, from here on.
+    /// Returns a handle that waits for changes from now on.
     #[must_use]
     pub fn watch(&self) -> MirrorWatch {
         let told = self.0.shared.told.subscribe();
@@ -270,7 +283,7 @@ impl Mirror {
     }
 }
 
-/// Waits for changes of a mirror.
+/// A handle that waits for changes of a mirror. See [`Mirror::watch`].
 #[derive(Debug)]
 pub struct MirrorWatch {
     told: watch::Receiver<Told>,
@@ -278,10 +291,11 @@ pub struct MirrorWatch {
 }
 
 impl MirrorWatch {
-    /// Waits until the mirror holds something else than when this was last asked. Several changes count as one.
+    /// Waits until the content has changed since the last call, or since the handle was created. Several changes count
+    /// as one.
     ///
     /// # Errors
-    /// The feed ended for a reason that the caller must mend, or the mirror was dropped ([`Kind::Cancelled`]).
+    /// The feed ended with an error that needs intervention, or the mirror was dropped ([`Kind::Cancelled`]).
     pub async fn changed(&mut self) -> Result<()> {
         let seen = self.seen;
         let moved = self.told.wait_for(|told| told.version != seen || told.failed.is_some()).await;
@@ -317,7 +331,7 @@ impl Shared {
         self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `coming` is the snapshot that is under way.
+    /// Applies a delivery. `coming` is the incomplete snapshot.
     fn apply(&self, Delivery { position, event }: Delivery, coming: &mut Held) -> Result<()> {
         match event {
             Event::Reset(_) => *coming = Held::default(),
@@ -339,7 +353,7 @@ impl Shared {
         Ok(())
     }
 
-    /// All is decoded before readers see any of it.
+    /// Applies changes. It decodes all of them before readers see any of them.
     fn change(&self, changes: Vec<FeedChange>, position: Option<Position>) -> Result<()> {
         let decoded = changes.into_iter().map(|change| match change.state {
             NameState::Upsert(record) => Ok((change.name, Mirrored::of(&record)?)),

@@ -1,4 +1,4 @@
-//! Versions of articles whose time has not come: readers do not see them.
+//! Pending versions of articles: scheduled or embargoed versions that readers do not see yet.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -14,40 +14,70 @@ use crate::{
 };
 
 impl Cable {
-    /// The pending version of an article, by id or name. Unless told otherwise it comes whole.
+    /// Gets the pending version of an article, by id or name, in the view FULL unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// if let Some(version) = cable.pending("storm").optional().await? {
+    ///     println!("due at {:?}", version.due_time);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// NOT_FOUND if it has none.
+    /// NOT_FOUND: the article has no pending version.
     pub fn pending(&self, article: impl Into<String>) -> GetPending {
         let request = v1::GetPendingRequest { name: name("articles", article), ..Default::default() };
         GetPending { cable: self.clone(), request, timeout: None }
     }
 
-    /// All pending versions, the one that is due next first, those without a due time last; in the view BASIC unless
-    /// told otherwise.
+    /// Lists all pending versions: the next due version first, those without a due time last. They are in the view
+    /// BASIC unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut versions = cable.list_pending().items();
+    /// while let Some(version) = versions.try_next().await? {
+    ///     println!("due at {:?}", version.due_time);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list_pending(&self) -> ListPending {
         ListPending { cable: self.clone(), request: v1::ListPendingRequest::default(), timeout: None }
     }
 
-    /// Takes the pending version of an article back. What readers see stays.
+    /// Cancels the pending version of an article. The live version stays.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let written = cable.remove_pending("storm").await?;
+    /// println!("cancelled at revision {}", written.revision);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// NOT_FOUND if it has none; `EtagMismatch`.
+    /// NOT_FOUND: the article has no pending version. ABORTED with `EtagMismatch`: see
+    /// [`if_etag`](RemovePending::if_etag).
     pub fn remove_pending(&self, article: impl Into<String>) -> RemovePending {
         RemovePending { cable: self.clone(), name: name("articles", article), terms: Terms::default() }
     }
 }
 
-/// How much of a pending version, for a builder with a `request` and a `timeout`.
+/// Setters for the view and the body format, for a builder with a `request` and a `timeout`.
 macro_rules! pending_setters {
     () => {
-        /// How much of each article.
+        /// Sets the view of articles.
         pub fn view(mut self, view: View) -> Self {
             self.request.view = view.into();
             self
         }
 
-        /// The form of the body, in the view FULL.
+        /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
         pub fn format(mut self, format: BodyFormat) -> Self {
             self.request.body_format = format.into();
             self
@@ -57,7 +87,7 @@ macro_rules! pending_setters {
     };
 }
 
-/// Gets a pending version. Await it.
+/// A call that gets a pending version. Await it. See [`Cable::pending`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct GetPending {
@@ -69,7 +99,7 @@ pub struct GetPending {
 impl GetPending {
     pending_setters!();
 
-    /// `None` instead of an error if there is none.
+    /// Returns `None` instead of an error if the article has no pending version.
     pub fn optional(self) -> Optional<Self> {
         Optional(self)
     }
@@ -88,7 +118,7 @@ impl IntoFuture for GetPending {
     }
 }
 
-/// Lists pending versions: see [`items`](ListPending::items).
+/// A call that lists pending versions; [`items`](ListPending::items) returns the stream. See [`Cable::list_pending`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when its stream is polled"]
 pub struct ListPending {
@@ -100,13 +130,14 @@ pub struct ListPending {
 impl ListPending {
     pending_setters!();
 
-    /// At most this many are fetched at once, 1,000 at most. 50 unless set.
+    /// Sets the largest number of versions per call, at most 1,000. If unset, 50.
     pub fn page_size(mut self, versions: u32) -> Self {
         self.request.page_size = versions.try_into().unwrap_or(i32::MAX);
         self
     }
 
-    /// All of them. The next page is asked for when this one has been taken.
+    /// Returns all pending versions. The stream requests a page once the previous page is consumed. If the server
+    /// cannot read some versions, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<PendingArticle> {
         let step = |list: Option<ListPending>| async move {
@@ -122,7 +153,7 @@ impl ListPending {
     }
 }
 
-/// Takes a pending version back. Await it.
+/// A call that cancels a pending version. Await it. See [`Cable::remove_pending`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct RemovePending {

@@ -1,8 +1,8 @@
-//! The nodes that a client may ask: one lazy HTTP/2 connection to each.
+//! The nodes of a client, with one lazy HTTP/2 connection to each.
 //!
-//! Of two drawn at random the less busy one is asked. A node that cannot be reached is left out for a while, longer
-//! each time; after that one call goes there to see. If all are left out, the one whose time is up first is asked, so
-//! that a client always tries.
+//! Each call goes to the less busy of two random nodes. A node that cannot be reached is ejected for a time that grows
+//! with each failure in a row; after that, a single call probes it. If all nodes are ejected, the call goes to the one
+//! whose ejection ends first, so that a client always makes an attempt.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::retry::jittered;
 
 const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
-/// How long others wait for the one call that sees whether a node is back.
+/// The time for which other calls avoid a node while one call probes it.
 const PROBE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -28,20 +28,20 @@ pub(crate) struct Pool(Vec<Arc<Node>>);
 #[derive(Debug)]
 struct Node {
     endpoint: Endpoint,
-    /// Made at the first call: that is when there is a runtime for sure.
+    /// The connection, created at the first call: only then is a runtime certain to exist.
     channel: OnceLock<Channel>,
     calls: AtomicUsize,
     health: Mutex<Health>,
 }
 
-/// Failures in a row, and until when the node is left out because of them.
+/// The number of failures in a row, and the end of the ejection that they caused.
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
     failures: u32,
     out_until: Option<Instant>,
 }
 
-/// A call in flight at a node; it counts until it is dropped.
+/// A guard for a call in flight on a node; the call counts until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Node>);
 
@@ -56,7 +56,7 @@ impl Pool {
         Pool(endpoints.into_iter().map(node).map(Arc::new).collect())
     }
 
-    /// The node to ask now.
+    /// Returns the node for the next call.
     pub(crate) fn pick(&self) -> Busy {
         let node = match &self.0[..] {
             [only] => only,
@@ -83,12 +83,12 @@ impl Busy {
         self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
     }
 
-    /// The node answered, be it with a refusal.
+    /// Records that the node responded, even if it refused the call.
     pub(crate) fn answered(&self) {
         self.0.update(|health| *health = Health::default());
     }
 
-    /// The node could not be reached, or asks to be left alone.
+    /// Records that the node could not be reached, or is draining.
     pub(crate) fn failed(&self) {
         let now = Instant::now();
         self.0.update(|health| health.fail(now));
@@ -122,7 +122,7 @@ impl Health {
         self.out_until = Some(now + jittered(longer.min(LONGEST_EJECTION)));
     }
 
-    /// A node that was left out gets one call at a time until it answers.
+    /// Extends the ejection of a node for a probe: the node gets one call at a time until it responds.
     fn probe(&mut self, now: Instant) {
         if self.out_until.is_some() {
             self.out_until = Some(now + PROBE);

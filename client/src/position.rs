@@ -1,4 +1,4 @@
-//! Where a feed stands, kept beyond the life of the process.
+//! Storage for the position of a feed, so that the feed resumes after a restart.
 
 use std::{
     fmt,
@@ -14,40 +14,49 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{Error, Kind, Position, Result};
 
-/// Positions are written at most this often while a feed runs.
+/// The shortest interval between two writes of a position while a feed runs.
 const BETWEEN_WRITES: Duration = Duration::from_millis(200);
 
-/// Keeps the position of one feed: [`FilePosition`], or a place of your own.
+/// A store for the position of one feed: [`FilePosition`], or your own implementation.
 ///
-/// Both calls may block: they are made on the runtime's threads for that, and `save` also where the feed is dropped. Who
-/// keeps what a feed tells in a database does better to write [`Delivery::position`](crate::Delivery::position) in the
-/// same transaction and to start [`after`](crate::FeedBuilder::after) it: then nothing is applied twice.
+/// Both methods may block. The feed calls them on the runtime's threads for blocking work; it also calls `save` on the
+/// thread that drops the feed. A follower that writes the feed's content to a database should instead write
+/// [`Delivery::position`](crate::Delivery::position) in the same transaction and start
+/// [`after`](crate::FeedBuilder::after) it: then no delivery is applied twice.
 pub trait PositionStore: Send + Sync + 'static {
-    /// The position saved last; none if there never was one.
+    /// Returns the position that was saved last. `None` if none was ever saved.
     ///
     /// # Errors
-    /// It cannot be read, or is not what was written. The feed then ends with
-    /// [`Kind::PositionStore`](crate::Kind::PositionStore) rather than begin from elsewhere.
+    /// The position cannot be read, or is not the one that was written. The feed then ends with
+    /// [`Kind::PositionStore`](crate::Kind::PositionStore) instead of starting from another position.
     fn load(&self) -> io::Result<Option<Position>>;
 
-    /// Keeps a position instead of the one before. When it returns, the position outlives a crash.
+    /// Saves a position in place of the previous one. Once the method returns, the position must survive a crash.
     ///
     /// # Errors
-    /// It could not be kept; the one before is still there. The feed then ends.
+    /// The position could not be saved; the previous one is intact. The feed then ends.
     fn save(&self, position: &Position) -> io::Result<()>;
 }
 
-/// A file with one position in it: a line with its text, `{log id}:{revision}:{chain in hex}`.
+/// A file that contains one position: a line with its text, `{log id}:{revision}:{chain in hex}`.
 ///
-/// It is written beside itself (with `.new` at the end of its name), synced and renamed: after a crash there is the old
-/// position or the new one. It belongs to one feed.
+/// Each position is written to a new file, whose name ends with `.new`, which is synced and then renamed. After a
+/// crash, the file thus contains either the old position or the new one. A file belongs to one feed.
+///
+/// ```
+/// use cable_client::{FilePosition, PositionStore as _};
+///
+/// let file = FilePosition::new("no-such-file.position");
+/// assert_eq!(file.load()?, None);
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct FilePosition {
     path: PathBuf,
 }
 
 impl FilePosition {
-    /// The file need not be there yet; its directory must.
+    /// Returns the position file at this path. The file need not exist yet, but its directory must.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         FilePosition { path: path.into() }
     }
@@ -71,7 +80,7 @@ impl PositionStore for FilePosition {
             Err(error) => return Err(error),
         };
         let broken = || io::Error::new(io::ErrorKind::InvalidData, "the file holds no position");
-        // Nothing but a whole line is a position.
+        // Only a complete line is a position.
         text.strip_suffix('\n').and_then(parse).map(Some).ok_or_else(broken)
     }
 
@@ -81,12 +90,12 @@ impl PositionStore for FilePosition {
         writeln!(file, "{position}")?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
-        // The new name is on disk when its directory is.
+        // The rename is on disk once the directory is synced.
         File::open(self.directory())?.sync_all()
     }
 }
 
-/// The text of a position: `{log id}:{revision}:{chain in hex}`, without the parts at either end that are unset.
+/// Writes the text of a position: `{log id}:{revision}:{chain in hex}`. Unset parts at either end are omitted.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.log_id.is_empty() {
@@ -103,7 +112,7 @@ impl fmt::Display for Position {
 impl FromStr for Position {
     type Err = Error;
 
-    /// Reads the text of a position.
+    /// Parses the text of a position.
     fn from_str(text: &str) -> Result<Position> {
         parse(text).ok_or_else(|| {
             Error::new(Kind::Config, "expected a position such as fe49a3a5:7190:{chain in hex}")
@@ -129,19 +138,20 @@ fn parse(text: &str) -> Option<Position> {
     Some(Position { log_id: log_id.to_owned(), revision, chain: chain.into() })
 }
 
-/// Writes what a feed's user has handled, a little later and only the newest.
+/// A writer for the positions that the user of a feed has handled. It writes with a delay, and only the newest
+/// position.
 pub(crate) struct Saver {
     store: Arc<dyn PositionStore>,
     pending: Mutex<Pending>,
-    /// Held while writing, so that the newest position is what stays.
+    /// A lock for the time of a write, so that the newest position is written last.
     writing: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Pending {
-    /// What is yet to be written.
+    /// The position to write.
     handled: Option<Position>,
-    /// The newest that was loaded or handled.
+    /// The newest position that was loaded or handled.
     newest: Option<Position>,
     scheduled: bool,
     failed: Option<io::Error>,
@@ -160,10 +170,10 @@ impl Saver {
         Ok(position)
     }
 
-    /// The user is done with all up to there. It is written soon.
+    /// Marks everything up to this position as handled. The position is written soon.
     ///
     /// # Errors
-    /// An earlier one could not be written.
+    /// An earlier position could not be written.
     pub(crate) fn handled(self: &Arc<Self>, position: Position) -> Result<()> {
         let mut pending = self.pending();
         if let Some(error) = pending.failed.take() {
@@ -191,7 +201,7 @@ impl Saver {
         .await;
     }
 
-    /// Writes now what is not yet written.
+    /// Writes the pending position immediately.
     pub(crate) fn write(&self) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(position) = self.pending().handled.take() else { return Ok(()) };
@@ -202,7 +212,7 @@ impl Saver {
         saved
     }
 
-    /// As [`write`](Saver::write), where the caller may wait.
+    /// Writes the pending position as [`write`](Saver::write) does, without blocking the runtime.
     pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
         if let Some(error) = self.pending().failed.take() {
             return Err(failure("saved", error));

@@ -1,4 +1,4 @@
-//! Reads that answer one thing: an article, a path, an author, section or tag, a collection with its articles.
+//! Reads of one resource: an article, a path, an author, a section, a tag, or a collection with its articles.
 
 use std::{
     future::{Future, IntoFuture},
@@ -13,21 +13,21 @@ use crate::{
     v1::{self, Includes, ResponseMeta},
 };
 
-/// An answer, with what came along. It derefs to the answer itself.
+/// A response with its included entities and metadata. It dereferences to the value.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Fetched<T> {
-    /// What was asked for.
+    /// The requested value.
     pub value: T,
-    /// What it names, as far as that was asked for.
+    /// The included authors, sections and tags. Empty unless the request includes any.
     pub includes: Includes,
-    /// When the answer was given, and the etag for
+    /// The log and revision at which the response was served, and its etag for
     /// [`if_none_match`](GetArticle::if_none_match).
     pub meta: ResponseMeta,
 }
 
 impl<T> Fetched<T> {
-    /// The answer alone.
+    /// Returns the value alone.
     pub fn into_inner(self) -> T {
         self.value
     }
@@ -48,18 +48,28 @@ impl<T> Deref for Fetched<T> {
 pub(crate) mod sealed {
     use super::{BoxFuture, Fetched, Result};
 
-    /// A read that may be told what the caller holds.
+    /// A read that can be conditional on an etag.
     pub trait Read: Sized {
         type Value: Send + 'static;
 
-        /// None: what the etag names is still right.
+        /// Makes the call. Returns `None` if the response with this etag is still current.
         fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<Self::Value>>>>;
     }
 }
 
 use sealed::Read;
 
-/// A read whose answer is `None` if nothing has changed since the answer that the etag names.
+/// A read that returns `None` if the response with the given etag is still current. Await it.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// let article = cable.article("storm").await?;
+/// // None: the article has not changed.
+/// let newer = cable.article("storm").if_none_match(&article.meta.etag).await?;
+/// println!("{}", newer.unwrap_or(article).headline);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Conditional<R> {
@@ -76,7 +86,17 @@ impl<R: Read> IntoFuture for Conditional<R> {
     }
 }
 
-/// A call whose answer is `None` if there is nothing under the name, or no longer.
+/// A call that returns `None` instead of an error if the name does not exist, or no longer exists. Await it.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// match cable.article("storm").optional().await? {
+///     Some(article) => println!("{}", article.headline),
+///     None => println!("not found"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Optional<C>(pub(crate) C);
@@ -101,7 +121,7 @@ where
     }
 }
 
-/// Awaits a read that was given no etag.
+/// Makes a read without an etag.
 pub(crate) fn unconditional<R: Read>(read: R) -> BoxFuture<Result<Fetched<R::Value>>> {
     let fetched = read.fetch(String::new());
     Box::pin(async move { fetched.await?.ok_or_else(|| incomplete("an answer without content")) })
@@ -111,16 +131,17 @@ pub(crate) fn incomplete(what: &str) -> Error {
     Error::new(Kind::Malformed, format!("the server sent {what}"))
 }
 
-/// Awaiting, conditions and options, for each builder that is a [`Read`].
+/// The `IntoFuture` implementation and the conditional methods of each builder that is a [`Read`].
 macro_rules! reads {
     ($($read:ident $(<$of:ident: $bound:path>)?),*) => {$(
         impl$(<$of: $bound>)? $read$(<$of>)? {
-            /// Only if something changed since the answer that has this [`meta.etag`](v1::ResponseMeta::etag).
+            /// Returns `None` if the response with this [`meta.etag`](v1::ResponseMeta::etag) is still current. The
+            /// etag covers the whole response: the request must have the same view, format and includes.
             pub fn if_none_match(self, etag: impl Into<String>) -> Conditional<Self> {
                 Conditional { read: self, etag: etag.into() }
             }
 
-            /// `None` instead of an error if there is nothing under the name.
+            /// Returns `None` instead of an error if the name does not exist.
             pub fn optional(self) -> Optional<Self> {
                 Optional(self)
             }
@@ -142,50 +163,107 @@ pub(crate) use reads;
 reads!(GetArticle, Resolve, Get<E: Named>, GetFront);
 
 impl<R: Read> Conditional<R> {
-    /// `None` also if there is nothing under the name: the outer one.
+    /// Returns `None` instead of an error if the name does not exist. This is the outer `Option`; the inner one is
+    /// `None` if the response is still current.
     pub fn optional(self) -> Optional<Self> {
         Optional(self)
     }
 }
 
 impl Cable {
-    /// One article, by id or name. Unless told otherwise it comes whole.
+    /// Gets an article by id or name, in the view FULL unless set otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{BodyFormat, Include};
+    ///
+    /// let article = cable.article("storm").format(BodyFormat::Html).include([Include::Authors]).await?;
+    /// println!("{} by {} authors", article.headline, article.includes.authors.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// NOT_FOUND with the reasons `ArticleNotFound`, `ArticleGone` and `ArticleMoved`.
+    /// NOT_FOUND with the reason `ArticleNotFound`, `ArticleGone` or `ArticleMoved`.
     pub fn article(&self, article: impl Into<String>) -> GetArticle {
         let name = name("articles", article);
         GetArticle { cable: self.clone(), name, shape: Shape::default(), timeout: None }
     }
 
-    /// The article that a path of the site leads to, also a former or an alias path.
+    /// Gets the article that a path of the site leads to, in the view FULL unless set otherwise. The path can also be a
+    /// former path or an alias path.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let page = cable.resolve("/world/storm").await?;
+    /// match &page.redirect_path {
+    ///     Some(path) => println!("redirect to {path}"),
+    ///     None => println!("{}", page.article.headline),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// NOT_FOUND with the reason `ArticleNotFound`, `ArticleGone` or `ArticleMoved`.
     pub fn resolve(&self, path: impl Into<String>) -> Resolve {
         Resolve { cable: self.clone(), path: path.into(), shape: Shape::default(), timeout: None }
     }
 
-    /// One author, by id or name.
+    /// Gets an author by id or name.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let author = cable.author("jane-doe").await?;
+    /// println!("{}", author.display_name);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// NOT_FOUND with the reason `NameNotFound` or `NameGone`.
     pub fn author(&self, author: impl Into<String>) -> Get<v1::Author> {
         Get::new(self, author)
     }
 
-    /// One section, by id or name.
+    /// Gets a section by id or name.
+    ///
+    /// # Errors
+    /// As [`author`](Cable::author).
     pub fn section(&self, section: impl Into<String>) -> Get<v1::Section> {
         Get::new(self, section)
     }
 
-    /// One tag, by id or name.
+    /// Gets a tag by id or name.
+    ///
+    /// # Errors
+    /// As [`author`](Cable::author).
     pub fn tag(&self, tag: impl Into<String>) -> Get<v1::Tag> {
         Get::new(self, tag)
     }
 
-    /// One collection, by id or name, with its articles in its order.
+    /// Gets a collection by id or name, with its articles in its order. The articles are in the view BASIC unless set
+    /// otherwise.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let front = cable.collection("front").await?;
+    /// for article in &front.articles {
+    ///     println!("{}", article.headline);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// NOT_FOUND with the reason `NameNotFound` or `NameGone`.
     pub fn collection(&self, collection: impl Into<String>) -> GetFront {
         let name = name("collections", collection);
         GetFront { cable: self.clone(), name, shape: Shape::default(), timeout: None }
     }
 }
 
-/// Gets one article. Await it.
+/// A call that gets one article. Await it. See [`Cable::article`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct GetArticle {
@@ -223,17 +301,17 @@ impl Read for GetArticle {
     }
 }
 
-/// What a path leads to.
+/// The article that a path leads to.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Resolved {
     /// The article.
     pub article: v1::Article,
-    /// The path to send the visitor to, if the one asked for is not the article's own.
+    /// The article's own path, to redirect the visitor to. `None` if the article has the requested path, or no path.
     pub redirect_path: Option<String>,
 }
 
-/// Gets the article at a path. Await it.
+/// A call that gets the article at a path. Await it. See [`Cable::resolve`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Resolve {
@@ -272,7 +350,7 @@ impl Read for Resolve {
     }
 }
 
-/// An author, section or tag: what is got by name alone.
+/// An author, section or tag: a kind of entity that is read by its name alone.
 pub trait Named: Sized + Send + 'static {
     #[doc(hidden)]
     const COLLECTION: &'static str;
@@ -317,7 +395,7 @@ named! {
     Tag in "tags": GetTagRequest, tag;
 }
 
-/// Gets one author, section or tag. Await it.
+/// A call that gets one author, section or tag. Await it. See [`Cable::author`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Get<E> {
@@ -352,14 +430,14 @@ impl<E: Named> Read for Get<E> {
 pub struct Front {
     /// The collection.
     pub collection: v1::Collection,
-    /// Its articles, in its order. Those that are not there are named in `includes.missing`.
+    /// The articles of the collection, in its order. `includes.missing` contains the names of those that do not exist.
     pub articles: Vec<v1::Article>,
 }
 
-/// Gets a collection with its articles, in the view BASIC unless told otherwise. Await it.
+/// A call that gets a collection with its articles. Await it. See [`Cable::collection`].
 ///
-/// Where the articles are too many for one answer the rest is fetched too; the answer then has no etag, since no etag
-/// covers all of it.
+/// If the articles are too large for one response, the client fetches the rest with further calls. The result then has
+/// no etag, because no etag covers all of it.
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct GetFront {

@@ -1,4 +1,4 @@
-//! A record of an import or an export, as the bytes that came.
+//! Encoded records, as imports, exports and feeds transfer them.
 
 use std::fmt;
 
@@ -10,44 +10,55 @@ use prost::{
 
 use crate::{Error, Result, v1};
 
-/// An encoded [`v1::Record`]: what an import takes and an export gives.
+/// An encoded [`v1::Record`], the unit of imports, exports and feeds.
 ///
-/// It stays encoded, so that what passes from one store to another loses no field, not even one that this client does
-/// not know. [`decode`](RawRecord::decode) looks inside.
+/// A record stays encoded, so that a transfer from one store to another preserves all fields, including those that this
+/// client does not know. [`decode`](RawRecord::decode) returns its content.
+///
+/// ```
+/// use cable_client::{RawRecord, v1};
+///
+/// let mut tag = v1::Tag::default();
+/// tag.name = "tags/storm".into();
+/// let record = RawRecord::from(tag);
+/// assert_eq!(record.name()?, "tags/storm");
+/// # Ok::<_, cable_client::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct RawRecord(Bytes);
 
 impl RawRecord {
-    /// Bytes that are an encoded [`v1::Record`]. They are not checked here: the server does.
+    /// Returns a record of these bytes, which must be an encoded [`v1::Record`]. The client does not check them; the
+    /// server does.
     #[must_use]
     pub fn from_bytes(bytes: Bytes) -> Self {
         RawRecord(bytes)
     }
 
-    /// The encoded [`v1::Record`].
+    /// Returns the encoded [`v1::Record`].
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The bytes, for keeping.
+    /// Returns the encoded [`v1::Record`], for example to store it.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
 
-    /// A view of the record without the fields that this client does not know.
+    /// Returns the decoded record, without the fields that this client does not know.
     ///
     /// # Errors
-    /// The bytes are no record ([`Kind::Malformed`](crate::Kind::Malformed)).
+    /// [`Kind::Malformed`](crate::Kind::Malformed): the bytes are not a record.
     pub fn decode(&self) -> Result<v1::Record> {
         v1::Record::decode(self.0.clone()).map_err(Error::malformed)
     }
 
-    /// The name of the entity or tombstone, without decoding the rest.
+    /// Returns the name of the entity or tombstone without decoding the rest.
     ///
     /// # Errors
-    /// The bytes are no record of anything with a name ([`Kind::Malformed`](crate::Kind::Malformed)).
+    /// [`Kind::Malformed`](crate::Kind::Malformed): the bytes are not a record of anything with a name.
     pub fn name(&self) -> Result<String> {
         name_in(self.0.clone()).map_err(Error::malformed)
     }
@@ -83,7 +94,7 @@ impl Message for RawRecord {
         buf.put_slice(&self.0);
     }
 
-    /// Appends the field as it stands: a message is the concatenation of its fields.
+    /// Appends the field in encoded form: a message is the concatenation of its fields.
     fn merge_field(
         &mut self,
         tag: u32,
@@ -127,14 +138,15 @@ impl Message for RawRecord {
     }
 }
 
-/// What every entity, and a tombstone, begins with.
+/// The name field, which is the first one of every entity and of a tombstone.
 #[derive(Message)]
 struct Name {
     #[prost(string, tag = "1")]
     name: String,
 }
 
-/// The lowest of its fields is the entity, also of a kind that this client does not know.
+/// Returns the name of the entity in a record. The field with the lowest number is the entity, even if this client does
+/// not know its kind.
 fn name_in(mut record: Bytes) -> Result<String, DecodeError> {
     let mut entity: Option<(u32, Bytes)> = None;
     while record.has_remaining() {

@@ -1,13 +1,23 @@
-//! When to try again, and how long to wait before.
+//! The decision whether to retry, and the waits before retries.
 
 use std::time::Duration;
 
 use crate::Error;
 
-/// How a call is repeated that failed for a reason which may pass: no connection, a lost one, or a node that says
-/// UNAVAILABLE. Nothing else is repeated. Writes carry a request_id, so that repeating them is harmless too.
+/// A policy for retries of failed calls.
 ///
-/// All attempts together take no longer than the call's timeout.
+/// Only transient failures are retried: no connection, a lost connection, or the status UNAVAILABLE. Each write has a
+/// request_id, so its retries are safe too. All attempts together take no longer than the timeout of the call.
+///
+/// Imports and exports make three times as many attempts, unless only one is allowed, and count them from the last
+/// progress. Feeds use the same waits, but their attempts are not limited.
+///
+/// ```
+/// use std::time::Duration;
+/// use cable_client::Retry;
+///
+/// let retry = Retry::default().attempts(5).backoff(Duration::from_millis(100), Duration::from_secs(5));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     attempts: u32,
@@ -16,47 +26,49 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// Three attempts; waits of about 50 ms that double, to 2 s at most.
+    /// Returns the default: three attempts, with waits of about 50 ms that double up to 2 s.
     fn default() -> Self {
         Retry { attempts: 3, first: Duration::from_millis(50), longest: Duration::from_secs(2) }
     }
 }
 
 impl Retry {
-    /// Each call is tried once.
+    /// Returns a policy without retries: each call is attempted once.
     #[must_use]
     pub fn none() -> Self {
         Retry::default().attempts(1)
     }
 
-    /// How often a call is tried, the first time included. 0 is read as 1.
+    /// Sets the largest number of attempts, including the first one. 0 is treated as 1. If unset, 3.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
     }
 
-    /// The wait after the first failure, which doubles with each further one, and the longest wait. Each wait is
-    /// drawn from the upper half of that, so that many clients do not come back at once.
+    /// Sets the wait after the first failure, which doubles with each further failure, and the longest wait. Each wait
+    /// is drawn at random between half of that and all of it, so that many clients do not retry simultaneously. If the
+    /// server requests a longer wait, that one applies. If unset, 50 ms and 2 s.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.first, self.longest) = (first, longest);
         self
     }
 
-    /// For a transfer, which has more to lose: three times as often, if at all.
+    /// Returns the policy of a transfer, which loses more if it fails: three times as many attempts, unless only one is
+    /// allowed.
     pub(crate) fn patient(&self) -> Retry {
         let attempts = if self.attempts == 1 { 1 } else { self.attempts.saturating_mul(3) };
         Retry { attempts, ..self.clone() }
     }
 
-    /// How long to wait after the `failures`th failure in a row; none: give up. A server that says how long to wait
-    /// is heeded, also beyond the longest wait.
+    /// Returns the wait after the `failures`th failure in a row. `None`: do not retry. A wait that the server requests
+    /// applies even if it is longer than the longest wait.
     pub(crate) fn wait(&self, failures: u32, error: &Error) -> Option<Duration> {
         (failures < self.attempts && error.is_retryable()).then(|| self.pause(failures, error))
     }
 
-    /// How long to wait after the `failures`th failure in a row, from 1, by who never gives up.
+    /// Returns the wait after the `failures`th failure in a row, from 1, for a caller that retries without limit.
     pub(crate) fn pause(&self, failures: u32, error: &Error) -> Duration {
         let doubled = self.first.saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
         let wait = jittered(doubled.min(self.longest));
@@ -64,7 +76,7 @@ impl Retry {
     }
 }
 
-/// Between half of it and all of it.
+/// Returns a random duration between half of `wait` and all of it.
 pub(crate) fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

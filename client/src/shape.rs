@@ -1,85 +1,86 @@
-//! What reads have in common: which articles, how much of them, in which form, and how fresh.
+//! The options that reads share: filter, view, body format, includes and freshness.
 
 use prost_types::Timestamp;
 
 use crate::v1::{self, ArticleType, ArticleView, BodyFormat, Freshness, Include, Position};
 
-/// Which articles a list or a stream is of: all that is set must hold; nothing set means every article.
+/// The filter of a listing or a stream. All set conditions must match; a filter without conditions matches every
+/// article.
+///
+/// Ids can be bare (`storm`) or full names (`tags/storm`).
 ///
 /// ```
 /// use cable_client::Filter;
 ///
 /// let filter = Filter::default().tag("storm").without_tag("tags/sponsored").section("weather");
 /// ```
-///
-/// Ids may be given bare, or as the names that they belong to.
 pub type Filter = v1::ArticleFilter;
 
 impl Filter {
-    /// Has this tag too.
+    /// Adds a tag: the article has all of the added tags, at most 64.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.all_tags.push(name("tags", tag));
         self
     }
 
-    /// Has at least one of the tags that are given like this.
+    /// Adds an alternative tag: the article has at least one of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn any_tag(mut self, tag: impl Into<String>) -> Self {
         self.any_tags.push(name("tags", tag));
         self
     }
 
-    /// Does not have this tag.
+    /// Adds an excluded tag: the article has none of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn without_tag(mut self, tag: impl Into<String>) -> Self {
         self.none_tags.push(name("tags", tag));
         self
     }
 
-    /// Belongs to this section.
+    /// Sets the section: the article is in it, as its main or an additional section.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
         self.section = name("sections", section);
         self
     }
 
-    /// With a section: or belongs to one below it.
+    /// Includes the sections below the section of the filter. Allowed only with [`section`](Filter::section()).
     #[must_use]
     pub fn with_child_sections(mut self) -> Self {
         self.include_child_sections = true;
         self
     }
 
-    /// Has a credit of at least one of the authors that are given like this.
+    /// Adds an author: the article credits at least one of the added authors, at most 64.
     #[must_use]
     pub fn author(mut self, author: impl Into<String>) -> Self {
         self.authors.push(name("authors", author));
         self
     }
 
-    /// Is of one of the types that are given like this.
+    /// Adds a type: the article is of one of the added types, at most 16.
     #[must_use]
     pub fn article_type(mut self, of: ArticleType) -> Self {
         self.types.push(of.into());
         self
     }
 
-    /// Is in this language, a BCP 47 tag.
+    /// Sets the language, a BCP 47 tag of at most 128 bytes: the language of the article is equal to it, ignoring case.
     #[must_use]
     pub fn language(mut self, language: impl Into<String>) -> Self {
         self.language = language.into();
         self
     }
 
-    /// Was published then or later. A `SystemTime` will do.
+    /// Sets the earliest publication time, inclusive. A `SystemTime` is accepted too.
     #[must_use]
     pub fn published_after(mut self, time: impl Into<Timestamp>) -> Self {
         self.published_after = Some(time.into());
         self
     }
 
-    /// Was published before that. A `SystemTime` will do.
+    /// Sets the latest publication time, exclusive. A `SystemTime` is accepted too.
     #[must_use]
     pub fn published_before(mut self, time: impl Into<Timestamp>) -> Self {
         self.published_before = Some(time.into());
@@ -88,7 +89,7 @@ impl Filter {
 }
 
 impl From<&Position> for Freshness {
-    /// As fresh as that place of that log.
+    /// Requires the freshness of this position in its log.
     fn from(position: &Position) -> Self {
         Freshness { at_least_revision: position.revision, log_id: position.log_id.clone(), max_wait: None }
     }
@@ -101,13 +102,13 @@ impl From<Position> for Freshness {
 }
 
 impl From<i64> for Freshness {
-    /// As fresh as that revision, of whichever log the server has.
+    /// Requires the freshness of this revision, of any log that the server has.
     fn from(revision: i64) -> Self {
         Freshness { at_least_revision: revision, ..Freshness::default() }
     }
 }
 
-/// How much of the articles of an answer is wanted, and how fresh.
+/// The requested form and freshness of the articles in a response.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shape {
     pub(crate) view: ArticleView,
@@ -134,19 +135,19 @@ impl Shape {
 /// Setters for a builder with a `shape` and a `timeout`.
 macro_rules! shape_setters {
     () => {
-        /// How much of each article.
+        /// Sets the view of articles.
         pub fn view(mut self, view: crate::View) -> Self {
             self.shape.view = view;
             self
         }
 
-        /// The form of the body, in the view FULL.
+        /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
         pub fn format(mut self, format: crate::BodyFormat) -> Self {
             self.shape.format = format;
             self
         }
 
-        /// What the articles name that shall come along. May be called again for more.
+        /// Includes entities that the articles refer to: authors, sections or tags. Further calls add more.
         pub fn include(mut self, what: impl IntoIterator<Item = crate::Include>) -> Self {
             self.shape.include(what);
             self
@@ -156,11 +157,11 @@ macro_rules! shape_setters {
     };
 }
 
-/// Setters for a builder with a `shape` of which only the freshness counts, and a `timeout`.
+/// Setters for a builder with a `timeout` and a `shape` of which only the freshness applies.
 macro_rules! freshness_setters {
     () => {
-        /// The answer shall be as fresh as this [`Position`](crate::Position) or revision: a caller that hands over
-        /// the position of its write sees that write, on any node.
+        /// Requires the response to be at least as fresh as this [`Position`](crate::Position) or revision. A read with
+        /// the position of a write sees that write, on any node. If unset, the node serves its current state.
         pub fn at_least(mut self, place: impl Into<crate::v1::Freshness>) -> Self {
             let max_wait = self.shape.freshness.take().and_then(|freshness| freshness.max_wait);
             let mut freshness = place.into();
@@ -169,7 +170,7 @@ macro_rules! freshness_setters {
             self
         }
 
-        /// How long the server may wait until it is as fresh as that: at most 10 s, and 1 s unless set.
+        /// Sets how long the server waits until it is as fresh as required, at most 10 s. If unset, 1 s.
         pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
             self.shape.max_wait(wait);
             self
@@ -181,7 +182,7 @@ macro_rules! freshness_setters {
 
 macro_rules! timeout_setter {
     () => {
-        /// How long this call may take, instead of what the client is set to.
+        /// Sets the timeout of each call that this builder makes, instead of the [client's](crate::Builder::timeout()).
         pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
             self.timeout = Some(timeout);
             self
@@ -191,7 +192,7 @@ macro_rules! timeout_setter {
 
 pub(crate) use {freshness_setters, shape_setters, timeout_setter};
 
-/// `storm` is `tags/storm`; what has a slash is a name already, right or wrong: the server says.
+/// Converts a bare id to a name: `storm` to `tags/storm`. A value with a slash is a name already; the server checks it.
 pub(crate) fn name(collection: &str, given: impl Into<String>) -> String {
     let given = given.into();
     if given.contains('/') || given.is_empty() { given } else { format!("{collection}/{given}") }

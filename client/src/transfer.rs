@@ -1,4 +1,4 @@
-//! Whole stores in and out. Both ways go on by themselves after a lost connection.
+//! Imports and exports of whole stores. Both resume automatically after a lost connection.
 
 use std::{
     collections::VecDeque,
@@ -28,18 +28,34 @@ use crate::{
     },
 };
 
-/// What one chunk of an import holds at most, unless it is a single record that is larger. A chunk is one transaction of
-/// the server, which takes 4 MiB: large ones write far fewer pages of lists.
+/// The largest number of records and bytes in one chunk of an import; a single larger record is a chunk of its own. The
+/// server writes a chunk in one transaction and accepts 4 MiB. Large chunks cause far fewer writes of list pages.
 const CHUNK_RECORDS: usize = 1_000;
 const CHUNK_BYTES: usize = 3 << 20;
-/// Chunks that may be on their way: enough that the server never waits for the network.
+/// The largest number of unacknowledged chunks: enough that the server never waits for the network.
 const IN_FLIGHT: usize = 4;
 
 impl Cable {
-    /// Imports records, in chunks. Poll the acknowledgements to make it go on.
+    /// Imports records in chunks. Poll the stream of acknowledgements to keep the import running.
     ///
-    /// At a lost connection it goes on with what was not acknowledged; records that had been written all the same are
-    /// then acknowledged as UNCHANGED.
+    /// After a lost connection, the import resumes with the records that were not acknowledged. Those of them that had
+    /// been written are then acknowledged as UNCHANGED.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{RawRecord, v1};
+    /// use futures_util::{TryStreamExt as _, stream};
+    ///
+    /// let mut tag = v1::Tag::default();
+    /// tag.name = "tags/storm".into();
+    /// tag.display_name = "Storm".into();
+    /// let mut acks = cable.import(stream::iter([RawRecord::from(tag)]));
+    /// while let Some(ack) = acks.try_next().await? {
+    ///     println!("{} records acknowledged", ack.results.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
         let source = Source { records: records.boxed(), held: None, chunk: Vec::new(), next: 0 };
         let transit = Arc::new(Transit {
@@ -51,25 +67,39 @@ impl Cable {
         Import { acks: acknowledgements(self.clone(), transit) }
     }
 
-    /// Exports all that is live, and all tombstones, in the order of the log: see [`records`](Export::records).
+    /// Exports all live versions and all tombstones in log order; [`records`](Export::records) returns the stream.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut records = cable.export().records();
+    /// while let Some(record) = records.try_next().await? {
+    ///     println!("{}: {} bytes", record.name()?, record.as_bytes().len());
+    /// }
+    /// println!("complete up to {}", records.position());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn export(&self) -> Export {
         Export { cable: self.clone(), request: ExportRequest::default() }
     }
 }
 
-/// The acknowledgement of some records of an import: they are on disk, or refused.
+/// The acknowledgement of consecutive records of an import: each one is on disk or refused.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImportAck {
-    /// The place among all records of the import of the first that it is about, from 0.
+    /// The index of the first acknowledged record among all records of the import, from 0.
     pub first: u64,
-    /// What came of each record, in order.
+    /// The result of each record, in order.
     pub results: Vec<ImportResult>,
-    /// The place in the log after them.
+    /// The position after these records.
     pub position: Position,
 }
 
-/// The acknowledgements of an import, in order. When it ends without an error, every record was acknowledged.
+/// The acknowledgements of an import, in order. If the stream ends without an error, every record was acknowledged. See
+/// [`Cable::import`].
 #[must_use = "streams do nothing unless polled"]
 pub struct Import {
     acks: ResultStream<ImportAck>,
@@ -89,17 +119,18 @@ impl Stream for Import {
     }
 }
 
-/// Records on their way. It outlives the calls that carry them.
+/// The records in flight. They outlive the calls that carry them.
 struct Transit {
     source: AsyncMutex<Source>,
-    /// Chunks without an acknowledgement, the oldest first. A chunk's number is its first record's place.
+    /// The unacknowledged chunks, the oldest first. The number of a chunk is the index of its first record.
     sent: Mutex<VecDeque<ImportRequest>>,
-    /// A permit for each chunk that may be added to them.
+    /// A permit for each chunk that may be added to `sent`.
     room: Semaphore,
     all_sent: AtomicBool,
 }
 
-/// Where records come from. What it has taken and not yet given stays here when a call is broken off.
+/// The source of the records. Records that it has read but not yet returned in a chunk stay here if a call is
+/// cancelled.
 struct Source {
     records: stream::BoxStream<'static, RawRecord>,
     held: Option<RawRecord>,
@@ -108,7 +139,7 @@ struct Source {
 }
 
 impl Source {
-    /// The next chunk; none at the end.
+    /// Returns the next chunk, or `None` at the end.
     async fn chunk(&mut self) -> Option<ImportRequest> {
         let mut bytes: usize = self.chunk.iter().map(size).sum();
         while self.chunk.len() < CHUNK_RECORDS {
@@ -129,7 +160,7 @@ impl Source {
     }
 }
 
-/// What a record takes within its chunk.
+/// Returns the size of a record within its chunk in bytes.
 fn size(record: &RawRecord) -> usize {
     let length = record.encoded_len();
     1 + encoded_len_varint(length as u64) + length
@@ -140,7 +171,7 @@ impl Transit {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The chunk to send after that one: one that is still without an acknowledgement, or else a new one.
+    /// Returns the chunk to send after chunk `last`: the next unacknowledged one or, if there is none, a new one.
     async fn after(&self, last: i64) -> Option<ImportRequest> {
         let again = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
         if let Some(chunk) = again() {
@@ -148,7 +179,7 @@ impl Transit {
         }
         let permit = self.room.acquire().await.ok()?;
         let mut source = self.source.lock().await;
-        // The call before this one may have been slow to end, and have taken a chunk.
+        // The previous call may still have been running, and may have added a chunk meanwhile.
         if let Some(chunk) = again() {
             return Some(chunk);
         }
@@ -191,7 +222,7 @@ impl Transit {
     }
 }
 
-/// One call of a transfer, and how many failed since something came of one.
+/// The current call of a transfer, and the number of failures since a call last made progress.
 struct Course<M> {
     answers: Option<ResultStream<M>>,
     failures: u32,
@@ -204,7 +235,7 @@ impl<M> Default for Course<M> {
 }
 
 impl<M> Course<M> {
-    /// Waits if the call may be made again, or gives the error back.
+    /// Waits before the next attempt, or returns the error if no attempt is left.
     async fn recover(&mut self, cable: &Cable, error: Error) -> Result<()> {
         self.answers = None;
         self.failures += 1;
@@ -253,7 +284,7 @@ async fn next_answer(
     answers.next().await.transpose()
 }
 
-/// Exports a store: see [`records`](Export::records).
+/// A call that exports a store; [`records`](Export::records) returns the stream. See [`Cable::export`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when its stream is polled"]
 pub struct Export {
@@ -262,15 +293,16 @@ pub struct Export {
 }
 
 impl Export {
-    /// Goes on after a [`Position`], the last one of an export that was cut off; or after a revision, of whichever log
-    /// the server has.
+    /// Resumes after the last [`Position`] of an interrupted export, or after a revision of any log that the server
+    /// has.
     pub fn after(mut self, place: impl Into<Freshness>) -> Self {
         let Freshness { at_least_revision, log_id, .. } = place.into();
         self.request = ExportRequest { after_revision: at_least_revision, log_id };
         self
     }
 
-    /// The records. What is changed while the export runs comes again: of two records of one name the later holds.
+    /// Returns the stream of records. A name that changes during the export is sent again: of two records of one name,
+    /// the later one is valid.
     pub fn records(self) -> RecordStream {
         let Export { cable, request } = self;
         let last = Position {
@@ -290,18 +322,18 @@ impl Export {
     }
 }
 
-/// One message of an export, and the log that it is of.
+/// One message of an export, with the id of its log.
 struct Part {
     message: ExportResponse,
     log_id: Arc<str>,
 }
 
-/// An export that is under way.
+/// The state of a running export.
 struct Exporting {
     cable: Cable,
     request: ExportRequest,
     course: Course<ExportResponse>,
-    /// Records since the present call was made.
+    /// The number of records received in the current call.
     received: i64,
     ended: bool,
 }
@@ -329,7 +361,7 @@ fn parts(cable: Cable, request: ExportRequest) -> ResultStream<Part> {
 impl Exporting {
     async fn next(&mut self) -> Result<ExportResponse> {
         if self.request.log_id.is_empty() {
-            // To go on after a revision one has to know whose it is, and only the end of an export says so.
+            // A resumed call needs the log id of its revision, which only the closing message of an export contains.
             let head = self.cable.status().await?.head.unwrap_or_default();
             self.request.log_id = head.log_id;
         }
@@ -345,7 +377,7 @@ impl Exporting {
         messages.next().await.ok_or_else(ended)?
     }
 
-    /// Notes how far it came, and checks what the server says at the end.
+    /// Records the progress of the export, and checks the server's closing message.
     fn note(&mut self, message: &ExportResponse) -> Result<()> {
         self.course.failures = 0;
         self.received += message.records.len() as i64;
@@ -364,19 +396,20 @@ impl Exporting {
     }
 }
 
-/// The records of an export, one after the other, that end only when the server said that these are all; where it cannot
-/// read some, the last item is an error ([`Kind::DataLoss`]). It goes on by
-/// itself after a lost connection; what it cannot mend is an error.
+/// A stream of exported records that ends without an error only if it is complete.
+///
+/// It resumes automatically after a lost connection. Any failure that a retry does not resolve is an error. If the
+/// server cannot read some records, the last item is an error ([`Kind::DataLoss`]).
 #[must_use = "streams do nothing unless polled"]
 pub struct RecordStream {
     parts: ResultStream<Part>,
     records: VecDeque<RawRecord>,
-    /// Where the records at hand end.
+    /// The position of the last received record.
     reached: Position,
-    /// Where those end that were taken with all that came with them.
+    /// The position of the last message of which all records were taken.
     last: Position,
     end: Option<ExportEnd>,
-    /// Why the records are not all.
+    /// The error if the server cannot read some of the records.
     incomplete: Option<Error>,
     done: bool,
 }
@@ -391,15 +424,15 @@ impl fmt::Debug for RecordStream {
 }
 
 impl RecordStream {
-    /// What the server said at the end: the head that was reached, and the content digest there. Its count is of the
-    /// records since the last connection was made. None before the end.
+    /// Returns the server's closing message: the head that the export reached, and the content digest there. Its count
+    /// covers only the records since the last connection was made. `None` before the end.
     #[must_use]
     pub fn end(&self) -> Option<&ExportEnd> {
         self.end.as_ref()
     }
 
-    /// The place to go on [`after`](Export::after) if this export is broken off here. Some of the last records may
-    /// then come again.
+    /// Returns the position to resume [`after`](Export::after) if the export is interrupted here. Some of the last
+    /// records may then be sent again.
     #[must_use]
     pub fn position(&self) -> &Position {
         &self.last

@@ -1,4 +1,4 @@
-//! Writes. Each carries a request_id, drawn at random unless the caller gives one, so that a repeat is harmless.
+//! Writes. Each write has a request_id, random unless the caller sets one, so that retries are safe.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -14,42 +14,43 @@ use crate::{
     },
 };
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Written {
-    /// The name written.
+    /// The written name.
     pub name: String,
-    /// The etag of its version now, for the precondition of a later write. Empty after a removal.
+    /// The current etag of the written version, for the precondition of a later write. Empty after a removal.
     pub etag: String,
-    /// The revision of its newest version.
+    /// The revision of the newest version of the name: that of this write or, if it changed nothing, an earlier one.
     pub revision: i64,
-    /// False if what was to be written was there already.
+    /// Whether the write changed anything. False if the content or the removal existed already.
     pub changed: bool,
-    /// It is a pending version: readers do not see it yet.
+    /// Whether the version is pending: readers do not see it yet.
     pub pending: bool,
-    /// When it becomes visible; none: it is, or it has no due time.
+    /// The time at which the version becomes visible. `None` if it is visible, or has no due time.
     pub due_time: Option<Timestamp>,
-    /// The article that took the path that the put names: the put was done without it. Empty: none.
+    /// The article that took the path of this put; the put was written without the path. Empty if there is none.
     pub path_owner: String,
-    /// The place in the log after it: a read that asks for [`at_least`](crate::GetArticle::at_least) this sees it.
+    /// The position after the write. A read with [`at_least`](crate::GetArticle::at_least) this position sees the
+    /// write.
     pub position: Position,
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Committed {
-    /// What each change did, in order.
+    /// The result of each change, in order.
     pub results: Vec<WriteResult>,
-    /// The place in the log after the last.
+    /// The position after the last change.
     pub position: Position,
 }
 
 pub(crate) mod sealed {
     use super::*;
 
-    /// What a put is told beside the entity.
+    /// The options of a write besides its content.
     #[derive(Debug, Clone, Default)]
     pub struct Terms {
         pub(crate) precondition: Option<Precondition>,
@@ -70,7 +71,7 @@ pub(crate) mod sealed {
 
 use sealed::{Sealed, Terms};
 
-/// What can be put: an article, author, section, tag or collection.
+/// An entity that can be put: an article, author, section, tag or collection.
 pub trait Entity: Sealed {}
 
 macro_rules! entity {
@@ -112,7 +113,7 @@ entity! {
     Collection in "collections": PutCollectionRequest, collection, PutCollection;
 }
 
-/// 128 random bits, in hex.
+/// Returns 128 random bits as 32 hex digits.
 pub(crate) fn request_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
@@ -138,33 +139,90 @@ fn patch_of(mut article: v1::Article, mask: impl IntoIterator<Item = impl Into<S
 }
 
 impl Cable {
-    /// Puts an article, author, section, tag or collection: creates it, or replaces it whole. Its name may be a bare
-    /// id.
+    /// Puts an article, author, section, tag or collection: creates it, or replaces it as a whole. Its name can be a
+    /// bare id.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::v1;
+    ///
+    /// let mut article = v1::Article::default();
+    /// article.name = "storm".into();
+    /// article.headline = "Storm over Norwick".into();
+    /// let written = cable.put(article).if_absent().await?;
+    /// println!("{} has the etag {}", written.name, written.etag);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// INVALID_ARGUMENT with the fields that are wrong; `NameExists`, `EtagMismatch`, `PathTaken`.
+    /// INVALID_ARGUMENT with the invalid fields. ALREADY_EXISTS with `PathTaken`, or with `NameExists` after
+    /// [`if_absent`](Put::if_absent). ABORTED with `EtagMismatch` after [`if_etag`](Put::if_etag). FAILED_PRECONDITION
+    /// with `NameKilled`: see [`allow_killed`](Put::allow_killed) for an article and [`Change::allow_killed()`] for
+    /// other kinds.
     pub fn put<E: Entity>(&self, entity: E) -> Put<E> {
         Put { cable: self.clone(), entity: named(entity), terms: Terms::default() }
     }
 
-    /// Replaces some top-level fields of an article by those given: the ones in the mask, where one that is unset
-    /// is cleared; with an empty mask, all that are set.
+    /// Replaces top-level fields of an article. The mask names the fields; a field in the mask that is unset in
+    /// `article` is cleared. With an empty mask, the fields that are set in `article` are replaced.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{UpdateKind, v1};
+    ///
+    /// let mut article = v1::Article::default();
+    /// article.name = "storm".into();
+    /// article.headline = "Storm over Norwick passes".into();
+    /// cable.patch(article, ["headline"]).update_kind(UpdateKind::Minor).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`put`](Cable::put); NOT_FOUND if the article is not there.
+    /// As [`put`](Cable::put). NOT_FOUND if the article does not exist.
     pub fn patch(&self, article: v1::Article, mask: impl IntoIterator<Item = impl Into<String>>) -> Patch {
         Patch { cable: self.clone(), patch: patch_of(article, mask), terms: Terms::default() }
     }
 
-    /// Removes what is under a name of any kind; a bare id is an article's.
+    /// Removes a name of any kind. A bare id is that of an article.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::RemovalReason;
+    ///
+    /// cable.remove("storm", RemovalReason::Moved).moved_to("storm-over-norwick").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// NOT_FOUND if nothing is there; `EtagMismatch`.
+    /// NOT_FOUND if the name does not exist. ABORTED with `EtagMismatch` after [`if_etag`](Remove::if_etag).
     pub fn remove(&self, name: impl Into<String>, reason: RemovalReason) -> Remove {
         Remove { cable: self.clone(), removal: removal(name, reason), terms: Terms::default() }
     }
 
-    /// Several changes, all or none.
+    /// Applies several changes atomically: all or none.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{Change, RemovalReason, v1};
+    ///
+    /// let mut tag = v1::Tag::default();
+    /// tag.name = "storm".into();
+    /// tag.display_name = "Storm".into();
+    /// let commit = cable
+    ///     .commit()
+    ///     .change(Change::put(tag).if_absent())
+    ///     .remove("articles/flood", RemovalReason::Withdrawn)
+    ///     .await?;
+    /// println!("committed up to revision {}", commit.position.revision);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the single changes: see [`put`](Cable::put), [`patch`](Cable::patch) and [`remove`](Cable::remove).
     pub fn commit(&self) -> Commit {
         Commit { cable: self.clone(), request: v1::CommitRequest::default(), timeout: None }
     }
@@ -174,23 +232,23 @@ fn removal(given: impl Into<String>, reason: RemovalReason) -> Removal {
     Removal { name: name("articles", given), reason: reason.into(), moved_to: String::new() }
 }
 
-/// Conditions that each write may be given.
+/// Setters for the options that every write has.
 macro_rules! term_setters {
     () => {
-        /// Only if its current version has this etag; else ABORTED with `EtagMismatch`.
+        /// Requires the current version to have this etag. Otherwise the write fails: ABORTED with `EtagMismatch`.
         pub fn if_etag(mut self, etag: impl Into<String>) -> Self {
             self.terms.precondition = Some(Precondition { condition: Some(Condition::Etag(etag.into())) });
             self
         }
 
-        /// The request_id, instead of a random one: give one that outlives this process, and a repeat after a crash
-        /// is harmless too.
+        /// Sets the request_id, instead of a random one. If you store the id, a retry after a crash of this process is
+        /// safe too.
         pub fn request_id(mut self, id: impl Into<String>) -> Self {
             self.terms.request_id = Some(id.into());
             self
         }
 
-        /// How long this call may take, instead of what the client is set to.
+        /// Sets the timeout of this call, instead of the [client's](crate::Builder::timeout()).
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.terms.timeout = Some(timeout);
             self
@@ -200,7 +258,7 @@ macro_rules! term_setters {
 
 pub(crate) use term_setters;
 
-/// Puts an entity. Await it.
+/// A call that puts an entity. Await it. See [`Cable::put`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Put<E> {
@@ -212,7 +270,8 @@ pub struct Put<E> {
 impl<E: Entity> Put<E> {
     term_setters!();
 
-    /// Only if nothing is live under the name; else ALREADY_EXISTS with `NameExists`.
+    /// Requires the name to have no version, live or pending. Otherwise the put fails: ALREADY_EXISTS with
+    /// `NameExists`.
     pub fn if_absent(mut self) -> Self {
         self.terms.precondition = Some(absent());
         self
@@ -220,13 +279,14 @@ impl<E: Entity> Put<E> {
 }
 
 impl Put<v1::Article> {
-    /// What kind of change it is, for those who follow. MAJOR unless set.
+    /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
         self.terms.update_kind = kind;
         self
     }
 
-    /// Also if the name was killed; else FAILED_PRECONDITION with `NameKilled`.
+    /// Allows the put to publish a killed name again. If unset, such a put fails: FAILED_PRECONDITION with
+    /// `NameKilled`.
     pub fn allow_killed(mut self) -> Self {
         self.terms.allow_killed = true;
         self
@@ -246,7 +306,7 @@ impl<E: Entity> IntoFuture for Put<E> {
     }
 }
 
-/// Replaces fields of an article. Await it.
+/// A call that replaces fields of an article. Await it. See [`Cable::patch`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Patch {
@@ -258,7 +318,7 @@ pub struct Patch {
 impl Patch {
     term_setters!();
 
-    /// What kind of change it is, for those who follow. MAJOR unless set.
+    /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
         self.terms.update_kind = kind;
         self
@@ -285,7 +345,7 @@ impl IntoFuture for Patch {
     }
 }
 
-/// Removes a name. Await it.
+/// A call that removes a name. Await it. See [`Cable::remove`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Remove {
@@ -297,7 +357,8 @@ pub struct Remove {
 impl Remove {
     term_setters!();
 
-    /// With the reason MOVED: where to go instead, a name of the same kind.
+    /// Sets the name that replaces the removed one, of the same kind. Required with the reason MOVED, not allowed
+    /// otherwise.
     pub fn moved_to(mut self, target: impl Into<String>) -> Self {
         self.removal.move_to(target);
         self
@@ -305,7 +366,7 @@ impl Remove {
 }
 
 impl Removal {
-    /// A bare id is of the kind of what is removed.
+    /// Sets the replacement. A bare id is of the kind of the removed name.
     fn move_to(&mut self, target: impl Into<String>) {
         let collection = self.name.split('/').next().unwrap_or_default();
         self.moved_to = name(collection, target);
@@ -338,14 +399,14 @@ impl IntoFuture for Remove {
             Some("sections") => remove!(RemoveSectionRequest),
             Some("tags") => remove!(RemoveTagRequest),
             Some("collections") => remove!(RemoveCollectionRequest),
-            // A name of no kind is refused there, with the field.
+            // The server refuses a name of no kind and reports the field.
             _ => remove!(RemoveArticleRequest),
         }
     }
 }
 
 impl Change {
-    /// Puts an entity, whole. Its name may be a bare id.
+    /// Puts a whole entity, as [`Cable::put`]. Its name can be a bare id.
     pub fn put<E: Entity>(entity: E) -> Change {
         Change::of(named(entity).into_change())
     }
@@ -360,7 +421,8 @@ impl Change {
         Change::of(change::Change::Remove(removal(name, reason)))
     }
 
-    /// For a removal with the reason MOVED: where to go instead. Changes no other change.
+    /// Sets the name that replaces the removed one. Required for a removal with the reason MOVED; ignored for a change
+    /// that is not a removal.
     #[must_use]
     pub fn moved_to(mut self, target: impl Into<String>) -> Change {
         if let Some(change::Change::Remove(removal)) = &mut self.change {
@@ -369,28 +431,28 @@ impl Change {
         self
     }
 
-    /// Only if nothing is live under the name.
+    /// Requires the name to have no version, live or pending.
     #[must_use]
     pub fn if_absent(mut self) -> Change {
         self.precondition = Some(absent());
         self
     }
 
-    /// Only if its current version has this etag.
+    /// Requires the current version to have this etag.
     #[must_use]
     pub fn if_etag(mut self, etag: impl Into<String>) -> Change {
         self.precondition = Some(Precondition { condition: Some(Condition::Etag(etag.into())) });
         self
     }
 
-    /// What kind of change it is, for those who follow. MAJOR unless set.
+    /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     #[must_use]
     pub fn kind(mut self, kind: UpdateKind) -> Change {
         self.update_kind = kind.into();
         self
     }
 
-    /// For a put of an article: also if the name was killed.
+    /// Allows a put to publish a killed name again.
     #[must_use]
     pub fn allow_killed(mut self) -> Change {
         self.allow_killed = true;
@@ -402,7 +464,8 @@ impl Change {
     }
 }
 
-/// Makes several changes, all or none; at most 500, together at most 3 MiB, of different names. Await it.
+/// A call that applies several changes atomically: 1 to 500 changes of different names, at most 3 MiB in total. Await
+/// it. See [`Cable::commit`].
 #[derive(Debug, Clone)]
 #[must_use = "a call is made when it is awaited"]
 pub struct Commit {
@@ -418,23 +481,24 @@ impl Commit {
         self
     }
 
-    /// Adds changes.
+    /// Adds several changes.
     pub fn changes(mut self, changes: impl IntoIterator<Item = Change>) -> Self {
         self.request.changes.extend(changes);
         self
     }
 
-    /// Adds a put without a condition.
+    /// Adds a put without a precondition.
     pub fn put<E: Entity>(self, entity: E) -> Self {
         self.change(Change::put(entity))
     }
 
-    /// Adds a removal without a condition.
+    /// Adds a removal without a precondition.
     pub fn remove(self, name: impl Into<String>, reason: RemovalReason) -> Self {
         self.change(Change::remove(name, reason))
     }
 
-    /// The request_id, instead of a random one.
+    /// Sets the request_id, instead of a random one. If you store the id, a retry after a crash of this process is safe
+    /// too.
     pub fn request_id(mut self, id: impl Into<String>) -> Self {
         self.request.request_id = id.into();
         self

@@ -1,4 +1,4 @@
-//! What the client does when things go wrong, against servers that fail by script.
+//! Failures of servers and connections, with servers that fail by script.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ fn found() -> v1::GetArticleResponse {
     answer
 }
 
-/// A server that refuses GetArticle some times before it answers.
+/// Starts a server that refuses GetArticle `times` times before it serves it.
 fn refusing(times: usize, code: Code, reason: &'static str) -> (Server, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -192,8 +192,8 @@ fn record(id: i64) -> RawRecord {
     article(&format!("articles/{id}")).into()
 }
 
-/// Two records with each message, the revision of a record being its number, until `last`; the call ends with DRAINING
-/// after three messages.
+/// Returns an export with two records per message, up to record `last`; the revision of a record is its number. The
+/// call ends with DRAINING after three messages.
 fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse> {
     let mut messages = Vec::new();
     let mut next = asked.after_revision + 1;
@@ -217,7 +217,7 @@ fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse>
     stream::iter(messages).boxed()
 }
 
-/// A server of exports, which also tells the log.
+/// Starts a server of exports that also serves the log id.
 fn exporting(
     port: u16,
     export: impl Fn(v1::ExportRequest) -> Answers<v1::ExportResponse> + Clone + Send + Sync + 'static,
@@ -274,7 +274,7 @@ async fn an_export_that_is_cut_off_goes_on_without_gap_or_repeat() {
     assert_eq!(*asked.lock().unwrap(), [(0, log()), (6, log()), (12, log())]);
 }
 
-/// Takes chunks, and breaks the call off before the acknowledgement of every third.
+/// Imports chunks, and breaks the call before the acknowledgement of every third one.
 fn imported(
     chunks: Streaming<v1::ImportRequest>,
     store: Arc<Mutex<Vec<RawRecord>>>,

@@ -1,4 +1,4 @@
-//! Feeds, over streams that break in every way.
+//! Feeds over streams that break in every way.
 
 use std::{
     io,
@@ -19,7 +19,8 @@ use v1::{watch_request::Start, watch_response};
 
 use crate::support::{Answers, Server, article, position, refusal, server_stream};
 
-/// A server that answers each Watch as its number, from 0, and its request ask for; and what it was asked.
+/// Starts a server that serves each Watch according to its number, from 0, and its request. Returns the server and the
+/// requests that it receives.
 pub(crate) fn watched(
     port: u16,
     answer: impl Fn(usize, &v1::WatchRequest) -> Answers<v1::WatchResponse> + Clone + Send + Sync + 'static,
@@ -38,12 +39,12 @@ pub(crate) fn watched(
     (server, asked)
 }
 
-/// These messages; then the stream stays open.
+/// Sends these messages and leaves the stream open.
 pub(crate) fn open(messages: Vec<v1::WatchResponse>) -> Answers<v1::WatchResponse> {
     stream::iter(messages).map(Ok).chain(stream::pending()).boxed()
 }
 
-/// These messages; then the stream breaks.
+/// Sends these messages and breaks the stream.
 pub(crate) fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Answers<v1::WatchResponse> {
     stream::iter(messages).map(Ok).chain(stream::iter([Err(status)])).boxed()
 }
@@ -114,7 +115,7 @@ pub(crate) fn reset(reason: v1::FeedResetReason) -> v1::WatchResponse {
     message(None, watch_response::Event::Reset(reset))
 }
 
-/// A delivery in a few letters: `upsert 7`, `checkpoint 7`, `part 2`, `end 2 at 7`.
+/// Returns a summary of a delivery, such as `upsert 7`, `checkpoint 7`, `part 2` or `end 2 at 7`.
 fn brief(delivery: &Delivery) -> String {
     let at = delivery.position.as_ref().map_or("?".into(), |position| position.revision.to_string());
     match &delivery.event {
@@ -191,7 +192,7 @@ async fn a_feed_whose_stream_breaks_goes_on_after_what_it_delivered() {
             1 => broken(messages, refusal(Code::Internal, "INTERNAL")),
             2 => broken(messages, Status::new(Code::Cancelled, "cut off")),
             3 => broken(messages, Status::new(Code::Unknown, "lost")),
-            // Ended with OK, which no server does that is well.
+            // Ends with OK, as no healthy server does.
             4 => stream::iter(messages).map(Ok).boxed(),
             _ => open(messages),
         }
@@ -290,7 +291,7 @@ async fn a_commit_in_parts_is_delivered_as_one_after_its_last_part() {
         last
     };
     let (server, asked) = watched(0, move |number, _| match number {
-        // Breaks between two parts: the position is that before the commit.
+        // Breaks between two parts: the feed resumes from the position before the commit.
         0 => broken(
             vec![one(1), first_part(part(&[2, 3])), first_part(part(&[4]))],
             Status::unavailable("gone"),
@@ -299,7 +300,7 @@ async fn a_commit_in_parts_is_delivered_as_one_after_its_last_part() {
             first_part(part(&[2, 3])),
             first_part(part(&[4])),
             changes(part(&[5])),
-            // All that was left of this one has been superseded.
+            // The rest of this commit has been superseded.
             first_part(part(&[7])),
             empty.clone(),
             one(10),
@@ -363,7 +364,7 @@ async fn faults_of_the_server_are_not_tried_for_ever() {
         [(Code::DataLoss, "RECORD_CORRUPT"), (Code::Internal, "INTERNAL"), (Code::Unknown, "")]
     {
         let (server, asked) = watched(0, move |number, _| match number {
-            // A delivery in between starts the count again.
+            // The delivery of the third stream restarts the count.
             0 | 1 => broken(vec![], refusal(code, reason)),
             2 => broken(vec![one(1)], refusal(code, reason)),
             _ => broken(vec![], refusal(code, reason)),
@@ -470,7 +471,7 @@ async fn a_snapshot_that_breaks_begins_anew_and_one_without_anything_delivered_s
     let (server, asked) = watched(0, |number, _| match number {
         0 => broken(vec![], refusal(Code::Unavailable, "OVERLOADED")),
         1 => broken(vec![part(vec![record("articles/a")])], refusal(Code::Unavailable, "DRAINING")),
-        // It says that there were more than came.
+        // The count of the end exceeds the number of records sent.
         2 => open(vec![part(vec![record("articles/a")]), snapshot_end(5, 2)]),
         _ => open(vec![part(vec![record("articles/a")]), snapshot_end(6, 1)]),
     });
@@ -481,7 +482,7 @@ async fn a_snapshot_that_breaks_begins_anew_and_one_without_anything_delivered_s
     assert_eq!(starts(&asked), vec![Some(Start::Snapshot(true)); 4]);
 }
 
-/// Keeps positions in memory, and tells all that were saved.
+/// A position store in memory that records every saved position.
 #[derive(Clone, Default)]
 struct Memory {
     saved: Arc<Mutex<Vec<i64>>>,

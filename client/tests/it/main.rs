@@ -1,4 +1,4 @@
-//! The client against servers that follow a script.
+//! Tests of the client with servers that follow a script.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 

@@ -1,4 +1,4 @@
-//! Mirrors: what they hold against what there is, over histories that are told with every kind of break.
+//! Mirrors, compared with the expected content over histories with every kind of broken stream.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     support::{Answers, article, position, refusal},
 };
 
-/// Something under that name which says at which revision it was put.
+/// Returns an entity with this name and revision, and with `said` as its text.
 fn entity(name: &str, revision: i64, said: &str) -> RawRecord {
     match name.split('/').next() {
         Some("tags") => {
@@ -58,7 +58,7 @@ fn name_of(change: &v1::FeedChange) -> String {
     }
 }
 
-/// Commits, in order. Each puts the same text into the pair `articles/this` and `articles/that`, or takes both away.
+/// Commits in order. Each one puts the same text into the pair `articles/this` and `articles/that`, or deletes both.
 #[derive(Clone)]
 struct History(Arc<Vec<Vec<v1::FeedChange>>>);
 
@@ -102,7 +102,7 @@ impl History {
         self.0.last().and_then(|commit| commit.last()).unwrap().revision
     }
 
-    /// The newest state of each name that the commits changed, in the order of revisions.
+    /// Returns the newest state of each name that the commits changed, in the order of revisions.
     fn merged(commits: &[Vec<v1::FeedChange>]) -> Vec<v1::FeedChange> {
         let newest: BTreeMap<String, v1::FeedChange> =
             commits.iter().flatten().map(|change| (name_of(change), change.clone())).collect();
@@ -111,7 +111,7 @@ impl History {
         changes
     }
 
-    /// What matches after the commits.
+    /// Returns the records that match after the commits.
     fn state(commits: &[Vec<v1::FeedChange>]) -> BTreeMap<String, RawRecord> {
         let upserts = Self::merged(commits).into_iter().filter_map(|change| match &change.change {
             Some(v1::feed_change::Change::Upsert(record)) => Some((name_of(&change), record.clone())),
@@ -120,7 +120,7 @@ impl History {
         upserts.collect()
     }
 
-    /// The messages of one stream, and whether it breaks after them.
+    /// Returns the messages of one stream.
     fn told(&self, dice: &mut Rng, start: Option<&Start>) -> Vec<v1::WatchResponse> {
         let all = &self.0[..];
         let last = |commits: usize| commits.checked_sub(1).map_or(0, |at| all[at].last().unwrap().revision);
@@ -142,7 +142,7 @@ impl History {
         while next < all.len() {
             let until = (next + dice.usize(1..4)).min(all.len());
             messages.push(changes(Self::merged(&all[next..until])));
-            // What was told already comes again, as no server would.
+            // A repeat of changes that were delivered before, which no server sends.
             if dice.u8(..6) == 0 {
                 messages.push(changes(Self::merged(&all[next..until])));
             }
@@ -153,7 +153,7 @@ impl History {
     }
 }
 
-/// Breaks somewhere, until it has broken often enough.
+/// Returns one stream of the history. Streams with a number below 12 break at a random message.
 fn one_stream(
     history: &History,
     seed: u64,
@@ -174,7 +174,7 @@ fn one_stream(
     stream::iter(messages).map(Ok).chain(end).boxed()
 }
 
-/// The pair is there with one text, or is not there.
+/// Asserts that both articles of the pair have the same text, or that neither exists.
 fn check_pair(held: &Held) {
     let said = |name: &str| match held.entities.get(name) {
         Some(Mirrored::Article(article)) => Some(article.headline.clone()),
@@ -272,7 +272,7 @@ async fn a_mirror_that_cannot_go_on_tells_all_who_wait() {
 #[tokio::test]
 async fn the_last_clone_of_a_mirror_ends_it() {
     let ended = Arc::new(Notify::new());
-    /// Notifies when the stream is let go.
+    /// A guard that notifies when the stream is dropped.
     struct Held(Arc<Notify>);
     impl Drop for Held {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! The example that purges a cache, against a cache that fails at first.
+//! The example that purges a cache, with a cache that fails at first.
 
 use std::sync::{
     Arc, Mutex,
@@ -21,7 +21,8 @@ use crate::{
 #[path = "../../examples/purge.rs"]
 mod purge;
 
-/// A cache that refuses some requests in some way each, and tells those that it was sent, one line each.
+/// Starts a cache that fails the first requests in different ways. Returns its address and the received requests, one
+/// line each.
 async fn cache(failures: usize) -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -46,7 +47,7 @@ async fn cache(failures: usize) -> (String, mpsc::UnboundedReceiver<String>) {
     (address, told)
 }
 
-/// `/path`, or `/ key key`.
+/// Reads a request and returns its summary: `/path`, or `/ key key`.
 async fn request(connection: &mut TcpStream) -> String {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next_line().await.unwrap().unwrap();
@@ -131,7 +132,7 @@ async fn each_change_purges_paths_and_keys_until_the_cache_has_done_it() {
 
 #[tokio::test]
 async fn changes_that_may_hide_others_purge_everything_first() {
-    // The first stream begins behind; the second is live, until it breaks and its successor begins behind.
+    // The first stream starts behind. The second one is live until it breaks; the third one starts behind again.
     let (server, _) = watched(0, |number, _| match number {
         0 => broken(vec![changes(vec![removed(5, "articles/a")]), checkpoint(5)], cut_off()),
         1 => broken(vec![checkpoint(6), changes(vec![removed(7, "articles/b")])], cut_off()),

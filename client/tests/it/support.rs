@@ -1,4 +1,4 @@
-//! Servers that do what a test says, and small things to answer with.
+//! Servers that follow the script of a test, and helpers for their responses.
 
 use std::{convert::Infallible, future::Future, pin::Pin, time::Duration};
 
@@ -13,7 +13,7 @@ use tower::service_fn;
 
 pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
-/// A server of which each call does what the test says. It is killed when it is dropped: connections and all.
+/// A server that runs a function of the test for each call. Dropping it kills it with all its connections.
 pub(crate) struct Server {
     runtime: Option<tokio::runtime::Runtime>,
     pub(crate) address: std::net::SocketAddr,
@@ -22,7 +22,8 @@ pub(crate) struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Not in a runtime's own thread; and until it is done, a socket may still accept.
+            // A runtime cannot be dropped on one of its own threads. Until the drop is complete, a socket may still
+            // accept.
             let killed = std::thread::spawn(move || drop(runtime)).join();
             assert!(killed.is_ok());
         }
