@@ -142,8 +142,8 @@ impl Streams {
         self.0.waiting.load(Relaxed) == 0
     }
 
-    /// Whether all calls in flight are endless. A piece of a stalled feed can stay in flight without limit. All other
-    /// pieces belong to calls that have not ended for their client.
+    /// Whether all calls in flight are endless. A piece of a stalled feed can stay in flight without limit, so pieces
+    /// count only if no call is endless. Then they belong to calls that have not ended for their client.
     pub(super) fn is_at_rest(&self) -> bool {
         let (waiting, endless) = (self.0.waiting.load(Relaxed), self.0.endless.load(Relaxed));
         waiting <= endless && (endless > 0 || self.0.flying.load(Relaxed) == 0)
