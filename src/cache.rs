@@ -1,7 +1,8 @@
-//! Encoded answers in memory, bounded in bytes. A miss is loaded once, however many ask for it.
+//! A cache of encoded values, bounded in bytes. A miss is loaded once, however many callers wait for it.
 //!
-//! Nothing is taken out because it changed: whoever reads says whether what it found is still fresh, and a load that
-//! began before a change is not. So no load can overwrite a newer answer. Only a kill empties it.
+//! A value is not evicted when the data behind it changes. Instead, the reader checks whether the value that it found
+//! is fresh, and a value whose load started before a change is not. A load therefore cannot replace a newer value. Only
+//! a kill empties the cache.
 
 use std::{
     hash::Hash,
@@ -11,28 +12,28 @@ use std::{
 use foldhash::quality::RandomState;
 use moka::future::Cache as Moka;
 
-/// Answers by key.
+/// Values by key.
 pub(crate) struct Cache<K, V> {
-    /// Keys come from callers: the hash is keyed, and several times cheaper than the standard one.
+    /// The entries. Callers choose the keys, so the hash is keyed; it is several times cheaper than the standard one.
     entries: Moka<K, V, RandomState>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// What a key or a value weighs against the bound.
+/// The size of a key or a value, as counted against the bound of a cache.
 pub(crate) trait Weigh {
-    /// Bytes that it has elsewhere in memory.
+    /// Returns the bytes that the key or value owns outside its own struct.
     fn weight(&self) -> usize;
 }
 
-/// What moka needs for an entry besides its key and its value: counts, dates, a node of its queue, a bucket of its map
-/// and the map's share of room to grow.
+/// Bytes that moka needs for an entry besides its key and its value: counts, dates, a node of its queue, a bucket of
+/// its map, and the map's share of room to grow.
 const OVERHEAD: usize = 320;
 
-/// An allocator rounds up: ours to classes that are an eighth to a quarter apart.
+/// The divisor that allows for rounding by the allocator. The size classes of ours are an eighth to a quarter apart.
 const ROUNDING: usize = 8;
 
-/// What an entry takes in memory. A key counts: requests can be long, and what they are answered short.
+/// Returns the bytes that an entry takes in memory. The key counts too: a request can be long and its response short.
 fn weight<K: Weigh, V: Weigh>(key: &K, value: &V) -> usize {
     let bytes = OVERHEAD + size_of::<K>() + key.weight() + value.weight();
     bytes + bytes / ROUNDING
@@ -50,14 +51,14 @@ where
         Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
-    /// What is there and fresh.
+    /// Returns the cached value if it is fresh.
     pub(crate) async fn kept(&self, key: &K, fresh: impl Fn(&V) -> bool) -> Option<V> {
         let found = self.entries.get(key).await.filter(fresh)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some(found)
     }
 
-    /// Keeps what was loaded by other means.
+    /// Caches a value that was loaded by other means.
     pub(crate) async fn keep(&self, key: K, value: V, fresh: impl Fn(&V) -> bool + Send + Sync)
     where
         K: Clone,
@@ -67,7 +68,8 @@ where
         self.recheck(&key, &value, fresh).await;
     }
 
-    /// What is there and fresh; else what `load` gives, which all who ask meanwhile share.
+    /// Returns the cached value if it is fresh, otherwise the value that `load` returns. Callers that miss at the same
+    /// time share one load.
     pub(crate) async fn get<F: Future<Output = V> + Send>(
         &self,
         key: K,
@@ -85,8 +87,8 @@ where
         if entry.is_fresh() {
             self.recheck(entry.key(), entry.value(), fresh).await;
         } else if !fresh(entry.value()) {
-            // Somebody's load, which may have begun before a change that whoever asks here has been told of. One that
-            // is found now has begun since.
+            // The value comes from another caller's load, which may have started before a change that this caller knows
+            // of. A load that is found now has started since.
             return self
                 .entries
                 .entry(key)
@@ -97,18 +99,19 @@ where
         entry.into_value()
     }
 
-    /// A load that began before a kill can end after [`Cache::forget`], which did not see what it brings: it would keep
-    /// what was killed in memory, though nobody would be shown it.
+    /// Removes a value that is already stale. A load that started before a kill can end after [`Cache::forget`], which
+    /// then did not see its value: killed content would remain in memory, although no reader would receive it.
     async fn recheck(&self, key: &K, value: &V, fresh: impl Fn(&V) -> bool) {
-        // With the one in `forget`: either that sees the insertion, or this sees that it is stale.
+        // This fence pairs with the one in `forget`: either `forget` sees the insertion, or the check below finds the
+        // value stale.
         fence(Ordering::SeqCst);
         if !fresh(value) {
             self.entries.invalidate(key).await;
         }
     }
 
-    /// Lets go of all that is kept. What is no longer fresh, and only that, stays away. It may not be called within a
-    /// runtime.
+    /// Drops all entries. Afterwards a value that is no longer fresh does not enter the cache, but a fresh one does. It
+    /// must not be called within a runtime.
     pub(crate) fn forget(&self) {
         fence(Ordering::SeqCst);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
@@ -120,12 +123,12 @@ where
         });
     }
 
-    /// Bytes held now, roughly.
+    /// Returns the approximate number of bytes in the cache.
     pub(crate) fn bytes(&self) -> u64 {
         self.entries.weighted_size()
     }
 
-    /// Hits and misses so far.
+    /// Returns the numbers of hits and misses so far.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
@@ -211,7 +214,7 @@ mod tests {
         }));
         assert!(futures_util::poll!(&mut load).is_pending());
         now.store(2, Ordering::Relaxed);
-        // Whoever asks after the kill waits for the load too, and is not given what it brings.
+        // A caller after the kill waits for the load too, but does not receive its value.
         let mut after = Box::pin(cache.get(2, fresh, || async { value(2) }));
         assert!(futures_util::poll!(&mut after).is_pending());
         let emptied = cache.clone();

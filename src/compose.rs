@@ -1,5 +1,5 @@
-//! Composing answers from their parts: an entity as one view of it, and a message around entities. Protobuf messages
-//! are concatenations, so nothing that lies encoded is decoded for this.
+//! Composes responses from encoded parts: an entity in one view, and a message around entities. A protobuf message is
+//! the concatenation of its fields, so encoded parts are not decoded for this.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// How an entity is wanted. For other kinds than articles: `Full(Blocks)`.
+/// The shape in which an entity is served. Kinds other than articles are served as `Full(Blocks)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Shape {
     Reference,
@@ -36,7 +36,7 @@ impl Shape {
     }
 }
 
-/// What is wanted along with articles.
+/// The kinds of entities that a response includes with its articles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Wants {
     pub(crate) authors: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Wants {
     pub(crate) tags: bool,
 }
 
-/// An entity as it is served in one shape.
+/// Encodes an entity in one shape.
 #[must_use]
 pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
     let mut out = Vec::with_capacity(record.log.content.len() + 128);
@@ -90,7 +90,7 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
     }
 }
 
-/// What is told of a removed name.
+/// Returns the public tombstone of a removed name.
 #[must_use]
 pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
     let log = &record.log;
@@ -104,7 +104,7 @@ pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
     }
 }
 
-/// The names in an article that can be included, in the order in which they stand there.
+/// Returns the names in an article that a response can include, in their order in the article.
 #[must_use]
 pub(crate) fn references(content: &[u8]) -> Vec<Name> {
     let mut names = Vec::new();
@@ -123,18 +123,18 @@ pub(crate) fn references(content: &[u8]) -> Vec<Name> {
     names
 }
 
-/// An answer that calls share: all but the revision at which each is served.
+/// A response that calls share: everything except the revision at which each call is served.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     /// The message with its prefix, up to the value of its last field.
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
     log_id: LogId,
-    /// Number of the field that says that nothing has changed; 0: the answer has none.
+    /// The number of the field `not_modified`; 0 if the response has none.
     not_modified: u32,
 }
 
-/// A message around entities, in the making. What it holds goes into its etag as it is added.
+/// A message around entities that is being built. Its contents are hashed into its etag as they are added.
 pub(crate) struct Composer {
     out: Vec<u8>,
     etag: Xxh3,
@@ -143,7 +143,8 @@ pub(crate) struct Composer {
 }
 
 impl Composer {
-    /// `what`: what distinguishes this answer from another with the same entities, as its method.
+    /// Starts a message. `what` distinguishes it from other responses with the same entities, for example by the
+    /// method.
     pub(crate) fn new(log_id: LogId, what: &str, shape: Shape, wants: Wants) -> Composer {
         let mut etag = Xxh3::new();
         etag.update(what.as_bytes());
@@ -152,12 +153,12 @@ impl Composer {
         Composer { out: vec![0; framed::PREFIX], etag, log_id, stripes: Vec::new() }
     }
 
-    /// Notes what the answer follows from: when that changes, it is no longer the answer.
+    /// Records a subject that the response depends on. When the subject changes, the response is stale.
     pub(crate) fn rests_on(&mut self, subject: Subject<'_>) {
         self.stripes.push(Stripe::of(subject));
     }
 
-    /// What the answer rests on, each once.
+    /// Returns the stripes that the response depends on, each once.
     pub(crate) fn take_stripes(&mut self) -> Box<[Stripe]> {
         let mut stripes = std::mem::take(&mut self.stripes);
         stripes.sort_unstable();
@@ -172,7 +173,7 @@ impl Composer {
         self.covers(name, revision);
     }
 
-    /// Adds a field whose bytes are told to the etag.
+    /// Adds a field and hashes its bytes into the etag.
     pub(crate) fn field(&mut self, field: u32, bytes: &[u8]) {
         fields::put_bytes(&mut self.out, field, bytes);
         self.etag.update(&field.to_le_bytes());
@@ -180,7 +181,7 @@ impl Composer {
         self.etag.update(bytes);
     }
 
-    /// Adds a field around entities that [`Composer::covers`] tells of.
+    /// Adds a field around entities that [`Composer::covers`] hashes into the etag.
     pub(crate) fn nested(&mut self, field: u32, bytes: &[u8]) {
         fields::put_bytes(&mut self.out, field, bytes);
     }
@@ -192,7 +193,8 @@ impl Composer {
         self.etag.update(&revision.to_le_bytes());
     }
 
-    /// Adds the end of the message, up to the value of the last field. `not_modified` is the number of that field.
+    /// Adds the end of the message, up to the value of the last field. `not_modified` is the number of the field with
+    /// that name.
     pub(crate) fn finish(mut self, not_modified: u32) -> Shared {
         self.etag.update(&self.out[framed::PREFIX..]);
         self.etag.update(&self.log_id.0.to_le_bytes());
@@ -201,14 +203,14 @@ impl Composer {
         Shared { bytes: framed::kept(self.out), etag, log_id: self.log_id, not_modified }
     }
 
-    /// The message as it is, for a stream.
+    /// Returns the message without `meta`, for a stream.
     pub(crate) fn finish_without_meta(self) -> Framed {
         Framed::whole(self.out)
     }
 }
 
-/// The end of an answer, and its prefix. `served_revision` has the field number 3, a fixed 8 bytes that the caller
-/// appends.
+/// Adds the end of a response, and sets the prefix. `served_revision` is field 3 of `meta`, a fixed 8 bytes that the
+/// caller appends.
 fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
     const SERVED_REVISION: u8 = 3 << 3 | 1;
     let mut meta = Vec::with_capacity(64);
@@ -223,7 +225,7 @@ fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
 }
 
 impl Shared {
-    /// The answer to one call.
+    /// Returns the response to one call.
     pub(crate) fn answer(&self, served: Revision, if_none_match: &str) -> Framed {
         if if_none_match != self.etag || self.not_modified == 0 {
             return Framed::ending(self.bytes.clone(), served);

@@ -1,4 +1,4 @@
-//! Reads: answers from memory where they are there, else composed from the store. It knows nothing of the log.
+//! Reads: responses from the cache, or composed from the store. This module does not depend on the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,17 +23,18 @@ use answer::{Answered, SliceKey, Sliced};
 pub(crate) use answer::{Asked, Listing, Question, Read};
 use part::Part;
 
-/// Parts that one job of a reader thread loads: at most 12 articles of 1 MiB are in memory before a page is found full.
+/// Parts that one job of a reader thread loads. At most 12 articles of 1 MiB are in memory before a page is found to be
+/// full.
 const LOADS: usize = 12;
 
-/// What is wanted of each article of an answer.
+/// The shape of the articles of a response, and the entities to include with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
     pub(crate) shape: Shape,
     pub(crate) wants: Wants,
 }
 
-/// The reading side of a node.
+/// The read side of a node.
 pub(crate) struct Content {
     store: Arc<Store>,
     log_id: LogId,
@@ -43,10 +44,10 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// `bytes`: the bound of what is kept in memory.
+    /// Creates the read side. `bytes` is the bound of all its caches together.
     pub(crate) fn new(store: Arc<Store>, bytes: u64) -> Content {
         let log_id = store.head().log_id;
-        // Whole answers are what is asked for; parts are for those that are made anew, slices for streams.
+        // Most calls need whole responses. Parts serve responses that are composed again, slices serve streams.
         Content {
             store,
             log_id,
@@ -56,7 +57,7 @@ impl Content {
         }
     }
 
-    /// Bytes held in memory, hits, misses.
+    /// Returns the bytes in memory, and the numbers of hits and misses.
     pub(crate) fn cached(&self) -> (u64, u64, u64) {
         let counts = [self.parts.counts(), self.answers.counts(), self.slices.counts()];
         let sum = |each: fn(&(u64, u64)) -> u64| counts.iter().map(each).sum();
@@ -67,17 +68,17 @@ impl Content {
         )
     }
 
-    /// Lets go of all that is in memory: after a kill. It may not be called within a runtime.
+    /// Drops everything that is cached, after a kill. It must not be called within a runtime.
     pub(crate) fn forget(&self) {
         self.parts.forget();
         self.answers.forget();
         self.slices.forget();
     }
 
-    /// The head to serve at: at once, or when the node has reached the revision asked for.
+    /// Returns the head to serve at: immediately, or when the node has reached the requested revision.
     ///
     /// # Errors
-    /// The revision is of another log, or was not reached in time.
+    /// The revision belongs to another log, or was not reached in time.
     pub(crate) async fn reach(
         &self,
         asked: Revision,
@@ -93,18 +94,19 @@ impl Content {
         }
     }
 
-    /// An answer that is in memory.
+    /// Returns a response from the cache.
     pub(crate) async fn kept(&self, asked: &Asked) -> Option<Result<Framed, Refusal>> {
-        // Read before the answer is found fresh: the answer is at least as new as it says.
+        // Read the revision before the freshness of the response is checked: the response is then at least as new as
+        // the revision that it states.
         let served = self.store.revision();
         let answered = self.answers.kept(asked, |found| self.is_fresh(found)).await?;
         Some(answered.to(served, ""))
     }
 
-    /// The answer to a question, from memory or composed. `served` is a head that the caller has seen.
+    /// Returns the response to a query, from the cache or composed. `served` is a head that the caller has seen.
     ///
     /// # Errors
-    /// What the question names is not there, or cannot be read now.
+    /// An entity that the query names does not exist, or cannot be read now.
     pub(crate) async fn answer(
         &self,
         asked: Asked,
@@ -126,7 +128,7 @@ impl Content {
         let mut composer = question.composer(self.log_id);
         let not_modified = question.not_modified();
         let composed = self.put_answer(&mut composer, question).await;
-        // What failed to be read is not known: it is never fresh.
+        // The result of a failed read is unknown: it is never fresh.
         let as_of = if matches!(composed, Err(Refusal::Store(_))) { Revision::MIN } else { as_of };
         let stripes = composer.take_stripes();
         Arc::new(Answered { as_of, stripes, result: composed.map(|()| composer.finish(not_modified)) })
@@ -137,7 +139,7 @@ impl Content {
         parts.remove(0)
     }
 
-    /// Parts in order; what is not in memory is loaded in one job.
+    /// Returns parts in the order of the names. All parts that are not cached are loaded in one job.
     async fn parts(&self, names: Vec<Name>, shape: Shape) -> Vec<Arc<Part>> {
         let mut parts = Vec::with_capacity(names.len());
         let mut missing = Vec::new();

@@ -1,6 +1,6 @@
-//! Feeds: changes to what a filter matches. A follower is a cursor into the history and one piece on its way, never a
-//! queue: new commits are encoded once for all followers with the same interest ([`hub`], [`group`]), and a follower that
-//! is further behind reads the store.
+//! Feeds: the changes that match a filter. A follower is a cursor into the log and one frame in flight, never a queue.
+//! New commits are encoded once for all followers with the same interest ([`hub`], [`group`]). A follower that is
+//! further behind reads the store.
 
 use std::{
     sync::{
@@ -46,24 +46,24 @@ use hub::Hub;
 use message::{MAX_CHANGES, Message};
 use snapshot::Snapshot;
 
-/// What one message to a follower that is behind is made from: whole commits, or a part of a larger one. The bytes bound
-/// the memory of a follower that stalls.
+/// Bounds of one message to a follower that is behind: whole commits, or a part of a larger one. The bound in bytes
+/// limits the memory of a follower that stalls.
 const BEHIND: Bounds = Bounds { rows: 20_000, events: 256, bytes: 64 << 10 };
 
 /// Bytes of such messages that are cached for other followers at the same revision.
 const SLICES: u64 = 8 << 20;
 
-/// Reads of followers that run or wait at the store at once. All others wait here, so that reads of articles wait behind
-/// these few only, however many followers are behind.
+/// Reads of followers that run or wait at the store at once. All others wait here, so that reads of articles wait
+/// behind these few only, however many followers are behind.
 const READS: usize = 2;
 
-/// Pause before the store is read again when it has more to read than it can queue.
+/// The pause before a read is retried when the read queue of the store is full.
 const OVERLOADED: Duration = Duration::from_millis(20);
 
-/// How long a feed waits for a node to reach the place that it is to start after.
+/// How long a new feed waits for the node to reach the revision that it resumes after.
 const REACH: Duration = Duration::from_secs(1);
 
-/// The way out for a follower of another history.
+/// The remedy for a follower with a position in another history.
 const RESET: &str = "set `reset` to start with a snapshot";
 
 /// The feeds of a node.
@@ -71,21 +71,21 @@ pub(crate) struct Feeds {
     store: Arc<Store>,
     log_id: LogId,
     hub: Arc<Hub>,
-    /// Messages for followers that are behind, by group and the revision that they come after.
+    /// Messages for followers that are behind, by group and by the revision that they follow.
     slices: Cache<(u64, Revision), Arc<Result<Slice, store::Error>>>,
     reads: Semaphore,
     open: Arc<AtomicUsize>,
     most: usize,
 }
 
-/// What is asked of a feed.
+/// The parameters of a feed.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) interest: Interest,
     pub(crate) start: Start,
-    /// Whether a place that cannot be gone on from is answered by a snapshot.
+    /// Whether the feed restarts with a snapshot if it cannot resume at its position.
     pub(crate) may_reset: bool,
-    /// How long the stream is silent at most.
+    /// The maximum time without a message on the stream.
     pub(crate) interval: Duration,
 }
 
@@ -97,35 +97,35 @@ pub(crate) enum Start {
     Snapshot,
 }
 
-/// The message after a revision.
+/// The message that follows a revision, as read from the store.
 #[derive(Debug, Clone)]
 struct Slice {
-    /// None: nothing up to `reached` concerns the group.
+    /// None if nothing up to `reached` concerns the group.
     message: Option<Message>,
     /// Everything up to here was read.
     reached: Place,
-    /// Whether this is within a commit, which continues in the next slice. Then it is no position.
+    /// Whether `reached` is within a commit, which continues in the next slice. Then it is no position to resume from.
     is_part: bool,
     floor: Revision,
-    /// Number of erasures before it was read. After another one it may hold what was killed.
+    /// The number of erasures before it was read. After a later erasure it may hold killed content.
     erasures: u64,
 }
 
 impl Feeds {
-    /// `most`: how many may be open at once.
+    /// Creates the feeds of a node. `most` is the maximum number of open feeds.
     pub(crate) fn new(store: Arc<Store>, most: usize) -> Feeds {
         Feeds::with_patience(store, most, hub::PATIENCE)
     }
 
-    /// `patience`: how long the store may fail before followers receive the error.
+    /// As `new`. `patience` is how long the store may fail before followers receive the error.
     fn with_patience(store: Arc<Store>, most: usize, patience: Duration) -> Feeds {
         let (log_id, hub) = (store.head().log_id, Arc::new(Hub::new(store.clone(), patience)));
         let reads = Semaphore::new(READS);
         Feeds { store, log_id, hub, slices: Cache::new(SLICES), reads, open: Arc::default(), most }
     }
 
-    /// Delivers commits to followers until the store is gone. The work is done by a thread of its own: it grows with the
-    /// number of filters, and must not hold up a runtime. When the thread ends, for whatever reason, so do all feeds.
+    /// Delivers commits to followers until the store closes. The work runs in a thread of its own, because it grows
+    /// with the number of filters and must not delay a runtime. When the thread ends, for any reason, all feeds end.
     pub(crate) async fn run(&self) {
         let hub = self.hub.clone();
         let (mut caller, ended) = oneshot::channel::<()>();
@@ -154,7 +154,7 @@ impl Feeds {
         self.slices.forget();
     }
 
-    /// Number of feeds that are open.
+    /// Returns the number of open feeds.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -162,7 +162,7 @@ impl Feeds {
     /// Starts a feed.
     ///
     /// # Errors
-    /// It cannot start there, or there are too many.
+    /// The feed cannot start there, or too many feeds are open.
     pub(crate) async fn watch(self: Arc<Self>, watch: Watch) -> Result<Follower, Refusal> {
         let permit = self.permit()?;
         self.hub.position()?;
@@ -199,7 +199,7 @@ impl Feeds {
         (head, Stage::Snapshot(Snapshot::new(&group.interest.filter, head.revision)))
     }
 
-    /// The place to go on from, if it is one of this history.
+    /// Returns the place to resume at, if it belongs to this history.
     async fn resume(
         &self,
         log_id: Option<LogId>,
@@ -225,7 +225,7 @@ impl Feeds {
         }
     }
 
-    /// Runs a read for a follower on one of the reader threads, when its turn has come.
+    /// Runs a read for a follower on a reader thread, once one of the `READS` permits is free.
     ///
     /// # Errors
     /// The read failed.
@@ -242,7 +242,8 @@ impl Feeds {
         }
     }
 
-    /// As [`Feeds::read`], by a task of its own: nobody waits for a follower whose connection is not asked for more.
+    /// As [`Feeds::read`], in a task of its own. A follower whose connection does not poll it then holds no permit that
+    /// other followers wait for.
     async fn read_apart<T: Send + 'static>(
         self: &Arc<Self>,
         job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
@@ -251,8 +252,8 @@ impl Feeds {
         tokio::spawn(async move { feeds.read(job).await }).await.unwrap_or(Err(store::Error::Closed))
     }
 
-    /// The slice after a revision, for a group's followers. It is read once for all that need it meanwhile, by a task of
-    /// its own: all of them wait for the one that reads.
+    /// Returns the slice after a revision, for the followers of a group. Followers that need it at the same time share
+    /// one read. It runs in a task of its own, because all of them wait for it.
     async fn slice(
         self: &Arc<Self>,
         group: &Arc<Group>,
@@ -271,7 +272,8 @@ impl Feeds {
         load.await.unwrap_or_else(|_| Arc::new(Err(store::Error::Closed)))
     }
 
-    /// Whether a slice may be sent: one that leads nowhere would leave its readers where they are.
+    /// Whether a cached slice may be sent: it must advance its readers, and no erasure may have happened since it was
+    /// read.
     fn leads_on(&self, slice: &Arc<Result<Slice, store::Error>>, after: Revision) -> bool {
         let slice = slice.as_ref().as_ref();
         slice.is_ok_and(|slice| slice.reached.revision > after && slice.erasures == self.hub.erasures())
@@ -289,7 +291,7 @@ impl Feeds {
     }
 }
 
-/// A stretch as a message.
+/// A range of the history, encoded as a message.
 struct Encoded {
     message: Option<Message>,
     reached: Place,
@@ -297,8 +299,8 @@ struct Encoded {
     floor: Revision,
 }
 
-/// Encodes what a stretch has for an interest, as far as it fits into `limit` bytes: whole commits or, if the first one
-/// does not fit, a part of it.
+/// Encodes the changes of a range that match an interest, up to `limit` bytes: whole commits or, if the first one does
+/// not fit, a part of it.
 fn encode(stretch: Stretch, interest: &Interest, log_id: LogId, limit: usize) -> Encoded {
     let Stretch { commits, mut reached, within, floor } = stretch;
     let terms = interest.filter.all_terms().collect();
@@ -336,7 +338,7 @@ fn reset_reason(refusal: &Refusal) -> Option<FeedResetReason> {
     }
 }
 
-/// One of the feeds that may be open.
+/// One of the open feeds that the limit counts.
 #[derive(Debug)]
 struct Permit(Arc<AtomicUsize>);
 
@@ -380,13 +382,13 @@ mod tests {
         (Arc::new(Feeds::new(store, 10)), writer)
     }
 
-    /// What has the tag `sea`.
+    /// Returns the interest in articles with the tag `sea`.
     fn sea() -> Interest {
         let asked = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
         Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
     }
 
-    /// What a follower of `sea` is sent after a revision, and how far that leads.
+    /// Returns the bytes that a follower of `sea` receives after a revision, and the revision that they reach.
     async fn slice(feeds: &Arc<Feeds>, after: Revision) -> (Revision, Bytes) {
         let group = feeds.hub.groups.join(sea());
         let slice = feeds.slice(group.group(), after).await;
@@ -402,7 +404,8 @@ mod tests {
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
-    /// The stretch after revision 0, encoded into at most `limit` bytes: number of changes, revision reached, part or not.
+    /// Encodes the range after revision 0 into at most `limit` bytes. Returns the number of changes, the revision
+    /// reached, and whether it is a part of a commit.
     async fn encoded(feeds: &Feeds, limit: usize) -> (usize, Revision, bool) {
         let interest = sea();
         let job = move |connection: &Connection| {
@@ -416,7 +419,7 @@ mod tests {
         (changes.changes.len(), reached.revision, is_part)
     }
 
-    /// Articles that are put by one commit.
+    /// Puts articles in one commit.
     fn commit(writer: &mut Writer, ids: &[&str]) {
         let entries = ids.iter().zip(0..).map(|(id, index)| {
             let mut entry = article(id, "Storm", &["sea"], 1);
@@ -437,11 +440,11 @@ mod tests {
         let length = slice(&feeds, 0).await.1.len() / 5;
         assert_eq!(encoded(&feeds, 4 * length).await, (2, 2, false));
         assert_eq!(encoded(&feeds, length + length / 2).await, (1, 1, true));
-        // One change always is a message.
+        // A message always holds at least one change.
         assert_eq!(encoded(&feeds, 1).await, (1, 1, true));
     }
 
-    /// Delivers all that was committed.
+    /// Delivers everything that was committed.
     async fn deliver(feeds: &Feeds) {
         while let Some(news) = feeds.hub.read().await.unwrap()
             && feeds.hub.groups.delivered() < feeds.store.revision()
@@ -461,7 +464,7 @@ mod tests {
         };
         let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(interest(n))).collect();
         let text = "x".repeat(10_000);
-        // Each group has one article that no other has.
+        // Each group has one article that no other group has.
         let entries =
             (0..100).map(|n| article(&format!("a{n}"), &text, &[["sea", "land"][n % 2], &n.to_string()], 1));
         let entries = entries.zip(0..).map(|(mut entry, index)| {
@@ -496,7 +499,7 @@ mod tests {
         assert!(feeds.hub.retained_bytes() > retained::MAX_RETAINED / 2);
         assert!(matches!(group.after(29), group::Next::Message(_)));
         assert!(matches!(group.after(1), group::Next::Behind));
-        // Larger than a message: it is read from the store.
+        // The commit is larger than a message, so it is read from the store.
         let large = ["b", "c", "d"].map(|id| article(id, &text, &["sea"], 1));
         let large = large.into_iter().zip(0..).map(|(mut entry, index)| {
             (entry.log.commit_index, entry.log.commit_size) = (index, 3);
@@ -506,7 +509,7 @@ mod tests {
         deliver(&feeds).await;
         assert!(matches!(group.after(30), group::Next::Behind));
         assert!(matches!(group.after(33), group::Next::Nothing));
-        // Larger than the room.
+        // The message is larger than the room.
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
         let selected = commit.select(&group.interest.filter, false);
         assert!(commit.message(selected.clone(), (LogId(7), Shape::WHOLE), 1 << 20).is_none());

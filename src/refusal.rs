@@ -1,5 +1,5 @@
-//! Why a call is refused, in the words of the caller: what is wrong and, so far as it is one's, with which field.
-//! `rpc` turns it into a Status; an item of a batch or an import carries it as it is.
+//! Refusals: why a call fails, in the caller's terms, and the field at fault if there is one. `rpc` converts a refusal
+//! into a Status. An item of a batch or an import carries it as it is.
 
 use crate::{
     health::{Condition, Health},
@@ -8,73 +8,73 @@ use crate::{
     wire::v1::RemovalReason,
 };
 
-/// Why a call, or one item of it, is refused.
+/// The reason why a call, or one item of it, fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Mend the field.
+    /// A field is invalid: fix it.
     #[error("{field}: {why}")]
     Field { field: String, why: String },
-    /// Send less.
+    /// A value is above its limit: send less.
     #[error("{field}: {value} is more than {} allows, {}", limit.name, limit.maximum)]
     Limit { field: String, limit: &'static Limit, value: u64 },
-    /// Begin the listing anew.
+    /// The page token is not valid for this request: restart the listing.
     #[error("page_token: {0}")]
     PageToken(&'static str),
-    /// Use a new request_id.
+    /// The request_id belongs to a different request: use a new one.
     #[error("request_id: it was used before, for another request")]
     RequestIdReused,
-    /// There is nothing under the name.
+    /// The name does not exist.
     #[error("{0}: there is no such {kind}", kind = .0.kind.noun())]
     NotFound(Name),
-    /// There is no article at the path.
+    /// No article has the path.
     #[error("path: no article has it")]
     PathNotFound,
     /// The name was removed.
     #[error("{name}: {}", gone(.tombstone))]
     Gone { name: Name, tombstone: Box<Tombstone> },
-    /// The name was to be absent.
+    /// The name exists, but the precondition requires that it is absent.
     #[error("{name}: it is there already")]
     Exists { name: Name, etag: String },
-    /// Say that it may come back.
+    /// The name was killed: set `allow_killed` to publish it again.
     #[error("{name}: it was killed; a put must say that it may come back")]
     Killed { name: Name, time: i64 },
-    /// Choose another path.
+    /// Another article has the path: choose another one.
     #[error("{field}: {owner} has the path {path}")]
     PathTaken { field: String, path: String, owner: Name },
-    /// Read the current version, then decide again.
+    /// The etag is not the current one: read the current version, then decide again.
     #[error("{name}: its etag is {}", .current.as_deref().unwrap_or("none, for it is not there"))]
     EtagMismatch { name: Name, current: Option<String> },
-    /// Drop what is remembered of the other history.
+    /// The position or revision belongs to another history: drop all state that was derived from that history.
     #[error("{differs}; {remedy}")]
     LogChanged { log_id: LogId, differs: Differs, remedy: &'static str },
-    /// Ask again later, or another node.
+    /// The node has not reached the revision: retry later, or use another node.
     #[error("this node has reached revision {reached}, not yet {asked}")]
     NotCaughtUp { asked: Revision, reached: Revision },
-    /// Start with a snapshot.
+    /// The history after the position was compacted: start with a snapshot.
     #[error("after: what happened since is known from revision {oldest} on")]
     Compacted { oldest: Revision, head: Revision },
-    /// Close a feed, ask again later, or another node.
+    /// Too many feeds are open: close one, retry later, or use another node.
     #[error("the {of} has {most} feeds open, as many as it may")]
     TooManyFeeds { of: &'static str, most: usize },
-    /// Several writers changed the same names again and again.
+    /// Other writers changed the same names at each attempt.
     #[error("other writers were faster each time")]
     Contended,
-    /// Read what was sent, ask again later, or another node.
+    /// The node is overloaded: read the responses that were sent, retry later, or use another node.
     #[error("{0}")]
     Overloaded(&'static str),
-    /// Ask another node.
+    /// The node is shutting down: use another node.
     #[error("this node is shutting down")]
     Draining,
-    /// Ask another node.
+    /// A part of the node has failed: use another node.
     #[error("a part of this node has failed; the node is shutting down")]
     NodeFailed,
-    /// What was sent is not all: restore a backup.
+    /// The data that was sent is incomplete: restore a backup.
     #[error("{}", incomplete(.0))]
     Incomplete(Damage),
-    /// Fault of the store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// A fault of ours.
+    /// An internal error of the server.
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -93,7 +93,7 @@ fn incomplete(damage: &Damage) -> String {
     }
 }
 
-/// How the history that a caller names differs from the one that is served.
+/// The difference between the history that a caller names and the one that is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Differs {
     #[error("log_id: {asked} is another log than {served}, which is served here (restored from a backup?)")]
@@ -103,7 +103,7 @@ pub(crate) enum Differs {
 }
 
 impl Refusal {
-    /// Refuses another log than the one that is served. `remedy` is for the caller.
+    /// Refuses a log other than the one that is served. `remedy` is advice for the caller.
     pub(crate) fn check_log(
         asked: Option<LogId>,
         served: LogId,
@@ -126,13 +126,13 @@ fn gone(tombstone: &Tombstone) -> String {
     }
 }
 
-/// The schema's name of a reason, without its prefix.
+/// Returns the schema's name of a reason, without its prefix.
 pub(crate) fn reason_name(reason: RemovalReason) -> &'static str {
     reason.as_str_name().trim_start_matches("REMOVAL_REASON_")
 }
 
 impl Refusal {
-    /// Why a node that shuts down ends a stream.
+    /// Returns the refusal with which a node that shuts down ends a stream.
     pub(crate) fn of_shutdown(health: &Health) -> Refusal {
         match health.cause(Condition::TaskFailed) {
             Some(_) => Refusal::NodeFailed,
@@ -144,7 +144,8 @@ impl Refusal {
         Refusal::Field { field: field.into(), why: why.into() }
     }
 
-    /// The same refusal seen from outside: its field belongs to `parent`. A field that begins with `[` is an element of it.
+    /// Returns the refusal with its field as a field of `parent`. A field that starts with `[` is an element of
+    /// `parent`.
     pub(crate) fn within(mut self, parent: &str) -> Refusal {
         match &mut self {
             _ if parent.is_empty() => {}
@@ -172,7 +173,8 @@ pub(crate) fn at_most(limit: &'static Limit, value: usize, field: impl Into<Stri
     Err(Refusal::Limit { field: field.into(), limit, value })
 }
 
-/// Why an encoded message cannot be read: prost names the messages and fields that it was in, from the inside.
+/// Returns the refusal of a message that cannot be decoded. prost lists the messages and fields around the error, the
+/// innermost first.
 pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
     let told = error.to_string();
     let mut rest = told.trim_start_matches("failed to decode Protobuf message: ");

@@ -1,4 +1,5 @@
-//! The services: parse, ask, answer. Here, and only here, a [`Refusal`] becomes a Status.
+//! The gRPC services. A handler parses the request, makes the call and encodes the response. Only this module converts
+//! a [`Refusal`] into a Status.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,13 +27,13 @@ pub(crate) mod transfer;
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "cable.v1";
 
-/// A status travels in headers, which peers bound at 8 to 16 KiB.
+/// The maximum length of a status message in bytes. A status is sent in headers, which peers limit to 8 to 16 KiB.
 const MAX_MESSAGE: usize = 512;
 
-/// When to ask again where waiting helps.
+/// The delay before a retry, for errors that a retry can resolve.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// A refusal as a client sees it.
+/// A refusal in the terms of the public contract.
 struct Told {
     code: Code,
     reason: ErrorReason,
@@ -68,7 +69,7 @@ impl Told {
     }
 }
 
-/// The table of `errors.proto`.
+/// Maps a refusal to its code, reason and details: the table of `errors.proto`.
 fn told(refusal: &Refusal) -> Told {
     use ErrorReason as Reason;
     match refusal {
@@ -187,7 +188,7 @@ impl From<Refusal> for Status {
     }
 }
 
-/// A refusal as an item of an answer tells it.
+/// Converts a refusal into the error of one item of a response.
 pub(crate) fn item_error(refusal: &Refusal) -> ItemError {
     let told = told(refusal);
     ItemError {
@@ -208,7 +209,8 @@ fn message(refusal: &Refusal) -> String {
     message
 }
 
-/// tonic refuses a message above its bound as OUT_OF_RANGE, without a reason: the refusal that this is.
+/// Returns the refusal that corresponds to tonic's status for a message above its limit. tonic uses OUT_OF_RANGE
+/// without a reason.
 pub(crate) fn oversized(status: &Status, limit: &'static Limit) -> Option<Refusal> {
     let refused = status.code() == Code::OutOfRange
         && status.details().is_empty()
@@ -218,17 +220,17 @@ pub(crate) fn oversized(status: &Status, limit: &'static Limit) -> Option<Refusa
     refused.then(|| Refusal::Limit { field: "request".into(), limit, value })
 }
 
-/// A fault of ours.
+/// Returns the status of an internal error.
 pub(crate) fn internal(what: &'static str) -> Status {
     Refusal::Internal(what).into()
 }
 
-/// A request that cannot be decoded.
+/// Returns the status of a request that cannot be decoded.
 pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
     undecodable(error).into()
 }
 
-/// Refuses a request whose lists hold too much to be decoded.
+/// Refuses a request whose lists have too many elements to be decoded.
 pub(crate) fn crowded(elements: usize) -> Result<(), Status> {
     Ok(at_most(&limit::ELEMENTS, elements, "request")?)
 }

@@ -1,4 +1,4 @@
-//! A node: its parts put together, served, and drained when it is asked to stop.
+//! A node: its parts, how they are started and served, and how the node drains when it is stopped.
 
 use std::{
     future::Future,
@@ -60,28 +60,28 @@ const OBSERVE: Duration = Duration::from_secs(1);
 /// How long a node of which a part has failed waits for its calls to end.
 const FAILED_DRAIN: Duration = Duration::from_secs(3);
 
-/// How often history that has grown too old is let go of.
+/// How often old history is compacted, in microseconds.
 const COMPACT: i64 = 60_000_000;
 
-/// Why a node cannot start, or ended.
+/// The reason why a node cannot start, or has ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An address cannot be listened at.
+    /// The node cannot listen on an address.
     #[error("cannot listen at {address}: set `{setting}` (flag --{flag}) to another address",
         flag = setting.trim_start_matches("server.").replace('_', "-"))]
     Listen {
-        /// The setting that gives it.
+        /// The setting that holds the address.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The connections' side failed.
+    /// The serving side cannot start.
     #[error("serve")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A task or thread ended early or panicked. The text names it.
@@ -95,18 +95,19 @@ impl From<store::OpenError> for Error {
     }
 }
 
-/// Listens at the address of a setting.
+/// Listens on the address of a setting.
 ///
 /// # Errors
-/// The system refuses it.
+/// The operating system refuses the address.
 pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// Runs a node by a clock until `shutdown` is there and it has drained: calls under way may end within `server.drain`.
+/// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
+/// finish within `server.drain`.
 ///
 /// # Errors
-/// It cannot start, or one of its tasks or threads failed.
+/// The node cannot start, or one of its tasks or threads failed.
 pub async fn run(
     config: Config,
     clock: Clock,
@@ -116,7 +117,7 @@ pub async fn run(
     run_with(config, clock, listener, shutdown, Arc::default()).await
 }
 
-/// The same for a node whose health is shared.
+/// As [`run`], for a node whose health the caller shares.
 async fn run_with(
     config: Config,
     clock: Clock,
@@ -124,7 +125,7 @@ async fn run_with(
     shutdown: impl Future<Output = ()> + Send + 'static,
     health: Arc<Health>,
 ) -> Result<(), Error> {
-    // Before the store: a node that cannot listen makes no directory.
+    // Listen before the store is opened: a node that cannot listen creates no directory.
     let ops_listener = match config.server.ops_listen {
         Some(address) => Some(listen("server.ops_listen", address).await?),
         None => None,
@@ -161,7 +162,8 @@ async fn run_with(
     show(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
     keeper.end().await;
-    // Whatever is to be said to those connected is said at once; calls that hang on what failed need not be waited for.
+    // Every connection sends its last messages immediately. After a failure the node does not wait for calls that
+    // depend on the failed part.
     let mut joined = pin!(cores.join());
     tokio::select! {
         () = &mut joined => {}
@@ -191,9 +193,9 @@ struct Node {
     log: Arc<LocalLog>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Whether it was asked to stop.
+    /// Whether the node is shutting down.
     draining: watch::Sender<bool>,
-    /// Microseconds since 1970 UTC.
+    /// The start time, in microseconds since 1970 UTC.
     started: i64,
 }
 
@@ -209,7 +211,7 @@ impl Node {
         let log = Arc::new(LocalLog::start(writer, health));
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
-        // Weak, for both hold the store.
+        // Weak references, because both hold the store.
         let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
         store.on_erase(move || feeds_kept.upgrade().iter().for_each(|feeds| feeds.forget()));
@@ -226,7 +228,7 @@ impl Node {
         })
     }
 
-    /// The services that are tonic's to serve.
+    /// Returns the services that tonic serves.
     fn routes(
         &self,
         health: impl tonic::codegen::Service<
@@ -263,7 +265,7 @@ impl Node {
         Ok(routes.routes().prepare())
     }
 
-    /// What one core answers with.
+    /// Creates the calls of one core.
     fn calls(&self, routes: Routes, limits: &Connections, memory: Arc<Memory>) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
@@ -273,7 +275,7 @@ impl Node {
         Calls::new(services, routes, limits, memory, &self.metrics, draining, health)
     }
 
-    /// The tasks that go on while the node drains.
+    /// Starts the tasks that continue while the node drains.
     fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, reporter: HealthReporter) -> Vec<Task> {
         let health = self.store.health();
         let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
@@ -306,7 +308,7 @@ impl Node {
     }
 }
 
-/// What the operations listener grants.
+/// Returns the limits and checks of the operations listener.
 fn operations(config: &Config) -> ops::Guard {
     let listen = config.server.ops_listen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
     ops::Guard {
@@ -316,7 +318,8 @@ fn operations(config: &Config) -> ops::Guard {
     }
 }
 
-/// Waits until the last task has let go of the store: whoever waits for the end of a node may open it again then.
+/// Waits up to 1 s until the last task has released the store. A caller that waits for the node to end can then open
+/// the store again.
 async fn closed(store: &Weak<Store>) {
     for _ in 0..200 {
         if store.strong_count() == 0 {
@@ -327,7 +330,7 @@ async fn closed(store: &Weak<Store>) {
     tracing::warn!("the store is still in use");
 }
 
-/// The schema, that of the health check, and that of the details of errors, so that tools can show them.
+/// Returns the reflection service with the schema, the health check and the error details, so that tools can show them.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
@@ -335,7 +338,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Shows the conditions of a node whenever they change.
+/// Shows the conditions of a node at each change.
 async fn show_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
     let mut changes = health.subscribe();
     loop {
@@ -356,7 +359,7 @@ async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metr
     }
 }
 
-/// Keeps gauges, and counters that others count, up to date.
+/// Refreshes the gauges, and the counters whose values other parts count.
 async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
     let mut counted = None;
@@ -381,7 +384,7 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
     }
 }
 
-/// Counts the pending versions, if a reader thread has the time.
+/// Counts the pending versions, if a reader thread is available. Returns whether they were counted.
 async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
     let Ok(counts) = store.read(store::due::counts).await else { return false };
     metrics.pending.set(counts.pending);
@@ -394,7 +397,7 @@ fn history(config: &Config) -> History {
     History { age: config.feed.history, entries: i64::from(config.feed.history_entries) }
 }
 
-/// Lets go of old history for as long as the node runs.
+/// Compacts old history for as long as the node runs.
 async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
     loop {
         clock.reached(clock.now() + COMPACT).await;

@@ -1,4 +1,4 @@
-//! Whole answers, and the questions that they are kept under.
+//! Whole responses, and the keys under which they are cached.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     wire::{Framed, v1::ItemError},
 };
 
-/// The calls that read.
+/// The read methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Read {
     GetArticle,
@@ -35,14 +35,15 @@ pub(crate) enum Read {
     ListCollections,
 }
 
-/// What an answer is kept under: the call and its message, less what says only what the caller has already.
+/// The key of a cached response: the method and the request without the fields that only describe what the caller
+/// already has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
     pub(crate) read: Read,
     pub(crate) message: Bytes,
 }
 
-/// The same, understood and checked.
+/// A read request, parsed and checked.
 #[derive(Debug, Clone)]
 pub(crate) enum Question {
     Article {
@@ -52,7 +53,7 @@ pub(crate) enum Question {
     Batch {
         names: Vec<Name>,
         selection: Selection,
-        /// How an article that is not there is told.
+        /// Converts the refusal of an article that cannot be returned into the error of its item.
         tell: fn(&Refusal) -> ItemError,
     },
     List {
@@ -60,13 +61,13 @@ pub(crate) enum Question {
         selection: Selection,
     },
     Path {
-        /// In its normal form.
+        /// The path in its normal form.
         path: String,
         selection: Selection,
     },
     /// An author, a section or a tag.
     Entity(Name),
-    /// All of a kind, but articles.
+    /// All entities of a kind other than articles.
     Entities {
         kind: Kind,
         page_size: usize,
@@ -78,18 +79,18 @@ pub(crate) enum Question {
     },
 }
 
-/// A listing that is asked for page by page.
+/// A listing that is read page by page.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
     pub(crate) query: Query,
-    /// Binds page tokens to the request.
+    /// A hash that binds page tokens to the request.
     pub(crate) fingerprint: u64,
     pub(crate) page_size: usize,
     pub(crate) page_token: String,
 }
 
 impl Question {
-    /// A composer for the answer.
+    /// Returns an empty composer for the response.
     pub(super) fn composer(&self, log_id: LogId) -> Composer {
         let (what, selection) = match self {
             Question::Article { selection, .. } => ("GetArticle", *selection),
@@ -103,7 +104,7 @@ impl Question {
         Composer::new(log_id, what, selection.shape, selection.wants)
     }
 
-    /// Number of the answer's field `not_modified`; 0: it has none.
+    /// Returns the number of the response's field `not_modified`; 0 if it has none.
     pub(super) fn not_modified(&self) -> u32 {
         match self {
             Question::Article { .. } | Question::Path { .. } => 3,
@@ -115,18 +116,18 @@ impl Question {
     }
 }
 
-/// A whole answer, or why there is none.
+/// A whole response, or the reason why there is none.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    /// The head before the first of what it was made of was looked up.
+    /// The head before the first of its parts was looked up.
     pub(super) as_of: Revision,
-    /// It is fresh while none of these has changed since.
+    /// The stripes that it depends on. It is fresh while none of them has changed since `as_of`.
     pub(super) stripes: Box<[Stripe]>,
     pub(super) result: Result<Shared, Refusal>,
 }
 
 impl Answered {
-    /// The answer to one call.
+    /// Returns the response to one call.
     pub(super) fn to(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
         let shared = self.result.as_ref().map_err(Refusal::clone)?;
         Ok(shared.answer(served, if_none_match))
@@ -146,15 +147,15 @@ impl Weigh for Arc<Answered> {
     }
 }
 
-/// One message of a stream, and where the stream goes on.
+/// One message of a stream, and where the stream continues.
 #[derive(Debug)]
 pub(super) struct Sliced {
     pub(super) as_of: Revision,
     pub(super) stripes: Box<[Stripe]>,
     pub(super) message: Framed,
-    /// Articles in it.
+    /// The number of articles in the message.
     pub(super) articles: u64,
-    /// Articles that belong in it and cannot be read.
+    /// Articles that belong in the message and cannot be read.
     pub(super) damage: Damage,
     pub(super) next: Option<Cursor>,
 }
@@ -166,7 +167,7 @@ impl Weigh for Arc<Sliced> {
     }
 }
 
-/// What a message of a stream is kept under: the request, where the message begins, and how much may be in it.
+/// The key of a cached message of a stream: the request, where the message starts, and its maximum number of articles.
 pub(super) type SliceKey = (Asked, Option<Cursor>, usize);
 
 impl Weigh for SliceKey {

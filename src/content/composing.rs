@@ -1,4 +1,5 @@
-//! How each question is answered: what is read, in which order it is put, and what the answer rests on.
+//! Composes the response to each query: what to read, the order of the fields, and the subjects that the response
+//! depends on.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::{
 };
 
 impl Content {
-    /// Puts the answer into a composer.
+    /// Adds the response to a composer.
     pub(super) async fn put_answer(
         &self,
         composer: &mut Composer,
@@ -113,7 +114,7 @@ impl Content {
         Ok(())
     }
 
-    /// One slice of a listing with its articles, and where to go on.
+    /// Returns one slice of a listing with its articles, and the cursor at which the listing continues.
     pub(super) async fn gather(
         &self,
         query: &Arc<Query>,
@@ -136,7 +137,7 @@ impl Content {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
-                // A damaged record must not blank a page, nor be missing in silence.
+                // A damaged record must not fail the whole page, and must not be omitted silently.
                 if part.is_damaged(slice.head, at(query, cursor)) {
                     page.damage.add(&part.name);
                 } else if !page.add(part).await? {
@@ -173,7 +174,7 @@ impl Content {
         Ok(())
     }
 
-    /// Gives the entity's bytes, too.
+    /// Adds an entity, and returns its bytes.
     async fn put_entity(&self, composer: &mut Composer, name: Name) -> Result<bytes::Bytes, Refusal> {
         composer.rests_on(Subject::Name(&name));
         let part = self.part(name, Shape::WHOLE).await;
@@ -268,27 +269,28 @@ impl Content {
     }
 }
 
-/// What the response lacks, if it lacks something.
+/// Adds a description of the records that the response lacks, if it lacks any.
 pub(super) fn put_damage(composer: &mut Composer, field: u32, damage: &Damage) {
     if let Some(damage) = damage.to_message() {
         composer.field(field, &prost::Message::encode_to_vec(&damage));
     }
 }
 
-/// The time under which a record must stand to be found at a place of a listing.
+/// Returns the time that a record must have to be found at a cursor. None if the listing is not ordered by time.
 fn at(query: &Query, cursor: &Cursor) -> Option<i64> {
     (query.order == Order::Time).then_some(cursor.key)
 }
 
-/// Names for which there was no room.
+/// Adds the names for which the message has no room.
 fn put_deferred(composer: &mut Composer, field: u32, names: &[Name]) {
     for name in names {
         composer.field(field, name.to_string().as_bytes());
     }
 }
 
-/// Whatever enters the listing, leaves it or changes in it stands, or stood, in a list of each group: the smallest
-/// group is enough. Which sections belong to a tree follows from sections.
+/// Makes a response depend on the subjects of a query. An article that enters the listing, leaves it or changes in it
+/// is, or was, in a list of each group, so the smallest group is sufficient. The sections of a tree depend on all
+/// sections.
 pub(super) fn rest_on_query(composer: &mut Composer, query: &Query) {
     if query.section_tree.is_some() {
         composer.rests_on(Subject::Kind(Kind::Section));

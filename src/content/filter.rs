@@ -1,4 +1,4 @@
-//! A request's filter, checked, as a query of the store.
+//! Converts the filter of a request into a query of the store.
 
 use std::hash::Hasher as _;
 
@@ -14,10 +14,10 @@ use crate::{
     wire::{fields, v1},
 };
 
-/// Checks a filter and an order.
+/// Checks and converts a filter and an order.
 ///
 /// # Errors
-/// A name, type or time is not one; there are too many.
+/// A name, type or time is invalid, or there are too many of them.
 pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Refusal> {
     let mut query = Query { order: self::order(order)?, ..Query::default() };
     query.groups.extend(terms(Kind::Tag, &filter.all_tags, "all_tags")?.into_iter().map(|term| vec![term]));
@@ -76,7 +76,7 @@ fn types(types: &[i32]) -> Result<Vec<Term>, Refusal> {
     types.iter().enumerate().map(term).collect()
 }
 
-/// A hash of what a page token is bound to: the filter and the order.
+/// Returns a hash of what a page token is bound to: the method, the filter and the order.
 #[must_use]
 pub(crate) fn fingerprint(what: &str, filter: &v1::ArticleFilter, order: Order) -> u64 {
     let mut hasher = Xxh3::new();

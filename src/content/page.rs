@@ -1,4 +1,4 @@
-//! Gathering articles, and what they name, into one bounded message.
+//! Gathers articles, and the entities that they name, into one bounded message.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,24 +18,24 @@ use crate::{
 pub(super) struct Page<'a> {
     content: &'a Content,
     selection: Selection,
-    /// Bytes at which the page ends.
+    /// The maximum size of the page in bytes.
     bound: usize,
     bytes: usize,
     /// Bytes of content that were read for its articles.
     read: usize,
     pub(super) articles: Vec<Arc<Part>>,
     pub(super) includes: Includes,
-    /// Articles that belong here and cannot be read.
+    /// Articles that belong in the page and cannot be read.
     pub(super) damage: Damage,
 }
 
-/// What the articles of an answer name, each once, in the order of the first mention.
+/// The entities that the articles of a response name, each once, in the order of the first mention.
 #[derive(Default)]
 pub(super) struct Includes {
     seen: HashSet<Name>,
     parts: Vec<Arc<Part>>,
     pub(super) missing: Vec<Name>,
-    /// Names of what cannot be read.
+    /// Names of entities that cannot be read.
     pub(super) damaged: Vec<Name>,
 }
 
@@ -53,8 +53,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds an article with what it names. False, and nothing is added, if the page has articles already and this one
-    /// would go over its bound.
+    /// Adds an article with the entities that it names. Returns false, and adds nothing, if the page already has
+    /// articles and this one would exceed a bound.
     pub(super) async fn add(&mut self, part: Arc<Part>) -> Result<bool, Refusal> {
         let State::Live { bytes, references, read, .. } = &part.state else { return Ok(true) };
         let wants = self.selection.wants;
@@ -85,7 +85,7 @@ impl<'a> Page<'a> {
         Ok(true)
     }
 
-    /// Adds bytes that the message holds besides.
+    /// Counts further bytes of the message.
     pub(super) fn reserve(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
@@ -103,7 +103,7 @@ impl Includes {
         }
     }
 
-    /// Puts them into a message as a field.
+    /// Adds the includes to a message as one field.
     pub(super) fn compose(&self, composer: &mut Composer, field: u32) {
         let mut out = Vec::new();
         for part in &self.parts {

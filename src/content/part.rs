@@ -1,4 +1,4 @@
-//! One entity in one shape, kept encoded: what answers are composed of.
+//! One entity encoded in one shape, and cached: the material of responses.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::{
     store::{self, Connection, Store, Stripe, Subject, Tombstone, read},
 };
 
-/// What there is under a name, and since when that is known.
+/// The state of a name in one shape, and the head at which it was read.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) name: Name,
-    /// The head before it was loaded: it is fresh while the name has not changed since.
+    /// The head before it was loaded. The part is fresh while the name has not changed since.
     as_of: Revision,
     stripe: Stripe,
     pub(crate) state: State,
@@ -27,17 +27,17 @@ pub(crate) struct Part {
 pub(crate) enum State {
     Live {
         revision: Revision,
-        /// Where it stands in lists, microseconds since 1970 UTC.
+        /// The time at which the article is listed, in microseconds since 1970 UTC.
         time: i64,
         bytes: Bytes,
         /// Bytes of content that were read for it.
         read: usize,
-        /// Names in it that can be included.
+        /// Names in it that a response can include.
         references: Vec<Name>,
     },
     Gone(Tombstone),
     Absent,
-    /// It could not be read; never kept.
+    /// It could not be read. This state is never cached.
     Failed(store::Error),
 }
 
@@ -54,7 +54,7 @@ impl Part {
             Ok(states) => states,
             Err(error) => names.iter().map(|_| State::Failed(error.clone())).collect(),
         };
-        // A damaged database proves no absence.
+        // With a damaged database, a record that is not found may still exist.
         let unknown = |state| match state {
             State::Absent if store.is_damaged() => State::Failed(store::Error::damaged()),
             known => known,
@@ -67,7 +67,7 @@ impl Part {
         names.into_iter().zip(states).map(part).collect()
     }
 
-    /// Why there is nothing to serve.
+    /// Returns the reason why there is nothing to serve.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match &self.state {
             State::Live { .. } => None,
@@ -84,8 +84,8 @@ impl Part {
         store.unchanged_since(self.as_of, &[self.stripe])
     }
 
-    /// Whether a name that was found in an index, at a time and at a head, is not what the index says, although nothing
-    /// has happened to it since.
+    /// Whether a name that was found in an index, at a head and a time, disagrees with the index although it has not
+    /// changed since.
     pub(super) fn is_damaged(&self, head: Revision, at: Option<i64>) -> bool {
         match &self.state {
             State::Live { revision, time, .. } => *revision <= head && at.is_some_and(|at| at != *time),
@@ -95,7 +95,7 @@ impl Part {
         }
     }
 
-    /// Whether nothing is known of the name, for a reason that is not its own record.
+    /// Returns the error if the state of the name is unknown for a reason other than its own record.
     pub(super) fn failure(&self) -> Option<&store::Error> {
         match &self.state {
             State::Failed(store::Error::Corrupt(_) | store::Error::Malformed(_)) => None,

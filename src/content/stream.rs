@@ -16,14 +16,16 @@ use crate::{
     wire::{Framed, fields, framed, v1},
 };
 
-/// Articles of a stream's first message, which is there soon, and of each later one, for which less is looked up.
+/// The numbers of articles in the first message of a stream, which should arrive soon, and in each later one. Larger
+/// messages need fewer lookups.
 const FIRST: usize = 64;
 const CHUNK: usize = 256;
-/// Bytes of one message: small enough to keep a slow client's share of memory small.
+/// Bytes of one message. Small messages keep the memory for a slow client small.
 const CHUNK_BYTES: usize = 256 << 10;
 
 impl Content {
-    /// A message at a time, then one that says how many articles there were. `start` is the head read before.
+    /// Returns the messages of a listing, then one with the number of articles. `start` is the head that was read
+    /// before.
     pub(crate) fn stream(
         self: Arc<Self>,
         asked: Asked,
@@ -45,7 +47,7 @@ impl Content {
         })
     }
 
-    /// One message, from memory or composed.
+    /// Returns one message, from the cache or composed.
     async fn slice(
         &self,
         asked: &Asked,
@@ -75,7 +77,7 @@ impl Content {
     }
 }
 
-/// One client's way through a listing: a place in it, never its rows.
+/// The progress of one client through a listing: a cursor, never the rows.
 struct Walk {
     content: Arc<Content>,
     asked: Asked,
@@ -84,14 +86,14 @@ struct Walk {
     most: u64,
     sent: u64,
     damage: Damage,
-    /// Where to go on, and whether there is more.
+    /// Where the listing continues: None at the start, `Some(None)` at the end.
     from: Option<Option<Cursor>>,
-    /// The head read before the first article.
+    /// The head that was read before the first article.
     start: Revision,
 }
 
 impl Walk {
-    /// The next message; none at the end of the listing.
+    /// Returns the next message. None at the end of the listing.
     async fn next(&mut self) -> Result<Option<Framed>, Refusal> {
         loop {
             let chunk = if self.from.is_none() { FIRST } else { CHUNK };

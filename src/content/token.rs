@@ -1,4 +1,5 @@
-//! Page tokens: a place in a listing, bound to the log and to the request that it came from. Opaque to clients.
+//! Page tokens: a cursor of a listing, bound to the log and to the request that it came from. Clients treat them as
+//! opaque.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use xxhash_rust::xxh3::xxh3_64;
@@ -7,7 +8,7 @@ use crate::{model::LogId, refusal::Refusal, store::listing::Cursor};
 
 const VERSION: u8 = 1;
 
-/// Writes a token. `request` is a fingerprint of what the listing was asked for.
+/// Encodes a token. `request` is a fingerprint of the request for the listing.
 #[must_use]
 pub(crate) fn write(cursor: &Cursor, log_id: LogId, request: u64) -> String {
     let mut bytes = vec![VERSION];
@@ -18,10 +19,10 @@ pub(crate) fn write(cursor: &Cursor, log_id: LogId, request: u64) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Reads a token back; none was given: from the start.
+/// Decodes a token. Returns None, the start of the listing, if the token is empty.
 ///
 /// # Errors
-/// It is damaged, or of another request or log.
+/// The token is damaged, or belongs to another request or log.
 pub(crate) fn read(token: &str, log_id: LogId, request: u64) -> Result<Option<Cursor>, Refusal> {
     if token.is_empty() {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Events as followers see them: which filters they concern, and how they are encoded. The changes of a commit are
-//! encoded once for each shape and outcome, and all messages share them.
+//! The events of commits, as followers receive them: the filters that they concern, and their encodings. The changes of
+//! a commit are encoded once for each shape and outcome, and all messages share them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +21,7 @@ use crate::{
     wire::{fields, v1::UpdateKind},
 };
 
-/// What an event is to the followers of a filter.
+/// The kind of change that an event is for the followers of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Outcome {
     Upsert,
@@ -29,10 +29,10 @@ pub(super) enum Outcome {
     Removed,
 }
 
-/// Number of outcomes.
+/// The number of outcomes.
 const OUTCOMES: usize = 3;
 
-/// A change that a message carries: the index of the event in its commit, and what it is.
+/// A change in a message: the index of the event in its commit, and its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Selected {
     pub(super) event: u32,
@@ -59,28 +59,28 @@ pub(super) struct CommitEvents {
 struct Encodings {
     /// One FeedChange, as a field of FeedChanges, for each [`Selected::index`].
     changes: Arc<[OnceLock<Bytes>]>,
-    /// Bytes of these.
+    /// Bytes of `changes`.
     bytes: usize,
-    /// Whether a message refers to them, rather than holding a copy.
+    /// Whether a message refers to `changes` instead of holding a copy.
     is_shared: bool,
     messages: HashMap<Box<[Selected]>, Message>,
-    /// Bytes of the messages besides the shared ones.
+    /// Bytes of the messages without the shared changes.
     message_bytes: usize,
 }
 
 impl CommitEvents {
-    /// The events of a commit. `only`: the lists that filters will ask for; none: any.
+    /// Indexes the events of a commit. `only` is the set of lists that filters will look up; None means any list.
     pub(super) fn new(commit: Commit, only: Option<&HashSet<&Term>>) -> CommitEvents {
         let blocks = commit.events.chunks(Block::SIZE).map(|events| Block::new(events, only)).collect();
         CommitEvents { events: commit.events, end: commit.end, blocks, encodings: HashMap::new() }
     }
 
-    /// The lists that any event concerns, each at least once.
+    /// Returns the lists that any event concerns, each at least once.
     pub(super) fn terms(&self) -> impl Iterator<Item = &Term> {
         self.blocks.iter().flat_map(|block| block.lists.keys())
     }
 
-    /// The changes for the followers of a filter.
+    /// Returns the changes for the followers of a filter.
     pub(super) fn select(&self, filter: &super::Filter, backfill: bool) -> Box<[Selected]> {
         let mut selected = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
@@ -94,7 +94,7 @@ impl CommitEvents {
         selected.into()
     }
 
-    /// Whether an event concerns followers of every list.
+    /// Whether an event concerns the followers of every list.
     pub(super) fn concerns_all(&self) -> bool {
         let concerned = |block: &Block| block.leaves_any | (block.left_any & block.newest & !block.live);
         self.blocks.iter().any(|block| concerned(block) != 0)
@@ -104,8 +104,8 @@ impl CommitEvents {
         selected.first().map(|first| self.events[first.event as usize].revision)
     }
 
-    /// The message of all these changes, the same for all groups with the same ones. None: it would be larger than a
-    /// message may be, or the encodings of the commit would take more than `budget`.
+    /// Returns the message of all these changes, which groups with the same changes share. None if it would exceed the
+    /// maximum message size, or if the encodings of the commit would exceed `budget` bytes.
     pub(super) fn message(
         &mut self,
         selected: Box<[Selected]>,
@@ -134,7 +134,7 @@ impl CommitEvents {
         Some(message)
     }
 
-    /// Bytes that the messages keep in memory, each shared encoding counted once.
+    /// Returns the bytes that the messages retain in memory, with each shared encoding counted once.
     pub(super) fn retained_bytes(&self) -> usize {
         let shared = |encodings: &Encodings| if encodings.is_shared { encodings.bytes } else { 0 };
         self.encodings.values().map(|encodings| encodings.message_bytes + shared(encodings)).sum()
@@ -147,7 +147,7 @@ impl Encodings {
         Encodings { changes, bytes: 0, is_shared: false, messages: HashMap::new(), message_bytes: 0 }
     }
 
-    /// Encodes a change unless that was done before. Returns its length.
+    /// Encodes a change, unless it is encoded already. Returns its length.
     fn encode(&mut self, event: &Event, selected: Selected, log_id: LogId, shape: Shape) -> usize {
         let change = &self.changes[selected.index()];
         if let Some(encoded) = change.get() {
@@ -157,13 +157,13 @@ impl Encodings {
         fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, log_id, shape));
         let length = encoded.len();
         self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
-        // This is the only thread that sets it.
+        // No other thread sets it.
         let _first = change.set(crate::wire::framed::kept(encoded));
         length
     }
 }
 
-/// A FeedChange.
+/// Encodes a FeedChange.
 pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
     let (newest, mut out) = (&event.newest, Vec::new());
     let log = &newest.log;
@@ -194,24 +194,24 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
     out
 }
 
-/// A Record that holds an entity.
+/// Encodes a Record with an entity.
 pub(super) fn record(record: &Record, log_id: LogId, shape: Shape) -> Vec<u8> {
     let entity = compose::entity(record, log_id, shape);
     let mut out = Vec::with_capacity(entity.len() + 8);
-    // The numbers of Record's fields are those of the kinds.
+    // The field numbers of Record are the numbers of the kinds.
     fields::put_bytes(&mut out, record.name.kind as u32, &entity);
     out
 }
 
-/// Up to 64 events, one bit each, by what filters ask for.
+/// Up to 64 events, one bit each, indexed by the conditions of filters.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// The name is there now.
+    /// The name exists now.
     pub(super) live: u64,
-    /// Nothing has happened to the name since.
+    /// The name has not changed since the event.
     pub(super) newest: u64,
     pub(super) backfill: u64,
-    /// The event is that the article may have left any list.
+    /// At this event the article may have left any list.
     pub(super) leaves_any: u64,
     /// The article may have left any list at some time.
     pub(super) left_any: u64,
@@ -219,14 +219,14 @@ pub(super) struct Block {
     lists: HashMap<Term, List>,
 }
 
-/// What the events of a block are to a list, one bit each.
+/// The events of a block that concern one list, one bit each.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct List {
-    /// The article stands in it now.
+    /// The article is in the list now.
     pub(super) has: u64,
-    /// The article has left it at some time, as far as is known.
+    /// The article has left the list at some time, as far as the history shows.
     pub(super) left: u64,
-    /// The event is that the article leaves it.
+    /// At this event the article leaves the list.
     pub(super) leaves: u64,
 }
 
@@ -274,7 +274,7 @@ impl Block {
     }
 }
 
-/// What the events of a block are to a filter, one bit each.
+/// The outcomes of the events of a block for one filter, one bit each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcomes {
     pub(super) upsert: u64,
@@ -283,7 +283,7 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
-    /// What one event is; none: nothing.
+    /// Returns the outcome of one event. None if the event does not concern the filter.
     fn of(&self, event: usize) -> Option<Outcome> {
         let is = |mask: u64| mask & (1 << event) != 0;
         let outcomes =

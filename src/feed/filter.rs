@@ -1,4 +1,4 @@
-//! What a feed follows, and what an entry is to it.
+//! The filter of a feed, and the outcomes of events for its followers.
 
 use crate::{
     entry::Term,
@@ -11,7 +11,7 @@ use crate::{
 
 use super::event::{Block, Outcomes};
 
-/// What is followed. All groups must hold, each by one of its terms.
+/// The filter of a feed. An entity matches if it has a term of each group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Filter {
     groups: Vec<Vec<Term>>,
@@ -19,10 +19,10 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Checks what is asked for.
+    /// Checks and converts the filter of a request.
     ///
     /// # Errors
-    /// A name or a kind is none, or there are too many.
+    /// A name or a kind is invalid, or there are too many.
     pub(crate) fn parse(asked: &v1::FeedFilter) -> Result<Filter, Refusal> {
         let groups = [
             terms(Kind::Tag, &asked.any_tags, "any_tags", Term::Tag)?,
@@ -34,35 +34,35 @@ impl Filter {
         Ok(Filter { groups, kinds })
     }
 
-    /// Terms of which an article that matches has one; empty: what matches need have none.
+    /// Returns terms of which each matching article has at least one. Empty if the filter has no terms.
     pub(super) fn terms(&self) -> &[Term] {
         self.groups.iter().min_by_key(|group| group.len()).map_or(&[], Vec::as_slice)
     }
 
-    /// All terms of all conditions.
+    /// Returns all terms of all groups.
     pub(super) fn all_terms(&self) -> impl Iterator<Item = &Term> {
         self.groups.iter().flatten()
     }
 
-    /// What has to be read to find what matches.
+    /// Returns the part of the history that must be read to find matches.
     pub(super) fn wanted(&self) -> Wanted {
-        // What has no condition is left by nothing.
+        // Nothing leaves a filter without conditions.
         let left = (!self.groups.is_empty()).then(|| self.groups.iter().flatten().cloned().collect());
         Wanted { terms: self.terms().to_vec(), left, kinds: self.kinds.clone() }
     }
 
-    /// The articles that match, as a query; none: no article does.
+    /// Returns the query for the articles that match. None if no article does.
     pub(super) fn query(&self) -> Option<Query> {
         let articles = self.kinds.contains(&Kind::Article);
         articles.then(|| Query { groups: self.groups.clone(), ..Query::default() })
     }
 
-    /// Kinds of entity that match as a whole, but for articles.
+    /// Returns the kinds other than articles of which all entities match.
     pub(super) fn other_kinds(&self) -> impl Iterator<Item = Kind> + '_ {
         self.kinds.iter().copied().filter(|kind| *kind != Kind::Article)
     }
 
-    /// What the events of a block are to followers of the filter.
+    /// Returns the outcomes of the events of a block for followers of the filter.
     pub(super) fn outcomes(&self, block: &Block, backfill: bool) -> Outcomes {
         let kinds = self.kinds.iter().fold(0, |kinds, kind| kinds | block.of_kind(*kind));
         let (mut matches, mut held, mut leaves) = (kinds, kinds, 0);
@@ -74,7 +74,7 @@ impl Filter {
                 leaves |= list.leaves;
             }
             matches &= has;
-            // A follower may have held an article that has left some of the lists.
+            // A follower may hold an article that has left some of the lists.
             held &= has | left;
         }
         let Block { live, newest, .. } = block;
@@ -84,7 +84,7 @@ impl Filter {
         // Nothing leaves a filter without conditions.
         let leaves = if self.groups.is_empty() { 0 } else { block.leaves_any | (leaves & held) };
         Outcomes {
-            // If it is not the newest, the article matches again: the later event delivers it.
+            // If the event is not the newest, the article matches again, and the later event delivers it.
             upsert: matches & newest & asked,
             left: other & leaves & (live | !newest),
             removed: other & (held | block.left_any) & !live & newest,

@@ -1,4 +1,4 @@
-//! One follower: a cursor into the history and one piece on its way. It reads what it has missed from the store, and
+//! One follower: a cursor into the log and one frame in flight. It reads the commits that it missed from the store, and
 //! new commits from the memory of its group.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -23,46 +23,46 @@ use crate::{
     wire::{Framed, fields, v1::FeedResetReason},
 };
 
-/// Bytes given to the connection at once.
+/// The maximum size of one frame in bytes.
 const PIECE: usize = 64 << 10;
 
-/// What a follower is at.
+/// The stage of a follower.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Sending the reason for a new snapshot.
+    /// The reason for a new snapshot is sent next.
     Reset(FeedResetReason),
     Snapshot(Snapshot),
     Following,
 }
 
-/// One stream of a feed.
+/// The server side of one Watch stream.
 pub(crate) struct Follower {
     feeds: Arc<Feeds>,
     group: Membership,
     news: watch::Receiver<()>,
     cursor: Cursor,
     stage: Stage,
-    /// Whether a place that cannot be gone on from is answered by a snapshot.
+    /// Whether the feed restarts with a snapshot if it cannot resume at its position.
     may_reset: bool,
     caught_up: bool,
     in_flight: Arc<InFlight>,
     /// The rest of the message that is being sent.
     rest: Message,
     interval: Duration,
-    /// When the last message was begun.
+    /// The time at which the last message was started.
     sent_at: Instant,
     silent_until: Pin<Box<Sleep>>,
     _permit: Permit,
 }
 
-/// How far a follower has come.
+/// The progress of a follower.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// The last position: a client resumes here.
+    /// The last position sent. The client resumes here.
     position: Place,
-    /// All up to this revision was sent. Within a commit that comes in parts it is ahead of the position.
+    /// Everything up to this revision was sent. Within a commit that is sent in parts, it is ahead of the position.
     sent: Revision,
-    /// The client holds parts of a commit, and waits for the last one.
+    /// Whether the client has received parts of a commit and waits for the last one.
     is_open: bool,
 }
 
@@ -97,10 +97,10 @@ impl Follower {
         }
     }
 
-    /// The next piece of the stream, when the one before has left.
+    /// Returns the next frame of the stream, once the previous one has left.
     ///
     /// # Errors
-    /// The place that it stands at cannot be gone on from, or the store cannot be read.
+    /// The feed cannot resume at its position, or the store cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Framed, Refusal> {
         if self.rest.is_empty() {
             self.rest = self.message().await?;
@@ -132,7 +132,7 @@ impl Follower {
         }
     }
 
-    /// Starts over with what matches now.
+    /// Restarts with a snapshot of the current matches.
     fn begin_snapshot(&mut self) {
         let head = self.feeds.head();
         self.cursor = Cursor::at(head);
@@ -158,14 +158,15 @@ impl Follower {
         Ok(self.event(Some(&self.cursor.position), message::SNAPSHOT_END, &end))
     }
 
-    /// The next changes, or a checkpoint.
+    /// Returns the next changes, or a checkpoint.
     async fn follow(&mut self) -> Result<Message, Refusal> {
         let mut silent = false;
         loop {
             self.news.borrow_and_update();
             let (delivered, next) = self.look()?;
             match next {
-                // Waited for only here: a piece that leaves wakes no follower for which there is nothing.
+                // The frame in flight is awaited only here: when it leaves, it wakes no follower that has nothing to
+                // send.
                 Next::Message(_) | Next::Behind if self.in_flight.number().is_some() => {
                     self.in_flight.left().await;
                 }
@@ -175,7 +176,7 @@ impl Follower {
                 }
                 Next::Behind => {
                     self.caught_up = false;
-                    // Boxed, as a snapshot is: a follower that waits is many times smaller.
+                    // Boxed, like the snapshot: this makes a waiting follower many times smaller.
                     if let Some(message) = Box::pin(self.catch_up()).await? {
                         return Ok(message);
                     }
@@ -195,8 +196,9 @@ impl Follower {
         }
     }
 
-    /// How far the hub has come, and what the group has for this follower. In this order: the group has received
-    /// everything up to the position that was read before, so that a checkpoint there skips nothing.
+    /// Returns the position that the hub has reached, and the next message of the group for this follower. They are
+    /// read in this order: the group has received everything up to the position that was read first, so a checkpoint at
+    /// that position skips nothing.
     fn look(&self) -> Result<(Place, Next), Refusal> {
         let hub = &self.feeds.hub;
         let delivered = hub.position()?;
@@ -204,12 +206,12 @@ impl Follower {
         if let Some(happens) = hub.between_looks.lock().unwrap().take() {
             happens();
         }
-        // The rest of a commit comes from where its first parts came from.
+        // The rest of a commit comes from the store, like its first parts.
         let next = if self.cursor.is_open { Next::Behind } else { self.group.after(self.cursor.sent) };
         Ok((delivered, next))
     }
 
-    /// Reads on from the store. None, if there was nothing for this follower.
+    /// Reads the next slice from the store. Returns None if it has nothing for this follower.
     async fn catch_up(&mut self) -> Result<Option<Message>, Refusal> {
         let slice = self.feeds.slice(self.group.group(), self.cursor.sent).await;
         let Slice { message, reached, is_part, floor, .. } = match &*slice {
@@ -225,13 +227,13 @@ impl Follower {
             return Ok(message.clone());
         }
         let was_open = std::mem::replace(&mut self.cursor, Cursor::at(*reached)).is_open;
-        // All that was left of the commit has been superseded: the client still waits for the last part.
+        // The rest of the commit has been superseded, but the client still waits for the last part.
         let last = || Message::of_encoded(self.feeds.log_id, Some(reached), Vec::new());
         Ok(message.clone().or_else(|| was_open.then(last)))
     }
 
-    /// Whether nothing was sent for the whole interval; if not, the alarm is set again. It is not set with each
-    /// message: that costs more than all else here.
+    /// Whether nothing was sent for the whole interval. If something was sent, the timer is set again. It is not set
+    /// with each message, because that costs more than everything else here.
     fn is_silent(&mut self) -> bool {
         let until = self.sent_at + self.interval;
         let silent = until <= Instant::now();

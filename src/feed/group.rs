@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{filter::Filter, message::Message};
 use crate::{compose::Shape, model::Revision, store::history::Place};
 
-/// What distinguishes the messages of one follower from those of another.
+/// The properties that determine the messages of a follower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Interest {
     pub(crate) filter: Filter,
@@ -22,18 +22,18 @@ pub(crate) struct Interest {
 /// The message of one commit, for all followers of a group.
 #[derive(Debug, Clone)]
 pub(super) struct CommitMessage {
-    /// The revision of the first change in it.
+    /// The revision of the first change in the message.
     pub(super) first: Revision,
     /// The end of the commit.
     pub(super) end: Place,
     pub(super) message: Message,
 }
 
-/// What a group has for a follower at some revision.
+/// The next message of a group for a follower at some revision.
 #[derive(Debug)]
 pub(super) enum Next {
     Message(CommitMessage),
-    /// Nothing yet.
+    /// There is no new message yet.
     Nothing,
     /// The next message is not retained: the follower reads the store.
     Behind,
@@ -42,7 +42,7 @@ pub(super) enum Next {
 /// Followers with one interest.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// A number that no other group of this node has, or had.
+    /// A number that no other group of this node has or had.
     pub(super) number: u64,
     pub(super) interest: Arc<Interest>,
     recent: Mutex<Recent>,
@@ -50,7 +50,7 @@ pub(super) struct Group {
     news: watch::Sender<()>,
 }
 
-/// The last messages.
+/// The messages that a group retains.
 #[derive(Debug)]
 struct Recent {
     /// All messages after this revision are retained.
@@ -59,18 +59,18 @@ struct Recent {
 }
 
 impl Group {
-    /// A group that receives everything after a revision.
+    /// Creates a group that receives everything after a revision.
     pub(super) fn new(number: u64, interest: Arc<Interest>, from: Revision) -> Group {
         let recent = Mutex::new(Recent { from, messages: VecDeque::new() });
         Group { number, interest, recent, news: watch::Sender::new(()) }
     }
 
-    /// To wait for messages.
+    /// Returns a receiver that is notified of each message.
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
 
-    /// The next message after a revision.
+    /// Returns the next message after a revision.
     pub(super) fn after(&self, revision: Revision) -> Next {
         let recent = self.recent();
         if revision < recent.from {
@@ -85,8 +85,8 @@ impl Group {
         }
     }
 
-    /// Adds a message, unless `is_current` denies that it may still be sent: then followers read the store instead.
-    /// They are woken by [`Group::wake`].
+    /// Adds a message, unless `is_current` returns false because the message may no longer be sent. In that case
+    /// followers read the store. [`Group::wake`] wakes them.
     pub(super) fn push(&self, message: CommitMessage, is_current: impl FnOnce() -> bool) {
         let mut recent = self.recent();
         let end = message.end.revision;
@@ -99,7 +99,7 @@ impl Group {
         }
     }
 
-    /// Has followers read the store up to a revision: the message of that commit is not retained.
+    /// Makes followers read the store up to a revision, because the message of that commit is not retained.
     pub(super) fn skip(&self, end: Revision) {
         self.recent().drop_all(end);
     }
@@ -114,7 +114,7 @@ impl Group {
         }
     }
 
-    /// Drops all messages: followers that have not received them read the store.
+    /// Drops all messages. Followers that have not received them read the store.
     pub(super) fn forget(&self) {
         let mut recent = self.recent();
         if let Some(newest) = recent.messages.back() {

@@ -1,4 +1,4 @@
-//! All groups of a node, found by the lists that their filters name. A group lives as long as it has a member.
+//! All groups of a node, indexed by the lists that their filters name. A group exists as long as it has a member.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,11 @@ pub(super) struct Groups(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: HashMap<Arc<Interest>, Member>,
-    /// Groups by each list of which their articles stand in one.
+    /// Groups by the terms that `Filter::terms` returns. A matching article has at least one of them.
     by_term: HashMap<Term, ByNumber>,
     /// Groups whose filters name no list.
     unconditional: ByNumber,
-    /// Commits after this revision are yet to be delivered.
+    /// Commits after this revision are not delivered yet.
     from: Revision,
     created: u64,
 }
@@ -36,7 +36,7 @@ struct Member {
     members: usize,
 }
 
-/// A follower's membership in a group. The last one to be dropped removes the group.
+/// A follower's membership in a group. When the last one is dropped, the group is removed.
 #[derive(Debug)]
 pub(super) struct Membership {
     groups: Arc<Groups>,
@@ -44,7 +44,7 @@ pub(super) struct Membership {
 }
 
 impl Groups {
-    /// No groups; commits up to a revision are taken as delivered.
+    /// Creates an empty set of groups. Commits up to `from` count as delivered.
     pub(super) fn new(from: Revision) -> Groups {
         Groups(Mutex::new(Inner {
             all: HashMap::new(),
@@ -55,7 +55,7 @@ impl Groups {
         }))
     }
 
-    /// Joins the group with an interest.
+    /// Joins the group with an interest, and creates it if it does not exist.
     pub(super) fn join(self: &Arc<Self>, interest: Interest) -> Membership {
         let mut inner = self.inner();
         let group = match inner.all.get_mut(&interest) {
@@ -68,17 +68,17 @@ impl Groups {
         Membership { groups: self.clone(), group }
     }
 
-    /// The revision up to which commits were delivered.
+    /// Returns the revision up to which commits were delivered.
     pub(super) fn delivered(&self) -> Revision {
         self.inner().from
     }
 
-    /// Commits up to a revision are being delivered: a group that is created from here on begins after them.
+    /// Records that commits up to a revision are being delivered. A group that is created later starts after them.
     pub(super) fn deliver_to(&self, revision: Revision) {
         self.inner().from = revision;
     }
 
-    /// Whether there is no group. Then commits up to `head` need not be delivered.
+    /// Whether there is no group. If so, commits up to `head` count as delivered.
     pub(super) fn is_empty_up_to(&self, head: Revision) -> bool {
         let mut inner = self.inner();
         let is_empty = inner.all.is_empty();
@@ -88,7 +88,8 @@ impl Groups {
         is_empty
     }
 
-    /// The groups that a commit may concern. The lock is released between two lists: many groups may name one.
+    /// Returns the groups that a commit may concern. The lock is released between two lists, because many groups may
+    /// name one list.
     pub(super) fn concerned(&self, commit: &CommitEvents) -> ByNumber {
         if commit.concerns_all() {
             return self.all().into_iter().map(|group| (group.number, group)).collect();
@@ -102,7 +103,7 @@ impl Groups {
         concerned
     }
 
-    /// All groups.
+    /// Returns all groups.
     pub(super) fn all(&self) -> Vec<Arc<Group>> {
         self.inner().all.values().map(|member| member.group.clone()).collect()
     }
@@ -151,7 +152,7 @@ impl Inner {
         self.shrink();
     }
 
-    /// Gives memory back when most groups are gone.
+    /// Releases memory when most groups have been removed.
     fn shrink(&mut self) {
         if self.all.capacity() > 4 * self.all.len() + 64 {
             self.all.shrink_to_fit();

@@ -1,4 +1,5 @@
-//! Reads new commits once and delivers them to the groups that they concern. Only the followers of these are woken.
+//! The hub reads new commits once and delivers them to the groups that they concern. It wakes only the followers of
+//! these groups.
 
 use std::{
     sync::{
@@ -24,14 +25,15 @@ use crate::{
     },
 };
 
-/// What is read at once. A larger commit is not retained: followers read it from the store, part by part.
+/// The bounds of one read. A larger commit is not retained: followers read it from the store, part by part.
 const BOUNDS: Bounds = Bounds { rows: 20_000, events: 1_024, bytes: 4 << 20 };
 
-/// Pauses before a failed read is tried again.
+/// The first and the longest pause before a failed read is retried.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// How long reads may fail before followers receive the error: their positions would stand still without a word.
+/// How long reads may fail before followers receive the error. Without it, their positions would silently stop
+/// advancing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The groups of a node, and how far commits were delivered to them.
@@ -43,9 +45,9 @@ pub(super) struct Hub {
     retained: Mutex<Retained>,
     /// How long reads may fail before followers receive the error.
     patience: Duration,
-    /// Number of erasures. A message that was read before an erasure is not retained after it.
+    /// The number of erasures. A message that was read before an erasure is not retained after it.
     erasures: AtomicU64,
-    /// Runs once between the two looks of a follower.
+    /// Runs once between the two reads of `Follower::look`.
     #[cfg(test)]
     pub(super) between_looks: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Makes the hub panic.
@@ -57,16 +59,16 @@ pub(super) struct Hub {
 struct Progress {
     /// All commits up to here were delivered to the groups.
     position: Place,
-    /// Why no more can be delivered.
+    /// The reason why no more commits can be delivered.
     failure: Option<Error>,
 }
 
-/// Commits that were read, and are yet to be delivered.
+/// Commits that were read and are not delivered yet.
 pub(super) struct News {
     commits: Vec<Commit>,
     reached: Place,
     within: Option<Revision>,
-    /// Number of erasures before they were read.
+    /// The number of erasures before they were read.
     erasures: u64,
 }
 
@@ -89,22 +91,22 @@ impl Hub {
         }
     }
 
-    /// The position up to which all groups have received everything.
+    /// Returns the position up to which all groups have received everything.
     ///
     /// # Errors
-    /// No more can be delivered.
+    /// No more commits can be delivered.
     pub(super) fn position(&self) -> Result<Place, Error> {
         let progress = self.progress();
         progress.failure.clone().map_or(Ok(progress.position), Err)
     }
 
-    /// Number of erasures so far.
+    /// Returns the number of erasures so far.
     pub(super) fn erasures(&self) -> u64 {
         self.erasures.load(Ordering::Acquire)
     }
 
-    /// Drops all retained messages. A message that is being encoded is dropped too: `Group::push` checks under the
-    /// lock of its group whether there was an erasure since, and that was counted before the group is emptied here.
+    /// Drops all retained messages. A message that is being encoded is dropped too: `Group::push` checks under the lock
+    /// of its group whether there was an erasure since, and the erasure is counted before the group is emptied here.
     pub(super) fn forget(&self) {
         self.erasures.fetch_add(1, Ordering::AcqRel);
         for group in self.groups.all() {
@@ -113,7 +115,7 @@ impl Hub {
         self.retained().clear();
     }
 
-    /// Delivers commits until the store is gone.
+    /// Delivers commits until the store closes.
     pub(super) async fn run(&self) {
         let mut heads = self.store.heads();
         #[cfg(test)]
@@ -127,7 +129,8 @@ impl Hub {
         }
     }
 
-    /// Reads and delivers, over failures of the store: the first one is logged, and lasting ones end the followers.
+    /// Reads and delivers commits, and retries failed reads. The first failure is logged; failures that last end the
+    /// followers.
     async fn deliver_up_to(&self, head: Revision) {
         let (mut retry, mut failing_since) = (FIRST_RETRY, None);
         while self.groups.delivered() < head {
@@ -160,7 +163,7 @@ impl Hub {
         }
     }
 
-    /// Ends the followers with an error. Those that come later receive it too, until a read succeeds.
+    /// Ends the followers with an error. Later followers receive it too, until a read succeeds.
     pub(super) fn fail(&self, error: Error) {
         self.progress().failure = Some(error);
         for group in self.groups.all() {
@@ -168,7 +171,7 @@ impl Hub {
         }
     }
 
-    /// The next commits. None, if there is no group to deliver them to.
+    /// Reads the next commits. Returns None if there is no group to deliver them to.
     pub(super) async fn read(&self) -> Result<Option<News>, Error> {
         let erasures = self.erasures();
         let head = self.store.head();
@@ -184,7 +187,7 @@ impl Hub {
         Ok(Some(News { commits, reached, within, erasures }))
     }
 
-    /// Delivers what was read. Groups receive it one by one; no lock is held while a message is encoded.
+    /// Delivers commits. Groups receive them one by one, and no lock is held while a message is encoded.
     pub(super) fn deliver(&self, News { commits, reached, within, erasures }: News) {
         self.groups.deliver_to(reached.revision);
         for commit in commits {
@@ -195,7 +198,8 @@ impl Hub {
         }
     }
 
-    /// Adds the message of a commit to each group that it concerns; of one that was read in parts, only that it is there.
+    /// Adds the message of a commit to each group that it concerns. If the commit was read in parts, the groups only
+    /// record that their followers must read it from the store.
     fn deliver_commit(&self, mut commit: CommitEvents, is_whole: bool, erasures: u64) {
         let mut retained = RetainedCommit::new(commit.end.revision);
         for group in self.groups.concerned(&commit).into_values() {

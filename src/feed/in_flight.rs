@@ -1,5 +1,5 @@
-//! One piece of a feed on its way out. The next one is given only when the connection has taken it: whatever its
-//! windows allow, a follower never has a queue.
+//! The one frame of a feed that is in flight. The next frame is sent only when the connection has taken this one. A
+//! follower therefore never has a queue, however large the windows of its connection are.
 
 use std::{
     sync::{
@@ -14,22 +14,22 @@ use futures_util::task::AtomicWaker;
 
 use crate::wire::Framed;
 
-/// Whether a piece is on its way.
+/// The state of the frame in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Twice the number of pieces that have left; and one, if one is on its way.
+    /// Twice the number of frames that have left, plus one while a frame is in flight.
     state: AtomicU64,
     reader: AtomicWaker,
 }
 
 impl InFlight {
-    /// The number of the piece on its way.
+    /// Returns the number of the frame in flight.
     pub(super) fn number(&self) -> Option<u64> {
         let state = self.state.load(Ordering::Acquire);
         (state % 2 == 1).then_some(state / 2)
     }
 
-    /// The slices as one piece, which counts as on its way until the last one of them has been dropped.
+    /// Returns the slices as one frame, which is in flight until the last of them has been dropped.
     pub(super) fn send(self: &Arc<Self>, mut slices: Vec<Bytes>) -> Framed {
         self.state.fetch_add(1, Ordering::AcqRel);
         if let Some(last) = slices.pop() {
@@ -38,14 +38,14 @@ impl InFlight {
         Framed::chain(slices)
     }
 
-    /// Waits until nothing is on its way.
+    /// Waits until no frame is in flight.
     pub(super) async fn left(&self) {
         std::future::poll_fn(|cx| {
             if self.number().is_none() {
                 return Poll::Ready(());
             }
             self.reader.register(cx.waker());
-            // It may have left before the waker was there.
+            // The frame may have left before the waker was registered.
             if self.number().is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -1,4 +1,4 @@
-//! Messages to followers: encoded once, and sent piece by piece.
+//! Messages to followers: encoded once, and sent frame by frame.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,31 +11,31 @@ use crate::{
     wire::{fields, framed, v1},
 };
 
-/// Bytes of a message at most: what every client accepts whose limit is gRPC's default of 4 MiB, with room for proxies.
+/// The maximum size of a message in bytes: less than gRPC's default limit of 4 MiB for clients, with room for proxies.
 pub(crate) const MAX_MESSAGE: usize = 7 << 19;
 
-/// Bytes of the changes in a message; the position and the fields around them take less than the rest.
+/// The maximum size of the changes in a message in bytes. The position and the fields around them fit into the rest.
 pub(super) const MAX_CHANGES: usize = MAX_MESSAGE - 256;
 
-/// Bytes of changes that are copied into one block: handling many slices would cost more.
+/// Changes up to this many bytes are copied into one block, because handling many slices would cost more.
 const JOINED: usize = 16 << 10;
 
-/// Numbers of the events of a WatchResponse.
+/// Field numbers of the events of a WatchResponse.
 const CHANGES: u32 = 2;
 pub(super) const SNAPSHOT: u32 = 3;
 pub(super) const SNAPSHOT_END: u32 = 4;
 pub(super) const CHECKPOINT: u32 = 5;
 pub(super) const RESET: u32 = 6;
 
-/// The field `more_follows` of a FeedChanges, set.
+/// The field `more_follows` of a FeedChanges, set to true.
 const MORE_FOLLOWS: [u8; 2] = [2 << 3, 1];
 
-/// A framed WatchResponse, or what is left of it to send.
+/// A WatchResponse with its gRPC prefix, or the rest of it that is still to be sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Message {
     /// The next bytes.
     next: Bytes,
-    /// The changes after them, and the index of the first one.
+    /// The changes after `next`, and the index of the first one.
     rest: Option<Arc<Changes>>,
     index: usize,
 }
@@ -58,14 +58,15 @@ impl Changes {
 }
 
 impl Message {
-    /// A message around an event. Without a position it is within a snapshot.
+    /// Encodes a message around an event. A message without a position belongs to a snapshot.
     pub(super) fn new(log_id: LogId, at: Option<&Place>, field: u32, event: &[u8]) -> Message {
         let mut out = begin(log_id, at, event.len());
         fields::put_bytes(&mut out, field, event);
         Message::whole(out)
     }
 
-    /// The changes of a commit up to its end; they are `length` bytes long.
+    /// Returns the message of the changes of a commit, with the position of its end. The changes are `length` bytes
+    /// long.
     pub(super) fn of_changes(log_id: LogId, end: &Place, changes: Changes, length: usize) -> Message {
         let is_small = length <= JOINED;
         let mut out = begin(log_id, Some(end), if is_small { length } else { 0 });
@@ -79,7 +80,8 @@ impl Message {
         Message { next: framed::kept(out), rest: Some(Arc::new(changes)), index: 0 }
     }
 
-    /// Encoded changes up to a place. None: they are part of a commit that continues in the next message.
+    /// Returns the message of encoded changes up to a place. If `reached` is None, they are part of a commit that
+    /// continues in the next message.
     pub(super) fn of_encoded(log_id: LogId, reached: Option<&Place>, mut changes: Vec<u8>) -> Message {
         if reached.is_none() {
             changes.extend_from_slice(&MORE_FOLLOWS);
@@ -97,19 +99,19 @@ impl Message {
         self.next.is_empty() && self.rest.is_none()
     }
 
-    /// Whether it refers to changes that other messages may share.
+    /// Whether the message refers to changes that other messages may share.
     pub(super) fn shares(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Bytes that it holds besides shared changes.
+    /// Returns the bytes that the message holds besides shared changes.
     pub(super) fn own_bytes(&self) -> usize {
         let selected =
             self.rest.as_ref().map_or(0, |rest| size_of::<Changes>() + size_of_val(&*rest.selected));
         self.next.len() + selected
     }
 
-    /// Takes up to `limit` bytes off the front: at least one slice, unless nothing is left.
+    /// Removes up to `limit` bytes from the front. Returns at least one slice, unless the message is empty.
     pub(super) fn take(&mut self, limit: usize) -> Vec<Bytes> {
         let (mut slices, mut room) = (Vec::new(), limit);
         loop {

@@ -8,25 +8,26 @@ use std::{
 use super::group::{CommitMessage, Group};
 use crate::model::Revision;
 
-/// Bytes of all retained messages, shared ones counted once. Followers that are further behind read the store.
+/// The maximum size of all retained messages in bytes, with shared encodings counted once. Followers that are further
+/// behind read the store.
 pub(super) const MAX_RETAINED: usize = 32 << 20;
 
 /// Bytes of a group's reference to a message.
 const REFERENCE: usize = size_of::<CommitMessage>() + size_of::<Weak<Group>>();
 
-/// What groups retain, commit by commit, the oldest first.
+/// The messages that groups retain, by commit, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
     commits: VecDeque<RetainedCommit>,
     bytes: usize,
 }
 
-/// What groups retain of a commit.
+/// The messages that groups retain of one commit.
 #[derive(Debug)]
 pub(super) struct RetainedCommit {
     end: Revision,
     groups: Vec<Weak<Group>>,
-    /// Bytes of its messages.
+    /// Bytes of the messages.
     messages: usize,
 }
 
@@ -35,13 +36,14 @@ impl RetainedCommit {
         RetainedCommit { end, groups: Vec::new(), messages: 0 }
     }
 
-    /// A group retains a message of it. `messages`: bytes of all messages so far.
+    /// Records that a group retains a message of the commit. `messages` is the size of all its messages so far in
+    /// bytes.
     pub(super) fn add(&mut self, group: &Arc<Group>, messages: usize) {
         self.groups.push(Arc::downgrade(group));
         self.messages = messages;
     }
 
-    /// Bytes that its messages may take.
+    /// Returns the bytes that the messages of the commit may take.
     pub(super) fn room(&self) -> usize {
         MAX_RETAINED.saturating_sub((self.groups.len() + 1) * REFERENCE)
     }
@@ -71,7 +73,7 @@ impl Retained {
         }
     }
 
-    /// Nothing is retained any more.
+    /// Drops the records of all messages.
     pub(super) fn clear(&mut self) {
         *self = Retained::default();
     }

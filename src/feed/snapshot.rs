@@ -1,5 +1,5 @@
-//! What matches at one moment, read a part at a time without a long transaction: whatever has changed since that moment
-//! is left out, because the feed tells of it afterwards.
+//! The snapshot of a feed: the matches at one revision, read in parts without a long transaction. Names that have
+//! changed since that revision are omitted, because the feed delivers their changes afterwards.
 
 use std::sync::Arc;
 
@@ -16,31 +16,31 @@ use crate::{
     wire::fields,
 };
 
-/// Names looked up for one message, and its encoded bytes: the record that reaches them is the last one, so that no
-/// message comes near [`MAX_MESSAGE`](super::message::MAX_MESSAGE).
+/// The maximum number of names looked up for one message, and the size in bytes at which it ends. The record that
+/// reaches this size is the last one, so no message comes near [`MAX_MESSAGE`](super::message::MAX_MESSAGE).
 const NAMES: usize = 256;
 const BYTES: usize = 256 << 10;
 
-/// What comes first: whatever an article names is there before it.
+/// The order of the kinds. The entities that an article names come before it.
 const ORDER: [Kind; 5] = [Kind::Author, Kind::Section, Kind::Tag, Kind::Article, Kind::Collection];
 
-/// A way through what matches.
+/// A cursor over the entities that match.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// The moment: what has a later revision is left out.
+    /// The revision of the snapshot. Records with a later revision are omitted.
     head: Revision,
     query: Option<Arc<Query>>,
-    /// Kinds still to come, the next one last.
+    /// Kinds that are not finished, the next one last.
     kinds: Vec<Kind>,
-    /// Where the kind under way goes on.
+    /// Where the current kind continues.
     from: Option<Cursor>,
-    /// Records told so far.
+    /// The number of records sent so far.
     pub(super) count: i64,
     /// Records that match and cannot be read.
     pub(super) damage: Damage,
 }
 
-/// A FeedSnapshot, with the number of its records, and where to go on.
+/// A FeedSnapshot, the number of its records, and the cursor at which the kind continues.
 struct Part {
     message: Vec<u8>,
     count: i64,
@@ -57,7 +57,7 @@ impl Snapshot {
         Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
-    /// The next FeedSnapshot; none at the end.
+    /// Returns the next FeedSnapshot. None at the end.
     pub(super) async fn next(&mut self, feeds: &Arc<Feeds>, shape: Shape) -> Result<Option<Vec<u8>>, Error> {
         let log_id = feeds.log_id;
         while let Some(kind) = self.kinds.last().copied() {
@@ -82,7 +82,7 @@ impl Snapshot {
     }
 }
 
-/// The next names of a kind, each with the place after it, and where to go on after all.
+/// The next names of a kind, each with the cursor after it, and the cursor after all of them.
 type Names = (Vec<(Name, Cursor)>, Option<Cursor>);
 
 fn names(
@@ -118,14 +118,14 @@ fn part(
     for (name, cursor) in names {
         let record = match read::record(connection, name) {
             Ok(Some(record)) => record,
-            // It was found in an index at the same moment.
+            // The name was found in an index by the same transaction.
             Ok(None) | Err(Error::Corrupt(_)) => {
                 part.damage.add(name);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        // What has changed since the moment is told afterwards.
+        // The feed delivers later changes after the snapshot.
         if record.revision > head {
             continue;
         }
@@ -143,7 +143,7 @@ fn part(
     Ok(part)
 }
 
-/// Whether a record is what the index says in which it was found.
+/// Whether a record agrees with the index in which it was found.
 fn stands_at(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
     record.is_put() && (kind != Kind::Article || Derived::time(&record.name, &record.log) == cursor.key)
 }

@@ -1,4 +1,4 @@
-//! ContentService: from a request's bytes to an answer's.
+//! ContentService: from the bytes of a request to the bytes of a response.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(crate) struct ContentRpc {
 }
 
 impl ContentRpc {
-    /// The call of a method, if it is one of this service.
+    /// Returns the read that a method of this service makes.
     pub(crate) fn read(method: &str) -> Option<Read> {
         Some(match method {
             "GetArticle" => Read::GetArticle,
@@ -46,12 +46,12 @@ impl ContentRpc {
         })
     }
 
-    /// The answer to a call that has one, if it is in memory: it is found by the request's bytes alone.
+    /// Returns the response of a unary read from the cache. The bytes of the request are the key.
     pub(crate) async fn kept(&self, asked: &Asked) -> Option<Result<Framed, Status>> {
         Some(self.content.kept(asked).await?.map_err(Status::from))
     }
 
-    /// The same, from memory or composed.
+    /// Returns the response of a unary read, from the cache or composed.
     pub(crate) async fn answer(&self, asked: Asked) -> Result<Framed, Status> {
         Ok(self.answer_one(asked).await?)
     }
@@ -83,7 +83,7 @@ impl ContentRpc {
         self.content.answer(asked, question, served, &caller.if_none_match).await
     }
 
-    /// StreamArticles.
+    /// Handles StreamArticles.
     pub(crate) async fn stream(
         &self,
         message: Bytes,
@@ -103,30 +103,31 @@ impl ContentRpc {
         Ok(Box::pin(stream.map_err(Status::from)))
     }
 
-    /// The head to serve at.
+    /// Returns the revision to serve at.
     async fn at(&self, freshness: Option<Freshness>) -> Result<Revision, Refusal> {
         let (asked, log_id, wait) = request::freshness(freshness.as_ref())?;
         Ok(self.content.reach(asked, log_id, wait).await?.revision)
     }
 }
 
-/// What a request says of the caller: how fresh the answer must be, and which one it has.
+/// The fields of a request that describe the caller: how fresh the response must be, and which response the caller
+/// already has.
 #[derive(Default)]
 struct Caller {
     freshness: Option<Freshness>,
     if_none_match: String,
 }
 
-/// A request of a call that has one answer.
+/// A request of a unary read.
 trait Ask: Message + Default {
-    /// Takes out what is not part of the question.
+    /// Removes the fields that are not part of the query.
     fn take_caller(&mut self) -> Caller;
 
-    /// Checks the rest.
+    /// Checks the other fields.
     fn question(self) -> Result<Question, Refusal>;
 }
 
-/// Requests that are asked for with `if_none_match`, and those without.
+/// Implements `take_caller` for requests with and without `if_none_match`.
 macro_rules! caller {
     (if_none_match) => {
         fn take_caller(&mut self) -> Caller {
@@ -203,7 +204,7 @@ impl Ask for v1::GetCollectionRequest {
     }
 }
 
-/// Authors, sections and tags are got alike.
+/// Implements the Get requests of authors, sections and tags, which are alike.
 macro_rules! get {
     ($($request:ident $kind:ident),*) => {$(
         impl Ask for v1::$request {
@@ -218,7 +219,7 @@ macro_rules! get {
 
 get!(GetAuthorRequest Author, GetSectionRequest Section, GetTagRequest Tag);
 
-/// And listed alike, collections too.
+/// Implements the List requests of these kinds and of collections, which are alike.
 macro_rules! list {
     ($($request:ident $kind:ident),*) => {$(
         impl Ask for v1::$request {

@@ -14,7 +14,7 @@ use crate::{
     wire::v1::{self, ArticleView, watch_request},
 };
 
-/// How long a feed is silent at most, if it does not say.
+/// The maximum time without a message on a feed that does not set one, and the bounds of the value that a request sets.
 const INTERVAL: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
@@ -26,7 +26,7 @@ pub(crate) struct FeedRpc {
 }
 
 impl FeedRpc {
-    /// Watch.
+    /// Handles Watch.
     pub(crate) async fn watch(&self, message: Bytes) -> Result<Follower, Status> {
         let asked = v1::WatchRequest::decode(message).map_err(|error| undecodable(&error))?;
         Ok(self.feeds.clone().watch(watch(asked)?).await?)

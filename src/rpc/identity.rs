@@ -1,5 +1,5 @@
-//! The identity of a request: what makes a retry the same request. `publishing.proto` describes it; it outlives
-//! restarts and upgrades of the server, so its form never changes without a new number.
+//! The identity of a request, by which a retry is recognised as the same request. `publishing.proto` describes it. It
+//! outlives restarts and upgrades of the server, so its form never changes without a new number.
 
 use bytes::Bytes;
 use prost_reflect::MessageDescriptor;
@@ -13,12 +13,12 @@ use crate::{
     wire::POOL,
 };
 
-/// The form that [`identity`] hashes.
+/// The number of the form that [`identity`] hashes.
 const FORM: u8 = 1;
 
 macro_rules! methods {
     ($($method:ident = $number:literal,)*) => {
-        /// The methods that take a request_id. Their numbers are stored with requests: none is ever used again.
+        /// The methods that accept a request_id. Their numbers are stored with requests, so no number is ever reused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
         pub(super) enum Method { $($method = $number,)* }
@@ -57,10 +57,10 @@ impl Method {
     }
 }
 
-/// The request_id, if there is one, with the identity of the request. `received`: the request as received.
+/// Returns the request_id, if it is set, with the identity of the request. `received` is the request as received.
 ///
 /// # Errors
-/// The request_id itself is not allowed, or too many writes wait to be checked.
+/// The request_id is invalid, or too many writes wait to be checked.
 pub(super) async fn identify(
     publishing: &Publishing,
     method: Method,
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(identities.len(), Method::ALL.len());
     }
 
-    /// What is stored today is recognised by every later release.
+    /// Every later release must recognise the identities that are stored today.
     #[test]
     fn the_identity_of_a_request_does_not_change() {
         let article = v1::Article {

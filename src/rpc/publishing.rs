@@ -31,13 +31,13 @@ pub(crate) struct PublishingRpc {
     pub(crate) publishing: Arc<Publishing>,
 }
 
-/// The service, with its bound on requests.
+/// Creates the service, with its limit on the size of requests.
 pub(crate) fn server(publishing: Arc<Publishing>) -> PublishingServiceServer<PublishingRpc> {
     let server = PublishingServiceServer::new(PublishingRpc { publishing });
     server.max_decoding_message_size(limit::WRITE_REQUEST.maximum as usize)
 }
 
-/// A position as the schema has it.
+/// Converts a position into the message of the schema.
 pub(super) fn position(position: &Position) -> v1::Position {
     v1::Position {
         log_id: position.log_id.to_string(),
@@ -91,7 +91,7 @@ fn removal(
     Ok((name, reason, moved_to))
 }
 
-/// What the four small removals and the large one have in common.
+/// The fields that all five requests to remove an entity have.
 struct Removed<'a> {
     kind: Kind,
     name: &'a str,
@@ -102,7 +102,7 @@ struct Removed<'a> {
     received: Bytes,
 }
 
-/// The five requests to remove are alike but for their types.
+/// Converts one of the five requests to remove an entity, which differ only in their types.
 macro_rules! removed {
     ($kind:ident, $asked:ident) => {
         Removed {
@@ -120,7 +120,8 @@ macro_rules! removed {
 type Answer = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
 
 impl PublishingRpc {
-    /// The outcome of a request: that of its first time, else what `changes` does. The request is validated only then.
+    /// Returns the outcome of a request: the stored outcome if the request was committed before, otherwise that of
+    /// `changes`. The request is validated only in the second case.
     async fn write(
         &self,
         method: Method,
@@ -213,7 +214,7 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
     parsed().map_err(|refusal: Refusal| refusal.within(&field))
 }
 
-/// What a change does, and the field that says it.
+/// Parses the operation of a change. Returns it with the name of the field that holds it.
 fn verb(change: Option<&change::Change>) -> Result<(Verb, &'static str), Refusal> {
     use change::Change as What;
     let put = |kind, entity: &Encoded| Verb::Put { kind, entity: entity.0.clone() };

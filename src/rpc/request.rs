@@ -1,4 +1,5 @@
-//! What many requests have in common, parsed once. Past these functions there are no raw strings or numbers.
+//! Fields that many requests have in common, parsed in one place. Beyond these functions there are no raw strings or
+//! numbers.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use crate::{
     wire::v1::{self, ArticleView, BodyFormat, Include, UpdateKind},
 };
 
-/// How long a read waits for a revision if it does not say.
+/// How long a read that sets no `max_wait` waits for a revision.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
-/// What of an article is wanted, and what along with it.
+/// Parses the view and the body format of articles, and the entities to include.
 pub(super) fn selection(
     view: i32,
     format: i32,
@@ -55,7 +56,7 @@ fn wants(includes: &[i32]) -> Result<Wants, Refusal> {
     Ok(wants)
 }
 
-/// The revision to wait for, of which log, and how long.
+/// Parses the revision to wait for, the log that it belongs to, and the maximum wait.
 pub(super) fn freshness(
     freshness: Option<&v1::Freshness>,
 ) -> Result<(Revision, Option<LogId>, Duration), Refusal> {
@@ -75,7 +76,7 @@ pub(super) fn freshness(
     Ok((freshness.at_least_revision, log_id, wait))
 }
 
-/// A log id, unless it is unset.
+/// Parses a log id. Returns None if it is unset.
 pub(super) fn log_id(text: &str, field: &str) -> Result<Option<LogId>, Refusal> {
     if text.is_empty() {
         return Ok(None);
@@ -84,7 +85,7 @@ pub(super) fn log_id(text: &str, field: &str) -> Result<Option<LogId>, Refusal> 
     Ok(Some(log_id))
 }
 
-/// The size of a page: more than the limit is read as the limit (AIP-158).
+/// Parses the size of a page. A value above the limit means the limit (AIP-158).
 pub(super) fn page_size(asked: i32) -> Result<usize, Refusal> {
     match usize::try_from(asked) {
         Err(_) => Err(Refusal::field("page_size", "it must not be negative")),
@@ -93,7 +94,7 @@ pub(super) fn page_size(asked: i32) -> Result<usize, Refusal> {
     }
 }
 
-/// What must hold for a write.
+/// Parses the precondition of a write.
 pub(super) fn precondition(given: Option<v1::Precondition>) -> Result<Option<Precondition>, Refusal> {
     use v1::precondition::Condition;
     match given.and_then(|given| given.condition) {
@@ -109,7 +110,7 @@ pub(super) fn precondition(given: Option<v1::Precondition>) -> Result<Option<Pre
     }
 }
 
-/// What kind of change a write is.
+/// Parses the update kind of a write.
 pub(super) fn update_kind(number: i32) -> Result<UpdateKind, Refusal> {
     UpdateKind::try_from(number)
         .map_err(|_| Refusal::field("update_kind", format!("{number} is not one of its values")))

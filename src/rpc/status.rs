@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// What a node says about itself.
+/// The status of a node.
 pub(crate) struct StatusRpc {
     pub(crate) store: Arc<Store>,
     pub(crate) content: Arc<Content>,
-    /// Microseconds since 1970 UTC.
+    /// The start time of the node, in microseconds since 1970 UTC.
     pub(crate) started: i64,
 }
 
-/// The service.
+/// Creates the service.
 pub(crate) fn server(rpc: StatusRpc) -> StatusServiceServer<StatusRpc> {
     StatusServiceServer::new(rpc).max_decoding_message_size(limit::READ_REQUEST.maximum as usize)
 }

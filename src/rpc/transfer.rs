@@ -28,22 +28,23 @@ use crate::{
     },
 };
 
-/// Bytes of a text in a response that would be too large with it whole: 1,000 results with three of them are 1 MB.
+/// The maximum length in bytes of a text in a response that would be too large with whole texts. 1,000 results with
+/// three such texts are 1 MB.
 const SHORT: usize = 256;
 
-/// Chunks of an import that are at work at once: one is written while the next is checked.
+/// Chunks of an import that are processed at once: one is written while the next is checked.
 const AHEAD: usize = 2;
 
-/// Imports and exports of a node.
+/// The imports and exports of a node.
 pub(crate) struct TransferRpc {
     pub(crate) store: Arc<Store>,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) health: Arc<Health>,
-    /// Whether the node is shutting down: a transfer ends at the next chunk and goes on elsewhere.
+    /// Whether the node is shutting down. A transfer then ends at the next chunk, and can continue on another node.
     pub(crate) draining: watch::Receiver<bool>,
 }
 
-/// The service, with its bound on chunks.
+/// Creates the service, with its limit on the size of chunks.
 pub(crate) fn server(rpc: TransferRpc) -> TransferServiceServer<TransferRpc> {
     TransferServiceServer::new(rpc).max_decoding_message_size(limit::WRITE_REQUEST.maximum as usize)
 }
@@ -99,10 +100,10 @@ impl TransferService for TransferRpc {
     }
 }
 
-/// How far a client's export has come.
+/// The progress of one client's export.
 enum Exporting {
     Records(Box<Export>, watch::Receiver<bool>, Arc<Health>),
-    /// The closing message was sent; the call ends with this refusal if the export lacks something.
+    /// The closing message was sent. The call ends with this refusal if the export is incomplete.
     Ended(Option<Refusal>),
 }
 
@@ -132,8 +133,8 @@ async fn next(
     })
 }
 
-/// One client's import: chunks are taken one after the other, so that a later record sees what an earlier one did. What
-/// needs no store is done for the next chunk while one is written.
+/// One client's import. Chunks are written one after the other, so that a later record sees the effect of an earlier
+/// one. While one chunk is written, the checks of the next that need no store are made.
 struct Import {
     chunks: BoxStream<'static, Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
@@ -141,7 +142,7 @@ struct Import {
     draining: watch::Receiver<bool>,
 }
 
-/// A chunk whose records were held against the rules that need no store.
+/// A chunk whose records were checked against the rules that need no store.
 struct Chunk {
     number: i64,
     names: Vec<String>,
@@ -176,12 +177,13 @@ impl Import {
     }
 }
 
-/// tonic refuses a message above the bound in words of its own.
+/// Replaces tonic's status for a message above the limit by ours.
 fn in_our_words(status: Status) -> Status {
     super::oversized(&status, &limit::WRITE_REQUEST).map_or(status, Status::from)
 }
 
-/// Shortens the errors of a response that is larger than a message may be: code, reason and field remain.
+/// Shortens the errors of a response that exceeds the maximum message size. Code, reason and the start of field and
+/// message remain.
 fn bounded(mut response: v1::ImportResponse) -> v1::ImportResponse {
     if response.encoded_len() > limit::MESSAGE {
         for error in response.results.iter_mut().filter_map(|result| result.error.as_mut()) {
@@ -217,7 +219,7 @@ fn name(record: &service::Record) -> String {
     short(&String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()))
 }
 
-/// The first bytes of a text, whole characters.
+/// Returns the first bytes of a text, cut between two characters.
 fn short(text: &str) -> String {
     let end = (0..=text.len().min(SHORT)).rev().find(|end| text.is_char_boundary(*end));
     text[..end.unwrap_or(0)].to_owned()

@@ -1,4 +1,4 @@
-//! Taking connections: how many there may be, and what happens when the system gives none.
+//! Accepts connections: their limits, and the handling of failed accepts.
 
 use std::{
     collections::HashMap,
@@ -18,24 +18,26 @@ use tokio::{
 use super::cores::{Accepted, Cores};
 use crate::{config::Connections, telemetry::Metrics};
 
-/// After a failed accept: without a pause, a process without file descriptors spins on the queue.
+/// The first and the longest pause after a failed accept. Without a pause, a process without free file descriptors
+/// would spin on the queue.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A failure that lasts is said once in this time.
+/// How often a lasting failure is logged.
 const SAID_AGAIN: Duration = Duration::from_secs(5);
 
-/// A peer that takes no byte for so long, or answers no probe, is gone.
+/// TCP_USER_TIMEOUT in milliseconds, and the idle time before the first keepalive probe. A peer that acknowledges no
+/// byte, or no probe, for the timeout is gone.
 const UNACKNOWLEDGED: u32 = 30_000;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// File descriptors that no connection gets: the store opens files while it works.
+/// File descriptors that no connection gets, because the store opens files while it works.
 const RESERVE: usize = 32;
 
-/// Connections of the operations listener.
+/// The maximum number of connections of the operations listener.
 const OPERATIONS: usize = 64;
 
-/// Takes connections, without end.
+/// Accepts connections. Never returns.
 pub(super) async fn run(
     listener: TcpListener,
     cores: &Cores,
@@ -46,7 +48,7 @@ pub(super) async fn run(
     let places = Places::new(limits, file_descriptors, metrics);
     let mut trouble = Trouble::default();
     loop {
-        // Taken before the connection: whoever is above the bound waits in the system's queue.
+        // The permit is acquired before the accept: connections above the limit wait in the listen backlog.
         let permit = places.next().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -71,13 +73,13 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-/// The connection was gone before it was taken; the next one may be well.
+/// Whether the connection was gone before it was accepted. The next one may be fine.
 fn is_of_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Failures of accepting, one after the other.
+/// Consecutive failures of accept.
 #[derive(Default)]
 struct Trouble {
     pause: Option<Duration>,
@@ -96,7 +98,7 @@ impl Trouble {
     }
 }
 
-/// How many connections there are, and of whom.
+/// The connection limits, and the open connections of each peer.
 struct Places {
     all: Arc<Semaphore>,
     per_peer: usize,
@@ -107,7 +109,7 @@ struct Places {
 #[derive(Debug, Default)]
 struct Peers(Mutex<HashMap<IpAddr, usize>>);
 
-/// The place of one connection. It is free again when this is dropped.
+/// The permit of one connection. It is released when dropped.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     peer: IpAddr,
@@ -126,7 +128,7 @@ impl Places {
         self.all.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// None if the peer has as many as it may.
+    /// Returns the permit of a connection. None if the peer has reached its limit.
     fn of_peer(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<Place> {
         let peer = network(peer);
         let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,7 +156,7 @@ impl Drop for Place {
     }
 }
 
-/// Whom an address stands for: the smallest network that is given to one customer is a /64.
+/// Returns the address by which a peer is counted. A /64 is the smallest IPv6 network that one customer gets.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -162,15 +164,15 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Connections that leave file descriptors to everything else: of the process's limit, what is not open yet, less
-/// [`RESERVE`]. `others` is what other listeners may have.
+/// Returns the number of connections that leave enough file descriptors for everything else: the limit of the process
+/// minus the descriptors that are open now, [`RESERVE`] and `others`, the number that other listeners may have.
 pub(super) fn file_descriptors(others: usize) -> usize {
     let most = process::getrlimit(process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
     usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(open + RESERVE + others).max(1)
 }
 
-/// What the operations listener may have: few, and never more than a quarter of what there is.
+/// Returns the connection limit of the operations listener: a small number, at most a quarter of what is available.
 pub(super) fn for_operations() -> usize {
     OPERATIONS.min(file_descriptors(0) / 4).max(1)
 }

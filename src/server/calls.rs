@@ -1,5 +1,5 @@
-//! What happens around every call: it is found, answered within its deadline, and counted with the code that it ended
-//! with. Reads are answered here; all other services are tonic's.
+//! Handles every call: finds its method, responds within its deadline, and counts it with its final code. Reads and
+//! feeds are served here, all other services by tonic.
 
 use std::{
     collections::HashMap,
@@ -47,29 +47,29 @@ use crate::{
     wire::{Framed, POOL},
 };
 
-/// The calls that one core answers.
+/// The calls of one core.
 pub(super) struct Calls {
     methods: HashMap<String, Arc<Method>, foldhash::fast::RandomState>,
-    /// Whatever is none of these, so that a peer cannot invent labels.
+    /// The method for all unknown paths, so that a peer cannot create metric labels.
     other: Arc<Method>,
     services: Services,
     routes: Routes,
-    /// Feeds that one connection may have open.
+    /// The maximum number of open feeds on one connection.
     feeds: usize,
-    /// How long a call may take to be answered, also if its client says more or nothing.
+    /// The maximum time until the response, even if the client's deadline is later or missing.
     longest: Duration,
     memory: Arc<Memory>,
     draining: watch::Receiver<bool>,
     health: Arc<Health>,
 }
 
-/// The services that are answered here.
+/// The services that are served here without tonic.
 pub(super) struct Services {
     pub(super) content: ContentRpc,
     pub(super) feed: FeedRpc,
 }
 
-/// A call that is answered here.
+/// A method that is served here without tonic.
 #[derive(Debug, Clone, Copy)]
 enum Own {
     Read(Read),
@@ -80,19 +80,20 @@ enum Own {
 struct Method {
     own: Option<Own>,
     limit: &'static Limit,
-    /// Its client may take its time over the request.
+    /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
-    /// Its answer goes on as long as its client's deadline allows.
+    /// Whether the response is a stream, which may last until the client's deadline.
     streams: bool,
-    /// It ends only when the node does.
+    /// Whether the response ends only with the node, the client or its deadline.
     endless: bool,
     room: Room,
-    /// How many calls of it the node serves at once.
+    /// The node-wide limit on concurrent calls of the method, if it has one.
     at_once: Option<Slots>,
     metrics: RpcMetrics,
 }
 
-/// Bytes that are set aside in the connection's account: before the answer is made, and before each further piece of it.
+/// Bytes that are reserved in the account of the connection: before the response is made, and before each further piece
+/// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Room {
     first: usize,
@@ -106,8 +107,8 @@ enum Slots {
 }
 
 impl Room {
-    /// An entity with all that it includes, a page, a piece of a stream, what a write answers. What turns out larger waits
-    /// for more, so these need only be right for most.
+    /// An entity with its includes, a page, a piece of a stream, and the response of a write. A larger response waits
+    /// for more room, so these sizes need to fit only most responses.
     const ENTITY: Room = Room { first: 256 << 10, next: 0 };
     const PAGE: Room = Room { first: 2 << 20, next: 0 };
     const PIECES: Room = Room { first: 512 << 10, next: 512 << 10 };
@@ -126,7 +127,7 @@ impl Room {
 }
 
 impl Method {
-    /// One of our services.
+    /// Returns a method of one of our services.
     fn ours(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         let service = method.parent_service();
         let own = match service.full_name() {
@@ -148,7 +149,7 @@ impl Method {
         }
     }
 
-    /// One of health or reflection.
+    /// Returns a method of the health or reflection service.
     fn of_checks(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         Method {
             client_streams: method.is_client_streaming(),
@@ -172,14 +173,14 @@ impl Method {
         }
     }
 
-    /// Until when a call must have been answered, or its answer have begun.
+    /// Returns the time by which the response must be ready, or a streamed response must have started.
     fn bound(&self, start: Instant, longest: Duration, deadline: Option<Instant>) -> Option<Instant> {
         let longest = (!self.client_streams).then(|| start + longest);
         deadline.into_iter().chain(longest).min()
     }
 }
 
-/// The methods of a pool by their paths.
+/// Returns the methods of a pool with their paths.
 fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     methods
@@ -187,7 +188,7 @@ fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
         .collect()
 }
 
-/// The services of tonic's that a node has beside its own.
+/// Returns the methods of the services of tonic's crates that a node has in addition to its own.
 fn checks() -> Vec<(String, MethodDescriptor)> {
     let files = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -198,7 +199,7 @@ fn checks() -> Vec<(String, MethodDescriptor)> {
     pools.flat_map(|pool| methods_of(&pool)).collect()
 }
 
-/// A response, and how it is given out.
+/// A response, and the pace at which it is passed to the connection.
 type Answered = (Response<Reply>, Pace);
 
 impl Calls {
@@ -231,7 +232,7 @@ impl Calls {
         }
     }
 
-    /// Answers a call.
+    /// Serves a call.
     pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> Answered
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -293,13 +294,14 @@ impl Calls {
                 return Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)));
             }
         }
-        // Boxed: it is many times larger than the way above.
+        // Boxed, because it is many times larger than the cached path above.
         let (answer, charge) = Box::pin(self.answer(asked, method.room.first, streams)).await?;
         Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)))
     }
 
-    /// An answer and its room, which is set aside before it is made. One that turns out larger than there is room for is
-    /// dropped, and asked for again when there is: most likely it is in memory then.
+    /// Returns a response with the charge for its bytes. Room is reserved before the response is made. A response that
+    /// is larger than the available room is dropped and requested again when there is room. It is probably cached by
+    /// then.
     async fn answer(
         &self,
         asked: Asked,
@@ -308,7 +310,7 @@ impl Calls {
     ) -> Result<(Framed, Charge), Status> {
         loop {
             let mut charge = streams.reserve(room).await?;
-            // Boxed: a call that waits for room holds nothing of it.
+            // Boxed, so that a call that waits for room holds no memory for it.
             let answer = Box::pin(self.services.content.answer(asked.clone())).await?;
             room = answer.remaining();
             if charge.try_resize(room) {
@@ -342,7 +344,8 @@ impl Calls {
             None => drained,
         };
         hold(call, |holds| holds.endless = Some(streams.endless()));
-        // A piece that waits shares its bytes with the message that its follower holds anyway.
+        // A waiting piece needs no room of its own: it shares its bytes with the message that the follower holds
+        // anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
         Ok((taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
     }
@@ -373,7 +376,7 @@ impl Calls {
                 streams.reserve(method.room.first).await?
             }
         };
-        // What a message holds is held until the call is answered.
+        // The memory of the request counts until the response is ready.
         let _request = (!method.client_streams).then(|| body.request());
         let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
         let until = match deadline.filter(|_| method.streams) {
@@ -403,19 +406,19 @@ impl Calls {
     }
 }
 
-/// Bytes of headers.
+/// Returns the size of headers in bytes.
 fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 impl Calls {
-    /// What ends a stream when the node does.
+    /// Returns a future that completes with the status for open streams when the node drains.
     fn drained(&self) -> BoxFuture<'static, Status> {
         let (mut draining, health) = (self.draining.clone(), self.health.clone());
         Box::pin(async move {
-            // The sender lives as long as the node: an error means that it is gone, too.
+            // The sender lives as long as the node: an error means that the node is gone, too.
             let _ = draining.wait_for(|draining| *draining).await;
-            // A last message that is ready goes first: a watcher of health learns why.
+            // Let a last message that is ready go first: it gives a health watcher the reason.
             tokio::task::yield_now().await;
             Refusal::of_shutdown(&health).into()
         })
@@ -437,7 +440,7 @@ fn refused(status: Status, call: Option<Call>, streams: Streams) -> Answered {
     (taken(&mut { call }, |call| Reply::status(&status, call)), pace)
 }
 
-/// The time that the client gives the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
+/// Returns the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(given) = headers.get("grpc-timeout") else { return Ok(None) };
     let parsed = given.to_str().ok().and_then(|text| {
@@ -460,8 +463,9 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     }
 }
 
-/// A future's result, or DEADLINE_EXCEEDED. Most calls are answered at once and never see a timer. The future stays
-/// where it is: moved, it would have its place twice, for as long as a stream is open.
+/// Returns the result of a future, or DEADLINE_EXCEEDED. Most calls are ready immediately and never need a timer. The
+/// future is pinned by the caller: if it were moved in here, its memory would be needed twice for as long as a stream
+/// is open.
 async fn within<T>(
     bound: Option<Instant>,
     mut answered: Pin<&mut impl Future<Output = Result<T, Status>>>,
@@ -477,13 +481,12 @@ fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the call's deadline has passed")
 }
 
-/// What ends a stream at its deadline.
+/// Returns a future that completes with the status for a stream at its deadline.
 fn expire(deadline: Instant) -> BoxFuture<'static, Status> {
     Box::pin(tokio::time::sleep_until(deadline.into()).map(|()| deadline_exceeded()))
 }
 
-/// A call under way. It is counted when dropped: with the code that it ended with, or as cancelled if the client was
-/// faster.
+/// A call in flight. It is counted when dropped: with its final code, or as cancelled if the client ended it first.
 pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
@@ -491,7 +494,7 @@ pub(super) struct Call {
     holds: Option<Box<Holds>>,
 }
 
-/// What a call holds as long as it is open.
+/// Resources that a call holds as long as it is open.
 #[derive(Default)]
 struct Holds {
     endless: Option<Endless>,

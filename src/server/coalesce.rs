@@ -1,9 +1,9 @@
-//! Fewer, larger writes. HTTP/2 implementations flush after each frame; here a flush only marks, and what one poll of a
-//! connection produced leaves in one write when the poll returns.
+//! Combines small writes into fewer, larger ones. HTTP/2 implementations flush after each frame. Here a flush writes
+//! nothing: the output of one poll of a connection is written at once when the poll returns.
 //!
-//! What must hold: nothing stays in the buffer when a poll has returned unless the socket is full, and then the
-//! connection is woken when it no longer is; a failed write ends the connection; closing writes the rest first. It lies
-//! above TLS, where there is any, so that records are large too.
+//! Invariants: after a poll the buffer is empty unless the socket is full, and the connection is woken when the socket
+//! has room again. A failed write ends the connection. Closing writes the rest first. With TLS, this layer is above it,
+//! so that TLS records are large too.
 
 use std::{
     cell::Cell,
@@ -16,28 +16,29 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// What is gathered at most; then a write waits until the socket has taken it: the bound on a slow reader's memory.
+/// The maximum size of the buffer. When it is full, a write waits until the socket has taken the bytes. This bounds the
+/// memory of a slow reader.
 const BOUND: usize = 64 << 10;
 
 thread_local! {
-    /// The buffer of whichever connection is being polled on this thread: idle ones have none.
+    /// The buffer of the connection that is being polled on this thread. Idle connections have no buffer.
     static SPARE: Cell<VecDeque<u8>> = const { Cell::new(VecDeque::new()) };
 }
 
-/// A socket whose writes are gathered. Its clone is a second handle, to write them out.
+/// A socket with a write buffer. A clone is a second handle, used to drain the buffer.
 #[derive(Debug)]
 pub(super) struct Coalesced<T>(Arc<Mutex<Inner<T>>>);
 
 #[derive(Debug)]
 struct Inner<T> {
     io: T,
-    /// A ring: what a reader that is always a little behind has not taken is never moved.
+    /// A ring buffer: bytes that a slow reader has not taken are never moved.
     out: VecDeque<u8>,
-    /// The socket holds something that it was not yet told to send.
+    /// Whether the socket holds bytes that are not flushed.
     unflushed: bool,
-    /// A write was told to wait.
+    /// Whether a write is waiting.
     refused: bool,
-    /// Not all of the last write was taken.
+    /// Whether the last write was accepted only in part.
     cut: bool,
 }
 
@@ -53,19 +54,19 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
         Coalesced(Arc::new(Mutex::new(inner)))
     }
 
-    /// Writes out what was gathered.
+    /// Writes the buffer to the socket.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner();
         ready!(inner.poll_drain(cx))?;
         if std::mem::take(&mut inner.refused) {
-            // The socket was full for a write a moment ago and no longer is: it would wake nobody.
+            // A write has found the socket full, and now it has room again. The socket will not wake that write.
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Adds a last frame of our own behind whole ones. It is left out if the last write was cut: it would fall into the
-    /// middle of a frame.
+    /// Adds a final frame of our own after complete frames. If the last write was accepted only in part, the frame is
+    /// omitted, because it would be in the middle of another one.
     pub(super) fn append(&self, frame: &[u8]) {
         let mut inner = self.inner();
         if !inner.cut {
@@ -73,7 +74,7 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
         }
     }
 
-    /// The lock is never waited for: one task holds both handles.
+    /// Locks the state. The lock is always free, because one task has both handles.
     fn inner(&self) -> MutexGuard<'_, Inner<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +102,7 @@ impl<T: Read + Write + Unpin> Inner<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// How much may be gathered now; never nothing.
+    /// Returns the room in the buffer, which is never 0.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.out.len() >= BOUND {
             (self.refused, self.cut) = (true, true);
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// What the socket does with the next call.
+    /// The behaviour of the socket in the next call.
     #[derive(Debug, Clone, Copy)]
     enum Does {
         Take(usize),
@@ -180,16 +181,16 @@ mod tests {
     }
     use Does::{Fail, Take, Wait};
 
-    /// A socket that does as it is told, and takes everything once there is no more to do.
+    /// A socket that follows a script, and accepts everything once the script has ended.
     #[derive(Debug, Default)]
     struct Script {
         writes: VecDeque<Does>,
         flushes: VecDeque<Does>,
         shutdowns: usize,
         taken: Vec<u8>,
-        /// How much of it was flushed.
+        /// The number of bytes of `taken` that were flushed.
         flushed: usize,
-        /// Whoever was told to wait last.
+        /// The waker of the last call that had to wait.
         waker: Option<Waker>,
     }
 
@@ -279,7 +280,7 @@ mod tests {
             self.poll(|io, cx| io.poll_shutdown(cx)).map_err(|error| error.kind())
         }
 
-        /// Wakes whoever waits for the socket. Whether that is this task.
+        /// Wakes the task that waits for the socket. Returns whether it is this one.
         fn wakes(&self) -> bool {
             let before = self.task.0.load(Ordering::Relaxed);
             self.io.inner().io.waker.take().into_iter().for_each(Waker::wake);
@@ -346,14 +347,14 @@ mod tests {
     fn a_reader_that_is_always_behind_holds_no_more_than_the_bound() {
         let case = Case::new(&[Take(10_000), Wait].repeat(1_000), &[]);
         for _ in 0..400 {
-            // At most as many as fit: then one has to wait.
+            // The buffer cannot hold nine of them, so one write has to wait.
             let written = (0..9).take_while(|_| case.write(&[b'a'; 16 << 10]).is_ready()).count();
             assert!(written < 9 && case.drain().is_pending());
             assert!(case.io.inner().out.capacity() <= BOUND, "{}", case.io.inner().out.capacity());
         }
     }
 
-    /// The socket has room again between the write that waits and the drain: it will not wake anybody.
+    /// The socket has room again between the waiting write and the drain, so it wakes no task itself.
     #[test]
     fn a_write_that_waits_is_woken_by_the_drain_that_makes_room() {
         let case = Case::new(&[Wait], &[]);

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last: which protocol it speaks, how it is served, and when it must end.
+//! One connection, from its first byte to its last: which protocol it uses, how it is served, and when it must end.
 
 use std::{
     convert::Infallible,
@@ -38,36 +38,37 @@ use super::{
 };
 use crate::config::Connections;
 
-/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+/// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams that a peer may have this node reset, by breaking the protocol, before it is sent away (CVE-2025-8671).
+/// Streams that a peer can make this node reset by protocol errors, before the connection is closed (CVE-2025-8671).
 const LOCAL_RESETS: usize = 1_024;
 
-/// Streams that a peer may open and reset before they are looked at (CVE-2023-44487).
+/// Streams that a peer may open and reset before they are processed (CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
 
-/// Bytes of a request's headers, decoded.
+/// The maximum size of the decoded headers of a request in bytes.
 const HEADERS: u32 = 16 << 10;
 
-/// What a peer may send of one call before it is read. The connection's window has room for all of them: a call that
-/// waits must not hold up those that are read. Whoever does not read counts this (`inbound`).
+/// Bytes that a peer may send on one call before they are read. The window of the connection has room for all calls, so
+/// that a waiting call does not delay others. A call that is not read counts as this many bytes (`inbound`).
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// What of one answer may wait for the peer's window, beyond the message under way.
+/// Bytes of one response that may wait for the peer's window, beyond the message in flight.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8), for a peer that floods: calls that it has made may have been served.
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8), for a peer that floods. Its last stream id is the maximum, because
+/// any call of the peer may have been processed.
 const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
-/// What the connections of one core have in common.
+/// The state that the connections of one core share.
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) calls: Arc<Calls>,
     pub(super) memory: CoreMemory,
     pub(super) entrance: Arc<Entrance>,
     pub(super) limits: Connections,
-    /// How long calls may go on once the node drains.
+    /// How long calls may continue once the node drains.
     pub(super) drain: Duration,
     pub(super) draining: watch::Receiver<bool>,
 }
@@ -100,7 +101,7 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     let of_connection = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), of_connection.clone());
-        // No block around both: it would hold the request a second time, for as long as a stream is open.
+        // An async block around both branches would hold the request twice, for as long as a stream is open.
         let answer =
             if web::is_native(&request) {
                 Either::Right(calls.call(request, streams).map(|(response, pace)| {
@@ -116,7 +117,7 @@ async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     speak_http2(io, &common.limits, streams, life, service).await
 }
 
-/// Speaks HTTP/2 for whatever answers.
+/// Serves HTTP/2 with a service.
 async fn speak_http2<S, B>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     limits: &Connections,
@@ -178,7 +179,7 @@ where
 
 const STALLED: &str = "its peer takes nothing of what it was sent";
 
-/// HTTP/1.1, which browsers without TLS speak: gRPC-Web only.
+/// Serves HTTP/1.1, which browsers use without TLS: gRPC-Web only.
 async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
     let (calls, entrance) = (common.calls.clone(), common.entrance.clone());
     let streams = Streams::new(&common.memory);
@@ -208,7 +209,7 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     let mut guard: Option<Guard> = None;
     poll_fn(|cx| {
         loop {
-            // What another connection of this thread has left there.
+            // Discard a value that another connection left on this thread.
             streams::watched();
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
@@ -235,7 +236,7 @@ struct Begun<T> {
     is_http2: bool,
 }
 
-/// Reads as much as tells the protocol.
+/// Reads the bytes that determine the protocol.
 async fn begin<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Begun<T>> {
     let (mut first, mut length) = ([0; PREFACE.len()], 0);
     while length < PREFACE.len() && first[..length] == PREFACE[..length] {
@@ -302,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers, so that what is lost, twice or elsewhere is another answer.
+    /// Returns consecutive numbers, so that lost, repeated or misplaced bytes change the result.
     fn numbers(count: u32) -> Bytes {
         (0..count).flat_map(u32::to_be_bytes).collect()
     }
@@ -321,7 +322,7 @@ mod tests {
         (Arc::new(server).into(), Arc::new(client.with_no_client_auth()).into())
     }
 
-    /// Answers each request with the numbers to as many as its path says.
+    /// Responds to each request with as many numbers as its path specifies.
     async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
         let limits = Connections::default();
         let streams = Streams::new(&super::super::memory::Memory::new(&limits).of_core());
@@ -346,7 +347,7 @@ mod tests {
         all.into()
     }
 
-    /// Both ends on threads of their own, so that the pipe has room again at any moment.
+    /// Each end has a thread of its own, so the pipe can have room again at any time.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn large_answers_arrive_whole_through_a_narrow_pipe_also_over_tls() {
         for (tls, width) in [(false, 1_000), (true, 100), (true, 5_000), (true, 1 << 20)] {
@@ -364,7 +365,7 @@ mod tests {
                     exchanged(theirs).await;
                     served
                 };
-                // That its farewell found nobody there is no matter.
+                // Its last write may fail, because the client is gone by then.
                 let _ = served.await.unwrap();
             };
             let done = tokio::time::timeout(Duration::from_secs(60), exchange).await;

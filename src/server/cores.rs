@@ -1,4 +1,4 @@
-//! One thread a core, each with a runtime of its own: a connection and its calls never change the thread.
+//! One serving thread per core, each with a runtime of its own. A connection and its calls stay on one thread.
 
 use std::{
     io,
@@ -29,10 +29,10 @@ use crate::{
     supervise,
 };
 
-/// How long work off the calls' threads may take to end when the node does.
+/// How long work outside the serving threads may take to end when the node does.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
-/// A connection for a core, with its place among all.
+/// An accepted connection with its permit, for a core.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) place: Place,
@@ -42,19 +42,19 @@ pub(super) struct Accepted {
 pub(super) struct Cores(Vec<Core>);
 
 struct Core {
-    /// Bounded by the number of places.
+    /// The new connections. The connection limit bounds the queue.
     queue: UnboundedSender<(Accepted, Counted)>,
     open: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
-    /// Its sender is dropped when the thread is about to end.
+    /// Completes when the thread is about to end, because its sender is dropped.
     ended: oneshot::Receiver<()>,
 }
 
 impl Cores {
-    /// Starts threads, each with what `common` makes for it.
+    /// Starts threads. `common` creates the shared state of each.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// The operating system cannot start a thread.
     pub(super) fn start(
         count: usize,
         health: &Arc<Health>,
@@ -81,8 +81,8 @@ impl Cores {
         (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Cores)
     }
 
-    /// Gives a connection to the core that has the fewest. A hash, as the system would take, leaves cores without any
-    /// where there are few.
+    /// Assigns a connection to the core with the fewest connections. With few connections, a hash like the operating
+    /// system's would leave some cores without any.
     pub(super) fn deal(&self, accepted: Accepted) {
         let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
         if core.queue.send((accepted, Counted::new(&core.open))).is_err() {
@@ -90,9 +90,9 @@ impl Cores {
         }
     }
 
-    /// Waits until all connections have ended, which the draining node has told them.
+    /// Waits until all connections have ended. The draining node has notified them.
     pub(super) async fn join(self) {
-        // Not joined on a thread of the runtime: that would hold up a process that does not want to wait.
+        // The runtime must not join the threads itself: that would delay a process that does not want to wait.
         let ending: Vec<_> = self.0.into_iter().map(|core| (core.ended, core.thread)).collect();
         for (ended, thread) in ending {
             let _ = ended.await;
@@ -101,7 +101,7 @@ impl Cores {
     }
 }
 
-/// One of a core's connections, until it is dropped: also if the connection's task panics.
+/// Counts one connection of a core until it is dropped, even if the task of the connection panics.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

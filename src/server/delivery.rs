@@ -1,5 +1,5 @@
-//! What leads a response to its connection: there is room for each piece before it is given out, every piece is counted
-//! until it is written, and one that nobody takes is noticed.
+//! Passes a response to its connection. Room is reserved for each piece before it is passed on, each piece is counted
+//! until it is written, and a piece that the peer does not take is detected.
 
 use std::{
     pin::Pin,
@@ -19,15 +19,15 @@ use super::{
 };
 use crate::wire::Framed;
 
-/// A response up to this size is given out whole with its status, and its progress is not followed byte for byte: that
-/// would take an allocation. Its connection may hold 256 of them.
+/// A response up to this size in bytes is passed on whole with its status. Its progress is not tracked byte by byte,
+/// because that needs an allocation. A connection may hold 256 such responses.
 const SMALL: usize = 16 << 10;
 
-/// How a response is given out.
+/// The pace at which a response is passed to its connection.
 pub(super) struct Pace {
-    /// What is set aside for the next piece.
+    /// The bytes that are reserved for the next piece.
     charge: Charge,
-    /// What is set aside before the next piece is made.
+    /// The number of bytes to reserve before the next piece is made.
     ahead: usize,
     /// None for a small response.
     flight: Option<Arc<Flight>>,
@@ -35,26 +35,26 @@ pub(super) struct Pace {
     waiting: Option<Box<Waiting>>,
 }
 
-/// A piece, or the making of one, that waits for room.
+/// A piece that waits for room. None if the piece is not made yet.
 struct Waiting {
     piece: Option<Framed>,
     room: BoxFuture<'static, Charge>,
 }
 
 impl Pace {
-    /// For one message whose bytes are counted, or none.
+    /// Returns the pace of one message whose bytes are counted, or of no message.
     pub(super) fn message(charge: Charge) -> Pace {
         let flight = (charge.bytes() > SMALL).then(Arc::default);
         Pace { charge, ahead: 0, flight, watched: false, waiting: None }
     }
 
-    /// For pieces before each of which so much is set aside. If that is nothing, a piece for which there is no room waits
-    /// outside the count: that is right only where it shares its bytes with others, or is small.
+    /// Returns the pace of a stream that reserves `ahead` bytes before each piece. If `ahead` is 0, a piece that finds
+    /// no room waits without being counted. That is correct only if the piece is small or shares its bytes with others.
     pub(super) fn pieces(charge: Charge, ahead: usize) -> Pace {
         Pace { charge, ahead, flight: Some(Arc::default()), watched: false, waiting: None }
     }
 
-    /// The same for a body that is encoded anew, of whatever size.
+    /// Tracks the progress of the body at any size, because it is encoded again.
     pub(super) fn followed(mut self) -> Pace {
         self.flight.get_or_insert_default();
         self
@@ -64,7 +64,7 @@ impl Pace {
         self.charge.streams()
     }
 
-    /// Ready when the next piece may be made, or with the one that has waited.
+    /// Ready when the next piece may be made, or with the piece that has waited.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Charged>> {
         if self.waiting.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
             match self.streams().try_charge(self.ahead) {
@@ -85,7 +85,7 @@ impl Pace {
         }
     }
 
-    /// Counts a piece; none if it has to wait.
+    /// Counts a piece. Returns None if it has to wait.
     fn count(&mut self, piece: Framed) -> Option<Charged> {
         let bytes = piece.remaining();
         if self.charge.bytes() > 0 {
@@ -114,14 +114,15 @@ impl Pace {
     }
 }
 
-/// The body of a response on its way.
+/// The body of a response in flight.
 pub(super) struct Delivery<B> {
     body: B,
     pace: Pace,
     last: Option<Last>,
 }
 
-/// What comes when all pieces were taken: behind it nobody would watch whether they are.
+/// The end of a response. It is sent when all pieces have been taken: after the end, the stream is no longer watched
+/// for progress.
 enum Last {
     Trailers(HeaderMap),
     End,

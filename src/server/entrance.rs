@@ -1,6 +1,6 @@
-//! What a web page may reach. A page from anywhere can have a browser send requests to a node on loopback, also through
-//! a name of its own that resolves there (DNS rebinding): a request must then name the node as nobody else can, and come
-//! from an origin that the operator allows.
+//! Restricts the requests of web pages. A page from any site can make a browser send requests to a node on loopback,
+//! even under a domain name of its own that resolves there (DNS rebinding). Such a request must therefore name the node
+//! in a way that no other site can, and come from an origin that the operator allows.
 
 use std::net::IpAddr;
 
@@ -9,16 +9,16 @@ use http::{
     header::{HOST, ORIGIN},
 };
 
-/// Who may ask.
+/// The hosts and origins whose requests are served.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
-    /// Whether only this machine reaches the listener.
+    /// Whether the listener is reachable from this machine only.
     loopback: bool,
-    /// Origins of pages that may ask, as browsers write them.
+    /// The origins of allowed pages, as browsers write them.
     origins: Vec<String>,
 }
 
-/// Why a request is refused.
+/// The response to a request that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stranger {
     pub(crate) status: StatusCode,
@@ -41,10 +41,10 @@ impl Entrance {
         Entrance { loopback: listen.to_canonical().is_loopback(), origins: origins.to_vec() }
     }
 
-    /// Whether a request may be served. The origin, if it is one from elsewhere that is allowed.
+    /// Checks whether a request may be served. Returns the origin if it is an allowed one of another site.
     ///
     /// # Errors
-    /// It names a host that this node does not have, or comes from a page that may not ask.
+    /// The request names a host that is not this node, or comes from a page that is not allowed.
     pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Option<&'a str>, Stranger> {
         let headers = request.headers();
         if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own(authority)) {
@@ -71,25 +71,25 @@ impl Entrance {
     }
 }
 
-/// What a request calls the node: in its target, or in its headers.
+/// Returns the hosts that a request names, in its headers and in its target.
 fn authorities<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or("?"));
     named.chain(uri.authority().map(http::uri::Authority::as_str))
 }
 
-/// Whether a page is the node's own, under a name that nobody else can have.
+/// Whether a page comes from the node itself, under a name that no other site can have.
 fn is_same(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(own) = authority_of(origin).filter(|own| is_local(own)) else { return false };
     let mut authorities = authorities(uri, headers).peekable();
     authorities.peek().is_some() && authorities.all(|authority| authority.eq_ignore_ascii_case(own))
 }
 
-/// Host and port of an origin.
+/// Returns the host and port of an origin.
 fn authority_of(origin: &str) -> Option<&str> {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
 }
 
-/// Whether it is an IP address or localhost, with or without a port.
+/// Whether the host is an IP address or localhost, with or without a port.
 fn is_local(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

@@ -1,4 +1,4 @@
-//! Each supervised task and thread, killed in a node that serves.
+//! Tests that kill each supervised task and thread of a running node.
 
 use std::{path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     wire::v1::{self, ErrorReason},
 };
 
-/// What must happen is waited for so long.
+/// The maximum wait for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
@@ -72,7 +72,7 @@ impl Running {
         self.call("/cable.v1.ContentService/GetArticle", request).await
     }
 
-    /// A follower of everything that has been sent its first message.
+    /// Starts a feed of everything, and receives its first message.
     async fn follow(&self) -> Streaming<v1::WatchResponse> {
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
@@ -97,7 +97,7 @@ impl Running {
         self.health.kill.send_replace(Some((name.into(), how)));
     }
 
-    /// The error that the node ends with. No service is reported as serving before that.
+    /// Returns the error that the node ends with. No service may be reported as serving before that.
     async fn failure(self) -> String {
         let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time").unwrap();
         let conditions = self.health.conditions();
@@ -115,7 +115,7 @@ fn failed() -> (Code, String) {
     (Code::Unavailable, ErrorReason::NodeFailed.as_str_name().trim_start_matches("ERROR_REASON_").into())
 }
 
-/// The last message of a stream, and how it ended.
+/// Returns the last message of a stream, and how the stream ended.
 async fn rest<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Status>) {
     let mut last = None;
     let end = tokio::time::timeout(PATIENCE, async {
@@ -141,7 +141,7 @@ async fn a_task_that_ends_ends_the_node_and_its_feeds_with_its_name() {
             node.kill(name, how);
             let (_, end) = rest(follower).await;
             let (last, _) = rest(health).await;
-            // The thread that served them is gone, and with it their connection.
+            // The thread that served them has ended, and their connection with it.
             if name != "serve-0" {
                 assert_eq!(reason(&end.unwrap_err()), failed(), "{name} {how:?}");
                 assert_eq!(last.map(|health| health.status), Some(2), "{name} {how:?}");

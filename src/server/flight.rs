@@ -1,5 +1,5 @@
-//! Pieces of a response between the call that made them and the socket. Each counts as held by its connection until the
-//! last of its bytes is written.
+//! Pieces of a response in flight, between the call that made them and the socket. Each counts against its connection
+//! until the last of its bytes is written.
 
 use std::{
     io::IoSlice,
@@ -19,7 +19,7 @@ use futures_util::task::AtomicWaker;
 use super::streams::Streams;
 use crate::wire::Framed;
 
-/// Bytes that a connection holds, or has set aside, until this is dropped.
+/// Bytes that a connection holds or has reserved, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     streams: Streams,
@@ -27,7 +27,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Of bytes that are counted already.
+    /// Creates a charge for bytes that are already counted.
     pub(super) fn new(streams: Streams, bytes: usize) -> Charge {
         Charge { streams, bytes }
     }
@@ -40,7 +40,7 @@ impl Charge {
         self.bytes
     }
 
-    /// Sets aside so many bytes instead, if there is room for them.
+    /// Changes the number of reserved bytes, if there is room.
     pub(super) fn try_resize(&mut self, bytes: usize) -> bool {
         match bytes.checked_sub(self.bytes) {
             Some(more) if !self.streams.responses().try_hold(more) => return false,
@@ -51,8 +51,8 @@ impl Charge {
         true
     }
 
-    /// Splits off a charge of exactly so many bytes; nothing stays set aside. More than was set aside is counted anyway,
-    /// for it is there.
+    /// Splits off a charge of exactly `bytes`; no reservation remains. Bytes beyond the reservation are counted without
+    /// a check, because they are already in memory.
     pub(super) fn split(&mut self, bytes: usize) -> Charge {
         let before = std::mem::replace(&mut self.bytes, 0);
         let responses = self.streams.responses();
@@ -73,7 +73,7 @@ impl Drop for Charge {
     }
 }
 
-/// A piece of a response on its way to the socket.
+/// A piece of a response in flight to the socket.
 pub(super) struct Charged {
     framed: Framed,
     charge: Charge,
@@ -81,7 +81,7 @@ pub(super) struct Charged {
 }
 
 impl Charged {
-    /// `flight`: that of the stream, if its progress is watched.
+    /// Counts a piece as in flight. `flight` is that of the stream, if its progress is watched.
     pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> Charged {
         charge.streams.departs();
         Charged { framed, charge, part: flight.map(Part::new) }
@@ -94,7 +94,7 @@ impl Drop for Charged {
     }
 }
 
-/// One piece for HTTP/2, so that it becomes one frame.
+/// Presents the piece to HTTP/2 as a whole, so that it becomes one frame.
 impl Buf for Charged {
     fn remaining(&self) -> usize {
         self.framed.remaining()
@@ -117,7 +117,7 @@ impl Buf for Charged {
     }
 }
 
-/// The pieces of one stream that are on their way.
+/// The pieces of one stream that are in flight.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     pieces: AtomicUsize,
@@ -127,23 +127,23 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// A number that changes whenever bytes are taken; none while nothing is on its way.
+    /// Returns a number that changes whenever bytes are taken. None while no piece is in flight.
     pub(super) fn number(&self) -> Option<u64> {
         (self.pieces.load(Acquire) > 0).then(|| self.taken.load(Relaxed))
     }
 
-    /// Ready when nothing is on its way.
+    /// Ready when no piece is in flight.
     pub(super) fn poll_landed(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.pieces.load(Acquire) == 0 {
             return Poll::Ready(());
         }
         self.reader.register(cx.waker());
-        // It may have landed before the waker was there.
+        // The last piece may have landed before the waker was registered.
         if self.pieces.load(Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-/// A piece is on its way until this is dropped.
+/// Counts a piece as in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct Part(Arc<Flight>);
 

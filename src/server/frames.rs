@@ -1,8 +1,8 @@
-//! What a peer sends, looked at on its way in: how much of it one turn may read, and how many frames that cost the peer
-//! nothing.
+//! Inspects the bytes that a peer sends. It limits how much one turn of the connection reads, and how many frames a
+//! peer sends that cost it nothing.
 //!
-//! Only the heads of frames are read (RFC 9113, 4.1). Frames that carry part of a call have bounds of their own; all
-//! others are counted, against an allowance that grows with time and with what was sent to the peer.
+//! Only the heads of frames are read (RFC 9113, 4.1). Frames that carry part of a call have limits of their own. All
+//! other frames are counted against an allowance that grows with time and with the data sent to the peer.
 
 use std::{
     io,
@@ -15,20 +15,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::streams::Streams;
 
-/// Bytes that are read in one turn of a connection. Then the other connections of the core have theirs.
+/// Bytes that one turn of a connection reads. Then the other connections of the core have their turn.
 const TURN: usize = 64 << 10;
 
-/// Control frames that a peer may send in a second, whatever it does otherwise.
+/// Control frames that a peer may send per second in any case.
 const PER_SECOND: f64 = 1_000.0;
 
-/// How much of the allowance may be saved up.
+/// The maximum allowance.
 const SAVED: f64 = 4_000.0;
 
 /// Control frames allowed for each piece of a response and each call: updates of two windows, a PING that measures the
 /// bandwidth, and one to spare.
 const PER_PIECE: f64 = 4.0;
 
-/// A piece of a response is sent in frames of at least this size, each of which a peer may answer.
+/// The minimum size in bytes of the frames in which a piece of a response is sent. A peer may respond to each of them.
 pub(super) const FRAME: usize = 16 << 10;
 
 const HEAD: usize = 9;
@@ -37,10 +37,11 @@ const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 
-/// A DATA frame with less than this carries next to nothing, unless it is the last one.
+/// The minimum size in bytes of a DATA frame with content. A smaller one carries next to nothing, unless it is the last
+/// one.
 const LEAST_DATA: usize = 8;
 
-/// A socket whose input is looked at.
+/// A socket whose input is inspected.
 pub(super) struct Frames<T> {
     io: T,
     /// Bytes read since the last turn ended.
@@ -50,24 +51,24 @@ pub(super) struct Frames<T> {
 }
 
 impl<T> Frames<T> {
-    /// `preface`: bytes before the first frame.
+    /// Inspects a socket. `preface` is the number of bytes before the first frame.
     pub(super) fn new(io: T, preface: usize, streams: Streams) -> Frames<T> {
         let scan = Scan { skip: preface, head: [0; HEAD], length: 0 };
         Frames { io, turn: 0, scan, allowance: Allowance::new(streams) }
     }
 }
 
-/// Where in the sequence of frames the input is.
+/// The place of the input in the sequence of frames.
 struct Scan {
-    /// Bytes to pass over before the next head.
+    /// Bytes to skip before the next head.
     skip: usize,
     head: [u8; HEAD],
-    /// Bytes of the head that are there.
+    /// Bytes of the head that have been read.
     length: usize,
 }
 
 impl Scan {
-    /// Calls `see` with the head of each frame that begins in the bytes.
+    /// Calls `see` with the head of each frame, once the head is complete.
     fn read(&mut self, mut bytes: &[u8], mut see: impl FnMut(&[u8; HEAD], usize)) {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -90,14 +91,14 @@ impl Scan {
     }
 }
 
-/// What a frame is to the allowance.
+/// How the allowance treats a frame.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// It begins a call, or ends its request.
+    /// The frame starts a call, or ends its request.
     Call,
-    /// It carries part of a request.
+    /// The frame carries part of a request.
     Content,
-    /// It costs the peer nothing.
+    /// The frame costs the peer nothing.
     Control,
 }
 
@@ -111,13 +112,13 @@ fn kind(head: &[u8; HEAD], length: usize) -> Kind {
     }
 }
 
-/// How many control frames a peer may send.
+/// The number of control frames that a peer may still send.
 struct Allowance {
     streams: Streams,
     left: f64,
-    /// Calls since it was last filled up.
+    /// Calls since the allowance last grew.
     calls: u32,
-    /// When it was last filled up, and the pieces that had been sent.
+    /// When the allowance last grew, and the number of pieces sent by then.
     filled: Instant,
     pieces: u64,
 }
@@ -127,7 +128,7 @@ impl Allowance {
         Allowance { streams, left: PER_SECOND, calls: 0, filled: Instant::now(), pieces: 0 }
     }
 
-    /// Whether it is used up.
+    /// Whether the allowance is used up.
     fn is_exceeded(&mut self) -> bool {
         if self.left >= 0.0 {
             return false;

@@ -1,4 +1,4 @@
-//! The request's body of a call that tonic answers: what it may hold, and how long it may take.
+//! The request body of a call that tonic serves: limits on its memory and its time.
 
 use std::{
     pin::Pin,
@@ -16,13 +16,14 @@ use tonic::{Status, codegen::StdError};
 use super::streams::Streams;
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
-/// Memory of a call that waits for its request, besides what came of it: its stream, its task, its headers' table.
+/// Bytes of memory of a call that waits for its request, besides the bytes received: its stream, its task and the table
+/// of its headers.
 const WAITING_CALL: usize = 8 << 10;
 
-/// Bytes of messages that a connection may be reading: two of the largest.
+/// Bytes of messages that one connection may be reading at once: two of the largest.
 const CLAIMS: usize = 8 << 20;
 
-/// What may have come of a call that is not read: its window.
+/// Bytes that a call that is not read may have received: its window.
 const UNREAD: usize = 64 << 10;
 
 /// Bytes of requests that a connection holds until this is dropped.
@@ -33,7 +34,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// For a call that has to wait for its request.
+    /// Counts a call that has to wait for its request.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
@@ -43,7 +44,7 @@ impl Held {
         Ok(held)
     }
 
-    /// Counts what has come.
+    /// Counts received bytes.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
@@ -67,8 +68,8 @@ impl Drop for Held {
     }
 }
 
-/// The right to read a message of this size, until this is dropped. Whoever
-/// waits holds nothing but its windows, and whoever reads can always finish.
+/// The permission to read a message of this size, until this is dropped. A call that waits for it holds only its
+/// window, and a call that has it can always finish.
 #[derive(Debug)]
 struct Claim {
     streams: Streams,
@@ -97,7 +98,8 @@ impl Drop for Claim {
     }
 }
 
-/// What a request holds. Its call shares it: a message that has been read is there until the call is answered.
+/// The memory of a request. Its call shares it, because a message that has been read stays in memory until the call has
+/// its response.
 #[derive(Debug)]
 pub(super) struct Request {
     held: Held,
@@ -106,28 +108,28 @@ pub(super) struct Request {
 
 pub(super) type Shared = Arc<Mutex<Request>>;
 
-/// A request's body within its bounds.
+/// The body of a request, within its limits.
 pub(super) struct Inbound<B> {
     body: Pin<Box<B>>,
     limit: &'static Limit,
     streams: Streams,
     request: Shared,
-    /// What is held without any message.
+    /// Bytes that the request holds without any message.
     least: usize,
     prefix: Vec<u8>,
-    /// Bytes that the message under way still needs.
+    /// Bytes that the current message still needs.
     left: usize,
     /// Data that waits for a claim.
     waiting: Option<(Bytes, BoxFuture<'static, Claim>)>,
-    /// Of a client that streams.
+    /// The state of a client stream. None if the client sends one message.
     stream: Option<ClientStream>,
 }
 
-/// A client that streams.
+/// The limits of a client stream.
 pub(super) struct ClientStream {
-    /// Ready when the node drains.
+    /// Completes when the node drains.
     draining: BoxFuture<'static, Status>,
-    /// How long it may take until its next message is whole.
+    /// The maximum time until the next message is complete.
     patience: Duration,
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -139,7 +141,7 @@ impl ClientStream {
 }
 
 impl<B> Inbound<B> {
-    /// `headers`: what the call holds besides.
+    /// Creates the body. `headers` is the size of the call's headers in bytes.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
@@ -166,12 +168,12 @@ impl<B> Inbound<B> {
         })
     }
 
-    /// What is held until the call is answered.
+    /// Returns the memory of the request, to be held until the response is ready.
     pub(super) fn request(&self) -> Shared {
         self.request.clone()
     }
 
-    /// Counts what may come while the body has to wait.
+    /// Counts the bytes that may arrive while the body has to wait.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
@@ -179,7 +181,8 @@ impl<B> Inbound<B> {
         lock(&self.request).held.add(UNREAD)
     }
 
-    /// Goes through the messages in a piece. If it ends within one that began in it: the size of that one.
+    /// Scans the messages in a piece of data. If a message starts in it and continues after it, returns the size of
+    /// that message.
     fn walk(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
         let mut begun = None;
         while !data.is_empty() {
@@ -207,17 +210,18 @@ impl<B> Inbound<B> {
         Ok(begun)
     }
 
-    /// A message is whole.
+    /// Records that a message is complete.
     fn whole(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.alarm = None;
         }
     }
 
-    /// Counts a piece, and claims the rest of its message.
+    /// Counts a piece of data, and claims the message that continues after it. Returns None if the data waits for the
+    /// claim.
     fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Refusal> {
         if self.stream.is_some() && self.left == 0 && self.prefix.is_empty() {
-            // What came before has been taken over.
+            // The previous messages have been consumed.
             let mut request = lock(&self.request);
             request.held.shrink_to(self.least);
             request.claim = None;
@@ -238,7 +242,8 @@ impl<B> Inbound<B> {
         Ok(Some(data))
     }
 
-    /// Ready with the end of a client's stream: the node stops between two messages, or the next one takes too long.
+    /// Ready with the status that ends a client stream: the node drains between two messages, or the next message takes
+    /// too long.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
         if self.left == 0

@@ -1,5 +1,5 @@
-//! When a connection must end: it is old, nobody uses it, or the node drains. It is told (GOAWAY) and has some time for
-//! the calls under way.
+//! Decides when a connection must end: it is old, it is idle, or the node drains. The peer receives GOAWAY, and calls
+//! in flight have some time to finish.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -17,26 +17,26 @@ use tokio::{
 use super::streams::Streams;
 use crate::config::Connections;
 
-/// How long a connection of a draining node stays once no call is under way: time for the peer to read that, and for a
-/// call that crosses the farewell.
+/// How long a connection of a draining node stays open once no call is in flight. The peer has time to read the GOAWAY,
+/// and a call that it sent before that can arrive.
 const REST: Duration = Duration::from_millis(250);
 
-/// What has to happen to a connection now.
+/// The next action on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It is told to begin no more streams. Once.
+    /// Send GOAWAY, so that the peer starts no more streams. This occurs once.
     Goodbye,
-    /// It is cut off.
+    /// Close the connection.
     Over,
 }
 
-/// A connection's time. There is one timer, for whatever comes next.
+/// The lifetime of a connection. One timer serves all its deadlines.
 pub(super) struct Life {
     streams: Streams,
-    /// What the streams' number was when it was last looked at.
+    /// The value of [`Streams::turns`] at the last check.
     seen: u64,
     idle: Duration,
-    /// When it is old.
+    /// When the connection reaches its maximum age.
     end: Instant,
     grace: Duration,
     drain: Duration,
@@ -46,9 +46,9 @@ pub(super) struct Life {
     signal: watch::Receiver<bool>,
     /// The waker that the alarm and the signal wake.
     registered: Option<Waker>,
-    /// It was told to end, and is cut off then.
+    /// When the connection is closed. None until it starts to end.
     last: Option<Instant>,
-    /// Since when no call is under way while the node drains.
+    /// The time from which no call has been in flight while the node drains.
     at_rest: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
@@ -77,7 +77,7 @@ impl Life {
         }
     }
 
-    /// `written`: whether the socket has taken everything.
+    /// Returns the next action when it is due. `written` is whether the socket has taken everything.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Turn> {
         if self.is_quiet(cx.waker()) {
             return Poll::Pending;
@@ -115,6 +115,7 @@ impl Life {
         }
     }
 
+<<<<<<< HEAD
     /// Returns whether neither the alarm nor the signal has fired since both were polled with this waker. Polling them on
     /// each turn of a connection would cost 400 instructions.
     fn is_quiet(&self, waker: &Waker) -> bool {
@@ -125,6 +126,9 @@ impl Life {
     }
 
     /// Nothing is waited for but calls under way.
+=======
+    /// Tracks whether calls are in flight, because a draining connection waits for nothing else.
+>>>>>>> h-r3
     fn look_for_rest(&mut self, cx: &mut Context<'_>, written: bool) {
         self.streams.wake_at_rest(cx.waker());
         if !written || !self.streams.is_at_rest() {
@@ -137,17 +141,19 @@ impl Life {
         }
     }
 
-    /// It has ended by itself and needs not be told; what is still to be written may take its time, but not for ever.
+    /// The connection has ended by itself and needs no GOAWAY. Unwritten bytes may take their time, up to the grace
+    /// period.
     pub(super) fn ended(&mut self) {
         self.ends_within(self.grace);
     }
 
-    /// The same, at once but for a moment.
+    /// As [`Life::ended`], but unwritten bytes have only a moment.
     pub(super) fn ended_badly(&mut self) {
         self.ends_within(REST);
     }
 
-    /// Whether it has yet to be told. What ends it first counts: a node that drains does not wait for an older grace.
+    /// Sets the time at which the connection is closed. Returns whether GOAWAY is still to be sent. The earliest time
+    /// counts: a draining node does not wait for a grace period that started before.
     fn ends_within(&mut self, left: Duration) -> bool {
         let last = Instant::now() + left;
         let told = self.last.is_some();
@@ -162,11 +168,11 @@ impl Life {
 
 /// Waits until the node drains.
 pub(super) async fn drained(mut draining: watch::Receiver<bool>) {
-    // The sender lives as long as the node: an error means that it is gone, too.
+    // The sender lives as long as the node: an error means that the node is gone, too.
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Up to a tenth more or less, so that connections made together do not end together (gRFC A9).
+/// Returns the age plus or minus up to a tenth, so that connections made together do not end together (gRFC A9).
 fn jittered(age: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
     age.mul_f64(0.9 + 0.2 * random)

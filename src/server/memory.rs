@@ -1,9 +1,9 @@
-//! Bytes that a node holds for its peers: responses in flight, and requests that have not arrived whole.
+//! Accounts for the bytes that a node holds for its peers: responses in flight, and incomplete requests.
 //!
-//! Every connection counts its own bytes; each core adds up its connections, and reports to the node in coarse steps, so
-//! that no call writes to memory that cores share. A connection may hold a fixed part of what the node has left (dynamic
-//! thresholds, as in shared switch buffers): the more is held, the less each may add, and there is always room for a
-//! small response. One whose peer takes what it gets never notices.
+//! Every connection counts its own bytes. Each core sums up its connections and reports to the node in coarse steps, so
+//! that no call writes to memory that cores share. A connection may hold a fixed part of what the node has left
+//! (dynamic thresholds, as in shared switch buffers). The more is held, the less each may add, and there is always room
+//! for a small response. A connection whose peer reads what it receives never notices.
 
 use std::{
     sync::{
@@ -17,31 +17,32 @@ use tokio::sync::Semaphore;
 
 use crate::config::Connections;
 
-/// Bytes of responses that one connection may hold: more than the largest message, 3.5 MiB.
+/// Bytes of responses that one connection may hold: more than the largest message, which has 3.5 MiB.
 const RESPONSES: usize = 4 << 20;
 
-/// Bytes of requests that one connection may hold: two of the largest that are read, and 200 calls that wait.
+/// Bytes of requests that one connection may hold: two of the largest messages that are read, and 200 waiting calls.
 const REQUESTS: usize = 24 << 20;
 
-/// A connection that holds something may hold this part of what the node has left.
+/// The divisors of what the node has left: a connection that holds something may hold this part of it.
 const PART_OF_RESPONSES: usize = 16;
 const PART_OF_REQUESTS: usize = 2;
 
-/// A connection that holds no more than this may do so while the node has anything left, and a part of the bound, this
-/// one, is for such holdings only: whatever 512 connections of one peer hold, others get small responses.
+/// A connection may hold up to this many bytes while the node has anything left, and this part of the bound (a quarter)
+/// is reserved for connections that hold no more. Other peers therefore get small responses, however many bytes the 512
+/// connections of one peer hold.
 const SMALL: usize = 32 << 10;
 const PART_FOR_SMALL: usize = 4;
 
-/// A core reports when it differs from its last report by this part of the bound.
+/// A core reports when its sum differs from its last report by this part of the bound.
 const STEPS: usize = 512;
 
-/// Imports that a node serves at once. Each may have two chunks of 4 MiB at work.
+/// The maximum number of concurrent imports of a node. Each may process two chunks of 4 MiB.
 const IMPORTS: usize = 16;
 
-/// Reflection streams that a node serves at once. Each may have three schema files of 150 KB at work.
+/// The maximum number of concurrent reflection streams of a node. Each may process three schema files of 150 KB.
 const REFLECTIONS: usize = 64;
 
-/// What a node may hold for its peers.
+/// The memory that a node may hold for its peers.
 #[derive(Debug)]
 pub(super) struct Memory {
     responses: Arc<Pool>,
@@ -63,7 +64,7 @@ impl Memory {
         }
     }
 
-    /// A core's part in it.
+    /// Creates the share of a core.
     pub(super) fn of_core(&self) -> CoreMemory {
         let share = |pool: &Arc<Pool>| {
             Arc::new(Share { pool: pool.clone(), held: AtomicUsize::new(0), reported: AtomicUsize::new(0) })
@@ -77,20 +78,20 @@ fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// A bound of the node.
+/// One of the node's bounds.
 #[derive(Debug)]
 struct Pool {
     most: usize,
-    /// The sum of what the cores have reported.
+    /// The sum that the cores have reported.
     held: AtomicUsize,
 }
 
-/// What the connections of one core hold.
+/// The memory that the connections of one core hold.
 #[derive(Debug, Clone)]
 pub(super) struct CoreMemory {
     responses: Arc<Share>,
     requests: Arc<Share>,
-    /// How long a response may wait without any of its bytes being taken.
+    /// How long a response may wait without progress: no byte of it is taken.
     pub(super) progress: Duration,
 }
 
@@ -141,7 +142,7 @@ impl Share {
     }
 }
 
-/// What one connection holds. What is left of it when it is dropped is no longer counted.
+/// The bytes that one connection holds. Bytes that remain when it is dropped no longer count.
 #[derive(Debug)]
 pub(super) struct Account {
     share: Arc<Share>,
@@ -160,7 +161,7 @@ impl Account {
     }
 
     /// Counts bytes if there is room for them. A connection that holds nothing may take up to half of what the node has
-    /// left at once, so that the largest response can be delivered.
+    /// left, so that the largest response can be delivered.
     pub(super) fn try_hold(&self, bytes: usize) -> bool {
         let (held, free) = (self.held(), self.share.free());
         let room = if held + bytes <= SMALL {
@@ -176,7 +177,7 @@ impl Account {
         true
     }
 
-    /// Counts bytes that are there already.
+    /// Counts bytes that are already in memory.
     pub(super) fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Relaxed);
         self.share.add(bytes);
@@ -203,7 +204,7 @@ mod tests {
         Memory::new(&limits)
     }
 
-    /// Holds as much as there is room for, in small steps.
+    /// Fills an account in small steps until there is no more room.
     fn fill(account: &Account) -> usize {
         while account.try_hold(10_000) {}
         account.held()

@@ -1,4 +1,4 @@
-//! Reading the one message of a request.
+//! Reads the single message of a request.
 
 use std::pin::pin;
 
@@ -11,11 +11,12 @@ use tonic::{Code, Status, codegen::StdError, metadata::MetadataValue};
 use super::{inbound::Held, streams::Streams};
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
-/// Reads a request's message, and that there is nothing behind it. Nothing is set aside for what a prefix only claims;
-/// what has come of a message that is not whole counts as held by its connection.
+/// Reads the message of a request, and checks that no data follows it. The length that a prefix claims reserves no
+/// memory. The received bytes of an incomplete message count against its connection.
 ///
 /// # Errors
-/// It is above the limit, compressed, cut off or not alone; there is no room for it; or the client has gone.
+/// The message is above the limit, compressed, incomplete or not alone; there is no room for it; or the client has
+/// gone.
 pub(super) async fn read<B>(body: B, limit: &'static Limit, streams: &Streams) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes>,
@@ -44,7 +45,7 @@ where
     Ok(bytes.slice(PREFIX..))
 }
 
-/// Counts what has come, now that the rest has to be waited for.
+/// Counts the received bytes, now that the call has to wait for the rest.
 #[cold]
 fn wait(held: &mut Option<(Held, usize)>, streams: &Streams, bytes: usize) -> Result<(), Refusal> {
     if held.is_none() {
@@ -57,7 +58,8 @@ fn wait(held: &mut Option<(Held, usize)>, streams: &Streams, bytes: usize) -> Re
     Ok(())
 }
 
-/// The client has gone, unless a layer between says why it cannot go on.
+/// Returns the status after a failed read: the client has gone, unless a layer in between states why it cannot
+/// continue.
 fn gone(error: StdError) -> Status {
     match error.downcast::<Status>() {
         Ok(status) if status.code() == Code::InvalidArgument => *status,
@@ -70,14 +72,14 @@ fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() >= PREFIX && bytes.len() - PREFIX >= length(bytes)
 }
 
-/// Two pieces as one. A third needs no copy of them: otherwise a message in small frames would be copied for each.
+/// Joins two pieces. The result has room to grow: otherwise a message in small frames would be copied for each frame.
 fn joined(bytes: Bytes, more: &[u8]) -> Bytes {
     let mut joined = BytesMut::from(bytes);
     joined.extend_from_slice(more);
     joined.freeze()
 }
 
-/// What can be said of as much as has come.
+/// Checks the bytes received so far.
 fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
     if bytes.first().is_some_and(|compressed| *compressed != 0) {
         return Err(compressed());
@@ -95,7 +97,7 @@ fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
     Ok(())
 }
 
-/// With the encodings that are accepted, as the protocol asks.
+/// Returns the status for a compressed message, with the accepted encodings, as the protocol requires.
 fn compressed() -> Status {
     let mut status = Status::unimplemented("compressed messages are not supported: send them as they are");
     status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));

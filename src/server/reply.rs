@@ -1,4 +1,4 @@
-//! The body of an answer: shared bytes, then the status.
+//! The body of a response: shared bytes, then the status.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,32 +18,32 @@ use crate::{rpc, wire::Framed};
 
 const GRPC_STATUS: &str = "grpc-status";
 
-/// The body of an answer. What it says of the call's end is counted.
+/// The body of a response. Its final status is counted for the call.
 pub(super) struct Reply {
     content: Content,
     call: Call,
-    /// Ends a stream with a status before its time.
+    /// Ends a stream early, with a status.
     until: Option<BoxFuture<'static, Status>>,
 }
 
 enum Content {
     /// One message, then OK.
     Message(Framed),
-    /// OK.
+    /// The status OK.
     Ok,
     Stream(BoxStream<'static, Result<Framed, Status>>),
-    /// Another service's body.
+    /// The body of another service.
     Routed(tonic::body::Body),
     End,
 }
 
 impl Reply {
-    /// One message.
+    /// Returns a response of one message.
     pub(super) fn message(message: Framed, call: Call) -> Response<Reply> {
         answer(Reply { content: Content::Message(message), call, until: None })
     }
 
-    /// Messages as the stream gives them, at most until there is a status.
+    /// Returns a response of the messages of a stream. It ends early if `until` completes.
     pub(super) fn stream(
         stream: BoxStream<'static, Result<Framed, Status>>,
         call: Call,
@@ -52,7 +52,7 @@ impl Reply {
         answer(Reply { content: Content::Stream(stream), call, until })
     }
 
-    /// No message but a status.
+    /// Returns a response without a message, only with a status.
     pub(super) fn status(status: &Status, mut call: Call) -> Response<Reply> {
         call.ends(status.code());
         let mut response = answer(Reply { content: Content::End, call, until: None });
@@ -60,7 +60,7 @@ impl Reply {
         response
     }
 
-    /// What another service answers.
+    /// Wraps the response of another service.
     pub(super) fn routed(
         response: Response<tonic::body::Body>,
         mut call: Call,
@@ -70,7 +70,7 @@ impl Reply {
         response.map(|body| Reply { content: Content::Routed(body), call, until })
     }
 
-    /// The same as other services' bodies are.
+    /// Converts the body into the type that other services use.
     pub(super) fn into_routed(self) -> tonic::body::Body {
         let whole = |mut framed: Framed| framed.copy_to_bytes(framed.remaining());
         tonic::body::Body::new(self.map_frame(move |frame| frame.map_data(whole)))
@@ -102,7 +102,7 @@ fn answer(reply: Reply) -> Response<Reply> {
 
 fn put_status(status: &Status, headers: &mut HeaderMap) {
     if status.add_header(headers).is_err() {
-        // What cannot stand in a header is left out; the code always can.
+        // Text that is not valid in a header is omitted. The code is always valid.
         headers.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
     }
 }
@@ -116,7 +116,7 @@ fn see(call: &mut Call, headers: &HeaderMap) {
 
 type Next<T> = Poll<Option<Result<T, Status>>>;
 
-/// What comes next; a panic is a failure of its stream, and of no other.
+/// Polls a stream. A panic fails this stream and no other.
 fn caught<T>(next: impl FnOnce() -> Next<T>) -> Next<T> {
     let panicked = |_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))));
     catch_unwind(AssertUnwindSafe(next)).unwrap_or_else(panicked)

@@ -1,4 +1,4 @@
-//! How the streams of a connection are run, whether there are any, and how much they hold.
+//! Runs the streams of a connection, and counts them and the memory that they hold.
 
 use std::{
     cell::Cell,
@@ -24,45 +24,45 @@ use super::{
 };
 use crate::refusal::Refusal;
 
-/// The progress of a stream is looked at so often within the time that it may do without, and the stream is reset when
-/// there was none so often in a row.
+/// The number of progress checks of a stream within the progress timeout. A stream without progress in that many
+/// consecutive checks is reset.
 const LOOKS: u32 = 3;
 
-/// The same for a connection, of which streams that have ended are behind: later than for a stream, so that a stalled
-/// stream is reset before its connection is closed.
+/// The number of checks for a connection, which may still hold responses of streams that have ended. It is larger than
+/// that of a stream, so that a stalled stream is reset before its connection is closed.
 const LOOKS_AT_CONNECTION: u32 = 5;
 
-/// How long a call waits for room for its response, and how often it looks: other connections may have made room.
+/// How long a call waits for room for its response, and how often it checks: other connections may have released room.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// What is to be watched of the stream that is being polled.
+    /// The object to watch for the stream that is being polled.
     static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
 }
 
-/// Has the stream that is being polled reset once its peer takes nothing of it. Its body cannot see to that: it is not
-/// asked for anything while the peer's window is closed.
+/// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself, because
+/// it is not polled while the peer's window is closed.
 pub(super) fn watch(watched: Watched) {
     WATCHED.set(Some(watched));
 }
 
-/// What was to be watched since this was last called.
+/// Takes the value of the last [`watch`], if it was called since this was last called.
 pub(super) fn watched() -> Option<Watched> {
     WATCHED.take()
 }
 
-/// What is to make progress.
+/// An object that must make progress.
 #[derive(Debug)]
 pub(super) enum Watched {
-    /// A small response, given out whole.
+    /// A small response that was passed on whole.
     Whole,
     Stream(Arc<Flight>),
     Connection(Streams),
 }
 
 impl Watched {
-    /// A number that changes with progress; none while there is nothing to be taken.
+    /// Returns a number that changes with progress. None while there are no bytes to take.
     fn number(&self) -> Option<u64> {
         match self {
             Watched::Whole => Some(0),
@@ -78,36 +78,36 @@ impl Watched {
     }
 }
 
-/// Runs a connection's streams. Each is tried at once, within the connection's own poll: most calls are answered from
-/// memory, and what they say leaves with that poll's one write. What has to wait becomes a task.
+/// Runs the streams of a connection. Each stream is polled immediately, within the poll of the connection: most
+/// responses come from memory, and leave in the one write of that poll. A stream that has to wait becomes a task.
 #[derive(Debug, Clone)]
 pub(super) struct Streams(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// Streams that began, and that ended after they had to wait.
+    /// The number of streams that have started, plus the number of those that had to wait and have ended.
     turns: AtomicU64,
     waiting: AtomicUsize,
     feeds: AtomicUsize,
-    /// Streams under way that end only when the node or the client does.
+    /// Streams in flight that end only with the node, the client or a deadline.
     endless: AtomicUsize,
     responses: Account,
     requests: Account,
-    /// How long a response may wait without any of its bytes being taken.
+    /// How long a response may wait without progress: no byte of it is taken.
     progress: Duration,
-    /// Bytes of requests that were announced and are being read.
+    /// Bytes of request messages that were announced and are being read.
     claimed: AtomicUsize,
-    /// Pieces of responses on their way to the socket.
+    /// Pieces of responses that are in flight to the socket.
     flying: AtomicUsize,
-    /// Pieces of responses that were sent. A peer may answer each with updates of its windows.
+    /// Pieces of responses that were sent. A peer may respond to each with updates of its windows.
     pieces: AtomicU64,
     flooded: AtomicBool,
     /// How often bytes of responses were taken.
     taken: AtomicU64,
-    /// Calls that wait for room, and how many there are.
+    /// Notifies calls that wait for room. `rooms` is their number.
     room: Notify,
     rooms: AtomicUsize,
-    /// Woken when nothing is under way any more.
+    /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
 }
 
@@ -132,48 +132,48 @@ impl Streams {
         }))
     }
 
-    /// A number that is another one whenever a stream has begun or ended.
+    /// Returns a number that changes whenever a stream has started or ended.
     pub(super) fn turns(&self) -> u64 {
         self.0.turns.load(Relaxed)
     }
 
-    /// Whether none is under way.
+    /// Whether no stream is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.0.waiting.load(Relaxed) == 0
     }
 
-    /// Whether no call is under way that would end by itself. A piece of a stalled feed may be on its way for ever; all
-    /// other pieces belong to calls that have not ended for their client.
+    /// Whether all calls in flight are endless. A piece of a stalled feed can stay in flight without limit, so pieces
+    /// count only if no call is endless. Then they belong to calls that have not ended for their client.
     pub(super) fn is_at_rest(&self) -> bool {
         let (waiting, endless) = (self.0.waiting.load(Relaxed), self.0.endless.load(Relaxed));
         waiting <= endless && (endless > 0 || self.0.flying.load(Relaxed) == 0)
     }
 
-    /// Wakes a task once no call is under way.
+    /// Wakes a task once no call is in flight.
     pub(super) fn wake_at_rest(&self, waker: &Waker) {
         self.0.rest.register(waker);
     }
 
-    /// A place for a feed, if fewer than `most` are open on the connection.
+    /// Returns a permit for a feed, if fewer than `most` are open on the connection.
     pub(super) fn feed(&self, most: usize) -> Option<Feed> {
         let feed = Feed(self.0.clone());
         (self.0.feeds.fetch_add(1, Relaxed) < most).then_some(feed)
     }
 
-    /// Counts one that is run elsewhere.
+    /// Counts a stream that is run elsewhere.
     pub(super) fn begin(&self) -> Underway {
         self.0.turns.fetch_add(1, Relaxed);
         self.0.waiting.fetch_add(1, Relaxed);
         Underway(self.0.clone())
     }
 
-    /// Counts one that does not end by itself.
+    /// Counts a stream that does not end by itself.
     pub(super) fn endless(&self) -> Endless {
         self.0.endless.fetch_add(1, Relaxed);
         Endless(self.0.clone())
     }
 
-    /// Watches something of this connection.
+    /// Watches an object of this connection for progress.
     pub(super) fn guard(&self, watched: Watched) -> Guard {
         Guard { watched, look: self.0.progress / LOOKS, seen: None, alarm: None }
     }
@@ -200,10 +200,10 @@ impl Streams {
         self.wait_for_room(|| self.try_charge(bytes)).await
     }
 
-    /// Sets room aside before a response is made.
+    /// Reserves room before a response is made.
     ///
     /// # Errors
-    /// The peer, or others, do not take what is there already.
+    /// This peer, or others, do not read the responses that they were sent.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Charge, Refusal> {
         if let Some(charge) = self.try_charge(bytes) {
             return Ok(charge);
@@ -217,7 +217,7 @@ impl Streams {
         let _waiter = Waiter::new(&self.0);
         loop {
             if let Some(found) = find() {
-                // There may be room for the next one, too.
+                // There may be room for the next waiting call, too.
                 self.0.room.notify_one();
                 return found;
             }
@@ -238,7 +238,7 @@ impl Streams {
         self.made_room();
     }
 
-    /// Counts a piece on its way.
+    /// Counts a piece as in flight.
     pub(super) fn departs(&self) {
         self.0.flying.fetch_add(1, Relaxed);
     }
@@ -259,7 +259,7 @@ impl Streams {
         self.0.pieces.load(Relaxed)
     }
 
-    /// Notes that the peer floods the connection.
+    /// Records that the peer floods the connection.
     pub(super) fn flooded(&self) {
         self.0.flooded.store(true, Relaxed);
     }
@@ -284,7 +284,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// A feed is open until this is dropped.
+/// Counts a feed as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Feed(Arc<Counts>);
 
@@ -294,7 +294,7 @@ impl Drop for Feed {
     }
 }
 
-/// A stream that does not end by itself is open until this is dropped.
+/// Counts a stream that does not end by itself as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Endless(Arc<Counts>);
 
@@ -305,7 +305,7 @@ impl Drop for Endless {
     }
 }
 
-/// A stream is under way until this is dropped.
+/// Counts a stream as in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct Underway(Arc<Counts>);
 
@@ -321,7 +321,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
         WATCHED.take();
-        // If it has to wait, its task polls it again, and leaves the waker that counts.
+        // If the stream has to wait, its task polls it again, and registers the effective waker.
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let guard = watched().map(|watched| self.guard(watched));
             tokio::spawn(Waiting { stream, guard, streams: self.clone(), _underway: self.begin() });
@@ -331,7 +331,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// A stream that waits for something.
+/// A stream that has to wait, run as a task.
 struct Waiting<F> {
     stream: Pin<Box<F>>,
     guard: Option<Guard>,
@@ -339,12 +339,14 @@ struct Waiting<F> {
     _underway: Underway,
 }
 
-/// Watches that something makes progress. Its alarm is set once for many pieces: to set it costs more than to send one.
+/// Watches an object for progress. The timer is set once for many pieces, because setting it costs more than sending a
+/// piece.
 pub(super) struct Guard {
     watched: Watched,
-    /// How often it is looked.
+    /// The time between two checks.
     look: Duration,
-    /// What was seen when it was last looked, and how often it was the same. None: there was nothing to be taken.
+    /// The number seen at the last check, and in how many further checks it was the same. None if there were no bytes
+    /// to take.
     seen: Option<(u64, u32)>,
     alarm: Option<Pin<Box<Sleep>>>,
 }

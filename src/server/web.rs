@@ -1,5 +1,5 @@
-//! What is no plain call of gRPC: gRPC-Web, for browsers, through a layer of tonic's; and what is refused before it is a
-//! call.
+//! Requests that are not native gRPC calls: gRPC-Web for browsers, through tonic's layer, and requests that are refused
+//! before they become calls.
 
 use std::{
     convert::Infallible,
@@ -35,14 +35,14 @@ use super::{
 };
 use crate::refusal::Refusal;
 
-/// The content types of gRPC-Web, and those of gRPC.
+/// The prefixes of the content types of gRPC-Web and gRPC.
 const WEB: &[u8] = b"application/grpc-web";
 const GRPC: &[u8] = b"application/grpc";
 
-/// How long a browser may remember what a page may send.
+/// How long a browser may cache the response to a preflight request, in seconds.
 const PREFLIGHT_SECS: &str = "7200";
 
-/// Whether a request is a plain call of gRPC that no web page sends.
+/// Whether a request is a native gRPC call, which no web page can send.
 pub(super) fn is_native<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::POST && is_grpc(headers) && !headers.contains_key(ORIGIN)
@@ -52,7 +52,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest_of(headers, GRPC).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Those that tonic's layer knows.
+/// Whether the content type is one that tonic's layer supports.
 fn is_web(headers: &HeaderMap) -> bool {
     let rest = rest_of(headers, WEB);
     rest.is_some_and(|rest| [&b""[..], b"+proto", b"-text", b"-text+proto"].contains(&rest))
@@ -62,7 +62,7 @@ fn rest_of<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u8]> {
     headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(start)
 }
 
-/// Answers whatever is no plain call of gRPC.
+/// Responds to any request that is not a native gRPC call.
 pub(super) async fn answer(
     calls: Arc<Calls>,
     entrance: Arc<Entrance>,
@@ -84,7 +84,7 @@ pub(super) async fn answer(
     response
 }
 
-/// `cross`: a page of an allowed origin asks.
+/// Serves a request that has passed the checks. `cross` is whether it comes from a page of an allowed origin.
 async fn dispatch(
     calls: Arc<Calls>,
     streams: Streams,
@@ -120,7 +120,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// What a page of an allowed origin may send.
+/// Returns the response to a preflight request: what a page of an allowed origin may send.
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -139,7 +139,7 @@ fn whole(response: Response<Body>, streams: Streams) -> Response<Delivery<Body>>
     response.map(|body| Delivery::new(body, Pace::message(Charge::new(streams, 0))))
 }
 
-/// Answers a call of gRPC-Web. What is counted is what the layer makes of the answer.
+/// Serves a gRPC-Web call. The bytes that count are those that the layer encodes.
 async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) -> Response<Delivery<Body>> {
     let request = request.map(|body| body.map_err(Gone));
     let pace = Arc::default();
@@ -150,12 +150,12 @@ async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) ->
     response.map(|body| Delivery::new(body, pace.followed()))
 }
 
-/// The calls, as the layer wants them.
+/// The calls, as a service for tonic's layer.
 #[derive(Clone)]
 struct Web {
     calls: Arc<Calls>,
     streams: Streams,
-    /// How the call's answer is to be given out.
+    /// The pace of the call's response.
     pace: Arc<Mutex<Option<Pace>>>,
 }
 
@@ -179,7 +179,7 @@ impl Service<Request<Body>> for Web {
     }
 }
 
-/// The connection failed while the request's body was read.
+/// The error when the connection fails while the body of a request is read.
 #[derive(Debug)]
 struct Gone(hyper::Error);
 
@@ -193,7 +193,8 @@ impl fmt::Display for Gone {
 
 impl Error for Gone {}
 
-/// The layer passes on an error of the connection as a text, and has texts of its own for a body that it cannot decode.
+/// Replaces the layer's errors by ours. It passes on an error of the connection as text, and has texts of its own for a
+/// body that it cannot decode.
 fn in_our_words(status: Status) -> Status {
     if status.message().contains(GONE) {
         return Status::cancelled(status.message());
