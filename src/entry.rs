@@ -294,7 +294,7 @@ impl Derived {
             if live {
                 derived.read_article(&log.content);
             }
-            // Of several claims on one path, keep the greatest, which is sorted last.
+            // Keep the greatest of several claims on one path, which is sorted last.
             derived.paths.sort_unstable();
             derived.paths.reverse();
             derived.paths.dedup_by(|a, b| a.0 == b.0);

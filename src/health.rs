@@ -78,7 +78,7 @@ impl Conditions {
         Condition::ALL.into_iter().filter_map(|condition| Some((condition, self.cause(condition)?)))
     }
 
-    /// Returns whether a service serves. The empty name is the whole node, which serves as long as it can read.
+    /// Returns whether a service serves. The empty name is the whole node, which serves while it can read.
     pub(crate) fn is_serving(&self, service: &str) -> bool {
         !self.iter().any(|(condition, _)| service == PUBLISHING || !condition.is_of_writes())
     }
