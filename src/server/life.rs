@@ -4,7 +4,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -42,6 +42,10 @@ pub(super) struct Life {
     drain: Duration,
     /// None once the node drains.
     draining: Option<BoxFuture<'static, ()>>,
+    /// Changes when the node drains.
+    signal: watch::Receiver<bool>,
+    /// The waker that the alarm and the signal wake.
+    registered: Option<Waker>,
     /// It was told to end, and is cut off then.
     last: Option<Instant>,
     /// Since when no call is under way while the node drains.
@@ -64,6 +68,8 @@ impl Life {
             end,
             grace: limits.grace,
             drain,
+            signal: draining.clone(),
+            registered: None,
             draining: Some(Box::pin(drained(draining))),
             last: None,
             at_rest: None,
@@ -73,6 +79,10 @@ impl Life {
 
     /// `written`: whether the socket has taken everything.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Turn> {
+        if self.is_quiet(cx.waker()) {
+            return Poll::Pending;
+        }
+        self.registered = Some(cx.waker().clone());
         if let Some(draining) = &mut self.draining
             && draining.as_mut().poll(cx).is_ready()
         {
@@ -105,6 +115,15 @@ impl Life {
         }
     }
 
+    /// Returns whether neither the alarm nor the signal has fired since both were polled with this waker. Polling them on
+    /// each turn of a connection would cost 400 instructions.
+    fn is_quiet(&self, waker: &Waker) -> bool {
+        self.draining.is_some()
+            && self.registered.as_ref().is_some_and(|registered| registered.will_wake(waker))
+            && !self.signal.has_changed().unwrap_or(true)
+            && !self.alarm.is_elapsed()
+    }
+
     /// Nothing is waited for but calls under way.
     fn look_for_rest(&mut self, cx: &mut Context<'_>, written: bool) {
         self.streams.wake_at_rest(cx.waker());
@@ -133,6 +152,7 @@ impl Life {
         let last = Instant::now() + left;
         let told = self.last.is_some();
         if self.last.is_none_or(|before| last < before) {
+            self.registered = None;
             self.last = Some(last);
             self.alarm.as_mut().reset(last);
         }

@@ -44,16 +44,21 @@ pub(crate) struct Scrubbed {
 /// A pass works at most this part of the time: one in so many.
 const DUTY: u32 = 20;
 
-/// Scrubs a store once in each `period`, also in the first one: a small store was scrubbed when it was opened. Never
-/// returns.
+/// The part of a period after which the first pass begins: a node that has just started reads for its callers.
+const FIRST: u32 = 24;
+
+/// Scrubs a store once in each `period`. A small store was scrubbed when it was opened. Never returns.
 pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock::Clock, period: Duration) {
-    let after = |now: i64| now.saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
+    let after =
+        |period: Duration| clock.now().saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
     if store.last_scrub().has_ended {
         store.date_scrub(clock.now());
-        clock.reached(after(clock.now())).await;
+        clock.reached(after(period)).await;
+    } else {
+        clock.reached(after(period / FIRST)).await;
     }
     loop {
-        let mut next = after(clock.now());
+        let mut next = after(period);
         let mut pass = Some(Pass::new(store.tally()));
         while let Some(mut step) = pass.take() {
             let started = Instant::now();

@@ -2420,7 +2420,7 @@ pub mod record {
         Tombstone(super::Tombstone),
     }
 }
-/// What remains of a removed name. It holds no content.
+/// The remains of a removed name. It holds no content.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tombstone {
