@@ -281,7 +281,7 @@ impl Publishing {
     }
 
     /// Reads the current state of the names of the drafts, and the outcome of the request if it was committed before.
-    /// Reading stops at the limit of what is read for one commit: the states of the drafts after it are missing.
+    /// Reading stops at the read limit of one commit: the states of the drafts after it are missing.
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,

@@ -1,7 +1,7 @@
 //! The characters that a text may contain.
 //!
 //! Published text is shown in pages, feeds and sitemaps of other programs. XML forbids most control characters and some
-//! code points. Overrides of the direction of text make it read differently from what it is. Invisible characters make
+//! code points. Overrides of the direction of text make it read as something that it is not. Invisible characters make
 //! two texts differ that look the same.
 
 use std::borrow::Cow;

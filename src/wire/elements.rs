@@ -1,8 +1,8 @@
 //! The number of elements in the lists of an encoded message, at any depth, determined without decoding it.
 //!
-//! An element can take two bytes encoded and a hundred and more decoded: a request of 4 MiB would take several hundred.
-//! So the elements are counted first, in one pass over the encoded fields. An entity within a request remains encoded,
-//! and is counted when it is decoded itself.
+//! An element can take two bytes encoded and a hundred or more bytes decoded: a request of 4 MiB would take several
+//! hundred MiB. So the elements are counted first, in one pass over the encoded fields. An entity within a request
+//! remains encoded, and is counted when it is decoded itself.
 
 use std::{
     collections::HashMap,
