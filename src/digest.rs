@@ -1,5 +1,5 @@
-//! Digests that prove what a store holds: a set digest that can be added to and taken from, the chain that links the
-//! entries of the log, and the hash of a content.
+//! Digests that identify the content of a store: a set digest to which hashes can be added and from which they can be
+//! removed, the chain that links the entries of the log, and the hash of a content.
 
 use prost_reflect::{Kind as FieldKind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
@@ -14,10 +14,10 @@ mod canonical;
 
 pub(crate) use canonical::canonical;
 
-/// sha256 of an entry or of a content.
+/// The sha256 of an entry or of a content.
 pub(crate) type Hash = [u8; 32];
 
-/// A digest of a set of hashes: their sum modulo 2^256. Equal sets have equal digests, in whatever order they came.
+/// A digest of a set of hashes: their sum modulo 2^256. Equal sets have equal digests, independent of the order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SetDigest([u64; 4]);
 
@@ -53,7 +53,7 @@ fn limbs(hash: &Hash) -> [u64; 4] {
     std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| hash[i * 8 + j])))
 }
 
-/// Addition and subtraction of one limb, with what is carried on to the next.
+/// Addition and subtraction of one limb, with carry.
 trait Limb: Sized {
     fn carrying_add_(self, other: Self, carry: bool) -> (Self, bool);
     fn borrowing_sub_(self, other: Self, borrow: bool) -> (Self, bool);
@@ -73,7 +73,7 @@ impl Limb for u64 {
     }
 }
 
-/// What the log digest sums for a record with content: sha256(key, revision, entry hash).
+/// Returns the hash that the log digest sums for a record with content: sha256(key, revision, entry hash).
 pub(crate) fn record_hash(name: &Name, slot: Slot, revision: Revision, entry_hash: &Hash) -> Hash {
     let mut hasher = Sha256::new();
     put_key(&mut hasher, name, slot);
@@ -82,7 +82,7 @@ pub(crate) fn record_hash(name: &Name, slot: Slot, revision: Revision, entry_has
     hasher.finalize().into()
 }
 
-/// The next link of the chain: sha256(previous, revision, key, operation, entry hash). It proves lineage.
+/// Returns the next link of the chain: sha256(previous, revision, key, operation, entry hash). It proves lineage.
 pub(crate) fn link(
     previous: &Hash,
     revision: Revision,
@@ -99,15 +99,15 @@ pub(crate) fn link(
     hasher.finalize().into()
 }
 
-/// Kind, slot, length of the id, id.
+/// Hashes a key: kind, slot, length of the id, id.
 fn put_key(hasher: &mut Sha256, name: &Name, slot: Slot) {
     let id = name.id.as_str().as_bytes();
     hasher.update([name.kind as u8, slot as u8, u8::try_from(id.len()).unwrap_or(u8::MAX)]);
     hasher.update(id);
 }
 
-/// sha256 of a name and its content in canonical encoding: the same for contents that mean the same, however their
-/// fields were ordered on the way.
+/// Returns the sha256 of a name and its content in a canonical form. Contents with the same meaning have the same hash,
+/// independent of the order in which their fields were received.
 pub(crate) fn canonical_content(name: &Name, content: &[u8]) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update(name.to_string());
@@ -120,8 +120,9 @@ pub(crate) fn canonical_content(name: &Name, content: &[u8]) -> Hash {
     hasher.finalize().into()
 }
 
-/// Adds what the schema does not know, with the place where it stands: within each message by the order of numbers. In
-/// one pass over the bytes, for a message of the schema's reflection takes a thousand bytes of memory for each.
+/// Hashes the fields that the schema does not know, each with the number and index of the fields that enclose it.
+/// Within a message, fields are hashed in the order of their numbers. It makes one pass over the bytes: decoding by
+/// reflection takes a thousand bytes of memory per message.
 fn put_unknown(hasher: &mut Sha256, descriptor: &MessageDescriptor, message: &[u8]) {
     let mut fields: Vec<_> = fields::fields(message).map_while(Result::ok).collect();
     fields.sort_by_key(|field| field.number);
@@ -144,7 +145,7 @@ fn put_unknown(hasher: &mut Sha256, descriptor: &MessageDescriptor, message: &[u
 
 fn reencode(kind: Kind, content: &[u8]) -> Vec<u8> {
     fn typed<M: prost::Message + Default>(content: &[u8]) -> Vec<u8> {
-        // Content was decoded before it was accepted; were it damaged, its bytes themselves stand for it.
+        // Content was decoded before it was accepted. If it is damaged, its raw bytes are hashed instead.
         M::decode(content).map_or_else(|_| content.to_vec(), |message| message.encode_to_vec())
     }
     match kind {
@@ -167,8 +168,8 @@ fn descriptor(kind: Kind) -> MessageDescriptor {
     ALL[kind as usize - 1].clone()
 }
 
-/// Whether a message has fields, at any depth, that the schema does not know. A field of a known number but another
-/// wire type counts as known: decoding refuses it.
+/// Returns whether a message has fields, at any depth, that the schema does not know. A field with a known number but
+/// another wire type counts as known: decoding rejects it.
 pub(crate) fn has_unknown_fields(descriptor: &MessageDescriptor, message: &[u8]) -> bool {
     fields::fields(message).map_while(Result::ok).any(|field| match descriptor.get_field(field.number) {
         None => true,
@@ -179,7 +180,7 @@ pub(crate) fn has_unknown_fields(descriptor: &MessageDescriptor, message: &[u8])
     })
 }
 
-/// Cuts the fields that are the server's out of an entity as received.
+/// Returns an entity as received without the fields that belong to the server.
 pub(crate) fn content_of(entity: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(entity.len());
     fields::copy_if(entity, &mut content, |number| number >= number::FIRST_CONTENT);

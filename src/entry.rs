@@ -1,7 +1,7 @@
-//! The log entry: its lasting encoding, its hash, and what follows from it for lists, paths and digests.
+//! The log entry: its durable encoding, its hash, and the lists, paths and digests that are derived from it.
 //!
-//! What follows is a function of the entry alone, computed once by whoever makes or receives it, never in the
-//! writer's transaction.
+//! The derived values are a function of the entry alone. They are computed once, when an entry is created or received,
+//! never in the writer's transaction.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -17,19 +17,19 @@ use crate::{
     wire::{fields, log, number::article, v1},
 };
 
-/// The format that this release writes and reads.
+/// The format version that this release writes and reads.
 const FORMAT: u32 = 1;
 
-/// The largest encoded entry, in bytes. No request reaches it: a change that would is refused, because the store reads
+/// The largest encoded entry, in bytes. No request reaches it: a change that would is rejected, because the store reads
 /// nothing larger.
 pub(crate) const MAX_ENTRY: Limit = Limit { name: "entry_bytes", maximum: 2 << 20 };
 
-/// The most departures of one article, and their encoded bytes: each write of the article encodes and stores all of
-/// them, and each feed that reads it compares them with its filter.
+/// The maximum number of departures of one article, and their maximum encoded size in bytes. Each write of the article
+/// encodes and stores all of them, and each feed that reads it compares them with its filter.
 pub(crate) const MAX_DEPARTURES: usize = 1_024;
 pub(crate) const MAX_DEPARTURE_BYTES: usize = 128 << 10;
 
-/// Bytes of a departure at most: `sections/`, an id, a revision, and the keys and lengths of the fields.
+/// The maximum size of one departure in bytes: `sections/`, an id, a revision, and the keys and lengths of the fields.
 const DEPARTURE: u64 = 9 + limit::ID.maximum + 16;
 
 /// All departures of one entry are known, however many older ones are dropped.
@@ -38,7 +38,7 @@ const _: () = {
     assert!(terms <= MAX_DEPARTURES as u64 && terms * DEPARTURE <= MAX_DEPARTURE_BYTES as u64);
 };
 
-/// The parts of an entry that have bounds of their own fit into one; 4 KiB are for names, times and numbers.
+/// The parts of an entry that have limits of their own fit into one entry; 4 KiB are for names, times and numbers.
 const _: () = {
     let former_paths = limit::ALIAS_PATHS.maximum * (limit::PATH.maximum + 32);
     let parts = limit::ARTICLE.maximum + former_paths + MAX_DEPARTURE_BYTES as u64 + (4 << 10);
@@ -51,60 +51,61 @@ pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) slot: Slot,
     pub(crate) log: log::LogEntry,
-    /// The encoding: the same bytes in every engine.
+    /// The encoded entry: the same bytes in every engine.
     pub(crate) bytes: Bytes,
-    /// sha256 of `bytes`.
+    /// The sha256 of `bytes`.
     pub(crate) hash: Hash,
     pub(crate) derived: Derived,
 }
 
-/// What an entry means for lists, paths, digests and the clock.
+/// The values derived from an entry for lists, paths, digests and the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Derived {
     /// Whether the entry holds content.
     pub(crate) live: bool,
-    /// Place in lists, microseconds since 1970 UTC; articles only.
+    /// Articles: the sort key in lists, in microseconds since 1970 UTC.
     pub(crate) time: i64,
-    /// Lists that it stands in; articles only. Sorted, none twice.
+    /// Articles: the lists that contain the article. Sorted, without duplicates.
     pub(crate) terms: Vec<Term>,
-    /// Paths that lead to it, in their normal form, and why; articles only. Sorted, none twice.
+    /// Articles: the paths that lead to the article, in normal form, each with its claim. Sorted, without duplicates.
     pub(crate) paths: Vec<(String, Claim)>,
-    /// Lists that feeds can follow and it has left, each with the revision, 0 for this entry's; articles only. Sorted,
-    /// none twice.
+    /// Articles: the lists that feeds can follow and that the article has left, each with the revision; 0 is the
+    /// revision of this entry. Sorted, without duplicates.
     pub(crate) left: Vec<(Term, Revision)>,
-    /// The revision at or below which departures are unknown; 0: all of the history are in `left`.
+    /// The revision at or below which departures are unknown. If 0, `left` contains all departures within the history.
     pub(crate) left_floor: Revision,
-    /// sha256 of name and canonical content; only of content that readers see.
+    /// The sha256 of name and canonical content, for content that readers see.
     pub(crate) content_hash: Option<Hash>,
-    /// When a pending version becomes visible, or a live article expires, microseconds since 1970 UTC.
+    /// The time at which a pending version becomes visible or a live article expires, in microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
-    /// Of a pending version: the live revision that it was based on, 0 if there was none. Of a tombstone: the revision
-    /// that expired.
+    /// For a pending version, the live revision that it is based on, or 0 if there was none. For a tombstone, the
+    /// revision that expired.
     pub(crate) base: Option<Revision>,
-    /// Of a pending version: its own path, in its normal form.
+    /// For a pending version, its own path in normal form.
     pub(crate) wanted: Option<String>,
 }
 
-/// Why a path leads to an article. Of several articles the one with the greatest claim has it.
+/// The reason why a path leads to an article. If several articles claim a path, it leads to the one with the greatest
+/// claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Claim {
-    /// It led to the article until this time, and the article is gone.
+    /// The path led to the article until this time, and the article was removed.
     Gone(i64),
-    /// It was the article's own path until this time.
+    /// The path was the article's own path until this time.
     Former(i64),
-    /// The article lists it in `alias_paths`.
+    /// The article lists the path in `alias_paths`.
     Alias,
-    /// It is the article's own path.
+    /// The path is the article's own path.
     Own,
 }
 
 impl Claim {
-    /// The claim as the store orders it: its rank, and the order among those of one rank, the larger first.
+    /// Returns the claim as the store orders it: its rank, and the order among claims of one rank. Larger values win.
     pub(crate) fn order(self, revision: Revision) -> (i64, i64) {
         match self {
             Claim::Gone(time) => (0, time),
             Claim::Former(time) => (1, time),
-            // Of two aliases the order of the writes decides nothing.
+            // Between two aliases the order of the writes does not matter.
             Claim::Alias => (2, 0),
             Claim::Own => (Claim::OWN, revision),
         }
@@ -114,8 +115,8 @@ impl Claim {
     pub(crate) const OWN: i64 = 3;
 }
 
-/// When an article becomes visible by its own account, microseconds since 1970 UTC: the later of `publish_time` and the
-/// end of its embargo, `i64::MIN` without either. None: its embargo has no end.
+/// Returns the release time of an article, in microseconds since 1970 UTC: the later of `publish_time` and the end of
+/// its embargo, or `i64::MIN` without either. Returns `None` if its embargo has no end.
 pub(crate) fn release(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) -> Option<i64> {
     let lifted = match embargo {
         Some(embargo) => fields::micros(embargo.until.as_ref()?),
@@ -124,7 +125,7 @@ pub(crate) fn release(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) 
     Some(lifted.max(publish_time.unwrap_or(i64::MIN)))
 }
 
-/// A list that an article stands in.
+/// A list that articles belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Term {
     /// The list of all articles.
@@ -133,12 +134,12 @@ pub(crate) enum Term {
     Section(Id),
     Author(Id),
     Type(i32),
-    /// In lower case.
+    /// A language tag in lower case.
     Language(String),
 }
 
 impl Term {
-    /// How it stands in the store: a lasting number of its kind, and its value.
+    /// Returns the stored form of the term: the number of its kind, which never changes, and its value.
     pub(crate) fn parts(&self) -> (i64, String) {
         match self {
             Term::All => (0, String::new()),
@@ -150,7 +151,7 @@ impl Term {
         }
     }
 
-    /// The term that [`Term::parts`] gave these for.
+    /// Returns the term for a stored form that [`Term::parts`] returned.
     pub(crate) fn from_parts(kind: i64, value: &str) -> Option<Term> {
         Some(match kind {
             0 => Term::All,
@@ -163,7 +164,7 @@ impl Term {
         })
     }
 
-    /// The term that an entry names as left.
+    /// Returns the term for a name in a departure of an entry.
     pub(crate) fn from_name(name: &str) -> Option<Term> {
         let Name { kind, id } = Name::parse(name)?;
         match kind {
@@ -174,7 +175,7 @@ impl Term {
         }
     }
 
-    /// Bytes of its id.
+    /// Returns the length of the term's id in bytes.
     pub(crate) fn id_len(&self) -> usize {
         match self {
             Term::Tag(id) | Term::Section(id) | Term::Author(id) => id.as_str().len(),
@@ -182,7 +183,7 @@ impl Term {
         }
     }
 
-    /// The name that an entry says the article has left, for those terms that feeds can follow.
+    /// Returns the name that an entry records for a departure, for the terms that feeds can follow.
     pub(crate) fn name(&self) -> Option<String> {
         let (kind, id) = match self {
             Term::Tag(id) => (Kind::Tag, id),
@@ -194,7 +195,7 @@ impl Term {
     }
 }
 
-/// Why bytes are not an entry.
+/// The reason why bytes are not a valid entry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("an entry of the log cannot be decoded")]
@@ -205,8 +206,8 @@ pub(crate) enum Malformed {
     Key,
 }
 
-/// The first bytes of a hash of what readers see of an entry. Not of the entry hash: that covers the size of the commit,
-/// which differs where a pending version became visible.
+/// Returns the first bytes of a hash of the values of an entry that readers see. The entry hash is not used: it covers
+/// the size of the commit, which differs where a pending version became visible.
 pub(crate) fn hash_prefix(log: &log::LogEntry) -> HashPrefix {
     let mut hasher = Sha256::new();
     hasher.update(log.time.to_le_bytes());
@@ -218,7 +219,7 @@ pub(crate) fn hash_prefix(log: &log::LogEntry) -> HashPrefix {
 }
 
 impl Entry {
-    /// Encodes an entry that this node makes.
+    /// Encodes an entry that this node creates.
     pub(crate) fn new(name: Name, slot: Slot, mut log: log::LogEntry) -> Entry {
         log.format = FORMAT;
         log.key = Some(log::Key { kind: name.kind as i32, slot: slot as i32, id: name.id.to_string() });
@@ -256,7 +257,8 @@ impl Derived {
         Derived { content_hash, ..standing }
     }
 
-    /// What waits stands in no list, has no path and no part in the content: only a time.
+    /// Derives the values of a pending version. It belongs to no list, has no path and no content hash: only a due
+    /// time.
     pub(crate) fn pending(log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let due = if live { release_of(&log.content) } else { None };
@@ -265,7 +267,7 @@ impl Derived {
         Derived { live, due, base, wanted, ..Derived::default() }
     }
 
-    /// The place in lists alone.
+    /// Returns the sort key in lists alone.
     pub(crate) fn time(name: &Name, log: &log::LogEntry) -> i64 {
         match name.kind {
             Kind::Article => publish_time(&log.content).unwrap_or(log.first_publish_time),
@@ -273,7 +275,7 @@ impl Derived {
         }
     }
 
-    /// All but the content hash, which costs more than the rest.
+    /// Derives everything but the content hash, which costs more than the rest.
     pub(crate) fn standing(name: &Name, log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
@@ -292,7 +294,7 @@ impl Derived {
             if live {
                 derived.read_article(&log.content);
             }
-            // Of one path the greatest claim is the last.
+            // Keep the greatest of several claims on one path, which is sorted last.
             derived.paths.sort_unstable();
             derived.paths.reverse();
             derived.paths.dedup_by(|a, b| a.0 == b.0);
@@ -329,12 +331,12 @@ impl Derived {
         self.paths.extend(own_path(content).map(|own| (path::normal(&own), Claim::Own)));
     }
 
-    /// The names that feeds can follow and this stands in.
+    /// Returns the names of the lists that feeds can follow and that contain this article.
     pub(crate) fn followed(&self) -> impl Iterator<Item = String> + '_ {
         self.terms.iter().filter_map(Term::name)
     }
 
-    /// The article's own path, in its normal form.
+    /// Returns the article's own path, in normal form.
     pub(crate) fn own_path(&self) -> Option<&str> {
         self.paths.iter().find(|(_, claim)| *claim == Claim::Own).map(|(path, _)| path.as_str())
     }
@@ -350,13 +352,13 @@ fn credited(byline: &[u8]) -> Vec<Term> {
     authors.map(Term::Author).collect()
 }
 
-/// The own path of an article's content, as its client spells it.
+/// Returns the own path in an article's content, as the client spelled it.
 pub(crate) fn own_path(content: &[u8]) -> Option<String> {
     let path = fields::last(content, article::PATH).filter(|path| !path.is_empty())?;
     Some(String::from_utf8_lossy(path).into_owned())
 }
 
-/// The publish_time of an article's content, microseconds since 1970 UTC.
+/// Returns the `publish_time` in an article's content, in microseconds since 1970 UTC.
 pub(crate) fn publish_time(content: &[u8]) -> Option<i64> {
     fields::last(content, article::PUBLISH_TIME).and_then(read_time)
 }
@@ -372,7 +374,7 @@ fn read_time(value: &[u8]) -> Option<i64> {
 }
 
 fn read_varint(mut value: &[u8]) -> Option<i32> {
-    // An enum is an int32; a negative one is sign-extended to 64 bits, hence the cut.
+    // An enum is an int32. A negative one is sign-extended to 64 bits, hence the truncation.
     prost::encoding::decode_varint(&mut value).ok().map(|number| number as i32)
 }
 

@@ -1,11 +1,11 @@
-//! The conditions of a node: what its subsystems report in one place, and what follows from it. The health service,
-//! `/readyz` and a metric show them; the store refuses writes under some of them.
+//! The conditions of a node: its subsystems report them in one place. The health service, `/readyz` and a metric show
+//! them, and the store rejects writes under some of them.
 
 use std::{fmt::Display, sync::Arc};
 
 use tokio::sync::watch;
 
-/// The services whose health is known, beside that of the whole node, which has the empty name.
+/// The services whose health is reported, besides that of the whole node, which has the empty name.
 pub(crate) const SERVICES: [&str; 5] = [
     "cable.v1.ContentService",
     "cable.v1.FeedService",
@@ -14,22 +14,22 @@ pub(crate) const SERVICES: [&str; 5] = [
     "cable.v1.TransferService",
 ];
 
-/// The service that conditions of writing concern.
+/// The service that conditions of writing affect.
 const PUBLISHING: &str = "cable.v1.PublishingService";
 
 /// A state in which a node does not serve all that it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// The node shuts down.
+    /// The node is shutting down.
     Draining,
     /// A supervised task or thread has ended early. The node shuts down with an error.
     TaskFailed,
-    /// SQLite reports the database as malformed. Writes are refused until it is replaced.
+    /// SQLite reports the database as malformed. Writes are rejected until the database is replaced.
     DatabaseCorrupt,
-    /// A sync to the disk failed. Writes are refused until the node is restarted: a sync that is repeated can succeed
-    /// although the data of the first is lost.
+    /// A sync to the disk failed. Writes are rejected until the node is restarted: a repeated sync can succeed although
+    /// the data of the first one is lost.
     SyncFailed,
-    /// The disk has less free space than the reserve, or none. It ends when there is space again.
+    /// The disk has less free space than the reserve, or none. The condition ends when there is space again.
     DiskFull,
 }
 
@@ -42,7 +42,7 @@ impl Condition {
         Condition::DiskFull,
     ];
 
-    /// Its name in metrics, logs and `/readyz`.
+    /// Returns the name of the condition in metrics, logs and `/readyz`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Condition::Draining => "draining",
@@ -53,18 +53,18 @@ impl Condition {
         }
     }
 
-    /// Whether it concerns writes alone: the node goes on reading.
+    /// Returns whether the condition affects writes alone, so that the node continues to read.
     fn is_of_writes(self) -> bool {
         matches!(self, Condition::SyncFailed | Condition::DiskFull)
     }
 }
 
-/// The conditions that hold, each with its cause.
+/// The active conditions, each with its cause.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conditions([Option<Arc<str>>; Condition::ALL.len()]);
 
 impl Conditions {
-    /// The cause of a condition that holds.
+    /// Returns the cause of a condition, if it is active.
     pub(crate) fn cause(&self, condition: Condition) -> Option<&Arc<str>> {
         self.0[condition as usize].as_ref()
     }
@@ -73,18 +73,18 @@ impl Conditions {
         self.cause(condition).is_some()
     }
 
-    /// Those that hold, with their causes.
+    /// Returns the active conditions with their causes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Condition, &Arc<str>)> {
         Condition::ALL.into_iter().filter_map(|condition| Some((condition, self.cause(condition)?)))
     }
 
-    /// Whether a service serves. The empty name is that of the whole node, which serves as long as it reads.
+    /// Returns whether a service serves. The empty name is the whole node, which serves while it can read.
     pub(crate) fn is_serving(&self, service: &str) -> bool {
         !self.iter().any(|(condition, _)| service == PUBLISHING || !condition.is_of_writes())
     }
 }
 
-/// The health of one node, which all of its parts share.
+/// The health of one node, shared by all of its parts.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     conditions: watch::Sender<Conditions>,
@@ -94,7 +94,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Reports that a condition holds. The first report of it is logged, with its cause.
+    /// Reports that a condition is active. The first report is logged, with its cause.
     pub(crate) fn report(&self, condition: Condition, cause: impl Display) {
         let is_new = self.conditions.send_if_modified(|conditions| {
             let found = &mut conditions.0[condition as usize];
@@ -116,23 +116,23 @@ impl Health {
         }
     }
 
-    /// The conditions that hold now.
+    /// Returns the conditions that are active now.
     pub(crate) fn conditions(&self) -> Conditions {
         self.conditions.borrow().clone()
     }
 
-    /// The cause of a condition that holds now.
+    /// Returns the cause of a condition, if it is active now.
     pub(crate) fn cause(&self, condition: Condition) -> Option<Arc<str>> {
         self.conditions.borrow().cause(condition).cloned()
     }
 
-    /// Waits until a condition holds.
+    /// Waits until a condition is active.
     pub(crate) async fn reached(&self, condition: Condition) {
-        // The sender lives as long as this is borrowed.
+        // The sender lives as long as `self` is borrowed.
         let _ = self.subscribe().wait_for(|conditions| conditions.holds(condition)).await;
     }
 
-    /// To wait for changes.
+    /// Returns a receiver that is notified of changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Conditions> {
         self.conditions.subscribe()
     }

@@ -1,4 +1,5 @@
-//! The order of writes. Only a log hands out revisions; what comes out of it is applied, and only that is read.
+//! The order of writes. Only a log assigns revisions. The store applies the entries that the log has ordered, and reads
+//! see applied entries only.
 
 use futures_util::future::BoxFuture;
 
@@ -12,18 +13,18 @@ use crate::{
 pub(crate) mod local;
 mod paths;
 
-/// One change with the state that it was made for.
+/// An entry with the state of its name for which it was planned.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) entry: Entry,
     pub(crate) packed: Packed,
     pub(crate) expected: Expected,
-    /// The article that has the path that was left out of this one.
+    /// The article that owns the path that was omitted from this one.
     pub(crate) path_owner: Option<Name>,
 }
 
-/// The revisions of a name's newest entries, 0 where it never had any: an append is a compare-and-set on both slots, for
-/// what becomes of one follows from what is in the other.
+/// The revisions of a name's newest entries, 0 if it never had any. An append is a compare-and-set on both slots,
+/// because the effect of a change on one slot depends on the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) live: Revision,
@@ -39,31 +40,33 @@ impl Expected {
     }
 }
 
-/// What one change of a commit comes to.
+/// The effect of one change of a commit.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// Entries, of which the last is what the change is about.
+    /// Append entries. The last one is the subject of the change.
     Append(Vec<Change>),
-    /// Nothing: what was to be written is there, as long as the name is what the change was made for.
+    /// Write nothing: the wanted version exists, as long as the name is still in the state for which the change was
+    /// planned.
     Unchanged { found: Written, expected: Expected },
 }
 
-/// Changes that happen together or not at all.
+/// Changes that are applied atomically.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) steps: Vec<Step>,
-    /// The request_id, and the identity of the request.
+    /// The `request_id`, and the identity of the request.
     pub(crate) request: Option<(String, Hash)>,
-    /// Microseconds since 1970 UTC.
+    /// The time of the commit, in microseconds since 1970 UTC.
     pub(crate) time: i64,
-    /// It kills, or repeats a kill: it is answered when what was killed is erased.
+    /// Whether the commit kills, or repeats a kill. Its response is then sent when the killed content is erased.
     pub(crate) erases: bool,
-    /// Live articles that may lose their paths to it without an entry of their own: their records are damaged.
+    /// Live articles that may lose their paths to this commit without an entry of their own, because their records are
+    /// damaged.
     pub(crate) displaces: Vec<Name>,
 }
 
 impl Commit {
-    /// Bytes of its entries, as they are held until they are written.
+    /// Returns the size of its entries in bytes, as they are held in memory until they are written.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |step: &Step| match step {
             Step::Append(changes) => {
@@ -74,7 +77,7 @@ impl Commit {
         self.steps.iter().map(bytes).sum()
     }
 
-    /// Whether it brings content. What does not may use the room that is in reserve.
+    /// Returns whether the commit adds content. A commit that adds none may use the reserved disk space.
     pub(crate) fn puts(&self) -> bool {
         let puts = |step: &Step| match step {
             Step::Append(changes) => changes.iter().any(|change| change.entry.derived.live),
@@ -84,12 +87,12 @@ impl Commit {
     }
 }
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) log_id: LogId,
     pub(crate) revision: Revision,
-    /// Proves the lineage up to there.
+    /// The chain hash, which proves the lineage up to the revision.
     pub(crate) chain: Hash,
 }
 
@@ -99,30 +102,31 @@ impl Position {
     }
 }
 
-/// What came of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is on disk, with what came of each step; the place after its last.
+    /// The commit is on disk. Holds the outcome of each step, and the position after the last one.
     Committed(Vec<Written>, Position),
     /// The same request was committed before, with this outcome.
     Duplicate(Vec<Written>),
-    /// Its request_id was used for another request.
+    /// Its `request_id` was used for another request.
     Reused,
     /// A name has changed since. Nothing was written.
     Conflict,
-    /// Another live article has the path that this step's article shall have. Nothing was written.
+    /// Another live article owns the path that this step would give its article. Nothing was written.
     PathTaken { step: usize, path: String, owner: Name },
 }
 
-/// The order of writes, whatever carries it.
+/// The order of writes, independent of the engine that stores it.
 pub(crate) trait Log: Send + Sync + 'static {
-    /// Appends commits in order, each by itself, and answers for each when all are on disk, and what they kill is erased.
+    /// Appends commits in order, each atomically. Returns one outcome per commit, once all of them are on disk and the
+    /// content that they kill is erased.
     ///
     /// # Errors
-    /// Nothing was appended, unless the error says that this is uncertain. Without room on the disk (`Full`, `NoSpace`)
-    /// the commits that only remove are appended all the same.
+    /// Nothing was appended, unless the error states that this is uncertain. Without space on the disk (`Full`,
+    /// `NoSpace`), the commits that only remove are still appended.
     ///
-    /// The future may be dropped: what was handed in is appended all the same. So whatever must hold of a write is
-    /// checked where it is appended; nothing that the caller's future holds protects it.
+    /// The future may be dropped: the commits that were passed in are still appended. Every condition of a write is
+    /// therefore checked where it is appended; nothing that the caller's future holds protects it.
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>>;
 }

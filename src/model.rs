@@ -1,4 +1,4 @@
-//! Names, revisions and limits: the words that all other modules share. Plain values and their parsing, no I/O.
+//! Names, revisions and limits: the vocabulary that all other modules share. Plain values and their parsing, no I/O.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ pub(crate) mod limit;
 pub(crate) mod path;
 pub(crate) mod text;
 
-/// Place of an entry in the log's total order; 0 is before the first.
+/// The number of an entry in the log's total order; 0 is before the first.
 pub(crate) type Revision = i64;
 
-/// Kinds of entity. The numbers are part of the log's format.
+/// The kinds of entity. The numbers are part of the log's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -24,7 +24,7 @@ impl Kind {
     pub(crate) const ALL: [Kind; 5] =
         [Kind::Article, Kind::Author, Kind::Section, Kind::Tag, Kind::Collection];
 
-    /// The first part of a resource name (AIP-122).
+    /// Returns the first part of a resource name (AIP-122).
     pub(crate) fn collection(self) -> &'static str {
         match self {
             Kind::Article => "articles",
@@ -50,13 +50,13 @@ impl Kind {
     }
 }
 
-/// Which version of a name a key of the log holds. The numbers are part of the log's format.
+/// The version of a name that a key of the log holds. The numbers are part of the log's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Slot {
-    /// What readers see.
+    /// The version that readers see.
     Live = 1,
-    /// What waits for its time.
+    /// The version that is not due yet.
     Pending = 2,
 }
 
@@ -68,8 +68,8 @@ impl Slot {
     }
 }
 
-/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`. `.` and `..` are none: as a part of a path
-/// or a file name they mean another one.
+/// The client's id of an entity: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`. `.` and `..` are not allowed, because in
+/// a path or a file name they refer to another entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id(Box<str>);
 
@@ -99,14 +99,14 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// Reads a name of any kind.
+    /// Parses a name of any kind.
     pub(crate) fn parse(text: &str) -> Option<Name> {
         let (collection, id) = text.split_once('/')?;
         let kind = Kind::ALL.into_iter().find(|kind| kind.collection() == collection)?;
         Some(Name { kind, id: Id::parse(id)? })
     }
 
-    /// Reads a name that must be of this kind.
+    /// Parses a name that must be of this kind.
     pub(crate) fn parse_as(kind: Kind, text: &str) -> Option<Name> {
         Name::parse(text).filter(|name| name.kind == kind)
     }
@@ -118,11 +118,11 @@ impl fmt::Display for Name {
     }
 }
 
-/// Names one history of the log: 8 hex digits.
+/// An id of one history of the log: 8 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LogId(pub(crate) u32);
 
-/// A random number, by the system's randomness.
+/// Returns a random number from the system's randomness.
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
@@ -138,14 +138,15 @@ impl LogId {
         hex.then(|| u32::from_str_radix(text, 16).ok().map(LogId)).flatten()
     }
 
-    /// The etag of the version that an entry of this log holds.
+    /// Returns the etag of the version that an entry of this log holds.
     pub(crate) fn etag(self, revision: Revision, prefix: HashPrefix) -> String {
         format!("{self}-{revision}-{:08x}", prefix.0)
     }
 }
 
-/// The first bytes of a hash of what readers see of an entry (`entry::hash_prefix`). In an etag it distinguishes versions
-/// with the same log id and revision, where a history was lost and written again.
+/// The first bytes of a hash of the values of an entry that readers see (`entry::hash_prefix`). In an etag it
+/// distinguishes versions with the same log id and revision, which exist if a part of the history was lost and written
+/// again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct HashPrefix(pub(crate) u32);
 

@@ -1,9 +1,9 @@
-//! Writes: what a caller wants becomes entries of the log. Here it is decided whether a write may happen, what it
-//! changes and what it leaves; the log decides its place.
+//! Writes. This module turns the changes that a caller requests into entries of the log. It decides whether a write is
+//! allowed, what it changes, and which part of the past its entries retain. The log decides their order.
 //!
-//! Every append is a compare-and-set on what was read here, and the log checks paths when it appends. Where the caller
-//! named no precondition, a write that lost a race is planned anew on the newer state. A call may be cancelled at any
-//! await: nothing here is held for a write that is queued.
+//! Every append is a compare-and-set on the state that was read here, and the log checks paths when it appends. If the
+//! caller gave no precondition, a write that lost a race is planned again on the newer state. A call may be cancelled
+//! at any await: nothing here is held for a queued write.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,52 +38,53 @@ pub(crate) use pending::Pending;
 use plan::{Draft, Moment, Planned, State};
 use workers::{Stop, Workers};
 
-/// How often a write is planned anew before it is given up.
+/// The number of times that a write is planned before it fails.
 const ATTEMPTS: usize = 16;
 
-/// Changes of an import that are worth a thread of their own to encode.
+/// The number of changes of an import that justify another thread to encode them.
 const SHARE: usize = 4;
 
-/// A request_id, and the identity of its request.
+/// A `request_id`, and the identity of its request.
 pub(crate) type Identified = (String, Hash);
 
-/// What to do to a name.
+/// The operation of a change.
 #[derive(Debug, Clone)]
 pub(crate) enum Verb {
     /// Put the entity, encoded as received.
     Put { kind: Kind, entity: bytes::Bytes },
-    /// Replace top-level fields of an article by those of this one; no mask: by those that are set.
+    /// Replace top-level fields of an article with those of this one. Without a mask, the fields that are set are
+    /// replaced.
     Patch { article: bytes::Bytes, mask: Option<Vec<String>> },
     /// Remove the name.
     Remove { name: Name, reason: RemovalReason, moved_to: Option<Name> },
-    /// Note that the name was removed elsewhere, with the paths that led to it.
+    /// Record that the name was removed in another store, with the paths that led to it.
     Bury { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
-    /// Take the pending version of an article back.
+    /// Remove the pending version of an article.
     TakeBack { name: Name },
 }
 
-/// What must hold.
+/// The condition that a name must meet before it is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Precondition {
     Absent,
     Etag(String),
 }
 
-/// One change, as its caller wants it.
+/// One change, as requested by the caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) verb: Verb,
     pub(crate) precondition: Option<Precondition>,
-    /// None in an import: BACKFILL for a name that readers never saw, MINOR for others, MAJOR for what waits.
+    /// `None` in an import: BACKFILL for a name that readers never saw, MINOR for others, MAJOR for pending versions.
     pub(crate) update_kind: Option<UpdateKind>,
-    /// A put may bring a killed name back.
+    /// Whether a put may publish a killed name again.
     pub(crate) allow_killed: bool,
-    /// The request's field that holds the change: errors are told below it.
+    /// The path of the request's field that holds the change. The fields of errors are below it.
     pub(crate) field: String,
 }
 
 impl Change {
-    /// Bytes of content that it brings.
+    /// Returns the size of the content that the change adds, in bytes.
     fn bytes(&self) -> usize {
         match &self.verb {
             Verb::Put { entity, .. } => entity.len(),
@@ -93,13 +94,13 @@ impl Change {
     }
 }
 
-/// Changes that were held against the rules that need no store, in their order.
+/// Changes that have been checked against the rules that need no store, in their order.
 pub(crate) struct Checked {
     drafts: Vec<Result<Draft, Refusal>>,
     now: i64,
 }
 
-/// The writing side of a node.
+/// The write side of a node.
 pub(crate) struct Publishing {
     store: Arc<Store>,
     log: Arc<dyn Log>,
@@ -112,10 +113,10 @@ impl Publishing {
         Publishing { store, log, clock, workers: Workers::new() }
     }
 
-    /// Runs the long part of a write on `bytes` of content where it holds up no call.
+    /// Runs the long part of a write on `bytes` of content where it blocks no other call.
     ///
     /// # Errors
-    /// Too many writes wait for that.
+    /// Fails if too many writes are waiting.
     pub(crate) async fn aside<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -124,11 +125,11 @@ impl Publishing {
         self.workers.run(bytes, |_| Ok(work())).await
     }
 
-    /// The outcome of a request that was committed before. Look it up before the request is validated: a retry repeats
-    /// the first outcome, whatever the clock, the content and the rules are by then.
+    /// Returns the outcome of a request that was committed before. Call it before the request is validated: a retry
+    /// repeats the first outcome, even if the clock, the content or the rules have changed since.
     ///
     /// # Errors
-    /// The request_id was used for another request, or the store cannot be read.
+    /// Fails if the `request_id` was used for another request, or if the store cannot be read.
     pub(crate) async fn repeat(
         &self,
         request: Option<&Identified>,
@@ -142,10 +143,10 @@ impl Publishing {
         }
     }
 
-    /// Makes all changes or none.
+    /// Commits all changes atomically.
     ///
     /// # Errors
-    /// A change is not allowed, a precondition does not hold, or the store cannot write.
+    /// Fails if a change is not allowed, a precondition is not met, or the store cannot write.
     pub(crate) async fn commit(
         &self,
         changes: Vec<Change>,
@@ -189,10 +190,10 @@ impl Publishing {
         Err(Refusal::Contended)
     }
 
-    /// The part of [`Publishing::each`] that needs no store: some 40 µs an article.
+    /// Checks changes for [`Publishing::each`], as far as that needs no store: some 40 µs per article.
     ///
     /// # Errors
-    /// Too many writes wait to be checked.
+    /// Fails if too many writes are waiting to be checked.
     pub(crate) async fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Result<Checked, Refusal> {
         let now = self.clock.now();
         let bytes = changes.iter().flatten().map(Change::bytes).sum();
@@ -206,10 +207,10 @@ impl Publishing {
         Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
     }
 
-    /// Makes each change by itself, in order; one that is refused holds up no other.
+    /// Commits each change on its own, in order. A change that is rejected delays no other.
     ///
     /// # Errors
-    /// The store cannot write; what it had written before stays.
+    /// Fails if the store cannot write. Changes that were committed before the failure remain.
     pub(crate) async fn each(
         &self,
         checked: Checked,
@@ -242,7 +243,7 @@ impl Publishing {
                         results[index] = written.pop().map(Ok);
                         position = at;
                     }
-                    // An owner that comes again may give the path up.
+                    // An owner that is planned again may release the path.
                     Outcome::PathTaken { path, owner, .. } if !again.contains(&owner) => {
                         results[index] = Some(Err(taken(&draft.field, path, owner)));
                     }
@@ -259,7 +260,7 @@ impl Publishing {
         Ok((results, position))
     }
 
-    /// What the drafts of one commit come to, encoded, hashed and compressed.
+    /// Plans the drafts of one commit. Returns its steps, encoded, hashed and compressed.
     async fn plan(&self, drafts: &Arc<[Draft]>, states: Vec<State>, now: i64) -> Result<Vec<Step>, Refusal> {
         let (drafts, at) = (drafts.clone(), self.moment(now));
         let bytes = weight(&drafts, &states);
@@ -279,8 +280,8 @@ impl Publishing {
         Ok(self.log.append(commits).await?)
     }
 
-    /// What is there now under the names of the drafts, and what came of the request before. It ends at the bound on
-    /// what is read for a commit: the states of the drafts behind are missing.
+    /// Reads the current state of the names of the drafts, and the outcome of the request if it was committed before.
+    /// Reading stops at the read limit of one commit: the states of the drafts after it are missing.
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
@@ -289,7 +290,8 @@ impl Publishing {
     ) -> Result<(Vec<State>, Option<request::Past>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
-        // Of one moment: a request that landed between the two would be told that its own write is in its way.
+        // Read both in one transaction. If the request committed between the reads, its retry would fail its own
+        // precondition.
         let read = move |connection: &store::Connection| {
             let moment = connection.unchecked_transaction()?;
             let past = id.map_or(Ok(None), |id| request::find(&moment, &id, now))?;
@@ -317,7 +319,7 @@ impl Publishing {
             return Err(Refusal::RequestIdReused);
         }
         if past.written.iter().any(|written| written.killed) {
-            // The first one may have been cut off before it had erased: the log has to do it again.
+            // The first call may have been cancelled before it erased: the log has to erase again.
             let (time, request) = (self.clock.now(), Some(request.clone()));
             let (steps, displaces) = (Vec::new(), Vec::new());
             self.append(vec![Commit { steps, request, time, erases: true, displaces }]).await?;
@@ -328,7 +330,7 @@ impl Publishing {
 
 type Results = Vec<Option<Result<Written, Refusal>>>;
 
-/// A place for the result of each change, and the drafts of those whose own rules hold, each with its place.
+/// Returns a slot for the result of each change, and the drafts that passed the check, each with its index.
 fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
     let (mut results, mut open) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
     for (index, draft) in drafts.into_iter().enumerate() {
@@ -343,7 +345,7 @@ fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
     (results, open)
 }
 
-/// The commits that were encoded, with their drafts; the others are refused.
+/// Returns the commits that were encoded, with their drafts. The other drafts get a refusal as result.
 fn sort_encoded(
     drafts: Numbered,
     encoded: Vec<Result<Commit, Refusal>>,
@@ -362,7 +364,7 @@ fn sort_encoded(
     (commits, appended)
 }
 
-/// What one round of changes, each on its own, comes to.
+/// The results of one round of changes, each on its own.
 #[derive(Default)]
 struct Round {
     settled: Vec<(usize, Result<Written, Refusal>)>,
@@ -398,7 +400,7 @@ fn drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Ref
     Ok(drafts)
 }
 
-/// Bytes that planning works on.
+/// Returns the size of the content that planning works on, in bytes.
 fn weight(drafts: &[Draft], states: &[State]) -> usize {
     drafts.iter().zip(states).map(|(draft, state)| draft.bytes() + state.bytes()).sum()
 }
@@ -423,14 +425,14 @@ fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
     (drafts, later)
 }
 
-/// A commit that nobody combines with others.
+/// A planned commit that is not combined with others.
 struct Single {
     planned: Vec<Planned>,
     displaces: Vec<Name>,
     erases: bool,
 }
 
-/// Encodes many small commits, on as many threads as there are cores: an import waits for nothing else.
+/// Encodes many small commits on as many threads as there are cores, because an import waits for nothing else.
 async fn singles(
     workers: &Workers,
     mut planned: Vec<Single>,
@@ -453,7 +455,7 @@ fn encode_single(Single { planned, displaces, erases }: Single, time: i64) -> Re
     Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
 }
 
-/// Refuses an entry that the store could not read.
+/// Encodes planned entries. Rejects an entry that the store could not read.
 fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     let entries = |planned: &Planned| match planned {
         Planned::Append { entries, .. } => entries.len(),

@@ -1,8 +1,8 @@
 //! The durable store of one node: one directory, one embedded database, one writer, a few readers.
 //!
-//! It owns the newest entry of each key and what lists and paths follow from them. Only [`apply`] changes what
-//! readers see, always together with the head. It knows nothing of calls, caches or feeds; it refuses to say what an
-//! entry should be.
+//! It holds the newest entry of each key, and the lists and paths derived from these entries. Only [`apply`] changes
+//! the state that readers see, always together with the head. It knows nothing of calls, caches or feeds, and does not
+//! decide what an entry contains.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-/// A connection that reads; what else it can do is the store's own.
+/// A connection that reads. Its other abilities are for the store alone.
 pub(crate) use rusqlite::Connection;
 use rusqlite::ffi;
 use tokio::sync::watch;
@@ -62,21 +62,22 @@ use readers::Readers;
 use session::Session;
 pub(crate) use session::{Identity, is_backup, is_database, is_store};
 
-/// The database within the directory.
+/// The file name of the database in the directory.
 pub(crate) const DATABASE: &str = "cable.db";
 const LOCK: &str = "cable.lock";
 
-/// A command that only reads the store holds the lock for some microseconds, to see whether a node has it.
+/// The number of attempts to lock a store, and the pause between them. A command that only reads the store holds the
+/// lock for some microseconds, to check whether a node has it.
 const LOCK_ATTEMPTS: usize = 5;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// Where a store stands: moves in the transaction of each entry.
+/// The head of a store: its revision, counts and digests. It moves in the transaction of each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) log_id: LogId,
     pub(crate) revision: Revision,
     pub(crate) chain: Hash,
-    /// What left a list is known from this revision on.
+    /// The history floor: departures are known from this revision on.
     pub(crate) floor: Revision,
     pub(crate) log_digest: SetDigest,
     pub(crate) content_digest: SetDigest,
@@ -84,7 +85,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Number of live versions of a kind.
+    /// Returns the number of live versions of a kind.
     pub(crate) fn live(&self, kind: Kind) -> i64 {
         self.live[kind as usize - 1]
     }
@@ -100,18 +101,18 @@ pub(crate) struct Record {
     pub(crate) name: Name,
     pub(crate) slot: Slot,
     pub(crate) revision: Revision,
-    /// Of the entry's hash.
+    /// The hash prefix of the entry.
     pub(crate) prefix: HashPrefix,
     pub(crate) log: log::LogEntry,
 }
 
 impl Record {
-    /// Whether it holds content.
+    /// Returns whether the entry holds content.
     pub(crate) fn is_put(&self) -> bool {
         self.log.operation() == log::Operation::Put
     }
 
-    /// What is left of the key, if its content was removed.
+    /// Returns the tombstone of the key, if its content was removed.
     pub(crate) fn tombstone(&self) -> Option<Tombstone> {
         (!self.is_put()).then(|| Tombstone {
             reason: self.log.reason(),
@@ -122,12 +123,12 @@ impl Record {
     }
 }
 
-/// What is left of a removed name.
+/// The tombstone of a removed name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tombstone {
     pub(crate) reason: v1::RemovalReason,
     pub(crate) moved_to: Option<Name>,
-    /// When it was removed, microseconds since 1970 UTC.
+    /// The time of the removal, in microseconds since 1970 UTC.
     pub(crate) time: i64,
     pub(crate) revision: Revision,
 }
@@ -136,70 +137,71 @@ pub(crate) struct Tombstone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) name: Name,
-    /// The revision of the name's newest version: of this change, or, where it changed nothing, of an earlier one.
+    /// The revision of the name's newest version: that of this change or, if it changed nothing, of an earlier one.
     pub(crate) revision: Revision,
-    /// Of the entry's hash.
+    /// The hash prefix of the entry.
     pub(crate) prefix: HashPrefix,
-    /// Whether the change made a revision.
+    /// Whether the change created a revision.
     pub(crate) changed: bool,
     pub(crate) slot: Slot,
-    /// Of a pending version: when it becomes visible, microseconds since 1970 UTC.
+    /// For a pending version, the time at which it becomes visible, in microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
-    /// Whether nothing is left in the slot.
+    /// Whether the slot is empty after the change.
     pub(crate) removed: bool,
-    /// Whether it is a kill.
+    /// Whether the change is a kill.
     pub(crate) killed: bool,
-    /// The article that has the path of this one, which was written without it.
+    /// The article that owns the path of this one, which was written without the path.
     pub(crate) path_owner: Option<Name>,
 }
 
-/// Why the store did not answer.
+/// The reason why the store failed to execute an operation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     /// The record is damaged; others are not.
     #[error("what is stored under {0} does not pass its checksum")]
     Corrupt(Name),
-    /// The database is damaged beyond single records: what it does not return may be there all the same.
+    /// The database is damaged beyond single records. A record that it does not return may still exist.
     #[error(
         "the database is damaged: restore a backup, or make a new store of what can be read with `cable rebuild`"
     )]
     Malformed(#[source] Arc<rusqlite::Error>),
-    /// Try again later.
+    /// Too much work is waiting. Try again later.
     #[error("the store has more to read than it can queue")]
     Overloaded,
-    /// Make room; reads and removals continue.
+    /// The free space is reserved. Free some space; reads and removals continue.
     #[error("the disk has {free} bytes free; {reserve} are reserved for removals")]
     Full { free: u64, reserve: u64 },
-    /// It certainly did not happen. Make room; reads and removals continue.
+    /// The operation has certainly not happened. Free some space; reads and removals continue.
     #[error("the disk is full")]
     NoSpace(#[source] Arc<rusqlite::Error>),
-    /// It certainly did not happen.
+    /// The operation has certainly not happened.
     #[error("the store failed")]
     Failed(#[source] Arc<rusqlite::Error>),
-    /// It may have happened.
+    /// The operation may have happened.
     #[error("the store failed while it committed")]
     Uncertain(#[source] Arc<rusqlite::Error>),
-    /// It happened; a repeat erases again.
+    /// The operation has happened. A repeat erases again.
     #[error(
         "the killed content is gone for readers, but not yet erased from the disk: repeat the call to erase it again"
     )]
     NotErased,
-    /// Writes are refused for good; reads go on.
+    /// Writes are rejected permanently; reads continue.
     #[error("writes are refused until {until}: {cause}")]
     ReadOnly { cause: Arc<str>, until: &'static str },
-    /// A fault of ours in this one read. Others are not affected.
+    /// An internal error in this one read. Others are not affected.
     #[error("a read of the store panicked")]
     Panicked,
-    /// A thread of the store has ended: the node shuts down. It certainly did not happen.
+    /// A thread of the store has ended, and the node shuts down. The operation has certainly not happened.
     #[error("a part of this node has failed; the node is shutting down")]
     Closed,
-    /// The writer's thread ended while it had this in hand. It may have happened.
+    /// The writer's thread ended during the operation, which may have happened.
     #[error("this node failed while it wrote")]
     Lost,
 }
 
 impl Error {
-    /// An error of the transaction's end: without space for it, it did not happen; after any other, it may have.
+    /// Converts an error of the commit of a transaction. If the disk had no space for it, the transaction has not
+    /// happened; after any other error, it may have.
     pub(super) fn of_commit(error: rusqlite::Error) -> Error {
         match Error::from(error) {
             Error::Failed(error) => Error::Uncertain(error),
@@ -207,7 +209,7 @@ impl Error {
         }
     }
 
-    /// Reports what it says about the whole store.
+    /// Reports the condition of the whole store that the error reveals.
     fn report(&self, health: &Health) {
         if let Some(condition) = self.condition() {
             let cause = std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string);
@@ -215,7 +217,7 @@ impl Error {
         }
     }
 
-    /// What it says about the whole store.
+    /// Returns the condition of the whole store that the error reveals.
     fn condition(&self) -> Option<Condition> {
         let engine = match self {
             Error::NoSpace(_) | Error::Full { .. } => return Some(Condition::DiskFull),
@@ -242,20 +244,20 @@ impl From<rusqlite::Error> for Error {
 }
 
 impl Error {
-    /// The database was found to be damaged before.
+    /// Returns the error for a database that was found to be damaged before.
     pub(crate) fn damaged() -> Error {
         Error::malformed("it was found to be damaged before")
     }
 
-    /// Damage that SQLite does not notice by itself.
+    /// Returns an error for damage that SQLite itself does not detect.
     fn malformed(why: &'static str) -> Error {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         Error::Malformed(Arc::new(rusqlite::Error::SqliteFailure(failure, Some(why.to_owned()))))
     }
 }
 
-/// Whether an error of the engine is due to what is stored: SQLite reports it, a value is not of the type that was
-/// written, a row that is always there is not, or one that was taken out is there again.
+/// Returns whether an error of the engine is caused by the stored data: SQLite reports damage, a value has another type
+/// than the one that was written, a row that always exists is missing, or a row that was deleted exists again.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::{Error, ErrorCode};
     match error {
@@ -273,7 +275,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Why a store cannot be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("{path}: {source}")]
@@ -300,14 +302,14 @@ pub(crate) enum OpenError {
          to open the store that was there before, put its database back"
     )]
     ForeignLog(PathBuf),
-    /// Acknowledged commits are in it, behind what is damaged.
+    /// The log contains acknowledged commits after the damaged part.
     #[error(
         "{path}: the write-ahead log is damaged at byte {offset}: commits that were acknowledged cannot be read; restore \
          a backup to a new directory (cable restore); to continue without these commits, move this file away (the store is then as of \
          its last checkpoint)"
     )]
     DamagedLog { path: PathBuf, offset: u64 },
-    /// It holds commits of a database that is gone.
+    /// The log contains commits of a database that no longer exists.
     #[error(
         "{0}: this write-ahead log holds commits, but the database beside it is absent or empty: put {DATABASE} back, or \
          restore a backup to a new directory (cable restore); to start with an empty store, move this file away"
@@ -323,7 +325,7 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
-    /// An error of the engine, of which damage has a remedy of its own.
+    /// Converts an error of the engine. Damage is a separate case, because it has a remedy of its own.
     fn engine(path: &Path, source: rusqlite::Error) -> OpenError {
         let path = path.to_owned();
         if is_damage(&source) {
@@ -334,27 +336,27 @@ impl OpenError {
     }
 }
 
-/// How a store is opened.
+/// The options with which a store is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) dir: PathBuf,
-    /// Threads that read, each with a connection of its own.
+    /// The number of reader threads, each with a connection of its own.
     pub(crate) readers: usize,
-    /// Puts are refused when the disk has fewer bytes free; removals are not.
+    /// The free disk space below which puts are rejected, in bytes. Removals are not rejected.
     pub(crate) reserve_bytes: u64,
-    /// Where the store reports its condition.
+    /// The health to which the store reports its conditions.
     pub(crate) health: Arc<Health>,
 }
 
-/// An open store: reads, and where it stands. Dropping it closes the readers.
+/// An open store: reads, and the head. Dropping it closes the readers.
 #[derive(Debug)]
 pub(crate) struct Store {
     options: Options,
     readers: Readers,
     head: watch::Sender<Arc<Head>>,
-    /// The earliest time at which the clock changes something.
+    /// The earliest due time.
     due: watch::Sender<Option<i64>>,
-    /// That of the head, for those who ask for nothing else.
+    /// The revision of the head, for callers that need nothing else.
     revision: AtomicI64,
     changed: LastChanged,
     keepers: Keepers,
@@ -363,18 +365,19 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// What the last pass over the whole store found.
+/// The findings of the last pass over the whole store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scrub {
-    /// Records that are damaged.
+    /// The damaged records.
     pub(crate) damage: Damage,
     /// Whether a pass has ended since the store was opened.
     pub(crate) has_ended: bool,
-    /// When it ended, microseconds since 1970 UTC; unset until the server dates the one at the opening.
+    /// The time at which the pass ended, in microseconds since 1970 UTC. Unset until the server sets the time of the
+    /// pass at the opening.
     pub(crate) time: Option<i64>,
 }
 
-/// Those who keep in memory what they have read.
+/// The callbacks of components that hold data in memory that they have read from the store.
 #[derive(Default)]
 struct Keepers(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
 
@@ -388,15 +391,15 @@ impl Store {
     /// Opens the store in a directory, or creates one there. A new store and a copy get the log id `new_log_id`.
     ///
     /// # Errors
-    /// The directory is in use, is not a store's, or its tables have another version.
+    /// Fails if the directory is in use, if it does not belong to a store, or if its tables have another version.
     pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
         Store::open_as(options, new_log_id, Identity::New(new_log_id))
     }
 
-    /// As [`Store::open`]; `copy` is the log id that a copy gets.
+    /// Like [`Store::open`]; `copy` is the log id that a copy gets.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// Fails like [`Store::open`].
     pub(crate) fn open_as(
         options: Options,
         new_log_id: LogId,
@@ -413,7 +416,7 @@ impl Store {
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::engine(&path, source);
         let mut connection = Connection::open(&path).map_err(engine)?;
-        // Refused files stay as they are.
+        // Rejected files stay as they are.
         session::keep_log(&connection, true).map_err(engine)?;
         let mut copy = copy;
         match schema::version(&connection).map_err(engine)? {
@@ -452,28 +455,28 @@ impl Store {
         Ok((store.clone(), Writer::new(connection, store, session)))
     }
 
-    /// The newest head that is applied.
+    /// Returns the newest head that is applied.
     pub(crate) fn head(&self) -> Arc<Head> {
         self.head.borrow().clone()
     }
 
-    /// To wait for later heads.
+    /// Returns a receiver that is notified of later heads.
     pub(crate) fn heads(&self) -> watch::Receiver<Arc<Head>> {
         self.head.subscribe()
     }
 
-    /// The newest revision that is applied.
+    /// Returns the newest revision that is applied.
     pub(crate) fn revision(&self) -> Revision {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// The earliest time at which the clock changes something, microseconds since 1970 UTC; to wait for others.
+    /// Returns a receiver of the earliest due time, in microseconds since 1970 UTC, that is notified of changes.
     pub(crate) fn next_due(&self) -> watch::Receiver<Option<i64>> {
         self.due.subscribe()
     }
 
-    /// Whether nothing that shares one of the stripes has changed since a revision: what was loaded at that head is
-    /// what there is now.
+    /// Returns whether no subject of the stripes has changed since a revision. Data that was loaded at that head is
+    /// then current. Other subjects share the stripes, so `false` does not prove a change.
     pub(crate) fn unchanged_since(&self, revision: Revision, stripes: &[Stripe]) -> bool {
         stripes.iter().all(|stripe| self.changed.at(*stripe) <= revision)
     }
@@ -481,7 +484,7 @@ impl Store {
     /// Runs a read on one of the reader threads. It must be short: some hundred rows.
     ///
     /// # Errors
-    /// The queue is full, or the read failed.
+    /// Fails if the queue is full, or if the read fails.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -489,24 +492,25 @@ impl Store {
         self.readers.run(job).await.inspect_err(|error| error.report(&self.options.health))
     }
 
-    /// Bytes that the store takes on disk.
+    /// Returns the size of the store on disk, in bytes.
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         let size = |file: &str| fs::metadata(self.options.dir.join(file)).map_or(0, |meta| meta.len());
         size(DATABASE) + size("cable.db-wal")
     }
 
-    /// Has `forget` called after each kill, once it is visible and before it is acknowledged, in the writer's thread:
-    /// nothing that was read before may be kept after it. It holds up all writes.
+    /// Registers a function that the writer's thread calls after each kill, once the kill is visible and before it is
+    /// acknowledged. The function must drop all data that was read before. It blocks all writes.
     pub(crate) fn on_erase(&self, forget: impl Fn() + Send + Sync + 'static) {
         self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
     }
 
-    /// Whether the database is damaged beyond single records: what a read does not find may be there all the same.
+    /// Returns whether the database is damaged beyond single records. A record that a read does not find may still
+    /// exist.
     pub(crate) fn is_damaged(&self) -> bool {
         self.options.health.conditions().holds(Condition::DatabaseCorrupt)
     }
 
-    /// Scrubs a small store at once, so that no index is relied upon that lost something while nobody looked.
+    /// Scrubs a small store immediately, so that no index is used that has lost rows unnoticed.
     fn scrub_if_small(&self, connection: &Connection) {
         if self.bytes_on_disk() > scrub::AT_ONCE {
             return;
@@ -521,7 +525,7 @@ impl Store {
         }
     }
 
-    /// Takes note of what a pass found, and when it ended, in microseconds since 1970 UTC.
+    /// Records the findings of a pass and the time at which it ended, in microseconds since 1970 UTC.
     pub(crate) fn scrubbed(&self, found: scrub::Scrubbed, time: Option<i64>) {
         if let Some(fault) = &found.fault {
             self.options.health.report(Condition::DatabaseCorrupt, fault);
@@ -530,17 +534,17 @@ impl Store {
         *last = Scrub { damage: found.damage, has_ended: true, time: time.or(last.time) };
     }
 
-    /// Dates the pass that the store was opened with, which knows no clock.
+    /// Sets the time of the pass that ran when the store was opened, which had no clock.
     pub(crate) fn date_scrub(&self, now: i64) {
         self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).time.get_or_insert(now);
     }
 
-    /// What the last pass over the whole store found.
+    /// Returns the findings of the last pass over the whole store.
     pub(crate) fn last_scrub(&self) -> Scrub {
         self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts to add up records.
+    /// Starts a sum of records.
     pub(crate) fn tally(&self) -> Tally {
         self.ledgers.tally(|| self.revision())
     }
@@ -551,7 +555,7 @@ impl Store {
         }
     }
 
-    /// Makes an entry's effect visible; the order matters: whoever sees the head finds the changes marked.
+    /// Makes an entry's effect visible. The order matters: a reader that sees the head finds the changes marked.
     fn publish(&self, effect: apply::Effect) {
         for (stripe, revision) in effect.changed {
             self.changed.mark(stripe, revision);
@@ -564,12 +568,12 @@ impl Store {
         }
     }
 
-    /// The health of the node that has the store.
+    /// Returns the health of the node that owns the store.
     pub(crate) fn health(&self) -> &Arc<Health> {
         &self.options.health
     }
 
-    /// Reports whether the disk has space for writes, also when there are none.
+    /// Reports whether the disk has space for writes, even if there are none.
     pub(crate) fn observe_space(&self) {
         match self.check_space() {
             Ok(()) => self.options.health.clear(Condition::DiskFull),
@@ -577,7 +581,7 @@ impl Store {
         }
     }
 
-    /// Writes that end well could not be relied upon any more.
+    /// Fails if even a successful write could no longer be relied upon.
     fn check_writable(&self) -> Result<(), Error> {
         if self.is_damaged() {
             return Err(Error::damaged());
@@ -596,7 +600,7 @@ impl Store {
     }
 }
 
-/// SQLite itself lets two processes write one file: the directory's lock is ours.
+/// Locks the directory of a store. SQLite itself lets two processes write one file.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
@@ -610,16 +614,16 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Err(OpenError::Locked(dir.to_owned()))
 }
 
-/// Whether a process has the store open.
+/// Returns whether a process has the store open.
 fn is_served(dir: &Path) -> bool {
     let lock = File::open(dir.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Refuses a write-ahead log from which SQLite would drop commits, unless a process has the store open.
+/// Rejects a write-ahead log from which SQLite would drop commits, unless a process has the store open.
 ///
 /// # Errors
-/// `DamagedLog` or `OrphanLog`, or a file cannot be read.
+/// Fails with `DamagedLog` or `OrphanLog`, or if a file cannot be read.
 pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
     if is_served(dir) {
         return Ok(());
@@ -628,10 +632,10 @@ pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
     wal::check(dir)
 }
 
-/// Opens the database of a store for looking at, beside the process that serves it.
+/// Opens the database of a store for reading, beside the process that serves it.
 ///
 /// # Errors
-/// There is none, or it is not one of ours.
+/// Fails if there is no database, or if it is not a store of Cable.
 pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let path = dir.join(DATABASE);
     if !path.exists() {
@@ -653,13 +657,13 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Copies the database as it stands at one moment, while others go on reading and writing it. The copy is compact, and
-/// not yet synced to the disk.
+/// Copies the database in its state at one point in time, while others continue to read and write it. The copy is
+/// compact, and not yet synced to the disk.
 ///
 /// # Errors
-/// The store cannot be read, or the copy cannot be written; it must not be there yet.
+/// Fails if the store cannot be read, or if the copy cannot be written. The target must not exist yet.
 pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
-    // A connection that may only query may write no other file either.
+    // A query-only connection may not write other files either.
     connection.pragma_update(None, "query_only", false)?;
     connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
     Ok(session::mark_copy(to)?)

@@ -1,5 +1,5 @@
-//! Supervision: every long-lived task and thread has a name, and its end is noticed. If one ends early or panics, the
-//! node reports [`Condition::TaskFailed`] with that name; `server::run` waits for this and ends the node.
+//! Supervision: every long-lived task and thread has a name, and its end is detected. If one ends early or panics, the
+//! node reports [`Condition::TaskFailed`] with that name. `server::run` waits for this condition and ends the node.
 
 use std::{
     any::Any,
@@ -14,18 +14,18 @@ use futures_util::FutureExt as _;
 
 use crate::health::{Condition, Health};
 
-/// Runs work that must not end before it is dropped. Its end, or a panic, is a failure of the node.
+/// Runs work that must not end before it is dropped. If it ends or panics, the node has failed.
 pub(crate) async fn endless(name: &'static str, health: Arc<Health>, work: impl Future<Output = ()>) {
     let ended = AssertUnwindSafe(killable(name, &health, work)).catch_unwind().await;
     report(name, &health, &ended.err().map_or_else(|| "ended early".to_owned(), |panic| panicked(&*panic)));
 }
 
-/// A supervised task. Dropping it leaves it to the runtime.
+/// A supervised task. Dropping the handle leaves the task running.
 #[derive(Debug)]
 pub(crate) struct Task(tokio::task::JoinHandle<()>);
 
 impl Task {
-    /// Starts a task that must not end by itself.
+    /// Starts a task that must not end on its own.
     pub(crate) fn start(
         name: &'static str,
         health: &Arc<Health>,
@@ -34,17 +34,17 @@ impl Task {
         Task(tokio::spawn(endless(name, health.clone(), work)))
     }
 
-    /// Ends the task, and waits until it has released what it held.
+    /// Aborts the task, and waits until it has released its resources.
     pub(crate) async fn end(self) {
         self.0.abort();
         let _ = self.0.await;
     }
 }
 
-/// Starts a thread. It may return when its owner has closed its queue; a panic is a failure of the node.
+/// Starts a thread. It may return when its owner has closed its queue. If it panics, the node has failed.
 ///
 /// # Errors
-/// The system gives no more threads.
+/// Fails if the system cannot create another thread.
 pub(crate) fn spawn(
     name: String,
     health: Arc<Health>,
@@ -62,14 +62,14 @@ pub(crate) fn report(name: &str, health: &Health, how: &str) {
     health.report(Condition::TaskFailed, format_args!("the task `{name}` {how}"));
 }
 
-/// The words of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let words = panic.downcast_ref::<&str>().copied();
     let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", words.unwrap_or("no message"))
 }
 
-/// A place at which tests have a thread panic. In a released program it is empty.
+/// A point at which tests can make a thread panic. Outside of tests it does nothing.
 #[inline]
 pub(crate) fn failpoint(name: &str, health: &Health) {
     #[cfg(test)]
@@ -78,7 +78,7 @@ pub(crate) fn failpoint(name: &str, health: &Health) {
     let _ = (name, health);
 }
 
-/// Work that tests can end. In a released program it is the work alone.
+/// Wraps work so that tests can end it. Outside of tests it returns the work unchanged.
 pub(crate) fn killable(
     name: &str,
     health: &Arc<Health>,
@@ -91,27 +91,27 @@ pub(crate) fn killable(
     work
 }
 
-/// Failures that tests cause.
+/// Failures that tests inject.
 #[cfg(test)]
 pub(crate) mod failpoint {
     use futures_util::future::{Either, select};
 
     use super::*;
 
-    /// How a task is to end.
+    /// How a task ends.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Kill {
         Panic,
         Return,
     }
 
-    /// Panics if the task is to.
+    /// Panics if a test has requested it for this task.
     pub(super) fn check(name: &str, health: &Health) {
         let kill = health.kill.borrow().clone();
         assert!(!kill.is_some_and(|(killed, how)| killed == name && how == Kill::Panic), "killed by a test");
     }
 
-    /// Runs work until the task is to end.
+    /// Runs work until a test ends it.
     pub(super) async fn until_killed(name: String, health: Arc<Health>, work: impl Future<Output = ()>) {
         let mut kills = health.kill.subscribe();
         let killed = kills.wait_for(|kill| kill.as_ref().is_some_and(|(killed, _)| *killed == name));

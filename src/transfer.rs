@@ -1,5 +1,5 @@
-//! Whole stores out: a scan in the order of the log until it meets the head. What was found is added up on the way and
-//! compared with the counts and the digest of the head, so that no export that lacks a record passes for a whole one.
+//! Export of whole stores: a scan in the order of the log, up to the head. The records found are summed and compared
+//! with the counts and the digest of the head, so that no export that lacks a record passes for a complete one.
 
 use std::sync::Arc;
 
@@ -18,27 +18,28 @@ use crate::{
     },
 };
 
-/// Records of one message, and its encoded bytes, unless a single record is larger: at most 1.3 MiB.
+/// The maximum number of records in one message, and its maximum encoded size in bytes, unless a single record is
+/// larger: at most 1.3 MiB.
 const CHUNK: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Records that are counted and not sent, at once: some 10 ms.
+/// The number of records that are counted and not sent in one read: some 10 ms.
 const COUNTED: usize = 2_048;
 
-/// One client's way through an export.
+/// A cursor of one client through an export.
 pub(crate) struct Export {
     store: Arc<Store>,
     log_id: LogId,
-    /// Records up to here are there already: they are counted and not sent.
+    /// The revision up to which the client has the records. They are counted and not sent.
     sent_before: Revision,
-    /// All up to here has been read.
+    /// The revision up to which all records have been read.
     at: Revision,
     sent: i64,
     tally: Tally,
     damage: Damage,
 }
 
-/// What comes next in an export.
+/// The next step of an export.
 pub(crate) enum Next {
     Records { records: Vec<service::Record>, last: Revision },
     End(End),
@@ -49,21 +50,21 @@ pub(crate) struct End {
     pub(crate) count: i64,
     pub(crate) position: Position,
     pub(crate) content_digest: Hash,
-    /// What the export lacks.
+    /// The records that the export lacks.
     pub(crate) damage: Damage,
 }
 
 impl Export {
-    /// Starts after a revision.
+    /// Creates an export that starts after a revision.
     pub(crate) fn new(store: Arc<Store>, after: Revision) -> Export {
         let (log_id, tally) = (store.head().log_id, store.tally());
         Export { store, log_id, sent_before: after, at: 0, sent: 0, tally, damage: Damage::default() }
     }
 
-    /// The next records, or the end.
+    /// Returns the next records, or the end.
     ///
     /// # Errors
-    /// The store cannot be read, or more was changed than can be followed: the export may be resumed.
+    /// Fails if the store cannot be read, or if more records changed than can be tracked. The export may be resumed.
     pub(crate) async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
             let (at, counted, log_id) = (self.at, self.sent_before, self.log_id);
@@ -90,7 +91,7 @@ impl Export {
     }
 
     async fn end(&mut self, head: &Head) -> Result<End, Refusal> {
-        // What the last transactions superseded is noted when their head is published.
+        // The records that the last transactions superseded are noted when their head is published.
         let mut heads = self.store.heads();
         let published = heads.wait_for(|published| published.revision >= head.revision).await;
         published.map_err(|_| Refusal::Store(Error::Closed))?;
@@ -111,13 +112,13 @@ impl Export {
     }
 }
 
-/// Records that follow a revision, at one moment.
+/// Records that follow a revision, read in one transaction.
 struct Chunk {
     records: Vec<service::Record>,
-    /// The content hash of each that readers see.
+    /// The content hash of each record that readers see.
     contents: Vec<Hash>,
     damage: Damage,
-    /// The last revision looked at; none: there is nothing more.
+    /// The last revision read. `None` if there are no more.
     last: Option<Revision>,
     head: Head,
 }
@@ -151,7 +152,7 @@ fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, E
     Ok(chunk)
 }
 
-/// As [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
+/// Like [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
 fn count(moment: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
     let head = read::head(moment)?;
     let read::Counted { contents, damage, last } = read::count(moment, (after, up_to), COUNTED)?;

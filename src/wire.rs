@@ -1,6 +1,7 @@
-//! What goes over the wire: the generated messages, and [`Encoded`], a message that stays the bytes it came in.
+//! The messages on the wire: the generated ones, and [`Encoded`], a message that remains in the bytes in which it was
+//! received.
 //!
-//! This module knows the encoding and nothing of what the messages mean.
+//! This module knows the encoding and not the meaning of the messages.
 
 use std::{fmt, sync::LazyLock};
 
@@ -46,17 +47,17 @@ mod generated {
 
 pub(crate) use generated::{cable::log::v1 as log, cable::v1, service};
 
-/// The compiled schema, a `google.protobuf.FileDescriptorSet`: for reflection and for JSON.
+/// The compiled schema, a `google.protobuf.FileDescriptorSet`, for reflection and JSON.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
-/// The schema, for what must know fields by their descriptors.
+/// The schema, for code that needs the descriptors of fields.
 pub(crate) static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
 
 /// The number of the field that `build.rs` adds to the requests of writes.
 pub(crate) const RECEIVED: u32 = (1 << 29) - 1;
 
-/// A message kept as its bytes. Decoding checks only that they are well-formed fields; encoding copies them.
+/// A message stored as its bytes. Decoding only checks that they are well-formed fields; encoding copies them.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Encoded(pub(crate) Bytes);
 
@@ -78,7 +79,7 @@ impl Message for Encoded {
         buf: &mut impl Buf,
         _ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        // A message comes field by field; taking the bytes back as mutable makes that one growing buffer.
+        // A message is merged field by field. Reclaiming the bytes as mutable makes that one growing buffer.
         let mut bytes =
             std::mem::take(&mut self.0).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         encode_key(tag, wire_type, &mut bytes);
@@ -109,7 +110,7 @@ fn copy_value(wire_type: WireType, buf: &mut impl Buf, out: &mut BytesMut) -> Re
             encode_varint(length, out);
             length
         }
-        // proto3 has no groups; nothing that we could be sent has one.
+        // proto3 has no groups, so no message that the server can receive has one.
         WireType::StartGroup | WireType::EndGroup => return Err(malformed("groups are not supported")),
     };
     if length > buf.remaining() as u64 {

@@ -1,22 +1,23 @@
 //! The canonical encoding of a message: the same bytes for all encodings that mean the same, whichever library wrote
-//! them. `publishing.proto` describes it, because the identity of stored requests rests on it.
+//! them. `publishing.proto` describes it, because the identity of stored requests depends on it.
 //!
-//! The encoding is written from its end to its beginning, so that the length of an embedded message is known when it
-//! is written and nothing is copied twice, however deep messages are nested.
+//! The encoding is written backwards, from its end to its beginning. The length of an embedded message is then known
+//! when it is written, and nothing is copied twice, however deep messages are nested.
 
 use prost::encoding::decode_varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
 use crate::wire::fields;
 
-/// Messages nested deeper are copied as they are. The decoder refuses them: this is its own bound.
+/// The maximum nesting depth, which is that of the decoder. Deeper messages are copied as they are; the decoder rejects
+/// them.
 const MAX_DEPTH: usize = 100;
 
-/// Maps with more entries are copied in the order of arrival, to bound the memory of sorting. Every limit on a map is
-/// far below.
+/// The maximum number of entries of a map that are sorted. A larger map is copied in the order of arrival, to bound the
+/// memory of sorting. Every limit on a map is far below.
 const MAX_ENTRIES: usize = 10_000;
 
-/// The canonical encoding of a message.
+/// Returns the canonical encoding of a message.
 #[must_use]
 pub(crate) fn canonical(descriptor: &MessageDescriptor, message: &[u8]) -> Vec<u8> {
     let mut backwards = Backwards(Vec::with_capacity(message.len()));
@@ -25,7 +26,7 @@ pub(crate) fn canonical(descriptor: &MessageDescriptor, message: &[u8]) -> Vec<u
     backwards.0
 }
 
-/// The form of a value on the wire.
+/// The wire type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Varint,
@@ -54,7 +55,7 @@ impl Wire {
     }
 }
 
-/// Where a field begins: its message may be in several parts, which decoding merges.
+/// The start of a field. Its message may consist of several parts, which decoding merges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     part: u32,
@@ -68,14 +69,14 @@ struct Occurrence<'a> {
     value: &'a [u8],
 }
 
-/// A message's occurrences of fields, by number, those of one number in the order of arrival.
+/// The occurrences of fields in a message, sorted by number. Occurrences of one number are in the order of arrival.
 struct Fields<'a> {
     parts: &'a [&'a [u8]],
     places: Vec<(u32, Place)>,
 }
 
 impl<'a> Fields<'a> {
-    /// None: the bytes are not a message.
+    /// Returns `None` if the bytes are not a message.
     fn read(parts: &'a [&'a [u8]]) -> Option<Fields<'a>> {
         let mut places = Vec::new();
         for (part, message) in parts.iter().enumerate() {
@@ -91,7 +92,7 @@ impl<'a> Fields<'a> {
         Some(Fields { parts, places })
     }
 
-    /// The groups of occurrences of one number, the largest number first.
+    /// Returns the groups of occurrences of one number, the largest number first.
     fn groups(&self) -> impl Iterator<Item = (u32, &[(u32, Place)])> {
         self.places.chunk_by(|a, b| a.0 == b.0).rev().filter_map(|group| Some((group.first()?.0, group)))
     }
@@ -108,8 +109,8 @@ impl<'a> Fields<'a> {
         Some(Occurrence { wire, value: field.value })
     }
 
-    /// Those occurrences of a oneof's member that count: none, if another member came last; else those since another
-    /// one came.
+    /// Returns the occurrences of a oneof's member that count: none if another member came last, otherwise those after
+    /// the last occurrence of another member.
     fn of_oneof<'b>(
         &self,
         oneof: &OneofDescriptor,
@@ -124,7 +125,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// An encoding in the making, its last byte first.
+/// An encoding under construction, its last byte first.
 struct Backwards(Vec<u8>);
 
 impl Backwards {
@@ -144,7 +145,7 @@ impl Backwards {
         self.varint(u64::from(number) << 3 | wire.number());
     }
 
-    /// Writes the length of what was written since `from`, and the key before it.
+    /// Writes the length of the bytes written since `from`, and the key before it.
     fn close(&mut self, number: u32, from: usize) {
         self.varint((self.0.len() - from) as u64);
         self.key(number, Wire::Bytes);
@@ -200,7 +201,7 @@ impl Backwards {
         let wire = Wire::of(&kind);
         let packable = field.is_list() && wire != Wire::Bytes;
         if !found().all(|one| one.wire == wire || (packable && one.wire == Wire::Bytes)) {
-            // The decoder refuses it.
+            // The decoder rejects it.
             return self.unknown(number, fields, group);
         }
         match kind {
@@ -243,7 +244,7 @@ impl Backwards {
         }
     }
 
-    /// A list of numbers, whether it came packed or not.
+    /// Writes a list of numbers as packed, whether it was received packed or not.
     fn packed<'a>(&mut self, number: u32, kind: &Kind, found: impl Iterator<Item = Occurrence<'a>>) {
         let mut numbers = Vec::new();
         for one in found {
@@ -263,7 +264,8 @@ impl Backwards {
         self.close(number, from);
     }
 
-    /// Entries by key; of those with one key the last counts. Each has its key and its value.
+    /// Writes the entries of a map in the order of their keys. Of entries with the same key, the last counts. Each
+    /// entry has its key and its value.
     fn map<'a>(
         &mut self,
         number: u32,
@@ -273,7 +275,7 @@ impl Backwards {
     ) {
         let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
         let mut entries: Vec<(Vec<u8>, &[u8])> = values.map(|one| (self.key_of(&key, one), one)).collect();
-        // The sort is stable: the last of equal keys is the last to have arrived.
+        // The sort is stable: the last of equal keys is the one that arrived last.
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let last = entries.chunk_by(|a, b| a.0 == b.0).rev().filter_map(|equal| equal.last());
         for (key_bytes, one) in last {
@@ -295,7 +297,7 @@ impl Backwards {
         }
     }
 
-    /// The encoded key of a map's entry.
+    /// Returns the encoded key of a map's entry.
     fn key_of(&self, key: &FieldDescriptor, entry: &[u8]) -> Vec<u8> {
         let mut encoded = Backwards(Vec::new());
         let parts = [entry];
@@ -388,7 +390,7 @@ mod tests {
         article.encode_to_vec()
     }
 
-    /// The same message in another legal encoding.
+    /// Returns the same message in another legal encoding.
     fn scrambled(descriptor: &MessageDescriptor, message: &[u8]) -> Vec<u8> {
         let mut all: Vec<Vec<u8>> = Vec::new();
         for one in fields::fields(message).map(Result::unwrap) {
@@ -402,7 +404,7 @@ mod tests {
                 _ => one.whole.to_vec(),
             });
         }
-        // Values of one repeated field stay in order; all else is turned round.
+        // Values of one repeated field stay in order; everything else is reversed.
         let number = |bytes: &Vec<u8>| fields::fields(bytes).next().unwrap().unwrap().number;
         let is_list =
             |bytes: &Vec<u8>| descriptor.get_field(number(bytes)).is_some_and(|field| field.is_list());
@@ -432,11 +434,11 @@ mod tests {
         let plain = canonical(&descriptor, &article());
         let with = |more: &[u8]| canonical(&descriptor, &[more, &article()].concat());
         assert_eq!(with(&field(12, b"")), plain, "an empty dek");
-        // type, 10: 3 in two bytes; and 0 in two bytes as something that is replaced.
+        // type, 10: 0 in two bytes, which the 3 that follows replaces.
         assert_eq!(with(&[80, 0x80, 0x00]), plain);
-        // publish_time, 25: seconds alone first, merged with what follows.
+        // publish_time, 25: seconds alone first, merged with the value that follows.
         assert_eq!(with(&field(25, &[8, 9])), plain);
-        // annotations, 33: an entry that a later one of the same key replaces, and a key that is left out.
+        // annotations, 33: an entry that a later one of the same key replaces, and an entry without a key.
         let replaced = [field(1, b"desk"), field(2, b"old")].concat();
         assert_eq!(with(&field(33, &replaced)), plain);
         assert_eq!(with(&field(33, &field(2, b"of nothing"))), plain);
@@ -505,7 +507,7 @@ mod tests {
         let entry = |n: usize| field(33, &[field(1, n.to_string().as_bytes()), field(2, b"v")].concat());
         let many: Vec<u8> = (0..100_000).rev().flat_map(entry).collect();
         assert_eq!(canonical(&article, &many).len(), many.len());
-        // One in the other, far deeper than any decoder goes.
+        // Messages nested in each other, far deeper than any decoder goes.
         let mut deep = Vec::new();
         for _ in 0..3_000 {
             deep = field(15, &field(1, &field(7, &deep)));

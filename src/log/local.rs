@@ -1,5 +1,5 @@
-//! The log of a node on its own: the store itself. An entry is appended and applied in one transaction, together with
-//! whatever else is waiting (group commit), and acknowledged when that is on disk.
+//! The log of a single node, which is the store itself. An entry is appended and applied in one transaction, together
+//! with the other waiting appends (group commit), and acknowledged when the transaction is on disk.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,28 +20,28 @@ use crate::{
     wire::v1::RemovalReason,
 };
 
-/// The writer's thread.
+/// The name of the writer's thread.
 const NAME: &str = "log-write";
 
-/// Appends that may wait; the next one is refused.
+/// The maximum number of queued appends. Another one is rejected.
 const QUEUE: usize = 1_024;
 
-/// Content that may wait to be written; an append that would exceed it is refused, so that a slow disk costs callers a
-/// retry and not the node its memory. It holds five commits of the largest size.
+/// The maximum content in the queue, in bytes. An append that would exceed it is rejected, so that a slow disk costs
+/// callers a retry and not the node its memory. The queue holds five commits of the largest size.
 const QUEUED: usize = 64 << 20;
 
-/// Content is counted in units of this size, rounded up.
+/// The unit in which queued content is counted, in bytes, rounded up.
 const UNIT: usize = 1 << 10;
 
-/// A group ends with the append that reaches this many entries; 1,000 hold the writer for some 0.1 s.
+/// The number of entries at which a group is complete. 1,000 entries occupy the writer for some 0.1 s.
 const GROUP: usize = 1_000;
 
 type Answer = Result<Vec<Outcome>, store::Error>;
 
-/// What the writer's thread does, one after the other.
+/// A job of the writer's thread, which runs one at a time.
 enum Job {
     Append(Append),
-    /// Lets go of old history, answering whether there is more of it.
+    /// Drops old history. The reply states whether there is more to drop.
     Compact {
         now: i64,
         history: History,
@@ -52,7 +52,7 @@ enum Job {
 struct Append {
     commits: Vec<Commit>,
     reply: oneshot::Sender<Answer>,
-    /// Room in the queue, given back when the append is answered.
+    /// The append's share of the queue, released when the append is done.
     _room: OwnedSemaphorePermit,
 }
 
@@ -62,11 +62,11 @@ impl Append {
     }
 }
 
-/// The log of a single node. Dropping it waits until what is queued is written.
+/// The log of a single node. Dropping it waits until all queued appends are written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
     queue: Option<mpsc::Sender<Job>>,
-    /// Units of content that may still join the queue.
+    /// The free units of content in the queue.
     room: Arc<Semaphore>,
     writer: Option<thread::JoinHandle<()>>,
 }
@@ -80,7 +80,8 @@ impl Drop for LocalLog {
 }
 
 impl LocalLog {
-    /// Starts the writer's thread. If it panics, what the store holds in memory is unknown: the node must end.
+    /// Starts the writer's thread. If it panics, the state that the store holds in memory is unknown, and the node must
+    /// end.
     pub(crate) fn start(writer: Writer, health: Arc<Health>) -> LocalLog {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let work = move |health: &Health| work(writer, jobs, health);
@@ -89,17 +90,17 @@ impl LocalLog {
         LocalLog { queue: Some(queue), room: Arc::new(Semaphore::new(QUEUED / UNIT)), writer: Some(writer) }
     }
 
-    /// Lets go of one pass's worth of history, between writes. Answers whether there is more to let go of.
+    /// Drops the history of one pass, between writes. Returns whether there is more to drop.
     ///
     /// # Errors
-    /// The queue is full, or the store failed; a later pass does what this one did not.
+    /// Fails if the queue is full or the store fails. A later pass then does the work of this one.
     pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Compact { now, history, reply })?;
         answer.await.unwrap_or(Err(store::Error::Lost))
     }
 
-    /// Room for commits in the queue: all of it for those that are larger.
+    /// Reserves room for commits in the queue. Commits that are larger than the queue reserve all of it.
     fn room(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
         let bytes: usize = commits.iter().map(Commit::bytes).sum();
         let units = bytes.div_ceil(UNIT).clamp(1, QUEUED / UNIT) as u32;
@@ -122,13 +123,13 @@ impl Log for LocalLog {
             self.room(&commits).and_then(|_room| self.send(Job::Append(Append { commits, reply, _room })));
         Box::pin(async move {
             sent?;
-            // The reply is dropped without a word only by a panic.
+            // Only a panic drops the sender without a reply.
             answer.await.unwrap_or(Err(store::Error::Lost))
         })
     }
 }
 
-/// Works until the queue is closed. After a panic it refuses what is queued: that has certainly not happened.
+/// Runs jobs until the queue is closed. After a panic it rejects the queued jobs: they have certainly not been done.
 fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
     let worked = catch_unwind(AssertUnwindSafe(|| work_on(&mut writer, &mut jobs, health)));
     if let Err(panic) = worked {
@@ -156,7 +157,7 @@ fn work_on(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health)
     }
 }
 
-/// The job after a group. If the group panics it is refused, like those that are queued.
+/// The job after a group. If the group panics, this job is rejected, like the queued ones.
 #[derive(Default)]
 struct Next(Option<Job>);
 
@@ -175,7 +176,7 @@ fn refuse(job: Job) {
     }
 }
 
-/// The appends that wait, up to a group, and the job after them if it is another one.
+/// Collects the waiting appends, up to one group, and the job after them if it is of another kind.
 fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
     let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
     let mut size = entries(&first);
@@ -200,7 +201,7 @@ fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
     if full.is_none()
         && let Err(error @ store::Error::NoSpace(_)) = &written
     {
-        // The puts did not fit. What only removes must not fail with them.
+        // The puts did not fit. Commits that only remove must not fail with them.
         full = Some(error.clone());
         written = apply(writer, &group, full.as_ref());
     }
@@ -215,7 +216,8 @@ fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
     }
 }
 
-/// Applies a group in one transaction. `full`: why there is no room for puts; an append with one is answered so.
+/// Applies a group in one transaction. `full` is the reason why there is no space for puts; it is the reply to an
+/// append that contains one.
 fn apply(
     writer: &mut Writer,
     group: &[Append],
@@ -237,7 +239,7 @@ fn apply(
     })
 }
 
-/// Kills are answered last, when what they removed is erased: whatever else is in the group need not wait for that.
+/// Replies to kills last, when their content is erased. The rest of the group need not wait for that.
 fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Answer)>) {
     let (kills, others): (Vec<_>, Vec<_>) = written.partition(|(append, _)| append.erases());
     for (append, answer) in others {
@@ -255,8 +257,8 @@ fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Answe
     }
 }
 
-/// All of a commit's conditions are checked before its first entry is applied, so that it happens whole or not. None:
-/// it puts, and there is no room.
+/// Applies one commit. All of its conditions are checked before its first entry is applied, so that it is atomic.
+/// Returns `None` if the commit contains a put and there is no space.
 fn commit_one(
     applier: &mut Applier<'_>,
     commit: &Commit,
@@ -299,7 +301,8 @@ fn commit_one(
     Ok(Some(Outcome::Committed(written, Position::of(applier.head()))))
 }
 
-/// Whether a name is no longer what a change was made for. Only articles have more than one slot.
+/// Returns whether a name is no longer in the state for which a change was planned. Only articles have more than one
+/// slot.
 fn has_changed(applier: &Applier<'_>, name: &Name, expected: Expected) -> Result<bool, store::Error> {
     let slots = if name.kind == Kind::Article { &Slot::ALL[..] } else { &[Slot::Live] };
     for slot in slots {
@@ -310,7 +313,7 @@ fn has_changed(applier: &Applier<'_>, name: &Name, expected: Expected) -> Result
     Ok(false)
 }
 
-/// Applies the entries of one step. Returns the outcome of the last.
+/// Applies the entries of one step. Returns the outcome of the last one.
 fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Written>, store::Error> {
     let mut last = None;
     for Change { entry, packed, path_owner, .. } in changes {
@@ -359,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Room in a queue of its own.
+    /// Returns a permit of a queue of its own.
     fn room() -> OwnedSemaphorePermit {
         Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
     }
@@ -413,7 +416,7 @@ mod tests {
         assert_eq!(store.revision(), 0);
     }
 
-    /// What one group of appends is answered.
+    /// Writes one group of appends and returns their replies.
     fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<Answer> {
         let append = |commit| {
             let (reply, answer) = oneshot::channel();

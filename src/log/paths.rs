@@ -1,4 +1,4 @@
-//! Paths within a commit: no two live articles have one.
+//! Path ownership within a commit: no two live articles have the same path.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::{
     store::{self, apply::Applier},
 };
 
-/// The first step that would give its article the path of another one. Paths may pass from one article of a commit to
-/// another; what counts is who has them after it.
+/// Returns the first step that would give its article a path of another one. A path may pass from one article of a
+/// commit to another; only the owners after the commit count.
 pub(super) fn taken(applier: &Applier<'_>, commit: &Commit) -> Result<Option<Outcome>, store::Error> {
     let shown = || commit.steps.iter().enumerate().filter_map(|(n, step)| Some((n, shown(step)?)));
     let after: HashMap<&Name, Option<&str>> =
@@ -31,7 +31,7 @@ pub(super) fn taken(applier: &Applier<'_>, commit: &Commit) -> Result<Option<Out
     Ok(None)
 }
 
-/// What readers see of a step's article after it.
+/// Returns the entry that readers see of a step's article after the step.
 fn shown(step: &Step) -> Option<&Entry> {
     let Step::Append(changes) = step else { return None };
     let entries = changes.iter().map(|change| &change.entry);

@@ -1,9 +1,9 @@
-//! Every bound that a request can meet, in one place. `GetStatus` reports them under these names.
+//! Every limit that a request can reach, in one place. `GetStatus` reports them under these names.
 
-/// A bound: the largest value allowed.
+/// A limit: the largest value allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// Its public name; it ends with its unit, if it is not a count.
+    /// The public name. It ends with the unit, unless the value is a count.
     pub(crate) name: &'static str,
     pub(crate) maximum: u64,
 }
@@ -11,13 +11,13 @@ pub(crate) struct Limit {
 macro_rules! limits {
     ($($(#[$doc:meta])* $ident:ident = $name:literal $maximum:expr;)*) => {
         $($(#[$doc])* pub(crate) const $ident: Limit = Limit { name: $name, maximum: $maximum };)*
-        /// All of them.
+        /// All limits.
         pub(crate) const ALL: &[Limit] = &[$($ident),*];
     };
 }
 
 limits! {
-    /// With it and all that an article can include, no answer comes near the 4 MiB of a default client.
+    /// Together with everything that an article can include, no response comes near the 4 MiB of a default client.
     ARTICLE = "article_bytes" 1 << 20;
     /// 64 authors fit into 1 MiB of includes.
     AUTHOR = "author_bytes" 16 << 10;
@@ -25,15 +25,16 @@ limits! {
     /// 128 tags fit into 1 MiB of includes.
     TAG = "tag_bytes" 8 << 10;
     COLLECTION = "collection_bytes" 128 << 10;
-    /// A body as HTML, Markdown or plain text: what the server renders must fit an answer too.
+    /// A body as HTML, Markdown or plain text: rendered bodies must fit a response, too.
     RENDERED = "rendered_body_bytes" 1 << 20;
-    /// An article with its body rendered: beside all that it can include, 2.2 MiB, it fits the 3.5 MiB of a response.
+    /// An article with its rendered body. With everything that it can include, 2.2 MiB, it fits the 3.5 MiB of a
+    /// response.
     RENDERED_ARTICLE = "rendered_article_bytes" (1 << 20) + (64 << 10);
     /// The HTML of one block.
     RAW_HTML = "raw_html_bytes" 64 << 10;
-    /// Start tags in the HTML of one block: a table of 60 rows by 30 columns has 1,861.
+    /// Start tags in the HTML of one block. A table of 60 rows by 30 columns has 1,861.
     RAW_HTML_TAGS = "raw_html_tags" 2_000;
-    /// Steps that a parser takes for the HTML of one block, and of a whole body: some 20 ms.
+    /// Steps that a parser takes for the HTML of one block, and for that of a whole body: some 20 ms.
     RAW_HTML_STEPS = "raw_html_steps" 1_000_000;
     /// The HTML of all blocks of a body.
     RAW_HTML_BODY = "raw_html_body_bytes" 256 << 10;
@@ -42,18 +43,19 @@ limits! {
     /// Health checks and reflection.
     CHECK_REQUEST = "check_request_bytes" 4 << 10;
     PAGE_SIZE = "page_size" 1_000;
-    /// Pages and batches end here; one article more may go over it.
+    /// The size at which pages and batches end. One more article may exceed it.
     PAGE = "page_bytes" 2 << 20;
-    /// Stored content that is read for one page or batch: what a view leaves out or renders short costs its reading all
-    /// the same. The page ends there.
+    /// Stored content that is read for one page or batch, which ends there. Content that a view omits or shortens still
+    /// has to be read.
     PAGE_READ = "page_read_bytes" 12 << 20;
     BATCH = "batch_names" 500;
     COMMIT = "commit_changes" 500;
     COMMIT_BYTES = "commit_bytes" 3 << 20;
-    /// Stored articles that a commit replaces or patches, together: each is read, and a patched one is checked whole.
+    /// Stored articles that a commit replaces or patches, together. Each is read, and a patched one is checked as a
+    /// whole.
     COMMIT_READ = "commit_read_bytes" 12 << 20;
     IMPORT = "import_records" 1_000;
-    /// Each path of a mask is looked up in the schema; an article has half as many fields.
+    /// Each path of a mask is looked up in the schema. An article has half as many fields.
     MASK = "update_mask_paths" 64;
     FILTER = "filter_names" 64;
     FILTER_TYPES = "filter_types" 16;
@@ -62,8 +64,8 @@ limits! {
     TAGS = "tags" 128;
     CREDITS = "credits" 64;
     ADDITIONAL_SECTIONS = "additional_sections" 16;
-    /// Elements of all lists of an article, or of another write's request: what takes two bytes on the wire takes up to
-    /// two hundred in memory.
+    /// Elements of all lists of an article, or of the request of another write. An element of two bytes on the wire
+    /// takes up to two hundred in memory.
     ELEMENTS = "elements" 80_000;
     BLOCKS = "blocks" 10_000;
     BLOCK_DEPTH = "block_depth" 16;
@@ -91,9 +93,9 @@ limits! {
     MAX_WAIT_MS = "max_wait_ms" 10_000;
 }
 
-/// Bytes of one message of a stream, encoded: a client with the default limit of 4 MiB can read it, its framing and its
-/// trailers included.
+/// The maximum size of one encoded message of a stream, in bytes. A client with the default limit of 4 MiB can read it,
+/// including framing and trailers.
 pub(crate) const MESSAGE: usize = 3_584 << 10;
 
-/// The page size of a request that names none.
+/// The page size of a request that specifies none.
 pub(crate) const DEFAULT_PAGE_SIZE: usize = 50;

@@ -1,9 +1,9 @@
-//! Paths of pages, and when two of them are the same (RFC 3986, 6.2.2).
+//! Paths of pages, and the rules by which two of them are equal (RFC 3986, 6.2.2).
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The form by which paths are compared and indexed: percent-encoding in upper case and only where it is needed,
-/// everything else as characters in NFC.
+/// Returns the form in which paths are compared and indexed: percent-encoding in upper case and only where it is
+/// needed, all other characters in NFC.
 #[must_use]
 pub(crate) fn normal(path: &str) -> String {
     let mut normal = Normal { out: String::with_capacity(path.len()), run: String::new() };
@@ -22,20 +22,21 @@ pub(crate) fn normal(path: &str) -> String {
     normal.out
 }
 
-/// Whether two paths are the same.
+/// Returns whether two paths are equal.
 #[must_use]
 pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a == b || normal(a) == normal(b)
 }
 
-/// Whether a path has a segment `.` or `..`, percent-encoded or not: clients and proxies resolve it to another path.
+/// Returns whether a path has a segment `.` or `..`, percent-encoded or not. Clients and proxies resolve such a path to
+/// another one.
 #[must_use]
 pub(crate) fn has_dot_segment(path: &str) -> bool {
     normal(path).split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-/// The octets of the percent-encodings that a text begins with, and the rest of the text. A `%` that begins none is
-/// taken for one of itself.
+/// Returns the octets of the percent-encodings at the start of a text, and the rest of the text. A `%` that starts no
+/// encoding is treated as a percent-encoded `%`.
 fn octets(text: &str) -> (Vec<u8>, &str) {
     let (mut octets, mut rest) = (Vec::new(), text);
     while let Some(after) = rest.strip_prefix('%') {
@@ -56,7 +57,8 @@ fn octets(text: &str) -> (Vec<u8>, &str) {
 
 struct Normal {
     out: String,
-    /// Characters since the last percent-encoding. No composition reaches across one: its digits are not text.
+    /// The characters since the last percent-encoding. No composition reaches across an encoding, because its digits
+    /// are not text.
     run: String,
 }
 
@@ -68,7 +70,8 @@ impl Normal {
         }
     }
 
-    /// A character that came percent-encoded. A reserved one means something else than itself.
+    /// Adds a character that was percent-encoded. A reserved character keeps its encoding, because the two forms differ
+    /// in meaning.
     fn decoded(&mut self, character: char) {
         if character.is_ascii_alphanumeric() || "-._~".contains(character) || !character.is_ascii() {
             self.run.push(character);

@@ -1,8 +1,8 @@
-//! Which characters a text may hold.
+//! The characters that a text may contain.
 //!
-//! What is published goes into pages, feeds and sitemaps that others make. XML forbids most control characters and some
-//! code points; overrides of the direction of text make it read as something else than it is; and what cannot be seen
-//! makes two texts that look the same differ.
+//! Published text is shown in pages, feeds and sitemaps of other programs. XML forbids most control characters and some
+//! code points. Overrides of the direction of text make it read as something that it is not. Invisible characters make
+//! two texts differ that look the same.
 
 use std::borrow::Cow;
 
@@ -13,19 +13,19 @@ pub(crate) enum Lines {
     Many,
 }
 
-/// The flag that begins a sequence of tag characters: those of England, Scotland and Wales.
+/// The flag that starts a sequence of tag characters: the flags of England, Scotland and Wales.
 const BLACK_FLAG: char = '\u{1f3f4}';
 
-/// Whether the character has no place in any text. Joiners, marks of direction, soft hyphens and the like do: scripts
-/// and emoji need them. A line feed and a tab are up to the text.
+/// Returns whether a character is allowed in no text. Joiners, direction marks, soft hyphens and the like are allowed:
+/// scripts and emoji need them. Whether a line feed or a tab is allowed depends on the text.
 pub(crate) fn is_refused(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         // Embeddings, overrides and isolates of direction.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        // Invisible operators, deprecated format characters, marks of order, annotations.
+        // Invisible operators, deprecated format characters, byte order marks, annotations.
         '\u{2061}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
-        // Not characters.
+        // Noncharacters.
         '\u{fdd0}'..='\u{fdef}' => true,
         '\u{e0001}' => true,
         c => c.is_control() || u32::from(c) & 0xfffe == 0xfffe,
@@ -36,7 +36,7 @@ fn is_tag(c: char) -> bool {
     matches!(c, '\u{e0020}'..='\u{e007f}')
 }
 
-/// Whether the character leaves nothing to see, though it is no white space.
+/// Returns whether a character is invisible, though it is not white space.
 fn is_invisible(c: char) -> bool {
     is_refused(c)
         || is_tag(c)
@@ -46,12 +46,12 @@ fn is_invisible(c: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Whether there is something to see.
+/// Returns whether a text has a visible character.
 pub(crate) fn is_visible(text: &str) -> bool {
     text.chars().any(|c| !c.is_whitespace() && !is_invisible(c))
 }
 
-/// The first character that the text may not hold.
+/// Returns the first character that the text may not contain.
 pub(crate) fn refused(text: &str, lines: Lines) -> Option<char> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~');
     let start = text.bytes().position(|byte| !plain(byte))?;
@@ -64,12 +64,12 @@ pub(crate) fn refused(text: &str, lines: Lines) -> Option<char> {
     })
 }
 
-/// The position of the character that a byte belongs to.
+/// Returns the index of the first byte of the character that a byte belongs to.
 fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default()
 }
 
-/// The text without what it may not hold, and how many characters that were.
+/// Returns the text without the characters that it may not contain, and the number of characters omitted.
 pub(crate) fn cleaned(text: &str) -> (Cow<'_, str>, usize) {
     if refused(text, Lines::Many).is_none() {
         return (Cow::Borrowed(text), 0);
@@ -79,7 +79,7 @@ pub(crate) fn cleaned(text: &str) -> (Cow<'_, str>, usize) {
         let loose_tag = is_tag(c) && !in_flag;
         in_flag = c == BLACK_FLAG || (in_flag && is_tag(c));
         if c == '\r' {
-            // A line break of another system: the parser of HTML and of XML reads it as a line feed.
+            // A line break of another system: parsers of HTML and XML read it as a line feed.
             kept.push('\n');
         } else if loose_tag || is_refused(c) {
             left_out += 1;

@@ -1,4 +1,5 @@
-//! What an entity must be to be put: every rule of the schema's comments, checked before anything is written.
+//! The rules that an entity must meet to be put: every rule in the comments of the schema, checked before anything is
+//! written.
 
 use prost::Message;
 use prost_types::Timestamp;
@@ -26,20 +27,21 @@ pub(crate) struct Checked {
     /// The entity without the server's fields, otherwise as received.
     pub(crate) content: Vec<u8>,
     pub(crate) word_count: i32,
-    /// Articles: microseconds since 1970 UTC.
+    /// Articles: `publish_time`, in microseconds since 1970 UTC.
     pub(crate) publish_time: Option<i64>,
-    /// From when readers may see it, microseconds since 1970 UTC: `i64::MIN` for no such time, none for never yet.
+    /// The time from which readers may see it, in microseconds since 1970 UTC. `i64::MIN` if it has no release time,
+    /// `None` if it is not released until another put.
     pub(crate) release: Option<i64>,
-    /// When it was created and first published, as the entity itself says; an import keeps that.
+    /// The times of creation and first publication that the entity itself states. An import retains them.
     pub(crate) told: (Option<i64>, Option<i64>),
 }
 
 type Check = Result<(), Refusal>;
 
-/// Checks an entity as received. `now` in microseconds since 1970 UTC.
+/// Checks an entity as received. `now` is in microseconds since 1970 UTC.
 ///
 /// # Errors
-/// The first rule that it breaks, with the field's path.
+/// Returns the first rule that the entity violates, with the field's path.
 pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refusal> {
     let maximum = match kind {
         Kind::Article => &limit::ARTICLE,
@@ -79,7 +81,7 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
     }
 }
 
-/// Reads a name of a kind that a field must hold.
+/// Parses a name of one kind in a field.
 pub(crate) fn name(kind: Kind, text: &str, field: &str) -> Result<Name, Refusal> {
     Name::parse_as(kind, text).ok_or_else(|| {
         let id = "id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
@@ -141,7 +143,7 @@ fn texts(article: &v1::Article) -> Check {
     language(&article.language)
 }
 
-/// A BCP 47 tag by its shape: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters.
+/// Checks the shape of a BCP 47 tag: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters.
 fn language(tag: &str) -> Check {
     let mut subtags = tag.split('-');
     let first = subtags.next().unwrap_or_default();
@@ -209,7 +211,7 @@ fn lists(article: &v1::Article) -> Check {
     Ok(())
 }
 
-/// Times that are none, and an end before the beginning.
+/// Checks that times are valid and that no end is before its start.
 fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
@@ -314,7 +316,7 @@ fn rendition(rendition: &v1::Rendition) -> Check {
     Ok(())
 }
 
-/// Puts a refusal where its value stands. The place is written only for a refusal: a body has many places.
+/// Adds the location of a value to its refusal. The location is formatted only for a refusal, because a body has many.
 fn at(place: impl FnOnce() -> String) -> impl FnOnce(Refusal) -> Refusal {
     move |refusal| refusal.within(&place())
 }
@@ -327,19 +329,19 @@ fn required(value: &str, field: &str) -> Check {
     }
 }
 
-/// A text of one line.
+/// Checks a text of one line.
 fn line(limit: &'static Limit, value: &str, field: &str) -> Check {
     at_most(limit, value.len(), field)?;
     characters(value, Lines::One, field)
 }
 
-/// A text that may have lines.
+/// Checks a text that may have several lines.
 fn text(limit: &'static Limit, value: &str, field: &str) -> Check {
     at_most(limit, value.len(), field)?;
     characters(value, Lines::Many, field)
 }
 
-/// A text that only its entity bounds.
+/// Checks a text that has no limit but that of its entity.
 fn prose(value: &str, field: &str) -> Check {
     characters(value, Lines::Many, field)
 }
@@ -349,7 +351,7 @@ fn characters(value: &str, lines: Lines, field: &str) -> Check {
     Err(Refusal::field(field, format!("it holds U+{:04X}, which this text may not hold", u32::from(c))))
 }
 
-/// An id in another system. Sites make links of those that look like URLs.
+/// Checks an id in another system. Sites turn ids that look like URLs into links.
 fn foreign_id(limit: &'static Limit, value: &str, field: &str) -> Check {
     line(limit, value, field)?;
     if sanitise::may_run(value) {
@@ -377,7 +379,7 @@ fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
     Ok(())
 }
 
-/// A path on the site.
+/// Checks a path on the site.
 pub(crate) fn path(path: &str, field: &str) -> Check {
     line(&limit::PATH, path, field)?;
     let clean = path.chars().all(|c| !matches!(c, '?' | '#' | ' ' | '\\'));
@@ -396,7 +398,7 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
     ))
 }
 
-/// A URL that can be shown as a link or a source: no scheme that could run a script.
+/// Checks a URL that can be shown as a link or a source: no scheme that could run a script.
 fn url(url: &str, field: &str) -> Check {
     at_most(&limit::URL, url.len(), field)?;
     if sanitise::link_target(url) == Some(url) && !url.contains(char::is_whitespace) {
@@ -407,7 +409,7 @@ fn url(url: &str, field: &str) -> Check {
     Err(Refusal::field(field, why))
 }
 
-/// A time within the range that google.protobuf.Timestamp allows.
+/// Checks that a time is within the range that google.protobuf.Timestamp allows.
 pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Check {
     const FIRST: i64 = -62_135_596_800;
     const LAST: i64 = 253_402_300_799;

@@ -1,5 +1,5 @@
-//! What happens because its time has come: pending versions appear, live articles expire. Nobody asks for it, so nobody
-//! is refused: what cannot be done now is done later.
+//! The scheduler: publishes pending versions and expires live articles when they are due. It acts on no request, so a
+//! change that fails is rejected to no caller: it is retried later.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,13 +24,14 @@ use crate::{
     supervise,
 };
 
-/// Changes that are planned and appended at once: at most 32 articles of 1 MiB are in memory.
+/// The maximum number of changes that are planned and appended together. At most 32 articles of 1 MiB are in memory.
 const BATCH: usize = 32;
 
-/// How long to wait after a failure, such as a full disk.
+/// The delay after a failure, such as a full disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Makes what has come due happen, at once for all that did while the node was down. Never returns.
+/// Runs the scheduler: applies every change that is due, including all that became due while the node was down. Never
+/// returns.
 pub(crate) async fn keep(publishing: Arc<Publishing>) {
     let mut next = publishing.store.next_due();
     let mut failing = false;
@@ -59,14 +60,15 @@ async fn reached(publishing: &Publishing, time: Option<i64>) {
     }
 }
 
-/// Up to [`BATCH`] of what is due, with what there is under each name, and who loses a path to it.
+/// Up to [`BATCH`] due changes, each with the state of its name and the articles that lose a path to it.
 type Found = Vec<(Due, State, Rivals)>;
 
 impl Publishing {
-    /// One pass over what is due. A change that meets a faster one is left to the next pass.
+    /// Makes one pass over the due changes. A change that conflicts with a faster write is left to the next pass.
     ///
     /// # Errors
-    /// The first failure. A damaged record holds up no other, and a version that has no room no expiry.
+    /// Returns the first failure. A damaged record delays no other change, and a version that does not fit on the disk
+    /// delays no expiry.
     pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
         let now = self.clock.now();
         let (mut last, mut failed) = (None, None);
@@ -87,7 +89,8 @@ impl Publishing {
         }
     }
 
-    /// Appends what has come due. Without room, only removals: the refusal of the others is returned.
+    /// Appends the due changes. Without space on the disk it appends removals only, and returns the refusal of the
+    /// others.
     async fn append_due(&self, commits: Vec<Commit>) -> Result<Option<Refusal>, Refusal> {
         if commits.is_empty() {
             return Ok(None);
@@ -100,13 +103,13 @@ impl Publishing {
     }
 }
 
-/// Bytes of content that planning works on.
+/// Returns the size of the content that planning works on, in bytes.
 fn bytes((_, state, rivals): &(Due, State, Rivals)) -> usize {
     state.bytes() + rivals.losers.iter().map(|(_, loser)| loser.bytes()).sum::<usize>()
 }
 
-/// The commit of one thing that is due; none, if it no longer is. Should planning panic, the others go on: otherwise one
-/// version that always does would end the node at each start.
+/// Returns the commit of one due change, or `None` if it is no longer due. If planning panics, the others continue:
+/// otherwise one version that always panics would end the node at each start.
 fn alone(
     (due, state, rivals): (Due, State, Rivals),
     at: Moment,
@@ -129,7 +132,7 @@ fn alone(
     })
 }
 
-/// Of one moment: what is due is there.
+/// Reads due changes and their states in one transaction, so that each due change is in its state.
 fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
     let moment = connection.unchecked_transaction()?;
     let found = due::by(&moment, now, after, BATCH)?;

@@ -1,4 +1,4 @@
-//! Patching an encoded article: top-level fields are replaced, all others stay the bytes that they are.
+//! Patches of an encoded article: top-level fields are replaced, all others keep their bytes.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,11 @@ use crate::{
     wire::{POOL, fields, number},
 };
 
-/// The article with the fields that the mask names taken from `patch`; without a mask, those that are set there.
+/// Returns the article with the fields that the mask names taken from `patch`. Without a mask, the fields that are set
+/// in `patch` are taken.
 ///
 /// # Errors
-/// The mask names what is no top-level field of an article's content.
+/// Fails if the mask names something other than a top-level field of an article's content.
 pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Result<Vec<u8>, Refusal> {
     let replaced = match mask {
         None => fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect(),
@@ -27,13 +28,13 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
 /// Checks a mask before anything is read.
 ///
 /// # Errors
-/// As [`apply`].
+/// Fails like [`apply`].
 pub(crate) fn check(mask: &[String]) -> Result<(), Refusal> {
     at_most(&limit::MASK, mask.len(), "update_mask")?;
     numbers(mask).map(drop)
 }
 
-/// What the patch makes of a field: none, and it stays as it is; empty, and it is cleared.
+/// Returns the value that the patch gives a field: `None` if the field is unchanged, empty if it is cleared.
 pub(super) fn value<'a>(patch: &'a [u8], mask: Option<&[String]>, number: u32) -> Option<&'a [u8]> {
     let value = fields::last(patch, number);
     match mask.map(numbers) {

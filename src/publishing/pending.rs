@@ -1,4 +1,4 @@
-//! Pending versions as their publishers see them. Readers are answered elsewhere, and never from here.
+//! Pending versions as their publishers see them. Reads for readers are served elsewhere, and never from here.
 
 use bytes::Bytes;
 
@@ -12,34 +12,34 @@ use crate::{
     store::{Connection, Damage, Error, Record, due, listing::Cursor, read},
 };
 
-/// Records that one job of a reader thread loads.
+/// The maximum number of records that one job of a reader thread loads.
 const LOADS: usize = 32;
 
-/// Binds a page token to this listing: it takes no other terms.
+/// The value that binds a page token to this listing, so that no other listing accepts it.
 const LISTING: u64 = u64::from_be_bytes(*b"pending.");
 
-/// A version whose time has not come.
+/// A version that is not due yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
     /// The article, encoded.
     pub(crate) article: Bytes,
-    /// When it becomes visible, microseconds since 1970 UTC; none: not before another put says so.
+    /// The time at which it becomes visible, in microseconds since 1970 UTC. `None` if it needs another put.
     pub(crate) due: Option<i64>,
-    /// The live revision that it was based on; 0: there was none.
+    /// The live revision that it is based on; 0 if there was none.
     pub(crate) base: Revision,
-    /// Whether it waits for an editor's decision: another live version is there than it was based on.
+    /// Whether it is held for an editor's decision, because the live version is not the one that it is based on.
     pub(crate) held: bool,
-    /// The live article whose path it takes when it becomes visible.
+    /// The live article that loses its path to this version when it becomes visible.
     pub(crate) path_owner: Option<Name>,
 }
 
-/// A page of them.
+/// A page of pending versions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pendings {
     pub(crate) found: Vec<Pending>,
-    /// Empty at the end.
+    /// Empty at the end of the listing.
     pub(crate) next_page_token: String,
-    /// Pending versions that belong here and cannot be read.
+    /// Pending versions of this page that cannot be read.
     pub(crate) damage: Damage,
 }
 
@@ -59,10 +59,10 @@ impl Pending {
 }
 
 impl Publishing {
-    /// The pending version of an article.
+    /// Returns the pending version of an article.
     ///
     /// # Errors
-    /// It has none, or the store cannot be read.
+    /// Fails if the article has none, or if the store cannot be read.
     pub(crate) async fn pending(&self, name: Name, shape: Shape) -> Result<Pending, Refusal> {
         let log_id = self.store.head().log_id;
         let asked = name.clone();
@@ -74,11 +74,11 @@ impl Publishing {
         found.ok_or(Refusal::NotFound(name))
     }
 
-    /// Pending versions, the one that is due next first, those without a due time last: at most `size` and 2 MiB, or
-    /// one larger one.
+    /// Returns pending versions in the order in which they are due. Those without a due time come last. A page holds at
+    /// most `size` versions and 2 MiB, or one larger version.
     ///
     /// # Errors
-    /// The token is not one of this listing, or the store cannot be read.
+    /// Fails if the token is not one of this listing, or if the store cannot be read.
     pub(crate) async fn pendings(
         &self,
         size: usize,
@@ -129,10 +129,10 @@ fn waiting(
     record.map(|record| Pending::read(connection, &record, log_id, shape)).transpose()
 }
 
-/// A pending version, or the name of a damaged record, and the place after it.
+/// A pending version, or the name of a damaged record, and the cursor after it.
 type Loaded = (Cursor, Result<Pending, Name>);
 
-/// A damaged record, given by its name, must not blank a page.
+/// Loads pending versions. A damaged record is returned as its name, because it must not blank a page.
 fn load(
     connection: &Connection,
     after: Option<&Cursor>,
@@ -144,7 +144,7 @@ fn load(
     let mut loaded = Vec::with_capacity(limit);
     for (name, cursor) in due::pending(&moment, after, limit)? {
         let pending = match waiting(&moment, &name, log_id, shape) {
-            // It was found in an index at the same moment.
+            // An index of the same transaction contains it.
             Ok(None) | Err(Error::Corrupt(_)) => Err(name),
             pending => pending?.ok_or(name),
         };

@@ -1,4 +1,4 @@
-//! From what a caller wants and what is there now to the entries that make it so.
+//! Plans a write: from the request of a caller and the current state to the entries to append.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ mod remove;
 
 pub(super) use due::{Rivals, come};
 
-/// A change whose own rules hold; what is there now has not been looked at.
+/// A change that meets its own rules. The current state has not been read yet.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) name: Name,
@@ -44,14 +44,14 @@ enum Action {
     TakeBack,
 }
 
-/// What is there now.
+/// The current state of a name.
 #[derive(Debug)]
 pub(super) struct State {
-    /// The newest entry of what readers see.
+    /// The newest entry of the live slot.
     record: Option<Record>,
-    /// The newest entry of what waits; articles only.
+    /// Articles: the newest entry of the pending slot.
     pending: Option<Record>,
-    /// Slots of which the newest entry cannot be read. What stands for it tells its revision, its lists and its paths, but
+    /// The slots whose newest entry cannot be read. The stand-in for it has its revision, its lists and its paths, but
     /// not its content.
     damaged: Vec<Slot>,
     /// The article that took from this one the path that the draft names.
@@ -59,24 +59,24 @@ pub(super) struct State {
     log_id: LogId,
 }
 
-/// When a plan is made.
+/// The time of a plan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
-    /// Microseconds since 1970 UTC.
+    /// In microseconds since 1970 UTC.
     pub(super) now: i64,
-    /// What left a list is kept from this revision on.
+    /// The history floor: departures are retained from this revision on.
     pub(super) floor: Revision,
 }
 
-/// What a draft comes to.
+/// The plan of a draft.
 #[derive(Debug)]
 pub(super) enum Planned {
-    /// Entries of the name, of which the last is what the draft is about.
+    /// Entries of the name. The last one is the subject of the draft.
     Append {
         name: Name,
         entries: Vec<(Slot, LogEntry)>,
         expected: Expected,
-        /// The article that has the path that was left out.
+        /// The article that owns the path that was omitted.
         path_owner: Option<Name>,
     },
     Unchanged {
@@ -86,7 +86,7 @@ pub(super) enum Planned {
 }
 
 impl Planned {
-    /// Bytes of content that it appends.
+    /// Returns the size of the content that it appends, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Planned::Append { entries, .. } => entries.iter().map(|(_, log)| log.content.len()).sum(),
@@ -94,7 +94,7 @@ impl Planned {
         }
     }
 
-    /// Notes who has the path that was left out.
+    /// Records the owner of the path that was omitted.
     fn without_path_of(mut self, state: &State) -> Planned {
         match &mut self {
             Planned::Append { path_owner, .. }
@@ -134,7 +134,7 @@ impl Draft {
         checked.map_err(|refusal| refusal.within(&field))
     }
 
-    /// Bytes of content that it brings.
+    /// Returns the size of the content that the draft adds, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match &self.action {
             Action::Put(checked) => checked.content.len(),
@@ -143,12 +143,12 @@ impl Draft {
         }
     }
 
-    /// Whether what is there is to be erased, not only removed.
+    /// Returns whether the present content is to be erased, not only removed.
     pub(super) fn erases(&self) -> bool {
         matches!(self.action, Action::Remove { reason: RemovalReason::Killed, .. })
     }
 
-    /// The path that the article shall have, so far as the draft itself says.
+    /// Returns the path that the article is to have, as far as the draft itself states one.
     fn wanted_path(&self) -> Option<String> {
         let path = match &self.action {
             Action::Put(checked) if self.name.kind == Kind::Article => {
@@ -163,7 +163,7 @@ impl Draft {
 }
 
 impl State {
-    /// `together`: the names that are written along with it.
+    /// Reads the state of a draft's name. `together` are the names that are written in the same call.
     pub(super) fn read(
         connection: &Connection,
         draft: &Draft,
@@ -172,13 +172,13 @@ impl State {
         let mut state = State::of(connection, &draft.name)?;
         if let Some(path) = draft.wanted_path().filter(|path| state.has_lost(path)) {
             let holders = read::path_holders(connection, &path::normal(&path))?;
-            // One that is written along may give it up.
+            // An owner that is written in the same call may release the path.
             state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
         }
         Ok(state)
     }
 
-    /// The state of a name that wants no path.
+    /// Reads the state of a name that requests no path.
     pub(super) fn of(connection: &Connection, name: &Name) -> Result<State, store::Error> {
         let log_id = read::head(connection)?.log_id;
         let mut state = State { record: None, pending: None, damaged: Vec::new(), path_owner: None, log_id };
@@ -200,7 +200,7 @@ impl State {
         Ok(found.map(|(record, _)| record))
     }
 
-    /// Fails if the content of a slot cannot be read: for what needs it.
+    /// Fails if the content of a slot cannot be read. Call it before the content is used.
     pub(super) fn readable(&self, name: &Name, slot: Slot) -> Result<(), store::Error> {
         if self.damaged.contains(&slot) { Err(store::Error::Corrupt(name.clone())) } else { Ok(()) }
     }
@@ -211,7 +211,7 @@ impl State {
             && (old == new || canonical_content(name, old) == canonical_content(name, new))
     }
 
-    /// Whether a scheduled article took this path from the live version, which has had none since.
+    /// Returns whether a scheduled article took this path from the live version, which has had none since.
     fn has_lost(&self, path: &str) -> bool {
         self.live().is_some_and(|record| {
             let lost = record.log.former_paths.iter().filter(|former| !former.taken_by.is_empty());
@@ -220,27 +220,27 @@ impl State {
         })
     }
 
-    /// The revision that a pending version is based on: that of the live one, 0 if there is none.
+    /// Returns the revision that a pending version is based on: that of the live version, 0 if there is none.
     fn base(&self) -> Revision {
         self.live().map_or(0, |record| record.revision)
     }
 
-    /// Bytes of content that were read.
+    /// Returns the size of the content that was read, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.record.iter().chain(&self.pending).map(|record| record.log.content.len()).sum()
     }
 
-    /// The version that readers see.
+    /// Returns the version that readers see.
     fn live(&self) -> Option<&Record> {
         self.record.as_ref().filter(|record| record.is_put())
     }
 
-    /// The version that waits.
+    /// Returns the pending version.
     fn waiting(&self) -> Option<&Record> {
         self.pending.as_ref().filter(|record| record.is_put())
     }
 
-    /// The trace of a kill, if the name may not come back by itself.
+    /// Returns the tombstone of a kill, if the name must not be published again without permission.
     fn killed(&self) -> Option<&Record> {
         let newest = self.record.as_ref().or(self.pending.as_ref());
         newest.filter(|record| !record.is_put() && record.log.reason() == RemovalReason::Killed)
@@ -257,7 +257,7 @@ impl State {
         Planned::Append { name: name.clone(), entries, expected: self.expected(), path_owner: None }
     }
 
-    /// Nothing is to be done: a record of the state is what is wanted.
+    /// Returns the plan that writes nothing, because a record of the state is the wanted version.
     fn unchanged(&self, record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
         let found = Written {
@@ -280,12 +280,12 @@ impl State {
     }
 }
 
-/// Plans changes that happen together.
+/// Plans changes that are committed atomically.
 pub(super) fn all(drafts: &[Draft], states: &[State], at: Moment) -> Result<Vec<Planned>, Refusal> {
     drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
 }
 
-/// Plans changes that happen one after the other, each on its own.
+/// Plans changes that are committed one after the other, each on its own.
 pub(super) fn each(drafts: &[Draft], states: &[State], at: Moment) -> Vec<Result<Planned, Refusal>> {
     drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
 }
@@ -326,7 +326,7 @@ fn holds(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), 
     }
 }
 
-/// What kind of change an entry of the live slot is.
+/// Returns the update kind of an entry of the live slot.
 fn update_kind(draft: &Draft, state: &State) -> Result<UpdateKind, Refusal> {
     let seen = state.record.is_some();
     match draft.update_kind {

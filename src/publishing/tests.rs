@@ -1,4 +1,4 @@
-//! Writes that are cancelled at any await, and others that want the same path.
+//! Writes that are cancelled at any await, and others that request the same path.
 
 use std::{
     pin::{Pin, pin},
@@ -20,7 +20,7 @@ use crate::{
 
 const START: i64 = 1_900_000_000_000_000;
 
-/// A log whose writer is busy until the gate opens. What was handed in is appended all the same.
+/// A log whose writer is busy until the gate opens. Commits that were passed in are still appended.
 struct Gate {
     log: Arc<LocalLog>,
     open: watch::Receiver<bool>,
@@ -66,7 +66,7 @@ impl Desk {
         self.publishing.commit(vec![put(id, path, None)], None).await.map(drop)
     }
 
-    /// Begins a write, and drops it after so many polls, or when it waits for the writer.
+    /// Starts a write, and drops it after `polls` polls, or when it waits for the writer.
     async fn cancel(&self, polls: usize, write: impl Future) {
         let mut write = pin!(write);
         let mut arrived = pin!(self.arrived.notified());
@@ -108,7 +108,7 @@ fn put(id: &str, path: &str, publish_time: Option<i64>) -> Change {
     change(Verb::Put { kind: Kind::Article, entity: article(id, path, publish_time) })
 }
 
-/// How one article comes to the path /x.
+/// A way in which an article gets the path /x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Put,
@@ -154,7 +154,7 @@ async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
                 desk.hands.set(START + 1);
             }
             desk.gate.send(false).unwrap();
-            // The writes before have arrived too.
+            // Consume the arrivals of the writes before.
             desk.arrived.notified().now_or_never();
             desk.cancel(polls, write(&desk, way)).await;
             let second = tokio::spawn({
@@ -169,7 +169,7 @@ async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
                 assert_eq!(desk.holders("/x").await, ["articles/a"], "{way:?} {polls}");
                 continue;
             }
-            // The order of what waited at the gate is not known, but one has the path.
+            // The order of the commits that wait at the gate is not known, but one article has the path.
             desk.put("last", "").await.unwrap();
             let owner = if second.is_ok() { "articles/b" } else { "articles/a" };
             assert_eq!(desk.holders("/x").await, [owner], "{way:?} {polls}");

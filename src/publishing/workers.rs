@@ -1,5 +1,6 @@
-//! Where the long parts of a write run: decoding, checking, rendering, compressing. A serving thread has other calls to
-//! answer, so anything above [`INLINE`] runs on a blocking thread, with a bound on how many do so at once.
+//! A bounded pool for the long parts of a write: decoding, checking, rendering, compressing. A serving thread has other
+//! calls to serve, so work on more than [`INLINE`] bytes runs on a blocking thread, with a limit on the number that do
+//! so at once.
 
 use std::sync::{
     Arc,
@@ -10,15 +11,16 @@ use tokio::sync::Semaphore;
 
 use crate::{refusal::Refusal, store};
 
-/// Bytes of content that are checked on the caller's thread: the worst of them costs less than a millisecond, about as
-/// much as the way to another thread and back under load.
+/// The size up to which content is checked on the caller's thread, in bytes. The worst takes less than a millisecond,
+/// about as long as the switch to another thread and back under load.
 const INLINE: usize = 2 << 10;
 
-/// Content that may wait for a thread, in all. A write above it is refused with OVERLOADED, so a burst of large writes
-/// costs its callers a retry and not the node its memory. It holds sixteen requests of the largest size.
+/// The maximum content that waits for a thread in total, in bytes. A write above it is rejected with OVERLOADED, so
+/// that a burst of large writes costs its callers a retry and not the node its memory. It holds sixteen requests of the
+/// largest size.
 const QUEUED: usize = 64 << 20;
 
-/// Content is counted in units of this size, rounded up.
+/// The unit in which content is counted, in bytes, rounded up.
 const UNIT: usize = 1 << 10;
 
 /// A bounded pool for the work of writes.
@@ -27,21 +29,21 @@ pub(super) struct Workers {
     queued: Arc<Semaphore>,
 }
 
-/// Whether the caller has given up: its deadline has passed, or it cancelled the call.
+/// A flag that is set when the caller has given up: its deadline has passed, or it cancelled the call.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Work that is done in steps ends at the next one.
+    /// Ends work that is done in steps at the next step.
     ///
     /// # Errors
-    /// Nobody waits for the result any more.
+    /// Fails if no caller waits for the result any more.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         if self.0.load(Relaxed) { Err(store::Error::Overloaded.into()) } else { Ok(()) }
     }
 }
 
-/// Stops the work when the caller's future is dropped.
+/// A guard that stops the work when the caller's future is dropped.
 struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
@@ -51,7 +53,7 @@ impl Drop for StopOnDrop {
 }
 
 impl Workers {
-    /// As many at once as there are cores: more would only take turns with the serving threads.
+    /// Creates a pool with as many threads as there are cores: more would only compete with the serving threads.
     pub(super) fn new() -> Workers {
         Workers::with(std::thread::available_parallelism().map_or(1, usize::from), QUEUED)
     }
@@ -61,10 +63,10 @@ impl Workers {
         Workers { threads: Arc::new(Semaphore::new(threads)), queued }
     }
 
-    /// Runs work on `bytes` of content: here if it is short, else on a thread when one is free.
+    /// Runs work on `bytes` of content: on this thread if it is short, otherwise on another one when one is free.
     ///
     /// # Errors
-    /// Too much waits already, the work panicked, or it ended with an error of its own.
+    /// Fails if too much work is waiting, if the work panics, or with the error of the work.
     pub(super) async fn run<T, W>(&self, bytes: usize, work: W) -> Result<T, Refusal>
     where
         T: Send + 'static,
@@ -80,7 +82,7 @@ impl Workers {
         let thread = self.threads.clone().acquire_owned().await;
         let thread = thread.map_err(|_| Refusal::Internal("the pool of writes is closed"))?;
         let _given_up = StopOnDrop(stop.clone());
-        // The permits go with the work, not with the caller: work that nobody waits for still takes a thread.
+        // The permits belong to the work, not to the caller: abandoned work still occupies a thread.
         let done = tokio::task::spawn_blocking(move || {
             let _permits = (queued, thread);
             work(&stop)

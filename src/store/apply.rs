@@ -1,5 +1,5 @@
-//! Applying entries: the only code that changes what readers see. Everything that follows from an entry, the head
-//! included, moves in one transaction with it.
+//! Application of entries: the only code that changes the state that readers see. Everything derived from an entry,
+//! including the head, moves in one transaction with it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,10 +25,10 @@ use crate::{
     model::{Kind, Name, Revision, Slot},
 };
 
-/// Terms whose numbers the writer has in memory: 8 MB of the longest ones. Above it all are dropped.
+/// The maximum number of terms whose numbers the writer caches: 8 MB of the longest ones. Above it, all are dropped.
 const TERMS: usize = 1 << 15;
 
-/// The term of a departure that stands for all that are unknown.
+/// The term of a departure that represents all unknown departures.
 pub(super) const ANY_TERM: i64 = 0;
 
 /// The one writer of a store.
@@ -36,7 +36,8 @@ pub(super) const ANY_TERM: i64 = 0;
 pub(crate) struct Writer {
     pub(super) connection: Connection,
     pub(super) store: Arc<Store>,
-    /// Numbers of terms met before, at most [`TERMS`]. Emptied when a transaction fails: it may have made some.
+    /// The numbers of terms used before, at most [`TERMS`]. Emptied when a transaction fails, because it may have
+    /// created some.
     terms: HashMap<Term, i64>,
     pub(super) patience: Duration,
     session: Session,
@@ -47,18 +48,19 @@ impl Writer {
         Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE, session }
     }
 
-    /// Whether the disk has room for puts.
+    /// Checks that the disk has space for puts.
     ///
     /// # Errors
-    /// `Full`: what is free is the reserve, for what frees space.
+    /// Fails with `Full` if the free space is the reserve, which is for operations that free space.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         self.store.check_space().inspect_err(|error| error.report(self.store.health()))
     }
 
-    /// Applies entries in one transaction, and publishes what they changed once it is on disk.
+    /// Applies entries in one transaction, and publishes their effect once it is on disk.
     ///
     /// # Errors
-    /// `Uncertain` if the commit itself failed for want of anything but room; else nothing was written.
+    /// Fails with `Uncertain` if the commit itself failed for a reason other than lack of space; otherwise nothing was
+    /// written.
     pub(crate) fn transact<T>(
         &mut self,
         work: impl FnOnce(&mut Applier<'_>) -> Result<T, Error>,
@@ -80,13 +82,13 @@ impl Writer {
     }
 }
 
-/// What a transaction changed for those who do not look into the store.
+/// The effect of a transaction on the state outside the database.
 #[derive(Debug)]
 pub(super) struct Effect {
     pub(super) head: Head,
     pub(super) changed: Vec<(Stripe, Revision)>,
     pub(super) superseded: Vec<Superseded>,
-    /// The earliest due time, if it may be another now.
+    /// The earliest due time, if it may have changed.
     pub(super) due: Option<Option<i64>>,
 }
 
@@ -112,7 +114,7 @@ fn transact<T>(
     Ok((answer, effect))
 }
 
-/// One transaction's worth of applying.
+/// The application of entries in one transaction.
 #[derive(Debug)]
 pub(crate) struct Applier<'a> {
     pub(super) transaction: &'a Transaction<'a>,
@@ -120,13 +122,13 @@ pub(crate) struct Applier<'a> {
     pub(super) head: Head,
     changed: Vec<(Stripe, Revision)>,
     superseded: Vec<Superseded>,
-    /// By term.
+    /// The rows added and removed, by term.
     uses: BTreeMap<i64, Uses>,
-    /// Whether a due time came or went.
+    /// Whether a due time was added or removed.
     moved_due: bool,
 }
 
-/// What is kept beside an entry, to take its effects back.
+/// The columns beside an entry, which are needed to undo its effects.
 struct Old {
     revision: Revision,
     live: bool,
@@ -136,14 +138,15 @@ struct Old {
     hash: Hash,
     content_hash: Option<Hash>,
     departures: Vec<Departure>,
-    /// The columns are damaged: which lists the article stands in, or has left, has to be looked up in these.
+    /// Whether the columns are damaged. The lists that the article is in or has left then have to be looked up in the
+    /// tables of lists and departures.
     is_damaged: bool,
 }
 
 /// The number of a list that an article has left, and the revision.
 pub(super) type Departure = (i64, Revision);
 
-/// Rows that a transaction adds to a term's.
+/// The rows that a transaction adds to those of a term.
 #[derive(Debug, Clone, Copy, Default)]
 struct Uses {
     articles: i64,
@@ -155,17 +158,17 @@ impl Applier<'_> {
         &self.head
     }
 
-    /// The revision of a key's newest entry; 0 if it never had any.
+    /// Returns the revision of a key's newest entry; 0 if it never had any.
     pub(crate) fn current(&self, name: &Name, slot: Slot) -> Result<Revision, Error> {
         Ok(row::revision(self.transaction, name, slot)?.unwrap_or(0))
     }
 
-    /// The outcome of a request that was committed before.
+    /// Returns the outcome of a request that was committed before.
     pub(crate) fn past_request(&self, id: &str, now: i64) -> Result<Option<request::Past>, Error> {
         request::find(self.transaction, id, now)
     }
 
-    /// The live article that has a path as its own, by the path's normal form.
+    /// Returns the live article whose own path this is, by the path's normal form.
     pub(crate) fn path_holder(&self, path: &str) -> Result<Option<Name>, Error> {
         Ok(read::path_holders(self.transaction, path)?.into_iter().next())
     }
@@ -186,7 +189,7 @@ impl Applier<'_> {
         Ok(revision)
     }
 
-    /// What readers see moves with the live slot alone: no answer rests on what waits.
+    /// Updates the state that readers see. Only the live slot changes it: no response depends on a pending version.
     fn show(
         &mut self,
         entry: &Entry,
@@ -209,7 +212,7 @@ impl Applier<'_> {
         self.changed.push((Stripe::of(subject), revision));
     }
 
-    /// The lists that show the article, or did, have changed even where it keeps its place in them.
+    /// Marks the lists that contain the article, or did, as changed, even if its order in them stays the same.
     fn mark_listings(
         &mut self,
         entry: &Entry,
@@ -255,7 +258,7 @@ impl Applier<'_> {
         Ok(Some(old))
     }
 
-    /// What the columns should say, as far as the entry beside them is whole.
+    /// Corrects damaged columns from the entry beside them, as far as that is intact.
     fn correct(&self, old: &mut Old, entry: &Entry) -> Result<(), Error> {
         let sql = "SELECT entry FROM doc WHERE revision = ?1";
         let stored: Vec<u8> =
@@ -306,7 +309,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Deletes all departures of an article whose own columns cannot tell them. It goes through all of the store.
+    /// Deletes all departures of an article whose own columns are damaged. It scans the whole store.
     fn drop_all_departures(&mut self, id: &str) -> Result<(), Error> {
         let transaction = self.transaction;
         let mut delete = transaction.prepare_cached("DELETE FROM departure WHERE id = ?1 RETURNING term")?;
@@ -316,7 +319,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Only the rows that differ are touched: most edits change no list.
+    /// Updates the lists of an article. Only the rows that differ are touched: most edits change no list.
     fn move_listings(&mut self, entry: &Entry, old: Option<&Old>, terms: &[i64]) -> Result<(), Error> {
         let (id, time) = (entry.name.id.as_str(), entry.derived.time);
         if old.is_some_and(|old| old.is_damaged) {
@@ -338,8 +341,8 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Takes an article out of all lists, wherever it stands in them. It goes through all lists of the store: for an
-    /// article whose own columns cannot tell.
+    /// Removes an article from all lists. It scans all lists of the store, for an article whose own columns are
+    /// damaged.
     fn leave_all_lists(&mut self, id: &str) -> Result<(), Error> {
         let transaction = self.transaction;
         let mut delete = transaction.prepare_cached("DELETE FROM listing WHERE id = ?1 RETURNING term")?;
@@ -349,7 +352,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Notes what the article has left, and when. Rows that stay are not touched.
+    /// Records the lists that the article has left, and when. Rows that remain are not touched.
     fn move_departures(
         &mut self,
         entry: &Entry,
@@ -397,8 +400,8 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Holds the pending version of an article once the live one is not what it was based on: it would overwrite what
-    /// its editor has not seen.
+    /// Holds the pending version of an article if the live version is not the one that it is based on: it would
+    /// overwrite a version that its editor has not seen.
     fn hold_pending(&mut self, entry: &Entry, revision: Revision) -> Result<(), Error> {
         let version = due::live_version(entry.derived.live, revision, entry.derived.base);
         let sql = "UPDATE doc SET held = (base != ?1 AND (?2 OR base != 0))
@@ -473,7 +476,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Counts what uses each term, and deletes those that nothing uses any more.
+    /// Updates the use counts of terms, and deletes the terms that are no longer used.
     fn count_terms(&mut self) -> Result<(), Error> {
         let count = "UPDATE term SET articles = articles + ?1, departures = departures + ?2 WHERE n = ?3";
         let mut count = self.transaction.prepare_cached(count)?;
@@ -581,7 +584,7 @@ mod tests {
         for n in 1..=REQUESTS / 5_000 {
             remember(&mut writer, n, &made);
         }
-        // One without a change counts as one.
+        // A request without a change counts as one.
         remember(&mut writer, 1_000, &[]);
         assert_eq!(count(&writer, "SELECT max(n) FROM request"), REQUESTS + 1);
         assert!(held(&writer, 1), "some of its changes are among the last million");
@@ -649,7 +652,7 @@ mod tests {
             (tags(&writer), writer.terms.contains_key(&Term::Tag(Id::parse("t").unwrap()))),
             (1, false)
         );
-        // Within one transaction too.
+        // Also within one transaction.
         apply(&mut writer, &[article("a", "A", &["v"], 1), article("a", "A", &["t"], 1)]);
         assert_eq!(tags(&writer), 2);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
@@ -684,7 +687,7 @@ mod tests {
         for tag in ["t", "u", "never"] {
             assert_eq!([0, 1, 2].map(|after| left(after, tag)), [vec![2], vec![2], vec![]], "{tag}");
         }
-        // The next one takes the floor back.
+        // The next entry resets the floor.
         apply(&mut writer, &[article("a", "D", &["v"], 1)]);
         assert_eq!(count(&writer, "SELECT count(*) FROM departure"), 0);
         assert_eq!(faults(dir.path()), Vec::<String>::new());

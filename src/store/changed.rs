@@ -1,5 +1,5 @@
-//! At which revision something last changed, roughly: subjects share stripes. Whoever keeps something loaded keeps the
-//! stripes that it rests on, and compares.
+//! The revision at which each subject last changed, approximately: subjects share stripes. A cache stores the stripes
+//! that its objects depend on, and compares them.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
@@ -11,23 +11,23 @@ use crate::{
     model::{Kind, Name, Revision},
 };
 
-/// 512 KiB. Two subjects in one stripe cost a load too many, never a stale answer.
+/// The number of stripes: 512 KiB. Two subjects in one stripe cost an unnecessary load, never a stale response.
 const STRIPES: usize = 1 << 16;
 
-/// What an entry can change for readers.
+/// A subject that an entry can change for readers.
 #[derive(Debug, Clone, Copy, Hash)]
 pub(crate) enum Subject<'a> {
-    /// What is under a name.
+    /// The record of a name.
     Name(&'a Name),
-    /// Which names of a kind there are, or any of them.
+    /// The names of a kind, or the record of any of them.
     Kind(Kind),
-    /// Which articles stand in a list, or any of them.
+    /// The articles in a list, or the record of any of them.
     Term(&'a Term),
-    /// Which articles claim a path.
+    /// The articles that claim a path.
     Path(&'a str),
 }
 
-/// Where it is noted that a subject changed.
+/// The index of the counter that records the changes of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stripe(u16);
 

@@ -1,4 +1,4 @@
-//! Damaged records, named: once in the log, and in each response that lacks them.
+//! Reports of damaged records: a record is named once in the log, and in each response that lacks it.
 
 use std::{
     collections::BTreeSet,
@@ -10,10 +10,10 @@ use crate::{
     wire::v1,
 };
 
-/// Names that a response states; more are only counted.
+/// The maximum number of names in a response. Further records are only counted.
 const MOST_NAMES: usize = 100;
 
-/// Records that are named in the log, in one process. More are as lost.
+/// The maximum number of records that one process names in the log. A store with more is as good as lost.
 const MOST_LOGGED: usize = 10_000;
 
 static LOGGED: Mutex<BTreeSet<(Name, u8, Revision)>> = Mutex::new(BTreeSet::new());
@@ -26,14 +26,14 @@ pub(super) fn log(name: &Name, slot: Slot, revision: Revision) {
     }
 }
 
-/// What a response lacks because it cannot be read.
+/// The part of a response that is missing because it cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// Records that cannot be read.
+    /// The number of records that cannot be read.
     pub(crate) count: i64,
     /// The names of the first of them.
     pub(crate) names: Vec<String>,
-    /// The database itself is damaged: more may be missing.
+    /// Whether the database itself is damaged, so that more may be missing.
     pub(crate) database: bool,
 }
 
@@ -42,7 +42,7 @@ impl Damage {
         self.count == 0 && !self.database
     }
 
-    /// Adds a record, by its name or another mark.
+    /// Adds a record, by its name or another label.
     pub(crate) fn add(&mut self, name: impl ToString) {
         self.count += 1;
         if self.names.len() < MOST_NAMES {
@@ -50,13 +50,13 @@ impl Damage {
         }
     }
 
-    /// As a response states it; none, if nothing is lacking.
+    /// Returns the message for a response, or `None` if nothing is missing.
     pub(crate) fn to_message(&self) -> Option<v1::Damage> {
         let message = || v1::Damage { count: self.count, names: self.names.clone(), database: self.database };
         (!self.is_empty()).then(message)
     }
 
-    /// Adds all that another one has.
+    /// Adds the damage that another value reports.
     pub(crate) fn merge(&mut self, more: &Damage) {
         self.count += more.count;
         let room = MOST_NAMES.saturating_sub(self.names.len());

@@ -1,4 +1,4 @@
-//! What the clock will change: pending versions, and live articles that expire. Nothing here is for readers.
+//! The changes that will become due: pending versions, and live articles that expire. Nothing here is for readers.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -8,26 +8,26 @@ use crate::{
     model::{Id, Kind, Name, Revision, Slot},
 };
 
-/// What is due at a time.
+/// A change that is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Due {
-    /// Microseconds since 1970 UTC.
+    /// The due time, in microseconds since 1970 UTC.
     pub(crate) time: i64,
     pub(crate) name: Name,
     pub(crate) slot: Slot,
 }
 
-/// Where pending versions without a due time stand among the others: last.
+/// The sort key of pending versions without a due time: they come last.
 pub(crate) const HELD: i64 = i64::MAX;
 
-/// The earliest due time.
+/// Returns the earliest due time.
 pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let mut statement =
         connection.prepare_cached("SELECT min(due) FROM doc WHERE due IS NOT NULL AND held = 0")?;
     statement.query_row([], |row| row.get(0))
 }
 
-/// Up to `limit` of what is due by a time, the earliest first, after one that was read before.
+/// Returns up to `limit` changes that are due by a time, the earliest first, after one that was read before.
 pub(crate) fn by(
     connection: &Connection,
     time: i64,
@@ -51,7 +51,8 @@ pub(crate) fn by(
     Ok(found)
 }
 
-/// Up to `limit` pending versions after a place, the one that is due next first; those without a due time last.
+/// Returns up to `limit` pending versions after a cursor, in the order in which they are due. Those without a due time
+/// come last.
 pub(crate) fn pending(
     connection: &Connection,
     after: Option<&Cursor>,
@@ -73,7 +74,8 @@ pub(crate) fn pending(
     Ok(found)
 }
 
-/// Whether the pending version of an article is held: the live version is no longer the one that it was based on.
+/// Returns whether the pending version of an article is held, because the live version is no longer the one that it is
+/// based on.
 pub(crate) fn is_held(connection: &Connection, name: &Name) -> Result<bool, Error> {
     let sql = "SELECT held FROM doc WHERE kind = ?1 AND slot = 2 AND id = ?2";
     let mut statement = connection.prepare_cached(sql)?;
@@ -81,7 +83,8 @@ pub(crate) fn is_held(connection: &Connection, name: &Name) -> Result<bool, Erro
     Ok(held.optional()?.unwrap_or(false))
 }
 
-/// Whether an entry puts a pending version that has to be held. A writer's never has: it comes from another store.
+/// Returns whether an entry puts a pending version that must be held. Only an entry from another store can do so, never
+/// one that was planned on this store.
 pub(super) fn must_hold(connection: &Connection, entry: &Entry) -> Result<bool, Error> {
     let Some(base) = entry.derived.base.filter(|_| entry.slot == Slot::Pending) else { return Ok(false) };
     let sql = "SELECT live, revision, base FROM doc WHERE kind = 1 AND slot = 1 AND id = ?1";
@@ -93,22 +96,23 @@ pub(super) fn must_hold(connection: &Connection, entry: &Entry) -> Result<bool, 
     Ok(held.optional()?.unwrap_or(false))
 }
 
-/// What stands, or stood last, in the live slot of an article: the revision of its newest entry, or, if that says that
-/// a version has expired, the revision of that. So a version that expires changes nothing for one that is based on it.
+/// Returns the revision of the present or last version in the live slot of an article: the revision of its newest entry
+/// or, if that is an expiry, the revision that expired. An expiry therefore changes nothing for a pending version that
+/// is based on the expired one.
 pub(super) fn live_version(live: bool, revision: Revision, base: Option<Revision>) -> Revision {
     if live { revision } else { base.unwrap_or(revision) }
 }
 
-/// Numbers of pending versions, for an operator.
+/// The numbers of pending versions, for operators.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) pending: u64,
     pub(crate) held: u64,
-    /// Those among the next [`NEXT`] that will take the path of a live article.
+    /// The versions among the next [`NEXT`] that will take the path of a live article.
     pub(crate) taking_a_path: u64,
 }
 
-/// Pending versions whose paths are looked up each time: some 5 ms.
+/// The number of pending versions whose paths are looked up for each count: some 5 ms.
 const NEXT: i64 = 1_000;
 
 /// Counts the pending versions.
@@ -153,7 +157,7 @@ mod tests {
         wire::{fields, number, v1::RemovalReason},
     };
 
-    /// A version that is due at the time 50 and based on a revision.
+    /// Returns a version that is due at the time 50 and based on a revision.
     fn waiting(id: &str, base: Revision) -> Entry {
         let mut log = article(id, "Later", &[], 2).log;
         let mut content = log.content.to_vec();
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!((held(&writer), next(&writer.connection).unwrap()), (vec![], Some(50)));
         apply(&mut writer, &[live("a"), expired("b", 2), live("c")]);
         assert_eq!(held(&writer), ["a", "c"]);
-        // What has expired was not what the version is based on.
+        // The expired version is not the one that the pending version is based on.
         apply(&mut writer, &[expired("c", 10)]);
         let due = |writer: &Writer| {
             let due = by(&writer.connection, 100, None, 10).unwrap();
@@ -206,7 +210,7 @@ mod tests {
         drop(writer);
         let (store, mut writer) = open(&new);
         assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
-        // A new put is based on what is there.
+        // A new put is based on the current version.
         let again = |id, base| pending(waiting(id, base));
         let revision = crate::store::read::record(&writer.connection, &name("a")).unwrap().unwrap().revision;
         apply(&mut writer, &[again("a", revision), again("c", 0), again("b", 0), again("d", 0)]);

@@ -1,9 +1,8 @@
-//! How an entry lies in the store: compressed, with a checksum over where it belongs and what it is, because no
-//! B-tree engine checks its values. Verified at every read.
+//! The envelope of an entry, its stored form: compressed, with a checksum over its key and its content, because no
+//! B-tree engine checks its values. The checksum is verified at every read.
 //!
-//! Layout, 16 bytes and the data: version (1), codec (0 raw, 1 zstd), dictionary (0: none), reserved (0), length of
-//! the entry (4, little-endian), XXH3-64 (8, little-endian) over kind, slot, id, revision, the bytes before and the
-//! data.
+//! Layout, 16 bytes and the data: version (1), codec (0 raw, 1 zstd), dictionary (0: none), reserved (0), length of the
+//! entry (4, little-endian), XXH3-64 (8, little-endian) over kind, slot, id, revision, the bytes before and the data.
 
 use std::{cell::RefCell, io};
 
@@ -21,15 +20,15 @@ const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 const HEADER: usize = 16;
 
-/// The level at which bodies halve at 40 µs each; higher ones gain little.
+/// The compression level at which bodies halve at 40 µs each; higher levels gain little.
 const LEVEL: i32 = 3;
 
 thread_local! {
-    /// Making one costs as much as compressing a small article.
+    /// The compressor of a thread. Creating one costs as much as compressing a small article.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// What an entry is when packed, but for the checksum: that needs the revision, which only the log knows.
+/// A compressed entry without its checksum, which needs the revision that only the log knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
     header: [u8; HEADER - 8],
@@ -37,29 +36,29 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Bytes of the compressed entry.
+    /// Returns the size of the compressed entry in bytes.
     pub(crate) fn len(&self) -> usize {
         self.data.len()
     }
 }
 
-/// Where an entry belongs: what is sealed for one key opens under no other.
+/// The key that an entry belongs to. An entry that is sealed for one key cannot be opened under another.
 pub(super) type Key<'a> = (&'a Name, Slot);
 
-/// The stored bytes are not what was written there.
+/// An error: the stored bytes are not those that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored bytes do not pass their checksum")]
 pub(super) struct Damaged;
 
-/// An entry that [`open`] would refuse.
+/// An error: the entry has more bytes than [`open`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the entry has {0} bytes; {max} are allowed", max = MAX_ENTRY.maximum)]
 pub(crate) struct TooLarge(pub(crate) usize);
 
-/// Compresses an entry. Costs some 40 µs for an article: not for the writer's thread.
+/// Compresses an entry. This costs some 40 µs for an article and must not run on the writer's thread.
 ///
 /// # Errors
-/// The entry could not be read again.
+/// Fails if the entry could not be read again.
 pub(crate) fn pack(entry: &[u8]) -> Result<Packed, TooLarge> {
     if entry.len() as u64 > MAX_ENTRY.maximum {
         return Err(TooLarge(entry.len()));
@@ -79,7 +78,7 @@ fn compress(entry: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Puts the checksum on.
+/// Returns the bytes to store, with the checksum.
 pub(super) fn seal(packed: &Packed, (name, slot): Key<'_>, revision: Revision) -> Vec<u8> {
     let mut stored = Vec::with_capacity(HEADER + packed.data.len());
     stored.extend_from_slice(&packed.header);
@@ -88,15 +87,15 @@ pub(super) fn seal(packed: &Packed, (name, slot): Key<'_>, revision: Revision) -
     stored
 }
 
-/// Whether the bytes are those that were sealed for this key and revision. Cheaper than to open them.
+/// Returns whether the bytes are those that were sealed for this key and revision. This costs less than opening them.
 pub(super) fn is_intact(stored: &[u8], key: Key<'_>, revision: Revision) -> bool {
     split(stored, key, revision).is_ok()
 }
 
-/// The entry again.
+/// Returns the entry in sealed bytes.
 ///
 /// # Errors
-/// The bytes are not those that were sealed for this key and revision.
+/// Fails if the bytes are not those that were sealed for this key and revision.
 pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> Result<Bytes, Damaged> {
     let (header, data) = split(stored, (name, slot), revision)?;
     let length = header[4..].iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
@@ -111,7 +110,7 @@ pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> 
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }
 }
 
-/// The header without the checksum, and the data, if the checksum is theirs.
+/// Returns the header without the checksum, and the data, if the checksum matches.
 fn split<'a>(stored: &'a [u8], key: Key<'_>, revision: Revision) -> Result<(&'a [u8], &'a [u8]), Damaged> {
     let (header, rest) = stored.split_at_checked(HEADER - 8).ok_or(Damaged)?;
     let (sum, data) = rest.split_at_checked(8).ok_or(Damaged)?;
@@ -149,7 +148,7 @@ mod tests {
     #[test]
     fn the_largest_entry_is_read_and_a_larger_one_not_written() {
         let maximum = MAX_ENTRY.maximum as usize;
-        // Text that does not shrink is stored as it is.
+        // Text that cannot be compressed is stored as it is.
         let noise = crate::store::fixture::noise(1, maximum + 16).into_bytes();
         for largest in [vec![7; maximum], noise[..maximum].to_vec()] {
             let stored = seal(&pack(&largest).unwrap(), (&name("articles/a"), Slot::Live), 9);

@@ -1,7 +1,7 @@
-//! Erasing: after a kill, nothing of what was there is left in a file of the store or in memory.
+//! Erasure: after a kill, nothing of the killed content remains in a file of the store or in memory.
 //!
-//! `secure_delete` alone does not do that. It zeroes the place of a deleted row, but where SQLite packs the rows of a
-//! page anew, copies of them can stay in the unused middle of the page, and outlive the rows.
+//! `secure_delete` alone does not achieve this. It zeroes the bytes of a deleted row. But when SQLite repacks the rows
+//! of a page, copies of them can remain in the unused middle of the page, and outlive the rows.
 
 use std::{
     ops::RangeInclusive,
@@ -12,19 +12,20 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{Error, Writer};
 
-/// How long a kill waits for those who still read what was there before it.
+/// The time for which a kill waits for reads of the state before it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pages that are cleared in one transaction, 8 MiB: the write-ahead log stays small beside a full disk.
+/// The maximum number of pages that are cleared in one transaction, 8 MiB: the write-ahead log stays small on a full
+/// disk.
 const PAGES: u32 = 1_024;
 
 impl Writer {
-    /// Erases what is no longer there: from the caches, from the pages of the database, and, by emptying it, from the
-    /// write-ahead log. Reads go on meanwhile; it takes a second for each GB or so of the store.
+    /// Erases removed content: from the caches, from the pages of the database, and from the write-ahead log, by
+    /// emptying it. Reads continue meanwhile. It takes about a second per GB of the store.
     ///
     /// # Errors
-    /// `NotErased` if something reads an old state of the store for too long, or the disk is full or fails: the kill is
-    /// committed all the same. It may be repeated.
+    /// Fails with `NotErased` if an old state of the store is read for too long, or if the disk is full or fails. The
+    /// kill remains committed, and erasing may be repeated.
     pub(crate) fn erase(&mut self) -> Result<(), Error> {
         self.store.forget();
         match self.erase_files() {
@@ -39,7 +40,7 @@ impl Writer {
         Err(Error::NotErased)
     }
 
-    /// Whether it is done; if not, an old state of the store is still being read.
+    /// Returns whether the content is erased. If not, an old state of the store is still being read.
     fn erase_files(&mut self) -> rusqlite::Result<bool> {
         clear_pages(&mut self.connection)?;
         let started = Instant::now();
@@ -53,7 +54,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// A store that is closed takes no more room than it needs, and is one file.
+    /// Empties the write-ahead log, so that a closed store takes no more space than it needs, and is one file.
     fn drop(&mut self) {
         // After a failed sync the log is the better copy.
         if self.store.check_writable().is_err() {
@@ -65,7 +66,8 @@ impl Drop for Writer {
     }
 }
 
-/// Moves the write-ahead log into the database and cuts it to nothing, if nobody reads what is in it within `wait`.
+/// Moves the write-ahead log into the database and truncates it to zero bytes. Returns `false` if its content is still
+/// being read after `wait`.
 pub(super) fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
@@ -73,10 +75,10 @@ pub(super) fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Re
     Ok(!busy?)
 }
 
-/// Zeroes what no row of any page uses. The one writer is busy here: nothing changes between two steps.
+/// Zeroes the bytes of every page that no row uses. The one writer is busy here, so nothing changes between two steps.
 fn clear_pages(connection: &mut Connection) -> rusqlite::Result<()> {
     let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-    // The first page holds the schema alone.
+    // The first page holds only the schema.
     let mut first = 2;
     while first <= pages {
         let last = pages.min(first.saturating_add(PAGES - 1));
@@ -99,8 +101,8 @@ fn clear(connection: &mut Connection, pages: RangeInclusive<u32>) -> rusqlite::R
     transaction.commit()
 }
 
-/// A node of a tree, which `schema::SETTINGS` lets the first byte tell, with zeroes between its list of cells and the
-/// first of them, unless they are there already. The format is
+/// Returns a node of a tree with zeroes between its list of cells and the first of them. Returns `None` if the page is
+/// not a node, which its first byte shows thanks to `schema::SETTINGS`, or if those bytes are zero. The format is
 /// <https://sqlite.org/fileformat2.html#b_tree_pages>.
 fn cleared(page: &[u8]) -> Option<Vec<u8>> {
     let header = match page.first()? {
@@ -137,10 +139,10 @@ mod tests {
         wire::v1::RemovalReason,
     };
 
-    /// Bytes that are looked for: enough of them not to occur by chance.
+    /// A byte sequence to search for, long enough not to occur by chance.
     type Sequence = [u8; 32];
 
-    /// The envelope of an article as it is stored, in pieces; not its ends, which can be those of other versions too.
+    /// Returns the envelope of an article as it is stored, in pieces, without its ends, which other versions can share.
     fn stored(writer: &Writer, id: &str, slot: Slot) -> HashSet<Sequence> {
         let sql = "SELECT entry FROM doc WHERE id = ?1 AND slot = ?2";
         let stored: Vec<u8> =
@@ -149,7 +151,7 @@ mod tests {
         middle.chunks_exact(32).map(|chunk| chunk.try_into().unwrap()).collect()
     }
 
-    /// How many of the sequences are anywhere in the files of a store.
+    /// Returns how many of the sequences occur in the files of a store.
     fn traces(dir: &Path, wanted: &HashSet<Sequence>) -> usize {
         let mut found: HashSet<&Sequence> = HashSet::new();
         for file in fs::read_dir(dir).unwrap() {
@@ -159,7 +161,7 @@ mod tests {
         found.len()
     }
 
-    /// With the setting off, so that it is known that the search would find something.
+    /// Also with the setting off, to show that the search would find something.
     #[test]
     fn nothing_of_a_killed_article_is_left_in_any_file_thanks_to_secure_delete() {
         for secure in [true, false] {
@@ -184,7 +186,7 @@ mod tests {
             apply(&mut writer, &[pending(kill()), kill()]);
             writer.erase().unwrap();
             let left = || killed.each_ref().map(|sequences| traces(dir.path(), sequences));
-            // Each of them would be found, also alone.
+            // Each version would be found, even on its own.
             assert_eq!(left().map(|left| left == 0), [secure; 3], "{:?}", left());
             drop((writer, store));
             if secure {
@@ -201,7 +203,7 @@ mod tests {
         }
     }
 
-    /// The seed of the search is one with which deletion alone leaves something.
+    /// With the seed of the search, deletion alone leaves copies.
     #[test]
     fn copies_that_packing_left_in_pages_are_erased_too() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Small stores to test with.
+//! Small stores for tests.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,19 +12,19 @@ use crate::{
     wire::{log, v1},
 };
 
-/// A store in a directory.
+/// Opens a store in a directory.
 pub(crate) fn open(dir: &Path) -> (Arc<Store>, Writer) {
     let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
     Store::open(options, LogId(7)).unwrap()
 }
 
-/// Text that does not repeat, the same for the same seed.
+/// Returns text that does not repeat, the same for the same seed.
 pub(crate) fn noise(seed: usize, characters: usize) -> String {
     let word = |n: usize| format!("{:016x}", xxh3_64(format!("{seed} {n}").as_bytes()));
     (0..characters / 16).map(word).collect()
 }
 
-/// A version of an article, by its bare id, of a time in microseconds.
+/// Returns a version of an article with a bare id and a time in microseconds.
 pub(crate) fn article(id: &str, headline: &str, tags: &[&str], time: i64) -> Entry {
     let tags = tags.iter().map(|tag| format!("tags/{tag}")).collect();
     let path = format!("/{id}");
@@ -38,7 +38,7 @@ pub(crate) fn article(id: &str, headline: &str, tags: &[&str], time: i64) -> Ent
     Entry::new(name(id), Slot::Live, log)
 }
 
-/// The removal of an article, with the path that led to it.
+/// Returns the removal of an article, with the path that led to it.
 pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
     let former = log::FormerPath { path: format!("/{id}"), cease_time: time, ..Default::default() };
     let log = log::LogEntry {
@@ -51,17 +51,17 @@ pub(crate) fn removal(id: &str, reason: v1::RemovalReason, time: i64) -> Entry {
     Entry::new(name(id), Slot::Live, log)
 }
 
-/// The same entry in the slot of what waits.
+/// Returns the same entry in the pending slot.
 pub(crate) fn pending(entry: Entry) -> Entry {
     Entry::new(entry.name, Slot::Pending, entry.log)
 }
 
-/// The name of an article.
+/// Returns the name of an article.
 pub(crate) fn name(id: &str) -> Name {
     Name::parse(&format!("articles/{id}")).unwrap()
 }
 
-/// Applies entries in one transaction; the revision of the last.
+/// Applies entries in one transaction. Returns the revision of the last one.
 pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
     let apply = |applier: &mut super::apply::Applier<'_>| {
         for entry in entries {
@@ -72,24 +72,24 @@ pub(crate) fn apply(writer: &mut Writer, entries: &[Entry]) -> Revision {
     writer.transact(apply).unwrap()
 }
 
-/// Renames the table that readers look for departures in, or renames it back: reads of the history fail meanwhile.
+/// Renames the table from which departures are read, or renames it back. Reads of the history fail while it is hidden.
 pub(crate) fn hide_departures(dir: &Path, hide: bool) {
     let (from, to) = if hide { ("departure", "hidden") } else { ("hidden", "departure") };
     let connection = rusqlite::Connection::open(dir.join(super::DATABASE)).unwrap();
     connection.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
 }
 
-/// What there is to say against a store: nothing, if it is whole.
+/// Returns the faults of a store, none if it is intact.
 pub(crate) fn faults(dir: &Path) -> Vec<String> {
     super::verify::verify(&super::open_to_read(dir).unwrap()).unwrap().faults
 }
 
-/// Rows that the writer has changed so far.
+/// Returns the number of rows that the writer has changed so far.
 pub(crate) fn changes(writer: &Writer) -> u64 {
     writer.connection.total_changes()
 }
 
-/// Has the database full at its present size.
+/// Limits the database to its present size, so that it is full.
 pub(crate) fn fill(writer: &Writer) {
     let pages: i64 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     writer.connection.pragma_update(None, "max_page_count", pages).unwrap();

@@ -1,5 +1,5 @@
-//! How far back a store knows what left its lists: the floor moves up as entries grow old, and what only served the
-//! time below it goes.
+//! The history floor: the revision from which a store knows the departures from its lists. It rises as entries age, and
+//! records that only served older revisions are dropped.
 
 use std::time::Duration;
 
@@ -16,28 +16,28 @@ use crate::{
     wire::v1::RemovalReason,
 };
 
-/// Positions whose chain is kept even below the floor: within them a lineage can be proved.
+/// The number of newest positions whose chain is retained even below the floor, so that their lineage can be proved.
 const CHAIN_KEPT: i64 = 1_000_000;
 
-/// Rows of the chain that one pass looks at: some 10 ms, for which writes wait.
+/// The maximum number of rows of the chain that one pass reads: some 10 ms, for which writes wait.
 const PASS: i64 = 10_000;
 
-/// How much is kept above the floor: whatever is within either bound.
+/// The retention of history above the floor. Entries within either bound are retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct History {
-    /// How old an entry must be.
+    /// The minimum age of the entries at or below the floor.
     pub(crate) age: Duration,
-    /// How many entries must have come after it.
+    /// The minimum number of entries above the floor.
     pub(crate) entries: i64,
 }
 
 impl Writer {
-    /// Moves the floor up to the last revision of which all up to it are older than `history` bounds, but by no more
-    /// than one pass; tombstones at or below it go, except those of the reasons MOVED and KILLED. `now` is in
-    /// microseconds since 1970 UTC. Answers whether another pass has more to do.
+    /// Raises the floor to the last revision up to which all entries are older than `history` requires, but by no more
+    /// than one pass. Drops the tombstones at or below the floor, except those with the reasons MOVED and KILLED. `now`
+    /// is in microseconds since 1970 UTC. Returns whether another pass has more to do.
     ///
     /// # Errors
-    /// As [`Writer::transact`].
+    /// Fails like [`Writer::transact`].
     pub(crate) fn compact(&mut self, now: i64, history: &History) -> Result<bool, Error> {
         let head = self.store.head();
         let age = i64::try_from(history.age.as_micros()).unwrap_or(i64::MAX);
@@ -55,7 +55,7 @@ impl Writer {
             || links.is_some_and(|last| last < floor.min(head.revision - CHAIN_KEPT)))
     }
 
-    /// The last revision up to `last` before which, and at which, everything is older than `before`.
+    /// Returns the last revision up to `last` at which, and before which, all entries are older than `before`.
     fn reach(&self, floor: Revision, last: Revision, before: i64) -> Result<Revision, Error> {
         let sql = "SELECT min(revision) FROM chain WHERE revision > ?1 AND revision <= ?2 AND time >= ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -63,7 +63,7 @@ impl Writer {
         Ok(young.map_or(last, |young| young - 1).max(floor))
     }
 
-    /// The last link of the chain that one pass drops of those up to a revision.
+    /// Returns the last of the links up to a revision that one pass drops from the chain.
     fn links_to_drop(&self, last: Revision) -> Result<Option<Revision>, Error> {
         let sql = "SELECT revision FROM chain WHERE revision <= ?1 ORDER BY revision LIMIT 1";
         let first: Option<Revision> =
@@ -72,7 +72,7 @@ impl Writer {
     }
 }
 
-/// A tombstone that nobody needs any more, with what it noted to have been left.
+/// A tombstone that is no longer needed, with its departures.
 type Spent = (Name, Revision, Vec<Departure>);
 
 impl Applier<'_> {
@@ -91,9 +91,11 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Tombstones between the floor and the next one that nobody needs any more. A damaged one stays, for `verify`.
+    /// Returns the tombstones between the present floor and the next one that are no longer needed. A damaged one
+    /// remains, for `verify`.
     fn spent_tombstones(&self, floor: Revision) -> Result<Vec<Spent>, Error> {
-        // One on which a pending version is based stays: without it nobody knows whether the version is to be held.
+        // A tombstone on which a pending version is based remains: without it, it is unknown whether the version must
+        // be held.
         let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc AS gone
                    WHERE revision > ?1 AND revision <= ?2 AND live = 0
                      AND NOT EXISTS(SELECT 1 FROM doc AS waiting
@@ -139,7 +141,7 @@ mod tests {
     fn the_floor_is_the_last_revision_up_to_which_all_is_old_enough() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
-        // The clock of whoever wrote the third was behind.
+        // The clock of the writer of the third entry was behind.
         apply(&mut writer, &articles(&[10, 20, 5, 40, 30]));
         for (now, floor) in [(109, 0), (110, 0), (111, 1), (121, 3), (131, 3), (140, 3), (141, 5), (100, 5)] {
             assert!(!writer.compact(now, &BY_AGE).unwrap());
@@ -201,7 +203,7 @@ mod tests {
     fn a_long_history_goes_in_passes() {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = open(dir.path());
-        // Entries that old are no longer there: what is left of them is their place in the chain.
+        // Entries of that age no longer exist: only their links of the chain are left.
         let entries = 2 * PASS + 5;
         let old = CHAIN_KEPT + entries;
         let fill = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)

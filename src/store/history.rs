@@ -1,8 +1,8 @@
-//! What has happened since a revision, as far as the newest entries tell: what feeds follow.
+//! The events since a revision, as far as the newest entries record them. Feeds follow them.
 //!
-//! Two tables tell it together. `doc` has the newest entry of each name, under its revision. `departure` has what
-//! articles have left, under the revision at which they did: by a newest entry alone a reader who stops half way would
-//! never learn of a departure before that place, if the article has changed again behind it.
+//! Two tables record them together. `doc` has the newest entry of each name, under its revision. `departure` has the
+//! lists that articles have left, under the revision of the departure. Newest entries alone do not suffice: a reader
+//! that stops half way would never learn of a departure before that revision if the article has changed again after it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,77 +20,77 @@ use crate::{
     model::{Id, Kind, Name, Revision, Slot},
 };
 
-/// What of the history is wanted.
+/// A selection of the history.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
-    /// Entries of articles that stand in one of these lists, or have left one. Empty: every article.
+    /// Selects entries of articles that are in one of these lists, or have left one. If empty, of every article.
     pub(crate) terms: Vec<Term>,
-    /// Departures from these lists; empty: from every list. None: no departures.
+    /// Selects departures from these lists; if empty, from every list. `None` selects no departures.
     pub(crate) left: Option<Vec<Term>>,
-    /// Entries of these kinds.
+    /// Selects entries of these kinds.
     pub(crate) kinds: Vec<Kind>,
 }
 
-/// How much is read at once. The event that reaches a bound is the last one.
+/// The bounds of one read. The event that reaches a bound is the last one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Rows looked at.
+    /// The number of rows read.
     pub(crate) rows: usize,
-    /// Events found.
+    /// The number of events found.
     pub(crate) events: usize,
-    /// Bytes of the events in memory.
+    /// The size of the events in memory, in bytes.
     pub(crate) bytes: usize,
 }
 
-/// A place in the history.
+/// A revision of the history with its link of the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) revision: Revision,
-    /// The chain's link there; none: it is too long ago to be known.
+    /// The link of the chain. `None` if it is too old to be known.
     pub(crate) chain: Option<Hash>,
 }
 
-/// What has become of a name at a revision.
+/// The event of a name at a revision.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) revision: Revision,
-    /// When, microseconds since 1970 UTC; 0: it is too long ago to be known.
+    /// The time of the event, in microseconds since 1970 UTC; 0 if it is too old to be known.
     pub(crate) time: i64,
-    /// The newest entry of the name, without its departures. It is of a later revision where the event is only that an
-    /// article has left a list; then it has no content either.
+    /// The newest entry of the name, without its departures. If the event is only that an article has left a list, the
+    /// entry is of a later revision and has no content.
     pub(crate) newest: Record,
-    /// The lists that the article stands in now.
+    /// The lists that contain the article now.
     pub(crate) terms: Vec<Term>,
     /// The lists that the article has left, each with the revision.
     pub(crate) left: Vec<(Term, Revision)>,
-    /// At or below this revision the article may have left any list.
+    /// The revision at or below which the article may have left any list.
     left_floor: Revision,
 }
 
-/// The events of a commit that are wanted and that nothing has superseded.
+/// The selected events of a commit that no later entry has superseded.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    /// In the order of the log. Damaged entries were reported, and are left out.
+    /// The events in the order of the log. Damaged entries have been reported, and are omitted.
     pub(crate) events: Vec<Event>,
     pub(crate) end: Place,
 }
 
-/// A stretch of the history.
+/// A range of the history.
 #[derive(Debug)]
 pub(crate) struct Stretch {
-    /// In their order; those of which nothing was wanted are left out.
+    /// The commits in their order, without those that have no selected event.
     pub(crate) commits: Vec<Commit>,
-    /// The place up to which everything was read.
+    /// The revision up to which everything was read.
     pub(crate) reached: Place,
-    /// The last revision of the commit that the stretch ends within. Then this commit is the only one: it is larger than
-    /// the bounds, and the next stretch continues it.
+    /// The last revision of the commit within which the range ends. That commit is then the only one: it is larger than
+    /// the bounds, and the next range continues it.
     pub(crate) within: Option<Revision>,
-    /// From here on it is known what left a list.
+    /// The history floor: departures are known from this revision on.
     pub(crate) floor: Revision,
 }
 
-/// The stretch after a revision, in one read transaction. It holds whole commits if one fits into the bounds, else a
-/// part of the first one: no commit is in memory as a whole because of its size.
+/// Reads the range after a revision, in one read transaction. It contains whole commits if one fits into the bounds,
+/// otherwise a part of the first one. A commit above the bounds is never in memory as a whole.
 pub(crate) fn stretch(
     connection: &Connection,
     after: Revision,
@@ -118,33 +118,33 @@ pub(crate) fn stretch(
     Ok(Stretch { commits, reached: place(&moment, reached)?, within, floor: head.floor })
 }
 
-/// A place by its revision.
+/// Returns a revision with its link of the chain.
 pub(crate) fn place(connection: &Connection, revision: Revision) -> Result<Place, Error> {
     let mut statement = connection.prepare_cached("SELECT chain FROM chain WHERE revision = ?1")?;
     let chain = statement.query_row([revision], |row| row.get(0)).optional()?;
     Ok(Place { revision, chain })
 }
 
-/// The last revision of each commit by its first one, as far as entries that were read tell.
+/// The last revision of each commit by its first one, as far as the entries read state them.
 type Spans = BTreeMap<Revision, Revision>;
 
-/// A stretch that is being read: newest entries and departures, merged by revision.
+/// A range that is being read: newest entries and departures, merged by revision.
 struct Reading<'a> {
     moment: &'a Connection,
     bounds: Bounds,
-    /// Rows looked at so far.
+    /// The number of rows read so far.
     rows: usize,
-    /// The revision of the last one.
+    /// The revision of the last row.
     last: Revision,
-    /// Bytes of the events so far.
+    /// The size of the events so far, in bytes.
     bytes: usize,
     events: Vec<Event>,
     spans: Spans,
 }
 
 impl Reading<'_> {
-    /// Reads what lies after the first revision, up to the second. Returns the revision that it stopped at, if a bound
-    /// was reached before.
+    /// Reads the rows after the first revision, up to the second. Returns the revision at which it stopped, if it
+    /// reached a bound before.
     fn read(
         &mut self,
         (after, head): (Revision, Revision),
@@ -189,7 +189,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads the departures below a revision. Returns the revision that it stopped at, if a bound was reached.
+    /// Reads the departures below a revision. Returns the revision at which it stopped, if it reached a bound.
     fn departures_before(
         &mut self,
         departures: &mut Departures<'_>,
@@ -204,7 +204,7 @@ impl Reading<'_> {
             let stops = self.is_full() && revision > self.last;
             if stops || revision >= below {
                 departures.next = Some((revision, name));
-                // Entries from `below` on are yet to be looked at.
+                // The entries from `below` on are not read yet.
                 return Ok(stops.then_some(revision.min(below) - 1));
             }
             self.rows += 1;
@@ -229,12 +229,12 @@ impl Reading<'_> {
     }
 }
 
-/// Rows of departures in the order of the log. An entry is of one article, so all rows of a revision are too.
+/// The rows of departures in the order of the log. An entry is of one article, so all rows of a revision are, too.
 struct Departures<'a> {
     rows: Rows<'a>,
-    /// The lists; empty: every list.
+    /// The selected lists; if empty, every list.
     terms: &'a HashSet<i64>,
-    /// The row that was read and is yet to be looked at. It has a name if the article has left one of the lists.
+    /// The row that was read and is not processed yet. It has a name if the article has left one of the lists.
     next: Option<(Revision, Option<Name>)>,
 }
 
@@ -248,11 +248,11 @@ impl Departures<'_> {
     }
 }
 
-/// Memory of a term besides its id.
+/// The size of a term in memory besides its id, in bytes.
 const TERM: usize = 48;
 
 impl Event {
-    /// The event that an entry is.
+    /// Creates the event of an entry.
     fn of_entry(newest: Record) -> Event {
         let (revision, time) = (newest.revision, newest.log.time);
         Event::new(revision, time, newest)
@@ -267,22 +267,22 @@ impl Event {
         Event { revision, time, newest, terms, left, left_floor }
     }
 
-    /// Whether nothing has happened to the name since.
+    /// Returns whether the event is the newest one of its name.
     pub(crate) fn is_newest(&self) -> bool {
         self.revision == self.newest.revision
     }
 
-    /// Whether the event is that the article may have left any list.
+    /// Returns whether the event is that the article may have left any list.
     pub(crate) fn leaves_any(&self) -> bool {
         self.revision == self.left_floor
     }
 
-    /// Whether it may ever have left any list: some of its departures are unknown.
+    /// Returns whether the article may ever have left any list, because some of its departures are unknown.
     pub(crate) fn left_any(&self) -> bool {
         self.left_floor > 0
     }
 
-    /// Bytes in memory, roughly.
+    /// Returns the approximate size in memory, in bytes.
     fn bytes(&self) -> usize {
         let terms = self.terms.iter().chain(self.left.iter().map(|(term, _)| term));
         let former = self.newest.log.former_paths.iter();
@@ -293,8 +293,9 @@ impl Event {
     }
 }
 
-/// Where a stretch that was read up to `reached` ends: before the commit that this lies within or, if that is the first
-/// one, within it. Then its last revision is the second.
+/// Returns the end of a range that was read up to `reached`. If `reached` is within a commit, the range ends before
+/// that commit or, if it is the first one, within it. In the latter case, the second value is the last revision of the
+/// commit.
 fn cut(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<Revision>) {
     match spans.range(..=reached).next_back() {
         Some((first, last)) if reached < *last && first - 1 > after => (first - 1, None),
@@ -303,7 +304,7 @@ fn cut(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<R
     }
 }
 
-/// Numbers of terms, also of those whose lists are empty now.
+/// Returns the numbers of terms, including those whose lists are empty now.
 fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Error> {
     let mut statement = connection.prepare_cached("SELECT n FROM term WHERE kind = ?1 AND value = ?2")?;
     let mut numbers = HashSet::with_capacity(terms.len());
@@ -311,14 +312,15 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Erro
         let (kind, value) = term.parts();
         numbers.extend(statement.query_row(params![kind, value], |row| row.get::<_, i64>(0)).optional()?);
     }
-    // Terms that no article has ever had: no row is wanted.
+    // No article has ever had the terms: no row is selected.
     if numbers.is_empty() && !terms.is_empty() {
         numbers.insert(i64::MIN);
     }
     Ok(numbers)
 }
 
-/// Whether an entry is wanted: it stands in one of the lists, has just left one or, if it is a tombstone, may ever have.
+/// Returns whether an entry is selected: its article is in one of the lists, has just left one or, if the entry is a
+/// tombstone, had left one at any time.
 fn is_wanted(
     row: &Row<'_>,
     revision: Revision,
@@ -343,13 +345,13 @@ fn is_wanted(
 fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
     let Some(name) = row_name(row)? else { return Ok(None) };
     match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
-        // It was reported where it was read; it must not end a feed.
+        // The damage was reported where the record was read. It must not end a feed.
         Err(Error::Corrupt(_)) => Ok(None),
         record => record.map(Some),
     }
 }
 
-/// Puts events together, commit by commit.
+/// Groups events by commit.
 fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
     let mut commits: Vec<Commit> = Vec::new();
     for event in events {
@@ -363,7 +365,8 @@ fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec
     Ok(commits)
 }
 
-/// What is told of a departure; none, if the entry by which the article left is its newest one: that tells it.
+/// Returns the event of a departure, or `None` if the article left the list with its newest entry, whose own event
+/// includes the departure.
 fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
     let newest = match read::record(moment, name) {
         Ok(Some(newest)) => newest,
@@ -380,7 +383,7 @@ fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Opt
     }))
 }
 
-/// The first and the last revision of the commit that an entry belongs to.
+/// Returns the first and the last revision of the commit that an entry belongs to.
 fn span(record: &Record) -> (Revision, Revision) {
     let (index, size) = (i64::from(record.log.commit_index), i64::from(record.log.commit_size));
     (record.revision - index, record.revision + (size - index - 1).max(0))
@@ -415,7 +418,7 @@ mod tests {
         Wanted { terms: Vec::new(), left: Some(Vec::new()), kinds: Kind::ALL.to_vec() }
     }
 
-    /// The revisions of each commit, what was reached and the end of the commit that is not whole.
+    /// The revisions of each commit, the revision reached, and the end of the commit that is incomplete.
     type Read = (Vec<Vec<Revision>>, Revision, Option<Revision>);
 
     fn read(dir: &std::path::Path, after: Revision, bounds: Bounds) -> Read {

@@ -1,5 +1,5 @@
-//! What is superseded while somebody adds up the records of a store: with it, a scan that takes minutes can be compared
-//! with the digest of the head, although records change meanwhile.
+//! The records that are superseded while a scan sums the records of a store. With them, a scan that takes minutes can
+//! be compared with the digest of the head, although records change meanwhile.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -9,20 +9,20 @@ use crate::{
     model::Revision,
 };
 
-/// Records that a ledger notes before it is read: 3 MB. A scan that reads it too late fails.
+/// The maximum number of records that a ledger notes before it is read: 3 MB. A scan that reads it too late fails.
 const MOST: usize = 1 << 16;
 
 /// Content that readers saw until a revision.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Superseded {
     pub(super) content_hash: Hash,
-    /// The revision of the record that held it.
+    /// The revision of the record that held the content.
     pub(super) revision: Revision,
-    /// The revision that replaced or removed it.
+    /// The revision that replaced or removed the content.
     pub(super) by: Revision,
 }
 
-/// The ledgers of all scans under way.
+/// The ledgers of all running scans.
 #[derive(Debug, Default)]
 pub(super) struct Ledgers(Mutex<Vec<Weak<Ledger>>>);
 
@@ -32,19 +32,19 @@ struct Ledger(Mutex<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     superseded: Vec<Superseded>,
-    /// All that was superseded up to this head is noted.
+    /// The head up to which all superseded records are noted.
     head: Revision,
 }
 
 impl Ledgers {
-    /// Adds up from here on. `head` returns the published head.
+    /// Starts a sum. `head` returns the published head.
     pub(super) fn tally(&self, head: impl Fn() -> Revision) -> Tally {
         let ledger: Arc<Ledger> = Arc::default();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|ledger| ledger.strong_count() > 0);
         all.push(Arc::downgrade(&ledger));
         drop(all);
-        // Whatever is superseded after this head is noted in the ledger, which was added before.
+        // Records superseded after this head are noted in the ledger, which was registered before.
         let head = head();
         let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.head = noted.head.max(head);
@@ -52,12 +52,12 @@ impl Ledgers {
         Tally { ledger, spans: Vec::new(), records: 0, digest: SetDigest::default() }
     }
 
-    /// Notes what a transaction superseded, before its head is published.
+    /// Notes the records that a transaction superseded, before its head is published.
     pub(super) fn note(&self, superseded: &[Superseded], head: Revision) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for ledger in all.iter().filter_map(Weak::upgrade) {
             let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // One more than fits says that some are missing.
+            // One more than the maximum shows that some are missing.
             let room = (MOST + 1).saturating_sub(noted.superseded.len());
             noted.superseded.extend(superseded.iter().take(room));
             noted.head = head;
@@ -65,22 +65,22 @@ impl Ledgers {
     }
 }
 
-/// The sum of a scan in the order of revisions: which records that readers see it found, less those that have been
+/// The sum of a scan in the order of revisions: the records found that readers see, less those that have been
 /// superseded since they were found.
 #[derive(Debug)]
 pub(crate) struct Tally {
     ledger: Arc<Ledger>,
-    /// Stretches that were scanned: the last revision of each, and the head at which it was read.
+    /// The ranges that were scanned: the last revision of each, and the head at which it was read.
     spans: Vec<(Revision, Revision)>,
     records: i64,
     digest: SetDigest,
 }
 
 impl Tally {
-    /// Adds the content of the records up to `last`, as they were at the head `head`.
+    /// Adds the content of the records up to the revision `last`, in their state at the head `head`.
     ///
     /// # Errors
-    /// More was superseded since the last call than is noted.
+    /// Fails if more records were superseded since the last call than the ledger notes.
     pub(crate) fn add(&mut self, contents: &[Hash], last: Revision, head: Revision) -> Result<(), Error> {
         self.records += contents.len() as i64;
         contents.iter().for_each(|hash| self.digest.add(hash));
@@ -88,7 +88,7 @@ impl Tally {
         self.settle(head).map(drop)
     }
 
-    /// Takes off what was superseded up to a head. Returns the head up to which all is noted.
+    /// Subtracts the records superseded up to a head. Returns the head up to which all superseded records are noted.
     fn settle(&mut self, head: Revision) -> Result<Revision, Error> {
         let mut noted = self.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.superseded.len() > MOST {
@@ -102,7 +102,7 @@ impl Tally {
         drop(noted);
         for Superseded { content_hash, revision, by } in settled {
             let span = self.spans.partition_point(|(last, _)| *last < revision);
-            // What had been superseded before its stretch was read was not found there.
+            // A record that was superseded before its range was read was not found there.
             if self.spans.get(span).is_some_and(|(_, read_at)| by > *read_at) {
                 self.digest.remove(&content_hash);
                 self.records -= 1;
@@ -111,11 +111,11 @@ impl Tally {
         Ok(noted_up_to)
     }
 
-    /// The number and the digest of what was found and is there at a head; none, if the store has not published that head
-    /// yet.
+    /// Returns the number and the digest of the records found that exist at a head, or `None` if the store has not
+    /// published that head yet.
     ///
     /// # Errors
-    /// As [`Tally::add`].
+    /// Fails like [`Tally::add`].
     pub(crate) fn at(&mut self, head: Revision) -> Result<Option<(i64, SetDigest)>, Error> {
         let is_settled = self.settle(head)? >= head;
         Ok(is_settled.then_some((self.records, self.digest)))
@@ -141,7 +141,7 @@ mod tests {
         let ledgers = Ledgers::default();
         let mut tally = ledgers.tally(|| 4);
         tally.add(&[[1; 32], [2; 32]], 2, 4).unwrap();
-        // 1 was found and is replaced by 5; 3 is replaced before its stretch is read; 2 is removed only after head 6.
+        // 1 was found and is replaced by 5; 3 is replaced before its range is read; 2 is removed only after head 6.
         ledgers.note(&[superseded(1, 1, 5)], 5);
         ledgers.note(&[superseded(3, 3, 6)], 6);
         tally.add(&[[4; 32], [5; 32], [6; 32]], 6, 6).unwrap();

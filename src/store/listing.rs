@@ -1,8 +1,9 @@
-//! Which articles match a query, in order, a slice at a time.
+//! Queries: the articles that match, in order, one slice at a time.
 //!
-//! A query is a conjunction of groups of terms. The shortest group drives: its terms' lists are merged, newest first,
-//! and each candidate is looked up in the lists of the other groups. A slice scans a bounded number of rows, looks up a
-//! bounded number of others and then says where to go on, so no query holds a reader thread for long.
+//! A query is a conjunction of groups of terms. The shortest group drives: the lists of its terms are merged, newest
+//! first, and each candidate is looked up in the lists of the other groups. A slice scans a bounded number of rows,
+//! makes a bounded number of lookups, and returns the cursor from which to continue. No query therefore occupies a
+//! reader thread for long.
 
 use std::{
     cell::Cell,
@@ -21,26 +22,27 @@ use crate::{
     wire::{fields, number::SECTION_PARENT},
 };
 
-/// Candidates that one slice looks at.
+/// The maximum number of candidates that one slice scans.
 const SCAN: usize = 20_000;
 
-/// Terms that one slice looks candidates up in: a filter can name 272 of them for each. Some 60 ms.
+/// The maximum number of terms in which one slice looks up candidates, some 60 ms. A filter can name 272 for each
+/// candidate.
 const LOOKUPS: usize = 60_000;
 
-/// Rows fetched at once from the list of one term.
+/// The number of rows fetched at once from the list of one term.
 const BATCH: usize = 64;
 
-/// What is asked for. All groups must hold, each by one of its terms.
+/// A query for articles. All groups must match, each by one of its terms.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     pub(crate) groups: Vec<Vec<Term>>,
-    /// Terms that must not hold.
+    /// Terms that must not match.
     pub(crate) none: Vec<Term>,
-    /// The section, or one below it, must hold.
+    /// A section. The article must be in it or in a section below it.
     pub(crate) section_tree: Option<Id>,
-    /// Not before, microseconds since 1970 UTC.
+    /// The earliest time, inclusive, in microseconds since 1970 UTC.
     pub(crate) not_before: Option<i64>,
-    /// Before, microseconds since 1970 UTC.
+    /// The end of the time range, exclusive, in microseconds since 1970 UTC.
     pub(crate) before: Option<i64>,
     pub(crate) order: Order,
 }
@@ -52,27 +54,27 @@ pub(crate) enum Order {
     Revision,
 }
 
-/// A place in a listing: what comes next is below it in the order.
+/// A cursor in a listing. The rows that follow are below it in the order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cursor {
-    /// Time or revision, as the order has it.
+    /// The time or the revision, depending on the order.
     pub(crate) key: i64,
     /// The id at that time; empty in the order of revisions.
     pub(crate) id: String,
 }
 
-/// Part of a listing.
+/// A part of a listing.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
-    /// What was found, each with the place after it.
+    /// The names found, each with the cursor after it.
     pub(crate) found: Vec<(Name, Cursor)>,
-    /// Where to go on; none if the listing is at its end.
+    /// The cursor from which to continue. `None` if the listing is at its end.
     pub(crate) next: Option<Cursor>,
-    /// The head at which it was read.
+    /// The head at which the slice was read.
     pub(crate) head: Revision,
 }
 
-/// Up to `limit` articles that come after a place, within one transaction of the caller's.
+/// Returns up to `limit` articles after a cursor, within one transaction of the caller.
 pub(crate) fn slice(
     connection: &Connection,
     query: &Query,
@@ -91,11 +93,11 @@ pub(crate) fn slice(
     Ok(Slice { head, ..slice? })
 }
 
-/// A query in numbers of terms.
+/// A query with the numbers of its terms.
 struct Plan {
-    /// The group that drives.
+    /// The group that drives the query.
     driver: Vec<i64>,
-    /// How many rows its lists have.
+    /// The number of rows in the lists of the driver.
     articles: i64,
     others: Vec<Vec<i64>>,
     none: Vec<i64>,
@@ -103,7 +105,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// None if a group can hold for no article.
+    /// Returns `None` if a group can match no article.
     fn make(connection: &Connection, query: &Query) -> Result<Option<Plan>, Error> {
         let mut groups = query.groups.clone();
         if let Some(root) = &query.section_tree {
@@ -128,7 +130,7 @@ impl Plan {
         Ok(Some(Plan { driver, articles, others, none, looked_up: Cell::new(0) }))
     }
 
-    /// Whether the groups other than the driver hold, and none of the excluded terms.
+    /// Returns whether the groups other than the driver match, and none of the excluded terms.
     fn admits(&self, connection: &Connection, time: i64, id: &str) -> Result<bool, Error> {
         for group in &self.others {
             if !self.any_holds(connection, group, time, id)? {
@@ -150,7 +152,7 @@ impl Plan {
         Ok(false)
     }
 
-    /// Whether a slice that has looked at so many candidates has to end.
+    /// Returns whether a slice that has scanned this number of candidates must end.
     fn is_spent(&self, scanned: usize) -> bool {
         scanned >= SCAN || self.looked_up.get() >= LOOKUPS
     }
@@ -170,7 +172,7 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64)>, E
     Ok(found)
 }
 
-/// A section and all below it. Parents that name each other in a circle are each visited once.
+/// Returns a section and all sections below it. Sections whose parents form a cycle are each visited once.
 fn section_tree(connection: &Connection, root: &Id) -> Result<Vec<Term>, Error> {
     let mut children: HashMap<Id, Vec<Id>> = HashMap::new();
     let mut after = String::new();
@@ -198,7 +200,7 @@ fn section_tree(connection: &Connection, root: &Id) -> Result<Vec<Term>, Error> 
     Ok(tree.into_iter().map(Term::Section).collect())
 }
 
-/// The list of one term, read backwards a batch at a time.
+/// A reader of the list of one term, backwards, a batch at a time.
 struct Reader {
     term: i64,
     rows: VecDeque<(i64, String)>,
@@ -231,7 +233,7 @@ fn by_time(
     from: Option<&Cursor>,
     limit: usize,
 ) -> Result<Slice, Error> {
-    // No id is above this one: a place before everything of its time.
+    // No id is above this one: a cursor before all rows of its time.
     let top = (query.before.map_or(i64::MAX, |before| before - 1), "\u{7f}".to_owned());
     let start = from.map_or(top.clone(), |cursor| top.min((cursor.key, cursor.id.clone())));
     let reader =
@@ -255,10 +257,10 @@ fn by_time(
     Ok(Slice { found, next: None, head: 0 })
 }
 
-/// Lists read together, the newest row first, each row once.
+/// Lists that are read together, the newest row first, each row once.
 struct Merge {
     readers: Vec<Reader>,
-    /// The row in front of each list that has one, with the list.
+    /// The next row of each list that has one, with the index of the list.
     fronts: BinaryHeap<((i64, String), usize)>,
 }
 
@@ -297,7 +299,7 @@ fn in_time(query: &Query, time: i64) -> bool {
     query.not_before.is_none_or(|bound| time >= bound) && query.before.is_none_or(|bound| time < bound)
 }
 
-/// The driving lists are short: read them whole, then sort by revision.
+/// Lists articles by revision if the driving lists are short: reads them as a whole, then sorts by revision.
 fn by_revision_of_few(
     connection: &Connection,
     query: &Query,
@@ -327,7 +329,7 @@ fn by_revision_of_few(
     ordered.sort_unstable_by(|a, b| b.cmp(a));
     let mut slice = Slice::default();
     for (revision, time, id) in ordered {
-        // The row before is the last that this slice has looked at.
+        // The row before is the last one that this slice has read.
         if slice.found.len() == limit || plan.is_spent(0) {
             return Ok(slice);
         }
@@ -340,7 +342,7 @@ fn by_revision_of_few(
     Ok(slice)
 }
 
-/// The driving lists are long: most recent changes match, so scan those.
+/// Lists articles by revision if the driving lists are long: most recent changes match, so it scans those.
 fn by_revision_of_many(
     connection: &Connection,
     query: &Query,

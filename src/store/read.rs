@@ -1,4 +1,4 @@
-//! Reading single records, paths and the order of changes.
+//! Reads of single records, paths and the order of changes.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -13,7 +13,7 @@ use prost::Message as _;
 
 pub(super) const LIVE_SLOT: i64 = Slot::Live as i64;
 
-/// Where the store stands.
+/// Returns the head of the store.
 pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
     let sql = "SELECT log_id, revision, chain, floor, log_digest, content_digest,
                       articles, authors, sections, tags, collections FROM head";
@@ -31,12 +31,12 @@ pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
     })
 }
 
-/// What readers see of a name: content or tombstone.
+/// Returns the record of a name that readers see: content or tombstone.
 pub(crate) fn record(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
     newest(connection, name, Slot::Live)
 }
 
-/// What waits under a name, or the trace of what did: never for readers.
+/// Returns the pending version of a name, or the tombstone of one. Never for readers.
 pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
     newest(connection, name, Slot::Pending)
 }
@@ -65,15 +65,15 @@ pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) ->
     }
 }
 
-/// The name in a row of `doc` whose first two columns are kind and id.
+/// Returns the name in a row of `doc` whose first two columns are kind and id.
 pub(super) fn row_name(row: &Row<'_>) -> rusqlite::Result<Option<Name>> {
     let kind = Kind::from_number(row.get(0)?);
     let id = row.get_ref(1)?.as_str().ok().and_then(Id::parse);
     Ok(kind.zip(id).map(|(kind, id)| Name { kind, id }))
 }
 
-/// Visits records that readers see after a revision, in the order of the log: each with its revision, a damaged one by its
-/// name. Ends after `limit`, or when `visit` returns false.
+/// Visits the records that readers see after a revision, in the order of the log: each with its revision, a damaged one
+/// by its name. Ends after `limit` records, or when `visit` returns false.
 pub(crate) fn changes(
     connection: &Connection,
     after: Revision,
@@ -105,14 +105,14 @@ pub(crate) fn changes(
 /// Records that were counted without being opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    /// The content hash of each that readers see.
+    /// The content hash of each record that readers see.
     pub(crate) contents: Vec<Hash>,
     pub(crate) damage: Damage,
-    /// The last revision looked at.
+    /// The last revision read.
     pub(crate) last: Option<Revision>,
 }
 
-/// Counts up to `limit` records that readers see within a stretch of revisions: after the first, up to the second.
+/// Counts up to `limit` records that readers see within a range of revisions: after the first, up to the second.
 pub(crate) fn count(
     connection: &Connection,
     within: (Revision, Revision),
@@ -141,7 +141,7 @@ pub(crate) fn count(
     Ok(counted)
 }
 
-/// Live names of a kind after an id, by id.
+/// Returns the live names of a kind after an id, in the order of ids.
 pub(crate) fn names(
     connection: &Connection,
     kind: Kind,
@@ -156,16 +156,16 @@ pub(crate) fn names(
     Ok(names?.into_iter().flatten().collect())
 }
 
-/// The article that a path leads to, by the path's normal form: the live article that has it; else one that lists it as
-/// an alias; else one that had it; else one that is gone.
+/// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise one
+/// that lists it as an alias; otherwise one that owned it; otherwise one that was removed.
 pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
     let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([path], row_name).optional()?.flatten())
 }
 
-/// The live articles whose own path this is, by its normal form: one, or several where records are damaged, the one
-/// that the path leads to first.
+/// Returns the live articles whose own path this is, by its normal form: one, or several if records are damaged. The
+/// one that the path leads to comes first.
 pub(crate) fn path_holders(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
     let sql = "SELECT 1, id FROM path WHERE path = ?1 AND rank = ?2 ORDER BY place DESC, id";
     let mut statement = connection.prepare_cached(sql)?;
@@ -201,7 +201,7 @@ mod tests {
         Entry::new(name(id), Slot::Live, log)
     }
 
-    /// Each of these gives way to the one before it; the last two are alike but for the time.
+    /// Each claim yields to the one before it. The last two differ only in the time.
     #[test]
     fn a_path_leads_to_the_best_claim_in_whatever_order_they_were_written() {
         let gone = |id, time| {
@@ -233,7 +233,7 @@ mod tests {
                     let owner = path_owner(&writer.connection, "/p").unwrap();
                     assert_eq!(owner.as_ref(), Some(&best.name), "{order:?}");
                     assert_eq!(faults(dir.path()), Vec::<String>::new());
-                    // It no longer claims the path.
+                    // The article no longer claims the path.
                     let id = best.name.id.as_str();
                     apply(&mut writer, &[live(id, &format!("/{id}"), &[], &[])]);
                 }

@@ -1,5 +1,5 @@
-//! The threads that read: each owns one connection and takes jobs from one bounded queue. No connection is ever held
-//! across an await.
+//! The reader threads: each owns one connection and takes jobs from one bounded queue. No connection is held across an
+//! await.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{Error, schema};
 use crate::{health::Health, supervise};
 
-/// Reads that may wait. At 10 µs each the last one waits some 10 ms; more would only wait longer.
+/// The maximum number of queued reads. At 10 µs each, the last one waits some 10 ms; more would only wait longer.
 const QUEUE: usize = 1_024;
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
@@ -51,7 +51,7 @@ impl Readers {
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // The caller may have gone away while the job waited.
+            // The call may have been cancelled while the job was queued.
             if !reply.is_closed() {
                 let _ = reply.send(run_one(connection, job));
             }
@@ -60,12 +60,12 @@ impl Readers {
             TrySendError::Full(_) => Error::Overloaded,
             TrySendError::Disconnected(_) => Error::Closed,
         })?;
-        // The reply is dropped without a word only where the thread itself has ended.
+        // The sender is dropped without a reply only if the thread itself has ended.
         answer.await.unwrap_or(Err(Error::Closed))
     }
 }
 
-/// A read that panics fails its caller only.
+/// Runs one read. If it panics, only its caller fails.
 fn run_one<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> Result<T, Error>,

@@ -1,5 +1,5 @@
-//! A store made anew from the entries of another: lists, paths, counts and digests are computed again, and the chain is
-//! followed. It is what a copy of the log goes through on any node.
+//! Rebuilds a store from the entries of another: lists, paths, counts and digests are computed again, and the chain is
+//! followed. A copy of the log goes through the same on any node.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,22 +17,22 @@ use crate::{
     model::{Name, Revision, Slot},
 };
 
-/// What one transaction takes, in rows and in bytes of entries.
+/// The maximum size of one transaction, in rows and in bytes of entries.
 const CHUNK: usize = 1_000;
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// What came of a rebuild.
+/// The result of a rebuild.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
     pub(crate) head: Head,
-    /// Entries taken over.
+    /// The number of entries copied.
     pub(crate) entries: u64,
-    /// What is wrong with the old store, in words; an entry among them is not in the new one. Empty: both are equal in
-    /// revision, chain, digests and counts.
+    /// Descriptions of the faults of the old store. An entry among them is not in the new one. If empty, both stores
+    /// are equal in revision, chain, digests and counts.
     pub(crate) faults: Vec<String>,
 }
 
-/// Why there is no new store.
+/// The reason why there is no new store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RebuildError {
     #[error(transparent)]
@@ -47,11 +47,12 @@ impl From<rusqlite::Error> for RebuildError {
     }
 }
 
-/// Makes a store in the directory `to`, which holds none, from the one in `from`, as it stands at one moment, with the
-/// same revisions. Its log id is that of the old store only if `identity` keeps it. Requests that it remembers are not taken over: they are no part of the log.
+/// Creates a store in the directory `to`, which must contain none, from the store in `from` in its state at one point
+/// in time, with the same revisions. The log id is that of the old store only if `identity` keeps it. Remembered
+/// requests are not copied, because they are not part of the log.
 ///
 /// # Errors
-/// The old store cannot be read, or the new one cannot be written.
+/// Fails if the old store cannot be read, or if the new one cannot be written.
 pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebuilt, RebuildError> {
     let connection = open_to_read(from)?;
     let snapshot = connection.unchecked_transaction()?;
@@ -79,20 +80,20 @@ pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebu
 
 struct Rebuild {
     writer: Writer,
-    /// Whether the chain is known at the new store's head, so that the next link can be proved.
+    /// Whether the chain is known at the new store's head, so that the next link can be verified.
     anchored: bool,
     entries: u64,
     faults: Vec<String>,
 }
 
-/// What the old store has of one revision.
+/// The data of one revision in the old store.
 struct Place {
     revision: Revision,
     /// The chain and the time, unless they are so old that they have been dropped.
     link: Option<(Hash, i64)>,
     /// The entry, unless a newer one has superseded it.
     entry: Option<Result<Box<(Entry, Packed)>, String>>,
-    /// Bytes stored.
+    /// The stored size, in bytes.
     size: usize,
 }
 
@@ -128,7 +129,7 @@ fn entry(
 }
 
 impl Rebuild {
-    /// Goes through all revisions that the old store knows something of, in their order.
+    /// Visits all revisions of which the old store has data, in their order.
     fn follow(&mut self, from: &Connection) -> Result<(), Error> {
         let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id, doc.slot
                    FROM (SELECT revision FROM doc UNION SELECT revision FROM chain)
@@ -174,7 +175,7 @@ impl Rebuild {
 }
 
 impl Applier<'_> {
-    /// Applies an entry at its own revision. Answers the link that follows from it, if the head is just before it.
+    /// Applies an entry at its own revision. Returns the link that follows from it, if the head is just before it.
     fn place(&mut self, entry: &Entry, packed: &Packed, revision: Revision) -> Result<Option<Hash>, Error> {
         let contiguous = self.head.revision == revision - 1;
         self.head.revision = revision - 1;
@@ -182,7 +183,7 @@ impl Applier<'_> {
         Ok(contiguous.then_some(self.head.chain))
     }
 
-    /// Takes over what is known of a revision's place in the chain.
+    /// Copies the link of a revision in the chain, if it is known.
     fn adopt(&mut self, revision: Revision, link: Option<(Hash, i64)>) -> Result<(), Error> {
         self.head.revision = revision;
         self.transaction.prepare_cached("DELETE FROM chain WHERE revision = ?1")?.execute([revision])?;
@@ -222,7 +223,7 @@ mod tests {
         writer.compact(1_000, &history).unwrap();
     }
 
-    /// As if the first of a million positions had been dropped.
+    /// Drops links as if the first of a million positions had been dropped.
     fn drop_links(dir: &Path, up_to: i64) {
         let connection = Connection::open(dir.join("cable.db")).unwrap();
         connection.execute("DELETE FROM chain WHERE revision <= ?1", [up_to]).unwrap();

@@ -1,4 +1,4 @@
-//! Requests of the last 24 hours, with their outcomes.
+//! The requests of the last 24 hours, with their outcomes.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -8,13 +8,14 @@ use crate::{
     model::{HashPrefix, Id, Kind, Name, Slot},
 };
 
-/// How long a request_id is remembered, microseconds.
+/// The time for which a `request_id` is remembered, in microseconds.
 pub(super) const RETENTION: i64 = 24 * 3_600 * 1_000_000;
 
-/// Changes whose requests are remembered: some 400 MB of rows when every request has an id of 128 bytes and one change.
+/// The number of changes whose requests are remembered: some 400 MB of rows if every request has an id of 128 bytes and
+/// one change.
 pub(super) const REQUESTS: i64 = 1_000_000;
 
-/// Requests that one write forgets because of their age: it must not pay for a day of them.
+/// The maximum number of requests that one write drops because of their age: it must not pay for a day of them.
 pub(super) const FORGET: i64 = 64;
 
 /// A request that was committed.
@@ -26,7 +27,8 @@ pub(crate) struct Past {
     pub(crate) written: Vec<Written>,
 }
 
-/// Looks a request up by its request_id, at a time. One that is too old may still have its row, and is not found.
+/// Looks up a request by its `request_id`, at a time. A request that is too old may still have its row, and is not
+/// found.
 pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<Past>, Error> {
     let sql = "SELECT hash, made FROM request WHERE id = ?1 AND time >= ?2";
     let mut statement = connection.prepare_cached(sql)?;
@@ -42,7 +44,7 @@ pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option
 }
 
 impl Applier<'_> {
-    /// Remembers a request of a time, and forgets those that are too old.
+    /// Stores a request with its time, and drops requests that are too old.
     pub(crate) fn remember(
         &self,
         id: &str,
@@ -70,8 +72,9 @@ const KILLED: u8 = 4;
 const HAS_DUE: u8 = 8;
 const HAS_OWNER: u8 = 16;
 
-/// Of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, and the hash prefix, 4 bytes, little-endian; the id,
-/// and the id of the path's owner, each after its length in one byte.
+/// Encodes the outcome of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, and
+/// the hash prefix, 4 bytes, all little-endian; the id, and the id of the path's owner, each after its length in one
+/// byte.
 fn pack(written: &[Written]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(written.len() * 32);
     for one in written {
@@ -95,7 +98,7 @@ fn pack(written: &[Written]) -> Vec<u8> {
     packed
 }
 
-/// None: the bytes are damaged.
+/// Returns `None` if the bytes are damaged.
 fn unpack(mut packed: &[u8]) -> Option<Vec<Written>> {
     let mut written = Vec::new();
     while !packed.is_empty() {

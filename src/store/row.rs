@@ -1,5 +1,5 @@
-//! The columns of a row of `doc` that stand beside its entry. They suffice to take the row's effects back, so they have
-//! a checksum of their own: an entry that is damaged can be replaced by what they say.
+//! The columns of a row of `doc` beside its entry. They suffice to undo the row's effects, so they have a checksum of
+//! their own: with them, a damaged entry can be replaced.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use xxhash_rust::xxh3::Xxh3;
@@ -21,7 +21,7 @@ pub(super) struct Columns {
     pub(super) slot: i64,
     pub(super) id: String,
     pub(super) live: bool,
-    /// The removal reason of a tombstone, as in cable.v1.RemovalReason; else 0.
+    /// The removal reason of a tombstone, as in cable.v1.RemovalReason; otherwise 0.
     pub(super) reason: i64,
     pub(super) due: Option<i64>,
     pub(super) time: i64,
@@ -31,13 +31,13 @@ pub(super) struct Columns {
     pub(super) departures: Vec<u8>,
     pub(super) base: Option<Revision>,
     pub(super) wanted: Option<String>,
-    /// XXH3-64 over the others.
+    /// The XXH3-64 of the other columns.
     pub(super) sum: i64,
 }
 
 impl Columns {
-    /// Reads a row that was selected by [`COLUMNS`]. A value of another type than it was written with is read as
-    /// empty: the checksum then fails.
+    /// Reads a row that was selected by [`COLUMNS`]. A value with another type than the one that was written is read as
+    /// empty, and the checksum then fails.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Columns> {
         let number = |i| row.get_ref(i).map(|value| value.as_i64_or_null().ok().flatten());
         let bytes =
@@ -62,13 +62,13 @@ impl Columns {
         })
     }
 
-    /// The checksum of the columns as they are.
+    /// Returns the checksum of the columns as they are.
     pub(super) fn checksum(&self) -> i64 {
         let mut hasher = Xxh3::new();
         for number in [self.revision, self.kind, self.slot, i64::from(self.live), self.reason, self.time] {
             hasher.update(&number.to_le_bytes());
         }
-        // The presence of an optional value counts, and so does the length of each that varies.
+        // The checksum covers the presence of an optional value, and the length of each value that varies.
         let due = self.due.map(i64::to_le_bytes);
         let base = self.base.map(i64::to_le_bytes);
         let optional = [
@@ -85,25 +85,25 @@ impl Columns {
         hasher.digest().cast_signed()
     }
 
-    /// Whether the columns are those that were written.
+    /// Returns whether the columns are those that were written.
     pub(super) fn is_intact(&self) -> bool {
         self.checksum() == self.sum
     }
 
-    /// What to call the row in a report: its name or, if it has none, its revision.
+    /// Returns the label of the row in a report: its name or, if it has none, its revision.
     pub(super) fn label(&self) -> String {
         self.key().map_or_else(|| format!("revision {}", self.revision), |(name, _)| name.to_string())
     }
 
-    /// The key that the row itself states.
+    /// Returns the key that the row itself states.
     pub(super) fn key(&self) -> Option<(Name, Slot)> {
         let name = Name { kind: Kind::from_number(self.kind)?, id: Id::parse(&self.id)? };
         Some((name, Slot::from_number(self.slot)?))
     }
 }
 
-/// The revision of a key's newest entry; none if it never had any. Both indexes of keys must agree, so that a damaged
-/// page of one cannot make a name look free.
+/// Returns the revision of a key's newest entry, or `None` if it never had any. Both indexes of keys must agree, so
+/// that a damaged page of one cannot make a name appear free.
 pub(super) fn revision(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Revision>, Error> {
     let key = params![name.kind as i64, slot as i64, name.id.as_str()];
     let by_key = "SELECT revision FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
@@ -113,7 +113,7 @@ pub(super) fn revision(connection: &Connection, name: &Name, slot: Slot) -> Resu
     if one == other { Ok(one) } else { Err(Error::malformed("the indexes of names disagree")) }
 }
 
-/// The columns of a key's newest entry. They may be damaged.
+/// Returns the columns of a key's newest entry. They may be damaged.
 pub(super) fn columns(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Columns>, Error> {
     let Some(revision) = revision(connection, name, slot)? else { return Ok(None) };
     let sql = format!("SELECT {COLUMNS} FROM doc WHERE revision = ?1");
@@ -123,7 +123,7 @@ pub(super) fn columns(connection: &Connection, name: &Name, slot: Slot) -> Resul
     if is_it { Ok(Some(found)) } else { Err(Error::malformed("an index of names leads to another record")) }
 }
 
-/// Adds a row of these columns and a sealed entry.
+/// Adds a row with these columns and a sealed entry.
 pub(super) fn insert(
     connection: &Connection,
     columns: &Columns,
@@ -194,7 +194,7 @@ mod tests {
             change(&mut changed);
             assert!(!changed.is_intact(), "{n}");
         }
-        // Bytes that move from one column to the next are a change too.
+        // Bytes that move from one column to the next are a change, too.
         let moved = Columns { terms: Vec::new(), departures: columns.terms.clone(), ..columns };
         assert!(!moved.is_intact());
     }

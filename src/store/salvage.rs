@@ -1,6 +1,6 @@
-//! A stand-in for a record that cannot be read: what the columns beside the entry, the lists and the paths still tell
-//! of it. It is for planning a write over the record, which has to take back what readers and followers have seen; its
-//! content is never served.
+//! A stand-in for a record that cannot be read, made from the columns beside the entry, the lists and the paths. It is
+//! used to plan a write over the record, which has to undo what readers and followers have seen. Its content is never
+//! served.
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The newest entry of a key, or a stand-in for it if it is damaged, and whether it is one.
+/// Returns the newest entry of a key, or a stand-in for it if it is damaged, and whether it is a stand-in.
 pub(crate) fn record(
     connection: &Connection,
     name: &Name,
@@ -64,7 +64,7 @@ fn stand_in(connection: &Connection, name: &Name, slot: Slot, columns: &Columns)
     Ok(Record { name: name.clone(), slot, revision, prefix, log })
 }
 
-/// What is not known for certain counts as a kill: damage must not bring a killed name back.
+/// Returns the removal reason. An uncertain reason counts as a kill: damage must not publish a killed name again.
 fn reason(columns: &Columns) -> RemovalReason {
     let stated = i32::try_from(columns.reason).ok().and_then(|reason| RemovalReason::try_from(reason).ok());
     stated.filter(|_| columns.is_intact()).unwrap_or(RemovalReason::Killed)
@@ -75,7 +75,7 @@ fn time(connection: &Connection, revision: Revision) -> Result<Option<i64>, Erro
     Ok(statement.query_row([revision], |row| row.get(0)).optional()?)
 }
 
-/// The article's own path, and all others that lead to it.
+/// Returns the article's own path, and all others that lead to it.
 fn paths(connection: &Connection, name: &Name) -> Result<(Option<String>, Vec<String>), Error> {
     let mut statement =
         connection.prepare_cached("SELECT path, rank = ?2 FROM path WHERE id = ?1 ORDER BY path")?;
@@ -100,7 +100,7 @@ fn left(connection: &Connection, departures: &[u8]) -> Result<Vec<Left>, Error> 
     Ok(left)
 }
 
-/// An article that stands in the same lists.
+/// Returns an article that belongs to the same lists.
 fn content(connection: &Connection, terms: &[u8], own_path: Option<String>) -> Result<v1::Article, Error> {
     let mut article = v1::Article { path: own_path.unwrap_or_default(), ..v1::Article::default() };
     let mut credits = Vec::new();

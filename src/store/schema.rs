@@ -7,10 +7,10 @@ use rusqlite::{Connection, hooks::Wal};
 use super::Error;
 use crate::health::Health;
 
-/// "Cabl": the file says whose it is.
+/// "Cabl": identifies the file as a store of this program.
 const APPLICATION_ID: i64 = 0x4361_626c;
 
-/// Version of the tables. Any other is refused: no earlier one was in a release.
+/// The version of the tables. Any other is rejected: no earlier one was in a release.
 pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
@@ -118,7 +118,8 @@ CREATE TABLE head(
 ) STRICT;
 ";
 
-/// Pages of 8 KB hold two compressed articles; mmap is off because a truncated file would be a signal, not an error.
+/// The settings of the database. Pages of 8 KB hold two compressed articles. mmap is off because a truncated file would
+/// cause a signal, not an error.
 const SETTINGS: &str = "
 PRAGMA page_size=8192;
 PRAGMA secure_delete=ON;        -- what a kill erases must not linger in free pages
@@ -130,24 +131,25 @@ PRAGMA cell_size_check=ON;
 PRAGMA trusted_schema=OFF;
 ";
 
-/// Pages in the write-ahead log at which it is moved into the database, inline, by the one writer: it stays near 8 MB.
+/// The number of pages in the write-ahead log at which the writer moves it into the database, inline. The log stays
+/// near 8 MB.
 const CHECKPOINT_PAGES: c_int = 1_000;
 
-/// Cache of the writer and of each reader, in KiB (negative: that is how SQLite takes them).
+/// The cache of the writer and of each reader, in KiB, which SQLite expects as a negative number.
 const WRITER_CACHE: &str = "PRAGMA cache_size=-65536;";
 const READER_CACHE: &str = "PRAGMA cache_size=-8192; PRAGMA query_only=ON;";
 
-/// How long one connection waits for another's lock.
+/// The time for which one connection waits for the lock of another.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Writer,
     Reader,
 }
 
-/// Sets a connection up.
+/// Configures a connection.
 pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result<()> {
     match role {
         Role::Writer => {
@@ -161,11 +163,11 @@ pub(super) fn configure(connection: &Connection, role: Role) -> rusqlite::Result
     Ok(())
 }
 
-/// Has the writer's commits move the log into the database now and then. SQLite's own automatic checkpoint would keep
-/// a sync that fails to itself.
+/// Makes the writer's commits move the log into the database from time to time. SQLite's own automatic checkpoint would
+/// not report a sync that fails.
 pub(super) fn checkpoint_inline(connection: &mut Connection, health: Arc<Health>) -> rusqlite::Result<()> {
     connection.wal_hook(Some(move |wal: &mut Wal, pages| {
-        // Where readers are in the way, the next commit goes on.
+        // If readers are in the way, the next commit continues.
         if pages >= CHECKPOINT_PAGES
             && let Err(error) = wal.checkpoint().map_err(Error::from)
         {
@@ -175,7 +177,7 @@ pub(super) fn checkpoint_inline(connection: &mut Connection, health: Arc<Health>
     }))
 }
 
-/// The version of the tables: 0 in an empty file. Another program's file gives none.
+/// Returns the version of the tables: 0 for an empty file, `None` for a file of another program.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
@@ -184,7 +186,7 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> 
     Ok((application == APPLICATION_ID || empty).then_some(version))
 }
 
-/// Makes the tables in an empty file.
+/// Creates the tables in an empty file.
 pub(super) fn create(connection: &Connection, log_id: u32) -> rusqlite::Result<()> {
     let zero = [0u8; 32];
     let transaction = connection.unchecked_transaction()?;

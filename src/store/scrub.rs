@@ -1,8 +1,8 @@
-//! A pass over everything that a store holds, in steps of a bounded number of rows, each within one short transaction:
-//! it finds damaged records and indexes that disagree with them before somebody needs them.
+//! A pass over everything that a store holds, in steps of a bounded number of rows, each within one short transaction.
+//! It finds damaged records, and indexes that disagree with them, before they are needed.
 //!
-//! A long transaction would hold up kills and checkpoints, so SQLite's own check is left to `verify`. Instead each
-//! row of each table and index is compared with the record that it follows from, and each record with its rows.
+//! A long transaction would delay kills and checkpoints, so SQLite's own check is left to `verify`. Instead, each row
+//! of each table and index is compared with the record that it is derived from, and each record with its rows.
 
 use std::time::{Duration, Instant};
 
@@ -17,34 +17,35 @@ use super::{
 };
 use crate::model::{Kind, Name, Revision, Slot};
 
-/// How long to wait after a pass that failed, microseconds.
+/// The delay after a pass that failed, in microseconds.
 const RETRY: i64 = 60_000_000;
 
 /// The longest pause between two steps: a slow disk must not make a pass endless.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Steps that wait for a head to be published before the sums of a pass are given up.
+/// The number of consecutive steps that may wait for a head to be published. After that, the sums of the pass are not
+/// compared.
 const MAX_WAITS: u32 = 1_000;
 
-/// Rows of one step: some 10 ms with records, less with indexes.
+/// The number of rows of one step: some 10 ms for records, less for indexes.
 const STEP: i64 = 256;
 
-/// A store whose database is not larger is scrubbed before it is served: within half a second.
+/// The largest database that is scrubbed before it is served, in bytes: within half a second.
 pub(super) const AT_ONCE: u64 = 16 << 20;
 
-/// What a pass found.
+/// The findings of a pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scrubbed {
-    /// Damaged records.
+    /// The damaged records.
     pub(crate) damage: Damage,
-    /// What is wrong with the database beyond single records.
+    /// A fault of the database beyond single records.
     pub(crate) fault: Option<String>,
 }
 
-/// A pass works at most this part of the time: one in so many.
+/// The inverse of the largest share of the time in which a pass works.
 const DUTY: u32 = 20;
 
-/// The part of a period after which the first pass begins: a node that has just started reads for its callers.
+/// The part of a period after which the first pass starts, because a node that has just started reads for its callers.
 const FIRST: u32 = 24;
 
 /// Scrubs a store once in each `period`. A small store was scrubbed when it was opened. Never returns.
@@ -71,14 +72,14 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
                     next = clock.now().saturating_add(RETRY);
                 }
             }
-            // It yields to all other reads.
+            // A pass yields to all other reads.
             tokio::time::sleep((started.elapsed() * (DUTY - 1)).min(MAX_PAUSE)).await;
         }
         clock.reached(next).await;
     }
 }
 
-/// What is scrubbed next: after this row. A step leads to a greater one.
+/// The row after which the scrub continues. Each step leads to a greater one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     Records(Revision),
@@ -92,33 +93,33 @@ enum At {
     End,
 }
 
-/// A pass under way.
+/// A running pass.
 #[derive(Debug)]
 pub(crate) struct Pass {
     at: At,
     tally: Tally,
     found: Scrubbed,
-    /// Steps in a row that waited for a head to be published.
+    /// The number of consecutive steps that waited for a head to be published.
     waits: u32,
 }
 
 impl Pass {
-    /// Begins a pass.
+    /// Starts a pass.
     pub(crate) fn new(tally: Tally) -> Pass {
         Pass { at: At::Records(0), tally, found: Scrubbed::default(), waits: 0 }
     }
 
-    /// Does the next step. Returns what the pass found when it is at its end.
+    /// Runs the next step. Returns the findings when the pass is at its end.
     ///
     /// # Errors
-    /// The store cannot be read at all. Damage that SQLite reports is a finding.
+    /// Fails if the store cannot be read at all. Damage that SQLite reports is a finding.
     pub(crate) fn step(&mut self, connection: &Connection) -> Result<Option<Scrubbed>, Error> {
         if matches!(self.at, At::End) || self.found.fault.is_some() {
             return Ok(Some(std::mem::take(&mut self.found)));
         }
         match self.advance(connection) {
             Err(Error::Malformed(cause)) => self.fault(cause.to_string()),
-            // More was written than the ledger notes: the sums of this pass are not compared.
+            // More records were superseded than the ledger notes: the sums of this pass are not compared.
             Err(Error::Overloaded) => self.at = At::Keys(0, 0, String::new()),
             done => done?,
         }
@@ -142,7 +143,7 @@ impl Pass {
             At::Chain(after) => self.chain(&moment, after)?,
             At::End => At::End,
         };
-        // Rows that are out of order would never end.
+        // Rows that are out of order would make the pass endless.
         if next < self.at {
             self.fault("the rows of a table or an index are out of order");
         }
@@ -229,7 +230,7 @@ impl Pass {
         Ok(())
     }
 
-    /// The columns of a live slot; none, if nothing can be concluded from them.
+    /// Returns the columns of a live slot, or `None` if they allow no conclusion.
     fn columns(&mut self, moment: &Connection, id: &str, of: &str) -> Result<Option<Columns>, Error> {
         let name = crate::model::Id::parse(id).map(|id| Name { kind: Kind::Article, id });
         let columns = name.map(|name| row::columns(moment, &name, Slot::Live)).transpose()?.flatten();
@@ -296,7 +297,7 @@ impl Pass {
         Ok(last.map_or(At::Terms(i64::MIN), |(revision, term, id)| At::Departures(revision, term, id)))
     }
 
-    /// The count of a list decides whether it is read at all.
+    /// Checks the terms. The count of a list decides whether the list is read at all.
     fn terms(&mut self, moment: &Connection, after: i64) -> Result<At, Error> {
         let sql = "SELECT n, kind, value, articles, (SELECT count(*) FROM listing WHERE term = n)
                    FROM term WHERE n > ?1 ORDER BY n LIMIT ?2";
@@ -317,7 +318,7 @@ impl Pass {
         Ok(last.map_or(At::Chain(0), At::Terms))
     }
 
-    /// The chain has no gap from its first link to the head.
+    /// Checks that the chain has no gap from its first link to the head.
     fn chain(&mut self, moment: &Connection, after: Revision) -> Result<At, Error> {
         let head = read::head(moment)?;
         let sql = "SELECT revision FROM chain WHERE revision > ?1 ORDER BY revision LIMIT ?2";
@@ -357,7 +358,7 @@ mod tests {
         }
     }
 
-    /// A store with more rows than a step takes.
+    /// Creates a store with more rows than one step reads.
     fn store(dir: &std::path::Path) {
         let (_store, mut writer) = open(dir);
         let versions: Vec<_> =

@@ -1,16 +1,16 @@
-//! Which history a database belongs to. A copy of a store that is opened becomes another history with a log id of its
-//! own: its original may continue elsewhere, or was continued before the copy took its place.
+//! The history that a database belongs to. A copy of a store that is opened becomes another history with a log id of
+//! its own: its original may continue elsewhere, or was continued before the copy replaced it.
 //!
 //! Each opening of a store is a *session* with a random id. The id is in the row `head`, and in the name of a file
 //! beside the database, which also holds the identity of the database's file and the newest head. A store continues its
 //! history only if all of them agree:
 //! - a copied database is another file, with another inode or time of birth, unless it was written over the old one;
-//! - copies written over the old files leave the session file of a later session where it is, since its name is new;
-//! - the session file knows a newer head than a database that lost commits;
+//! - copies written over the old files leave the session file of a later session in place, since its name is new;
+//! - the session file has a newer head than a database that lost commits;
 //! - a backup has no session.
 //!
-//! Each commit writes the row `head`. So a write-ahead log names its session, and a log that is not of the session that
-//! the database itself names is another database's.
+//! Each commit writes the row `head`. A write-ahead log therefore names its session, and a log that is not of the
+//! session that the database itself names belongs to another database.
 
 use std::{
     fs::{self, File},
@@ -29,25 +29,25 @@ use crate::{
     model::{LogId, Revision, random},
 };
 
-/// The session file's name, without the session id in 16 hex digits.
+/// The name of the session file, without the session id in 16 hex digits.
 const PREFIX: &str = "cable.session-";
 
 /// The format of a session file.
 const MAGIC: [u8; 8] = *b"cables-1";
 
-/// The size of a session file: magic, id, previous id, inode, birth, revision, chain, checksum. One sector holds it, so
-/// that a write of it is not torn.
+/// The size of a session file in bytes: magic, id, previous id, inode, birth, revision, chain, checksum. One sector
+/// holds it, so that a write of it is not torn.
 const SIZE: usize = 6 * 8 + 32 + 8;
 
-/// How long to wait for readers when the write-ahead log is emptied at the start.
+/// The time to wait for readers when the write-ahead log is emptied at the start.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The log id of a store that turns out to be a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// This one, or another if the copy has this one already.
+    /// This log id, or another one if the copy has this one already.
     New(LogId),
-    /// That of the original, which is gone for good.
+    /// The log id of the original, which is permanently gone.
     Keep,
 }
 
@@ -58,52 +58,52 @@ pub(super) struct Session {
     record: Record,
 }
 
-/// What a session file says.
+/// The content of a session file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
     id: u64,
-    /// The session before, while the database may still name it; else 0.
+    /// The previous session while the database may still name it, otherwise 0.
     previous: u64,
     database: FileId,
-    /// The newest head, not synced: it can lag after a power cut and is never ahead of what was acknowledged.
+    /// The newest head, not synced. It can lag after a power cut, and is never ahead of the commits on disk.
     revision: Revision,
     chain: Hash,
 }
 
-/// What tells a file from its copies, and survives a restart and a move within the file system. The device number does
-/// not survive a restart.
+/// The identity of a file, which distinguishes it from its copies, and survives a restart and a move within the file
+/// system. The device number does not survive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     inode: u64,
-    /// Nanoseconds since 1970 UTC; 0: the file system does not record it.
+    /// The time of birth, in nanoseconds since 1970 UTC; 0 if the file system does not record it.
     born: u64,
 }
 
-/// What a database says about its sessions.
+/// The session that a database names, and its newest revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Marks {
-    /// 0: none, as in a backup.
+    /// The session id; 0 if there is none, as in a backup.
     id: u64,
-    /// The session before, where the database file may still name it instead; else 0.
+    /// The previous session where the database file may still name it instead, otherwise 0.
     previous: u64,
     revision: Revision,
 }
 
-/// What the files of a directory say about its database.
+/// The lineage of a database, as the files of its directory show it.
 #[derive(Debug, PartialEq, Eq)]
 enum Lineage {
-    /// It is what the last session left.
+    /// The database is in the state that the last session left.
     Same,
     Copy,
-    /// It ends before this revision, which was acknowledged.
+    /// The database ends before this revision, which was acknowledged.
     Behind(Revision),
 }
 
 impl Session {
-    /// Begins a session of a database that is open, and decides its log id.
+    /// Starts a session of an open database, and decides its log id.
     ///
     /// # Errors
-    /// Commits are missing, or the session cannot be recorded.
+    /// Fails if commits are missing, or if the session cannot be recorded.
     pub(super) fn begin(
         dir: &Path,
         connection: &mut Connection,
@@ -126,7 +126,7 @@ impl Session {
                 return Err(OpenError::Behind { path, revision: marks.revision, acknowledged });
             }
         };
-        // SQLite's integers have 63 bits; 0 is no session.
+        // SQLite's integers have 63 bits; 0 means no session.
         let id = (random() >> 1).max(1);
         let record = Record { id, previous, database, revision: head.revision, chain: head.chain };
         let session = Session::create(dir, record).map_err(io)?;
@@ -169,7 +169,7 @@ impl Drop for Session {
     }
 }
 
-/// The log id that a copy gets.
+/// Returns the log id of a copy.
 fn copied(head: &Head, identity: Identity) -> LogId {
     let Identity::New(log_id) = identity else { return head.log_id };
     let log_id = if log_id == head.log_id { LogId(log_id.0.wrapping_add(1)) } else { log_id };
@@ -178,8 +178,8 @@ fn copied(head: &Head, identity: Identity) -> LogId {
     log_id
 }
 
-/// Writes the session's id to the database, and into its file too, so that a write-ahead log of this session is never
-/// beside a file that names another one.
+/// Writes the session's id to the database, and into the database file as well, so that a write-ahead log of this
+/// session is never beside a file that names another one.
 fn name_session(connection: &mut Connection, log_id: LogId, (id, old): (u64, u64)) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let update = "UPDATE head SET log_id = ?1, session = ?2, previous_session = ?3";
@@ -200,7 +200,7 @@ fn lineage(
     let all: Option<Vec<Record>> = records.iter().copied().collect();
     let Some(records) = all.filter(|_| marks.id != 0) else { return Ok(Lineage::Copy) };
     let is_own = |record: &&Record| record.id == marks.id || record.previous == marks.id;
-    // While one session replaces another both have a file, and the database names either.
+    // While one session replaces another, both have a file, and the database names either one.
     let own = records.iter().filter(is_own).max_by_key(|record| record.previous);
     let Some(own) = own else { return Ok(Lineage::Copy) };
     let is_known = |record: &Record| [own.id, own.previous].contains(&record.id);
@@ -220,7 +220,7 @@ fn chain_at(connection: &Connection, revision: Revision) -> rusqlite::Result<Opt
     connection.query_row(sql, [revision], |row| row.get(0)).optional()
 }
 
-/// Refuses an absent or empty database where commits were acknowledged.
+/// Rejects an absent or empty database if commits were acknowledged.
 pub(super) fn check_absent(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join(DATABASE);
     if fs::metadata(&path).is_ok_and(|meta| meta.len() > 0) {
@@ -234,11 +234,11 @@ pub(super) fn check_absent(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Refuses a write-ahead log that is not of the database beside it. It does not change either: SQLite would move the
-/// log into the database. Returns whether there is a log.
+/// Rejects a write-ahead log that does not belong to the database beside it. It changes neither of them: SQLite would
+/// move the log into the database. Returns whether there is a log.
 ///
 /// # Errors
-/// `ForeignLog`.
+/// Fails with `ForeignLog`.
 pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
     let (path, log) = (dir.join(DATABASE), dir.join(format!("{DATABASE}-wal")));
     if fs::metadata(&log).map_or(0, |meta| meta.len()) == 0 {
@@ -247,7 +247,7 @@ pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
     if journal(&path).is_some_and(|journal| journal != WAL) {
         return Err(OpenError::ForeignLog(log));
     }
-    // What neither names is damaged, or was never created: opening it reports that.
+    // A database that cannot be read is damaged, or was never created: opening it reports that.
     let Ok(alone) = Marks::without_log(&path) else { return Ok(true) };
     let is_own = Marks::with_log(&path).is_ok_and(|both| {
         (both.id == alone.id || both.previous == alone.id) && both.revision >= alone.revision
@@ -255,34 +255,34 @@ pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
     if is_own { Ok(true) } else { Err(OpenError::ForeignLog(log)) }
 }
 
-/// Whether a connection leaves the write-ahead log where it is when it is the last to close. Else it moves the log into
-/// the database and removes it.
+/// Sets whether a connection leaves the write-ahead log in place when it is the last one to close. Otherwise it moves
+/// the log into the database and removes it.
 pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept).map(drop)
 }
 
-/// The write-ahead log, in a database's header.
+/// The journal mode of a write-ahead log, in a database's header.
 const WAL: u8 = 2;
 
-/// How a database is written to, by its header; none if it is not a database. A file that a store has opened has
-/// [`WAL`]; a backup has not.
+/// Returns the journal mode in the header of a database, or `None` if the file is not a database. A file that a store
+/// has opened has [`WAL`]; a backup does not.
 fn journal(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
     File::open(path).ok()?.read_exact(&mut header).ok()?;
     header.starts_with(b"SQLite format 3\0").then_some(header[18])
 }
 
-/// Whether a file is the database of a store, not a backup of one.
+/// Returns whether a file is the database of a store, not a backup of one.
 pub(crate) fn is_database(path: &Path) -> bool {
     journal(path) == Some(WAL)
 }
 
-/// Whether a file is a backup: a database that no store has opened.
+/// Returns whether a file is a backup: a database that no store has opened.
 pub(crate) fn is_backup(path: &Path) -> bool {
     journal(path).is_some_and(|journal| journal != WAL)
 }
 
-/// Whether a directory is that of a store.
+/// Returns whether a directory is that of a store.
 pub(crate) fn is_store(dir: &Path) -> bool {
     dir.join(LOCK).exists()
         || is_database(&dir.join(DATABASE))
@@ -305,7 +305,7 @@ impl Marks {
         })
     }
 
-    /// As the file of the database has them by itself.
+    /// Reads the marks in the file of the database alone.
     fn without_log(path: &Path) -> rusqlite::Result<Marks> {
         let mut uri = "file:".to_owned();
         for byte in path.as_os_str().as_encoded_bytes() {
@@ -320,7 +320,7 @@ impl Marks {
         Marks::read(&Connection::open_with_flags(uri + "?immutable=1", flags)?)
     }
 
-    /// As the write-ahead log has them.
+    /// Reads the marks in the write-ahead log.
     fn with_log(path: &Path) -> rusqlite::Result<Marks> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         keep_log(&connection, true)?;
@@ -365,7 +365,7 @@ impl Record {
         })
     }
 
-    /// None, if it is damaged or was renamed.
+    /// Returns `None` if the file is damaged or was renamed.
     fn read(path: &Path) -> Option<Record> {
         let record = Record::decode(&fs::read(path).ok()?.try_into().ok()?)?;
         path.ends_with(record.file_name()).then_some(record)
@@ -440,7 +440,7 @@ mod tests {
         Store::open(options(dir), ORIGINAL).expect_err("the store is refused")
     }
 
-    /// The files of a directory as a copy takes them.
+    /// Returns the files of a directory as a copy takes them.
     fn files(dir: &Path) -> Files {
         let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
         let names = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap()));
@@ -448,7 +448,7 @@ mod tests {
         names.map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
     }
 
-    /// Writes files over those that are there, as `cp` does.
+    /// Writes files over existing ones, as `cp` does.
     fn put(dir: &Path, files: &Files) {
         fs::create_dir_all(dir).unwrap();
         files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!((head.log_id, head.revision), (ORIGINAL, 3));
         fs::rename(&dir, &moved).unwrap();
         assert_eq!(opened(&moved), head);
-        // A power cut can take the newest head from the session file.
+        // A power cut can remove the newest head from the session file.
         let path = session_file(&moved);
         let record = Record::read(&path).unwrap();
         fs::write(&path, Record { revision: 1, chain: chain_of(&moved, 1), ..record }.encode()).unwrap();
@@ -537,7 +537,7 @@ mod tests {
         }
     }
 
-    /// A way to put an older state back. The files are those at revision 2, when the store was stopped; it was then
+    /// A way to restore an older state. The files are those at revision 2, when the store was stopped. It was then
     /// continued to revision 4, and stopped.
     type Restoring = (&'static str, fn(&Path, &Files));
 
@@ -664,7 +664,7 @@ mod tests {
             let refused = refusal(&dir);
             drop(open_to_read(&dir));
             assert!(filled() == before, "{index}: nothing was changed");
-            // A log that is cut off is refused before it is opened.
+            // A truncated log is rejected before it is opened.
             let is_cut = matches!(refused, OpenError::DamagedLog { .. });
             assert!(
                 is_cut || matches!(refused, OpenError::Behind { acknowledged: 5, .. }),

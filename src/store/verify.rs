@@ -1,4 +1,4 @@
-//! Proving a store: everything that can be recomputed is, and compared with what is stored.
+//! Verification of a store: everything that can be recomputed is recomputed, and compared with the stored data.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,20 @@ use crate::{
     wire::log::Operation,
 };
 
-/// What a verification found.
+/// The findings of a verification.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) head: Head,
-    /// Records looked at.
+    /// The number of records read.
     pub(crate) records: u64,
-    /// What is wrong, in words, at most [`MOST`]; empty: the store is whole.
+    /// Descriptions of the faults, at most [`MOST`]. If empty, the store is intact.
     pub(crate) faults: Vec<String>,
 }
 
-/// Faults that are told; a store with more is as lost.
+/// The maximum number of faults that are reported. A store with more is as good as lost.
 const MOST: usize = 100;
 
-/// Looks at every record, list, path and link of a store, within one transaction.
+/// Checks every record, list, path and link of a store, within one transaction.
 pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
     let snapshot = connection.unchecked_transaction()?;
     let head = read::head(&snapshot)?;
@@ -49,17 +49,17 @@ pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
 pub(super) struct Check<'a> {
     connection: &'a Connection,
     pub(super) faults: Vec<String>,
-    /// Damaged records.
+    /// The damaged records.
     pub(super) damage: Damage,
     records: u64,
 }
 
-/// What the records together must give.
+/// The sums that the records must give together.
 #[derive(Default)]
 pub(super) struct Sums {
     log: SetDigest,
     content: SetDigest,
-    /// What the content digest sums, record by record.
+    /// The hashes that the content digest sums, record by record.
     pub(super) contents: Vec<Hash>,
     live: BTreeMap<Kind, i64>,
     listed: BTreeMap<i64, i64>,
@@ -100,7 +100,7 @@ impl<'a> Check<'a> {
         self.totals(head, &sums)
     }
 
-    /// Looks at up to `limit` records after a revision. Returns the last revision; none, if there is no more.
+    /// Checks up to `limit` records after a revision. Returns the last revision, or `None` if there are no more.
     pub(super) fn records_after(
         &mut self,
         after: Revision,
@@ -271,8 +271,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The chain is contiguous, ends with the head's link, and each link whose entry is still there, and whose
-    /// predecessor is, follows from it.
+    /// Checks that the chain is contiguous and ends with the head's link, and that each link follows from its entry, if
+    /// that entry and the link's predecessor still exist.
     fn chain(&mut self, head: &Head) -> Result<(), Error> {
         let mut statement = self.connection.prepare("SELECT revision, chain FROM chain ORDER BY revision")?;
         let links: Vec<(Revision, [u8; 32])> = statement
@@ -290,7 +290,7 @@ impl<'a> Check<'a> {
         }
         let mut statement =
             self.connection.prepare("SELECT kind, id, live, hash, slot FROM doc WHERE revision = ?1")?;
-        // The first link kept has no predecessor to follow from, unless it is the first of all.
+        // The first stored link has no predecessor to follow from, unless it is the first of all.
         let mut previous = links.first().filter(|(revision, _)| *revision == 1).map(|_| [0; 32]);
         for (revision, link) in links {
             let mut rows = statement.query([revision])?;

@@ -1,6 +1,6 @@
-//! The write-ahead log before SQLite opens it. SQLite takes the first frame whose checksum is wrong for the end of the
-//! log, and drops what follows. That is right for a commit that a crash cut off, and wrong for a damaged log: the
-//! commits behind the damage were acknowledged. This module tells one from the other.
+//! The check of the write-ahead log before SQLite opens it. SQLite treats the first frame with a wrong checksum as the
+//! end of the log, and drops the frames after it. That is right for a commit that a crash cut off, and wrong for a
+//! damaged log: the commits after the damage were acknowledged. This module distinguishes the two.
 //!
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
@@ -15,10 +15,10 @@ use super::{DATABASE, OpenError};
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// The header's first number, but for its last bit: that states the byte order of the checksums.
+/// The header's first number, without its last bit, which states the byte order of the checksums.
 const MAGIC: u32 = 0x377f_0682;
 
-/// What is found in a log.
+/// The result of the check of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     /// All commits can be read. A commit that was cut off may follow; it was never acknowledged.
@@ -27,10 +27,10 @@ enum Found {
     Damaged(u64),
 }
 
-/// Refuses a log from which SQLite would drop commits.
+/// Rejects a log from which SQLite would drop commits.
 ///
 /// # Errors
-/// `DamagedLog`, or the file cannot be read.
+/// Fails with `DamagedLog`, or if the file cannot be read.
 pub(super) fn check(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join(format!("{DATABASE}-wal"));
     let committed = committed(&dir.join(format!("{DATABASE}-shm")));
@@ -54,8 +54,8 @@ struct Header {
     sum: (u32, u32),
 }
 
-/// How many frames were committed, and in which log, as processes on this machine last shared it in memory. After a power
-/// cut it may be older than the log, never newer.
+/// The number of committed frames, and their log, as processes on this machine last shared them in memory. After a
+/// power cut they may be older than the log, never newer.
 #[derive(Debug, Clone, Copy)]
 struct Committed {
     frames: u64,
@@ -65,7 +65,7 @@ struct Committed {
 fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found> {
     let mut header = [0; HEADER];
     if read(&mut log, &mut header)? < HEADER {
-        // The log was being created: no commit is in it.
+        // The log was being created: it contains no commit.
         return Ok(Found::Whole);
     }
     let Some(header) = Header::parse(&header) else {
@@ -78,7 +78,7 @@ fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found
         committed.filter(|committed| committed.salts == header.salts).map_or(0, |found| found.frames);
     let mut frame = vec![0; FRAME_HEADER + header.page];
     let (mut sum, mut valid, mut index) = (header.sum, 0_u64, 0_u64);
-    // The first frame that does not follow, and the commits at or behind it that claim to be of this log.
+    // The first frame that does not follow, and the commits at or after it that claim to be of this log.
     let (mut broken, mut commits) = (None, 0);
     loop {
         let length = read(&mut log, &mut frame)?;
@@ -99,15 +99,15 @@ fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found
         }
         index += 1;
     }
-    // One commit behind the break can be the last one, which the crash cut off: its pages are written in any order.
-    // Several cannot, for each is on disk before the next one begins.
+    // One commit after the break can be the last one, which the crash cut off: its pages are written in any order.
+    // Several cannot, because each is on disk before the next one starts.
     let is_lost = commits > 1 || valid < committed;
     let offset = HEADER as u64 + broken.unwrap_or(index) * (FRAME_HEADER + header.page) as u64;
     Ok(if is_lost { Found::Damaged(offset) } else { Found::Whole })
 }
 
 impl Header {
-    /// None if it is damaged.
+    /// Returns `None` if the header is damaged.
     fn parse(bytes: &[u8; HEADER]) -> Option<Header> {
         let magic = number(bytes, 0);
         let page = number(bytes, 8) as usize;
@@ -121,7 +121,7 @@ impl Header {
         is_whole.then_some(header)
     }
 
-    /// SQLite's checksum over a multiple of 8 bytes, continued.
+    /// Continues SQLite's checksum over a multiple of 8 bytes.
     fn checksum(&self, (mut one, mut two): (u32, u32), bytes: &[u8]) -> (u32, u32) {
         let order = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
         for pair in bytes.chunks_exact(8) {
@@ -132,8 +132,8 @@ impl Header {
     }
 }
 
-/// What the shared index of the log says of it, if it is whole: the two copies of its header are equal and pass their
-/// checksum. It is in the byte order of this machine.
+/// Returns the content of the shared index of the log, if it is intact: the two copies of its header are equal and pass
+/// their checksum. It is in the byte order of this machine.
 fn committed(path: &Path) -> Option<Committed> {
     const COPY: usize = 48;
     let mut index = [0; 2 * COPY];
@@ -150,7 +150,7 @@ fn number(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
-/// Fills a buffer as far as there is something.
+/// Fills a buffer as far as there is data. Returns the number of bytes read.
 fn read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -164,11 +164,11 @@ fn read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Refuses an absent or empty database beside a log that holds something: SQLite would create a new one and delete the
-/// log.
+/// Rejects an absent or empty database beside a log that is not empty: SQLite would create a new database and delete
+/// the log.
 ///
 /// # Errors
-/// `OrphanLog`.
+/// Fails with `OrphanLog`.
 pub(super) fn check_orphan(dir: &Path) -> Result<(), OpenError> {
     let size = |name: &str| fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
     let log = format!("{DATABASE}-wal");
@@ -186,7 +186,7 @@ mod tests {
     const PAGE: usize = 8_192;
     const FRAME: usize = FRAME_HEADER + PAGE;
 
-    /// The files of a store that was killed, with seven commits in its log.
+    /// Returns the files of a store that was killed, with seven commits in its log.
     fn killed() -> (tempfile::TempDir, Vec<u8>) {
         let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (_store, mut writer) = open(dir.path());
@@ -254,7 +254,7 @@ mod tests {
         let commits = commits(&log);
         let last = commits[commits.len() - 2] + 1;
         let shared = |frames| Committed { frames, salts: std::array::from_fn(|i| log[16 + i]) };
-        // The last commit was not acknowledged: whatever is there of it may be missing.
+        // The last commit was not acknowledged: any part of it may be missing.
         for cut in [frame(last), frame(last) + 7, frame(last) + FRAME_HEADER, log.len() - 1] {
             assert_eq!(examine(&log[..cut], Some(shared(last as u64))).unwrap(), Found::Whole, "{cut}");
         }
@@ -270,7 +270,7 @@ mod tests {
         for creating in [&b""[..], &log[..31], &[0; 8_000]] {
             assert_eq!(examine(creating, None).unwrap(), Found::Whole);
         }
-        // One that was acknowledged may not.
+        // A commit that was acknowledged must not be missing.
         assert_eq!(
             examine(&log[..frame(last)], Some(shared(last as u64 + 1))).unwrap(),
             Found::Damaged(frame(last) as u64)

@@ -1,5 +1,5 @@
-//! The codec of the services: prost's, except that a request that cannot be decoded is the caller's fault and says
-//! which field it was.
+//! The codec of the services: that of prost, except that a request that cannot be decoded is the caller's error, and
+//! the error names the field.
 
 use std::marker::PhantomData;
 
@@ -13,7 +13,7 @@ use tonic::{
 use super::{RECEIVED, elements::Shape, fields};
 use crate::{model::limit, rpc};
 
-/// Encodes `T`, decodes `U`.
+/// A codec that encodes `T` and decodes `U`.
 #[derive(Debug)]
 pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -77,12 +77,13 @@ impl<U: Message + Default> Decoder for Half<U> {
     }
 }
 
-/// The schema's view of a request: the services' types are named as the schema names them.
+/// Returns the schema's shape of a request. The types of the services have the names of the schema's messages.
 fn shape<U>() -> Option<Shape> {
     Shape::named(std::any::type_name::<U>().rsplit("::").next()?)
 }
 
-/// Decodes a request. One that can hold its own bytes gets them, whatever it says of them itself.
+/// Decodes a request. If its type has a field for the request's own bytes, that field is set, whatever the request
+/// itself contains there.
 fn receive<U: Message + Default>(bytes: Bytes) -> Result<U, prost::DecodeError> {
     let mut request = U::decode(bytes.clone())?;
     let mut key = Vec::with_capacity(16);

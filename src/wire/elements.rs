@@ -1,8 +1,8 @@
-//! How many elements the lists of an encoded message hold, at any depth, found without decoding it.
+//! The number of elements in the lists of an encoded message, at any depth, determined without decoding it.
 //!
-//! An element can be two bytes long and a hundred and more once it is decoded: a request of 4 MiB would be several
-//! hundred. So they are counted first, in one pass over the encoded fields. An entity within a request stays the bytes
-//! that it is, and is counted when it is decoded itself.
+//! An element can take two bytes encoded and a hundred or more bytes decoded: a request of 4 MiB would take several
+//! hundred MiB. So the elements are counted first, in one pass over the encoded fields. An entity within a request
+//! remains encoded, and is counted when it is decoded itself.
 
 use std::{
     collections::HashMap,
@@ -14,17 +14,17 @@ use prost_reflect::{Kind, MessageDescriptor};
 
 use super::{POOL, fields};
 
-/// Deepest nesting of messages, as decoding has it.
+/// The deepest nesting of messages, which is that of the decoder.
 const DEPTH: usize = 100;
 
 /// The lists of each message of the schema.
 static SHAPES: LazyLock<Shapes> = LazyLock::new(Shapes::new);
 
-/// What to do with a field, by its number.
+/// The properties of a field of a known number.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     is_list: bool,
-    /// The message that it holds.
+    /// The index of the message that the field holds.
     message: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Shapes {
                     }
                     _ => None,
                 };
-                // Numbers come packed: what they take when decoded, they take on the wire, give or take a few times.
+                // Numbers are packed: their decoded size is at most a few times their encoded size.
                 let grows = matches!(kind, Kind::Message(_) | Kind::String | Kind::Bytes);
                 known[number] = Known {
                     is_list: field.cardinality() == prost_reflect::Cardinality::Repeated && grows,
@@ -72,7 +72,7 @@ impl Shapes {
             let field = match field {
                 Ok(field) => field,
                 Err(error) if error.to_string().contains("groups") => return Err(error),
-                // Decoding gets no further either, and says in which field that is.
+                // Decoding stops here, too, and its error names the field.
                 Err(_) => break,
             };
             let known = self.messages[message].get(field.number as usize).copied().unwrap_or_default();
@@ -92,26 +92,26 @@ fn is_entity(message: &MessageDescriptor) -> bool {
     ["Article", "Author", "Section", "Tag", "Collection"].contains(&message.name())
 }
 
-/// A message of the schema.
+/// The shape of a message of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape(usize);
 
 impl Shape {
-    /// The message of that name within `cable.v1`.
+    /// Returns the shape of the message with this name in `cable.v1`.
     pub(crate) fn named(name: &str) -> Option<Shape> {
         SHAPES.by_name.get(&format!("cable.v1.{name}")).copied().map(Shape)
     }
 
-    /// Elements of the lists within the message; no more are counted than one above `most`.
+    /// Returns the number of elements in the lists of the message. Counting stops at one above `most`.
     ///
     /// # Errors
-    /// It holds a group, or is nested too deeply: elements could be hidden there.
+    /// Fails if the message contains a group or is nested too deeply: elements could be hidden there.
     pub(crate) fn elements(self, bytes: &[u8], most: usize) -> Result<usize, DecodeError> {
         SHAPES.count(self.0, bytes, most, 0)
     }
 }
 
-/// The shape of an article, as the server meets it most.
+/// Returns the shape of an article, the most frequent one.
 pub(crate) fn article() -> Shape {
     static ARTICLE: OnceLock<Shape> = OnceLock::new();
     *ARTICLE.get_or_init(|| Shape::named("Article").expect("the schema has articles"))

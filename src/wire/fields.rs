@@ -1,6 +1,6 @@
-//! Surgery on encoded messages: reading, cutting and appending top-level fields without decoding what is in them.
+//! Operations on encoded messages: reads, cuts and appends top-level fields without decoding their values.
 //!
-//! It rests on one property of protobuf: a message is the concatenation of its fields.
+//! They rely on one property of protobuf: a message is the concatenation of its fields.
 
 use bytes::{Buf, BufMut};
 use prost::{
@@ -12,18 +12,18 @@ use prost_types::Timestamp;
 /// One field of an encoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field<'a> {
-    /// Its number.
+    /// The number of the field.
     pub(crate) number: u32,
-    /// Key and value as they stand in the message.
+    /// The key and the value, as they are encoded in the message.
     pub(crate) whole: &'a [u8],
-    /// The value: without key and, where it is length-delimited, without length.
+    /// The value, without the key and, if it is length-delimited, without the length.
     pub(crate) value: &'a [u8],
 }
 
-/// The fields of an encoded message, in the order in which they stand.
+/// Returns the fields of an encoded message, in their order.
 ///
 /// # Errors
-/// The bytes end within a field, or a key is malformed.
+/// Fails if the bytes end within a field, or if a key is malformed.
 pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, DecodeError>> {
     let mut rest = message;
     std::iter::from_fn(move || {
@@ -64,7 +64,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, DecodeError> {
     Ok(Field { number, whole: &start[..start.len() - rest.len()], value })
 }
 
-/// Copies those fields whose number `keep` accepts. The message must have been decoded before: a malformed rest is
+/// Copies the fields whose number `keep` accepts. The message must have been decoded before: a malformed rest is
 /// dropped.
 pub(crate) fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u32) -> bool) {
     for field in fields(message).map_while(Result::ok) {
@@ -74,7 +74,7 @@ pub(crate) fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u3
     }
 }
 
-/// The last value of a field, by its number.
+/// Returns the last value of a field, by its number.
 #[must_use]
 pub(crate) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
     fields(message).map_while(Result::ok).filter(|f| f.number == number).last().map(|f| f.value)
@@ -92,7 +92,7 @@ pub(crate) fn put_key(out: &mut Vec<u8>, number: u32, length: usize) {
     encode_varint(length as u64, out);
 }
 
-/// Appends a string field, unless it is empty: that is what unset looks like.
+/// Appends a string field, unless it is empty: an empty string is encoded as an unset field.
 pub(crate) fn put_string(out: &mut Vec<u8>, number: u32, value: &str) {
     if !value.is_empty() {
         put_bytes(out, number, value.as_bytes());
@@ -123,19 +123,19 @@ pub(crate) fn put_time(out: &mut Vec<u8>, number: u32, micros: i64) {
     }
 }
 
-/// A Timestamp from microseconds since 1970 UTC.
+/// Converts microseconds since 1970 UTC to a Timestamp.
 #[must_use]
 pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32 }
 }
 
-/// Microseconds since 1970 UTC from a Timestamp; what is finer is cut off.
+/// Converts a Timestamp to microseconds since 1970 UTC. Finer fractions are truncated.
 #[must_use]
 pub(crate) fn micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000))
 }
 
-/// Encoded length of a length-delimited field.
+/// Returns the encoded length of a length-delimited field.
 #[must_use]
 pub(crate) fn bytes_len(number: u32, value: usize) -> usize {
     prost::encoding::key_len(number) + encoded_len_varint(value as u64) + value

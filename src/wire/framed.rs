@@ -1,23 +1,25 @@
-//! A message as it goes over HTTP/2: behind its gRPC prefix, encoded once and shared by all whom it answers.
+//! A message as it is sent over HTTP/2: after its gRPC prefix, encoded once and shared by all calls that receive it.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
-/// What stands before each message: one byte that says whether it is compressed, four that say how long it is.
+/// The length of the prefix of each message, in bytes: one byte states whether the message is compressed, four state
+/// its length.
 pub(crate) const PREFIX: usize = 5;
 
-/// A framed message, or a piece of one: bytes that calls share, and what differs between them or comes from elsewhere.
+/// A framed message, or a piece of one: bytes that calls share, followed by bytes that differ between them or come from
+/// another source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     shared: Bytes,
     rest: Rest,
 }
 
-/// What comes after the shared bytes.
+/// The bytes after the shared ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rest {
-    /// The last bytes of an array; all of them are those of one response.
+    /// The last bytes of an array; all of its bytes are those of one response.
     Fixed([u8; 8], u8),
     /// More slices: a piece of a feed.
     #[expect(clippy::box_collection, reason = "a response that has none stays small")]
@@ -31,21 +33,21 @@ impl Default for Rest {
 }
 
 impl Framed {
-    /// A message that is whole, behind room for its prefix.
+    /// Frames a complete message, which has space for its prefix in front of it.
     pub(crate) fn whole(mut message: Vec<u8>) -> Framed {
         let length = message.len() - PREFIX;
         put_prefix(&mut message, length);
         Framed::from(kept(message))
     }
 
-    /// A message that ends with a fixed 8 bytes: `shared` is the rest of it, with its prefix.
+    /// Frames a message that ends with a fixed 8 bytes. `shared` is the rest of it, with its prefix.
     pub(crate) fn ending(shared: Bytes, last: i64) -> Framed {
         Framed { shared, rest: Rest::Fixed(last.to_le_bytes(), 8) }
     }
 }
 
 impl Framed {
-    /// Slices as one piece. Each is dropped once it has been taken.
+    /// Returns slices as one piece. Each slice is dropped once it has been read.
     pub(crate) fn chain(slices: Vec<Bytes>) -> Framed {
         let mut slices = VecDeque::from(slices);
         let shared = slices.pop_front().unwrap_or_default();
@@ -55,7 +57,7 @@ impl Framed {
 }
 
 impl From<Bytes> for Framed {
-    /// Bytes as they are.
+    /// Wraps bytes as they are.
     fn from(shared: Bytes) -> Framed {
         Framed { shared, rest: Rest::default() }
     }
@@ -63,13 +65,13 @@ impl From<Bytes> for Framed {
 
 /// Fills in the prefix of a message of `length` bytes.
 pub(crate) fn put_prefix(framed: &mut [u8], length: usize) {
-    // No answer comes near 4 GiB.
+    // No response comes near 4 GiB.
     framed[1..PREFIX].copy_from_slice(&(length as u32).to_be_bytes());
 }
 
-/// Bytes that stay in memory, without the room that they were given to grow: a view without the body would hold ten
-/// times what it weighs. They are copied because an allocator may leave a block that is to shrink as large as it is:
-/// ours does so down to half of it.
+/// Returns bytes that stay in memory, without the spare capacity of their buffer: a view without the body would hold
+/// ten times its size. The bytes are copied because an allocator may keep the size of a block that is to shrink: the
+/// allocator of this program does so down to half of it.
 pub(crate) fn kept(bytes: Vec<u8>) -> Bytes {
     if bytes.len() == bytes.capacity() { bytes.into() } else { Bytes::copy_from_slice(&bytes) }
 }

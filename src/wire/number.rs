@@ -1,7 +1,7 @@
-//! Numbers of the schema's fields that the server reads or cuts without decoding what is around them. A test holds them
-//! against the schema.
+//! The numbers of the schema's fields that the server reads or cuts without decoding the message around them. A test
+//! checks them against the schema.
 
-/// The first number of content; fields below it are the server's, in every entity.
+/// The first number of content. In every entity, the fields below it belong to the server.
 pub(crate) const FIRST_CONTENT: u32 = 10;
 
 /// The field `name` of every entity.
@@ -30,7 +30,7 @@ pub(crate) const SECTION_PARENT: u32 = 13;
 /// The field `articles` of a collection.
 pub(crate) const COLLECTION_ARTICLES: u32 = 12;
 
-/// The field `meta` of every answer to a read.
+/// The field `meta` of every response to a read.
 pub(crate) const META: u32 = 15;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The rules of a body: bounds, text, links, and no HTML that could run or keep a parser busy.
+//! The rules of a body: limits, text, links, and no HTML that could run scripts or occupy a parser.
 
 use std::collections::HashSet;
 
@@ -11,15 +11,16 @@ use crate::{
     wire::v1::{self, block::Kind as Block},
 };
 
-/// A rendering is at most this many times as long as the encoded body, unless blocks are nested: the costliest is an
+/// The maximum ratio of a rendered body to the encoded body, unless blocks are nested. The most expensive content is an
 /// empty cell, or a mark around one character.
 const WORST_GROWTH: usize = 16;
 
-/// Each level of nesting stands before each line, which can be two bytes long: an ordered list's is 11 bytes.
+/// The additional ratio per level of nesting. Each level precedes each line, which can be two bytes long; an ordered
+/// list adds 11 bytes.
 const WORST_GROWTH_BY_DEPTH: usize = 6;
 
 /// Checks a body, and that each of its renderings fits a response with the `rest` bytes of its article. A body that
-/// cannot reach the limits need not be rendered to know.
+/// cannot reach the limits is not rendered for this.
 pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
     at_most(&limit::BLOCKS, blocks(&body.blocks), "body.blocks")?;
     let mut walk = Walk::default();
@@ -39,7 +40,7 @@ pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
     Ok(())
 }
 
-/// Number of blocks, nested ones counted.
+/// Returns the number of blocks, including nested ones.
 fn blocks(all: &[v1::Block]) -> usize {
     let nested = all.iter().map(|block| match &block.kind {
         Some(Block::List(list)) => list.items.iter().map(|item| blocks(&item.blocks)).sum(),
@@ -127,7 +128,7 @@ impl<'a> Walk<'a> {
         spans_at(&quote.attribution, "attribution")
     }
 
-    /// HTML within the bounds of one block and of all of the body's.
+    /// Checks HTML against the limits of one block and those of all blocks of the body.
     fn raw_html(&mut self, raw: &v1::RawHtml) -> Check {
         let v1::RawHtml { html, reason } = raw;
         prose(reason, "reason")?;

@@ -1,4 +1,4 @@
-//! What the clock makes of a name.
+//! Plans the changes of a name that are due.
 
 use super::{Moment, Planned, State, past::follow_up, put::first_publish_time, remove};
 use crate::{
@@ -13,16 +13,16 @@ use crate::{
     },
 };
 
-/// Live articles whose path a pending version takes when it becomes visible.
+/// Live articles that lose their path to a pending version when it becomes visible.
 #[derive(Debug, Default)]
 pub(in crate::publishing) struct Rivals {
     pub(in crate::publishing) losers: Vec<(Name, State)>,
-    /// Those whose records cannot be read: they keep claiming the path, after the one that took it.
+    /// Articles whose records cannot be read. They continue to claim the path, after the article that took it.
     pub(in crate::publishing) damaged: Vec<Name>,
 }
 
 impl Rivals {
-    /// Who has the path that the pending version of a name wants.
+    /// Reads the owners of the path that the pending version of a name requests.
     pub(in crate::publishing) fn of(
         connection: &Connection,
         name: &Name,
@@ -44,12 +44,12 @@ impl Rivals {
     }
 }
 
-/// Plans what has come due, as steps of one commit; nothing, if the name is no longer what it was when that was found,
-/// or if what is to appear cannot be read.
+/// Plans a due change as steps of one commit. Returns an empty list if the name has changed since the due change was
+/// found, or if the version to publish cannot be read.
 pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at: Moment) -> Vec<Planned> {
     let entries = match (due.slot, state.waiting(), state.live()) {
         (Slot::Pending, ..) if state.readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
-        // Another live version than it was based on: it is held.
+        // The live version is not the one that it was based on: the pending version is held.
         (Slot::Pending, Some(waiting), live)
             if live.is_none_or(|live| live.revision == waiting.log.base_revision) =>
         {
@@ -62,7 +62,7 @@ pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at:
         }
         _ => return Vec::new(),
     };
-    // The losers come first: at no revision have two the path.
+    // The losers come first: at no revision do two articles own the path.
     let losses = rivals.losers.iter().filter(|_| due.slot == Slot::Pending);
     let losses = losses.filter_map(|(name, loser)| {
         let entry = loss(name, loser.live()?, &due.name, at);
@@ -72,7 +72,7 @@ pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at:
     losses.chain([state.append(&due.name, entries)]).collect()
 }
 
-/// The entry by which a live article loses its path.
+/// Returns the entry by which a live article loses its path.
 fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
     let mut content = Vec::with_capacity(record.log.content.len());
     fields::copy_if(&record.log.content, &mut content, |number| number != article::PATH);
@@ -94,7 +94,7 @@ fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
     log
 }
 
-/// A pending version moves to where readers see it, its content byte for byte.
+/// Moves a pending version to the live slot, its content byte for byte.
 fn appearance(due: &Due, waiting: &Record, before: Option<&Record>, at: Moment) -> Vec<(Slot, LogEntry)> {
     let told = first_publish_time(before).or(first_publish_time(Some(waiting)));
     let first = told.or(entry::publish_time(&waiting.log.content)).unwrap_or(due.time);

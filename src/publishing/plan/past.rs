@@ -1,4 +1,4 @@
-//! What an article's new entry retains of its past: former paths and departures, both bounded.
+//! The part of its past that an article's new entry retains: former paths and departures, both bounded.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::{
     wire::log::{FormerPath, Left, LogEntry, Operation},
 };
 
-/// Bytes of key and length of a departure within its entry, at most.
+/// The maximum size of the key and length of a departure within its entry, in bytes.
 const KEY_AND_LENGTH: usize = 3;
 
-/// Adds to an entry the paths that the article had and the lists that it has left.
+/// Adds to an entry the former paths of the article and the lists that it has left.
 pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>, at: Moment) {
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
     let old = Derived::standing(name, &before.log);
@@ -26,7 +26,7 @@ pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>
     (log.left, log.left_floor) = bounded(departures(before, &old, &new, at.floor), floor);
 }
 
-/// Departures since the history floor, the newest first.
+/// Returns the departures since the history floor, the newest first.
 fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) -> Vec<Left> {
     let holds: BTreeSet<String> = new.followed().collect();
     let left_now = old.followed().map(|name| Left { name, revision: 0 });
@@ -44,7 +44,7 @@ fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) ->
     left
 }
 
-/// Drops the oldest departures above the bounds, and raises the article's own floor to the newest of them.
+/// Drops the oldest departures above the limits, and raises the article's own floor to the newest one dropped.
 fn bounded(mut left: Vec<Left>, floor: Revision) -> (Vec<Left>, Revision) {
     let mut bytes = 0;
     let fits = |left: &&Left| {
@@ -55,12 +55,13 @@ fn bounded(mut left: Vec<Left>, floor: Revision) -> (Vec<Left>, Revision) {
     let dropped = left[count..].iter().map(|left| left.revision);
     let floor = dropped.fold(floor, Revision::max);
     left.truncate(count);
-    // Those of an entry are known all or not at all.
+    // The departures of one entry are known completely or not at all.
     left.retain(|left| left.revision == 0 || left.revision > floor);
     (left, floor)
 }
 
-/// The latest ones, as many as an article may have aliases: a tombstone with them can be imported again.
+/// Returns the latest paths, up to the number of aliases that an article may have, so that a tombstone with them can be
+/// imported again.
 pub(super) fn latest(mut paths: Vec<FormerPath>) -> Vec<FormerPath> {
     let surplus = paths.len().saturating_sub(limit::ALIAS_PATHS.maximum as usize);
     paths.split_off(surplus)
@@ -91,7 +92,7 @@ mod tests {
 
     const AT: Moment = Moment { now: 0, floor: 0 };
 
-    /// An article that is put again and again, and the tags that it had after each put.
+    /// An article that is put repeatedly, and the tags that it had after each put.
     struct Retagged {
         record: Record,
         had: Vec<BTreeSet<String>>,
@@ -119,8 +120,8 @@ mod tests {
             (Retagged { record, had }, entry)
         }
 
-        /// Compares what the entry knows with what happened: a follower that resumes after any revision learns of each
-        /// departure since.
+        /// Compares the departures of the entry with the changes made: a follower that resumes after any revision
+        /// learns of each departure since.
         fn check(&self) {
             let (now, log) = (self.had.last().unwrap(), &self.record.log);
             let at = |left: &Left| if left.revision == 0 { self.record.revision } else { left.revision };
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Tags drawn from a thousand and a few, all of the same length.
+    /// Returns tags drawn from three thousand, all of the same length.
     fn tags(round: u64, count: u64, length: usize) -> BTreeSet<String> {
         let draw = |n: u64| xxhash_rust::xxh3::xxh3_64(&(round * 1_000 + n).to_le_bytes()) % 3_000;
         (0..count).map(|n| format!("tags/{:0>length$}", draw(n))).collect()

@@ -1,4 +1,4 @@
-//! Puts: of what readers see at once, and of what waits for its time.
+//! Puts: of the live version, and of the pending version.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Plans a put into the slot that the article's times say.
+/// Plans a put into the slot that follows from the article's times.
 pub(super) fn put(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
     let waits = checked.release.is_none_or(|release| release > at.now);
     let replaced = match (&draft.precondition, waits) {
@@ -45,7 +45,7 @@ fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Resu
         operation: Operation::Put as i32,
         time: at.now,
         update_kind: update_kind(draft, state)? as i32,
-        // What waited before it was never seen: nothing of it shows here.
+        // A pending version that it replaces was never visible: nothing of it is retained here.
         create_time: before.map(|record| record.log.create_time).or(created).unwrap_or(at.now),
         first_publish_time: if is_article { first.unwrap_or(at.now) } else { 0 },
         content: checked.content.clone().into(),
@@ -59,7 +59,7 @@ fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Resu
     Ok(state.append(name, entries).without_path_of(state))
 }
 
-/// Leaves out a path that a scheduled article has taken from this one. Its publisher may not know of that yet, and a
+/// Omits a path that a scheduled article has taken from this one. The publisher may not know of that yet, and a
 /// correction must not fail for it.
 fn without_lost_path<'a>(checked: &'a Checked, state: &State) -> Cow<'a, Checked> {
     if state.path_owner.is_none() {
@@ -103,12 +103,12 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
     Ok(state.append(name, vec![(Slot::Pending, log)]))
 }
 
-/// When it was created and first published elsewhere: only an import tells that.
+/// Returns the times of creation and first publication in another store. Only an import states them.
 fn told(draft: &Draft, checked: &Checked) -> (Option<i64>, Option<i64>) {
     if draft.update_kind.is_none() { checked.told } else { (None, None) }
 }
 
-/// When a name first became readable.
+/// Returns the time at which a name first became readable.
 pub(super) fn first_publish_time(record: Option<&Record>) -> Option<i64> {
     record.map(|record| record.log.first_publish_time).filter(|time| *time != 0)
 }

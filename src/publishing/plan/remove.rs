@@ -1,4 +1,4 @@
-//! Removals: of what readers see, of what waits, and of both for ever.
+//! Removals: of the live version, of the pending version, and kills of both.
 
 use super::{
     Draft, Moment, Planned, State, holds,
@@ -15,15 +15,15 @@ use crate::{
     },
 };
 
-/// A removal, as its caller wants it.
+/// A removal, as requested by the caller.
 pub(super) struct Removal<'a> {
     pub(super) reason: RemovalReason,
     pub(super) moved_to: Option<&'a Name>,
-    /// It happened elsewhere: the paths that led to the name there.
+    /// For a removal in another store, the paths that led to the name there.
     pub(super) buried: Option<&'a [String]>,
 }
 
-/// Checks what a caller gives as reason.
+/// Checks the reason that a caller gives.
 pub(super) fn check(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Result<(), Refusal> {
     match (reason, moved_to) {
         (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
@@ -42,7 +42,7 @@ pub(super) fn check(name: &Name, reason: RemovalReason, moved_to: Option<&Name>)
     }
 }
 
-/// The same for what happened elsewhere: there an article may have expired.
+/// Checks the reason of a removal in another store. There, an article may have expired.
 pub(super) fn check_buried(
     name: &Name,
     reason: RemovalReason,
@@ -52,7 +52,8 @@ pub(super) fn check_buried(
     check(name, reason, moved_to)
 }
 
-/// Plans a removal. It takes what waits along; only a kill reaches what nobody has seen yet.
+/// Plans a removal. It also removes the pending version. Only a kill applies to a name that has nothing but a pending
+/// version.
 pub(super) fn remove(
     draft: &Draft,
     removal: &Removal<'_>,
@@ -78,7 +79,8 @@ pub(super) fn remove(
     }
 }
 
-/// Whether the live slot changes. A kill stays one, and makes no trace of what was never seen.
+/// Returns whether the live slot changes. A kill remains a kill, and leaves no tombstone of a name that was never
+/// visible.
 fn leaves_tombstone(removal: &Removal<'_>, state: &State) -> bool {
     let Some(record) = &state.record else {
         return state.killed().is_none() && (state.waiting().is_none() || removal.buried.is_some());
@@ -105,7 +107,7 @@ fn tombstone(draft: &Draft, removal: &Removal<'_>, state: &State, at: Moment) ->
     Ok(log)
 }
 
-/// The entry by which what readers see ends.
+/// Returns the entry that ends the live version.
 pub(super) fn end(
     name: &Name,
     before: Option<&Record>,
@@ -126,7 +128,7 @@ pub(super) fn end(
     log
 }
 
-/// The entry by which what waits ends.
+/// Returns the entry that ends the pending version.
 pub(super) fn withdrawal(waiting: &Record, reason: RemovalReason, at: Moment) -> (Slot, LogEntry) {
     let log = LogEntry {
         operation: Operation::Remove as i32,
@@ -139,7 +141,7 @@ pub(super) fn withdrawal(waiting: &Record, reason: RemovalReason, at: Moment) ->
     (Slot::Pending, log)
 }
 
-/// Plans to take back what waits.
+/// Plans the removal of the pending version.
 pub(super) fn take_back(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
     holds(draft, state, state.waiting())?;
     let waiting = state.waiting().ok_or_else(|| Refusal::NotFound(draft.name.clone()))?;
