@@ -1,4 +1,4 @@
-//! Compiles the service of reads; its messages are those of cable-client.
+//! Compiles the read service. Its messages are those of cable-client.
 
 use std::error::Error;
 

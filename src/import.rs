@@ -1,8 +1,8 @@
-//! Content from elsewhere, and Cable's own files: what other systems export becomes records, records become lines or
-//! length-delimited messages and come back from them.
+//! Conversion of other systems' exports into records, and of records into Cable's own files: JSON lines or
+//! length-delimited messages, and back.
 //!
-//! This module reads and maps; it opens no connection and decides nothing that the server decides. Its invariant:
-//! whatever stands in a file is accounted for, once, as an [`Item`].
+//! This module reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
+//! file is accounted for exactly once, as an [`Item`].
 
 use crate::wire::v1;
 
@@ -13,63 +13,64 @@ pub(crate) mod jsonl;
 pub(crate) mod report;
 pub(crate) mod wxr;
 
-/// One thing met in a foreign file, and what becomes of it.
+/// One thing found in a foreign file, with its outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Item {
-    /// Kind, id and title, for a person: `post 1177 'Storm closes the harbour'`.
+    /// The kind, id and title for display: `post 1177 'Storm closes the harbour'`.
     pub(crate) label: String,
-    /// The kind, as the file calls it: `post`, `page`, `attachment`, `author`, `category`, `tag`, `term`.
+    /// The kind as the file names it: `post`, `page`, `attachment`, `author`, `category`, `tag`, `term`.
     pub(crate) kind: String,
-    /// What becomes of it.
+    /// The outcome of the conversion.
     pub(crate) fate: Fate,
 }
 
-/// What becomes of an item.
+/// The outcome of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fate {
-    /// It is put into records.
+    /// The item is converted into records.
     Taken(Taken),
-    /// It is not for readers, or Cable has no place for it.
+    /// The item is not meant for readers, or Cable has no equivalent for it.
     Skipped(SkipReason),
-    /// It should have been taken and cannot be; why.
+    /// The item should be converted and cannot be. The text is the cause.
     Failed(String),
 }
 
 /// The records of an item.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Taken {
-    /// What it names and the file does not define comes first, the item itself last.
+    /// The records in the order in which they are written: first those that the item names and the file does not
+    /// define, last the item itself.
     pub(crate) records: Vec<v1::Record>,
-    /// Number of raw_html blocks in its body.
+    /// The number of raw_html blocks in the body.
     pub(crate) raw_html: usize,
-    /// Number of places where markup was left out because nothing safe remained of it; its words are kept.
+    /// The number of places where markup was removed because no safe markup remained. The words there are preserved.
     pub(crate) dropped: usize,
-    /// What was changed to fit, for a person to check.
+    /// Changes that were made so that the item fits, for an editor to check.
     pub(crate) notes: Vec<String>,
 }
 
-/// Why an item is not taken although nothing is wrong with it.
+/// The reason to skip an item that has no fault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub(crate) enum SkipReason {
-    /// A file: it becomes media where a post uses it.
+    /// An attachment is a file. It becomes media where a post uses it.
     #[error("attachment: kept as media of the posts that use it")]
     Attachment,
-    /// Menus, styles, templates and what plug-ins add.
+    /// A menu, a style, a template or a post type that a plug-in adds.
     #[error("post type {0}")]
     PostType(String),
-    /// It is not public: `draft`, `private`, `pending`, `trash`, `auto-draft`, `inherit`.
+    /// The post is not public: `draft`, `private`, `pending`, `trash`, `auto-draft`, `inherit`.
     #[error("status {0}")]
     Status(String),
-    /// Its time has not come.
+    /// The post is scheduled for a later time.
     #[error("scheduled")]
     Scheduled,
-    /// Readers need a password for it.
+    /// Readers need a password for the post.
     #[error("password-protected")]
     Password,
-    /// A term of a taxonomy that is neither category nor tag.
+    /// The term belongs to a taxonomy that is neither category nor tag.
     #[error("taxonomy {0}")]
     Taxonomy(String),
-    /// The file has it twice; the first one counts.
+    /// The file contains the item twice. The first one is converted.
     #[error("repeated in the file")]
     Repeated,
 }

@@ -1,7 +1,7 @@
-//! A body in another form: HTML, Markdown or plain text, made from its blocks by pure functions.
+//! Conversion of a body into HTML, Markdown or plain text. Pure functions build each form from the blocks.
 //!
-//! What the forms have in common is here: which characters, marks, links and files are shown at all. The invariant:
-//! every form has the same words in the same order, and no form has a script, whatever the texts hold.
+//! This module has the common rules: the characters, marks, links and files that are shown at all. Invariant: every
+//! form has the same words in the same order, and no form contains a script, regardless of the texts.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ mod markdown;
 mod tests;
 mod text;
 
-/// The body in that format; nothing for a format that is no text.
+/// Returns the body in the given format, or an empty text if the format is not a text format.
 pub(crate) fn render(body: &Body, format: BodyFormat) -> String {
     let capacity = body.encoded_len() + body.encoded_len() / 4;
     match format {
@@ -30,14 +30,14 @@ pub(crate) fn render(body: &Body, format: BodyFormat) -> String {
     }
 }
 
-/// How many words the body has: runs without white space of its plain text, not counting the numbers, dashes and
-/// rules that only the plain text has.
+/// Returns the number of words in the body: sequences without white space in its plain text, without the numbers,
+/// dashes and rules that only the plain text has.
 pub(crate) fn word_count(body: &Body) -> i32 {
     let words = text::words(body, body.encoded_len());
     words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
 }
 
-/// Which bytes need a look: those of the control characters, and the format's own.
+/// The set of bytes that need a closer look: those of control characters, and the format's own.
 struct Stops([bool; 256]);
 
 impl Stops {
@@ -49,7 +49,7 @@ impl Stops {
             at += 1;
         }
         stops[0x7f] = true;
-        // The first byte of U+0080 to U+00BF; the control characters are among them.
+        // The first byte of U+0080 to U+00BF, a range that includes control characters.
         stops[0xc2] = true;
         at = 0;
         while at < own.len() {
@@ -59,13 +59,13 @@ impl Stops {
         Self(stops)
     }
 
-    /// The text up to the first such byte, and the rest.
+    /// Splits the text before the first such byte.
     fn split<'a>(&self, text: &'a str) -> (&'a str, &'a str) {
         text.split_at(text.bytes().position(|byte| self.0[usize::from(byte)]).unwrap_or(text.len()))
     }
 }
 
-/// The text with its characters as they are [`shown`].
+/// Returns the text with its characters as they are [`shown`].
 fn clean(text: &str) -> Cow<'_, str> {
     static STOPS: Stops = Stops::new(b"");
     let (_, rest) = STOPS.split(text);
@@ -76,7 +76,7 @@ fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether there is nothing to see.
+/// Returns whether the text has no visible character.
 fn is_blank(text: &str) -> bool {
     text.chars().filter_map(shown).all(char::is_whitespace)
 }
@@ -85,7 +85,7 @@ fn are_blank(spans: &[Span]) -> bool {
     spans.iter().all(|span| is_blank(&span.text))
 }
 
-/// The marks of a span that are shown, outermost first, each once.
+/// The visible marks of a span, outermost first, without duplicates.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Marks {
     marks: [Mark; 6],
@@ -101,13 +101,13 @@ impl Marks {
         marks
     }
 
-    /// These and an innermost one.
+    /// Returns these marks with one more, innermost.
     fn with(mut self, mark: Mark) -> Self {
         self.push(mark);
         self
     }
 
-    /// Adds an innermost mark, unless it is there or means nothing.
+    /// Adds an innermost mark, unless it is a duplicate or unspecified.
     fn push(&mut self, mark: Mark) {
         if mark != Mark::Unspecified && !self.as_slice().contains(&mark) {
             self.marks[self.len] = mark;
@@ -119,12 +119,12 @@ impl Marks {
         &self.marks[..self.len]
     }
 
-    /// How many of the outermost marks are the same.
+    /// Returns the number of outermost marks that both have in common.
     fn shared(&self, other: &Self) -> usize {
         self.as_slice().iter().zip(other.as_slice()).take_while(|(a, b)| a == b).count()
     }
 
-    /// Only the outermost marks.
+    /// Returns only the outermost `len` marks.
     fn outer(&self, len: usize) -> Self {
         let mut outer = Self::default();
         self.as_slice()[..len].iter().for_each(|&mark| outer.push(mark));
@@ -132,28 +132,28 @@ impl Marks {
     }
 }
 
-/// The span's link and where it leads, if that is somewhere a link may lead.
+/// Returns the span's link and its target, if links may have that target.
 fn link(span: &Span) -> Option<(&Link, &str)> {
     let link = span.link.as_ref()?;
     Some((link, link_target(&link.href)?))
 }
 
-/// A file of a picture, and its address.
+/// A file of a picture with its address.
 type File<'a> = (&'a Rendition, &'a str);
 
-/// The files of a picture that can be shown.
+/// Returns the files of a picture that can be shown.
 fn files(media: &Media) -> impl Iterator<Item = File<'_>> {
     let pictures =
         media.renditions.iter().filter(|file| file.r#type.is_empty() || file.r#type.starts_with("image/"));
     pictures.filter_map(|file| Some((file, file_address(&file.href)?)))
 }
 
-/// The largest file of a picture; of several as large, the first.
+/// Returns the largest file of a picture, or the first of several with the same size.
 fn largest(media: &Media) -> Option<File<'_>> {
     files(media).reduce(|a, b| if (b.0.width, b.0.height) > (a.0.width, a.0.height) { b } else { a })
 }
 
-/// The credit line as printed; without one, the names of who made and who supplied the picture.
+/// Returns the credit line as printed; without one, the names of the creator and the supplier of the picture.
 fn credit(media: &Media) -> Cow<'_, str> {
     let Media { credit, creator, supplier, .. } = media;
     match (is_blank(credit), is_blank(creator), is_blank(supplier)) {
@@ -164,13 +164,13 @@ fn credit(media: &Media) -> Cow<'_, str> {
     }
 }
 
-/// The text in place of a picture that no form shows and no caption tells of.
+/// Returns the text that replaces a picture without a caption in the forms that show no picture.
 fn stand_in(media: &Media) -> Option<&str> {
     let needed = are_blank(&media.caption) && !is_blank(&media.alt_text);
     needed.then_some(media.alt_text.as_str())
 }
 
-/// What a link to embedded content reads, and what to say beside it.
+/// Returns the text of a link to embedded content, and the text beside it.
 fn embed_texts(embed: &Embed) -> (&str, Option<&str>) {
     let Embed { title, fallback_text: fallback, url, .. } = embed;
     match (is_blank(title), is_blank(fallback)) {
@@ -181,23 +181,23 @@ fn embed_texts(embed: &Embed) -> (&str, Option<&str>) {
     }
 }
 
-/// The name of a code block's language if it can stand in a class or after a fence.
+/// Returns the language of a code block if the name can be part of a class or follow a fence.
 fn language(name: &str) -> Option<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "+#._-".contains(c);
     (!name.is_empty() && name.chars().all(plain)).then_some(name)
 }
 
-/// A heading's level as shown: the headline's is 1.
+/// Returns the level of a heading in the output, where the headline's level is 1.
 fn level(level: i32) -> usize {
     if level == 0 { 2 } else { level.clamp(2, 6) as usize }
 }
 
-/// The number of an ordered list's first item.
+/// Returns the number of an ordered list's first item.
 fn first_number(start: i32) -> i64 {
     if start == 0 { 1 } else { start.into() }
 }
 
-/// How many columns or rows a cell covers.
+/// Returns the number of columns or rows that a cell covers.
 fn span_of(cells: i32) -> usize {
     cells.clamp(1, 1_000) as usize
 }

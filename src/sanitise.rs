@@ -1,7 +1,7 @@
-//! What HTML may be stored and served: an allow-list for article text, without script, style, frames or forms.
+//! The HTML that may be stored and served: an allow-list for article text, without script, style, frames or forms.
 //!
-//! This module names the sanitising library; nobody else does. Its invariant: what [`sanitise`] returns, `sanitise`
-//! returns unchanged, so that "would the sanitiser change it?" is a question with one answer.
+//! This is the only module that uses the sanitising library. Invariant: [`sanitise`] returns its own output unchanged,
+//! so the question "would the sanitiser change it?" has one result.
 
 use std::{
     borrow::Cow,
@@ -95,7 +95,8 @@ const TAGS: [&str; 74] = [
     "video",
 ];
 
-/// Elements dropped with what is in them: it is no text of the article, or is read as markup only by some readers.
+/// Elements that are removed with their content: the content is not text of the article, or only some parsers read it
+/// as markup.
 const DROPPED_WHOLE: [&str; 13] = [
     "iframe",
     "math",
@@ -139,12 +140,12 @@ const ANYWHERE: [&str; 3] = ["dir", "lang", "title"];
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 
-/// HTML is cleaned until cleaning no longer changes it: the parser repairs what it reads, and a repair can need
-/// another. What has not settled after so many passes is shown as its source.
+/// The maximum number of passes. HTML is cleaned until cleaning no longer changes it: the parser repairs its input, and
+/// a repair can require another one. HTML that still changes after the last pass is shown as its source.
 const PASSES: usize = 4;
 
-/// What one piece of HTML may cost to parse. The bounds on bytes and tags are those of a raw_html block; the steps are
-/// some 20 ms, of which a table of two thousand cells takes a tenth.
+/// The bounds on the cost of parsing one piece of HTML. The bounds on bytes and tags are those of a raw_html block. The
+/// bound on steps is about 20 ms; a table of 2,000 cells takes a tenth of that.
 const PIECE: Bounds = Bounds {
     bytes: limit::RAW_HTML.maximum as usize,
     tags: limit::RAW_HTML_TAGS.maximum as usize,
@@ -171,8 +172,8 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// The HTML without anything that may not be stored. What this returns, it returns unchanged. HTML above the bounds of
-/// a raw_html block is shown as its source.
+/// Returns the HTML without the parts that may not be stored. Its output passes through it unchanged. HTML above the
+/// bounds of a raw_html block is shown as its source.
 pub(crate) fn sanitise(html: &str) -> String {
     let mut before = tidy(html);
     if !before.contains('<') && form::is_plain(&before) {
@@ -191,20 +192,20 @@ pub(crate) fn sanitise(html: &str) -> String {
     escaped(&before)
 }
 
-/// Why HTML may not be stored as it is.
+/// The reason why HTML may not be stored as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// [`sanitise`] would change it.
+    /// [`sanitise`] would change the HTML.
     Changed,
-    /// It would keep a parser busy for too long.
+    /// The HTML would occupy a parser for too long.
     Costly,
 }
 
-/// Whether [`sanitise`] would leave HTML as it is; if so, the steps that it takes to parse. A look at its form comes
-/// first, so a parser only ever sees what is nearly fit.
+/// Checks that [`sanitise`] would leave the HTML unchanged, and returns the steps that it takes to parse. The form is
+/// checked first, so a parser runs only on HTML that is nearly valid.
 ///
 /// # Errors
-/// It may not be stored.
+/// Fails if the HTML may not be stored.
 pub(crate) fn check(html: &str) -> Result<usize, Unfit> {
     if !form::is_plain(html) {
         return Err(Unfit::Changed);
@@ -213,15 +214,16 @@ pub(crate) fn check(html: &str) -> Result<usize, Unfit> {
     if CLEANER.clean(html).to_string() == html { Ok(steps) } else { Err(Unfit::Changed) }
 }
 
-/// Stored HTML as it may be shown: what was checked is found to be harmless by its form, without a parser.
+/// Returns stored HTML in the form in which it may be shown. HTML that was checked has a harmless form, which is
+/// recognised without a parser.
 pub(crate) fn to_show(html: &str) -> Cow<'_, str> {
     if form::is_plain(html) { Cow::Borrowed(html) } else { Cow::Owned(sanitise(html)) }
 }
 
-/// The number of start tags in HTML, or what could be one.
+/// Returns the number of start tags in HTML, including text that could be one.
 pub(crate) use work::tags;
 
-/// What stands for a character: control characters mean nothing in text, and HTML forbids most of them.
+/// Returns the replacement for a character. Control characters have no meaning in text, and HTML forbids most of them.
 pub(crate) fn shown(c: char) -> Option<char> {
     match c {
         '\n' | '\t' => Some(c),
@@ -231,14 +233,14 @@ pub(crate) fn shown(c: char) -> Option<char> {
     }
 }
 
-/// The HTML as characters that are [`shown`]. The parser drops one byte order mark in front, so any number of them
-/// would need that number of passes.
+/// Returns the HTML with its characters as [`shown`], without leading byte order marks. The parser drops one of them
+/// per pass, so several would need as many passes.
 fn tidy(html: &str) -> String {
     html.chars().filter_map(shown).skip_while(|&c| c == '\u{feff}').collect()
 }
 
-/// The text of HTML that [`sanitise`] returned, white space as it stands, with a line feed where an element begins
-/// or ends that is not part of a line. Not for any other HTML.
+/// Returns the text of HTML that [`sanitise`] returned. White space is unchanged, and each tag of an element that is
+/// not part of a line becomes a line feed. Do not use it for other HTML.
 pub(crate) fn text_of(sanitised: &str) -> String {
     let mut text = String::with_capacity(sanitised.len());
     let mut rest = sanitised;
@@ -252,17 +254,18 @@ pub(crate) fn text_of(sanitised: &str) -> String {
     text
 }
 
-/// The URL of a link if it is relative or of a scheme that a link may have.
+/// Returns the URL of a link if it is relative or has a scheme that links may have.
 pub(crate) fn link_target(url: &str) -> Option<&str> {
     of_scheme(url, &LINK_SCHEMES)
 }
 
-/// The URL of a file if it is relative, or http or https.
+/// Returns the URL of a file if it is relative, http or https.
 pub(crate) fn file_address(url: &str) -> Option<&str> {
     of_scheme(url, &FILE_SCHEMES)
 }
 
-/// Whether a value would run if a site made a link of it: browsers skip white space and control characters in a scheme.
+/// Returns whether a value would run as code if a site used it as a link. Browsers skip white space and control
+/// characters in a scheme.
 pub(crate) fn may_run(value: &str) -> bool {
     const RUN: [&str; 11] = [
         "javascript",
@@ -282,9 +285,10 @@ pub(crate) fn may_run(value: &str) -> bool {
     RUN.iter().any(|run| scheme.eq_ignore_ascii_case(run))
 }
 
-/// Browsers skip control characters within a URL, and white space around it: the first make it unfit, the second is
-/// taken away before looking. They read a backslash as a slash, so that one leads to another host, and so does a scheme
-/// without slashes lead to the page's own; neither is a link that an editor writes.
+/// Returns the trimmed URL if it is relative or has one of the schemes. Browsers skip control characters within a URL,
+/// so these are rejected, and white space around it, so that is removed before the check. Browsers read a backslash as
+/// a slash, so a URL with a backslash can lead to another host; and a URL with a scheme but without slashes leads to
+/// the page's own host. Editors write neither, so both are rejected.
 fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let url = url.trim();
     if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_refused(c)) {
@@ -300,7 +304,7 @@ fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     (whole && schemes.iter().any(|other| is(other))).then_some(url)
 }
 
-/// HTML as text that shows its source: what no parser changes.
+/// Returns HTML that shows the source as text, which no parser changes.
 fn escaped(html: &str) -> String {
     let mut out = String::with_capacity(html.len() + html.len() / 4);
     for c in tidy(html).chars() {
@@ -315,7 +319,7 @@ fn escaped(html: &str) -> String {
     out
 }
 
-/// Length of the tag in front.
+/// Returns the length of the tag at the start.
 fn tag(html: &str, text: &mut String) -> usize {
     let mut quoted = false;
     let end = html.find(|c| {
@@ -338,7 +342,7 @@ fn within_a_line(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Length of the reference in front. The serialiser writes these four, and no other.
+/// Returns the length of the reference at the start. The serialiser writes these four and no others.
 fn entity(html: &str, text: &mut String) -> usize {
     const KNOWN: [(&str, char); 4] = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&nbsp;", '\u{a0}')];
     let known = KNOWN.iter().find(|(name, _)| html.starts_with(name));

@@ -1,4 +1,4 @@
-//! The program as its users meet it: what it prints, where, and how it ends.
+//! The program from the user's side: its output, the stream that it uses, and its exit code.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::Connection;
 
-/// The program in a directory of its own, without settings from outside.
+/// Returns the program in a directory of its own, without settings from outside.
 fn cable(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
     command.current_dir(dir).env_clear();
@@ -134,7 +134,7 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
 #[test]
 fn a_service_that_is_not_there_ends_with_5() {
     let dir = tempfile::tempdir().unwrap();
-    // Port 1 is nobody's.
+    // No server listens on port 1.
     for line in ["status", "article get a", "tag ls", "export"] {
         let output = run(dir.path(), &format!("{line} --endpoint http://127.0.0.1:1"));
         assert_eq!(code(&output), 5, "{line}: {}", told(&output));
@@ -186,11 +186,11 @@ fn completion_scripts_are_printed_for_the_shells() {
     }
 }
 
-/// `cable serve --demo` in a directory of its own; killed at the end of a test that fails.
+/// A `cable serve --demo` in a directory of its own. If a test fails, it is killed at the end.
 struct Demo {
     process: Child,
     endpoint: String,
-    /// The commands that it invites to try, without the program.
+    /// The commands that the demo suggests, without the program's name.
     invited: Vec<String>,
 }
 
@@ -206,7 +206,7 @@ impl Demo {
         Demo { process, endpoint, invited }
     }
 
-    /// A node on a store that is there already.
+    /// Starts a node on an existing store.
     fn serve(dir: &Path, data: &str) -> Self {
         let line = format!("serve --data {data} --listen 127.0.0.1:0 --ops-listen off");
         let mut process = cable(dir).args(line.split_whitespace()).stderr(Stdio::piped()).spawn().unwrap();
@@ -216,7 +216,7 @@ impl Demo {
             Some(address.split_whitespace().next()?.to_owned())
         };
         let endpoint = format!("http://{}", log.find_map(address).unwrap());
-        // What it goes on to say is not read, and must not stop it.
+        // The rest of its log is not used, and must not block it.
         std::thread::spawn(move || log.for_each(drop));
         Demo { process, endpoint, invited: Vec::new() }
     }
@@ -379,7 +379,7 @@ fn a_backup_is_a_store_and_damage_is_found() {
     let file = dir.path().join("copy/cable.db");
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
-    // Two pages: what no row uses may be damaged unnoticed.
+    // Two pages: damage to a page that no row uses could remain unnoticed.
     bytes[middle..middle + 16_384].fill(0x5a);
     fs::write(&file, bytes).unwrap();
     let output = run(dir.path(), "verify --data copy");
@@ -393,7 +393,7 @@ fn a_backup_is_a_store_and_damage_is_found() {
     assert_eq!(told(&output), "cable: none: there is no store here (no cable.db)\n");
 }
 
-/// The log id of a node.
+/// Returns the log id of a node.
 fn log_id(node: &Demo, dir: &Path) -> String {
     printed(&node.run(dir, "status -o id")).trim_end().to_owned()
 }
@@ -531,7 +531,7 @@ fn write_article(dir: &Path, id: &str, headline: &str, more: serde_json::Value) 
     fs::write(dir.join(format!("{id}.json")), article.to_string()).unwrap();
 }
 
-/// Runs lines one after the other: how each ends, and what it prints, here or there, begins with.
+/// Runs lines one after the other. Each has an exit code and the start of its output, on stdout or stderr.
 fn each(demo: &Demo, dir: &Path, lines: &[(&str, i32, &str)]) {
     for (line, ends, begins) in lines {
         let output = demo.run(dir, line);
@@ -635,7 +635,7 @@ fn a_store_made_anew_has_what_waits_and_what_is_seen_and_serves_both() {
     assert_eq!(anew.stop(), 0);
 }
 
-/// A report of `cable bench`, printed into a pipe.
+/// Returns a report of `cable bench`, printed into a pipe.
 fn report(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{} {}", printed(output), told(output)))
 }
@@ -715,7 +715,7 @@ fn calls_that_fail_are_counted_by_reason_and_end_with_1() {
     assert_eq!((code(&output), told(&output)), (2, "cable: there is no article to get\n".to_owned()));
 }
 
-/// Before its handler stands, a signal would end the process without a word.
+/// Before the handler is installed, a signal would end the process silently.
 fn wait_until_it_heeds_interrupts(pid: &str) {
     for _ in 0..600 {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -858,13 +858,13 @@ fn what_others_publish_is_measured_until_interrupted() {
     let report = report(&output);
     assert_eq!(report["interrupted"], true);
     assert!(report["publishes"].is_null(), "{report}");
-    // Of the last change nobody may have been told yet.
+    // The last change may not have reached any follower yet.
     let changes = number(&report, "changes");
     assert!((2..=3).contains(&changes), "{report}");
     assert_eq!((number(&report, "deliveries"), number(&report, "lost")), (3 * changes, 0), "{report}");
 }
 
-/// The lines of a feed that ends when it has told everything.
+/// Returns the lines of a feed that ends when it has caught up.
 fn fed(demo: &Demo, dir: &Path, line: &str) -> Vec<serde_json::Value> {
     let output = demo.run(dir, &format!("feed watch --until-caught-up {line}"));
     assert_eq!(code(&output), 0, "{line}: {}", told(&output));
@@ -946,7 +946,7 @@ fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
     assert!(anew[1]["snapshot"].is_object() && anew.last().unwrap()["checkpoint"].is_object());
 }
 
-/// A command that runs until it is interrupted.
+/// Starts a command that runs until it is interrupted.
 fn follow(demo: &Demo, dir: &Path, line: &str) -> Child {
     let mut command = cable(dir);
     command.args(line.split_whitespace()).env("CABLE_ENDPOINTS", &demo.endpoint);

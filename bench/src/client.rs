@@ -1,6 +1,6 @@
-//! What a call through `cable-client` costs the process that makes it, against one through tonic's client alone: the
-//! same connection settings, the same deadline, the same message decoded. The two take turns in one process on one
-//! thread, so that a busy machine troubles both.
+//! The cost of a call through `cable-client` to the calling process, compared with tonic's client alone: the same
+//! connection settings, the same deadline, the same message decoded. The two take turns in one process on one thread,
+//! so that a busy machine affects both.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -19,19 +19,20 @@ use crate::{
 
 const ROUNDS: usize = 9;
 const CALLS: usize = 4_000;
-/// Calls under Valgrind: what is not of a call is the same in both, and goes away in their difference.
+/// The numbers of calls under Valgrind. Costs outside of a call are the same in both runs and cancel out in their
+/// difference.
 const FEW: usize = 500;
 const MANY: usize = 1_500;
 const AT_ONCE: [usize; 2] = [1, 16];
 const DEADLINE: Duration = Duration::from_secs(10);
-/// As cable-client grants them.
+/// The windows that cable-client grants.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Measures, and writes the results.
 ///
 /// # Errors
-/// Something does not work.
+/// Fails if a step of the measurement fails.
 pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     options.finish()?;
     let program = Program::build(root)?;
@@ -48,10 +49,10 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     Ok(())
 }
 
-/// The command that makes calls and nothing else, to be counted.
+/// Makes calls and nothing else, so that their instructions can be counted.
 ///
 /// # Errors
-/// The options are wrong, or a call fails.
+/// Fails if the options are invalid or a call fails.
 pub(crate) fn calls(mut options: Options) -> Outcome<()> {
     let client: String = options.required("--client")?;
     let endpoint: String = options.required("--endpoint")?;
@@ -64,7 +65,7 @@ pub(crate) fn calls(mut options: Options) -> Outcome<()> {
     })
 }
 
-/// A way of calling.
+/// A way to call.
 #[derive(Clone)]
 enum Way {
     Bare(ContentServiceClient<Channel>),
@@ -84,7 +85,7 @@ impl Way {
         Ok(Way::Cable(Cable::builder(endpoint).timeout(DEADLINE).build()?))
     }
 
-    /// Gets an article: whether it is one.
+    /// Gets an article. Returns whether the response contains one.
     async fn get(&mut self, name: &str) -> Result<bool, String> {
         let article = match self {
             Way::Bare(client) => {
@@ -103,7 +104,7 @@ impl Way {
         Ok(article.is_some_and(|article| article.body.is_some()))
     }
 
-    /// Makes so many calls, shared out among tasks.
+    /// Makes `calls` calls, divided among tasks.
     async fn calls(&self, name: &str, calls: usize, at_once: usize) -> Outcome<()> {
         let mut tasks = JoinSet::new();
         for _ in 0..at_once {
@@ -124,13 +125,13 @@ impl Way {
     }
 }
 
-/// What a call costs, by number of calls under way.
+/// The cost of a call for a number of concurrent calls.
 struct Figure {
     at_once: usize,
-    /// Microseconds of processor time: the median of all rounds.
+    /// The median processor time of all rounds in microseconds.
     bare: f64,
     cable: f64,
-    /// The median of each round's.
+    /// The median of the rounds' ratios.
     ratio: f64,
     bare_instructions: u64,
     cable_instructions: u64,
@@ -150,7 +151,7 @@ fn measure(endpoint: &str, name: &str, at_once: usize, dir: &Path) -> Outcome<Fi
     })
 }
 
-/// Microseconds per call in each round, by tonic's client and by Cable's.
+/// Returns the microseconds per call in each round, for tonic's client and for Cable's.
 async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>, Vec<f64>)> {
     let ways = [Way::bare(endpoint)?, Way::cable(endpoint)?];
     let mut costs = [Vec::new(), Vec::new()];
@@ -158,7 +159,7 @@ async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>
         way.calls(name, CALLS / 4, at_once).await?;
     }
     for round in 0..ROUNDS {
-        // Each goes first as often as the other.
+        // Each goes first in half of the rounds.
         for place in [round % 2, (round + 1) % 2] {
             let before = own_time()?;
             ways[place].calls(name, CALLS, at_once).await?;
@@ -169,14 +170,14 @@ async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>
     Ok((bare, cable))
 }
 
-/// Processor time of this thread, which makes all calls, to the nanosecond: ticks are too coarse for a round.
+/// Returns the processor time in nanoseconds of this thread, which makes all calls. Ticks are too coarse for a round.
 fn own_time() -> Outcome<Duration> {
     let told = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos = told.split_whitespace().next().ok_or("the system does not tell")?;
     Ok(Duration::from_nanos(nanos.parse()?))
 }
 
-/// Instructions per call.
+/// Returns the instructions per call.
 fn instructions(client: &str, endpoint: &str, name: &str, at_once: usize, dir: &Path) -> Outcome<u64> {
     let counted = |calls: usize| -> Outcome<u64> {
         let out = dir.join("client-counts");
@@ -193,7 +194,7 @@ fn instructions(client: &str, endpoint: &str, name: &str, at_once: usize, dir: &
         let total = counts.lines().find_map(|line| line.strip_prefix("totals: "));
         Ok(total.ok_or("Valgrind gives no total")?.trim().parse()?)
     };
-    // Whole numbers of calls for each task.
+    // A whole number of calls for each task.
     let (few, many) = (FEW / at_once * at_once, MANY / at_once * at_once);
     Ok((counted(many)? - counted(few)?) / (many - few) as u64)
 }

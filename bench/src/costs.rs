@@ -1,6 +1,8 @@
-//! What the worst request for each method and field costs the server: processor time, memory, and another client's wait.
+//! The cost of the worst request for each method and field to the server: processor time, memory, and the latency of
+//! another client.
 //!
-//! Each request goes to a node of its own, and is made again with other names as often as a second allows. A second client reads one article every few milliseconds all the while.
+//! Each request goes to a node of its own, and is repeated with other names until 1.2 s or 40 calls are reached.
+//! Meanwhile a second client reads one article every few milliseconds.
 
 use std::{
     fmt::Write as _,
@@ -28,24 +30,24 @@ use crate::{
 mod cases;
 mod raw;
 
-/// What a request may cost.
+/// The maximum cost of a request.
 const CPU: Duration = Duration::from_millis(250);
 const MEMORY: u64 = 64 << 20;
-/// What another client's 99th percentile may grow by: a fifth, or this.
+/// The maximum growth of the other client's 99th percentile: a fifth, or this.
 const WAIT: Duration = Duration::from_millis(5);
 
-/// Each request is repeated for so long: processor time is counted in hundredths of a second.
+/// The time for which each request is repeated: processor time is counted in hundredths of a second.
 const REPEAT: Duration = Duration::from_millis(1_200);
 const REPEATS: usize = 40;
-/// Between two reads of the other client.
+/// The interval between two reads of the other client.
 const APART: Duration = Duration::from_millis(2);
-/// Time in which the other client is alone with the node.
+/// The time for which the other client is alone with the node.
 const CALM: Duration = Duration::from_millis(600);
 
 /// Measures, and writes the table into docs/reliability.md.
 ///
 /// # Errors
-/// Something does not work, or a request costs more than it may.
+/// Fails if a step of the measurement fails, or if a request exceeds its maximum cost.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let only: Option<String> = options.value("--only")?;
     let built: Option<PathBuf> = options.value("--program")?;
@@ -70,7 +72,7 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     if missed.is_empty() { Ok(()) } else { Err(format!("above the bound:\n{}", missed.join("\n")).into()) }
 }
 
-/// What one request cost.
+/// The cost of one request.
 struct Row {
     method: &'static str,
     what: &'static str,
@@ -140,7 +142,7 @@ fn measure(program: &Program, case: Case) -> Outcome<Row> {
     let memory = node.peak_memory()?.saturating_sub(before);
     let mut calls = 1;
     while start.elapsed() < REPEAT && calls < REPEATS {
-        // An answer from the cache costs nothing; each of these is another request.
+        // A response from the cache costs nothing, so each request is a different one.
         let request = (case.request)(calls);
         let _same = runtime.block_on(raw.call(case.method, request, case.messages));
         calls += 1;
@@ -153,12 +155,12 @@ fn measure(program: &Program, case: Case) -> Outcome<Row> {
         .map_or_else(|status| raw::reason(&status), |bytes| format!("{} bytes", grouped(bytes as u64)));
     let (calm, meanwhile) = (p99(calm), p99(meanwhile));
     node.stop()?;
-    // What only the first call had to do is not shared out among those that it was done for.
+    // Work that only the first call had to do counts in full; it is not divided among the repetitions.
     let cpu = once.max(busy / u32::try_from(calls)?);
     Ok(Row { method: case.method, what: case.what, request: bytes, outcome, cpu, memory, calm, meanwhile })
 }
 
-/// Processor time that the other client alone takes of the node, for each second.
+/// Returns the processor time of the node per second for the other client alone.
 fn share_of_other(node: &Node) -> Outcome<Duration> {
     let (start, cpu) = (Instant::now(), node.busy()?);
     std::thread::sleep(CALM);
@@ -174,7 +176,7 @@ fn runtime() -> Outcome<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// A client that reads one article again and again, on a thread and a connection of its own.
+/// A client that reads one article repeatedly, on a thread and a connection of its own.
 struct Other {
     times: Arc<Mutex<Vec<Duration>>>,
     ended: Arc<AtomicBool>,

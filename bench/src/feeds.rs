@@ -1,5 +1,5 @@
-//! What ten thousand followers of one tag cost, and how soon the last of them is told: the server and all followers on
-//! the same two cores.
+//! The cost of 10,000 followers of one tag, and the time until the last of them has received a change. The server and
+//! all followers share two cores.
 
 use std::{net::SocketAddr, path::Path, thread::sleep, time::Duration};
 
@@ -22,16 +22,17 @@ mod crowd;
 const CONNECTIONS: usize = 100;
 const EACH: usize = 100;
 const PUBLISHES: usize = 40;
-/// Between two publishes: longer than it takes to tell everybody.
+/// The interval between two publishes: longer than the delivery to all followers takes.
 const APART: Duration = Duration::from_millis(400);
 const STALLED: usize = 1_000;
-/// How often so many stall, and what is published each time to fill what the system holds for them.
+/// The number of rounds with stalled followers, and the number of publishes in each that fill the buffers of the
+/// system.
 const STALLS: usize = 3;
 const FILLING: usize = 60;
-/// Time for a server to come to rest.
+/// The time for a server to become idle.
 const REST: Duration = Duration::from_secs(2);
 
-/// What design 9 asks for.
+/// The targets.
 const LAST_MS: f64 = 250.0;
 const IDLE_BYTES: f64 = 8_192.0;
 const SLOWED: f64 = 1.1;
@@ -39,7 +40,7 @@ const SLOWED: f64 = 1.1;
 /// Measures, and writes the results.
 ///
 /// # Errors
-/// Something does not work, or a follower was not told rightly.
+/// Fails if a step of the measurement fails, or if a follower does not receive each change exactly once.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let publishes = options.value("--publishes")?.unwrap_or(PUBLISHES);
     options.finish()?;
@@ -61,7 +62,7 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     report.write_as(root, "feeds")
 }
 
-/// A node, and what is published to it.
+/// A node and its publisher.
 struct Bench {
     node: Node,
     address: SocketAddr,
@@ -70,7 +71,7 @@ struct Bench {
     view: v1::ArticleView,
     article: v1::Article,
     request: Vec<u8>,
-    /// What the articles are called after: none is published twice.
+    /// The prefix of the articles' names: none is published twice.
     what: &'static str,
     published: usize,
 }
@@ -97,7 +98,7 @@ impl Bench {
         Ok(Bench { node, address, runtime, cable, view, article, request, what, published: 0 })
     }
 
-    /// Publishes an article that all followers are to be told of.
+    /// Publishes an article that all followers receive.
     fn publish(&mut self) -> Outcome<i64> {
         self.published += 1;
         let mut article = self.article.clone();
@@ -112,7 +113,7 @@ impl Bench {
         Crowd::open(self.address, &self.request, CONNECTIONS, EACH, publishes)
     }
 
-    /// Publishes some times: how long it took each time until the last follower was told.
+    /// Publishes several times. Returns the time of each publish until the last follower has received it.
     fn tell(&mut self, crowd: &Crowd, from: usize, publishes: usize) -> Outcome<Vec<Duration>> {
         let mut lasts = Vec::with_capacity(publishes);
         for publish in from..from + publishes {
@@ -122,7 +123,7 @@ impl Bench {
         Ok(lasts)
     }
 
-    /// The same without a pause.
+    /// Does the same without a pause.
     fn tell_at_once(&mut self, crowd: &Crowd, from: usize, publishes: usize) -> Outcome<Vec<Duration>> {
         let head = self.runtime.block_on(self.cable.status())?.head.unwrap_or_default().revision;
         crowd.expect(head + 1 - from as i64);
@@ -134,7 +135,7 @@ impl Bench {
         (from..from + publishes).map(tell).collect()
     }
 
-    /// How much followers cost at rest, and how soon all are told.
+    /// Measures the cost of idle followers, and the delivery time to all of them.
     fn fan_out(mut self, report: &mut Report, publishes: usize) -> Outcome<()> {
         let [idle, last, each, cpu] = match self.view {
             v1::ArticleView::Full => [
@@ -178,7 +179,7 @@ impl Bench {
         self.node.stop().map(drop)
     }
 
-    /// What followers cost that take nothing, and how much they slow the others.
+    /// Measures the cost of stalled followers, and the delay that they cause for others.
     fn stalled(mut self, report: &mut Report, publishes: usize) -> Outcome<()> {
         let crowd = self.open(STALLS * (2 * publishes + FILLING) + publishes)?;
         self.tell(&crowd, 0, publishes)?;
@@ -191,7 +192,7 @@ impl Bench {
             let published = self.node.memory()?;
             let stalled = (0..STALLED / EACH).map(|_| connect(self.address, &self.request, EACH));
             let stalled = stalled.collect::<Outcome<Vec<_>>>()?;
-            // Until they, and the system between, hold as much as they can.
+            // The publishes continue until the stalled followers and the system's buffers are full.
             self.tell_at_once(&crowd, from + publishes, FILLING)?;
             beside.append(&mut self.tell(&crowd, from + publishes + FILLING, publishes)?);
             let held = self.node.memory()?.saturating_sub(published) as f64;
@@ -199,7 +200,7 @@ impl Bench {
             drop(stalled);
             sleep(REST);
         }
-        // Later rounds find the memory that an earlier one has left.
+        // Later rounds reuse the memory of an earlier one.
         let cost = bytes.iter().copied().fold(0.0, f64::max);
         let shown = format!("{cost:.0} bytes{}", judged(cost, IDLE_BYTES));
         report.fact(
@@ -217,7 +218,7 @@ impl Bench {
     }
 }
 
-/// Closes a crowd of whom each must have been told everything once.
+/// Closes a crowd. Each follower must have received everything exactly once.
 fn faultless(crowd: Crowd, publishes: usize) -> Outcome<Heard> {
     let expected = crowd.followers * publishes as u64;
     let heard = crowd.close()?;
@@ -231,7 +232,7 @@ fn faultless(crowd: Crowd, publishes: usize) -> Outcome<Heard> {
     Ok(heard)
 }
 
-/// A quantile of times in milliseconds.
+/// Returns a quantile of times in milliseconds.
 fn at(times: &[Duration], share: f64) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();

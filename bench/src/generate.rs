@@ -1,4 +1,4 @@
-//! A newspaper's archive that never was: the same for the same seed, written as it is made.
+//! The archive of an invented newspaper. It is the same for the same seed, and is written as it is generated.
 
 use std::{
     fs::File,
@@ -18,52 +18,55 @@ use crate::{
 const SEED: u64 = 2026;
 const TAGS: usize = 10_000;
 const AUTHORS: usize = 300;
-/// Three departments with three parts each.
+/// The number of sections: three departments with three parts each.
 const SECTIONS: usize = 12;
 const DEPARTMENTS: usize = 3;
 
-/// Encoded sizes: half of the articles are below the median; two thirds between half of it and twice as much.
+/// The distribution of encoded sizes: half of the articles are below the median, and two thirds are between half of it
+/// and twice as much.
 const MEDIAN_BYTES: f64 = 4_400.0;
 const DEVIATION: f64 = 0.7;
 const LEAST_BYTES: f64 = 1_000.0;
 const MOST_BYTES: f64 = 60_000.0;
 
-/// From the start of 2015, ten years.
+/// The time range: ten years from the start of 2015.
 const FIRST_SECOND: i64 = 1_420_070_400;
 const SECONDS: i64 = 10 * 31_557_600;
-/// Articles come in the order of their times, but for so many seconds: a desk does not work in order.
+/// The deviation from the order of time in seconds. Articles are in the order of their times up to this deviation,
+/// because newsrooms do not work in strict order.
 const JITTER: usize = 3 * 86_400;
 
-/// Every so many articles one is compressed, to see that the text is as dense as real text.
+/// One in this many articles is compressed, to check that the text is as dense as real text.
 const SAMPLE: u64 = 50;
 const LEVEL: i32 = 3;
 
-/// What was written.
+/// A generated archive.
 #[derive(Debug)]
 pub(crate) struct Archive {
     pub(crate) articles: u64,
     pub(crate) entities: u64,
-    /// Bytes of the file of articles.
+    /// The size of the file of articles in bytes.
     pub(crate) bytes: u64,
-    /// Encoded size of each article, ascending.
+    /// The encoded size of each article, ascending.
     pub(crate) sizes: Vec<u32>,
-    /// How many times smaller an article becomes under zstd at the store's level.
+    /// The compression ratio of an article under zstd at the store's level.
     pub(crate) compression: f64,
-    /// Tags and the number of articles that have them, the most frequent first; none without an article.
+    /// The tags and the number of articles that have them, the most frequent first. Tags without an article are left
+    /// out.
     pub(crate) tags: Vec<(String, u32)>,
 }
 
-/// The id of an article, by its number.
+/// Returns the id of an article, by its number.
 pub(crate) fn article_id(number: u64) -> String {
     format!("a{number:07}")
 }
 
-/// A section that has others below it.
+/// Returns a section that has subsections.
 pub(crate) fn department() -> String {
     section_id(0)
 }
 
-/// The id of a tag, by its number: the lower, the more articles have it.
+/// Returns the id of a tag, by its number. The lower the number, the more articles have the tag.
 pub(crate) fn tag_id(number: usize) -> String {
     format!("t{number:05}")
 }
@@ -76,10 +79,10 @@ fn section_id(number: usize) -> String {
     format!("s{number:02}")
 }
 
-/// Writes two files that `cable import binary` takes.
+/// Writes two files for `cable import binary`.
 ///
 /// # Errors
-/// They cannot be written.
+/// Fails if they cannot be written.
 pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<Archive> {
     let entities = write_entities(entities)?;
     let mut maker = Maker::new(count);
@@ -102,22 +105,22 @@ pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<
     Ok(Archive { articles, entities, bytes, sizes, compression, tags: maker.used_tags() })
 }
 
-/// Articles that are alike: each of about so many bytes.
+/// Articles of one kind, each of about `bytes` bytes.
 #[derive(Debug)]
 pub(crate) struct Uniform {
     pub(crate) seed: u64,
     pub(crate) numbers: Range<u64>,
     pub(crate) bytes: usize,
-    /// They are published after all others.
+    /// Whether they are published after all others.
     pub(crate) newest: bool,
 }
 
 impl Uniform {
-    /// Writes a file of them that `cable import binary` takes. Each has, besides those that are drawn, the tags that
-    /// `tags` gives for its number.
+    /// Writes a file of them for `cable import binary`. In addition to random tags, each article has the tags that
+    /// `tags` returns for its number.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub(crate) fn write(&self, path: &Path, tags: impl Fn(u64) -> Vec<&'static str>) -> io::Result<()> {
         let mut maker = Maker::new(self.numbers.end);
         maker.random = Random::new(self.seed);
@@ -139,14 +142,14 @@ impl Uniform {
 /// Writes a file of the sections, authors and tags that the articles of any archive name.
 ///
 /// # Errors
-/// It cannot be written.
+/// Fails if the file cannot be written.
 pub(crate) fn write_entities(path: &Path) -> io::Result<u64> {
     let mut file = Records::create(path)?;
     Maker::new(0).entities().iter().try_for_each(|record| file.write(record))?;
     Ok(file.finish()?.0)
 }
 
-/// A file of records: `CABLEREC`, the version, then each record behind its length.
+/// A file of records: `CABLEREC`, the version, then each record after its length.
 struct Records {
     file: BufWriter<File>,
     count: u64,
@@ -195,7 +198,7 @@ impl Maker {
         }
     }
 
-    /// Sections, authors and tags.
+    /// Returns the sections, authors and tags.
     fn entities(&self) -> Vec<RawRecord> {
         let sections = (0..SECTIONS).map(|number| self.section(number).into());
         let authors = (0..AUTHORS).map(|number| self.author(number).into());
@@ -235,7 +238,7 @@ impl Maker {
         article
     }
 
-    /// An article without a body.
+    /// Returns an article without a body.
     fn draft(&mut self, number: u64) -> v1::Article {
         let random = &mut self.random;
         let length = random.between(5, 9);
@@ -255,7 +258,7 @@ impl Maker {
         article
     }
 
-    /// Gives it a body with which it has about so many bytes.
+    /// Adds a body, so that the article has about `bytes` bytes.
     fn fill(&mut self, article: &mut v1::Article, bytes: usize) {
         let body = bytes.saturating_sub(article.encoded_len());
         article.body = Some(self.body(body));
@@ -274,7 +277,7 @@ impl Maker {
         ranks.into_iter().map(|rank| format!("tags/{}", tag_id(rank))).collect()
     }
 
-    /// Paragraphs with a heading now and then, until they fill so many bytes.
+    /// Returns paragraphs with occasional headings, of `bytes` bytes in total.
     fn body(&mut self, bytes: usize) -> v1::Body {
         let mut body = v1::Body::default();
         let mut filled = 0;
@@ -295,7 +298,7 @@ impl Maker {
         block(v1::block::Kind::Heading(heading))
     }
 
-    /// Two to five sentences, fewer where there is no room; one in four is marked or links somewhere.
+    /// Returns two to five sentences, or fewer if space is short. One paragraph in four has a mark or a link.
     fn paragraph(&mut self, room: usize) -> v1::Block {
         let mut paragraph = v1::Paragraph::default();
         let sentences = self.random.between(2, 5);

@@ -1,6 +1,6 @@
-//! Instructions per call on the paths that most calls take, as a gate that a busy machine cannot move: what the server
-//! executes under Valgrind, against what the limit executes for answers of the same size, in the same run and by the
-//! same compiler. What is held is the ratio of the two.
+//! Instructions per call on the paths that most calls take: a gate that is independent of the machine's load. The
+//! server's instructions under Valgrind are compared with the limit's for responses of the same size, in the same run
+//! and with the same compiler. The gate checks the ratio of the two.
 
 use std::{fs, path::Path};
 
@@ -13,17 +13,17 @@ mod counted;
 
 use counted::Counted;
 
-/// How much a ratio may rise, in percent. Runs differ by 0.5; the limit moves by up to 1.5 when the program that it is
-/// part of is compiled anew; one needless copy of an answer costs more than 2.
+/// The maximum increase of a ratio in percent. Runs differ by 0.5. The limit changes by up to 1.5 when its program is
+/// recompiled. One needless copy of a response costs more than 2.
 const TOLERANCE: f64 = 2.0;
 
 const JSON: &str = "bench/results/instructions.json";
 const MARKDOWN: &str = "bench/results/instructions.md";
 
-/// Measures, and compares with what is recorded or records it.
+/// Measures, and compares with the recorded ratios or records new ones.
 ///
 /// # Errors
-/// Something does not work, or a ratio is above the recorded one by more than the tolerance.
+/// Fails if a step of the measurement fails, or if a ratio exceeds the recorded one by more than the tolerance.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let check = options.switch("--check");
     options.finish()?;
@@ -41,13 +41,13 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     Ok(())
 }
 
-/// What one path costs.
+/// The cost of one path.
 #[derive(Debug)]
 struct Figure {
     path: &'static str,
-    /// Of a message of the answer, on average.
+    /// The average size of a response message in bytes.
     bytes: usize,
-    /// Instructions per unit.
+    /// The instructions per unit.
     cable: u64,
     limit: u64,
 }
@@ -79,7 +79,7 @@ fn measure(program: &Program, newsroom: &Newsroom, dir: &Path) -> Outcome<Vec<Fi
 }
 
 /// # Errors
-/// A ratio is too high, or not recorded.
+/// Fails if a ratio is too high or not recorded.
 fn verdict(recorded: &Value, figures: &[Figure]) -> Outcome<()> {
     let faults: Vec<String> = figures.iter().filter_map(|figure| fault(recorded, figure)).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }

@@ -1,8 +1,8 @@
-//! The machine that figures hold for.
+//! The machine on which figures are measured.
 
 use std::fs;
 
-/// Its cores, their model, and how busy it is.
+/// Returns the number and model of its cores, and its load.
 pub(crate) fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,7 +1,7 @@
 //! Measurements, and the servers that Cable is compared with: `cargo run --release --bin cable-bench`.
 //!
-//! Each measurement runs the released program as a process of its own, with a store of its own, and speaks to it as its
-//! users do.
+//! Each measurement runs the released program as a process of its own, with a store of its own, and calls it as users
+//! do.
 
 use std::{
     env,
@@ -35,7 +35,7 @@ mod yardstick;
 
 use options::Options;
 
-/// As the server's own, so that none is measured with another.
+/// The server's own allocator, so that all are measured with the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -85,7 +85,7 @@ a server to compare with, until it is killed (another is the program cable-limit
   ordinary --listen ADDRESS --file FILE
       a service of tonic, prost and moka with the articles of a file that `cable import binary` takes";
 
-/// What a measurement says at its end, or why there is none.
+/// The result of a measurement, or an error.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -118,7 +118,7 @@ fn run() -> Outcome<()> {
     }
 }
 
-/// The directory of the workspace.
+/// Returns the directory of the workspace.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()

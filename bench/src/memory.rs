@@ -1,5 +1,5 @@
-//! The most that peers can make a node hold, each kind of load against a fresh node: what it takes at its peak, and what
-//! is left once the load has ended.
+//! The maximum memory that peers can make a node use. Each kind of load runs against a fresh node; the peak is
+//! measured, and the memory that remains once the load has ended.
 
 use std::{
     fmt::Write as _,
@@ -23,19 +23,19 @@ use peer::{Peer, framed};
 
 mod peer;
 
-/// `cache.bytes` of the nodes: small, so that what is given back shows.
+/// The `cache.bytes` of the nodes: small, so that released memory shows.
 const CACHE: u64 = 64 << 20;
 
-/// What a node may take above its cache.
+/// The maximum memory of a node above its cache.
 const ABOVE_CACHE: u64 = 256 << 20;
 
-/// What may be left above the start and the cache.
+/// The maximum memory that may remain above the start and the cache.
 const LEFT: u64 = 64 << 20;
 
-/// How long a node has to give memory back once the load has ended.
+/// The time for a node to release memory once the load has ended.
 const GIVE_BACK: Duration = Duration::from_secs(20);
 
-/// Connections of one peer, and calls on each.
+/// The number of connections of one peer, and of calls on each.
 const READERS: usize = 53;
 const CALLS: usize = 200;
 
@@ -56,7 +56,7 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 /// A kind of load.
 struct Load {
     name: &'static str,
-    /// Runs it; what it holds open ends when it is dropped.
+    /// A function that runs it. The returned peers hold it open until they are dropped.
     run: fn(&Target) -> Outcome<Vec<Peer>>,
 }
 
@@ -80,7 +80,7 @@ struct Target {
     cable: Cable,
 }
 
-/// What one load did to a node, in bytes.
+/// The memory of a node under one load, in bytes.
 struct Row {
     name: &'static str,
     start: u64,
@@ -103,7 +103,7 @@ impl Row {
 /// Measures, and writes the table.
 ///
 /// # Errors
-/// Something does not work, or a node took more than it may or did not give it back.
+/// Fails if a step of the measurement fails, or if a node exceeded its limit or did not release the memory.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let only: Option<usize> = options.value("--only")?;
     options.finish()?;
@@ -134,7 +134,7 @@ fn measure(program: &Program, dir: &Path, load: &Load) -> Outcome<Row> {
         after = target.node.memory()?;
     }
     let peak = target.node.peak_memory()?;
-    // It serves as before.
+    // The node serves as before.
     target.runtime.block_on(target.cable.article("long").into_future())?;
     Ok(Row { name: load.name, start, peak, after })
 }
@@ -177,7 +177,7 @@ impl Target {
     }
 }
 
-/// A message with some fields set.
+/// Returns a message with some fields set.
 fn message<T: Default>(set: impl FnOnce(&mut T)) -> T {
     let mut message = T::default();
     set(&mut message);
@@ -197,7 +197,7 @@ fn article(id: &str, bytes: usize, tags: &[String]) -> v1::Article {
     })
 }
 
-/// The largest responses of each kind, in turns. Each is another one: none is shared.
+/// Returns the largest responses of each kind, in turns. Each request is different, so that no response is shared.
 fn request(at: usize) -> (&'static str, Vec<u8>) {
     let full = v1::ArticleView::Full.into();
     match at % 8 {
@@ -228,7 +228,7 @@ fn request(at: usize) -> (&'static str, Vec<u8>) {
         }
         6 => (EXPORT, Vec::new()),
         _ if at % 16 == 7 => (HEALTH, Vec::new()),
-        // The file that holds the service: the largest answer of reflection.
+        // The file that contains the service: the largest response of reflection.
         _ => (REFLECTION, [&b"\x22\x1a"[..], b"cable.v1.PublishingService"].concat()),
     }
 }
@@ -324,7 +324,7 @@ fn filters(target: &Target) -> Outcome<Vec<Peer>> {
     open_and_reset(target, |at| watch([at, 1_000_000 + at].into_iter()))
 }
 
-/// 100,000 feeds one after the other, with 40 that stay.
+/// Opens 100,000 feeds one after the other, with 40 that stay open.
 fn open_and_reset(target: &Target, request: impl Fn(usize) -> Vec<u8>) -> Outcome<Vec<Peer>> {
     let mut stay = Peer::connect(target.address, (1 << 31) - 1)?;
     for at in 0..40 {
@@ -333,7 +333,7 @@ fn open_and_reset(target: &Target, request: impl Fn(usize) -> Vec<u8>) -> Outcom
     let mut peer = Peer::connect(target.address, (1 << 31) - 1)?;
     for at in 0..100_000 {
         if !peer.call_and_reset(WATCH, &request(at)) {
-            // It was sent away: 20 resets at once are a flood.
+            // The peer was disconnected: 20 resets at once count as a flood.
             peer = Peer::connect(target.address, (1 << 31) - 1)?;
         }
         if at % 10 == 9 {

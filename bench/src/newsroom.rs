@@ -1,4 +1,4 @@
-//! An imported archive, and articles of it whose answers are of much the same size.
+//! An imported archive, and articles of it with responses of nearly the same size.
 
 use std::path::{Path, PathBuf};
 
@@ -12,26 +12,26 @@ use crate::{
     wire::Wire,
 };
 
-/// So many that a tag has enough for a stream.
+/// The number of articles: enough for a tag to fill a stream.
 const ARTICLES: u64 = 4_000;
 pub(crate) const STREAMED: usize = 1_000;
-/// The size of the answers to GetArticle that are wanted, nearly.
+/// The approximate size of the responses to GetArticle in bytes.
 const SIZE: usize = 6_400;
 
 /// A published archive.
 pub(crate) struct Newsroom {
     pub(crate) store: PathBuf,
-    /// Names of its articles, those first whose answers are nearest to the size wanted.
+    /// The names of its articles, those with responses nearest to the wanted size first.
     pub(crate) names: Vec<String>,
-    /// A tag of enough articles.
+    /// A tag with enough articles.
     pub(crate) tag: String,
 }
 
 impl Newsroom {
-    /// Makes and imports it.
+    /// Generates and imports the archive.
     ///
     /// # Errors
-    /// It cannot be imported.
+    /// Fails if it cannot be imported.
     pub(crate) fn publish(program: &Program, dir: &Path) -> Outcome<Newsroom> {
         let path = |name: &str| dir.join(name);
         let archive = generate::write(&path("entities.bin"), &path("articles.bin"), ARTICLES)?;
@@ -57,7 +57,7 @@ impl Newsroom {
     }
 }
 
-/// A request of GetArticle.
+/// Returns a request of GetArticle.
 pub(crate) fn get(name: &str) -> Vec<u8> {
     let mut request = v1::GetArticleRequest::default();
     name.clone_into(&mut request.name);

@@ -1,4 +1,4 @@
-//! The released program, as its users run it.
+//! The released program, run as users run it.
 
 use std::{
     fs::File,
@@ -14,15 +14,15 @@ use crate::{
     process::{Process, children_cpu, free_address},
 };
 
-/// The program, built.
+/// The path of the built program.
 #[derive(Debug)]
 pub(crate) struct Program(PathBuf);
 
 impl Program {
-    /// Builds it and the limit as releases, if that is not done yet.
+    /// Builds the program and the limit in release mode, if they are not built yet.
     ///
     /// # Errors
-    /// It does not compile.
+    /// Fails if one does not compile.
     pub(crate) fn build(root: &Path) -> Outcome<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
@@ -37,15 +37,15 @@ impl Program {
         Ok(Program(target.join("release/cable")))
     }
 
-    /// One that is built already.
+    /// Returns a program that is built already.
     pub(crate) fn at(path: PathBuf) -> Program {
         Program(path)
     }
 
-    /// Imports a file as a user does, and gives the time that it took and the client's processor time.
+    /// Imports a file as a user does. Returns the time that it took and the client's processor time.
     ///
     /// # Errors
-    /// Not everything was taken.
+    /// Fails if not everything was imported.
     pub(crate) fn import(&self, file: &Path, endpoint: &str) -> Outcome<(Duration, Duration)> {
         let (start, busy) = (Instant::now(), children_cpu()?);
         let output =
@@ -59,18 +59,18 @@ impl Program {
         Ok((took, children_cpu()?.saturating_sub(busy)))
     }
 
-    /// Starts a node on a port that is free.
+    /// Starts a node on a free port.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if the node does not start.
     pub(crate) fn serve(&self, data: &Path, log: &Path) -> Outcome<Node> {
         self.serve_with(data, log, &[])
     }
 
-    /// The same with settings, named as variables of the environment are.
+    /// Starts a node with settings, given as environment variables.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if the node does not start.
     pub(crate) fn serve_with(&self, data: &Path, log: &Path, settings: &[(&str, &str)]) -> Outcome<Node> {
         let address = free_address()?;
         let mut command = self.command();
@@ -79,10 +79,10 @@ impl Program {
         Node::start(command, address, log)
     }
 
-    /// The same, with metrics and health at an address.
+    /// Starts a node with settings, and with metrics and health at an address.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if the node does not start.
     pub(crate) fn serve_operations(
         &self,
         data: &Path,
@@ -97,17 +97,17 @@ impl Program {
         Node::start(command, address, log)
     }
 
-    /// Where it lies.
+    /// Returns the program's path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The limit's program, beside it.
+    /// Returns the limit's program in the same directory.
     pub(crate) fn limit(&self) -> PathBuf {
         self.0.with_file_name("cable-limit")
     }
 
-    /// Where the build put it.
+    /// Returns the directory of the build output.
     pub(crate) fn target(&self) -> PathBuf {
         self.0.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
     }
@@ -130,22 +130,22 @@ impl Node {
     /// Starts a server and waits until it listens.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if the server does not start.
     pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path) -> Outcome<Node> {
         command.stderr(File::options().create(true).append(true).open(log)?);
         let process = Process::serving(&mut command, address)?;
         Ok(Node { process, endpoint: format!("http://{address}") })
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Requests a shutdown and waits until the process has ended.
     ///
     /// # Errors
-    /// It ended otherwise than in peace.
+    /// Fails if the exit status is not success.
     pub(crate) fn stop(self) -> Outcome<Duration> {
         self.process.stop()
     }
 
-    /// Its process and where it is.
+    /// Returns the endpoint and the process.
     pub(crate) fn into_parts(self) -> (String, Process) {
         (self.endpoint, self.process)
     }

@@ -1,10 +1,10 @@
-//! A command's arguments: flags, each with one value or none.
+//! A command's arguments: flags with one value or none.
 
 use std::{fmt::Display, str::FromStr};
 
 use crate::Outcome;
 
-/// What has not been taken yet.
+/// The arguments that have not been consumed yet.
 #[derive(Debug)]
 pub(crate) struct Options(Vec<String>);
 
@@ -13,16 +13,16 @@ impl Options {
         Options(arguments.collect())
     }
 
-    /// Takes a flag without a value: whether it is there.
+    /// Consumes a flag without a value. Returns whether it is present.
     pub(crate) fn switch(&mut self, flag: &str) -> bool {
         let place = self.0.iter().position(|argument| argument == flag);
         place.map(|place| self.0.remove(place)).is_some()
     }
 
-    /// Takes a flag with its value.
+    /// Consumes a flag with its value.
     ///
     /// # Errors
-    /// The value is missing or wrong.
+    /// Fails if the value is missing or invalid.
     pub(crate) fn value<T: FromStr<Err: Display>>(&mut self, flag: &str) -> Outcome<Option<T>> {
         let Some(place) = self.0.iter().position(|argument| argument == flag) else { return Ok(None) };
         self.0.remove(place);
@@ -33,18 +33,18 @@ impl Options {
         value.parse().map(Some).map_err(|error| format!("{flag} {value}: {error}").into())
     }
 
-    /// The same, of a flag that has to be there.
+    /// Consumes a required flag with its value.
     ///
     /// # Errors
-    /// The flag or its value is missing, or the value is wrong.
+    /// Fails if the flag or its value is missing, or the value is invalid.
     pub(crate) fn required<T: FromStr<Err: Display>>(&mut self, flag: &str) -> Outcome<T> {
         self.value(flag)?.ok_or_else(|| format!("{flag} is missing").into())
     }
 
-    /// Ends the taking.
+    /// Checks that all arguments are consumed.
     ///
     /// # Errors
-    /// Something is left that nobody knows.
+    /// Fails if an unknown argument is left.
     pub(crate) fn finish(self) -> Outcome<()> {
         match self.0.first() {
             Some(unknown) => Err(format!("`{unknown}` is not known here").into()),

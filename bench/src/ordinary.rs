@@ -1,6 +1,6 @@
-//! An ordinary service, as it is written in an afternoon: tonic's generated server with its defaults, decoded messages
-//! in moka, cloned and encoded at each call. Everything is in memory from the start, and nothing ever changes, so it
-//! has it easier than any that has a store.
+//! An ordinary service, such as one writes in an afternoon: tonic's generated server with its defaults, and decoded
+//! messages in moka, cloned and encoded for each call. All content is in memory from the start and never changes, so
+//! its task is easier than that of any service with a store.
 
 use std::{
     cmp::Reverse,
@@ -24,13 +24,13 @@ use crate::{
 };
 
 const PAGE: usize = 20;
-/// As the server names its log, so that etags are as long.
+/// A log id of the server's form, so that etags have the same length.
 const LOG: &str = "00000000";
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 ///
 /// # Errors
-/// The options are wrong, the file is none of articles, or it cannot listen.
+/// Fails if the options are invalid, if the file contains no articles, or if the service cannot listen.
 pub(crate) fn run(mut options: Options) -> Outcome<()> {
     let address: SocketAddr = options.required("--listen")?;
     let file: PathBuf = options.required("--file")?;
@@ -42,7 +42,7 @@ pub(crate) fn run(mut options: Options) -> Outcome<()> {
     })
 }
 
-/// The articles of a file that `cable import binary` takes, as a server gives them back.
+/// Returns the articles of a file for `cable import binary`, as a server returns them.
 fn read(path: &Path) -> Outcome<Vec<Article>> {
     let file = fs::read(path)?;
     let mut rest = file.strip_prefix(b"CABLEREC\x01").ok_or("it is no file of records")?;
@@ -58,7 +58,7 @@ fn read(path: &Path) -> Outcome<Vec<Article>> {
     Ok(articles)
 }
 
-/// With the fields that are a server's, so that answers are as large as Cable's.
+/// Adds the fields that a server sets, so that responses are as large as Cable's.
 fn stamped(mut article: Article, revision: i64) -> Article {
     article.etag = format!("{LOG}-{revision}-{revision:08x}");
     article.revision = revision;
@@ -70,7 +70,7 @@ fn stamped(mut article: Article, revision: i64) -> Article {
     article
 }
 
-/// What it serves.
+/// The served articles.
 struct Articles {
     by_name: Cache<String, Arc<Article>>,
     /// Names by tag, the newest first.
@@ -81,7 +81,7 @@ struct Articles {
 impl Articles {
     async fn new(mut articles: Vec<Article>) -> Articles {
         articles.sort_by_key(|article| Reverse(article.publish_time.map(|time| (time.seconds, time.nanos))));
-        // Twice as many places as articles: none is ever evicted.
+        // The capacity is twice the number of articles, so none is ever evicted.
         let by_name = Cache::new(2 * articles.len() as u64);
         let head = articles.len() as u64;
         let mut by_tag: HashMap<String, Vec<String>> = HashMap::new();
@@ -106,7 +106,7 @@ impl Articles {
         Ok(article)
     }
 
-    /// Names of the filter's first tag.
+    /// Returns the names of the filter's first tag.
     fn tagged(&self, filter: Option<v1::ArticleFilter>) -> Result<Arc<[String]>, Status> {
         let tag = filter.and_then(|filter| filter.all_tags.into_iter().next());
         let tag = tag.ok_or_else(|| Status::invalid_argument("a tag is wanted"))?;
@@ -154,7 +154,7 @@ impl ContentService for Articles {
         Ok(Response::new(answer))
     }
 
-    /// The first page.
+    /// Returns the first page.
     async fn list_articles(
         self: Arc<Self>,
         request: Request<v1::ListArticlesRequest>,
@@ -167,7 +167,7 @@ impl ContentService for Articles {
         Ok(Response::new(answer))
     }
 
-    /// All of a tag, an article in each message.
+    /// Streams all articles of a tag, one per message.
     async fn stream_articles(
         self: Arc<Self>,
         request: Request<v1::StreamArticlesRequest>,

@@ -1,4 +1,4 @@
-//! A process that is measured, and what the system says about it.
+//! A measured process, and the system's data about it.
 
 use std::{
     fs,
@@ -12,24 +12,24 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
 
-/// How long a server may take to listen: far more than it needs.
+/// The time limit for a server to start to listen, far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a server may take to end when it is not waited for.
+/// The time for a server to end when its end is not awaited.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// A running process. It is ended when this is dropped without [`Process::stop`].
+/// A running process. It ends on drop if [`Process::stop`] was not called.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// When it was started.
+    /// The time at which it was started.
     pub(crate) started: Instant,
 }
 
-/// A loopback address whose port is free.
+/// Returns a loopback address with a free port.
 ///
 /// # Errors
-/// The system gives none.
+/// Fails if the system provides none.
 pub(crate) fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -38,7 +38,7 @@ impl Process {
     /// Starts a server and waits until it listens.
     ///
     /// # Errors
-    /// It does not start, or not in time.
+    /// Fails if the server does not start in time.
     pub(crate) fn serving(command: &mut Command, address: SocketAddr) -> Outcome<Process> {
         let started = Instant::now();
         let mut process = Process { child: command.spawn()?, started };
@@ -58,10 +58,10 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Requests a shutdown and waits until the process has ended.
     ///
     /// # Errors
-    /// It ended otherwise than in peace.
+    /// Fails if the exit status is not success.
     pub(crate) fn stop(mut self) -> Outcome<Duration> {
         let asked = Instant::now();
         self.ask_to_stop();
@@ -71,27 +71,27 @@ impl Process {
 
     fn ask_to_stop(&self) {
         if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
-            // Nobody else waits for it: it is there, if only as what is left of it.
+            // Only this code waits for the process, so its id is still valid, if only as a zombie's.
             let _ended = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Processor time so far, by user and system, with that of its children.
+    /// Returns the processor time so far, user and system, including its children.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Fails if the system does not report it.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
         family(self.id())?.iter().map(|id| cpu(&id.to_string(), USER_TIME)).sum()
     }
 
-    /// Processor time so far of the threads that it has now, to the nanosecond.
+    /// Returns the processor time so far of its current threads, in nanoseconds.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Fails if the system does not report it.
     pub(crate) fn busy(&self) -> Outcome<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
-            // A thread can end between the two.
+            // A thread can end between the two calls.
             let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
             nanos +=
                 stat.split_whitespace().next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
@@ -99,33 +99,33 @@ impl Process {
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// Resident memory now, in bytes, with that of its children.
+    /// Returns the current resident memory in bytes, including its children.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Fails if the system does not report it.
     pub(crate) fn memory(&self) -> Outcome<u64> {
         family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmRSS:")? << 10)).sum()
     }
 
-    /// The most resident memory that it ever had, in bytes, with that of its children.
+    /// Returns the peak resident memory in bytes, including its children.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Fails if the system does not report it.
     pub(crate) fn peak_memory(&self) -> Outcome<u64> {
         family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmHWM:")? << 10)).sum()
     }
 
-    /// Bytes that it has sent to the disk.
+    /// Returns the number of bytes written to the disk.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Fails if the system does not report it.
     pub(crate) fn written(&self) -> Outcome<u64> {
         told(self.id(), "io", "write_bytes:")
     }
 }
 
 impl Drop for Process {
-    /// It is asked first, so that it can end its children.
+    /// Requests a shutdown first, so that the process can end its children.
     fn drop(&mut self) {
         let asked = Instant::now();
         self.ask_to_stop();
@@ -140,7 +140,7 @@ impl Drop for Process {
     }
 }
 
-/// A process and its children.
+/// Returns a process and its children.
 fn family(id: u32) -> Outcome<Vec<u32>> {
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
     let children = children.split_whitespace().map(str::parse);
@@ -153,16 +153,16 @@ fn told(id: u32, file: &str, label: &str) -> Outcome<u64> {
     Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
 }
 
-/// Places in /proc/PID/stat behind the name, from 0, each followed by that of the system time.
+/// Indices in /proc/PID/stat after the name, from 0. The system time follows each of them.
 const USER_TIME: usize = 11;
 const CHILDREN_USER_TIME: usize = 13;
 
-/// Processor time of this process.
+/// Returns the processor time of this process.
 pub(crate) fn own_cpu() -> Outcome<Duration> {
     cpu("self", USER_TIME)
 }
 
-/// Processor time of the processes that this one has waited for.
+/// Returns the processor time of the child processes that have been waited for.
 pub(crate) fn children_cpu() -> Outcome<Duration> {
     cpu("self", CHILDREN_USER_TIME)
 }

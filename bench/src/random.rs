@@ -1,6 +1,6 @@
-//! Numbers that look random and are the same on each machine and in each release.
+//! Pseudo-random numbers that are the same on each machine and in each release.
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -17,12 +17,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`, which is not 0.
+    /// Returns a number below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() >> 16) as usize % bound
     }
 
-    /// From `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
@@ -31,22 +31,22 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// From 0 to 1, 1 excluded.
+    /// Returns a number from 0 to 1, 1 excluded.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Mean 0, deviation 1: Box and Muller's way.
+    /// Returns a normally distributed number with mean 0 and deviation 1 (Box-Muller transform).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 }
 
-/// Zipf's law with the exponent 1 over ranks from 0: rank r comes up in proportion to 1 / (r + 1).
+/// Zipf's law with the exponent 1 over ranks from 0: the probability of rank r is proportional to 1 / (r + 1).
 #[derive(Debug)]
 pub(crate) struct Zipf {
-    /// The share of all ranks up to each.
+    /// The cumulative share of the ranks up to each.
     sums: Vec<f64>,
 }
 

@@ -1,5 +1,5 @@
-//! Real editing, replayed: a repository of posts becomes commits to a node, one follower keeps each tag, and what they
-//! hold is compared again and again with the files.
+//! A replay of real editing. A repository of posts becomes commits to a node, one follower mirrors each tag, and the
+//! mirrored articles are compared with the files at intervals.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,18 +32,18 @@ use follower::Followers;
 use git::{Repository, Step};
 use site::{Desk, Faults, Reader};
 
-/// Entries between two checks, and where the draws begin.
+/// The number of entries between two checks, and the seed.
 const EVERY: i64 = 1_000;
 const SEED: u64 = 7;
 
-/// What one commit may hold.
+/// The maximum size of one commit.
 const CHANGES: usize = 500;
 const BYTES: usize = 3 << 20;
 
-/// Replays a repository and writes what it came to.
+/// Replays a repository and writes the results.
 ///
 /// # Errors
-/// Feeds, listings and files differ, or something does not work.
+/// Fails if feeds, listings and files differ, or if a step fails.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let repository = Repository(options.required::<PathBuf>("--repo")?);
     let every = options.value("--every")?.unwrap_or(EVERY);
@@ -77,18 +77,18 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
 struct Replay {
     repository: Repository,
     desk: Desk,
-    /// Reads what the truth is made of, without what the desk remembers.
+    /// A reader for the truth, without the desk's memory.
     auditor: Reader,
     cable: Cable,
     followers: Followers,
     head: Position,
     every: i64,
-    /// The entries at which the next check is due.
+    /// The entry at which the next check is due.
     due: i64,
     tally: Tally,
 }
 
-/// What was done.
+/// The totals of a replay.
 #[derive(Debug, Default)]
 struct Tally {
     steps: u64,
@@ -98,7 +98,7 @@ struct Tally {
     removals: u64,
     checks: u64,
     checking: Duration,
-    /// Articles that could be read at the last check.
+    /// The number of readable articles at the last check.
     articles: usize,
 }
 
@@ -143,7 +143,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Compares all with the files of a commit.
+    /// Compares everything with the files of a commit.
     async fn check(&mut self, commit: &str) -> Outcome<()> {
         let began = Instant::now();
         let site = self.auditor.site(&self.repository.tree(commit)?)?;
@@ -160,7 +160,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Articles without tags are in no feed, but are counted.
+    /// Checks the number of articles, which includes those without tags. These are in no feed.
     async fn count_articles(&self) -> Outcome<()> {
         let counted = self.cable.status().await?.counts.unwrap_or_default().articles;
         let articles = self.tally.articles;
@@ -225,7 +225,7 @@ fn count(report: &mut Report, what: &'static str, number: u64) {
     report.fact(what, number, grouped(number));
 }
 
-/// Changes as commits can hold them, in their order.
+/// Splits changes into commits of the maximum size, in their order.
 fn portions(changes: Vec<Change>) -> Vec<Vec<Change>> {
     let (mut portions, mut bytes): (Vec<Vec<Change>>, _) = (Vec::new(), 0);
     for change in changes {

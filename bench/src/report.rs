@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::Outcome;
 
-/// What was measured, in the order of the table.
+/// The results, in the order of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     facts: Vec<(&'static str, String, Value)>,
     calls: Vec<Calls>,
-    /// What has to be known to read the figures.
+    /// Notes that are necessary to interpret the figures.
     pub(crate) notes: Vec<String>,
 }
 
@@ -19,11 +19,11 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Calls {
     pub(crate) what: String,
-    /// Times in the order of the calls.
+    /// The latencies in the order of the calls.
     pub(crate) times: Vec<Duration>,
     /// The node's processor time for all of them.
     pub(crate) cpu: Duration,
-    /// Articles in each answer.
+    /// The number of articles in each response.
     pub(crate) articles: usize,
 }
 
@@ -59,7 +59,7 @@ impl Calls {
 }
 
 impl Report {
-    /// Adds a figure: how it is called in the file and in the table, and what it is there.
+    /// Adds a figure: its name, its value for the file, and its text for the table.
     pub(crate) fn fact(&mut self, what: &'static str, value: impl Into<Value>, shown: impl Into<String>) {
         let shown = shown.into();
         eprintln!("{what}: {shown}");
@@ -71,7 +71,7 @@ impl Report {
         self.calls.push(calls);
     }
 
-    /// The tables.
+    /// Returns the tables.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| Measured | Result |\n| --- | ---: |\n");
         for (what, shown, _) in &self.facts {
@@ -101,7 +101,7 @@ impl Report {
     /// Writes both files under a name.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// Fails if a file cannot be written.
     pub(crate) fn write_as(&self, root: &Path, name: &str) -> Outcome<()> {
         let results = root.join("bench/results");
         fs::create_dir_all(&results)?;
@@ -111,7 +111,8 @@ impl Report {
     }
 }
 
-/// The text with the block between the marks of a name replaced, or with marks and block at its end.
+/// Returns the text with the block between the marks of a name replaced. If the text has no such marks, they are added
+/// with the block at its end.
 pub(crate) fn with_block(text: &str, name: &str, block: &str) -> String {
     let (begin, end) = marks(name);
     let found = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
@@ -124,7 +125,7 @@ fn marks(name: &str) -> (String, String) {
     (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"))
 }
 
-/// Digits in groups of three.
+/// Returns the digits in groups of three.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + 4);

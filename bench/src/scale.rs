@@ -1,4 +1,4 @@
-//! A whole archive: imported, opened again, read in every way.
+//! A complete archive: imported, reopened, and read in every way.
 
 use std::{
     fs::{self, File},
@@ -23,23 +23,23 @@ use crate::{
     yardstick,
 };
 
-/// Calls of a kind, and as many for articles, which are the fastest.
+/// The number of calls of a kind, and the number for articles, which are the fastest.
 const CALLS: usize = 200;
 const GETS: usize = 2_000;
-/// Pages of so many articles; the deep one comes after so many others.
+/// The number of articles on a page, and the number before the deep page.
 const PAGE: u32 = 20;
 const DEPTH: usize = 500;
 const BATCH: usize = 50;
-/// The share of tags that are more frequent than the middling one: a hundred of ten thousand.
+/// The rank of the tag of middling frequency: one hundred of ten thousand are more frequent.
 const MIDDLING: usize = 100;
-/// Articles between two looks at the node's memory.
+/// The number of articles between two samples of the node's memory.
 const LOOK: u64 = 1_000;
 const SEED: u64 = 7;
 
-/// Runs everything, and writes and shows the results.
+/// Runs everything, and writes and prints the results.
 ///
 /// # Errors
-/// Something does not work, or files cannot be written.
+/// Fails if a step of the measurement fails or a file cannot be written.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let articles = options.value("--articles")?.unwrap_or(200_000);
     let keep: Option<PathBuf> = options.value("--keep")?;
@@ -240,7 +240,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Makes calls one after the other; each gives the number of articles in its answer.
+    /// Makes calls one after the other. Each returns the number of articles in its response.
     async fn measure<F: Future<Output = cable_client::Result<usize>>>(
         &mut self,
         node: &Node,
@@ -269,12 +269,12 @@ impl Bench {
     }
 }
 
-/// A client that asks once and waits long.
+/// Returns a client that does not retry and has a long deadline.
 pub(crate) fn client(node: &Node) -> cable_client::Result<Cable> {
     Cable::builder(&node.endpoint).retry(Retry::none()).timeout(Duration::from_secs(60)).build()
 }
 
-/// Different articles from all over the archive.
+/// Returns different articles from the whole archive.
 fn some_articles(archive: &Archive, count: usize) -> Vec<String> {
     let mut random = Random::new(SEED);
     let mut numbers: Vec<u64> = (0..archive.articles).collect();
@@ -286,7 +286,8 @@ fn some_articles(archive: &Archive, count: usize) -> Vec<String> {
     numbers[..count].iter().copied().map(article_id).collect()
 }
 
-/// Follows the pages of a list as far as wanted, or to its last: how many there are before that page, and the page.
+/// Follows the pages of a list to the wanted depth, or to the last page. Returns the number of articles before that
+/// page, and the page.
 async fn deep_page(list: List) -> cable_client::Result<(usize, List)> {
     let mut pages = list.clone().pages().take(DEPTH);
     let (mut depth, mut deep) = (0, list.clone());
@@ -298,7 +299,7 @@ async fn deep_page(list: List) -> cable_client::Result<(usize, List)> {
     Ok((depth, deep))
 }
 
-/// Has the system drop what it keeps of a file in memory, so that reads come from the disk.
+/// Drops a file's pages from the system's memory, so that reads come from the disk.
 pub(crate) fn forget_pages(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;

@@ -1,4 +1,4 @@
-//! Cable and its yardsticks, side by side: the same answers, the same load, in turns within one run.
+//! Cable and its yardsticks, side by side: the same responses and the same load, in turns within one run.
 
 use std::{
     fs,
@@ -32,15 +32,15 @@ use load::{Load, Loader, Sample, Target};
 use results::{Case, Results, Series};
 use rivals::{FILE, Rivals, Server};
 
-/// Articles in the store. The hottest tag is on a third of them.
+/// The number of articles in the store. One third of them have the most frequent tag.
 const ARTICLES: u64 = 30_000;
-/// Articles of one StreamArticles.
+/// The number of articles in one StreamArticles.
 const STREAMED: u64 = 10_000;
-/// Bytes that the article of GetArticle is next to.
+/// The wanted size in bytes of the article for GetArticle.
 const ARTICLE_BYTES: usize = 6_400;
-/// Articles of a page and of a batch.
+/// The number of articles on a page and in a batch.
 const PAGE: usize = 20;
-/// Seconds of a run at a given rate.
+/// The duration in seconds of a run at a given rate.
 const RATE_SECONDS: u64 = 6;
 
 const CABLE: &str = "Cable";
@@ -52,7 +52,7 @@ const NGINX: &str = "nginx, file";
 const NGHTTPD: &str = "nghttpd (C), file";
 const AS_LARGE: &str = "Cable, GetArticle of as many bytes";
 
-/// How it is measured.
+/// The plan of a measurement.
 #[derive(Debug)]
 struct Plan {
     rounds: usize,
@@ -75,7 +75,7 @@ impl Plan {
     fn wants(&self, case: &str) -> bool {
         match self.only.as_deref() {
             None => true,
-            // How fast the slowest is must be known first.
+            // The rate depends on the speed of the slowest server.
             Some("rate") if case == "get" => true,
             Some(only) => only == case,
         }
@@ -85,7 +85,7 @@ impl Plan {
 /// Runs everything and writes the results.
 ///
 /// # Errors
-/// A program is not there, a server does not start, or a call is not answered as it should be.
+/// Fails if a program is missing, if a server does not start, or if a call does not return the expected response.
 pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     let plan = Plan::parse(options)?;
     let program = Program::build(root)?;
@@ -110,24 +110,24 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     Ok(())
 }
 
-/// What is served, and the requests for it.
+/// The served content, and the requests for it.
 struct Content {
     node: Rc<Process>,
     address: std::net::SocketAddr,
-    /// Articles as an import takes them.
+    /// The file of articles in the form for an import.
     records: PathBuf,
-    /// The same as they are served, each behind its length.
+    /// The file of articles in the served form, each after its length.
     articles: PathBuf,
     article: String,
-    /// Names and encoded sizes.
+    /// The names and encoded sizes.
     sizes: Vec<(String, usize)>,
     tag: String,
-    /// The newest of the tag.
+    /// The newest articles of the tag.
     newest: Vec<String>,
 }
 
 impl Content {
-    /// Fills a node, and writes down what it serves.
+    /// Fills a node, and writes the content that it serves to files.
     async fn prepare(program: &Program, scratch: &Path) -> Outcome<Content> {
         let path = |name: &str| scratch.join(name);
         let archive = generate::write(&path("entities"), &path("records"), ARTICLES)?;
@@ -135,7 +135,7 @@ impl Content {
         for file in ["entities", "records"] {
             program.import(&path(file), &node.endpoint)?;
         }
-        // What an import takes in memory is not what serving takes.
+        // The memory of an import does not count as memory of serving.
         node.stop()?;
         let node = program.serve(&path("store"), &path("node.log"))?;
         let cable = Cable::builder(&node.endpoint).retry(Retry::none()).build()?;
@@ -195,19 +195,19 @@ fn apart(node: Node) -> Outcome<(std::net::SocketAddr, Rc<Process>)> {
     Ok((address, Rc::new(process)))
 }
 
-/// The article whose size is nearest to so many bytes.
+/// Returns the article whose size is nearest to `bytes` bytes.
 fn nearest(sizes: &[(String, usize)], bytes: usize) -> Outcome<String> {
     let found = sizes.iter().min_by_key(|(_, size)| size.abs_diff(bytes));
     Ok(found.ok_or("there is no article")?.0.clone())
 }
 
-/// A server, and what it is asked.
+/// A server with its requests.
 #[derive(Clone)]
 struct Contestant {
     name: &'static str,
     process: Rc<Process>,
     target: Target,
-    /// Bytes of its answer.
+    /// The size of its response in bytes.
     answer: u64,
 }
 
@@ -243,13 +243,13 @@ impl Bench<'_> {
         drop(batches);
         let streams = self.streams()?;
         let title = "StreamArticles of 10,000 (BASIC), one after the other, client on the other core";
-        // Nothing comes after it: the servers stay where they are put.
+        // This case is the last one: the servers remain on their cores.
         let load = Load { apart: true, ..load(1, 1, (calls / 500).max(4)) };
         self.case("stream", title, load, &streams)?;
         Ok(self.results)
     }
 
-    /// A framed request as a file, and the path of its call.
+    /// Writes a framed request to a file. Returns the target with the path of its call.
     fn target(&self, address: std::net::SocketAddr, call: &str, request: &impl Message) -> Outcome<Target> {
         let message = request.encode_to_vec();
         let length = u32::try_from(message.len())?.to_be_bytes();
@@ -274,7 +274,7 @@ impl Bench<'_> {
         Ok(Contestant { name, process, target, answer })
     }
 
-    /// Everyone with the same article.
+    /// Returns all servers with the same article.
     fn gets(&self) -> Outcome<Vec<Contestant>> {
         let cable = self.cable(CABLE, "GetArticle", &self.content.get(&self.content.article))?;
         let (size, asked) = (cable.answer, cable.target.clone());
@@ -290,7 +290,7 @@ impl Bench<'_> {
         ])
     }
 
-    /// The same, but nginx does without what it cannot do here.
+    /// Returns the same, but with nginx without sendfile, which fails under this load.
     fn without_sendfile(&self, gets: &[Contestant]) -> Outcome<Vec<Contestant>> {
         let other = |contestant: &Contestant| match contestant.name {
             NGINX => {
@@ -302,7 +302,7 @@ impl Bench<'_> {
         gets.iter().map(other).collect()
     }
 
-    /// An answer with several articles, and one with one article that is as large.
+    /// Returns a response with several articles, and one with one article of the same size.
     fn answers(&self, call: &str, request: &impl Message) -> Outcome<Vec<Contestant>> {
         let cable = self.cable(CABLE, call, request)?;
         let (size, asked) = (cable.answer, cable.target.clone());
@@ -325,7 +325,7 @@ impl Bench<'_> {
         ])
     }
 
-    /// All at half of what the slowest can at most.
+    /// Runs all servers at half of the slowest one's peak.
     fn rated(&mut self, gets: &[Contestant]) -> Outcome<()> {
         let slowest = match self.results.case("get") {
             Some(case) => case.slowest().unwrap_or_default(),
@@ -359,7 +359,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Once without counting, then round by round, each beginning with another.
+    /// Makes one uncounted round, then the counted rounds. Each starts with another server.
     fn in_turns(
         &mut self,
         id: &'static str,

@@ -1,4 +1,4 @@
-//! What the size of a store costs: the same hot articles and the same hot tag in a small and in a large one.
+//! The cost of a store's size: the same hot articles and the same hot tag in a small and in a large store.
 
 use std::{
     fs,
@@ -26,21 +26,21 @@ mod stores;
 use load::median;
 use stores::{HOT, Stores, Which, hot};
 
-/// The least that the large store may hold: with fewer, what shall miss would come a second time.
+/// The minimum number of articles in the large store. With fewer, reads that must miss the cache would repeat.
 const LEAST: u64 = 50_000;
 
-/// Rounds, of which the one in the middle counts.
+/// The number of rounds. The median counts.
 const ROUNDS: usize = 7;
-/// Times that a node is started.
+/// The number of times that a node is started.
 const STARTS: usize = 5;
 
-/// Seconds in which a node must be started.
+/// The maximum time in seconds to start a node.
 const START: f64 = 2.0;
 
-/// Place of the scheduling policy in /proc/PID/stat behind the name, from 0.
+/// The index of the scheduling policy in /proc/PID/stat after the name, from 0.
 const POLICY: usize = 38;
 
-/// What is measured.
+/// A part of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Start,
@@ -65,7 +65,7 @@ impl FromStr for Part {
 /// Runs everything and writes the results.
 ///
 /// # Errors
-/// Something does not work, or files cannot be written.
+/// Fails if a step of the measurement fails or a file cannot be written.
 pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     let articles = options.value("--articles")?.unwrap_or(1_000_000);
     let keep: Option<PathBuf> = options.value("--keep")?;
@@ -130,7 +130,8 @@ impl Bench {
         Ok(())
     }
 
-    /// From the start of a process to its first answer, with nothing of the store in the system's memory.
+    /// Measures the time from the start of a process to its first response, with nothing of the store in the system's
+    /// memory.
     fn starts(&mut self) -> Outcome<()> {
         for (which, what) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
             let mut times = Vec::new();
@@ -149,13 +150,13 @@ impl Bench {
     }
 }
 
-/// A figure's verdict: what it must be at most.
+/// Returns the verdict on a figure with a maximum.
 fn judged(figure: f64, most: f64) -> String {
     let verdict = if figure <= most { "at most" } else { "MISSED: at most" };
     format!(" ({verdict} {most})")
 }
 
-/// Says so if this was run at a real-time priority, as `chrt --rr 10` gives it: its nodes have it too, then.
+/// Returns a note if this runs at a real-time priority, as `chrt --rr 10` sets it. Its nodes inherit it.
 fn priority() -> Outcome<Option<String>> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let policy = stat.rsplit_once(')').and_then(|(_, behind)| behind.split_whitespace().nth(POLICY));

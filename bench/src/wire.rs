@@ -1,6 +1,6 @@
-//! A gRPC client reduced to bytes. What it sends is the same in every run, and calls that belong together leave in one
-//! write, so that a server has the same work each time. It grants all the room that HTTP/2 knows and never more, so a
-//! connection is good for less than 2 GiB.
+//! A gRPC client reduced to bytes. It sends the same bytes in every run, and concurrent calls in one write, so that a
+//! server has the same work each time. It grants the largest HTTP/2 windows and never updates them, so a connection can
+//! receive less than 2 GiB.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::Outcome;
 
-/// How long an answer may take: far more than it needs.
+/// The time limit of a response, far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,7 +33,7 @@ const FIRST_WINDOW: u32 = (1 << 16) - 1;
 
 /// `:method: POST` and `:scheme: http` of HPACK's table (RFC 7541, appendix A).
 const POST_HTTP: [u8; 2] = [0x83, 0x86];
-/// The five fields that the first block puts into the table, from the first to the last.
+/// The five fields that the first block adds to the table, from the first to the last.
 const AGAIN: [u8; 5] = [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
 
 /// A connection for calls of one method.
@@ -47,7 +47,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// # Errors
-    /// Nobody listens there.
+    /// Fails if no server listens there.
     pub(crate) fn connect(address: SocketAddr, method: &str) -> Outcome<Wire> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -56,10 +56,10 @@ impl Wire {
         Ok(Wire { stream, block: first_block(address, method), next: 1 })
     }
 
-    /// Makes calls in one write and waits for all answers: their bodies, in order.
+    /// Makes calls in one write and waits for all responses. Returns their bodies, in order.
     ///
     /// # Errors
-    /// A call has no message in its answer, or the connection fails.
+    /// Fails if a response has no message, or if the connection fails.
     pub(crate) fn call(&mut self, messages: &[Vec<u8>]) -> Outcome<Vec<Vec<u8>>> {
         let mut out = Vec::new();
         let mut bodies = BTreeMap::new();
@@ -83,7 +83,7 @@ impl Wire {
         Ok(bodies.into_values().collect())
     }
 
-    /// Reads a frame: whether it ends a stream.
+    /// Reads a frame. Returns whether it ends a stream.
     fn take_frame(&mut self, bodies: &mut BTreeMap<u32, Vec<u8>>) -> Outcome<bool> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head)?;
@@ -111,7 +111,7 @@ impl Wire {
     }
 }
 
-/// What a connection begins with: all the room that HTTP/2 knows.
+/// Returns the first bytes of a connection, which grant the largest HTTP/2 windows.
 pub(crate) fn hello() -> Vec<u8> {
     let mut hello = PREFACE.to_vec();
     let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &LARGEST_WINDOW.to_be_bytes()].concat();
@@ -127,7 +127,7 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, pay
     out.extend(payload);
 }
 
-/// The headers of a connection's first call, which all others repeat by their places in the table.
+/// Returns the headers of a connection's first call. All others refer to them by their indices in the table.
 fn first_block(address: SocketAddr, method: &str) -> Vec<u8> {
     let mut block = POST_HTTP.to_vec();
     let mut put = |name: &[u8], value: &str| {
@@ -143,10 +143,10 @@ fn first_block(address: SocketAddr, method: &str) -> Vec<u8> {
     block
 }
 
-/// The messages of a body.
+/// Returns the messages of a body.
 ///
 /// # Errors
-/// It is none of whole messages.
+/// Fails if the body does not consist of complete messages.
 pub(crate) fn messages(mut body: &[u8]) -> Outcome<Vec<&[u8]>> {
     let mut messages = Vec::new();
     while let [0, a, b, c, d, rest @ ..] = body {

@@ -1,12 +1,12 @@
-//! An invented vocabulary, and sentences of it: short words come often, as in a real language.
+//! An invented vocabulary, and sentences of it. Short words are frequent, as in a real language.
 
 use crate::random::{Random, Zipf};
 
-/// Words of the vocabulary; with as many, bodies halve when compressed, as newspaper text does.
+/// The number of words in the vocabulary. With this number, bodies compress to half their size, as newspaper text does.
 const WORDS: usize = 12_000;
-/// Of these, so many are short and stand for the small words of a language.
+/// The number of short words among them, which represent the small words of a language.
 const SMALL: usize = 120;
-/// Slots that Zipf's law is spread over, so that a draw is one look into a table.
+/// The number of slots over which Zipf's law is spread, so that a draw is one table lookup.
 const SLOTS: usize = 1 << 16;
 
 const ONSETS: [&str; 20] =
@@ -14,7 +14,7 @@ const ONSETS: [&str; 20] =
 const NUCLEI: [&str; 10] = ["a", "e", "i", "o", "u", "ea", "ai", "ou", "io", "ey"];
 const CODAS: [&str; 12] = ["", "", "", "n", "r", "s", "l", "t", "nd", "rm", "sk", "ck"];
 
-/// A language of our own.
+/// An invented language.
 #[derive(Debug)]
 pub(crate) struct Words {
     words: Vec<String>,
@@ -38,17 +38,17 @@ impl Words {
         Words { words, slots }
     }
 
-    /// Any word, by Zipf's law.
+    /// Returns a random word, by Zipf's law.
     pub(crate) fn word(&self, random: &mut Random) -> &str {
         &self.words[usize::from(self.slots[random.below(SLOTS)])]
     }
 
-    /// The word of a number, a long one: for names.
+    /// Returns the long word of a number, for names.
     pub(crate) fn name(&self, number: usize) -> String {
         capital(&self.words[SMALL + number % (WORDS - SMALL)])
     }
 
-    /// Some words, the first with a capital letter.
+    /// Returns some words, the first with a capital letter.
     pub(crate) fn phrase(&self, random: &mut Random, words: usize) -> String {
         let mut phrase = capital(self.word(random));
         for _ in 1..words {

@@ -1,5 +1,5 @@
-//! What the engine alone needs to write what a store holds: the rows of its articles (the sealed entries, the lists,
-//! the paths, the chain), in the same order, into the same tables with the same settings, 1,000 articles in each
+//! The cost of the engine alone to write a store's content: the rows of its articles (the sealed entries, the lists,
+//! the paths, the chain), in the same order, into the same tables with the same settings, with 1,000 articles in each
 //! synchronous transaction. No protocol, no checks, no hashes, no compression.
 
 use std::{
@@ -13,7 +13,7 @@ use crate::{Outcome, process::own_cpu};
 
 const BATCH: usize = 1_000;
 
-/// As the store's writer has it.
+/// The settings of the store's writer.
 const SETTINGS: &str = "
 PRAGMA page_size=8192;
 PRAGMA secure_delete=ON;
@@ -25,7 +25,7 @@ PRAGMA cell_size_check=ON;
 PRAGMA cache_size=-65536;
 ";
 
-/// One article's rows.
+/// The rows of one article.
 struct Article {
     revision: i64,
     kind: i64,
@@ -45,10 +45,10 @@ struct Article {
     chain: Vec<u8>,
 }
 
-/// Copies the articles of a store that nobody has open; gives the time spent writing, and the processor time.
+/// Copies the articles of a store that no process has open. Returns the time spent writing, and the processor time.
 ///
 /// # Errors
-/// The store cannot be read, or the copy cannot be written.
+/// Fails if the store cannot be read or the copy cannot be written.
 pub(crate) fn write(store: &Path, copy: &Path) -> Outcome<(Duration, Duration)> {
     let from = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut to = Connection::open(copy)?;

@@ -1,6 +1,6 @@
-//! Records as length-delimited messages: smaller than lines, and unknown fields survive.
+//! Records as length-delimited messages. They are smaller than JSON lines, and unknown fields survive.
 //!
-//! A file is the eight bytes `CABLEREC`, a version byte, then for each record its length as a varint and its bytes.
+//! A file has the eight bytes `CABLEREC` and a version byte, then for each record its length as a varint and its bytes.
 
 use std::io::{self, BufRead, Write};
 
@@ -9,54 +9,54 @@ use prost::encoding::encode_varint;
 
 const MAGIC: &[u8; 8] = b"CABLEREC";
 const VERSION: u8 = 1;
-/// Largest record: no message of the protocol can hold a larger one.
+/// The maximum size of a record: no message of the protocol can hold a larger one.
 pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
 
-/// Why a file of records cannot be read on.
+/// An error that ends the reading of a file of records.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("read the file")]
     Read(#[from] io::Error),
-    /// It is something else.
+    /// The file is not a file of records.
     #[error("not a file of Cable records: it does not start with CABLEREC")]
     NoMagic,
-    /// A later Cable wrote it.
+    /// A later version of Cable wrote the file.
     #[error("version {0} of the record file; this release reads version 1")]
     Version(u8),
-    /// It was cut off.
+    /// The file is truncated.
     #[error("the file ends within record {record}, at byte {offset}: it was cut off")]
     Truncated {
-        /// Number of the record, from 1.
+        /// The number of the record, from 1.
         record: u64,
-        /// Length of the file.
+        /// The length of the file in bytes.
         offset: u64,
     },
-    /// A length is not one: the file is damaged.
+    /// A length is out of bounds: the file is damaged.
     #[error(
         "the length of record {record} at byte {offset} is {length}, more than 4 MiB: the file is damaged"
     )]
     TooLong {
-        /// Number of the record, from 1.
+        /// The number of the record, from 1.
         record: u64,
-        /// Where its length stands.
+        /// The byte offset of the length.
         offset: u64,
-        /// The length.
+        /// The length in bytes.
         length: u64,
     },
 }
 
-/// Writes records to a file.
+/// A writer of record files.
 #[derive(Debug)]
 pub(crate) struct BinaryWriter<W> {
     out: W,
 }
 
 impl<W: Write> BinaryWriter<W> {
-    /// Begins a file.
+    /// Creates a writer and writes the file header.
     ///
     /// # Errors
-    /// It could not be written.
+    /// Fails if the header cannot be written.
     pub(crate) fn new(mut out: W) -> io::Result<Self> {
         out.write_all(MAGIC)?;
         out.write_all(&[VERSION])?;
@@ -66,7 +66,7 @@ impl<W: Write> BinaryWriter<W> {
     /// Appends an encoded Record.
     ///
     /// # Errors
-    /// It could not be written, or is larger than 4 MiB (`InvalidInput`).
+    /// Fails if the record cannot be written or is larger than 4 MiB (`InvalidInput`).
     pub(crate) fn write(&mut self, record: &[u8]) -> io::Result<()> {
         if record.len() > MAX_RECORD_BYTES {
             let message = format!("a record of {} bytes: at most 4 MiB", record.len());
@@ -78,17 +78,17 @@ impl<W: Write> BinaryWriter<W> {
         self.out.write_all(record)
     }
 
-    /// Ends the file and gives back what it was written to, flushed.
+    /// Flushes the output and returns it.
     ///
     /// # Errors
-    /// It could not be written.
+    /// Fails if the output cannot be flushed.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;
         Ok(self.out)
     }
 }
 
-/// Reads records from a file: an iterator that ends after the first error.
+/// A reader of record files: an iterator that ends after the first error.
 #[derive(Debug)]
 pub(crate) struct BinaryReader<R> {
     input: R,
@@ -98,10 +98,10 @@ pub(crate) struct BinaryReader<R> {
 }
 
 impl<R: BufRead> BinaryReader<R> {
-    /// Checks the head of the file.
+    /// Checks the file header.
     ///
     /// # Errors
-    /// It is no such file, or one of another version.
+    /// Fails if the file cannot be read, is not a file of records, or has another version.
     pub(crate) fn new(mut input: R) -> Result<Self, Error> {
         let mut head = [0; MAGIC.len() + 1];
         input.read_exact(&mut head).map_err(|error| match error.kind() {

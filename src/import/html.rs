@@ -1,7 +1,9 @@
-//! HTML as WordPress keeps it, as a body: block-editor markup, and classic text in which line feeds mean something.
+//! Conversion of HTML from WordPress into a body: block-editor markup, and classic text, in which line feeds are
+//! significant.
 //!
-//! Its invariant: the words of the source are the words of the body, in order; only markup is ever lost. Elements that
-//! the body has no block for stay as sanitised HTML, and what sanitising empties leaves its words as a paragraph.
+//! Invariant: the words of the source are the words of the body, in order; only markup is ever lost. Elements without a
+//! matching block remain as sanitised HTML. If the sanitiser leaves nothing of an element, its words become a
+//! paragraph.
 
 use crate::{
     model::limit,
@@ -18,18 +20,18 @@ mod urls;
 
 pub(crate) use urls::rendition;
 
-/// Longest HTML of one text.
+/// The maximum length of one text's HTML, in bytes.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
 
-/// The files that a text refers to by number.
+/// A source of the files that a text refers to by number.
 pub(crate) trait Attachments {
-    /// The attachment of that id.
+    /// Returns the attachment with the given id.
     fn media(&self, id: u64) -> Option<v1::Media>;
-    /// The pictures attached to the text's own post, in order.
+    /// Returns the pictures attached to the text's own post, in order.
     fn own_pictures(&self) -> Vec<v1::Media>;
 }
 
-/// No files.
+/// An empty set of files.
 pub(crate) struct NoAttachments;
 
 impl Attachments for NoAttachments {
@@ -42,18 +44,18 @@ impl Attachments for NoAttachments {
     }
 }
 
-/// A text as a body.
+/// A text converted into a body.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Converted {
-    /// The blocks.
+    /// The body with its blocks.
     pub(crate) body: v1::Body,
-    /// Number of raw_html blocks among them.
+    /// The number of raw_html blocks in the body.
     pub(crate) raw_html: usize,
-    /// Number of places where nothing safe remained of the markup; the words there are kept.
+    /// The number of places where no safe markup remained. The words there are preserved.
     pub(crate) dropped: usize,
 }
 
-/// Converts a text. Whatever it is, it becomes a body; the caller checks [`count`].
+/// Converts a text into a body. Every input has a result; the caller checks its [`count`].
 pub(crate) fn body(html: &str, attachments: &dyn Attachments) -> Converted {
     let (tree, flattened) = source::parse_post(html);
     let mut walker = blocks::Walker::new(attachments);
@@ -65,7 +67,7 @@ pub(crate) fn body(html: &str, attachments: &dyn Attachments) -> Converted {
     }
 }
 
-/// The words of a piece of HTML: entities decoded, markup stripped, white space collapsed.
+/// Returns the words of a piece of HTML: entities decoded, markup stripped, white space collapsed.
 pub(crate) fn plain(html: &str) -> String {
     if !html.contains(['<', '&']) {
         return collapse(html);
@@ -74,14 +76,14 @@ pub(crate) fn plain(html: &str) -> String {
     collapse(&markup::text_of(tree.tree.root()))
 }
 
-/// A short piece of HTML, such as a caption, as spans.
+/// Converts a short piece of HTML, such as a caption, into spans.
 pub(crate) fn spans(html: &str) -> Vec<v1::Span> {
     let (tree, _) = source::parse(html);
     let mut walker = blocks::Walker::new(&NoAttachments);
     runs::join(walker.fragment(&tree)).0
 }
 
-/// Number of blocks, nested ones counted.
+/// Returns the number of blocks, including nested ones.
 pub(crate) fn count(body: &v1::Body) -> usize {
     fn of(blocks: &[v1::Block]) -> usize {
         let nested = blocks.iter().map(|block| match &block.kind {
@@ -94,7 +96,7 @@ pub(crate) fn count(body: &v1::Body) -> usize {
     of(&body.blocks)
 }
 
-/// The longest head of the text that has at most so many bytes.
+/// Returns the longest prefix of the text that has at most `bytes` bytes.
 pub(crate) fn head(text: &str, bytes: usize) -> &str {
     let mut end = bytes.min(text.len());
     while !text.is_char_boundary(end) {
@@ -103,7 +105,7 @@ pub(crate) fn head(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// As much of the text as a title or a credit line can have.
+/// Returns the text, cut to the maximum length of a title or a credit line.
 pub(crate) fn line(text: &str) -> String {
     head(text, limit::LINE.maximum as usize).to_owned()
 }

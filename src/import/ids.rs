@@ -1,4 +1,4 @@
-//! Ids out of foreign slugs.
+//! Ids derived from foreign slugs.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::limit;
 
 const MAX_BYTES: usize = limit::ID.maximum as usize;
-/// `~~` and 16 hex digits; no shorter id contains `~~`.
+/// The suffix of a cut id: `~~` and 16 hex digits. No shorter id contains `~~`.
 const HASH_BYTES: usize = 18;
 
-/// The id for a slug: the percent-decoded slug with `~` and two hex digits for each byte that an id cannot have.
-/// Slugs that decode to different bytes have different ids; too long an id is cut and ends in a hash of the whole.
+/// Returns the id for a slug: the percent-decoded slug, in which `~` and two hex digits replace each byte that an id
+/// cannot contain. Slugs that decode to different bytes have different ids. An id that is too long is cut and ends in a
+/// hash of the whole.
 pub(crate) fn from_slug(slug: &str) -> String {
     let bytes = percent_decoded(slug);
     let mut id = String::with_capacity(bytes.len());
@@ -29,7 +30,7 @@ pub(crate) fn from_slug(slug: &str) -> String {
     id
 }
 
-/// A slug out of a name, for terms that come without one: lower case, hyphens for white space.
+/// Derives a slug from a name, for terms without one: lower case, hyphens for white space.
 pub(crate) fn slug_of_name(name: &str) -> String {
     name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }

@@ -1,6 +1,6 @@
-//! Records as lines: the canonical JSON mapping of `cable.v1.Record`, one object a line.
+//! Records as JSON lines: the canonical JSON mapping of `cable.v1.Record`, one object per line.
 //!
-//! Fields stand in the order of their numbers and map entries in the order of their keys, so equal records are equal
+//! Fields are in the order of their numbers and map entries in the order of their keys, so equal records give equal
 //! lines.
 
 use prost::Message as _;
@@ -12,39 +12,40 @@ use serde::Serialize;
 
 use crate::wire::{self, v1};
 
-/// Why a record and a line could not become one another.
+/// An error in the conversion between a record and a line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The bytes are no Record.
+    /// The bytes are not a valid Record.
     #[error("the record cannot be decoded: {0}")]
     Bytes(#[from] prost::DecodeError),
-    /// The line is no Record: bad JSON, an unknown field, a value of the wrong type. The message says which and where.
+    /// The line is not a valid Record: bad JSON, an unknown field, a value of the wrong type. The message has the cause
+    /// and the place.
     #[error("not a record: {0}")]
     Json(#[from] serde_json::Error),
-    /// The line is a Record of nothing.
+    /// The line is a Record without an entity.
     #[error("the record is empty: it must hold an article, author, section, tag, collection or tombstone")]
     Empty,
 }
 
-/// Turns records into lines and back.
+/// A converter between records and lines.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordJson {
     record: MessageDescriptor,
 }
 
 impl RecordJson {
-    /// Reads the schema once; cheap to clone after that.
+    /// Parses the schema. The converter is cheap to clone afterwards.
     pub(crate) fn new() -> Self {
         let pool = DescriptorPool::decode(wire::DESCRIPTORS).expect("the build has compiled the schema");
         let record = pool.get_message_by_name("cable.v1.Record").expect("the schema has Record");
         RecordJson { record }
     }
 
-    /// The line of an encoded Record, without line feed, and whether it had fields, at any depth, that this release
-    /// does not know and the line therefore lacks.
+    /// Returns the line of an encoded Record, without a line feed, and whether the record has fields, at any depth,
+    /// that this release does not know. The line lacks those fields.
     ///
     /// # Errors
-    /// The bytes are no Record.
+    /// Fails if the bytes are not a valid Record.
     pub(crate) fn to_line(&self, record: &[u8]) -> Result<(String, bool), Error> {
         let message = DynamicMessage::decode(self.record.clone(), record)?;
         let mut writer = Writer { line: String::with_capacity(record.len() * 2), unknown: false };
@@ -52,18 +53,18 @@ impl RecordJson {
         Ok((writer.line, writer.unknown))
     }
 
-    /// The encoded Record of a line. Its bytes are the same for the same content, however the line is laid out.
+    /// Returns the encoded Record of a line. The bytes depend on the content only, not on the line's layout.
     ///
     /// # Errors
-    /// The line is not JSON, names a field that the schema does not have or gives it a value of another type (the
-    /// message has the name and the column), or holds no entity.
+    /// Fails if the line is not JSON, if it names a field that the schema does not have or gives a field a value of
+    /// another type (the message has the name and the column), or if it holds no entity.
     #[expect(clippy::wrong_self_convention, reason = "it is the way back from to_line")]
     pub(crate) fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
         let mut json = serde_json::Deserializer::from_str(line);
         let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
         json.end()?;
-        // Maps are unordered in dynamic messages and ordered in typed ones. JSON brings no unknown fields, so nothing
-        // is lost on the way.
+        // Maps are unordered in dynamic messages and ordered in typed ones. JSON has no unknown fields, so the
+        // conversion loses nothing.
         let record: v1::Record = message.transcode_to()?;
         if record.record.is_none() {
             return Err(Error::Empty);
@@ -104,7 +105,7 @@ impl Writer {
                 self.map(&entries, &entry.map_entry_value_field().kind())
             }
             (Value::EnumNumber(number), Kind::Enum(of)) => self.enumerator(*number, of),
-            // 64 bits do not fit a JSON number everywhere.
+            // Not every JSON parser preserves 64-bit numbers.
             (Value::I64(number), _) => self.json(&number.to_string()),
             (Value::U64(number), _) => self.json(&number.to_string()),
             (Value::I32(number), _) => self.json(number),
@@ -210,7 +211,7 @@ mod tests {
 
         let mut span = Span { text: "x".into(), ..Span::default() }.encode_to_vec();
         wire::fields::put_varint(&mut span, 900, 1);
-        // Up from the span: paragraph 1, block 2, body 1, article 15, record 1.
+        // From the span outwards: paragraph 1, block 2, body 1, article 15, record 1.
         let nested = [1, 2, 1, 15, 1].into_iter().fold(span, |inner, number| {
             let mut outer = Vec::new();
             wire::fields::put_bytes(&mut outer, number, &inner);

@@ -1,7 +1,7 @@
-//! What an import has done, so that nothing disappears in silence: every item once, and every record's outcome.
+//! The report of an import: each item once, and the outcome of each record, so that nothing is lost silently.
 //!
-//! It keeps counts only. What is not taken comes back as a JSON line at once, for the caller to write down: a file
-//! may have millions of items.
+//! The report stores counts only. For each item that is not imported, it returns a JSON line at once, which the caller
+//! writes to a file: an export can have millions of items.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::{Fate, Item, Taken};
 
-/// Most problems that the table lists by name; the lines have all.
+/// The maximum number of problems that the table lists. The JSON lines have all of them.
 const LISTED: usize = 20;
 
-/// Accounts for items and records.
+/// A report that counts items and records by outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     items: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Report {
     more_problems: u64,
 }
 
-/// The fates of the items of one kind.
+/// The outcomes of the items of one kind.
 #[derive(Debug, Default)]
 struct Fates {
     taken: u64,
@@ -38,7 +38,7 @@ struct Fates {
     failed: u64,
 }
 
-/// What the server made of the records of one kind.
+/// The server's results for the records of one kind.
 #[derive(Debug, Default)]
 struct Outcomes {
     written: u64,
@@ -83,7 +83,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Report {
-    /// Counts an item. The JSON line (no line feed) is there if it was not taken, or not taken as it was: with raw
+    /// Counts an item. Returns a JSON line (no line feed) if the item was not converted, or was converted with raw
     /// HTML, dropped markup or notes.
     pub(crate) fn add(&mut self, item: &Item) -> Option<String> {
         self.items += 1;
@@ -120,37 +120,37 @@ impl Report {
         })
     }
 
-    /// Counts a record that was sent but came from no [`Item`]: of a file of records.
+    /// Counts a sent record that does not come from an [`Item`] but from a file of records.
     pub(crate) fn add_record(&mut self) {
         self.records += 1;
     }
 
-    /// The server has written a record; its label is its name.
+    /// Counts a record that the server has written. The label is the record's name.
     pub(crate) fn written(&mut self, label: &str) {
         self.outcome(label).written += 1;
     }
 
-    /// The server had a record already.
+    /// Counts a record that the server already had.
     pub(crate) fn unchanged(&mut self, label: &str) {
         self.outcome(label).unchanged += 1;
     }
 
-    /// The server did not take a record. Returns the JSON line (no line feed).
+    /// Counts a record that the server rejected. Returns the JSON line (no line feed).
     pub(crate) fn refused(&mut self, label: &str, code: &str, reason: &str, message: &str) -> String {
         self.outcome(label).refused += 1;
         self.problem(format!("{label}: {code} {reason}: {message}"));
         to_json(&Line { outcome: "refused", label, code, reason, message, ..NO_LINE })
     }
 
-    /// Whether every item and every record can be accounted for: the items by their fates, the records by what the
-    /// server said of them. False while records are under way.
+    /// Returns whether each item and each record is accounted for: the items by their outcomes, the records by the
+    /// server's responses. False while records are in flight.
     pub(crate) fn totals_match(&self) -> bool {
         let fates = self.kinds.values().map(|f| f.taken + f.failed + f.skipped.values().sum::<u64>());
         let outcomes = self.outcomes.values().map(|o| o.written + o.unchanged + o.refused);
         fates.sum::<u64>() == self.items && outcomes.sum::<u64>() == self.records
     }
 
-    /// Items that should have been taken and could not be, and records that were refused.
+    /// Returns the number of failed items and rejected records.
     pub(crate) fn problems(&self) -> u64 {
         self.problems.len() as u64 + self.more_problems
     }

@@ -1,7 +1,8 @@
 //! WordPress exports (WXR 1.0 to 1.2) as records.
 //!
-//! The file is read twice and never held: first what posts refer to (authors, categories, tags, attachments), then,
-//! one at a time, the posts. Comments, passwords and e-mail addresses are not taken.
+//! The file is read twice and is never in memory as a whole. The first pass reads what posts refer to (authors,
+//! categories, tags, attachments), the second reads the posts, one at a time. Comments, passwords and e-mail addresses
+//! are not imported.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -29,35 +30,35 @@ mod utf8;
 
 const DAMAGED: &str = "it holds bytes that are not UTF-8";
 
-/// Why an export cannot be read on.
+/// An error that ends the reading of an export.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("read the file")]
     Read(#[from] io::Error),
-    /// It is something else.
+    /// The file is not a WordPress export.
     #[error("not a WordPress export: {0}")]
     NotWxr(String),
-    /// It is not well-formed.
+    /// The file is not well-formed XML.
     #[error("the XML is not well-formed at byte {position}: {error}")]
     Xml {
-        /// What is wrong.
+        /// The error of the XML parser.
         error: quick_xml::Error,
-        /// Where.
+        /// The byte position of the error.
         position: u64,
     },
-    /// It was cut off.
+    /// The file is truncated.
     #[error("the file ends at byte {position}, within <{within}>: it was cut off")]
     Truncated {
-        /// The element that has no end.
+        /// The element without an end.
         within: String,
-        /// Length of the file.
+        /// The length of the file in bytes.
         position: u64,
     },
 }
 
-/// The items of an export: sections, authors and tags first, then everything in the order of the file. It ends after
-/// the first error.
+/// The items of an export: sections, authors and tags first, then all others in the order of the file. The iterator
+/// ends after the first error.
 pub(crate) struct Items<R> {
     reader: Reader<R>,
     channel: VecDeque<Item>,
@@ -69,18 +70,18 @@ pub(crate) struct Items<R> {
     total: u64,
 }
 
-/// Reads an export from a file. Posts dated after `now` are scheduled.
+/// Reads an export from a file. Posts dated after `now` are skipped as scheduled.
 ///
 /// # Errors
-/// It cannot be read, or is no WordPress export.
+/// Fails if the file cannot be read or is not a WordPress export.
 pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Items<BufReader<File>>, Error> {
     read(|| Ok(BufReader::with_capacity(1 << 18, File::open(path)?)), now)
 }
 
-/// Reads an export from something that can be opened twice.
+/// Reads an export from a source that can be opened twice.
 ///
 /// # Errors
-/// As [`open`].
+/// Fails in the same cases as [`open`].
 pub(crate) fn read<R: BufRead>(open: impl Fn() -> io::Result<R>, now: Timestamp) -> Result<Items<R>, Error> {
     let mut first = First::default();
     for element in Reader::new(open()?) {
@@ -123,7 +124,7 @@ impl First {
 }
 
 impl<R: BufRead> Items<R> {
-    /// Number of items there are in all.
+    /// Returns the total number of items.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -192,7 +193,7 @@ impl<R: BufRead> Iterator for Items<R> {
     }
 }
 
-/// `post 1177 'Storm closes the harbour'`.
+/// Returns a label such as `post 1177 'Storm closes the harbour'`.
 fn label(kind: &str, id: &str, title: &str) -> String {
     const LONGEST_TITLE_BYTES: usize = 80;
     let mut label = kind.to_owned();
@@ -205,12 +206,12 @@ fn label(kind: &str, id: &str, title: &str) -> String {
     }
 }
 
-/// The text, cut to so many bytes.
+/// Returns the text, cut to `bytes` bytes.
 fn cut(text: &str, bytes: usize) -> &str {
     html::head(text, bytes).trim_end()
 }
 
-/// The text, cut to its bound; a note says so.
+/// Returns the text, cut to its limit. If it is cut, a note reports it.
 fn bounded(text: &str, limit: &Limit, what: &str, notes: &mut Vec<String>) -> String {
     let bounded = cut(text, limit.maximum as usize);
     if bounded.len() < text.len() {

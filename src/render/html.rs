@@ -1,7 +1,7 @@
 //! A body as HTML: semantic elements without classes, except a code block's language.
 //!
-//! A picture is a `figure`; its caption is followed by the credit in `small`. Files of one picture become `srcset`
-//! if they have the type of the largest, so that no browser picks one it cannot read.
+//! A picture is a `figure`, with the credit in `small` after the caption. Files of one picture become `srcset` if they
+//! have the type of the largest file, so that no browser selects one that it cannot read.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ impl Html {
         }
     }
 
-    /// Something with `part` before it, unless there is nothing.
+    /// Writes content with `part` before it, or nothing if the content is empty.
     fn parted(&mut self, part: &str, content: impl FnOnce(&mut Self)) {
         let before = self.out.len();
         self.out.push_str(part);
@@ -122,7 +122,7 @@ impl Html {
         }
     }
 
-    /// An element, unless it would be empty.
+    /// Writes an element, unless it would be empty.
     fn wrapped(&mut self, tag: &str, id: &str, content: impl FnOnce(&mut Self)) {
         let before = self.out.len();
         self.open(tag, id);
@@ -131,7 +131,7 @@ impl Html {
         if self.out.len() == inner { self.out.truncate(before) } else { self.close(tag) }
     }
 
-    /// An element of running text, unless there is none.
+    /// Writes an element of running text, unless there is no text.
     fn line(&mut self, tag: &str, id: &str, spans: &[Span]) {
         self.wrapped(tag, id, |html| html.spans(spans));
     }
@@ -194,7 +194,7 @@ impl Html {
         self.close(tag);
     }
 
-    /// An item's only paragraph, if it comes first, is the item's own text.
+    /// Writes a list item. If a paragraph comes first and is the only one, its text becomes the item's own text.
     fn item(&mut self, item: &ListItem) {
         let is_paragraph = |block: &Block| matches!(block.kind, Some(Kind::Paragraph(_)));
         match item.blocks.split_first() {
@@ -361,14 +361,15 @@ fn tag_of(mark: Mark) -> &'static str {
     }
 }
 
-/// An id that needs no escaping, in HTML or in a URL.
+/// Returns whether an id needs no escaping, neither in HTML nor in a URL.
 fn is_token(id: &str) -> bool {
     !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 }
 
-/// The files of that type by width, if there are several: the browser chooses.
+/// Returns the files of the given type by width if there are several. The browser chooses among them.
 fn sources(media: &Media, media_type: &str) -> String {
-    // What `srcset` cannot hold: there, white space and commas part one file from the next.
+    // In `srcset`, white space and commas separate the files, so a URL that contains white space, or starts or ends
+    // with a comma, cannot be listed.
     let fits = |url: &str| !url.contains(char::is_whitespace) && !url.starts_with(',') && !url.ends_with(',');
     let mut found: Vec<_> =
         files(media).filter(|(file, url)| file.width > 0 && file.r#type == media_type && fits(url)).collect();

@@ -1,23 +1,24 @@
-//! Text that is built line by line, nested in indentation or quoting.
+//! Text that is built line by line, with nested indentation or quoting.
 
 use crate::model::limit;
 
-/// Longest text that is written, and some more: a line of two bytes can stand below a hundred bytes of nesting. What is
-/// longer is refused by whoever asked, so the rest need not be written.
+/// The length in bytes after which no more text is written. It needs a bound because a line of two bytes can follow a
+/// hundred bytes of nesting prefix. The last write can exceed the bound. The caller rejects longer texts, so the rest
+/// need not be written.
 const LONGEST: usize = limit::RENDERED.maximum as usize;
 
-/// A text whose lines begin as their nesting asks. Line breaks are written when something follows them.
+/// A text in which each line starts with the prefix of its nesting. A line break is written once text follows it.
 pub(super) struct Lines {
     out: String,
     prefix: String,
     breaks: usize,
-    /// Where the content of the current line begins.
+    /// The index of the current line's content.
     start: usize,
     /// Whether the current line still lacks its prefix.
     fresh: bool,
 }
 
-/// A state of [`Lines`] to go back to.
+/// A saved state of [`Lines`].
 pub(super) struct Saved {
     len: usize,
     breaks: usize,
@@ -30,13 +31,13 @@ impl Lines {
         Self { out: String::with_capacity(capacity), prefix: String::new(), breaks: 0, start: 0, fresh: true }
     }
 
-    /// The text, without white space at its end.
+    /// Returns the text without trailing white space.
     pub(super) fn finish(mut self) -> String {
         self.out.truncate(self.out.trim_end().len());
         self.out
     }
 
-    /// The text so far; line breaks still to be written are missing.
+    /// Returns the text so far, without pending line breaks.
     pub(super) fn written(&self) -> &str {
         &self.out
     }
@@ -49,12 +50,12 @@ impl Lines {
         !self.prefix.is_empty()
     }
 
-    /// Whether what is pushed next begins a line.
+    /// Returns whether the next text starts a line.
     pub(super) fn at_start(&self) -> bool {
         self.breaks > 0 || self.fresh || self.out.len() <= self.start
     }
 
-    /// What the current line holds so far.
+    /// Returns the content of the current line so far.
     pub(super) fn line(&self) -> &str {
         if self.at_start() { "" } else { &self.out[self.start..] }
     }
@@ -73,30 +74,30 @@ impl Lines {
         }
     }
 
-    /// Takes the white space off the end of the line.
+    /// Removes white space from the end of the line.
     pub(super) fn trim(&mut self) {
         self.out.truncate(self.out.trim_end_matches(|c: char| c != '\n' && c.is_whitespace()).len());
     }
 
-    /// Ends the line with at least so many line breaks, and without white space at its end.
+    /// Ends the line with at least `breaks` line breaks, and without trailing white space.
     pub(super) fn break_line(&mut self, breaks: usize) {
         self.trim();
         self.breaks = self.breaks.max(breaks);
     }
 
-    /// Ends the line if something is on it.
+    /// Ends the line if it has content.
     pub(super) fn end_line(&mut self) {
         if !self.at_start() {
             self.break_line(1);
         }
     }
 
-    /// Ends the line as it stands.
+    /// Ends the line without changing it.
     pub(super) fn newline(&mut self) {
         self.breaks += 1;
     }
 
-    /// Text as it stands, line for line.
+    /// Writes text unchanged, line by line.
     pub(super) fn verbatim(&mut self, text: &str) {
         for (at, line) in text.split('\n').enumerate() {
             if at > 0 {
@@ -108,7 +109,7 @@ impl Lines {
         }
     }
 
-    /// Begins a nesting: `first` now, `rest` before each further line.
+    /// Starts a nesting: writes `first` now and `rest` before each further line.
     pub(super) fn open(&mut self, first: &str, rest: &str) {
         self.push_str(first);
         self.start = self.out.len();

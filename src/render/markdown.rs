@@ -1,8 +1,9 @@
 //! A body as Markdown: CommonMark with tables and strikethrough.
 //!
-//! Read back by such a parser, the text has the same words, marks and links. Where the delimiters of Markdown would
-//! not be taken for a mark (within words, beside punctuation) and for sub- and superscript, the mark is an HTML
-//! element. What Markdown has no form for is left out: block ids, sizes of pictures, cells that cover others.
+//! If a parser for this dialect reads the text back, it finds the same words, marks and links. A mark becomes an HTML
+//! element where a parser would not recognise its Markdown delimiters (within words, beside punctuation), and for sub-
+//! and superscript. Properties without a Markdown form are left out: block ids, sizes of pictures, cells that cover
+//! others.
 
 mod inline;
 
@@ -27,7 +28,7 @@ pub(super) fn render(body: &Body, capacity: usize) -> String {
 
 struct Markdown {
     lines: Lines,
-    /// The marker of each list that is open, outermost first.
+    /// The marker of each open list, outermost first.
     bullets: Vec<char>,
 }
 
@@ -49,8 +50,8 @@ impl Markdown {
         }
     }
 
-    /// Whether the block is a list that may follow its item's text without an empty line, which would set the items
-    /// apart. An empty item would be read as an underline, and a number other than 1 as text.
+    /// Returns whether the block is a list that may follow its item's text without an empty line, which would make the
+    /// list loose. A parser would read an empty item as an underline, and a number other than 1 as text.
     fn continues(&self, block: &Block) -> bool {
         let Some(Kind::List(list)) = &block.kind else { return false };
         let first = list.items.first().and_then(|item| item.blocks.first());
@@ -59,7 +60,8 @@ impl Markdown {
         !self.bullets.is_empty() && has_text && (!list.ordered || first_number(list.start) == 1)
     }
 
-    /// Writes a block. Two lists in a row would be one if they had the same marker, hence `last`, and the answer.
+    /// Writes a block. `last` is the marker of the list before it, and the result is its own: two lists in a row with
+    /// the same marker would become one.
     fn block(&mut self, block: &Block, last: Option<char>) -> Option<char> {
         match &block.kind {
             Some(Kind::Paragraph(paragraph)) => self.spans(&paragraph.spans),
@@ -78,7 +80,7 @@ impl Markdown {
             Some(Kind::Embed(embed)) => self.embed(embed),
             Some(Kind::Code(code)) => self.code(code),
             Some(Kind::Table(table)) => self.table(table),
-            // The one rule that cannot be taken for the marker of a list, nor after one.
+            // The only form of a rule that cannot be read as a list marker, nor as a continuation of one.
             Some(Kind::Divider(_)) => self.lines.push_str("___"),
             Some(Kind::RawHtml(raw)) => self.raw_html(&raw.html),
             None => {}
@@ -174,7 +176,7 @@ impl Markdown {
         }
     }
 
-    /// Running text that follows on a new line of the same paragraph, if anything came before.
+    /// Writes running text on a new line of the same paragraph if the paragraph has text already.
     fn next_line(&mut self, pieces: Vec<Piece<'_>>) {
         if pieces.iter().all(|piece| is_blank(&piece.text)) {
             return;
@@ -273,7 +275,8 @@ impl Markdown {
         }
     }
 
-    /// In an element of its own, HTML is left alone up to the first empty line; so there is none.
+    /// Writes HTML within an element. A parser leaves it unchanged up to the first empty line, so it is written without
+    /// empty lines.
     fn raw_html(&mut self, html: &str) {
         let html = to_show(html);
         if html.is_empty() {
@@ -293,7 +296,8 @@ impl Markdown {
     }
 }
 
-/// Whether an item is a line of text, or lists, or the one and then the other; all else ends with an empty line.
+/// Returns whether an item is a line of text, or lists, or text followed by lists. All other items end with an empty
+/// line.
 fn is_tight(item: &ListItem) -> bool {
     item.blocks.iter().enumerate().all(|(at, block)| match block.kind {
         Some(Kind::List(_)) => true,
@@ -302,9 +306,9 @@ fn is_tight(item: &ListItem) -> bool {
     })
 }
 
-/// The cells of a table where they stand, `None` where another covers the place.
+/// Returns the cells of a table at their positions, with `None` where another cell covers the position.
 fn grid(table: &Table) -> Vec<Vec<Option<&TableCell>>> {
-    // A cell can claim a thousand columns and rows: only those of a table that can be read are laid out.
+    // A cell can claim a thousand columns and rows. Only the columns of a readable table are laid out.
     const COLUMNS: usize = 16;
     let mut covered = [0_usize; COLUMNS];
     let mut rows = Vec::with_capacity(table.rows.len());

@@ -50,7 +50,7 @@ fn body(blocks: Vec<Block>) -> Body {
     Body { blocks }
 }
 
-/// All three forms.
+/// Asserts all three forms of a body.
 #[track_caller]
 fn assert_forms(blocks: Vec<Block>, html: &str, markdown: &str, text: &str) {
     let body = body(blocks);
@@ -410,7 +410,7 @@ fn any_spans() -> impl Strategy<Value = Vec<Span>> {
 }
 
 prop_compose! {
-    /// Alternative text or a caption, since only one of them counts as words.
+    /// Generates alternative text or a caption: only one of them counts as words.
     fn any_media()(
         files in vec((select(HREFS), 0..3), 0..3),
         has_caption in any::<bool>(),
@@ -500,7 +500,7 @@ fn any_body_without_raw_html() -> impl Strategy<Value = Body> {
     vec(any_block(any_leaf()), 0..5).prop_map(body)
 }
 
-// Reading the forms back, by parsers that are not ours.
+// Parsers of other projects read the forms back.
 
 fn html_text(element: ElementRef<'_>, text: &mut String) {
     const INLINE: [&str; 9] = ["a", "strong", "em", "s", "code", "sub", "sup", "b", "small"];
@@ -539,12 +539,12 @@ fn markdown_text(markdown: &str) -> String {
     text
 }
 
-/// Words, without the dash before an attribution.
+/// Returns the words, without the dash before an attribution.
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().filter(|&word| word != "\u{2014}").map(str::to_owned).collect()
 }
 
-/// A character with its marks and link; white space is one blank without any.
+/// A character with its marks and link. White space is one blank without either.
 type Look = (char, BTreeSet<i32>, Option<String>);
 
 fn add(looks: &mut Vec<Look>, text: &str, marks: &BTreeSet<i32>, link: Option<&str>) {
@@ -619,7 +619,7 @@ fn element_mark(tag: &str) -> Option<Mark> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever the texts hold, nothing in the HTML can act.
+    /// Regardless of the texts, the HTML contains nothing active.
     #[test]
     fn html_holds_nothing_that_acts(body in any_body()) {
         let html = render(&body, BodyFormat::Html);
@@ -633,8 +633,8 @@ proptest! {
         }
     }
 
-    /// The texts, captions, credits and, for want of a caption, alternative texts of the HTML as a browser parses it
-    /// are the words that are counted, in the same order.
+    /// The texts, captions, credits and, without a caption, alternative texts of the HTML as a browser parses it are
+    /// the words that are counted, in the same order.
     #[test]
     fn html_has_the_words_of_the_plain_text(body in any_body()) {
         let html = render(&body, BodyFormat::Html);

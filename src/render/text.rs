@@ -1,7 +1,7 @@
-//! A body as plain text: blocks apart by an empty line, cells of a table by a tab, links as their text.
+//! A body as plain text: an empty line between blocks, a tab between table cells, links as their text.
 //!
-//! What the text has and the body has not (bullets, numbers, dashes before an attribution, dividers) is left out when
-//! only the words are wanted. No line ends in white space, of code neither.
+//! Text that the renderer adds to the body (bullets, numbers, dashes before an attribution, dividers) is left out when
+//! only the words are wanted. No line ends in white space, not even in code.
 
 use super::{Stops, are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
 use crate::{
@@ -13,7 +13,7 @@ pub(super) fn render(body: &Body, capacity: usize) -> String {
     write(body, capacity, true)
 }
 
-/// The same without anything that is not the body's own.
+/// Returns only the words of the body, without the renderer's additions.
 pub(super) fn words(body: &Body, capacity: usize) -> String {
     write(body, capacity, false)
 }
@@ -63,7 +63,7 @@ impl Text {
         }
     }
 
-    /// Running text. White space at the beginning of a line is not part of it; nor is an empty line.
+    /// Writes running text. White space at the start of a line and empty lines are left out.
     fn text(&mut self, text: &str) {
         static STOPS: Stops = Stops::new(b"");
         let mut rest = text;

@@ -1,18 +1,18 @@
-//! Whether HTML is written as the sanitiser writes it: only elements and attributes that it keeps, each closed where it
-//! was opened, every value in quotes, every `&`, `<` and `>` escaped.
+//! A check that HTML has the form that the sanitiser writes: only allowed elements and attributes, each element closed
+//! where it was opened, every value in quotes, every `&`, `<` and `>` escaped.
 //!
-//! None of these elements changes how what follows is read, so HTML of this form means the same to every parser, and
-//! nothing in it can act. That is found in one pass, without a parser.
+//! None of these elements changes how the HTML after it is parsed. HTML of this form means the same to every parser and
+//! contains nothing active. The check takes one pass, without a parser.
 
 use super::{ANYWHERE, ATTRIBUTES, FILE_SCHEMES, LINK_SCHEMES, TAGS, of_scheme, shown};
 
-/// Elements that have no end.
+/// Elements without an end tag.
 const EMPTY: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
 
-/// Deepest nesting: a parser looks through the elements that are open for each tag.
+/// The maximum nesting depth. A parser searches the open elements for each tag.
 pub(super) const DEPTH: usize = 100;
 
-/// Whether HTML is of this form, and no deeper than [`DEPTH`].
+/// Returns whether the HTML has this form and is no deeper than [`DEPTH`].
 pub(super) fn is_plain(html: &str) -> bool {
     let mut open = Vec::new();
     let mut rest = html;
@@ -74,7 +74,7 @@ fn is_text(text: &str) -> bool {
     is_escaped(text, false)
 }
 
-/// Whether text is escaped as the sanitiser does it, and its characters are [`shown`].
+/// Returns whether the text is escaped in the sanitiser's way and its characters are [`shown`].
 fn is_escaped(text: &str, in_value: bool) -> bool {
     const KNOWN: [&str; 4] = ["amp;", "lt;", "gt;", "nbsp;"];
     let escaped = |rest: &str| {

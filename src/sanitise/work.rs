@@ -1,9 +1,9 @@
-//! How much work the parser of HTML would have with a text, found before it runs.
+//! The work that the HTML parser would have with a text, determined before it runs.
 //!
-//! A parser for HTML has no error to stop at, and its work is not linear: it walks the elements that are open for each
-//! tag, and opens formatting elements that were not closed again in each further paragraph. Here the same parser builds
-//! no tree and counts its steps instead, a piece of the text at a time, and is stopped at the bound. So the count holds
-//! for any mix of elements: adoption, tables with content beside their cells, templates, foreign elements.
+//! An HTML parser never stops with an error, and its work is not linear: it walks the open elements for each tag, and
+//! it reopens unclosed formatting elements in each further paragraph. Here the same parser counts its steps instead of
+//! building a tree. It gets the text in pieces and is stopped at the bound. The count is therefore valid for any mix of
+//! elements: adoption, tables with content beside their cells, templates, foreign elements.
 
 use std::{borrow::Cow, cell::Cell, rc::Rc};
 
@@ -15,31 +15,31 @@ use html5ever::{
     tendril::{StrTendril, TendrilSink as _},
 };
 
-/// What a text may cost to parse.
+/// Bounds on the cost of parsing a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Its length: every step below is bounded by it as well.
+    /// The length in bytes. It also bounds each of the steps below.
     pub(crate) bytes: usize,
-    /// Tags that open an element, wherever one could be read.
+    /// The number of tags that open an element, at each place where one could be read.
     pub(crate) tags: usize,
-    /// Attributes of one tag: the parser compares each with all others.
+    /// The number of attributes of one tag. The parser compares each of them with all others.
     pub(crate) attributes: usize,
-    /// Elements that are open, and formatting elements that are to be opened again, together.
+    /// The number of open elements and of formatting elements to reopen, in total.
     pub(crate) open: usize,
-    /// Steps in all: see [`CREATE`].
+    /// The total number of steps: see [`CREATE`].
     pub(crate) steps: usize,
 }
 
-/// A look at an element's name is one step. To make an element takes about as long as this many of them, and each of
-/// its attributes, which are copied whenever it is opened again, as [`COPY`].
+/// The steps to create an element. One step is one look at an element's name; creating an element takes about as long
+/// as 50 of them. Each of its attributes, which are copied on every reopening, takes [`COPY`] steps.
 const CREATE: usize = 50;
 const COPY: usize = 20;
 
-/// Bytes that the parser is given at once. Within them the bounds are not looked at, so they can be passed by what
-/// this many bytes make the parser do: some eighty tags.
+/// The number of bytes that the parser gets at a time. The bounds are checked between pieces, so one piece can exceed
+/// them by the work that its bytes cause: about eighty tags.
 const PIECE: usize = 256;
 
-/// The steps that the parser takes, unless the text passes a bound.
+/// Returns the steps that the parser takes, or none if the text exceeds a bound.
 pub(crate) fn steps(html: &str, bounds: Bounds) -> Option<usize> {
     if html.len() > bounds.bytes || tags(html) > bounds.tags || attributes(html) > bounds.attributes {
         return None;
@@ -66,12 +66,12 @@ fn piece(rest: &str) -> usize {
     (PIECE..=rest.len()).find(|&end| rest.is_char_boundary(end)).unwrap_or(rest.len())
 }
 
-/// Places where a tag could begin that opens an element; what stands in a comment or in quotes is counted too.
+/// Returns the number of places where a tag that opens an element could start, including those in comments and quotes.
 pub(crate) fn tags(html: &str) -> usize {
     html.as_bytes().windows(2).filter(|pair| pair[0] == b'<' && pair[1].is_ascii_alphabetic()).count()
 }
 
-/// States of the parser within a tag.
+/// The states of the parser within a tag.
 #[derive(Clone, Copy)]
 enum Within {
     TagName,
@@ -84,9 +84,9 @@ enum Within {
     AfterQuoted,
 }
 
-/// The most attributes that a tag can have, wherever one is taken to begin: whether a `<` begins a tag depends on
-/// everything before it, so every way to read the text is followed at once. Linear: two ways that have come to the same
-/// state are one from there on.
+/// Returns the maximum number of attributes that a tag can have, wherever one is taken to start. Whether a `<` starts a
+/// tag depends on everything before it, so all possible readings are followed in parallel. The time is linear: two
+/// readings that reach the same state continue as one.
 pub(crate) fn attributes(html: &str) -> usize {
     let mut ways: [Option<usize>; 9] = [None; 9];
     let mut most = 0;
@@ -138,7 +138,7 @@ impl Within {
         }
     }
 
-    /// The state after a byte, and whether an attribute begins with it; none where the tag ends.
+    /// Returns the state after a byte, and whether an attribute starts with it; none where the tag ends.
     fn after(self, byte: u8) -> Option<(Within, bool)> {
         let space = byte.is_ascii_whitespace();
         let state = match (self, byte) {
@@ -160,7 +160,7 @@ impl Within {
     }
 }
 
-/// Counts what the parser refers to: the elements that are open, and those that are to be opened again.
+/// A counter of the elements that the parser refers to: the open ones, and those to be reopened.
 #[derive(Default)]
 struct Open(Cell<usize>);
 
@@ -172,7 +172,7 @@ impl Tracer for Open {
     }
 }
 
-/// An element, as far as the parser asks for it: its name, and for the one that holds foreign markup as HTML, that.
+/// An element with only the data that the parser queries: its name, and whether it holds foreign markup as HTML.
 type Handle = Rc<Element>;
 
 struct Element {
@@ -180,7 +180,7 @@ struct Element {
     holds_html: bool,
 }
 
-/// Builds nothing and counts.
+/// A sink that counts steps and builds no tree.
 #[derive(Default)]
 struct Counter {
     steps: Cell<usize>,
@@ -287,7 +287,7 @@ mod tests {
     const BOUNDS: Bounds =
         Bounds { bytes: 64 << 10, tags: 2_000, attributes: 50, open: 256, steps: 1_000_000 };
 
-    /// The text that costs most for its length, by what makes it so.
+    /// Returns the most expensive texts for their length, with a name for the cause of each.
     fn costly(pieces: usize) -> Vec<(&'static str, String)> {
         let marks = |with: &dyn Fn(usize) -> String| (0..250).map(with).collect::<String>();
         let bold = marks(&|i| format!("<b title={i}>"));
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(steps(&many, BOUNDS), None);
     }
 
-    /// What a parser without bounds makes of the text.
+    /// Returns the number of nodes in the tree that a parser without bounds builds from the text.
     fn nodes(html: &str) -> usize {
         scraper::Html::parse_fragment(html).tree.values().count()
     }
@@ -392,7 +392,7 @@ mod tests {
         fn a_text_within_the_bounds_makes_a_bounded_tree(html in markup()) {
             let Some(steps) = steps(&html, BOUNDS) else { return Ok(()) };
             let nodes = nodes(&html);
-            // Each element is counted; text and the root are not.
+            // Steps count each element, but not text and the root.
             prop_assert!(nodes <= 2 * (steps / CREATE) + html.len() + 3, "{nodes} nodes, {steps} steps");
             prop_assert!(steps / CREATE <= BOUNDS.steps / CREATE);
         }

@@ -1,6 +1,6 @@
-//! Random choices that a seed repeats.
+//! Random choices that a seed reproduces.
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 #[derive(Debug)]
 pub(crate) struct Dice(u64);
 
@@ -9,7 +9,7 @@ impl Dice {
         Dice(seed)
     }
 
-    /// Other dice, that go their own way.
+    /// Returns an independent generator.
     pub(crate) fn fork(&mut self) -> Dice {
         Dice(self.next())
     }
@@ -21,7 +21,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// Both ends included.
+    /// Returns a number between `least` and `most`, both included.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }

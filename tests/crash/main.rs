@@ -1,7 +1,7 @@
-//! The program killed in the middle of writes, again and again: what it acknowledged is there afterwards, and nothing
-//! is half there.
+//! The program is killed in the middle of writes, again and again. Afterwards every acknowledged write is present, and
+//! no write is present in part.
 //!
-//! `CABLE_KILLS` sets how often it is killed (50 unless set), `CABLE_SEED` repeats the choices of an earlier run.
+//! `CABLE_KILLS` sets the number of kills (50 by default), `CABLE_SEED` repeats the choices of an earlier run.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]
@@ -66,7 +66,7 @@ async fn a_store_that_is_killed_in_its_first_moments_loses_nothing_either() {
     }
 }
 
-/// All the writers of one directory, and what they know.
+/// All the writers of one directory, with what they know.
 struct Campaign {
     writers: Vec<Writer>,
     shared: Shared,
@@ -80,7 +80,7 @@ impl Campaign {
         Campaign { writers, shared, rounds: Vec::new() }
     }
 
-    /// Lets the writers write until the process is killed, starts it again, and looks at what is there.
+    /// Lets the writers write until the process is killed, restarts it, and checks the stored content.
     async fn kill_after(&mut self, dir: &Path, wait: Duration, round: u64, dice: &mut Dice) {
         let process = Process::start(dir);
         let cable = process.client();
@@ -154,7 +154,7 @@ impl Campaign {
     }
 }
 
-/// All that the store holds.
+/// Returns the whole content of the store.
 async fn export(cable: &Cable) -> BTreeMap<String, Stored> {
     let mut records = cable.export().records();
     let mut stored = BTreeMap::new();

@@ -1,19 +1,19 @@
-//! One write of a writer: what it asks for, and what each name must hold once it has happened.
+//! One write of a writer: its request, and the content of each name once it is done.
 
 use cable_client::{Cable, Change, Error, RawRecord, RemovalReason, v1};
 use futures_util::{TryStreamExt as _, stream};
 use v1::record::Record;
 
-/// What stands under a name, without what the server adds.
+/// The content of a name, without the fields that the server sets.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "most are large: a box would only cost")]
 pub(crate) enum State {
     Live(Record),
-    /// Where it has moved to: a target of its own for each removal tells them apart.
+    /// The target of a move. Each removal has a different target, which identifies it.
     Moved(String),
 }
 
-/// The same with its place in the log.
+/// The content of a name with its revision.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) revision: i64,
@@ -21,7 +21,7 @@ pub(crate) struct Stored {
 }
 
 impl State {
-    /// What an export holds of a name.
+    /// Returns the name and content of an exported record.
     pub(crate) fn stored(record: Record) -> (String, Stored) {
         macro_rules! live {
             ($variant:ident, $entity:ident) => {{
@@ -55,18 +55,18 @@ pub(crate) struct Effect {
     pub(crate) state: State,
 }
 
-/// By which call.
+/// The call that makes a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Put,
-    /// Tags and annotations only.
+    /// A patch of tags and annotations only.
     Retag,
     Remove,
     Commit,
     Import,
 }
 
-/// A write, that can be repeated as it was.
+/// A write that can be repeated unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) request_id: String,
@@ -74,7 +74,7 @@ pub(crate) struct Operation {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// What came back: a revision for each effect, where the call says it, and the head that it was acknowledged with.
+/// The result of a write: a revision for each effect, where the call returns it, and the head at acknowledgement.
 pub(crate) struct Acknowledged {
     pub(crate) revisions: Vec<Option<i64>>,
     pub(crate) head: i64,

@@ -10,7 +10,7 @@ use std::{
 
 use cable_client::{Cable, Retry};
 
-/// A running node; killed when it is dropped.
+/// A running node. It is killed on drop.
 pub(crate) struct Process {
     child: Child,
     said: mpsc::Receiver<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended on its own.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -39,7 +39,7 @@ impl Process {
         let mut child = program(SERVE, dir).env("CABLE__STORE__RESERVE_BYTES", "0").spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, said) = mpsc::channel();
-        // It reads to the end, so that the node never waits for a reader.
+        // The thread reads to the end, so that the node never waits for a reader.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = lines.send(line);
@@ -48,7 +48,7 @@ impl Process {
         Process { child, said }
     }
 
-    /// A client that repeats nothing: once the node has said where it listens.
+    /// Returns a client that does not retry, once the node has logged its address.
     pub(crate) fn client(&self) -> Cable {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut heard = Vec::new();
@@ -64,7 +64,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process has ended.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
@@ -77,7 +77,7 @@ impl Process {
     }
 }
 
-/// The address in the line that says so, whatever it is dressed in.
+/// Returns the address in the line that has it, in any log format.
 fn address(line: &str) -> Option<&str> {
     let from = line.find("127.0.0.1:")?;
     let rest = &line[from..];
@@ -85,13 +85,13 @@ fn address(line: &str) -> Option<&str> {
     (end > 10).then(|| &rest[..end])
 }
 
-/// What the program says of a store: it must be whole.
+/// Runs `verify` on a store, which must find no fault.
 pub(crate) fn verify(dir: &Path) {
     let output = program(&["verify"], dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A start that must be refused, and how long that took.
+/// Runs a start that must fail. Returns its output and its duration.
 pub(crate) fn refused(dir: &Path) -> (Output, Duration) {
     let start = Instant::now();
     let mut child = program(SERVE, dir).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! What a node does not open.
+//! Stores and directories that a node does not open.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::process::{Process, refused};
 
-/// Checks that a start ends with an error that says `why`.
+/// Checks that a start ends with an error that contains `why`.
 fn is_refused(dir: &Path, why: &str) -> Duration {
     let (output, took) = refused(dir);
     let told = String::from_utf8(output.stderr).unwrap();

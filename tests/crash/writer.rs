@@ -1,4 +1,4 @@
-//! One client that writes, one call after the other, and remembers what was acknowledged.
+//! A client that writes, one call after the other, and records the acknowledged writes.
 
 use std::{
     collections::BTreeMap,
@@ -13,27 +13,27 @@ use crate::{
     operation::{Acknowledged, Call, Effect, Operation, State, Stored},
 };
 
-/// Names that every writer puts.
+/// The number of names that every writer writes.
 const SHARED: u64 = 4;
-/// Groups of names that a writer changes by commits only, and always whole.
+/// The number of groups of names that a writer changes by commits only, and always as a whole.
 const GROUPS: u64 = 4;
-/// The last group is large: its commit takes its time.
+/// The size of the last group. Its commit takes long.
 const LARGE: u64 = 60;
 
-/// What a name holds as far as its writer knows. The revision of an import is not told.
+/// The content of a name as far as its writer knows it. An import does not return the revision.
 #[derive(Debug, Clone)]
 struct Known {
     revision: Option<i64>,
     state: State,
 }
 
-/// A writer, with names that nobody else writes, and some that all do.
+/// A writer with names of its own and some that all writers share.
 pub(crate) struct Writer {
     number: u64,
     dice: Dice,
     shared: Shared,
     known: BTreeMap<String, Known>,
-    /// What got no answer.
+    /// The operation without a response.
     pending: Option<Operation>,
     written: u64,
     pub(crate) acknowledged: usize,
@@ -60,7 +60,7 @@ impl Writer {
         }
     }
 
-    /// Writes until the node is gone.
+    /// Writes until the node has ended.
     pub(crate) async fn write_until_failure(mut self, cable: Cable) -> Writer {
         loop {
             let operation = self.think_of_one();
@@ -136,7 +136,7 @@ impl Writer {
         }
     }
 
-    /// A live name of its own that no commit writes.
+    /// Returns a live name of this writer that no commit writes.
     fn some_live(&mut self, prefix: &str) -> Option<(String, State)> {
         let live = |(name, known): (&String, &Known)| {
             let fits = name.starts_with(prefix) && name.contains("/own-");
@@ -153,7 +153,7 @@ impl Writer {
         names.map(|name| Effect { state: self.content(&name, marker), name }).collect()
     }
 
-    /// All of a group, put or removed.
+    /// Returns the effects on a whole group, put or removed.
     fn group(&mut self, marker: &str) -> Vec<Effect> {
         let group = self.dice.between(1, GROUPS);
         let members = if group == GROUPS { LARGE } else { group + 1 };
@@ -175,7 +175,7 @@ impl Writer {
         (first..=first + self.dice.between(0, 3)).map(|n| format!("tags/t{n}")).collect()
     }
 
-    /// Content that only this write has.
+    /// Returns content that only this write has.
     fn content(&mut self, name: &str, marker: &str) -> State {
         macro_rules! make {
             ($variant:ident, $field:ident = $value:expr) => {{
@@ -202,7 +202,8 @@ impl Writer {
         })
     }
 
-    /// Every name holds what was acknowledged last, or what got no answer: of a commit either all names or none.
+    /// Asserts that every name holds the last acknowledged content or the content of the write without a response, and
+    /// that a commit without a response has either all of its names or none.
     pub(crate) fn check(&self, stored: &BTreeMap<String, Stored>) {
         for (name, known) in &self.known {
             let found = stored.get(name).unwrap_or_else(|| panic!("{name} is lost: {known:?}"));
@@ -232,7 +233,8 @@ impl Writer {
         assert!(there.windows(2).all(|pair| pair[1] == pair[0] + 1), "{there:?}");
     }
 
-    /// Repeats what got no answer, twice, and says how many entries that made. `head`: before it.
+    /// Repeats the operation without a response, twice. Returns the number of entries that this made. `head` is the
+    /// head before it.
     pub(crate) async fn repeat(
         &mut self,
         cable: &Cable,
@@ -249,7 +251,7 @@ impl Writer {
         for (had, got) in had.iter().zip(&first.revisions) {
             match (had, got) {
                 (Some(had), Some(got)) => assert_eq!(had, got, "{pending:?}"),
-                // Another writer's may have come after it.
+                // Another writer's entry may have followed it.
                 (None, Some(got)) if shared => made += i64::from(*got > head),
                 (None, Some(got)) => {
                     assert!(*got > head, "{pending:?}");
@@ -264,14 +266,14 @@ impl Writer {
         made
     }
 
-    /// All names that it ever wrote, or tried to.
+    /// Returns all names that this writer ever wrote or tried to write.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         let pending = self.pending.iter().flat_map(|pending| &pending.effects);
         self.known.keys().chain(pending.map(|effect| &effect.name)).cloned()
     }
 }
 
-/// Where each effect stands, if it is there.
+/// Returns the revision of each effect that is stored.
 fn revisions(operation: &Operation, stored: &BTreeMap<String, Stored>) -> Vec<Option<i64>> {
     let there = |effect: &Effect| {
         let found = stored.get(&effect.name)?;
@@ -292,7 +294,7 @@ fn is_shared(name: &str) -> bool {
     name.starts_with("articles/shared-")
 }
 
-/// What all writers wrote under the names that they share: the content, and the revision once it is acknowledged.
+/// All writes to the shared names: the content, and the revision once the write is acknowledged.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shared(Arc<Mutex<BTreeMap<String, Vec<Known>>>>);
 
@@ -312,7 +314,8 @@ impl Shared {
         attempt.revision = Some(revision);
     }
 
-    /// Each name holds the write of the highest revision, or a later one that got no answer. Says which names.
+    /// Asserts that each name holds the write with the highest revision, or a later one without a response. Returns the
+    /// names.
     pub(crate) fn check(&self, stored: &BTreeMap<String, Stored>) -> Vec<String> {
         let mut names = self.0.lock().unwrap();
         for (name, attempts) in names.iter_mut() {

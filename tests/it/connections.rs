@@ -1,5 +1,5 @@
-//! The protections of connections, from outside: what breaks the protocol, says nothing, takes nothing or stays too
-//! long is sent away, and everybody else is served meanwhile.
+//! The protections of connections, tested from outside. A peer that breaks the protocol, sends nothing, reads nothing
+//! or stays too long is disconnected, and all other peers are served meanwhile.
 
 use std::time::Duration;
 
@@ -18,15 +18,16 @@ mod time;
 mod unread;
 mod web;
 
-/// How long a test waits for what must happen. Far more than it takes, so that a slow machine fails nothing.
+/// The maximum time that a test waits for an expected event. It is far longer than the event takes, so that no test
+/// fails on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for what must happen.
+/// Waits for an expected event.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 
-/// Whether nothing happens for as long as it would have taken.
+/// Returns whether an event does not happen within the time that it would take.
 async fn nothing<T>(what: impl Future<Output = T>) -> bool {
     tokio::time::timeout(Duration::from_millis(500), what).await.is_err()
 }

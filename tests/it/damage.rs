@@ -1,4 +1,4 @@
-//! A store with damaged records: each affects only itself, and no response that lacks one passes for complete.
+//! A store with damaged records. Each affects only itself, and no response that lacks one passes for complete.
 
 use std::path::Path;
 
@@ -13,19 +13,19 @@ use crate::{
     support::Node,
 };
 
-/// What is damaged of a row of `doc`.
+/// The damaged part of a row of `doc`.
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    /// The entry: the content.
+    /// The entry, with the content.
     Entry,
-    /// The columns beside it: its lists, its digests, its times.
+    /// The columns beside the entry: its lists, its digests, its times.
     Columns,
     Both,
 }
 
 const PARTS: [Part; 3] = [Part::Entry, Part::Columns, Part::Both];
 
-/// Damages what is stored of a key in a closed store.
+/// Damages the stored row of a key in a closed store.
 fn damage(dir: &Path, (kind, slot, id): (i64, i64, &str), part: Part) {
     let connection = Connection::open(dir.join("cable.db")).unwrap();
     let key = params![kind, slot, id];
@@ -50,7 +50,7 @@ async fn put(raw: &Raw, article: Value) -> Value {
     raw.call("PutArticle", json!({"article": article})).await.unwrap()
 }
 
-/// Names of the articles of a list that is complete, sorted.
+/// Returns the names of the articles of a list that is complete, sorted.
 async fn listed(raw: &Raw, tag: &str) -> Vec<String> {
     let filter = json!({"all_tags": [format!("tags/{tag}")]});
     let page = raw.call("ListArticles", json!({"filter": filter})).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_damaged_record_can_be_put_removed_and_killed() {
         node.stop().await;
         let found = faults(dir.path());
         match part {
-            // The digests of what nobody can read any more are lost.
+            // The digests of unreadable records are lost.
             Part::Both => assert!(!found.contains("list") && !found.contains("articles/"), "{found}"),
             Part::Entry | Part::Columns => assert!(found.contains("whole"), "{part:?}: {found}"),
         }
@@ -234,7 +234,7 @@ async fn responses_name_what_they_lack_and_continue() {
     node.stop().await;
 }
 
-/// Hides the last row of an index or a table: one bit in the number of rows of its first page that is a leaf.
+/// Hides the last row of an index or a table: flips one bit in the row count of its first leaf page.
 fn hide_last_row(dir: &Path, of: &str) {
     let path = dir.join("cable.db");
     let connection = Connection::open(&path).unwrap();
@@ -248,7 +248,7 @@ fn hide_last_row(dir: &Path, of: &str) {
     std::fs::write(&path, bytes).unwrap();
 }
 
-/// A store of an odd number of small tags.
+/// Returns a store with an odd number of small tags.
 async fn tags() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;

@@ -1,6 +1,6 @@
-//! A small store is damaged in every way that a disk or an operator can: one bit of a page of each kind, a file cut off,
-//! absent or foreign, a write-ahead log with a flipped bit. Each image is opened, and all that can be read is read. No byte
-//! may be wrong, and no response that lacks something may pass for complete.
+//! A small store is damaged in every way that a disk or an operator can cause: one flipped bit in a page of each kind,
+//! a truncated, missing or foreign file, a write-ahead log with a flipped bit. Each image is opened, and everything
+//! readable is read. No byte may be wrong, and no incomplete response may pass for complete.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +20,11 @@ use crate::{
 };
 
 const PAGE: usize = 8_192;
-/// A call that does not end would be a fault of its own.
+/// The time limit of a call. A call that does not end would itself be a fault.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What all responses must agree with: entities by name, without their etags, which a copy of a store may change.
+/// The content that all responses must agree with: entities by name, without their etags, which differ in a copy of a
+/// store.
 #[derive(Debug, Default, PartialEq)]
 struct Truth {
     entities: BTreeMap<String, v1::Article>,
@@ -33,18 +34,18 @@ struct Truth {
     paths: BTreeMap<String, String>,
 }
 
-/// What became of an image.
+/// The outcome of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// All is there and nothing is reported.
+    /// All content is present and no fault is reported.
     NoEffect,
-    /// The store is not opened; the message names a remedy.
+    /// The store is not opened. The message names a remedy.
     Refused,
-    /// Responses state what they lack.
+    /// Responses report the missing content.
     Reported,
 }
 
-/// How an image is made from the files of a store.
+/// The method that makes an image from the files of a store.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     Flip { at: usize, bit: u8 },
@@ -71,7 +72,7 @@ fn noise(seed: usize, words: usize) -> String {
     (0..words).map(word).collect()
 }
 
-/// Fills a store; `Truth` is what it then holds.
+/// Fills a store. The returned `Truth` is its content.
 async fn fill(cable: &Cable) -> Truth {
     let mut truth = Truth::default();
     for id in ["ann", "bob"] {
@@ -142,7 +143,7 @@ async fn store() -> Store {
     Store { truth, closed, killed }
 }
 
-/// A node that may refuse its store.
+/// A node that may fail to open its store.
 struct Opened {
     cable: Cable,
     stop: oneshot::Sender<()>,
@@ -170,21 +171,21 @@ async fn open(dir: &Path) -> Result<Opened, String> {
     Err(refusal(running.await))
 }
 
-/// Why a node did not open its store.
+/// Returns the reason why a node did not open its store.
 fn refusal(ended: Result<Result<(), cable::server::Error>, tokio::task::JoinError>) -> String {
     let error = ended.expect("a damaged store is no panic").expect_err("the node ended by itself");
     let cause = std::error::Error::source(&error).map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }
 
-/// What is read is compared with the truth. Counts what is reported.
+/// A reader that compares responses with the truth and counts reported faults.
 struct Reader<'a> {
     truth: &'a Truth,
     reported: usize,
 }
 
 impl Reader<'_> {
-    /// An error that says that something is damaged, and nothing else.
+    /// Counts an error, which must report damage and nothing else.
     fn report(&mut self, error: &cable_client::Error, of: &str) {
         assert_eq!(error.kind(), Kind::DataLoss, "{of}: {error}");
         self.reported += 1;
@@ -233,7 +234,7 @@ impl Reader<'_> {
         self.snapshot(cable, &all).await;
     }
 
-    /// Whatever comes is right, and if nothing is reported it is all.
+    /// Asserts that all received items are correct and, if no fault is reported, complete.
     async fn complete(
         &mut self,
         mut items: impl Stream<Item = cable_client::Result<v1::Article>> + Unpin,
@@ -292,7 +293,7 @@ impl Reader<'_> {
         let filter = FeedFilter::default().kind(EntityKind::Article);
         let mut feed = cable.feed(filter).view(View::Full).with_snapshot().open();
         let mut found = BTreeSet::new();
-        // A feed tries again for ever where a node cannot read: that is no claim.
+        // A feed retries without limit while a node cannot read, so its silence claims nothing.
         while let Ok(Some(delivery)) = timeout(Duration::from_secs(3), feed.next()).await {
             match delivery {
                 Ok(delivery) => match delivery.event {
@@ -348,7 +349,7 @@ fn damaged(bytes: &[u8], damage: Damage) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The kind of a page, by its first byte.
+/// Returns the kind of a page, by its first byte.
 fn kind(bytes: &[u8], page: usize) -> &'static str {
     match (page, bytes[page * PAGE]) {
         (0, _) => "header",
@@ -387,7 +388,7 @@ async fn log(store: &Store, damage: Damage, counts: &mut Counts) {
     *counts.entry(("write-ahead log".to_owned(), outcome)).or_default() += 1;
 }
 
-/// Damages `each` places of each page, or of each kind of page if `sampled`.
+/// Damages `each` positions of each page, or of one page of each kind if `sampled`.
 async fn run(each: usize, sampled: bool) -> Counts {
     let store = store().await;
     let mut dice = Dice::new(7);
@@ -398,7 +399,7 @@ async fn run(each: usize, sampled: bool) -> Counts {
         let kind = kind(&store.closed, page);
         let times = seen.entry(kind).or_default();
         *times += 1;
-        // A page of each kind that is neither the first nor the last of it.
+        // The second page of each kind.
         if sampled && *times != 2 && kind != "header" {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The sample newsroom: what it holds comes back as it was written, one page of the kind that Cable is for among it.
+//! The sample newsroom. Its content reads back as written, and includes a page that shows the purpose of Cable.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ const NEWSROOM: &str = include_str!("../../demo/newsroom.jsonl");
 const SERVERS: [&str; 7] =
     ["etag", "revision", "create_time", "update_time", "first_publish_time", "state", "word_count"];
 
-/// Each line as an encoded Record.
+/// Returns each line as an encoded Record.
 fn records() -> Vec<Bytes> {
     NEWSROOM.lines().map(|line| encode("Record", serde_json::from_str(line).unwrap())).collect()
 }
 
-/// The record's kind and name, and the entity without the server's fields.
+/// Returns the record's kind and name, and the entity without the server's fields.
 fn entity(record: &Value) -> (String, Value) {
     let (_, entity) = record.as_object().unwrap().iter().next().unwrap();
     let mut entity = entity.as_object().unwrap().clone();
@@ -87,7 +87,7 @@ async fn a_real_page_is_carried_whole() {
     assert!(author["social_profiles"][0]["handle"].as_str().is_some_and(|text| !text.is_empty()));
     assert_eq!(page["includes"]["tags"][0]["display_name"], "Russia");
 
-    // As text it has all its words, and as BASIC all but them.
+    // As text the page has all its words; as BASIC it has everything except the body.
     let mut as_text = request.clone();
     as_text["body_format"] = "BODY_FORMAT_PLAIN_TEXT".into();
     let text = raw.call("ResolvePath", as_text).await.unwrap();

@@ -1,4 +1,4 @@
-//! A disk that fails under the program: what is written, what is refused, and what health says of it.
+//! A disk that fails under the program: the writes that succeed, the writes that fail, and the health status.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const PUBLISHING: &str = "cable.v1.PublishingService";
 
-/// The program on a disk whose faults are files.
+/// The program on a disk whose faults are triggered by files.
 struct Faulty {
     dir: tempfile::TempDir,
     program: Option<Program>,
@@ -68,7 +68,7 @@ impl Faulty {
         HealthClient::new(channel).check(request).await.unwrap().into_inner().status == 1
     }
 
-    /// Waits until a service serves, or does not.
+    /// Waits until a service has the given health.
     async fn health(&self, service: &str, serving: bool) {
         soon(async { while self.is_serving(service).await != serving {} }).await;
     }
@@ -98,7 +98,7 @@ async fn after_a_failed_sync_nothing_is_written_until_a_restart() {
     assert!(node.is_there("a").await && node.is_serving(PUBLISHING).await);
 }
 
-/// SQLite's own automatic checkpoint would say nothing of it.
+/// SQLite's own automatic checkpoint would not report the failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_of_the_database_stops_writes_as_well() {
     let node = Faulty::start();

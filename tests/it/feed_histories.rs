@@ -1,5 +1,5 @@
-//! Random histories, followed: whatever happens, and wherever followers are cut off and go on, each promise of
-//! `FeedService.Watch` holds at every message, and who has been told all holds what a fresh snapshot holds.
+//! Random histories with followers. At every message each promise of `FeedService.Watch` holds, wherever followers are
+//! disconnected and resume. A follower that has caught up holds the same as a fresh snapshot.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -25,21 +25,21 @@ use follower::{Follower, Interest};
 use world::{World, Write};
 use writes::{SECOND, Writes};
 
-/// When each history begins: in 2030, microseconds since 1970 UTC.
+/// The start of each history: in 2030, microseconds since 1970 UTC.
 const START: i64 = 1_900_000_000 * SECOND;
 
-/// How old an entry must be before what left a list by it is forgotten.
+/// The age at which an entry's departures are dropped, in microseconds.
 const HISTORY: i64 = 130 * SECOND;
 
-/// After so long the node looks for what has grown too old, wherever it stood when the clock was moved last.
+/// A time after which the node has looked for old history, regardless of the phase in which the clock was last moved.
 const COMPACTION: i64 = 121 * SECOND;
 
-/// Seeds that have found a fault once.
+/// Seeds that once found a fault.
 const FOUND: [u64; 2] = [8, 212_205_060];
 
 const STEPS: usize = 300;
 
-/// A node, what it was told, and those who follow.
+/// A node, its expected content, and its followers.
 struct Game {
     node: Node,
     cable: Cable,
@@ -85,7 +85,7 @@ fn interest(dice: &mut Dice) -> Interest {
 }
 
 fn followers(dice: &mut Dice) -> Vec<Follower> {
-    // Some follow the same.
+    // Some followers have the same interest.
     let interests: Vec<Interest> = (0..8).map(|_| interest(dice)).collect();
     let one = |number| Follower::new(number, interests[number % 8].clone(), dice.one_in(2));
     (0..12).map(one).collect()
@@ -141,7 +141,7 @@ impl Game {
         self.world.record(&writes, &committed.results, &committed.position);
     }
 
-    /// Writes at once, and a follower that comes while they happen.
+    /// Makes concurrent writes, and lets a follower resume while they happen.
     async fn together(&mut self) {
         let writes = self.writes.several(&self.world, 12);
         let commits = writes.iter().map(|write| self.cable.commit().change(write.change()).into_future());
@@ -164,7 +164,7 @@ impl Game {
         }
     }
 
-    /// A kill among many changes.
+    /// Makes a kill among many changes.
     async fn kill_in_a_burst(&mut self) {
         let writes = self.writes.several(&self.world, 20);
         self.commit(writes).await;
@@ -176,7 +176,8 @@ impl Game {
         self.kill(victim).await;
     }
 
-    /// More than is kept in memory, or a kill while much is being told. Some go away before it and come back at once.
+    /// Writes more than memory holds, or kills an article while large changes are being delivered. Some followers
+    /// disconnect before it and resume at once.
     async fn flood(&mut self) {
         self.beacon().await;
         for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
@@ -202,7 +203,8 @@ impl Game {
         }
     }
 
-    /// An article leaves more lists than its entry may name. Some go away before it and come back later.
+    /// Writes an article that leaves more lists than its entry may name. Some followers disconnect before it and resume
+    /// later.
     async fn retag(&mut self) {
         let id = format!("r{}", self.dice.between(1, 2));
         let usual = self.writes.for_all(&id);
@@ -243,7 +245,7 @@ impl Game {
         self.world.take_back(&name, &written.position);
     }
 
-    /// More names than are read at once.
+    /// Writes more names than one read returns.
     async fn wide(&mut self) {
         for half in 0..2 {
             let ids = half * 350..(half + 1) * 350;
@@ -253,7 +255,7 @@ impl Game {
         }
     }
 
-    /// Time passes, and what is due happens, one after the other.
+    /// Lets time pass. Due versions take effect one after the other.
     async fn pass(&mut self, until: i64) {
         while let Some((time, name)) = self.world.next_due().filter(|(time, _)| *time <= until) {
             self.world.happen(time, &name);
@@ -267,7 +269,7 @@ impl Game {
         self.see_floor().await;
     }
 
-    /// The node looks once a minute for what has grown too old, also when only little time has passed at once.
+    /// Checks the floor. The node looks for old history once a minute, also when the clock moves in small steps.
     async fn see_floor(&mut self) {
         let floor = self.cable.status().await.unwrap().floor_revision;
         assert!(floor <= self.world.floor_by_age(HISTORY), "{floor} is too young to be forgotten");
@@ -280,7 +282,7 @@ impl Game {
         head
     }
 
-    /// The node lets go of what has grown too old.
+    /// Waits until the node has dropped the history that is too old.
     async fn compact(&mut self) {
         loop {
             self.pass(self.world.now + COMPACTION).await;
@@ -298,7 +300,7 @@ impl Game {
         }
     }
 
-    /// A follower is cut off, goes on, or takes nothing for a while.
+    /// Disconnects, resumes or stalls a follower.
     async fn disturb(&mut self) {
         let number = self.dice.between(0, self.followers.len() as u64 - 1) as usize;
         let (follower, node, world) = (&mut self.followers[number], &self.node, &self.world);
@@ -324,7 +326,7 @@ impl Game {
         }
     }
 
-    /// What every filter matches.
+    /// Writes an article and an author that every filter matches.
     async fn beacon(&mut self) {
         let article = self.writes.for_all("beacon");
         let mut author = cable_client::v1::Author::default();
@@ -334,7 +336,7 @@ impl Game {
         self.commit(vec![put(Entity::Author(author)), put(Entity::Article(article))]).await;
     }
 
-    /// All who are awake are told everything: by what concerns them all, or by the checkpoints of a silent time.
+    /// Brings all awake followers up to date, by a change that they all match or by the checkpoints of an idle time.
     async fn settle(&mut self, all: bool) {
         if !self.dice.one_in(3) {
             self.beacon().await;
@@ -355,7 +357,7 @@ impl Game {
         }
     }
 
-    /// All streams break off, and the node is another one, on this directory or on what is made of it.
+    /// Ends all streams and starts another node, on this directory or on a rebuilt copy of it.
     async fn restart(self, dir: &Path, copy: Option<&Path>) -> Game {
         let Game { node, clock, mut followers, .. } = self;
         followers.iter_mut().for_each(Follower::kill);

@@ -1,4 +1,4 @@
-//! The size of feed messages: large commits come in parts, and no message is too large for a client's default limit.
+//! The size of feed messages. Large commits arrive in parts, and no message exceeds a client's default limit.
 
 use cable_client::{
     Cable, Change, FeedFilter, View,
@@ -13,10 +13,10 @@ use crate::{
     support::{Node, article, body},
 };
 
-/// Bytes of a message at most: 3.5 MiB.
+/// The maximum size of a message in bytes: 3.5 MiB.
 const MAX_MESSAGE: usize = 3_670_016;
 
-/// Bytes of one change at most: the client crate's limit on a commit counts with them.
+/// The maximum size of one change in bytes. The client crate's limit on a commit depends on both.
 const MAX_CHANGE: usize = 5 << 19;
 
 async fn node() -> (tempfile::TempDir, Node, Cable) {
@@ -26,7 +26,7 @@ async fn node() -> (tempfile::TempDir, Node, Cable) {
     (dir, node, cable)
 }
 
-/// Large articles, one put each. A commit of small patches of them is larger than any message.
+/// Puts large articles, one at a time. A commit of small patches of them is larger than any message.
 async fn put_large(cable: &Cable, count: usize) {
     for n in 0..count {
         let mut large = article(&format!("a{n}"), "Storm", &["sea"]);
@@ -35,7 +35,7 @@ async fn put_large(cable: &Cable, count: usize) {
     }
 }
 
-/// One commit that patches the headlines of all large articles. Its last revision.
+/// Patches the headlines of all large articles in one commit. Returns its last revision.
 async fn patch_all(cable: &Cable, count: usize) -> i64 {
     let patch = |n| Change::patch(article(&format!("a{n}"), "Calm", &[]), ["headline"]);
     cable.commit().changes((0..count).map(patch)).await.unwrap().position.revision
@@ -81,7 +81,7 @@ async fn a_commit_larger_than_a_message_comes_in_parts() {
     let mut small = Follow::open(&node, request(&["sea"], after(6))).await.unwrap();
     assert_eq!(small.next().await, (Told::Changes(patched(6)), Some(end)));
     assert!(small.largest < 10_000, "{} bytes", small.largest);
-    // The client crate delivers it as one, within the default limits.
+    // The client crate delivers it as one event, within the default limits.
     let delivery = mirrored.next().await.unwrap().unwrap();
     let cable_client::Event::Changes(changes) = delivery.event else { panic!("no changes") };
     assert_eq!((changes.len(), delivery.position.unwrap().revision), (6, end));
@@ -114,7 +114,7 @@ async fn a_change_that_is_superseded_between_two_parts_comes_later() {
     let end = patch_all(&cable, 5).await;
     let mut asked = request(&["sea"], after(5));
     asked.view = View::Full.into();
-    // The windows are smaller than the first part, so the node has not made the last ones yet.
+    // The windows are smaller than the first part, so the node has not encoded the last ones yet.
     let raw = Raw::narrow(&node).await;
     let mut feed = Follow::open_on(&raw, asked).await.unwrap();
     let first = feed.first_part().await;
@@ -170,7 +170,7 @@ async fn a_change_names_only_the_lists_that_were_left_by_it() {
         withdrawn.push("tags/sea".into());
         assert_eq!(changes[1].former_names, withdrawn);
     }
-    // A follower of a list that was left long before receives that.
+    // A follower of a list that the article left long before receives that change.
     let tag = names(1)[7].clone();
     let mut of_list = Follow::open(&node, request(&[&tag], after(0))).await.unwrap();
     let Told::Changes(changes) = of_list.next().await.0 else { panic!("no changes") };
@@ -178,8 +178,8 @@ async fn a_change_names_only_the_lists_that_were_left_by_it() {
     node.stop().await;
 }
 
-/// The article with the largest change that is accepted: its rendered body, all else that it holds, its former paths and
-/// the lists that it leaves by it.
+/// Puts the article with the largest accepted change: its rendered body, all its other content, its former paths and
+/// the lists that it leaves.
 async fn put_largest(cable: &Cable) -> i64 {
     for n in 0..=256 {
         let mut moved = article("a", "Storm", &["sea"]);
@@ -204,7 +204,7 @@ async fn put_largest(cable: &Cable) -> i64 {
         body.blocks.push(block);
         body
     });
-    // With its body rendered the article is just below the limit on that.
+    // With the rendered body, the article is just below the limit.
     while largest.notices.len() < 19 {
         let mut notice = v1::Notice::default();
         notice.text = "z".repeat(8_000);

@@ -1,4 +1,4 @@
-//! What a feed tells: each start, each kind of change, each way to resume.
+//! The messages of a feed for each start, each kind of change, and each way to resume.
 
 use cable_client::{
     Cable, Change, RemovalReason, UpdateKind, View,
@@ -63,7 +63,7 @@ async fn a_feed_resumed_after_a_position_tells_what_was_missed_and_no_more() {
     for (from, expected) in [
         (0, vec![left("b"), removed("d", RemovalReason::Deleted), upsert("a", 8)]),
         (4, vec![left("b"), removed("d", RemovalReason::Deleted), upsert("a", 8)]),
-        // What left before the position is known to have left.
+        // The departures before the position are still known.
         (5, vec![removed("d", RemovalReason::Deleted), upsert("a", 8)]),
         (7, vec![upsert("a", 8)]),
     ] {
@@ -89,7 +89,7 @@ async fn what_left_between_two_pieces_of_a_catch_up_is_told() {
     for id in ["b", "c", "d"] {
         cable.put(long(id)).await.unwrap();
     }
-    // What is left of its past lies behind the first piece: 64 KiB.
+    // The rest of the article's past is beyond the first slice of 64 KiB.
     cable.put(article("a", "Calm", &["land"])).await.unwrap();
     let mut feed = Follow::open(&node, request(&["sea"], after(1))).await.unwrap();
     let mut told = Vec::new();
@@ -135,7 +135,7 @@ async fn a_commit_comes_whole_in_one_message() {
         .changes([put("a", "sea"), put("b", "land"), put("c", "sea"), put("d", "land")])
         .await
         .unwrap();
-    // Its place in the log is that of the commit's end.
+    // Its position is that of the commit's end.
     assert_eq!(feed.next().await, (Told::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
     let mut late = Follow::open(&node, request(&["sea"], after(0))).await.unwrap();
     assert_eq!(late.next().await, (Told::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
@@ -311,7 +311,7 @@ async fn one_connection_has_so_many_feeds_and_no_more() {
     let refused = open("sea").await.err().unwrap();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop(first);
-    // The place is free as soon as the server has seen the reset.
+    // The permit is free as soon as the server has seen the reset.
     while open("sea").await.is_err() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! Follows a feed as the schema has it, message by message.
+//! A follower of a feed that uses the messages of the schema directly.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use tonic::{Status, Streaming};
 
 use crate::{raw::Raw, support::Node};
 
-/// Longer than anything takes here.
+/// A time limit longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A stream of Watch.
 #[derive(Debug)]
 pub(crate) struct Follow {
     messages: Streaming<Bytes>,
-    /// Encoded bytes of the largest message so far, and the number of parts of commits.
+    /// The encoded size of the largest message so far, and the number of parts of commits.
     pub(crate) largest: usize,
     pub(crate) parts: usize,
-    /// Changes of a commit whose last part is yet to come.
+    /// The changes of a commit whose last part has not been received.
     begun: Option<Vec<v1::FeedChange>>,
 }
 
-/// What a message tells, in short.
+/// The event of a message, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     Changes(Vec<Changed>),
@@ -37,16 +37,16 @@ pub(crate) enum Told {
     Reset(v1::FeedResetReason),
 }
 
-/// What has become of a name.
+/// A change of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Changed {
-    /// The name, and its revision.
+    /// The name and its revision.
     Upsert(String, i64),
     Left(String),
     Removed(String, v1::RemovalReason),
 }
 
-/// A request for what carries one of these tags; none: for everything.
+/// Returns a request for entities with one of these tags, or for all entities if there are none.
 pub(crate) fn request(tags: &[&str], start: Option<Start>) -> WatchRequest {
     let mut request = WatchRequest::default();
     let mut filter = v1::FeedFilter::default();
@@ -67,13 +67,13 @@ impl Follow {
         Follow::open_on(&Raw::to(node).await, request).await
     }
 
-    /// On a connection that others may use too.
+    /// Opens a stream on a connection that others may share.
     pub(crate) async fn open_on(raw: &Raw, request: WatchRequest) -> Result<Follow, Status> {
         let messages = raw.stream("Watch", request.encode_to_vec().into()).await?;
         Ok(Follow { messages, largest: 0, parts: 0, begun: None })
     }
 
-    /// The next message; the parts of a commit as one.
+    /// Returns the next message, with the parts of a commit joined.
     pub(crate) async fn message(&mut self) -> Result<WatchResponse, Status> {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.messages.message()).await;
@@ -84,7 +84,7 @@ impl Follow {
         }
     }
 
-    /// The changes of the first part of a commit. [`message`](Follow::message) goes on with the others.
+    /// Returns the changes of the first part of a commit. [`message`](Follow::message) continues with the others.
     pub(crate) async fn first_part(&mut self) -> Vec<Changed> {
         while self.begun.is_none() {
             let message = self.messages.message().await.unwrap();
@@ -95,7 +95,7 @@ impl Follow {
         self.begun.clone().unwrap_or_default().into_iter().map(changed).collect()
     }
 
-    /// The next message, if one is there; the parts of a commit as one.
+    /// Returns the next message if one is available, with the parts of a commit joined.
     pub(crate) fn ready(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
             match self.messages.message().now_or_never()? {
@@ -109,7 +109,7 @@ impl Follow {
         }
     }
 
-    /// Adds a message to the parts before it. None: more of the commit follows.
+    /// Joins a message with the parts before it. Returns none while more of the commit follows.
     fn join(&mut self, message: Option<Bytes>) -> Option<WatchResponse> {
         let message = message.expect("a feed does not end with OK");
         self.largest = self.largest.max(message.len());
@@ -117,7 +117,7 @@ impl Follow {
         if let Some(begun) = self.begun.take() {
             match &mut message.event {
                 Some(Event::Changes(changes)) => drop(changes.changes.splice(..0, begun)),
-                // The history went on without the follower: a snapshot follows instead of the other parts.
+                // Later changes replaced the history: a snapshot follows instead of the other parts.
                 Some(Event::Reset(_)) => {}
                 _ => panic!("{message:?} between two parts of a commit"),
             }
@@ -133,13 +133,13 @@ impl Follow {
         }
     }
 
-    /// The next message: what it tells, and the revision to resume after.
+    /// Returns the event of the next message, and the revision to resume after.
     pub(crate) async fn next(&mut self) -> (Told, Option<i64>) {
         let message = self.message().await.unwrap();
         (told(message.event.unwrap()), message.position.map(|position| position.revision))
     }
 
-    /// The next changes. Checkpoints before them are passed over.
+    /// Returns the next changes, and skips the checkpoints before them.
     pub(crate) async fn changes(&mut self) -> Vec<Changed> {
         loop {
             match self.next().await.0 {
@@ -181,7 +181,7 @@ pub(crate) fn changed(change: v1::FeedChange) -> Changed {
     }
 }
 
-/// A record's name and revision.
+/// Returns a record's name and revision.
 pub(crate) fn name(record: &v1::Record) -> (String, i64) {
     use v1::record::Record as What;
     match record.record.clone().unwrap() {

@@ -1,4 +1,4 @@
-//! The client's feeds and mirrors, over a node that comes and goes.
+//! The client's feeds and mirrors, on a node that stops and restarts.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     support::{Node, article, author},
 };
 
-/// Etags of the articles with the tag, as the node lists them.
+/// Returns the etags of the articles with the tag, as the node lists them.
 async fn listed(cable: &Cable) -> BTreeMap<String, String> {
     let articles: Vec<v1::Article> =
         cable.list(Filter::default().tag("sea")).page_size(1_000).items().try_collect().await.unwrap();
@@ -27,7 +27,7 @@ fn etags(held: &Held) -> BTreeMap<String, String> {
     held.entities.iter().map(|(name, entity)| (name.clone(), etag(entity))).collect()
 }
 
-/// Some commits: articles come, change, leave the tag and are removed.
+/// Makes some commits: articles are added, change, leave the tag and are removed.
 async fn write(cable: &Cable, dice: &mut Dice, commits: u64) -> i64 {
     let mut last = 0;
     for number in 0..commits {
@@ -46,7 +46,7 @@ async fn write(cable: &Cable, dice: &mut Dice, commits: u64) -> i64 {
     last
 }
 
-/// What a feed has told, applied as it says; ends when it has told everything up to a revision.
+/// Applies the events of a feed until it has delivered everything up to a revision.
 async fn follow(feed: &mut cable_client::Feed, held: &mut BTreeMap<String, String>, until: i64) {
     while feed.position().is_none_or(|position| position.revision < until) {
         let before = feed.position().map_or(0, |position| position.revision);
@@ -85,7 +85,7 @@ async fn feeds_and_mirrors_outlive_restarts_and_hold_what_is_listed() {
     let cable = Cable::builder(node.endpoint()).retry(Retry::default().attempts(10)).build().unwrap();
     let mut dice = Dice::new(7);
     let filter = || FeedFilter::default().tag("sea");
-    // What does not match moves their positions on no later than this.
+    // Changes that do not match advance the positions within this time.
     let soon = Duration::from_secs(1);
     let mut feed = cable.feed(filter()).after(0).checkpoint_interval(soon).open();
     let mirror = cable.mirror(filter()).checkpoint_interval(soon).start();
@@ -99,7 +99,7 @@ async fn feeds_and_mirrors_outlive_restarts_and_hold_what_is_listed() {
         assert!(listed.len() > 20, "{}", listed.len());
         assert_eq!(held, listed);
         assert_eq!(etags(&mirror.snapshot()), listed);
-        // Nobody polls the feed meanwhile.
+        // The feed is not polled meanwhile.
         write(&cable, &mut dice, 20).await;
         node.stop().await;
         node = Node::start_on(port, dir.path(), |_| {}).await;

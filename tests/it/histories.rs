@@ -1,4 +1,4 @@
-//! Random histories of writes, compared with a small model of what a store is.
+//! Random histories of writes, compared with a small model of a store.
 
 use std::{
     cmp::Reverse,
@@ -21,7 +21,7 @@ const ARTICLES: u64 = 24;
 const PATHS: u64 = 14;
 const STEPS: usize = 300;
 
-/// The newest version of an article; none: it was removed.
+/// The newest version of an article, or none if it was removed.
 #[derive(Debug, Clone)]
 struct Version {
     revision: i64,
@@ -30,7 +30,7 @@ struct Version {
     former_paths: BTreeSet<String>,
 }
 
-/// What is to happen to one article.
+/// A step for one article.
 #[derive(Debug, Clone)]
 enum Step {
     Put(v1::Article),
@@ -42,7 +42,7 @@ enum Step {
 struct Model {
     head: i64,
     articles: BTreeMap<String, Version>,
-    /// Parents of sections.
+    /// The parents of sections.
     sections: BTreeMap<String, String>,
 }
 
@@ -66,7 +66,7 @@ impl Model {
         self.articles.get(name).and_then(|version| version.live.as_ref())
     }
 
-    /// Takes steps that happen together, or says why none does. A path may pass from one to another.
+    /// Makes steps as one commit, or returns the reason why none is made. A path may pass from one article to another.
     fn take(&mut self, steps: &[Step]) -> Result<(), Refused> {
         let mut after = self.clone();
         steps.iter().try_for_each(|step| after.step(step))?;
@@ -106,8 +106,9 @@ impl Model {
         Ok(())
     }
 
-    /// The articles that a path may lead to: the live article that has it; else those that list it as an alias; else
-    /// live articles that had it; else those that are gone. Which of several comes first is tested in `paths`.
+    /// Returns the articles that a path may lead to: the live article that has it; else those that list it as an alias;
+    /// else live articles that had it; else removed ones that had it. Which of several comes first is tested in
+    /// `paths`.
     fn resolve(&self, path: &str) -> Vec<&str> {
         let rank = |version: &Version| match &version.live {
             Some(article) if article.path == path => 3,
@@ -154,7 +155,7 @@ impl Model {
             && filter.published_before.is_none_or(|before| time < before.seconds)
     }
 
-    /// Names and revisions of a listing, in order.
+    /// Returns the names and revisions of a listing, in order.
     fn list(&self, filter: &Filter, order: Order) -> Vec<(String, i64)> {
         let live = self.articles.iter().filter_map(|(name, v)| Some((name, v.revision, v.live.as_ref()?)));
         let mut found: Vec<_> = live.filter(|(.., article)| self.matches(article, filter)).collect();
@@ -216,7 +217,7 @@ fn random_article(dice: &mut Dice) -> v1::Article {
     article
 }
 
-/// Few moments: the order by id matters too.
+/// Returns one of few times, so that the order by id matters too.
 fn moment(dice: &mut Dice) -> Timestamp {
     Timestamp { seconds: 1_700_000_000 + dice.between(0, 6) as i64, nanos: 0 }
 }
@@ -259,7 +260,7 @@ fn random_filter(dice: &mut Dice) -> Filter {
     filter
 }
 
-/// Without what the server adds.
+/// Returns the article without the fields that the server sets.
 pub(crate) fn stripped(mut article: v1::Article) -> v1::Article {
     article.etag.clear();
     (article.revision, article.state, article.word_count) = (0, 0, 0);
@@ -302,7 +303,7 @@ async fn act(cable: &Cable, model: &mut Model, dice: &mut Dice) {
             section.name = format!("sections/s{}", dice.between(1, 5));
             section.display_name = "World".into();
             section.parent = one_or_none(dice, "sections/s", 5);
-            // A circle is not what is tested here.
+            // Cycles of sections are not tested here.
             if model.below(&section.parent, &section.name) {
                 section.parent.clear();
             }
@@ -334,7 +335,7 @@ async fn act(cable: &Cable, model: &mut Model, dice: &mut Dice) {
     }
 }
 
-/// One chunk, in which a name may come twice: each record sees what those before it did.
+/// Imports one chunk, in which a name may occur twice. Each record sees the effect of those before it.
 async fn import(cable: &Cable, model: &mut Model, dice: &mut Dice) {
     let articles: Vec<_> = (0..dice.between(1, 8)).map(|_| random_article(dice)).collect();
     let records: Vec<_> = articles.iter().cloned().map(RawRecord::from).collect();
@@ -353,7 +354,8 @@ async fn import(cable: &Cable, model: &mut Model, dice: &mut Dice) {
     look(cable, model, &steps).await;
 }
 
-/// Each of these articles is as the model has it: read before and after each write, no answer may be an old one.
+/// Checks that each of these articles equals the model's. It is read before and after each write, and no response may
+/// be stale.
 async fn look(cable: &Cable, model: &Model, steps: &[Step]) {
     for step in steps {
         check_article(model, step.name(), cable.article(step.name()).await.map(|found| found.into_inner()));
@@ -436,7 +438,7 @@ fn named(articles: Vec<v1::Article>) -> Vec<(String, i64)> {
     articles.into_iter().map(|article| (article.name, article.revision)).collect()
 }
 
-/// A store of its own that takes all that the other one exports has the same content.
+/// Checks that another store that imports this one's whole export has the same content.
 async fn copy(cable: &Cable, model: &Model) {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
@@ -458,12 +460,12 @@ async fn copy(cable: &Cable, model: &Model) {
     verify(dir.path());
 }
 
-/// What stands in a store must follow from its records.
+/// Checks that a store's derived data follows from its records.
 pub(crate) fn verify(dir: &Path) {
     run(Command::new(env!("CARGO_BIN_EXE_cable")).current_dir(dir).arg("verify").arg("--data").arg(dir));
 }
 
-/// A store with the same history: followers go on over it.
+/// Rebuilds a store with the same history, so that followers can resume on it.
 pub(crate) fn rebuild(from: &Path, to: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
     command.current_dir(from).args(["rebuild", "--keep-log-id"]);

@@ -1,4 +1,5 @@
-//! Kills: what a name held is gone for every reader, from memory and from the disk, and its tombstone stays.
+//! Kills. The content of a killed name is erased for every reader, from memory and from disk, and its tombstone
+//! remains.
 
 use std::{collections::HashSet, fs, path::Path};
 
@@ -25,7 +26,7 @@ type Piece = [u8; 64];
 const LIVE: i64 = 1;
 const PENDING: i64 = 2;
 
-/// The stored bytes of an article, in pieces; not its ends, which others may share.
+/// Returns the stored bytes of an article, in pieces. The ends are left out, since other articles may share them.
 fn stored(dir: &Path, id: &str, slot: i64) -> HashSet<Piece> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let connection = Connection::open_with_flags(dir.join("cable.db"), flags).unwrap();
@@ -34,18 +35,18 @@ fn stored(dir: &Path, id: &str, slot: i64) -> HashSet<Piece> {
     entry[64..entry.len() - 64].chunks_exact(64).map(|piece| piece.try_into().unwrap()).collect()
 }
 
-/// How many of the pieces are anywhere in the data directory.
+/// Returns how many of the pieces are anywhere in the data directory.
 fn traces(dir: &Path, pieces: &HashSet<Piece>) -> usize {
     let mut found: HashSet<&Piece> = HashSet::new();
     for file in fs::read_dir(dir).unwrap() {
-        // The file that names the opening of a store comes and goes.
+        // The file that names the opening of a store is created and removed during the test.
         let Ok(bytes) = fs::read(file.unwrap().path()) else { continue };
         found.extend(bytes.windows(64).filter_map(|window| pieces.get(window)));
     }
     found.len()
 }
 
-/// An article of some 64 KB that cannot be compressed to much less than half.
+/// Returns an article of about 64 KB that compresses to not much less than half.
 fn noise(id: &str, seed: u64) -> v1::Article {
     let mut dice = Dice::new(seed);
     let noise: String = (0..4_096).map(|_| format!("{:016x}", dice.next())).collect();
@@ -58,7 +59,7 @@ async fn put_noise(cable: &Cable, id: &str, seed: u64) {
     cable.put(noise(id, seed)).await.unwrap();
 }
 
-/// Of a year in which no test runs.
+/// Schedules the article for a year in which no test runs.
 fn waiting(mut article: v1::Article) -> v1::Article {
     article.publish_time = Some(Timestamp { seconds: 32_000_000_000, nanos: 0 });
     article
@@ -127,17 +128,17 @@ async fn what_only_waited_is_nowhere_either_once_it_is_killed() {
     node.stop().await;
 }
 
-/// What the killed article says, live and where it waits.
+/// The texts of the killed article: the live version and the pending version.
 const SAID: [&str; 2] = ["said aloud", "not said yet"];
 
-/// Follows whole articles, from a connection of its own.
+/// Follows whole articles, on a connection of its own.
 async fn follow(node: &Node, start: Option<Start>) -> Streaming<Bytes> {
     let mut asked: WatchRequest = request(&["t"], start);
     asked.view = v1::ArticleView::Full.into();
     Raw::to(node).await.stream("Watch", asked.encode_to_vec().into()).await.unwrap()
 }
 
-/// All bytes that a feed tells until it is at a revision.
+/// Returns all bytes that a feed delivers until it is at a revision.
 async fn told(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<u8> {
     let mut told = Vec::new();
     loop {
@@ -160,7 +161,7 @@ async fn no_feed_tells_what_was_killed_from_then_on() {
     let node = Node::start(dir.path()).await;
     let cable = node.client();
     let (mut prompt, mut behind) = (follow(&node, None).await, follow(&node, None).await);
-    // More than a connection takes from a peer that does not read: what follows waits at the node.
+    // This is more than a connection accepts for a peer that does not read. The rest remains at the node.
     for n in 0..6 {
         let mut large = article(&format!("large{n}"), "Large", &["t"]);
         large.body = Some(body(&"x".repeat(1_000_000)));

@@ -1,8 +1,9 @@
-//! Nothing that readers are told depends on what waits. Two stores begin as one and live through the same history by one
-//! clock; where one takes an entry of the pending slot, the other takes a put of an author that nothing else names, so
-//! that revisions stay equal. Whatever is asked then, both must answer alike, byte for byte.
+//! Nothing that readers receive depends on pending versions. Two stores start equal and have the same history by one
+//! clock. Where one takes an entry of the pending slot, the other takes a put of an author that nothing else names, so
+//! that revisions remain equal. To every request, both must return the same response, byte for byte.
 //!
-//! Left out is only what names that author, and what proves a store's lineage and content: the chain and the digests.
+//! The comparison leaves out only data that names that author, and the data for verifying a store's lineage and
+//! content: the chain and the digests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,25 +35,25 @@ const PATHS: u64 = 8;
 const STEPS: usize = 200;
 const UNRELATED: &str = "authors/unrelated";
 
-/// A version that waits, as the history has it.
+/// A pending version, as the history has it.
 #[derive(Debug, Clone)]
 struct Waiting {
-    /// As it was put, byte for byte.
+    /// The content as it was put, byte for byte.
     content: Vec<u8>,
     publish_time: Option<i64>,
     expire_time: Option<i64>,
-    /// None: an embargo without an end.
+    /// The time at which the version is due. None is an embargo without an end.
     due: Option<i64>,
-    /// When the first version in its place was put.
+    /// The time at which the first pending version in this slot was put.
     created: i64,
-    /// The live version has changed since: it does not become visible.
+    /// Whether the live version has changed since, so that this version does not become visible.
     held: bool,
 }
 
-/// What is known of a name.
+/// The known state of a name.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// When it was created, if readers ever saw it.
+    /// The creation time, if readers ever saw it.
     created: Option<i64>,
     /// Whether readers see it, and until when.
     live: Option<Option<i64>>,
@@ -62,22 +63,22 @@ struct Known {
 }
 
 impl Known {
-    /// The live version changes.
+    /// Records a change of the live version.
     fn hold(&mut self) {
         self.waiting.iter_mut().for_each(|waiting| waiting.held = true);
     }
 }
 
-/// The store that holds what waits, and the one that holds an unrelated author in its place.
+/// The store with pending versions, and the one with an unrelated author in their place.
 struct Pair {
     holding: Raw,
     plain: Raw,
     hands: Hands,
     now: i64,
-    /// Makes each due time and each text its own.
+    /// A counter that makes each due time and each text unique.
     count: i64,
     names: BTreeMap<String, Known>,
-    /// Followed at both while the history goes on.
+    /// Feeds that are followed at both stores throughout the history.
     live: Vec<feeds::Live>,
 }
 
@@ -100,14 +101,15 @@ async fn reach(raw: &Raw, revision: i64) {
 }
 
 impl Pair {
-    /// Takes the place of one entry of the pending slot.
+    /// Puts the unrelated author, in place of one entry of the pending slot.
     async fn unrelated(&mut self) {
         self.count += 1;
         let author = json!({"name": UNRELATED, "display_name": "U", "bio": self.count.to_string()});
         self.plain.call("PutAuthor", json!({"author": author})).await.unwrap();
     }
 
-    /// Makes the same call of both: what they tell must be the same, but for the chain. Whether it was accepted.
+    /// Makes the same call to both stores. The responses must be the same, except for the chain. Returns whether the
+    /// call was accepted.
     async fn both(&mut self, method: &str, request: Value) -> bool {
         let bytes = request_bytes(method, request.clone());
         let told = self.holding.whole(method, bytes.clone()).await;
@@ -124,7 +126,7 @@ impl Pair {
         told.is_ok()
     }
 
-    /// What readers see may have changed: those who follow live are told the same of it.
+    /// Checks that live followers of both stores receive the same changes.
     async fn followed(&mut self) {
         self.count += 1;
         let put = json!({"article": feeds::marker(self.count)});
@@ -135,7 +137,8 @@ impl Pair {
         }
     }
 
-    /// Whether an accepted change of what readers see takes what waits along, and notes that it has gone.
+    /// Returns whether an accepted change of the live version also removes the pending version, and records the
+    /// removal.
     fn waits_no_longer(&mut self, method: &str, request: &Value) -> bool {
         let name = match method {
             "PutArticle" => request["article"]["name"].as_str(),
@@ -147,7 +150,8 @@ impl Pair {
         !stays && known.waiting.take().is_some()
     }
 
-    /// Makes a call of the store that holds what waits: one entry, that the other must not show. Whether it made one.
+    /// Makes a call to the store with pending versions: one entry that readers must not see. Returns whether it was
+    /// made.
     async fn hidden(&mut self, method: &str, request: Value) -> bool {
         let before = head(&self.holding).await;
         let accepted = self.holding.call(method, request).await.is_ok();
@@ -158,7 +162,7 @@ impl Pair {
         accepted && made
     }
 
-    /// Time passes, and what is due happens, each at its own moment.
+    /// Lets time pass. Each due version takes effect at its own time.
     async fn pass(&mut self, micros: i64) {
         let end = self.now + micros;
         loop {
@@ -190,7 +194,7 @@ impl Pair {
         self.hands.set(end);
     }
 
-    /// In the store where nothing waits, what appears is put as it would have been.
+    /// Puts the version that becomes visible into the store without pending versions, as it would have been put.
     async fn appear(&mut self, name: &str, time: i64) {
         self.unrelated().await;
         let known = self.names.get_mut(name).unwrap();
@@ -204,7 +208,7 @@ impl Pair {
             return;
         }
         known.created = Some(waiting.created);
-        // Only an import can say when things happened.
+        // Only an import can set these times.
         article.extend(field(4, &timestamp(waiting.created).encode_to_vec()));
         article.extend(field(6, &timestamp(waiting.publish_time.unwrap_or(time)).encode_to_vec()));
         let chunk = field(2, &field(1, &article));
@@ -212,7 +216,7 @@ impl Pair {
         assert_eq!(report["results"][0]["outcome"], "IMPORT_OUTCOME_WRITTEN", "{report}");
     }
 
-    /// A time that nothing else is due at.
+    /// Returns a time at which nothing else is due.
     fn moment(&mut self, dice: &mut Dice) -> i64 {
         self.count += 1;
         self.now + dice.between(1, 60) as i64 * SECOND + self.count
@@ -233,7 +237,7 @@ fn some(dice: &mut Dice, what: &str, most: u64, of: u64) -> Vec<String> {
     numbers.into_iter().map(|n| format!("{what}{n}")).collect()
 }
 
-/// An article that shows at once, but for what its caller adds.
+/// Returns an article that becomes visible at once unless its caller adds a later time.
 fn random_article(pair: &mut Pair, dice: &mut Dice) -> Value {
     pair.count += 1;
     let mut article = json!({
@@ -264,8 +268,8 @@ fn name_of(article: &Value) -> String {
     article["name"].as_str().unwrap().to_owned()
 }
 
-/// A path that no other article wants. What waits has it: what appears takes its path from whoever got that meanwhile,
-/// which no put of the other store could do.
+/// Returns a path that no other article uses. Pending versions have it: a version that becomes visible takes its path
+/// from any article that got it meanwhile, which no put of the other store could do.
 fn own_path(name: &str) -> String {
     name.replace("articles/", "/own-")
 }
@@ -300,7 +304,7 @@ async fn put_pending(pair: &mut Pair, dice: &mut Dice) {
         }
         1 => {
             article["embargo"] = json!({"note": "until called"});
-            // What no reader ever sees an article with.
+            // Terms that no reader ever sees an article with.
             article["tags"] = json!(["tags/never", "tags/t1"]);
             article["section"] = json!("sections/never");
             article["byline"] = json!({"credits": [{"author": "authors/never"}]});
@@ -315,7 +319,7 @@ async fn put_pending(pair: &mut Pair, dice: &mut Dice) {
     if dice.one_in(4) {
         article["expire_time"] = json!(rfc3339(due.unwrap_or(pair.now) + 40 * SECOND));
     }
-    // Not every name whose time comes is put by itself.
+    // Some names that become due are put in a commit.
     let request = json!({"article": article, "allow_killed": true});
     let (method, request) = match dice.one_in(4) {
         true => ("Commit", json!({"changes": [{"put_article": article, "allow_killed": true}]})),
@@ -324,7 +328,7 @@ async fn put_pending(pair: &mut Pair, dice: &mut Dice) {
     note_waiting(pair, method, request, &article, due).await;
 }
 
-/// Makes a call that puts a pending version, and notes what of it matters later.
+/// Makes a call that puts a pending version, and records what matters later.
 async fn note_waiting(pair: &mut Pair, method: &str, request: Value, put: &Value, due: Option<i64>) {
     let name = name_of(put);
     if !pair.hidden(method, request).await {
@@ -364,7 +368,7 @@ async fn remove(pair: &mut Pair, dice: &mut Dice) {
     let kills = reason == "KILLED";
     let known = pair.names.entry(name.clone()).or_default();
     if kills && known.live.is_none() && (known.created.is_none() || known.killed) {
-        // Readers never saw it, or saw it killed already: nothing of this kill is for them.
+        // Readers never saw the article, or saw it killed already. They see nothing of this kill.
         if pair.hidden("RemoveArticle", request).await {
             pair.names.get_mut(&name).unwrap().waiting = None;
         }
@@ -416,7 +420,7 @@ async fn act(pair: &mut Pair, dice: &mut Dice) {
     assert_eq!(head(&pair.holding).await, head(&pair.plain).await);
 }
 
-/// Asks both; all messages, or the error, must be the same.
+/// Makes a request to both. All messages, or the error, must be the same.
 async fn alike(pair: &Pair, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
     let holding = pair.holding.whole(method, request.clone()).await;
     let plain = pair.plain.whole(method, request.clone()).await;
@@ -439,7 +443,7 @@ async fn alike_json(pair: &Pair, method: &str, request: Value) -> Result<Vec<Byt
     alike(pair, method, request_bytes(method, request)).await
 }
 
-/// Views and includes of an answer with articles.
+/// Returns random views and includes for a response with articles.
 fn random_selection(dice: &mut Dice) -> Value {
     let includes: Vec<u64> = (1..=3).filter(|_| dice.one_in(2)).collect();
     let view = dice.between(0, 3);
@@ -484,7 +488,7 @@ async fn by_name(pair: &Pair, dice: &mut Dice) {
     }
 }
 
-/// All pages of a listing, whose token is a field of the answer and of the request.
+/// Compares all pages of a listing, whose token is a field of the response and of the request.
 async fn pages(pair: &Pair, method: &str, request: Value, (answered, asked): (u32, u32)) {
     let start = request_bytes(method, request);
     let mut request = start.to_vec();
@@ -523,7 +527,7 @@ async fn nouns(pair: &Pair, dice: &mut Dice) {
     for method in ["ListTags", "ListSections", "ListCollections"] {
         pages(pair, method, json!({"page_size": dice.between(1, 3)}), (2, 2)).await;
     }
-    // The unrelated author stands here, alone of all lists: its bytes are left out, and with them the etag.
+    // The unrelated author is in this list, and in no other. Its bytes are left out, and with them the etag.
     let listed = async |raw: &Raw| {
         let answer = raw.bytes("ListAuthors", Bytes::new()).await;
         let others = values(&answer, 1).into_iter().filter(|author| !names_unrelated(author));
@@ -536,7 +540,7 @@ fn names_unrelated(bytes: &[u8]) -> bool {
     bytes.windows(UNRELATED.len()).any(|window| window == UNRELATED.as_bytes())
 }
 
-/// What an export tells: its records without the unrelated author's, their number, and the head.
+/// Returns the content of an export: its records without the unrelated author's, their number, and the head.
 async fn exported(raw: &Raw, after: i64) -> (Vec<Vec<u8>>, i64, Value) {
     let messages =
         raw.whole("Export", request_bytes("Export", json!({"after_revision": after}))).await.unwrap();
@@ -566,19 +570,19 @@ async fn status(pair: &Pair) {
     assert_eq!(told(&pair.holding).await, told(&pair.plain).await);
 }
 
-/// Every call that readers have. Each service has a function of its own here.
+/// Compares every call that readers have. Each service has a function here.
 async fn compare(pair: &mut Pair, dice: &mut Dice) {
     by_name(pair, dice).await;
     listings(pair, dice).await;
     nouns(pair, dice).await;
     transfers(pair, dice).await;
     status(pair).await;
-    // Whoever starts now is told of what both have handed out.
+    // A feed that starts now receives only what both have delivered.
     pair.followed().await;
     feeds::compare(pair, dice).await;
 }
 
-/// One store, twice: the same log.
+/// Returns one store twice, with the same log.
 async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
     let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let node = Node::start_at(first.path(), clock.clone()).await;
@@ -586,13 +590,13 @@ async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
     raw.call("PutAuthor", json!({"author": {"name": UNRELATED, "display_name": "U"}})).await.unwrap();
     raw.call("PutTag", json!({"tag": {"name": "tags/t1", "display_name": "T"}})).await.unwrap();
     node.stop().await;
-    // Rebuilding makes the directory.
+    // Rebuilding creates the directory.
     std::fs::remove_dir(second.path()).unwrap();
     rebuild(first.path(), second.path());
     [first, second]
 }
 
-/// Both start again with a history of half a minute, and have let go of what is older.
+/// Restarts both with a history of half a minute, and waits until they have dropped the older history.
 async fn restart_forgetful(
     pair: &mut Pair,
     nodes: [Node; 2],
@@ -610,7 +614,7 @@ async fn restart_forgetful(
     }
     (pair.holding, pair.plain) = (Raw::to(&started[0]).await, Raw::to(&started[1]).await);
     status(pair).await;
-    // History is let go of once a minute.
+    // The node drops history once a minute.
     pair.pass(60 * SECOND).await;
     for raw in [&pair.holding, &pair.plain] {
         while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
@@ -657,7 +661,7 @@ async fn what_waits_changes_no_answer() {
         }
     }
     feeds::refusals(&pair, &mut dice).await;
-    // The history had what it is about.
+    // The history contained enough of the tested cases.
     assert!(waited > STEPS && seen > STEPS, "{waited} {seen}");
     let nodes = restart_forgetful(&mut pair, nodes, &dirs, &clock).await;
     compare(&mut pair, &mut dice).await;

@@ -1,4 +1,4 @@
-//! Each limit: what is at it is accepted, one above is refused by its name.
+//! Each limit. A value at the limit is accepted, one above it is rejected with the limit's name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     support::Node,
 };
 
-/// Limits that refuse nothing under their own name, and what they do instead.
+/// Limits that reject nothing under their own name, and their effect instead.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("check_request_bytes", "of calls outside cable.v1: see the tests of connections"),
     ("page_size", "more is read as the limit: see below"),
@@ -24,7 +24,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("commit_read_bytes", "of what is stored: see below"),
 ];
 
-/// A limit, its value, a method, the field that is refused, and a request with that many.
+/// A limit, its value, a method, the rejected field, and a function that builds a request of the given size.
 struct Bound {
     limit: &'static str,
     maximum: usize,
@@ -75,7 +75,7 @@ fn many(count: usize, one: impl Fn(usize) -> Value) -> Value {
     (0..count).map(one).collect()
 }
 
-/// An entity whose content, all but its name, is exactly this long.
+/// Returns an entity whose content, without its name, has exactly this length.
 fn sized(kind: &str, title: &str, length: usize) -> Vec<u8> {
     let name = field(1, format!("{}s/a", kind.to_lowercase()).as_bytes());
     let content = encode(kind, json!({title: "T"}));
@@ -90,7 +90,7 @@ fn nested(depth: usize) -> Value {
     (1..depth).fold(json!([{"divider": {}}]), |inner, _| json!([{"list": {"items": [{"blocks": inner}]}}]))
 }
 
-/// Four changes that are together this long.
+/// Returns a commit of four changes with this total length.
 fn commit(length: usize) -> Bytes {
     let change = |i: usize, length: usize| {
         let entity = encode("Article", json!({"name": format!("articles/a{i}"), "headline": "H"}));
@@ -246,7 +246,7 @@ async fn what_is_at_a_limit_is_accepted_and_one_above_is_refused() {
     let mut wrong = Vec::new();
     for Bound { limit, maximum, method, field, request } in bounds() {
         assert_eq!(limits[limit], maximum, "{limit}");
-        // That nothing is under a name or a path is an answer: the request was read.
+        // A name or path that does not exist is a valid outcome: the request was decoded.
         if let Err(refused) = raw.send(method, request(maximum)).await
             && refused.code != Code::NotFound
         {
@@ -282,7 +282,7 @@ async fn every_limit_that_the_node_reports_is_tested() {
 async fn a_body_whose_rendering_is_at_the_limit_is_accepted_and_one_byte_more_is_refused() {
     let (_dir, node, raw) = started().await;
     let maximum = 1_048_576;
-    // HTML is the longest form of empty cells; the text is the weight that is trimmed.
+    // HTML is the longest form of empty cells; the text pads the body to its exact size.
     let rows = many(5_000, |_| json!({"cells": many(10, |_| json!({}))}));
     let body = |length: usize| {
         let table = json!({"table": {"rows": rows}});
@@ -350,7 +350,7 @@ async fn html_that_keeps_a_parser_busy_is_refused_by_the_block_and_by_the_body()
     node.stop().await;
 }
 
-/// Articles of 1 MiB, all but a little of it in a field that this server does not know.
+/// Puts articles of 1 MiB, most of it in a field that this server does not know.
 async fn put_large(raw: &Raw, count: usize) {
     for i in 0..count {
         let article = [
@@ -377,7 +377,7 @@ async fn what_is_read_for_a_page_and_for_a_commit_is_bounded() {
     assert_eq!((&*refused.reason, &*refused.field), ("LIMIT_EXCEEDED", "changes"));
     assert_eq!(refused.metadata["limit"], "commit_read_bytes");
     commit(12).await.unwrap();
-    // An import reads as much at a time, and goes on.
+    // An import reads batches of the same size, and continues.
     let record = |i: usize| json!({"article": {"name": format!("articles/l{i:02}"), "headline": "I"}});
     let answer = raw.call("Import", json!({"records": many(14, record)})).await.unwrap();
     let written =

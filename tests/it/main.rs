@@ -1,4 +1,4 @@
-//! Tests through the front door: a real node on a free port with a directory of its own, spoken to with the client.
+//! Tests through the public API: a real node on a free port with a directory of its own, called through the client.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]

@@ -1,4 +1,4 @@
-//! Pages and streams under way: while others write, while clients go away, and with articles at their limits.
+//! Pages and streams in progress: during writes, when clients disconnect, and with articles at their limits.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -75,7 +75,7 @@ async fn a_client_that_goes_away_ends_its_stream() {
     for _ in 0..100 {
         articles.try_next().await.unwrap().unwrap();
     }
-    // The reader pauses: what the node makes meanwhile is what the windows hold, not the 12 MB of the listing.
+    // The reader pauses. Meanwhile the node composes what fits the windows, not the 12 MB of the listing.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let paused = loads().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -84,22 +84,22 @@ async fn a_client_that_goes_away_ends_its_stream() {
     drop(articles);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(loads().await, paused, "it goes on although the client has gone");
-    // The measure is one: a listing that is read whole is in memory afterwards.
+    // The measure is valid: a listing that is read whole is in memory afterwards.
     let whole = cable.stream(Filter::default().tag("sea")).view(View::Full).articles();
     assert_eq!(whole.try_fold(0, |count, _| async move { Ok(count + 1) }).await.unwrap(), 5_000);
     assert!(loads().await > 2 * paused && paused > 200_000, "{paused} and {}", loads().await);
-    // Nothing is left to wait for.
+    // No request is in progress.
     let start = std::time::Instant::now();
     node.stop().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
-/// An entity that is as large as it may be, but for some bytes.
+/// Returns the JSON of an entity at its size limit, less some bytes.
 fn filled(maximum: usize, encoded: usize) -> String {
     "x".repeat(maximum - encoded - 64)
 }
 
-/// An article of almost 1 MiB that names 64 authors and 128 tags, and a time of its own.
+/// Returns an article of almost 1 MiB that names 64 authors and 128 tags and has a unique time.
 fn largest(n: i64) -> v1::Article {
     use prost::Message as _;
     let tags: Vec<String> = (0..128).map(|tag| format!("t-{n}-{tag}")).collect();
@@ -183,7 +183,7 @@ async fn pages_and_batches_of_the_largest_articles_stay_below_what_a_client_take
         streamed += 1;
     }
     assert_eq!(streamed, 4);
-    // The client goes on with what a batch left.
+    // The client requests the rest of an incomplete batch.
     let batch = cable.articles(&names).view(View::Full).include(all).await.unwrap();
     assert_eq!((batch.items.len(), batch.includes.authors.len()), (4, 256));
     assert!(batch.found().map(|article| article.name).eq(names));

@@ -1,4 +1,4 @@
-//! Where a path leads, however it is spelled, and in whatever order articles were written and removed.
+//! The resolution of paths, in every spelling and in every order of writes and removals.
 
 use serde_json::{Value, json};
 use tonic::Code;
@@ -22,14 +22,14 @@ async fn remove(raw: &Raw, id: &str, reason: &str) {
     raw.call("RemoveArticle", request).await.unwrap();
 }
 
-/// The article that a path leads to, and the path to send the visitor to.
+/// Returns the article that a path leads to, and the path to which the visitor is redirected.
 async fn resolved(raw: &Raw, path: &str) -> Result<(String, String), Refused> {
     let answer = raw.call("ResolvePath", json!({"path": path})).await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok((text(&answer["article"]["name"]).replace("articles/", ""), text(&answer["redirect_path"])))
 }
 
-/// Two articles are merged: the one that stays takes the other's path as an alias, or had it itself.
+/// Two articles are merged: the one that remains takes the other's path as an alias, or had it before.
 #[tokio::test]
 async fn a_live_article_has_a_path_before_one_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ async fn a_live_article_has_a_path_before_one_that_is_gone() {
                 assert_eq!(written["changed"], json!(true));
             }
             assert_eq!(resolved(&raw, &old).await.unwrap(), ("new".into(), new.into()), "{old}");
-            // What is gone stays behind when it is buried once more, by an import from elsewhere.
+            // A removed article remains the last choice when an import from elsewhere brings another tombstone.
             let tombstone =
                 json!({"name": format!("articles/{id}"), "reason": "REMOVAL_REASON_DELETED", "paths": [old]});
             raw.call("Import", json!({"records": [{"tombstone": tombstone}]})).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_live_article_has_a_path_before_one_that_is_gone() {
             assert!(resolved(&raw, &old).await.is_err(), "{old}");
         }
     }
-    // A former path of one that is live, and the same of one that is gone since.
+    // A former path of a live article that is also the former path of an article removed since.
     put(&raw, article("first", "/shared", &[])).await;
     put(&raw, article("first", "/first", &[])).await;
     put(&raw, article("second", "/shared", &[])).await;
@@ -90,7 +90,7 @@ async fn a_path_is_one_path_however_it_is_spelled() {
     for spelling in ["/alias-€", "/alias-%E2%82%AC", "/%61%6C%69as-%e2%82%AC"] {
         assert_eq!(resolved(&raw, spelling).await.unwrap(), ("alias".into(), "/alias".into()), "{spelling}");
     }
-    // It is served as it was put; another spelling of it is no former path.
+    // The path is served as it was put; another spelling of it is not a former path.
     let name = json!({"name": "articles/own"});
     assert_eq!(raw.call("GetArticle", name.clone()).await.unwrap()["article"]["path"], spellings[0]);
     assert_eq!(put(&raw, article("own", spellings[3], &[])).await["changed"], json!(true));

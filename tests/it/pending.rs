@@ -1,4 +1,5 @@
-//! What waits for its time: never seen before it, seen from then on, and what takes it back. Time is set, not waited for.
+//! Pending versions: invisible before their time, visible from then on, and their cancellation. The tests set the time
+//! instead of waiting for it.
 
 use cable::{
     clock::{Clock, Hands},
@@ -15,11 +16,11 @@ use crate::{
     support::{self, Node},
 };
 
-/// When each test begins: in 2030, microseconds since 1970 UTC.
+/// The start of each test: in 2030, microseconds since 1970 UTC.
 const START: i64 = 1_900_000_000_000_000;
 const SECOND: i64 = 1_000_000;
 
-/// A node that goes by a clock of the test's.
+/// A node with a clock that the test sets.
 struct Desk {
     dir: tempfile::TempDir,
     node: Node,
@@ -28,7 +29,7 @@ struct Desk {
     hands: Hands,
 }
 
-/// A time, by seconds after the start.
+/// Returns a time, given in seconds after the start.
 fn at(seconds: i64) -> String {
     Timestamp { seconds: START / SECOND + seconds, nanos: 0 }.to_string()
 }
@@ -56,7 +57,7 @@ impl Desk {
         self.raw.call(method, request).await.unwrap_err()
     }
 
-    /// Puts an article; what the write did.
+    /// Puts an article. Returns the result of the write.
     async fn put(&self, article: Value) -> Value {
         self.call("PutArticle", json!({"article": article})).await["result"].clone()
     }
@@ -84,7 +85,7 @@ impl Desk {
         self.hands.set(START + seconds * SECOND);
     }
 
-    /// Sets the time and waits until what happens then has brought the head to a revision.
+    /// Sets the time and waits until the effects have brought the head to a revision.
     async fn pass(&self, seconds: i64, revision: i64) {
         self.set(seconds);
         self.reach(revision).await;
@@ -96,7 +97,7 @@ impl Desk {
         assert_eq!(self.head().await, revision);
     }
 
-    /// The node stops, time passes, and it starts again with other settings.
+    /// Stops the node, lets time pass, and restarts it with other settings.
     async fn restart(self, seconds: i64, change: impl FnOnce(&mut Config)) -> Desk {
         let Desk { dir, node, clock, hands, .. } = self;
         node.stop().await;
@@ -137,7 +138,7 @@ async fn what_is_scheduled_is_not_seen_before_its_time_and_is_from_then_on() {
     assert_eq!(pending["article"]["etag"], result["etag"]);
     assert_eq!(pending["article"]["first_publish_time"], json!(null));
 
-    // A moment before, nothing happens but what is asked for.
+    // Just before the time, only requested changes happen.
     desk.hands.set(START + 60 * SECOND - 1);
     desk.call("PutTag", json!({"tag": {"name": "tags/t", "display_name": "T"}})).await;
     assert_eq!(desk.head().await, 2);
@@ -174,7 +175,7 @@ async fn an_embargo_and_a_time_hold_until_the_later_of_them_and_one_without_an_e
     assert_eq!(desk.head().await, 4);
     desk.pass(20, 6).await;
     desk.pass(30, 8).await;
-    // The date shown, if there is one; else the time at which it could be read.
+    // The displayed date, if there is one; else the time at which the article became readable.
     assert_eq!(desk.get("a").await.unwrap()["first_publish_time"], at(10));
     assert_eq!(desk.get("b").await.unwrap()["first_publish_time"], at(-90));
     desk.pass(100_000, 8).await;
@@ -195,7 +196,7 @@ async fn the_pending_update_of_a_live_article_stays_beside_it_and_takes_its_plac
     let again = desk.put(new("New")).await;
     assert_eq!((&again["changed"], &again["etag"]), (&json!(null), &waiting["etag"]));
     assert_eq!((&again["pending"], &again["due_time"]), (&json!(true), &json!(at(60))));
-    // A put that shows at once leaves it; another that waits replaces it.
+    // A put with immediate effect leaves it in place; another pending version replaces it.
     desk.put(article("a", "Mended", json!({"path": "/old"}))).await;
     assert_eq!(desk.pending("a").await.unwrap()["article"]["headline"], "New");
     desk.put(new("Newer")).await;
@@ -254,7 +255,7 @@ async fn preconditions_hold_of_the_version_that_is_replaced() {
         let refused = desk.refused("PutArticle", put(again, absent.clone())).await;
         assert_eq!((&*refused.reason, &json!(refused.metadata["etag"])), ("NAME_EXISTS", &waiting));
     }
-    // At once: the live version is replaced, and there is none.
+    // A put with immediate effect replaces the live version, and there is none.
     let now = || article("a", "Now", json!({}));
     let refused = desk.refused("PutArticle", put(now(), json!({"etag": waiting}))).await;
     assert_eq!((&*refused.reason, refused.metadata.get("etag")), ("ETAG_MISMATCH", None));
@@ -293,7 +294,7 @@ async fn a_removal_takes_what_waits_along_and_knows_nothing_of_what_only_waits()
         assert_eq!(self::reason(desk.pending("a").await), "ARTICLE_NOT_FOUND");
         assert_eq!(self::reason(desk.get("a").await), "ARTICLE_GONE");
     }
-    // Whether there is something that waits cannot be told from the answer.
+    // The response does not reveal whether a version is pending.
     desk.put(article("b", "Waiting", json!({"publish_time": at(60)}))).await;
     let absent = json!({"must_be_absent": true});
     for precondition in [json!(null), absent, json!({"etag": "00000000-1"})] {
@@ -321,19 +322,19 @@ async fn a_kill_reaches_what_waits_and_the_name_comes_back_only_if_a_put_says_so
     let now = |id| article(id, "Now", json!({}));
     let later = |id| article(id, "Later", json!({"publish_time": at(60)}));
     assert_eq!(reason(desk.remove("never", "KILLED").await), "ARTICLE_NOT_FOUND");
-    // Only waiting: readers go on seeing that there was never anything.
+    // Only pending: readers continue to see that there was never anything.
     desk.put(later("waiting")).await;
     let killed = desk.remove("waiting", "KILLED").await.unwrap();
     assert_eq!((&killed["changed"], &killed["revision"]), (&json!(true), &json!(2)));
     assert_eq!(reason(desk.get("waiting").await), "ARTICLE_NOT_FOUND");
     assert_eq!(reason(desk.pending("waiting").await), "ARTICLE_NOT_FOUND");
-    // Live, with what waits.
+    // Live, with a pending version.
     desk.put(now("live")).await;
     desk.put(later("live")).await;
     desk.remove("live", "KILLED").await.unwrap();
     assert_eq!(reason(desk.pending("live").await), "ARTICLE_NOT_FOUND");
     assert_eq!(desk.get("live").await.unwrap_err().metadata["reason"], "KILLED");
-    // Gone for another reason.
+    // Removed for another reason.
     desk.put(now("gone")).await;
     desk.remove("gone", "DELETED").await.unwrap();
     desk.put(later("gone")).await;
@@ -394,7 +395,7 @@ async fn an_article_that_expires_is_removed_and_another_store_takes_that_over() 
     let gone = desk.get("b").await.unwrap_err();
     assert_eq!((&*gone.reason, &*gone.metadata["reason"]), ("ARTICLE_GONE", "EXPIRED"));
     assert_eq!(gone.metadata["remove_time"], at(20));
-    // What is to come after the end comes.
+    // A version that is due after the end becomes visible.
     desk.put(article("a", "Anew", json!({"publish_time": at(40)}))).await;
     desk.pass(30, 9).await;
     assert_eq!(desk.refused("ResolvePath", json!({"path": "/a"})).await.reason, "ARTICLE_GONE");
@@ -433,7 +434,7 @@ async fn what_came_due_while_the_node_was_down_happens_in_order_when_it_is_up() 
     let articles = listed["articles"].as_array().unwrap();
     let mut due: Vec<&str> = articles.iter().filter_map(|article| article["publish_time"].as_str()).collect();
     assert_eq!(due.len(), 41);
-    // The name that both ended and began at one moment took two passes.
+    // The name that both ended and started at the same time took two passes.
     due.retain(|time| *time != at(80));
     assert!(due.is_sorted_by(|a, b| a > b), "{due:?}");
     assert_eq!(desk.get("end").await.unwrap()["headline"], "Anew");
@@ -487,7 +488,7 @@ async fn removals_of_every_kind_use_the_reserve_of_the_disk() {
     let imported = desk.call("Import", json!({"records": [tombstone]})).await;
     assert_eq!(imported["results"][0]["outcome"], "IMPORT_OUTCOME_WRITTEN", "{imported}");
     assert_eq!(desk.head().await, 13);
-    // A version that is due first and has no room does not hold up an expiry.
+    // A version that is due first and exceeds a limit does not delay an expiry.
     desk.pass(60, 14).await;
     assert_eq!((reason(desk.get("end").await), reason(desk.get("due").await)), {
         ("ARTICLE_GONE".to_owned(), "ARTICLE_NOT_FOUND".to_owned())
@@ -515,7 +516,7 @@ async fn a_scheduled_article_takes_its_path_from_a_live_one_when_it_is_due() {
     assert_eq!((&*refused.reason, &*refused.metadata["owner"]), ("PATH_TAKEN", "articles/a"));
     assert_eq!(desk.call("ResolvePath", json!({"path": "/x"})).await["article"]["name"], "articles/a");
 
-    // One after the other takes it; each loss is an entry of the loser.
+    // One after the other takes the path; each loss is an entry of the loser.
     desk.pass(60, 4 + 3 + 3).await;
     let resolved = desk.call("ResolvePath", json!({"path": "/x"})).await;
     assert_eq!(
@@ -534,7 +535,7 @@ async fn a_scheduled_article_takes_its_path_from_a_live_one_when_it_is_due() {
     );
     assert_eq!(told["update_kind"], "UPDATE_KIND_REPUBLISH");
 
-    // Its publisher need not know of that, but the others do.
+    // Its publisher does not see that, but the others do.
     let written = desk.call("PutArticle", put("a")).await["result"].clone();
     assert_eq!((&written["changed"], &written["path_owner"]), (&json!(true), &json!("articles/c")));
     assert_eq!(desk.call("PutArticle", put("a")).await["result"], written, "a retry");
@@ -549,7 +550,7 @@ async fn a_scheduled_article_takes_its_path_from_a_live_one_when_it_is_due() {
     let head = desk.head().await;
     desk.pass(70, head + 3).await;
     assert_eq!(desk.call("ResolvePath", json!({"path": "/x"})).await["article"]["name"], "articles/d");
-    // The path is free: it leads to the last who had it, and anybody may take it.
+    // The path is free: it leads to the last article that had it, and any article may take it.
     desk.remove("d", "DELETED").await.unwrap();
     let former = desk.call("ResolvePath", json!({"path": "/x"})).await;
     assert_eq!((&former["article"]["name"], &former["redirect_path"]), (&json!("articles/c"), &json!(null)));
@@ -613,7 +614,7 @@ async fn a_scheduled_version_is_held_once_the_live_one_has_changed() {
     desk.pass(60, head + 2).await;
     assert_eq!(desk.get("same").await.unwrap()["headline"], "Later");
     let desk = desk.restart(80, |_| {}).await;
-    // What expires meanwhile does not come back as it was before the correction.
+    // An article that expires meanwhile does not return in its state before the correction.
     desk.pass(100, head + 3).await;
     assert_eq!(reason(desk.get("expires").await), "ARTICLE_GONE");
     for id in ["time", "embargo", "etag"] {
@@ -624,7 +625,7 @@ async fn a_scheduled_version_is_held_once_the_live_one_has_changed() {
         );
         assert_eq!(desk.pending(id).await.unwrap()["article"]["headline"], "Later");
     }
-    // An editor decides: the same version once more, at once or later, or not at all.
+    // An editor decides: the same version once more, immediately or later, or not at all.
     let again = article("time", "Later", json!({"publish_time": at(120)}));
     desk.put(again.clone()).await;
     assert_eq!(desk.pending("time").await.unwrap()["hold_reason"], json!(null));
@@ -683,7 +684,7 @@ async fn a_repeated_request_is_told_what_the_first_one_did() {
     desk.close().await;
 }
 
-/// The same bytes are refused when they are new: by then they break a rule of time or content.
+/// The same bytes are rejected as a new request: by then they break a rule of time or content.
 #[tokio::test]
 async fn a_retry_repeats_the_outcome_whatever_has_happened_since() {
     let desk = Desk::open().await;
@@ -807,7 +808,7 @@ async fn the_client_puts_lists_gets_and_takes_back_what_waits() {
     desk.close().await;
 }
 
-/// The ids on all pages of a listing.
+/// Returns the ids on all pages of a listing.
 async fn pages(desk: &Desk, mut request: Value) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     loop {

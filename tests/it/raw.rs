@@ -1,4 +1,4 @@
-//! Calls as no well-behaved client makes them: any bytes as a request, or the canonical JSON of one.
+//! Calls that no well-behaved client makes: arbitrary bytes as a request, or the canonical JSON of one.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -20,16 +20,16 @@ use crate::support::Node;
 /// The schema as the build compiled it.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
-/// Bytes that a narrow connection takes ahead: the smallest window that HTTP/2 has for a connection.
+/// The window of a narrow connection in bytes: the smallest that HTTP/2 has for a connection.
 const WINDOW: u32 = 65_535;
 
 static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
 
-/// A connection that sends what it is given.
+/// A connection that sends bytes unchanged.
 #[derive(Clone)]
 pub(crate) struct Raw(Grpc<Channel>);
 
-/// What an error says, as far as clients decide by it.
+/// The parts of an error that clients act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) code: Code,
@@ -37,7 +37,7 @@ pub(crate) struct Refused {
     /// The field that BadRequest names; empty if it names none.
     pub(crate) field: String,
     pub(crate) metadata: BTreeMap<String, String>,
-    /// Whether RetryInfo says when to ask again.
+    /// Whether RetryInfo specifies when to retry.
     pub(crate) retry: bool,
 }
 
@@ -46,20 +46,20 @@ impl Raw {
         Raw::at(&node.endpoint()).await
     }
 
-    /// The same, for a program.
+    /// Connects to the endpoint of a program.
     pub(crate) async fn at(endpoint: &str) -> Raw {
         let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
         Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
     }
 
-    /// The same, but it lets the server send little ahead of what is taken.
+    /// Connects with small windows, so that the server can send little ahead of the reader.
     pub(crate) async fn narrow(node: &Node) -> Raw {
         let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
         let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
         Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
     }
 
-    /// Makes a call with a request as it stands. All messages of the answer; in JSON.
+    /// Makes a call with an encoded request. Returns all messages of the response, in JSON.
     pub(crate) async fn send(&self, method: &str, request: Bytes) -> Result<Vec<Value>, Refused> {
         let output = find(method).output();
         let answers = self.messages(method, request).await.map_err(|status| Refused::of(&status))?;
@@ -67,17 +67,17 @@ impl Raw {
         Ok(answers.into_iter().map(json).collect())
     }
 
-    /// Makes a call with a request in JSON. The one message of the answer.
+    /// Makes a call with a request in JSON. Returns the only message of the response.
     pub(crate) async fn call(&self, method: &str, request: Value) -> Result<Value, Refused> {
         Ok(self.send(method, request_bytes(method, request)).await?.pop().unwrap_or_default())
     }
 
-    /// Makes a call that is accepted. The first message of the answer as it stands.
+    /// Makes a call that is accepted. Returns the first message of the response, encoded.
     pub(crate) async fn bytes(&self, method: &str, request: Bytes) -> Bytes {
         self.messages(method, request).await.unwrap().remove(0)
     }
 
-    /// Makes a call with a request as it stands. The messages of the answer as they stand, or all that the error says.
+    /// Makes a call with an encoded request. Returns the encoded messages of the response, or all parts of the error.
     pub(crate) async fn whole(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
         self.messages(method, request).await.map_err(|status| all_of(&status))
     }
@@ -90,7 +90,7 @@ impl Raw {
         Ok(messages)
     }
 
-    /// Makes a call and takes its answer message by message.
+    /// Makes a call and returns the stream of its encoded responses.
     pub(crate) async fn stream(&self, method: &str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
@@ -118,19 +118,19 @@ impl Refused {
     }
 }
 
-/// All that an error says.
+/// Returns all parts of an error as text.
 pub(crate) fn all_of(status: &Status) -> String {
     let details = status.get_error_details();
     let (size, resource) = (status.details().len(), details.resource_info());
     format!("{:?} {} {resource:?} {size}", Refused::of(status), status.message())
 }
 
-/// The request of a method, encoded.
+/// Returns the encoded request of a method.
 pub(crate) fn request_bytes(method: &str, request: Value) -> Bytes {
     encode(&find(method).input().full_name().replace("cable.v1.", ""), request)
 }
 
-/// A message of the schema from its canonical JSON.
+/// Encodes a message of the schema from its canonical JSON.
 pub(crate) fn encode(message: &str, value: Value) -> Bytes {
     let descriptor = SCHEMA.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
     let shown = value.to_string();
@@ -138,7 +138,7 @@ pub(crate) fn encode(message: &str, value: Value) -> Bytes {
     message.unwrap_or_else(|error| panic!("{error}: {shown}")).encode_to_vec().into()
 }
 
-/// A length-delimited field, encoded.
+/// Encodes a length-delimited field.
 pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     prost::encoding::encode_key(number, WireType::LengthDelimited, &mut out);
@@ -147,7 +147,7 @@ pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A message without those of its top-level fields that are not wanted.
+/// Returns a message with only the wanted ones of its top-level fields.
 pub(crate) fn keep(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
     let (mut rest, mut kept) = (message, Vec::new());
     while !rest.is_empty() {
@@ -161,8 +161,9 @@ pub(crate) fn keep(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
     kept
 }
 
-/// The same message with its fields in the opposite order, and with those of the fields that `nested` names, one in the
-/// other: maps too, but lists must have at most one element.
+/// Returns the message with its fields in the opposite order. `nested` is a path of field numbers; along it, the fields
+/// of the inner messages are reversed too. Map entries are reversed as well, but lists on the path must have at most
+/// one element.
 pub(crate) fn turned(message: &[u8], nested: &[u32]) -> Vec<u8> {
     let (mut rest, mut fields) = (message, Vec::new());
     while !rest.is_empty() {
@@ -178,7 +179,7 @@ pub(crate) fn turned(message: &[u8], nested: &[u32]) -> Vec<u8> {
     fields.into_iter().rev().flatten().collect()
 }
 
-/// The values of a message's length-delimited fields of a number, at the top level.
+/// Returns the values of a message's length-delimited fields with the given number, at the top level.
 pub(crate) fn values(message: &[u8], number: u32) -> Vec<&[u8]> {
     let (mut rest, mut found) = (message, Vec::new());
     while !rest.is_empty() {
@@ -196,7 +197,7 @@ pub(crate) fn values(message: &[u8], number: u32) -> Vec<&[u8]> {
     found
 }
 
-/// A message with a field that nobody knows, so that it is exactly this many bytes long.
+/// Returns a message with an added unknown field, so that it has exactly this length in bytes.
 pub(crate) fn padded(message: &[u8], length: usize) -> Bytes {
     let room = length - message.len();
     let value = (0..room).rev().find(|value| field(900, &vec![b'x'; *value]).len() == room).unwrap();
@@ -208,7 +209,7 @@ fn find(name: &str) -> MethodDescriptor {
     methods.find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
 }
 
-/// A message of the schema as JSON, with the schema's own field names.
+/// Decodes a message of the schema into JSON, with the schema's own field names.
 pub(crate) fn decode(message: &str, bytes: Bytes) -> Value {
     let descriptor = SCHEMA.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
     json(DynamicMessage::decode(descriptor, bytes).unwrap())
@@ -219,7 +220,7 @@ fn json(message: DynamicMessage) -> Value {
     message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
 }
 
-/// Bytes as they are.
+/// A codec that passes bytes through.
 #[derive(Clone, Copy)]
 struct Pass;
 

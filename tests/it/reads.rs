@@ -1,4 +1,4 @@
-//! Reading back what was written.
+//! Written content reads back as written.
 
 use cable_client::{Filter, Include, View};
 use futures_util::TryStreamExt as _;

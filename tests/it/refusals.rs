@@ -1,4 +1,4 @@
-//! Bad input at each call: the code, the reason and the field that the table of `errors.proto` promises.
+//! Invalid input at each call, with the code, the reason and the field that the table of `errors.proto` promises.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     support::Node,
 };
 
-/// A method, a request, and the field that is refused as FIELD_INVALID.
+/// A method, a request, and the field that is rejected as FIELD_INVALID.
 type Invalid = (&'static str, Value, &'static str);
 
 fn told(code: Code, reason: &str, field: &str) -> (Code, String, String) {
@@ -25,7 +25,7 @@ fn gist(refused: Result<Value, Refused>) -> (Code, String, String) {
     }
 }
 
-/// Sends every request and compares all that is told, so that one run shows all that is wrong.
+/// Sends every request and compares all errors, so that one run shows every fault.
 async fn all_invalid(raw: &Raw, table: Vec<Invalid>) {
     let mut wrong = Vec::new();
     for (method, request, field) in table {
@@ -46,7 +46,7 @@ async fn started() -> (tempfile::TempDir, Node, Raw) {
     (dir, node, raw)
 }
 
-/// The nouns beside articles: message, field of requests, collection of names, and a sound one.
+/// The entities other than articles: message, field of requests, collection of names, and a valid entity.
 const NOUNS: [(&str, &str, &str, &str); 4] = [
     ("Author", "author", "authors", "display_name"),
     ("Section", "section", "sections", "display_name"),
@@ -277,7 +277,7 @@ async fn a_value_that_an_entity_may_not_have_is_refused_by_its_path() {
     node.stop().await;
 }
 
-/// Every text of every entity, by its path: `(method, request with that text, field)`.
+/// Returns every text of every entity, by its path: `(method, request with that text, field)`.
 fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
     let mut table = Vec::new();
     let article = |field: &str, content: Value| {
@@ -711,7 +711,7 @@ async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
         let answer = raw.send(method, field(1, &entity).into()).await.map(|_| Value::Null);
         assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", wanted), "{method}");
     }
-    // A record of an import is refused by itself, and its neighbour is taken.
+    // Only the bad record of an import is rejected; the next one is accepted.
     let sound = encode("Record", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
     let record = field(1, &named(b"articles/b", span));
     let chunk = [field(2, &record), field(2, &sound)].concat();
@@ -756,7 +756,7 @@ async fn a_record_of_an_import_is_refused_by_its_field() {
         assert_eq!(result["error"]["reason"], "ERROR_REASON_FIELD_INVALID", "{record}: {result}");
         assert_eq!(result["error"]["field"].as_str().unwrap_or_default(), *wanted, "{record}: {result}");
     }
-    // A time that is none, as no JSON can hold it: year 300,000.
+    // An invalid time that no JSON can hold: year 300,000.
     let time = field(4, &[0x08, 0x80, 0xc0, 0xca, 0xf3, 0x84, 0xa3, 0x02]);
     let tag = [field(1, b"tags/late"), field(10, b"Late"), time].concat();
     let chunk = field(2, &field(4, &tag));
@@ -853,7 +853,7 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
         let tag = json!({"name": "tags/a", "display_name": n.to_string()});
         raw.call("PutTag", json!({"tag": tag})).await.unwrap();
     }
-    // History is let go of once a minute.
+    // The node drops history once a minute.
     hands.set(60_000_000);
     while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
         tokio::task::yield_now().await;
@@ -866,7 +866,7 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
     assert_eq!(compacted.metadata, metadata.map(|(key, value)| (key.into(), value.into())).into());
 
     let log_id = raw.call("GetStatus", json!({})).await.unwrap()["head"]["log_id"].clone();
-    // A chain of 32 bytes that are nobody's.
+    // A chain of 32 bytes that belongs to no log.
     let chain = format!("{}=", "A".repeat(43));
     for position in [json!({"revision": 8, "log_id": "00000001"}), json!({"revision": 8, "chain": chain})] {
         let changed = refused(position.clone()).await;
@@ -1010,7 +1010,7 @@ async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
     node.stop().await;
 }
 
-/// Reasons that no test here can bring about, and why.
+/// Reasons that no test here can produce, with the cause.
 const ELSEWHERE: [(&str, &str); 6] = [
     ("UNSPECIFIED", "not used"),
     ("NOT_SUPPORTED", "this release holds all that the schema has"),
@@ -1043,7 +1043,7 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
     node.stop().await;
 }
 
-/// Changes the last byte of what is stored under a name.
+/// Changes the last byte of the record stored under a name.
 fn damage(dir: &std::path::Path, id: &str) {
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let open = |path| rusqlite::Connection::open(path).unwrap();
@@ -1082,7 +1082,7 @@ async fn a_damaged_record_is_told_as_such_and_not_served() {
     let batch = raw.call("BatchGetArticles", json!({"names": ["articles/a", "articles/b"]})).await.unwrap();
     assert_eq!(batch["items"][0]["error"]["reason"], "ERROR_REASON_RECORD_CORRUPT");
     assert_eq!(batch["items"][1]["article"]["headline"], "H");
-    // One damaged record does not blank a page, but no export is taken for whole.
+    // One damaged record does not empty a page, but an incomplete export fails.
     let page = raw.call("ListArticles", json!({})).await.unwrap();
     assert_eq!(page["articles"].as_array().unwrap().len(), 1);
     let refused = raw.call("Export", json!({})).await.unwrap_err();
@@ -1090,7 +1090,7 @@ async fn a_damaged_record_is_told_as_such_and_not_served() {
     node.stop().await;
 }
 
-/// The tests' own sources say which reasons they bring about.
+/// Searches the sources of the tests for the reasons that they produce.
 #[test]
 fn every_reason_is_tested_or_excused() {
     let sources = [

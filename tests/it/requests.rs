@@ -1,4 +1,4 @@
-//! Writers that meet, requests that come twice, and names that go.
+//! Concurrent writers, repeated requests, and removed names.
 
 use std::future::IntoFuture as _;
 
@@ -27,7 +27,7 @@ fn at_path(id: &str, path: &str) -> v1::Article {
     article
 }
 
-/// One of them won; all others were refused, each for this reason.
+/// Asserts that exactly one write succeeded and that all others failed for this reason.
 fn one_wins<T>(results: Vec<Result<T, Error>>, kind: Kind, reason: ErrorReason) -> T {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, WRITERS - 1));
@@ -162,7 +162,7 @@ async fn a_patch_that_leaves_the_path_alone_does_not_want_it() {
     node.stop().await;
 }
 
-/// An import takes one record after the other, also where one gives up a path that the next one takes.
+/// An import applies one record after the other, even if one releases a path that the next one takes.
 #[tokio::test]
 async fn a_path_can_pass_from_one_record_of_an_import_to_the_next() {
     let (_dir, node, cable) = started().await;
@@ -247,7 +247,7 @@ async fn a_request_that_comes_again_answers_the_same_and_does_nothing() {
     node.stop().await;
 }
 
-/// A retry may come from another process or library: those order fields and maps as they like.
+/// A retry may come from another process or library. These order fields and maps freely.
 #[tokio::test]
 async fn a_retry_in_another_encoding_repeats_the_outcome() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a lost history leaves behind in clients (etags, page tokens, positions) meets the history that took its place.
+//! A lost history leaves etags, page tokens and positions in clients. These meet the history that replaced it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files of a store, but for those that belong to a process.
+/// Returns the files of a store, except those that belong to a process.
 pub(crate) fn files(dir: &Path) -> Files {
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
     let names = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap()));
@@ -21,12 +21,13 @@ pub(crate) fn files(dir: &Path) -> Files {
     names.map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
 }
 
-/// Writes files over those that are there.
+/// Overwrites the files of a store.
 pub(crate) fn put(dir: &Path, files: &Files) {
     files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
 }
 
-/// Stops a node and waits until its write-ahead log is empty. The last connection removes it, unless two close at once.
+/// Stops a node and waits until its write-ahead log is empty. The last connection removes it, unless two close at the
+/// same time.
 pub(crate) async fn stop(node: Node, dir: &Path) {
     node.stop().await;
     let closed = async {
@@ -37,7 +38,7 @@ pub(crate) async fn stop(node: Node, dir: &Path) {
     soon(closed).await;
 }
 
-/// What a client remembers of the article `a`.
+/// A client's state for the article `a`.
 struct Remembered {
     article_etag: String,
     response_etag: String,
@@ -60,7 +61,8 @@ async fn publish(cable: &Cable, headline: &str) -> Remembered {
     }
 }
 
-/// The etags of a version that is not there match nothing, and its position cannot be resumed from.
+/// Asserts that the etags of a version that does not exist match nothing, and that no feed can resume from its
+/// position.
 async fn expect_unknown(node: &Node, lost: &Remembered) {
     let cable = node.client();
     let read = cable.article("a").if_none_match(&lost.response_etag).await.unwrap();
@@ -104,7 +106,7 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     );
     expect_unknown(&node, &lost).await;
 
-    // What has no chain has the log id.
+    // A position without a chain has the log id.
     let mut position = lost.position.clone();
     position.chain.clear();
     let refused = Follow::open(&node, request(&["sea"], Some(Start::After(position)))).await.err().unwrap();
@@ -125,7 +127,8 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     node.stop().await;
 }
 
-/// As a snapshot of a volume that is rolled back: nothing in the directory tells the node that it lost a history.
+/// This is like a volume that is rolled back to a snapshot: nothing in the directory shows the node that a history was
+/// lost.
 #[tokio::test]
 async fn etags_and_positions_of_lost_content_match_nothing_within_one_log_id() {
     let temp = tempfile::tempdir().unwrap();

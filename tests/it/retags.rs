@@ -1,5 +1,5 @@
-//! Articles that are retagged thousands of times: entries and tables stay bounded, and followers that resume at old
-//! positions hold what matches.
+//! Articles that are retagged thousands of times. Entries and tables remain bounded, and followers that resume at old
+//! positions end up with the matching articles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,19 +21,19 @@ use crate::{
 
 const ARTICLES: u64 = 2;
 
-/// Retags of each article; `CABLE_RETAGS` sets another number. The first sixty fill its departures.
+/// The number of retags of each article; `CABLE_RETAGS` sets another one. The first sixty fill its departures.
 const ROUNDS: usize = 200;
 
-/// More tags than the departures of an article may name.
+/// The number of tags: more than the departures of an article may name.
 const TAGS: u64 = 2_000;
 
-/// Tags of an article at most.
+/// The maximum number of tags of an article.
 const EACH: u64 = 24;
 
-/// Departures of an article at most, with its floor.
+/// The maximum number of departures of an article, including its floor.
 const DEPARTURES: i64 = 1_025;
 
-/// The tags and the section of each article, by revision; none: it was removed.
+/// The tags and the section of each article, by revision; none for a removal.
 #[derive(Debug, Default)]
 struct Truth {
     versions: BTreeMap<String, BTreeMap<i64, Option<BTreeSet<String>>>>,
@@ -41,7 +41,7 @@ struct Truth {
 }
 
 impl Truth {
-    /// The articles that match a filter at a revision.
+    /// Returns the articles that match a filter at a revision.
     fn matching(&self, filter: &FeedFilter, at: i64) -> BTreeSet<String> {
         let matches = |lists: &BTreeSet<String>| {
             let any = |names: &[String]| names.is_empty() || names.iter().any(|name| lists.contains(name));
@@ -115,7 +115,8 @@ impl Newsroom {
         self.truth.versions.get_mut(name).unwrap().insert(self.truth.head, None);
     }
 
-    /// One tag of an article at a revision: the fewer tags, the fewer departures that tell the same.
+    /// Returns a filter for one tag that an article has at a revision. With fewer tags in the filter, fewer departures
+    /// report the same change.
     fn filter_for(&mut self, at: i64) -> FeedFilter {
         let mut filter = FeedFilter::default();
         let name = format!("articles/a{}", self.dice.between(1, ARTICLES));
@@ -126,10 +127,10 @@ impl Newsroom {
         filter
     }
 
-    /// A follower held what matched at some position. It resumes there, also more than once, and then holds what
-    /// matches now.
+    /// Follows from a position with the articles that matched there. The follower may resume several times, and must
+    /// end up with the articles that match now.
     async fn follow(&mut self, node: &Node) {
-        // A position stands behind a whole commit.
+        // Positions are at the end of a whole commit.
         let since = self.dice.between(0, self.truth.head as u64 / ARTICLES) as i64 * ARTICLES as i64;
         let filter = match self.dice.one_in(2) {
             true => self.filter_for(since),
@@ -171,7 +172,7 @@ fn apply(told: Told, held: &mut BTreeSet<String>) {
     }
 }
 
-/// Bytes of the largest entry, departures, and terms.
+/// Returns the size of the largest entry in bytes, and the numbers of departures and terms.
 fn sizes(dir: &Path) -> [i64; 3] {
     let connection = rusqlite::Connection::open(dir.join("cable.db")).unwrap();
     let number = |sql| connection.query_row(sql, [], |row| row.get(0)).unwrap();
@@ -222,7 +223,7 @@ async fn an_article_can_be_retagged_thousands_of_times() {
     node.stop().await;
     verify(dir.path());
 
-    // The same holds in a store that is made of the newest entries.
+    // The same is true in a store that is rebuilt from the newest entries.
     let copy = dir.path().join("copy");
     rebuild(dir.path(), &copy);
     verify(&copy);

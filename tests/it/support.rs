@@ -1,4 +1,4 @@
-//! A node to test with, and small entities to put into it.
+//! A node for tests, and small entities to write.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use cable::{clock::Clock, config::Config};
 use cable_client::{Cable, Retry, v1};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-/// A running node. It drains when it is stopped, and is abandoned when it is dropped.
+/// A running node. It drains when it is stopped, and is aborted on drop.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -14,22 +14,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on a directory, with the settings as `change` leaves them.
+    /// Starts a node on a directory, with settings that `change` modifies.
     pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
         Node::start_on(0, dir, change).await
     }
 
-    /// As [`start_with`](Node::start_with), on a port: one that a node has had before.
+    /// Does the same as [`start_with`](Node::start_with), on a port that another node had before.
     pub(crate) async fn start_on(port: u16, dir: &Path, change: impl FnOnce(&mut Config)) -> Node {
         Node::run(port, dir, Clock::system(), change).await
     }
 
-    /// Starts a node on a directory that goes by a clock of the test's.
+    /// Starts a node on a directory, with a clock that the test sets.
     pub(crate) async fn start_at(dir: &Path, clock: Clock) -> Node {
         Node::run(0, dir, clock, |_| {}).await
     }
 
-    /// The same, with the settings as `change` leaves them.
+    /// Does the same, with settings that `change` modifies.
     pub(crate) async fn run(port: u16, dir: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Node {
         let mut config = Config::default();
         config.store.dir = dir.to_owned();
@@ -54,19 +54,19 @@ impl Node {
         format!("http://{}", self.address)
     }
 
-    /// A client that does not retry: what the server says is what the test sees.
+    /// Returns a client without retries, so that the test sees the server's own responses.
     pub(crate) fn client(&self) -> Cable {
         Cable::builder(self.endpoint()).retry(Retry::none()).build().unwrap()
     }
 
-    /// Stops it and waits until it has drained.
+    /// Stops the node and waits until it has drained.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.running.await.unwrap().unwrap();
     }
 }
 
-/// An article with a headline and tags, by its bare id.
+/// Returns an article with a headline and tags, by its bare id.
 pub(crate) fn article(id: &str, headline: &str, tags: &[&str]) -> v1::Article {
     let mut article = v1::Article::default();
     article.name = format!("articles/{id}");
@@ -76,7 +76,7 @@ pub(crate) fn article(id: &str, headline: &str, tags: &[&str]) -> v1::Article {
     article
 }
 
-/// A body of one paragraph.
+/// Returns a body of one paragraph.
 pub(crate) fn body(text: &str) -> v1::Body {
     let mut span = v1::Span::default();
     span.text = text.to_owned();
@@ -89,7 +89,7 @@ pub(crate) fn body(text: &str) -> v1::Body {
     body
 }
 
-/// An author, by its bare id.
+/// Returns an author, by its bare id.
 pub(crate) fn author(id: &str, display_name: &str) -> v1::Author {
     let mut author = v1::Author::default();
     author.name = format!("authors/{id}");

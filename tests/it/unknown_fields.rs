@@ -1,4 +1,4 @@
-//! What this release does not know passes through it unharmed: fields and enum values of a later schema.
+//! Fields and enum values of a later schema pass through this release unchanged.
 
 use bytes::Bytes;
 use cable_client::RawRecord;
@@ -11,16 +11,17 @@ use crate::{
     support::Node,
 };
 
-/// Number of a field that no message of this schema has.
+/// The number of a field that no message of this schema has.
 const UNKNOWN: u32 = 900;
 
-/// The values of a field along a path of numbers: those of the last, within those of the one before.
+/// Returns the values of a field along a path of numbers: the last number is the field, each other one a message that
+/// contains the next.
 fn values(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     let [number, rest @ ..] = path else { return vec![message.to_vec()] };
     raw::values(message, *number).into_iter().flat_map(|value| values(value, rest)).collect()
 }
 
-/// Where unknown fields are put: at the top, in the body, a block, a span, the media, the byline and a credit.
+/// The places of unknown fields: at the top, in the body, a block, a span, the media, the byline and a credit.
 const PLACES: [(&[u32], &str); 7] = [
     (&[UNKNOWN], "top"),
     (&[15, UNKNOWN], "body"),
@@ -35,7 +36,7 @@ fn with(message: &str, known: Value, unknown: &str, nested: &[Vec<u8>]) -> Vec<u
     [&encode(message, known)[..], &nested.concat(), &field(UNKNOWN, unknown.as_bytes())].concat()
 }
 
-/// An article of a later schema.
+/// Returns an article of a later schema.
 fn article() -> Vec<u8> {
     let span = with("Span", json!({"text": "Rain.", "marks": [1, 77]}), "span", &[]);
     let paragraph = field(2, &field(1, &span));
@@ -51,7 +52,7 @@ fn article() -> Vec<u8> {
     with("Article", known, "top", &[field(15, &body), field(16, &media), field(17, &byline)])
 }
 
-/// The article as the node answers it, encoded.
+/// Returns the article from the node's response, encoded.
 async fn get(raw: &Raw, view: &str) -> Vec<u8> {
     let request = json!({"name": "articles/a", "view": view});
     values(&raw.bytes("GetArticle", request_bytes("GetArticle", request)).await, &[1]).remove(0)

@@ -1,5 +1,5 @@
-//! Random writers that are cut off, try again and meet each other, on a store that is restored from older copies: after
-//! each round every answer equals that of a short model.
+//! Random writers that are disconnected, retry and conflict, on a store that is restored from older copies. After each
+//! round, every response equals that of a short model.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -21,7 +21,7 @@ mod model;
 
 use model::{Action, Content, Done, Held, Leads, Model, PATHS, State, Step, Wants, Write};
 
-/// Seeds that have found faults, or that reach what others seldom do.
+/// Seeds that found faults or that reach rare states.
 const KEPT: [u64; 2] = [1, 20_261_126];
 
 const ROUNDS: i64 = 40;
@@ -29,22 +29,22 @@ const NAMES: u64 = 5;
 const WRITERS: u64 = 4;
 const START: i64 = 1_900_000_000_000_000;
 
-/// How a writer loses its call before it tries again.
+/// The way in which a writer loses its call before it retries.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
-    /// It resets the stream.
+    /// The client resets the stream.
     Stream,
-    /// Its connection is reset.
+    /// The client resets the connection.
     Connection,
 }
 
-/// A write with what goes wrong on the way.
+/// A write, with the failures of its calls.
 struct Attempt {
     write: Write,
     cuts: Vec<(Cut, Duration)>,
 }
 
-/// A copy of the store, and the model of it.
+/// A copy of the store, with its model.
 struct Copy {
     files: Files,
     model: Model,
@@ -59,11 +59,11 @@ struct World {
     model: Model,
     log_id: String,
     copies: Vec<Copy>,
-    /// Every etag that was ever told, also of lost histories.
+    /// Every etag that was ever returned, including those of lost histories.
     etags: Vec<String>,
-    /// Writes with a request_id that were made, in whatever history.
+    /// Completed writes with a request_id, in any history.
     past: Vec<Write>,
-    /// Number of the next request_id.
+    /// The number of the next request_id.
     requests: u64,
 }
 
@@ -93,13 +93,13 @@ impl Step {
         matches!(self.action, Action::Put(_))
     }
 
-    /// What it is about: an article, or the removal of one.
+    /// Returns the object of the change: an article, or the removal of one.
     fn subject(&self) -> Value {
         match &self.action {
             Action::Put(content) => {
                 let path = content.path.map_or("", |(path, spelling)| PATHS[path][spelling]);
                 let aliases: Vec<_> = content.aliases.iter().map(|path| PATHS[*path][1]).collect();
-                // Encoders put the entries of a map in any order.
+                // Encoders write the entries of a map in any order.
                 let notes: BTreeMap<_, _> = (0..8).map(|n| (n.to_string(), "note")).collect();
                 json!({
                     "name": name(self.name), "headline": format!("H{}", content.headline),
@@ -113,7 +113,7 @@ impl Step {
         }
     }
 
-    /// The same with its conditions, as a method has it on its own or within a commit.
+    /// Returns the change with its conditions, as a request of its own or as part of a commit.
     fn change(&self, is_alone: bool) -> Value {
         let mut change = match (self.is_put(), is_alone) {
             (true, true) => json!({"article": self.subject()}),
@@ -134,7 +134,7 @@ impl Step {
 }
 
 impl Write {
-    /// The method, and the request for it.
+    /// Returns the method and its request.
     fn request(&self) -> (&'static str, Bytes) {
         let (method, mut request) = match &self.steps[..] {
             [step] if step.is_put() => ("PutArticle", step.change(true)),
@@ -149,14 +149,15 @@ impl Write {
     }
 }
 
-/// Makes a call on a connection of its own, which is reset after a time; the answer, if it came before, is not looked at.
+/// Makes a call on a connection of its own and resets the connection after a time. A response that arrives before is
+/// ignored.
 async fn cut_off(node: &Node, method: &str, request: Bytes, after: Duration) {
     let (speaker, connection) = Speaker::over(TcpStream::connect(node.address).await.unwrap(), 65_535).await;
     let path = format!("/cable.v1.PublishingService/{method}");
     let mut asked = speaker.ask(&path, &[]).await;
     asked.request.send_data(framed(&request), true).unwrap();
     tokio::time::sleep(after).await;
-    // What has come and was not read makes of this a reset.
+    // Received but unread bytes turn this into a reset.
     connection.abort();
 }
 
@@ -184,7 +185,7 @@ async fn make(node: &Node, raw: &Raw, attempt: &Attempt) -> Result<Vec<Done>, Re
     Ok(results.iter().map(done).collect())
 }
 
-/// Whether what the node answered is what the model says, so far as that knows the etags.
+/// Returns whether the node's response equals the model's, as far as the model knows the etags.
 fn agree(told: &[Done], modelled: &[Done]) -> bool {
     let same = |(told, modelled): (&Done, &Done)| {
         (told.revision, told.changed) == (modelled.revision, modelled.changed)
@@ -251,9 +252,9 @@ impl World {
         }
         let mut write = Write { steps, request: None };
         match self.dice.between(0, 9) {
-            // A request that was made before, maybe in a history that is lost.
+            // A request that was made before, maybe in a lost history.
             0 => write = pick(&mut self.dice, &self.past).unwrap_or(write),
-            // Its request_id, for something else.
+            // Its request_id, for a different request.
             1 => write.request = pick(&mut self.dice, &self.past).and_then(|past| past.request),
             2..7 => {
                 self.requests += 1;
@@ -269,7 +270,7 @@ impl World {
         Attempt { write, cuts: (0..cuts).map(|_| cut(&mut self.dice)).collect() }
     }
 
-    /// Several writers at once.
+    /// Makes several concurrent writes.
     async fn round(&mut self, node: &Node, raw: &Raw, round: i64) {
         let time = START + round * 1_000_000;
         self.hands.set(time);
@@ -281,7 +282,7 @@ impl World {
             let first = answer.as_ref().ok().and_then(|done| done.iter().find(|done| done.changed));
             match first.filter(|first| first.revision > self.model.head) {
                 Some(first) => drop(ordered.insert(first.revision, (write.clone(), answer.clone().ok()))),
-                // An attempt that was cut off may have come through after the last one was refused.
+                // An attempt that was cut off may have been committed after the last one failed.
                 None if answer.is_err() && !cuts.is_empty() => unsure.push(write.clone()),
                 None => {}
             }
@@ -302,14 +303,14 @@ impl World {
             moments.push(self.model.clone());
         }
         assert!(ordered.is_empty(), "beyond the head {head}: {ordered:?}");
-        // What was made and changed nothing comes first: it may be why another one was refused.
+        // Writes that succeeded without a change come first: one of them may be the reason why another one failed.
         others.sort_by_key(|(_, answer)| answer.is_err());
         for (write, answer) in others {
             self.expect_at_some(&mut moments, &write, &answer, time);
         }
     }
 
-    /// A write of those that may have happened that can be the next one.
+    /// Removes a write that can be the next one from the possibly committed writes, and returns it.
     fn take_unsure(&self, unsure: &mut Vec<Write>, time: i64) -> Option<Write> {
         let is_next = |write: &Write| {
             let mut model = self.model.clone();
@@ -319,7 +320,8 @@ impl World {
         Some(unsure.remove(at))
     }
 
-    /// At one moment of the round the answer was the right one. What changes nothing has no place of its own.
+    /// Asserts that the response was correct in some state of the round. A write that changes nothing has no revision
+    /// of its own.
     fn expect_at_some(
         &mut self,
         moments: &mut [Model],
@@ -349,7 +351,7 @@ impl World {
         }
     }
 
-    /// Every answer equals the model's.
+    /// Asserts that every response equals the model's.
     async fn compare(&mut self, raw: &Raw) {
         for n in 0..NAMES as usize {
             let answer = raw.call("GetArticle", json!({"name": name(n)})).await;
@@ -397,7 +399,7 @@ impl World {
         }
     }
 
-    /// Copies the store, or puts an older copy in its place.
+    /// Copies the store, or replaces it with an older copy.
     fn between_runs(&mut self) {
         if self.dice.one_in(2) {
             let (files, model) = (files(self.store()), self.model.clone());

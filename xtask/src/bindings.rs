@@ -1,8 +1,8 @@
-//! The client's bindings, checked in so that its users compile no generator.
+//! The client's bindings. They are checked in so that users of the client run no code generator.
 //!
-//! Each type is `#[non_exhaustive]`: a new field or value is no breaking release. Where the schema says `Record`, the
-//! client has `crate::RawRecord`, the bytes as they came, so that a transfer loses no field that it does not know;
-//! `Record` itself is generated too, for those who look inside.
+//! Each type is `#[non_exhaustive]`: a new field or value is not a breaking change. Where the schema has `Record`, the
+//! client has `crate::RawRecord`, the bytes as received, so that a transfer preserves fields that it does not know.
+//! `Record` itself is generated too, for code that reads the content.
 
 use std::{
     error::Error,
@@ -26,7 +26,7 @@ pub(crate) fn write(root: &Path) -> Outcome {
     Ok(format!("wrote {}", path.display()))
 }
 
-/// Compares the bindings with what [`write()`] would write.
+/// Compares the bindings with the output of [`write()`].
 pub(crate) fn check(root: &Path) -> Outcome {
     let path = path(root);
     let found = fs::read_to_string(&path).unwrap_or_default();
@@ -59,7 +59,7 @@ fn generate(root: &Path) -> Result<String, Box<dyn Error>> {
     Ok(code.lines().map(hide_stubs).collect())
 }
 
-/// The stubs name the transport, which is nobody's business but the client's own.
+/// Makes the stubs private to the crate: they name the transport, which is not part of the client's interface.
 fn hide_stubs(line: &str) -> String {
     let stubs = line.starts_with("pub mod ") && line.ends_with("_client {");
     if stubs { format!("pub(crate) {}\n", line.trim_start_matches("pub ")) } else { format!("{line}\n") }
@@ -74,7 +74,7 @@ fn schema(proto: &Path) -> Result<FileDescriptorSet, Box<dyn Error>> {
     Ok(protox::compile(files, [proto])?)
 }
 
-/// Declares `RawRecord`, and lets each field that is a `Record` be one.
+/// Declares `RawRecord` and makes it the type of each field that is a `Record`.
 fn with_raw_records(mut schema: FileDescriptorSet) -> FileDescriptorSet {
     let files = schema.file.iter_mut().filter(|file| file.package() == "cable.v1");
     for file in files {
@@ -93,7 +93,7 @@ fn defines(file: &FileDescriptorProto, name: &str) -> bool {
     file.message_type.iter().any(|message| format!(".{}.{}", file.package(), message.name()) == name)
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -106,7 +106,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A directory that stays behind harms nobody.
+        // A directory that remains does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

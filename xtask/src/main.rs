@@ -1,4 +1,4 @@
-//! Chores of the repository: `cargo run -p xtask -- gen | gen --check | tidy`.
+//! Development tasks of the repository: `cargo run -p xtask -- gen | gen --check | tidy`.
 
 use std::{
     env,
@@ -37,10 +37,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a chore says at its end.
+/// The result of a task: the message at its end, or an error.
 type Outcome = Result<String, Box<dyn Error>>;
 
-/// The directory of the workspace.
+/// Returns the directory of the workspace.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()

@@ -1,7 +1,7 @@
-//! The order of the server's modules, held against what their sources name.
+//! The order of the server's modules, checked against the names in their sources.
 //!
-//! It reads text, not syntax: comments are skipped, and so is everything from `#[cfg(test)]` on, since tests stand at
-//! the foot of their file.
+//! The check reads text, not syntax. It skips comments and everything from `#[cfg(test)]` on, since tests are at the
+//! end of their file.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::Outcome;
 
 /// One rule of the map.
 enum Rule {
-    /// These modules may name each other and those of later layers, never those of earlier ones.
+    /// The modules may name each other and those of later layers, never those of earlier ones.
     Layer(&'static [&'static str]),
     /// Only these modules, and those within them, may name the crate.
     Only(&'static str, &'static [&'static str]),
@@ -20,7 +20,7 @@ enum Rule {
 
 use Rule::{Layer, Only};
 
-/// The map, from the top down. A module within another belongs to its layer unless it has a place of its own.
+/// The map, from the top down. A module within another belongs to the other's layer unless it has an entry of its own.
 const MAP: &[Rule] = &[
     Layer(&["main", "lib"]),
     Layer(&["cli"]),
@@ -36,7 +36,7 @@ const MAP: &[Rule] = &[
     Only("html5ever", &["sanitise"]),
 ];
 
-/// Reads `src/` and reports what goes against the map.
+/// Reads `src/` and reports violations of the map.
 pub(crate) fn run(root: &Path) -> Outcome {
     let mut faults = Vec::new();
     let sources = sources(&root.join("src"))?;
@@ -66,7 +66,7 @@ fn sources(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `src/wire/codec.rs` is `wire::codec`.
+/// Returns the module of a path: `wire::codec` for `src/wire/codec.rs`.
 fn module_of(path: &str) -> String {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     inner.trim_end_matches("/mod").replace('/', "::")
@@ -97,7 +97,7 @@ fn faults_of(module: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// The place of a module: that of the longest entry which holds it.
+/// Returns the layer of a module: that of the longest entry that contains it.
 fn layer_of(module: &str) -> Option<usize> {
     let layers = MAP.iter().enumerate().filter_map(|(place, rule)| match rule {
         Layer(modules) => Some(modules.iter().map(move |entry| (place, *entry))),
@@ -111,14 +111,14 @@ fn holds(entry: &str, module: &str) -> bool {
     module.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The text without comments, as long as it is not test code. Lines keep their numbers.
+/// Returns the text up to the tests, without comments. Lines keep their numbers.
 fn code_of(text: &str) -> String {
     let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
     let code = lines.map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// Lines at which the crate is named: `name::`, or `name` alone in a `use`.
+/// Returns the lines that name the crate: `name::`, or `name` alone in a `use`.
 fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
     let path = format!("{name}::");
     let alone = [format!("use {name};"), format!("use {name} as ")];
@@ -130,7 +130,7 @@ fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
         .map(|(index, _)| index + 1)
 }
 
-/// The modules named by `crate::` paths, or by `cable::` ones in the program, with the lines where they are.
+/// Returns the modules named by `crate::` paths, or by `cable::` paths in the program, with their lines.
 fn named_modules(module: &str, code: &str) -> Vec<(usize, String)> {
     let root = if module == "main" { "cable::" } else { "crate::" };
     let mut named = Vec::new();
@@ -144,14 +144,15 @@ fn named_modules(module: &str, code: &str) -> Vec<(usize, String)> {
     named
 }
 
-/// Where `word` begins without being the end of a longer name or path.
+/// Returns the indices at which `word` starts without being the end of a longer name or path.
 fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
     code.match_indices(word)
         .map(|(at, _)| at)
         .filter(|at| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.')))
 }
 
-/// Up to two steps of each path of a use tree: `{store, wire::{codec, v1}}` is `store`, `wire::codec`, `wire::v1`.
+/// Returns up to two segments of each path of a use tree: `store`, `wire::codec` and `wire::v1` for `{store,
+/// wire::{codec, v1}}`.
 fn paths_at(tree: &str) -> Vec<String> {
     let tree = tree.trim_start();
     let Some(group) = tree.strip_prefix('{') else {
@@ -181,7 +182,7 @@ fn paths_at(tree: &str) -> Vec<String> {
     paths
 }
 
-/// Types, constants and macros of the crate's root are nobody's module.
+/// Types, constants and macros in the crate's root belong to no module.
 fn is_module(path: &str) -> bool {
     path.starts_with(|c: char| c.is_ascii_lowercase())
 }

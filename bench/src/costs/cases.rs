@@ -1,4 +1,4 @@
-//! The worst requests that we can think of, for each method and field: what is legal, and what is only just refused.
+//! The worst known requests for each method and field: valid ones, and those that are only just rejected.
 
 use bytes::Bytes;
 use cable_client::v1;
@@ -10,22 +10,22 @@ use crate::Outcome;
 
 /// One request.
 pub(super) struct Case {
-    /// Service and method.
+    /// The service and method.
     pub(super) method: &'static str,
-    /// What makes it costly.
+    /// The reason why it is costly.
     pub(super) what: &'static str,
-    /// What the store holds before.
+    /// A function that fills the store beforehand.
     pub(super) prepare: fn(Raw) -> BoxFuture<'static, Outcome<()>>,
-    /// The request; the number makes each another one.
+    /// A function that builds the request. Each number gives a different one.
     pub(super) request: Box<dyn Fn(usize) -> Bytes>,
-    /// Messages of the answer that are taken: of a stream, the first.
+    /// The number of messages to read: of a stream, the first.
     pub(super) messages: usize,
 }
 
 const MIB: usize = 1 << 20;
 const PUT: &str = "PublishingService/PutArticle";
 
-/// All of them.
+/// Returns all cases.
 pub(super) fn all() -> Vec<Case> {
     [html(), bodies(), fields(), encodings(), commits(), nouns(), reads(), lists()]
         .into_iter()
@@ -33,7 +33,7 @@ pub(super) fn all() -> Vec<Case> {
         .collect()
 }
 
-// Protobuf, by hand: much of what is sent is no message that a client would make.
+// Protobuf by hand: many of these requests contain messages that no client would build.
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -43,7 +43,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// A field that holds bytes, a text or a message.
+/// Returns a field that holds bytes, a text or a message.
 fn f(number: u32, value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     let mut out = Vec::with_capacity(value.len() + 8);
@@ -80,12 +80,12 @@ fn case(method: &'static str, what: &'static str, request: impl Fn(usize) -> Vec
     Case { method, what, prepare: none, request: Box::new(move |i| request(i).into()), messages: 1 }
 }
 
-/// An article whose content is these fields.
+/// Returns an article with these fields as content.
 fn article(name: &str, fields: &[u8]) -> Vec<u8> {
     [f(1, format!("articles/{name}")), f(11, "H"), fields.to_vec()].concat()
 }
 
-/// A put of the n-th article with these fields.
+/// Returns a put of the n-th article with these fields.
 fn put(what: &'static str, fields: impl AsRef<[u8]> + 'static) -> Case {
     case(PUT, what, move |i| f(1, article(&format!("a{i}"), fields.as_ref())))
 }
@@ -117,7 +117,7 @@ pub(super) fn small(name: &str) -> v1::Article {
     article
 }
 
-/// A request for an article.
+/// Returns a request for an article.
 pub(super) fn get(name: &str) -> Bytes {
     let mut request = v1::GetArticleRequest::default();
     request.name = format!("articles/{name}");
@@ -293,7 +293,7 @@ fn encodings() -> Vec<Case> {
     ]
 }
 
-/// Articles of 1 MiB of text.
+/// Imports articles of 1 MiB of text.
 fn large(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let text = |i: usize| f(15, paragraph(many(9_000, |j| span(&format!("{i} {j} {} ", x(96))))));
@@ -301,7 +301,7 @@ fn large(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// Articles of 1 MiB whose rendering costs most.
+/// Imports articles of 1 MiB with the most expensive rendering.
 fn costly(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let link = |i: usize| f(3, f(1, format!("/{i}")));
@@ -311,7 +311,7 @@ fn costly(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// A thousand articles of 9 KB.
+/// Imports a thousand articles of 9 KB.
 fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let body = f(15, many(30, |i| paragraph(span(&format!("{i} {}", "word ".repeat(55))))));
@@ -332,7 +332,8 @@ fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// Thirty thousand small articles with every tag of a filter on none of those that match it.
+/// Imports 30,000 small articles. None of those that match the filter has any of the filter's excluded tags, which
+/// other articles have.
 fn crowd(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let tags = |i: usize| if i < 64 { f(20, format!("tags/t{i}")) } else { f(20, "tags/all") };
@@ -340,7 +341,7 @@ fn crowd(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// An article with all that it can include, at their limits.
+/// Imports an article with everything that it can include, at the limits.
 fn everything(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let name = |kind: &str, i: usize| format!("{kind}/{}", id(i, 120));
@@ -389,7 +390,7 @@ fn scheduled(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// A change that puts an article.
+/// Returns a change that puts an article.
 fn putting(i: usize, fields: &[u8]) -> Vec<u8> {
     f(1, f(1, article(&format!("k{i}"), fields)))
 }
@@ -588,7 +589,8 @@ fn lists() -> Vec<Case> {
     let tags = |number: u32| many(64, |j| f(number, format!("tags/t{j}")));
     let filter =
         |fields: Vec<u8>, i: usize| [f(1, [fields, f(8, format!("l{i}"))].concat()), n(3, 1_000)].concat();
-    // A language that no article has would end the search: this one is unset, and another page size each time.
+    // A language that no article has would end the search, so the language is unset and the page size differs each
+    // time.
     let list = move |fields: Vec<u8>, order: u64| {
         move |i: usize| [f(1, &fields), n(2, order), n(3, 1_000 - i as u64 % 500)].concat()
     };

@@ -14,7 +14,7 @@ use tonic::{
 
 use crate::Outcome;
 
-/// A client that encodes nothing and decodes nothing.
+/// A client that neither encodes nor decodes.
 #[derive(Clone)]
 pub(super) struct Raw(Channel);
 
@@ -27,7 +27,7 @@ impl Raw {
         Ok(Raw(endpoint.connect_lazy()))
     }
 
-    /// Sends one message and takes up to so many; the sum of their lengths.
+    /// Sends one message and reads up to `messages` responses. Returns the sum of their lengths.
     pub(super) async fn call(&self, method: &str, request: Bytes, messages: usize) -> Result<usize, Status> {
         let most = 512 << 20;
         let mut grpc =
@@ -68,7 +68,7 @@ impl Raw {
     }
 }
 
-/// Code and reason of a refusal.
+/// Returns the code and reason of an error.
 pub(super) fn reason(status: &Status) -> String {
     let text = String::from_utf8_lossy(status.details()).into_owned();
     let known = ["LIMIT_EXCEEDED", "FIELD_INVALID", "PAGE_TOKEN_INVALID", "ARTICLE_NOT_FOUND", "OVERLOADED"];
@@ -76,7 +76,7 @@ pub(super) fn reason(status: &Status) -> String {
     format!("{:?} {reason}", status.code()).trim_end().to_owned()
 }
 
-/// Bytes as they are.
+/// A codec that passes bytes through.
 #[derive(Debug, Clone, Copy)]
 struct Plain;
 

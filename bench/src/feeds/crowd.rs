@@ -1,5 +1,5 @@
-//! Followers by the thousand, reduced to bytes so that they leave the machine to the server: a thread for each
-//! connection reads what comes, notes when, and looks at nothing but the revision.
+//! Thousands of followers, reduced to bytes so that they leave the machine to the server. One thread per connection
+//! reads the messages, records their time, and parses nothing but the revision.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How long anything may take.
+/// The time limit of each step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fields of WatchResponse, and of its Position.
@@ -30,22 +30,22 @@ const POSITION: u32 = 1;
 const REVISION: u32 = 2;
 const CHANGES: u32 = 2;
 
-/// What all followers of a crowd note down.
+/// The records of all followers of a crowd.
 pub(super) struct Notes {
     epoch: Instant,
     /// The revision of the first publish.
     base: AtomicI64,
-    /// When each publish was begun, nanoseconds since the epoch.
+    /// The start of each publish in nanoseconds since the epoch.
     begun: Box<[AtomicU64]>,
-    /// How many have it.
+    /// The number of followers that have received each publish.
     arrived: Box<[AtomicU64]>,
-    /// When the last of them had it, nanoseconds since the epoch.
+    /// The time at which the last of them received it, in nanoseconds since the epoch.
     last: Box<[AtomicU64]>,
-    /// Messages that came a second time, or out of order.
+    /// The number of messages that were repeated or out of order.
     repeated: AtomicU64,
-    /// Feeds that have caught up.
+    /// The number of feeds that have caught up.
     ready: AtomicU64,
-    /// Streams and connections that broke.
+    /// The number of streams and connections that broke.
     broken: AtomicU64,
     changed: Condvar,
     lock: Mutex<()>,
@@ -72,7 +72,7 @@ impl Notes {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// A publish begins, the one with this number.
+    /// Records the start of the publish with this number.
     pub(super) fn begin(&self, publish: usize) {
         self.begun[publish].store(self.now(), Ordering::Relaxed);
     }
@@ -86,10 +86,10 @@ impl Notes {
         self.arrived[publish].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until so many have a publish: how long it took to the last of them.
+    /// Waits until `followers` followers have received a publish. Returns the time until the last of them.
     ///
     /// # Errors
-    /// They have not got it in time.
+    /// Fails if they have not received it in time.
     pub(super) fn await_all(&self, publish: usize, followers: u64) -> Outcome<Duration> {
         let told = || self.arrived[publish].load(Ordering::Relaxed);
         self.wait(|| told() >= followers).map_err(|error| {
@@ -122,9 +122,9 @@ pub(super) struct Crowd {
     readers: Vec<JoinHandle<Result<Vec<u32>, String>>>,
 }
 
-/// What became of a crowd.
+/// The results of a crowd.
 pub(super) struct Heard {
-    /// From the begin of a publish until a follower had it, microseconds.
+    /// The time from the start of a publish until a follower received it, in microseconds.
     pub(super) delays: Vec<u32>,
     pub(super) repeated: u64,
     pub(super) broken: u64,
@@ -134,7 +134,7 @@ impl Crowd {
     /// Opens feeds on connections, an equal number on each, and waits until all have caught up.
     ///
     /// # Errors
-    /// A feed is refused.
+    /// Fails if a feed is rejected.
     pub(super) fn open(
         address: SocketAddr,
         request: &[u8],
@@ -159,7 +159,7 @@ impl Crowd {
         Ok(Crowd { notes, followers, connections: streams, readers })
     }
 
-    /// The publishes begin with this revision.
+    /// Sets the revision of the first publish.
     pub(super) fn expect(&self, base: i64) {
         self.notes.base.store(base, Ordering::Relaxed);
     }
@@ -167,12 +167,12 @@ impl Crowd {
     /// Closes all feeds.
     ///
     /// # Errors
-    /// A reader failed.
+    /// Fails if a reader failed.
     pub(super) fn close(self) -> Outcome<Heard> {
         let (repeated, broken) = (&self.notes.repeated, &self.notes.broken);
         let (repeated, broken) = (repeated.load(Ordering::Relaxed), broken.load(Ordering::Relaxed));
         for connection in &self.connections {
-            // One that is closed already was counted as broken.
+            // A connection that is closed already was counted as broken.
             let _closed = connection.shutdown(Shutdown::Both);
         }
         let mut delays = Vec::new();
@@ -186,7 +186,7 @@ impl Crowd {
 /// Opens feeds on one connection. Nothing is read yet.
 ///
 /// # Errors
-/// Nobody listens there.
+/// Fails if no server listens there.
 pub(super) fn connect(address: SocketAddr, request: &[u8], feeds: usize) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -202,7 +202,7 @@ pub(super) fn connect(address: SocketAddr, request: &[u8], feeds: usize) -> Outc
     Ok(stream)
 }
 
-/// The headers of a Watch, none of which is kept in a table (RFC 7541, 6.2.2).
+/// Returns the headers of a Watch, without entries in the dynamic table (RFC 7541, 6.2.2).
 fn headers(address: SocketAddr) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     let mut put = |name: &[u8], value: &str| {
@@ -217,12 +217,12 @@ fn headers(address: SocketAddr) -> Vec<u8> {
     block
 }
 
-/// One connection's reader.
+/// The reader of one connection.
 struct Reader<'a> {
     stream: TcpStream,
     notes: &'a Notes,
     buffer: Vec<u8>,
-    /// What has come of messages that are not whole yet, by stream.
+    /// The received bytes of incomplete messages, by stream.
     parts: HashMap<u32, Vec<u8>>,
     /// The newest revision, by stream.
     seen: HashMap<u32, i64>,
@@ -317,7 +317,7 @@ impl Reader<'_> {
     }
 }
 
-/// The revision of a message's position, and whether it tells changes.
+/// Returns the revision of a message's position, and whether the message contains changes.
 fn read(message: &[u8]) -> Outcome<(i64, bool)> {
     let (mut rest, mut revision, mut changes) = (message, 0, false);
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! What is called, how often, and in what order.
+//! The measured calls, their number and their order.
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use crate::{
 const HOT: usize = 10;
 const PAGE: usize = 20;
 const MISSES: usize = 200;
-/// Rounds before those that are counted: tables have grown and caches have settled.
+/// The number of rounds before the counted ones: tables grow and caches settle.
 const WARM: usize = 20;
 
-/// Every path that is measured, in this order.
+/// Returns every measured path, in this order.
 pub(crate) fn all(newsroom: &Newsroom) -> Vec<Case> {
     let gets = |names: &[String]| names.iter().map(|name| get(name)).collect::<Vec<_>>();
     let hot = gets(&newsroom.names[..HOT]);
@@ -50,29 +50,29 @@ pub(crate) fn all(newsroom: &Newsroom) -> Vec<Case> {
 pub(crate) struct Case {
     pub(crate) path: &'static str,
     method: &'static str,
-    /// Requests that are made before anything is counted.
+    /// The requests that are made before the counted ones.
     warm: Vec<Vec<u8>>,
-    /// Those that are counted, and how many times all of them are made.
+    /// The counted requests, and how many times all of them are made.
     requests: Vec<Vec<u8>>,
     rounds: usize,
-    /// Requests in one write.
+    /// The number of requests in one write.
     at_once: usize,
-    /// What an answer counts for.
+    /// The number of units per response.
     units: u64,
 }
 
-/// What a server has to send for one call.
+/// The response that a server has to send for one call.
 pub(crate) struct Answer {
     pub(crate) messages: usize,
-    /// Of each, on average.
+    /// The average size of a message in bytes.
     pub(crate) bytes: usize,
 }
 
 impl Case {
-    /// A connection that has seen such calls, and what was answered.
+    /// Warms up a connection with such calls. Returns it with the response.
     ///
     /// # Errors
-    /// The calls fail.
+    /// Fails if a call fails.
     pub(crate) fn warm(&self, address: SocketAddr) -> Outcome<(Wire, Answer)> {
         let mut wire = Wire::connect(address, self.method)?;
         let (mut count, mut bytes) = (0, 0);
@@ -90,10 +90,10 @@ impl Case {
         Ok((wire, answer))
     }
 
-    /// The calls that are counted.
+    /// Makes the counted calls.
     ///
     /// # Errors
-    /// They fail.
+    /// Fails if a call fails.
     pub(crate) fn load(&self, wire: &mut Wire) -> Outcome<()> {
         for _ in 0..self.rounds {
             for group in self.requests.chunks(self.at_once) {
@@ -103,7 +103,7 @@ impl Case {
         Ok(())
     }
 
-    /// What all of them count for.
+    /// Returns the number of units of all counted calls.
     pub(crate) fn units(&self) -> u64 {
         (self.rounds * self.requests.len()) as u64 * self.units
     }

@@ -1,5 +1,5 @@
-//! A server whose instructions are counted, by Valgrind's callgrind. Only what the process itself executes counts: the
-//! kernel's part does not.
+//! A server whose instructions Valgrind's callgrind counts. Only the process's own instructions count, not the kernel's
+//! part.
 
 use std::{
     ffi::OsStr,
@@ -13,7 +13,7 @@ use std::{
 
 use crate::{Outcome, node::Node, process::free_address};
 
-/// What a server still does when its last answer has arrived is done in a fraction of this.
+/// The time after the last response in which a server finishes its work. It takes a fraction of this.
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// A running server.
@@ -21,16 +21,16 @@ const SETTLED: Duration = Duration::from_millis(200);
 pub(crate) struct Counted {
     pub(crate) address: SocketAddr,
     node: Node,
-    /// Where its counts go, and its pipes are.
+    /// The directory of its counts and pipes.
     dir: PathBuf,
     dumps: usize,
 }
 
 impl Counted {
-    /// Starts a program that takes `--listen`, within a directory of its own, which must not be there yet.
+    /// Starts a program that takes `--listen`, in a directory of its own, which must not exist yet.
     ///
     /// # Errors
-    /// It does not start, or there is no Valgrind.
+    /// Fails if the program does not start or Valgrind is missing.
     pub(crate) fn start(program: &Path, arguments: &[&OsStr], dir: PathBuf) -> Outcome<Counted> {
         fs::create_dir(&dir)?;
         let address = free_address()?;
@@ -45,10 +45,10 @@ impl Counted {
         Ok(Counted { address, node, dir, dumps: 0 })
     }
 
-    /// Instructions that it executes while `load` runs.
+    /// Returns the instructions that the server executes while `load` runs.
     ///
     /// # Errors
-    /// The load fails, or Valgrind does not tell.
+    /// Fails if the load fails or Valgrind reports no count.
     pub(crate) fn count(&mut self, load: impl FnOnce() -> Outcome<()>) -> Outcome<u64> {
         sleep(SETTLED);
         self.tell("zero")?;
@@ -74,7 +74,7 @@ impl Counted {
     }
 }
 
-/// A program of Valgrind's, in an environment without settings.
+/// Returns a program of Valgrind's, in an environment without settings.
 fn bare(program: &str, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));

@@ -1,4 +1,4 @@
-//! A peer of HTTP/2 that reads only when it is told to.
+//! An HTTP/2 peer that reads only on demand.
 
 use std::{
     io::{Read as _, Write as _},
@@ -18,7 +18,7 @@ const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 const FIRST_WINDOW: u32 = (1 << 16) - 1;
 const CANCEL: u32 = 8;
 
-/// How long a node may leave a peer's bytes unread before the peer gives up.
+/// The time for which a node may leave a peer's bytes unread before the peer gives up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Peer {
     /// Connects, with windows of this size.
     ///
     /// # Errors
-    /// The node does not listen.
+    /// Fails if the node does not listen.
     pub(super) fn connect(address: SocketAddr, window: u32) -> Outcome<Peer> {
         let mut peer = Peer::silent(address)?;
         let mut hello = PREFACE.to_vec();
@@ -47,7 +47,7 @@ impl Peer {
     /// Connects and sends nothing.
     ///
     /// # Errors
-    /// The node does not listen.
+    /// Fails if the node does not listen.
     pub(super) fn silent(address: SocketAddr) -> Outcome<Peer> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -56,12 +56,12 @@ impl Peer {
         Ok(Peer { stream, next: 1 })
     }
 
-    /// Sends bytes. Whether the node took them all.
+    /// Sends bytes. Returns whether the node accepted all of them.
     pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Makes a call whose request is whole.
+    /// Makes a call with a complete request.
     pub(super) fn call(&mut self, path: &str, message: &[u8]) -> bool {
         let (mut out, stream) = (Vec::new(), self.next);
         self.open(&mut out, path, &[]);
@@ -69,7 +69,7 @@ impl Peer {
         self.send(&out)
     }
 
-    /// Begins a call with headers of its own, and sends the begin of a message.
+    /// Starts a call with additional headers, and sends the start of a message.
     pub(super) fn begin(&mut self, path: &str, headers: &[(String, String)], begun: &[u8]) -> bool {
         let (mut out, stream) = (Vec::new(), self.next);
         self.open(&mut out, path, headers);
@@ -86,14 +86,14 @@ impl Peer {
         called && self.send(&out)
     }
 
-    /// Takes what is there, and drops it.
+    /// Reads the available bytes and drops them.
     pub(super) fn take(&mut self) {
         let mut buffer = [0; 1 << 16];
         while self.stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
     }
 
     fn open(&mut self, out: &mut Vec<u8>, path: &str, headers: &[(String, String)]) {
-        // POST and http stand in the static table.
+        // POST and http are in the static table.
         let mut block = vec![0x83, 0x86];
         let fixed = [
             (":path", path),
@@ -114,12 +114,12 @@ impl Peer {
     }
 }
 
-/// A message with its prefix.
+/// Returns a message with its prefix.
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
 }
 
-/// An integer of HPACK with a prefix of 7 bits (RFC 7541, 5.1).
+/// Adds an HPACK integer with a prefix of 7 bits (RFC 7541, 5.1).
 fn put_length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(0x7f) else {
         block.push(length as u8);

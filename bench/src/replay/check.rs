@@ -1,4 +1,4 @@
-//! The feeds and the listings against the truth.
+//! The comparison of feeds and listings with the truth.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::Outcome;
 
-/// Articles of a page.
+/// The number of articles on a page.
 const PAGE: u32 = 1_000;
 
-/// Articles that an error names.
+/// The maximum number of articles in an error message.
 const NAMED: usize = 5;
 
-/// What each tag's articles are, by the tag's name.
+/// The expected articles of each tag, by the tag's name.
 #[derive(Debug)]
 pub(super) struct Truth(BTreeMap<String, Articles<Shown>>);
 
@@ -33,10 +33,10 @@ impl Truth {
         Truth(tags)
     }
 
-    /// Compares each tag's feed and listing with it, and with one another.
+    /// Compares each tag's feed and listing with the truth, and with one another.
     ///
     /// # Errors
-    /// They differ: the tag and the articles.
+    /// Fails if they differ. The error has the tag and the articles.
     pub(super) async fn check(&self, followers: &Followers, cable: &Cable) -> Outcome<()> {
         let none = Articles::new();
         for follower in followers.iter() {

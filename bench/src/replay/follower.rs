@@ -1,4 +1,4 @@
-//! Followers of tags: one for each, a few of them unsteady.
+//! Followers of tags: one for each tag, some of them unstable.
 
 use std::{ops::AddAssign, time::Duration};
 
@@ -12,28 +12,30 @@ use super::{
 };
 use crate::{Outcome, random::Random};
 
-/// Feeds on a connection: fewer than a node allows, since it sees the end of one later than who has left it.
+/// The number of feeds on a connection. It is below the node's limit, since the node sees the end of a feed later than
+/// the follower that ended it.
 const FEEDS: usize = 90;
 
-/// Of a hundred followers so many leave and come back at random, and so many come at checks only.
+/// The percentage of followers that disconnect and resume at random, and the percentage that follow at checks only.
 const RESTLESS: usize = 33;
 const SLOW: usize = 5;
 
-/// Of a hundred commits, those at which a restless one leaves; and for how many it stays away.
+/// The percentage of commits at which a restless follower disconnects, and the range of commits for which it stays
+/// away.
 const LEAVES: usize = 5;
 const AWAY: (usize, usize) = (1, 40);
 
-/// Longer than any feed takes to say that it has caught up.
+/// The time limit for a feed to catch up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Before a lost stream is opened anew.
+/// The pause before a lost stream is reopened.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How a follower follows.
+/// The behaviour of a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Temper {
     Steady,
-    /// For how many commits it stays away.
+    /// The follower is away for this number of commits.
     Restless(usize),
     Slow,
 }
@@ -68,7 +70,7 @@ impl Follower {
         self.here.send_if_modified(|was| std::mem::replace(was, here) != here);
     }
 
-    /// A commit has passed.
+    /// Handles the end of a commit.
     fn stir(&mut self, random: &mut Random) {
         let Temper::Restless(away) = &mut self.temper else { return };
         match *away {
@@ -96,7 +98,7 @@ impl Follower {
     }
 }
 
-/// Applies what comes as long as it is wanted.
+/// Applies messages while the follower is wanted.
 async fn follow(line: Line, mut here: watch::Receiver<bool>, mirror: watch::Sender<Mirror>) {
     while here.wait_for(|here| *here).await.is_ok() {
         mirror.send_modify(Mirror::resume);
@@ -111,7 +113,7 @@ async fn follow(line: Line, mut here: watch::Receiver<bool>, mirror: watch::Send
     }
 }
 
-/// Applies what comes until the stream is lost.
+/// Applies messages until the stream is lost.
 async fn hear(line: &Line, mirror: &watch::Sender<Mirror>) -> Result<(), String> {
     let (tag, after) = {
         let mirror = mirror.borrow();
@@ -137,7 +139,7 @@ async fn hear(line: &Line, mirror: &watch::Sender<Mirror>) -> Result<(), String>
     Ok(())
 }
 
-/// A node that drains, or cuts off who is too slow, may be asked again.
+/// Accepts errors after which the follower may retry: a node that drains, or that ends a slow stream.
 fn resumable(status: &Status) -> Result<(), String> {
     match status.code() {
         Code::Unavailable | Code::Cancelled => Ok(()),
@@ -145,7 +147,7 @@ fn resumable(status: &Status) -> Result<(), String> {
     }
 }
 
-/// All followers, in the order in which their tags came up.
+/// All followers, in the order in which their tags were created.
 #[derive(Debug)]
 pub(super) struct Followers {
     endpoint: String,
@@ -160,10 +162,10 @@ impl Followers {
         Followers { endpoint: endpoint.to_owned(), lines, all, random }
     }
 
-    /// Follows one more tag, `tags/{id}`, after a position.
+    /// Adds a follower of the tag `tags/{id}`, after a position.
     ///
     /// # Errors
-    /// The endpoint is none.
+    /// Fails if the endpoint is invalid.
     pub(super) fn open(&mut self, tag: String, after: Position) -> Outcome<()> {
         if self.all.len() == self.lines.len() * FEEDS {
             self.lines.push(Line::to(&self.endpoint)?);
@@ -174,15 +176,15 @@ impl Followers {
         Ok(())
     }
 
-    /// A commit has passed: some leave, some come back.
+    /// Handles the end of a commit: some followers disconnect, some resume.
     pub(super) fn stir(&mut self) {
         self.all.iter_mut().for_each(|follower| follower.stir(&mut self.random));
     }
 
-    /// Calls all back and waits until each has heard that there is nothing more up to the head.
+    /// Recalls all followers and waits until each has caught up with the head.
     ///
     /// # Errors
-    /// A feed broke a promise, or does not catch up.
+    /// Fails if a feed broke a promise or does not catch up.
     pub(super) async fn gather(&self, head: i64) -> Outcome<()> {
         self.all.iter().for_each(|follower| follower.stay(true));
         for follower in &self.all {
@@ -191,7 +193,7 @@ impl Followers {
         Ok(())
     }
 
-    /// Lets those go who come at checks only, and those who were called back too early.
+    /// Dismisses the followers that follow at checks only, and those that were recalled too early.
     pub(super) fn dismiss(&self) {
         for follower in &self.all {
             follower.stay(matches!(follower.temper, Temper::Steady | Temper::Restless(0)));
@@ -202,12 +204,12 @@ impl Followers {
         self.all.iter()
     }
 
-    /// Numbers of connections and feeds.
+    /// Returns the numbers of connections and feeds.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.lines.len(), self.all.len())
     }
 
-    /// What all heard together.
+    /// Returns the total traffic of all followers.
     pub(super) fn traffic(&self) -> Traffic {
         let mut sum = Traffic::default();
         self.all.iter().for_each(|follower| sum += follower.mirror.borrow().traffic);

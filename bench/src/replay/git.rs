@@ -1,4 +1,4 @@
-//! A repository's history, contents and trees, as git tells them: one process each, read as it goes.
+//! A repository's history, contents and trees, read from git: one process for each, read as a stream.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Split, Write as _},
@@ -20,12 +20,12 @@ pub(super) struct Step {
     pub(super) changes: Vec<FileChange>,
 }
 
-/// What became of a file.
+/// The change of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FileChange {
-    /// The path that is no longer there: of a file that was removed or renamed.
+    /// The former path of a file that was removed or renamed.
     pub(super) gone: Option<String>,
-    /// The file that is there now. None: it was removed.
+    /// The new file; none if it was removed.
     pub(super) file: Option<File>,
 }
 
@@ -38,10 +38,10 @@ pub(super) struct File {
 }
 
 impl Repository {
-    /// The commits that changed posts, along the first parents, the oldest first.
+    /// Returns the commits that changed posts, along the first parents, the oldest first.
     ///
     /// # Errors
-    /// git does not start.
+    /// Fails if git does not start.
     pub(super) fn history(&self) -> Outcome<History> {
         let mut command = self.git();
         command
@@ -62,10 +62,10 @@ impl Repository {
         Ok(History { git, tokens: BufReader::new(out).split(0), ahead: None })
     }
 
-    /// What opens contents by their ids.
+    /// Returns a reader of contents by id.
     ///
     /// # Errors
-    /// git does not start.
+    /// Fails if git does not start.
     pub(super) fn blobs(&self) -> Outcome<Blobs> {
         let mut command = self.git();
         command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -75,10 +75,10 @@ impl Repository {
         Ok(Blobs { ask, out: BufReader::new(out), _git: git })
     }
 
-    /// The files in the posts' directories at a commit.
+    /// Returns the files in the posts' directories at a commit.
     ///
     /// # Errors
-    /// There is no such commit.
+    /// Fails if the commit does not exist.
     pub(super) fn tree(&self, commit: &str) -> Outcome<Vec<File>> {
         let output = self.git().args(["ls-tree", "-r", "-z", commit, "--"]).args(DIRECTORIES).output()?;
         if !output.status.success() {
@@ -95,7 +95,7 @@ impl Repository {
     }
 }
 
-/// A running git, ended when this is dropped.
+/// A running git process, which ends on drop.
 #[derive(Debug)]
 struct Git(Child);
 
@@ -107,7 +107,7 @@ impl Git {
 
 impl Drop for Git {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and need not be.
+        // A process that has ended cannot be killed, and need not be.
         let _ended = self.0.kill().and_then(|()| self.0.wait());
     }
 }
@@ -117,7 +117,7 @@ impl Drop for Git {
 pub(super) struct History {
     git: Git,
     tokens: Split<BufReader<ChildStdout>>,
-    /// The commit whose changes come next.
+    /// The commit whose changes follow next.
     ahead: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl History {
         Ok(Some(Step { commit: commit_id, changes }))
     }
 
-    /// `:MODE MODE BLOB BLOB STATUS`, and the path; with a rename also the new path.
+    /// Parses `:MODE MODE BLOB BLOB STATUS` and the path, for a rename also the new path.
     fn change(&mut self, told: &str) -> Outcome<FileChange> {
         let mut words = told.split(' ').skip(3);
         let (Some(blob), Some(status)) = (words.next(), words.next()) else {
@@ -181,14 +181,14 @@ fn commit(token: &str) -> Option<String> {
     token.strip_prefix("commit ").map(str::to_owned)
 }
 
-/// `MODE blob BLOB`, a tab, and the path.
+/// Parses `MODE blob BLOB`, a tab, and the path.
 fn tree_entry(entry: &str) -> Outcome<File> {
     let parts = entry.split_once('\t').and_then(|(about, path)| Some((about.split(' ').nth(2)?, path)));
     let (blob, path) = parts.ok_or_else(|| format!("git ls-tree says `{entry}`"))?;
     Ok(File { path: path.to_owned(), blob: blob.to_owned() })
 }
 
-/// Opens contents.
+/// A reader of contents.
 #[derive(Debug)]
 pub(super) struct Blobs {
     ask: ChildStdin,
@@ -197,10 +197,10 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    /// A content; none if this copy of the repository lacks it.
+    /// Returns a content; none if this copy of the repository lacks it.
     ///
     /// # Errors
-    /// git says something else.
+    /// Fails if git returns anything else.
     pub(super) fn read(&mut self, blob: &str) -> Outcome<Option<Vec<u8>>> {
         writeln!(self.ask, "{blob}")?;
         self.ask.flush()?;
@@ -213,7 +213,7 @@ impl Blobs {
         let size = size.ok_or_else(|| format!("git cat-file says `{}`", about.trim_end()))?;
         let mut content = vec![0; size + 1];
         self.out.read_exact(&mut content)?;
-        // The line feed behind it.
+        // The line feed after the content.
         content.pop();
         Ok(Some(content))
     }

@@ -1,4 +1,4 @@
-//! What a follower holds who applies each message of a tag's feed, and the promises that each message has to keep.
+//! The content of a follower that applies each message of a tag's feed, and the promises that each message must keep.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use cable_client::{
     v1::{self, FeedChange, WatchResponse, feed_change, record::Record, watch_response::Event},
 };
 
-/// What is compared of an article.
+/// The compared part of an article.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
     headline: String,
     tags: Vec<String>,
 }
 
-/// An article as the node shows it.
+/// An article as the node returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) shown: Shown,
@@ -24,32 +24,32 @@ pub(super) struct Held {
 /// Articles by name.
 pub(super) type Articles<T> = BTreeMap<String, T>;
 
-/// What one follower holds of a tag.
+/// The content that one follower holds of a tag.
 #[derive(Debug)]
 pub(super) struct Mirror {
-    /// `tags/{id}`.
+    /// The tag's name, `tags/{id}`.
     pub(super) tag: String,
     pub(super) articles: Articles<Held>,
-    /// Where to resume.
+    /// The position to resume from.
     pub(super) position: Position,
     /// The revision of the last checkpoint.
     pub(super) checkpoint: i64,
-    /// Up to here the stream has told all: what comes must be above.
+    /// The revision up to which the stream has delivered everything. Later messages must be above it.
     told: i64,
-    /// Changes of a commit whose last part is yet to come.
+    /// The changes of a commit whose last part has not been received.
     parts: Vec<FeedChange>,
     pub(super) traffic: Traffic,
-    /// A promise that was broken, or why the feed cannot go on.
+    /// A broken promise, or the reason why the feed cannot continue.
     pub(super) fault: Option<String>,
 }
 
-/// What came.
+/// The received traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) streams: u64,
     pub(super) messages: u64,
     pub(super) changes: u64,
-    /// Streams that ended without the follower's wish.
+    /// The number of streams that ended without the follower's request.
     pub(super) lost: u64,
 }
 
@@ -79,7 +79,7 @@ impl Mirror {
         }
     }
 
-    /// A new stream begins after the position.
+    /// Prepares for a new stream after the position.
     pub(super) fn resume(&mut self) {
         self.told = self.position.revision;
         self.parts.clear();
@@ -89,7 +89,7 @@ impl Mirror {
     /// Applies a message.
     ///
     /// # Errors
-    /// It breaks a promise.
+    /// Fails if the message breaks a promise.
     pub(super) fn apply(&mut self, message: WatchResponse) -> Result<(), String> {
         self.traffic.messages += 1;
         if let Some(Event::Changes(part)) = &message.event
@@ -135,7 +135,7 @@ impl Mirror {
             Some(feed_change::Change::Removed(tombstone)) => tombstone.name,
             other => return Err(format!("revision {revision} is {other:?}")),
         };
-        // A feed may take away what this follower never held.
+        // A feed may remove an article that this follower never held.
         self.articles.remove(&name);
         Ok(())
     }

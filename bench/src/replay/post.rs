@@ -1,4 +1,4 @@
-//! A post of a static site's source as an article: what its file's name, its front matter and its Markdown say.
+//! A post of a static site's source as an article, from its file name, front matter and Markdown.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -7,10 +7,10 @@ use jiff::civil::Date;
 use prost::Message as _;
 use yaml_rust2::{Yaml, YamlLoader};
 
-/// Where posts lie.
+/// The directories of posts.
 pub(super) const DIRECTORIES: [&str; 2] = ["_posts", "content/posts"];
 
-/// What the schema allows.
+/// The limits of the schema.
 const MOST_TAGS: usize = 128;
 const MOST_AUTHORS: usize = 64;
 const MOST_BLOCKS: usize = 10_000;
@@ -18,13 +18,13 @@ const LINE: usize = 1 << 10;
 const PARAGRAPH: usize = 4 << 10;
 const ID: usize = 128;
 
-/// What the blocks may come to: an article less what is not its body.
+/// The maximum size of the blocks in bytes: an article without the part outside its body.
 const BODY: usize = (1 << 20) - (64 << 10);
 
-/// `~~` and 16 hex digits.
+/// The suffix of a cut id: `~~` and 16 hex digits.
 const HASH: usize = 18;
 
-/// Which post a file is.
+/// The post that a file contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// The article's id: the file's name without date and extension.
@@ -39,17 +39,17 @@ pub(super) struct Label {
     pub(super) display_name: String,
 }
 
-/// A post that is there to be read.
+/// A published post.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Post {
     pub(super) article: v1::Article,
     pub(super) tags: Vec<Label>,
     pub(super) authors: Vec<Label>,
-    /// Whether the body was cut off.
+    /// Whether the body was cut.
     pub(super) cut: bool,
 }
 
-/// Why a file says nothing.
+/// The reason why a file cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Malformed {
     NotUtf8,
@@ -58,7 +58,7 @@ pub(super) enum Malformed {
 }
 
 impl Place {
-    /// The post that a path leads to. None: it is no post's, which begins with a date.
+    /// Returns the post of a path, or none if the file name does not start with a date, as those of posts do.
     pub(super) fn of(path: &str) -> Option<Place> {
         let (_, file) = path.rsplit_once('/')?;
         let date = file.get(..10)?.parse().ok()?;
@@ -69,10 +69,11 @@ impl Place {
 }
 
 impl Post {
-    /// Reads a file. None: it is not published. A date after `now` is left out, so that nothing is pending.
+    /// Parses a file. Returns none if the post is not published. A date after `now` is left out, so that nothing is
+    /// pending.
     ///
     /// # Errors
-    /// It is not written as posts are.
+    /// Fails if the file does not have the form of a post.
     pub(super) fn read(place: &Place, file: &[u8], now: Timestamp) -> Result<Option<Post>, Malformed> {
         let text = str::from_utf8(file).map_err(|_| Malformed::NotUtf8)?;
         let (front, body) = parts(text).ok_or(Malformed::NoFrontMatter)?;
@@ -101,7 +102,7 @@ impl Post {
     }
 }
 
-/// Front matter and body: apart by lines of three hyphens.
+/// Splits the text into front matter and body, which lines of three hyphens separate.
 fn parts(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches('\u{feff}');
     let (first, rest) = text.split_once('\n')?;
@@ -118,8 +119,7 @@ fn parts(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// Front matter whose quoted texts go on at the margin, as libyaml lets them: those lines are indented, unless they look
-/// like a key.
+/// Indents the lines of quoted texts that continue at the margin, which libyaml allows, unless they look like a key.
 fn indented(front: &str) -> String {
     let mut text = String::with_capacity(front.len());
     for line in front.lines() {
@@ -132,14 +132,14 @@ fn indented(front: &str) -> String {
     text
 }
 
-/// Whether a line begins a key, an item or a comment, or is indented already.
+/// Returns whether a line starts a key, an item or a comment, or is indented already.
 fn begins(line: &str) -> bool {
     let key = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let is_key = key.len() < line.len() && (key == ":" || key.starts_with(": "));
     is_key || line.is_empty() || line.starts_with([' ', '-', '#'])
 }
 
-/// A scalar as text.
+/// Returns a scalar as text.
 fn scalar(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) | Yaml::Real(text) => Some(text.trim().to_owned()),
@@ -149,7 +149,7 @@ fn scalar(value: &Yaml) -> Option<String> {
     .filter(|text| !text.is_empty())
 }
 
-/// The title; without one the id's words.
+/// Returns the title; without one, the words of the id.
 fn headline(front: &Yaml, id: &str) -> String {
     let title = scalar(&front["title"]).unwrap_or_else(|| id.replace('-', " "));
     clipped(&title, LINE)
@@ -160,7 +160,7 @@ fn summary(front: &Yaml) -> String {
     clipped(&text.unwrap_or_default(), PARAGRAPH)
 }
 
-/// The time that the front matter says, or the day that the file's name says.
+/// Returns the time in the front matter, or else the day in the file's name.
 fn publish_time(told: &Yaml, day: Date) -> Option<Timestamp> {
     let told = scalar(told).unwrap_or_default();
     if let Ok(time) = told.parse::<jiff::Timestamp>() {
@@ -171,7 +171,7 @@ fn publish_time(told: &Yaml, day: Date) -> Option<Timestamp> {
     Some(Timestamp { seconds: midnight.timestamp().as_second(), nanos: 0 })
 }
 
-/// What a list names, or the one that stands in its place: each once.
+/// Returns the names of a list, or of a single value in its place, without duplicates.
 fn labels(value: &Yaml, most: usize) -> Vec<Label> {
     let values = value.as_vec().map_or(std::slice::from_ref(value), Vec::as_slice);
     let mut seen = BTreeSet::new();
@@ -194,8 +194,8 @@ fn credit(author: &Label) -> v1::Credit {
     credit
 }
 
-/// An id for a text that is not empty: letters of ASCII, digits, `.`, `_` and `-` stay, each other byte becomes `~` and
-/// two hex digits. Too long an id is cut and ends in a hash of the whole.
+/// Returns the id for a text that is not empty: ASCII letters, digits, `.`, `_` and `-` remain, each other byte becomes
+/// `~` and two hex digits. An id that is too long is cut and ends in a hash of the whole.
 fn id(text: &str) -> String {
     let mut id = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -212,25 +212,25 @@ fn id(text: &str) -> String {
     id
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// As much of a text as fits.
+/// Returns the text, cut to `most` bytes.
 fn clipped(text: &str, most: usize) -> String {
     let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= most).last();
     text[..fits.unwrap_or(0)].to_owned()
 }
 
-/// Paragraphs and headings, apart by blank lines; and whether there was more than an article holds.
+/// Returns the paragraphs and headings, which blank lines separate, and whether the body exceeds an article.
 fn blocks(body: &str) -> (Vec<v1::Block>, bool) {
     let (mut blocks, mut bytes) = (Vec::new(), 0);
     for text in paragraphs(body) {
         let block = block(&text);
-        // The block's tag and length come to at most 5 bytes.
+        // The block's tag and length take at most 5 bytes.
         bytes += block.encoded_len() + 5;
         if bytes > BODY || blocks.len() == MOST_BLOCKS {
             return (blocks, true);
@@ -257,7 +257,7 @@ fn block(text: &str) -> v1::Block {
     block.kind = Some(match heading.filter(|heading| !heading.contains('\n')) {
         Some(words) => {
             let mut heading = v1::Heading::default();
-            // 1 is the headline's.
+            // Level 1 is the headline's.
             heading.level = level.max(2) as i32;
             heading.spans.push(span(words.trim()));
             v1::block::Kind::Heading(heading)

@@ -1,4 +1,4 @@
-//! The posts of a tree, and what a commit's changes to its files come to as changes to articles.
+//! The posts of a tree, and the changes to articles that result from a commit's changes to its files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Outcome;
 
-/// The articles of a tree. An id belongs to the last path that claims it, in the order of bytes, even if what lies there
+/// The articles of a tree. An id belongs to the last path that claims it, in the order of bytes, even if the file there
 /// is not published.
 #[derive(Debug, Default)]
 pub(super) struct Site(BTreeMap<String, BTreeMap<String, Option<Rc<Post>>>>);
@@ -33,24 +33,24 @@ impl Site {
         self.0.get(id)?.last_key_value()?.1.as_ref()
     }
 
-    /// All that can be read.
+    /// Returns all published posts.
     pub(super) fn posts(&self) -> impl Iterator<Item = &Post> {
         self.0.values().filter_map(|paths| paths.last_key_value()?.1.as_deref())
     }
 }
 
-/// Turns files into posts.
+/// A converter from files to posts.
 #[derive(Debug)]
 pub(super) struct Reader {
     blobs: Blobs,
     now: Timestamp,
 }
 
-/// Why a file is no post.
+/// The reason why a file is not a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
     Malformed(Malformed),
-    /// This copy of the repository lacks it.
+    /// This copy of the repository lacks the file.
     Missing,
 }
 
@@ -59,16 +59,16 @@ impl Reader {
         Reader { blobs, now }
     }
 
-    /// The post in a file; none if it is not published.
+    /// Returns the post in a file; none if it is not published.
     fn read(&mut self, place: &Place, file: &File) -> Outcome<Result<Option<Post>, Unread>> {
         let Some(content) = self.blobs.read(&file.blob)? else { return Ok(Err(Unread::Missing)) };
         Ok(Post::read(place, &content, self.now).map_err(Unread::Malformed))
     }
 
-    /// A site out of all files of a tree.
+    /// Returns the site with all files of a tree.
     ///
     /// # Errors
-    /// The repository cannot be read.
+    /// Fails if the repository cannot be read.
     pub(super) fn site(&mut self, files: &[File]) -> Outcome<Site> {
         let mut site = Site::default();
         for file in files {
@@ -81,18 +81,18 @@ impl Reader {
     }
 }
 
-/// Versions of files that were not read whole.
+/// The numbers of file versions that were not read completely.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Faults {
-    /// Without front matter, or with one that is no YAML.
+    /// Files without front matter or with invalid YAML.
     pub(super) malformed: u64,
-    /// Not in this copy of the repository.
+    /// Files that this copy of the repository lacks.
     pub(super) missing: u64,
-    /// With more than an article holds.
+    /// Files with more content than an article can hold.
     pub(super) cut: u64,
 }
 
-/// The site as the history goes along, and who has been named in it.
+/// The site along the history, with the tags and authors named so far.
 #[derive(Debug)]
 pub(super) struct Desk {
     site: Site,
@@ -100,26 +100,26 @@ pub(super) struct Desk {
     pub(super) faults: Faults,
     pub(super) tags: BTreeSet<String>,
     pub(super) authors: BTreeSet<String>,
-    /// Puts of an article that was there with other tags.
+    /// The number of puts of an existing article with other tags.
     pub(super) retags: u64,
-    /// Removals of an article whose file has another id now.
+    /// The number of removals of an article whose file has another id now.
     pub(super) moves: u64,
 }
 
-/// What a commit comes to.
+/// The edits of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
-    /// Of different names; entities before the articles that name them.
+    /// The changes, of different names. Entities come before the articles that name them.
     pub(super) changes: Vec<Change>,
-    /// Ids of tags that were never named before.
+    /// The ids of tags that are named for the first time.
     pub(super) new_tags: Vec<String>,
 }
 
-/// What a commit does to an article.
+/// The effect of a commit on an article.
 #[derive(Debug, Default)]
 struct Touched {
     before: Option<Rc<Post>>,
-    /// The id that a file has now that had this one's before.
+    /// The new id of the file that had this id before.
     renamed: Option<String>,
 }
 
@@ -136,10 +136,10 @@ impl Desk {
         }
     }
 
-    /// Takes in a commit.
+    /// Applies a commit.
     ///
     /// # Errors
-    /// The repository cannot be read.
+    /// Fails if the repository cannot be read.
     pub(super) fn edit(&mut self, step: &Step) -> Outcome<Edits> {
         let mut touched = BTreeMap::new();
         for change in &step.changes {
@@ -154,7 +154,7 @@ impl Desk {
         Ok(self.edits(&touched))
     }
 
-    /// A file that is no post says nothing: that is counted, and told.
+    /// Counts and reports a file that is not a valid post.
     fn noted(&mut self, path: &str, read: Result<Option<Post>, Unread>) -> Option<Post> {
         match &read {
             Ok(post) => self.faults.cut += u64::from(post.as_ref().is_some_and(|post| post.cut)),
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// What each commit comes to. After each, the site is the one that its files alone say.
+    /// Returns the edits of each commit. After each, the site must equal the one that is built from its files alone.
     fn replayed(repository: &Repository) -> (Desk, Vec<Vec<String>>) {
         let reader = || Reader::new(repository.blobs().unwrap(), NOW);
         let (mut desk, mut auditor, mut edits) = (Desk::new(reader()), reader(), Vec::new());

@@ -13,7 +13,7 @@ use tonic_prost::ProstCodec;
 
 use crate::Outcome;
 
-/// How long a feed is silent at most.
+/// The checkpoint interval of a feed.
 const CHECKPOINTS: ProtoDuration = ProtoDuration { seconds: 1, nanos: 0 };
 
 /// A connection.
@@ -21,19 +21,19 @@ const CHECKPOINTS: ProtoDuration = ProtoDuration { seconds: 1, nanos: 0 };
 pub(super) struct Line(Grpc<Channel>);
 
 impl Line {
-    /// A connection to a node, opened when it is needed.
+    /// Returns a connection to a node. It opens on first use.
     ///
     /// # Errors
-    /// That is no endpoint.
+    /// Fails if the endpoint is invalid.
     pub(super) fn to(endpoint: &str) -> Outcome<Line> {
         let channel = Endpoint::from_shared(endpoint.to_owned())?.connect_lazy();
         Ok(Line(Grpc::new(channel).max_decoding_message_size(usize::MAX)))
     }
 
-    /// Follows a tag from a position on.
+    /// Follows a tag from a position.
     ///
     /// # Errors
-    /// The node refuses or cannot be reached.
+    /// Fails if the node rejects the call or cannot be reached.
     pub(super) async fn watch(&self, tag: &str, after: Position) -> Result<Streaming<WatchResponse>, Status> {
         let mut request = WatchRequest::default();
         let mut filter = FeedFilter::default();

@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it was.
+//! The targets, and whether they are met.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::{
     results::{BYTES, CALLS, CPU, Figure, P99, Results},
 };
 
-/// A ratio of Cable's figure to another's.
+/// A ratio of Cable's figure to another server's.
 struct Goal {
     case: &'static str,
     what: &'static str,
@@ -79,7 +79,7 @@ fn found(results: &Results) -> impl Iterator<Item = (&'static Goal, f64)> {
     GOALS.iter().filter_map(|goal| Some((goal, goal.found(results)?)))
 }
 
-/// A row for each goal whose case was measured.
+/// Returns a row for each target whose case was measured.
 pub(super) fn table(results: &Results) -> String {
     let mut text = String::from(
         "| Cable, by the other | The other | To reach | Found | |\n| --- | --- | ---: | ---: | --- |\n",

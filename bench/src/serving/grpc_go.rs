@@ -1,5 +1,5 @@
-//! Builds the yardstick in Go: its messages are generated from the schema by Go's own generator, which gets the schema
-//! from a compiler written in Rust, so that nobody needs protoc.
+//! Builds the yardstick in Go. Go's own generator produces its messages from the schema, which a compiler in Rust
+//! provides, so that protoc is not needed.
 
 use std::{
     fs,
@@ -20,10 +20,10 @@ const SCHEMA: &str = "cable/v1/content.proto";
 const PACKAGE: &str = "cable/bench/grpc-go/cable/v1;cablev1";
 const GENERATOR: (&str, &str) = ("google.golang.org/protobuf/cmd/protoc-gen-go", "v1.36.12");
 
-/// Builds it in a directory and gives the program.
+/// Builds the server in a directory and returns the program.
 ///
 /// # Errors
-/// Go is not there, or it does not compile.
+/// Fails if Go is missing or the server does not compile.
 pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
     let work = tools.join("grpc-go");
     fs::create_dir_all(&work)?;
@@ -36,7 +36,7 @@ pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
     Ok(program)
 }
 
-/// Speaks the protocol of protoc's plugins: a request to the generator's standard input, files from its output.
+/// Uses the protocol of protoc's plugins: a request on the generator's standard input, files from its output.
 fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
     let set = protox::compile([SCHEMA], [root.join("proto")])?;
     let ours = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));

@@ -1,4 +1,4 @@
-//! Load: h2load and ghz, and what they and the system say of one run.
+//! Load from h2load and ghz, and the data that they and the system report about one run.
 
 use std::{
     fs,
@@ -15,45 +15,45 @@ use crate::{Outcome, node::Program, process::Process};
 
 const GHZ: (&str, &str) = ("github.com/bojand/ghz/cmd/ghz", "v0.121.0");
 
-/// How long a run may take: several times what the slowest needs.
+/// The time limit of a run: several times the need of the slowest.
 const PATIENCE: Duration = Duration::from_secs(45);
 const MOST_STALLS: u32 = 3;
 
-/// What `timeout` ends with when it had to stop something.
+/// The exit code of `timeout` when it had to stop a program.
 const TIMED_OUT: i32 = 124;
 
-/// What is asked, and of whom.
+/// The request and its target.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) path: String,
-    /// The framed request; none: a GET.
+    /// The framed request; none for a GET.
     pub(super) request: Option<PathBuf>,
 }
 
-/// How it is asked.
+/// The load of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub(super) connections: u32,
-    /// Calls at once on each connection.
+    /// The number of concurrent calls on each connection.
     pub(super) streams: u32,
     pub(super) calls: u64,
-    /// Calls per second in all; none: as fast as the server answers.
+    /// The total calls per second; none for as many as the server can handle.
     pub(super) rate: Option<u64>,
-    /// The server on one core, the client on the other.
+    /// Whether the server and the client run on separate cores.
     pub(super) apart: bool,
 }
 
-/// One run.
+/// The results of one run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sample {
     pub(super) calls_per_s: f64,
     pub(super) bytes_per_s: f64,
-    /// Processor time of the server's process for each call.
+    /// The processor time of the server's process for each call.
     pub(super) cpu_us: f64,
-    /// How often it stalled before, and was stopped.
+    /// The number of stalled attempts that were stopped before this run.
     pub(super) stalls: u32,
-    /// Latency from sending to the end of the answer, where it was recorded: p50, p99, p99.9.
+    /// The latency from sending to the end of the response, if recorded: p50, p99, p99.9.
     pub(super) latency_us: Option<[f64; 3]>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Loader {
 
 impl Loader {
     /// # Errors
-    /// One of them is not there.
+    /// Fails if one of them is missing.
     pub(super) fn new(program: &Program, scratch: &Path) -> Outcome<Loader> {
         Ok(Loader {
             h2load: installed("h2load", "nghttp2-client")?,
@@ -76,10 +76,10 @@ impl Loader {
         })
     }
 
-    /// The bytes of an answer: of one call, made first.
+    /// Makes one call and returns the size of its response in bytes.
     ///
     /// # Errors
-    /// It is not answered.
+    /// Fails if there is no response.
     pub(super) fn probe(&self, target: &Target) -> Outcome<u64> {
         let load = Load { connections: 1, streams: 1, calls: 1, rate: None, apart: false };
         let text = self.h2load(target, load, None)?.ok_or_else(|| format!("{target:?} does not answer"))?;
@@ -89,7 +89,7 @@ impl Loader {
     /// Runs h2load once.
     ///
     /// # Errors
-    /// A call was not answered, or not with `answer` bytes.
+    /// Fails if a call has no response, or one whose size is not `answer` bytes.
     pub(super) fn run(&self, server: &Process, target: &Target, load: Load, answer: u64) -> Outcome<Sample> {
         let log = load.rate.map(|_| self.scratch.join("h2load.log"));
         if let Some(log) = &log {
@@ -122,7 +122,7 @@ impl Loader {
         })
     }
 
-    /// What it prints; nothing if it has not ended in time.
+    /// Returns its output, or none if it has not ended in time.
     fn h2load(&self, target: &Target, load: Load, log: Option<&Path>) -> Outcome<Option<String>> {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE.as_secs().to_string());
@@ -154,11 +154,11 @@ impl Loader {
         Ok(Some(String::from_utf8(finished(&command, output)?.stdout)?))
     }
 
-    /// Runs ghz once with a request of GetArticle. It needs more of the machine than the servers do: what holds of it is
-    /// their processor time.
+    /// Runs ghz once with a request of GetArticle. It uses more of the machine than the servers, so only their
+    /// processor time is meaningful.
     ///
     /// # Errors
-    /// A call did not end with OK.
+    /// Fails if a call did not end with OK.
     pub(super) fn ghz(
         &self,
         server: &Process,
@@ -194,12 +194,12 @@ impl Loader {
     }
 }
 
-/// What h2load prints at its end.
+/// The final output of h2load.
 #[derive(Debug, PartialEq)]
 struct Told {
     calls_per_s: f64,
     succeeded: u64,
-    /// Of the answers' bodies.
+    /// The size of the response bodies in bytes.
     bytes: u64,
 }
 
@@ -219,7 +219,7 @@ fn read(text: &str) -> Outcome<Told> {
     told().ok_or_else(|| format!("this is not what h2load prints:\n{text}").into())
 }
 
-/// p50, p99 and p99.9 of a log with a line for each call: when it began, status, microseconds.
+/// Returns p50, p99 and p99.9 of a log with a line for each call: its start, status, and microseconds.
 fn latency(log: &str) -> Outcome<[f64; 3]> {
     let times = log.lines().map(|line| line.rsplit('\t').next().unwrap_or_default().parse::<u64>());
     let mut times = times.collect::<Result<Vec<_>, _>>()?;

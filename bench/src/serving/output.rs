@@ -1,4 +1,4 @@
-//! What was measured, as a file for programs, as tables for people, and as plots.
+//! The results as a file for programs, as tables for people, and as plots.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Outcome;
 
-/// The goals and the tables.
+/// Returns the targets and the tables.
 pub(super) fn markdown(results: &Results) -> String {
     let mut text = goals::table(results);
     for case in &results.cases {
@@ -38,7 +38,7 @@ fn json(results: &Results) -> Value {
 /// Writes all files.
 ///
 /// # Errors
-/// One cannot be written.
+/// Fails if one cannot be written.
 pub(super) fn write(root: &Path, results: &Results) -> Outcome<()> {
     let directory = root.join("bench/results");
     fs::create_dir_all(&directory)?;

@@ -1,4 +1,4 @@
-//! Bars, as SVG: readable on light and dark pages, with nothing but what is measured.
+//! Bar charts as SVG: readable on light and dark pages, with nothing but the results.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ const VALUES: f64 = 80.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 40.0;
 
-/// Each plot with the name of its file.
+/// Returns each plot with its file name.
 pub(super) fn all(results: &Results) -> Vec<(&'static str, String)> {
     let plot = |id, name, what: &str, figure: fn(&super::Sample) -> f64| {
         let case = results.case(id)?;

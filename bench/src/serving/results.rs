@@ -1,4 +1,4 @@
-//! What was measured, case by case.
+//! The results, case by case.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ pub(super) struct Results {
     pub(super) cases: Vec<Case>,
 }
 
-/// One way to ask, and who was asked in it.
+/// One kind of load, with the servers that were measured.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) id: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Case {
 pub(super) struct Series {
     pub(super) server: &'static str,
     pub(super) samples: Vec<Sample>,
-    /// Bytes, up to the end of the case.
+    /// The peak memory in bytes, up to the end of the case.
     pub(super) peak_memory: u64,
 }
 
@@ -49,7 +49,7 @@ impl Series {
         median(self.samples.iter().map(figure).collect())
     }
 
-    /// Runs that stalled and were made again.
+    /// Returns the number of runs that stalled and were repeated.
     fn stalls(&self) -> u32 {
         self.samples.iter().map(|sample| sample.stalls).sum()
     }
@@ -69,14 +69,14 @@ impl Case {
         self.series.iter().find(|series| series.server == server)
     }
 
-    /// The median, over the rounds, of one server's figure by another's.
+    /// Returns the median, over the rounds, of the ratio of one server's figure to another's.
     pub(super) fn ratio(&self, figure: Figure, server: &str, other: &str) -> Option<f64> {
         let (one, other) = (self.of(server)?, self.of(other)?);
         let pairs = one.samples.iter().zip(&other.samples);
         Some(median(pairs.map(|(one, other)| figure(one) / figure(other)).collect()))
     }
 
-    /// Calls per second of the slowest.
+    /// Returns the calls per second of the slowest server.
     pub(super) fn slowest(&self) -> Option<f64> {
         self.series.iter().map(|series| series.median(CALLS)).min_by(f64::total_cmp)
     }
@@ -131,7 +131,7 @@ impl Results {
     }
 }
 
-/// Three digits that count.
+/// Formats a value with three significant digits.
 pub(super) fn micros(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.2}"),

@@ -1,4 +1,4 @@
-//! The servers that Cable is measured beside, each as its own process.
+//! The servers that Cable is compared with, each as its own process.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
 }
 
-/// What servers are started with.
+/// The inputs for starting the servers.
 #[derive(Debug)]
 pub(super) struct Rivals {
     root: PathBuf,
@@ -33,18 +33,18 @@ pub(super) struct Rivals {
     /// The limit's program.
     limit: PathBuf,
     scratch: PathBuf,
-    /// Articles, as an import takes them.
+    /// The file of articles in the form for an import.
     records: PathBuf,
-    /// The same as they are served, each behind its length.
+    /// The file of articles in the served form, each after its length.
     articles: PathBuf,
 }
 
-/// What stands before each message in gRPC.
+/// The length of the prefix of each message in gRPC.
 const PREFIX: u64 = 5;
-/// A larger body is one of several messages.
+/// The maximum size of a message in bytes. A larger body is one of several messages.
 const LARGEST_MESSAGE: u64 = 1 << 20;
 
-/// The name of the file that servers of files serve.
+/// The path of the file that file servers serve.
 pub(super) const FILE: &str = "/answer";
 
 impl Rivals {
@@ -55,7 +55,7 @@ impl Rivals {
         Rivals { root, tools, limit, scratch, records, articles }
     }
 
-    /// hyper with a body of `bytes` bytes, or nearly so many, framed in advance.
+    /// Starts hyper with a body of about `bytes` bytes, framed in advance.
     pub(super) fn limit(&self, bytes: u64) -> Outcome<Server> {
         let messages = bytes.div_ceil(LARGEST_MESSAGE);
         let size = bytes / messages - PREFIX;
@@ -67,7 +67,7 @@ impl Rivals {
         })
     }
 
-    /// An ordinary tonic service.
+    /// Starts an ordinary tonic service.
     pub(super) fn ordinary(&self) -> Outcome<Server> {
         start(|address| {
             let mut command = Command::new(std::env::current_exe()?);
@@ -76,7 +76,7 @@ impl Rivals {
         })
     }
 
-    /// grpc-go with a map; `codec` is `proto` or `encoded`.
+    /// Starts grpc-go with a map; `codec` is `proto` or `encoded`.
     pub(super) fn grpc_go(&self, codec: &str) -> Outcome<Server> {
         let program = grpc_go::build(&self.root, &self.tools)?;
         start(|address| {
@@ -86,8 +86,8 @@ impl Rivals {
         })
     }
 
-    /// nginx with a file of `size` bytes. With sendfile it is faster, but version 1.22 stops answering when 50 connections
-    /// ask for one thing each.
+    /// Starts nginx with a file of `size` bytes. It is faster with sendfile, but version 1.22 stops responding when 50
+    /// connections make one request each.
     pub(super) fn nginx(&self, size: u64, sendfile: bool) -> Outcome<Server> {
         let sendfile = if sendfile { "on" } else { "off" };
         let home = self.home(&format!("nginx-sendfile-{sendfile}"), size)?;
@@ -101,7 +101,7 @@ impl Rivals {
         })
     }
 
-    /// nghttpd with a file of `size` bytes.
+    /// Starts nghttpd with a file of `size` bytes.
     pub(super) fn nghttpd(&self, size: u64) -> Outcome<Server> {
         let (program, home) = (installed("nghttpd", "nghttp2-server")?, self.home("nghttpd", size)?);
         start(|address| {
@@ -119,7 +119,7 @@ impl Rivals {
         })
     }
 
-    /// A directory with a file to serve.
+    /// Creates a directory with a file to serve.
     fn home(&self, name: &str, size: u64) -> Outcome<PathBuf> {
         let home = self.scratch.join(name);
         fs::create_dir_all(home.join("www"))?;
@@ -139,7 +139,8 @@ fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// As one would set it up to serve small files fast. By default it closes a connection after 1,000 requests.
+/// Returns a configuration that is typical for fast serving of small files. By default nginx closes a connection after
+/// 1,000 requests.
 fn nginx_config(home: &Path, address: SocketAddr, sendfile: &str) -> String {
     let (home, workers) = (home.display(), cores());
     format!(

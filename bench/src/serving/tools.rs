@@ -1,4 +1,4 @@
-//! Programs that others made: where they are, and how they are run.
+//! Third-party programs: their locations, and functions to run them.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,24 +7,24 @@ use std::{
 
 use crate::{Outcome, node::Program};
 
-/// Where those lie that are built here.
+/// Returns the directory of the programs that are built here.
 pub(super) fn home(program: &Program) -> PathBuf {
     program.target().join("tools")
 }
 
-/// A program's output, if it went well.
+/// Runs a program and returns its output.
 ///
 /// # Errors
-/// It is not there, or failed; with what it said.
+/// Fails if the program is missing or fails. The error has its output.
 pub(super) fn run(command: &mut Command) -> Outcome<Output> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     finished(command, output)
 }
 
-/// What a program has printed, if it went well.
+/// Returns the output of a program that succeeded.
 ///
 /// # Errors
-/// It failed; with what it said.
+/// Fails if the program failed. The error has its output.
 pub(super) fn finished(command: &Command, output: Output) -> Outcome<Output> {
     if output.status.success() {
         return Ok(output);
@@ -33,10 +33,10 @@ pub(super) fn finished(command: &Command, output: Output) -> Outcome<Output> {
     Err(format!("{command:?} ended with {}\n{out}\n{err}", output.status).into())
 }
 
-/// A program of a Go module, built once.
+/// Returns a program of a Go module, built once.
 ///
 /// # Errors
-/// Go is not there, or the module cannot be had.
+/// Fails if Go is missing or the module is not available.
 pub(super) fn go_tool(tools: &Path, package: &str, version: &str) -> Outcome<PathBuf> {
     let name = package.rsplit('/').next().unwrap_or(package);
     let bin = tools.join(format!("{name}-{version}"));
@@ -47,10 +47,10 @@ pub(super) fn go_tool(tools: &Path, package: &str, version: &str) -> Outcome<Pat
     Ok(program)
 }
 
-/// A program that the system's packages bring.
+/// Returns a program that the system's packages provide.
 ///
 /// # Errors
-/// It is not there; with what to install.
+/// Fails if it is missing. The error has the package to install.
 pub(super) fn installed(program: &str, package: &str) -> Outcome<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);

@@ -11,16 +11,16 @@ use super::{
 };
 use crate::{Outcome, node::Node};
 
-/// Calls of a round: one takes some seconds. Of the misses none is asked for twice.
+/// The numbers of calls in a round, which takes some seconds. No miss is requested twice.
 const ARTICLES: usize = 100_000;
 const PAGES: usize = 40_000;
 const MISSES: u64 = 10_000;
 
-/// What a call to the large store may cost, if it costs 1 to the small one.
+/// The maximum cost of a call to the large store, relative to the small one.
 const COST: f64 = 1.2;
 
 impl Bench {
-    /// What calls cost the two nodes.
+    /// Measures the cost of calls to the two nodes.
     pub(super) fn costs(&mut self) -> Outcome<()> {
         let (small, large) = (self.serve(Which::Small)?, self.serve(Which::Large)?);
         let articles = || (0..).map(|place| Call::Article(hot(place)));
@@ -61,7 +61,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The node's processor time for each of some calls, in microseconds.
+    /// Returns the node's processor time for each of some calls, in microseconds.
     fn cost(
         &self,
         node: &Node,
@@ -74,7 +74,7 @@ impl Bench {
         Ok((node.cpu()? - before).as_secs_f64() * 1e6 / count as f64)
     }
 
-    /// What it costs to answer what was never asked for.
+    /// Measures the cost of responses to first-time requests.
     fn cold(&mut self, node: &Node) -> Outcome<()> {
         let client = Client::new(node)?;
         let mut cold = Cold::new(self.stores.articles);

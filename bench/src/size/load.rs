@@ -1,4 +1,4 @@
-//! Calls to a node: as fast as it answers, or at a rate.
+//! Calls to a node: at full speed or at a rate.
 
 use std::{
     hint::spin_loop,
@@ -12,14 +12,14 @@ use tokio::runtime::Runtime;
 
 use crate::{Outcome, node::Node, random::Random, scale};
 
-/// Connections to a node, and calls at a time over all of them where it is to be kept busy.
+/// The number of connections to a node, and of concurrent calls over all of them at full speed.
 const CONNECTIONS: usize = 4;
 const AT_A_TIME: usize = 32;
 
-/// Articles of a page.
+/// The number of articles on a page.
 const PAGE: u32 = 20;
 
-/// The system wakes a sleeper late by some 60 us: the rest is waited for awake.
+/// The time before a call that is spent in a busy loop: the system wakes a sleeping thread about 60 us late.
 const AWAKE: Duration = Duration::from_micros(100);
 
 /// One call.
@@ -46,17 +46,17 @@ impl Call {
     }
 }
 
-/// Calls at a rate, each with whether it is one of those to be told apart.
+/// Calls at a rate, each with a flag for those that are reported separately.
 pub(super) type Mixed = Vec<(Call, bool)>;
 
-/// How long calls took from the time that each was intended for.
+/// Latencies, measured from the intended time of each call.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// Those of the ordinary calls.
+    /// The latencies of the ordinary calls.
     pub(super) plain: Vec<Duration>,
-    /// Those of the calls told apart.
+    /// The latencies of the separately reported calls.
     pub(super) apart: Vec<Duration>,
-    /// By how much the load came too late: its own fault, not the node's.
+    /// The delays of the load generator itself, which are not the node's.
     pub(super) late: Vec<Duration>,
 }
 
@@ -74,20 +74,19 @@ impl Client {
         &self.0[place % self.0.len()]
     }
 
-    /// Makes calls as fast as they are answered.
+    /// Makes calls at full speed.
     ///
     /// # Errors
-    /// One of them failed.
+    /// Fails if a call fails.
     pub(super) async fn busily(&self, calls: impl Iterator<Item = Call>) -> Outcome<()> {
         let under_way = calls.enumerate().map(|(place, call)| call.make(self.one(place)));
         stream::iter(under_way).buffer_unordered(AT_A_TIME).try_collect().await
     }
 
-    /// Makes so many calls a second, in the manner of independent users: they come whether or not earlier ones were
-    /// answered.
+    /// Makes calls at a rate, like independent users: they start whether or not earlier ones have completed.
     ///
     /// # Errors
-    /// One of them failed.
+    /// Fails if a call fails.
     pub(super) fn at_rate(
         &self,
         runtime: &Runtime,
@@ -117,7 +116,7 @@ impl Client {
     }
 }
 
-/// The time between two calls of users who do not know of each other.
+/// Returns the time between two calls of independent users.
 fn gap(rate: f64, random: &mut Random) -> Duration {
     Duration::from_secs_f64(-(1.0 - random.unit()).ln() / rate)
 }
@@ -130,7 +129,7 @@ fn wait_until(due: Instant) {
     }
 }
 
-/// The time that a share of the calls did not exceed.
+/// Returns the time that a share of the calls did not exceed.
 pub(super) fn quantile(times: &[Duration], share: f64) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
@@ -138,7 +137,7 @@ pub(super) fn quantile(times: &[Duration], share: f64) -> Duration {
     sorted.get(place).copied().unwrap_or_default()
 }
 
-/// The one in the middle.
+/// Returns the median.
 pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)

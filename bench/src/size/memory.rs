@@ -1,4 +1,4 @@
-//! How much memory a node takes while more is read than it may keep.
+//! The memory of a node while more content is read than its cache may hold.
 
 use std::{thread::sleep, time::Duration};
 
@@ -14,36 +14,36 @@ use super::{
 };
 use crate::{Outcome, generate::tag_id, node::Node};
 
-/// What a node may keep, and what it may take besides: what it starts with (34 MiB, of which 13 are the program), the
-/// pages that each connection of the store's keeps (8 MiB), and what its allocator holds free.
+/// The size of the cache, and the maximum memory besides: the memory at start (34 MiB, of which 13 are the program),
+/// the page caches of the store's connections (8 MiB each), and the free memory of the allocator.
 const CACHE: u64 = 64 << 20;
 const BESIDES: u64 = 96 << 20;
 
-/// What is read in each way, in encoded bytes.
+/// The amount to read in each way, in encoded bytes.
 const READ: usize = 100 << 20;
 
-/// Calls at a time, and articles of a page.
+/// The number of concurrent calls, and of articles on a page.
 const AT_A_TIME: usize = 16;
 const PAGE: u32 = 100;
 
-/// After this, what was in flight is gone.
+/// The time after which no call is in flight.
 const REST: Duration = Duration::from_secs(2);
 
 /// A node's memory, in bytes.
 #[derive(Debug)]
 struct Memory {
-    /// After its start and one call.
+    /// The memory after its start and one call.
     begun: u64,
-    /// After each way of reading.
+    /// The memory after each way of reading.
     then: Vec<(&'static str, u64)>,
-    /// The most that it ever was.
+    /// The peak memory.
     peak: u64,
-    /// What the node says that it keeps, at the end.
+    /// The cache size that the node reports at the end.
     kept: u64,
 }
 
 impl Bench {
-    /// What a node takes above what it may keep.
+    /// Measures the memory of a node above its cache limit.
     pub(super) fn memory(&mut self) -> Outcome<()> {
         let (bytes, store) = (CACHE.to_string(), self.stores.store(Which::Large));
         let settings = [("CABLE__CACHE__BYTES", &*bytes)];
@@ -62,10 +62,10 @@ impl Bench {
     }
 }
 
-/// Reads articles one by one, pages of lists and a stream, far more of each than the node may keep.
+/// Reads articles one by one, pages of lists and a stream, each far more than the cache may hold.
 ///
 /// # Errors
-/// A call failed, or the system does not tell.
+/// Fails if a call fails or the system does not report the memory.
 fn measure(runtime: &Runtime, node: &Node, articles: u64) -> Outcome<Memory> {
     let client = Client::new(node)?;
     let mut cold = Cold::new(articles);
@@ -93,7 +93,7 @@ async fn read_articles(client: &Client, mut cold: Cold) -> cable_client::Result<
     enough(sizes.buffer_unordered(AT_A_TIME)).await
 }
 
-/// The pages of one tag after the other, beginning with the rarer ones of the frequent.
+/// Reads the pages of one tag after the other, starting with the least frequent of the frequent tags.
 async fn read_lists(client: &Client) -> cable_client::Result<()> {
     let list = |tag: usize| client.one(tag).list(Filter::default().tag(tag_id(tag))).page_size(PAGE).pages();
     let pages = stream::iter((0..1_000).rev()).map(list).flatten_unordered(AT_A_TIME);
@@ -105,7 +105,7 @@ async fn read_stream(client: &Client) -> cable_client::Result<()> {
     enough(articles.map_ok(|article| article.encoded_len())).await
 }
 
-/// Takes answers until they come to what is to be read; less if there is less.
+/// Reads responses up to the wanted amount, or less if there is less.
 async fn enough(sizes: impl stream::Stream<Item = cable_client::Result<usize>>) -> cable_client::Result<()> {
     let mut read = 0;
     let sizes = sizes.try_take_while(|size| {

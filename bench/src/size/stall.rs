@@ -1,4 +1,4 @@
-//! How long hits take while other calls miss.
+//! The latency of hits while other calls miss.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::{Outcome, random::Random};
 
-/// Calls a second: a tenth of what the machine can do, so that neither end is the bottleneck.
+/// The calls per second: a tenth of the machine's capacity, so that neither end is the bottleneck.
 const RATE: f64 = 2_000.0;
-/// Calls of a round, and how many of a hundred miss.
+/// The number of calls in a round, and the percentage of misses.
 const PACED: usize = 6_000;
 const MISSING: usize = 20;
-/// Rounds of each kind: more than elsewhere, because what else the machine does shows in every p99.
+/// The number of rounds of each kind. It is higher than elsewhere, because other work of the machine affects every p99.
 const ROUNDS: usize = 9;
 
-/// What a hit may take while others miss, if it takes 1 otherwise.
+/// The maximum latency of a hit while others miss, relative to hits alone.
 const STALL: f64 = 1.5;
 
 impl Bench {
-    /// How long hits take while other calls miss.
+    /// Measures the latency of hits while other calls miss.
     pub(super) fn stalls(&mut self) -> Outcome<()> {
         let node = self.serve(Which::Large)?;
         let client = Client::new(&node)?;
@@ -34,7 +34,7 @@ impl Bench {
         node.stop().map(drop)
     }
 
-    /// Rounds without misses, with some, and with some that read the disk, in turns.
+    /// Makes rounds without misses, with some, and with some that read the disk, in turns.
     fn rounds(&self, client: &Client) -> Outcome<[Vec<Times>; 3]> {
         let (mut random, mut cold) = (Random::new(1), Cold::new(self.stores.articles));
         let mut rounds: [Vec<Times>; 3] = Default::default();
@@ -75,10 +75,10 @@ impl Bench {
     }
 }
 
-/// Some of a round's times.
+/// A selection of a round's times.
 type Of = fn(&Times) -> &[Duration];
 
-/// Calls of a round: hits, and so many of a hundred that miss.
+/// Returns the calls of a round: hits, and `missing` percent misses.
 fn mixed(missing: usize, cold: &mut Cold, random: &mut Random) -> Mixed {
     let calls = (0..PACED).map(|_| {
         let misses = random.chance(missing);
@@ -88,7 +88,7 @@ fn mixed(missing: usize, cold: &mut Cold, random: &mut Random) -> Mixed {
     calls.collect()
 }
 
-/// A quantile of each round's times, in microseconds.
+/// Returns a quantile of each round's times, in microseconds.
 fn each(rounds: &[Times], of: Of, share: f64) -> Vec<f64> {
     rounds.iter().map(|times| quantile(of(times), share).as_secs_f64() * 1e6).collect()
 }

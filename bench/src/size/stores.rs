@@ -1,4 +1,4 @@
-//! Two stores that differ in nothing but how many articles they hold: the hot ones are in both.
+//! Two stores that differ only in the number of their articles. The hot ones are in both.
 
 use std::{
     fs::{self, File},
@@ -14,32 +14,32 @@ use crate::{
     scale::forget_pages,
 };
 
-/// The articles that are read hot, and about the bytes that each has encoded.
+/// The number of articles that are read hot, and the approximate encoded size of each in bytes.
 pub(super) const HOT: u64 = 1_000;
 const HOT_BYTES: usize = 6_400;
-/// Those that make a store large are small, so that it is built in a bounded time.
+/// The size in bytes of the articles that make a store large. It is small, so that the store is built in limited time.
 const BULK_BYTES: usize = 1_000;
 
-/// A tag on each of the hot articles and on nothing else.
+/// A tag on each of the hot articles and on no other.
 pub(super) const HOT_TAG: &str = "hot";
 /// A tag on every third article of a store. The hot articles are the newest, so its first page is the same in both.
 pub(super) const THIRD_TAG: &str = "third";
 const THIRD: u64 = 3;
 
-/// Says in a directory that its stores are whole, and how many articles the large one has.
+/// The file that marks the stores of a directory as complete. It has the number of articles in the large one.
 const BUILT: &str = "built";
 
-/// Two stores that nobody has open.
+/// Two stores that no process has open.
 #[derive(Debug)]
 pub(super) struct Stores {
     dir: PathBuf,
-    /// How many articles the large one holds.
+    /// The number of articles in the large store.
     pub(super) articles: u64,
-    /// How long it took to import what makes it large; none if it was there already.
+    /// The duration of the import that makes it large; none if the store existed before.
     pub(super) imported: Option<Duration>,
 }
 
-/// Which of them.
+/// One of the two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     Small,
@@ -47,10 +47,10 @@ pub(super) enum Which {
 }
 
 impl Stores {
-    /// Those that lie in a directory if they have as many articles; else they are built there.
+    /// Opens the stores of a directory if they have this number of articles; else builds them there.
     ///
     /// # Errors
-    /// What lies there is something else, or an import fails.
+    /// Fails if the directory contains anything else, or if an import fails.
     pub(super) fn open(program: &Program, dir: &Path, articles: u64) -> Outcome<Stores> {
         let built = dir.join(BUILT);
         let mut stores = Stores { dir: dir.to_owned(), articles, imported: None };
@@ -64,7 +64,7 @@ impl Stores {
         Ok(stores)
     }
 
-    /// The directory of a store.
+    /// Returns the directory of a store.
     pub(super) fn store(&self, which: Which) -> PathBuf {
         self.dir.join(match which {
             Which::Small => "small",
@@ -72,23 +72,23 @@ impl Stores {
         })
     }
 
-    /// Has the system keep none of a store in memory.
+    /// Drops a store from the system's memory.
     pub(super) fn forget(&self, which: Which) -> Outcome<()> {
         forget_pages(&self.database(which))
     }
 
-    /// Has the system keep all of a store in memory.
+    /// Loads a store into the system's memory.
     pub(super) fn remember(&self, which: Which) -> Outcome<()> {
         io::copy(&mut File::open(self.database(which))?, &mut io::sink())?;
         Ok(())
     }
 
-    /// The file of a store.
+    /// Returns the database file of a store.
     pub(super) fn database(&self, which: Which) -> PathBuf {
         self.store(which).join("cable.db")
     }
 
-    /// Where what nodes have to say goes.
+    /// Returns the log file of the nodes.
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("node.log")
     }
@@ -128,12 +128,13 @@ fn third_tag(number: u64) -> Vec<&'static str> {
     if number.is_multiple_of(THIRD) { vec![THIRD_TAG] } else { Vec::new() }
 }
 
-/// The id of a hot article; places beyond the last begin again.
+/// Returns the id of a hot article. Numbers beyond the last start again from the first.
 pub(super) fn hot(place: u64) -> String {
     article_id(place % HOT)
 }
 
-/// Every other article, each once, in no order: a step that shares no factor with their number leads to all of them.
+/// A sequence of all other articles, each once, in scattered order. It uses a step that shares no factor with their
+/// number and so reaches all of them.
 #[derive(Debug)]
 pub(super) struct Cold {
     count: u64,
@@ -144,13 +145,13 @@ pub(super) struct Cold {
 impl Cold {
     pub(super) fn new(articles: u64) -> Cold {
         let count = articles - HOT;
-        // Near the golden section of the number, neighbours come far apart.
+        // A step near the golden section of the number separates neighbours widely.
         let golden = (count as f64 * 0.618) as u64;
         let step = (golden..).find(|step| gcd(*step, count) == 1).unwrap_or(1);
         Cold { count, place: 0, step }
     }
 
-    /// The next one.
+    /// Returns the next one.
     pub(super) fn next(&mut self) -> String {
         self.place = (self.place + self.step) % self.count;
         article_id(HOT + self.place)

@@ -1,4 +1,4 @@
-//! The walk through the tree: elements become blocks, text runs between them become paragraphs.
+//! The walk through the parsed tree: elements become blocks, and the text between them becomes paragraphs.
 
 use scraper::{ElementRef, Html, Node};
 
@@ -14,43 +14,43 @@ use crate::{
     wire::v1::{self, Block, Mark, Span, block::Kind},
 };
 
-/// Deepest recursion. A tree is never that deep; HTML within `noscript` opens another one.
+/// The maximum depth of recursion. No tree is that deep, but HTML within `noscript` is parsed into another tree.
 const MAX_LEVEL: usize = 400;
 
-/// Bytes that are parsed or sanitised again for one text: HTML that stays HTML, and what is in `noscript`. Elements of
-/// that kind within each other are looked at once for each level.
+/// The maximum number of bytes that are parsed or sanitised again for one text: elements that remain HTML, and the
+/// content of `noscript`. Such elements within each other are processed once per level.
 const MAX_AGAIN: usize = 16 << 20;
 
-/// Converts one text.
+/// A walker that converts one text.
 pub(super) struct Walker<'a> {
     pub(super) attachments: &'a dyn Attachments,
     pub(super) raw_html: usize,
     pub(super) dropped: usize,
-    /// Blocks of the block editor that are open; outside of them the text is classic.
+    /// The number of open blocks of the block editor. Outside of them the text is classic.
     editor_blocks: usize,
-    /// Language of the code block that is open.
+    /// The language of the open code block.
     language: String,
-    /// Bytes that were parsed or sanitised again.
+    /// The number of bytes that were parsed or sanitised again.
     again: usize,
-    /// Bytes and parser's steps of the HTML that stays HTML.
+    /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
     raw_bytes: usize,
     raw_steps: usize,
 }
 
-/// Where in a text the walk is.
+/// The context of a node in the walk.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Place {
     pub(super) style: Style,
-    /// Depth of the blocks made here, less one.
+    /// The depth of the blocks created here, minus one.
     pub(super) depth: usize,
     level: usize,
-    /// Within preformatted text in which marks count.
+    /// Whether the node is in preformatted text in which marks count.
     verse: bool,
-    /// Within a heading, a caption or a cell: only spans are wanted.
+    /// Whether the node is in a heading, a caption or a cell, where only spans are wanted.
     spans_only: bool,
 }
 
-/// Blocks as they are made.
+/// The blocks so far, and the running text that is not yet in a block.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     pub(super) blocks: Vec<Block>,
@@ -94,12 +94,12 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The blocks of a parsed text.
+    /// Returns the blocks of a parsed text.
     pub(super) fn fragment(&mut self, tree: &Html) -> Vec<Block> {
         self.flow_of(tree.tree.root(), &Place::default())
     }
 
-    /// The blocks below a node.
+    /// Returns the blocks below a node.
     pub(super) fn flow_of(&mut self, node: NodeRef<'_>, place: &Place) -> Vec<Block> {
         let mut flow = Flow::default();
         self.children(node, place, &mut flow);
@@ -107,7 +107,7 @@ impl<'a> Walker<'a> {
         flow.blocks
     }
 
-    /// The spans below a node, and blocks there that cannot be spans.
+    /// Returns the spans below a node, and the blocks there that cannot become spans.
     pub(super) fn spans_of(&mut self, node: NodeRef<'_>, place: &Place) -> (Vec<Span>, Vec<Block>) {
         let place = Place { spans_only: true, ..place.clone() };
         runs::join(self.flow_of(node, &place))
@@ -153,7 +153,7 @@ impl<'a> Walker<'a> {
         self.flush(flow, place);
     }
 
-    /// Takes an element of running text; false if it is none.
+    /// Handles an element of running text. Returns false if the element is not one.
     fn inline(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) -> bool {
         let mark = match element.value().name() {
             "strong" | "b" => Mark::Strong,
@@ -233,7 +233,8 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// A paragraph without marks: in it, shortcodes that we do not know stand out, and URLs in classic text.
+    /// Adds a paragraph without marks. Lines that are unknown shortcodes, or URLs in classic text, become blocks of
+    /// their own.
     fn bare_paragraph(&mut self, lines: &[&str], flow: &mut Flow) {
         let mut kept: Vec<&str> = Vec::new();
         let keep = |kept: &mut Vec<&str>, flow: &mut Flow| {
@@ -302,7 +303,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// What stands in a list outside its items belongs to the item before it.
+    /// Adds content of a list outside its items to the item before it.
     fn stray(&mut self, stray: &mut Flow, place: &Place, items: &mut Vec<v1::ListItem>) {
         self.flush(stray, place);
         let blocks = std::mem::take(&mut stray.blocks);
@@ -360,7 +361,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The parser, which acts as if scripts ran, leaves what is in it unparsed.
+    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed.
     fn noscript(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
         if element.children().any(|child| child.value().is_element()) {
             return self.children(*element, place, flow);
@@ -376,8 +377,8 @@ impl<'a> Walker<'a> {
         self.children(tree.tree.root(), place, flow);
     }
 
-    /// Keeps an element as HTML. If sanitising takes more than markup, its words stay as a paragraph, and what it
-    /// shows as an embed.
+    /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
+    /// player or frame becomes an embed.
     pub(super) fn raw(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
         self.flush(flow, place);
         let text = markup::text_of(*element);
@@ -395,7 +396,7 @@ impl<'a> Walker<'a> {
         self.flush(flow, &Place { spans_only: true, ..place.clone() });
     }
 
-    /// The element as HTML that can be stored, if its words are all there.
+    /// Returns the element as HTML that can be stored, if all its words are in it.
     fn kept_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
         let source = element.html();
         self.again += source.len();
@@ -410,7 +411,7 @@ impl<'a> Walker<'a> {
         (kept_text && !empty && self.can_hold(&html)).then_some(html)
     }
 
-    /// Whether HTML can be a block of the body, beside those that it has.
+    /// Returns whether the HTML can be a block of the body in addition to the HTML already there.
     pub(super) fn can_hold(&mut self, html: &str) -> bool {
         let Ok(steps) = sanitise::check(html) else { return false };
         let bytes = self.raw_bytes + html.len();
@@ -440,7 +441,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// `paragraph {"align":"left"}`; with a slash at the end the block has no HTML of its own.
+    /// Opens a block, given as `paragraph {"align":"left"}`. With a slash at the end, the block has no HTML of its own.
     fn open_editor_block(&mut self, comment: &str, flow: &mut Flow) {
         let (whole, without_html) = match comment.strip_suffix('/') {
             Some(whole) => (whole.trim_end(), true),
@@ -450,7 +451,7 @@ impl<'a> Walker<'a> {
         let attributes = serde_json::from_str(attributes).unwrap_or(serde_json::Value::Null);
         if without_html {
             let block = figures::of_editor_block(self, name, &attributes);
-            // A block that is kept elsewhere and used here; all others are made by the site itself.
+            // This block refers to content that is stored elsewhere. The site generates all others itself.
             self.dropped += usize::from(block.is_none() && name == "block");
             flow.blocks.extend(block);
         } else {
@@ -470,7 +471,7 @@ fn same_words(text: &str, other: &str) -> bool {
     letters(text) == letters(other)
 }
 
-/// The name of a shortcode that is all of a line: `[contact-form id="1"]`, `[/contact-form]`.
+/// Returns the name of a shortcode that fills a whole line: `[contact-form id="1"]`, `[/contact-form]`.
 fn shortcode_name(line: &str) -> Option<&str> {
     let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
     let inner = inner.strip_prefix('/').unwrap_or(inner);
@@ -480,7 +481,7 @@ fn shortcode_name(line: &str) -> Option<&str> {
     (name.len() > 2 && name.starts_with(|c: char| c.is_ascii_lowercase()) && attributes).then_some(name)
 }
 
-/// The language of a code block, as highlighters note it in a class: `language-rust`, `lang-rust`.
+/// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`.
 fn language(element: ElementRef<'_>) -> Option<String> {
     let all = std::iter::once(element).chain(markup::below(element).take(1));
     let mut classes = all.flat_map(|e| e.value().classes());

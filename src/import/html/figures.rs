@@ -1,4 +1,4 @@
-//! Pictures, galleries, and what other sites show.
+//! Pictures, galleries and embedded content from other sites.
 
 use std::collections::HashMap;
 
@@ -14,10 +14,10 @@ use crate::{
     wire::v1::{self, Block, Span, block::Kind},
 };
 
-/// Pictures that have one caption: each has it whole.
+/// The maximum number of pictures that share one caption. Each of them gets a full copy.
 const MAX_SHARED: usize = 16;
 
-/// A picture of its own.
+/// Adds a picture outside a figure.
 pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     match media(walker, img) {
         Some(media) => {
@@ -28,7 +28,7 @@ pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Plac
     }
 }
 
-/// A figure: pictures with a caption, or whatever is in it.
+/// Adds a figure: pictures with a caption, or the blocks within it.
 pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     if markup::has_class(element, "cable-gallery") {
         return gallery_shortcode(walker, element, flow);
@@ -44,13 +44,13 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &P
         return pictures(walker, element, place, flow);
     }
     if markup::below(element).any(|e| matches!(e.value().name(), "video" | "audio")) {
-        // With its caption.
+        // The HTML includes the caption.
         return walker.raw(element, place, flow);
     }
     dissolve(walker, element, place, flow);
 }
 
-/// The blocks within, the caption on the last of them.
+/// Adds the blocks within the figure, with the caption on the last of them.
 fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     let pullquote = markup::has_class(element, "pullquote");
     let mut caption = None;
@@ -77,7 +77,7 @@ fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
     flow.blocks.extend(rest);
 }
 
-/// A quote within a pull quote's figure.
+/// Converts a quote in the figure of a pull quote.
 fn pulled(quote: Block) -> Block {
     match quote.kind {
         Some(Kind::Quote(v1::Quote { blocks, attribution }))
@@ -119,7 +119,7 @@ fn in_caption(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {
     own.take_while(|node| node.id() != figure.id()).filter_map(ElementRef::wrap).any(markup::is_caption)
 }
 
-/// An image block or a gallery. Captions of figures within are those of their pictures.
+/// Adds an image block or a gallery. Captions of inner figures belong to their pictures.
 fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     let mut found = Vec::new();
     let mut href = String::new();
@@ -172,7 +172,7 @@ fn push_pictures(mut found: Vec<v1::Media>, caption: Vec<Span>, href: String, fl
     }
 }
 
-/// `[gallery]`, with ids or of all pictures of the post.
+/// Adds the gallery of a `[gallery]` shortcode: the pictures with the given ids, or all pictures of the post.
 fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mut Flow) {
     let media: Vec<_> = match element.attr("data-ids") {
         Some(ids) => {
@@ -196,10 +196,10 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
     flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
 }
 
-/// What an `img` shows; nothing if neither its file nor a text for it is known.
+/// Returns the media of an `img`, or none if neither its file nor its alternative text is known.
 fn media(walker: &Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
     let attached = attachment_id(img).and_then(|id| walker.attachments.media(id)).unwrap_or_default();
-    // Pages that load pictures late have a placeholder in src.
+    // Pages with lazy loading have a placeholder in src.
     let sources = ["src", "data-src", "data-lazy-src", "data-orig-file"].map(|name| img.attr(name));
     let size = |name| markup::number(img, name);
     let rendition = sources.iter().flatten().find_map(|src| {
@@ -220,7 +220,7 @@ fn attachment_id(img: ElementRef<'_>) -> Option<u64> {
     class.or_else(|| img.attr("data-id")).and_then(|id| id.parse().ok())
 }
 
-/// An `iframe`: shown by reference.
+/// Adds an `iframe` as an embed if it has a usable URL.
 pub(super) fn frame(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     match embed_of_player(element) {
         Some(embed) => flow.blocks.push(embed),
@@ -228,7 +228,7 @@ pub(super) fn frame(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Pl
     }
 }
 
-/// An embed of what a frame or a player shows.
+/// Returns an embed of the content that a frame or a player shows.
 pub(super) fn embed_of_player(element: ElementRef<'_>) -> Option<Block> {
     let all = std::iter::once(element).chain(markup::below(element));
     let shown = all
@@ -241,7 +241,7 @@ pub(super) fn embed_of_player(element: ElementRef<'_>) -> Option<Block> {
     Some(embed(url, &title, Vec::new()))
 }
 
-/// An embed of a line that is nothing but a URL.
+/// Returns an embed if the line is nothing but a URL.
 pub(super) fn embed_of_line(line: &str) -> Option<Block> {
     let line = line.trim();
     let absolute = line.starts_with("http://") || line.starts_with("https://");
@@ -254,7 +254,7 @@ fn embed(url: String, title: &str, caption: Vec<Span>) -> Block {
     block(Kind::Embed(v1::Embed { provider, url, title: title.to_owned(), caption, ..Default::default() }))
 }
 
-/// The URL of an embed block: its text, or what is shown in its only frame.
+/// Returns the URL of an embed block: its text, or the source of its first frame if it has no text.
 fn embedded_url(element: ElementRef<'_>) -> Option<String> {
     let text = collapse(&markup::text_without(*element, markup::is_caption));
     if text.is_empty() {
@@ -266,7 +266,7 @@ fn embedded_url(element: ElementRef<'_>) -> Option<String> {
     urls::page(&text).filter(|_| nothing_else && text.starts_with("http") && !text.contains(' '))
 }
 
-/// The block that an editor comment without HTML stands for, as far as its attributes tell.
+/// Returns the block for an editor comment without HTML, as far as its attributes identify one.
 pub(super) fn of_editor_block(
     walker: &mut Walker<'_>,
     name: &str,

@@ -1,11 +1,11 @@
-//! Small questions to the parsed tree.
+//! Queries on the parsed tree.
 
 use ego_tree::iter::Edge;
 use scraper::{ElementRef, Node};
 
 pub(super) type NodeRef<'a> = ego_tree::NodeRef<'a, Node>;
 
-/// Whether the element is part of running text.
+/// Returns whether the element is part of running text.
 pub(super) fn is_inline(name: &str) -> bool {
     matches!(
         name,
@@ -50,12 +50,13 @@ pub(super) fn is_inline(name: &str) -> bool {
     )
 }
 
-/// The text below a node without that of scripts and styles; what block elements hold is apart from what surrounds it.
+/// Returns the text below a node without that of scripts and styles. The text of block elements is separated from the
+/// text around it.
 pub(super) fn text_of(node: NodeRef<'_>) -> String {
     text_without(node, |_| false)
 }
 
-/// As [`text_of`], without what is below the elements that `skip` says.
+/// Returns the same as [`text_of`], without the content of the elements for which `skip` is true.
 pub(super) fn text_without(node: NodeRef<'_>, skip: impl Fn(ElementRef<'_>) -> bool) -> String {
     let mut text = String::new();
     let mut skipped = 0_usize;
@@ -80,28 +81,28 @@ pub(super) fn text_without(node: NodeRef<'_>, skip: impl Fn(ElementRef<'_>) -> b
     text
 }
 
-/// Whether a class of the element holds the word.
+/// Returns whether a class of the element contains the word.
 pub(super) fn has_class(element: ElementRef<'_>, word: &str) -> bool {
     element.value().classes().any(|class| class.contains(word))
 }
 
-/// Whether it is the caption of a figure.
+/// Returns whether the element is the caption of a figure.
 pub(super) fn is_caption(element: ElementRef<'_>) -> bool {
     let class = |word| element.value().classes().any(|class| class == word);
     element.value().name() == "figcaption" || class("wp-caption-text") || class("gallery-caption")
 }
 
-/// The elements below this one, itself not included.
+/// Returns the elements below this one, without the element itself.
 pub(super) fn below(element: ElementRef<'_>) -> impl Iterator<Item = ElementRef<'_>> {
     element.descendants().skip(1).filter_map(ElementRef::wrap)
 }
 
-/// A number in an attribute.
+/// Returns a number from an attribute.
 pub(super) fn number(element: ElementRef<'_>, attribute: &str) -> Option<i32> {
     element.attr(attribute)?.trim().trim_end_matches("px").parse().ok().filter(|n| *n > 0)
 }
 
-/// Whether nothing but white space and comments follows among its siblings.
+/// Returns whether only white space and comments follow among the node's siblings.
 pub(super) fn is_last(node: NodeRef<'_>) -> bool {
     node.next_siblings().all(|next| match next.value() {
         Node::Text(text) => text.trim().is_empty(),

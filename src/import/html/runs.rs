@@ -1,9 +1,9 @@
-//! Running text: pieces as they are met in the tree, then paragraphs of spans.
+//! Running text: first pieces in the order of the tree, then paragraphs of spans.
 
 use super::block;
 use crate::wire::v1::{self, Span, block::Kind};
 
-/// How text is marked.
+/// The marks and the link of a text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Style {
     pub(super) marks: Vec<i32>,
@@ -13,13 +13,13 @@ pub(super) struct Style {
 /// A piece of running text.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// Text; its white space is one space.
+    /// Text in which white space collapses to one space.
     Text(String, Style),
     /// An explicit line break. Two of them end the paragraph.
     Break(Style),
-    /// A line feed that is a line break, unless one is there already.
+    /// A line feed that counts as a line break, unless one is due already.
     LineFeed(Style),
-    /// White space that is kept: of preformatted text.
+    /// White space of preformatted text, which is preserved.
     Space(String, Style),
     /// The end of the paragraph.
     Gap,
@@ -59,7 +59,7 @@ pub(super) fn push_verse(run: &mut Vec<Piece>, text: &str, style: &Style) {
     }
 }
 
-/// The paragraphs of a run. Paragraphs of white space only are left out.
+/// Returns the paragraphs of a run. Paragraphs with only white space are left out.
 pub(super) fn paragraphs(run: Vec<Piece>) -> Vec<Vec<Span>> {
     let mut writer = Writer::default();
     for piece in run {
@@ -86,7 +86,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// A line break is due. An explicit one after another ends the paragraph, a line feed does not.
+    /// Records that a line break is due. A second explicit one ends the paragraph, a line feed does not.
     fn line(&mut self, explicit: bool, style: Style) {
         self.kept = None;
         if explicit && self.line_break.is_some() {
@@ -111,7 +111,7 @@ impl Writer {
         }
     }
 
-    /// Writes the break or space that is due, unless the paragraph has only begun.
+    /// Writes the break or space that is due, except at the start of the paragraph.
     fn before_word(&mut self) {
         let space = self.space.take();
         let line_break = self.line_break.take();
@@ -149,7 +149,8 @@ impl Writer {
     }
 }
 
-/// The paragraphs and headings as one line of spans, line feeds between them, and the other blocks.
+/// Joins the paragraphs and headings into one line of spans, with line feeds between them. Returns the other blocks
+/// beside it.
 pub(super) fn join(blocks: Vec<v1::Block>) -> (Vec<Span>, Vec<v1::Block>) {
     let mut joined: Vec<Span> = Vec::new();
     let mut rest = Vec::new();
@@ -186,12 +187,12 @@ fn merged(spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-/// A paragraph block.
+/// Returns a paragraph block.
 pub(super) fn paragraph(spans: Vec<Span>) -> v1::Block {
     block(Kind::Paragraph(v1::Paragraph { spans }))
 }
 
-/// The text of the spans if none of them is marked or a link.
+/// Returns the text of the spans if none of them has a mark or a link.
 pub(super) fn bare_text(spans: &[Span]) -> Option<&str> {
     match spans {
         [span] if span.marks.is_empty() && span.link.is_none() => Some(&span.text),

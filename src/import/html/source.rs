@@ -1,7 +1,8 @@
-//! The text before it is parsed: shortcodes become elements, and elements nested too deep become text.
+//! Preparation of a text before it is parsed: shortcodes become elements, and elements that are nested too deeply
+//! become text.
 //!
-//! An HTML parser looks through its open elements for each tag, so unbounded depth would cost quadratic time. What would
-//! cost it more than a text may is flattened, too.
+//! An HTML parser searches its open elements for each tag, so unbounded depth would cost quadratic time. A text that
+//! would cost the parser more than the bounds allow is flattened, too.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -11,28 +12,28 @@ use scraper::Html;
 use super::markup::is_inline;
 use crate::sanitise::work::{self, Bounds};
 
-/// Most elements open at once; real pages have a few dozen.
+/// The maximum number of open elements. Real pages have a few dozen.
 const MAX_OPEN: usize = 100;
-/// Deepest tree that is walked. The parser opens some elements by itself.
+/// The maximum depth of a tree that is walked. The parser opens some elements on its own.
 const MAX_TREE_DEPTH: usize = 3 * MAX_OPEN;
 
-/// What a text may cost to parse: some 0.3 s, a hundred times what a long article does.
+/// The bounds on the cost of parsing one text: about 0.3 s, a hundred times the cost of a long article.
 const WORK: Bounds =
     Bounds { bytes: super::MAX_BYTES, tags: 200_000, attributes: 100, open: 600, steps: 10_000_000 };
 
-/// Shortcodes of one text that turn out to be none: each was looked for to the end of the text.
+/// The maximum number of invalid shortcodes in one text. Each of them costs a search to the end of the text.
 const MAX_FAILED: usize = 200;
 
-/// Parses a text in which shortcodes count. Also says whether markup had to go because it was nested too deep.
+/// Parses a text with its shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse_post(html: &str) -> (Html, bool) {
     parse(&shortcodes(html))
 }
 
-/// Parses a text as it is. Also says whether markup had to go because it was nested too deep.
+/// Parses a text without shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse(html: &str) -> (Html, bool) {
     if !is_deep(html) && work::steps(html, WORK).is_some() {
         let tree = Html::parse_fragment(html);
-        // The count before parsing keeps the parser fast; this one, of what it made, is the one to rely on.
+        // The check before parsing limits the parser's time. This check of the resulting tree is the authoritative one.
         if !is_deep_tree(&tree) {
             return (tree, false);
         }
@@ -51,15 +52,15 @@ fn is_deep_tree(tree: &Html) -> bool {
     })
 }
 
-/// A stretch of source.
+/// A lexical part of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {
     Text,
     Open(&'a str),
     Close(&'a str),
-    /// Comments, declarations.
+    /// A comment or a declaration.
     Comment,
-    /// What stands in an element whose content is not markup.
+    /// The content of an element that contains no markup.
     Raw(&'a str),
 }
 
@@ -127,7 +128,7 @@ fn end_of_comment(comment: &str) -> usize {
     comment.len()
 }
 
-/// Where a tag ends: at the first `>` that is not within a quoted value.
+/// Returns the end of a tag: the first `>` outside a quoted value.
 fn end_of_tag(rest: &str) -> usize {
     let mut quote = None;
     let mut value_next = false;
@@ -171,9 +172,9 @@ const VOID: [&str; 14] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
     "wbr",
 ];
-/// Elements that the parser closes by itself when the next one opens.
+/// Elements that the parser closes on its own when the next one opens.
 const SELF_CLOSING: [&str; 4] = ["p", "li", "dt", "dd"];
-/// Likewise, but not within foreign content.
+/// Elements that the parser closes in the same way, but not within foreign content.
 const SELF_CLOSING_IN_TABLES: [&str; 7] = ["tr", "td", "th", "tbody", "thead", "tfoot", "option"];
 
 fn is_deep(html: &str) -> bool {
@@ -206,7 +207,7 @@ fn is_deep(html: &str) -> bool {
     false
 }
 
-/// The words without elements: paragraphs, line breaks and pictures only.
+/// Reduces the HTML to its words: only paragraphs, line breaks, dividers and pictures remain.
 fn flatten(html: &str) -> String {
     let mut flat = String::with_capacity(html.len());
     for (range, token) in tokens(html) {
@@ -234,7 +235,7 @@ fn flatten(html: &str) -> String {
     flat
 }
 
-/// Known shortcodes as elements. Those within tags, comments, code and preformatted text are left alone.
+/// Replaces known shortcodes with elements, except within tags, comments, code and preformatted text.
 fn shortcodes(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut verbatim = 0_usize;
@@ -260,7 +261,8 @@ fn shortcodes(html: &str) -> String {
     out
 }
 
-/// Copies a text, and returns where it went on to: a shortcode can end beyond the text that it begins in.
+/// Copies a text and replaces its shortcodes. Returns the end of the copied range: a shortcode can end beyond the text
+/// in which it starts.
 fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closings: &mut Closings) -> usize {
     let mut at = text.start;
     while let Some(open) = html[at..text.end.max(at)].find('[').map(|found| at + found) {
@@ -283,7 +285,7 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
     text.end.max(at)
 }
 
-/// Which closing tags are known not to follow any more, and how many shortcodes were none.
+/// The closing tags that are known to be absent from the rest, and the number of invalid shortcodes.
 #[derive(Default)]
 struct Closings {
     absent: Vec<&'static str>,
@@ -307,7 +309,7 @@ struct Shortcode<'a> {
     name: &'a str,
     attributes: &'a str,
     start: usize,
-    /// Behind the `]`.
+    /// The index after the `]`.
     end: usize,
 }
 
@@ -358,7 +360,7 @@ impl<'a> Shortcode<'a> {
         }
     }
 
-    /// The element that stands for the shortcode, and where its source ends.
+    /// Returns the element that replaces the shortcode, and the end of its source.
     fn element(&self, html: &str, closings: &mut Closings) -> Option<(String, usize)> {
         match self.name {
             "caption" => self.caption(html, closings.find(html, self.end, "[/caption]")?, "[/caption]"),
@@ -409,7 +411,7 @@ impl<'a> Shortcode<'a> {
     }
 }
 
-/// A figure around a URL, if it is one.
+/// Returns a figure around the text if it is a URL.
 fn embed(url: &str) -> Option<String> {
     let whole = url.starts_with("http") && !url.contains(|c: char| c.is_whitespace() || c == '<' || c == '>');
     whole.then(|| format!("<figure class=\"wp-block-embed\">{url}</figure>"))

@@ -1,4 +1,4 @@
-//! Tables whose cells are running text.
+//! Tables whose cells hold running text.
 
 use scraper::ElementRef;
 
@@ -12,7 +12,7 @@ use crate::{
     wire::v1::{self, block::Kind},
 };
 
-/// A table block; if one of the cells holds blocks, the table's HTML.
+/// Adds a table block, or the table's HTML if a cell holds blocks.
 pub(super) fn table(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
     let (raw_html, dropped) = (walker.raw_html, walker.dropped);
     let mut table = v1::Table::default();
@@ -27,7 +27,7 @@ pub(super) fn table(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Pl
     }
 }
 
-/// Adds the rows of a table or of one of its parts; false if they cannot be rows.
+/// Adds the rows of a table or of one of its parts. Returns false if the content cannot become rows.
 fn rows(walker: &mut Walker<'_>, part: ElementRef<'_>, place: &Place, table: &mut v1::Table) -> bool {
     for child in part.child_elements() {
         let fits = match child.value().name() {

@@ -1,4 +1,4 @@
-//! What HTML becomes, and that no word of it is lost.
+//! The blocks that HTML becomes, and the check that no word is lost.
 
 use proptest::prelude::*;
 use prost::Message as _;
@@ -9,7 +9,7 @@ use crate::{
     wire::v1::{Block, Mark, Span},
 };
 
-/// The text of a body, as plainly as can be. Words of the source, and nothing that a renderer would add.
+/// Returns the text of a body in the simplest form: the words of the source, without the additions of a renderer.
 pub(crate) fn text_of_body(body: &v1::Body) -> String {
     let mut text = String::new();
     body.blocks.iter().for_each(|block| text_of_block(block, &mut text));
@@ -66,8 +66,8 @@ fn text_of_block(block: &Block, text: &mut String) {
     }
 }
 
-/// The words of HTML, by a method of its own: no parser, only cutting. Tags of running text join what they stand
-/// between, other tags part it.
+/// Returns the words of HTML by an independent method: no parser, only cutting. Tags of running text join the words on
+/// both sides, other tags separate them.
 pub(crate) fn words_of_source(html: &str) -> Vec<String> {
     let mut text = String::new();
     let mut rest = html;
@@ -141,7 +141,7 @@ fn entity(name: &str) -> Option<char> {
     })
 }
 
-/// The words of the source that are not in the body's plain text, shortcodes aside.
+/// Returns the words of the source that are missing from the body's plain text, except shortcodes.
 pub(crate) fn missing_words(html: &str, body: &v1::Body) -> Vec<String> {
     let text = render::render(body, v1::BodyFormat::PlainText);
     let mut there: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
@@ -523,7 +523,7 @@ fn plain_text_has_no_markup() {
     assert_eq!(spans("By <b>Ana</b>"), [bare("By "), marked("Ana", &[Mark::Strong])]);
 }
 
-/// Markup around numbered words, rightly and wrongly nested.
+/// Generates markup around numbered words, nested correctly and incorrectly.
 fn soup() -> impl Strategy<Value = String> {
     let tags = [
         "p",
@@ -589,7 +589,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Why the server would not take an article with this body.
+/// Returns the server's reason to reject an article with this body, if it has one.
 fn refused(body: &v1::Body) -> Option<String> {
     let article = v1::Article {
         name: "articles/x".into(),

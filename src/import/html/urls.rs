@@ -1,18 +1,19 @@
-//! Which URLs are kept, and what they say about what they lead to.
+//! The URLs that are preserved, and the facts derived from them.
 
 use std::fmt::Write as _;
 
 use crate::{model::limit, sanitise, wire::v1};
 
-/// Where a link may lead: relative, http, https, mailto or tel; without white space around it, and with what is
-/// within it escaped.
+/// Returns the URL of a link if its target is allowed: relative, http, https, mailto or tel. White space around it is
+/// removed, white space within it escaped.
 pub(super) fn link(url: &str) -> Option<String> {
     let url = escaped(url.trim());
     let fits = url.len() as u64 <= limit::URL.maximum && sanitise::link_target(&url).is_some();
     fits.then_some(url)
 }
 
-/// The URL with `%20` for a space, and likewise for other white space that is no control character.
+/// Returns the URL with `%20` for each space. Other white space is percent-encoded likewise, unless it is a control
+/// character.
 fn escaped(url: &str) -> String {
     let mut escaped = String::with_capacity(url.len());
     for char in url.chars() {
@@ -27,12 +28,12 @@ fn escaped(url: &str) -> String {
     escaped
 }
 
-/// Where a file can be: relative, http or https.
+/// Returns the URL of a file if it is relative, http or https.
 pub(super) fn file(url: &str) -> Option<String> {
     link(url).filter(|url| scheme(url).is_none_or(is_http))
 }
 
-/// A page elsewhere: http or https, and that it is when the scheme is left out.
+/// Returns the URL of a page on another site if it is http or https. A URL that starts with `//` gets https.
 pub(super) fn page(url: &str) -> Option<String> {
     let url = url.trim();
     let url = if url.starts_with("//") { format!("https:{url}") } else { url.to_owned() };
@@ -43,7 +44,7 @@ fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
-/// What stands before the first colon, unless that belongs to a path, query or fragment.
+/// Returns the text before the first colon, unless the colon belongs to a path, query or fragment.
 fn scheme(url: &str) -> Option<&str> {
     let end = url.find([':', '/', '?', '#'])?;
     url[end..].starts_with(':').then(|| &url[..end])
@@ -56,7 +57,7 @@ fn host(url: &str) -> &str {
     host.split(':').next().unwrap_or_default()
 }
 
-/// Hosts, and who is behind them.
+/// Hosts and their providers.
 const PROVIDERS: [(&str, &str); 20] = [
     ("youtube.com", "youtube"),
     ("youtube-nocookie.com", "youtube"),
@@ -80,7 +81,7 @@ const PROVIDERS: [(&str, &str); 20] = [
     ("datawrapper.dwcdn.net", "datawrapper"),
 ];
 
-/// Who shows what is at the URL; empty if unknown.
+/// Returns the provider of the content at the URL; empty if unknown.
 pub(super) fn provider(url: &str) -> &'static str {
     let host = host(url).to_ascii_lowercase();
     let behind =
@@ -88,7 +89,7 @@ pub(super) fn provider(url: &str) -> &'static str {
     PROVIDERS.iter().find(|(domain, _)| behind(domain)).map_or("", |(_, provider)| provider)
 }
 
-/// A file as a rendition, if it can be one.
+/// Returns the file as a rendition, if it can be one.
 pub(crate) fn rendition(url: &str, width: Option<i32>, height: Option<i32>) -> Option<v1::Rendition> {
     let href = file(url)?;
     Some(v1::Rendition {

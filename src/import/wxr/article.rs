@@ -1,4 +1,4 @@
-//! A post as an article.
+//! Conversion of a post into an article.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use crate::{
     wire::v1::{self, record::Record as Kind},
 };
 
-/// A headline made of the text is about this long.
+/// The approximate length in bytes of a headline that is derived from the text.
 const MADE_HEADLINE_BYTES: usize = 80;
 
-/// What is the same for all posts of an export.
+/// The data that all posts of an export share.
 pub(super) struct Site<'a> {
     pub(super) index: &'a Index,
     pub(super) language: &'a str,
 }
 
-/// Maps a post or page.
+/// Converts a post or page.
 pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, item: &Element) -> Fate {
     let mut taken = Taken { notes: item.note().into_iter().collect(), ..Taken::default() };
     let content = item.raw("content:encoded");
@@ -74,7 +74,7 @@ pub(super) fn article(site: &Site<'_>, terms: &mut Terms, id: u64, title: &str, 
     Fate::Taken(taken)
 }
 
-/// The title; without one, the first words of the text.
+/// Returns the title; without one, the first words of the text.
 fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
     if !title.is_empty() {
         return bounded(title, &limit::LINE, "headline", notes);
@@ -99,7 +99,7 @@ fn lead_media(site: &Site<'_>, item: &Element, notes: &mut Vec<String>) -> Optio
     media
 }
 
-/// The path of its page: that of its link, or of its slug where the link is by number.
+/// Returns the path of the post's page: the path of its link, or of its slug if the link is by number.
 fn path(item: &Element) -> Option<String> {
     let link = item.get("link");
     let after_scheme = link.split_once("://").map_or(link, |(_, rest)| rest);
@@ -115,20 +115,20 @@ fn path(item: &Element) -> Option<String> {
     is_path(&path).then_some(path)
 }
 
-/// Whether it can be an article's or a section's path.
+/// Returns whether the text can be the path of an article or a section.
 pub(super) fn is_path(path: &str) -> bool {
     let whole = path.len() as u64 <= limit::PATH.maximum && path.starts_with('/') && !path.starts_with("//");
     whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_whitespace() || is_refused(c))
 }
 
-/// When it was published. WordPress writes UTC, local time without its zone, and the date of the feed; zeros mean
-/// that there is none.
+/// Returns the publication time. WordPress writes UTC, local time without its zone, and the date of the feed. Zeros
+/// mean that there is no time.
 pub(super) fn publish_time(item: &Element) -> Option<Timestamp> {
     let civil = |text: &str| {
         let time = civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
         TimeZone::UTC.to_timestamp(time).ok()
     };
-    // Timestamps of the schema begin with the year 1.
+    // Timestamps of the schema start with the year 1.
     let of_our_era = |time: &Timestamp| time.as_second() >= -62_135_596_800;
     civil(item.get("wp:post_date_gmt"))
         .or_else(|| civil(item.get("wp:post_date")))
@@ -136,7 +136,7 @@ pub(super) fn publish_time(item: &Element) -> Option<Timestamp> {
         .filter(of_our_era)
 }
 
-/// The language of the site as a BCP 47 tag, if it looks like one.
+/// Returns the language of the site as a BCP 47 tag, if it has the form of one.
 fn language(text: &str) -> String {
     let tag = text.replace('_', "-");
     let subtag =
@@ -150,8 +150,8 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.as_second(), nanos: 0 }
 }
 
-/// Categories become sections, tags tags, terms of other taxonomies annotations. Sections that do not fit become
-/// tags, tags that do not fit an annotation.
+/// Maps categories to sections, tags to tags, and terms of other taxonomies to annotations. Sections above the limit
+/// become tags, tags above the limit an annotation.
 fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, taken: &mut Taken) {
     let mut sections: Vec<String> = Vec::new();
     let mut tags: Vec<String> = Vec::new();
@@ -189,8 +189,8 @@ fn insert(names: &mut Vec<String>, made: Option<(String, Option<v1::Record>)>, t
     }
 }
 
-/// The terms of a taxonomy. WXR 1.0 repeats each without its slug, and without its taxonomy too: those are left out
-/// where the whole one is there.
+/// Returns the terms of a taxonomy. WXR 1.0 repeats each term without its slug, and also without its taxonomy. The
+/// repetitions are left out if the complete term exists.
 fn named<'a>(item: &'a Element, domains: &[&str]) -> Vec<&'a Field> {
     let all: Vec<_> = item.all("category").collect();
     let (whole, bare): (Vec<_>, Vec<_>) = all.into_iter().partition(|f| f.nicename.is_some());
@@ -233,7 +233,7 @@ fn annotations(item: &Element, more_tags: &[String], notes: &mut Vec<String>) ->
     all
 }
 
-/// Annotations together have at most 16 KiB; the longest are cut first.
+/// Limits the annotations of an article to 16 KiB in total. The longest are removed first.
 fn keep_within_bounds(all: &mut BTreeMap<String, String>, notes: &mut Vec<String>) {
     while all.len() as u64 > limit::ANNOTATIONS.maximum {
         if let Some((key, value)) = all.pop_last() {
@@ -248,7 +248,8 @@ fn keep_within_bounds(all: &mut BTreeMap<String, String>, notes: &mut Vec<String
     }
 }
 
-/// Who wrote it: the guest authors that Co-Authors Plus keeps as a taxonomy, or else the user who created it.
+/// Sets the authors: the guest authors that Co-Authors Plus stores as a taxonomy, or else the user who created the
+/// post.
 fn sign(article: &mut v1::Article, terms: &mut Terms, item: &Element, taken: &mut Taken) {
     let guests = item.all("category").filter(|field| field.domain.as_deref() == Some("author"));
     let slugs = guests.filter_map(|guest| guest.nicename.as_deref());

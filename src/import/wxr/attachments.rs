@@ -1,4 +1,4 @@
-//! The files that posts use: attachment id to picture.
+//! The files that posts use: a map from attachment id to picture.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::{
     wire::v1,
 };
 
-/// Custom fields in which themes and plug-ins keep a credit line, the most specific first.
+/// Custom fields in which themes and plug-ins store a credit line, the most specific first.
 const CREDIT_KEYS: [&str; 10] = [
     "_media_credit",
     "media_credit",
@@ -46,7 +46,7 @@ impl Index {
     }
 }
 
-/// The attachments as one post sees them.
+/// The attachments from the view of one post.
 pub(super) struct OfPost<'a> {
     pub(super) index: &'a Index,
     pub(super) post: u64,
@@ -69,7 +69,7 @@ fn media(item: &Element) -> v1::Media {
         "" => item.get("guid"),
         url => url,
     };
-    // A PHP array, serialised; WordPress writes width, height and what it read from the file's IPTC there.
+    // A serialised PHP array. WordPress stores width, height and the file's IPTC data there.
     let file = item.meta("_wp_attachment_metadata").unwrap_or_default();
     let first_of = |keys: &[&str]| keys.iter().find_map(|key| item.meta(key)).map(html::plain);
     let creator = first_of(&CREATOR_KEYS).unwrap_or_default();
@@ -87,13 +87,13 @@ fn media(item: &Element) -> v1::Media {
     }
 }
 
-/// `s:5:"width";i:580;`
+/// Reads a number from `s:5:"width";i:580;`.
 fn php_int(serialised: &str, key: &str) -> Option<i32> {
     let value = serialised.split_once(&php_key(key))?.1.strip_prefix("i:")?;
     value.split_once(';')?.0.parse().ok().filter(|n| *n > 0)
 }
 
-/// `s:6:"credit";s:9:"Ana Moyer";`, the length in bytes.
+/// Reads a string from `s:6:"credit";s:9:"Ana Moyer";`, where the number is the length in bytes.
 fn php_string(serialised: &str, key: &str) -> Option<String> {
     let value = serialised.split_once(&php_key(key))?.1.strip_prefix("s:")?;
     let (length, text) = value.split_once(":\"")?;

@@ -1,6 +1,6 @@
-//! The XML of an export, one element of the channel at a time.
+//! A reader of an export's XML that returns one element of the channel at a time.
 //!
-//! It knows which elements there are and nothing of what they mean.
+//! It knows which elements exist, but not their meaning.
 
 use std::io::BufRead;
 
@@ -17,17 +17,17 @@ use super::{
 /// An element of the channel: an item, an author, a category, a tag, a term, the language.
 #[derive(Debug, Default)]
 pub(super) struct Element {
-    /// Its name: `item`, `wp:author`, ...
+    /// The element's name: `item`, `wp:author`, ...
     pub(super) name: String,
-    /// Its own text.
+    /// The element's own text.
     pub(super) text: String,
-    /// Its children, in order.
+    /// The child elements, in order.
     pub(super) fields: Vec<Field>,
-    /// Its wp:postmeta, in order.
+    /// The wp:postmeta fields, in order.
     pub(super) meta: Vec<(String, String)>,
-    /// Whether it holds bytes that are not UTF-8.
+    /// Whether the element holds bytes that are not UTF-8.
     pub(super) damaged: bool,
-    /// Characters that no text may hold; they are left out.
+    /// The number of characters left out because no text may hold them.
     pub(super) left_out: usize,
 }
 
@@ -39,34 +39,34 @@ pub(super) struct Field {
     pub(super) domain: Option<String>,
     /// The slug of a `category`.
     pub(super) nicename: Option<String>,
-    /// Its text.
+    /// The field's text.
     pub(super) text: String,
 }
 
 impl Element {
-    /// The trimmed text of the first child of that name; empty if there is none.
+    /// Returns the trimmed text of the first child with that name; empty if there is none.
     pub(super) fn get(&self, name: &str) -> &str {
         self.raw(name).trim()
     }
 
-    /// The text of the first child of that name, with its white space.
+    /// Returns the text of the first child with that name, with its white space.
     pub(super) fn raw(&self, name: &str) -> &str {
         self.fields.iter().find(|field| field.name == name).map_or("", |field| &field.text)
     }
 
-    /// The children of that name.
+    /// Returns the children with that name.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> {
         self.fields.iter().filter(move |field| field.name == name)
     }
 
-    /// The last value of a custom field that is not empty.
+    /// Returns the last non-empty value of a custom field.
     pub(super) fn meta(&self, key: &str) -> Option<&str> {
         let values = self.meta.iter().rev().filter(|(k, _)| k == key);
         values.map(|(_, value)| value.trim()).find(|value| !value.is_empty())
     }
 }
 
-/// Reads the elements of a channel.
+/// A reader of a channel's elements.
 pub(super) struct Reader<R> {
     xml: quick_xml::Reader<Utf8<R>>,
     buffer: Vec<u8>,
@@ -90,7 +90,7 @@ impl<R: BufRead> Reader<R> {
         Reader { xml, buffer: Vec::new(), begun: false, ended: false }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) fn offset(&self) -> u64 {
         self.xml.buffer_position()
     }
@@ -178,7 +178,7 @@ impl Element {
         }
     }
 
-    /// The element without the characters that no text may hold, as they are or as a reference of HTML.
+    /// Returns the element without the characters that no text may hold, literal or as an HTML reference.
     fn cleaned(mut self) -> Self {
         if self.damaged {
             return self;
@@ -192,7 +192,7 @@ impl Element {
         self
     }
 
-    /// What to say of the characters that are left out.
+    /// Returns a note on the characters that were left out.
     pub(super) fn note(&self) -> Option<String> {
         (self.left_out > 0).then(|| format!("{} control and format characters left out", self.left_out))
     }
@@ -229,7 +229,7 @@ fn is_element(name: &str) -> bool {
 
 fn field(start: &BytesStart<'_>) -> Field {
     let mut field = Field { name: start.name().as_ref().to_owned(), ..Field::default() };
-    // Plug-ins write attributes that are not well-formed; those are nobody's taxonomy.
+    // Plug-ins write attributes that are not well-formed; those name no taxonomy.
     for attribute in start.attributes().flatten() {
         let value = || attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(|v| v.into_owned());
         match attribute.key.as_ref() {
@@ -241,7 +241,7 @@ fn field(start: &BytesStart<'_>) -> Field {
     field
 }
 
-/// What a reference stands for; one of HTML's own is left for the HTML parser.
+/// Returns the value of a reference. HTML's own references are left for the HTML parser.
 fn resolve(name: &BytesRef<'_>) -> String {
     if let Ok(Some(char)) = name.resolve_char_ref() {
         return char.into();

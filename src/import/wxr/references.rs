@@ -1,9 +1,9 @@
-//! Characters that no text may hold, taken out of the source of a text: as they stand, and as the references of HTML that
-//! a parser would make them of.
+//! Removal of characters that no text may hold from the source of a text, both literal and as HTML references that a
+//! parser would decode into them.
 
 use crate::model::text;
 
-/// Takes them out, and says how many there were.
+/// Removes the characters and returns their number.
 pub(super) fn clean(source: &mut String) -> usize {
     let referred = without_references(source);
     let (cleaned, left_out) = text::cleaned(&referred.0);
@@ -14,7 +14,7 @@ pub(super) fn clean(source: &mut String) -> usize {
     left_out
 }
 
-/// The source without references to such characters. Each pass can bring two halves of one together.
+/// Returns the source without references to such characters. Each pass can join two halves of another reference.
 fn without_references(source: &str) -> (String, usize) {
     let (mut before, mut left_out) = (source.to_owned(), 0);
     for _ in 0..PASSES {
@@ -47,7 +47,7 @@ fn pass(source: &str) -> (String, usize) {
     (out, left_out)
 }
 
-/// Length of the reference in front if it stands for such a character; else 0.
+/// Returns the length of the reference at the start if it refers to such a character, or else 0.
 fn refused(html: &str) -> usize {
     const NAMED: [&str; 7] =
         ["&af;", "&ApplyFunction;", "&it;", "&InvisibleTimes;", "&ic;", "&InvisibleComma;", "&#65279;"];
@@ -63,7 +63,7 @@ fn refused(html: &str) -> usize {
     let value = digits[..end].chars().fold(0_u32, |value, digit| {
         value.saturating_mul(radix).saturating_add(digit.to_digit(radix).unwrap_or_default())
     });
-    // Those of the second hundred stand for the letters of another encoding.
+    // HTML maps the values 0x80 to 0x9f to letters of another encoding.
     let is_letter = (0x80..0xa0).contains(&value);
     let refers =
         end > 0 && !is_letter && char::from_u32(value).is_some_and(|c| c == '\r' || text::is_refused(c));

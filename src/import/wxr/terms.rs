@@ -9,19 +9,19 @@ use crate::{
     wire::v1::{self, record::Record as Kind},
 };
 
-/// What posts can name.
+/// The terms that posts can name.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
     sections: HashSet<String>,
     tags: HashSet<String>,
-    /// By id: the name that readers know.
+    /// Display names by id.
     authors: HashMap<String, String>,
     /// Slugs by name, for posts of WXR 1.0 that name terms by name only.
     section_slugs: HashMap<String, String>,
     tag_slugs: HashMap<String, String>,
 }
 
-/// Collects what the channel lists.
+/// A collector of the elements that the channel lists.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     elements: Vec<Element>,
@@ -32,7 +32,7 @@ impl Collector {
         self.elements.push(element);
     }
 
-    /// The terms, and an item for each element: sections, authors, tags, then what is skipped.
+    /// Returns the terms, and an item for each element: sections, authors, tags, then other terms.
     pub(super) fn finish(self) -> (Terms, Vec<Item>) {
         let mut terms = Terms::default();
         for element in &self.elements {
@@ -50,7 +50,7 @@ impl Collector {
     }
 }
 
-/// A category or tag as the channel or a post has it.
+/// A category or tag, as the channel or a post has it.
 struct Term<'a> {
     slug: String,
     name: &'a str,
@@ -84,7 +84,8 @@ impl Terms {
         }
     }
 
-    /// WXR 1.2 lists terms of every taxonomy as wp:term; some plug-ins list categories and tags only so.
+    /// Returns the item of a wp:term. WXR 1.2 lists terms of every taxonomy so; some plug-ins list categories and tags
+    /// only so.
     fn term_item(&mut self, element: &Element) -> Item {
         let id = element.get("wp:term_id");
         let term = Term {
@@ -128,7 +129,7 @@ impl Terms {
         item("author", wordpress_id, display_name, element, record, notes)
     }
 
-    /// The section of a category of a post, and its record if nothing has made one yet.
+    /// Returns the section for a category of a post, and its record if this is its first use.
     pub(super) fn section_of_post(
         &mut self,
         nicename: &str,
@@ -143,7 +144,7 @@ impl Terms {
         (!id.is_empty()).then(|| (format!("sections/{id}"), record))
     }
 
-    /// The tag of a post, and its record if nothing has made one yet.
+    /// Returns the tag for a tag of a post, and its record if this is its first use.
     pub(super) fn tag_of_post(
         &mut self,
         nicename: &str,
@@ -158,7 +159,7 @@ impl Terms {
         (!id.is_empty()).then(|| (format!("tags/{id}"), record))
     }
 
-    /// The author of a post: the name, the display name, and the record if nothing has made one yet.
+    /// Returns the author of a post: the name, the display name, and the record if this is its first use.
     pub(super) fn author_of_post(
         &mut self,
         login: &str,
@@ -177,7 +178,7 @@ impl Terms {
         }
         let parent = match term.parent {
             "" => String::new(),
-            // WXR 1.0 names the parent, later versions give its slug.
+            // WXR 1.0 gives the parent's name, later versions its slug.
             parent => ids::from_slug(self.section_slugs.get(parent).map_or(parent, String::as_str)),
         };
         let path = format!("/category/{}/", term.slug);

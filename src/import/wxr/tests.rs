@@ -1,4 +1,4 @@
-//! What an export becomes, and that everything in it is accounted for.
+//! The items and records that an export becomes, and the check that each item is accounted for.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -45,7 +45,7 @@ fn items(export: &str) -> Vec<Item> {
     items
 }
 
-/// The server takes all that is taken.
+/// Asserts that the server would accept all records of the item.
 fn would_be_accepted(item: &Item) {
     let Fate::Taken(taken) = &item.fate else { return };
     for record in &taken.records {
@@ -377,7 +377,7 @@ fn unit_test_file() -> Option<PathBuf> {
     None
 }
 
-/// The contents of a file's published posts and pages, found without an XML parser.
+/// Returns the contents of a file's published posts and pages, found without an XML parser.
 fn contents(file: &str) -> BTreeMap<u64, String> {
     let between = |text: &str, open: &str, close: &str| -> Option<String> {
         let (_, rest) = text.split_once(open)?;

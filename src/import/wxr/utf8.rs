@@ -1,16 +1,17 @@
-//! Input that is UTF-8 throughout: what is not is marked, so that one bad byte does not end a file of gigabytes.
+//! A reader that makes its input valid UTF-8: it marks invalid bytes, so that one bad byte does not end a file of
+//! gigabytes.
 
 use std::io::{self, BufRead, Read};
 
-/// Stands for bytes that are not UTF-8. It is no character and means nothing, so no text has it otherwise.
+/// The mark for bytes that are not UTF-8. It is a noncharacter without meaning, so no text contains it otherwise.
 pub(super) const MARK: char = '\u{fdd0}';
 
-/// A reader whose bytes are UTF-8.
+/// A reader that returns only UTF-8.
 pub(super) struct Utf8<R> {
     inner: R,
     ready: Vec<u8>,
     at: usize,
-    /// The beginning of a character whose rest has not been read.
+    /// The start of a character whose rest has not been read.
     begun: Vec<u8>,
 }
 

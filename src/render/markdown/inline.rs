@@ -1,4 +1,4 @@
-//! Running text as Markdown: what to escape, and how each mark is written so that a parser takes it for one.
+//! Running text as Markdown: escaping, and a form for each mark that parsers recognise.
 
 use super::{
     super::{Marks, Stops, clean, is_blank, link},
@@ -9,7 +9,7 @@ use crate::wire::v1::{Link, Mark, Span};
 /// A run of text with the same marks.
 pub(super) struct Piece<'a> {
     pub(super) text: String,
-    /// All but code, which is always innermost.
+    /// The marks except code, which is always innermost.
     marks: Marks,
     code: bool,
     link: Option<(&'a Link, &'a str)>,
@@ -43,7 +43,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// The spans as pieces, with marks around all of them.
+/// Returns the spans as pieces, with the `outer` marks around all of them.
 pub(super) fn pieces(spans: &[Span], outer: Marks) -> Vec<Piece<'_>> {
     let piece = |span| {
         let (mut marks, own) = (outer, Marks::of(span));
@@ -54,13 +54,13 @@ pub(super) fn pieces(spans: &[Span], outer: Marks) -> Vec<Piece<'_>> {
     spans.iter().map(piece).collect()
 }
 
-/// The most times in a row that the character comes.
+/// Returns the length of the longest run of the character.
 pub(super) fn longest_run(text: &str, c: char) -> usize {
     text.split(|other| other != c).map(str::len).max().unwrap_or_default() / c.len_utf8()
 }
 
-/// Takes white space out of the marks that begin or end with it, where no parser would see them, and joins what
-/// looks the same.
+/// Moves white space out of the marks that start or end with it, where no parser would see it, and joins pieces with
+/// the same look.
 fn arrange(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
     let mut parts: Vec<Piece<'_>> = Vec::with_capacity(pieces.len() * 2);
     for piece in pieces {
@@ -89,7 +89,7 @@ fn arrange(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
     arranged
 }
 
-/// Adds a part to its like: white space to white space, text to text that looks the same.
+/// Adds a part to the last one if they match: white space to white space, text to text with the same look.
 fn join<'a>(parts: &mut Vec<Piece<'a>>, part: Piece<'a>) {
     match parts.last_mut() {
         Some(last) if last.is_space() == part.is_space() && (part.is_space() || last.looks_like(&part)) => {
@@ -101,7 +101,7 @@ fn join<'a>(parts: &mut Vec<Piece<'a>>, part: Piece<'a>) {
 
 type Look<'a> = (Marks, bool, Option<(&'a Link, &'a str)>);
 
-/// How white space looks: as both its neighbours do.
+/// Returns the look of white space: the part of its neighbours' looks that both share.
 fn between<'a>(parts: &[Piece<'a>], at: usize) -> Look<'a> {
     let before = at.checked_sub(1).and_then(|at| parts.get(at));
     match (before, parts.get(at + 1)) {
@@ -112,27 +112,27 @@ fn between<'a>(parts: &[Piece<'a>], at: usize) -> Look<'a> {
     }
 }
 
-/// How a mark is written.
+/// The form in which a mark is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Delimiter,
     Element,
 }
 
-/// What has been written of a run of inline text.
+/// The state of a run of inline text that is being written.
 struct State {
     one_line: bool,
     begin: usize,
     hard_break: bool,
     open: Vec<(Mark, Form)>,
-    /// Where the opening stars written last begin and end.
+    /// The start and the end of the last opening stars.
     opened: (usize, usize),
-    /// Where the closing delimiter written last ends.
+    /// The end of the last closing delimiter.
     closed: Option<usize>,
 }
 
 impl State {
-    /// Whether stars are open that those written next do not join.
+    /// Returns whether stars are open that the next stars do not join.
     fn has_open_star(&self, written: usize) -> bool {
         let is_open = self.open.iter().any(|&(mark, form)| is_star(mark) && form == Form::Delimiter);
         is_open && self.opened.1 != written
@@ -140,7 +140,7 @@ impl State {
 }
 
 impl Markdown {
-    /// Writes running text; in one line if a line break would end it.
+    /// Writes running text, in one line if a line break would end it.
     pub(super) fn inline(&mut self, pieces: Vec<Piece<'_>>, one_line: bool) {
         if pieces.iter().all(|piece| is_blank(&piece.text)) {
             return;
@@ -182,7 +182,7 @@ impl Markdown {
         }
     }
 
-    /// Where a link or picture leads.
+    /// Writes the target of a link or picture.
     pub(super) fn destination(&mut self, target: &str, title: &str) {
         self.lines.push('(');
         let last_semicolon = target.rfind(';').unwrap_or_default();
@@ -214,7 +214,7 @@ impl Markdown {
         self.lines.push(')');
     }
 
-    /// Writes what is not text, after the line break that is due.
+    /// Writes markup after the pending line break.
     fn markup(&mut self, state: &mut State, markup: &str) {
         self.break_if_due(state);
         self.lines.push_str(markup);
@@ -259,8 +259,8 @@ impl Markdown {
         state.open.push((mark, form));
     }
 
-    /// A delimiter if any parser takes it for one: a letter or digit follows it, or else white space or punctuation
-    /// precedes it, and the same mirrored at its end. Delimiters side by side are not risked.
+    /// Selects a delimiter if every parser recognises it: a letter or digit follows it, or white space or punctuation
+    /// precedes it, and the mirrored condition is true at its end. Two delimiters side by side are avoided.
     fn form(&self, state: &State, pieces: &[Piece<'_>], at: usize, depth: usize) -> Form {
         let mark = pieces[at].marks.as_slice()[depth];
         if matches!(mark, Mark::Sub | Mark::Sup) || state.closed == Some(self.lines.len()) {
@@ -275,7 +275,7 @@ impl Markdown {
         if opens && closes { Form::Delimiter } else { Form::Element }
     }
 
-    /// The character before the mark to be opened, and before stars that it joins.
+    /// Returns the character before the mark to open, and before stars that it joins.
     fn before(&self, state: &State, mark: Mark) -> char {
         if self.lines.at_start() || state.hard_break {
             return ' ';
@@ -292,7 +292,7 @@ impl Markdown {
             return self.text(state, &piece.text);
         }
         self.break_if_due(state);
-        // A cell would end at the first two, and `[..]:` be the definition of a link.
+        // `|` and `\` would end a cell, and `[..]:` would define a link.
         let ends_cell = state.one_line && piece.text.contains(['|', '\\']);
         if ends_cell || piece.link.is_some() && piece.text.contains(']') {
             self.lines.push_str("<code>");
@@ -330,7 +330,7 @@ impl Markdown {
         }
     }
 
-    /// Whether the character, if not escaped, could be read as markup.
+    /// Returns whether the character could be read as markup if it is not escaped.
     fn is_special(&self, state: &State, c: char, next: Option<char>) -> bool {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '~' | '|' => true,
@@ -339,7 +339,7 @@ impl Markdown {
             '#' => state.one_line || self.lines.at_start(),
             '+' | '-' | '=' | '>' | ':' => self.lines.at_start(),
             '.' | ')' => {
-                // The number of a list's item has at most nine digits.
+                // The number of a list item has at most nine digits.
                 let line = self.lines.line();
                 (1..=9).contains(&line.len()) && line.bytes().all(|b| b.is_ascii_digit())
             }
@@ -348,14 +348,14 @@ impl Markdown {
     }
 }
 
-/// The last of the pieces that the mark at this depth goes on over.
+/// Returns the last piece that the mark at this depth covers.
 fn region_end(pieces: &[Piece<'_>], at: usize, depth: usize) -> usize {
     let first = &pieces[at];
     let goes_on = |piece: &&Piece<'_>| piece.link == first.link && first.marks.shared(&piece.marks) > depth;
     at + pieces[at..].iter().take_while(goes_on).count() - 1
 }
 
-/// The character just within a mark, at its beginning or end.
+/// Returns the first or last character within a mark.
 fn edge(pieces: &[Piece<'_>], at: usize, end: usize, depth: usize, last: bool) -> char {
     let piece = &pieces[if last { end } else { at }];
     let mark = pieces[at].marks.as_slice()[depth];
@@ -375,7 +375,7 @@ fn encloses(pieces: &[Piece<'_>], at: usize, end: usize, depth: usize) -> bool {
     pieces[at].depth() > depth && region_end(pieces, at, depth) == end
 }
 
-/// Whether a mark that ends here is followed by something other than a word.
+/// Returns whether a mark that ends here is not followed by a word.
 fn parted_after(pieces: &[Piece<'_>], end: usize, depth: usize) -> bool {
     let Some(next) = pieces.get(end + 1) else { return true };
     let last = &pieces[end];
@@ -405,17 +405,17 @@ fn element(mark: Mark) -> &'static str {
     }
 }
 
-/// Whether stars between these two could end a mark that is open.
+/// Returns whether stars between these two characters could end an open mark.
 fn may_close(before: char, first: char) -> bool {
     !(before.is_whitespace() || parts(before) && is_word(first))
 }
 
-/// Letters and digits; not those that are symbols too.
+/// Returns whether the character is a letter or digit, but not also a symbol.
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() && !matches!(c, '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}')
 }
 
-/// White space, or punctuation of any edition of Unicode.
+/// Returns whether the character is white space, or punctuation in every version of Unicode.
 fn parts(c: char) -> bool {
     c.is_whitespace()
         || c.is_ascii_punctuation()

@@ -1,4 +1,4 @@
-//! What calls end with that are too large, too late or unknown.
+//! The status of calls that are too large, too late or unknown.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -80,7 +80,7 @@ async fn a_stream_that_runs_ends_at_its_deadline() {
     assert!(begun.piece().await.is_some(), "it runs");
     tokio::time::sleep(millis(700)).await;
     assert_eq!(begun.ended().await.1.code(), Code::DeadlineExceeded);
-    // A stream of another service, which says something once and then waits.
+    // A stream of another service, which sends one message and then waits.
     let mut asked = speaker.ask("/grpc.health.v1.Health/Watch", &[("grpc-timeout", "500m")]).await;
     asked.request.send_data(EMPTY.into(), true).unwrap();
     let mut begun = asked.begun().await;
@@ -88,7 +88,7 @@ async fn a_stream_that_runs_ends_at_its_deadline() {
     assert_eq!(begun.ended().await.1.code(), Code::DeadlineExceeded);
 }
 
-/// As the protocol asks, so that a client knows that it must not compress.
+/// The protocol requires it, so that a client knows that it must not compress.
 #[tokio::test]
 async fn a_compressed_request_is_refused_with_the_encodings_that_are_accepted() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of connections when the node stops.
+//! Connections while the node stops.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -30,7 +30,7 @@ async fn a_node_that_stops_says_so_and_lets_calls_end() {
     let mut peer = Peer::greet(node.address, &[]).await;
     let mut idle = Peer::greet(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
-    // Both are known to the node before it is told to stop.
+    // Both are known to the node before it stops.
     peer.call(3).await;
     idle.call(1).await;
     let mut stopped = tokio::spawn(node.stop());
@@ -65,7 +65,7 @@ async fn nobody_holds_a_node_that_stops_beyond_its_deadline() {
     open.end().await;
 }
 
-/// The time that an old connection has left is longer than the node has.
+/// The grace period of the old connection is longer than the node's drain timeout.
 #[tokio::test]
 async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either() {
     let dir = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either(
     soon(node.stop()).await;
 }
 
-/// None of these peers answers anything, and the node would drain for a minute.
+/// None of these peers responds, and the node would drain for a minute.
 #[tokio::test]
 async fn a_node_waits_only_for_calls_under_way() {
     let dir = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ async fn a_node_waits_only_for_calls_under_way() {
     (greeted.polite, used.polite) = (false, false);
     let mut open = Vec::new();
     let snapshot = framed(&request_bytes("Watch", json!({"snapshot": true})));
-    // With a window of 0 they cannot even be told.
+    // With a window of 0 they cannot even receive the status.
     for window in [0, 1 << 16] {
         for (path, request) in
             [(WATCH, &snapshot[..]), (HEALTH, EMPTY), (REFLECTION, &[0, 0, 0, 0, 2, 0x3a, 0][..])]
@@ -122,7 +122,7 @@ async fn a_node_waits_only_for_calls_under_way() {
         peer.write(head.as_bytes()).await;
         web.push(peer);
     }
-    // All of them are known.
+    // All of them are known to the node.
     Peer::greet(node.address, &[]).await.call(1).await;
     let mut late = Peer::greet(node.address, &[]).await;
     late.open(1, LIST_TAGS).await;
@@ -150,8 +150,8 @@ async fn a_client_that_streams_learns_between_two_messages_that_the_node_stops()
     soon(stopped).await.unwrap();
 }
 
-/// A client that keeps to the protocol: it makes no call on a connection that was told to end, and repeats what was never
-/// taken. Nothing else may fail.
+/// A client that obeys the protocol: it makes no call on a connection after a GOAWAY, and repeats calls that were not
+/// accepted. No other call may fail.
 #[tokio::test]
 async fn a_restart_fails_no_call_that_was_accepted() {
     let dir = tempfile::tempdir().unwrap();
@@ -167,7 +167,8 @@ async fn a_restart_fails_no_call_that_was_accepted() {
     assert!(calls > 100 && failed.is_empty(), "{} of {calls} failed: {failed:?}", failed.len());
 }
 
-/// Calls each 10 ms, on a new connection whenever the last one ends. The calls, and those that failed.
+/// Makes a call every 10 ms, on a new connection whenever the last one ends. Returns the number of calls and the failed
+/// ones.
 async fn call_on(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
     let (end, mut calls) = (Instant::now() + time, Vec::new());
     let mut connection = None;
@@ -186,7 +187,7 @@ async fn call_on(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
 
 type Send = h2::client::SendRequest<Bytes>;
 
-/// A connection that takes calls; none while there is no node.
+/// Returns a connection that accepts calls, or none while there is no node.
 async fn ready(connection: &mut Option<Send>, address: SocketAddr) -> Option<Send> {
     if let Some(open) = connection.take()
         && let Ok(open) = open.ready().await
@@ -213,7 +214,7 @@ async fn call(mut send: Send) -> Result<(), String> {
     };
     let mut body = match answered {
         Ok(response) => response.into_body(),
-        // It was not accepted: the client makes it again elsewhere.
+        // The call was not accepted: the client repeats it on another connection.
         Err(error) if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Peers that break the protocol, or make the node work for nothing.
+//! Peers that break the protocol, or cause needless work for the node.
 
 use super::{
     frames::{
@@ -62,7 +62,8 @@ async fn a_peer_that_resets_what_it_opens_is_sent_away() {
     Peer::greet(node.address, &[]).await.call(1).await;
 }
 
-/// CVE-2025-8671: the peer breaks the protocol so that the node resets, which no bound on the peer's own resets sees.
+/// CVE-2025-8671: the peer breaks the protocol so that the node sends the resets, which a bound on the peer's own
+/// resets does not count.
 #[tokio::test]
 async fn a_peer_that_provokes_resets_is_sent_away() {
     let dir = tempfile::tempdir().unwrap();

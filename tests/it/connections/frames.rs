@@ -1,4 +1,4 @@
-//! HTTP/2 as no well-behaved client speaks it: frames made by hand (RFC 9113), headers without compression (RFC 7541).
+//! HTTP/2 that no well-behaved client sends: hand-made frames (RFC 9113), headers without compression (RFC 7541).
 
 use std::{
     io,
@@ -30,10 +30,10 @@ pub(super) const END_HEADERS: u8 = 4;
 pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The largest window, and the largest step to it.
+/// The largest window, and the largest increment to reach it.
 pub(super) const WINDOW: u32 = (1 << 31) - 1;
 
-/// The request of a list of tags: an empty message.
+/// The method that lists tags. Its request is an empty message.
 pub(super) const LIST_TAGS: &str = "/cable.v1.ContentService/ListTags";
 pub(super) const EMPTY: &[u8] = &[0; 5];
 
@@ -46,7 +46,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The error code of RST_STREAM and GOAWAY.
+    /// Returns the error code of RST_STREAM and GOAWAY.
     pub(super) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -57,27 +57,27 @@ impl Frame {
     }
 }
 
-/// The other end of a connection.
+/// The client end of a connection.
 pub(super) struct Peer {
     io: TcpStream,
-    /// Whether it answers what it has to.
+    /// Whether it sends the acknowledgements that the protocol requires.
     pub(super) polite: bool,
 }
 
 impl Peer {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub(super) async fn silent(address: SocketAddr) -> Peer {
         Peer { io: soon(TcpStream::connect(address)).await.unwrap(), polite: true }
     }
 
-    /// Connects from an address.
+    /// Connects from the given address.
     pub(super) async fn silent_from(own: IpAddr, address: SocketAddr) -> Peer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((own, 0).into()).unwrap();
         Peer { io: soon(socket.connect(address)).await.unwrap(), polite: true }
     }
 
-    /// Connects, and begins HTTP/2 with these settings.
+    /// Connects and starts HTTP/2 with these settings.
     pub(super) async fn greet(address: SocketAddr, settings: &[(u16, u32)]) -> Peer {
         let mut peer = Peer::silent(address).await;
         peer.say_hello(settings).await;
@@ -90,22 +90,22 @@ impl Peer {
         self.write(&[&PREFACE[..], &frame(SETTINGS, 0, 0, &settings)].concat()).await;
     }
 
-    /// That the node has closed already is for the next read to see.
+    /// Writes bytes. If the node has closed the connection, the next read reports it.
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         let _ = soon(self.io.write_all(bytes)).await;
     }
 
-    /// Begins a call, and leaves its request open.
+    /// Starts a call and leaves its request open.
     pub(super) async fn open(&mut self, stream: u32, path: &str) {
         self.write(&frame(HEADERS, END_HEADERS, stream, &request(path))).await;
     }
 
-    /// Sends what a call's request still needs.
+    /// Sends the rest of a call's request.
     pub(super) async fn finish(&mut self, stream: u32, message: &[u8]) {
         self.write(&frame(DATA, END_STREAM, stream, message)).await;
     }
 
-    /// The next frame; none if the connection has ended. Answers SETTINGS and PING if it is polite.
+    /// Returns the next frame, or none if the connection has ended. Acknowledges SETTINGS and PING if it is polite.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         let frame = soon(self.read()).await.ok()?;
         if self.polite && frame.flags & ACK == 0 && [SETTINGS, PING].contains(&frame.kind) {
@@ -124,7 +124,7 @@ impl Peer {
         Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// The next frame of a kind, past all others.
+    /// Returns the next frame of a kind and skips all others.
     pub(super) async fn expect(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await;
@@ -135,7 +135,7 @@ impl Peer {
         }
     }
 
-    /// Reads to the end of an answer. The bytes of its messages.
+    /// Reads a response to its end. Returns the size of its messages in bytes.
     pub(super) async fn answer(&mut self, stream: u32) -> usize {
         let mut length = 0;
         loop {
@@ -151,14 +151,14 @@ impl Peer {
         }
     }
 
-    /// Makes a call that must be answered with a message.
+    /// Makes a call, which must return a message.
     pub(super) async fn call(&mut self, stream: u32) {
         self.open(stream, LIST_TAGS).await;
         self.finish(stream, EMPTY).await;
         assert!(self.answer(stream).await > EMPTY.len());
     }
 
-    /// Reads until the node closes.
+    /// Reads until the node closes the connection.
     pub(super) async fn end(&mut self) {
         while self.next().await.is_some() {}
     }
@@ -169,9 +169,9 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The header block of a call.
+/// Returns the header block of a call.
 pub(super) fn request(path: &str) -> Vec<u8> {
-    // POST and http stand in the static table.
+    // POST and http are in the static table.
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
         (":path", path),
@@ -184,7 +184,7 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     block
 }
 
-/// A header with nothing compressed.
+/// Adds a header without compression.
 pub(super) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for text in [name, value] {
@@ -193,7 +193,7 @@ pub(super) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// An integer with a prefix of 7 bits.
+/// Returns an integer with a prefix of 7 bits.
 fn length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(0x7f) else {
         block.push(length as u8);
@@ -207,7 +207,7 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.push(rest as u8);
 }
 
-/// HEADERS and as many CONTINUATION as a block takes.
+/// Returns HEADERS and as many CONTINUATION frames as a block needs.
 pub(super) fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
     let pieces: Vec<&[u8]> = block.chunks(16 << 10).collect();
     let last = pieces.len() - 1;

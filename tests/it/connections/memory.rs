@@ -1,4 +1,4 @@
-//! What a peer can make a node hold.
+//! The memory that a peer can make a node use.
 
 use bytes::Bytes;
 use cable_client::Cable;
@@ -21,7 +21,7 @@ const ARTICLES: usize = 60;
 const BYTES: usize = 400_000;
 const READERS: usize = 16;
 
-/// Without back-pressure each of these readers would have a copy of its own of all content: 384 MB.
+/// Without back-pressure, each of these readers would have its own copy of all content: 384 MB.
 #[tokio::test]
 async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
         reader.finish(1, &request).await;
         readers.push(reader);
     }
-    // As long as it takes until it stands still, and others are served meanwhile.
+    // The loop lasts until the memory stops growing. Other clients are served meanwhile.
     for at in 0..ARTICLES {
         soon(cable.article(format!("a{at}")).into_future()).await.unwrap();
         tokio::time::sleep(millis(50)).await;
@@ -53,7 +53,7 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     assert!(late.answer(1).await > ARTICLES * BYTES, "it waited for its reader");
 }
 
-/// 600 responses of 2.3 MB, 1.4 GB, if each were made at once; and the most that memory keeps is allowed to 16 MiB.
+/// 600 responses of 2.3 MB would be 1.4 GB if all were composed at once. The cache is limited to 16 MiB.
 #[tokio::test]
 async fn large_responses_that_nobody_reads_are_not_made() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,13 +77,13 @@ async fn large_responses_that_nobody_reads_are_not_made() {
     }
     tokio::time::sleep(millis(2_000)).await;
     let grown = program.memory("VmRSS").saturating_sub(before);
-    // Unbounded it is 1.4 GB. Three connections may hold 12 MiB and the cache 16 MiB; the rest is what waits, and the
-    // allocator's.
+    // Without bounds the growth is 1.4 GB. Three connections may use 12 MiB and the cache 16 MiB; the rest is pending
+    // requests and the allocator's overhead.
     assert!(grown < 96 << 10, "{grown} KB more");
     soon(cable.article("long").into_future()).await.unwrap();
 }
 
-/// Four gigabytes each would not even be there to be set aside.
+/// The node could not even allocate four gigabytes for each message.
 #[tokio::test]
 async fn claims_of_huge_messages_set_no_memory_aside() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What web pages can reach, and requests that are no calls.
+//! Requests that web pages can make, and requests that are not calls.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +13,7 @@ use crate::support::Node;
 
 const WEB: &str = "application/grpc-web+proto";
 
-/// One request over HTTP/1.1; all of the response.
+/// Makes one request over HTTP/1.1. Returns the whole response.
 async fn ask(node: &Node, method: &str, lines: &[(&str, &str)], body: &[u8]) -> String {
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
     let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -28,7 +28,7 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
-/// The status of one request over HTTP/2. It must stand in HPACK's static table, or be written out.
+/// Returns the status of one request over HTTP/2. The status must be in HPACK's static table, or be written out.
 async fn ask_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> String {
     let mut peer = Peer::greet(node.address, &[]).await;
     let mut block = vec![0x83, 0x86];
@@ -40,7 +40,7 @@ async fn ask_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> St
     let payload = peer.expect(HEADERS).await.payload;
     match payload[0] {
         0x88 => "200".to_owned(),
-        // A value for the name `:status`, in Huffman's code or plain: three digits are found by trying.
+        // The value of `:status` is Huffman-coded or plain. The three digits are found by trying.
         _ => ["403", "405", "415", "421"]
             .into_iter()
             .find(|code| holds_status(&payload, code))
@@ -93,10 +93,10 @@ async fn a_page_reaches_the_node_only_by_its_own_name_or_with_leave() {
         }
         assert_eq!(ask_http2(&node, host, &headers).await, expected, "{host} {origin:?}");
     }
-    // Whatever the content type says, a page from elsewhere is one.
+    // A page from another origin is one regardless of the content type.
     let native = [("content-type", "application/grpc"), ("origin", "http://evil.example")];
     assert_eq!(ask_http2(&node, "localhost", &native).await, "403");
-    // No page can send this: a client may call the node as it likes, as proxies do.
+    // No page can send this request. A client may use any authority, as proxies do.
     assert_eq!(ask_http2(&node, "cable.example", &[("content-type", "application/grpc")]).await, "200");
 }
 

@@ -1,4 +1,4 @@
-//! Requests that never become whole.
+//! Requests that are never complete.
 
 use bytes::Bytes;
 use tonic::{Code, Status};
@@ -83,7 +83,7 @@ async fn a_check_is_a_small_request() {
     assert_eq!(status.code(), Code::Ok);
 }
 
-/// 120 MB, if the node took them.
+/// The node would need 120 MB if it accepted all of them.
 #[tokio::test]
 async fn partial_messages_of_a_connection_are_bounded_together() {
     let dir = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ async fn partial_messages_of_a_connection_are_bounded_together() {
         let mut open = Vec::new();
         for _ in 0..60 {
             let mut asked = speaker.ask(path, &[]).await;
-            // Reflection refuses it at once.
+            // Reflection rejects it immediately.
             let _ = asked.request.send_data(message.slice(..message.len() - 1), false);
             open.push(asked);
         }
@@ -109,7 +109,7 @@ async fn partial_messages_of_a_connection_are_bounded_together() {
     assert_eq!(status.code(), Code::Ok);
 }
 
-/// Each is whole in the end: whoever waits holds up nobody who reads.
+/// Each request completes in the end: a request that waits does not block one that is being read.
 #[tokio::test]
 async fn many_large_requests_at_once_are_all_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ async fn a_node_serves_so_many_imports_and_reflection_streams() {
         );
         assert!(details.retry_info().is_some(), "{path}");
         drop(open.pop());
-        // That one is reset, and its place is free.
+        // That stream is reset, and its permit is free.
         for _ in 0..100 {
             let asked = speaker.ask(path, &[]).await.begun().await;
             if Status::from_header_map(&asked.headers).is_none() {

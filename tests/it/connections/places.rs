@@ -1,4 +1,4 @@
-//! How many connections there may be, and what happens when the system has no more.
+//! The limit on connections, and the behaviour of a node without free file descriptors.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -58,14 +58,14 @@ async fn a_peer_with_too_many_connections_is_refused_and_counted_and_others_are_
     second.call(3).await;
 }
 
-/// A loop that does not pause takes a whole core here.
+/// A loop without pauses uses a whole core here.
 #[tokio::test]
 async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), "ulimit -n 256", &[]);
     let mut peers = vec![Peer::greet(program.address, &[]).await];
     peers[0].call(1).await;
-    // It counted on more than the system gives it now.
+    // The node started with a higher limit than it has now.
     program.allow_file_descriptors(program.file_descriptors() + 4);
     for _ in 0..10 {
         peers.push(Peer::greet(program.address, &[]).await);
@@ -89,7 +89,7 @@ async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
     waiting.call(1).await;
 }
 
-/// Half requests on both listeners take all that connections may have, and the store still opens what it needs.
+/// Incomplete requests on both listeners use all connections, and the store still opens the files that it needs.
 #[tokio::test]
 async fn connections_leave_file_descriptors_to_the_store() {
     let dir = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ async fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// Whether the metrics have this line.
+/// Returns whether the metrics contain this line.
 async fn scraped(ops: SocketAddr, line: &str) -> bool {
     let mut io = soon(TcpStream::connect(ops)).await.unwrap();
     io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();

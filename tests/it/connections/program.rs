@@ -1,4 +1,4 @@
-//! The program itself, with bounds of its own on what the system gives it.
+//! The program itself, with system limits of its own.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::PATIENCE;
 
-/// A running node; killed when it is dropped.
+/// A running node. It is killed on drop.
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -22,20 +22,20 @@ pub(crate) struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended on its own.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Program {
-    /// Starts it on a directory, in a shell that first does something else.
+    /// Starts a node on a directory, in a shell that runs another command first.
     pub(crate) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
         let off = [env, &[("CABLE__SERVER__OPS_LISTEN", "off")]].concat();
         Program::start_serving_ops(dir, before, &off)
     }
 
-    /// The same, with metrics and health where the environment says.
+    /// Does the same, with metrics and health at the address that the environment sets.
     pub(crate) fn start_serving_ops(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
         let script = format!("{before}; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
@@ -61,42 +61,42 @@ impl Program {
         Program { child, address, said }
     }
 
-    /// How many lines it has written since, with this in them.
+    /// Returns the number of log lines since the last call that contain this text.
     pub(crate) fn said(&self, what: &str) -> usize {
         self.said.try_iter().filter(|line| line.contains(what)).count()
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for a line with this in it.
+    /// Waits for a log line that contains this text.
     pub(crate) fn wait_for_line(&self, part: &str) {
         while !self.said.recv_timeout(PATIENCE).expect("it writes the line").contains(part) {}
     }
 
-    /// The exit code, once it has ended by itself.
+    /// Waits until the process ends on its own. Returns its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
-        // Its log ends with it.
+        // The log ends with the process.
         while self.said.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
         self.child.wait().unwrap().code()
     }
 
-    /// How many file descriptors it has open.
+    /// Returns the number of open file descriptors.
     pub(super) fn file_descriptors(&self) -> u64 {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
     }
 
-    /// Lets it have no more than this.
+    /// Limits the number of file descriptors.
     pub(super) fn allow_file_descriptors(&self, most: u64) {
         let id = Pid::from_raw(self.child.id().try_into().unwrap());
         let limit = Rlimit { current: Some(most), maximum: Some(256) };
         prlimit(id, Resource::Nofile, limit).unwrap();
     }
 
-    /// Processor time that it has used, in hundredths of a second: the kernel's USER_HZ.
+    /// Returns the used processor time in hundredths of a second: the kernel's USER_HZ.
     pub(crate) fn processor_time(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -104,7 +104,7 @@ impl Program {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// Kilobytes, by their name in proc_pid_status(5).
+    /// Returns a memory size in kilobytes, by its name in proc_pid_status(5).
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();

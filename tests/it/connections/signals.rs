@@ -1,4 +1,4 @@
-//! What signals do to the program.
+//! The effect of signals on the program.
 
 use super::{
     frames::{EMPTY, GOAWAY, LIST_TAGS, Peer},

@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 well, and decides itself when a request ends and when an answer is taken.
+//! A client that speaks correct HTTP/2, and lets the test decide when a request ends and when a response is read.
 
 use std::net::SocketAddr;
 
@@ -15,26 +15,26 @@ use super::soon;
 
 pub(crate) struct Speaker(SendRequest<Bytes>);
 
-/// A call whose answer has not come.
+/// A call without a response so far.
 pub(crate) struct Asked {
     response: h2::client::ResponseFuture,
     pub(crate) request: SendStream<Bytes>,
 }
 
-/// A call whose answer has begun.
+/// A call whose response has started.
 pub(super) struct Begun {
     pub(super) headers: HeaderMap,
     pub(super) body: RecvStream,
 }
 
 impl Speaker {
-    /// Connects; of an answer this much comes before it is taken.
+    /// Connects. The window is the part of a response that the node can send before it is read.
     pub(super) async fn to(address: SocketAddr, window: u32) -> Speaker {
         // The connection ends with the node.
         Speaker::over(soon(TcpStream::connect(address)).await.unwrap(), window).await.0
     }
 
-    /// Speaks over a stream, and gives the task that serves it.
+    /// Starts HTTP/2 on a stream. Also returns the task that serves it.
     pub(crate) async fn over(io: TcpStream, window: u32) -> (Speaker, JoinHandle<()>) {
         let mut builder = Builder::new();
         builder.initial_window_size(window);
@@ -42,7 +42,7 @@ impl Speaker {
         (Speaker(send), tokio::spawn(async { drop(connection.await) }))
     }
 
-    /// Begins a call; its request is open.
+    /// Starts a call and leaves its request open.
     pub(crate) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
         let mut send = soon(self.0.clone().ready()).await.unwrap();
         let mut request = Request::post(format!("http://localhost{path}")).header("te", "trailers");
@@ -56,7 +56,7 @@ impl Speaker {
         Asked { response, request }
     }
 
-    /// Makes a call with one message, given with its prefix. What it ends with.
+    /// Makes a call with one message, given with its prefix. Returns the response and its status.
     pub(super) async fn call(&self, path: &str, headers: &[(&str, &str)], message: Bytes) -> (Bytes, Status) {
         let mut asked = self.ask(path, headers).await;
         asked.request.send_data(message, true).unwrap();
@@ -73,14 +73,14 @@ impl Asked {
 }
 
 impl Begun {
-    /// The next piece of the answer, taken.
+    /// Reads the next piece of the response.
     pub(super) async fn piece(&mut self) -> Option<Bytes> {
         let piece = soon(self.body.data()).await?.unwrap();
         self.body.flow_control().release_capacity(piece.len()).unwrap();
         Some(piece)
     }
 
-    /// Takes all that is left: the answer and its status.
+    /// Reads the rest of the response. Returns it with its status.
     pub(super) async fn ended(mut self) -> (Bytes, Status) {
         let mut all = Vec::new();
         while let Some(piece) = self.piece().await {
@@ -92,7 +92,7 @@ impl Begun {
     }
 }
 
-/// A message with its prefix.
+/// Returns a message with its prefix.
 pub(crate) fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &length[..], message].concat().into()

@@ -1,4 +1,4 @@
-//! How long connections may take, stay silent, idle and live.
+//! The time limits of connections: preface, idle time, silence and age.
 
 use super::{
     frames::{ACK, EMPTY, GOAWAY, LIST_TAGS, PING, PREFACE, Peer, SETTINGS},
@@ -15,7 +15,7 @@ async fn who_says_nothing_or_half_of_the_preface_is_closed() {
         peer.write(first).await;
         peer.end().await;
     }
-    // Whoever has said it in time stays, however it was cut.
+    // A peer that sends the preface in time stays connected, in any division of the bytes.
     let mut peer = Peer::silent(node.address).await;
     let hello = [&PREFACE[..], &super::frames::frame(SETTINGS, 0, 0, &[])].concat();
     for byte in hello {
@@ -94,7 +94,7 @@ async fn a_connection_with_a_call_under_way_or_many_short_ones_is_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.idle = millis(1_500)).await;
     let mut peer = Peer::greet(node.address, &[]).await;
-    // Each call is answered: none of them came after a GOAWAY.
+    // Each call gets a response: none of them came after a GOAWAY.
     for stream in 0..30 {
         peer.call(2 * stream + 1).await;
         tokio::time::sleep(millis(100)).await;
@@ -103,7 +103,7 @@ async fn a_connection_with_a_call_under_way_or_many_short_ones_is_in_use() {
     tokio::time::sleep(millis(4_000)).await;
     peer.finish(101, EMPTY).await;
     assert!(peer.answer(101).await > EMPTY.len());
-    // Nor does it count as idle from the call's beginning.
+    // The time of the call itself does not count as idle.
     tokio::time::sleep(millis(1_000)).await;
     peer.call(103).await;
     assert_eq!(soon(peer.expect(GOAWAY)).await.code(), 0);

@@ -1,4 +1,4 @@
-//! Responses that nobody reads.
+//! Responses that no client reads.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -24,7 +24,7 @@ const CANCEL: u32 = 8;
 const BATCH: &str = "/cable.v1.ContentService/BatchGetArticles";
 const WATCH: &str = "/cable.v1.FeedService/Watch";
 
-/// A node with one article of 60 KB, where a response may wait for 600 ms.
+/// Starts a node with one article of 60 KB, where a response may stall for 600 ms.
 async fn node(dir: &Path) -> Node {
     let node = Node::start_with(dir, |config| config.connections.progress_timeout = millis(600)).await;
     let mut long = article("long", "Long", &["t"]);
@@ -33,7 +33,8 @@ async fn node(dir: &Path) -> Node {
     node
 }
 
-/// As many times the article as make so many times 60 KB; each with another name, so that each is composed.
+/// Returns a request for the article `times` times, with `times` times 60 KB. Each request has a different other name,
+/// so that each response is composed.
 fn batch(times: usize, other: usize) -> Bytes {
     let mut names = vec!["articles/long".to_owned(); times];
     names.push(format!("articles/absent-{other}"));
@@ -63,14 +64,14 @@ async fn a_response_of_which_nothing_is_taken_is_reset_whatever_it_is() {
         ("/grpc.health.v1.Health/Watch", Bytes::from_static(EMPTY)),
         ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", list_services),
     ];
-    // In one of them nothing fits, in the other a part.
+    // Nothing fits one of the windows, and a part fits the other.
     let stalls = [0, 10_000].into_iter().flat_map(|window| {
         calls.iter().map(move |(path, request)| stall(node.address, window, path, request))
     });
     futures_util::future::join_all(stalls).await;
 }
 
-/// Makes a call and takes nothing. It is reset, or it fits; the connection goes on in any case.
+/// Makes a call and reads nothing. The call is reset, or its response fits; the connection stays open in any case.
 async fn stall(address: SocketAddr, window: u32, path: &str, request: &[u8]) {
     let mut peer = Peer::greet(address, &[(INITIAL_WINDOW_SIZE, window)]).await;
     peer.open(1, path).await;
@@ -94,7 +95,7 @@ async fn a_reader_that_is_slow_is_not_cut_off() {
     let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     peer.open(1, BATCH).await;
     peer.finish(1, &batch(2, 0)).await;
-    // Three times as long as it may wait without any progress.
+    // Three times as long as a response may stall without progress.
     for _ in 0..20 {
         peer.write(&update(1, 100)).await;
         tokio::time::sleep(millis(100)).await;
@@ -104,7 +105,7 @@ async fn a_reader_that_is_slow_is_not_cut_off() {
     assert!(peer.answer(1).await > 120_000);
 }
 
-/// Small responses that were given out whole, and of which the last bytes are stuck: nothing could reset them.
+/// Small responses that were handed over completely, with their last bytes stuck: no stream is left to reset.
 #[tokio::test]
 async fn a_connection_that_takes_nothing_at_all_is_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,13 +126,13 @@ async fn calls_above_what_a_connection_may_hold_wait_for_their_reader() {
     long.body = Some(body(&"y".repeat(60_000)));
     node.client().put(long).await.unwrap();
     let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-    // 14 MB in all.
+    // 14 MB in total.
     let streams: Vec<u32> = (0..8).map(|at| 2 * at + 1).collect();
     for stream in &streams {
         peer.open(*stream, BATCH).await;
         peer.finish(*stream, &batch(30, *stream as usize)).await;
     }
-    // Two fit: of the others not even the head is there.
+    // Two responses fit. Of the others, not even the headers are sent.
     for _ in 0..2 {
         peer.expect(HEADERS).await;
     }
@@ -165,7 +166,7 @@ async fn a_browser_that_takes_nothing_is_closed() {
             "POST {BATCH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
             request.len()
         );
-        // More than the system takes for a reader that does not read.
+        // More than the system buffers for a reader that does not read.
         for _ in 0..6 {
             io.write_all(&[head.as_bytes(), request].concat()).await.unwrap();
         }

@@ -14,7 +14,7 @@ use crate::support::Node;
 
 const WEB: (&str, &str) = ("content-type", "application/grpc-web+proto");
 
-/// The status of gRPC-Web: a message of its own kind at the end of the answer.
+/// Returns whether the status of gRPC-Web is OK. It is a message of its own kind at the end of the response.
 fn is_ok(answer: &[u8]) -> bool {
     let found = |what: &[u8]| answer.windows(what.len()).any(|window| window == what);
     found(b"grpc-status:0") && found(&[0x80, 0, 0, 0])
@@ -28,7 +28,7 @@ fn head(length: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Reads to the end of an answer in chunks.
+/// Reads a chunked response to its end.
 async fn answer(io: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     while !read.ends_with(b"\r\n0\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! A follower that believes what it is told, and holds each message against the promises of the schema.
+//! A follower that applies each message and checks it against the promises of the schema.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     support::Node,
 };
 
-/// What is followed.
+/// The filter and options of a feed.
 #[derive(Debug, Clone)]
 pub(super) struct Interest {
     pub(super) filter: FeedFilter,
@@ -35,17 +35,17 @@ pub(super) struct Follower {
     stream: Option<Follow>,
     /// The position of the last message.
     position: Option<Position>,
-    /// All up to here has been told.
+    /// The revision up to which everything was received.
     place: i64,
     held: BTreeMap<String, i64>,
-    /// Where it began; what is older is held only if it began with a snapshot.
+    /// The revision at which it started. Older content is held only if it started with a snapshot.
     since: i64,
     from_snapshot: bool,
-    /// What has come of a snapshot that is under way.
+    /// The part of an unfinished snapshot that was received.
     snapshot: Option<BTreeMap<String, i64>>,
-    /// How many kills had been answered when the stream was opened.
+    /// The number of kills that had returned when the stream was opened.
     kills: usize,
-    /// It takes nothing for a while.
+    /// Whether it does not read for a while.
     pub(super) stalled: bool,
 }
 
@@ -64,7 +64,7 @@ impl Interest {
             && within(authors, credits.map(|credit| &credit.author).collect())
     }
 
-    /// Whether an entity that is told is the one that was put.
+    /// Asserts that a received entity is the one that was put.
     fn check(&self, told: &RawRecord, put: &Entity) {
         let (mut told, mut put) = (told.decode().unwrap().record.unwrap(), put.clone());
         strip(&mut told);
@@ -93,7 +93,7 @@ fn kind(entity: &Entity) -> EntityKind {
     }
 }
 
-/// Takes away what the server adds.
+/// Removes the fields that the server sets.
 fn strip(entity: &mut Entity) {
     macro_rules! strip {
         ($($kind:ident),*) => {
@@ -135,7 +135,7 @@ impl Follower {
         self.stream.is_some()
     }
 
-    /// Begins anew: from now on, after a revision, or with a snapshot.
+    /// Starts from the head, after a revision, or with a snapshot.
     pub(super) async fn begin(&mut self, node: &Node, world: &World, start: Option<Start>) {
         self.held.clear();
         self.position = None;
@@ -148,7 +148,7 @@ impl Follower {
         self.open(node, world, start).await;
     }
 
-    /// Goes on where it was, or from a place before that.
+    /// Resumes at its last position.
     pub(super) async fn resume(&mut self, node: &Node, world: &World) {
         match self.position.clone() {
             Some(position) => {
@@ -186,13 +186,13 @@ impl Follower {
         }
     }
 
-    /// It is gone; the position stays.
+    /// Ends the stream and retains the position.
     pub(super) fn kill(&mut self) {
         self.stream = None;
         self.stalled = false;
     }
 
-    /// Takes all that is there, or all up to a revision.
+    /// Reads all available messages.
     pub(super) fn take_ready(&mut self, world: &World) {
         while let Some(message) = self.stream.as_mut().and_then(Follow::ready) {
             match message {
@@ -291,13 +291,13 @@ impl Follower {
         self.position = Some(position);
     }
 
-    /// Whether an entry that is the newest of its name is what is held once it has been told.
+    /// Returns whether an entry that is the newest of its name is held once it was received.
     fn is_to_hold(&self, entry: &Entry) -> bool {
         let State::Live(entity) = &entry.state else { return false };
         self.interest.matches(entity) && (self.interest.backfill || entry.kind != UpdateKind::Backfill)
     }
 
-    /// Whether the name matches after a change.
+    /// Checks a change. Returns whether the name matches after it.
     fn change(&self, change: &FeedChange, world: &World) -> bool {
         let (number, revision) = (self.number, change.revision);
         let entry = world.entries.get(&revision).unwrap_or_else(|| panic!("{number}: {change:?}"));
@@ -358,7 +358,7 @@ impl Follower {
         self.position = Some(position);
     }
 
-    /// It has been told everything: what it holds is what matches, so far as it asked for that.
+    /// Asserts that a follower that has caught up holds exactly the matching content, as far as it requested it.
     pub(super) fn check_held(&self, world: &World) {
         assert_eq!(self.place, world.head);
         let told = |revision, entry: &Entry| match revision <= self.since {

@@ -1,4 +1,4 @@
-//! What the history is: every entry, known from the answers to the writes and from the clock.
+//! The expected history: every entry, derived from the responses to the writes and from the clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,33 +18,33 @@ pub(super) struct Entry {
     /// The first revision of its commit, and the last one.
     first: i64,
     end: i64,
-    /// Microseconds since 1970 UTC.
+    /// The time of the entry in microseconds since 1970 UTC.
     pub(super) time: i64,
     pub(super) kind: UpdateKind,
     pub(super) state: State,
 }
 
-/// What an entry makes of its name.
+/// The state of a name after an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum State {
     Live(Box<Entity>),
     Removed(RemovalReason, String),
-    /// It is about what waits: readers see nothing of it.
+    /// The entry concerns a pending version, which readers do not see.
     Unseen,
 }
 
-/// A version whose time has not come.
+/// A pending version.
 #[derive(Debug, Clone)]
 struct Waiting {
     entity: Box<Entity>,
-    /// None: not before another put says so.
+    /// The time at which the version is due; none until another put sets one.
     due: Option<i64>,
     kind: UpdateKind,
-    /// The live version has changed since: it does not become visible.
+    /// Whether the live version has changed since, so that this version does not become visible.
     held: bool,
 }
 
-/// What is to happen to one name.
+/// A write of one name.
 #[derive(Debug, Clone)]
 pub(super) enum Write {
     Put(Box<Entity>, UpdateKind),
@@ -56,18 +56,18 @@ pub(super) enum Write {
 pub(super) struct World {
     pub(super) head: i64,
     pub(super) floor: i64,
-    /// Microseconds since 1970 UTC.
+    /// The current time in microseconds since 1970 UTC.
     pub(super) now: i64,
     pub(super) entries: BTreeMap<i64, Entry>,
-    /// Revisions of the newest entries that readers see the names by.
+    /// The revisions of the newest entries that readers see, by name.
     newest: BTreeMap<String, i64>,
     waiting: BTreeMap<String, Waiting>,
-    /// The chain's links that are known.
+    /// The known chain hashes by revision.
     chains: BTreeMap<i64, Bytes>,
-    /// Revisions whose content was killed, each with the number of the kill.
+    /// The revisions whose content was killed, each with the number of the kill.
     killed: BTreeMap<i64, usize>,
     pub(super) kills: usize,
-    /// Names that ever had a version.
+    /// The names that ever had a version.
     known: BTreeSet<String>,
 }
 
@@ -80,7 +80,7 @@ impl Write {
         }
     }
 
-    /// As it is asked for; a killed name may come back.
+    /// Returns the change of the request. It allows killed names.
     pub(super) fn change(&self) -> Change {
         match self.clone() {
             Write::Put(entity, kind) => put(*entity).kind(kind).allow_killed(),
@@ -114,7 +114,7 @@ pub(super) fn name(entity: &Entity) -> &str {
 }
 
 impl World {
-    /// Nothing yet.
+    /// Returns an empty history.
     pub(super) fn new(now: i64) -> World {
         World { now, ..World::default() }
     }
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// All that readers see, with the revisions.
+    /// Returns all entities that readers see, with their revisions.
     pub(super) fn all_live(&self) -> impl Iterator<Item = (i64, &Entry, &Entity)> {
         self.newest.values().filter_map(|revision| match &self.entries[revision] {
             entry @ Entry { state: State::Live(entity), .. } => Some((*revision, entry, &**entity)),
@@ -134,12 +134,12 @@ impl World {
         })
     }
 
-    /// Whether nothing has happened to a name since a revision.
+    /// Returns whether a revision is the newest of a name.
     pub(super) fn is_newest(&self, name: &str, revision: i64) -> bool {
         self.newest.get(name) == Some(&revision)
     }
 
-    /// Those entries after a revision, up to another, that are still the newest of their names.
+    /// Returns the entries after a revision, up to another, that are still the newest of their names.
     pub(super) fn newest_within(&self, after: i64, to: i64) -> impl Iterator<Item = (i64, &Entry)> {
         let within = self.entries.range((Excluded(after), Included(to)));
         within
@@ -147,7 +147,7 @@ impl World {
             .filter(|(revision, entry)| self.newest.get(&entry.name) == Some(revision))
     }
 
-    /// Whether the name has never had any version.
+    /// Returns whether the name has never had any version.
     pub(super) fn is_new(&self, name: &str) -> bool {
         !self.known.contains(name)
     }
@@ -156,12 +156,12 @@ impl World {
         self.waiting.keys().map(String::as_str)
     }
 
-    /// Whether the content of a revision was erased by one of the first `kills`.
+    /// Returns whether the content of a revision was erased by one of the first `kills`.
     pub(super) fn is_killed(&self, revision: i64, kills: usize) -> bool {
         self.killed.get(&revision).is_some_and(|kill| *kill <= kills)
     }
 
-    /// A position stands within no commit of which something is left on either side.
+    /// Asserts that a position is not within a commit that has current entries on both sides of it.
     pub(super) fn check_position(&self, position: &Position) {
         let at = position.revision;
         if let Some(entry) = self.entries.get(&at) {
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// Takes changes that were made together, as the answer says.
+    /// Records changes that were committed together, as the response reports them.
     pub(super) fn record(&mut self, writes: &[Write], results: &[WriteResult], position: &Position) {
         let made = position.revision - self.head;
         let mut entries = Vec::new();
@@ -181,7 +181,7 @@ impl World {
             let before = entries.len();
             self.plan(write, &mut entries);
             if writes.len() == 1 && entries.len() as i64 == made + 1 {
-                // The trace of what was there before has gone with the history: none takes its place.
+                // The record of the former content has been dropped with the history, so no entry replaces it.
                 entries.pop();
             }
             assert!(entries.len() > before);
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// The entries that a change makes.
+    /// Adds the entries that a change makes.
     fn plan(&mut self, write: &Write, entries: &mut Vec<Entry>) {
         let name = write.name().to_owned();
         self.known.insert(name.clone());
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    /// The live version changes.
+    /// Records a change of the live version.
     fn hold(&mut self, name: &str) {
         self.waiting.get_mut(name).into_iter().for_each(|waiting| waiting.held = true);
     }
@@ -268,7 +268,7 @@ impl World {
         assert_eq!(self.head, position.revision, "{name} is taken back");
     }
 
-    /// One commit.
+    /// Appends one commit.
     fn append(&mut self, entries: Vec<Entry>) {
         let (first, end) = (self.head + 1, self.head + entries.len() as i64);
         for entry in entries {
@@ -280,7 +280,7 @@ impl World {
         }
     }
 
-    /// What the clock will change next, and when.
+    /// Returns the next change by the clock, and its time.
     pub(super) fn next_due(&self) -> Option<(i64, String)> {
         let appear = self.waiting.iter().filter(|(_, waiting)| !waiting.held);
         let appear = appear.filter_map(|(name, waiting)| Some((waiting.due?, name.clone())));
@@ -291,7 +291,7 @@ impl World {
         appear.chain(expire).min()
     }
 
-    /// It is the time at which that happens.
+    /// Applies the change of a name that is due at this time.
     pub(super) fn happen(&mut self, time: i64, name: &str) {
         self.now = self.now.max(time);
         let entry =
@@ -308,14 +308,14 @@ impl World {
         self.append(entries);
     }
 
-    /// The floor once all that is older than `age`, in microseconds, is let go of.
+    /// Returns the floor once all entries older than `age` microseconds are dropped.
     pub(super) fn floor_by_age(&self, age: i64) -> i64 {
         let young = self.entries.range(self.floor + 1..).find(|(_, entry)| entry.time >= self.now - age);
         young.map_or(self.head, |(revision, _)| revision - 1)
     }
 }
 
-/// When an article becomes visible: at once, at a time, or never yet.
+/// Returns when an article becomes visible: now, at a time, or at no known time.
 fn due(entity: &Entity) -> Option<Option<i64>> {
     let Entity::Article(article) = entity else { return None };
     let publish = article.publish_time.as_ref().map(micros);

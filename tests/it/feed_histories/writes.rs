@@ -1,4 +1,4 @@
-//! Random writes into a small world, none of which is refused.
+//! Random writes to a small set of names, none of which is rejected.
 
 use std::collections::BTreeSet;
 
@@ -15,18 +15,18 @@ const TAGS: u64 = 6;
 const SECTIONS: u64 = 4;
 const AUTHORS: u64 = 3;
 
-/// Old content that was loaded.
+/// The number of old articles that are loaded.
 const LOADED: u64 = 24;
 
-/// Of those articles that fill a feed.
+/// The size in bytes of the articles that fill a feed.
 const LARGE: usize = 50_000;
 
-/// Five of these are about as much as a commit may hold.
+/// The size in bytes of the largest articles. Five of these are close to the limit of a commit.
 const LARGEST: usize = 550_000;
 
 pub(super) const SECOND: i64 = 1_000_000;
 
-/// Draws writes; each article that it makes has a headline of its own.
+/// A generator of writes. Each of its articles has a unique headline.
 #[derive(Debug)]
 pub(super) struct Writes {
     pub(super) dice: Dice,
@@ -50,7 +50,7 @@ impl Writes {
         ids.into_iter().map(|n| format!("{what}/x{n}")).collect()
     }
 
-    /// An article that is visible at once and stays.
+    /// Returns an article that becomes visible at once and remains.
     pub(super) fn article(&mut self, id: &str) -> v1::Article {
         self.made += 1;
         let (dice, mut article) = (&mut self.dice, v1::Article::default());
@@ -64,7 +64,7 @@ impl Writes {
         article
     }
 
-    /// An article that every filter for articles matches.
+    /// Returns an article that every filter for articles matches.
     pub(super) fn for_all(&mut self, id: &str) -> v1::Article {
         let all = |what: &str, of| (1..=of).map(|n| format!("{what}/x{n}")).collect::<Vec<String>>();
         let mut article = self.article(id);
@@ -75,14 +75,14 @@ impl Writes {
         article
     }
 
-    /// One of those that do not all have room in memory.
+    /// Returns one of the articles that do not all fit in memory.
     pub(super) fn large(&mut self, id: &str) -> Entity {
         let mut article = self.for_all(id);
         article.body = Some(body(&"The ferry did not sail. ".repeat(LARGEST / 24)));
         Entity::Article(article)
     }
 
-    /// An article that stands in no usual list. A few versions of it leave more lists than an entry may name.
+    /// Returns an article that is in no usual list. A few versions of it leave more lists than an entry may name.
     pub(super) fn restless(&mut self, id: &str) -> v1::Article {
         let mut article = self.article(id);
         let made = self.made;
@@ -105,7 +105,7 @@ impl Writes {
         article
     }
 
-    /// A time in the future that no other article has, at most so many seconds after another.
+    /// Returns a future time that no other article has, at most `seconds` seconds after another.
     fn later(&mut self, than: i64, seconds: u64) -> i64 {
         (than / SECOND + self.dice.between(1, seconds) as i64) * SECOND + self.made % SECOND
     }
@@ -134,7 +134,7 @@ impl Writes {
         Write::Put(Entity::Article(article).into(), kind)
     }
 
-    /// Old content under a name that never had any.
+    /// Loads old content under a name that never had any.
     fn load(&mut self) -> Write {
         self.loaded = (self.loaded + 1).min(LOADED);
         let mut article = self.article(&format!("a{}", ARTICLES + self.loaded));
@@ -180,7 +180,7 @@ impl Writes {
         Write::Remove(article.name, reason, target.to_owned())
     }
 
-    /// What is no article comes and goes too.
+    /// Writes an entity other than an article, or removes it.
     fn other(&mut self, world: &World) -> Write {
         self.made += 1;
         let text = format!("Harbour {}", self.made);
@@ -205,7 +205,7 @@ impl Writes {
         Write::Put(entity.into(), UpdateKind::Major)
     }
 
-    /// What is there already, or any other write.
+    /// Repeats existing content, or makes any other write.
     pub(super) fn any(&mut self, world: &World) -> Write {
         match self.dice.between(0, 19) {
             0..=7 => self.put_article(world),
@@ -221,7 +221,7 @@ impl Writes {
         }
     }
 
-    /// Writes of different names.
+    /// Returns writes of different names.
     pub(super) fn several(&mut self, world: &World, most: u64) -> Vec<Write> {
         let mut names = BTreeSet::new();
         let count = self.dice.between(2, most);

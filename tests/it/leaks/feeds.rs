@@ -1,4 +1,4 @@
-//! The feeds of both stores, message by message.
+//! The feeds of both stores, compared message by message.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     raw::{Raw, all_of, decode, field, keep, request_bytes, values},
 };
 
-/// Longer than anything takes here.
+/// A time limit longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fields of a WatchResponse, of its position and of its changes.
@@ -30,7 +30,7 @@ const KINDS: [u32; 4] = [1, 3, 4, 5];
 
 const MARKER: &str = "articles/marker";
 
-/// An article that all who follow live are told of: before it, all that happened was told.
+/// Returns an article that all live followers receive. Everything that happened before is delivered before it.
 pub(super) fn marker(count: i64) -> Value {
     json!({
         "name": MARKER,
@@ -41,7 +41,7 @@ pub(super) fn marker(count: i64) -> Value {
     })
 }
 
-/// Filters of those who follow live: what the marker belongs to stands in each, where it matters.
+/// Returns the filters of the live followers. Each contains the marker's terms where it restricts them.
 fn live_requests() -> Vec<Value> {
     let filters = [
         json!({}),
@@ -60,15 +60,16 @@ fn live_requests() -> Vec<Value> {
     filters.into_iter().enumerate().map(request).map(told_alike).collect()
 }
 
-/// The one difference that there must be: what appears for the first time was put as news where it waited, and is
-/// imported where nothing waits, which is a backfill. All are asked for, and read as news.
+/// Requests backfill, for the one necessary difference: a version that becomes visible for the first time was put as
+/// news where it was pending, and is imported as a backfill where nothing is pending. Both are requested, and read as
+/// news.
 fn told_alike(mut request: Value) -> Value {
     request["include_backfill"] = json!(true);
     request["checkpoint_interval"] = json!("300s");
     request
 }
 
-/// A filter that nobody has followed before, so that all it tells is read from the store.
+/// Returns a filter that no feed has used before, so that the whole feed is read from the store.
 fn random_filter(dice: &mut Dice, count: i64) -> Value {
     let terms = |what: &str, named: Vec<String>| [named, vec![format!("{what}unused-{count}")]].concat();
     let tags = |named: &[&str]| terms("tags/", named.iter().map(|name| format!("tags/{name}")).collect());
@@ -86,8 +87,8 @@ fn random_filter(dice: &mut Dice, count: i64) -> Value {
     }
 }
 
-/// A message without what the two must differ in: the chain of its position, whose length stays, and what names the
-/// unrelated author. None, if it told of nothing else.
+/// Returns a message without the data that must differ: the chain of its position, whose length remains, and the
+/// unrelated author's name. Returns none if it contained nothing else.
 fn shown(message: &[u8]) -> Option<Vec<u8>> {
     let mut shown = Vec::new();
     for position in values(message, POSITION) {
@@ -109,7 +110,7 @@ fn shown(message: &[u8]) -> Option<Vec<u8>> {
     Some(shown)
 }
 
-/// The changes or records of an event, each as a field.
+/// Returns the changes or records of an event, each as a field.
 fn told(number: u32, event: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let others = values(event, 1).into_iter().filter(|one| !names_unrelated(one));
     others.map(move |one| field(1, &if number == CHANGES { as_news(one) } else { one.to_vec() }))
@@ -122,20 +123,20 @@ fn as_news(change: &[u8]) -> Vec<u8> {
     [keep(change, |number| number != UPDATE_KIND), kind].concat()
 }
 
-/// The next message as it came.
+/// Returns the next message as received.
 async fn message(feed: &mut Streaming<Bytes>) -> Bytes {
     let message = tokio::time::timeout(PATIENCE, feed.message()).await;
     message.expect("a feed is not silent for so long").unwrap().expect("a feed does not end with OK")
 }
 
-/// All that is told at once, or why nothing is.
+/// Returns everything that a new feed delivers at once, or its error.
 async fn all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
     let mut feed = raw.stream("Watch", request).await.map_err(|status| all_of(&status))?;
     let mut told = Vec::new();
     loop {
         let message = message(&mut feed).await;
         told.extend(shown(&message));
-        // A checkpoint of one that is still behind is not empty.
+        // The checkpoint of a feed that is still behind is not empty.
         if values(&message, CHECKPOINT).iter().any(|at| at.is_empty()) {
             return Ok(told);
         }
@@ -160,8 +161,8 @@ impl Live {
         Live { request, feeds }
     }
 
-    /// Takes all that has happened up to the marker's newest revision. How much of it comes in one message is a matter
-    /// of time, and left out.
+    /// Reads everything up to the marker's newest revision. The division into messages depends on timing, so it is not
+    /// compared.
     pub(super) async fn compare(&mut self, marked: i64) {
         let [holding, plain] = &mut self.feeds;
         let (holding, plain) = (up_to(holding, marked).await, up_to(plain, marked).await);
@@ -170,7 +171,7 @@ impl Live {
     }
 }
 
-/// Each record and change in a message of its own, and the last position.
+/// Returns each record and change in a message of its own, and the last position.
 async fn up_to(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     loop {
@@ -190,7 +191,7 @@ async fn up_to(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<Vec<u8>> {
     }
 }
 
-/// Follows both anew.
+/// Restarts the live feeds of both.
 pub(super) async fn follow(pair: &mut Pair, dice: &mut Dice) {
     let mut live = Vec::new();
     for mut request in live_requests() {
@@ -202,7 +203,7 @@ pub(super) async fn follow(pair: &mut Pair, dice: &mut Dice) {
     pair.live = live;
 }
 
-/// Asks both for what one start tells at once.
+/// Compares everything that one start delivers at once at both nodes.
 async fn alike(pair: &Pair, request: Value) -> Result<Vec<Vec<u8>>, String> {
     let bytes = request_bytes("Watch", told_alike(request.clone()));
     let (holding, plain) = tokio::join!(all(&pair.holding, bytes.clone()), all(&pair.plain, bytes));
@@ -213,14 +214,14 @@ async fn alike(pair: &Pair, request: Value) -> Result<Vec<Vec<u8>>, String> {
     holding
 }
 
-/// Each start, from several places. All that was done must have been told to those who follow live.
+/// Compares each start, from several positions. The live followers must have received all changes before.
 pub(super) async fn compare(pair: &mut Pair, dice: &mut Dice) {
     let status = pair.holding.call("GetStatus", json!({})).await.unwrap();
     let (head, log_id) = (status["head"]["revision"].as_u64().unwrap(), &status["head"]["log_id"]);
     for _ in 0..8 {
         pair.count += 1;
         let filter = random_filter(dice, pair.count);
-        // By reference it is followed live, and told from memory.
+        // A feed by reference is followed live, and delivered from memory.
         let view = dice.between(2, 3);
         let body_format = if view == 3 { dice.between(0, 4) } else { 0 };
         let request = json!({"filter": filter, "view": view, "body_format": body_format});
@@ -244,7 +245,7 @@ pub(super) async fn compare(pair: &mut Pair, dice: &mut Dice) {
     }
 }
 
-/// Places that cannot be gone on from, besides those of another log.
+/// Checks the positions that no feed can resume from, besides those of another log.
 pub(super) async fn refusals(pair: &Pair, dice: &mut Dice) {
     let status = pair.holding.call("GetStatus", json!({})).await.unwrap();
     let head = status["head"]["revision"].as_u64().unwrap();
@@ -255,10 +256,10 @@ pub(super) async fn refusals(pair: &Pair, dice: &mut Dice) {
         assert!(refused.contains(reason), "{refused}");
     };
     refused(json!({"revision": head + 1}), "NOT_CAUGHT_UP").await;
-    // Places of what waits among them. The beginning has no chain.
+    // Revisions of pending versions are among them. Revision 0 has no chain.
     for _ in 0..20 {
         let revision = dice.between(floor.max(1), head);
-        // 32 bytes that are nobody's.
+        // 32 bytes that belong to no log.
         let chain = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
         refused(json!({"revision": revision, "chain": chain}), "LOG_CHANGED").await;
     }

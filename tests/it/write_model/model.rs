@@ -1,4 +1,4 @@
-//! A short model of writes: what a name holds, where a path leads, and which requests are remembered.
+//! A short model of writes: the content of a name, the resolution of a path, and the known requests.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 pub(super) const PATHS: [[&str; 2]; 4] =
     [["/x", "/%78"], ["/caf%C3%A9", "/cafe\u{301}"], ["/y/~z", "/y/%7Ez"], ["/%e2%82%ac", "/\u{20ac}"]];
 
-/// What is put.
+/// The content of a put.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) headline: u64,
-    /// The path, and its spelling.
+    /// The number of the path and of its spelling.
     pub(super) path: Option<(usize, usize)>,
     pub(super) aliases: Vec<usize>,
 }
@@ -18,7 +18,7 @@ pub(super) struct Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     Put(Content),
-    /// With the reason, and the name that it moved to.
+    /// A removal with its reason and, for a move, the new name.
     Remove(&'static str, Option<usize>),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Step {
     pub(super) name: usize,
     pub(super) action: Action,
     pub(super) wants: Option<Wants>,
-    /// A put may bring a killed name back.
+    /// Whether a put may restore a killed name.
     pub(super) allow_killed: bool,
 }
 
@@ -45,16 +45,16 @@ pub(super) struct Write {
     pub(super) request: Option<String>,
 }
 
-/// What came of one change.
+/// The result of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) revision: i64,
     pub(super) changed: bool,
-    /// None: nobody has seen it yet. Empty: there is none.
+    /// The etag. None means that it is not known yet, empty that the name has none.
     pub(super) etag: Option<String>,
 }
 
-/// The version that a name has.
+/// The live version of a name.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
     pub(super) content: Content,
@@ -64,7 +64,7 @@ pub(super) struct Version {
 #[derive(Debug, Clone)]
 pub(super) enum State {
     Live(Version),
-    /// With the reason.
+    /// The name was removed, with the reason.
     Gone(&'static str),
 }
 
@@ -73,16 +73,16 @@ pub(super) enum State {
 pub(super) struct Held {
     pub(super) state: State,
     pub(super) revision: i64,
-    /// When paths ceased to be its own.
+    /// The times at which paths ceased to be its own.
     former: BTreeMap<usize, i64>,
 }
 
-/// Where a path leads.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Leads {
-    /// To a live article; the path to send the visitor to, if it is another.
+    /// A live article, with the path of the redirect if it is a different one.
     To(usize, Option<&'static str>),
-    /// To an article that is gone, with the reason.
+    /// A removed article, with the reason.
     Gone(&'static str),
     Nowhere,
 }
@@ -109,14 +109,14 @@ impl Model {
         }
     }
 
-    /// The live article that has a path as its own.
+    /// Returns the live article that has a path as its own.
     fn owner(&self, path: usize) -> Option<usize> {
         let owns =
             |name: &usize| self.live(*name).and_then(Version::path).is_some_and(|(own, _)| own == path);
         self.names.keys().copied().find(owns)
     }
 
-    /// Makes a write, or says why it must be refused. Entries take revisions in the order of the changes.
+    /// Makes a write, or returns the reason why it must fail. Entries take revisions in the order of the changes.
     pub(super) fn make(&mut self, write: &Write, time: i64) -> Result<Vec<Done>, &'static str> {
         if let Some((first, done)) = write.request.as_ref().and_then(|id| self.requests.get(id)) {
             return if first == write { Ok(done.clone()) } else { Err("REQUEST_ID_REUSED") };
@@ -142,7 +142,7 @@ impl Model {
         Ok(done)
     }
 
-    /// Remembers a request that was made.
+    /// Records a completed request.
     pub(super) fn remember(&mut self, write: &Write, done: &[Done]) {
         let request = write.request.clone().map(|id| (id, (write.clone(), done.to_vec())));
         self.requests.extend(request);
@@ -173,7 +173,7 @@ impl Model {
         }
     }
 
-    /// Changes a name. The caller looks at paths.
+    /// Changes a name. The caller checks paths.
     fn change(&mut self, step: &Step, time: i64) -> Done {
         let before = self.names.get(&step.name);
         let unchanged = before.filter(|held| match (&held.state, &step.action) {
@@ -203,7 +203,8 @@ impl Model {
         Done { revision, changed: true, etag }
     }
 
-    /// Where a path leads: an own path before an alias before a former path, what is live before what is gone.
+    /// Returns the target of a path: an own path before an alias before a former path, live articles before removed
+    /// ones.
     pub(super) fn leads(&self, path: usize) -> Leads {
         let to = |name| {
             let own = self.live(name).and_then(Version::path).filter(|(own, _)| *own != path);
@@ -213,7 +214,7 @@ impl Model {
         if let Some(name) = self.owner(path).or_else(|| self.names.keys().copied().find(lists)) {
             return to(name);
         }
-        // The last one first, and of one time the first by id.
+        // The last one first, and for equal times the first by id.
         let ceased = |(name, held): (&usize, &Held)| Some((-*held.former.get(&path)?, *name));
         let mut former: Vec<(i64, usize)> = self.names.iter().filter_map(ceased).collect();
         former.sort_unstable();
@@ -225,7 +226,7 @@ impl Model {
         }
     }
 
-    /// Notes the etags that a response has told.
+    /// Records the etags that a response returned.
     pub(super) fn learn(&mut self, write: &Write, done: &[Done]) {
         for (step, done) in write.steps.iter().zip(done) {
             if let Some(Held { state: State::Live(version), revision, .. }) = self.names.get_mut(&step.name)
@@ -239,7 +240,7 @@ impl Model {
         }
     }
 
-    /// The same in a copy of the store: etags name its log.
+    /// Converts the model to a copy of the store: etags contain its log id.
     pub(super) fn moved_to(&mut self, old: &str, new: &str) {
         let rename = |etag: &mut Option<String>| {
             *etag = etag.take().map(|etag| etag.replacen(old, new, 1));

@@ -1,5 +1,6 @@
-//! Writes gathered, as in the server: a flush only marks, and what one poll of a connection produced leaves in one
-//! write. A copy of the principle and not of the code, so that a slip there does not become the yardstick.
+//! Gathered writes, as in the server: a flush only sets a mark, and the output of one poll of a connection is sent in
+//! one write. This copies the principle and not the code, so that a mistake there does not become part of the
+//! yardstick.
 
 use std::{
     io::{self, IoSlice},
@@ -10,10 +11,10 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// As much as the server gathers.
+/// The maximum number of bytes to gather, as in the server.
 const BOUND: usize = 64 << 10;
 
-/// A socket whose writes are gathered. Its clone is a second handle, to write them out.
+/// A socket with gathered writes. Its clone is a second handle, which writes them out.
 #[derive(Debug)]
 pub(crate) struct Gathered<T>(Arc<Mutex<Inner<T>>>);
 
@@ -21,7 +22,7 @@ pub(crate) struct Gathered<T>(Arc<Mutex<Inner<T>>>);
 struct Inner<T> {
     io: T,
     out: Vec<u8>,
-    /// Bytes of `out` that the socket has taken.
+    /// The number of bytes of `out` that the socket has accepted.
     taken: usize,
 }
 
@@ -36,12 +37,12 @@ impl<T: Read + Write + Unpin> Gathered<T> {
         Gathered(Arc::new(Mutex::new(Inner { io, out: Vec::with_capacity(BOUND), taken: 0 })))
     }
 
-    /// Writes out what was gathered.
+    /// Writes out the gathered bytes.
     pub(crate) fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner().poll_out(cx)
     }
 
-    /// The lock is never waited for: one task holds both handles.
+    /// The lock is never contended: one task holds both handles.
     fn inner(&self) -> MutexGuard<'_, Inner<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! `cable-limit --listen ADDRESS --size BYTES [--messages N]`: what Cable is measured against. It is a program of its own
-//! so that nothing else in `bench` changes what the compiler makes of it.
+//! `cable-limit --listen ADDRESS --size BYTES [--messages N]`: the server that Cable is measured against. It is a
+//! separate program so that nothing else in `bench` affects how it is compiled.
 //!
-//! The limit: hyper and h2 alone, with one answer framed in advance for whatever is asked. Nothing of a request is
-//! looked at, though it is read to its end, as gRPC demands. What serves the same bytes by the same libraries can
+//! It is the limit: hyper and h2 alone, with one response framed in advance for every request. Nothing of a request is
+//! parsed, but it is read to its end, as gRPC requires. A server that sends the same bytes with the same libraries can
 //! hardly cost less.
 
 use std::{
@@ -33,23 +33,24 @@ mod options;
 use gathered::Gathered;
 use options::Options;
 
-/// As the server's own, so that neither is measured with another.
+/// The server's own allocator, so that both are measured with the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Bytes that a body of many messages gives at a time, as the server's streams do.
+/// The bytes per chunk of a body with many messages, as in the server's streams.
 const CHUNK: usize = 256 << 10;
 
-/// A gRPC message is behind a byte that says it is not compressed, and its length in four.
+/// The length of a gRPC message prefix: one byte that marks the message as uncompressed, and its length in four.
 const PREFIX: usize = 5;
 
-/// The field that fills a message, which no message of the schema has: its key, and its length in three bytes.
+/// The length of the filler field's key and length. The field fills a message, and no message of the schema has it: its
+/// key takes two bytes and its length three.
 const FILLER: usize = 5;
 const LARGEST: usize = 1 << 21;
 
-/// As the server sets its connections.
+/// The connection settings of the server.
 const STREAMS: u32 = 200;
 const HEADERS: u32 = 16 << 10;
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -75,7 +76,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Starts a thread that serves the connections that it is sent.
+/// Starts a thread that serves the connections sent to it.
 fn core(answer: Answer) -> Outcome<UnboundedSender<TcpStream>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, accepted) = unbounded_channel();
@@ -133,7 +134,7 @@ async fn serve(stream: TcpStream, answer: Answer) -> Result<(), Box<dyn std::err
     .await
 }
 
-/// Tries a connection's streams at once, as the server does: what has to wait becomes a task.
+/// An executor that polls a connection's streams at once, as the server does. A stream that has to wait becomes a task.
 #[derive(Clone)]
 struct AtOnce;
 
@@ -146,13 +147,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
     }
 }
 
-/// Messages framed in advance, then OK.
+/// A response: messages framed in advance, then OK.
 #[derive(Debug, Clone)]
 struct Answer {
     chunk: Bytes,
-    /// Bytes that are still to come.
+    /// The number of bytes that are not sent yet.
     left: usize,
-    /// Whether the status was given.
+    /// Whether the status was sent.
     ended: bool,
 }
 
@@ -165,7 +166,7 @@ impl Answer {
     }
 }
 
-/// A message of so many bytes that every client takes: one field, which it does not know.
+/// Returns a message of `size` bytes that every client accepts: one field, which it does not know.
 fn framed(size: usize) -> Outcome<Vec<u8>> {
     if !(FILLER..LARGEST).contains(&size) {
         return Err(format!("--size must be from {FILLER} to {}", LARGEST - 1).into());
