@@ -440,9 +440,11 @@ fn refused(status: Status, call: Option<Call>, streams: Streams) -> Answered {
     (taken(&mut { call }, |call| Reply::status(&status, call)), pace)
 }
 
+static GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
+
 /// Returns the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let Some(given) = headers.get("grpc-timeout") else { return Ok(None) };
+    let Some(given) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
     let parsed = given.to_str().ok().and_then(|text| {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         let digits = (1..=8).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());

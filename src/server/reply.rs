@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tonic::{Code, Status};
@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use super::calls::Call;
 use crate::{rpc, wire::Framed};
 
-const GRPC_STATUS: &str = "grpc-status";
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The body of a response. Its final status is counted for the call.
 pub(super) struct Reply {
@@ -88,7 +88,7 @@ impl Reply {
         self.content = Content::End;
         self.call.ends(Code::Ok);
         let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
         Frame::trailers(trailers)
     }
 }
@@ -103,12 +103,12 @@ fn answer(reply: Reply) -> Response<Reply> {
 fn put_status(status: &Status, headers: &mut HeaderMap) {
     if status.add_header(headers).is_err() {
         // Text that is not valid in a header is omitted. The code is always valid.
-        headers.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
+        headers.insert(GRPC_STATUS.clone(), HeaderValue::from(status.code() as i32));
     }
 }
 
 fn see(call: &mut Call, headers: &HeaderMap) {
-    let code = headers.get(GRPC_STATUS).and_then(|code| code.to_str().ok());
+    let code = headers.get(&GRPC_STATUS).and_then(|code| code.to_str().ok());
     if let Some(code) = code.and_then(|code| code.parse::<i32>().ok()) {
         call.ends(Code::from_i32(code));
     }
