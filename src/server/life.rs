@@ -115,7 +115,6 @@ impl Life {
         }
     }
 
-<<<<<<< HEAD
     /// Returns whether neither the alarm nor the signal has fired since both were polled with this waker. Polling them on
     /// each turn of a connection would cost 400 instructions.
     fn is_quiet(&self, waker: &Waker) -> bool {
@@ -125,10 +124,7 @@ impl Life {
             && !self.alarm.is_elapsed()
     }
 
-    /// Nothing is waited for but calls under way.
-=======
     /// Tracks whether calls are in flight, because a draining connection waits for nothing else.
->>>>>>> h-r3
     fn look_for_rest(&mut self, cx: &mut Context<'_>, written: bool) {
         self.streams.wake_at_rest(cx.waker());
         if !written || !self.streams.is_at_rest() {
