@@ -221,7 +221,7 @@ impl Filter {
     }
 }
 
-/// Parses a time, or a day, which stands for its begin in UTC.
+/// Parses a time, or a day, which stands for its first instant in UTC.
 fn time(text: &str) -> Result<Timestamp, String> {
     // The parser of dates would accept a time without an offset and ignore all but its day.
     let day = || {

@@ -1,4 +1,4 @@
-//! `cable backup` and `cable verify`: copies and verifies a store, also while a node serves it.
+//! `cable backup` and `cable verify`: copy and verify a store, also while a node serves it.
 
 use std::{
     fs::{self, File},
@@ -82,7 +82,7 @@ fn existing(data: Data) -> Result<PathBuf, Error> {
     Err(Error::Usage(format!("{}; name it with --data", store::OpenError::Absent(dir))))
 }
 
-/// Verifies everything in the store. Returns a description of the store, which is whole.
+/// Verifies everything in the store. Returns a description of the store if it is whole, else an error with the damage.
 pub(super) fn prove(dir: &Path) -> Result<String, Error> {
     let connection = store::open_to_read(dir)?;
     let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;

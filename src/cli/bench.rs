@@ -63,8 +63,7 @@ struct Load {
     /// time, however late it was sent. If unset, a closed loop.
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Callers of a closed loop, each of which sends its next call after its last response; finds the peak. [default:
-    /// 16]
+    /// Callers of a closed loop: each sends its next call after its last response, which finds the peak. [default: 16]
     #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     workers: Option<u32>,
     /// Duration of the measurement.

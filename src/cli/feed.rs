@@ -158,7 +158,7 @@ fn failed(error: cable_client::Error) -> Error {
     }
 }
 
-/// Returns a callback that reports on standard error why a feed retries. It reports the same cause once in a row.
+/// Returns a callback that reports on standard error why a feed retries; equal reports in a row are printed once.
 pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
     let told = Mutex::new(String::new());
     move |error| {

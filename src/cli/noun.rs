@@ -60,7 +60,7 @@ pub(crate) struct Remove {
     /// Reason of the removal.
     #[arg(long, value_enum, default_value_t, conflicts_with = "moved_to")]
     reason: Reason,
-    /// Id under which the entity continues.
+    /// Id under which the entity continues; the reason is then MOVED.
     #[arg(long, value_name = "ID")]
     moved_to: Option<String>,
     /// Etag that must still be current.
