@@ -1,9 +1,9 @@
-//! Compiles `proto/` into `OUT_DIR` with a compiler written in Rust: no protoc is needed.
+//! Compiles `proto/` into `OUT_DIR` with a compiler written in Rust; no protoc is needed.
 //!
-//! The server has two views of one schema. The first is every message fully typed: for checking, rendering and
-//! importing. The second is what its services speak: there, entities are the bytes that came (`wire::Encoded`), so
-//! that fields this release does not know survive. Messages that hold none of these are the same type in both. The
-//! services that read are in neither: they answer with bytes.
+//! The server has two views of one schema. In the first, every message is fully typed; checking, rendering and
+//! importing use it. The services use the second, in which entities are the received bytes (`wire::Encoded`), so that
+//! fields unknown to this release survive. Messages without entities have the same type in both views. The services of
+//! reads are in neither view: they respond with bytes.
 
 use std::{collections::BTreeSet, error::Error, path::Path};
 
@@ -24,17 +24,18 @@ const ROOTS: [&str; 7] = [
     "cable/log/v1/entry.proto",
 ];
 
-/// Entities: `wire::Encoded`.
+/// The entities, which are `wire::Encoded` in the second view.
 const ENTITIES: [&str; 5] =
     [".cable.v1.Article", ".cable.v1.Author", ".cable.v1.Section", ".cable.v1.Tag", ".cable.v1.Collection"];
 
-/// The services of reads, which the server speaks without generated code.
+/// The services of reads, which the server implements without generated code.
 const READS: [&str; 2] = ["ContentService", "FeedService"];
 
-/// The largest field number that protobuf allows: no schema of ours comes near it. `wire::RECEIVED` is the same.
+/// The number of the field `received`: the largest that protobuf allows, far above all others in the schema.
+/// `wire::RECEIVED` has the same value.
 const RECEIVED: i32 = (1 << 29) - 1;
 
-/// What SQLite must be built with: the table of its own pages.
+/// The flag that SQLite must be built with. It enables the virtual table of the database's own pages.
 const PAGES: &str = "-DSQLITE_ENABLE_DBPAGE_VTAB";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -75,8 +76,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Adds a field to the requests that have a request_id, in the server's view alone: the bytes as received, which
-/// `wire::Codec` fills in. Their identity covers also what this release does not know.
+/// Adds a field to the requests that have a request_id, in the server's bindings alone: the bytes as received, which
+/// `wire::Codec` fills in. With it, the identity of a request also covers fields unknown to this release.
 fn add_received(set: &mut FileDescriptorSet) {
     for file in set.file.iter_mut().filter(|file| file.package() == "cable.v1") {
         let comments = file.source_code_info.get_or_insert_default();
@@ -85,7 +86,8 @@ fn add_received(set: &mut FileDescriptorSet) {
             if !is_write || !message.name().ends_with("Request") {
                 continue;
             }
-            // The generator looks for comments: 4 is the file's list of messages, 2 the message's list of fields.
+            // The generator looks up comments by path: 4 is the file's list of messages, 2 the message's list of
+            // fields.
             let path = vec![4, index as i32, 2, message.field.len() as i32];
             comments.location.push(Location { path, ..Default::default() });
             message.field.push(FieldDescriptorProto {
@@ -107,7 +109,7 @@ fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {
     set
 }
 
-/// Full names of the package's messages and enums; the schema nests none.
+/// Returns the full names of the package's messages and enums. The schema has no nested ones.
 fn names_in_cable_v1(set: &FileDescriptorSet) -> BTreeSet<String> {
     let files = set.file.iter().filter(|file| file.package() == "cable.v1");
     files
@@ -119,7 +121,7 @@ fn names_in_cable_v1(set: &FileDescriptorSet) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether a field of the message, at any depth, is of an encoded type.
+/// Returns whether a field of the message, at any depth, has an encoded type.
 fn holds_encoded(set: &FileDescriptorSet, name: &str) -> bool {
     fn visit(set: &FileDescriptorSet, name: &str, seen: &mut BTreeSet<String>) -> bool {
         if !seen.insert(name.to_owned()) {

@@ -1,6 +1,6 @@
-//! The command line: what can be asked for, how a failure is told, and which exit code it has.
+//! The command line: the commands, the messages of their failures, and the exit codes.
 //!
-//! Commands that read or write content do it through the client crate like anybody else.
+//! Commands that read or write content use the client crate, as any other program does.
 
 use std::{
     io::{self, Write as _},
@@ -30,7 +30,7 @@ mod restore;
 mod serve;
 mod status;
 
-/// Where a server without settings listens.
+/// The address at which a server without settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 
 const AFTER_HELP: &str = "\
@@ -45,7 +45,7 @@ Exit codes:
   4  conflict: the etag is not the current one, the name exists, or the path is taken
   5  the service is unavailable, or did not answer in time";
 
-/// Cable, a content-delivery service for publishers: the server, and the commands to use one.
+/// Cable, a content-delivery service for publishers: the server, and the commands that use one.
 #[derive(Debug, Parser)]
 #[command(name = "cable", version, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
@@ -57,7 +57,7 @@ struct Cli {
 
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// Where the service is; several nodes with commas between them.
+    /// Endpoint of the service; separate several nodes with commas.
     #[arg(
         long,
         global = true,
@@ -66,7 +66,7 @@ struct Global {
         default_value = "http://127.0.0.1:7190"
     )]
     endpoint: String,
-    /// What to print. Unset: a table on a terminal, JSON lines in a pipe.
+    /// Output format. If unset, a table on a terminal and JSON lines in a pipe.
     #[arg(short = 'o', long = "output-format", global = true, value_name = "FORMAT", value_enum)]
     output_format: Option<output::Format>,
 }
@@ -77,69 +77,69 @@ enum Command {
     Serve(serve::Serve),
     #[command(flatten)]
     Call(Call),
-    /// Copy the store of a server on this machine, while it runs.
+    /// Back up the store of a server on this machine; the server may keep running.
     Backup(backup::Backup),
-    /// Make a store from a backup. It is another history, with a new log id.
+    /// Create a store from a backup: another history, with a new log id.
     Restore(restore::Restore),
-    /// Prove the store of a server on this machine: everything that can be recomputed is.
+    /// Verify the store of a server on this machine: recompute everything that can be recomputed.
     Verify(backup::Verify),
-    /// Make a store anew from the entries of another, which shows that they are whole.
+    /// Create a store from the entries of another store, verifying each entry.
     Rebuild(rebuild::Rebuild),
-    /// The settings of a server.
+    /// Print or check the settings of a server.
     #[command(subcommand)]
     Config(config::Command),
     /// Print a completion script for a shell.
     Completion {
-        /// The shell.
+        /// Shell that the script is for.
         shell: clap_complete::Shell,
     },
 }
 
-/// What a service is asked for.
+/// A command that calls a service.
 #[derive(Debug, Subcommand)]
 enum Call {
-    /// Articles.
+    /// Read, publish and remove articles.
     #[command(subcommand)]
     Article(article::Command),
-    /// Authors.
+    /// Read, publish and remove authors.
     #[command(subcommand)]
     Author(noun::Command),
-    /// Sections.
+    /// Read, publish and remove sections.
     #[command(subcommand)]
     Section(noun::Command),
-    /// Tags.
+    /// Read, publish and remove tags.
     #[command(subcommand)]
     Tag(noun::Command),
-    /// Collections: fronts and packages.
+    /// Read, publish and remove collections: fronts and packages.
     #[command(subcommand)]
     Collection(noun::Command),
-    /// Changes as they happen.
+    /// Follow changes as they happen.
     #[command(subcommand)]
     Feed(feed::Command),
-    /// Keep a file equal to what matches, until interrupted.
+    /// Mirror matching content into a file until interrupted.
     Mirror(mirror::Mirror),
-    /// Load content from a file. Repeating it does no harm.
+    /// Import content from a file. Repeating an import is harmless.
     #[command(subcommand)]
     Import(import::Command),
-    /// Write all content to a file or to standard output.
+    /// Export all content to a file or to standard output.
     Export(export::Export),
-    /// What the service holds and how it is.
+    /// Print the status of the service: version, log, counts, sizes, digests and limits.
     Status,
-    /// Load a service with reads or followers, check what it says, and measure. Meant for nodes of your own.
+    /// Generate read or follower load, check the responses and measure. Use it only against your own nodes.
     #[command(subcommand)]
     Bench(Box<bench::Command>),
 }
 
-/// Why a command came to nothing.
+/// A failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The arguments, or what they lead to, cannot be meant.
+    /// The arguments, or the content that they refer to, are invalid.
     #[error("{0}")]
     Usage(String),
-    /// The settings are wrong.
+    /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] settings::Error),
-    /// The service did not do it.
+    /// A call failed.
     #[error(transparent)]
     Call(#[from] cable_client::Error),
     /// A feed cannot resume.
@@ -148,30 +148,30 @@ pub(crate) enum Error {
     /// The server cannot run.
     #[error(transparent)]
     Server(#[from] server::Error),
-    /// There is no store to look at.
+    /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] store::OpenError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// A file or stream of this machine failed.
+    /// A local file or stream failed.
     #[error("{what}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// What the system says.
+        /// The cause.
         source: io::Error,
     },
-    /// It was done in part; what was not is told already.
+    /// The command was done only in part; the rest has been reported already.
     #[error("{0}")]
     Incomplete(String),
-    /// Whoever read the output has seen enough.
+    /// The reader of standard output has closed it.
     #[error("standard output was closed")]
     ClosedPipe,
 }
 
 impl Error {
-    /// Writing to standard output failed.
+    /// Returns the error of a failed write to standard output.
     fn stdout(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Error::ClosedPipe,
@@ -200,7 +200,7 @@ impl Error {
         }
     }
 
-    /// Everything that there is to say, one fact a line.
+    /// Returns the message for standard error, one fact per line.
     fn tell(&self) -> String {
         match self {
             Error::Call(error) => tell_call(error, None),
@@ -222,7 +222,8 @@ impl Error {
     }
 }
 
-/// Code, reason and message, then the way out, the fields and what else the server said.
+/// Describes a failed call: code, reason and message, then the remedy, the fields, the metadata of the server, and
+/// whether the write may have been applied.
 fn tell_call(error: &cable_client::Error, remedy: Option<&str>) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{message}", code_and_reason(error));
@@ -243,7 +244,7 @@ fn tell_call(error: &cable_client::Error, remedy: Option<&str>) -> String {
     text
 }
 
-/// `NOT_FOUND ARTICLE_GONE`, or the code alone if the server gave no reason.
+/// Returns code and reason, as in `NOT_FOUND ARTICLE_GONE`, or the code alone if the server gave no reason.
 fn code_and_reason(error: &cable_client::Error) -> String {
     let code = code_of(error.kind());
     match error.reason() {
@@ -252,7 +253,7 @@ fn code_and_reason(error: &cable_client::Error) -> String {
     }
 }
 
-/// `NotFound` as gRPC spells it: `NOT_FOUND`.
+/// Returns the name of a kind as gRPC spells it: `NOT_FOUND` for `NotFound`.
 fn code_of(kind: Kind) -> String {
     let mut name = String::new();
     for letter in format!("{kind:?}").chars() {
@@ -264,13 +265,13 @@ fn code_of(kind: Kind) -> String {
     name
 }
 
-/// Does what the arguments of this process ask for, and says how it went.
+/// Runs the command that the arguments of this process give, and reports a failure on standard error.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help_or_refusal) => {
-            // Who closes the pipe on a help text has read enough of it.
+            // A reader that closes the pipe needs no more of the help text.
             let _closed = help_or_refusal.print();
             return ExitCode::from(u8::try_from(help_or_refusal.exit_code()).unwrap_or(2));
         }
@@ -291,7 +292,7 @@ fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
         Command::Serve(serve) => {
             let runtime = runtime()?;
             let served = runtime.block_on(serve::run(serve, &mut output));
-            // After a second signal nothing is waited for.
+            // Do not wait for tasks, which still run after a second signal.
             runtime.shutdown_background();
             served
         }
@@ -326,7 +327,7 @@ async fn ask(endpoint: &str, call: Call, output: &mut output::Output) -> Result<
     }
 }
 
-/// One line for people, on standard error: what was asked for goes to standard output.
+/// Prints a line for people on standard error: standard output is for the requested data.
 fn note(text: &str) -> Result<(), Error> {
     writeln!(io::stderr(), "{text}").map_err(|source| Error::io("write to standard error", source))
 }

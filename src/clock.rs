@@ -1,4 +1,4 @@
-//! The present. A node is given its clock, so that tests set the time instead of waiting for it.
+//! The current time. A node receives its clock from its caller, so that tests set the time instead of waiting for it.
 
 use std::{
     fmt,
@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The wall clock may jump: whoever waits for it looks again this often.
+/// Maximum sleep before a wait reads the wall clock again, which may jump.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Tells the time, in microseconds since 1970 UTC, and when a time has come. Cheap to clone.
+/// A source of time, in microseconds since 1970 UTC, that can also wait for a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -20,25 +20,26 @@ enum Source {
     Manual(watch::Receiver<i64>),
 }
 
-/// The hands of a clock that goes only when they are moved. Once they are dropped it stands still.
+/// The control of a manual clock, which is the only way to change its time. Once it is dropped, the time no longer
+/// changes.
 #[derive(Debug)]
 pub struct Hands(watch::Sender<i64>);
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the clock of the machine.
     #[must_use]
     pub fn system() -> Clock {
         Clock(Source::System)
     }
 
-    /// A clock that is moved by hand and starts at `now`, in microseconds since 1970 UTC.
+    /// Returns a manual clock that starts at `now`, in microseconds since 1970 UTC, and its control.
     #[must_use]
     pub fn manual(now: i64) -> (Clock, Hands) {
         let (hands, seen) = watch::channel(now);
         (Clock(Source::Manual(seen)), Hands(hands))
     }
 
-    /// Microseconds since 1970 UTC.
+    /// Returns the time in microseconds since 1970 UTC.
     #[must_use]
     pub fn now(&self) -> i64 {
         match &self.0 {
@@ -50,8 +51,8 @@ impl Clock {
         }
     }
 
-    /// Waits until it is `time`, in microseconds since 1970 UTC, or later. Never returns early; when the machine's clock
-    /// is set forward it returns within 2 seconds.
+    /// Waits until `time`, in microseconds since 1970 UTC, or later. Never returns early. If the machine's clock is set
+    /// forward past `time`, returns within 2 seconds.
     pub async fn reached(&self, time: i64) {
         match &self.0 {
             Source::System => loop {
@@ -76,7 +77,7 @@ impl fmt::Debug for Clock {
 }
 
 impl Hands {
-    /// Sets the time, in microseconds since 1970 UTC, also back; wakes those whose time has come.
+    /// Sets the time, in microseconds since 1970 UTC. The time may also go back. Wakes each wait whose time is reached.
     pub fn set(&self, now: i64) {
         self.0.send_replace(now);
     }

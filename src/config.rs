@@ -1,7 +1,7 @@
-//! Settings: one table of them, read in layers (built-in values, a file, the environment, flags) into a [`Config`]
-//! that has been checked as a whole.
+//! Settings: one table, read in layers (built-in values, a file, the environment, flags) into a [`Config`] that has
+//! been checked as a whole.
 //!
-//! The table knows each setting's name, meaning and syntax; nothing else does. Each value remembers which layer it
+//! Only the table defines the name, meaning and syntax of each setting. Each value has an origin: the layer that it
 //! came from.
 
 use std::{
@@ -16,144 +16,147 @@ use toml::de::{DeTable, DeValue};
 
 use crate::telemetry;
 
-/// Where a settings file is looked for, in this order, when none is named.
+/// The settings files to look for, in this order, if none is named.
 pub const SEARCH: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
 
-/// What the environment's settings start with: `CABLE__SERVER__LISTEN` is `server.listen`.
+/// The prefix of settings in the environment: `CABLE__SERVER__LISTEN` is `server.listen`.
 pub const ENV_PREFIX: &str = "CABLE__";
 
-/// More threads than this only wait for the same disk, or the same cores.
+/// Maximum number of threads. More would only wait for the same disk or the same cores.
 const MAX_THREADS: usize = 64;
 
-/// A smaller cache would not hold one article of the largest size.
+/// Minimum size of the cache, in bytes. A smaller one could not hold an article of the largest size.
 const MIN_CACHE_BYTES: u64 = 1 << 20;
 
-/// A shorter one would read the store without end.
+/// Minimum interval of scrubs. With a shorter one, the node would read the store without a pause.
 const MIN_SCRUB: Duration = Duration::from_secs(60);
 
-/// A connection that lives for less, or is checked more often, is of no use to a client.
+/// Minimum age, idle time and ping interval of a connection. With less, a connection is of no use to a client.
 const MIN_CONNECTION_TIME: Duration = Duration::from_secs(1);
 
-/// Less than a round trip over a slow line would cut off clients that do nothing wrong.
+/// Minimum time that a client is granted. Less than a round trip over a slow line would disconnect clients that do
+/// nothing wrong.
 const MIN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Followers need some time to reconnect.
+/// Minimum age of history. Followers need some time to reconnect.
 const MIN_HISTORY: Duration = Duration::from_secs(60);
 
 /// Settings whose built-in value depends on the machine.
 const OF_MACHINE: [&str; 2] = ["server.threads", "store.readers"];
 
-/// How a node runs.
+/// The settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// What it serves, and to whom.
+    /// Listeners, threads and shutdown.
     pub server: Server,
-    /// What it grants connections.
+    /// Limits of connections.
     pub connections: Connections,
-    /// Web pages that may reach it.
+    /// Web pages that may call the node.
     pub web: Web,
-    /// Where it keeps what it serves.
+    /// The data on disk.
     pub store: Store,
-    /// What it keeps in memory.
+    /// The cache of encoded responses.
     pub cache: Cache,
-    /// Who may follow it, and what they can come back to.
+    /// The limit of feeds, and the history that feeds can resume from.
     pub feed: Feed,
-    /// What it says about itself.
+    /// Log events.
     pub log: Log,
 }
 
-/// What a node serves, and to whom.
+/// Listeners, threads and shutdown of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Address of gRPC and gRPC-Web.
     pub listen: SocketAddr,
-    /// Address of metrics and health over plain HTTP; none: not served.
+    /// Address of metrics and health over plain HTTP. If `None`, they are not served.
     pub ops_listen: Option<SocketAddr>,
-    /// Whether addresses that other machines reach may be served without TLS.
+    /// Whether addresses that other machines can reach may be served without TLS.
     pub plaintext: bool,
-    /// How long calls under way may take to end once the node is asked to stop.
+    /// Maximum time for calls in flight to end once the node is asked to stop.
     pub drain: Duration,
-    /// Threads that serve, each with connections of its own.
+    /// Number of serving threads, each with connections of its own.
     pub threads: usize,
 }
 
-/// What a node grants connections.
+/// Limits of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
-    /// How many there may be; never more than the process's file descriptors allow.
+    /// Maximum open connections; never more than the process's file descriptors allow.
     pub most: usize,
-    /// How many one address may have.
+    /// Maximum open connections of one address.
     pub per_peer: usize,
-    /// Bound on responses that their peers have not taken yet, in bytes, of all connections together.
+    /// Maximum bytes of responses that their peers have not read yet, over all connections.
     pub response_bytes: u64,
-    /// Bound on requests that have not come whole, in bytes, of all connections together.
+    /// Maximum bytes of requests that have not arrived completely, over all connections.
     pub request_bytes: u64,
-    /// How long a response may wait without any of its bytes being taken.
+    /// Maximum time that a response waits without its peer reading any byte of it.
     pub progress_timeout: Duration,
-    /// How long a call may take to be answered, and the next message of a client that streams to come whole.
+    /// Maximum time until the response of a call, and until the next message of a client that streams has arrived
+    /// completely.
     pub request_timeout: Duration,
-    /// Calls that one may have under way.
+    /// Maximum calls in flight on one connection.
     pub streams: u32,
-    /// Feeds that one may have open, so that they leave room for other calls.
+    /// Maximum open feeds on one connection; the limit leaves room for other calls.
     pub feeds: usize,
-    /// How long its first bytes, or the headers of a request of HTTP/1.1, may take.
+    /// Maximum time for the first bytes of a connection, and for the headers of an HTTP/1.1 request.
     pub preface: Duration,
-    /// How long it may live, give or take a tenth.
+    /// Maximum age of a connection, plus or minus a tenth.
     pub age: Duration,
-    /// How long calls under way may go on once it was told to end.
+    /// Maximum time for calls in flight to end once the server has sent GOAWAY on their connection.
     pub grace: Duration,
-    /// How long it may stay without a call.
+    /// Maximum time of a connection without a call.
     pub idle: Duration,
-    /// How often it is asked whether it is still there.
+    /// Interval of keepalive pings on a connection.
     pub ping: Duration,
-    /// How long the answer may take.
+    /// Maximum time until a ping is acknowledged.
     pub ping_timeout: Duration,
 }
 
-/// Web pages that may reach a node.
+/// Web pages that may call a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Web {
-    /// Their origins, as browsers write them: `https://desk.example`.
+    /// Origins of the pages, as browsers write them: `https://desk.example`.
     pub origins: Vec<String>,
 }
 
-/// Where a node keeps its data.
+/// The data of a node on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// The directory; it belongs to one node.
+    /// Directory of the data; it belongs to one node.
     pub dir: PathBuf,
     /// Bytes of the disk that are reserved for removals: puts are refused while less is free.
     pub reserve_bytes: u64,
-    /// How often everything stored is read and checked.
+    /// Interval of scrubs, each of which reads and checks everything that is stored.
     pub scrub: Duration,
-    /// Threads that read from the disk.
+    /// Number of threads that read from the disk.
     pub readers: usize,
 }
 
-/// What a node keeps in memory.
+/// The cache of encoded responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Bound on encoded answers, in bytes.
+    /// Maximum size of the encoded responses, in bytes.
     pub bytes: u64,
 }
 
-/// How many may follow a node, and how far back they can go on: what is within either bound of history is kept.
+/// The limit of feeds, and the history that feeds can resume from. History within either of its two bounds is retained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
-    /// Feeds that may be open at once.
+    /// Maximum open feeds.
     pub most: usize,
-    /// How old an entry must be before what left a list by it may be forgotten, and tombstones that need not last.
+    /// Minimum age of an entry before its departures, and tombstones that need not last, may be dropped.
     pub history: Duration,
-    /// How many entries must have come after it.
+    /// Minimum number of entries after an entry before its departures, and tombstones that need not last, may be
+    /// dropped.
     pub history_entries: u32,
 }
 
-/// What a node writes to standard error.
+/// The log events that a node writes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// Which events: a level, or directives such as `info,cable=debug`.
+    /// Filter of the events: a level, or directives such as `info,cable=debug`.
     pub level: String,
-    /// In what form.
+    /// Format of the events.
     pub format: telemetry::Format,
 }
 
@@ -219,19 +222,19 @@ impl Default for Log {
     }
 }
 
-/// One setting.
+/// A setting.
 struct Setting {
-    /// `section.key`.
+    /// Name of the setting, as `section.key`.
     key: &'static str,
-    /// One line for people.
+    /// One line of documentation.
     doc: &'static str,
-    /// Reads the value, or says what a right one looks like.
+    /// Parses and stores the value, or returns a description of valid values.
     set: fn(&mut Config, &str) -> Result<(), String>,
-    /// The value as TOML.
+    /// Returns the value as TOML.
     show: fn(&Config) -> String,
 }
 
-/// All of them, sections together.
+/// All settings, grouped by section.
 const SETTINGS: [Setting; 30] = [
     Setting {
         key: "server.listen",
@@ -423,19 +426,19 @@ fn put<T>(place: &mut T, value: T) -> Result<(), String> {
     Ok(())
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// It is built in.
+    /// The built-in value.
     Default,
     /// A line of a file.
     File {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// A variable of the environment.
+    /// An environment variable, by its name.
     Env(String),
     /// A flag of the command.
     Flag(&'static str),
@@ -452,95 +455,95 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why there is no configuration: the caller can only tell the operator.
+/// An error that prevents a configuration. The caller can only report it to the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is not there or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot read the settings file {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not valid TOML.
     #[error("{path}:{line}: {source}", path = path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The problem at that line.
         source: toml::de::Error,
     },
-    /// There is no such setting.
+    /// The setting does not exist.
     #[error("{origin}: there is no setting `{key}`; the nearest is `{nearest}`")]
     UnknownKey {
-        /// What was given.
+        /// The key as given.
         key: String,
-        /// Where.
+        /// The origin of the key.
         origin: Origin,
-        /// The setting with the most similar name, as it would be written there.
+        /// The setting with the most similar name, as that layer writes it.
         nearest: String,
     },
-    /// A setting has a value that it cannot have.
+    /// The value of a setting is not allowed.
     #[error("{origin}: `{key}` cannot be {value:?}: {why}")]
     Value {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The value as given.
         value: String,
-        /// Where.
+        /// The origin of the value.
         origin: Origin,
-        /// What is allowed.
+        /// A description of the allowed values.
         why: String,
     },
-    /// Other machines could read all that is said on an address.
+    /// Other machines could read all traffic of an address.
     #[error(
         "`{key}` is {address} ({origin}), which other machines can reach, and this release does not speak TLS: \
          use a loopback address behind a proxy that does, or, on a network that you trust, set \
          `server.plaintext = true` (flag --plaintext)"
     )]
     Plaintext {
-        /// The setting with the address.
+        /// The setting that has the address.
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Where it was given.
+        /// The origin of the address.
         origin: Origin,
     },
-    /// Two servers cannot share an address.
+    /// Both listeners have the same address, which they cannot share.
     #[error(
         "`server.listen` and `server.ops_listen` are both {0}: give each its own, or set `ops_listen = \"off\"`"
     )]
     SameAddress(SocketAddr),
 }
 
-/// What stands above the built-in values, lowest layer first.
+/// The layers above the built-in values, lowest first.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
-    /// The file to read; none: no file.
+    /// The file to read. If `None`, no file is read.
     pub file: Option<PathBuf>,
-    /// The environment; variables of other programs are passed over.
+    /// The environment. Variables of other programs are ignored.
     pub env: Vec<(String, String)>,
-    /// Flags given.
+    /// The flags that were given.
     pub flags: Vec<Flag>,
 }
 
 /// A flag that sets a setting.
 #[derive(Debug, Clone)]
 pub struct Flag {
-    /// Its name on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// The setting's key.
+    /// Key of the setting.
     pub key: &'static str,
-    /// What was given.
+    /// The value as given.
     pub value: String,
 }
 
 impl Layers {
-    /// The layers of this process: the file named, or else the first of [`SEARCH`] that exists; its environment; the
-    /// flags.
+    /// Returns the layers of this process: `file`, or else the first of [`SEARCH`] that exists; the environment;
+    /// `flags`.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
         let found = || SEARCH.iter().map(PathBuf::from).find(|path| path.exists());
@@ -550,20 +553,20 @@ impl Layers {
     }
 }
 
-/// A checked configuration that knows where each value came from.
+/// A checked configuration with the origin of each value.
 #[derive(Debug, Clone)]
 pub struct Effective {
     config: Config,
-    /// One for each of [`SETTINGS`].
+    /// One origin for each of [`SETTINGS`].
     origins: Vec<Origin>,
     warnings: Vec<String>,
 }
 
 impl Effective {
-    /// Puts the layers on top of one another and checks what comes out.
+    /// Applies the layers, lowest first, and checks the result.
     ///
     /// # Errors
-    /// The file cannot be read, a key does not exist, a value is not allowed, or two of them do not go together.
+    /// The file cannot be read, a key does not exist, a value is not allowed, or two values conflict.
     pub fn load(layers: Layers) -> Result<Self, Error> {
         let mut effective = Effective {
             config: Config::default(),
@@ -588,26 +591,26 @@ impl Effective {
         Ok(effective)
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What is probably not meant, in words.
+    /// Returns warnings of probable mistakes, as text.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Gives the configuration away.
+    /// Consumes the value and returns the configuration.
     #[must_use]
     pub fn into_config(self) -> Config {
         self.config
     }
 
-    /// The configuration as a settings file that would give it, each setting with what it means, and if asked where
-    /// its value came from.
+    /// Returns the configuration as a settings file that results in it. Each setting has its documentation and, if
+    /// requested, the origin of its value.
     #[must_use]
     pub fn to_toml(&self, with_origins: bool) -> String {
         let mut text = String::new();
@@ -621,7 +624,7 @@ impl Effective {
             }
             let value = (setting.show)(&self.config);
             let from = if with_origins { format!("  # {origin}") } else { String::new() };
-            // Read on another machine, the file must not give that one the cores of this.
+            // Another machine that reads the file must not take over this machine's number of cores.
             let unset = *origin == Origin::Default && OF_MACHINE.contains(&setting.key);
             let key = if unset { format!("#{key}") } else { key.to_owned() };
             text += &format!("# {}\n{key} = {value}{from}\n", setting.doc);
@@ -671,7 +674,7 @@ impl Effective {
                 _ => {}
             }
         }
-        // Port 0 is a different one each time.
+        // Port 0 is a different port each time.
         if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
             return Err(Error::SameAddress(server.listen));
         }
@@ -688,7 +691,7 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// A warning of a variable that is almost that of a setting: with one underscore too few, or in lower case.
+/// Returns a warning if a variable is almost that of a setting: with one underscore too few, or in lower case.
 fn misspelt(name: &str) -> Option<String> {
     let letters = |text: &str| text.replace(['_', '.'], "").to_ascii_lowercase();
     let of_cable = name.to_ascii_uppercase();
@@ -697,13 +700,13 @@ fn misspelt(name: &str) -> Option<String> {
     Some(format!("the environment variable {name} is not read; did you mean {}?", variable(meant.key)))
 }
 
-/// The variable of the environment that gives a setting.
+/// Returns the environment variable of a setting.
 fn variable(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
-/// Every value of a file with its dotted key and the place of that key. A table that holds nothing, or that no
-/// setting belongs to, counts as a value, so that it is refused by name.
+/// Returns every value of a file with its dotted key and the offset of that key. A table that no setting belongs to,
+/// even an empty one, counts as a value, so that it is refused by name.
 fn leaves(table: &DeTable<'_>, prefix: &str) -> Vec<(String, String, usize)> {
     let mut found = Vec::new();
     for (name, value) in table {
@@ -719,7 +722,7 @@ fn leaves(table: &DeTable<'_>, prefix: &str) -> Vec<(String, String, usize)> {
     found
 }
 
-/// A value's text, as a variable of the environment would give it.
+/// Returns the text of a value, as an environment variable would have it.
 fn plain(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => text.to_string(),
@@ -738,7 +741,7 @@ fn unknown(key: &str, origin: Origin) -> Error {
     let likeness = |setting: &str| {
         let alike = strsim::normalized_damerau_levenshtein;
         let (section, name) = setting.split_once('.').unwrap_or(("", setting));
-        // A key without its section or in the wrong one is still meant, and so is a section without its keys.
+        // A key without its section, or in the wrong one, is still similar; so is a section without a key.
         alike(setting, key).max(0.9 * alike(name, last)).max(0.9 * alike(section, key))
     };
     let keys = SETTINGS.iter().map(|setting| setting.key);
@@ -791,7 +794,7 @@ const BYTE_UNITS: [(&str, u64); 9] = [
     ("GB", 1_000_000_000),
 ];
 
-/// A whole number and the factor of its unit, multiplied.
+/// Parses a whole number with a unit. Returns the number multiplied by the factor of the unit.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -799,7 +802,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Reads a duration: a whole number with its unit.
+/// Parses a duration: a whole number with its unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, &DURATION_UNITS);
     millis
@@ -817,10 +820,10 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
 }
 
-/// The largest response fits in what one connection may take of it.
+/// Minimum of `connections.response_bytes`: the share of one connection has room for the largest response.
 const LEAST_RESPONSE_BYTES: u64 = 16 << 20;
 
-/// The largest request fits in what one connection may hold of it.
+/// Minimum of `connections.request_bytes`: the share of one connection has room for the largest request.
 const LEAST_REQUEST_BYTES: u64 = 64 << 20;
 
 fn bytes_from(least: u64, text: &str) -> Result<u64, String> {
@@ -828,7 +831,7 @@ fn bytes_from(least: u64, text: &str) -> Result<u64, String> {
     if size >= least { Ok(size) } else { Err(format!("expected at least {}", show_bytes(least))) }
 }
 
-/// Origins as browsers write them: scheme, host and port, nothing behind them.
+/// Parses origins as browsers write them: scheme, host and port, with nothing after them.
 fn origins(text: &str) -> Result<Vec<String>, String> {
     let all = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
     let checked = all.map(|origin| {
@@ -841,7 +844,7 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
     checked.collect()
 }
 
-/// In the largest unit that leaves a whole number.
+/// Formats a number in the largest unit that leaves a whole number.
 fn show_unit(number: u64, units: &[(&str, u64)]) -> String {
     let fits = |(_, factor): &&(&str, u64)| number.is_multiple_of(*factor);
     let (unit, factor) = units.iter().rev().find(fits).unwrap_or(&units[0]);
@@ -850,11 +853,11 @@ fn show_unit(number: u64, units: &[(&str, u64)]) -> String {
 
 fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    // Minutes and hours are for reading in; "20s" stays in seconds, "120s" too.
+    // Minutes and hours are only for input: "20s" is printed in seconds, and so is "120s".
     show_unit(millis, &DURATION_UNITS[..2])
 }
 
-/// For durations that people think of in days.
+/// Formats a duration in units of up to a day.
 fn show_days(duration: Duration) -> String {
     show_unit(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATION_UNITS)
 }
@@ -1105,7 +1108,7 @@ mod tests {
         assert_eq!(error.to_string(), "cannot read the settings file /nonexistent/cable.toml");
     }
 
-    /// The example names every setting, each commented out with the value that is built in.
+    /// The example names every setting, commented out, with its built-in value.
     #[test]
     fn the_example_file_shows_the_built_in_values() {
         let example =

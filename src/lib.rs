@@ -1,25 +1,25 @@
-//! Cable: a content-delivery service for publishers. This library is the `cable` program's; other programs speak to
-//! it over gRPC, in Rust with the crate `cable-client`.
+//! Cable: a content-delivery service for publishers. This library is for the `cable` program alone. Other programs call
+//! a node over gRPC; Rust programs use the crate `cable-client`.
 //!
-//! Data flows one way: a write goes from `publishing` through the `log` into the `store`; a read comes from the
-//! `content`'s memory, or from the store into it. The modules, from the outside in:
+//! Data flows in one direction. A write goes from `publishing` through the `log` into the `store`. A read is served
+//! from the memory of `content`, or from the store into that memory. The modules, from the outside in:
 //!
-//! - [`cli`]: the command line; it speaks to a node through the client crate
-//! - [`config`], [`telemetry`], `ops`: settings, events and metrics, and the plain HTTP that tells of them
-//! - [`server`]: a node put together, served and drained
-//! - `rpc`: the services: parse, ask, answer; where a `refusal` becomes a Status
-//! - `publishing`: what a caller wants becomes entries of the log
-//! - `content`: answers to reads, composed (`compose`) of encoded parts that a `cache` keeps
-//! - `feed`: what a filter matches, followed as it changes
-//! - `transfer`: whole stores out
-//! - `import`: what other systems export, as records
+//! - [`cli`]: the command line, which calls a node through the client crate
+//! - [`config`], [`telemetry`], `ops`: settings; events and metrics; the HTTP endpoints for metrics and health
+//! - [`server`]: assembles, serves and drains a node
+//! - `rpc`: the services: parse, call, respond; maps a `refusal` to a Status
+//! - `publishing`: turns the changes that a caller requests into entries of the log
+//! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
+//! - `feed`: delivers the changes that match a filter
+//! - `transfer`: exports whole stores
+//! - `import`: converts the exports of other systems to records
 //! - `log`: the order of writes
 //! - `store`: the newest entry of each name on disk, with its lists and paths
-//! - `entry`, `digest`: the lasting format of a change, and what proves a store's content
-//! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; what HTML may be stored
-//! - `wire`, `model`: generated messages and surgery on encoded ones; names, revisions, limits
-//! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is noticed
-//! - [`clock`]: what tells a node the time
+//! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
+//! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; the HTML that may be stored
+//! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
+//! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
+//! - [`clock`]: the source of a node's time
 
 pub(crate) mod cache;
 pub mod cli;

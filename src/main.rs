@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Faster than the system's where threads allocate and free much that is small.
+/// Faster than the system's allocator where threads allocate and free many small objects.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

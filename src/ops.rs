@@ -1,6 +1,6 @@
-//! Metrics and health over plain HTTP, for machines that watch over the node.
+//! Metrics and health over plain HTTP, for monitoring.
 //!
-//! It never touches content, and answers while the node drains.
+//! The endpoints never read content, and they respond while the node drains.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -34,20 +34,20 @@ struct Ops {
     health: Arc<Health>,
 }
 
-/// What the listener grants.
+/// The limits and access checks of the listener.
 pub(crate) struct Guard {
-    /// Connections at once. The oldest one makes way for one more: whoever watches the node is answered at once, whatever
-    /// hangs on the listener.
+    /// Maximum open connections. One more replaces the oldest, so that a monitor receives its response immediately,
+    /// even if other connections hang.
     pub(crate) connections: usize,
     pub(crate) entrance: Entrance,
     pub(crate) limits: Limits,
 }
 
-/// How long a connection may take.
+/// The time limits of a connection.
 pub(crate) struct Limits {
-    /// For the headers of a request, and between two requests.
+    /// Maximum time for the headers of a request, and between two requests.
     pub(crate) headers: Duration,
-    /// In all. A response is a few hundred kilobytes at most.
+    /// Maximum lifetime of a connection. A response is a few hundred kilobytes at most.
     pub(crate) life: Duration,
 }
 
@@ -57,15 +57,15 @@ impl Default for Limits {
     }
 }
 
-/// After a failed accept: without a pause, a process without file descriptors spins.
+/// The pause after a failed accept: without it, a process without free file descriptors spins.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes of a request's headers, and how many there may be.
+/// Maximum size of a request's headers, in bytes. `HEADER_LINES` is their maximum number.
 const HEADERS: usize = 16 << 10;
 const HEADER_LINES: usize = 64;
 
-/// Serves `/metrics`, `/livez` (200 while the process answers at all) and `/readyz` (200 while the node serves
-/// reads, else 503; with the conditions that hold) until it is dropped.
+/// Serves `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while the node serves reads,
+/// else 503; the body lists the conditions that hold) until the future is dropped.
 pub(crate) async fn serve(listener: TcpListener, guard: Guard, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
         .route("/metrics", get(scrape))
@@ -87,7 +87,7 @@ pub(crate) async fn serve(listener: TcpListener, guard: Guard, metrics: Arc<Metr
     }
 }
 
-/// A connection's task, which ends when this is dropped.
+/// The task of a connection. Dropping the value aborts the task.
 struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -123,7 +123,7 @@ async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPENMETRICS)], ops.metrics.to_text())
 }
 
-/// The causes stay in the log: they may name files.
+/// Returns the readiness with the names of the conditions. Their causes are only in the log: they may name files.
 async fn readiness(State(ops): State<Ops>) -> (StatusCode, String) {
     let conditions = ops.health.conditions();
     let (status, word) = match conditions.is_serving("") {
@@ -200,7 +200,7 @@ mod tests {
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
     }
 
-    /// Sends what is no whole request.
+    /// Sends an incomplete request.
     async fn half(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
@@ -217,7 +217,7 @@ mod tests {
         }
         assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         for mut stream in hanging {
-            // Closed, with a status or without.
+            // The connection is closed, with or without a status.
             let closed =
                 tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
             assert!(closed.is_ok());

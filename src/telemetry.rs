@@ -1,6 +1,6 @@
-//! What a node says about itself: events to standard error, and numbers for whoever scrapes them.
+//! Logs and metrics of a node: events to standard error, and metrics for a scraper.
 //!
-//! The metrics' names are here and nowhere else. A registry is a value: two nodes in one process count apart.
+//! Only this module has the names of the metrics. A registry is a value: two nodes in one process count separately.
 
 use std::{fmt, io::IsTerminal as _, str::FromStr, sync::atomic::AtomicU64, time::Duration};
 
@@ -18,13 +18,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::health::{Condition, Conditions};
 
-/// The form of events.
+/// The format of log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -49,10 +49,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// Whether `level` is one that [`init`] understands.
+/// Checks that [`init`] understands `level`.
 ///
 /// # Errors
-/// It is not; the text says what is expected.
+/// [`init`] does not understand the level. The text describes the expected syntax.
 pub(crate) fn check_level(level: &str) -> Result<(), String> {
     let expected = "expected error, warn, info, debug, trace, off, or directives as in \"info,cable=debug\"";
     if level.is_empty() {
@@ -61,8 +61,8 @@ pub(crate) fn check_level(level: &str) -> Result<(), String> {
     EnvFilter::try_new(level).map(drop).map_err(|error| format!("{expected} ({error})"))
 }
 
-/// The level with the crate that warns of each stream that a peer breaks: a peer could fill the log. A directive of the
-/// operator's for it stands.
+/// Returns the level with `h2` limited to errors: it warns of each stream that a peer breaks, so a peer could fill the
+/// log. If the level names `h2`, the operator's choice applies.
 fn with_quiet(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
@@ -71,17 +71,18 @@ fn with_quiet(level: &str) -> String {
 pub(crate) fn init(level: &str, format: Format) {
     let filter = EnvFilter::try_new(with_quiet(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second server in one process, as tests start it, logs where the first one does.
+    // A second server in one process, as in tests, logs to the same place as the first one.
     let _already_set = match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
 }
 
-/// The gRPC code of a call that went well.
+/// The gRPC code of a successful call.
 const OK: i32 = 0;
 
-/// From 50 microseconds, a hot read, to some 13 s, beyond the longest wait that a call can ask for.
+/// Upper bounds of the buckets, in seconds: from 50 microseconds, a cached read, to about 13 s, above the longest wait
+/// that a call can request.
 const RPC_SECONDS: [f64; 10] =
     [0.000_05, 0.000_2, 0.000_8, 0.003_2, 0.012_8, 0.051_2, 0.204_8, 0.819_2, 3.276_8, 13.107_2];
 
@@ -110,28 +111,28 @@ impl MetricConstructor<Histogram> for Seconds {
     }
 }
 
-/// What a node counts. All of it is cheap to touch from any thread.
+/// The metrics of a node. Any thread can update them at low cost.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     rpc: Family<Call, Counter>,
     rpc_seconds: Family<Method, Histogram, Seconds>,
     conditions: Family<ConditionName, Gauge>,
-    /// Connections open.
+    /// Open connections.
     pub(crate) connections: Gauge,
-    /// Connections closed at once because their peer had as many as it may.
+    /// Connections closed immediately because their peer had reached its limit.
     pub(crate) connections_refused: Counter,
-    /// Feeds open.
+    /// Open feeds.
     pub(crate) feeds: Gauge<u64, AtomicU64>,
-    /// Reads answered from memory.
+    /// Reads served from memory.
     pub(crate) cache_hits: Counter,
-    /// Reads that had to go to the store.
+    /// Reads that the store had to serve.
     pub(crate) cache_misses: Counter,
     /// Entries applied to the store.
     pub(crate) entries_applied: Counter,
-    /// The newest revision applied.
+    /// The newest applied revision.
     pub(crate) head_revision: Gauge<u64, AtomicU64>,
-    /// Bytes that the store takes on disk.
+    /// Size of the store on disk, in bytes.
     pub(crate) store_bytes: Gauge<u64, AtomicU64>,
     /// Pending versions.
     pub(crate) pending: Gauge<u64, AtomicU64>,
@@ -141,12 +142,12 @@ pub(crate) struct Metrics {
     pub(crate) pending_path_conflicts: Gauge<u64, AtomicU64>,
     /// Damaged records that the last scrub found.
     pub(crate) store_damaged_records: Gauge<u64, AtomicU64>,
-    /// When the last scrub ended, seconds since 1970 UTC; 0: none has since the start.
+    /// End of the last scrub, in seconds since 1970 UTC; 0 if none has ended since the start.
     pub(crate) store_scrub_time: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
-    /// A registry in which everything is zero.
+    /// Returns a registry in which every metric is zero.
     pub(crate) fn new() -> Self {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("cable"),
@@ -224,7 +225,7 @@ impl Metrics {
         );
     }
 
-    /// What counts the calls of one method.
+    /// Returns the counters of one method's calls.
     pub(crate) fn of(&self, method: &str) -> RpcMetrics {
         RpcMetrics {
             ok: self.rpc.get_or_create_owned(&Call { method: method.to_owned(), code: code_name(OK) }),
@@ -234,7 +235,7 @@ impl Metrics {
         }
     }
 
-    /// Shows which conditions hold.
+    /// Sets the gauge of each condition: 1 if it holds, else 0.
     pub(crate) fn show(&self, conditions: &Conditions) {
         for condition in Condition::ALL {
             let gauge = self.conditions.get_or_create_owned(&ConditionName { condition: condition.name() });
@@ -242,16 +243,16 @@ impl Metrics {
         }
     }
 
-    /// Everything in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(crate) fn to_text(&self) -> String {
         let mut out = String::new();
-        // Writing to a String cannot fail, and no label here is written by a fallible hand.
+        // Writing to a String cannot fail, and no label here has a fallible encoder.
         let _infallible = text::encode(&mut out, &self.registry);
         out
     }
 }
 
-/// Counts the calls of one method: those that end well without a look-up.
+/// The counters of one method's calls. Counting a successful call needs no look-up.
 #[derive(Debug, Clone)]
 pub(crate) struct RpcMetrics {
     ok: Counter,
@@ -261,7 +262,7 @@ pub(crate) struct RpcMetrics {
 }
 
 impl RpcMetrics {
-    /// Counts a call that has ended, with its gRPC code.
+    /// Counts a call that has ended with this gRPC code.
     pub(crate) fn ended(&self, code: i32, took: Duration) {
         if code == OK {
             self.ok.inc();
@@ -273,7 +274,7 @@ impl RpcMetrics {
     }
 }
 
-/// The name of a gRPC code, as google.rpc.Code spells it.
+/// Returns the name of a gRPC code, as google.rpc.Code spells it.
 pub(crate) fn code_name(code: i32) -> &'static str {
     const NAMES: [&str; 17] = [
         "OK",

@@ -1,4 +1,4 @@
-//! `cable article`: read, list, stream, put and remove articles.
+//! `cable article`: reads, lists, streams, puts and removes articles.
 
 use cable_client::{
     Cable,
@@ -17,7 +17,7 @@ use super::{
     pending,
 };
 
-/// The server's own bound on a page.
+/// The server's limit on a page.
 const PAGE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
@@ -26,13 +26,13 @@ pub(crate) enum Command {
     Get(Get),
     /// Print the newest articles that match.
     Ls(Ls),
-    /// Print all articles that match, as they come.
+    /// Print all articles that match, as they arrive.
     Stream(Stream),
-    /// Create an article, or replace it whole.
+    /// Create an article or replace it completely.
     Put(PutArticle),
-    /// Remove an article; a tombstone tells why.
+    /// Remove an article, leaving a tombstone with the reason.
     Rm(Remove),
-    /// Versions whose time has not come.
+    /// Print and cancel pending versions, which are not yet due.
     #[command(subcommand)]
     Pending(pending::Command),
 }
@@ -41,20 +41,20 @@ pub(crate) enum Command {
 pub(crate) struct PutArticle {
     #[command(flatten)]
     put: Put,
-    /// What kind of change it is, for those who follow.
+    /// Kind of the change, for followers.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// Also if the name was killed.
+    /// Allow publishing a killed name.
     #[arg(long)]
     allow_killed: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Its id.
+    /// Id of the article.
     #[arg(required_unless_present = "path", conflicts_with = "path")]
     id: Option<String>,
-    /// The path of its page, instead of an id; former paths lead to it too.
+    /// Path of the article's page, instead of an id; former paths work too.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub(crate) struct Get {
 pub(crate) struct Ls {
     #[command(flatten)]
     filter: Filter,
-    /// At most this many.
+    /// Maximum number of articles.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     #[command(flatten)]
@@ -76,67 +76,67 @@ pub(crate) struct Ls {
 pub(crate) struct Stream {
     #[command(flatten)]
     filter: Filter,
-    /// End after this many. Unset: all.
+    /// Maximum number of articles. If unset, all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
     shape: Shape,
 }
 
-/// Which articles. All that is given must hold.
+/// A filter of articles. All conditions that are given must hold.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Has this tag; may be repeated: has all of them.
+    /// Tag that articles must have; if repeated, all of them.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Has at least one of these tags.
+    /// Tag that articles must have; if repeated, at least one of them.
     #[arg(long = "any-tag", value_name = "TAG")]
     any_tags: Vec<String>,
-    /// Has none of these tags.
+    /// Tag that articles must not have; may be repeated.
     #[arg(long = "no-tag", value_name = "TAG")]
     no_tags: Vec<String>,
-    /// Belongs to this section.
+    /// Section that articles must belong to.
     #[arg(long, value_name = "SECTION")]
     section: Option<String>,
-    /// Or to a section below it.
+    /// Include the sections below it.
     #[arg(long, requires = "section")]
     children: bool,
-    /// Is by at least one of these authors.
+    /// Author of the articles; if repeated, at least one of them.
     #[arg(long = "author", value_name = "AUTHOR")]
     authors: Vec<String>,
-    /// Is in this language: `en-GB`.
+    /// Language of the articles: `en-GB`.
     #[arg(long, value_name = "LANGUAGE")]
     language: Option<String>,
-    /// Published then or later: `2026-03-01` (UTC) or `2026-03-01T06:00:00Z`.
+    /// Time at or after which articles must be published: `2026-03-01` (UTC) or `2026-03-01T06:00:00Z`.
     #[arg(long, value_name = "TIME", value_parser = time)]
     after: Option<Timestamp>,
-    /// Published before then.
+    /// Time before which articles must be published.
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<Timestamp>,
-    /// What comes first.
+    /// Order of the articles.
     #[arg(long, value_enum, default_value_t)]
     order: Order,
 }
 
-/// How much of an article, and in what form.
+/// The view of an article and the format of its body.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Shape {
-    /// How much. Unset: all of one article, all but the bodies of several.
+    /// Fields of an article. If unset, all of a single article, all but the bodies of several.
     #[arg(long, value_enum)]
     view: Option<View>,
-    /// Form of the body. Unless JSON is asked for, `get` then prints the body alone.
+    /// Format of the body. Unless JSON is requested, `get` then prints the body alone.
     #[arg(long, value_enum)]
     format: Option<Body>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Readers should notice.
+    /// A change that readers should notice.
     #[default]
     Major,
-    /// A small repair.
+    /// A small correction.
     Minor,
-    /// Nothing new.
+    /// A new version with nothing new for readers.
     Republish,
     /// Old content that is being loaded; only for a name that never had any.
     Backfill,
@@ -144,10 +144,10 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Order {
-    /// The newest publish time.
+    /// Newest publish time first.
     #[default]
     Published,
-    /// The last change.
+    /// Latest change first.
     Changed,
 }
 
@@ -155,15 +155,15 @@ enum Order {
 enum View {
     /// Name, etag, revision and times.
     Reference,
-    /// All but the body.
+    /// All fields but the body.
     Basic,
-    /// All.
+    /// All fields.
     Full,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Body {
-    /// As it is stored.
+    /// Blocks, as stored.
     Blocks,
     /// HTML that is safe to place in a page.
     Html,
@@ -174,7 +174,7 @@ enum Body {
 }
 
 impl Shape {
-    /// `otherwise` is the view of a call that was asked for none. A form of the body asks for the body.
+    /// Returns the view to request; `otherwise` if no option requests one. A body format requests the body.
     pub(crate) fn view(&self, otherwise: ArticleView) -> ArticleView {
         match (self.view, self.format) {
             (Some(View::Reference), _) => ArticleView::Reference,
@@ -195,7 +195,7 @@ impl Shape {
 }
 
 impl Filter {
-    /// The filter as the service knows it.
+    /// Returns the filter as a message of the schema.
     pub(crate) fn to_message(&self) -> ArticleFilter {
         let mut filter = ArticleFilter::default();
         let names =
@@ -212,7 +212,7 @@ impl Filter {
         filter
     }
 
-    /// The order as the service knows it.
+    /// Returns the order as an enum of the schema.
     pub(crate) fn order(&self) -> ArticleOrder {
         match self.order {
             Order::Published => ArticleOrder::PublishTimeDesc,
@@ -221,9 +221,9 @@ impl Filter {
     }
 }
 
-/// A time, or the day that it begins in UTC.
+/// Parses a time, or a day, which stands for its first instant in UTC.
 fn time(text: &str) -> Result<Timestamp, String> {
-    // A day's own parser would take a time without an offset and forget all but its day.
+    // The parser of dates would accept a time without an offset and ignore all but its day.
     let day = || {
         let day = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
         day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
@@ -255,18 +255,18 @@ async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Err
     print(&article, &get.shape, output)
 }
 
-/// Whether it is for people to read, who asked for no form of the body.
+/// Returns whether the output is for people, and no body format is requested.
 fn is_for_reading(shape: &Shape, output: &Output) -> bool {
     output.format() == Format::Table && shape.format.is_none()
 }
 
-/// How much of one article to ask for, and the form of its body.
+/// Returns the view and the body format to request for one article.
 pub(crate) fn wanted(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat) {
     let format = if is_for_reading(shape, output) { BodyFormat::Markdown } else { shape.body_format() };
     (shape.view(ArticleView::Full), format)
 }
 
-/// Prints one article: its fields and what can be read, the body alone, or JSON.
+/// Prints one article: its fields and its readable body, the body alone, or JSON.
 pub(crate) fn print(article: &v1::Article, shape: &Shape, output: &mut Output) -> Result<(), Error> {
     let entity = Entity::new(&ARTICLE, article);
     match &article.rendered_body {

@@ -1,4 +1,4 @@
-//! `cable backup` and `cable verify`: a store is copied, and a store is proved, also while a node serves it.
+//! `cable backup` and `cable verify`: copy and verify a store, also while a node serves it.
 
 use std::{
     fs::{self, File},
@@ -20,8 +20,8 @@ use crate::store;
 pub(crate) struct Backup {
     #[command(flatten)]
     data: Data,
-    /// The copy: one file. An older backup is replaced when the new one is complete and verified; any other file is
-    /// not. `cable restore` makes a store of it.
+    /// File of the backup. It replaces an older backup or an empty file, once it is complete and verified, but no other
+    /// file. `cable restore` creates a store from it.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Verify {
     data: Data,
 }
 
-/// Runs `cable backup`: copies, proves the copy, and only then gives it its name.
+/// Runs `cable backup`: copies the store, verifies the copy, and only then gives it its name.
 pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
     let dir = existing(data)?;
     check_target(&to)?;
@@ -62,8 +62,7 @@ pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(),
     output.text(&format!("{}: {told}", dir.display()))
 }
 
-/// Refuses a target at which something else than an older backup would be replaced. An empty file may be: `mktemp`
-/// creates it.
+/// Refuses a target that would replace anything but an older backup or an empty file, as `mktemp` creates it.
 fn check_target(to: &Path) -> Result<(), Error> {
     check_no_store(to)?;
     let is_empty = fs::metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
@@ -74,7 +73,7 @@ fn check_target(to: &Path) -> Result<(), Error> {
     Err(Error::Usage(format!("{}: {problem}; it is not replaced", to.display())))
 }
 
-/// The directory, if there is a store in it.
+/// Returns the directory if it contains a store.
 fn existing(data: Data) -> Result<PathBuf, Error> {
     let dir = data.dir()?;
     if dir.join(store::DATABASE).exists() {
@@ -83,7 +82,7 @@ fn existing(data: Data) -> Result<PathBuf, Error> {
     Err(Error::Usage(format!("{}; name it with --data", store::OpenError::Absent(dir))))
 }
 
-/// Looks at everything in the store, and says what it is that was found whole.
+/// Verifies everything in the store. Returns a description of the store if it is whole, else an error with the damage.
 pub(super) fn prove(dir: &Path) -> Result<String, Error> {
     let connection = store::open_to_read(dir)?;
     let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;

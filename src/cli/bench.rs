@@ -1,7 +1,7 @@
-//! `cable bench`: load on a service, its answers checked, and how long they took.
+//! `cable bench`: generates load on a service, checks the responses and measures their latency.
 //!
-//! `plan` says when calls are due, `pace` makes them, `check` says what a right answer is, `report` what is told; each kind of call
-//! has a module of its own.
+//! `plan` determines when calls are due, `pace` makes them, `check` defines a correct response, and `report` has the
+//! results. Each kind of call has a module of its own.
 
 use std::{
     thread::available_parallelism,
@@ -35,7 +35,7 @@ mod stream;
 mod watch;
 
 const MAX_RATE: f64 = 1_000_000.0;
-/// More would not end within a day at any rate that one machine can make.
+/// Maximum number of calls. More would not end within a day at any rate that one machine can generate.
 const MAX_CALLS: u64 = 1_000_000_000;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -46,42 +46,42 @@ const DEFAULT_IN_FLIGHT: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// GetArticle: articles drawn from a set of names.
+    /// Call GetArticle for articles drawn from a set of names.
     Get(get::Get),
-    /// ListArticles: the first page of a list, again and again.
+    /// Call ListArticles repeatedly for the first page of a list.
     List(list::List),
-    /// StreamArticles: all articles that match, again and again.
+    /// Call StreamArticles repeatedly for all articles that match.
     Stream(stream::Stream),
-    /// Watch: many followers of one filter, publishes, and how long each follower waits for each.
+    /// Call Watch for many followers of one filter, publish, and measure how long each follower waits for each publish.
     Watch(watch::Watch),
 }
 
-/// How much load, and for how long.
+/// The amount and duration of the load.
 #[derive(Debug, Args)]
 struct Load {
-    /// An open loop: this many calls a second in all, each due at a time of its own. Latency counts from that time,
-    /// however late the call was sent. Unset: a closed loop.
+    /// Total calls per second in an open loop. Each call is due at a time of its own, and its latency counts from that
+    /// time, however late it was sent. If unset, a closed loop.
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// A closed loop of this many callers, each with its next call after its last answer: finds the peak. [default: 16]
+    /// Callers of a closed loop: each sends its next call after its last response, which finds the peak. [default: 16]
     #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     workers: Option<u32>,
-    /// How long to measure.
+    /// Duration of the measurement.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
-    /// Measure this many calls, however long they take.
+    /// Number of calls to measure, however long they take.
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=MAX_CALLS))]
     calls: Option<u64>,
-    /// Calls of this long before the measurement, which are not counted.
+    /// Duration of the calls before the measurement, which are not counted.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = warm_up)]
     warm_up: Duration,
-    /// With a rate: at most this many calls at a time; beyond it they are late. [default: 1000]
+    /// Maximum calls in flight with --rate; beyond it, calls are late. [default: 1000]
     #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     in_flight: Option<u32>,
-    /// Connections to each endpoint. Unset: two for each core of this machine.
+    /// Connections to each endpoint. If unset, two per core of this machine.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: Option<u32>,
-    /// How long a call may take; of a stream, until its end. Unset: 10s, of a stream 60s.
+    /// Maximum time of a call; of a stream, until its end. If unset, 10s, and 60s for a stream.
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     timeout: Option<Duration>,
 }
@@ -105,11 +105,11 @@ impl Load {
     }
 }
 
-/// One client for each connection, none of which tries a call again: a failure is to be seen.
+/// Returns one client per connection. The clients do not retry: a failure must be visible.
 async fn connect(endpoint: &str, connections: usize, timeout: Duration) -> Result<Vec<Cable>, Error> {
     let client = || Cable::builder(endpoint).timeout(timeout).retry(Retry::none()).build();
     let clients = (0..connections).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
-    // Connections are made by the first call over them: not by one that is measured.
+    // The first call over a client makes its connection. It must not be a measured call.
     try_join_all(clients.iter().map(Cable::status)).await?;
     Ok(clients)
 }
@@ -154,7 +154,7 @@ async fn measure<W: Work>(
     tell(&Report::new(W::NAME, plan, facts, measured?), output)
 }
 
-/// Prints a report; what it has to complain of is the failure of the command.
+/// Prints a report. If it reports a problem, the command fails.
 fn tell(report: &impl Told, output: &mut Output) -> Result<(), Error> {
     match output.format() {
         Format::Table => output.pairs(report.rows())?,

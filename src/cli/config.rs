@@ -1,4 +1,4 @@
-//! `cable config`: what a server started here would run with.
+//! `cable config`: the settings with which a server started here would run.
 
 use std::path::PathBuf;
 
@@ -7,31 +7,31 @@ use crate::config::{Effective, Flag, Layers};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print the settings in force as a settings file.
+    /// Print the effective settings as a settings file.
     Print {
-        /// Say where each value came from.
+        /// Add the origin of each value.
         #[arg(long)]
         origin: bool,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Check the settings and print nothing else.
+    /// Check the settings and print only problems.
     Check {
         #[command(flatten)]
         settings: Settings,
     },
 }
 
-/// Where settings come from, besides the environment.
+/// The source of settings besides the environment.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Settings {
-    /// The settings file. Unset: ./cable.toml, else /etc/cable/cable.toml, else none.
+    /// Settings file. If unset, ./cable.toml, else /etc/cable/cable.toml, else none.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Everything that is known of the settings, flags last.
+    /// Loads the settings from the file, the environment and `flags`, the highest layer. Prints the warnings.
     pub(crate) fn load(self, flags: Vec<Flag>) -> Result<Effective, Error> {
         let effective = Effective::load(Layers::of_process(self.config, flags))?;
         effective.warnings().iter().try_for_each(|warning| note(&format!("cable: {warning}")))?;

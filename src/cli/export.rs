@@ -1,6 +1,6 @@
-//! `cable export`: everything that the service holds, as a file that `cable import` takes.
+//! `cable export`: writes all content of the service to a file that `cable import` accepts.
 //!
-//! A file appears under its name only when it is whole.
+//! The file gets its name only once it is complete.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -16,19 +16,19 @@ use crate::import::{binary::BinaryWriter, jsonl::RecordJson};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Canonical JSON, one record a line.
+    /// Canonical JSON, one record per line.
     #[default]
     Jsonl,
-    /// Records as they are stored: fields that this release does not know are kept.
+    /// Records as stored: fields unknown to this release survive.
     Binary,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Export {
-    /// The form of the file.
+    /// Format of the file.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The file; it is replaced when the export is whole. Unset or `-`: standard output.
+    /// File to write; an existing file is replaced once the export is complete. If unset or `-`, standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -61,7 +61,7 @@ async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) 
     Ok(told)
 }
 
-/// Gives back what was written to, and what there is to say.
+/// Writes all records to `to`. Returns it with a summary for people.
 async fn write_to<W: Write>(
     to: W,
     format: Format,
@@ -76,7 +76,7 @@ async fn write_to<W: Write>(
     while let Some(record) = records.next().await {
         match record {
             Ok(record) => lossy += u64::from(sink.put(&record).map_err(&failed)?),
-            // What can be read is written before the command fails.
+            // All readable records are written before the command fails.
             Err(error) if records.end().is_some() => {
                 incomplete = Err(error);
                 break;
@@ -100,7 +100,7 @@ async fn write_to<W: Write>(
     Ok((written, told))
 }
 
-/// Where records go, in either form.
+/// A writer of records in either format.
 enum Sink<W: Write> {
     Jsonl(RecordJson, W),
     Binary(BinaryWriter<W>),
@@ -114,7 +114,7 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// Says whether the record had fields that are lost in this form.
+    /// Writes a record. Returns whether it had fields that are lost in this format.
     fn put(&mut self, record: &RawRecord) -> io::Result<bool> {
         match self {
             Sink::Binary(writer) => writer.write(record.as_bytes()).map(|()| false),

@@ -1,4 +1,4 @@
-//! `cable feed watch`: changes as they happen, line by line.
+//! `cable feed watch`: prints changes as they happen, line by line.
 
 use std::{path::PathBuf, sync::Mutex};
 
@@ -34,46 +34,47 @@ pub(crate) struct Watch {
     shape: Shape,
     #[command(flatten)]
     start: Start,
-    /// Where a position cannot be gone on from, begin anew with all that matches, instead of failing.
+    /// Restart from a snapshot if the feed cannot resume after its position, instead of failing.
     #[arg(long)]
     reset: bool,
-    /// Old content that is being loaded, too.
+    /// Include old content that is being loaded.
     #[arg(long)]
     backfill: bool,
-    /// Keep the position in this file, and go on after the one that it holds.
+    /// File that stores the position; the feed resumes after the position that it contains.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// End when all that has happened is told.
+    /// Exit once caught up.
     #[arg(long)]
     until_caught_up: bool,
 }
 
-/// What to follow. All that is given must hold; with a tag, section or author only articles do.
+/// A filter of changes. All conditions that are given must hold; with a tag, section or author, only articles match.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Has this tag; may be repeated: has at least one of them.
+    /// Tag that articles must have; if repeated, at least one of them.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Belongs to at least one of these sections.
+    /// Section that articles must belong to; if repeated, at least one of them.
     #[arg(long = "section", value_name = "SECTION")]
     sections: Vec<String>,
-    /// Is by at least one of these authors.
+    /// Author of the articles; if repeated, at least one of them.
     #[arg(long = "author", value_name = "AUTHOR")]
     authors: Vec<String>,
-    /// Is of one of these kinds.
+    /// Kind of the entities; if repeated, one of them.
     #[arg(long = "kind", value_enum, value_name = "KIND")]
     kinds: Vec<Kind>,
 }
 
-/// Where to start. Unset: with what happens from now on.
+/// The start of a feed. If unset, it delivers changes from now on.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Start {
-    /// After this position: the JSON object `position` of a line, `LOG:REVISION:CHAIN` as in the file of --save, or
-    /// without the chain or the log, `fe49a3a5:7190`, `7190`. Without the log the history is not checked.
+    /// Position to start after: the JSON object `position` of a line, `LOG:REVISION:CHAIN` as in the file of --save,
+    /// the same without the chain (`fe49a3a5:7190`), or the revision alone (`7190`). Without the log, the history is
+    /// not checked.
     #[arg(long, value_name = "POSITION", value_parser = position)]
     after: Option<Position>,
-    /// With all that matches now.
+    /// Start with a snapshot: everything that matches now.
     #[arg(long)]
     snapshot: bool,
 }
@@ -100,7 +101,7 @@ impl From<Kind> for EntityKind {
 }
 
 impl Filter {
-    /// The filter as the service knows it.
+    /// Returns the filter as a message of the schema.
     pub(crate) fn to_message(&self) -> FeedFilter {
         let filter = FeedFilter::default();
         let filter = self.tags.iter().fold(filter, FeedFilter::tag);
@@ -131,11 +132,11 @@ fn position(text: &str) -> Result<Position, String> {
     }
 }
 
-/// A position as a line prints it.
+/// Parses a position as a line prints it.
 fn position_json(text: &str) -> Option<Position> {
     let json: Value = serde_json::from_str(text).ok()?;
     let text = |field: &str| json.get(field).and_then(Value::as_str).unwrap_or_default();
-    // JSON leaves out a revision of 0.
+    // JSON omits a revision of 0.
     let revision = Some(text("revision")).filter(|revision| !revision.is_empty()).unwrap_or("0");
     let place = format!("{}:{revision}", text("logId"));
     let mut position: Position = place.parse().ok()?;
@@ -148,7 +149,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// An error with the way out, if the feed cannot resume.
+/// Returns the error of a feed, with a remedy if the feed cannot resume.
 fn failed(error: cable_client::Error) -> Error {
     use cable_client::ErrorReason::{LogChanged, RevisionCompacted};
     match error.reason() {
@@ -157,7 +158,7 @@ fn failed(error: cable_client::Error) -> Error {
     }
 }
 
-/// Says on standard error why a feed tries again; what lasts is said once.
+/// Returns a callback that reports on standard error why a feed retries; equal reports in a row are printed once.
 pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
     let told = Mutex::new(String::new());
     move |error| {
@@ -212,10 +213,10 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
     }
 }
 
-/// Prints what a feed tells.
+/// A printer of the deliveries of a feed.
 struct Lines<'a> {
     output: &'a mut Output,
-    /// The last line for people said that nothing more has happened.
+    /// Whether the last line for people reported that the feed has caught up.
     at_rest: bool,
 }
 
@@ -236,8 +237,8 @@ impl Lines<'_> {
     }
 }
 
-/// One object a line: `change`, `snapshot`, `snapshotEnd`, `checkpoint` or `reset`. The last line of a delivery has its
-/// position: what comes before that has to be taken with it.
+/// Returns one object per line: `change`, `snapshot`, `snapshotEnd`, `checkpoint` or `reset`. The last line of a
+/// delivery has its position, which also covers the lines before it.
 fn json(delivery: &Delivery) -> Vec<String> {
     let mut lines: Vec<String> = match &delivery.event {
         Event::Changes(changes) => changes.iter().map(change_json).collect(),
@@ -285,7 +286,7 @@ fn names(event: &Event) -> Vec<String> {
     }
 }
 
-/// What a snapshot or a list lacks.
+/// Describes the records that a snapshot or a list lacks.
 pub(crate) fn lacking(damage: &v1::Damage) -> String {
     if damage.database {
         return "the server's database is damaged".to_owned();
@@ -293,7 +294,7 @@ pub(crate) fn lacking(damage: &v1::Damage) -> String {
     format!("{} records cannot be read by the server: {}", damage.count, damage.names.join(" "))
 }
 
-/// For people: place, time, what happened, and to what.
+/// Returns lines for people: revision, time, event and entity.
 fn readable(delivery: &Delivery) -> Vec<String> {
     let at = delivery.position.as_ref().map_or(0, |position| position.revision);
     match &delivery.event {
@@ -334,7 +335,7 @@ fn to_the_minute(time: Timestamp) -> String {
     time.map(|time| time.strftime("%Y-%m-%d %H:%M").to_string()).unwrap_or_default()
 }
 
-/// A record's name, with what it is called.
+/// Returns the name of a record with its headline, display name or title.
 fn titled(record: &RawRecord) -> String {
     let value = Entity::of("cable.v1.Record", record).value();
     let entity = value.as_object().and_then(|record| record.values().next()).unwrap_or(&Value::Null);

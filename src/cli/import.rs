@@ -1,6 +1,7 @@
-//! `cable import`: a file's items become records, go to the service in chunks, and are all accounted for.
+//! `cable import`: converts the items of a file to records, sends them to the service in chunks, and accounts for each
+//! one.
 //!
-//! The file is read on a thread of its own, a bounded number of pieces ahead of the network.
+//! A thread of its own reads the file, a bounded number of pieces ahead of the network.
 
 use std::{
     fs::File,
@@ -31,46 +32,47 @@ use crate::{
     telemetry::code_name,
 };
 
-/// Pieces read ahead of the network; one is at most some MiB, most are some KiB.
+/// Maximum pieces read ahead of the network. A piece is at most some MiB; most are some KiB.
 const AHEAD: usize = 64;
 
-/// A line longer than this is no record: the largest, an article of 1 MiB, is a fraction of it as JSON.
+/// Maximum length of a line, in bytes. A longer one is not a record: the largest record, an article of 1 MiB, is a
+/// fraction of it as JSON.
 const MAX_LINE: u64 = 16 << 20;
 
 const AGAIN: &str = "run the same command again: what is there already stays as it is";
 
-/// The reading thread came to grief; it has said how.
+/// The message for a reading thread that has panicked; the panic has been printed already.
 const BROKEN_OFF: &str =
     "reading the file was broken off by a fault of this program: what follows in it is not imported";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// A WordPress export (WXR 1.0 to 1.2).
+    /// Import a WordPress export (WXR 1.0 to 1.2).
     Wxr(Source),
-    /// JSON lines, one record each, as `cable export` writes them.
+    /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
-    /// Records as `cable export --format binary` writes them; fields that this release does not know are kept.
+    /// Import records as `cable export --format binary` writes them; fields unknown to this release survive.
     Binary(Source),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
-    /// The file; `-` is standard input (not for WXR, which is read twice).
+    /// File to import; `-` is standard input (not for WXR, which is read twice).
     file: PathBuf,
-    /// Write what was not taken as it was, and why, to this file: a JSON object a line.
+    /// File for the report of all items that were not imported unchanged, with the reason: one JSON object per line.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// What the reading thread finds.
+/// A piece of the file, as the reading thread sends it.
 enum Piece {
-    /// An item of a foreign file.
+    /// An item of another system's file.
     Item(Item),
-    /// A record of our own.
+    /// A record of Cable.
     Record(Bytes),
-    /// What should have been a record: where, and what is wrong.
+    /// An invalid record: its location in the file, and the problem.
     Broken(String, String),
-    /// The file is read to its end. Without it, reading was broken off.
+    /// The end of the file. If the channel closes without it, the thread has stopped early.
     End,
 }
 
@@ -86,7 +88,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     let mut account = account.lock();
     output.text(&account.report.to_string())?;
     account.close();
-    // What ended the input early says more than what followed from that.
+    // The cause that ended the input early explains more than its consequences.
     let interrupted = match account.failure.take() {
         Some(failure) => return Err(failure),
         None => came.inspect_err(|_| drop(note(AGAIN)))?,
@@ -104,8 +106,8 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     Err(Error::Incomplete(incomplete))
 }
 
-/// Sends what there is to send and takes note of the answers. Says whether the user broke it off: the first interrupt
-/// ends the input and waits for the answers that are due, the second one does not wait.
+/// Sends the records and accounts for the results. Returns whether the user interrupted it: the first interrupt ends
+/// the input and waits for the outstanding acknowledgements, the second one does not wait.
 async fn transfer(
     pieces: mpsc::Receiver<Result<Piece, Error>>,
     cable: &Cable,
@@ -124,7 +126,7 @@ async fn transfer(
                 bar.set_message(account.lock().acknowledge(&ack));
             }
             _ = interrupts.recv() => match stop.take() {
-                // A receiver that is gone had come to the end.
+                // If the receiver no longer exists, the input has ended already.
                 Some(stop) => drop(stop.send(())),
                 None => break,
             }
@@ -133,7 +135,7 @@ async fn transfer(
     Ok(stop.is_none())
 }
 
-/// The records of the pieces, each piece noted in the account as it is taken.
+/// Returns the records of the pieces. Each piece is added to the account when it is received.
 fn records(
     pieces: mpsc::Receiver<Result<Piece, Error>>,
     account: Shared,
@@ -146,7 +148,7 @@ fn records(
     batches.flatten()
 }
 
-/// The account: pieces are noted while the client asks for records, answers as they come.
+/// A shared account: pieces are added while the client requests records, results as they arrive.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Account>>);
 
@@ -160,11 +162,11 @@ impl Shared {
     }
 }
 
-/// What became of everything so far, and the file that tells it.
+/// The outcome of every piece so far, and the file of the report.
 struct Account {
     report: Report,
     lines: Option<(PathBuf, BufWriter<File>)>,
-    /// What ended the input early.
+    /// The error that ended the input early, or that a write of the report returned.
     failure: Option<Error>,
 }
 
@@ -178,7 +180,7 @@ impl Account {
         Ok(Account { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
     }
 
-    /// Takes note of a piece, and gives what is to be sent of it; none: the input ends here.
+    /// Adds a piece to the account. Returns the records to send, or `None` if the input ends here.
     fn take(&mut self, piece: Result<Piece, Error>) -> Option<Vec<RawRecord>> {
         match piece {
             Ok(Piece::Item(item)) => {
@@ -206,7 +208,7 @@ impl Account {
         }
     }
 
-    /// Takes note of answers, and says how many there are by now.
+    /// Adds results to the account. Returns a text with their number so far.
     fn acknowledge(&mut self, ack: &ImportAck) -> String {
         for (place, result) in (ack.first..).zip(&ack.results) {
             self.answer(place, result);
@@ -232,7 +234,7 @@ impl Account {
         }
     }
 
-    /// Writes a line of the report. If that fails, the import goes on and says so at its end.
+    /// Writes a line of the report. If that fails, the import continues and reports the error at its end.
     fn line(&mut self, line: Option<String>) {
         if let (Some(line), Some((path, file))) = (line, &mut self.lines)
             && let Err(source) = writeln!(file, "{line}")
@@ -252,7 +254,7 @@ impl Account {
     }
 }
 
-/// Starts to read. The channel ends with the file, or after its first error.
+/// Starts to read the file. The channel closes at the end of the file, or after the first error.
 fn read_in_background(
     command: Command,
     bar: ProgressBar,
@@ -264,7 +266,7 @@ fn read_in_background(
             Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &pieces),
             Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &pieces),
         };
-        // A receiver that is gone has been told to stop.
+        // If the receiver no longer exists, the import has stopped.
         let _stopped = read.and_then(|()| give(&pieces, Ok(Piece::End)));
     };
     std::thread::Builder::new()
@@ -276,7 +278,7 @@ fn read_in_background(
 
 type Pieces = mpsc::Sender<Result<Piece, Error>>;
 
-/// The receiver is gone.
+/// An error: the receiver of the pieces no longer exists.
 struct Stopped;
 
 fn give(pieces: &Pieces, piece: Result<Piece, Error>) -> Result<(), Stopped> {
@@ -358,7 +360,7 @@ fn open(file: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead>, Error> {
     Ok(Box::new(BufReader::with_capacity(1 << 18, bar.wrap_read(opened))))
 }
 
-/// The file ends here, whole or not.
+/// Returns the error of a file that cannot be read any further.
 fn not_readable(file: &Path, error: impl std::error::Error) -> Error {
     let mut text = format!("{}: {error}", file.display());
     if let Some(cause) = error.source() {
@@ -379,7 +381,7 @@ mod tests {
         Shared::new(Account::open(None).unwrap())
     }
 
-    /// What would be sent of a file, and what the account says then.
+    /// Returns the number of records that would be sent of a file, and the account.
     async fn read(command: Command) -> (usize, Shared) {
         let account = account();
         let pieces = read_in_background(command, ProgressBar::hidden()).unwrap();
@@ -446,7 +448,7 @@ mod tests {
         }
     }
 
-    /// A thread that panics closes its channel like one that is done.
+    /// A thread that panics closes its channel, as one that is done does.
     #[tokio::test]
     async fn reading_that_breaks_off_is_not_taken_for_the_end() {
         let account = account();

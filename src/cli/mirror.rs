@@ -1,4 +1,4 @@
-//! `cable mirror`: a file that holds what matches, kept up to date.
+//! `cable mirror`: writes all entities that match to a file, and updates it.
 
 use std::{
     io::{self, BufWriter, Write as _},
@@ -21,18 +21,18 @@ use super::{
 };
 use crate::import::jsonl::RecordJson;
 
-/// The file is rewritten at most this often.
+/// Minimum time between two writes of the file.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Mirror {
     #[command(flatten)]
     filter: Filter,
-    /// End when the file holds all that matches.
+    /// Exit once the file contains everything that matches.
     #[arg(long)]
     once: bool,
-    /// The file: a record a line as `cable export` writes them, sorted by name. It is replaced as a whole, at most
-    /// once a second.
+    /// File to write: one record per line as `cable export` writes them, sorted by name. It is replaced as a whole, at
+    /// most once a second.
     file: PathBuf,
 }
 

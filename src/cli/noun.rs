@@ -1,4 +1,4 @@
-//! `cable author`, `section`, `tag` and `collection`, and what articles have in common with them: putting and removing.
+//! `cable author`, `section`, `tag` and `collection`, and the put and remove that articles share with them.
 
 use std::{
     fs, io,
@@ -19,66 +19,66 @@ use super::{
 pub(crate) enum Command {
     /// Print one.
     Get {
-        /// Its id.
+        /// Id of the entity.
         id: String,
     },
-    /// Print all, by id.
+    /// Print all, ordered by id.
     Ls,
-    /// Create one, or replace it whole.
+    /// Create one or replace it completely.
     Put(Put),
-    /// Remove one; a tombstone tells why.
+    /// Remove one, leaving a tombstone with the reason.
     Rm(Remove),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Put {
-    /// A file with its canonical JSON, as `get -o json` prints it, or a line of an export; `-` is standard input.
+    /// File with canonical JSON, as `get -o json` prints it, or with a line of an export; `-` is standard input.
     file: PathBuf,
     #[command(flatten)]
     only: Only,
-    /// Makes a repeat of this command within 24 hours harmless.
+    /// Request id that makes a repetition of this command within 24 hours harmless.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }
 
-/// What must hold for the write to happen.
+/// The preconditions of a write.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Only {
-    /// Only if there is none of that name yet.
+    /// Write only if the name does not exist yet.
     #[arg(long)]
     if_absent: bool,
-    /// Only if its etag is still this one.
+    /// Etag that must still be current.
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
-    /// Its id.
+    /// Id of the entity.
     id: String,
-    /// Why.
+    /// Reason of the removal.
     #[arg(long, value_enum, default_value_t, conflicts_with = "moved_to")]
     reason: Reason,
-    /// It lives on under this id.
+    /// Id under which the entity continues; the reason is then MOVED.
     #[arg(long, value_name = "ID")]
     moved_to: Option<String>,
-    /// Only if its etag is still this one.
+    /// Etag that must still be current.
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
-    /// Makes a repeat of this command within 24 hours harmless.
+    /// Request id that makes a repetition of this command within 24 hours harmless.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Reason {
-    /// It is no longer wanted.
+    /// No longer wanted.
     #[default]
     Deleted,
-    /// The publisher took it back; it may return.
+    /// Withdrawn by the publisher; it may return.
     Withdrawn,
-    /// It must not exist anywhere: its content is erased.
+    /// Must not exist anywhere: its content is erased.
     Killed,
 }
 
@@ -122,7 +122,7 @@ pub(crate) async fn collection(command: Command, cable: &Cable, output: &mut Out
     }
 }
 
-/// The server's own bound on a page.
+/// The server's limit on a page.
 const PAGE: u32 = 1_000;
 
 fn one(noun: &Noun, message: &impl Message, output: &mut Output) -> Result<(), Error> {
@@ -139,7 +139,7 @@ async fn all<M: Message>(
     while let Some(item) = items.next().await {
         match item {
             Ok(item) => listing.push(&Entity::new(noun, &item))?,
-            // It is the last one: what was received stands.
+            // This is the last item; those before it are valid.
             Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
             Err(error) => return Err(error.into()),
         }
@@ -148,7 +148,7 @@ async fn all<M: Message>(
     Ok(incomplete?)
 }
 
-/// A collection; for people with its articles, in its order.
+/// Prints a collection. A table for people also has its articles, in its order.
 async fn front(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let front = cable.collection(id).await?.into_inner();
     one(&COLLECTION, &front.collection, output)?;
@@ -163,7 +163,7 @@ async fn front(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error
     listing.finish()
 }
 
-/// Puts what the file holds.
+/// Puts the entity of a file.
 async fn put<M>(noun: &Noun, args: Put, cable: &Cable, output: &mut Output) -> Result<(), Error>
 where
     M: Message + Default + cable_client::Entity,
@@ -171,7 +171,7 @@ where
     written(&put_call::<M>(noun, args, cable)?.await?, "put", output)
 }
 
-/// The call that puts what the file holds.
+/// Returns the call that puts the entity of a file.
 pub(crate) fn put_call<M>(noun: &Noun, args: Put, cable: &Cable) -> Result<cable_client::Put<M>, Error>
 where
     M: Message + Default + cable_client::Entity,
@@ -189,7 +189,7 @@ where
     Ok(call)
 }
 
-/// Removes one of the noun's.
+/// Removes an entity of the noun.
 pub(crate) async fn remove(
     noun: &Noun,
     args: Remove,
@@ -215,7 +215,7 @@ pub(crate) async fn remove(
     written(&call.await?, "removed", output)
 }
 
-/// What a write did: a sentence for people, a WriteResult for programs.
+/// Prints the result of a write: a sentence for people, a WriteResult for programs.
 pub(crate) fn written(written: &Written, done: &str, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Table {
         let done = if written.changed { done } else { "unchanged" };
@@ -233,7 +233,7 @@ pub(crate) fn written(written: &Written, done: &str, output: &mut Output) -> Res
     output.one(&Entity::of("cable.v1.WriteResult", &result))
 }
 
-/// When a pending version is due.
+/// Returns a text on when a pending version is due.
 fn due(time: Option<Timestamp>) -> String {
     match time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok()) {
         Some(time) => format!(", pending until {time}"),

@@ -1,6 +1,6 @@
-//! What the commands print: one entity or many, as a table, JSON, JSON lines or bare ids.
+//! The output of the commands: one entity or many, as a table, JSON, JSON lines or bare ids.
 //!
-//! JSON is the schema's canonical one. Standard output is written here and nowhere else.
+//! JSON is the canonical JSON of the schema. Only this module and `export` write to standard output.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -15,46 +15,47 @@ use serde_json::Value;
 use super::Error;
 use crate::wire;
 
-/// Rows that are kept to be set in columns together; a longer listing is printed in parts.
+/// Rows that are aligned together; a longer listing is printed in parts.
 const TABLE_PART: usize = 500;
 
-/// Narrower columns than this help nobody.
+/// Minimum width of a table, in columns of the terminal. A narrower one is not readable.
 const MIN_WIDTH: u16 = 60;
 
 static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(wire::DESCRIPTORS).expect("the build compiled these descriptors")
 });
 
-/// The form of what is printed.
+/// A format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// Columns for people.
     Table,
     /// One indented JSON value.
     Json,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// Bare ids, one a line.
+    /// Bare ids, one per line.
     Id,
 }
 
 impl Format {
-    /// A table on a terminal, JSON lines in a pipe.
+    /// Returns the table on a terminal, else JSON lines.
     fn for_this_stdout() -> Self {
         if io::stdout().is_terminal() { Format::Table } else { Format::Jsonl }
     }
 }
 
-/// One kind of thing that the service keeps, as the command line shows it.
+/// A kind of entity that the service stores, as the command line shows it.
 #[derive(Debug)]
 pub(crate) struct Noun {
-    /// `tag`.
+    /// Name in the singular: `tag`.
     pub(crate) name: &'static str,
-    /// `tags`, the first part of its resource names.
+    /// Name in the plural, the first part of its resource names: `tags`.
     pub(crate) plural: &'static str,
-    /// The full name of its message.
+    /// Full name of its message.
     message: &'static str,
-    /// Headings of a listing, each with the JSON fields that it may come from, `outer/inner`; the first one set holds.
+    /// Headings of a listing. Each has the JSON fields that its value may come from, as `outer/inner`; the first one
+    /// that is set applies.
     columns: &'static [(&'static str, &'static [&'static str])],
 }
 
@@ -121,7 +122,7 @@ pub(crate) const COLLECTION: Noun = Noun {
 };
 
 impl Noun {
-    /// The resource name that a bare id stands for; a name stays as it is.
+    /// Returns the resource name of a bare id. A name is returned unchanged.
     pub(crate) fn full_name(&self, id: &str) -> String {
         if id.contains('/') { id.to_owned() } else { format!("{}/{id}", self.plural) }
     }
@@ -130,7 +131,7 @@ impl Noun {
         SCHEMA.get_message_by_name(self.message).expect("the schema has all nouns")
     }
 
-    /// Reads one entity from canonical JSON: the entity itself, or an export's line (`{"tag": {...}}`). `M` is the
+    /// Parses one entity from canonical JSON: the entity itself, or a line of an export (`{"tag": {...}}`). `M` is the
     /// noun's message.
     pub(crate) fn parse<M: Message + Default>(&self, json: &str) -> Result<M, Error> {
         let refused = |error: serde_json::Error| Error::Usage(format!("this is no {}: {error}", self.name));
@@ -140,7 +141,7 @@ impl Noun {
             }
             _ => None,
         };
-        // The text rather than the parsed value where possible: errors then tell line and column.
+        // Parse the text rather than the value where possible: errors then have a line and a column.
         let message = match inner {
             Some(entity) => DynamicMessage::deserialize(self.descriptor(), entity).map_err(refused)?,
             None => {
@@ -152,40 +153,40 @@ impl Noun {
     }
 }
 
-/// One message, ready to be printed.
+/// A message that can be printed.
 #[derive(Debug)]
 pub(crate) struct Entity(DynamicMessage);
 
 impl Entity {
-    /// A message of the noun's type.
+    /// Returns a message of the noun's type.
     pub(crate) fn new(noun: &Noun, message: &impl Message) -> Self {
         Entity::of(noun.message, message)
     }
 
-    /// A message of the named type.
+    /// Returns a message of the named type.
     pub(crate) fn of(full_name: &str, message: &impl Message) -> Self {
         let descriptor = SCHEMA.get_message_by_name(full_name).expect("callers name messages of the schema");
         let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
         Entity(decoded.expect("a message of the type named decodes as such"))
     }
 
-    /// Canonical JSON on one line.
+    /// Returns canonical JSON on one line.
     pub(crate) fn line(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_default()
     }
 
-    /// Canonical JSON, indented.
+    /// Returns canonical JSON, indented.
     pub(crate) fn pretty(&self) -> String {
         serde_json::to_string_pretty(&self.0).unwrap_or_default()
     }
 
-    /// Canonical JSON as a value.
+    /// Returns canonical JSON as a value.
     pub(crate) fn value(&self) -> Value {
         serde_json::to_value(&self.0).unwrap_or_default()
     }
 }
 
-/// Standard output in the form asked for.
+/// Standard output in the requested format.
 pub(crate) struct Output {
     format: Format,
     explicit: bool,
@@ -194,7 +195,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// This process's standard output.
+    /// Returns the standard output of this process.
     pub(crate) fn stdout(format: Option<Format>) -> Self {
         Output {
             format: format.unwrap_or_else(Format::for_this_stdout),
@@ -204,12 +205,12 @@ impl Output {
         }
     }
 
-    /// The form.
+    /// Returns the format.
     pub(crate) fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether the user asked for this form.
+    /// Returns whether the user requested this format.
     pub(crate) fn is_explicit(&self) -> bool {
         self.explicit
     }
@@ -221,7 +222,7 @@ impl Output {
         written.map_err(Error::stdout)
     }
 
-    /// Prints one entity. In a table it stands upright, a field a line, without its body.
+    /// Prints one entity. As a table, it has one field per line and no body.
     pub(crate) fn one(&mut self, entity: &Entity) -> Result<(), Error> {
         let text = match self.format {
             Format::Table => upright(entity, self.width),
@@ -238,13 +239,13 @@ impl Output {
         self.text(&text)
     }
 
-    /// Begins a listing of the noun's entities.
+    /// Starts a listing of the noun's entities.
     pub(crate) fn list<'a>(&'a mut self, noun: &'a Noun) -> Listing<'a> {
         Listing { output: self, noun, rows: Vec::new(), printed: 0 }
     }
 }
 
-/// A listing under way; nothing of it is certain to be printed before [`Listing::finish`].
+/// A listing in progress. Before [`Listing::finish`], no part of it is certain to be printed.
 pub(crate) struct Listing<'a> {
     output: &'a mut Output,
     noun: &'a Noun,
@@ -275,7 +276,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Prints what is left.
+    /// Prints the rest of the listing.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
         match self.output.format {
             Format::Table => self.print_rows(),
@@ -308,7 +309,7 @@ fn plain_table(width: Option<u16>) -> Table {
     table
 }
 
-/// The table's text, without space at the beginning and end of its lines.
+/// Returns the text of the table, without spaces at the start and end of its lines.
 fn set(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -321,14 +322,15 @@ fn terminal_width() -> Option<u16> {
     Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
-/// Rows of headings and values.
+/// Returns a table of headings and values.
 fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
     let mut table = plain_table(width);
     table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
     set(table)
 }
 
-/// An entity with a field a line, in the schema's order. The body has a form of its own (`--format`) and is left out.
+/// Returns an entity with one field per line, in the order of the schema. The body is omitted: it has its own format
+/// (`--format`).
 fn upright(entity: &Entity, width: Option<u16>) -> String {
     let value = entity.value();
     let names = entity.0.fields().map(|(field, _)| field.json_name().to_owned());
@@ -336,7 +338,7 @@ fn upright(entity: &Entity, width: Option<u16>) -> String {
     pairs(shown.filter_map(|name| value.get(&name).map(brief).map(|text| (name, text))), width)
 }
 
-/// The first of the fields that is set, as short as it can be said.
+/// Returns the first of the fields that is set, in a short form.
 fn bare(entity: &Value, fields: &[&str]) -> String {
     let set = fields.iter().find_map(|field| entity.pointer(&format!("/{field}")));
     match set {
@@ -347,7 +349,8 @@ fn bare(entity: &Value, fields: &[&str]) -> String {
     }
 }
 
-/// A resource name without its kind, an enum value without its type, a time to the minute; else the text on one line.
+/// Returns a resource name without its kind, an enum value without its type, a time to the minute; else the text on one
+/// line.
 fn short(text: &str) -> String {
     for noun in [&ARTICLE, &AUTHOR, &SECTION, &TAG, &COLLECTION] {
         if let Some(id) = text.strip_prefix(noun.plural).and_then(|rest| rest.strip_prefix('/')) {
@@ -365,7 +368,7 @@ fn short(text: &str) -> String {
     }
 }
 
-/// A value for one cell: what people can read of it, in its order.
+/// Returns a value for one cell: its readable parts, in its order.
 fn brief(value: &Value) -> String {
     let joined =
         |parts: Vec<String>| parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");

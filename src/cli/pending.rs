@@ -1,4 +1,4 @@
-//! `cable article pending`: versions whose time has not come.
+//! `cable article pending`: prints and cancels versions that are not yet due.
 
 use cable_client::{Cable, Kind, v1::ArticleView};
 use clap::Args;
@@ -11,22 +11,22 @@ use super::{
     output::{Entity, Output, PENDING},
 };
 
-/// The server's own bound on a page.
+/// The server's limit on a page.
 const PAGE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Print the pending version of an article.
     Get(Get),
-    /// Print all pending versions, the one that is due next first.
+    /// Print all pending versions, the next one due first.
     Ls,
-    /// Take a pending version back; what readers see stays.
+    /// Cancel a pending version; the version that readers see is unchanged.
     Rm(Remove),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Its id.
+    /// Id of the article.
     id: String,
     #[command(flatten)]
     shape: Shape,
@@ -34,12 +34,12 @@ pub(crate) struct Get {
 
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
-    /// Its id.
+    /// Id of the article.
     id: String,
-    /// Only if the etag of the pending version is still this one.
+    /// Etag of the pending version that must still be current.
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
-    /// Makes a repeat of this command within 24 hours harmless.
+    /// Request id that makes a repetition of this command within 24 hours harmless.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }
@@ -73,7 +73,7 @@ async fn list(cable: &Cable, output: &mut Output) -> Result<(), Error> {
     while let Some(version) = versions.next().await {
         match version {
             Ok(version) => listing.push(&Entity::new(&PENDING, &version))?,
-            // It is the last one: what was received stands.
+            // This is the last item; those before it are valid.
             Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
             Err(error) => return Err(error.into()),
         }

@@ -1,10 +1,10 @@
-//! How far a long command has come: on standard error, and only if that is a terminal.
+//! The progress of a long command, on standard error and only if that is a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Often enough to be seen moving.
+/// Interval between two updates of a spinner, short enough to look like motion.
 const TICK: Duration = Duration::from_millis(200);
 
 fn styled(bar: &ProgressBar, template: &str) {
@@ -13,7 +13,7 @@ fn styled(bar: &ProgressBar, template: &str) {
     }
 }
 
-/// Something goes on, and nobody knows how much there is of it.
+/// Returns a display for work of an unknown size.
 pub(crate) fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     styled(&bar, "{spinner} {elapsed} {pos} {msg}");
@@ -21,13 +21,13 @@ pub(crate) fn bar() -> ProgressBar {
     bar
 }
 
-/// There are this many items.
+/// Sets the total number of items.
 pub(crate) fn of_items(bar: &ProgressBar, total: u64) {
     styled(bar, "{bar:30} {pos}/{len} {elapsed} {msg}");
     bar.set_length(total);
 }
 
-/// There are this many bytes.
+/// Sets the total number of bytes.
 pub(crate) fn of_bytes(bar: &ProgressBar, total: u64) {
     styled(bar, "{bar:30} {bytes}/{total_bytes} {elapsed} {msg}");
     bar.set_length(total);

@@ -1,4 +1,4 @@
-//! `cable rebuild`: a store made anew from the entries of another.
+//! `cable rebuild`: creates a store from the entries of another.
 
 use std::{fs, path::PathBuf};
 
@@ -15,17 +15,18 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Rebuild {
-    /// Directory of the store to read. A node may go on serving it.
+    /// Directory of the store to read. A node may keep serving it.
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// Directory of the new store; it must not be there yet. It has the same revisions, a new log id, and remembers no
-    /// request_id.
+    /// Directory of the new store; it must not exist yet. The new store has the same revisions and a new log id, and
+    /// does not remember request ids.
     #[arg(long, value_name = "NEWDIR")]
     to: PathBuf,
-    /// Leave out entries that are damaged: what they held is lost. Without this nothing is made of a damaged store.
+    /// Omit damaged entries, whose content is lost. If unset, no store is created from a damaged one.
     #[arg(long)]
     skip_damaged: bool,
-    /// Keep the log id, so that followers resume without a snapshot. Only if the old store will never be opened again.
+    /// Keep the log id, so that followers resume without a snapshot. Use it only if the old store will never be opened
+    /// again.
     #[arg(long, conflicts_with = "skip_damaged")]
     keep_log_id: bool,
 }
@@ -39,7 +40,7 @@ impl From<RebuildError> for Error {
     }
 }
 
-/// Runs the command. The new store gets its name when it is whole.
+/// Runs the command. The new store gets its name once it is complete.
 pub(crate) fn run(args: Rebuild, output: &mut Output) -> Result<(), Error> {
     let Rebuild { from, to, skip_damaged, keep_log_id } = args;
     if to.exists() {

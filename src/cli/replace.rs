@@ -1,4 +1,4 @@
-//! Files that appear under their name only when they are whole.
+//! Files that get their name only once they are complete.
 
 use std::{
     fs::{File, Permissions},
@@ -12,21 +12,21 @@ use tempfile::NamedTempFile;
 use super::Error;
 use crate::store;
 
-/// Before the umask, like any new file.
+/// Permissions before the umask, as for any new file.
 const MODE: u32 = 0o666;
 
-/// A file that is being written beside the one that it will replace, so that the rename stays within its file system. It
-/// vanishes if it is dropped.
+/// A file that is being written beside the one that it will replace, so that the rename stays within one file system.
+/// Dropping it removes the file.
 pub(crate) struct Replacement {
     beside: NamedTempFile,
     path: PathBuf,
 }
 
 impl Replacement {
-    /// A file that is to replace the one at `path`.
+    /// Creates a file that will replace the one at `path`.
     ///
     /// # Errors
-    /// Its directory cannot be written to, or belongs to a store.
+    /// The directory cannot be written to, or the path belongs to a store.
     pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
         check_no_store(path)?;
         let mut beside = tempfile::Builder::new();
@@ -36,26 +36,26 @@ impl Replacement {
         Ok(Replacement { beside, path: path.to_owned() })
     }
 
-    /// Puts it in its place.
+    /// Syncs the file and renames it to its path.
     ///
     /// # Errors
-    /// It could not be synced or renamed.
+    /// The file could not be synced or renamed.
     pub(crate) fn commit(self) -> Result<(), Error> {
         let Replacement { beside, path } = self;
         let failed = |source| Replacement::failed(&path, source);
         beside.as_file().sync_all().map_err(failed)?;
         beside.persist(&path).map_err(|error| failed(error.error))?;
-        // The name is on disk when its directory is.
+        // The name is on disk only once its directory is synced.
         File::open(directory(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 
-    /// That the file at `path` could not be written.
+    /// Returns the error of a file at `path` that could not be written.
     pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
         Error::io(format!("write {}", path.display()), source)
     }
 }
 
-/// Refuses a file to write that is or leads to a file of a store.
+/// Refuses an output file that is or leads to a file of a store.
 pub(crate) fn check_no_store(path: &Path) -> Result<(), Error> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if store::is_store(directory(path)) || store::is_store(directory(&target)) {
@@ -69,7 +69,7 @@ pub(crate) fn check_no_store(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The directory that a file is in.
+/// Returns the directory that contains a file.
 pub(crate) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,4 +1,4 @@
-//! `cable restore`: a store made from a backup.
+//! `cable restore`: creates a store from a backup.
 
 use std::{
     fs::{self, File},
@@ -16,19 +16,19 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
-    /// The backup: a file that `cable backup` wrote.
+    /// Backup to restore: a file that `cable backup` wrote.
     #[arg(long, value_name = "BACKUP")]
     from: PathBuf,
     /// Directory of the new store; it must be absent or empty.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Keep the log id of the original, so that followers resume without a snapshot. Only if the original will never
-    /// be opened again and acknowledged no write after the backup.
+    /// Keep the log id of the original, so that followers resume without a snapshot. Use it only if the original will
+    /// never be opened again and acknowledged no write after the backup.
     #[arg(long)]
     keep_log_id: bool,
 }
 
-/// Runs the command. The store gets its name when it is complete and verified.
+/// Runs the command. The store gets its name once it is complete and verified.
 pub(crate) fn run(Restore { from, to, keep_log_id }: Restore, output: &mut Output) -> Result<(), Error> {
     check_source(&from)?;
     check_target(&to)?;
@@ -76,7 +76,7 @@ fn check_target(to: &Path) -> Result<(), Error> {
     Err(Error::Usage(format!("{}: this directory is not empty; name a new one", to.display())))
 }
 
-/// Copies the bytes alone: permissions of a backup, which may be read-only, are not those of a store.
+/// Copies only the bytes: the permissions of a backup, which may be read-only, must not become those of the store.
 fn copy(from: &Path, dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)?;
     let mut database = File::create_new(dir.join(store::DATABASE))?;
@@ -84,7 +84,7 @@ fn copy(from: &Path, dir: &Path) -> io::Result<()> {
     database.sync_all()
 }
 
-/// Opens the store once, which gives it its log id.
+/// Opens the store once, which gives it its log id. Returns the log id.
 fn open(dir: &Path, identity: Identity) -> Result<LogId, Error> {
     let options =
         Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: std::sync::Arc::default() };

@@ -1,4 +1,4 @@
-//! `cable serve`: a node that runs until it is told to stop, and the demo.
+//! `cable serve`: runs a node until a signal stops it, and the demo.
 
 use std::{future::Future, net::SocketAddr, path::PathBuf};
 
@@ -18,14 +18,14 @@ use crate::{
     server, store, telemetry,
 };
 
-/// Resolves when the node shall stop.
+/// A future that resolves when the node must stop.
 type Stop = BoxFuture<'static, ()>;
 
 const NEWSROOM: &str = include_str!("../../demo/newsroom.jsonl");
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Serve a small newsroom of sample articles from a store of its own, which is gone afterwards.
+    /// Serve a small newsroom of sample articles from a temporary store, which is removed at the end.
     #[arg(long, conflicts_with = "data")]
     demo: bool,
     /// Address of gRPC and gRPC-Web.
@@ -34,14 +34,14 @@ pub(crate) struct Serve {
     /// Address of metrics and health over plain HTTP, or `off`.
     #[arg(long, value_name = "ADDRESS")]
     ops_listen: Option<String>,
-    /// Serve addresses that other machines reach although this release does not speak TLS.
+    /// Serve addresses that other machines can reach, although this release does not support TLS.
     #[arg(long)]
     plaintext: bool,
     #[command(flatten)]
     data: Data,
 }
 
-/// Which store.
+/// The options that select a store.
 #[derive(Debug, Args)]
 pub(crate) struct Data {
     /// Directory of the data.
@@ -52,7 +52,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// The directory, by flag or by settings.
+    /// Returns the directory, by flag or by settings.
     pub(crate) fn dir(self) -> Result<PathBuf, Error> {
         Ok(self.load(Vec::new())?.store.dir)
     }
@@ -79,10 +79,10 @@ impl Serve {
 pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> {
     let demo = serve.demo;
     let mut config = serve.config()?;
-    // The demo's first lines are for people; its log is not what they came for.
+    // The first lines of the demo are for people, who have no use for its log.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
     telemetry::init(level, config.log.format);
-    // Before the node listens: a client must not wait for a store that is refused.
+    // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {
         store::check_log(&config.store.dir)?;
     }
@@ -100,16 +100,16 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     until_stopped(node, welcome(address, output), signals).await
 }
 
-/// What SIGHUP does.
+/// The effect of SIGHUP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hangup {
-    /// A service has nothing to reload yet; it must not end because its operator has logged out.
+    /// No effect. A service has nothing to reload yet, and it must not end because its operator has logged out.
     Ignore,
-    /// A demo belongs to its terminal.
+    /// The node stops. A demo ends with its terminal.
     Stop,
 }
 
-/// The signals that a node acts upon.
+/// The signals that a node handles.
 struct Signals {
     interrupts: Signal,
     terminations: Signal,
@@ -143,8 +143,8 @@ impl Signals {
     }
 }
 
-/// Runs a node beside `beside`, until a signal or until `beside` fails. The first signal drains it, the second one
-/// cuts off what is in flight.
+/// Runs a node beside `beside`, until a signal arrives or `beside` fails. The first signal drains the node; the second
+/// one aborts the calls in flight.
 async fn until_stopped<N>(
     node: impl FnOnce(Stop) -> N,
     beside: impl Future<Output = Result<(), Error>>,
@@ -154,7 +154,7 @@ where
     N: Future<Output = Result<(), server::Error>>,
 {
     let (stop, stopped) = oneshot::channel::<()>();
-    // A dropped sender stops it as well.
+    // Dropping the sender stops the node as well.
     let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
     let beside = async {
         beside.await?;
@@ -177,16 +177,16 @@ where
     }
 }
 
-/// Publishes the newsroom as an import does, then says what can be tried.
+/// Publishes the newsroom as an import does, then prints commands to try.
 async fn welcome(address: SocketAddr, output: &mut Output) -> Result<(), Error> {
     let endpoint = format!("http://{address}");
     let taken = publish(&Cable::builder(endpoint.as_str()).build()?).await?;
     let told = output.text(&invitation(&endpoint, taken));
-    // Nobody has to read it for the demo to go on.
+    // The demo continues even if its output has no reader.
     if let Err(Error::ClosedPipe) = told { Ok(()) } else { told }
 }
 
-/// Says how many records there are now.
+/// Imports the newsroom and returns the number of records that the service has accepted.
 async fn publish(cable: &Cable) -> Result<usize, Error> {
     let json = RecordJson::new();
     let encoded = NEWSROOM.lines().map(|line| json.from_line(line));

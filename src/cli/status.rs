@@ -1,4 +1,4 @@
-//! `cable status`: what the service holds and how it is.
+//! `cable status`: prints the status of the service: version, log, counts, sizes, digests and limits.
 
 use cable_client::{Cable, v1};
 

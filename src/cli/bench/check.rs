@@ -1,5 +1,5 @@
-//! How a call comes out, and what a right answer is: the article asked for, whole in its view, the same whenever its revision is; lists in order,
-//! of articles that match.
+//! The outcome of a call, and the checks of a response: it has the requested article, complete in its view, and the
+//! same content whenever the revision is the same; lists are in order and have only articles that match.
 
 use std::{
     collections::HashMap,
@@ -12,27 +12,27 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How a call came out.
+/// The outcome of a call.
 pub(crate) type Outcome = Result<Answer, Failure>;
 
-/// What a right answer brought.
+/// The content of a correct response.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) articles: u64,
-    /// Of the articles, encoded.
+    /// Size of the encoded articles.
     pub(crate) bytes: u64,
-    /// When the first article of a stream came.
+    /// The time at which the first article of a stream arrived.
     pub(crate) first: Option<Instant>,
 }
 
-/// Why there is no right answer.
+/// The reason why there is no correct response.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The call failed.
     Call(cable_client::Error),
     /// The stream did not end in time.
     Deadline,
-    /// The answer is wrong.
+    /// The response is wrong.
     Wrong(Fault),
 }
 
@@ -48,30 +48,30 @@ impl From<Fault> for Failure {
     }
 }
 
-/// Articles whose content is remembered; of more, content is not compared.
+/// Maximum number of articles whose content is remembered. The content of further articles is not compared.
 const MAX_SEEN: usize = 1_000_000;
 
-/// What is wrong with an answer.
+/// A fault of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is not the one asked for.
+    /// The article is not the requested one.
     OtherArticle,
-    /// It has not what its view must have, or has what it must not.
+    /// The article lacks something that its view requires, or has something that its view excludes.
     View,
-    /// At the same revision it was something else before.
+    /// The article had other content at the same revision before.
     Content,
-    /// It is not what was published.
+    /// The article differs from the published one.
     Published,
-    /// Articles are not in the order asked for.
+    /// Articles are not in the requested order.
     Order,
     /// An article does not match the filter.
     Filter,
-    /// There are more than were asked for, or another number than the service says.
+    /// There are more articles than requested, or another number than the service reports.
     Count,
 }
 
 impl Fault {
-    /// As the report has it.
+    /// Returns the name of the fault in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Fault::OtherArticle => "other_article",
@@ -85,7 +85,7 @@ impl Fault {
     }
 }
 
-/// What was asked for in all calls of a run, and what has been seen.
+/// The request that all calls of a run make, and the content seen so far.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) view: ArticleView,
@@ -97,7 +97,7 @@ pub(crate) struct Expected {
     listing: Mutex<Steady>,
 }
 
-/// What a listing was at the newest revision.
+/// The listing at the newest revision.
 #[derive(Debug, Default)]
 struct Steady {
     revision: i64,
@@ -116,7 +116,7 @@ impl Expected {
         Expected { view, format, filter, order, seen, listing }
     }
 
-    /// Checks an article by itself, and gives its size.
+    /// Checks one article alone. Returns its encoded size.
     pub(crate) fn article(&self, article: &Article) -> Result<u64, Fault> {
         if !has_view(article, self.view, self.format) {
             return Err(Fault::View);
@@ -129,7 +129,7 @@ impl Expected {
     fn same_as_before(&self, article: &Article, hash: u64) -> Result<(), Fault> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.get_mut(&article.name) {
-            // An answer that was under way while a newer one came.
+            // This response was in flight when a newer one arrived.
             Some((revision, _)) if article.revision < *revision => Ok(()),
             Some((revision, known)) if article.revision == *revision => {
                 if hash == *known {
@@ -151,8 +151,8 @@ impl Expected {
         }
     }
 
-    /// Answers that differ from another one given at the same revision, if that is the newest of all: if not, a write
-    /// that was under way explains the difference.
+    /// Returns the number of responses that differ from another one at the same revision, if that revision is the
+    /// newest: at an older one, a write in flight explains the difference.
     pub(crate) fn unsteady(&self) -> u64 {
         self.listing.lock().unwrap_or_else(PoisonError::into_inner).differing
     }
@@ -167,15 +167,15 @@ impl Expected {
     }
 }
 
-/// The articles of one answer, in the order in which they come.
+/// The articles of one response, in the order of their arrival.
 #[derive(Debug)]
 pub(crate) struct Listing<'a> {
     expected: &'a Expected,
     answer: Answer,
     last: Option<(i64, (i64, String))>,
     hash: u64,
-    /// The worst so far, with the revision as of which it is one: an article that changed after the listing was made
-    /// may come as it is now.
+    /// The worst fault so far, with the revision from which on it is a fault: an article that changed after the listing
+    /// was made may be returned in its newer state.
     fault: Option<(i64, Fault)>,
 }
 
@@ -210,7 +210,7 @@ impl<'a> Listing<'a> {
         &mut self.answer
     }
 
-    /// Ends a listing made at `revision`, with whether more follows.
+    /// Ends a listing made at `revision`. `more` is whether another page follows.
     pub(crate) fn finish(self, revision: i64, more: bool) -> Result<Answer, Fault> {
         match self.fault {
             Some((since, fault)) if since <= revision => return Err(fault),
@@ -240,7 +240,7 @@ pub(super) fn has_view(article: &Article, view: ArticleView, format: BodyFormat)
         }
 }
 
-/// Where an article stands: lists descend. Microseconds are what the order knows of times.
+/// Returns the sort key of an article; lists are in descending order. The order compares times in microseconds.
 fn place(order: ArticleOrder, article: &Article) -> (i64, String) {
     match order {
         ArticleOrder::RevisionDesc => (article.revision, String::new()),
@@ -256,7 +256,8 @@ fn micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }
 
-/// Whether an article is what the filter asks for; of a section with those below it, nothing is known here.
+/// Returns whether an article matches the filter. With child sections, the section is not checked: the hierarchy is not
+/// known here.
 fn matches(filter: &ArticleFilter, article: &Article) -> bool {
     let tagged = |tag: &String| article.tags.contains(tag);
     let within = |section: &String| {

@@ -1,19 +1,19 @@
-//! Which of many comes up: numbers that look random, each a function of the seed and the call's number alone, so that
-//! a run with the same seed asks for the same things in the same order.
+//! Draws of one of many: numbers that look random. Each is a function of the seed and the number of the call alone, so
+//! that a run with the same seed makes the same requests in the same order.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// A draw of one of several ranks, all alike or by a Zipf law.
+/// A distribution over ranks, uniform or by a Zipf law.
 #[derive(Debug)]
 pub(crate) struct Draw {
     seed: u64,
     ranks: usize,
-    /// The share of all ranks up to each; empty if all are alike.
+    /// The cumulative weights of the ranks; empty if the distribution is uniform.
     sums: Vec<f64>,
 }
 
 impl Draw {
-    /// With an exponent s, rank r (from 1) comes up in proportion to 1 / r^s.
+    /// Creates a distribution. With an exponent s, the probability of rank r (from 1) is proportional to 1 / r^s.
     pub(crate) fn new(ranks: usize, exponent: Option<f64>, seed: u64) -> Draw {
         let mut sum = 0.0;
         let sums = exponent.into_iter().flat_map(|exponent| {
@@ -25,7 +25,7 @@ impl Draw {
         Draw { seed, ranks, sums: sums.collect() }
     }
 
-    /// The rank, from 0, of the call with this number.
+    /// Returns the rank, from 0, of the call with this number.
     pub(crate) fn rank(&self, number: u64) -> usize {
         let unit = (split_mix(self.seed, number) >> 11) as f64 / (1u64 << 53) as f64;
         let rank = match self.sums.last() {
@@ -36,12 +36,12 @@ impl Draw {
     }
 }
 
-/// A seed for a run that was given none.
+/// Returns a random seed, for a run that was given none.
 pub(crate) fn any_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// The `number`th value of SplitMix64.
+/// Returns the `number`th value of SplitMix64.
 fn split_mix(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! `cable bench get`: GetArticle of names drawn from a set.
+//! `cable bench get`: calls GetArticle for names drawn from a set.
 
 use std::{
     fs::File,
@@ -24,25 +24,26 @@ use crate::cli::{
 };
 
 const MAX_NAMES: usize = 1_000_000;
-/// As many names as that, each as long as it can be.
+/// Maximum size of a file of names, in bytes: `MAX_NAMES` names of the maximum length.
 const MAX_FILE: u64 = 256 << 20;
 const PAGE: u32 = 1_000;
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Get this article; may be repeated.
+    /// Article to get; may be repeated.
     #[arg(long = "name", value_name = "ID", conflicts_with_all = ["Filter", "newest"])]
     names: Vec<String>,
-    /// Get the articles of this file, one id a line.
+    /// File with the articles to get, one id per line.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "Filter", "newest"])]
     names_file: Option<PathBuf>,
-    /// Without names: get the first N of the articles that match the filter.
+    /// Number of articles to get if no names are given: the first N that match the filter.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MAX_NAMES as i64))]
     newest: u32,
-    /// Draw names by a Zipf law with this exponent, the first the most often. Unset: all alike.
+    /// Exponent of the Zipf law by which names are drawn, the first name the most often. If unset, all are equally
+    /// likely.
     #[arg(long, value_name = "S", value_parser = zipf)]
     zipf: Option<f64>,
-    /// Draw the names of a run that printed this seed, in the same order.
+    /// Seed that another run printed, to draw the same names in the same order.
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -57,7 +58,7 @@ fn zipf(text: &str) -> Result<f64, String> {
     bounded(text, 0.0, 10.0)
 }
 
-/// Gets of a set of names.
+/// GetArticle calls for a set of names.
 #[derive(Debug)]
 pub(crate) struct Work {
     names: Vec<String>,

@@ -1,4 +1,4 @@
-//! `cable bench list`: the first page of a list.
+//! `cable bench list`: calls ListArticles for the first page of a list.
 
 use cable_client::{Cable, v1::ArticleView};
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::cli::article::{Filter, Shape};
 pub(crate) struct List {
     #[command(flatten)]
     filter: Filter,
-    /// At most this many articles on a page.
+    /// Maximum number of articles on a page.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     page_size: u32,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub(crate) struct List {
     pub(super) load: Load,
 }
 
-/// Lists of one filter.
+/// ListArticles calls with one filter.
 #[derive(Debug)]
 pub(crate) struct Work {
     expected: Expected,

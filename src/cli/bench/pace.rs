@@ -1,7 +1,8 @@
-//! Making calls, each when it is due.
+//! Makes calls, each when it is due.
 //!
-//! In an open loop each call is due at a time of its own, and its latency counts from then: a service that stalls
-//! shows so in every call that was due meanwhile. In a closed loop a caller waits for its answer before it asks again.
+//! In an open loop, each call is due at a time of its own, and its latency counts from that time: a service that stalls
+//! shows it in every call that was due in the meantime. In a closed loop, a caller waits for the response before it
+//! sends the next call.
 
 use std::{
     future::Future,
@@ -30,28 +31,28 @@ use super::{
 };
 use crate::cli::{Error, progress};
 
-/// An interrupt is heeded this soon between calls that are far apart.
+/// Maximum sleep between calls that are far apart: an interrupt takes effect within this time.
 const NAP: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(200);
 
-/// One kind of call.
+/// A kind of call.
 pub(crate) trait Work: Send + Sync + 'static {
-    /// As on the command line.
+    /// Name of the kind on the command line.
     const NAME: &'static str;
 
-    /// What the report says about how it was set up.
+    /// Returns the figures of the report that describe the setup.
     fn facts(&self) -> Vec<(&'static str, Value)>;
 
-    /// Makes the call with this number and checks the answer.
+    /// Makes the call with this number and checks the response.
     fn call(&self, cable: &Cable, number: u64) -> impl Future<Output = Outcome> + Send;
 
-    /// Answers that only all the others show to be wrong.
+    /// Returns the number of responses that only a comparison with all others shows to be wrong.
     fn unsteady(&self) -> u64 {
         0
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<W> {
     work: W,
     connections: Vec<Cable>,
@@ -77,8 +78,8 @@ impl<W: Work> Run<W> {
     }
 }
 
-/// Makes the calls and measures them; those of an open loop are due from `start` on. The first interrupt ends that early and waits for the answers that are due, the
-/// second one does not wait.
+/// Makes the calls and measures them. Those of an open loop are due from `start` on. The first interrupt ends the calls
+/// early and waits for the outstanding responses; the second one does not wait.
 pub(crate) async fn run<W: Work>(
     work: W,
     connections: Vec<Cable>,
@@ -125,12 +126,12 @@ async fn make_calls<W: Work>(run: Arc<Run<W>>, plan: Plan, stopped: watch::Recei
         Mode::Open { rate, in_flight } => {
             let room = Arc::new(Semaphore::new(in_flight as usize));
             let (pacer, own_room) = (Pacer::new(rate, warm_up, limit), room.clone());
-            // A thread that sleeps is exact to some microseconds; the runtime's timer is to a millisecond.
+            // A sleeping thread is exact to some microseconds, the timer of the runtime to a millisecond.
             let pace = tokio::task::spawn_blocking(move || pace(&run, pacer, &own_room, stopped));
             if let Err(fault) = pace.await {
                 std::panic::resume_unwind(fault.into_panic());
             }
-            // All room is there again when all calls have ended.
+            // All permits are free again once all calls have ended.
             let _all = room.acquire_many(in_flight).await;
         }
         Mode::Closed { workers } => {
@@ -149,7 +150,7 @@ async fn make_calls<W: Work>(run: Arc<Run<W>>, plan: Plan, stopped: watch::Recei
     }
 }
 
-/// Starts an open loop's calls, each in a task of its own, as long as there is room for it.
+/// Starts the calls of an open loop, each in a task of its own, as permits of `room` allow.
 fn pace<W: Work>(
     run: &Arc<Run<W>>,
     mut pacer: Pacer,
@@ -161,7 +162,7 @@ fn pace<W: Work>(
     let until = pacer.until.map(|until| run.start + until);
     let mut held = None;
     while !*stopped.borrow() {
-        // Room first: a call that has to wait for it is late, and that is part of its latency.
+        // Acquire the permit first: a call that has to wait for it is late, and the wait is part of its latency.
         let permit = match held.take() {
             Some(permit) => permit,
             None => match runtime.block_on(room_for_one(room, until, &mut stopped)) {
@@ -188,7 +189,7 @@ fn pace<W: Work>(
     run.tally().miss(pacer.missed(now));
 }
 
-/// None: the run is over before there is any.
+/// Returns a permit, or `None` if the run ends before one is free.
 async fn room_for_one(
     room: &Arc<Semaphore>,
     until: Option<Instant>,
@@ -210,13 +211,13 @@ async fn room_for_one(
     }
 }
 
-/// By default the system lets a thread sleep some 50 us longer than it asks for.
+/// Makes the sleeps of this thread exact. By default, the system extends each by some 50 us.
 fn wake_exactly() {
     #[cfg(target_os = "linux")]
     let _only_less_exact = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
-/// Processor time of this process.
+/// Returns the CPU time of this process.
 pub(super) fn own_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! The load: which call is due when. It knows the time only as it is told.
+//! The load: which call is due when. This module reads no clock; its callers pass the time.
 //!
-//! In an open loop each call is due at a time of its own; in a closed loop whenever one of its workers is free.
+//! In an open loop, each call is due at a time of its own; in a closed loop, whenever a worker is free.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,11 +9,11 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The load.
+/// The load of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
-    /// Before the measurement.
+    /// Duration of the warm-up before the measurement.
     pub(crate) warm_up: Duration,
     pub(crate) limit: Limit,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mode {
     Open {
-        /// Calls a second.
+        /// Calls per second.
         rate: f64,
         in_flight: u32,
     },
@@ -30,7 +30,7 @@ pub(crate) enum Mode {
     },
 }
 
-/// When the measurement ends.
+/// The end of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     Time(Duration),
@@ -38,7 +38,7 @@ pub(crate) enum Limit {
 }
 
 impl Plan {
-    /// How many calls are measured, if that is known.
+    /// Returns the number of calls that are measured, if that is known in advance.
     pub(super) fn calls(&self) -> Option<u64> {
         match (self.limit, self.mode) {
             (Limit::Calls(calls), _) => Some(calls),
@@ -48,16 +48,16 @@ impl Plan {
     }
 }
 
-/// A call that is to be made now. Times are those since the start of the run.
+/// A call that is due now. Times count from the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Due {
     pub(super) number: u64,
     pub(super) intended: Duration,
-    /// Not part of the warm-up.
+    /// Whether the call is measured, and no part of the warm-up.
     pub(super) counted: bool,
 }
 
-/// What an open loop does next.
+/// The next step of an open loop.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Start(Due),
@@ -65,14 +65,14 @@ pub(super) enum Step {
     Over,
 }
 
-/// An open loop's calls, one after the other.
+/// The calls of an open loop, one after the other.
 #[derive(Debug)]
 pub(super) struct Pacer {
     rate: f64,
     next: u64,
     warm_up: u64,
     total: u64,
-    /// When it is over, whatever is left.
+    /// The time at which the loop ends, even if calls are left.
     pub(super) until: Option<Duration>,
 }
 
@@ -92,7 +92,7 @@ impl Pacer {
 
     pub(super) fn step(&mut self, now: Duration) -> Step {
         if now >= self.intended(self.warm_up) {
-            // What the warm-up could not do shall not eat up the time of the measurement.
+            // Calls that the warm-up did not start must not take up the time of the measurement.
             self.next = self.next.max(self.warm_up);
         }
         let intended = self.intended(self.next);
@@ -107,14 +107,14 @@ impl Pacer {
         }
     }
 
-    /// How long the calls have waited that were due by now and have not been started.
+    /// Returns how long each measured call has waited that is due by now and has not been started.
     pub(super) fn missed(&self, now: Duration) -> impl Iterator<Item = Duration> {
         let waiting = (self.next.max(self.warm_up)..self.total).map(|number| self.intended(number));
         waiting.take_while(move |intended| *intended <= now).map(move |intended| now - intended)
     }
 }
 
-/// A closed loop's calls, whoever of its workers makes them.
+/// The calls of a closed loop, which its workers share.
 #[derive(Debug)]
 pub(super) struct Turns {
     warm_up: Duration,
@@ -150,8 +150,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A service that answers within 1 ms, except that it answers nothing from 50 to 150 ms, called with room for
-    /// `in_flight` calls on a clock that jumps from event to event.
+    /// Returns the tally of a service that responds within 1 ms, except that it does not respond from 50 to 150 ms. It
+    /// is called with room for `in_flight` calls on a clock that jumps from event to event.
     fn through_a_stall(in_flight: usize) -> Tally {
         let mut pacer = Pacer::new(1_000.0, Duration::ZERO, Limit::Calls(300));
         let (mut tally, mut now) = (Tally::new(), Duration::ZERO);
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(tally.calls(), 300);
         assert!((99..=101).contains(&tally.latency_above(MS * 9 / 10)));
         assert!((49..=51).contains(&tally.latency_above(50 * MS)));
-        // With room for one call they follow the one that stalls, and wait for each other too.
+        // With room for one call, the calls queue behind the stalled one, and wait for each other too.
         let tally = through_a_stall(1);
         assert_eq!(tally.calls(), 300);
         assert!((98..=102).contains(&tally.latency_above(50 * MS)));

@@ -1,7 +1,7 @@
-//! What a run is told as: figures with their unit at the end of their name, as JSON and as rows for people.
+//! The report of a run: figures with their unit at the end of their name, as JSON and as rows for people.
 //!
-//! Latencies are those of all calls, failed and wrong ones too, and of calls that were due and never started, as long
-//! as those waited; rates are those of right answers.
+//! Latencies are those of all calls, including failed and wrong ones; a call that was due and never started counts with
+//! the time that it waited. Rates are those of correct responses.
 
 use std::{
     collections::BTreeMap,
@@ -18,26 +18,26 @@ use super::{
 };
 use crate::cli::code_and_reason;
 
-/// Less is how exactly a thread can be woken.
+/// Delay above which a call is late. Below it, the delay shows only how exactly a thread can be woken.
 const LATE: Duration = Duration::from_millis(1);
-/// No call can take as long.
+/// Upper bound of a latency, in microseconds. No call can take as long.
 const LONGEST_US: u64 = 48 * 60 * 60 * 1_000_000;
-/// Of each value: at most 0.1 % off.
+/// Significant digits of the histograms: each value is at most 0.1 % off.
 const DIGITS: u8 = 3;
-/// A client that is as busy measures itself.
+/// Share of the cores above which a client measures itself.
 const SATURATED: f64 = 0.9;
 pub(super) const SATURATED_NOTE: &str =
     "this client used nearly all cores: it was measured, rather than the service";
 pub(super) const INTERRUPTED_NOTE: &str = "interrupted: this is what was measured until then";
 
-/// What came out of the calls that count.
+/// The outcome of the calls that are counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
     started: u64,
     ok: u64,
-    /// By code and reason.
+    /// Failed calls, by code and reason.
     failed: BTreeMap<String, u64>,
-    /// By what is wrong.
+    /// Wrong responses, by fault.
     wrong: BTreeMap<&'static str, u64>,
     missed: u64,
     late: u64,
@@ -67,7 +67,7 @@ impl Tally {
         }
     }
 
-    /// A call is sent that was due at `intended`. Times are those since the start of the run.
+    /// Counts a call that is sent `now` and was due at `intended`. Times count from the start of the run.
     pub(crate) fn start(&mut self, intended: Duration, now: Duration) {
         self.started += 1;
         let late = now.saturating_sub(intended);
@@ -77,7 +77,7 @@ impl Tally {
         }
     }
 
-    /// It has come to its end.
+    /// Counts a call that has ended.
     pub(crate) fn end(&mut self, intended: Duration, now: Duration, start: Instant, outcome: Outcome) {
         self.end = self.end.max(now);
         self.latency.saturating_record(micros(now.saturating_sub(intended)));
@@ -101,7 +101,7 @@ impl Tally {
         }
     }
 
-    /// Calls that were due and were not started: how long they have waited.
+    /// Counts calls that were due and were not started, by how long they have waited.
     pub(crate) fn miss(&mut self, waits: impl Iterator<Item = Duration>) {
         for wait in waits {
             self.missed += 1;
@@ -110,7 +110,7 @@ impl Tally {
         }
     }
 
-    /// Of the answers that were taken for right, so many were not.
+    /// Counts this many responses as wrong that were counted as correct.
     pub(crate) fn unsteady(&mut self, answers: u64) {
         let answers = answers.min(self.ok);
         if answers > 0 {
@@ -119,17 +119,17 @@ impl Tally {
         }
     }
 
-    /// Calls that have come to an end.
+    /// Returns the number of calls that have ended.
     pub(crate) fn calls(&self) -> u64 {
         self.ok + self.failed() + self.wrong()
     }
 
-    /// Calls that were sent.
+    /// Returns the number of calls that were sent.
     pub(super) fn started(&self) -> u64 {
         self.started
     }
 
-    /// Calls that were answered rightly.
+    /// Returns the number of calls with a correct response.
     pub(super) fn ok(&self) -> u64 {
         self.ok
     }
@@ -138,7 +138,7 @@ impl Tally {
         self.failed.values().sum()
     }
 
-    /// Whether calls were sent late, or not at all.
+    /// Returns whether calls were sent late, or not at all.
     pub(super) fn is_late(&self) -> bool {
         self.late + self.missed > 0
     }
@@ -151,7 +151,7 @@ impl Tally {
         self.started.saturating_sub(self.calls())
     }
 
-    /// How many calls there were, and how they came out.
+    /// Returns the number of calls, in total and by outcome.
     pub(super) fn counts(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("calls", self.started.into()),
@@ -182,34 +182,34 @@ impl Tally {
     }
 }
 
-/// A run that is over.
+/// The results of a run that has ended.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
-    /// When the measurement began, since the start of the run.
+    /// Start of the measurement, from the start of the run.
     pub(crate) begin: Duration,
-    /// Processor time of this process meanwhile.
+    /// CPU time of this process during the measurement.
     pub(crate) cpu: Duration,
     pub(crate) interrupted: bool,
 }
 
-/// What a run is told as.
+/// A report of a run.
 pub(crate) trait Told {
-    /// What was asked for and what was found, in this order.
+    /// Returns the request and the results, in this order.
     fn figures(&self) -> Vec<(&'static str, Value)>;
 
-    /// What people should know before they believe the figures.
+    /// Returns caveats that people should know before they believe the figures.
     fn notes(&self) -> Vec<&'static str>;
 
-    /// Why the run is no success, if it is none.
+    /// Returns the reason why the run was not a success, or `None` if it was.
     fn problem(&self) -> Option<String>;
 
-    /// One object.
+    /// Returns the figures as one object.
     fn json(&self) -> Value {
         self.figures().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Headings and values for people.
+    /// Returns headings and values for people.
     fn rows(&self) -> Vec<(String, String)> {
         let mut rows = Vec::new();
         for (name, value) in self.figures() {
@@ -228,7 +228,7 @@ pub(crate) trait Told {
     }
 }
 
-/// What is told of calls.
+/// The report of a run of calls.
 #[derive(Debug)]
 pub(crate) struct Report {
     name: &'static str,
@@ -247,8 +247,8 @@ impl Report {
         Report { name, plan, facts, measured }
     }
 
-    /// From the begin of the measurement to the last answer; at an asked rate at least as long as the calls were to
-    /// take.
+    /// Returns the time from the start of the measurement to the last response. At a requested rate, it is at least the
+    /// time that the calls should take.
     fn elapsed(&self) -> Duration {
         let tally = &self.measured.tally;
         let took = tally.end.saturating_sub(self.measured.begin);
@@ -320,7 +320,7 @@ impl Told for Report {
 }
 
 impl Report {
-    /// What was asked for.
+    /// Returns the figures that describe the request.
     fn setting(&self) -> Vec<(&'static str, Value)> {
         let mut all: Vec<(&'static str, Value)> = vec![("bench", self.name.into())];
         all.extend(match self.plan.mode {
@@ -339,24 +339,24 @@ impl Report {
     }
 }
 
-/// An empty histogram of microseconds.
+/// Returns an empty histogram of microseconds.
 pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("these bounds and digits are allowed")
 }
 
-/// The notes that hold.
+/// Returns the notes that apply.
 pub(super) fn noted<const N: usize>(all: [(bool, &'static str); N]) -> Vec<&'static str> {
     all.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect()
 }
 
-/// Those numbers of faults that are not zero, in words.
+/// Returns the numbers of faults that are not zero, as text.
 pub(super) fn problems<const N: usize>(all: [(u64, &str); N]) -> Option<String> {
     let some: Vec<String> =
         all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     (!some.is_empty()).then(|| some.join(", "))
 }
 
-/// How busy this client was.
+/// Returns the figures that show how busy this client was.
 pub(super) fn client(cpu: Duration, elapsed: Duration) -> [(&'static str, Value); 3] {
     let busy = share_of_cores(cpu, elapsed);
     [
@@ -366,17 +366,17 @@ pub(super) fn client(cpu: Duration, elapsed: Duration) -> [(&'static str, Value)
     ]
 }
 
-/// Processor time in microseconds, of each of so many.
+/// Returns the CPU time in microseconds divided by `number`.
 pub(super) fn cpu_each(cpu: Duration, number: u64) -> Value {
     tenths(cpu.as_secs_f64() * 1e6 / number.max(1) as f64)
 }
 
-/// Whether this client was too busy to measure anything but itself.
+/// Returns whether this client was too busy to measure anything but itself.
 pub(super) fn is_saturated(cpu: Duration, elapsed: Duration) -> bool {
     share_of_cores(cpu, elapsed) > SATURATED
 }
 
-/// Share of all cores of this machine that this process used.
+/// Returns the share of all cores of this machine that this process used.
 fn share_of_cores(cpu: Duration, elapsed: Duration) -> f64 {
     per_second(cpu.as_secs_f64(), elapsed) / cores() as f64
 }
@@ -430,7 +430,7 @@ mod tests {
         Report::new("get", plan, Vec::new(), Measured { tally, begin: MS, cpu, interrupted: false })
     }
 
-    /// Ten calls, one each 100 ms, of which one failed and one was wrong.
+    /// Returns ten calls, one every 100 ms, of which one failed and one was wrong.
     fn ten_calls() -> Tally {
         let mut tally = Tally::new();
         let start = Instant::now();

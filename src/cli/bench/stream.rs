@@ -1,4 +1,4 @@
-//! `cable bench stream`: all articles that match, in one stream each.
+//! `cable bench stream`: calls StreamArticles, each for all articles that match.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::cli::article::{Filter, Shape};
 pub(crate) struct Stream {
     #[command(flatten)]
     filter: Filter,
-    /// End a stream after this many articles. Unset: all.
+    /// Maximum number of articles in a stream. If unset, all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
     limit: Option<u64>,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct Stream {
     pub(super) load: Load,
 }
 
-/// Streams of one filter.
+/// StreamArticles calls with one filter.
 #[derive(Debug)]
 pub(crate) struct Work {
     expected: Expected,

@@ -1,6 +1,6 @@
-//! `cable bench watch`: many followers of one filter, and how long each of them waits for each publish.
+//! `cable bench watch`: measures how long each of many followers of one filter waits for each publish.
 //!
-//! `series` is what is published, `crowd` are the followers, `ledger` accounts for what they are told.
+//! `series` has the published articles, `crowd` the followers, and `ledger` accounts for the changes that they receive.
 
 use std::time::{Duration, Instant};
 
@@ -34,12 +34,12 @@ mod report;
 mod series;
 
 const MAX_FOLLOWERS: u32 = 100_000;
-/// What a service grants a connection unless told otherwise: its `connections.feeds`.
+/// Maximum feeds on a connection by default: the built-in value of a service's `connections.feeds`.
 const FEEDS_PER_CONNECTION: u32 = 100;
 const MAX_PUBLISHES: u64 = 100_000;
-/// With it and all else an article is not larger than it may be.
+/// Maximum size of a body, in bytes: with it and all other fields, an article is within its limit.
 const MAX_SIZE: u32 = 900_000;
-/// With what is added to it a name is not longer than it may be.
+/// Maximum length of the prefix: with the numbers that follow it, a name is within its limit.
 const MAX_PREFIX: usize = 64;
 const PUBLISHES_IN_FLIGHT: u32 = 100;
 
@@ -49,43 +49,46 @@ pub(crate) struct Watch {
     filter: Filter,
     #[command(flatten)]
     shape: Shape,
-    /// Feeds to open.
+    /// Number of feeds to open.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_FOLLOWERS)))]
     followers: u32,
-    /// Connections to spread them over. Unset: one for each 100 followers, as many as a service grants a connection unless its
-    /// `connections.feeds` says otherwise.
+    /// Connections to spread the feeds over. If unset, one per 100 followers, the built-in limit of a connection
+    /// (`connections.feeds` of the service).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: Option<u32>,
     #[command(flatten)]
     publishing: Publishing,
-    /// Publish nothing, and measure what others publish: from the time that the service says a change was made at, to its
-    /// receipt. The clocks of both machines must be the same.
+    /// Publish nothing and measure the changes of other publishers, from the time of the change by the service's clock
+    /// to its receipt. The clocks of both machines must be the same.
     #[arg(long, conflicts_with_all = ["publish", "rate", "prefix", "size", "keep"])]
     watch_only: bool,
-    /// How long to watch.
+    /// Time to watch.
     #[arg(long, value_name = "TIME", default_value = "30s", requires = "watch_only", value_parser = duration)]
     duration: Duration,
-    /// How long to wait until all followers are there, and at the end for what they have not been told yet.
+    /// Maximum time to wait until all followers have caught up, and at the end for changes that they have not received
+    /// yet.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     timeout: Duration,
 }
 
-/// What is published meanwhile: articles with the first tag, section and author of the filter.
+/// The articles to publish, which have the first tag, section and author of the filter.
 #[derive(Debug, Args)]
 struct Publishing {
-    /// Publish this many articles.
+    /// Number of articles to publish.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=MAX_PUBLISHES))]
     publish: u64,
-    /// This many a second, each due at a time of its own. Latency counts from that time, however late it was published.
+    /// Articles per second. Each is due at a time of its own, and latency counts from that time, however late it was
+    /// published.
     #[arg(long, value_name = "R", default_value_t = 10.0, value_parser = rate)]
     rate: f64,
-    /// How their names begin; a number that is this run's alone follows, then the article's. None of them is there before.
+    /// Prefix of the names of the articles. A number unique to this run follows, then that of the article. None of the
+    /// names may exist before.
     #[arg(long, value_name = "ID", default_value = "bench-watch-", value_parser = prefix)]
     prefix: String,
     /// Bytes of text in each body.
     #[arg(long, value_name = "BYTES", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SIZE)))]
     size: u32,
-    /// Leave them there. Unset: they are removed at the end, as DELETED, which is not measured.
+    /// Leave the articles in the service. If unset, they are removed at the end, as DELETED, which is not measured.
     #[arg(long)]
     keep: bool,
 }
@@ -99,14 +102,14 @@ fn prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// What happened while followers watched.
+/// The events while the followers watched.
 struct Happened {
-    /// The calls that published; none if others did.
+    /// The calls that published; `None` if others published.
     publishes: Option<Tally>,
     interrupted: bool,
 }
 
-/// Opens the feeds, publishes or waits, and accounts for what the followers were told.
+/// Opens the feeds, publishes or waits, and accounts for the changes that the followers received.
 pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Error> {
     let publisher = connect(endpoint, 1, CALL_TIMEOUT).await?;
     let crowd = watch.gather(endpoint).await?;
@@ -114,7 +117,7 @@ pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Erro
     let happened = watch.happen(&crowd, publisher.clone(), start).await;
     let cut_short = crowd.settle(watch.timeout).await;
     let (elapsed, cpu) = (start.elapsed(), pace::own_cpu().saturating_sub(cpu));
-    // Before anything is removed, so that they are not told of it.
+    // Close the feeds before any article is removed, so that they do not receive the removals.
     let hearing = crowd.leave().await;
     let Happened { publishes, interrupted } = happened?;
     let left = match (hearing.series(), &publishes) {
@@ -158,7 +161,7 @@ impl Watch {
         (!self.watch_only).then(|| Series::new(stem, filter, *size as usize, self.view(), *rate))
     }
 
-    /// Publishes, or lets others do it.
+    /// Publishes the articles, or waits while others publish.
     async fn happen(&self, crowd: &Crowd, publisher: Vec<Cable>, start: Instant) -> Result<Happened, Error> {
         let bar = progress::bar();
         let happened = match crowd.hearing.series() {
@@ -184,7 +187,7 @@ impl Watch {
         happened
     }
 
-    /// What the report says about what was asked for.
+    /// Returns the figures of the report that describe the request.
     fn setting(&self) -> Vec<(&'static str, Value)> {
         let mut all = vec![("followers", self.followers.into()), ("connections", self.connections().into())];
         if self.watch_only {

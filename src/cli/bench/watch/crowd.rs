@@ -1,4 +1,4 @@
-//! Followers of one filter, each a feed of its own, and how what they are told comes to the ledger.
+//! Followers of one filter, each with a feed of its own, which record in the ledger the changes that they receive.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,13 +25,13 @@ use super::{
 };
 use crate::cli::{Error, code_and_reason};
 
-/// How often it is looked whether all have been told everything.
+/// Interval of the checks whether all followers have received everything.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is measured, and what has been heard of it.
+/// The series that is measured, and the account of its changes that followers have received.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    /// None: whatever anybody publishes.
+    /// The published series. If `None`, all changes are measured, of any publisher.
     series: Option<Series>,
     ledger: Mutex<Ledger>,
 }
@@ -73,7 +73,7 @@ impl Hearing {
         }
     }
 
-    /// None: the change is not part of what is measured.
+    /// Returns a change as the ledger records it, or `None` if it is not measured.
     fn heard<'a>(
         &self,
         change: &'a FeedChange,
@@ -94,13 +94,13 @@ impl Hearing {
     }
 }
 
-/// By the service's clock and this machine's, which should be the same.
+/// Returns the age of a change by the service's clock and this machine's, which should be the same.
 fn since_made(change: &FeedChange, received: SystemTime) -> Duration {
     let made = change.time.and_then(|time| SystemTime::try_from(time).ok());
     made.and_then(|made| received.duration_since(made).ok()).unwrap_or_default()
 }
 
-/// What a follower is to follow.
+/// The request of each follower.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) filter: FeedFilter,
@@ -108,10 +108,10 @@ pub(super) struct Wanted {
     pub(super) format: BodyFormat,
 }
 
-/// Whether a follower is there, or why it cannot be.
+/// The start of a follower: that it has caught up, or the error that prevents it.
 type Arrival = Result<(), Error>;
 
-/// Followers that are all there.
+/// Followers that have all caught up.
 #[derive(Debug)]
 pub(super) struct Crowd {
     pub(super) hearing: Arc<Hearing>,
@@ -119,10 +119,10 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Opens the feeds, spread over the connections, and waits until each is told that it has caught up.
+    /// Opens the feeds, spread over the connections, and waits until each has caught up.
     ///
     /// # Errors
-    /// The service refuses one, or they were not all there in time.
+    /// The service refuses a feed, or not all followers caught up in time.
     pub(super) async fn gather(
         hearing: Hearing,
         wanted: &Wanted,
@@ -157,7 +157,8 @@ impl Crowd {
         Ok(Crowd { hearing, feeds })
     }
 
-    /// Waits until each follower has been told everything, but not for longer than that. True: until interrupted.
+    /// Waits until each follower has received everything, but at most for `within`. Returns whether an interrupt ended
+    /// the wait.
     pub(super) async fn settle(&self, within: Duration) -> bool {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -173,7 +174,7 @@ impl Crowd {
         }
     }
 
-    /// Closes the feeds. What they heard is complete.
+    /// Closes the feeds. Returns the account, which is then complete.
     pub(super) async fn leave(mut self) -> Arc<Hearing> {
         self.feeds.shutdown().await;
         self.hearing
@@ -183,7 +184,7 @@ impl Crowd {
 fn open(wanted: &Wanted, connection: &Cable, hearing: Arc<Hearing>, said: mpsc::Sender<Arrival>) -> Feed {
     let retries = move |error: &cable_client::Error| {
         if error.reason() == Some(ErrorReason::TooManyFeeds) {
-            // If there is no room to say it: it is said again when it has failed again.
+            // If the channel is full, the next failure reports the error again.
             let _lost = said.try_send(Err(too_many(error)));
         }
         *hearing.ledger().counts.broken.entry(code_and_reason(error)).or_default() += 1;

@@ -1,8 +1,9 @@
-//! What followers are told, accounted for: each of them every change, once, in order, and the same as the others.
+//! The account of the changes that followers receive: each follower must receive every change once, in order, and the
+//! same as the others.
 //!
-//! A change is known by its revision. It is expected of every follower as soon as it is known to have been published, or
-//! one of them was told of it. What nothing can be said about is left out: what was told before all were there, and what
-//! came after the end.
+//! A revision identifies a change. Every follower is expected to receive a change as soon as it is known to have been
+//! published, or one follower has received it. Changes that prove nothing are left out: those received before all
+//! followers had caught up, and those after the end.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,58 +17,59 @@ use crate::cli::bench::{
     report::{histogram, micros},
 };
 
-/// One change, as one follower was told of it.
+/// A change, as one follower received it.
 #[derive(Debug)]
 pub(super) struct Heard<'a> {
     pub(super) revision: i64,
     pub(super) name: &'a str,
-    /// Of what it says.
+    /// Hash of the content.
     pub(super) hash: u64,
     pub(super) bytes: u64,
-    /// It only says that the name no longer matches: not every follower needs to be told.
+    /// Whether the change reports only that the name no longer matches; not every follower must receive that.
     pub(super) leaves: bool,
-    /// Since it was due, or made.
+    /// Time since the change was due, or was made.
     pub(super) latency: Duration,
 }
 
-/// What came of all that was told.
+/// The account of all changes received.
 #[derive(Debug)]
 pub(super) struct Ledger {
     followers: Vec<Follower>,
     changes: Vec<Change>,
     places: HashMap<i64, usize>,
     names: HashMap<String, Vec<usize>>,
-    /// The newest revision that a follower has been told of, or has been told that there is nothing up to it.
+    /// The newest revision that a follower has received, or up to which it has received that there is no further
+    /// change.
     reached: i64,
-    /// Only what is newer counts; none before the measurement.
+    /// Only newer changes count; `None` before the measurement.
     after: Option<i64>,
-    /// What is newer does not count.
+    /// Newer changes do not count.
     until: i64,
     pub(super) counts: Counts,
-    /// Of each change to each follower.
+    /// Delivery latency, one sample per change and follower.
     pub(super) each: Histogram<u64>,
-    /// Of each change to the follower that was told last.
+    /// Delivery latency of each change to the last follower that received it.
     pub(super) last: Histogram<u64>,
 }
 
-/// Numbers of things.
+/// Counts of messages, changes and faults.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Of the service, with changes.
+    /// Messages of the service that had changes.
     pub(super) messages: u64,
-    /// Changes told, each to each follower.
+    /// Changes received, one per change and follower.
     pub(super) deliveries: u64,
-    /// Of the changes told.
+    /// Bytes of the changes received.
     pub(super) bytes: u64,
     pub(super) twice: u64,
     pub(super) out_of_order: u64,
-    /// By what is wrong.
+    /// Wrong changes, by fault.
     pub(super) wrong: BTreeMap<&'static str, u64>,
-    /// How often a feed went on over another stream.
+    /// Times that a feed resumed over another stream.
     pub(super) reconnects: u64,
-    /// Streams that broke or could not be opened, by why.
+    /// Streams that broke or could not be opened, by reason.
     pub(super) broken: BTreeMap<String, u64>,
-    /// Feeds that could not go on, by why.
+    /// Feeds that could not continue, by reason.
     pub(super) ended: BTreeMap<String, u64>,
 }
 
@@ -84,13 +86,13 @@ struct Change {
     revision: i64,
     told: usize,
     slowest: Duration,
-    /// What the first follower was told.
+    /// Hash of the content that the first follower received.
     hash: Option<u64>,
     leaves: bool,
 }
 
 impl Default for Ledger {
-    /// Without followers.
+    /// Returns a ledger without followers.
     fn default() -> Ledger {
         Ledger {
             followers: Vec::new(),
@@ -113,28 +115,28 @@ impl Ledger {
         Ledger { followers, ..Ledger::default() }
     }
 
-    /// A follower has been told all up to this revision that it is told at all.
+    /// Records that a follower has received everything up to this revision that it receives at all.
     pub(super) fn reach(&mut self, revision: i64) {
         self.reached = self.reached.max(revision);
     }
 
-    /// All followers are there. What anyone of them has been told of before does not count.
+    /// Starts the measurement: all followers have caught up. Changes that any of them received before do not count.
     pub(super) fn begin(&mut self) {
         self.after = Some(self.reached);
         self.counts = Counts::default();
     }
 
-    /// What nobody has been told of yet does not count.
+    /// Ends the measurement. Changes that no follower has received yet do not count.
     pub(super) fn end(&mut self) {
         self.until = self.reached;
     }
 
-    /// All are to be told of this, whether anyone has been or not.
+    /// Records a change that all followers must receive, whether or not one has received it already.
     pub(super) fn expect(&mut self, revision: i64, name: &str) {
         self.place(revision, name);
     }
 
-    /// A follower was told. True: it is the first that was told of this change.
+    /// Records a change that a follower received. Returns whether the follower is the first to receive it.
     pub(super) fn hear(&mut self, follower: usize, heard: &Heard<'_>) -> bool {
         if self.after.is_none_or(|after| heard.revision <= after) || heard.revision > self.until {
             return false;
@@ -166,23 +168,23 @@ impl Ledger {
         first
     }
 
-    /// Something that was told is wrong.
+    /// Counts a change that is wrong.
     pub(super) fn wrong(&mut self, fault: Fault) {
         *self.counts.wrong.entry(fault.name()).or_default() += 1;
     }
 
-    /// Changes that are expected of all.
+    /// Returns the number of changes that all followers are expected to receive.
     pub(super) fn changes(&self) -> usize {
         self.changes.len()
     }
 
-    /// How often a follower has not been told of a change. One that was told of a later state of the name has lost
-    /// nothing: a feed tells states.
+    /// Returns how often a follower has not received a change. A follower that has received a later state of the name
+    /// has lost nothing: a feed delivers states.
     pub(super) fn lost(&self) -> u64 {
         self.names.values().map(|places| self.lost_of(places)).sum()
     }
 
-    /// The mean latency of each follower.
+    /// Returns the mean latencies of the followers.
     pub(super) fn means(&self) -> Histogram<u64> {
         let mut means = histogram();
         for follower in self.followers.iter().filter(|follower| follower.deliveries > 0) {
@@ -191,7 +193,7 @@ impl Ledger {
         means
     }
 
-    /// Of the changes of one name.
+    /// Returns how often a follower has not received a change of one name.
     fn lost_of(&self, places: &[usize]) -> u64 {
         let expected = places.iter().map(|place| (*place, &self.changes[*place]));
         let incomplete = expected.filter(|(_, change)| change.told < self.followers.len() && !change.leaves);
@@ -230,7 +232,7 @@ impl Bits {
         self.0.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
-    /// False: it was there already.
+    /// Inserts a number. Returns false if the set has it already.
     fn insert(&mut self, number: usize) -> bool {
         let (word, bit) = (number / 64, 1 << (number % 64));
         if self.0.len() <= word {
@@ -252,7 +254,7 @@ mod tests {
         Heard { revision, name, hash: 1, bytes: 10, leaves: false, latency: MS }
     }
 
-    /// A measurement that begins after revision 5.
+    /// Returns a ledger whose measurement starts after revision 5.
     fn ledger(followers: usize) -> Ledger {
         let mut ledger = Ledger::new(followers);
         ledger.reach(5);

@@ -1,4 +1,4 @@
-//! What a measurement of followers is told as.
+//! The report of a measurement of followers.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::cli::bench::report::{
     problems, quantiles, tenths, thousandths,
 };
 
-/// A measurement that is over.
+/// A measurement that has ended.
 #[derive(Debug)]
 pub(in crate::cli::bench) struct Report {
-    /// What was asked for.
+    /// Figures that describe the request.
     pub(super) setting: Vec<(&'static str, Value)>,
-    /// The calls that published; none if others did.
+    /// The calls that published; `None` if others published.
     pub(super) publishes: Option<Tally>,
     pub(super) ledger: Ledger,
-    /// From when all followers were there until they were told everything, or nobody waited any longer.
+    /// Time from when all followers had caught up until they had received everything, or the wait ended.
     pub(super) elapsed: Duration,
-    /// Processor time of this process meanwhile.
+    /// CPU time of this process in that time.
     pub(super) cpu: Duration,
     pub(super) interrupted: bool,
-    /// Nobody waited for what was still under way.
+    /// Whether an interrupt ended the wait for outstanding changes.
     pub(super) cut_short: bool,
     /// Articles that were published and could not be removed.
     pub(super) left: u64,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::cli::bench::watch::ledger::Heard;
 
-    /// Of two followers, the second has not been told of the second of two changes.
+    /// Returns a report of two changes and two followers, the second of which has not received the second change.
     fn report() -> Report {
         let mut ledger = Ledger::new(2);
         ledger.begin();

@@ -1,4 +1,4 @@
-//! What is published: articles under names of their own, each known from its number alone.
+//! The published articles: each has a name of its own, and its number alone determines it.
 
 use std::{
     future::IntoFuture as _,
@@ -22,26 +22,26 @@ use crate::cli::bench::{
     pace,
 };
 
-/// Of the body.
+/// Bytes of text in a paragraph of the body.
 const PARAGRAPH_BYTES: usize = 500;
 const REMOVALS_AT_ONCE: usize = 16;
 
 /// The articles of one run.
 #[derive(Debug)]
 pub(super) struct Series {
-    /// Of all names, and of no other run's.
+    /// Prefix of all names, and of no other run's names.
     stem: String,
-    /// What all have.
+    /// The fields that all articles share.
     pattern: v1::Article,
     view: ArticleView,
     format: BodyFormat,
-    /// Articles a second.
+    /// Articles per second.
     rate: f64,
     start: OnceLock<Instant>,
 }
 
 impl Series {
-    /// Articles that the filter matches, with so many bytes of text.
+    /// Creates a series of articles that the filter matches, each with `bytes` bytes of text.
     pub(super) fn new(
         stem: String,
         filter: &FeedFilter,
@@ -57,19 +57,20 @@ impl Series {
         Series { stem: format!("articles/{stem}-"), pattern, view, format, rate, start: OnceLock::new() }
     }
 
-    /// From here on articles are due.
+    /// Sets the time from which on articles are due.
     pub(super) fn begin(&self, start: Instant) {
         self.start.get_or_init(|| start);
     }
 
-    /// How long after it was due an article of this name was received; none if it is not of this run.
+    /// Returns the time between when the article of this name was due and `received`, or `None` if it is not of this
+    /// run.
     pub(super) fn latency(&self, name: &str, received: Instant) -> Option<Duration> {
         let due = *self.start.get()? + Duration::from_secs_f64(self.number(name)? as f64 / self.rate);
         Some(received.saturating_duration_since(due))
     }
 
     /// # Errors
-    /// A follower was told something else than what was published.
+    /// The follower received something other than the published article.
     pub(super) fn check(&self, change: &FeedChange) -> Result<(), Fault> {
         let NameState::Upsert(record) = &change.state else { return Err(Fault::Published) };
         let record = record.decode().ok().and_then(|record| record.record);
@@ -101,7 +102,8 @@ impl Series {
         name.strip_prefix(&self.stem)?.parse().ok()
     }
 
-    /// Removes the first so many articles, as far as they are there, until interrupted. The number that may be left.
+    /// Removes the first `articles` articles, as far as they exist, until interrupted. Returns the number that may be
+    /// left.
     pub(super) async fn remove(&self, cable: &Cable, articles: u64) -> u64 {
         let removals = stream::iter(0..articles)
             .map(|number| cable.remove(self.name(number), RemovalReason::Deleted).into_future());
@@ -123,7 +125,7 @@ impl Series {
     }
 }
 
-/// Publishes a series to those who follow it.
+/// A publisher of a series to its followers.
 #[derive(Debug)]
 pub(super) struct Publisher(pub(super) Arc<Hearing>);
 
@@ -151,7 +153,7 @@ fn byline(author: &str) -> v1::Byline {
     byline
 }
 
-/// Paragraphs with so many bytes of text in all.
+/// Returns paragraphs with `bytes` bytes of text in total.
 fn body(bytes: usize) -> v1::Body {
     let text: String = "It was measured how long this takes. ".chars().cycle().take(bytes).collect();
     let mut body = v1::Body::default();
@@ -182,7 +184,7 @@ mod tests {
         Series::new("run".to_owned(), &filter, 1_200, VIEW, 10.0)
     }
 
-    /// As the server sends it on.
+    /// Returns the change that a server sends for an article.
     fn told(mut article: v1::Article) -> FeedChange {
         article.etag = "00000000-7".into();
         article.revision = 7;
