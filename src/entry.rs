@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     digest::{Hash, canonical_content},
@@ -210,13 +210,9 @@ pub(crate) enum Malformed {
 /// Returns the first bytes of a hash of the values of an entry that readers see. The entry hash is not used: it covers
 /// the size of the commit, which differs where a pending version became visible.
 pub(crate) fn hash_prefix(log: &log::LogEntry) -> HashPrefix {
-    let mut hasher = Xxh3::new();
-    hasher.update(&log.time.to_le_bytes());
-    hasher.update(&log.reason.to_le_bytes());
-    hasher.update(log.moved_to.as_bytes());
-    hasher.update(&[0]);
-    hasher.update(&log.content);
-    HashPrefix::of(&hasher.digest().to_be_bytes())
+    let kind = log.time.unsigned_abs() ^ u64::from(log.reason.unsigned_abs()) << 56;
+    let about = xxh3_64_with_seed(log.moved_to.as_bytes(), kind);
+    HashPrefix::of(&xxh3_64_with_seed(&log.content, about).to_be_bytes())
 }
 
 impl Entry {
