@@ -177,7 +177,7 @@ impl Default for Connections {
         Connections {
             most: 10_000,
             per_peer: 512,
-            response_bytes: 128 << 20,
+            response_bytes: 64 << 20,
             request_bytes: 64 << 20,
             progress_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),

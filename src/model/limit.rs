@@ -53,7 +53,7 @@ limits! {
     COMMIT_BYTES = "commit_bytes" 3 << 20;
     /// Stored articles that a commit replaces or patches, together. Each is read, and a patched one is checked as a
     /// whole.
-    COMMIT_READ = "commit_read_bytes" 12 << 20;
+    COMMIT_READ = "commit_read_bytes" 8 << 20;
     IMPORT = "import_records" 1_000;
     /// Each path of a mask is looked up in the schema. An article has half as many fields.
     MASK = "update_mask_paths" 64;
@@ -66,7 +66,7 @@ limits! {
     ADDITIONAL_SECTIONS = "additional_sections" 16;
     /// Elements of all lists of an article, or of the request of another write. An element of two bytes on the wire
     /// takes up to two hundred in memory.
-    ELEMENTS = "elements" 80_000;
+    ELEMENTS = "elements" 50_000;
     BLOCKS = "blocks" 10_000;
     BLOCK_DEPTH = "block_depth" 16;
     ALIAS_PATHS = "alias_paths" 256;

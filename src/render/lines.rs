@@ -134,7 +134,7 @@ impl Lines {
         if self.out.len() > LONGEST {
             return;
         }
-        while self.breaks > 0 {
+        while self.breaks > 0 && self.out.len() <= LONGEST {
             self.out.push('\n');
             self.breaks -= 1;
             self.fresh = true;

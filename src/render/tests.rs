@@ -676,3 +676,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn line_breaks_below_many_quotes_are_bounded() {
+    let code = Code { text: "\n".repeat(900_000) + "x", ..Code::default() };
+    let quoted = (0..15).fold(block(Kind::Code(code)), |inner, _| {
+        block(Kind::Quote(Quote { blocks: vec![inner], ..Quote::default() }))
+    });
+    for format in [BodyFormat::Markdown, BodyFormat::PlainText] {
+        let rendered = render(&body(vec![quoted.clone()]), format);
+        assert!(rendered.capacity() < 4 << 20, "{format:?}: {}", rendered.capacity());
+    }
+}

@@ -77,18 +77,29 @@ impl Scan {
             if bytes.is_empty() {
                 return;
             }
+            // Most heads come in one piece.
+            if let Some((head, rest)) = bytes.split_first_chunk::<HEAD>().filter(|_| self.length == 0) {
+                bytes = rest;
+                self.skip = length(head);
+                see(head, self.skip);
+                continue;
+            }
             let part = (HEAD - self.length).min(bytes.len());
             self.head[self.length..self.length + part].copy_from_slice(&bytes[..part]);
             self.length += part;
             bytes = &bytes[part..];
             if self.length == HEAD {
                 self.length = 0;
-                let [a, b, c, ..] = self.head;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.skip = length(&self.head);
                 see(&self.head, self.skip);
             }
         }
     }
+}
+
+/// Returns the length of a frame, without its head.
+fn length([a, b, c, ..]: &[u8; HEAD]) -> usize {
+    usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c)
 }
 
 /// How the allowance treats a frame.

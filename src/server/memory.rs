@@ -24,7 +24,7 @@ const RESPONSES: usize = 4 << 20;
 const REQUESTS: usize = 24 << 20;
 
 /// The divisors of what the node has left: a connection that holds something may hold this part of it.
-const PART_OF_RESPONSES: usize = 16;
+const PART_OF_RESPONSES: usize = 12;
 const PART_OF_REQUESTS: usize = 2;
 
 /// A connection may hold up to this many bytes while the node has anything left, and this part of the bound (a quarter)

@@ -110,7 +110,7 @@ impl Session {
         identity: Identity,
     ) -> Result<Session, OpenError> {
         let path = dir.join(DATABASE);
-        let engine = |source| OpenError::Engine { path: path.clone(), source };
+        let engine = |source| OpenError::engine(&path, source);
         let io = |source| OpenError::Io { path: path.clone(), source };
         let old = session_files(dir).map_err(io)?;
         let records: Vec<_> = old.iter().map(|file| Record::read(file)).collect();

@@ -169,12 +169,12 @@ fn bodies() -> Vec<Case> {
     vec![
         body("body: one paragraph of 1 MiB", paragraph(span(&x(MIB - 200)))),
         body("body: line feeds", paragraph(span(&"\n".repeat(MIB / 2)))),
-        body("body: 79,000 empty spans", paragraph(many(79_000, |_| f(1, [])))),
+        body("body: 49,000 empty spans", paragraph(many(49_000, |_| f(1, [])))),
         body("body: 500,000 empty spans", paragraph(many(500_000, |_| f(1, [])))),
         body("body: 500,000 empty blocks", many(500_000, |_| f(1, []))),
-        body("body: 79,000 empty cells", block(11, f(1, many(79_000, |_| f(1, []))))),
+        body("body: 49,000 empty cells", block(11, f(1, many(49_000, |_| f(1, []))))),
         body("body: cells with spans", block(11, many(80, |_| f(1, many(300, |_| cell()))))),
-        body("body: 10,000 rows of 6 cells", block(11, many(10_000, |_| f(1, many(6, |_| f(1, [])))))),
+        body("body: 10,000 rows of 3 cells", block(11, many(10_000, |_| f(1, many(3, |_| f(1, [])))))),
         body("body: marks and links around each character", paragraph(many(9_000, marked))),
         body("body: the same, above the bound of its rendering", paragraph(many(40_000, marked))),
         body(
@@ -250,8 +250,8 @@ fn fields() -> Vec<Case> {
         put("annotations: 140,000", many(140_000, |i| f(33, f(1, id(i, 6))))),
         put("unknown fields: 350,000 of 3 bytes", many(349_000, |i| n(100, (i % 100) as u64))),
         put(
-            "unknown fields: in each of 60,000 spans",
-            f(15, paragraph(many(60_000, |_| f(1, [f(1, "x"), n(100, 1)].concat())))),
+            "unknown fields: in each of 45,000 spans",
+            f(15, paragraph(many(45_000, |_| f(1, [f(1, "x"), n(100, 1)].concat())))),
         ),
         case(PUT, "request_id: with 1 MiB", |i| {
             [f(1, article(&format!("a{i}"), &f(15, paragraph(span(&x(MIB - 200)))))), f(3, format!("r{i}"))]
@@ -405,8 +405,8 @@ fn commits() -> Vec<Case> {
         }),
         Case {
             prepare: large,
-            ..commit("12 patches of articles of 1 MiB", |i| {
-                many(12, |j| {
+            ..commit("8 patches of articles of 1 MiB", |i| {
+                many(8, |j| {
                     f(1, f(6, f(1, [f(1, format!("articles/l{j}")), f(13, format!("{i}"))].concat())))
                 })
             })
@@ -429,7 +429,7 @@ fn commits() -> Vec<Case> {
         },
         import("four articles of 1 MiB, empty spans", |i| {
             many(4, |j| {
-                f(2, f(1, article(&format!("i{i}-{j}"), &f(15, paragraph(many(79_000, |_| f(1, [])))))))
+                f(2, f(1, article(&format!("i{i}-{j}"), &f(15, paragraph(many(49_000, |_| f(1, [])))))))
             })
         }),
         import("four articles of 1 MiB of text", |i| {

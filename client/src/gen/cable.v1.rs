@@ -413,7 +413,7 @@ impl BodyFormat {
         }
     }
 }
-/// A piece of journalism. At most 1 MiB encoded. Its lists, including those of the body, have at most 80,000 elements
+/// A piece of journalism. At most 1 MiB encoded. Its lists, including those of the body, have at most 50,000 elements
 /// in total.
 ///
 /// Rules for the texts of all entities:
