@@ -534,7 +534,7 @@ fn reads() -> Vec<Case> {
         },
         case(GET, "name: 128 KiB", |i| f(1, format!("{i}{}", x(127 << 10)))),
         case(GET, "60,000 includes", |_| [f(1, "articles/probe"), n(4, 1).repeat(60_000)].concat()),
-        case(BATCH, "500 names that are not there", |i| {
+        case(BATCH, "500 names that do not exist", |i| {
             many(500, |j| f(1, format!("articles/x{}", i * 500 + j)))
         }),
         case(BATCH, "60,000 empty names", |_| many(60_000, |_| f(1, []))),
