@@ -362,6 +362,9 @@ pub enum NameState {
     Left,
     /// The name no longer exists.
     Removed(Tombstone),
+    /// The name may match, but the server cannot read its record, which is damaged. A copy that the follower holds is
+    /// out of date until the name is written or removed again.
+    Unreadable,
 }
 
 impl TryFrom<v1::FeedChange> for FeedChange {
@@ -372,6 +375,7 @@ impl TryFrom<v1::FeedChange> for FeedChange {
         let (name, state) = match change.change {
             Some(feed_change::Change::Upsert(record)) => (record.name()?, NameState::Upsert(record)),
             Some(feed_change::Change::Left(name)) => (name, NameState::Left),
+            Some(feed_change::Change::Unreadable(name)) => (name, NameState::Unreadable),
             Some(feed_change::Change::Removed(tombstone)) => {
                 (tombstone.name.clone(), NameState::Removed(tombstone))
             }
@@ -388,6 +392,7 @@ impl From<FeedChange> for v1::FeedChange {
             NameState::Upsert(record) => feed_change::Change::Upsert(record),
             NameState::Left => feed_change::Change::Left(change.name),
             NameState::Removed(tombstone) => feed_change::Change::Removed(tombstone),
+            NameState::Unreadable => feed_change::Change::Unreadable(change.name),
         };
         v1::FeedChange {
             revision: change.revision,

@@ -170,7 +170,8 @@ pub struct Held {
     pub position: Option<Position>,
     /// The matching entities, by resource name.
     pub entities: BTreeMap<String, Mirrored>,
-    /// Matching records that the last snapshot lacked because the server could not read them. `None`: it was complete.
+    /// Records that may match and that the server cannot read. The mirror lacks them or has older versions. `None`: the
+    /// mirror is complete.
     pub damage: Option<v1::Damage>,
 }
 
@@ -181,7 +182,32 @@ impl Held {
         }
         Ok(())
     }
+
+    /// Records that the server cannot read the newest version of a name.
+    fn lacks(&mut self, name: String) {
+        let damage = self.damage.get_or_insert_default();
+        if !damage.names.contains(&name) {
+            damage.count += 1;
+            damage.names.push(name);
+            damage.names.truncate(MAX_DAMAGED_NAMES);
+        }
+    }
+
+    /// Records that the newest version of a name is known.
+    fn knows(&mut self, name: &str) {
+        let Some(damage) = &mut self.damage else { return };
+        if let Some(at) = damage.names.iter().position(|damaged| damaged == name) {
+            damage.names.remove(at);
+            damage.count -= 1;
+        }
+        if damage.count == 0 && !damage.database {
+            self.damage = None;
+        }
+    }
 }
+
+/// The number of names in a [`v1::Damage`], as in those of the server.
+const MAX_DAMAGED_NAMES: usize = 100;
 
 /// A local copy of what a filter matches. Reads do not wait, and each commit is visible as a whole. Cheap to clone.
 ///
@@ -356,18 +382,38 @@ impl Shared {
     /// Applies changes. It decodes all of them before readers see any of them.
     fn change(&self, changes: Vec<FeedChange>, position: Option<Position>) -> Result<()> {
         let decoded = changes.into_iter().map(|change| match change.state {
-            NameState::Upsert(record) => Ok((change.name, Mirrored::of(&record)?)),
-            NameState::Left | NameState::Removed(_) => Ok((change.name, None)),
+            NameState::Upsert(record) => Ok((change.name, Applied::of(Mirrored::of(&record)?))),
+            NameState::Left | NameState::Removed(_) => Ok((change.name, Applied::Remove)),
+            NameState::Unreadable => Ok((change.name, Applied::Lack)),
         });
         let decoded = decoded.collect::<Result<Vec<_>>>()?;
         let mut held = self.write();
-        for (name, entity) in decoded {
-            match entity {
-                Some(entity) => held.entities.insert(name, entity),
-                None => held.entities.remove(&name),
+        for (name, change) in decoded {
+            if let Applied::Lack = change {
+                held.lacks(name);
+                continue;
+            }
+            held.knows(&name);
+            match change {
+                Applied::Put(entity) => held.entities.insert(name, entity),
+                _ => held.entities.remove(&name),
             };
         }
         held.position = position;
         Ok(())
+    }
+}
+
+/// The effect of a change on a mirror.
+enum Applied {
+    Put(Mirrored),
+    Remove,
+    Lack,
+}
+
+impl Applied {
+    /// Returns the effect of an upsert. A mirror holds no entity of a kind that this client does not know.
+    fn of(entity: Option<Mirrored>) -> Applied {
+        entity.map_or(Applied::Remove, Applied::Put)
     }
 }

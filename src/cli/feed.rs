@@ -318,6 +318,7 @@ fn readable_change(change: &FeedChange) -> String {
         NameState::Upsert(record) => format!("put    {}", titled(record)),
         NameState::Left => format!("left   {}", change.name),
         NameState::Removed(tombstone) => format!("gone   {}  ({})", change.name, why(tombstone)),
+        NameState::Unreadable => format!("unreadable  {}", change.name),
         _ => change.name.clone(),
     };
     format!("{:>9}  {:16}  {what}", change.revision, change.time.map(to_the_minute).unwrap_or_default())

@@ -16,7 +16,7 @@ use crate::{
     model::{Kind, LogId, Revision},
     store::{
         Record,
-        history::{Commit, Event, Place},
+        history::{Commit, Event, EventDamage, Place},
     },
     wire::{fields, v1::UpdateKind},
 };
@@ -96,7 +96,8 @@ impl CommitEvents {
 
     /// Whether an event concerns the followers of every list.
     pub(super) fn concerns_all(&self) -> bool {
-        let concerned = |block: &Block| block.leaves_any | (block.left_any & block.newest & !block.live);
+        let concerned =
+            |block: &Block| block.unknown | block.leaves_any | (block.left_any & block.newest & !block.live);
         self.blocks.iter().any(|block| concerned(block) != 0)
     }
 
@@ -169,10 +170,13 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
     let log = &newest.log;
     fields::put_varint(&mut out, 1, event.revision.unsigned_abs());
     fields::put_time(&mut out, 2, event.time);
-    if event.is_newest() {
+    if event.is_newest() && event.damage == EventDamage::None {
         fields::put_varint(&mut out, 3, u64::from(log.update_kind.unsigned_abs()));
     }
     match outcome {
+        Outcome::Upsert if event.damage != EventDamage::None => {
+            fields::put_string(&mut out, 9, &newest.name.to_string());
+        }
         Outcome::Upsert => {
             fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
             for former in &log.former_paths {
@@ -211,6 +215,8 @@ pub(super) struct Block {
     /// The name has not changed since the event.
     pub(super) newest: u64,
     pub(super) backfill: u64,
+    /// The lists of the name are unknown. A filter may match.
+    pub(super) unknown: u64,
     /// At this event the article may have left any list.
     pub(super) leaves_any: u64,
     /// The article may have left any list at some time.
@@ -242,6 +248,7 @@ impl Block {
             set(&mut block.live, event.newest.is_put());
             set(&mut block.newest, is_newest);
             set(&mut block.backfill, is_newest && event.newest.log.update_kind() == UpdateKind::Backfill);
+            set(&mut block.unknown, event.damage == EventDamage::All);
             set(&mut block.leaves_any, event.leaves_any());
             set(&mut block.left_any, event.left_any());
             block.kinds[event.newest.name.kind as usize - 1] |= bit;

@@ -73,12 +73,12 @@ impl Filter {
                 left |= list.left;
                 leaves |= list.leaves;
             }
-            matches &= has;
+            matches &= has | block.unknown;
             // A follower may hold an article that has left some of the lists.
             held &= has | left;
         }
         let Block { live, newest, .. } = block;
-        let matches = matches & live;
+        let matches = matches & (live | block.unknown);
         let asked = if backfill { !0 } else { !block.backfill };
         let other = kinds & !matches & asked;
         // Nothing leaves a filter without conditions.

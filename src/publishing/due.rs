@@ -27,6 +27,10 @@ use crate::{
 /// The maximum number of changes that are planned and appended together. At most 32 articles of 1 MiB are in memory.
 const BATCH: usize = 32;
 
+/// The content that is appended together, in bytes. It is a small part of the log's queue, so that steady writes cannot
+/// keep due changes out of the queue.
+pub(super) const APPEND: usize = 8 << 20;
+
 /// The delay after a failure, such as a full disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,22 +89,41 @@ impl Publishing {
             let planned = self.workers.run(bytes, plan).await?;
             let (commits, refused): (Vec<_>, Vec<_>) = planned.into_iter().partition(Result::is_ok);
             failed = failed.or(refused.into_iter().find_map(Result::err));
-            failed = failed.or(self.append_due(commits.into_iter().flatten().flatten().collect()).await?);
+            for slice in slices(commits.into_iter().flatten().flatten()) {
+                failed = failed.or(self.append_due(slice).await?);
+            }
         }
     }
 
     /// Appends the due changes. Without space on the disk it appends removals only, and returns the refusal of the
     /// others.
     async fn append_due(&self, commits: Vec<Commit>) -> Result<Option<Refusal>, Refusal> {
-        if commits.is_empty() {
-            return Ok(None);
-        }
         match self.append(commits).await {
             Ok(_) => Ok(None),
             Err(full @ Refusal::Store(Error::Full { .. } | Error::NoSpace(_))) => Ok(Some(full)),
             Err(refusal) => Err(refusal),
         }
     }
+}
+
+/// Splits commits into appends of at most [`APPEND`] bytes. A larger commit is an append of its own.
+fn slices(commits: impl Iterator<Item = Commit>) -> Vec<Vec<Commit>> {
+    let mut slices: Vec<Vec<Commit>> = Vec::new();
+    let mut room = 0;
+    for commit in commits {
+        let bytes = commit.bytes();
+        match slices.last_mut() {
+            Some(slice) if bytes <= room => {
+                slice.push(commit);
+                room -= bytes;
+            }
+            _ => {
+                slices.push(vec![commit]);
+                room = APPEND.saturating_sub(bytes);
+            }
+        }
+    }
+    slices
 }
 
 /// Returns the size of the content that planning works on, in bytes.

@@ -2,6 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::Poll,
 };
 
@@ -25,6 +26,8 @@ struct Gate {
     log: Arc<LocalLog>,
     open: watch::Receiver<bool>,
     arrived: Arc<Notify>,
+    /// The content of the largest append, in bytes.
+    largest: Arc<AtomicUsize>,
 }
 
 impl Log for Gate {
@@ -32,6 +35,7 @@ impl Log for Gate {
         let (log, mut open) = (self.log.clone(), self.open.clone());
         let (reply, answer) = oneshot::channel();
         self.arrived.notify_one();
+        self.largest.fetch_max(commits.iter().map(Commit::bytes).sum(), Relaxed);
         tokio::spawn(async move {
             open.wait_for(|open| *open).await.unwrap();
             let _ = reply.send(log.append(commits).await);
@@ -46,6 +50,7 @@ struct Desk {
     publishing: Arc<Publishing>,
     gate: watch::Sender<bool>,
     arrived: Arc<Notify>,
+    largest: Arc<AtomicUsize>,
     hands: Hands,
 }
 
@@ -55,11 +60,12 @@ impl Desk {
         let (store, writer) = fixture::open(dir.path());
         let (gate, open) = watch::channel(true);
         let arrived = Arc::new(Notify::new());
-        let log =
-            Gate { log: Arc::new(LocalLog::start(writer, Arc::default())), open, arrived: arrived.clone() };
+        let largest = Arc::new(AtomicUsize::new(0));
+        let log = Arc::new(LocalLog::start(writer, Arc::default()));
+        let log = Gate { log, open, arrived: arrived.clone(), largest: largest.clone() };
         let (clock, hands) = Clock::manual(START);
         let publishing = Arc::new(Publishing::new(store.clone(), Arc::new(log), clock));
-        Desk { _dir: dir, store, publishing, gate, arrived, hands }
+        Desk { _dir: dir, store, publishing, gate, arrived, largest, hands }
     }
 
     async fn put(&self, id: &str, path: &str) -> Result<(), Refusal> {
@@ -200,6 +206,35 @@ async fn what_panics_when_it_is_due_holds_up_nothing_else() {
     desk.store.health().kill.send_replace(None);
     desk.publishing.catch_up().await.unwrap();
     assert_eq!(desk.holders("/b").await, ["articles/b"]);
+}
+
+/// A queue with steady writes has room for small appends only.
+#[tokio::test]
+async fn due_changes_are_appended_in_small_slices() {
+    let desk = Desk::open();
+    let spans = |seed| vec![v1::Span { text: fixture::noise(seed, 900_000), ..Default::default() }];
+    let block = |seed| v1::Block {
+        kind: Some(v1::block::Kind::Paragraph(v1::Paragraph { spans: spans(seed) })),
+        ..Default::default()
+    };
+    for n in 0..12 {
+        let article = v1::Article {
+            name: format!("articles/a{n}"),
+            headline: "H".into(),
+            path: format!("/{n}"),
+            publish_time: Some(fields::timestamp(START + 1)),
+            body: Some(v1::Body { blocks: vec![block(n)] }),
+            ..Default::default()
+        };
+        let put = Verb::Put { kind: Kind::Article, entity: article.encode_to_vec().into() };
+        desk.publishing.commit(vec![change(put)], None).await.unwrap();
+    }
+    desk.hands.set(START + 1);
+    desk.largest.store(0, Relaxed);
+    desk.publishing.catch_up().await.unwrap();
+    assert_eq!(desk.store.head().live(Kind::Article), 12);
+    let largest = desk.largest.load(Relaxed);
+    assert!((1 << 20..=due::APPEND).contains(&largest), "{largest}");
 }
 
 fn planned(headline: usize) -> Single {

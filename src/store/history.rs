@@ -12,7 +12,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 use super::{
     Error, Record,
     apply::{ANY_TERM, unpack_departures, unpack_terms},
-    read::{self, LIVE_SLOT, row_name},
+    read::{self, LIVE_SLOT},
+    row::{COLUMNS, Columns},
+    salvage,
 };
 use crate::{
     digest::Hash,
@@ -65,12 +67,24 @@ pub(crate) struct Event {
     pub(crate) left: Vec<(Term, Revision)>,
     /// The revision at or below which the article may have left any list.
     left_floor: Revision,
+    /// The damage of the newest entry.
+    pub(crate) damage: EventDamage,
+}
+
+/// The damage of the entry of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventDamage {
+    None,
+    /// The content cannot be read. The lists are known.
+    Content,
+    /// Neither the content nor the lists can be read. The event may concern any filter.
+    All,
 }
 
 /// The selected events of a commit that no later entry has superseded.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    /// The events in the order of the log. Damaged entries have been reported, and are omitted.
+    /// The events in the order of the log, also those of damaged entries.
     pub(crate) events: Vec<Event>,
     pub(crate) end: Place,
 }
@@ -125,6 +139,9 @@ pub(crate) fn place(connection: &Connection, revision: Revision) -> Result<Place
     Ok(Place { revision, chain })
 }
 
+/// The index of the entry in a row that begins with [`COLUMNS`].
+const ENTRY: usize = 15;
+
 /// The last revision of each commit by its first one, as far as the entries read state them.
 type Spans = BTreeMap<Revision, Revision>;
 
@@ -152,10 +169,10 @@ impl Reading<'_> {
         terms: &HashSet<i64>,
         left: Option<&HashSet<i64>>,
     ) -> Result<Option<Revision>, Error> {
-        let sql = "SELECT kind, id, revision, terms, departures, entry, live FROM doc
-                   WHERE revision > ?1 AND slot = ?2 ORDER BY revision";
-        let mut statement = self.moment.prepare_cached(sql)?;
-        let mut entries = statement.query(params![after, LIVE_SLOT])?;
+        // All slots, because the slot itself may be damaged.
+        let sql = format!("SELECT {COLUMNS}, entry FROM doc WHERE revision > ?1 ORDER BY revision");
+        let mut statement = self.moment.prepare_cached(&sql)?;
+        let mut entries = statement.query(params![after])?;
         let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
                    ORDER BY revision, term, id";
         let mut statement = self.moment.prepare_cached(sql)?;
@@ -164,7 +181,11 @@ impl Reading<'_> {
             None => None,
         };
         while let Some(row) = entries.next()? {
-            let revision: Revision = row.get(2)?;
+            let columns = Columns::read(row)?;
+            let (revision, is_intact) = (columns.revision, columns.is_intact());
+            if is_intact && columns.slot != LIVE_SLOT {
+                continue;
+            }
             if let Some(departures) = &mut departures
                 && let Some(stopped) = self.departures_before(departures, revision)?
             {
@@ -175,17 +196,31 @@ impl Reading<'_> {
             }
             self.rows += 1;
             self.last = revision;
-            if is_wanted(row, revision, wanted, terms)?
-                && let Some(newest) = open(row)?
-            {
-                let (first, last) = span(&newest);
+            let is_wanted = !is_intact || is_wanted(&columns, wanted, terms);
+            if is_wanted && let Some(event) = self.event(&columns, is_intact, row)? {
+                let (first, last) = span(&event.newest);
                 self.spans.insert(first, last);
-                self.push(Event::of_entry(newest));
+                self.push(event);
             }
         }
         match &mut departures {
             Some(departures) => self.departures_before(departures, Revision::MAX),
             None => Ok(None),
+        }
+    }
+
+    /// Returns the event of a row, or `None` if the row does not state its name. Damage has then been reported.
+    fn event(&self, columns: &Columns, is_intact: bool, row: &Row<'_>) -> Result<Option<Event>, Error> {
+        let Some((name, _)) = columns.key() else { return Ok(None) };
+        let stored = row.get_ref(ENTRY)?.as_blob().unwrap_or_default();
+        match read::open(name.clone(), Slot::Live, columns.revision, stored) {
+            Ok(newest) => Ok(Some(Event::of_entry(newest))),
+            Err(Error::Corrupt(_)) => {
+                let newest = salvage::stand_in(self.moment, &name, Slot::Live, columns)?;
+                let damage = if is_intact { EventDamage::Content } else { EventDamage::All };
+                Ok(Some(Event { damage, ..Event::of_entry(newest) }))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -264,7 +299,7 @@ impl Event {
             *at = newest.revision;
         }
         newest.log.left = Vec::new();
-        Event { revision, time, newest, terms, left, left_floor }
+        Event { revision, time, newest, terms, left, left_floor, damage: EventDamage::None }
     }
 
     /// Returns whether the event is the newest one of its name.
@@ -321,34 +356,18 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Erro
 
 /// Returns whether an entry is selected: its article is in one of the lists, has just left one or, if the entry is a
 /// tombstone, had left one at any time.
-fn is_wanted(
-    row: &Row<'_>,
-    revision: Revision,
-    wanted: &Wanted,
-    terms: &HashSet<i64>,
-) -> Result<bool, Error> {
-    let kind = Kind::from_number(row.get(0)?);
-    if !kind.is_some_and(|kind| wanted.kinds.contains(&kind)) {
-        return Ok(false);
+fn is_wanted(columns: &Columns, wanted: &Wanted, terms: &HashSet<i64>) -> bool {
+    if !Kind::from_number(columns.kind).is_some_and(|kind| wanted.kinds.contains(&kind)) {
+        return false;
     }
     if wanted.terms.is_empty() {
-        return Ok(true);
+        return true;
     }
-    let standing = unpack_terms(row.get_ref(3)?.as_blob().unwrap_or_default());
-    let departures = unpack_departures(row.get_ref(4)?.as_blob().unwrap_or_default());
-    let live: bool = row.get(6)?;
+    let departures = unpack_departures(&columns.departures);
+    let (live, revision) = (columns.live, columns.revision);
     let mut left = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
-    let has_left = left.any(|term| *term == ANY_TERM || terms.contains(term));
-    Ok(has_left || standing.iter().any(|term| terms.contains(term)))
-}
-
-fn open(row: &Row<'_>) -> Result<Option<Record>, Error> {
-    let Some(name) = row_name(row)? else { return Ok(None) };
-    match read::open(name, Slot::Live, row.get(2)?, row.get_ref(5)?.as_blob().unwrap_or_default()) {
-        // The damage was reported where the record was read. It must not end a feed.
-        Err(Error::Corrupt(_)) => Ok(None),
-        record => record.map(Some),
-    }
+    left.any(|term| *term == ANY_TERM || terms.contains(term))
+        || unpack_terms(&columns.terms).iter().any(|term| terms.contains(term))
 }
 
 /// Groups events by commit.
@@ -368,11 +387,8 @@ fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec
 /// Returns the event of a departure, or `None` if the article left the list with its newest entry, whose own event
 /// includes the departure.
 fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
-    let newest = match read::record(moment, name) {
-        Ok(Some(newest)) => newest,
-        Ok(None) | Err(Error::Corrupt(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    // The lists of a damaged entry are known: they are stored beside it.
+    let Some((newest, _)) = salvage::record(moment, name, Slot::Live)? else { return Ok(None) };
     let mut statement = moment.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
     let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
     Ok((newest.revision != revision).then(|| {

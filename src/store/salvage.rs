@@ -38,7 +38,13 @@ pub(crate) fn record(
     }
 }
 
-fn stand_in(connection: &Connection, name: &Name, slot: Slot, columns: &Columns) -> Result<Record, Error> {
+/// Returns a stand-in for a damaged entry, made from the columns beside it.
+pub(super) fn stand_in(
+    connection: &Connection,
+    name: &Name,
+    slot: Slot,
+    columns: &Columns,
+) -> Result<Record, Error> {
     let revision = columns.revision;
     let time = time(connection, revision)?.unwrap_or(columns.time);
     let is_put = columns.live || columns.content_hash.is_some();

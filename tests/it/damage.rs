@@ -234,6 +234,85 @@ async fn responses_name_what_they_lack_and_continue() {
     node.stop().await;
 }
 
+/// Returns the changes after a position, up to the next checkpoint.
+async fn changes_after(raw: &Raw, position: &Value, filter: Value) -> Vec<Value> {
+    let request = json!({"after": position, "filter": filter});
+    let mut feed = raw.stream("Watch", request_bytes("Watch", request)).await.unwrap();
+    let mut all = Vec::new();
+    loop {
+        let message = decode("WatchResponse", feed.message().await.unwrap().unwrap());
+        all.extend(message["changes"]["changes"].as_array().into_iter().flatten().cloned());
+        if message["checkpoint"] != Value::Null {
+            return all;
+        }
+    }
+}
+
+/// The articles: `a` is put again, `b` leaves the tag, `c` is removed, and `d` is of another tag.
+#[tokio::test]
+async fn a_resumed_feed_names_the_records_it_cannot_read() {
+    for part in PARTS {
+        let (dir, _) = stored().await;
+        let node = Node::start(dir.path()).await;
+        let raw = Raw::to(&node).await;
+        let from = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+        put(&raw, article("a", "New", "sea")).await;
+        put(&raw, article("b", "New", "ice")).await;
+        raw.call("RemoveArticle", json!({"name": "articles/c", "reason": "REMOVAL_REASON_WITHDRAWN"}))
+            .await
+            .unwrap();
+        put(&raw, article("d", "New", "sky")).await;
+        put(&raw, article("d", "Newer", "sky")).await;
+        put(&raw, article("e", "New", "sea")).await;
+        node.stop().await;
+        for id in ["a", "b", "c", "d"] {
+            damage(dir.path(), (1, 1, id), part);
+        }
+
+        let node = Node::start(dir.path()).await;
+        let raw = Raw::to(&node).await;
+        let changes = changes_after(&raw, &from, json!({"any_tags": ["tags/sea"]})).await;
+        let find = |name: &str| {
+            let of = |change: &&Value| {
+                change["unreadable"] == name
+                    || change["left"] == name
+                    || change["removed"]["name"] == name
+                    || change["upsert"]["article"]["name"] == name
+            };
+            changes.iter().rfind(of).cloned().unwrap_or_default()
+        };
+        assert_eq!(find("articles/e")["upsert"]["article"]["headline"], "New", "{part:?}");
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| find(&format!("articles/{id}")));
+        let is_unreadable = |change: &Value| change["unreadable"] != Value::Null;
+        match part {
+            Part::Entry => {
+                assert!(is_unreadable(&a), "{a}");
+                assert_eq!(
+                    (&b["left"], &c["removed"]["reason"]),
+                    (&json!("articles/b"), &json!("REMOVAL_REASON_WITHDRAWN"))
+                );
+                assert_eq!(d["left"], "articles/d");
+            }
+            Part::Columns => {
+                assert_eq!(a["upsert"]["article"]["headline"], "New");
+                assert_eq!((&b["left"], &d["left"]), (&json!("articles/b"), &json!("articles/d")));
+                assert_eq!(c["removed"]["reason"], "REMOVAL_REASON_WITHDRAWN");
+            }
+            Part::Both => assert!([&a, &b, &c, &d].into_iter().all(is_unreadable), "{a} {b} {c} {d}"),
+        }
+        let all = changes_after(&raw, &from, json!({})).await;
+        let unreadable = all.iter().filter(|change| is_unreadable(change)).count();
+        // The columns state that an entry is a removal.
+        let expected = match part {
+            Part::Entry => 3,
+            Part::Columns => 0,
+            Part::Both => 4,
+        };
+        assert_eq!(unreadable, expected, "{part:?}");
+        node.stop().await;
+    }
+}
+
 /// Hides the last row of an index or a table: flips one bit in the row count of its first leaf page.
 fn hide_last_row(dir: &Path, of: &str) {
     let path = dir.join("cable.db");

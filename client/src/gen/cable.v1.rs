@@ -3756,7 +3756,7 @@ pub struct FeedChange {
     /// The time of the change. Unset if it is no longer known.
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The kind of update. Unset for a LEFT that is older than the newest change of the article.
+    /// The kind of update. Unset for an UNREADABLE, and for a LEFT that is older than the newest change of the article.
     #[prost(enumeration = "UpdateKind", tag = "3")]
     pub update_kind: i32,
     /// Articles, with UPSERT and REMOVED: the tags, sections and authors that the article left with this change. A slow
@@ -3768,7 +3768,7 @@ pub struct FeedChange {
     #[prost(string, repeated, tag = "8")]
     pub former_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The new state of the name.
-    #[prost(oneof = "feed_change::Change", tags = "4, 5, 6")]
+    #[prost(oneof = "feed_change::Change", tags = "4, 5, 6, 9")]
     pub change: ::core::option::Option<feed_change::Change>,
 }
 /// Nested message and enum types in `FeedChange`.
@@ -3786,6 +3786,10 @@ pub mod feed_change {
         /// REMOVED: the name no longer exists.
         #[prost(message, tag = "6")]
         Removed(super::Tombstone),
+        /// UNREADABLE: the name has changed and may match, but its stored record is damaged. A copy that the follower holds
+        /// is out of date until the name is written or removed again; the feed delivers that change.
+        #[prost(string, tag = "9")]
+        Unreadable(::prost::alloc::string::String),
     }
 }
 /// A part of a snapshot: entities in no guaranteed order. A snapshot contains each name once.
@@ -3992,7 +3996,8 @@ pub(crate) mod feed_service_client {
         ///
         /// * Order: changes arrive in the order of their revisions.
         /// * Convergence: a follower that applies all changes holds what matches. UPSERT puts a name, LEFT and REMOVED delete
-        ///  it. LEFT and REMOVED may name what the follower never held.
+        ///  it. LEFT and REMOVED may name what the follower never held. UNREADABLE is the one exception: it states that the
+        ///  follower lacks a change.
         /// * No duplicates: a stream delivers no revision twice.
         /// * Checkpoints: after a checkpoint at revision N, the stream delivers nothing at or below N. The server sends one as
         ///  soon as the follower has caught up, and whenever it has sent nothing else for `checkpoint_interval`.
@@ -4003,9 +4008,9 @@ pub(crate) mod feed_service_client {
         /// * Resumption: the `position` of the last message that has one resumes the feed, on any node with the same log. A
         ///  stream that breaks between two parts resumes before their commit: discard the parts.
         ///
-        /// Feeds do not deliver pending versions: a scheduled version arrives when it becomes visible. They omit changes whose
-        /// stored record is damaged. If a message is ready but a follower reads nothing for about 30 s (by default), the
-        /// server resets the stream (RST_STREAM, CANCEL); the follower may resume.
+        /// Feeds do not deliver pending versions: a scheduled version arrives when it becomes visible. If a message is ready
+        /// but a follower reads nothing for about 30 s (by default), the server resets the stream (RST_STREAM, CANCEL); the
+        /// follower may resume.
         ///
         /// Reasons, besides FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_DAMAGED, NODE_FAILED and INTERNAL:
         ///

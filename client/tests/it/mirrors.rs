@@ -259,6 +259,48 @@ async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() 
 }
 
 #[tokio::test]
+async fn a_mirror_names_what_the_server_cannot_read_until_it_is_written_again() {
+    let unreadable = |revision: i64, name: &str| {
+        let mut change = v1::FeedChange::default();
+        (change.revision, change.change) = (revision, Some(v1::feed_change::Change::Unreadable(name.into())));
+        change
+    };
+    let step = Arc::new(Notify::new());
+    let gate = Arc::clone(&step);
+    let (server, _) = watched(0, move |_, _| {
+        let first = vec![part(vec![entity("tags/a", 1, "Old")]), snapshot_end(1, 1), checkpoint(1)];
+        let later = vec![
+            changes(vec![unreadable(2, "tags/a"), unreadable(3, "tags/b")]),
+            changes(vec![upsert(4, entity("tags/a", 4, "New"))]),
+            changes(vec![removed(5, "tags/b")]),
+        ];
+        let gate = Arc::clone(&gate);
+        let later = stream::iter(later).then(move |message| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                Ok(message)
+            }
+        });
+        stream::iter(first).map(Ok).chain(later).chain(stream::pending()).boxed()
+    });
+    let mirror = server.client().mirror(FeedFilter::default()).start();
+    mirror.ready().await.unwrap();
+    let mut changed = mirror.watch();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        step.notify_one();
+        changed.changed().await.unwrap();
+        let damage = mirror.snapshot().damage;
+        let names = damage.map(|damage| (damage.count, damage.names.join(" "))).unwrap_or_default();
+        seen.push((mirror.tag("a").unwrap().display_name.clone(), names));
+    }
+    let expected = [("Old", (2, "tags/a tags/b")), ("New", (1, "tags/b")), ("New", (0, ""))];
+    let expected = expected.map(|(text, (count, names))| (text.to_owned(), (count, names.to_owned())));
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
 async fn a_mirror_that_cannot_go_on_tells_all_who_wait() {
     let (server, _) =
         watched(0, |_, _| stream::iter([Err(refusal(Code::InvalidArgument, "FIELD_INVALID"))]).boxed());
