@@ -1,13 +1,13 @@
 //! Compiles `proto/` into `OUT_DIR` with a compiler written in Rust; no protoc is needed.
 //!
-//! The server has two views of one schema. In the first, every message is fully typed; checking, rendering and
-//! importing use it. The services use the second, in which entities are the received bytes (`wire::Encoded`), so that
-//! fields unknown to this release survive. Messages without entities have the same type in both views. The services of
-//! reads are in neither view: they respond with bytes.
+//! The server has two views of one schema. In the first, cable-proto, every message is fully typed; checking and
+//! rendering use it. The services use the second, in which entities are the received bytes (`wire::Encoded`), so that
+//! fields unknown to this release survive. It is generated here, for the messages that hold entities and for the
+//! requests of writes; all other messages are those of cable-proto. The services of reads are in neither view: they
+//! respond with bytes.
 
 use std::{collections::BTreeSet, error::Error, path::Path};
 
-use prost::Message as _;
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
     field_descriptor_proto::{Label, Type},
@@ -47,13 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = std::env::var("OUT_DIR")?;
     let out = Path::new(&out);
     let mut set = protox::compile(ROOTS, ["proto"])?;
-    std::fs::write(out.join("descriptors.binpb"), set.encode_to_vec())?;
     add_received(&mut set);
 
-    let typed = out.join("typed");
-    std::fs::create_dir_all(&typed)?;
+    let log = out.join("log");
+    std::fs::create_dir_all(&log)?;
     let mut config = prost_build::Config::new();
-    config.bytes(["."]).btree_map(["."]).out_dir(&typed);
+    config.bytes(["."]).extern_path(".cable.v1", "::cable_proto::v1").out_dir(&log);
     config.compile_fds(set.clone())?;
 
     let service = out.join("service");
@@ -68,8 +67,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let short = name.rsplit('.').next().unwrap_or_default();
         if ENTITIES.contains(&name.as_str()) {
             builder = builder.extern_path(&name, "crate::wire::Encoded");
-        } else if !holds_encoded(&set, &name) {
-            builder = builder.extern_path(&name, format!("crate::wire::v1::{short}"));
+        } else if !holds_encoded(&set, &name) && !has_received(&set, &name) {
+            builder = builder.extern_path(&name, format!("::cable_proto::v1::{short}"));
         }
     }
     builder.compile_fds(without_reads(set))?;
@@ -100,6 +99,16 @@ fn add_received(set: &mut FileDescriptorSet) {
             });
         }
     }
+}
+
+/// Returns whether the message has the field that [`add_received`] adds.
+fn has_received(set: &FileDescriptorSet, name: &str) -> bool {
+    let files = set.file.iter().filter(|file| file.package() == "cable.v1");
+    let mut messages = files.flat_map(|file| &file.message_type);
+    messages.any(|message| {
+        format!(".cable.v1.{}", message.name()) == name
+            && message.field.iter().any(|field| field.number() == RECEIVED)
+    })
 }
 
 fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {

@@ -7,7 +7,6 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Kind, LogId, Name, Revision, Slot},
-    render,
     store::{Record, Stripe, Subject},
     wire::{
         Framed, fields, framed,
@@ -79,7 +78,7 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
         Shape::Full(format) => {
             let body = fields::last(&log.content, article::BODY).unwrap_or_default();
             let body = v1::Body::decode(body).unwrap_or_default();
-            let text = render::render(&body, format);
+            let text = cable_body::render(&body, format);
             fields::put_message(
                 out,
                 article::RENDERED_BODY,

@@ -12,11 +12,9 @@
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
 //! - `feed`: delivers the changes that match a filter
 //! - `transfer`: exports whole stores
-//! - `import`: converts the exports of other systems to records
 //! - `log`: the order of writes
 //! - `store`: the newest entry of each name on disk, with its lists and paths
 //! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
-//! - `render`, `sanitise`: bodies as HTML, Markdown and plain text; the HTML that may be stored
 //! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`clock`]: the source of a node's time
@@ -31,15 +29,12 @@ pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod feed;
 pub(crate) mod health;
-pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod ops;
 pub(crate) mod publishing;
 pub(crate) mod refusal;
-pub(crate) mod render;
 pub(crate) mod rpc;
-pub(crate) mod sanitise;
 pub mod server;
 pub(crate) mod store;
 pub(crate) mod supervise;

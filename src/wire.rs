@@ -3,14 +3,13 @@
 //!
 //! This module knows the encoding and not the meaning of the messages.
 
-use std::{fmt, sync::LazyLock};
+use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     DecodeError, Message,
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
 };
-use prost_reflect::DescriptorPool;
 
 mod codec;
 pub(crate) mod elements;
@@ -30,29 +29,16 @@ pub(crate) use framed::Framed;
     reason = "generated from the commented schema"
 )]
 mod generated {
-    pub mod cable {
-        pub mod v1 {
-            include!(concat!(env!("OUT_DIR"), "/typed/cable.v1.rs"));
-        }
-        pub mod log {
-            pub mod v1 {
-                include!(concat!(env!("OUT_DIR"), "/typed/cable.log.v1.rs"));
-            }
-        }
+    pub mod log {
+        include!(concat!(env!("OUT_DIR"), "/log/cable.log.v1.rs"));
     }
     pub mod service {
         include!(concat!(env!("OUT_DIR"), "/service/cable.v1.rs"));
     }
 }
 
-pub(crate) use generated::{cable::log::v1 as log, cable::v1, service};
-
-/// The compiled schema, a `google.protobuf.FileDescriptorSet`, for reflection and JSON.
-pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
-
-/// The schema, for code that needs the descriptors of fields.
-pub(crate) static POOL: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build compiled the schema"));
+pub(crate) use cable_proto::{DESCRIPTORS, POOL, v1};
+pub(crate) use generated::{log, service};
 
 /// The number of the field that `build.rs` adds to the requests of writes.
 pub(crate) const RECEIVED: u32 = (1 << 29) - 1;

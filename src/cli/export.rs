@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 
 use super::{Error, note, progress, replace::Replacement};
-use crate::import::{binary::BinaryWriter, jsonl::RecordJson};
+use cable_import::{binary::BinaryWriter, jsonl::RecordJson};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {

@@ -12,6 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use cable_client::{Cable, ImportAck, RawRecord, v1};
+use cable_import::{
+    Fate, Item,
+    binary::{self, BinaryReader},
+    jsonl::RecordJson,
+    report::Report,
+    wxr,
+};
 use futures_util::{Stream, StreamExt as _, stream};
 use indicatif::ProgressBar;
 use prost::Message as _;
@@ -21,16 +28,7 @@ use tokio::{
 };
 
 use super::{Error, note, output::Output, progress};
-use crate::{
-    import::{
-        Fate, Item,
-        binary::{self, BinaryReader},
-        jsonl::RecordJson,
-        report::Report,
-        wxr,
-    },
-    telemetry::code_name,
-};
+use crate::telemetry::code_name;
 
 /// Maximum pieces read ahead of the network. A piece is at most some MiB; most are some KiB.
 const AHEAD: usize = 64;

@@ -19,7 +19,7 @@ use super::{
     note,
     replace::Replacement,
 };
-use crate::import::jsonl::RecordJson;
+use cable_import::jsonl::RecordJson;
 
 /// Minimum time between two writes of the file.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);

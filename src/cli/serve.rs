@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, path::PathBuf};
 
 use cable_client::{Cable, RawRecord, v1::ImportOutcome};
+use cable_import::jsonl::RecordJson;
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use tokio::{
@@ -14,7 +15,6 @@ use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
 use crate::{
     clock::Clock,
     config::{Config, Flag},
-    import::jsonl::RecordJson,
     server, store, telemetry,
 };
 

@@ -1,6 +1,7 @@
 //! The rules that an entity must meet to be put: every rule in the comments of the schema, checked before anything is
 //! written.
 
+use cable_body::sanitise;
 use prost::Message;
 use prost_types::Timestamp;
 
@@ -14,11 +15,12 @@ use crate::{
         text::{self, Lines},
     },
     refusal::{Refusal, at_most, undecodable},
-    render, sanitise,
     wire::{elements, fields, v1},
 };
 
 mod body;
+#[cfg(test)]
+mod imported;
 
 /// An entity that may be put.
 #[derive(Debug, Clone)]
@@ -117,7 +119,7 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
     Ok(Checked {
         name,
         content,
-        word_count: render::word_count(body),
+        word_count: cable_body::word_count(body),
         publish_time: article.publish_time.as_ref().map(fields::micros),
         release: release(article),
         told: (article.create_time.as_ref().map(fields::micros), first_publish.map(fields::micros)),
@@ -382,20 +384,14 @@ fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
 /// Checks a path on the site.
 pub(crate) fn path(path: &str, field: &str) -> Check {
     line(&limit::PATH, path, field)?;
-    let clean = path.chars().all(|c| !matches!(c, '?' | '#' | ' ' | '\\'));
-    if path.starts_with('/') && !path.starts_with("//") && clean {
-        if path::has_dot_segment(path) {
-            return Err(Refusal::field(
-                field,
-                "it must have no segment `.` or `..`, not even percent-encoded",
-            ));
+    let rule = match path::fault(path) {
+        None => return Ok(()),
+        Some(path::Fault::DotSegment) => "it must have no segment `.` or `..`, not even percent-encoded",
+        Some(path::Fault::Form) => {
+            "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character"
         }
-        return Ok(());
-    }
-    Err(Refusal::field(
-        field,
-        "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character",
-    ))
+    };
+    Err(Refusal::field(field, rule))
 }
 
 /// Checks a URL that can be shown as a link or a source: no scheme that could run a script.

@@ -275,7 +275,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_article(
         &self,
-        request: Request<v1::RemoveArticleRequest>,
+        request: Request<service::RemoveArticleRequest>,
     ) -> Result<Response<v1::RemoveArticleResponse>, Status> {
         let asked = request.into_inner();
         let (result, position) = self.remove(Method::RemoveArticle, removed!(Article, asked)).await?;
@@ -295,7 +295,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_author(
         &self,
-        request: Request<v1::RemoveAuthorRequest>,
+        request: Request<service::RemoveAuthorRequest>,
     ) -> Result<Response<v1::RemoveAuthorResponse>, Status> {
         let asked = request.into_inner();
         let (result, position) = self.remove(Method::RemoveAuthor, removed!(Author, asked)).await?;
@@ -315,7 +315,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_section(
         &self,
-        request: Request<v1::RemoveSectionRequest>,
+        request: Request<service::RemoveSectionRequest>,
     ) -> Result<Response<v1::RemoveSectionResponse>, Status> {
         let asked = request.into_inner();
         let (result, position) = self.remove(Method::RemoveSection, removed!(Section, asked)).await?;
@@ -335,7 +335,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_tag(
         &self,
-        request: Request<v1::RemoveTagRequest>,
+        request: Request<service::RemoveTagRequest>,
     ) -> Result<Response<v1::RemoveTagResponse>, Status> {
         let asked = request.into_inner();
         let (result, position) = self.remove(Method::RemoveTag, removed!(Tag, asked)).await?;
@@ -355,7 +355,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_collection(
         &self,
-        request: Request<v1::RemoveCollectionRequest>,
+        request: Request<service::RemoveCollectionRequest>,
     ) -> Result<Response<v1::RemoveCollectionResponse>, Status> {
         let asked = request.into_inner();
         let (result, position) = self.remove(Method::RemoveCollection, removed!(Collection, asked)).await?;
@@ -409,7 +409,7 @@ impl PublishingService for PublishingRpc {
 
     async fn remove_pending(
         &self,
-        request: Request<v1::RemovePendingRequest>,
+        request: Request<service::RemovePendingRequest>,
     ) -> Result<Response<v1::RemovePendingResponse>, Status> {
         let asked = request.into_inner();
         let change = || {

@@ -173,11 +173,8 @@ mod tests {
     #[test]
     fn an_entity_within_a_request_is_one_element() {
         let article = v1::Article { tags: vec![String::new(); 3], ..Default::default() };
-        let record = |article| v1::Record { record: Some(v1::record::Record::Article(article)) };
-        let request = v1::ImportRequest {
-            records: vec![record(article.clone()), record(article)],
-            ..Default::default()
-        };
+        let request =
+            v1::ImportRequest { records: vec![article.clone().into(), article.into()], ..Default::default() };
         let shape = Shape::named("ImportRequest").unwrap();
         assert_eq!(shape.elements(&request.encode_to_vec(), 100).unwrap(), 2);
     }

@@ -1,8 +1,8 @@
-//! The client's bindings. They are checked in so that users of the client run no code generator.
+//! The generated files that are checked in: the messages and descriptors of cable-proto, and the stubs of cable-client.
+//! A packaged crate cannot reach `proto/`, and users of the client run no code generator.
 //!
-//! Each type is `#[non_exhaustive]`: a new field or value is not a breaking change. Where the schema has `Record`, the
-//! client has `crate::RawRecord`, the bytes as received, so that a transfer preserves fields that it does not know.
-//! `Record` itself is generated too, for code that reads the content.
+//! Where a message has a field of type `Record`, the generated field is a `RawRecord`, the bytes as received, so that a
+//! transfer preserves fields that it does not know. `Record` itself is generated too, for code that reads the content.
 
 use std::{
     error::Error,
@@ -10,53 +10,61 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 use crate::Outcome;
 
-const FILE: &str = "cable.v1.rs";
 const RECORD: &str = ".cable.v1.Record";
 const RAW_RECORD: &str = "RawRecord";
 
-/// Writes the bindings.
+const MESSAGES: &str = "crates/cable-proto/src/gen/cable.v1.rs";
+const DESCRIPTORS: &str = "crates/cable-proto/src/gen/descriptors.binpb";
+const STUBS: &str = "crates/cable-client/src/gen/cable.v1.rs";
+
+/// Writes the files.
 pub(crate) fn write(root: &Path) -> Outcome {
-    let path = path(root);
-    fs::create_dir_all(path.parent().unwrap_or(root))?;
-    fs::write(&path, generate(root)?)?;
-    Ok(format!("wrote {}", path.display()))
-}
-
-/// Compares the bindings with the output of [`write()`].
-pub(crate) fn check(root: &Path) -> Outcome {
-    let path = path(root);
-    let found = fs::read_to_string(&path).unwrap_or_default();
-    if found == generate(root)? {
-        return Ok(format!("{} is up to date", path.display()));
+    for (path, content) in generate(root)? {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        fs::write(&path, content)?;
     }
-    Err(format!(
-        "{} is not what proto/ says: run `cargo run -p xtask -- gen` and commit the file",
-        path.display()
-    )
-    .into())
+    Ok(format!("wrote {MESSAGES}, {DESCRIPTORS} and {STUBS}"))
 }
 
-fn path(root: &Path) -> PathBuf {
-    root.join("client/src/gen").join(FILE)
+/// Compares the files with the output of [`write()`].
+pub(crate) fn check(root: &Path) -> Outcome {
+    for (path, content) in generate(root)? {
+        if fs::read(root.join(path)).unwrap_or_default() != content {
+            return Err(
+                format!("{path} is out of date: run `cargo run -p xtask -- gen` and commit it").into()
+            );
+        }
+    }
+    Ok("the generated files are up to date".to_owned())
 }
 
-fn generate(root: &Path) -> Result<String, Box<dyn Error>> {
+/// Returns the path and the content of each file.
+fn generate(root: &Path) -> Result<[(&'static str, Vec<u8>); 3], Box<dyn Error>> {
+    let schema = compile(&root.join("proto"), &["cable/v1", "cable/log/v1"])?;
+    let public = with_raw_records(compile(&root.join("proto"), &["cable/v1"])?);
     let out = Scratch::new()?;
+    let generated = out.0.join("cable.v1.rs");
+    prost_build::Config::new()
+        .bytes(["."])
+        .btree_map(["."])
+        .extern_path(format!(".cable.v1.{RAW_RECORD}"), format!("crate::{RAW_RECORD}"))
+        .out_dir(&out.0)
+        .compile_fds(public.clone())?;
+    let messages = fs::read(&generated)?;
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)
-        .type_attribute(".", "#[non_exhaustive]")
-        .bytes(".")
-        .btree_map(".")
-        .extern_path(format!(".cable.v1.{RAW_RECORD}"), format!("crate::{RAW_RECORD}"))
+        .extern_path(".cable.v1", "::cable_proto::v1")
         .out_dir(&out.0)
-        .compile_fds(with_raw_records(schema(&root.join("proto"))?))?;
-    let code = fs::read_to_string(out.0.join(FILE))?;
-    Ok(code.lines().map(hide_stubs).collect())
+        .compile_fds(public)?;
+    let stubs: String = fs::read_to_string(&generated)?.lines().map(hide_stubs).collect();
+    Ok([(MESSAGES, messages), (DESCRIPTORS, schema.encode_to_vec()), (STUBS, stubs.into_bytes())])
 }
 
 /// Makes the stubs private to the crate: they name the transport, which is not part of the client's interface.
@@ -65,10 +73,13 @@ fn hide_stubs(line: &str) -> String {
     if stubs { format!("pub(crate) {}\n", line.trim_start_matches("pub ")) } else { format!("{line}\n") }
 }
 
-fn schema(proto: &Path) -> Result<FileDescriptorSet, Box<dyn Error>> {
+/// Compiles the files of some directories.
+fn compile(proto: &Path, directories: &[&str]) -> Result<FileDescriptorSet, Box<dyn Error>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(proto.join("cable/v1"))? {
-        files.push(entry?.path());
+    for directory in directories {
+        for entry in fs::read_dir(proto.join(directory))? {
+            files.push(entry?.path());
+        }
     }
     files.sort();
     Ok(protox::compile(files, [proto])?)

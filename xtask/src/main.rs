@@ -12,7 +12,7 @@ mod tidy;
 
 const USAGE: &str = "usage: cargo run -p xtask -- <chore>
 
-  gen           write the client's bindings, client/src/gen/cable.v1.rs, from proto/
+  gen           write the generated files of cable-proto and cable-client from proto/
   gen --check   fail if they are not what gen would write
   tidy          report uses in src/ that go against the order of the modules";
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use cable_body::sanitise::{self, Unfit};
+
 use super::{Check, at, count, media, prose, text, url};
 use crate::{
     model::{Kind, limit},
     refusal::{Refusal, at_most},
-    render,
-    sanitise::{self, Unfit},
     wire::v1::{self, block::Kind as Block},
 };
 
@@ -33,7 +33,7 @@ pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
         return Ok(());
     }
     for format in [v1::BodyFormat::Html, v1::BodyFormat::Markdown, v1::BodyFormat::PlainText] {
-        let length = render::render(body, format).len();
+        let length = cable_body::render(body, format).len();
         at_most(&limit::RENDERED, length, "body")?;
         at_most(&limit::RENDERED_ARTICLE, rest + length, "body")?;
     }

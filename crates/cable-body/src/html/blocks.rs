@@ -1,0 +1,490 @@
+//! The walk through the parsed tree: elements become blocks, and the text between them becomes paragraphs.
+
+use scraper::{ElementRef, Html, Node};
+
+use super::{
+    Attachments, block, collapse, figures, head, line,
+    markup::{self, NodeRef},
+    runs::{self, Piece, Style},
+    source, tables, urls,
+};
+use crate::sanitise::{self, sanitise};
+use cable_proto::limit;
+use cable_proto::v1::{self, Block, Mark, Span, block::Kind};
+
+/// The maximum depth of recursion. No tree is that deep, but HTML within `noscript` is parsed into another tree.
+const MAX_LEVEL: usize = 400;
+
+/// The maximum number of bytes that are parsed or sanitised again for one text: elements that remain HTML, and the
+/// content of `noscript`. Such elements within each other are processed once per level.
+const MAX_AGAIN: usize = 16 << 20;
+
+/// A walker that converts one text.
+pub(super) struct Walker<'a> {
+    pub(super) attachments: &'a dyn Attachments,
+    pub(super) raw_html: usize,
+    pub(super) dropped: usize,
+    /// The number of open blocks of the block editor. Outside of them the text is classic.
+    editor_blocks: usize,
+    /// The language of the open code block.
+    language: String,
+    /// The number of bytes that were parsed or sanitised again.
+    again: usize,
+    /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
+    raw_bytes: usize,
+    raw_steps: usize,
+}
+
+/// The context of a node in the walk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) style: Style,
+    /// The depth of the blocks created here, minus one.
+    pub(super) depth: usize,
+    level: usize,
+    /// Whether the node is in preformatted text in which marks count.
+    verse: bool,
+    /// Whether the node is in a heading, a caption or a cell, where only spans are wanted.
+    spans_only: bool,
+}
+
+/// The blocks so far, and the running text that is not yet in a block.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    pub(super) blocks: Vec<Block>,
+    run: Vec<Piece>,
+}
+
+impl Place {
+    fn marked(&self, mark: Mark) -> Self {
+        let mut place = self.clone();
+        if !place.style.marks.contains(&mark.into()) {
+            place.style.marks.push(mark.into());
+        }
+        place
+    }
+
+    pub(super) fn linked(&self, element: ElementRef<'_>) -> Self {
+        let mut place = self.clone();
+        if let Some(href) = element.attr("href").and_then(urls::link) {
+            let title = line(&element.attr("title").map(collapse).unwrap_or_default());
+            place.style.link = Some(v1::Link { href, title, article: String::new() });
+        }
+        place
+    }
+
+    fn inner(&self) -> Self {
+        Place { depth: self.depth + 1, ..self.clone() }
+    }
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(attachments: &'a dyn Attachments) -> Self {
+        Walker {
+            attachments,
+            raw_html: 0,
+            dropped: 0,
+            editor_blocks: 0,
+            language: String::new(),
+            again: 0,
+            raw_bytes: 0,
+            raw_steps: 0,
+        }
+    }
+
+    /// Returns the blocks of a parsed text.
+    pub(super) fn fragment(&mut self, tree: &Html) -> Vec<Block> {
+        self.flow_of(tree.tree.root(), &Place::default())
+    }
+
+    /// Returns the blocks below a node.
+    pub(super) fn flow_of(&mut self, node: NodeRef<'_>, place: &Place) -> Vec<Block> {
+        let mut flow = Flow::default();
+        self.children(node, place, &mut flow);
+        self.flush(&mut flow, place);
+        flow.blocks
+    }
+
+    /// Returns the spans below a node, and the blocks there that cannot become spans.
+    pub(super) fn spans_of(&mut self, node: NodeRef<'_>, place: &Place) -> (Vec<Span>, Vec<Block>) {
+        let place = Place { spans_only: true, ..place.clone() };
+        runs::join(self.flow_of(node, &place))
+    }
+
+    pub(super) fn children(&mut self, node: NodeRef<'_>, place: &Place, flow: &mut Flow) {
+        for child in node.children() {
+            self.node(child, place, flow);
+        }
+    }
+
+    pub(super) fn node(&mut self, node: NodeRef<'_>, place: &Place, flow: &mut Flow) {
+        match node.value() {
+            Node::Text(text) if place.verse => runs::push_verse(&mut flow.run, text, &place.style),
+            Node::Text(text) => runs::push_text(&mut flow.run, text, &place.style, self.is_classic()),
+            Node::Comment(comment) => self.comment(comment.trim(), place, flow),
+            _ => {
+                if let Some(element) = ElementRef::wrap(node) {
+                    self.element(element, place, flow);
+                } else {
+                    self.children(node, place, flow);
+                }
+            }
+        }
+    }
+
+    fn is_classic(&self) -> bool {
+        self.editor_blocks == 0
+    }
+
+    fn element(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        let place = &Place { level: place.level + 1, ..place.clone() };
+        if place.level > MAX_LEVEL {
+            let text = markup::text_of(*element);
+            flow.run.push(Piece::Text(text, place.style.clone()));
+            return;
+        }
+        if self.inline(element, place, flow) {
+            return;
+        }
+        self.flush(flow, place);
+        self.block_element(element, place, flow);
+        self.flush(flow, place);
+    }
+
+    /// Handles an element of running text. Returns false if the element is not one.
+    fn inline(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) -> bool {
+        let mark = match element.value().name() {
+            "strong" | "b" => Mark::Strong,
+            "em" | "i" | "cite" => Mark::Emphasis,
+            "code" | "kbd" | "samp" | "tt" => Mark::Code,
+            "s" | "strike" | "del" => Mark::Strike,
+            "sub" => Mark::Sub,
+            "sup" => Mark::Sup,
+            "br" => {
+                flow.run.push(Piece::Break(place.style.clone()));
+                return true;
+            }
+            "a" => {
+                self.children(*element, &place.linked(element), flow);
+                return true;
+            }
+            "img" if markup::has_class(element, "wp-smiley") || markup::has_class(element, "emoji") => {
+                let alt = element.attr("alt").unwrap_or_default();
+                flow.run.push(Piece::Text(alt.to_owned(), place.style.clone()));
+                return true;
+            }
+            "style" => return true,
+            "script" => {
+                self.dropped += 1;
+                return true;
+            }
+            name if markup::is_inline(name) => {
+                self.children(*element, place, flow);
+                return true;
+            }
+            _ => return false,
+        };
+        self.children(*element, &place.marked(mark), flow);
+        true
+    }
+
+    fn block_element(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        match element.value().name() {
+            "h1" | "h2" => self.heading(element, 2, place, flow),
+            "h3" => self.heading(element, 3, place, flow),
+            "h4" => self.heading(element, 4, place, flow),
+            "h5" => self.heading(element, 5, place, flow),
+            "h6" => self.heading(element, 6, place, flow),
+            "ul" | "ol" | "menu" | "dir" => self.list(element, place, flow),
+            "blockquote" => self.quote(element, place, flow),
+            "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, place, flow),
+            "hr" => flow.blocks.push(block(Kind::Divider(v1::Divider {}))),
+            "img" => figures::picture(self, element, place, flow),
+            "figure" => figures::figure(self, element, place, flow),
+            "div" if markup::has_class(element, "wp-caption") => figures::figure(self, element, place, flow),
+            "iframe" => figures::frame(self, element, place, flow),
+            "table" => tables::table(self, element, place, flow),
+            "noscript" => self.noscript(element, place, flow),
+            "p" | "div" | "section" | "article" | "main" | "header" | "footer" | "aside" | "nav"
+            | "address" | "center" | "hgroup" | "figcaption" | "picture" | "li" | "html" | "body"
+            | "head" | "title" | "legend" | "summary" | "dt" | "dd" | "option" | "template" | "slot" => {
+                self.children(*element, place, flow);
+            }
+            "link" | "meta" | "base" | "source" | "track" | "param" | "col" | "colgroup" => {}
+            _ => self.raw(element, place, flow),
+        }
+    }
+
+    /// Ends the paragraph.
+    pub(super) fn flush(&mut self, flow: &mut Flow, place: &Place) {
+        if flow.run.is_empty() {
+            return;
+        }
+        for spans in runs::paragraphs(std::mem::take(&mut flow.run)) {
+            match runs::bare_text(&spans) {
+                Some(text) if !place.spans_only => {
+                    let lines = text.split('\n').collect::<Vec<_>>();
+                    self.bare_paragraph(&lines, flow);
+                }
+                _ => flow.blocks.push(runs::paragraph(spans)),
+            }
+        }
+    }
+
+    /// Adds a paragraph without marks. Lines that are unknown shortcodes, or URLs in classic text, become blocks of
+    /// their own.
+    fn bare_paragraph(&mut self, lines: &[&str], flow: &mut Flow) {
+        let mut kept: Vec<&str> = Vec::new();
+        let keep = |kept: &mut Vec<&str>, flow: &mut Flow| {
+            if !kept.is_empty() {
+                let text = std::mem::take(kept).join("\n");
+                flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
+            }
+        };
+        for line in lines {
+            let special = match shortcode_name(line) {
+                Some(name) => self.unknown_shortcode(line, name),
+                None if self.is_classic() => figures::embed_of_line(line),
+                None => None,
+            };
+            match special {
+                Some(block) => {
+                    keep(&mut kept, flow);
+                    flow.blocks.push(block);
+                }
+                None => kept.push(line),
+            }
+        }
+        keep(&mut kept, flow);
+    }
+
+    fn unknown_shortcode(&mut self, line: &str, name: &str) -> Option<Block> {
+        let html = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let html = sanitise(&html);
+        let kept = self.can_hold(&html);
+        self.raw_html += usize::from(kept);
+        let reason = format!("shortcode [{name}]");
+        kept.then(|| block(Kind::RawHtml(v1::RawHtml { html, reason })))
+    }
+
+    fn heading(&mut self, element: ElementRef<'_>, level: i32, place: &Place, flow: &mut Flow) {
+        let (spans, rest) = self.spans_of(*element, place);
+        if !spans.is_empty() {
+            flow.blocks.push(block(Kind::Heading(v1::Heading { level, spans })));
+        }
+        flow.blocks.extend(rest);
+    }
+
+    fn list(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
+            return self.raw(element, place, flow);
+        }
+        let inner = &place.inner();
+        let mut items: Vec<v1::ListItem> = Vec::new();
+        let mut stray = Flow::default();
+        for child in element.children() {
+            let item = ElementRef::wrap(child).filter(|e| e.value().name() == "li");
+            if let Some(item) = item {
+                self.stray(&mut stray, inner, &mut items);
+                let blocks = self.flow_of(*item, inner);
+                items.push(v1::ListItem { blocks });
+            } else {
+                self.node(child, inner, &mut stray);
+            }
+        }
+        self.stray(&mut stray, inner, &mut items);
+        items.retain(|item| !item.blocks.is_empty());
+        if !items.is_empty() {
+            let ordered = element.value().name() == "ol";
+            let start = markup::number(element, "start").filter(|start| ordered && *start != 1).unwrap_or(0);
+            flow.blocks.push(block(Kind::List(v1::List { ordered, start, items })));
+        }
+    }
+
+    /// Adds content of a list outside its items to the item before it.
+    fn stray(&mut self, stray: &mut Flow, place: &Place, items: &mut Vec<v1::ListItem>) {
+        self.flush(stray, place);
+        let blocks = std::mem::take(&mut stray.blocks);
+        match items.last_mut() {
+            Some(item) => item.blocks.extend(blocks),
+            None if !blocks.is_empty() => items.push(v1::ListItem { blocks }),
+            None => {}
+        }
+    }
+
+    fn quote(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
+            return self.raw(element, place, flow);
+        }
+        let inner = place.inner();
+        let mut quoted = Flow::default();
+        let mut attribution = Vec::new();
+        let mut rest = Vec::new();
+        for child in element.children() {
+            let name = ElementRef::wrap(child).map_or("", |e| e.value().name());
+            if matches!(name, "cite" | "footer") && attribution.is_empty() && markup::is_last(child) {
+                (attribution, rest) = self.spans_of(child, &inner);
+            } else {
+                self.node(child, &inner, &mut quoted);
+            }
+        }
+        self.flush(&mut quoted, &inner);
+        let mut blocks = quoted.blocks;
+        blocks.extend(rest);
+        if blocks.is_empty() && attribution.is_empty() {
+            return;
+        }
+        if markup::has_class(element, "pullquote") && blocks.iter().all(is_text) {
+            let (spans, _) = runs::join(blocks);
+            flow.blocks.push(block(Kind::PullQuote(v1::PullQuote { spans, attribution })));
+        } else {
+            flow.blocks.push(block(Kind::Quote(v1::Quote { blocks, attribution })));
+        }
+    }
+
+    fn preformatted(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        let blocks = |e: ElementRef<'_>| matches!(e.value().name(), "img" | "table" | "iframe" | "figure");
+        if markup::has_class(element, "verse") || markup::below(element).any(blocks) {
+            let place = Place { verse: true, ..place.clone() };
+            self.children(*element, &place, flow);
+            return self.flush(flow, &place);
+        }
+        let text = markup::text_of(*element);
+        let text = text.strip_prefix(' ').unwrap_or(&text);
+        let text = text.trim_end().trim_start_matches('\n').to_owned();
+        let language = language(element).unwrap_or_else(|| self.language.clone());
+        let language = head(&language, limit::TOKEN.maximum as usize).to_owned();
+        if !text.trim().is_empty() {
+            flow.blocks.push(block(Kind::Code(v1::Code { text, language })));
+        }
+    }
+
+    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed.
+    fn noscript(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        if element.children().any(|child| child.value().is_element()) {
+            return self.children(*element, place, flow);
+        }
+        let text = element.text().collect::<String>();
+        self.again += text.len();
+        if self.again > MAX_AGAIN {
+            self.dropped += 1;
+            return;
+        }
+        let (tree, flattened) = source::parse(&text);
+        self.dropped += usize::from(flattened);
+        self.children(tree.tree.root(), place, flow);
+    }
+
+    /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
+    /// player or frame becomes an embed.
+    pub(super) fn raw(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+        self.flush(flow, place);
+        let text = markup::text_of(*element);
+        if let Some(html) = self.kept_html(element, &text) {
+            self.raw_html += 1;
+            let reason = format!("element <{}>", element.value().name());
+            flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
+            return;
+        }
+        match figures::embed_of_player(element) {
+            Some(embed) => flow.blocks.push(embed),
+            None => self.dropped += 1,
+        }
+        flow.run.push(Piece::Text(text, Style::default()));
+        self.flush(flow, &Place { spans_only: true, ..place.clone() });
+    }
+
+    /// Returns the element as HTML that can be stored, if all its words are in it.
+    fn kept_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
+        let source = element.html();
+        self.again += source.len();
+        if self.again > MAX_AGAIN {
+            return None;
+        }
+        let html = sanitise(&source);
+        let (tree, _) = source::parse(&html);
+        let kept_text = same_words(text, &markup::text_of(tree.tree.root()));
+        let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));
+        let empty = text.trim().is_empty() && !shows;
+        (kept_text && !empty && self.can_hold(&html)).then_some(html)
+    }
+
+    /// Returns whether the HTML can be a block of the body in addition to the HTML already there.
+    pub(super) fn can_hold(&mut self, html: &str) -> bool {
+        let Ok(steps) = sanitise::check(html) else { return false };
+        let bytes = self.raw_bytes + html.len();
+        let fits = html.len() as u64 <= limit::RAW_HTML.maximum
+            && bytes as u64 <= limit::RAW_HTML_BODY.maximum
+            && (self.raw_steps + steps) as u64 <= limit::RAW_HTML_STEPS.maximum;
+        if fits {
+            self.raw_bytes = bytes;
+            self.raw_steps += steps;
+        }
+        fits
+    }
+
+    fn comment(&mut self, comment: &str, place: &Place, flow: &mut Flow) {
+        if comment == "nextpage" {
+            self.flush(flow, place);
+            flow.blocks.push(block(Kind::Divider(v1::Divider {})));
+        } else if comment == "more" || comment.starts_with("more ") {
+            flow.run.push(Piece::Gap);
+        } else if let Some(opened) = comment.strip_prefix("wp:") {
+            self.flush(flow, place);
+            self.open_editor_block(opened, flow);
+        } else if comment.starts_with("/wp:") {
+            self.flush(flow, place);
+            self.editor_blocks = self.editor_blocks.saturating_sub(1);
+            self.language.clear();
+        }
+    }
+
+    /// Opens a block, given as `paragraph {"align":"left"}`. With a slash at the end, the block has no HTML of its own.
+    fn open_editor_block(&mut self, comment: &str, flow: &mut Flow) {
+        let (whole, without_html) = match comment.strip_suffix('/') {
+            Some(whole) => (whole.trim_end(), true),
+            None => (comment, false),
+        };
+        let (name, attributes) = whole.split_once(char::is_whitespace).unwrap_or((whole, ""));
+        let attributes = serde_json::from_str(attributes).unwrap_or(serde_json::Value::Null);
+        if without_html {
+            let block = figures::of_editor_block(self, name, &attributes);
+            // This block refers to content that is stored elsewhere. The site generates all others itself.
+            self.dropped += usize::from(block.is_none() && name == "block");
+            flow.blocks.extend(block);
+        } else {
+            self.editor_blocks += usize::from(!matches!(name, "freeform" | "core/freeform"));
+            let language = attributes.get("language").and_then(serde_json::Value::as_str);
+            self.language = language.unwrap_or_default().to_lowercase();
+        }
+    }
+}
+
+fn is_text(block: &Block) -> bool {
+    matches!(block.kind, Some(Kind::Paragraph(_) | Kind::Heading(_)))
+}
+
+fn same_words(text: &str, other: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+    letters(text) == letters(other)
+}
+
+/// Returns the name of a shortcode that fills a whole line: `[contact-form id="1"]`, `[/contact-form]`.
+fn shortcode_name(line: &str) -> Option<&str> {
+    let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let inner = inner.strip_prefix('/').unwrap_or(inner);
+    let end = inner.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')));
+    let (name, rest) = inner.split_at(end.unwrap_or(inner.len()));
+    let attributes = rest.is_empty() || rest.starts_with([' ', '/', ']']);
+    (name.len() > 2 && name.starts_with(|c: char| c.is_ascii_lowercase()) && attributes).then_some(name)
+}
+
+/// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`.
+fn language(element: ElementRef<'_>) -> Option<String> {
+    let all = std::iter::once(element).chain(markup::below(element).take(1));
+    let mut classes = all.flat_map(|e| e.value().classes());
+    classes.find_map(|class| {
+        let language = class.strip_prefix("language-").or_else(|| class.strip_prefix("lang-"))?;
+        Some(language.to_lowercase())
+    })
+}

@@ -1,0 +1,386 @@
+//! The blocks that HTML becomes, and the check that no word is lost.
+
+use cable_proto::v1::{Block, Mark, Span};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{missing_words, soup, text_of_block, text_of_body};
+
+fn blocks(html: &str) -> Vec<Kind> {
+    let converted = body(html, &NoAttachments);
+    assert_eq!(missing_words(html, &converted.body), Vec::<String>::new(), "of {html}");
+    converted.body.blocks.into_iter().map(|b| b.kind.expect("every block has a kind")).collect()
+}
+
+fn one(html: &str) -> Kind {
+    let mut all = blocks(html);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+fn bare(text: &str) -> Span {
+    Span { text: text.into(), ..Span::default() }
+}
+
+fn marked(text: &str, marks: &[Mark]) -> Span {
+    Span { text: text.into(), marks: marks.iter().map(|m| (*m).into()).collect(), link: None }
+}
+
+fn linked(text: &str, href: &str) -> Span {
+    Span {
+        text: text.into(),
+        link: Some(v1::Link { href: href.into(), ..Default::default() }),
+        ..Span::default()
+    }
+}
+
+fn paragraph(spans: &[Span]) -> Kind {
+    Kind::Paragraph(v1::Paragraph { spans: spans.to_vec() })
+}
+
+fn text(kind: &Kind) -> String {
+    let mut text = String::new();
+    text_of_block(&block(kind.clone()), &mut text);
+    text.trim().to_owned()
+}
+
+#[test]
+fn empty_lines_part_paragraphs_and_line_feeds_break_lines_in_classic_text() {
+    let all = blocks("The ferry is late.\nIt waits.\n\nNobody <em>minds\n\nmuch</em>.\n");
+    let expected = [
+        paragraph(&[bare("The ferry is late.\nIt waits.")]),
+        paragraph(&[bare("Nobody "), marked("minds", &[Mark::Emphasis])]),
+        paragraph(&[marked("much", &[Mark::Emphasis]), bare(".")]),
+    ];
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn line_feeds_in_editor_blocks_are_spaces() {
+    let html =
+        "<!-- wp:paragraph {\"align\":\"left\"} -->\n<p>The ferry\nis<br>late.</p>\n<!-- /wp:paragraph -->";
+    assert_eq!(one(html), paragraph(&[bare("The ferry is\nlate.")]));
+}
+
+#[test]
+fn marks_nest_in_the_order_of_the_source() {
+    let html =
+        "<p>a <strong>b <em>c</em></strong> <code>d</code> <s>e</s><sub>f</sub><sup>g</sup> <u>h</u></p>";
+    let expected = paragraph(&[
+        bare("a "),
+        marked("b ", &[Mark::Strong]),
+        marked("c", &[Mark::Strong, Mark::Emphasis]),
+        bare(" "),
+        marked("d", &[Mark::Code]),
+        bare(" "),
+        marked("e", &[Mark::Strike]),
+        marked("f", &[Mark::Sub]),
+        marked("g", &[Mark::Sup]),
+        bare(" h"),
+    ]);
+    assert_eq!(one(html), expected);
+}
+
+#[test]
+fn links_with_harmful_schemes_keep_their_text_only() {
+    assert_eq!(one("<p>go <a href='/x'>there</a></p>"), paragraph(&[bare("go "), linked("there", "/x")]));
+    let long = format!("<a href='/{}'>there</a>", "x".repeat(2_048));
+    for html in
+        ["<a href='javascript:alert(1)'>there</a>", "<a href=' data:x'>there</a>", "<a>there</a>", &long]
+    {
+        assert_eq!(one(html), paragraph(&[bare("there")]));
+    }
+}
+
+#[test]
+fn headings_of_the_first_level_are_of_the_second() {
+    let all = blocks("<h1>One</h1><h2>Two</h2><h6>Six</h6>");
+    let levels: Vec<_> = all.iter().map(|k| if let Kind::Heading(h) = k { h.level } else { 0 }).collect();
+    assert_eq!(levels, [2, 2, 6]);
+}
+
+#[test]
+fn lists_nest_and_keep_their_start() {
+    let Kind::List(list) = one("<ol start=3><li>three<ul><li>a</li><li>b</li></ul></li><li>four</li></ol>")
+    else {
+        panic!("no list");
+    };
+    assert_eq!((list.ordered, list.start, list.items.len()), (true, 3, 2));
+    assert!(matches!(&list.items[0].blocks[1].kind, Some(Kind::List(inner)) if inner.items.len() == 2));
+}
+
+#[test]
+fn a_list_put_wrongly_into_a_list_belongs_to_the_item_before() {
+    let Kind::List(list) = one("<ul><li>one</li><ul><li>nested</li></ul><li>two</li></ul>") else {
+        panic!("no list");
+    };
+    assert_eq!(list.items.len(), 2);
+    assert_eq!(list.items[0].blocks.len(), 2);
+}
+
+#[test]
+fn quotes_keep_who_said_it() {
+    let Kind::Quote(quote) = one("<blockquote><p>We sail.</p><cite>Ana Möyer</cite></blockquote>") else {
+        panic!("no quote");
+    };
+    assert_eq!(quote.attribution, [bare("Ana Möyer")]);
+    let Kind::Quote(quote) = one("<blockquote>In <cite>The Log</cite> we sail.</blockquote>") else {
+        panic!("no quote");
+    };
+    assert!(quote.attribution.is_empty());
+    let html = "<figure class='wp-block-pullquote'><blockquote><p>We sail.</p><p>Now.</p><cite>Ana</cite></blockquote></figure>";
+    let Kind::PullQuote(quote) = one(html) else { panic!("no pull quote") };
+    assert_eq!((quote.spans, quote.attribution), (vec![bare("We sail.\nNow.")], vec![bare("Ana")]));
+}
+
+struct Files;
+
+impl Attachments for Files {
+    fn media(&self, id: u64) -> Option<v1::Media> {
+        let renditions = vec![rendition(&format!("/{id}.png"), None, None)?];
+        (id < 100).then(|| v1::Media { renditions, credit: format!("Credit {id}"), ..Default::default() })
+    }
+
+    fn own_pictures(&self) -> Vec<v1::Media> {
+        self.media(7).into_iter().collect()
+    }
+}
+
+fn with_files(html: &str) -> Vec<Kind> {
+    body(html, &Files).body.blocks.into_iter().filter_map(|b| b.kind).collect()
+}
+
+#[test]
+fn pictures_keep_file_size_text_caption_credit_and_link() {
+    let html = "<figure class='wp-block-image'><a href='/big'><img class='wp-image-7' src='https://a.b/c.jpg' \
+                width='640' height='480' alt='A quay'></a><figcaption>The <em>old</em> quay</figcaption></figure>";
+    let [Kind::Image(image)] = &with_files(html)[..] else { panic!("no image") };
+    let media = image.media.as_ref().unwrap();
+    let expected = v1::Rendition {
+        href: "https://a.b/c.jpg".into(),
+        r#type: "image/jpeg".into(),
+        width: 640,
+        height: 480,
+    };
+    assert_eq!(media.renditions, [expected]);
+    assert_eq!((media.alt_text.as_str(), media.credit.as_str()), ("A quay", "Credit 7"));
+    assert_eq!(media.caption, [bare("The "), marked("old", &[Mark::Emphasis]), bare(" quay")]);
+    assert_eq!(image.href, "/big");
+}
+
+#[test]
+fn the_caption_shortcode_is_a_figure() {
+    let html = r#"[caption id="attachment_7" width="300" caption="x>y"]<a href="/q"><img src="/a.gif" alt=""/></a> The quay, <b>closed</b>[/caption] After"#;
+    let all = with_files(html);
+    let [Kind::Image(image), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
+    let caption: String = image.media.iter().flat_map(|m| &m.caption).map(|s| s.text.as_str()).collect();
+    assert_eq!(caption, "x>y The quay, closed");
+    assert_eq!(image.href, "/q");
+}
+
+#[test]
+fn galleries_come_as_blocks_and_as_shortcodes() {
+    let html = "<figure class='wp-block-gallery'><figure><img src='/1.jpg'><figcaption>One</figcaption></figure>\
+                <figure><img src='/2.jpg'></figure><figcaption>Both</figcaption></figure>";
+    let Kind::Gallery(gallery) = one(html) else { panic!("no gallery") };
+    assert_eq!(gallery.media[0].caption, [bare("One")]);
+    assert_eq!(gallery.caption, [bare("Both")]);
+    for (html, count) in
+        [("[gallery ids=\"1,2,200\"]", 2), ("<p>[gallery]</p>", 1), ("[gallery ids='3'/]", 1)]
+    {
+        let all = with_files(html);
+        assert!(matches!(&all[..], [Kind::Gallery(g)] if g.media.len() == count), "{all:?}");
+    }
+    assert!(
+        matches!(&with_files("[gallery ids='200']")[..], [Kind::RawHtml(raw)] if raw.reason == "shortcode [gallery]")
+    );
+}
+
+#[test]
+fn what_other_sites_show_is_embedded_by_url() {
+    let url = "https://www.youtube.com/watch?v=1";
+    let sources = [
+        format!("{url}\n"),
+        format!("[embed width='3']{url}[/embed]"),
+        format!(
+            "<figure class='wp-block-embed'><div class='wp-block-embed__wrapper'>\n{url}\n</div></figure>"
+        ),
+        format!("<iframe src='{url}'></iframe>"),
+        format!("[video width=\"3\" mp4=\"{url}\"][/video]"),
+        format!("[audio {url}]"),
+        format!("<!-- wp:embed {{\"url\":\"{url}\"}} /-->"),
+    ];
+    for html in sources {
+        let all = with_files(&html);
+        let [Kind::Embed(embed)] = &all[..] else { panic!("{html}: {all:?}") };
+        assert_eq!((embed.provider.as_str(), embed.url.as_str()), ("youtube", url));
+    }
+    let all = blocks("See\nhttps://vimeo.com/1\nnow. https://vimeo.com/2 too");
+    assert!(matches!(&all[..], [Kind::Paragraph(_), Kind::Embed(_), Kind::Paragraph(_)]), "{all:?}");
+    let in_block = "<!-- wp:paragraph --><p>https://vimeo.com/1</p><!-- /wp:paragraph -->";
+    assert_eq!(one(in_block), paragraph(&[bare("https://vimeo.com/1")]));
+}
+
+#[test]
+fn code_keeps_its_white_space_and_language() {
+    let code =
+        |text: &str, language: &str| Kind::Code(v1::Code { text: text.into(), language: language.into() });
+    let html = "<pre class='language-Rust'>\n  a &lt; b\n\n    [gallery]\n</pre>";
+    assert_eq!(one(html), code("  a < b\n\n    [gallery]", "rust"));
+    let html =
+        "<!-- wp:code {\"language\":\"go\"} --><pre><code>x<br>y</code></pre><!-- /wp:code --><pre>z</pre>";
+    assert_eq!(blocks(html), [code("x\ny", "go"), code("z", "")]);
+    let verse = "<pre class='wp-block-verse'>one\n  <em>two</em></pre>";
+    assert_eq!(one(verse), paragraph(&[bare("one\n  "), marked("two", &[Mark::Emphasis])]));
+}
+
+#[test]
+fn tables_of_text_are_tables_and_others_stay_html() {
+    let html = "<figure class='wp-block-table'><table><thead><tr><th colspan=2>Tide</th></tr></thead>\
+                <tbody><tr><td>high</td><td><b>4</b> m</td></tr></tbody></table><figcaption>Tides</figcaption></figure>";
+    let Kind::Table(table) = one(html) else { panic!("no table") };
+    assert_eq!(table.rows.len(), 2);
+    assert!(table.rows[0].cells[0].header && table.rows[0].cells[0].column_span == 2);
+    assert_eq!(table.caption, [bare("Tides")]);
+    let Kind::RawHtml(raw) = one("<table><tr><td><ul><li>x</li></ul></td></tr></table>") else {
+        panic!("no html")
+    };
+    assert_eq!(raw.reason, "element <table>");
+}
+
+#[test]
+fn more_is_dropped_and_nextpage_is_a_divider() {
+    let all = blocks("one<!--more-->two\n<!--nextpage-->\nthree<hr>");
+    assert!(matches!(
+        &all[..],
+        [Kind::Paragraph(_), Kind::Paragraph(_), Kind::Divider(_), Kind::Paragraph(_), Kind::Divider(_)]
+    ));
+}
+
+#[test]
+fn elements_without_a_block_stay_as_sanitised_html() {
+    let converted =
+        body("<dl onclick='x()'><dt>a</dt><dd>b<script>alert(1)</script></dd></dl>", &NoAttachments);
+    let [Block { kind: Some(Kind::RawHtml(raw)), .. }] = &converted.body.blocks[..] else {
+        panic!("no html")
+    };
+    assert_eq!((raw.reason.as_str(), converted.raw_html), ("element <dl>", 1));
+    assert!(!raw.html.contains("script") && !raw.html.contains("onclick"), "{}", raw.html);
+    assert_eq!(crate::sanitise::sanitise(&raw.html), raw.html);
+}
+
+#[test]
+fn what_sanitising_empties_leaves_its_words_or_its_url() {
+    let converted = body("<form><input value=x></form><p>then</p><script>x()</script>", &NoAttachments);
+    assert_eq!(converted.dropped, 2);
+    assert_eq!(text_of_body(&converted.body).trim(), "then");
+    let html = "<figure><object data='https://a.b/c.swf'></object><figcaption>Waves</figcaption></figure>";
+    let all = with_files(html);
+    let [Kind::Embed(embed)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((embed.url.as_str(), &embed.caption[..]), ("https://a.b/c.swf", &[bare("Waves")][..]));
+}
+
+#[test]
+fn players_stay_html_together_with_their_caption() {
+    let html =
+        "<figure><video controls src='https://a.b/c.mp4'></video><figcaption>Waves</figcaption></figure>";
+    let Kind::RawHtml(raw) = one(html) else { panic!("no html") };
+    assert!(raw.html.contains("https://a.b/c.mp4") && raw.html.contains("Waves"), "{}", raw.html);
+}
+
+#[test]
+fn unknown_shortcodes_on_their_own_line_are_marked_as_such() {
+    let all = blocks("Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.");
+    let [_, Kind::RawHtml(raw), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(raw.reason, "shortcode [contact-form]");
+    assert_eq!(text(&all[1]), "[contact-form id=\"1\"]");
+}
+
+#[test]
+fn the_count_of_missing_words_sees_a_lost_one() {
+    let body = body("<p>one two two</p>", &NoAttachments).body;
+    assert_eq!(missing_words("<b>two</b> two two on<i>e</i> three", &body), ["two", "three"]);
+}
+
+#[test]
+fn wrappers_dissolve() {
+    let html = "<div><section><article><div>one<div>two</div></div><p>three</p></article></section></div>";
+    assert_eq!(blocks(html).len(), 3);
+}
+
+fn depth(blocks: &[Block]) -> usize {
+    let of = |block: &Block| match &block.kind {
+        Some(Kind::List(list)) => list.items.iter().map(|i| depth(&i.blocks)).max().unwrap_or(0),
+        Some(Kind::Quote(quote)) => depth(&quote.blocks),
+        _ => 0,
+    };
+    blocks.iter().map(|block| 1 + of(block)).max().unwrap_or(0)
+}
+
+#[test]
+fn nesting_ends_at_sixteen_and_what_is_deeper_is_html() {
+    for (open, close) in [("<ul><li>", "</li></ul>"), ("<blockquote>", "</blockquote>")] {
+        let nested = |levels: usize| format!("{}deep{}", open.repeat(levels), close.repeat(levels));
+        let converted = body(&nested(15), &NoAttachments);
+        assert_eq!((depth(&converted.body.blocks), converted.raw_html), (16, 0));
+        let converted = body(&nested(40), &NoAttachments);
+        assert_eq!((depth(&converted.body.blocks), converted.raw_html), (16, 1));
+        assert_eq!(text_of_body(&converted.body).trim(), "deep");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_nested_elements_are_their_words() {
+    for tag in ["div", "b", "blockquote", "span", "ul", "svg", "table", "font size=1"] {
+        let html = format!("{}deep <b>water</b>", format!("<{tag}>").repeat(100_000));
+        let converted = body(&html, &NoAttachments);
+        assert_eq!(missing_words("deep water", &converted.body), Vec::<String>::new(), "{tag}");
+        assert!(depth(&converted.body.blocks) <= 16);
+    }
+    let closed = format!("{}deep{}", "<div>".repeat(100_000), "</div>".repeat(100_000));
+    assert_eq!(text_of_body(&body(&closed, &NoAttachments).body).trim(), "deep");
+}
+
+#[test]
+fn many_open_shortcodes_cost_no_quadratic_time() {
+    let html = "[caption] [embed] [gallery ".repeat(30_000);
+    let start = std::time::Instant::now();
+    let converted = body(&html, &NoAttachments);
+    assert!(text_of_body(&converted.body).contains("[caption]"));
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn plain_text_has_no_markup() {
+    assert_eq!(plain("Tom &amp; <em>Ana</em><br>sail  <p>now</p><script>x</script>"), "Tom & Ana sail now");
+    assert_eq!(plain("1 < 2"), "1 < 2");
+    assert_eq!(spans("By <b>Ana</b>"), [bare("By "), marked("Ana", &[Mark::Strong])]);
+}
+
+fn numbered(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| word.strip_prefix('w').is_some_and(|digits| digits.parse::<u32>().is_ok())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_markup_loses_a_word(html in soup()) {
+        let converted = body(&html, &NoAttachments);
+        let text = text_of_body(&converted.body);
+        let mut there = numbered(&text);
+        for word in numbered(&html) {
+            let at = there.iter().position(|other| *other == word);
+            prop_assert!(at.is_some(), "{} of {} is not in {}", word, html, text);
+            there.swap_remove(at.unwrap());
+        }
+        prop_assert!(depth(&converted.body.blocks) <= 16);
+    }
+
+    #[test]
+    fn nothing_makes_it_panic(html in "[<>/!\\-\\[\\]\"'=& \\n]{0,10}(\\PC|<[a-z]{1,8}( [a-z]{1,4}=[\"'a-z<>]{0,6})?>|\\[[a-z]{3,8} ?|</[a-z]{1,8}>|<!--|-->|\\n){0,60}") {
+        body(&html, &Files);
+        plain(&html);
+    }
+}

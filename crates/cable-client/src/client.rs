@@ -1,0 +1,237 @@
+//! The client, and the function through which it sends every call.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use crate::{
+    Builder, Error, IntoEndpoints, Result, Retry,
+    pool::{Busy, Pool},
+    stubs::{
+        content_service_client::ContentServiceClient, feed_service_client::FeedServiceClient,
+        publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
+        transfer_service_client::TransferServiceClient,
+    },
+    v1,
+};
+
+/// The future that a call builder becomes when it is awaited.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A client of one Cable with one or several nodes. Cheap to clone; clones share their connections.
+///
+/// The methods return builders: set options, then `.await` the builder or take its stream.
+#[derive(Clone)]
+pub struct Cable {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Retry,
+}
+
+impl fmt::Debug for Cable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cable").finish_non_exhaustive()
+    }
+}
+
+impl Cable {
+    /// Returns the settings of a client for these endpoints.
+    pub fn builder(endpoints: impl IntoEndpoints) -> Builder {
+        Builder::new(endpoints)
+    }
+
+    /// Returns a client for the endpoints in the environment variable `CABLE_ENDPOINTS`, separated by commas. If it is
+    /// unset or empty, the endpoint is `http://127.0.0.1:7190`.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn from_env() -> Result<Cable> {
+        Builder::from_env().build()
+    }
+
+    /// Returns the status of one node: its version, head, counts, digests and limits.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// let status = cable.status().await?;
+    /// println!("cable {} is at {:?}", status.version, status.head);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// No node could be reached, or none responded in time.
+    pub async fn status(&self) -> Result<v1::GetStatusResponse> {
+        self.call(v1::GetStatusRequest::default(), None).await
+    }
+
+    /// Makes a call with one response. If `timeout` is `None`, the client's timeout applies.
+    pub(crate) async fn call<Q: Rpc + Clone + Sync>(
+        &self,
+        request: Q,
+        timeout: Option<Duration>,
+    ) -> Result<Q::Answer> {
+        let timeout = timeout.unwrap_or(self.shared.timeout);
+        let deadline = Instant::now() + timeout;
+        Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
+    }
+
+    /// Makes a call whose response is a stream. The timeout applies until the stream opens. The node counts as busy
+    /// with the stream until the guard is dropped.
+    pub(crate) async fn open<Q: Rpc>(
+        &self,
+        request: impl Fn() -> Q + Send + Sync,
+        timeout: Option<Duration>,
+        retry: &Retry,
+    ) -> Result<(Q::Answer, Busy)> {
+        let timeout = timeout.unwrap_or(self.shared.timeout);
+        self.try_until(Instant::now() + timeout, false, retry, request).await
+    }
+
+    async fn try_until<Q: Rpc>(
+        &self,
+        deadline: Instant,
+        tell: bool,
+        retry: &Retry,
+        request: impl Fn() -> Q + Send + Sync,
+    ) -> Result<(Q::Answer, Busy)> {
+        let (mut failures, mut doubt) = (0, false);
+        loop {
+            let node = self.shared.pool.pick();
+            let mut error = match attempt(&node, request(), deadline, tell).await {
+                Ok(answer) => return Ok((answer, node)),
+                Err(error) => error,
+            };
+            drop(node);
+            failures += 1;
+            doubt = Q::WRITES && (error.leaves_doubt() || doubt && !error.settles_doubt());
+            error.set_may_have_applied(doubt);
+            match retry.wait(failures, &error) {
+                Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+async fn attempt<Q: Rpc>(node: &Busy, request: Q, deadline: Instant, tell: bool) -> Result<Q::Answer> {
+    let mut request = Request::new(request);
+    if tell {
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+    let answer = match timeout_at(deadline, Q::send(request, node.channel())).await {
+        Ok(answer) => answer.map_err(Error::from),
+        Err(_) => Err(Error::deadline()),
+    };
+    note(node, answer.as_ref().err());
+    answer.map(Response::into_inner)
+}
+
+/// Reports the outcome of a call, or of one message of a stream, to the pool.
+pub(crate) fn note(node: &Busy, error: Option<&Error>) {
+    match error {
+        Some(error) if error.blames_node() => node.failed(),
+        // A timeout does not show whether the node is reachable.
+        Some(error) if error.kind() == crate::Kind::DeadlineExceeded => {}
+        _ => node.answered(),
+    }
+}
+
+/// A request type, and the method that it belongs to.
+pub(crate) trait Rpc: Send + Sized + 'static {
+    /// The response type.
+    type Answer: Send;
+    /// Whether the method writes.
+    const WRITES: bool = false;
+
+    fn send(
+        request: Request<Self>,
+        channel: Channel,
+    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+}
+
+macro_rules! rpcs {
+    ($client:ident, writes $writes:literal: $($request:ident => $call:ident -> $answer:ty;)*) => {$(
+        impl Rpc for v1::$request {
+            type Answer = $answer;
+            const WRITES: bool = $writes;
+
+            async fn send(request: Request<Self>, channel: Channel) -> Result<Response<$answer>, Status> {
+                $client::new(channel).$call(request).await
+            }
+        }
+    )*};
+}
+
+rpcs! { ContentServiceClient, writes false:
+    GetArticleRequest => get_article -> v1::GetArticleResponse;
+    BatchGetArticlesRequest => batch_get_articles -> v1::BatchGetArticlesResponse;
+    ListArticlesRequest => list_articles -> v1::ListArticlesResponse;
+    StreamArticlesRequest => stream_articles -> Streaming<v1::StreamArticlesResponse>;
+    ResolvePathRequest => resolve_path -> v1::ResolvePathResponse;
+    GetAuthorRequest => get_author -> v1::GetAuthorResponse;
+    ListAuthorsRequest => list_authors -> v1::ListAuthorsResponse;
+    GetSectionRequest => get_section -> v1::GetSectionResponse;
+    ListSectionsRequest => list_sections -> v1::ListSectionsResponse;
+    GetTagRequest => get_tag -> v1::GetTagResponse;
+    ListTagsRequest => list_tags -> v1::ListTagsResponse;
+    GetCollectionRequest => get_collection -> v1::GetCollectionResponse;
+    ListCollectionsRequest => list_collections -> v1::ListCollectionsResponse;
+}
+
+rpcs! { PublishingServiceClient, writes true:
+    PutArticleRequest => put_article -> v1::PutArticleResponse;
+    PatchArticleRequest => patch_article -> v1::PatchArticleResponse;
+    RemoveArticleRequest => remove_article -> v1::RemoveArticleResponse;
+    PutAuthorRequest => put_author -> v1::PutAuthorResponse;
+    RemoveAuthorRequest => remove_author -> v1::RemoveAuthorResponse;
+    PutSectionRequest => put_section -> v1::PutSectionResponse;
+    RemoveSectionRequest => remove_section -> v1::RemoveSectionResponse;
+    PutTagRequest => put_tag -> v1::PutTagResponse;
+    RemoveTagRequest => remove_tag -> v1::RemoveTagResponse;
+    PutCollectionRequest => put_collection -> v1::PutCollectionResponse;
+    RemoveCollectionRequest => remove_collection -> v1::RemoveCollectionResponse;
+    CommitRequest => commit -> v1::CommitResponse;
+    RemovePendingRequest => remove_pending -> v1::RemovePendingResponse;
+}
+
+rpcs! { PublishingServiceClient, writes false:
+    GetPendingRequest => get_pending -> v1::GetPendingResponse;
+    ListPendingRequest => list_pending -> v1::ListPendingResponse;
+}
+
+rpcs! { StatusServiceClient, writes false:
+    GetStatusRequest => get_status -> v1::GetStatusResponse;
+}
+
+rpcs! { TransferServiceClient, writes false:
+    ExportRequest => export -> Streaming<v1::ExportResponse>;
+}
+
+impl Rpc for v1::WatchRequest {
+    type Answer = Streaming<v1::WatchResponse>;
+
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+        FeedServiceClient::new(channel).watch(request).await
+    }
+}
+
+/// The chunks of an import. Each attempt creates its own stream of them.
+pub(crate) struct Chunks<S>(pub(crate) S);
+
+impl<S> Rpc for Chunks<S>
+where
+    S: futures_util::Stream<Item = v1::ImportRequest> + Send + 'static,
+{
+    type Answer = Streaming<v1::ImportResponse>;
+    const WRITES: bool = true;
+
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+        TransferServiceClient::new(channel).import(request.map(|chunks| chunks.0)).await
+    }
+}

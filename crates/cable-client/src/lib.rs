@@ -1,0 +1,54 @@
+#![doc = include_str!("../README.md")]
+
+mod client;
+mod config;
+mod error;
+mod feed;
+mod list;
+mod mirror;
+mod pending;
+mod pool;
+mod position;
+mod read;
+mod retry;
+mod shape;
+mod transfer;
+mod write;
+
+pub use client::{BoxFuture, Cable};
+pub use config::{Builder, IntoEndpoints};
+pub use error::{Error, Kind, Result, Violation};
+pub use feed::{Delivery, Event, Feed, FeedBuilder, FeedChange, FeedFilter, NameState, ResetReason};
+pub use list::{
+    ArticleStream, Articles, GetArticles, Item, List, ListNames, Listed, Page, ResultStream, StreamArticles,
+};
+pub use mirror::{Held, Mirror, MirrorBuilder, MirrorWatch, Mirrored};
+pub use pending::{GetPending, ListPending, RemovePending};
+pub use position::{FilePosition, PositionStore};
+pub use read::{Conditional, Fetched, Front, Get, GetArticle, GetFront, Named, Optional, Resolve, Resolved};
+pub use retry::Retry;
+pub use shape::Filter;
+pub use transfer::{Export, Import, ImportAck, RecordStream};
+pub use write::{Commit, Committed, Entity, Patch, Put, Remove, Written};
+
+pub use cable_proto::{RawRecord, v1};
+pub use prost_types::{Duration as ProtoDuration, Timestamp};
+pub use v1::{
+    ArticleOrder as Order, ArticleView as View, BodyFormat, Change, EntityKind, ErrorReason, Include,
+    Position, RemovalReason, UpdateKind,
+};
+
+/// The stubs of the services.
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::large_futures,
+    clippy::allow_attributes_without_reason,
+    rustdoc::all,
+    reason = "generated from the commented schema"
+)]
+mod stubs {
+    include!("gen/cable.v1.rs");
+}

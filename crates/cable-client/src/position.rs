@@ -1,0 +1,260 @@
+//! Storage for the position of a feed, so that the feed resumes after a restart.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::{Error, Kind, Position, Result};
+
+/// The shortest interval between two writes of a position while a feed runs.
+const BETWEEN_WRITES: Duration = Duration::from_millis(200);
+
+/// A store for the position of one feed: [`FilePosition`], or your own implementation.
+///
+/// Both methods may block. The feed calls them on the runtime's threads for blocking work; it also calls `save` on the
+/// thread that drops the feed. A follower that writes the feed's content to a database should instead write
+/// [`Delivery::position`](crate::Delivery::position) in the same transaction and start
+/// [`after`](crate::FeedBuilder::after) it: then no delivery is applied twice.
+pub trait PositionStore: Send + Sync + 'static {
+    /// Returns the position that was saved last. `None` if none was ever saved.
+    ///
+    /// # Errors
+    /// The position cannot be read, or is not the one that was written. The feed then ends with
+    /// [`Kind::PositionStore`](crate::Kind::PositionStore) instead of starting from another position.
+    fn load(&self) -> io::Result<Option<Position>>;
+
+    /// Saves a position in place of the previous one. Once the method returns, the position must survive a crash.
+    ///
+    /// # Errors
+    /// The position could not be saved; the previous one is intact. The feed then ends.
+    fn save(&self, position: &Position) -> io::Result<()>;
+}
+
+/// A file that contains one position: a line with its text, `{log id}:{revision}:{chain in hex}`.
+///
+/// Each position is written to a new file, whose name ends with `.new`, which is synced and then renamed. After a
+/// crash, the file thus contains either the old position or the new one. A file belongs to one feed.
+///
+/// ```
+/// use cable_client::{FilePosition, PositionStore as _};
+///
+/// let file = FilePosition::new("no-such-file.position");
+/// assert_eq!(file.load()?, None);
+/// # Ok::<_, std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FilePosition {
+    path: PathBuf,
+}
+
+impl FilePosition {
+    /// Returns the position file at this path. The file need not exist yet, but its directory must.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        FilePosition { path: path.into() }
+    }
+
+    fn beside(&self) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".new");
+        name.into()
+    }
+
+    fn directory(&self) -> &Path {
+        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+impl PositionStore for FilePosition {
+    fn load(&self) -> io::Result<Option<Position>> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, "the file holds no position");
+        // Only a complete line is a position.
+        let line = text.strip_suffix('\n').ok_or_else(broken)?;
+        line.parse().map(Some).map_err(|_| broken())
+    }
+
+    fn save(&self, position: &Position) -> io::Result<()> {
+        let beside = self.beside();
+        let mut file = File::create(&beside)?;
+        writeln!(file, "{position}")?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)?;
+        // The rename is on disk once the directory is synced.
+        File::open(self.directory())?.sync_all()
+    }
+}
+
+/// A writer for the positions that the user of a feed has handled. It writes with a delay, and only the newest
+/// position.
+pub(crate) struct Saver {
+    store: Arc<dyn PositionStore>,
+    pending: Mutex<Pending>,
+    /// A lock for the time of a write, so that the newest position is written last.
+    writing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// The position to write.
+    handled: Option<Position>,
+    /// The newest position that was loaded or handled.
+    newest: Option<Position>,
+    scheduled: bool,
+    failed: Option<io::Error>,
+}
+
+impl Saver {
+    pub(crate) fn new(store: Arc<dyn PositionStore>) -> Self {
+        Saver { store, pending: Mutex::default(), writing: Mutex::default() }
+    }
+
+    pub(crate) async fn load(self: &Arc<Self>) -> Result<Option<Position>> {
+        let saver = Arc::clone(self);
+        let loaded = spawn_blocking(move || saver.store.load()).await.unwrap_or_else(|e| Err(e.into()));
+        let position = loaded.map_err(|error| failure("loaded", error))?;
+        self.pending().newest.clone_from(&position);
+        Ok(position)
+    }
+
+    /// Marks everything up to this position as handled. The position is written soon.
+    ///
+    /// # Errors
+    /// An earlier position could not be written.
+    pub(crate) fn handled(self: &Arc<Self>, position: Position) -> Result<()> {
+        let mut pending = self.pending();
+        if let Some(error) = pending.failed.take() {
+            return Err(failure("saved", error));
+        }
+        if pending.newest.as_ref() == Some(&position) {
+            return Ok(());
+        }
+        pending.newest = Some(position.clone());
+        pending.handled = Some(position);
+        if !std::mem::replace(&mut pending.scheduled, true) {
+            tokio::spawn(Arc::clone(self).write_soon());
+        }
+        Ok(())
+    }
+
+    async fn write_soon(self: Arc<Self>) {
+        sleep(BETWEEN_WRITES).await;
+        let _it_is_kept = spawn_blocking(move || {
+            self.pending().scheduled = false;
+            if let Err(error) = self.write() {
+                self.pending().failed = Some(error);
+            }
+        })
+        .await;
+    }
+
+    /// Writes the pending position immediately.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(position) = self.pending().handled.take() else { return Ok(()) };
+        let saved = self.store.save(&position);
+        if saved.is_err() {
+            self.pending().handled.get_or_insert(position);
+        }
+        saved
+    }
+
+    /// Writes the pending position as [`write`](Saver::write) does, without blocking the runtime.
+    pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
+        if let Some(error) = self.pending().failed.take() {
+            return Err(failure("saved", error));
+        }
+        let saver = Arc::clone(self);
+        let written = spawn_blocking(move || saver.write()).await.unwrap_or_else(|e| Err(e.into()));
+        written.map_err(|error| failure("saved", error))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failure(what: &str, source: io::Error) -> Error {
+    let message = format!("the position of the feed could not be {what}: {source}");
+    Error::new(Kind::PositionStore, message).with_source(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(revision: i64) -> Position {
+        Position { log_id: "0123abcd".into(), revision, chain: vec![0, 0xff, 0x10].into() }
+    }
+
+    fn file(name: &str) -> (PathBuf, FilePosition) {
+        let dir = std::env::temp_dir().join(format!("cable-position-{name}-{:032x}", fastrand::u128(..)));
+        fs::create_dir(&dir).unwrap();
+        let file = FilePosition::new(dir.join("feed"));
+        (dir, file)
+    }
+
+    #[test]
+    fn what_was_saved_last_is_loaded() {
+        let (dir, file) = file("last");
+        assert_eq!(file.load().unwrap(), None);
+        for revision in [7, 8] {
+            file.save(&position(revision)).unwrap();
+            assert_eq!(file.load().unwrap(), Some(position(revision)));
+        }
+        assert_eq!(fs::read_to_string(dir.join("feed")).unwrap(), "0123abcd:8:00ff10\n");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        let bare = Position { revision: 3, ..Position::default() };
+        file.save(&bare).unwrap();
+        assert_eq!(file.load().unwrap(), Some(bare));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_write_that_a_crash_cut_off_leaves_the_position_before_it() {
+        let (dir, file) = file("crash");
+        file.save(&position(7)).unwrap();
+        let whole = format!("{}\n", position(8));
+        for end in 0..whole.len() {
+            fs::write(dir.join("feed.new"), &whole[..end]).unwrap();
+            assert_eq!(file.load().unwrap(), Some(position(7)), "cut at {end}");
+        }
+        file.save(&position(9)).unwrap();
+        assert_eq!(file.load().unwrap(), Some(position(9)));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_is_an_error_and_not_a_beginning() {
+        let (dir, file) = file("damage");
+        let whole = format!("{}\n", position(8));
+        for end in 0..whole.len() {
+            fs::write(dir.join("feed"), &whole[..end]).unwrap();
+            assert_eq!(file.load().unwrap_err().kind(), io::ErrorKind::InvalidData, "cut at {end}");
+        }
+        for wrong in ["0123abcd:x:00\n", "0123abcd 7 00\n", "0123abcd:7:0\u{e9}0\n", "0123abcd:7:zz\n"] {
+            fs::write(dir.join("feed"), wrong).unwrap();
+            assert!(file.load().is_err(), "{wrong:?}");
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_what_was_there() {
+        let (dir, file) = file("full");
+        file.save(&position(7)).unwrap();
+        fs::create_dir(dir.join("feed.new")).unwrap();
+        assert!(file.save(&position(8)).is_err());
+        assert_eq!(file.load().unwrap(), Some(position(7)));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

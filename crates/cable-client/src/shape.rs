@@ -1,0 +1,91 @@
+//! The options that reads share: filter, view, body format, includes and freshness.
+
+use crate::v1::{self, ArticleView, BodyFormat, Freshness, Include};
+
+/// The filter of a listing or a stream.
+pub type Filter = v1::ArticleFilter;
+
+/// The requested form and freshness of the articles in a response.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shape {
+    pub(crate) view: ArticleView,
+    pub(crate) format: BodyFormat,
+    pub(crate) includes: Vec<i32>,
+    pub(crate) freshness: Option<Freshness>,
+}
+
+impl Shape {
+    pub(crate) fn include(&mut self, more: impl IntoIterator<Item = Include>) {
+        for include in more {
+            if !self.includes.contains(&include.into()) {
+                self.includes.push(include.into());
+            }
+        }
+    }
+
+    pub(crate) fn max_wait(&mut self, wait: std::time::Duration) {
+        let wait = prost_types::Duration::try_from(wait).ok();
+        self.freshness.get_or_insert_default().max_wait = wait;
+    }
+}
+
+/// Setters for a builder with a `shape` and a `timeout`.
+macro_rules! shape_setters {
+    () => {
+        /// Sets the view of articles.
+        pub fn view(mut self, view: crate::View) -> Self {
+            self.shape.view = view;
+            self
+        }
+
+        /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
+        pub fn format(mut self, format: crate::BodyFormat) -> Self {
+            self.shape.format = format;
+            self
+        }
+
+        /// Includes entities that the articles refer to: authors, sections or tags. Further calls add more.
+        pub fn include(mut self, what: impl IntoIterator<Item = crate::Include>) -> Self {
+            self.shape.include(what);
+            self
+        }
+
+        crate::shape::freshness_setters!();
+    };
+}
+
+/// Setters for a builder with a `timeout` and a `shape` of which only the freshness applies.
+macro_rules! freshness_setters {
+    () => {
+        /// Requires the response to be at least as fresh as this [`Position`](crate::Position) or revision. A read with
+        /// the position of a write sees that write, on any node. If unset, the node serves its current state.
+        pub fn at_least(mut self, place: impl Into<crate::v1::Freshness>) -> Self {
+            let max_wait = self.shape.freshness.take().and_then(|freshness| freshness.max_wait);
+            let mut freshness = place.into();
+            freshness.max_wait = freshness.max_wait.or(max_wait);
+            self.shape.freshness = Some(freshness);
+            self
+        }
+
+        /// Sets how long the server waits until it is as fresh as required, at most 10 s. If unset, 1 s.
+        pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
+            self.shape.max_wait(wait);
+            self
+        }
+
+        crate::shape::timeout_setter!();
+    };
+}
+
+macro_rules! timeout_setter {
+    () => {
+        /// Sets the timeout of each call that this builder makes, instead of the [client's](crate::Builder::timeout()).
+        pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.timeout = Some(timeout);
+            self
+        }
+    };
+}
+
+pub(crate) use cable_proto::name;
+pub(crate) use {freshness_setters, shape_setters, timeout_setter};

@@ -1,0 +1,239 @@
+//! Records as length-delimited messages. They are smaller than JSON lines, and unknown fields survive.
+//!
+//! A file has the eight bytes `CABLEREC` and a version byte, then for each record its length as a varint and its bytes.
+
+use std::io::{self, BufRead, Write};
+
+use bytes::{Bytes, BytesMut};
+use prost::encoding::encode_varint;
+
+const MAGIC: &[u8; 8] = b"CABLEREC";
+const VERSION: u8 = 1;
+/// The maximum size of a record: no message of the protocol can hold a larger one.
+pub const MAX_RECORD_BYTES: usize = 4 << 20;
+
+/// An error that ends the reading of a file of records.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("read the file")]
+    Read(#[from] io::Error),
+    /// The file is not a file of records.
+    #[error("not a file of Cable records: it does not start with CABLEREC")]
+    NoMagic,
+    /// A later version of Cable wrote the file.
+    #[error("version {0} of the record file; this release reads version 1")]
+    Version(u8),
+    /// The file is truncated.
+    #[error("the file ends within record {record}, at byte {offset}: it was cut off")]
+    Truncated {
+        /// The number of the record, from 1.
+        record: u64,
+        /// The length of the file in bytes.
+        offset: u64,
+    },
+    /// A length is out of bounds: the file is damaged.
+    #[error(
+        "the length of record {record} at byte {offset} is {length}, more than 4 MiB: the file is damaged"
+    )]
+    TooLong {
+        /// The number of the record, from 1.
+        record: u64,
+        /// The byte offset of the length.
+        offset: u64,
+        /// The length in bytes.
+        length: u64,
+    },
+}
+
+/// A writer of record files.
+#[derive(Debug)]
+pub struct BinaryWriter<W> {
+    out: W,
+}
+
+impl<W: Write> BinaryWriter<W> {
+    /// Creates a writer and writes the file header.
+    ///
+    /// # Errors
+    /// Fails if the header cannot be written.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(MAGIC)?;
+        out.write_all(&[VERSION])?;
+        Ok(BinaryWriter { out })
+    }
+
+    /// Appends an encoded Record.
+    ///
+    /// # Errors
+    /// Fails if the record cannot be written or is larger than 4 MiB (`InvalidInput`).
+    pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        if record.len() > MAX_RECORD_BYTES {
+            let message = format!("a record of {} bytes: at most 4 MiB", record.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut length = BytesMut::with_capacity(10);
+        encode_varint(record.len() as u64, &mut length);
+        self.out.write_all(&length)?;
+        self.out.write_all(record)
+    }
+
+    /// Flushes the output and returns it.
+    ///
+    /// # Errors
+    /// Fails if the output cannot be flushed.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+/// A reader of record files: an iterator that ends after the first error.
+#[derive(Debug)]
+pub struct BinaryReader<R> {
+    input: R,
+    offset: u64,
+    record: u64,
+    failed: bool,
+}
+
+impl<R: BufRead> BinaryReader<R> {
+    /// Checks the file header.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read, is not a file of records, or has another version.
+    pub fn new(mut input: R) -> Result<Self, Error> {
+        let mut head = [0; MAGIC.len() + 1];
+        input.read_exact(&mut head).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::NoMagic,
+            _ => Error::Read(error),
+        })?;
+        let [magic @ .., version] = head;
+        if magic != *MAGIC {
+            return Err(Error::NoMagic);
+        }
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        Ok(BinaryReader { input, offset: head.len() as u64, record: 0, failed: false })
+    }
+
+    fn read(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.input.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        self.record += 1;
+        let start = self.offset;
+        let length = self.length()?;
+        if length > MAX_RECORD_BYTES as u64 {
+            return Err(Error::TooLong { record: self.record, offset: start, length });
+        }
+        let mut bytes = vec![0; length as usize];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            filled += self.some(&mut bytes[filled..])?;
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    fn length(&mut self) -> Result<u64, Error> {
+        let start = self.offset;
+        let mut length = 0;
+        for shift in (0..70).step_by(7) {
+            let mut byte = [0];
+            self.some(&mut byte)?;
+            length |= u64::from(byte[0] & 0x7f) << shift.min(63);
+            if byte[0] < 0x80 {
+                return Ok(length);
+            }
+        }
+        Err(Error::TooLong { record: self.record, offset: start, length: u64::MAX })
+    }
+
+    fn some(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match self.input.read(into) {
+                Ok(0) => return Err(Error::Truncated { record: self.record, offset: self.offset }),
+                Ok(count) => {
+                    self.offset += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for BinaryReader<R> {
+    type Item = Result<Bytes, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let read = self.read();
+        self.failed = read.is_err();
+        read.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(records: &[&[u8]]) -> Vec<u8> {
+        let mut writer = BinaryWriter::new(Vec::new()).unwrap();
+        for record in records {
+            writer.write(record).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn read(file: &[u8]) -> Result<Vec<Bytes>, Error> {
+        BinaryReader::new(file)?.collect()
+    }
+
+    #[test]
+    fn records_come_back_in_order() {
+        let long = vec![7; 300];
+        let records: [&[u8]; 3] = [b"one", b"", &long];
+        assert_eq!(read(&file(&records)).unwrap(), records);
+        assert!(read(&file(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_cut_within_a_record_says_so() {
+        let whole = file(&[b"one", &[7; 300]]);
+        for end in MAGIC.len() + 1..whole.len() {
+            let read = read(&whole[..end]);
+            let boundary = [9, 13].contains(&end);
+            assert_eq!(read.is_ok(), boundary, "cut at {end}");
+            if let Err(error) = read {
+                assert!(matches!(error, Error::Truncated { offset, .. } if offset == end as u64), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_and_later_files_are_refused() {
+        assert!(matches!(read(b"{\"article\":{}}"), Err(Error::NoMagic)));
+        assert!(matches!(read(b""), Err(Error::NoMagic)));
+        assert!(matches!(read(b"CABLEREC\x02"), Err(Error::Version(2))));
+    }
+
+    #[test]
+    fn no_length_makes_the_reader_take_more_than_four_mebibytes() {
+        let mut huge = b"CABLEREC\x01".to_vec();
+        encode_varint(MAX_RECORD_BYTES as u64 + 1, &mut huge);
+        assert!(matches!(read(&huge), Err(Error::TooLong { record: 1, offset: 9, .. })));
+        assert!(matches!(
+            read(b"CABLEREC\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+            Err(Error::TooLong { .. })
+        ));
+        let error = BinaryWriter::new(Vec::new()).unwrap().write(&vec![0; MAX_RECORD_BYTES + 1]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let most = vec![1; MAX_RECORD_BYTES];
+        assert_eq!(read(&file(&[&most])).unwrap(), [most]);
+    }
+}

@@ -1,0 +1,342 @@
+//! Records as JSON lines: the canonical JSON mapping of `cable.v1.Record`, one object per line.
+//!
+//! Fields are in the order of their numbers and map entries in the order of their keys, so equal records give equal
+//! lines.
+
+use prost::Message as _;
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
+use serde::Serialize;
+
+use cable_proto::{POOL, v1};
+
+/// An error in the conversion between a record and a line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes are not a valid Record.
+    #[error("the record cannot be decoded: {0}")]
+    Bytes(#[from] prost::DecodeError),
+    /// The line is not a valid Record: bad JSON, an unknown field, a value of the wrong type. The message has the cause
+    /// and the place.
+    #[error("not a record: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The line is a Record without an entity.
+    #[error("the record is empty: it must hold an article, author, section, tag, collection or tombstone")]
+    Empty,
+}
+
+/// A converter between records and lines.
+#[derive(Debug, Clone)]
+pub struct RecordJson {
+    record: MessageDescriptor,
+}
+
+impl RecordJson {
+    /// Parses the schema. The converter is cheap to clone afterwards.
+    pub fn new() -> Self {
+        let record = POOL.get_message_by_name("cable.v1.Record").expect("the schema has Record");
+        RecordJson { record }
+    }
+
+    /// Returns the line of an encoded Record, without a line feed, and whether the record has fields, at any depth,
+    /// that this release does not know. The line lacks those fields.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a valid Record.
+    pub fn to_line(&self, record: &[u8]) -> Result<(String, bool), Error> {
+        let message = DynamicMessage::decode(self.record.clone(), record)?;
+        let mut writer = Writer { line: String::with_capacity(record.len() * 2), unknown: false };
+        writer.message(&message)?;
+        Ok((writer.line, writer.unknown))
+    }
+
+    /// Returns the encoded Record of a line. The bytes depend on the content only, not on the line's layout.
+    ///
+    /// # Errors
+    /// Fails if the line is not JSON, if it names a field that the schema does not have or gives a field a value of
+    /// another type (the message has the name and the column), or if it holds no entity.
+    #[expect(clippy::wrong_self_convention, reason = "it is the way back from to_line")]
+    pub fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
+        let mut json = serde_json::Deserializer::from_str(line);
+        let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
+        json.end()?;
+        // Maps are unordered in dynamic messages and ordered in typed ones. JSON has no unknown fields, so the
+        // conversion loses nothing.
+        let record: v1::Record = message.transcode_to()?;
+        if record.record.is_none() {
+            return Err(Error::Empty);
+        }
+        Ok(record.encode_to_vec())
+    }
+}
+
+struct Writer {
+    line: String,
+    unknown: bool,
+}
+
+impl Writer {
+    fn message(&mut self, message: &DynamicMessage) -> Result<(), Error> {
+        self.unknown |= message.unknown_fields().next().is_some();
+        if message.descriptor().full_name().starts_with("google.protobuf.") {
+            return self.json(message);
+        }
+        self.line.push('{');
+        for (at, (field, value)) in message.fields().enumerate() {
+            self.comma(at);
+            self.json(field.json_name())?;
+            self.line.push(':');
+            self.value(value, &field.kind())?;
+        }
+        self.line.push('}');
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value, kind: &Kind) -> Result<(), Error> {
+        match (value, kind) {
+            (Value::Message(message), _) => self.message(message),
+            (Value::List(values), _) => self.list(values, kind),
+            (Value::Map(entries), Kind::Message(entry)) => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_by(|a, b| a.0.cmp(b.0));
+                self.map(&entries, &entry.map_entry_value_field().kind())
+            }
+            (Value::EnumNumber(number), Kind::Enum(of)) => self.enumerator(*number, of),
+            // Not every JSON parser preserves 64-bit numbers.
+            (Value::I64(number), _) => self.json(&number.to_string()),
+            (Value::U64(number), _) => self.json(&number.to_string()),
+            (Value::I32(number), _) => self.json(number),
+            (Value::U32(number), _) => self.json(number),
+            (Value::Bool(truth), _) => self.json(truth),
+            (Value::String(text), _) => self.json(text),
+            (other, _) => unreachable!("the schema's records hold no {other:?}"),
+        }
+    }
+
+    fn list(&mut self, values: &[Value], kind: &Kind) -> Result<(), Error> {
+        self.line.push('[');
+        for (at, value) in values.iter().enumerate() {
+            self.comma(at);
+            self.value(value, kind)?;
+        }
+        self.line.push(']');
+        Ok(())
+    }
+
+    fn map(&mut self, entries: &[(&MapKey, &Value)], kind: &Kind) -> Result<(), Error> {
+        self.line.push('{');
+        for (at, (key, value)) in entries.iter().enumerate() {
+            self.comma(at);
+            self.json(key.as_str().expect("the schema's map keys are strings"))?;
+            self.line.push(':');
+            self.value(value, kind)?;
+        }
+        self.line.push('}');
+        Ok(())
+    }
+
+    fn enumerator(&mut self, number: i32, of: &EnumDescriptor) -> Result<(), Error> {
+        match of.get_value(number) {
+            Some(value) => self.json(value.name()),
+            None => self.json(&number),
+        }
+    }
+
+    fn comma(&mut self, at: usize) {
+        if at > 0 {
+            self.line.push(',');
+        }
+    }
+
+    fn json(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        self.line.push_str(&serde_json::to_string(value)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cable_proto::v1::{Block, Span, block, record::Record as Entity};
+    use proptest::{collection::vec, prelude::*};
+    use prost::encoding;
+
+    use super::*;
+
+    fn encoded(entity: Entity) -> Vec<u8> {
+        v1::Record { record: Some(entity) }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_line_is_canonical_json_in_the_order_of_the_schema() {
+        let article = v1::Article {
+            name: "articles/storm".into(),
+            revision: 5_000_000_000,
+            r#type: v1::ArticleType::Gallery.into(),
+            headline: "Storm\n\u{2028}\"closes\"".into(),
+            publish_time: Some(prost_types::Timestamp { seconds: 1_704_067_200, nanos: 500_000_000 }),
+            annotations: (b'a'..=b'j').rev().map(|c| ((c as char).to_string(), String::new())).collect(),
+            body: Some(v1::Body {
+                blocks: vec![Block { kind: Some(block::Kind::Divider(v1::Divider {})), id: String::new() }],
+            }),
+            ..Default::default()
+        };
+        let (line, unknown) = RecordJson::new().to_line(&encoded(Entity::Article(article))).unwrap();
+        let expected = concat!(
+            r#"{"article":{"name":"articles/storm","revision":"5000000000","type":"ARTICLE_TYPE_GALLERY","#,
+            "\"headline\":\"Storm\\n\u{2028}\\\"closes\\\"\",",
+            r#""body":{"blocks":[{"divider":{}}]},"publishTime":"2024-01-01T00:00:00.500Z","#,
+            r#""annotations":{"a":"","b":"","c":"","d":"","e":"","f":"","g":"","h":"","i":"","j":""}}}"#,
+        );
+        assert_eq!(line, expected);
+        assert!(!unknown);
+    }
+
+    #[test]
+    fn unknown_fields_are_noticed_at_any_depth() {
+        let json = RecordJson::new();
+        let tag = v1::Tag { name: "tags/x".into(), ..Default::default() }.encode_to_vec();
+        let record = |inner: &[u8]| {
+            let mut record = Vec::new();
+            encoding::bytes::encode(4, &inner.to_vec(), &mut record);
+            record
+        };
+        assert!(!json.to_line(&record(&tag)).unwrap().1);
+        let mut later = tag.clone();
+        encoding::string::encode(900, &"new".to_owned(), &mut later);
+        assert!(json.to_line(&record(&later)).unwrap().1, "in the entity");
+
+        let mut span = Span { text: "x".into(), ..Span::default() }.encode_to_vec();
+        encoding::uint64::encode(900, &1, &mut span);
+        // From the span outwards: paragraph 1, block 2, body 1, article 15, record 1.
+        let nested = [1, 2, 1, 15, 1].into_iter().fold(span, |inner, number| {
+            let mut outer = Vec::new();
+            encoding::bytes::encode(number, &inner, &mut outer);
+            outer
+        });
+        let (line, unknown) = json.to_line(&nested).unwrap();
+        assert!(unknown, "in a span of {line}");
+    }
+
+    #[test]
+    fn a_bad_line_says_what_and_where() {
+        let json = RecordJson::new();
+        let error = |line: &str| json.from_line(line).unwrap_err().to_string();
+        let unknown = error(r#"{"article":{"name":"articles/x","headlin":"y"}}"#);
+        assert!(unknown.contains("headlin") && unknown.contains("column 41"), "{unknown}");
+        let nested = error(r#"{"article":{"body":{"blocks":[{"paragraf":{}}]}}}"#);
+        assert!(nested.contains("paragraf") && nested.contains("column"), "{nested}");
+        assert!(error(r#"{"article":{"headline":7}}"#).contains("column 24"));
+        assert!(error(r#"{"article":{"#).contains("EOF"));
+        assert!(error(r#"{"tag":{"name":"tags/x"}} x"#).contains("trailing"));
+        assert!(error("{}").contains("empty"));
+        assert!(error(r#"{"tag":{"kind":"TAG_KIND_SHIP"}}"#).contains("TAG_KIND_SHIP"));
+        assert!(json.to_line(b"\x0a\xff").is_err());
+    }
+
+    #[test]
+    fn the_deepest_body_fits_a_line() {
+        let text = vec![Span { text: "deep".into(), ..Span::default() }];
+        let mut inner =
+            Block { kind: Some(block::Kind::Paragraph(v1::Paragraph { spans: text })), id: String::new() };
+        for _ in 1..16 {
+            let items = vec![v1::ListItem { blocks: vec![inner] }];
+            inner = Block {
+                kind: Some(block::Kind::List(v1::List { items, ..Default::default() })),
+                id: String::new(),
+            };
+        }
+        let body = Some(v1::Body { blocks: vec![inner] });
+        let record = encoded(Entity::Article(v1::Article { body, ..Default::default() }));
+        let json = RecordJson::new();
+        assert_eq!(json.from_line(&json.to_line(&record).unwrap().0).unwrap(), record);
+    }
+
+    fn spans() -> impl Strategy<Value = Vec<Span>> {
+        let link = prop::option::of(any::<String>()).prop_map(|href| {
+            href.map(|href| v1::Link { href, title: String::new(), article: "articles/x".into() })
+        });
+        vec(
+            (any::<String>(), vec(-1..9_i32, 0..3), link).prop_map(|(text, marks, link)| Span {
+                text,
+                marks,
+                link,
+            }),
+            0..4,
+        )
+    }
+
+    fn blocks() -> impl Strategy<Value = Vec<Block>> {
+        let leaf = prop_oneof![
+            spans().prop_map(|spans| block::Kind::Paragraph(v1::Paragraph { spans })),
+            (any::<i32>(), spans())
+                .prop_map(|(level, spans)| block::Kind::Heading(v1::Heading { level, spans })),
+            any::<(String, String)>()
+                .prop_map(|(html, reason)| block::Kind::RawHtml(v1::RawHtml { html, reason })),
+            Just(block::Kind::Divider(v1::Divider {})),
+        ];
+        let leaf = (any::<String>(), leaf).prop_map(|(id, kind)| Block { id, kind: Some(kind) });
+        let nested = leaf.prop_recursive(3, 12, 3, |inner| {
+            (vec(inner, 0..3), spans()).prop_map(|(blocks, attribution)| Block {
+                id: String::new(),
+                kind: Some(block::Kind::Quote(v1::Quote { blocks, attribution })),
+            })
+        });
+        vec(nested, 0..4)
+    }
+
+    fn map() -> impl Strategy<Value = BTreeMap<String, String>> {
+        prop::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+    }
+
+    fn time() -> impl Strategy<Value = Option<prost_types::Timestamp>> {
+        let time = (-62_135_596_800..253_402_300_800_i64, 0..1_000_000_000_i32);
+        prop::option::of(time.prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos }))
+    }
+
+    fn article() -> impl Strategy<Value = v1::Article> {
+        (any::<(String, i64, i32, String, Vec<String>)>(), blocks(), map(), time(), -1..9_i32).prop_map(
+            |((name, revision, word_count, headline, tags), blocks, annotations, publish_time, state)| {
+                v1::Article {
+                    name,
+                    revision,
+                    word_count,
+                    headline,
+                    tags,
+                    body: Some(v1::Body { blocks }),
+                    annotations,
+                    publish_time,
+                    state,
+                    embargo: publish_time.map(|_| v1::Embargo::default()),
+                    ..Default::default()
+                }
+            },
+        )
+    }
+
+    fn entity() -> impl Strategy<Value = Entity> {
+        prop_oneof![
+            3 => article().prop_map(Entity::Article),
+            1 => (any::<String>(), map()).prop_map(|(name, alt_ids)| Entity::Author(v1::Author { name, alt_ids, ..Default::default() })),
+            1 => any::<(String, i32)>().prop_map(|(name, rank)| Entity::Section(v1::Section { name, rank, ..Default::default() })),
+            1 => (any::<(String, i64)>(), time()).prop_map(|((name, revision), remove_time)| {
+                Entity::Tombstone(v1::Tombstone { name, revision, remove_time, reason: 4, ..Default::default() })
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn records_survive_lines(entity in entity()) {
+            let json = RecordJson::new();
+            let record = encoded(entity);
+            let (line, unknown) = json.to_line(&record).unwrap();
+            prop_assert!(!unknown && !line.contains('\n'));
+            prop_assert_eq!(json.from_line(&line).unwrap(), record);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Conversion of other systems' exports into records, and of records into Cable's own files: JSON lines or
+//! length-delimited messages, and back.
+//!
+//! This module reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
+//! file is accounted for exactly once, as an [`Item`].
+
+use cable_proto::v1;
+
+pub mod binary;
+
+mod ids;
+pub mod jsonl;
+pub mod report;
+pub mod wxr;
+
+/// One thing found in a foreign file, with its outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The kind, id and title for display: `post 1177 'Storm closes the harbour'`.
+    pub label: String,
+    /// The kind as the file names it: `post`, `page`, `attachment`, `author`, `category`, `tag`, `term`.
+    pub kind: String,
+    /// The outcome of the conversion.
+    pub fate: Fate,
+}
+
+/// The outcome of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// The item is converted into records.
+    Taken(Taken),
+    /// The item is not meant for readers, or Cable has no equivalent for it.
+    Skipped(SkipReason),
+    /// The item should be converted and cannot be. The text is the cause.
+    Failed(String),
+}
+
+/// The records of an item.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Taken {
+    /// The records in the order in which they are written: first those that the item names and the file does not
+    /// define, last the item itself.
+    pub records: Vec<v1::Record>,
+    /// The number of raw_html blocks in the body.
+    pub raw_html: usize,
+    /// The number of places where markup was removed because no safe markup remained. The words there are preserved.
+    pub dropped: usize,
+    /// Changes that were made so that the item fits, for an editor to check.
+    pub notes: Vec<String>,
+}
+
+/// The reason to skip an item that has no fault.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum SkipReason {
+    /// An attachment is a file. It becomes media where a post uses it.
+    #[error("attachment: kept as media of the posts that use it")]
+    Attachment,
+    /// A menu, a style, a template or a post type that a plug-in adds.
+    #[error("post type {0}")]
+    PostType(String),
+    /// The post is not public: `draft`, `private`, `pending`, `trash`, `auto-draft`, `inherit`.
+    #[error("status {0}")]
+    Status(String),
+    /// The post is scheduled for a later time.
+    #[error("scheduled")]
+    Scheduled,
+    /// Readers need a password for the post.
+    #[error("password-protected")]
+    Password,
+    /// The term belongs to a taxonomy that is neither category nor tag.
+    #[error("taxonomy {0}")]
+    Taxonomy(String),
+    /// The file contains the item twice. The first one is converted.
+    #[error("repeated in the file")]
+    Repeated,
+}

@@ -1,0 +1,99 @@
+//! Removal of characters that no text may hold from the source of a text, both literal and as HTML references that a
+//! parser would decode into them.
+
+use cable_proto::text;
+
+/// Removes the characters and returns their number.
+pub(super) fn clean(source: &mut String) -> usize {
+    let referred = without_references(source);
+    let (cleaned, left_out) = text::cleaned(&referred.0);
+    let left_out = left_out + referred.1;
+    if left_out > 0 {
+        *source = cleaned.into_owned();
+    }
+    left_out
+}
+
+/// Returns the source without references to such characters. Each pass can join two halves of another reference.
+fn without_references(source: &str) -> (String, usize) {
+    let (mut before, mut left_out) = (source.to_owned(), 0);
+    for _ in 0..PASSES {
+        let (after, found) = pass(&before);
+        left_out += found;
+        before = after;
+        if found == 0 {
+            break;
+        }
+    }
+    (before, left_out)
+}
+
+const PASSES: usize = 3;
+
+fn pass(source: &str) -> (String, usize) {
+    let (mut out, mut left_out) = (String::with_capacity(source.len()), 0);
+    let mut rest = source;
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = refused(rest);
+        left_out += usize::from(length > 0);
+        if length == 0 {
+            out.push('&');
+        }
+        rest = &rest[length.max(1)..];
+    }
+    out.push_str(rest);
+    (out, left_out)
+}
+
+/// Returns the length of the reference at the start if it refers to such a character, or else 0.
+fn refused(html: &str) -> usize {
+    const NAMED: [&str; 7] =
+        ["&af;", "&ApplyFunction;", "&it;", "&InvisibleTimes;", "&ic;", "&InvisibleComma;", "&#65279;"];
+    if let Some(name) = NAMED.iter().find(|name| html.starts_with(**name)) {
+        return name.len();
+    }
+    let Some(digits) = html.strip_prefix("&#") else { return 0 };
+    let (digits, radix, prefix) = match digits.strip_prefix(['x', 'X']) {
+        Some(digits) => (digits, 16, 3),
+        None => (digits, 10, 2),
+    };
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    let value = digits[..end].chars().fold(0_u32, |value, digit| {
+        value.saturating_mul(radix).saturating_add(digit.to_digit(radix).unwrap_or_default())
+    });
+    // HTML maps the values 0x80 to 0x9f to letters of another encoding.
+    let is_letter = (0x80..0xa0).contains(&value);
+    let refers =
+        end > 0 && !is_letter && char::from_u32(value).is_some_and(|c| c == '\r' || text::is_refused(c));
+    if !refers {
+        return 0;
+    }
+    prefix + end + usize::from(digits[end..].starts_with(';'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_go_as_they_stand_and_as_references() {
+        for (source, wanted, count) in [
+            ("Low\u{1}water", "Lowwater", 1),
+            ("Low&#1;water", "Lowwater", 1),
+            ("Low&#x202E;wa&#8238ter", "Lowwater", 2),
+            ("a&#0000;b&af;c\u{feff}", "abc", 3),
+            ("&#&#1;1;x", "x", 2),
+            (
+                "&\u{1}amp; &#150; &#x1F600; &lrm; caf&eacute; AT&T",
+                "&amp; &#150; &#x1F600; &lrm; caf&eacute; AT&T",
+                1,
+            ),
+            ("plain", "plain", 0),
+        ] {
+            let mut cleaned = source.to_owned();
+            assert_eq!((clean(&mut cleaned), &*cleaned), (count, wanted), "{source}");
+        }
+    }
+}
