@@ -57,6 +57,9 @@ use memory::Memory;
 /// How often gauges are refreshed.
 const OBSERVE: Duration = Duration::from_secs(1);
 
+/// The size of a block that mimalloc takes from its arenas and gives back to them, in bytes.
+const LARGE_BLOCK: usize = 8 << 20;
+
 /// How long a node of which a part has failed waits for its calls to end.
 const FAILED_DRAIN: Duration = Duration::from_secs(3);
 
@@ -380,8 +383,15 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
             counted = count_pending(&store, &metrics).await.then_some(revision);
         }
         (hits, misses, applied) = (now_hits, now_misses, revision);
+        return_freed_memory();
         tokio::time::sleep(OBSERVE).await;
     }
+}
+
+/// Makes the allocator return freed memory to the operating system. mimalloc does that when a thread allocates or frees
+/// a large block, so a node that has become idle would keep the memory of its last load.
+fn return_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
 }
 
 /// Counts the pending versions, if a reader thread is available. Returns whether they were counted.

@@ -13,7 +13,7 @@ use std::{
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
-use crate::Outcome;
+use crate::{Outcome, fields};
 
 const RECORD: &str = ".cable.v1.Record";
 const RAW_RECORD: &str = "RawRecord";
@@ -21,6 +21,7 @@ const RAW_RECORD: &str = "RawRecord";
 const MESSAGES: &str = "crates/cable-proto/src/gen/cable.v1.rs";
 const DESCRIPTORS: &str = "crates/cable-proto/src/gen/descriptors.binpb";
 const STUBS: &str = "crates/cable-client/src/gen/cable.v1.rs";
+const FIELDS: &str = "proto/fields.txt";
 
 /// Writes the files.
 pub(crate) fn write(root: &Path) -> Outcome {
@@ -29,7 +30,7 @@ pub(crate) fn write(root: &Path) -> Outcome {
         fs::create_dir_all(path.parent().unwrap_or(root))?;
         fs::write(&path, content)?;
     }
-    Ok(format!("wrote {MESSAGES}, {DESCRIPTORS} and {STUBS}"))
+    Ok(format!("wrote {MESSAGES}, {DESCRIPTORS}, {STUBS} and {FIELDS}"))
 }
 
 /// Compares the files with the output of [`write()`].
@@ -45,7 +46,7 @@ pub(crate) fn check(root: &Path) -> Outcome {
 }
 
 /// Returns the path and the content of each file.
-fn generate(root: &Path) -> Result<[(&'static str, Vec<u8>); 3], Box<dyn Error>> {
+fn generate(root: &Path) -> Result<[(&'static str, Vec<u8>); 4], Box<dyn Error>> {
     let schema = compile(&root.join("proto"), &["cable/v1", "cable/log/v1"])?;
     let public = with_raw_records(compile(&root.join("proto"), &["cable/v1"])?);
     let out = Scratch::new()?;
@@ -64,7 +65,12 @@ fn generate(root: &Path) -> Result<[(&'static str, Vec<u8>); 3], Box<dyn Error>>
         .out_dir(&out.0)
         .compile_fds(public)?;
     let stubs: String = fs::read_to_string(&generated)?.lines().map(hide_stubs).collect();
-    Ok([(MESSAGES, messages), (DESCRIPTORS, schema.encode_to_vec()), (STUBS, stubs.into_bytes())])
+    Ok([
+        (MESSAGES, messages),
+        (DESCRIPTORS, schema.encode_to_vec()),
+        (STUBS, stubs.into_bytes()),
+        (FIELDS, fields::list(&schema).into_bytes()),
+    ])
 }
 
 /// Makes the stubs private to the crate: they name the transport, which is not part of the client's interface.

@@ -8,6 +8,7 @@ use std::{
 };
 
 mod bindings;
+mod fields;
 mod tidy;
 
 const USAGE: &str = "usage: cargo run -p xtask -- <chore>
