@@ -6,7 +6,7 @@
 //! requests of writes; all other messages are those of cable-proto. The services of reads are in neither view: they
 //! respond with bytes.
 
-use std::{collections::BTreeSet, error::Error, path::Path};
+use std::{collections::BTreeSet, error::Error, path::Path, process::Command};
 
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !std::env::var("LIBSQLITE3_FLAGS").is_ok_and(|flags| flags.contains(PAGES)) {
         return Err(format!("set LIBSQLITE3_FLAGS={PAGES}, as .cargo/config.toml does: kills need it").into());
     }
+    println!("cargo:rustc-env=CABLE_COMMIT={}", commit());
     let out = std::env::var("OUT_DIR")?;
     let out = Path::new(&out);
     let mut set = protox::compile(ROOTS, ["proto"])?;
@@ -73,6 +74,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     builder.compile_fds(without_reads(set))?;
     Ok(())
+}
+
+/// Returns the commit that a release build is made of, for `cable --version`. Other builds name none: they would be
+/// built again after each commit.
+fn commit() -> String {
+    if !std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        return "debug".to_owned();
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let of_git = ["HEAD", "logs/HEAD"].map(|file| git(&["rev-parse", "--git-path", file]));
+    let watched = of_git.into_iter().flatten().chain(["src".to_owned(), "crates".to_owned()]);
+    for path in watched.filter(|path| Path::new(path).exists()) {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown commit".to_owned() };
+    let is_clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| status.is_empty());
+    if is_clean { commit } else { format!("{commit}, modified") }
 }
 
 /// Adds a field to the requests that have a request_id, in the server's bindings alone: the bytes as received, which

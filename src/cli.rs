@@ -33,6 +33,9 @@ mod status;
 /// The address at which a server without settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 
+/// The version and the commit that the program is built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CABLE_COMMIT"), ")");
+
 const AFTER_HELP: &str = "\
 Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
 
@@ -47,7 +50,7 @@ Exit codes:
 
 /// Cable, a content-delivery service for publishers: the server, and the commands that use one.
 #[derive(Debug, Parser)]
-#[command(name = "cable", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "cable", version = VERSION, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     global: Global,
