@@ -1,6 +1,6 @@
 //! The program from the user's side: its output, the stream that it uses, and its exit code.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 use std::{
     fs,
@@ -26,11 +26,11 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn told(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn printed(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
@@ -40,12 +40,12 @@ fn help_documents_the_exit_codes() {
     let output = run(dir.path(), "--help");
     assert_eq!(code(&output), 0);
     for line in ["Exit codes:", "  3  there is nothing under that name", "  5  the service is unavailable"] {
-        assert!(printed(&output).contains(line), "{line}");
+        assert!(stdout(&output).contains(line), "{line}");
     }
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn wrong_usage_exits_with_2() {
     let dir = tempfile::tempdir().unwrap();
     for line in [
         "",
@@ -75,13 +75,13 @@ fn wrong_usage_ends_with_2() {
         "status --endpoint ftp://127.0.0.1",
     ] {
         let output = run(dir.path(), line);
-        assert_eq!(code(&output), 2, "{line}: {}", told(&output));
-        assert!(!told(&output).is_empty() && printed(&output).is_empty(), "{line}");
+        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty() && stdout(&output).is_empty(), "{line}");
     }
 }
 
 #[test]
-fn settings_come_from_the_file_in_the_directory_and_say_so() {
+fn settings_come_from_the_local_file_and_show_their_origin() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("cable.toml"), "[cache]\nbytes = \"1GiB\"\n").unwrap();
     let output = cable(dir.path())
@@ -89,8 +89,8 @@ fn settings_come_from_the_file_in_the_directory_and_say_so() {
         .env("CABLE__LOG__LEVEL", "warn")
         .output()
         .unwrap();
-    assert_eq!(code(&output), 0, "{}", told(&output));
-    let text = printed(&output);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
     for line in [
         "bytes = \"1GiB\"  # cable.toml:2",
         "level = \"warn\"  # environment variable CABLE__LOG__LEVEL",
@@ -102,7 +102,7 @@ fn settings_come_from_the_file_in_the_directory_and_say_so() {
 }
 
 #[test]
-fn wrong_settings_end_with_2_and_say_what_to_do() {
+fn invalid_settings_exit_with_2_and_name_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("own.toml");
     for (text, want) in [
@@ -116,47 +116,47 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
         fs::write(&file, text).unwrap();
         let output = run(dir.path(), "config check --config own.toml");
         assert_eq!(code(&output), 2, "{text}");
-        assert!(told(&output).contains(want), "{text}: {}", told(&output));
+        assert!(stderr(&output).contains(want), "{text}: {}", stderr(&output));
     }
     let output = run(dir.path(), "config check --config none.toml");
     assert_eq!(code(&output), 2);
     assert!(
-        told(&output).contains("cannot read the settings file none.toml: No such file"),
+        stderr(&output).contains("cannot read the settings file none.toml: No such file"),
         "{}",
-        told(&output)
+        stderr(&output)
     );
     let output =
         cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
     assert_eq!(code(&output), 2);
-    assert!(told(&output).contains("the nearest is `CABLE__SERVER__"), "{}", told(&output));
+    assert!(stderr(&output).contains("the nearest is `CABLE__SERVER__"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_service_that_is_not_there_ends_with_5() {
+fn an_unreachable_service_exits_with_5() {
     let dir = tempfile::tempdir().unwrap();
     // No server listens on port 1.
     for line in ["status", "article get a", "tag ls", "export"] {
         let output = run(dir.path(), &format!("{line} --endpoint http://127.0.0.1:1"));
-        assert_eq!(code(&output), 5, "{line}: {}", told(&output));
-        assert!(told(&output).starts_with("cable: UNAVAILABLE"), "{line}: {}", told(&output));
-        assert!(printed(&output).is_empty());
+        assert_eq!(code(&output), 5, "{line}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with("cable: UNAVAILABLE"), "{line}: {}", stderr(&output));
+        assert!(stdout(&output).is_empty());
     }
 }
 
 #[test]
-fn what_is_not_the_json_of_an_article_is_refused_before_any_call() {
+fn invalid_article_json_is_refused_before_any_call() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.json"), "{\"name\": \"articles/a\",\n \"headlin\": \"Storm\"}").unwrap();
     let output = run(dir.path(), "article put a.json --endpoint http://127.0.0.1:1");
-    assert_eq!(code(&output), 2, "{}", told(&output));
-    assert!(told(&output).contains("headlin") && told(&output).contains("line 2"), "{}", told(&output));
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("headlin") && stderr(&output).contains("line 2"), "{}", stderr(&output));
     let output = run(dir.path(), "article put none.json");
-    assert_eq!(code(&output), 1, "{}", told(&output));
-    assert!(told(&output).contains("none.json"), "{}", told(&output));
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("none.json"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_failed_export_leaves_no_file_and_touches_none() {
+fn a_failed_export_neither_creates_nor_changes_a_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("all.jsonl"), "before\n").unwrap();
     let output = run(dir.path(), "export --output all.jsonl --endpoint http://127.0.0.1:1");
@@ -166,13 +166,13 @@ fn a_failed_export_leaves_no_file_and_touches_none() {
 }
 
 #[test]
-fn a_closed_pipe_is_a_quiet_end() {
+fn a_closed_pipe_ends_a_command_quietly() {
     let dir = tempfile::tempdir().unwrap();
     for line in ["config print", "completion bash"] {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
         let output = cable(dir.path()).args(line.split_whitespace()).stdout(writer).output().unwrap();
-        assert_eq!((code(&output), told(&output)), (0, String::new()), "{line}");
+        assert_eq!((code(&output), stderr(&output)), (0, String::new()), "{line}");
     }
 }
 
@@ -182,7 +182,7 @@ fn completion_scripts_are_printed_for_the_shells() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(dir.path(), &format!("completion {shell}"));
         assert_eq!(code(&output), 0);
-        assert!(printed(&output).contains("cable"), "{shell}");
+        assert!(stdout(&output).contains("cable"), "{shell}");
     }
 }
 
@@ -191,7 +191,7 @@ struct Demo {
     process: Child,
     endpoint: String,
     /// The commands that the demo suggests, without the program's name.
-    invited: Vec<String>,
+    suggested: Vec<String>,
 }
 
 impl Demo {
@@ -201,9 +201,9 @@ impl Demo {
         let command = command.args(line.split_whitespace()).env("TMPDIR", dir).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let invited: Vec<String> = lines.filter_map(invited_command).take(3).collect();
-        let endpoint = invited[0].rsplit(' ').next().unwrap().to_owned();
-        Demo { process, endpoint, invited }
+        let suggested: Vec<String> = lines.filter_map(suggested_command).take(3).collect();
+        let endpoint = suggested[0].rsplit(' ').next().unwrap().to_owned();
+        Demo { process, endpoint, suggested }
     }
 
     /// Starts a node on an existing store.
@@ -218,7 +218,7 @@ impl Demo {
         let endpoint = format!("http://{}", log.find_map(address).unwrap());
         // The rest of its log is not used, and must not block it.
         std::thread::spawn(move || log.for_each(drop));
-        Demo { process, endpoint, invited: Vec::new() }
+        Demo { process, endpoint, suggested: Vec::new() }
     }
 
     fn run(&self, dir: &Path, line: &str) -> Output {
@@ -234,17 +234,17 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        let _it_has_ended = self.process.kill();
+        let _already_exited = self.process.kill();
     }
 }
 
-fn invited_command(line: String) -> Option<String> {
+fn suggested_command(line: String) -> Option<String> {
     let command = line.strip_prefix("  ")?;
     Some(command.split_once(' ')?.1.to_owned())
 }
 
 #[test]
-fn a_node_that_cannot_start_does_not_say_that_it_serves() {
+fn a_node_that_cannot_start_never_reports_serving() {
     let dir = tempfile::tempdir().unwrap();
     let node = Demo::serve(dir.path(), "store");
     let address = node.endpoint.trim_start_matches("http://");
@@ -262,36 +262,36 @@ fn a_node_that_cannot_start_does_not_say_that_it_serves() {
     ] {
         let output = run(dir.path(), &format!("serve {flags}"));
         assert_eq!(code(&output), 1, "{flags}");
-        assert!(told(&output).contains(reason), "{flags}: {}", told(&output));
-        assert!(!told(&output).contains("serving"), "{flags}: {}", told(&output));
+        assert!(stderr(&output).contains(reason), "{flags}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("serving"), "{flags}: {}", stderr(&output));
     }
     assert!(!dir.path().join("new").exists());
     assert_eq!(node.stop(), 0);
 }
 
 #[test]
-fn the_demo_answers_what_it_invites_to_try_and_leaves_nothing_behind() {
+fn the_commands_of_the_demo_work_and_it_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    for line in &demo.invited {
+    for line in &demo.suggested {
         let output = run(dir.path(), line);
-        assert_eq!(code(&output), 0, "{line}: {}", told(&output));
-        assert!(!printed(&output).is_empty(), "{line}");
+        assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+        assert!(!stdout(&output).is_empty(), "{line}");
     }
     assert_eq!(demo.stop(), 0);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn what_is_missing_ends_with_3_and_a_conflict_with_4() {
+fn a_missing_name_exits_with_3_and_a_conflict_with_4() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let tag = demo.run(dir.path(), "tag get russia -o json");
     fs::write(dir.path().join("tag.json"), &tag.stdout).unwrap();
-    let article = printed(&demo.run(dir.path(), "article get station-lamp-23 -o json"));
+    let article = stdout(&demo.run(dir.path(), "article get station-lamp-23 -o json"));
     fs::write(dir.path().join("copy.json"), article.replace("articles/station-lamp-23", "articles/copy"))
         .unwrap();
-    for (line, ends, says) in [
+    for (line, exit_code, prefix) in [
         ("tag put tag.json", 0, ""),
         ("tag put tag.json --if-absent", 4, "cable: ALREADY_EXISTS NAME_EXISTS: "),
         ("tag put tag.json --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
@@ -305,25 +305,24 @@ fn what_is_missing_ends_with_3_and_a_conflict_with_4() {
         ("article get a!b", 1, "cable: INVALID_ARGUMENT FIELD_INVALID: "),
     ] {
         let output = demo.run(dir.path(), line);
-        assert_eq!(code(&output), ends, "{line}: {}", told(&output));
-        assert!(told(&output).starts_with(says), "{line}: {}", told(&output));
+        assert_eq!(code(&output), exit_code, "{line}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with(prefix), "{line}: {}", stderr(&output));
     }
 }
 
 #[test]
-fn articles_are_listed_by_filter_and_printed_in_each_form() {
+fn articles_are_listed_by_filter_and_printed_in_each_format() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let ids =
-        |line: &str| printed(&demo.run(dir.path(), line)).lines().map(str::to_owned).collect::<Vec<_>>();
+    let ids = |line: &str| stdout(&demo.run(dir.path(), line)).lines().map(str::to_owned).collect::<Vec<_>>();
     let russia = ids("article stream --tag russia -o id");
     assert!(russia.len() > 5 && russia.contains(&"station-lamp-23".to_owned()), "{russia:?}");
     assert_eq!(ids("article ls --tag russia -o id --limit 3"), russia[..3]);
     let without = ids("article stream --tag russia --no-tag shipping -o id");
     assert!(!without.is_empty() && without.len() < russia.len());
-    let html = printed(&demo.run(dir.path(), "article get station-lamp-23 --format html"));
+    let html = stdout(&demo.run(dir.path(), "article get station-lamp-23 --format html"));
     assert!(html.starts_with("<p>"), "{html}");
-    let json = printed(&demo.run(dir.path(), "article get station-lamp-23 --format text -o json"));
+    let json = stdout(&demo.run(dir.path(), "article get station-lamp-23 --format text -o json"));
     assert!(json.contains("\"renderedBody\"") && !json.contains("<p>"), "{json}");
     let path = "article get --path /world/2026/11/station-lamp-23 -o id";
     assert_eq!(ids(path), ["station-lamp-23"]);
@@ -334,30 +333,30 @@ fn an_export_imported_elsewhere_has_the_same_digest() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let digest = |demo: &Demo| {
-        let status = printed(&demo.run(dir.path(), "status -o json"));
+        let status = stdout(&demo.run(dir.path(), "status -o json"));
         status.lines().find(|line| line.contains("contentDigest")).unwrap().to_owned()
     };
     demo.run(dir.path(), "article rm eel-survey");
     for (format, extra) in [("jsonl", ""), ("binary", " --format binary")] {
         let output = demo.run(dir.path(), &format!("export --output all{extra}"));
-        assert_eq!(code(&output), 0, "{}", told(&output));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
         let other = Demo::start(dir.path());
         assert_ne!(digest(&other), digest(&demo));
         let output = other.run(dir.path(), &format!("import {format} all"));
-        assert_eq!(code(&output), 0, "{}", told(&output));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
         assert_eq!(digest(&other), digest(&demo), "{format}");
     }
 }
 
 #[test]
-fn an_import_accounts_for_what_is_refused_and_takes_the_rest() {
+fn an_import_reports_refused_records_and_writes_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let lines = "{\"tag\":{\"name\":\"tags/new\",\"displayName\":\"New\"}}\n{\"tag\":{\"name\":\"tags/bad\"}}\n{\"tug\":1}\n";
     fs::write(dir.path().join("tags.jsonl"), lines).unwrap();
     let output = demo.run(dir.path(), "import jsonl tags.jsonl --report report.jsonl");
     assert_eq!(code(&output), 1);
-    assert_eq!(told(&output), "cable: 2 could not be taken\n");
+    assert_eq!(stderr(&output), "cable: 2 could not be taken\n");
     let report = fs::read_to_string(dir.path().join("report.jsonl")).unwrap();
     assert_eq!(report.lines().count(), 2);
     assert!(report.contains("\"tags/bad\"") && report.contains("\"line 3\""), "{report}");
@@ -365,15 +364,15 @@ fn an_import_accounts_for_what_is_refused_and_takes_the_rest() {
 }
 
 #[test]
-fn a_backup_is_a_store_and_damage_is_found() {
+fn a_backup_opens_as_a_store_and_verify_finds_damage() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
-    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", held.display()));
-    assert_eq!(code(&output), 1, "the directory is not there");
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", store.display()));
+    assert_eq!(code(&output), 1, "the directory does not exist");
     fs::create_dir(dir.path().join("copy")).unwrap();
-    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", held.display()));
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", store.display()));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data copy")), 0);
     let file = dir.path().join("copy/cable.db");
@@ -384,29 +383,29 @@ fn a_backup_is_a_store_and_damage_is_found() {
     fs::write(&file, bytes).unwrap();
     let output = run(dir.path(), "verify --data copy");
     assert_eq!(code(&output), 1);
-    assert!(told(&output).contains("cable: "), "{}", told(&output));
+    assert!(stderr(&output).contains("cable: "), "{}", stderr(&output));
     let output = run(dir.path(), "verify --data none");
     assert_eq!(code(&output), 2);
-    assert!(told(&output).contains("none: there is no store here (no cable.db)"), "{}", told(&output));
+    assert!(stderr(&output).contains("none: there is no store here (no cable.db)"), "{}", stderr(&output));
     let output = run(dir.path(), "rebuild --from none --to new");
     assert_eq!(code(&output), 1);
-    assert_eq!(told(&output), "cable: none: there is no store here (no cable.db)\n");
+    assert_eq!(stderr(&output), "cable: none: there is no store here (no cable.db)\n");
 }
 
 /// Returns the log id of a node.
 fn log_id(node: &Demo, dir: &Path) -> String {
-    printed(&node.run(dir, "status -o id")).trim_end().to_owned()
+    stdout(&node.run(dir, "status -o id")).trim_end().to_owned()
 }
 
 #[test]
-fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
+fn a_restore_assigns_a_new_log_id_by_default() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let node = Demo::serve(dir, "store");
     put_article(&node, dir, "quay", "Quay reopens");
     assert_eq!(code(&run(dir, "backup --data store --to backup")), 0);
     let original = log_id(&node, dir);
-    let position = fed(&node, dir, "")[0]["position"].to_string();
+    let position = read_feed(&node, dir, "")[0]["position"].to_string();
     let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
     assert_eq!(code(&after(&node)), 0);
     for (line, problem) in [
@@ -415,30 +414,30 @@ fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
         ("restore --from store/cable.db --to new", "cable.db: this is the database of a store"),
     ] {
         let output = run(dir, line);
-        assert_eq!(code(&output), 2, "{line}: {}", told(&output));
-        assert!(told(&output).contains(problem), "{line}: {}", told(&output));
+        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains(problem), "{line}: {}", stderr(&output));
         assert!(!dir.join("new").exists(), "{line}");
     }
     assert_eq!(node.stop(), 0);
 
     fs::create_dir(dir.join("other")).unwrap();
     let output = run(dir, "restore --from backup --to other");
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
     let node = Demo::serve(dir, "other");
     let other = log_id(&node, dir);
     assert_ne!(other, original);
-    assert!(printed(&output).contains(&format!("the new log id is {other}")), "{}", printed(&output));
+    assert!(stdout(&output).contains(&format!("the new log id is {other}")), "{}", stdout(&output));
     let refused = after(&node);
     assert_eq!(code(&refused), 1);
     for text in ["LOG_CHANGED", &format!("{original} is another log than {other}")] {
-        assert!(told(&refused).contains(text), "{text}: {}", told(&refused));
+        assert!(stderr(&refused).contains(text), "{text}: {}", stderr(&refused));
     }
-    assert!(told(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", told(&refused));
+    assert!(stderr(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", stderr(&refused));
     assert_eq!(node.stop(), 0);
     assert_eq!(code(&run(dir, "verify --data other")), 0);
 
     let output = run(dir, "restore --from backup --to same --keep-log-id");
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
     let node = Demo::serve(dir, "same");
     assert_eq!(log_id(&node, dir), original);
     assert_eq!(code(&after(&node)), 0);
@@ -480,14 +479,14 @@ fn no_command_replaces_the_database_of_a_store() {
             "feed watch --until-caught-up --save",
         ] {
             let output = node.run(dir, &format!("{line} {target}"));
-            assert_eq!(code(&output), 2, "{line} {target}: {}", told(&output));
-            assert!(told(&output).contains("store"), "{line} {target}: {}", told(&output));
+            assert_eq!(code(&output), 2, "{line} {target}: {}", stderr(&output));
+            assert!(stderr(&output).contains("store"), "{line} {target}: {}", stderr(&output));
         }
     }
     for (target, problem) in [("notes", "this is not a backup"), (".", "this is a directory")] {
         let output = run(dir, &format!("backup --data store --to {target}"));
-        assert_eq!(code(&output), 2, "{target}: {}", told(&output));
-        assert!(told(&output).contains(problem), "{target}: {}", told(&output));
+        assert_eq!(code(&output), 2, "{target}: {}", stderr(&output));
+        assert!(stderr(&output).contains(problem), "{target}: {}", stderr(&output));
     }
     assert_eq!(fs::read(dir.join("stopped/cable.db")).unwrap(), before);
     assert_eq!(fs::read_to_string(dir.join("notes")).unwrap(), "not a backup");
@@ -499,27 +498,27 @@ fn no_command_replaces_the_database_of_a_store() {
 }
 
 #[test]
-fn a_store_is_made_anew_from_another_that_is_served_and_not_from_a_damaged_one_unless_told_so() {
+fn a_served_store_is_rebuilt_and_a_damaged_one_needs_a_flag() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
-    let output = run(dir.path(), &format!("rebuild --from {} --to anew", held.display()));
-    assert_eq!(code(&output), 0, "{}", told(&output));
-    assert!(printed(&output).contains("those of the old store"), "{}", printed(&output));
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("rebuild --from {} --to rebuilt", store.display()));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("those of the old store"), "{}", stdout(&output));
     assert_eq!(demo.stop(), 0);
-    assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
-    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to anew")), 2, "it is there already");
+    assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
+    assert_eq!(code(&run(dir.path(), "rebuild --from rebuilt --to rebuilt")), 2, "the store exists already");
 
-    let database = Connection::open(dir.path().join("anew/cable.db")).unwrap();
+    let database = Connection::open(dir.path().join("rebuilt/cable.db")).unwrap();
     let damage = "UPDATE doc SET entry = zeroblob(9) WHERE id = 'station-lamp-23'";
     assert_eq!(database.execute(damage, []).unwrap(), 1);
     database.close().unwrap();
-    let output = run(dir.path(), "rebuild --from anew --to mended");
+    let output = run(dir.path(), "rebuild --from rebuilt --to repaired");
     assert_eq!(code(&output), 1);
-    assert!(told(&output).contains("(station-lamp-23): the entry is damaged"), "{}", told(&output));
-    assert!(!dir.path().join("mended").exists());
-    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to mended --skip-damaged")), 0);
-    assert_eq!(code(&run(dir.path(), "verify --data mended")), 0);
+    assert!(stderr(&output).contains("(station-lamp-23): the entry is damaged"), "{}", stderr(&output));
+    assert!(!dir.path().join("repaired").exists());
+    assert_eq!(code(&run(dir.path(), "rebuild --from rebuilt --to repaired --skip-damaged")), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data repaired")), 0);
 }
 
 /// A year in which no test runs.
@@ -532,17 +531,17 @@ fn write_article(dir: &Path, id: &str, headline: &str, more: serde_json::Value) 
 }
 
 /// Runs lines one after the other. Each has an exit code and the start of its output, on stdout or stderr.
-fn each(demo: &Demo, dir: &Path, lines: &[(&str, i32, &str)]) {
-    for (line, ends, begins) in lines {
+fn check_lines(demo: &Demo, dir: &Path, lines: &[(&str, i32, &str)]) {
+    for (line, exit_code, prefix) in lines {
         let output = demo.run(dir, line);
-        assert_eq!(code(&output), *ends, "{line}: {}", told(&output));
-        let text = printed(&output) + &told(&output);
-        assert!(text.starts_with(begins), "{line}: {text}");
+        assert_eq!(code(&output), *exit_code, "{line}: {}", stderr(&output));
+        let text = stdout(&output) + &stderr(&output);
+        assert!(text.starts_with(prefix), "{line}: {text}");
     }
 }
 
 #[test]
-fn what_waits_is_put_listed_printed_and_taken_back() {
+fn pending_versions_are_put_listed_printed_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let body = serde_json::json!({"blocks": [{"paragraph": {"spans": [{"text": "It opens."}]}}]});
@@ -550,17 +549,17 @@ fn what_waits_is_put_listed_printed_and_taken_back() {
     write_article(dir.path(), "vote", "Vote held", serde_json::json!({"embargo": {}}));
     let put = demo.run(dir.path(), "article put quay.json -o table");
     let until = format!("pending until {FAR}\n");
-    assert!(printed(&put).starts_with("articles/quay put: ") && printed(&put).ends_with(&until), "{put:?}");
+    assert!(stdout(&put).starts_with("articles/quay put: ") && stdout(&put).ends_with(&until), "{put:?}");
     let put: serde_json::Value =
-        serde_json::from_str(&printed(&demo.run(dir.path(), "article put vote.json -o json"))).unwrap();
+        serde_json::from_str(&stdout(&demo.run(dir.path(), "article put vote.json -o json"))).unwrap();
     assert_eq!((&put["pending"], &put["dueTime"]), (&true.into(), &serde_json::Value::Null));
     let etag = put["etag"].as_str().unwrap();
 
-    let table = printed(&demo.run(dir.path(), "article pending ls -o table"));
+    let table = stdout(&demo.run(dir.path(), "article pending ls -o table"));
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1][..2], ["quay", "2999-01-01"], "{table}");
     assert_eq!(rows[2], ["vote", "Vote", "held"], "{table}");
-    each(
+    check_lines(
         &demo,
         dir.path(),
         &[
@@ -580,11 +579,11 @@ fn what_waits_is_put_listed_printed_and_taken_back() {
 }
 
 #[test]
-fn a_killed_name_comes_back_only_with_the_flag() {
+fn a_killed_name_returns_only_with_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({}));
-    each(
+    check_lines(
         &demo,
         dir.path(),
         &[
@@ -597,47 +596,47 @@ fn a_killed_name_comes_back_only_with_the_flag() {
         ],
     );
     let output = demo.run(dir.path(), "article put quay.json --allow-killed --if-absent");
-    assert!(told(&output).contains("NAME_EXISTS"), "{}", told(&output));
+    assert!(stderr(&output).contains("NAME_EXISTS"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_store_made_anew_has_what_waits_and_what_is_seen_and_serves_both() {
+fn a_rebuilt_store_serves_live_and_pending_versions() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
     write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({"publishTime": FAR}));
     let next = serde_json::json!({"publishTime": FAR, "path": "/next"});
     write_article(dir.path(), "station-lamp-23", "A twenty-fourth lamp", next);
     write_article(dir.path(), "vote", "Vote held", serde_json::json!({"embargo": {}}));
     let puts = ["quay", "station-lamp-23", "vote"].map(|id| format!("article put {id}.json"));
-    each(&demo, dir.path(), &puts.each_ref().map(|put| (&**put, 0, "")));
-    each(&demo, dir.path(), &[("article pending rm vote", 0, "")]);
+    check_lines(&demo, dir.path(), &puts.each_ref().map(|put| (&**put, 0, "")));
+    check_lines(&demo, dir.path(), &[("article pending rm vote", 0, "")]);
 
-    let asked = ["article pending ls -o json", "article pending get station-lamp-23 -o json", "export"];
-    let answers = |demo: &Demo| asked.map(|line| printed(&demo.run(dir.path(), line)));
+    let commands = ["article pending ls -o json", "article pending get station-lamp-23 -o json", "export"];
+    let outputs = |demo: &Demo| commands.map(|line| stdout(&demo.run(dir.path(), line)));
     let digests = |demo: &Demo| {
         let status: serde_json::Value =
-            serde_json::from_str(&printed(&demo.run(dir.path(), "status -o json"))).unwrap();
+            serde_json::from_str(&stdout(&demo.run(dir.path(), "status -o json"))).unwrap();
         ["head", "logDigest", "contentDigest", "counts"].map(|part| status[part].clone())
     };
-    let (told_before, digests_before) = (answers(&demo), digests(&demo));
+    let (outputs_before, digests_before) = (outputs(&demo), digests(&demo));
     assert!(
-        told_before[0].contains("quay") && told_before[1].contains("A twenty-fourth lamp"),
-        "{told_before:?}"
+        outputs_before[0].contains("quay") && outputs_before[1].contains("A twenty-fourth lamp"),
+        "{outputs_before:?}"
     );
-    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to anew --keep-log-id", held.display()));
-    assert!(printed(&rebuilt).contains("those of the old store"), "{} {}", printed(&rebuilt), told(&rebuilt));
+    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to rebuilt --keep-log-id", store.display()));
+    assert!(stdout(&rebuilt).contains("those of the old store"), "{} {}", stdout(&rebuilt), stderr(&rebuilt));
     assert_eq!(demo.stop(), 0);
-    assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
-    let anew = Demo::serve(dir.path(), "anew");
-    assert_eq!(answers(&anew), told_before);
-    assert_eq!(digests(&anew), digests_before);
-    assert_eq!(anew.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
+    let rebuilt = Demo::serve(dir.path(), "rebuilt");
+    assert_eq!(outputs(&rebuilt), outputs_before);
+    assert_eq!(digests(&rebuilt), digests_before);
+    assert_eq!(rebuilt.stop(), 0);
 }
 
 /// Returns a report of `cable bench`, printed into a pipe.
 fn report(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{} {}", printed(output), told(output)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{} {}", stdout(output), stderr(output)))
 }
 
 fn number(report: &serde_json::Value, name: &str) -> u64 {
@@ -645,7 +644,7 @@ fn number(report: &serde_json::Value, name: &str) -> u64 {
 }
 
 #[test]
-fn a_counted_measurement_makes_its_calls_and_its_report_adds_up() {
+fn a_measurement_with_a_call_count_reports_consistent_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     for line in [
@@ -658,7 +657,7 @@ fn a_counted_measurement_makes_its_calls_and_its_report_adds_up() {
         "bench stream --calls 20 --rate 200",
     ] {
         let output = demo.run(dir.path(), &format!("{line} --warm-up 50ms --connections 2"));
-        assert_eq!(code(&output), 0, "{line}: {} {}", told(&output), printed(&output));
+        assert_eq!(code(&output), 0, "{line}: {} {}", stderr(&output), stdout(&output));
         let report = report(&output);
         let calls = if line.contains("stream") { 20 } else { 200 };
         assert_eq!((number(&report, "calls"), number(&report, "calls_ok")), (calls, calls), "{line}");
@@ -678,10 +677,10 @@ fn a_counted_measurement_makes_its_calls_and_its_report_adds_up() {
 }
 
 #[test]
-fn a_measurement_counts_the_articles_that_came() {
+fn a_measurement_counts_the_received_articles() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let russia = printed(&demo.run(dir.path(), "article stream --tag russia -o id")).lines().count() as u64;
+    let russia = stdout(&demo.run(dir.path(), "article stream --tag russia -o id")).lines().count() as u64;
     for (line, each) in [
         ("bench stream --tag russia", russia),
         ("bench stream --tag russia --limit 3", 3),
@@ -697,26 +696,26 @@ fn a_measurement_counts_the_articles_that_came() {
 }
 
 #[test]
-fn calls_that_fail_are_counted_by_reason_and_end_with_1() {
+fn failed_calls_are_counted_by_reason_and_exit_with_1() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     fs::write(dir.path().join("names"), "station-lamp-23\nnone\n").unwrap();
     for line in ["--names-file names", "--name none --name station-lamp-23"] {
         let output = demo.run(dir.path(), &format!("bench get {line} --calls 200 --rate 2000 --warm-up 0s"));
-        assert_eq!(code(&output), 1, "{}", told(&output));
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
         let report = report(&output);
         let failed = number(&report["failed_by_reason"], "NOT_FOUND ARTICLE_NOT_FOUND");
         assert!(failed > 0 && failed < 200, "{report}");
         assert_eq!(number(&report, "calls_failed"), failed);
         assert_eq!(number(&report, "calls_ok"), 200 - failed);
-        assert_eq!(told(&output), format!("cable: of 200 calls {failed} failed\n"));
+        assert_eq!(stderr(&output), format!("cable: of 200 calls {failed} failed\n"));
     }
     let output = demo.run(dir.path(), "bench get --tag nobody-has-it --calls 1");
-    assert_eq!((code(&output), told(&output)), (2, "cable: there is no article to get\n".to_owned()));
+    assert_eq!((code(&output), stderr(&output)), (2, "cable: there is no article to get\n".to_owned()));
 }
 
 /// Before the handler is installed, a signal would end the process silently.
-fn wait_until_it_heeds_interrupts(pid: &str) {
+fn wait_for_signal_handler(pid: &str) {
     for _ in 0..600 {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
@@ -725,11 +724,11 @@ fn wait_until_it_heeds_interrupts(pid: &str) {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    panic!("it never heeded them");
+    panic!("the process never installed its handler");
 }
 
 #[test]
-fn a_measurement_that_is_interrupted_reports_what_it_has() {
+fn an_interrupted_measurement_reports_its_results_so_far() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     for mode in ["--rate 20", "--workers 1"] {
@@ -740,7 +739,7 @@ fn a_measurement_that_is_interrupted_reports_what_it_has() {
             .spawn()
             .unwrap();
         let pid = bench.id().to_string();
-        wait_until_it_heeds_interrupts(&pid);
+        wait_for_signal_handler(&pid);
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         let line = BufReader::new(bench.stdout.take().unwrap()).lines().next().unwrap().unwrap();
         let report: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -751,7 +750,7 @@ fn a_measurement_that_is_interrupted_reports_what_it_has() {
 }
 
 #[test]
-fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
+fn an_invalid_load_is_refused_with_the_name_of_its_flag() {
     let dir = tempfile::tempdir().unwrap();
     for (line, flag) in [
         ("get --rate 0", "--rate"),
@@ -781,18 +780,18 @@ fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
         ("stream --limit 0", "--limit"),
     ] {
         let output = run(dir.path(), &format!("bench {line} --endpoint http://127.0.0.1:1"));
-        assert_eq!(code(&output), 2, "{line}: {}", told(&output));
-        assert!(told(&output).contains(flag), "{line}: {}", told(&output));
+        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains(flag), "{line}: {}", stderr(&output));
     }
     let output = run(dir.path(), "bench get --endpoint http://127.0.0.1:1");
-    assert_eq!(code(&output), 5, "{}", told(&output));
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
 }
 
 #[test]
-fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
+fn bench_followers_receive_every_publish_and_clean_up() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let names = || printed(&demo.run(dir.path(), "article stream -o id"));
+    let names = || stdout(&demo.run(dir.path(), "article stream -o id"));
     let before = names();
     for line in [
         "--tag fan-out",
@@ -802,7 +801,7 @@ fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
     ] {
         let line = format!("bench watch --followers 7 --connections 3 --publish 20 --rate 200 {line}");
         let output = demo.run(dir.path(), &line);
-        assert_eq!(code(&output), 0, "{line}: {} {}", told(&output), printed(&output));
+        assert_eq!(code(&output), 0, "{line}: {} {}", stderr(&output), stdout(&output));
         let report = report(&output);
         for (name, n) in [("publishes", 20), ("changes", 20), ("deliveries", 140), ("connections", 3)] {
             assert_eq!(number(&report, name), n, "{name} of {line}");
@@ -826,35 +825,38 @@ fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
     }
     let line = "bench watch --tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
     assert_eq!(code(&demo.run(dir.path(), line)), 0);
-    let kept = printed(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
-    assert!(kept.lines().count() == 3 && kept.lines().all(|id| id.starts_with("kept-")), "{kept}");
+    let retained = stdout(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
+    assert!(
+        retained.lines().count() == 3 && retained.lines().all(|id| id.starts_with("kept-")),
+        "{retained}"
+    );
 }
 
 #[test]
-fn followers_too_many_for_their_connections_are_told_what_to_do() {
+fn too_many_followers_per_connection_name_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let output = demo.run(dir.path(), "bench watch --followers 101 --connections 1");
-    assert_eq!(code(&output), 2, "{}", printed(&output));
+    assert_eq!(code(&output), 2, "{}", stdout(&output));
     for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.feeds`"] {
-        assert!(told(&output).contains(text), "{text} in {}", told(&output));
+        assert!(stderr(&output).contains(text), "{text} in {}", stderr(&output));
     }
     let output = demo.run(dir.path(), "bench watch --kind tag");
-    assert_eq!((code(&output), told(&output).contains("--kind")), (2, true), "{}", told(&output));
+    assert_eq!((code(&output), stderr(&output).contains("--kind")), (2, true), "{}", stderr(&output));
 }
 
 #[test]
-fn what_others_publish_is_measured_until_interrupted() {
+fn publishes_of_others_are_measured_until_an_interrupt() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let watch =
         follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --tag russia --followers 3");
-    wait_until_it_heeds_interrupts(&watch.id().to_string());
+    wait_for_signal_handler(&watch.id().to_string());
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
     put_article(&demo, dir.path(), "pier", "Pier reopens");
     let output = interrupt(watch);
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
     let report = report(&output);
     assert_eq!(report["interrupted"], true);
     assert!(report["publishes"].is_null(), "{report}");
@@ -865,10 +867,10 @@ fn what_others_publish_is_measured_until_interrupted() {
 }
 
 /// Returns the lines of a feed that ends when it has caught up.
-fn fed(demo: &Demo, dir: &Path, line: &str) -> Vec<serde_json::Value> {
+fn read_feed(demo: &Demo, dir: &Path, line: &str) -> Vec<serde_json::Value> {
     let output = demo.run(dir, &format!("feed watch --until-caught-up {line}"));
-    assert_eq!(code(&output), 0, "{line}: {}", told(&output));
-    printed(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+    stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn put_article(demo: &Demo, dir: &Path, id: &str, headline: &str) {
@@ -876,14 +878,14 @@ fn put_article(demo: &Demo, dir: &Path, id: &str, headline: &str) {
         serde_json::json!({"name": format!("articles/{id}"), "headline": headline, "tags": ["tags/russia"]});
     fs::write(dir.join("article.json"), json.to_string()).unwrap();
     let output = demo.run(dir, "article put article.json");
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
 #[test]
-fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
+fn a_feed_prints_one_line_per_change_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = fed(&demo, dir.path(), "--tag russia --snapshot");
+    let held = read_feed(&demo, dir.path(), "--tag russia --snapshot");
     let (parts, rest) = held.split_at(held.len() - 2);
     assert!(parts.iter().all(|part| part["snapshot"]["article"]["headline"].is_string()), "{held:?}");
     assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
@@ -892,58 +894,58 @@ fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
     let after = position.to_string();
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
-    let news = fed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
-    assert_eq!(news.len(), 3, "{news:?}");
-    assert_eq!(news[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
-    assert_eq!(news[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
-    let removed = &news[1]["change"]["removed"];
+    let changes = read_feed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    assert_eq!(changes[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
+    assert_eq!(changes[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
+    let removed = &changes[1]["change"]["removed"];
     assert_eq!(
         (&removed["name"], &removed["reason"]),
         (&"articles/king-crab-border".into(), &"REMOVAL_REASON_WITHDRAWN".into())
     );
-    assert_eq!(news[1]["position"]["revision"], news[1]["change"]["revision"]);
-    assert_eq!(fed(&demo, dir.path(), &format!("--kind tag --after {after}")).len(), 1);
+    assert_eq!(changes[1]["position"]["revision"], changes[1]["change"]["revision"]);
+    assert_eq!(read_feed(&demo, dir.path(), &format!("--kind tag --after {after}")).len(), 1);
     let names = demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o id"));
-    assert_eq!(printed(&names), "articles/quay\narticles/king-crab-border\n");
+    assert_eq!(stdout(&names), "articles/quay\narticles/king-crab-border\n");
     let table =
-        printed(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
+        stdout(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
     for text in ["put    articles/quay  Quay reopens", "gone   articles/king-crab-border  (withdrawn)"] {
         assert!(table.contains(text), "{text} in\n{table}");
     }
 }
 
 #[test]
-fn a_feed_goes_on_after_the_position_in_its_file() {
+fn a_feed_resumes_after_the_position_in_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1);
+    assert_eq!(read_feed(&demo, dir.path(), "--save position").len(), 1);
     put_article(&demo, dir.path(), "quay", "Quay reopens");
-    let news = fed(&demo, dir.path(), "--save position");
-    assert_eq!(news[0]["change"]["upsert"]["article"]["name"], "articles/quay");
-    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1, "it was told before");
+    let changes = read_feed(&demo, dir.path(), "--save position");
+    assert_eq!(changes[0]["change"]["upsert"]["article"]["name"], "articles/quay");
+    assert_eq!(read_feed(&demo, dir.path(), "--save position").len(), 1, "the change was delivered before");
     fs::write(dir.path().join("position"), "damaged").unwrap();
     let output = demo.run(dir.path(), "feed watch --until-caught-up --save position");
     assert_eq!(code(&output), 1);
-    assert!(told(&output).starts_with("cable: POSITION_STORE"), "{}", told(&output));
+    assert!(stderr(&output).starts_with("cable: POSITION_STORE"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
+fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let output = demo.run(dir.path(), "feed watch --after 00000000:5");
     assert_eq!(code(&output), 1);
-    assert!(told(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", told(&output));
-    assert!(told(&output).contains("--reset"), "{}", told(&output));
-    let position = &fed(&demo, dir.path(), "")[0]["position"];
-    let place = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
-    let output = demo.run(dir.path(), &format!("feed watch --after {place}:{}", "07".repeat(32)));
+    assert!(stderr(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--reset"), "{}", stderr(&output));
+    let position = &read_feed(&demo, dir.path(), "")[0]["position"];
+    let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
+    let output = demo.run(dir.path(), &format!("feed watch --after {after}:{}", "07".repeat(32)));
     assert_eq!(code(&output), 1);
     let problem = format!("revision {} has another history here", position["revision"].as_str().unwrap());
-    assert!(told(&output).contains(&problem) && told(&output).contains("--reset"), "{}", told(&output));
-    let anew = fed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
-    assert_eq!(anew[0]["reset"]["reason"], "LOG_CHANGED");
-    assert!(anew[1]["snapshot"].is_object() && anew.last().unwrap()["checkpoint"].is_object());
+    assert!(stderr(&output).contains(&problem) && stderr(&output).contains("--reset"), "{}", stderr(&output));
+    let restarted = read_feed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
+    assert_eq!(restarted[0]["reset"]["reason"], "LOG_CHANGED");
+    assert!(restarted[1]["snapshot"].is_object() && restarted.last().unwrap()["checkpoint"].is_object());
 }
 
 /// Starts a command that runs until it is interrupted.
@@ -955,13 +957,13 @@ fn follow(demo: &Demo, dir: &Path, line: &str) -> Child {
 
 fn interrupt(follower: Child) -> Output {
     let pid = follower.id().to_string();
-    wait_until_it_heeds_interrupts(&pid);
+    wait_for_signal_handler(&pid);
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     follower.wait_with_output().unwrap()
 }
 
 #[test]
-fn a_feed_prints_at_once_and_an_interrupt_or_a_closed_pipe_is_a_quiet_end() {
+fn a_feed_prints_immediately_and_ends_quietly() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     for interrupted in [true, false] {
@@ -977,17 +979,17 @@ fn a_feed_prints_at_once_and_an_interrupt_or_a_closed_pipe_is_a_quiet_end() {
             put_article(&demo, dir.path(), "quay", "Quay closes");
             follower.wait_with_output().unwrap()
         };
-        assert_eq!((code(&output), told(&output)), (0, String::new()), "interrupted: {interrupted}");
+        assert_eq!((code(&output), stderr(&output)), (0, String::new()), "interrupted: {interrupted}");
     }
 }
 
 #[test]
-fn a_mirror_is_what_an_export_has_of_it_and_is_kept_so() {
+fn a_mirror_file_stays_equal_to_an_export() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let file = dir.path().join("russia.jsonl");
     let exported = || {
-        let lines = printed(&demo.run(dir.path(), "export"));
+        let lines = stdout(&demo.run(dir.path(), "export"));
         let mut lines: Vec<String> = lines
             .lines()
             .filter(|line| line.contains("\"tags/russia\"") && line.starts_with("{\"article\""))
@@ -1000,8 +1002,8 @@ fn a_mirror_is_what_an_export_has_of_it_and_is_kept_so() {
     };
     let mirrored = || fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     let output = demo.run(dir.path(), "mirror --tag russia --once russia.jsonl");
-    assert_eq!(code(&output), 0, "{}", told(&output));
-    assert!(told(&output).starts_with("11 records as of revision "), "{}", told(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("11 records as of revision "), "{}", stderr(&output));
     assert_eq!(mirrored(), exported());
     let follower = follow(&demo, dir.path(), "mirror --tag russia russia.jsonl");
     put_article(&demo, dir.path(), "quay", "Quay reopens");
@@ -1014,10 +1016,10 @@ fn a_mirror_is_what_an_export_has_of_it_and_is_kept_so() {
     }
     assert_eq!(mirrored(), exported());
     let output = interrupt(follower);
-    assert_eq!((code(&output), told(&output)), (0, String::new()));
-    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_str().unwrap().contains(".cable-")), "{left:?}");
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(files.iter().all(|name| !name.to_str().unwrap().contains(".cable-")), "{files:?}");
     let output = demo.run(dir.path(), "mirror --once none/russia.jsonl");
     assert_eq!(code(&output), 1);
-    assert!(told(&output).contains("write none/russia.jsonl"), "{}", told(&output));
+    assert!(stderr(&output).contains("write none/russia.jsonl"), "{}", stderr(&output));
 }

@@ -2,16 +2,16 @@
 
 /// A SplitMix64 generator.
 #[derive(Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed)
     }
 
     /// Returns an independent generator.
-    pub(crate) fn fork(&mut self) -> Dice {
-        Dice(self.next())
+    pub(crate) fn fork(&mut self) -> Rng {
+        Rng(self.next())
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -21,9 +21,9 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a number between `least` and `most`, both included.
-    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
+    /// Returns a number between `min` and `max`, both included.
+    pub(crate) fn between(&mut self, min: u64, max: u64) -> u64 {
+        min + self.next() % (max - min + 1)
     }
 
     pub(crate) fn one_in(&mut self, times: u64) -> bool {

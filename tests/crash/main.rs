@@ -19,7 +19,7 @@ use std::{
 };
 
 use cable_client::Cable;
-use dice::Dice;
+use dice::Rng;
 use futures_util::{TryStreamExt as _, future::join_all};
 use operation::{State, Stored};
 use process::Process;
@@ -43,26 +43,26 @@ fn seed(test: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_killed_again_and_again_loses_nothing_and_halves_nothing() {
-    let mut dice = Dice::new(seed("one directory"));
+async fn repeated_kills_lose_no_write_and_leave_none_in_part() {
+    let mut rng = Rng::new(seed("one directory"));
     let dir = tempfile::tempdir().unwrap();
-    let mut campaign = Campaign::new(&mut dice);
+    let mut campaign = Campaign::new(&mut rng);
     for kill in 0..kills() {
-        let wait = Duration::from_millis(dice.between(20, 400));
-        campaign.kill_after(dir.path(), wait, kill, &mut dice).await;
+        let wait = Duration::from_millis(rng.between(20, 400));
+        campaign.kill_after(dir.path(), wait, kill, &mut rng).await;
     }
-    campaign.told();
+    campaign.print_summary();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_killed_in_its_first_moments_loses_nothing_either() {
-    let mut dice = Dice::new(seed("new directories"));
+async fn a_kill_during_the_first_start_loses_no_write() {
+    let mut rng = Rng::new(seed("new directories"));
     for _ in 0..kills().div_ceil(10) {
         let dir = tempfile::tempdir().unwrap();
-        Process::start(dir.path()).kill_after(Duration::from_millis(dice.between(0, 60)));
-        let mut campaign = Campaign::new(&mut dice);
-        let wait = Duration::from_millis(dice.between(1, 60));
-        campaign.kill_after(dir.path(), wait, 0, &mut dice).await;
+        Process::start(dir.path()).kill_after(Duration::from_millis(rng.between(0, 60)));
+        let mut campaign = Campaign::new(&mut rng);
+        let wait = Duration::from_millis(rng.between(1, 60));
+        campaign.kill_after(dir.path(), wait, 0, &mut rng).await;
     }
 }
 
@@ -74,14 +74,14 @@ struct Campaign {
 }
 
 impl Campaign {
-    fn new(dice: &mut Dice) -> Campaign {
+    fn new(rng: &mut Rng) -> Campaign {
         let shared = Shared::default();
-        let writers = (0..WRITERS).map(|n| Writer::new(n, dice.fork(), shared.clone())).collect();
+        let writers = (0..WRITERS).map(|n| Writer::new(n, rng.fork(), shared.clone())).collect();
         Campaign { writers, shared, rounds: Vec::new() }
     }
 
     /// Lets the writers write until the process is killed, restarts it, and checks the stored content.
-    async fn kill_after(&mut self, dir: &Path, wait: Duration, round: u64, dice: &mut Dice) {
+    async fn kill_after(&mut self, dir: &Path, wait: Duration, round: u64, rng: &mut Rng) {
         let process = Process::start(dir);
         let cable = process.client();
         let before = self.acknowledged();
@@ -98,8 +98,8 @@ impl Campaign {
         if round.is_multiple_of(2) {
             process::verify(dir);
         }
-        if dice.one_in(8) {
-            Process::start(dir).kill_after(Duration::from_millis(dice.between(0, 60)));
+        if rng.one_in(8) {
+            Process::start(dir).kill_after(Duration::from_millis(rng.between(0, 60)));
         }
         let process = Process::start(dir);
         self.check(&process.client()).await;
@@ -127,28 +127,28 @@ impl Campaign {
         }
         known.extend(self.shared.check(&stored));
         let strange: Vec<_> = stored.keys().filter(|name| !known.contains(*name)).collect();
-        assert!(strange.is_empty(), "nobody wrote {strange:?}");
+        assert!(strange.is_empty(), "no writer wrote {strange:?}");
 
-        let mut made = 0;
+        let mut written = 0;
         for writer in &mut self.writers {
-            made += writer.repeat(cable, &stored, before).await;
+            written += writer.repeat(cable, &stored, before).await;
         }
         let after = cable.status().await.unwrap().head.unwrap().revision;
-        assert_eq!(after, before + made, "each write that had not happened happens once");
+        assert_eq!(after, before + written, "each unapplied write is applied once");
         let stored = export(cable).await;
         self.writers.iter().for_each(|writer| writer.check(&stored));
         self.shared.check(&stored);
     }
 
-    fn told(&self) {
+    fn print_summary(&self) {
         let (sum, rounds) = (self.rounds.iter().sum::<usize>(), self.rounds.len());
-        let (least, most) = (self.rounds.iter().min().unwrap(), self.rounds.iter().max().unwrap());
+        let (min, max) = (self.rounds.iter().min().unwrap(), self.rounds.iter().max().unwrap());
         let count = |of: fn(&Writer) -> usize| self.writers.iter().map(of).sum::<usize>();
         println!(
-            "{rounds} kills, {sum} acknowledgements ({least} to {most} in a round); of the writes without one {} had \
-             happened and {} had not; {} commits of several changes among them",
-            count(|writer| writer.had_happened),
-            count(|writer| writer.had_not),
+            "{rounds} kills, {sum} acknowledgements ({min} to {max} in a round); of the writes without one, {} \
+             were applied and {} were not; {} of them were commits of several changes",
+            count(|writer| writer.applied),
+            count(|writer| writer.not_applied),
             count(|writer| writer.doubtful_commits),
         );
     }

@@ -87,7 +87,7 @@ macro_rules! with_entity {
             Record::Section($entity) => $then,
             Record::Tag($entity) => $then,
             Record::Collection($entity) => $then,
-            other => panic!("nobody puts {other:?}"),
+            other => panic!("no writer puts {other:?}"),
         }
     };
 }

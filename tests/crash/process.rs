@@ -13,7 +13,7 @@ use cable_client::{Cable, Retry};
 /// A running node. It is killed on drop.
 pub(crate) struct Process {
     child: Child,
-    said: mpsc::Receiver<String>,
+    log: mpsc::Receiver<String>,
 }
 
 impl Drop for Process {
@@ -38,29 +38,29 @@ impl Process {
     pub(crate) fn start(dir: &Path) -> Process {
         let mut child = program(SERVE, dir).env("CABLE__STORE__RESERVE_BYTES", "0").spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (lines, said) = mpsc::channel();
+        let (lines, log) = mpsc::channel();
         // The thread reads to the end, so that the node never waits for a reader.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = lines.send(line);
             }
         });
-        Process { child, said }
+        Process { child, log }
     }
 
     /// Returns a client that does not retry, once the node has logged its address.
     pub(crate) fn client(&self) -> Cable {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.said.recv_timeout(left);
-            let line = line.unwrap_or_else(|error| panic!("{error}: it said only {heard:?}"));
+            let line = self.log.recv_timeout(left);
+            let line = line.unwrap_or_else(|error| panic!("{error}: the log is only {received:?}"));
             if let Some(address) = address(&line) {
                 let builder = Cable::builder(format!("http://{address}"));
                 return builder.retry(Retry::none()).build().unwrap();
             }
-            heard.push(line);
+            received.push(line);
         }
     }
 
@@ -68,7 +68,7 @@ impl Process {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
-        assert!(status.code().is_none(), "it ended by itself: {status}, {:?}", self.said.try_iter().last());
+        assert!(status.code().is_none(), "the process ended: {status}, {:?}", self.log.try_iter().last());
     }
 
     pub(crate) fn kill_after(self, wait: Duration) {
@@ -100,7 +100,7 @@ pub(crate) fn refused(dir: &Path) -> (Output, Duration) {
             Some(status) => break status,
             None if start.elapsed() > Duration::from_secs(10) => {
                 child.kill().unwrap();
-                panic!("it was not refused");
+                panic!("the process was not refused");
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }

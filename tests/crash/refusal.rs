@@ -6,12 +6,12 @@ use rusqlite::Connection;
 
 use crate::process::{Process, refused};
 
-/// Checks that a start ends with an error that contains `why`.
-fn is_refused(dir: &Path, why: &str) -> Duration {
+/// Checks that a start ends with an error that contains `reason`.
+fn is_refused(dir: &Path, reason: &str) -> Duration {
     let (output, took) = refused(dir);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(why), "{told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
     took
 }
 

@@ -9,7 +9,7 @@ use cable_client::{Cable, v1};
 use v1::record::Record;
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     operation::{Acknowledged, Call, Effect, Operation, State, Stored},
 };
 
@@ -30,7 +30,7 @@ struct Known {
 /// A writer with names of its own and some that all writers share.
 pub(crate) struct Writer {
     number: u64,
-    dice: Dice,
+    rng: Rng,
     shared: Shared,
     known: BTreeMap<String, Known>,
     /// The operation without a response.
@@ -38,24 +38,24 @@ pub(crate) struct Writer {
     written: u64,
     pub(crate) acknowledged: usize,
     pub(crate) highest: i64,
-    pub(crate) had_happened: usize,
-    pub(crate) had_not: usize,
+    pub(crate) applied: usize,
+    pub(crate) not_applied: usize,
     pub(crate) doubtful_commits: usize,
 }
 
 impl Writer {
-    pub(crate) fn new(number: u64, dice: Dice, shared: Shared) -> Writer {
+    pub(crate) fn new(number: u64, rng: Rng, shared: Shared) -> Writer {
         Writer {
             number,
-            dice,
+            rng,
             shared,
             known: BTreeMap::new(),
             pending: None,
             written: 0,
             acknowledged: 0,
             highest: 0,
-            had_happened: 0,
-            had_not: 0,
+            applied: 0,
+            not_applied: 0,
             doubtful_commits: 0,
         }
     }
@@ -63,7 +63,7 @@ impl Writer {
     /// Writes until the node has ended.
     pub(crate) async fn write_until_failure(mut self, cable: Cable) -> Writer {
         loop {
-            let operation = self.think_of_one();
+            let operation = self.random_operation();
             self.shared.attempt(&operation);
             match operation.run(&cable).await {
                 Ok(acknowledged) => {
@@ -92,17 +92,17 @@ impl Writer {
         }
     }
 
-    fn think_of_one(&mut self) -> Operation {
+    fn random_operation(&mut self) -> Operation {
         self.written += 1;
         let marker = format!("w{}-{}", self.number, self.written);
-        let (call, effects) = match self.dice.between(0, 9) {
+        let (call, effects) = match self.rng.between(0, 9) {
             0..=3 => self.put(&marker),
             4 => self.retag(&marker),
             5 => self.remove(&marker),
             6..=7 => (Call::Commit, self.group(&marker)),
             8 => (Call::Import, self.imported(&marker)),
             _ => {
-                let name = format!("articles/shared-{}", self.dice.between(1, SHARED));
+                let name = format!("articles/shared-{}", self.rng.between(1, SHARED));
                 (Call::Put, vec![Effect { state: self.content(&name, &marker), name }])
             }
         };
@@ -111,9 +111,9 @@ impl Writer {
 
     fn put(&mut self, marker: &str) -> (Call, Vec<Effect>) {
         let kind = ["articles", "articles", "articles", "authors", "sections", "tags", "collections"]
-            [self.dice.between(0, 6) as usize];
+            [self.rng.between(0, 6) as usize];
         // One in three is new.
-        let id = if self.dice.one_in(3) { self.written } else { self.dice.between(1, 30) };
+        let id = if self.rng.one_in(3) { self.written } else { self.rng.between(1, 30) };
         let name = format!("{kind}/own-{}-{id}", self.number);
         (Call::Put, vec![Effect { state: self.content(&name, marker), name }])
     }
@@ -144,25 +144,25 @@ impl Writer {
         };
         let names: Vec<_> = self.known.iter().filter_map(live).collect();
         let last = (names.len() as u64).checked_sub(1)?;
-        Some(names[self.dice.between(0, last) as usize].clone())
+        Some(names[self.rng.between(0, last) as usize].clone())
     }
 
     fn imported(&mut self, marker: &str) -> Vec<Effect> {
         let number = self.number;
-        let names = (0..self.dice.between(1, 30)).map(|i| format!("articles/imported-{number}-{i}"));
+        let names = (0..self.rng.between(1, 30)).map(|i| format!("articles/imported-{number}-{i}"));
         names.map(|name| Effect { state: self.content(&name, marker), name }).collect()
     }
 
     /// Returns the effects on a whole group, put or removed.
     fn group(&mut self, marker: &str) -> Vec<Effect> {
-        let group = self.dice.between(1, GROUPS);
+        let group = self.rng.between(1, GROUPS);
         let members = if group == GROUPS { LARGE } else { group + 1 };
         let kinds = ["articles", "authors", "tags", "articles", "collections", "sections"];
         let names = (0..members)
             .map(|i| format!("{}/group-{}-{group}-{i}", kinds[i as usize % kinds.len()], self.number));
         let names: Vec<String> = names.collect();
         let live = matches!(self.known.get(&names[0]), Some(Known { state: State::Live(_), .. }));
-        let remove = live && self.dice.one_in(4);
+        let remove = live && self.rng.one_in(4);
         let effect = |name: String| {
             let state = if remove { moved(&name, marker) } else { self.content(&name, marker) };
             Effect { state, name }
@@ -171,8 +171,8 @@ impl Writer {
     }
 
     fn tags(&mut self) -> Vec<String> {
-        let first = self.dice.between(0, 20);
-        (first..=first + self.dice.between(0, 3)).map(|n| format!("tags/t{n}")).collect()
+        let first = self.rng.between(0, 20);
+        (first..=first + self.rng.between(0, 3)).map(|n| format!("tags/t{n}")).collect()
     }
 
     /// Returns content that only this write has.
@@ -195,7 +195,7 @@ impl Writer {
                 let mut article = v1::Article::default();
                 article.name = name.to_owned();
                 article.headline = text;
-                article.summary = "The harbour was quiet. ".repeat(self.dice.between(1, 80) as usize);
+                article.summary = "The harbour was quiet. ".repeat(self.rng.between(1, 80) as usize);
                 (article.tags, article.annotations) = (self.tags(), marked(marker));
                 Record::Article(article)
             }
@@ -217,7 +217,7 @@ impl Writer {
             }
         }
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.call == Call::Commit) {
-            self.check_whole(pending, stored);
+            self.check_all_or_none(pending, stored);
         }
     }
 
@@ -226,11 +226,11 @@ impl Writer {
         effects.any(|effect| effect.name == name && effect.state == found.state)
     }
 
-    fn check_whole(&self, commit: &Operation, stored: &BTreeMap<String, Stored>) {
-        let there: Vec<i64> = revisions(commit, stored).into_iter().flatten().collect();
-        let whole = there.len() == commit.effects.len();
-        assert!(there.is_empty() || whole, "{} of {} changes", there.len(), commit.effects.len());
-        assert!(there.windows(2).all(|pair| pair[1] == pair[0] + 1), "{there:?}");
+    fn check_all_or_none(&self, commit: &Operation, stored: &BTreeMap<String, Stored>) {
+        let present: Vec<i64> = revisions(commit, stored).into_iter().flatten().collect();
+        let complete = present.len() == commit.effects.len();
+        assert!(present.is_empty() || complete, "{} of {} changes", present.len(), commit.effects.len());
+        assert!(present.windows(2).all(|pair| pair[1] == pair[0] + 1), "{present:?}");
     }
 
     /// Repeats the operation without a response, twice. Returns the number of entries that this made. `head` is the
@@ -247,23 +247,23 @@ impl Writer {
         assert_eq!(first.revisions, second.revisions, "{pending:?}");
         let had = revisions(&pending, stored);
         let shared = is_shared(&pending.effects[0].name);
-        let mut made = 0;
+        let mut written_entries = 0;
         for (had, got) in had.iter().zip(&first.revisions) {
             match (had, got) {
                 (Some(had), Some(got)) => assert_eq!(had, got, "{pending:?}"),
                 // Another writer's entry may have followed it.
-                (None, Some(got)) if shared => made += i64::from(*got > head),
+                (None, Some(got)) if shared => written_entries += i64::from(*got > head),
                 (None, Some(got)) => {
                     assert!(*got > head, "{pending:?}");
-                    made += 1;
+                    written_entries += 1;
                 }
-                (had, None) => made += i64::from(had.is_none()),
+                (had, None) => written_entries += i64::from(had.is_none()),
             }
         }
-        *(if made == 0 { &mut self.had_happened } else { &mut self.had_not }) += 1;
+        *(if written_entries == 0 { &mut self.applied } else { &mut self.not_applied }) += 1;
         self.doubtful_commits += usize::from(pending.call == Call::Commit);
         self.learn(&pending, &first);
-        made
+        written_entries
     }
 
     /// Returns all names that this writer ever wrote or tried to write.
@@ -275,11 +275,11 @@ impl Writer {
 
 /// Returns the revision of each effect that is stored.
 fn revisions(operation: &Operation, stored: &BTreeMap<String, Stored>) -> Vec<Option<i64>> {
-    let there = |effect: &Effect| {
+    let present = |effect: &Effect| {
         let found = stored.get(&effect.name)?;
         (found.state == effect.state).then_some(found.revision)
     };
-    operation.effects.iter().map(there).collect()
+    operation.effects.iter().map(present).collect()
 }
 
 fn marked(marker: &str) -> BTreeMap<String, String> {
@@ -326,7 +326,7 @@ impl Shared {
             };
             assert!(Some(found.revision) >= highest, "{name}: {found:?} is before {highest:?}");
             let same = |attempt: &&Known| attempt.state == found.state;
-            let attempt = attempts.iter().find(same).unwrap_or_else(|| panic!("nobody wrote {found:?}"));
+            let attempt = attempts.iter().find(same).unwrap_or_else(|| panic!("no writer wrote {found:?}"));
             assert!(attempt.revision.is_none_or(|revision| revision == found.revision), "{name}: {found:?}");
             attempts.retain(|attempt| attempt.revision.is_none() || attempt.revision == highest);
         }

@@ -23,13 +23,13 @@ mod web;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for an expected event.
-pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
+pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, event).await.expect("the event happens in time")
 }
 
 /// Returns whether an event does not happen within the time that it would take.
-async fn nothing<T>(what: impl Future<Output = T>) -> bool {
-    tokio::time::timeout(Duration::from_millis(500), what).await.is_err()
+async fn is_still_pending<T>(event: impl Future<Output = T>) -> bool {
+    tokio::time::timeout(Duration::from_millis(500), event).await.is_err()
 }
 
 const fn millis(millis: u64) -> Duration {

@@ -51,7 +51,7 @@ async fn put(raw: &Raw, article: Value) -> Value {
 }
 
 /// Returns the names of the articles of a list that is complete, sorted.
-async fn listed(raw: &Raw, tag: &str) -> Vec<String> {
+async fn list_tag(raw: &Raw, tag: &str) -> Vec<String> {
     let filter = json!({"all_tags": [format!("tags/{tag}")]});
     let page = raw.call("ListArticles", json!({"filter": filter})).await.unwrap();
     assert_eq!(page["damage"], Value::Null, "{tag}");
@@ -63,7 +63,7 @@ async fn listed(raw: &Raw, tag: &str) -> Vec<String> {
     names
 }
 
-async fn stored() -> (tempfile::TempDir, Vec<&'static str>) {
+async fn create_store() -> (tempfile::TempDir, Vec<&'static str>) {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -75,7 +75,7 @@ async fn stored() -> (tempfile::TempDir, Vec<&'static str>) {
     (dir, ids)
 }
 
-fn faults(dir: &Path) -> String {
+fn verify_output(dir: &Path) -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_cable"))
         .args(["verify", "--data"])
         .arg(dir)
@@ -87,7 +87,7 @@ fn faults(dir: &Path) -> String {
 #[tokio::test]
 async fn a_damaged_record_can_be_put_removed_and_killed() {
     for part in PARTS {
-        let (dir, _) = stored().await;
+        let (dir, _) = create_store().await;
         for id in ["a", "b", "c", "d"] {
             damage(dir.path(), (1, 1, id), part);
         }
@@ -108,10 +108,10 @@ async fn a_damaged_record_can_be_put_removed_and_killed() {
         }
         let gone = raw.call("GetArticle", json!({"name": "articles/c"})).await.unwrap_err();
         assert_eq!((&*gone.reason, &*gone.metadata["reason"]), ("ARTICLE_GONE", "KILLED"), "{part:?}");
-        assert_eq!(listed(&raw, "sea").await, ["articles/e", "articles/f", "articles/g"], "{part:?}");
-        assert_eq!(listed(&raw, "land").await, ["articles/a", "articles/d"], "{part:?}");
+        assert_eq!(list_tag(&raw, "sea").await, ["articles/e", "articles/f", "articles/g"], "{part:?}");
+        assert_eq!(list_tag(&raw, "land").await, ["articles/a", "articles/d"], "{part:?}");
         node.stop().await;
-        let found = faults(dir.path());
+        let found = verify_output(dir.path());
         match part {
             // The digests of unreadable records are lost.
             Part::Both => assert!(!found.contains("list") && !found.contains("articles/"), "{found}"),
@@ -122,7 +122,7 @@ async fn a_damaged_record_can_be_put_removed_and_killed() {
 
 #[tokio::test]
 async fn a_damaged_record_cannot_be_patched_and_the_error_states_why() {
-    let (dir, _) = stored().await;
+    let (dir, _) = create_store().await;
     damage(dir.path(), (1, 1, "a"), Part::Entry);
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -133,8 +133,8 @@ async fn a_damaged_record_cannot_be_patched_and_the_error_states_why() {
 }
 
 #[tokio::test]
-async fn a_damaged_tombstone_keeps_a_kill_and_can_be_put_over() {
-    let (dir, _) = stored().await;
+async fn a_damaged_tombstone_preserves_a_kill_and_can_be_replaced() {
+    let (dir, _) = create_store().await;
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
     for (id, reason) in [("a", "KILLED"), ("b", "WITHDRAWN")] {
@@ -154,12 +154,12 @@ async fn a_damaged_tombstone_keeps_a_kill_and_can_be_put_over() {
         .await
         .unwrap();
     node.stop().await;
-    assert!(faults(dir.path()).contains("whole"));
+    assert!(verify_output(dir.path()).contains("whole"));
 }
 
 #[tokio::test]
 async fn a_record_that_mentions_a_damaged_one_is_imported() {
-    let (dir, _) = stored().await;
+    let (dir, _) = create_store().await;
     damage(dir.path(), (1, 1, "a"), Part::Entry);
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -172,8 +172,8 @@ async fn a_record_that_mentions_a_damaged_one_is_imported() {
 }
 
 #[tokio::test]
-async fn responses_name_what_they_lack_and_continue() {
-    let (dir, _) = stored().await;
+async fn responses_name_damaged_records_and_continue() {
+    let (dir, _) = create_store().await;
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
     let credits = json!([{"author": "authors/x"}, {"author": "authors/y"}]);
@@ -252,7 +252,7 @@ async fn changes_after(raw: &Raw, position: &Value, filter: Value) -> Vec<Value>
 #[tokio::test]
 async fn a_resumed_feed_names_the_records_it_cannot_read() {
     for part in PARTS {
-        let (dir, _) = stored().await;
+        let (dir, _) = create_store().await;
         let node = Node::start(dir.path()).await;
         let raw = Raw::to(&node).await;
         let from = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
@@ -314,11 +314,11 @@ async fn a_resumed_feed_names_the_records_it_cannot_read() {
 }
 
 /// Hides the last row of an index or a table: flips one bit in the row count of its first leaf page.
-fn hide_last_row(dir: &Path, of: &str) {
+fn hide_last_row(dir: &Path, table: &str) {
     let path = dir.join("cable.db");
     let connection = Connection::open(&path).unwrap();
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
-    let root: u32 = connection.query_row(sql, [of], |row| row.get(0)).unwrap();
+    let root: u32 = connection.query_row(sql, [table], |row| row.get(0)).unwrap();
     drop(connection);
     let mut bytes = std::fs::read(&path).unwrap();
     let page = (root as usize - 1) * 8_192;
@@ -328,7 +328,7 @@ fn hide_last_row(dir: &Path, of: &str) {
 }
 
 /// Returns a store with an odd number of small tags.
-async fn tags() -> tempfile::TempDir {
+async fn create_tag_store() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -341,9 +341,9 @@ async fn tags() -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_name_is_not_absent_because_an_index_lost_it() {
+async fn a_name_lost_by_an_index_is_not_reported_as_absent() {
     for index in ["doc_key", "doc_id"] {
-        let dir = tags().await;
+        let dir = create_tag_store().await;
         hide_last_row(dir.path(), index);
         let node = Node::start(dir.path()).await;
         let raw = Raw::to(&node).await;
@@ -369,8 +369,8 @@ async fn a_name_is_not_absent_because_an_index_lost_it() {
 }
 
 #[tokio::test]
-async fn an_export_that_lacks_a_row_fails_after_all_that_can_be_read() {
-    let dir = tags().await;
+async fn an_export_with_a_missing_row_fails_at_its_end() {
+    let dir = create_tag_store().await;
     hide_last_row(dir.path(), "doc");
     let node = Node::start(dir.path()).await;
     let mut records = node.client().export().records();

@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     support::{Node, article, author, body},
 };
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The content that all responses must agree with: entities by name, without their etags, which differ in a copy of a
 /// store.
 #[derive(Debug, Default, PartialEq)]
-struct Truth {
+struct Expected {
     entities: BTreeMap<String, v1::Article>,
     tagged: BTreeSet<String>,
     removed: BTreeSet<String>,
@@ -72,12 +72,12 @@ fn noise(seed: usize, words: usize) -> String {
     (0..words).map(word).collect()
 }
 
-/// Fills a store. The returned `Truth` is its content.
-async fn fill(cable: &Cable) -> Truth {
-    let mut truth = Truth::default();
+/// Fills a store. The returned `Expected` is its content.
+async fn fill(cable: &Cable) -> Expected {
+    let mut expected = Expected::default();
     for id in ["ann", "bob"] {
-        cable.put(author(id, "Somebody")).await.unwrap();
-        truth.authors.insert(format!("authors/{id}"));
+        cable.put(author(id, "Ann Ellery")).await.unwrap();
+        expected.authors.insert(format!("authors/{id}"));
     }
     for n in 0..60 {
         let tags: &[&str] = if n % 3 == 0 { &["sea", "sky"] } else { &["sky"] };
@@ -95,7 +95,7 @@ async fn fill(cable: &Cable) -> Truth {
         [("a05", RemovalReason::Withdrawn), ("a06", RemovalReason::Killed), ("a20", RemovalReason::Deleted)]
     {
         cable.remove(format!("articles/{id}"), reason).await.unwrap();
-        truth.removed.insert(format!("articles/{id}"));
+        expected.removed.insert(format!("articles/{id}"));
     }
     for n in [1, 90, 91] {
         let mut later = article(&format!("a{n:02}"), "Later", &["sky"]);
@@ -104,17 +104,17 @@ async fn fill(cable: &Cable) -> Truth {
     }
     for n in 0..60 {
         let name = format!("articles/a{n:02}");
-        if truth.removed.contains(&name) {
+        if expected.removed.contains(&name) {
             continue;
         }
         let found = cable.article(name.as_str()).await.unwrap().value;
         if found.tags.iter().any(|tag| tag == "tags/sea") {
-            truth.tagged.insert(name.clone());
+            expected.tagged.insert(name.clone());
         }
-        truth.paths.insert(found.path.clone(), name.clone());
-        truth.entities.insert(name, without_etag(found));
+        expected.paths.insert(found.path.clone(), name.clone());
+        expected.entities.insert(name, without_etag(found));
     }
-    truth
+    expected
 }
 
 fn without_etag(mut article: v1::Article) -> v1::Article {
@@ -124,7 +124,7 @@ fn without_etag(mut article: v1::Article) -> v1::Article {
 
 /// The files of a store that was closed, and of one that was killed with commits in its log.
 struct Store {
-    truth: Truth,
+    expected: Expected,
     closed: Vec<u8>,
     killed: BTreeMap<String, Vec<u8>>,
 }
@@ -132,7 +132,7 @@ struct Store {
 async fn store() -> Store {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let truth = fill(&node.client()).await;
+    let expected = fill(&node.client()).await;
     let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
     let read = |file: std::fs::DirEntry| {
         (file.file_name().to_string_lossy().into_owned(), std::fs::read(file.path()).unwrap())
@@ -140,7 +140,7 @@ async fn store() -> Store {
     let killed = files.map(read).collect();
     node.stop().await;
     let closed = std::fs::read(dir.path().join("cable.db")).unwrap();
-    Store { truth, closed, killed }
+    Store { expected, closed, killed }
 }
 
 /// A node that may fail to open its store.
@@ -173,14 +173,14 @@ async fn open(dir: &Path) -> Result<Opened, String> {
 
 /// Returns the reason why a node did not open its store.
 fn refusal(ended: Result<Result<(), cable::server::Error>, tokio::task::JoinError>) -> String {
-    let error = ended.expect("a damaged store is no panic").expect_err("the node ended by itself");
+    let error = ended.expect("a damaged store is no panic").expect_err("the node failed");
     let cause = std::error::Error::source(&error).map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }
 
 /// A reader that compares responses with the truth and counts reported faults.
 struct Reader<'a> {
-    truth: &'a Truth,
+    expected: &'a Expected,
     reported: usize,
 }
 
@@ -191,41 +191,42 @@ impl Reader<'_> {
         self.reported += 1;
     }
 
-    fn is_true(&self, found: v1::Article, of: &str) -> String {
+    fn check(&self, found: v1::Article, of: &str) -> String {
         let name = found.name.clone();
-        let truth = self.truth.entities.get(&name).unwrap_or_else(|| panic!("{of}: {name} is not there"));
-        assert_eq!(&without_etag(found), truth, "{of}: wrong bytes");
+        let expected =
+            self.expected.entities.get(&name).unwrap_or_else(|| panic!("{of}: {name} does not exist"));
+        assert_eq!(&without_etag(found), expected, "{of}: wrong bytes");
         name
     }
 
-    async fn all(&mut self, cable: &Cable) {
-        for name in self.truth.entities.keys() {
+    async fn read_all(&mut self, cable: &Cable) {
+        for name in self.expected.entities.keys() {
             match cable.article(name.as_str()).await {
-                Ok(found) => drop(self.is_true(found.value, "get")),
+                Ok(found) => drop(self.check(found.value, "get")),
                 Err(error) => self.report(&error, name),
             }
         }
-        for name in &self.truth.removed {
-            let error = cable.article(name.as_str()).await.expect_err("it was removed");
+        for name in &self.expected.removed {
+            let error = cable.article(name.as_str()).await.expect_err("the article was removed");
             if error.kind() != Kind::NotFound {
                 self.report(&error, name);
             }
         }
-        for (path, name) in &self.truth.paths {
+        for (path, name) in &self.expected.paths {
             match cable.resolve(path.as_str()).await {
-                Ok(found) => assert_eq!(&self.is_true(found.value.article, "path"), name, "{path}"),
+                Ok(found) => assert_eq!(&self.check(found.value.article, "path"), name, "{path}"),
                 Err(error) => self.report(&error, path),
             }
         }
-        let all: BTreeSet<String> = self.truth.entities.keys().cloned().collect();
+        let all: BTreeSet<String> = self.expected.entities.keys().cloned().collect();
         let tagged = || Filter::default().tag("sea");
         self.complete(cable.list(Filter::default()).view(View::Full).items(), &all, "list").await;
-        self.complete(cable.list(tagged()).view(View::Full).items(), &self.truth.tagged, "list of a tag")
+        self.complete(cable.list(tagged()).view(View::Full).items(), &self.expected.tagged, "list of a tag")
             .await;
         self.complete(cable.stream(Filter::default()).view(View::Full).articles(), &all, "stream").await;
         self.complete(
             cable.stream(tagged()).view(View::Full).articles(),
-            &self.truth.tagged,
+            &self.expected.tagged,
             "stream of a tag",
         )
         .await;
@@ -244,7 +245,7 @@ impl Reader<'_> {
         let (mut found, mut complete) = (BTreeSet::new(), true);
         while let Some(item) = items.next().await {
             match item {
-                Ok(item) => assert!(found.insert(self.is_true(item, of)), "{of}: twice"),
+                Ok(item) => assert!(found.insert(self.check(item, of)), "{of}: twice"),
                 Err(error) => {
                     self.report(&error, of);
                     complete = false;
@@ -267,7 +268,7 @@ impl Reader<'_> {
                 }
             }
         }
-        assert!(!complete || found == self.truth.authors, "authors: {found:?}");
+        assert!(!complete || found == self.expected.authors, "authors: {found:?}");
     }
 
     async fn export(&mut self, cable: &Cable) {
@@ -277,7 +278,7 @@ impl Reader<'_> {
             match record {
                 Ok(record) => {
                     if let Some(v1::record::Record::Article(one)) = record.decode().unwrap().record {
-                        found.insert(self.is_true(one, "export"));
+                        found.insert(self.check(one, "export"));
                     }
                 }
                 Err(error) => {
@@ -286,7 +287,10 @@ impl Reader<'_> {
                 }
             }
         }
-        assert!(!complete || found.len() == self.truth.entities.len(), "an export lacks articles in silence");
+        assert!(
+            !complete || found.len() == self.expected.entities.len(),
+            "an export lacks articles in silence"
+        );
     }
 
     async fn snapshot(&mut self, cable: &Cable, all: &BTreeSet<String>) {
@@ -300,7 +304,7 @@ impl Reader<'_> {
                     Event::Snapshot(records) => {
                         for record in records {
                             if let Some(v1::record::Record::Article(one)) = record.decode().unwrap().record {
-                                found.insert(self.is_true(one, "snapshot"));
+                                found.insert(self.check(one, "snapshot"));
                             }
                         }
                     }
@@ -319,7 +323,7 @@ impl Reader<'_> {
 }
 
 /// Opens an image and reads it.
-async fn read_out(dir: &Path, truth: &Truth) -> Outcome {
+async fn read_image(dir: &Path, expected: &Expected) -> Outcome {
     let opened =
         match timeout(PATIENCE, open(dir)).await.expect("a damaged store is opened or refused at once") {
             Ok(opened) => opened,
@@ -331,8 +335,8 @@ async fn read_out(dir: &Path, truth: &Truth) -> Outcome {
                 return Outcome::Refused;
             }
         };
-    let mut reader = Reader { truth, reported: 0 };
-    timeout(PATIENCE, reader.all(&opened.cable)).await.expect("a damaged store is read or refused");
+    let mut reader = Reader { expected, reported: 0 };
+    timeout(PATIENCE, reader.read_all(&opened.cable)).await.expect("a damaged store is read or refused");
     drop(opened.stop);
     timeout(PATIENCE, opened.running).await.unwrap().expect("no panic").unwrap();
     if reader.reported == 0 { Outcome::NoEffect } else { Outcome::Reported }
@@ -363,19 +367,19 @@ fn kind(bytes: &[u8], page: usize) -> &'static str {
 
 type Counts = BTreeMap<(String, Outcome), usize>;
 
-async fn database(store: &Store, of: &str, damage: Damage, counts: &mut Counts) {
+async fn read_damaged_database(store: &Store, part: &str, damage: Damage, counts: &mut Counts) {
     let dir = tempfile::tempdir().unwrap();
     if let Some(bytes) = damaged(&store.closed, damage) {
         std::fs::write(dir.path().join("cable.db"), bytes).unwrap();
     } else {
         std::fs::write(dir.path().join("cable.db-wal"), &store.killed["cable.db-wal"]).unwrap();
     }
-    println!("{of}: {damage:?}");
-    let outcome = read_out(dir.path(), &store.truth).await;
-    *counts.entry((of.to_owned(), outcome)).or_default() += 1;
+    println!("{part}: {damage:?}");
+    let outcome = read_image(dir.path(), &store.expected).await;
+    *counts.entry((part.to_owned(), outcome)).or_default() += 1;
 }
 
-async fn log(store: &Store, damage: Damage, counts: &mut Counts) {
+async fn read_damaged_log(store: &Store, damage: Damage, counts: &mut Counts) {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in &store.killed {
         let bytes = if name == "cable.db-wal" { damaged(bytes, damage) } else { Some(bytes.clone()) };
@@ -384,14 +388,14 @@ async fn log(store: &Store, damage: Damage, counts: &mut Counts) {
         }
     }
     println!("write-ahead log: {damage:?}");
-    let outcome = read_out(dir.path(), &store.truth).await;
+    let outcome = read_image(dir.path(), &store.expected).await;
     *counts.entry(("write-ahead log".to_owned(), outcome)).or_default() += 1;
 }
 
-/// Damages `each` positions of each page, or of one page of each kind if `sampled`.
-async fn run(each: usize, sampled: bool) -> Counts {
+/// Damages `flips_per_page` positions of each page, or of one page of each kind if `sampled`.
+async fn run(flips_per_page: usize, sampled: bool) -> Counts {
     let store = store().await;
-    let mut dice = Dice::new(7);
+    let mut rng = Rng::new(7);
     let mut counts = Counts::new();
     let pages = store.closed.len() / PAGE;
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -403,20 +407,26 @@ async fn run(each: usize, sampled: bool) -> Counts {
         if sampled && *times != 2 && kind != "header" {
             continue;
         }
-        for n in 0..each {
+        for n in 0..flips_per_page {
             // The first bytes of a page are its structure.
             let at = page * PAGE
                 + if n % 2 == 0 {
-                    dice.between(0, 15) as usize
+                    rng.between(0, 15) as usize
                 } else {
-                    dice.between(0, PAGE as u64 - 1) as usize
+                    rng.between(0, PAGE as u64 - 1) as usize
                 };
-            database(&store, kind, Damage::Flip { at, bit: dice.between(0, 7) as u8 }, &mut counts).await;
+            read_damaged_database(
+                &store,
+                kind,
+                Damage::Flip { at, bit: rng.between(0, 7) as u8 },
+                &mut counts,
+            )
+            .await;
         }
     }
     let cuts: Vec<usize> = (1..pages).filter(|page| !sampled || page % (pages / 3) == 1).collect();
     for page in cuts {
-        database(
+        read_damaged_database(
             &store,
             "cut off",
             Damage::Cut(page * PAGE + if page % 2 == 0 { 0 } else { 77 }),
@@ -425,18 +435,18 @@ async fn run(each: usize, sampled: bool) -> Counts {
         .await;
     }
     for damage in [Damage::Absent, Damage::Foreign] {
-        database(&store, "absent or foreign", damage, &mut counts).await;
+        read_damaged_database(&store, "absent or foreign", damage, &mut counts).await;
     }
-    log(&store, Damage::Foreign, &mut counts).await;
+    read_damaged_log(&store, Damage::Foreign, &mut counts).await;
     let length = store.killed["cable.db-wal"].len();
     let flips = if sampled { 4 } else { length / (PAGE + 24) };
     for n in 0..flips {
         let at =
-            if n == 0 { dice.between(0, 31) as usize } else { dice.between(0, length as u64 - 1) as usize };
-        log(&store, Damage::Flip { at, bit: dice.between(0, 7) as u8 }, &mut counts).await;
+            if n == 0 { rng.between(0, 31) as usize } else { rng.between(0, length as u64 - 1) as usize };
+        read_damaged_log(&store, Damage::Flip { at, bit: rng.between(0, 7) as u8 }, &mut counts).await;
     }
     for cut in [length / 3, length - 9_000] {
-        log(&store, Damage::Cut(cut), &mut counts).await;
+        read_damaged_log(&store, Damage::Cut(cut), &mut counts).await;
     }
     counts
 }

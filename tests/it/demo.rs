@@ -13,7 +13,7 @@ use crate::{
 const NEWSROOM: &str = include_str!("../../demo/newsroom.jsonl");
 
 /// The fields of an entity that only the server sets.
-const SERVERS: [&str; 7] =
+const SERVER_FIELDS: [&str; 7] =
     ["etag", "revision", "create_time", "update_time", "first_publish_time", "state", "word_count"];
 
 /// Returns each line as an encoded Record.
@@ -25,29 +25,29 @@ fn records() -> Vec<Bytes> {
 fn entity(record: &Value) -> (String, Value) {
     let (_, entity) = record.as_object().unwrap().iter().next().unwrap();
     let mut entity = entity.as_object().unwrap().clone();
-    entity.retain(|field, _| !SERVERS.contains(&field.as_str()));
+    entity.retain(|field, _| !SERVER_FIELDS.contains(&field.as_str()));
     (entity["name"].as_str().unwrap().to_owned(), entity.into())
 }
 
-async fn filled(node: &Node) -> Raw {
+async fn import_newsroom(node: &Node) -> Raw {
     let raw = Raw::to(node).await;
     let records = records();
     let mut chunk = Vec::new();
     for record in &records {
         chunk.extend(crate::raw::field(2, record));
     }
-    let answers = raw.send("Import", chunk.into()).await.unwrap();
-    let results = answers[0]["results"].as_array().unwrap();
+    let responses = raw.send("Import", chunk.into()).await.unwrap();
+    let results = responses[0]["results"].as_array().unwrap();
     assert_eq!(results.len(), records.len());
     assert!(results.iter().all(|result| result["outcome"] == "IMPORT_OUTCOME_WRITTEN"), "{results:#?}");
     raw
 }
 
 #[tokio::test]
-async fn the_newsroom_comes_back_as_it_was_written() {
+async fn the_newsroom_is_exported_as_it_was_imported() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let raw = filled(&node).await;
+    let raw = import_newsroom(&node).await;
     let exported = raw.send("Export", Bytes::new()).await.unwrap();
     let exported =
         exported.iter().flat_map(|message| message["records"].as_array().cloned().unwrap_or_default());
@@ -59,10 +59,10 @@ async fn the_newsroom_comes_back_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn a_real_page_is_carried_whole() {
+async fn a_realistic_page_resolves_with_all_its_content() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let raw = filled(&node).await;
+    let raw = import_newsroom(&node).await;
     let includes = ["INCLUDE_AUTHORS", "INCLUDE_SECTIONS", "INCLUDE_TAGS"];
     let request = json!({ "path": "/world/2026/11/murmansk-pilots-wait", "includes": includes });
     let page = raw.call("ResolvePath", request.clone()).await.unwrap();

@@ -38,11 +38,11 @@ impl Faulty {
         self.program = Some(Program::start(&self.dir.path().join("store"), &before, &[]));
     }
 
-    fn begin(&self, fault: &str) {
+    fn inject(&self, fault: &str) {
         fs::write(self.dir.path().join(fault), "").unwrap();
     }
 
-    fn end(&self, fault: &str) {
+    fn clear(&self, fault: &str) {
         fs::remove_file(self.dir.path().join(fault)).unwrap();
     }
 
@@ -57,7 +57,7 @@ impl Faulty {
         raw.call("PutTag", tag).await.map(drop).map_err(|refused| (refused.code, refused.reason))
     }
 
-    async fn is_there(&self, id: &str) -> bool {
+    async fn has_tag(&self, id: &str) -> bool {
         let tag = json!({"name": format!("tags/{id}")});
         Raw::at(&self.endpoint()).await.call("GetTag", tag).await.is_ok()
     }
@@ -69,40 +69,40 @@ impl Faulty {
     }
 
     /// Waits until a service has the given health.
-    async fn health(&self, service: &str, serving: bool) {
+    async fn wait_for_health(&self, service: &str, serving: bool) {
         soon(async { while self.is_serving(service).await != serving {} }).await;
     }
 }
 
-fn refused(code: Code, reason: &str) -> Result<(), (Code, String)> {
+fn refusal(code: Code, reason: &str) -> Result<(), (Code, String)> {
     Err((code, reason.into()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_failed_sync_nothing_is_written_until_a_restart() {
+async fn a_failed_log_sync_stops_writes_until_a_restart() {
     let mut node = Faulty::start();
     node.put("a", 1).await.unwrap();
     assert!(node.is_serving(PUBLISHING).await);
-    node.begin("sync-log");
-    assert_eq!(node.put("b", 1).await, refused(Code::Unavailable, "OUTCOME_UNKNOWN"));
-    node.end("sync-log");
-    assert_eq!(node.put("c", 1).await, refused(Code::Unavailable, "STORE_FAILED"));
-    node.health(PUBLISHING, false).await;
+    node.inject("sync-log");
+    assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
+    node.clear("sync-log");
+    assert_eq!(node.put("c", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+    node.wait_for_health(PUBLISHING, false).await;
     for service in ["", "cable.v1.ContentService", "cable.v1.FeedService", "cable.v1.TransferService"] {
         assert!(node.is_serving(service).await, "{service}");
     }
-    assert!(node.is_there("a").await && !node.is_there("c").await);
+    assert!(node.has_tag("a").await && !node.has_tag("c").await);
 
     node.restart();
     node.put("c", 1).await.unwrap();
-    assert!(node.is_there("a").await && node.is_serving(PUBLISHING).await);
+    assert!(node.has_tag("a").await && node.is_serving(PUBLISHING).await);
 }
 
 /// SQLite's own automatic checkpoint would not report the failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_sync_of_the_database_stops_writes_as_well() {
+async fn a_failed_database_sync_stops_writes() {
     let node = Faulty::start();
-    node.begin("sync-database");
+    node.inject("sync-database");
     let mut number = 0;
     soon(async {
         while node.put(&format!("t{number}"), 2_000).await.is_ok() {
@@ -110,22 +110,22 @@ async fn a_failed_sync_of_the_database_stops_writes_as_well() {
         }
     })
     .await;
-    assert_eq!(node.put("a", 1).await, refused(Code::Unavailable, "STORE_FAILED"));
-    node.health(PUBLISHING, false).await;
+    assert_eq!(node.put("a", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+    node.wait_for_health(PUBLISHING, false).await;
     for written in 0..number {
-        assert!(node.is_there(&format!("t{written}")).await, "t{written} was acknowledged");
+        assert!(node.has_tag(&format!("t{written}")).await, "t{written} was acknowledged");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_without_space_refuses_writes_until_it_has_some() {
+async fn a_full_disk_refuses_writes_until_space_is_freed() {
     let node = Faulty::start();
     node.put("a", 1).await.unwrap();
-    node.begin("space");
-    assert_eq!(node.put("b", 1).await, refused(Code::ResourceExhausted, "STORE_FULL"));
-    assert!(node.is_there("a").await && !node.is_there("b").await);
-    node.end("space");
-    node.health(PUBLISHING, true).await;
+    node.inject("space");
+    assert_eq!(node.put("b", 1).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
+    assert!(node.has_tag("a").await && !node.has_tag("b").await);
+    node.clear("space");
+    node.wait_for_health(PUBLISHING, true).await;
     node.put("b", 1).await.unwrap();
-    assert!(node.is_there("b").await);
+    assert!(node.has_tag("b").await);
 }

@@ -11,7 +11,7 @@ use cable_client::{
 use futures_util::future::join_all;
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     follow,
     histories::{rebuild, verify},
     support::Node,
@@ -21,7 +21,7 @@ mod follower;
 mod world;
 mod writes;
 
-use follower::{Follower, Interest};
+use follower::{FeedOptions, Follower};
 use world::{World, Write};
 use writes::{SECOND, Writes};
 
@@ -35,19 +35,19 @@ const HISTORY: i64 = 130 * SECOND;
 const COMPACTION: i64 = 121 * SECOND;
 
 /// Seeds that once found a fault.
-const FOUND: [u64; 2] = [8, 212_205_060];
+const KNOWN_SEEDS: [u64; 2] = [8, 212_205_060];
 
 const STEPS: usize = 300;
 
 /// A node, its expected content, and its followers.
-struct Game {
+struct Simulation {
     node: Node,
     cable: Cable,
     clock: Clock,
     hands: Hands,
     world: World,
     writes: Writes,
-    dice: Dice,
+    rng: Rng,
     followers: Vec<Follower>,
 }
 
@@ -59,20 +59,20 @@ async fn start(dir: &Path, clock: &Clock) -> Node {
     Node::run(0, dir, clock.clone(), change).await
 }
 
-fn interest(dice: &mut Dice) -> Interest {
+fn random_options(rng: &mut Rng) -> FeedOptions {
     let mut filter = FeedFilter::default();
-    let some = |dice: &mut Dice, what| loop {
-        let names = Writes::names(dice, what, 3);
+    let random_names = |rng: &mut Rng, kind| loop {
+        let names = Writes::names(rng, kind, 3);
         if !names.is_empty() {
             break names;
         }
     };
-    match dice.between(0, 9) {
-        0..=2 => filter.any_tags = some(dice, "tags"),
-        3 => filter.sections = some(dice, "sections"),
-        4 => filter.authors = some(dice, "authors"),
-        5 => (filter.any_tags, filter.sections) = (some(dice, "tags"), some(dice, "sections")),
-        6 => (filter.any_tags, filter.authors) = (some(dice, "tags"), some(dice, "authors")),
+    match rng.between(0, 9) {
+        0..=2 => filter.any_tags = random_names(rng, "tags"),
+        3 => filter.sections = random_names(rng, "sections"),
+        4 => filter.authors = random_names(rng, "authors"),
+        5 => (filter.any_tags, filter.sections) = (random_names(rng, "tags"), random_names(rng, "sections")),
+        6 => (filter.any_tags, filter.authors) = (random_names(rng, "tags"), random_names(rng, "authors")),
         7 => filter.kinds = vec![EntityKind::Article.into()],
         8 => {
             filter.kinds =
@@ -80,58 +80,58 @@ fn interest(dice: &mut Dice) -> Interest {
         }
         _ => {}
     }
-    let view = [View::Reference, View::Basic, View::Full, View::Full][dice.between(0, 3) as usize];
-    Interest { filter, view, backfill: dice.one_in(2) }
+    let view = [View::Reference, View::Basic, View::Full, View::Full][rng.between(0, 3) as usize];
+    FeedOptions { filter, view, backfill: rng.one_in(2) }
 }
 
-fn followers(dice: &mut Dice) -> Vec<Follower> {
+fn followers(rng: &mut Rng) -> Vec<Follower> {
     // Some followers have the same interest.
-    let interests: Vec<Interest> = (0..8).map(|_| interest(dice)).collect();
-    let one = |number| Follower::new(number, interests[number % 8].clone(), dice.one_in(2));
+    let options: Vec<FeedOptions> = (0..8).map(|_| random_options(rng)).collect();
+    let one = |number| Follower::new(number, options[number % 8].clone(), rng.one_in(2));
     (0..12).map(one).collect()
 }
 
-impl Game {
-    async fn begin(dir: &Path, mut dice: Dice) -> Game {
+impl Simulation {
+    async fn start(dir: &Path, mut rng: Rng) -> Simulation {
         let (clock, hands) = Clock::manual(START);
         let node = start(dir, &clock).await;
-        Game {
+        Simulation {
             cable: node.client(),
             node,
             clock,
             hands,
             world: World::new(START),
-            writes: Writes::new(dice.fork()),
-            followers: followers(&mut dice),
-            dice,
+            writes: Writes::new(rng.fork()),
+            followers: followers(&mut rng),
+            rng,
         }
     }
 
     async fn step(&mut self) {
-        match self.dice.between(0, 39) {
+        match self.rng.between(0, 39) {
             0..=13 => {
-                let write = self.writes.any(&self.world);
+                let write = self.writes.random_write(&self.world);
                 self.commit(vec![write]).await;
             }
             14..=18 => {
-                let writes = self.writes.several(&self.world, 8);
+                let writes = self.writes.distinct_writes(&self.world, 8);
                 self.commit(writes).await;
             }
-            19..=20 => self.together().await,
+            19..=20 => self.write_concurrently().await,
             21 => self.kill_in_a_burst().await,
-            22 => self.take_back().await,
+            22 => self.remove_pending().await,
             23..=25 => {
-                let time = self.world.now + self.dice.between(1, 4) as i64 * SECOND;
-                self.pass(time).await;
+                let time = self.world.now + self.rng.between(1, 4) as i64 * SECOND;
+                self.advance_to(time).await;
             }
             26 => self.compact().await,
-            27 if self.dice.one_in(5) => self.wide().await,
-            28 if self.dice.one_in(4) => self.flood().await,
-            29 if self.dice.one_in(2) => self.retag().await,
-            _ => self.disturb().await,
+            27 if self.rng.one_in(5) => self.write_many_names().await,
+            28 if self.rng.one_in(4) => self.flood().await,
+            29 if self.rng.one_in(2) => self.retag().await,
+            _ => self.inject_fault().await,
         }
-        if self.dice.one_in(3) {
-            self.take_ready();
+        if self.rng.one_in(3) {
+            self.apply_ready();
         }
     }
 
@@ -142,12 +142,12 @@ impl Game {
     }
 
     /// Makes concurrent writes, and lets a follower resume while they happen.
-    async fn together(&mut self) {
-        let writes = self.writes.several(&self.world, 12);
+    async fn write_concurrently(&mut self) {
+        let writes = self.writes.distinct_writes(&self.world, 12);
         let commits = writes.iter().map(|write| self.cable.commit().change(write.change()).into_future());
-        let asleep = self.followers.iter_mut().find(|follower| !follower.is_open());
+        let closed = self.followers.iter_mut().find(|follower| !follower.is_open());
         let resume = async {
-            if let Some(follower) = asleep {
+            if let Some(follower) = closed {
                 follower.resume(&self.node, &self.world).await;
             }
         };
@@ -166,13 +166,13 @@ impl Game {
 
     /// Makes a kill among many changes.
     async fn kill_in_a_burst(&mut self) {
-        let writes = self.writes.several(&self.world, 20);
+        let writes = self.writes.distinct_writes(&self.world, 20);
         self.commit(writes).await;
         let live: Vec<&str> = self.world.all_live().map(|(_, entry, _)| entry.name.as_str()).collect();
-        let names = live.into_iter().chain(self.world.all_waiting());
+        let names = live.into_iter().chain(self.world.all_pending());
         let articles: Vec<&str> = names.filter(|name| name.starts_with("articles/")).collect();
         let Some(last) = (articles.len() as u64).checked_sub(1) else { return };
-        let victim = articles[self.dice.between(0, last) as usize].to_owned();
+        let victim = articles[self.rng.between(0, last) as usize].to_owned();
         self.kill(victim).await;
     }
 
@@ -181,21 +181,21 @@ impl Game {
     async fn flood(&mut self) {
         self.beacon().await;
         for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
-            follower.take_until(&self.node, &self.world, self.world.head).await;
-            if self.dice.one_in(2) {
-                follower.kill();
+            follower.apply_until(&self.node, &self.world, self.world.head).await;
+            if self.rng.one_in(2) {
+                follower.disconnect();
             }
         }
-        let kills = self.dice.one_in(2);
+        let kills = self.rng.one_in(2);
         for _ in 0..if kills { 1 } else { 3 } {
-            let writes = self.writes.several(&self.world, 4);
+            let writes = self.writes.distinct_writes(&self.world, 4);
             self.commit(writes).await;
             let articles = (1..=5).map(|id| self.writes.large(&format!("l{id}")));
             let puts = articles.map(|article| Write::Put(article.into(), UpdateKind::Major)).collect();
             self.commit(puts).await;
         }
         if kills {
-            let victim = self.dice.between(1, 5);
+            let victim = self.rng.between(1, 5);
             self.kill(format!("articles/l{victim}")).await;
         }
         for follower in self.followers.iter_mut().filter(|follower| !follower.is_open()) {
@@ -206,23 +206,23 @@ impl Game {
     /// Writes an article that leaves more lists than its entry may name. Some followers disconnect before it and resume
     /// later.
     async fn retag(&mut self) {
-        let id = format!("r{}", self.dice.between(1, 2));
+        let id = format!("r{}", self.rng.between(1, 2));
         let usual = self.writes.for_all(&id);
         self.commit(vec![Write::Put(Entity::Article(usual).into(), UpdateKind::Major)]).await;
         for follower in self.followers.iter_mut().filter(|follower| follower.is_open()) {
-            follower.take_until(&self.node, &self.world, self.world.head).await;
-            if self.dice.one_in(2) {
-                follower.kill();
+            follower.apply_until(&self.node, &self.world, self.world.head).await;
+            if self.rng.one_in(2) {
+                follower.disconnect();
             }
         }
-        for _ in 0..self.dice.between(2, 12) {
-            let article = self.writes.restless(&id);
+        for _ in 0..self.rng.between(2, 12) {
+            let article = self.writes.retagged_article(&id);
             self.commit(vec![Write::Put(Entity::Article(article).into(), UpdateKind::Major)]).await;
-            if self.dice.one_in(3) {
-                self.disturb().await;
+            if self.rng.one_in(3) {
+                self.inject_fault().await;
             }
         }
-        match self.dice.between(0, 3) {
+        match self.rng.between(0, 3) {
             0 => {
                 let removal = Write::Remove(format!("articles/{id}"), RemovalReason::Deleted, String::new());
                 self.commit(vec![removal]).await;
@@ -239,14 +239,14 @@ impl Game {
         self.commit(vec![Write::Remove(name, RemovalReason::Killed, String::new())]).await;
     }
 
-    async fn take_back(&mut self) {
-        let Some(name) = self.world.all_waiting().next().map(str::to_owned) else { return };
+    async fn remove_pending(&mut self) {
+        let Some(name) = self.world.all_pending().next().map(str::to_owned) else { return };
         let written = self.cable.remove_pending(&name).await.unwrap();
-        self.world.take_back(&name, &written.position);
+        self.world.remove_pending(&name, &written.position);
     }
 
     /// Writes more names than one read returns.
-    async fn wide(&mut self) {
+    async fn write_many_names(&mut self) {
         for half in 0..2 {
             let ids = half * 350..(half + 1) * 350;
             let articles = ids.map(|id| Entity::Article(self.writes.article(&format!("w{id}"))));
@@ -256,9 +256,9 @@ impl Game {
     }
 
     /// Lets time pass. Due versions take effect one after the other.
-    async fn pass(&mut self, until: i64) {
+    async fn advance_to(&mut self, until: i64) {
         while let Some((time, name)) = self.world.next_due().filter(|(time, _)| *time <= until) {
-            self.world.happen(time, &name);
+            self.world.apply_due(time, &name);
             self.hands.set(self.world.now);
             while self.head().await < self.world.head {
                 tokio::task::yield_now().await;
@@ -266,13 +266,13 @@ impl Game {
         }
         self.world.now = until;
         self.hands.set(until);
-        self.see_floor().await;
+        self.check_floor().await;
     }
 
     /// Checks the floor. The node looks for old history once a minute, also when the clock moves in small steps.
-    async fn see_floor(&mut self) {
+    async fn check_floor(&mut self) {
         let floor = self.cable.status().await.unwrap().floor_revision;
-        assert!(floor <= self.world.floor_by_age(HISTORY), "{floor} is too young to be forgotten");
+        assert!(floor <= self.world.floor_by_age(HISTORY), "{floor} is too young to be dropped");
         self.world.floor = self.world.floor.max(floor);
     }
 
@@ -285,7 +285,7 @@ impl Game {
     /// Waits until the node has dropped the history that is too old.
     async fn compact(&mut self) {
         loop {
-            self.pass(self.world.now + COMPACTION).await;
+            self.advance_to(self.world.now + COMPACTION).await;
             let floor = self.world.floor_by_age(HISTORY);
             if floor == self.world.floor {
                 return;
@@ -301,28 +301,28 @@ impl Game {
     }
 
     /// Disconnects, resumes or stalls a follower.
-    async fn disturb(&mut self) {
-        let number = self.dice.between(0, self.followers.len() as u64 - 1) as usize;
+    async fn inject_fault(&mut self) {
+        let number = self.rng.between(0, self.followers.len() as u64 - 1) as usize;
         let (follower, node, world) = (&mut self.followers[number], &self.node, &self.world);
-        match self.dice.between(0, 9) {
+        match self.rng.between(0, 9) {
             _ if !follower.is_open() => {
-                let start = match self.dice.between(0, 7) {
+                let start = match self.rng.between(0, 7) {
                     0 => Some(Start::Snapshot(true)),
                     1 => None,
-                    2 => follow::after(self.dice.between(world.floor as u64, world.head as u64) as i64),
+                    2 => follow::after(self.rng.between(world.floor as u64, world.head as u64) as i64),
                     _ => return follower.resume(node, world).await,
                 };
-                follower.begin(node, world, start).await;
+                follower.start(node, world, start).await;
             }
-            0..=5 => follower.kill(),
+            0..=5 => follower.disconnect(),
             6..=8 => follower.stalled = true,
             _ => follower.stalled = false,
         }
     }
 
-    fn take_ready(&mut self) {
+    fn apply_ready(&mut self) {
         for follower in self.followers.iter_mut().filter(|follower| !follower.stalled) {
-            follower.take_ready(&self.world);
+            follower.apply_ready(&self.world);
         }
     }
 
@@ -338,66 +338,66 @@ impl Game {
 
     /// Brings all awake followers up to date, by a change that they all match or by the checkpoints of an idle time.
     async fn settle(&mut self, all: bool) {
-        if !self.dice.one_in(3) {
+        if !self.rng.one_in(3) {
             self.beacon().await;
         }
-        let awake: BTreeSet<usize> = self
+        let followed: BTreeSet<usize> = self
             .followers
             .iter()
-            .filter(|follower| all || follower.is_open() || self.dice.one_in(3))
+            .filter(|follower| all || follower.is_open() || self.rng.one_in(3))
             .map(|follower| follower.number)
             .collect();
-        for follower in self.followers.iter_mut().filter(|follower| awake.contains(&follower.number)) {
-            follower.take_until(&self.node, &self.world, self.world.head).await;
+        for follower in self.followers.iter_mut().filter(|follower| followed.contains(&follower.number)) {
+            follower.apply_until(&self.node, &self.world, self.world.head).await;
             follower.check_held(&self.world);
-            let mut fresh = Follower::new(100 + follower.number, follower.interest.clone(), false);
-            fresh.begin(&self.node, &self.world, Some(Start::Snapshot(true))).await;
-            fresh.take_until(&self.node, &self.world, self.world.head).await;
+            let mut fresh = Follower::new(100 + follower.number, follower.options.clone(), false);
+            fresh.start(&self.node, &self.world, Some(Start::Snapshot(true))).await;
+            fresh.apply_until(&self.node, &self.world, self.world.head).await;
             fresh.check_held(&self.world);
         }
     }
 
     /// Ends all streams and starts another node, on this directory or on a rebuilt copy of it.
-    async fn restart(self, dir: &Path, copy: Option<&Path>) -> Game {
-        let Game { node, clock, mut followers, .. } = self;
-        followers.iter_mut().for_each(Follower::kill);
+    async fn restart(self, dir: &Path, copy: Option<&Path>) -> Simulation {
+        let Simulation { node, clock, mut followers, .. } = self;
+        followers.iter_mut().for_each(Follower::disconnect);
         node.stop().await;
         verify(dir);
         if let Some(copy) = copy {
             rebuild(dir, copy);
         }
         let node = start(copy.unwrap_or(dir), &clock).await;
-        Game { cable: node.client(), node, clock, followers, ..self }
+        Simulation { cable: node.client(), node, clock, followers, ..self }
     }
 }
 
-async fn play(seed: u64) {
+async fn simulate(seed: u64) {
     println!("feed histories: CABLE_SEED={seed}");
     let dir = tempfile::tempdir().unwrap();
-    let mut game = Game::begin(dir.path(), Dice::new(seed)).await;
+    let mut simulation = Simulation::start(dir.path(), Rng::new(seed)).await;
     for step in 1..=STEPS {
-        game.step().await;
+        simulation.step().await;
         if step % 60 == 0 {
-            game.settle(false).await;
+            simulation.settle(false).await;
         }
         if step == STEPS / 2 {
-            game = game.restart(dir.path(), None).await;
+            simulation = simulation.restart(dir.path(), None).await;
         }
     }
-    let anew = dir.path().join("anew");
-    game = game.restart(dir.path(), Some(&anew)).await;
-    game.settle(true).await;
-    game.node.stop().await;
-    verify(&anew);
+    let rebuilt = dir.path().join("rebuilt");
+    simulation = simulation.restart(dir.path(), Some(&rebuilt)).await;
+    simulation.settle(true).await;
+    simulation.node.stop().await;
+    verify(&rebuilt);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_follower_of_a_random_history_is_told_what_is_promised() {
+async fn followers_of_random_histories_receive_correct_feeds() {
     if let Ok(seed) = std::env::var("CABLE_SEED") {
-        return play(seed.parse().unwrap()).await;
+        return simulate(seed.parse().unwrap()).await;
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    for seed in FOUND.into_iter().chain([u64::from(now.subsec_nanos())]) {
-        play(seed).await;
+    for seed in KNOWN_SEEDS.into_iter().chain([u64::from(now.subsec_nanos())]) {
+        simulate(seed).await;
     }
 }

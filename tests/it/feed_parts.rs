@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 
 use crate::{
-    follow::{Changed, Follow, Told, after, request},
+    follow::{Changed, FeedEvent, WatchStream, after, request},
     raw::Raw,
     support::{Node, article, body},
 };
@@ -46,20 +46,20 @@ fn patched(count: i64) -> Vec<Changed> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_larger_than_a_message_comes_in_parts() {
+async fn a_commit_larger_than_a_message_arrives_in_parts() {
     let (_dir, node, cable) = node().await;
     put_large(&cable, 6).await;
     let open = async |format: v1::BodyFormat, start: Option<Start>| {
-        let mut asked = request(&["sea"], start);
-        (asked.view, asked.body_format) = (View::Full.into(), format.into());
-        Follow::open(&node, asked).await.unwrap()
+        let mut watch = request(&["sea"], start);
+        (watch.view, watch.body_format) = (View::Full.into(), format.into());
+        WatchStream::open(&node, watch).await.unwrap()
     };
     let formats =
         [v1::BodyFormat::Blocks, v1::BodyFormat::Html, v1::BodyFormat::Markdown, v1::BodyFormat::PlainText];
     let mut feeds = Vec::new();
     for format in formats {
         let mut live = open(format, None).await;
-        assert_eq!(live.next().await, (Told::Checkpoint, Some(6)));
+        assert_eq!(live.next().await, (FeedEvent::Checkpoint, Some(6)));
         feeds.push(live);
     }
     let mut mirrored = cable.feed(FeedFilter::default().tag("sea")).view(View::Full).after(6).open();
@@ -76,10 +76,10 @@ async fn a_commit_larger_than_a_message_comes_in_parts() {
             feed.parts,
             feed.largest
         );
-        assert_eq!(feed.next().await, (Told::Checkpoint, Some(end)));
+        assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(end)));
     }
-    let mut small = Follow::open(&node, request(&["sea"], after(6))).await.unwrap();
-    assert_eq!(small.next().await, (Told::Changes(patched(6)), Some(end)));
+    let mut small = WatchStream::open(&node, request(&["sea"], after(6))).await.unwrap();
+    assert_eq!(small.next().await, (FeedEvent::Changes(patched(6)), Some(end)));
     assert!(small.largest < 10_000, "{} bytes", small.largest);
     // The client crate delivers it as one event, within the default limits.
     let delivery = mirrored.next().await.unwrap().unwrap();
@@ -89,41 +89,41 @@ async fn a_commit_larger_than_a_message_comes_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_breaks_between_two_parts_resumes_before_the_commit() {
+async fn a_stream_broken_between_parts_resumes_before_the_commit() {
     let (_dir, node, cable) = node().await;
     put_large(&cable, 4).await;
     let end = patch_all(&cable, 4).await;
-    let mut asked = request(&["sea"], after(4));
-    asked.view = View::Full.into();
-    let mut broken = Raw::to(&node).await.stream("Watch", asked.encode_to_vec().into()).await.unwrap();
+    let mut watch = request(&["sea"], after(4));
+    watch.view = View::Full.into();
+    let mut broken = Raw::to(&node).await.stream("Watch", watch.encode_to_vec().into()).await.unwrap();
     let first = WatchResponse::decode(broken.message().await.unwrap().unwrap()).unwrap();
     assert_eq!(first.position, None);
     assert!(
         matches!(first.event, Some(Event::Changes(part)) if part.more_follows && !part.changes.is_empty())
     );
     drop(broken);
-    let mut feed = Follow::open(&node, asked).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Changes(patched(4)), Some(end)));
+    let mut feed = WatchStream::open(&node, watch).await.unwrap();
+    assert_eq!(feed.next().await, (FeedEvent::Changes(patched(4)), Some(end)));
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_is_superseded_between_two_parts_comes_later() {
+async fn a_change_superseded_between_parts_arrives_later() {
     let (_dir, node, cable) = node().await;
     put_large(&cable, 5).await;
     let end = patch_all(&cable, 5).await;
-    let mut asked = request(&["sea"], after(5));
-    asked.view = View::Full.into();
+    let mut watch = request(&["sea"], after(5));
+    watch.view = View::Full.into();
     // The windows are smaller than the first part, so the node has not encoded the last ones yet.
     let raw = Raw::narrow(&node).await;
-    let mut feed = Follow::open_on(&raw, asked).await.unwrap();
+    let mut feed = WatchStream::open_on(&raw, watch).await.unwrap();
     let first = feed.first_part().await;
     let sent = first.len();
     assert!((1..4).contains(&sent), "{sent} changes in the first part");
     for n in 0..5 {
         cable.put(article(&format!("a{n}"), "Gone", &["land"])).await.unwrap();
     }
-    let (Told::Changes(commit), Some(position)) = feed.next().await else { panic!("no commit") };
+    let (FeedEvent::Changes(commit), Some(position)) = feed.next().await else { panic!("no commit") };
     assert_eq!(commit[..sent], patched(5)[..sent]);
     assert!(position >= end && !commit.contains(&patched(5)[4]), "{commit:?} up to {position}");
     let mut left: Vec<Changed> = commit[sent..].to_vec();
@@ -134,26 +134,26 @@ async fn a_change_that_is_superseded_between_two_parts_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_names_only_the_lists_that_were_left_by_it() {
+async fn a_change_names_only_the_lists_left_by_that_change() {
     let (_dir, node, cable) = node().await;
-    let names = |turn: usize| (0..100).map(|n| format!("{turn}-{n:0>100}")).collect::<Vec<_>>();
-    let put = async |id: usize, turn| {
-        let tags = names(turn);
+    let names = |round: usize| (0..100).map(|n| format!("{round}-{n:0>100}")).collect::<Vec<_>>();
+    let put = async |id: usize, round| {
+        let tags = names(round);
         let mut tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         tags.push("sea");
-        cable.put(article(&format!("a{id}"), &format!("{turn}"), &tags)).await.unwrap().revision
+        cable.put(article(&format!("a{id}"), &format!("{round}"), &tags)).await.unwrap().revision
     };
     for id in 0..2 {
-        for turn in 0..4 {
-            put(id, turn).await;
+        for round in 0..4 {
+            put(id, round).await;
         }
     }
-    let mut live = Follow::open(&node, request(&[], None)).await.unwrap();
+    let mut live = WatchStream::open(&node, request(&[], None)).await.unwrap();
     live.next().await;
     let last = put(0, 4).await;
     let removed = cable.remove("articles/a1", cable_client::RemovalReason::Withdrawn).await.unwrap();
-    let mut late = Follow::open(&node, request(&[], after(0))).await.unwrap();
-    let expected = |turn| names(turn).into_iter().map(|name| format!("tags/{name}")).collect::<Vec<_>>();
+    let mut late = WatchStream::open(&node, request(&[], after(0))).await.unwrap();
+    let expected = |round| names(round).into_iter().map(|name| format!("tags/{name}")).collect::<Vec<_>>();
     for feed in [&mut live, &mut late] {
         let mut changes = Vec::new();
         while changes.len() < 2 {
@@ -172,8 +172,8 @@ async fn a_change_names_only_the_lists_that_were_left_by_it() {
     }
     // A follower of a list that the article left long before receives that change.
     let tag = names(1)[7].clone();
-    let mut of_list = Follow::open(&node, request(&[&tag], after(0))).await.unwrap();
-    let Told::Changes(changes) = of_list.next().await.0 else { panic!("no changes") };
+    let mut of_list = WatchStream::open(&node, request(&[&tag], after(0))).await.unwrap();
+    let FeedEvent::Changes(changes) = of_list.next().await.0 else { panic!("no changes") };
     assert!(changes.contains(&Changed::Left("articles/a0".into())), "{changes:?}");
     node.stop().await;
 }
@@ -214,7 +214,7 @@ async fn put_largest(cable: &Cable) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_change_fits_into_a_message_in_each_view_and_format() {
+async fn the_largest_change_fits_into_a_message_in_every_shape() {
     let (_dir, node, cable) = node().await;
     let views = [View::Reference, View::Basic, View::Full];
     let formats =
@@ -222,9 +222,9 @@ async fn the_largest_change_fits_into_a_message_in_each_view_and_format() {
     let mut shapes: Vec<(View, v1::BodyFormat)> = views.iter().map(|view| (*view, formats[0])).collect();
     shapes.extend(formats[1..].iter().map(|format| (View::Full, *format)));
     let open = async |(view, format): (View, v1::BodyFormat), start| {
-        let mut asked = request(&["sea"], start);
-        (asked.view, asked.body_format) = (view.into(), format.into());
-        Follow::open(&node, asked).await.unwrap()
+        let mut watch = request(&["sea"], start);
+        (watch.view, watch.body_format) = (view.into(), format.into());
+        WatchStream::open(&node, watch).await.unwrap()
     };
     let mut lives = Vec::new();
     for shape in &shapes {

@@ -7,7 +7,7 @@ use cable_client::{
 use tonic::Code;
 
 use crate::{
-    follow::{Changed, Follow, Told, after, request},
+    follow::{Changed, FeedEvent, WatchStream, after, request},
     support::{Node, article, author, body},
 };
 
@@ -31,27 +31,27 @@ async fn node() -> (tempfile::TempDir, Node, Cable) {
 }
 
 #[tokio::test]
-async fn a_feed_from_now_says_where_it_starts_and_tells_what_enters_changes_and_leaves() {
+async fn a_live_feed_reports_its_start_and_every_change() {
     let (_dir, node, cable) = node().await;
     cable.put(article("old", "Old", &["sea"])).await.unwrap();
-    let mut feed = Follow::open(&node, request(&["sea", "ice"], None)).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Checkpoint, Some(1)));
+    let mut feed = WatchStream::open(&node, request(&["sea", "ice"], None)).await.unwrap();
+    assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(1)));
     cable.put(article("a", "Storm", &["land"])).await.unwrap();
     cable.put(article("a", "Storm", &["land", "sea"])).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Changes(vec![upsert("a", 3)]), Some(3)));
+    assert_eq!(feed.next().await, (FeedEvent::Changes(vec![upsert("a", 3)]), Some(3)));
     cable.put(article("a", "Storm", &["ice"])).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Changes(vec![upsert("a", 4)]), Some(4)));
+    assert_eq!(feed.next().await, (FeedEvent::Changes(vec![upsert("a", 4)]), Some(4)));
     cable.put(article("a", "Storm", &["land"])).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Changes(vec![left("a")]), Some(5)));
+    assert_eq!(feed.next().await, (FeedEvent::Changes(vec![left("a")]), Some(5)));
     cable.put(article("a", "Calm", &["land"])).await.unwrap();
     cable.remove("articles/old", RemovalReason::Withdrawn).await.unwrap();
     let gone = removed("old", RemovalReason::Withdrawn);
-    assert_eq!(feed.next().await, (Told::Changes(vec![gone]), Some(7)));
+    assert_eq!(feed.next().await, (FeedEvent::Changes(vec![gone]), Some(7)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_feed_resumed_after_a_position_tells_what_was_missed_and_no_more() {
+async fn a_resumed_feed_delivers_exactly_the_missed_changes() {
     let (_dir, node, cable) = node().await;
     for (id, tag) in [("a", "sea"), ("b", "sea"), ("c", "land"), ("d", "sea")] {
         cable.put(article(id, "Storm", &[tag])).await.unwrap();
@@ -67,17 +67,17 @@ async fn a_feed_resumed_after_a_position_tells_what_was_missed_and_no_more() {
         (5, vec![removed("d", RemovalReason::Deleted), upsert("a", 8)]),
         (7, vec![upsert("a", 8)]),
     ] {
-        let mut feed = Follow::open(&node, request(&["sea"], after(from))).await.unwrap();
-        assert_eq!(feed.next().await, (Told::Changes(expected), Some(8)), "after {from}");
-        assert_eq!(feed.next().await, (Told::Checkpoint, Some(8)), "after {from}");
+        let mut feed = WatchStream::open(&node, request(&["sea"], after(from))).await.unwrap();
+        assert_eq!(feed.next().await, (FeedEvent::Changes(expected), Some(8)), "after {from}");
+        assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(8)), "after {from}");
     }
-    let mut feed = Follow::open(&node, request(&["sea"], after(8))).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Checkpoint, Some(8)));
+    let mut feed = WatchStream::open(&node, request(&["sea"], after(8))).await.unwrap();
+    assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(8)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn what_left_between_two_pieces_of_a_catch_up_is_told() {
+async fn departures_between_slices_of_a_catch_up_are_delivered() {
     let (_dir, node, cable) = node().await;
     let long = |id: &str| {
         let mut written = article(id, "Storm", &["sea"]);
@@ -91,27 +91,27 @@ async fn what_left_between_two_pieces_of_a_catch_up_is_told() {
     }
     // The rest of the article's past is beyond the first slice of 64 KiB.
     cable.put(article("a", "Calm", &["land"])).await.unwrap();
-    let mut feed = Follow::open(&node, request(&["sea"], after(1))).await.unwrap();
-    let mut told = Vec::new();
-    while let (Told::Changes(changes), _) = feed.next().await {
-        told.extend(changes);
+    let mut feed = WatchStream::open(&node, request(&["sea"], after(1))).await.unwrap();
+    let mut received = Vec::new();
+    while let (FeedEvent::Changes(changes), _) = feed.next().await {
+        received.extend(changes);
     }
-    assert!(told.contains(&left("a")), "{told:?}");
+    assert!(received.contains(&left("a")), "{received:?}");
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_snapshot_goes_over_into_what_happens_without_a_seam() {
+async fn a_snapshot_continues_with_changes_without_a_gap() {
     let (_dir, node, cable) = node().await;
     for i in 0..600 {
         cable.put(article(&format!("a{i:03}"), "Storm", &[["sea", "land"][i % 2]])).await.unwrap();
     }
-    let mut feed = Follow::open(&node, request(&["sea"], Some(Start::Snapshot(true)))).await.unwrap();
+    let mut feed = WatchStream::open(&node, request(&["sea"], Some(Start::Snapshot(true)))).await.unwrap();
     let mut names = Vec::new();
     let end = loop {
         match feed.next().await {
-            (Told::Snapshot(part), None) => names.extend(part),
-            (Told::SnapshotEnd(count), position) => break (count, position),
+            (FeedEvent::Snapshot(part), None) => names.extend(part),
+            (FeedEvent::SnapshotEnd(count), position) => break (count, position),
             other => panic!("{other:?}"),
         }
     };
@@ -125,9 +125,9 @@ async fn a_snapshot_goes_over_into_what_happens_without_a_seam() {
 }
 
 #[tokio::test]
-async fn a_commit_comes_whole_in_one_message() {
+async fn a_commit_arrives_in_one_message() {
     let (_dir, node, cable) = node().await;
-    let mut feed = Follow::open(&node, request(&["sea"], None)).await.unwrap();
+    let mut feed = WatchStream::open(&node, request(&["sea"], None)).await.unwrap();
     feed.next().await;
     let put = |id: &str, tag: &str| Change::put(article(id, "Storm", &[tag]));
     cable
@@ -136,21 +136,21 @@ async fn a_commit_comes_whole_in_one_message() {
         .await
         .unwrap();
     // Its position is that of the commit's end.
-    assert_eq!(feed.next().await, (Told::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
-    let mut late = Follow::open(&node, request(&["sea"], after(0))).await.unwrap();
-    assert_eq!(late.next().await, (Told::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
-    let mut middle = Follow::open(&node, request(&["sea"], after(2))).await.unwrap();
-    assert_eq!(middle.next().await, (Told::Changes(vec![upsert("c", 3)]), Some(4)));
+    assert_eq!(feed.next().await, (FeedEvent::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
+    let mut late = WatchStream::open(&node, request(&["sea"], after(0))).await.unwrap();
+    assert_eq!(late.next().await, (FeedEvent::Changes(vec![upsert("a", 1), upsert("c", 3)]), Some(4)));
+    let mut middle = WatchStream::open(&node, request(&["sea"], after(2))).await.unwrap();
+    assert_eq!(middle.next().await, (FeedEvent::Changes(vec![upsert("c", 3)]), Some(4)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn sections_authors_and_kinds_are_followed_too() {
+async fn feeds_filter_by_section_author_and_kind() {
     let (_dir, node, cable) = node().await;
     let open = async |change: fn(&mut v1::FeedFilter)| {
-        let mut asked = request(&[], after(0));
-        change(asked.filter.as_mut().unwrap());
-        Follow::open(&node, asked).await.unwrap()
+        let mut watch = request(&[], after(0));
+        change(watch.filter.as_mut().unwrap());
+        WatchStream::open(&node, watch).await.unwrap()
     };
     let mut written = article("a", "Storm", &["sea"]);
     written.section = "sections/news".into();
@@ -192,29 +192,29 @@ async fn sections_authors_and_kinds_are_followed_too() {
 }
 
 #[tokio::test]
-async fn backfill_is_told_only_to_those_who_ask() {
+async fn backfill_is_delivered_only_on_request() {
     let (_dir, node, cable) = node().await;
     cable.put(article("old", "Old", &["sea"])).update_kind(UpdateKind::Backfill).await.unwrap();
     cable.put(article("new", "New", &["sea"])).await.unwrap();
-    let mut feed = Follow::open(&node, request(&["sea"], after(0))).await.unwrap();
+    let mut feed = WatchStream::open(&node, request(&["sea"], after(0))).await.unwrap();
     assert_eq!(feed.changes().await, [upsert("new", 2)]);
-    let mut asked = request(&["sea"], after(0));
-    asked.include_backfill = true;
-    let mut feed = Follow::open(&node, asked).await.unwrap();
+    let mut watch = request(&["sea"], after(0));
+    watch.include_backfill = true;
+    let mut feed = WatchStream::open(&node, watch).await.unwrap();
     assert_eq!(feed.changes().await, [upsert("old", 1), upsert("new", 2)]);
     node.stop().await;
 }
 
 #[tokio::test]
-async fn each_view_is_told_as_it_is_read() {
+async fn feeds_deliver_each_view_as_reads_return_it() {
     let (_dir, node, cable) = node().await;
     cable.put(article("a", "Storm", &["sea"])).await.unwrap();
     for view in [View::Reference, View::Basic, View::Full] {
         let read = cable.article("a").view(view).await.unwrap().into_inner();
         for start in [after(0), Some(Start::Snapshot(true))] {
-            let mut asked = request(&["sea"], start);
-            asked.view = view.into();
-            let message = Follow::open(&node, asked).await.unwrap().message().await.unwrap();
+            let mut watch = request(&["sea"], start);
+            watch.view = view.into();
+            let message = WatchStream::open(&node, watch).await.unwrap().message().await.unwrap();
             let record = match message.event.unwrap() {
                 v1::watch_response::Event::Snapshot(part) => part.records[0].clone(),
                 v1::watch_response::Event::Changes(changes) => match changes.changes[0].change.clone() {
@@ -234,7 +234,7 @@ async fn each_view_is_told_as_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_position_of_another_history_is_refused_or_answered_by_a_snapshot() {
+async fn a_foreign_position_is_refused_or_resets_the_feed() {
     let (_dir, node, cable) = node().await;
     let written = cable.put(article("a", "Storm", &["sea"])).await.unwrap();
     let mut other_log = written.position.clone();
@@ -242,51 +242,51 @@ async fn a_position_of_another_history_is_refused_or_answered_by_a_snapshot() {
     let mut other_chain = written.position.clone();
     other_chain.chain = vec![7; 32].into();
     for position in [other_log, other_chain] {
-        let mut asked = request(&["sea"], Some(Start::After(position)));
-        let refused = Follow::open(&node, asked.clone()).await.err().unwrap();
+        let mut watch = request(&["sea"], Some(Start::After(position)));
+        let refused = WatchStream::open(&node, watch.clone()).await.err().unwrap();
         assert_eq!(refused.code(), Code::FailedPrecondition);
-        asked.reset = true;
-        let mut feed = Follow::open(&node, asked).await.unwrap();
-        assert_eq!(feed.next().await, (Told::Reset(v1::FeedResetReason::LogChanged), None));
-        assert_eq!(feed.next().await, (Told::Snapshot(vec!["articles/a".into()]), None));
-        assert_eq!(feed.next().await, (Told::SnapshotEnd(1), Some(1)));
-        assert_eq!(feed.next().await, (Told::Checkpoint, Some(1)));
+        watch.reset = true;
+        let mut feed = WatchStream::open(&node, watch).await.unwrap();
+        assert_eq!(feed.next().await, (FeedEvent::Reset(v1::FeedResetReason::LogChanged), None));
+        assert_eq!(feed.next().await, (FeedEvent::Snapshot(vec!["articles/a".into()]), None));
+        assert_eq!(feed.next().await, (FeedEvent::SnapshotEnd(1), Some(1)));
+        assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(1)));
     }
     let mut same =
-        Follow::open(&node, request(&["sea"], Some(Start::After(written.position)))).await.unwrap();
-    assert_eq!(same.next().await, (Told::Checkpoint, Some(1)));
+        WatchStream::open(&node, request(&["sea"], Some(Start::After(written.position)))).await.unwrap();
+    assert_eq!(same.next().await, (FeedEvent::Checkpoint, Some(1)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_position_ahead_of_the_node_is_waited_for_and_then_refused() {
+async fn a_position_ahead_of_the_node_is_awaited_then_refused() {
     let (_dir, node, cable) = node().await;
-    let refused = Follow::open(&node, request(&["sea"], after(5))).await.err().unwrap();
+    let refused = WatchStream::open(&node, request(&["sea"], after(5))).await.err().unwrap();
     assert_eq!(refused.code(), Code::Unavailable);
-    let opening = Follow::open(&node, request(&["sea"], after(1)));
+    let opening = WatchStream::open(&node, request(&["sea"], after(1)));
     let put = cable.put(article("a", "Storm", &["sea"]));
     let (feed, written) = tokio::join!(opening, async { put.await });
     written.unwrap();
-    assert_eq!(feed.unwrap().next().await, (Told::Checkpoint, Some(1)));
+    assert_eq!(feed.unwrap().next().await, (FeedEvent::Checkpoint, Some(1)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_silent_feed_says_so_as_often_as_asked_and_its_place_moves_on() {
+async fn a_quiet_feed_sends_checkpoints_at_the_requested_interval() {
     let (_dir, node, cable) = node().await;
-    let mut asked = request(&["sea"], None);
-    asked.checkpoint_interval = Some(cable_client::ProtoDuration { seconds: 1, nanos: 0 });
-    let mut feed = Follow::open(&node, asked).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Checkpoint, Some(0)));
+    let mut watch = request(&["sea"], None);
+    watch.checkpoint_interval = Some(cable_client::ProtoDuration { seconds: 1, nanos: 0 });
+    let mut feed = WatchStream::open(&node, watch).await.unwrap();
+    assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(0)));
     cable.put(article("a", "Storm", &["land"])).await.unwrap();
-    assert_eq!(feed.next().await, (Told::Checkpoint, Some(1)));
+    assert_eq!(feed.next().await, (FeedEvent::Checkpoint, Some(1)));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_feed_ends_when_the_node_drains_and_goes_on_at_the_next_one() {
+async fn a_feed_ends_on_drain_and_resumes_at_the_next_node() {
     let (dir, node, cable) = node().await;
-    let mut feed = Follow::open(&node, request(&["sea"], None)).await.unwrap();
+    let mut feed = WatchStream::open(&node, request(&["sea"], None)).await.unwrap();
     feed.next().await;
     let written = cable.put(article("a", "Storm", &["sea"])).await.unwrap();
     assert_eq!(feed.changes().await, [upsert("a", 1)]);
@@ -295,17 +295,17 @@ async fn a_feed_ends_when_the_node_drains_and_goes_on_at_the_next_one() {
     let node = Node::start(dir.path()).await;
     node.client().put(article("b", "Storm", &["sea"])).await.unwrap();
     let mut feed =
-        Follow::open(&node, request(&["sea"], Some(Start::After(written.position)))).await.unwrap();
+        WatchStream::open(&node, request(&["sea"], Some(Start::After(written.position)))).await.unwrap();
     assert_eq!(feed.changes().await, [upsert("b", 2)]);
     node.stop().await;
 }
 
 #[tokio::test]
-async fn one_connection_has_so_many_feeds_and_no_more() {
+async fn the_feeds_of_a_connection_are_limited() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.feeds = 2).await;
     let raw = crate::raw::Raw::to(&node).await;
-    let open = async |tag| Follow::open_on(&raw, request(&[tag], None)).await;
+    let open = async |tag| WatchStream::open_on(&raw, request(&[tag], None)).await;
     let first = open("sea").await.unwrap();
     let _second = open("ice").await.unwrap();
     let refused = open("sea").await.err().unwrap();
@@ -319,22 +319,22 @@ async fn one_connection_has_so_many_feeds_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_node_has_so_many_feeds_and_no_more() {
+async fn the_feeds_of_a_node_are_limited() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.feed.most = 1).await;
-    let first = Follow::open(&node, request(&["sea"], None)).await.unwrap();
-    let refused = Follow::open(&node, request(&["sea"], None)).await.err().unwrap();
+    let first = WatchStream::open(&node, request(&["sea"], None)).await.unwrap();
+    let refused = WatchStream::open(&node, request(&["sea"], None)).await.err().unwrap();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("node"), "{}", refused.message());
     drop(first);
-    while Follow::open(&node, request(&["sea"], None)).await.is_err() {
+    while WatchStream::open(&node, request(&["sea"], None)).await.is_err() {
         tokio::task::yield_now().await;
     }
     node.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_told_with_its_field() {
+async fn an_invalid_watch_request_is_refused_with_its_field() {
     let (_dir, node, _) = node().await;
     let mut position = Position::default();
     position.revision = -1;
@@ -350,7 +350,7 @@ async fn what_is_asked_wrongly_is_told_with_its_field() {
     interval.checkpoint_interval = Some(cable_client::ProtoDuration { seconds: 0, nanos: 1 });
     wrong.push(("checkpoint_interval", interval));
     for (field, request) in wrong {
-        let refused = Follow::open(&node, request).await.err().unwrap();
+        let refused = WatchStream::open(&node, request).await.err().unwrap();
         assert_eq!(refused.code(), Code::InvalidArgument, "{field}");
         assert!(refused.message().starts_with(&format!("{field}: ")), "{}", refused.message());
     }

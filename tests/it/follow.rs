@@ -18,18 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A stream of Watch.
 #[derive(Debug)]
-pub(crate) struct Follow {
+pub(crate) struct WatchStream {
     messages: Streaming<Bytes>,
     /// The encoded size of the largest message so far, and the number of parts of commits.
     pub(crate) largest: usize,
     pub(crate) parts: usize,
     /// The changes of a commit whose last part has not been received.
-    begun: Option<Vec<v1::FeedChange>>,
+    partial: Option<Vec<v1::FeedChange>>,
 }
 
 /// The event of a message, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum FeedEvent {
     Changes(Vec<Changed>),
     Snapshot(Vec<String>),
     SnapshotEnd(i64),
@@ -62,15 +62,15 @@ pub(crate) fn after(revision: i64) -> Option<Start> {
     Some(Start::After(position))
 }
 
-impl Follow {
-    pub(crate) async fn open(node: &Node, request: WatchRequest) -> Result<Follow, Status> {
-        Follow::open_on(&Raw::to(node).await, request).await
+impl WatchStream {
+    pub(crate) async fn open(node: &Node, request: WatchRequest) -> Result<WatchStream, Status> {
+        WatchStream::open_on(&Raw::to(node).await, request).await
     }
 
     /// Opens a stream on a connection that others may share.
-    pub(crate) async fn open_on(raw: &Raw, request: WatchRequest) -> Result<Follow, Status> {
+    pub(crate) async fn open_on(raw: &Raw, request: WatchRequest) -> Result<WatchStream, Status> {
         let messages = raw.stream("Watch", request.encode_to_vec().into()).await?;
-        Ok(Follow { messages, largest: 0, parts: 0, begun: None })
+        Ok(WatchStream { messages, largest: 0, parts: 0, partial: None })
     }
 
     /// Returns the next message, with the parts of a commit joined.
@@ -78,21 +78,21 @@ impl Follow {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.messages.message()).await;
             let message = message.expect("a feed is not silent for so long")?;
-            if let Some(whole) = self.join(message) {
-                return Ok(whole);
+            if let Some(joined) = self.join(message) {
+                return Ok(joined);
             }
         }
     }
 
     /// Returns the changes of the first part of a commit. [`message`](Follow::message) continues with the others.
     pub(crate) async fn first_part(&mut self) -> Vec<Changed> {
-        while self.begun.is_none() {
+        while self.partial.is_none() {
             let message = self.messages.message().await.unwrap();
-            let whole = self.join(message);
-            let is_checkpoint = |whole: &WatchResponse| matches!(whole.event, Some(Event::Checkpoint(_)));
-            assert!(whole.as_ref().is_none_or(is_checkpoint), "no part of a commit: {whole:?}");
+            let joined = self.join(message);
+            let is_checkpoint = |joined: &WatchResponse| matches!(joined.event, Some(Event::Checkpoint(_)));
+            assert!(joined.as_ref().is_none_or(is_checkpoint), "no part of a commit: {joined:?}");
         }
-        self.begun.clone().unwrap_or_default().into_iter().map(changed).collect()
+        self.partial.clone().unwrap_or_default().into_iter().map(changed).collect()
     }
 
     /// Returns the next message if one is available, with the parts of a commit joined.
@@ -101,8 +101,8 @@ impl Follow {
             match self.messages.message().now_or_never()? {
                 Err(status) => return Some(Err(status)),
                 Ok(message) => {
-                    if let Some(whole) = self.join(message) {
-                        return Some(Ok(whole));
+                    if let Some(joined) = self.join(message) {
+                        return Some(Ok(joined));
                     }
                 }
             }
@@ -114,9 +114,9 @@ impl Follow {
         let message = message.expect("a feed does not end with OK");
         self.largest = self.largest.max(message.len());
         let mut message = WatchResponse::decode(message).unwrap();
-        if let Some(begun) = self.begun.take() {
+        if let Some(partial) = self.partial.take() {
             match &mut message.event {
-                Some(Event::Changes(changes)) => drop(changes.changes.splice(..0, begun)),
+                Some(Event::Changes(changes)) => drop(changes.changes.splice(..0, partial)),
                 // Later changes replaced the history: a snapshot follows instead of the other parts.
                 Some(Event::Reset(_)) => {}
                 _ => panic!("{message:?} between two parts of a commit"),
@@ -126,7 +126,7 @@ impl Follow {
             Some(Event::Changes(changes)) if changes.more_follows => {
                 assert_eq!(message.position, None, "only the last part has a position");
                 self.parts += 1;
-                self.begun = Some(std::mem::take(&mut changes.changes));
+                self.partial = Some(std::mem::take(&mut changes.changes));
                 None
             }
             _ => Some(message),
@@ -134,32 +134,32 @@ impl Follow {
     }
 
     /// Returns the event of the next message, and the revision to resume after.
-    pub(crate) async fn next(&mut self) -> (Told, Option<i64>) {
+    pub(crate) async fn next(&mut self) -> (FeedEvent, Option<i64>) {
         let message = self.message().await.unwrap();
-        (told(message.event.unwrap()), message.position.map(|position| position.revision))
+        (summarize(message.event.unwrap()), message.position.map(|position| position.revision))
     }
 
     /// Returns the next changes, and skips the checkpoints before them.
     pub(crate) async fn changes(&mut self) -> Vec<Changed> {
         loop {
             match self.next().await.0 {
-                Told::Changes(changes) => return changes,
-                Told::Checkpoint => {}
+                FeedEvent::Changes(changes) => return changes,
+                FeedEvent::Checkpoint => {}
                 other => panic!("changes were expected, not {other:?}"),
             }
         }
     }
 }
 
-pub(crate) fn told(event: Event) -> Told {
+pub(crate) fn summarize(event: Event) -> FeedEvent {
     match event {
-        Event::Changes(changes) => Told::Changes(changes.changes.into_iter().map(changed).collect()),
-        Event::Snapshot(part) => {
-            Told::Snapshot(part.records.into_iter().map(|record| name(&record.decode().unwrap()).0).collect())
-        }
-        Event::SnapshotEnd(end) => Told::SnapshotEnd(end.count),
-        Event::Checkpoint(_) => Told::Checkpoint,
-        Event::Reset(reset) => Told::Reset(reset.reason()),
+        Event::Changes(changes) => FeedEvent::Changes(changes.changes.into_iter().map(changed).collect()),
+        Event::Snapshot(part) => FeedEvent::Snapshot(
+            part.records.into_iter().map(|record| name(&record.decode().unwrap()).0).collect(),
+        ),
+        Event::SnapshotEnd(end) => FeedEvent::SnapshotEnd(end.count),
+        Event::Checkpoint(_) => FeedEvent::Checkpoint,
+        Event::Reset(reset) => FeedEvent::Reset(reset.reason()),
     }
 }
 
@@ -182,13 +182,13 @@ pub(crate) fn changed(change: v1::FeedChange) -> Changed {
 
 /// Returns a record's name and revision.
 pub(crate) fn name(record: &v1::Record) -> (String, i64) {
-    use v1::record::Record as What;
+    use v1::record::Record as Kind;
     match record.record.clone().unwrap() {
-        What::Article(entity) => (entity.name, entity.revision),
-        What::Author(entity) => (entity.name, entity.revision),
-        What::Section(entity) => (entity.name, entity.revision),
-        What::Tag(entity) => (entity.name, entity.revision),
-        What::Collection(entity) => (entity.name, entity.revision),
+        Kind::Article(entity) => (entity.name, entity.revision),
+        Kind::Author(entity) => (entity.name, entity.revision),
+        Kind::Section(entity) => (entity.name, entity.revision),
+        Kind::Tag(entity) => (entity.name, entity.revision),
+        Kind::Collection(entity) => (entity.name, entity.revision),
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use cable_client::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     support::{Node, article, author},
 };
 
@@ -28,17 +28,17 @@ fn etags(held: &Held) -> BTreeMap<String, String> {
 }
 
 /// Makes some commits: articles are added, change, leave the tag and are removed.
-async fn write(cable: &Cable, dice: &mut Dice, commits: u64) -> i64 {
+async fn write(cable: &Cable, rng: &mut Rng, commits: u64) -> i64 {
     let mut last = 0;
     for number in 0..commits {
         let mut commit = cable.commit();
-        let first = dice.between(0, 39);
+        let first = rng.between(0, 39);
         for id in [first, first + 40] {
-            let tags: &[&str] = if dice.one_in(3) { &["land"] } else { &["land", "sea"] };
+            let tags: &[&str] = if rng.one_in(3) { &["land"] } else { &["land", "sea"] };
             commit = commit.put(article(&format!("a{id}"), &format!("Storm {number}"), tags));
         }
         last = commit.put(author("ann", &format!("Ann {number}"))).await.unwrap().position.revision;
-        if dice.one_in(4) {
+        if rng.one_in(4) {
             let removed = cable.remove(format!("a{first}"), RemovalReason::Withdrawn).await.unwrap();
             last = removed.position.revision;
         }
@@ -70,7 +70,7 @@ async fn follow(feed: &mut cable_client::Feed, held: &mut BTreeMap<String, Strin
     }
 }
 
-async fn reached(mirror: &Mirror, revision: i64) {
+async fn wait_for_revision(mirror: &Mirror, revision: i64) {
     mirror.ready().await.unwrap();
     while mirror.position().unwrap().revision < revision {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -78,12 +78,12 @@ async fn reached(mirror: &Mirror, revision: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn feeds_and_mirrors_outlive_restarts_and_hold_what_is_listed() {
+async fn feeds_and_mirrors_match_listings_across_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path()).await;
     let port = node.address.port();
     let cable = Cable::builder(node.endpoint()).retry(Retry::default().attempts(10)).build().unwrap();
-    let mut dice = Dice::new(7);
+    let mut rng = Rng::new(7);
     let filter = || FeedFilter::default().tag("sea");
     // Changes that do not match advance the positions within this time.
     let soon = Duration::from_secs(1);
@@ -92,22 +92,22 @@ async fn feeds_and_mirrors_outlive_restarts_and_hold_what_is_listed() {
     let everything = cable.mirror(FeedFilter::default()).start();
     let mut held = BTreeMap::new();
     for _ in 0..4 {
-        let last = write(&cable, &mut dice, 40).await;
+        let last = write(&cable, &mut rng, 40).await;
         follow(&mut feed, &mut held, last).await;
-        reached(&mirror, last).await;
+        wait_for_revision(&mirror, last).await;
         let listed = listed(&cable).await;
         assert!(listed.len() > 20, "{}", listed.len());
         assert_eq!(held, listed);
         assert_eq!(etags(&mirror.snapshot()), listed);
         // The feed is not polled meanwhile.
-        write(&cable, &mut dice, 20).await;
+        write(&cable, &mut rng, 20).await;
         node.stop().await;
         node = Node::start_on(port, dir.path(), |_| {}).await;
     }
-    let last = write(&cable, &mut dice, 10).await;
+    let last = write(&cable, &mut rng, 10).await;
     follow(&mut feed, &mut held, last).await;
-    reached(&mirror, last).await;
-    reached(&everything, last).await;
+    wait_for_revision(&mirror, last).await;
+    wait_for_revision(&everything, last).await;
     let listed = listed(&cable).await;
     assert_eq!(held, listed);
     assert_eq!(etags(&mirror.snapshot()), listed);

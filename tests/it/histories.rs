@@ -13,7 +13,7 @@ use cable_client::{
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     support::{Node, body},
 };
 
@@ -47,8 +47,8 @@ struct Model {
 }
 
 #[derive(Debug, PartialEq)]
-enum Refused {
-    NotThere,
+enum Refusal {
+    NotFound,
     PathTaken,
 }
 
@@ -67,7 +67,7 @@ impl Model {
     }
 
     /// Makes steps as one commit, or returns the reason why none is made. A path may pass from one article to another.
-    fn take(&mut self, steps: &[Step]) -> Result<(), Refused> {
+    fn apply(&mut self, steps: &[Step]) -> Result<(), Refusal> {
         let mut after = self.clone();
         steps.iter().try_for_each(|step| after.step(step))?;
         let own = |version: &Version| version.live.as_ref().map(|article| article.path.clone());
@@ -75,22 +75,22 @@ impl Model {
         paths.retain(|path| !path.is_empty());
         let count = paths.len();
         if paths.into_iter().collect::<BTreeSet<_>>().len() < count {
-            return Err(Refused::PathTaken);
+            return Err(Refusal::PathTaken);
         }
         *self = after;
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Refused> {
+    fn step(&mut self, step: &Step) -> Result<(), Refusal> {
         let before = self.articles.get(step.name()).cloned();
         let was = before.as_ref().and_then(|version| version.live.clone());
         let (live, target) = match step {
             Step::Put(article) => (Some(article.clone()), ""),
             Step::Patch(patch, mask) => {
-                (Some(patched(was.clone().ok_or(Refused::NotThere)?, patch, mask)), "")
+                (Some(patched(was.clone().ok_or(Refusal::NotFound)?, patch, mask)), "")
             }
             Step::Remove(_, _, target) => {
-                was.as_ref().ok_or(Refused::NotThere)?;
+                was.as_ref().ok_or(Refusal::NotFound)?;
                 (None, target.as_str())
             }
         };
@@ -181,34 +181,34 @@ fn patched(mut article: v1::Article, patch: &v1::Article, mask: &[&str]) -> v1::
     article
 }
 
-fn some(dice: &mut Dice, what: &str, most: u64, of: u64) -> Vec<String> {
-    let count = dice.between(0, most);
-    let ids: BTreeSet<u64> = (0..count).map(|_| dice.between(1, of)).collect();
-    ids.into_iter().map(|n| format!("{what}{n}")).collect()
+fn random_names(rng: &mut Rng, prefix: &str, max: u64, of: u64) -> Vec<String> {
+    let count = rng.between(0, max);
+    let ids: BTreeSet<u64> = (0..count).map(|_| rng.between(1, of)).collect();
+    ids.into_iter().map(|n| format!("{prefix}{n}")).collect()
 }
 
-fn one_or_none(dice: &mut Dice, what: &str, of: u64) -> String {
-    if dice.one_in(3) { String::new() } else { format!("{what}{}", dice.between(1, of)) }
+fn one_or_none(rng: &mut Rng, prefix: &str, of: u64) -> String {
+    if rng.one_in(3) { String::new() } else { format!("{prefix}{}", rng.between(1, of)) }
 }
 
-fn random_article(dice: &mut Dice) -> v1::Article {
+fn random_article(rng: &mut Rng) -> v1::Article {
     let mut article = v1::Article::default();
-    article.name = format!("articles/a{}", dice.between(1, ARTICLES));
-    article.headline = format!("Storm {}", dice.between(1, 3));
-    article.body = Some(body(&"The ferry did not sail. ".repeat(dice.between(1, 5) as usize)));
-    article.tags = some(dice, "tags/t", 4, 5);
-    article.section = one_or_none(dice, "sections/s", 5);
-    article.additional_sections = some(dice, "sections/s", 2, 5);
-    article.path = one_or_none(dice, "/p", PATHS);
-    if dice.one_in(4) {
-        article.alias_paths = vec![format!("/p{}", dice.between(1, PATHS))];
+    article.name = format!("articles/a{}", rng.between(1, ARTICLES));
+    article.headline = format!("Storm {}", rng.between(1, 3));
+    article.body = Some(body(&"The ferry did not sail. ".repeat(rng.between(1, 5) as usize)));
+    article.tags = random_names(rng, "tags/t", 4, 5);
+    article.section = one_or_none(rng, "sections/s", 5);
+    article.additional_sections = random_names(rng, "sections/s", 2, 5);
+    article.path = one_or_none(rng, "/p", PATHS);
+    if rng.one_in(4) {
+        article.alias_paths = vec![format!("/p{}", rng.between(1, PATHS))];
         article.alias_paths.retain(|alias| *alias != article.path);
     }
-    article.language = ["", "en-GB", "EN-gb", "ru"][dice.between(0, 3) as usize].to_owned();
-    article.r#type = dice.between(1, 3) as i32;
-    article.publish_time = Some(moment(dice));
+    article.language = ["", "en-GB", "EN-gb", "ru"][rng.between(0, 3) as usize].to_owned();
+    article.r#type = rng.between(1, 3) as i32;
+    article.publish_time = Some(random_time(rng));
     let mut byline = v1::Byline::default();
-    for author in some(dice, "authors/x", 2, 3) {
+    for author in random_names(rng, "authors/x", 2, 3) {
         let mut credit = v1::Credit::default();
         credit.author = author;
         byline.credits.push(credit);
@@ -218,43 +218,43 @@ fn random_article(dice: &mut Dice) -> v1::Article {
 }
 
 /// Returns one of few times, so that the order by id matters too.
-fn moment(dice: &mut Dice) -> Timestamp {
-    Timestamp { seconds: 1_700_000_000 + dice.between(0, 6) as i64, nanos: 0 }
+fn random_time(rng: &mut Rng) -> Timestamp {
+    Timestamp { seconds: 1_700_000_000 + rng.between(0, 6) as i64, nanos: 0 }
 }
 
-fn random_step(dice: &mut Dice, model: &Model) -> Step {
-    let article = random_article(dice);
-    match dice.between(0, 9) {
+fn random_step(rng: &mut Rng, model: &Model) -> Step {
+    let article = random_article(rng);
+    match rng.between(0, 9) {
         0..=4 => Step::Put(article),
         5 => model.live(&article.name).cloned().map_or(Step::Put(article), Step::Put),
         6..=7 => {
             let mask = ["tags", "section", "byline", "path", "headline"];
-            let mask: Vec<_> = mask.into_iter().filter(|_| dice.one_in(2)).collect();
+            let mask: Vec<_> = mask.into_iter().filter(|_| rng.one_in(2)).collect();
             let mask = if mask.is_empty() { vec!["tags"] } else { mask };
             Step::Patch(article, mask)
         }
-        _ if dice.one_in(2) => Step::Remove(article.name, RemovalReason::Withdrawn, String::new()),
+        _ if rng.one_in(2) => Step::Remove(article.name, RemovalReason::Withdrawn, String::new()),
         _ => Step::Remove(article.name, RemovalReason::Moved, "articles/elsewhere".into()),
     }
 }
 
-fn random_filter(dice: &mut Dice) -> Filter {
+fn random_filter(rng: &mut Rng) -> Filter {
     let mut filter = Filter::default();
-    for _ in 0..dice.between(0, 2) {
-        match dice.between(0, 8) {
-            0 => filter.all_tags = some(dice, "tags/t", 2, 5),
-            1 => filter.any_tags = some(dice, "tags/t", 3, 5),
-            2 => filter.none_tags = some(dice, "tags/t", 2, 5),
-            3 => filter.section = format!("sections/s{}", dice.between(1, 5)),
+    for _ in 0..rng.between(0, 2) {
+        match rng.between(0, 8) {
+            0 => filter.all_tags = random_names(rng, "tags/t", 2, 5),
+            1 => filter.any_tags = random_names(rng, "tags/t", 3, 5),
+            2 => filter.none_tags = random_names(rng, "tags/t", 2, 5),
+            3 => filter.section = format!("sections/s{}", rng.between(1, 5)),
             4 => {
-                filter.section = format!("sections/s{}", dice.between(1, 5));
+                filter.section = format!("sections/s{}", rng.between(1, 5));
                 filter.include_child_sections = true;
             }
-            5 => filter.authors = some(dice, "authors/x", 2, 3),
-            6 => filter.types = vec![dice.between(1, 3) as i32],
+            5 => filter.authors = random_names(rng, "authors/x", 2, 3),
+            6 => filter.types = vec![rng.between(1, 3) as i32],
             7 => filter.language = "en-gb".into(),
-            _ if dice.one_in(2) => filter.published_after = Some(moment(dice)),
-            _ => filter.published_before = Some(moment(dice)),
+            _ if rng.one_in(2) => filter.published_after = Some(random_time(rng)),
+            _ => filter.published_before = Some(random_time(rng)),
         }
     }
     filter
@@ -287,22 +287,22 @@ fn change(step: Step) -> Change {
     }
 }
 
-fn expect(outcome: Result<(), Refused>, told: Option<&Error>, what: &impl std::fmt::Debug) {
-    let told = told.map(|error| match (error.kind(), error.reason()) {
-        (Kind::NotFound, _) => Refused::NotThere,
-        (_, Some(ErrorReason::PathTaken)) => Refused::PathTaken,
-        _ => panic!("{what:?}: {error}"),
+fn check_outcome(expected: Result<(), Refusal>, error: Option<&Error>, step: &impl std::fmt::Debug) {
+    let actual = error.map(|error| match (error.kind(), error.reason()) {
+        (Kind::NotFound, _) => Refusal::NotFound,
+        (_, Some(ErrorReason::PathTaken)) => Refusal::PathTaken,
+        _ => panic!("{step:?}: {error}"),
     });
-    assert_eq!(outcome.err(), told, "{what:?}");
+    assert_eq!(expected.err(), actual, "{step:?}");
 }
 
-async fn act(cable: &Cable, model: &mut Model, dice: &mut Dice) {
-    match dice.between(0, 9) {
+async fn perform_step(cable: &Cable, model: &mut Model, rng: &mut Rng) {
+    match rng.between(0, 9) {
         0 => {
             let mut section = v1::Section::default();
-            section.name = format!("sections/s{}", dice.between(1, 5));
+            section.name = format!("sections/s{}", rng.between(1, 5));
             section.display_name = "World".into();
-            section.parent = one_or_none(dice, "sections/s", 5);
+            section.parent = one_or_none(rng, "sections/s", 5);
             // Cycles of sections are not tested here.
             if model.below(&section.parent, &section.name) {
                 section.parent.clear();
@@ -311,52 +311,52 @@ async fn act(cable: &Cable, model: &mut Model, dice: &mut Dice) {
             model.head += i64::from(cable.put(section).await.unwrap().changed);
         }
         1..=2 => {
-            let mut steps: Vec<Step> = (0..dice.between(2, 5)).map(|_| random_step(dice, model)).collect();
+            let mut steps: Vec<Step> = (0..rng.between(2, 5)).map(|_| random_step(rng, model)).collect();
             steps.sort_by(|a, b| a.name().cmp(b.name()));
             steps.dedup_by(|a, b| a.name() == b.name());
-            look(cable, model, &steps).await;
-            let outcome = model.take(&steps);
-            let told = cable.commit().changes(steps.iter().cloned().map(change)).await;
-            assert_eq!(outcome.is_ok(), told.is_ok(), "{steps:?}: {outcome:?}, {told:?}");
-            look(cable, model, &steps).await;
+            check_articles(cable, model, &steps).await;
+            let outcome = model.apply(&steps);
+            let result = cable.commit().changes(steps.iter().cloned().map(change)).await;
+            assert_eq!(outcome.is_ok(), result.is_ok(), "{steps:?}: {outcome:?}, {result:?}");
+            check_articles(cable, model, &steps).await;
         }
-        3 => import(cable, model, dice).await,
+        3 => import(cable, model, rng).await,
         _ => {
-            let step = random_step(dice, model);
-            look(cable, model, std::slice::from_ref(&step)).await;
-            let outcome = model.take(std::slice::from_ref(&step));
-            let told = write(cable, &step).await;
-            if let Ok(revision) = told {
+            let step = random_step(rng, model);
+            check_articles(cable, model, std::slice::from_ref(&step)).await;
+            let outcome = model.apply(std::slice::from_ref(&step));
+            let result = write(cable, &step).await;
+            if let Ok(revision) = result {
                 assert_eq!(Some(revision), model.articles.get(step.name()).map(|v| v.revision), "{step:?}");
             }
-            expect(outcome, told.as_ref().err(), &step);
-            look(cable, model, &[step]).await;
+            check_outcome(outcome, result.as_ref().err(), &step);
+            check_articles(cable, model, &[step]).await;
         }
     }
 }
 
 /// Imports one chunk, in which a name may occur twice. Each record sees the effect of those before it.
-async fn import(cable: &Cable, model: &mut Model, dice: &mut Dice) {
-    let articles: Vec<_> = (0..dice.between(1, 8)).map(|_| random_article(dice)).collect();
+async fn import(cable: &Cable, model: &mut Model, rng: &mut Rng) {
+    let articles: Vec<_> = (0..rng.between(1, 8)).map(|_| random_article(rng)).collect();
     let records: Vec<_> = articles.iter().cloned().map(RawRecord::from).collect();
     let steps: Vec<_> = articles.into_iter().map(Step::Put).collect();
-    look(cable, model, &steps).await;
+    check_articles(cable, model, &steps).await;
     let acks: Vec<_> = cable.import(stream::iter(records)).try_collect().await.unwrap();
     let results = acks.into_iter().flat_map(|ack| ack.results);
     for (step, result) in steps.iter().zip(results) {
         let refused = result.outcome() == v1::ImportOutcome::Refused;
         assert_eq!(
-            model.take(std::slice::from_ref(step)).is_err(),
+            model.apply(std::slice::from_ref(step)).is_err(),
             refused,
             "{steps:?}: {step:?}, {result:?}"
         );
     }
-    look(cable, model, &steps).await;
+    check_articles(cable, model, &steps).await;
 }
 
 /// Checks that each of these articles equals the model's. It is read before and after each write, and no response may
 /// be stale.
-async fn look(cable: &Cable, model: &Model, steps: &[Step]) {
+async fn check_articles(cable: &Cable, model: &Model, steps: &[Step]) {
     for step in steps {
         check_article(model, step.name(), cable.article(step.name()).await.map(|found| found.into_inner()));
     }
@@ -384,7 +384,7 @@ fn check_missing(version: Option<&Version>, name: &str, error: &Error) {
     assert_eq!(error.metadata().get("moved_to"), target, "{name}");
 }
 
-async fn compare(cable: &Cable, model: &Model, dice: &mut Dice) {
+async fn compare(cable: &Cable, model: &Model, rng: &mut Rng) {
     let names: Vec<String> = (1..=ARTICLES).map(|n| format!("articles/a{n}")).collect();
     for item in cable.articles(&names).view(cable_client::View::Full).await.unwrap().items {
         check_article(model, &item.name, item.article);
@@ -412,18 +412,18 @@ async fn compare(cable: &Cable, model: &Model, dice: &mut Dice) {
         check_article(model, name, found.map(|found| found.into_inner().article));
     }
     for _ in 0..12 {
-        let (filter, size) = (random_filter(dice), dice.between(1, 7) as u32);
+        let (filter, size) = (random_filter(rng), rng.between(1, 7) as u32);
         for order in [Order::PublishTimeDesc, Order::RevisionDesc] {
             let expected = model.list(&filter, order);
             let list = cable.list(filter.clone()).order(order).page_size(size);
             let listed: Vec<_> = list.items().try_collect().await.unwrap();
-            assert_eq!(named(listed), expected, "{filter:?} {order:?} by {size}");
+            assert_eq!(names_and_revisions(listed), expected, "{filter:?} {order:?} by {size}");
             let mut articles = cable.stream(filter.clone()).order(order).articles();
             let mut streamed = Vec::new();
             while let Some(article) = articles.try_next().await.unwrap() {
                 streamed.push(article);
             }
-            assert_eq!(named(streamed), expected, "{filter:?} {order:?}");
+            assert_eq!(names_and_revisions(streamed), expected, "{filter:?} {order:?}");
             assert_eq!(articles.end().unwrap().count, expected.len() as i64);
         }
     }
@@ -434,12 +434,12 @@ async fn compare(cable: &Cable, model: &Model, dice: &mut Dice) {
     assert_eq!(status.head.unwrap().revision, model.head);
 }
 
-fn named(articles: Vec<v1::Article>) -> Vec<(String, i64)> {
+fn names_and_revisions(articles: Vec<v1::Article>) -> Vec<(String, i64)> {
     articles.into_iter().map(|article| (article.name, article.revision)).collect()
 }
 
 /// Checks that another store that imports this one's whole export has the same content.
-async fn copy(cable: &Cable, model: &Model) {
+async fn check_copy(cable: &Cable, model: &Model) {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let other = node.client();
@@ -478,35 +478,35 @@ fn run(command: &mut Command) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_written_is_read_as_a_simple_model_says() {
+async fn random_writes_read_back_as_a_simple_model_predicts() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed =
         std::env::var("CABLE_SEED").map_or(u64::from(now.subsec_nanos()), |seed| seed.parse().unwrap());
     println!("histories: CABLE_SEED={seed}");
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     for _ in 0..3 {
-        let mut dice = dice.fork();
+        let mut rng = rng.fork();
         let (dir, mut model) = (tempfile::tempdir().unwrap(), Model::default());
         let node = Node::start(dir.path()).await;
         let cable = node.client();
         for step in 1..=STEPS {
-            act(&cable, &mut model, &mut dice).await;
+            perform_step(&cable, &mut model, &mut rng).await;
             if step % 20 == 0 {
-                compare(&cable, &model, &mut dice).await;
+                compare(&cable, &model, &mut rng).await;
             }
         }
         node.stop().await;
         let node = Node::start(dir.path()).await;
         let cable = node.client();
-        compare(&cable, &model, &mut dice).await;
-        copy(&cable, &model).await;
+        compare(&cable, &model, &mut rng).await;
+        check_copy(&cable, &model).await;
         node.stop().await;
         verify(dir.path());
-        let anew = dir.path().join("anew");
-        rebuild(dir.path(), &anew);
-        verify(&anew);
-        let node = Node::start(&anew).await;
-        compare(&node.client(), &model, &mut dice).await;
+        let rebuilt = dir.path().join("rebuilt");
+        rebuild(dir.path(), &rebuilt);
+        verify(&rebuilt);
+        let node = Node::start(&rebuilt).await;
+        compare(&node.client(), &model, &mut rng).await;
         node.stop().await;
     }
 }

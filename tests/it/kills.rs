@@ -14,7 +14,7 @@ use serde_json::json;
 use tonic::Streaming;
 
 use crate::{
-    dice::Dice,
+    dice::Rng,
     follow::{after, request},
     raw::Raw,
     support::{Node, article, body},
@@ -48,8 +48,8 @@ fn traces(dir: &Path, pieces: &HashSet<Piece>) -> usize {
 
 /// Returns an article of about 64 KB that compresses to not much less than half.
 fn noise(id: &str, seed: u64) -> v1::Article {
-    let mut dice = Dice::new(seed);
-    let noise: String = (0..4_096).map(|_| format!("{:016x}", dice.next())).collect();
+    let mut rng = Rng::new(seed);
+    let noise: String = (0..4_096).map(|_| format!("{:016x}", rng.next())).collect();
     let mut article = article(id, id, &["t"]);
     article.body = Some(body(&noise));
     article
@@ -60,19 +60,19 @@ async fn put_noise(cable: &Cable, id: &str, seed: u64) {
 }
 
 /// Schedules the article for a year in which no test runs.
-fn waiting(mut article: v1::Article) -> v1::Article {
+fn scheduled(mut article: v1::Article) -> v1::Article {
     article.publish_time = Some(Timestamp { seconds: 32_000_000_000, nanos: 0 });
     article
 }
 
-async fn is_killed(cable: &Cable, id: &str) {
+async fn assert_killed(cable: &Cable, id: &str) {
     let error = cable.article(id).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::ArticleGone));
     assert_eq!(error.metadata()["reason"], "KILLED");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_restart() {
+async fn a_kill_erases_all_versions_before_it_returns() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -82,7 +82,7 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     put_noise(&cable, "a", 3).await;
     pieces.extend(stored(dir.path(), "a", LIVE));
     for seed in [4, 5] {
-        assert!(cable.put(waiting(noise("a", seed))).await.unwrap().pending);
+        assert!(cable.put(scheduled(noise("a", seed))).await.unwrap().pending);
         pieces.extend(stored(dir.path(), "a", PENDING));
     }
     assert!(pieces.len() > 1_500);
@@ -94,7 +94,7 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     let killed = kill().await.unwrap();
     assert!(killed.changed);
     assert_eq!(traces(dir.path(), &pieces), 0);
-    is_killed(&cable, "a").await;
+    assert_killed(&cable, "a").await;
     assert_eq!(cable.pending("a").await.unwrap_err().reason(), Some(ErrorReason::ArticleNotFound));
     assert_eq!(kill().await.unwrap(), killed);
     let again = cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
@@ -104,18 +104,18 @@ async fn a_killed_article_is_nowhere_once_the_kill_is_answered_and_after_a_resta
     let node = Node::start(dir.path()).await;
     let cable = node.client();
     assert_eq!(traces(dir.path(), &pieces), 0);
-    is_killed(&cable, "a").await;
+    assert_killed(&cable, "a").await;
     cable.article("other").await.unwrap();
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_waited_is_nowhere_either_once_it_is_killed() {
+async fn a_kill_erases_an_article_that_was_only_pending() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
     put_noise(&cable, "other", 1).await;
-    cable.put(waiting(noise("a", 2))).await.unwrap();
+    cable.put(scheduled(noise("a", 2))).await.unwrap();
     let pieces = stored(dir.path(), "a", PENDING);
     assert!(traces(dir.path(), &pieces) > pieces.len() * 9 / 10);
     cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
@@ -124,39 +124,39 @@ async fn what_only_waited_is_nowhere_either_once_it_is_killed() {
     let node = Node::start(dir.path()).await;
     assert_eq!(traces(dir.path(), &pieces), 0);
     let unknown = node.client().article("a").await.unwrap_err();
-    assert_eq!(unknown.reason(), Some(ErrorReason::ArticleNotFound), "nobody ever saw it");
+    assert_eq!(unknown.reason(), Some(ErrorReason::ArticleNotFound), "the article was never visible");
     node.stop().await;
 }
 
 /// The texts of the killed article: the live version and the pending version.
-const SAID: [&str; 2] = ["said aloud", "not said yet"];
+const TEXTS: [&str; 2] = ["live text", "pending text"];
 
 /// Follows whole articles, on a connection of its own.
 async fn follow(node: &Node, start: Option<Start>) -> Streaming<Bytes> {
-    let mut asked: WatchRequest = request(&["t"], start);
-    asked.view = v1::ArticleView::Full.into();
-    Raw::to(node).await.stream("Watch", asked.encode_to_vec().into()).await.unwrap()
+    let mut watch: WatchRequest = request(&["t"], start);
+    watch.view = v1::ArticleView::Full.into();
+    Raw::to(node).await.stream("Watch", watch.encode_to_vec().into()).await.unwrap()
 }
 
 /// Returns all bytes that a feed delivers until it is at a revision.
-async fn told(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<u8> {
-    let mut told = Vec::new();
+async fn receive_until(feed: &mut Streaming<Bytes>, revision: i64) -> Vec<u8> {
+    let mut received = Vec::new();
     loop {
         let message = feed.message().await.unwrap().unwrap();
-        told.extend_from_slice(&message);
+        received.extend_from_slice(&message);
         let position = WatchResponse::decode(message).unwrap().position;
         if position.is_some_and(|position| position.revision >= revision) {
-            return told;
+            return received;
         }
     }
 }
 
-fn holds(told: &[u8], text: &str) -> bool {
-    told.windows(text.len()).any(|window| window == text.as_bytes())
+fn contains(received: &[u8], text: &str) -> bool {
+    received.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_feed_tells_what_was_killed_from_then_on() {
+async fn no_feed_delivers_killed_content_after_the_kill() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -167,30 +167,30 @@ async fn no_feed_tells_what_was_killed_from_then_on() {
         large.body = Some(body(&"x".repeat(1_000_000)));
         cable.put(large).await.unwrap();
     }
-    let [said, unsaid] = SAID.map(|text| article("a", text, &["t"]));
-    let said = cable.put(said).await.unwrap();
-    cable.put(waiting(unsaid)).await.unwrap();
-    let before = told(&mut prompt, said.revision).await;
-    assert!(holds(&before, SAID[0]) && !holds(&before, SAID[1]));
+    let [live, pending] = TEXTS.map(|text| article("a", text, &["t"]));
+    let live = cable.put(live).await.unwrap();
+    cable.put(scheduled(pending)).await.unwrap();
+    let before = receive_until(&mut prompt, live.revision).await;
+    assert!(contains(&before, TEXTS[0]) && !contains(&before, TEXTS[1]));
 
     let killed = cable.remove("articles/a", RemovalReason::Killed).await.unwrap();
-    let mut anew = follow(&node, after(0)).await;
+    let mut resumed = follow(&node, after(0)).await;
     let mut snapshot = follow(&node, Some(Start::Snapshot(true))).await;
-    for (who, feed) in [
-        ("was there", &mut prompt),
-        ("was behind", &mut behind),
-        ("from the beginning", &mut anew),
+    for (reader, feed) in [
+        ("live", &mut prompt),
+        ("behind", &mut behind),
+        ("resumed", &mut resumed),
         ("snapshot", &mut snapshot),
     ] {
-        let told = told(feed, killed.revision).await;
-        assert_eq!(SAID.map(|text| holds(&told, text)), [false, false], "{who}");
-        assert_eq!(holds(&told, "articles/a"), who != "snapshot", "{who}");
+        let received = receive_until(feed, killed.revision).await;
+        assert_eq!(TEXTS.map(|text| contains(&received, text)), [false, false], "{reader}");
+        assert_eq!(contains(&received, "articles/a"), reader != "snapshot", "{reader}");
     }
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_kill_of_what_was_removed_for_another_reason_gives_it_this_reason() {
+async fn a_kill_replaces_the_reason_of_an_earlier_removal() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -203,8 +203,8 @@ async fn a_kill_of_what_was_removed_for_another_reason_gives_it_this_reason() {
     let raw = Raw::to(&node).await;
     let imported = raw.call("Import", json!({"records": [{"tombstone": tombstone}]})).await.unwrap();
     assert_eq!(imported["results"][0]["error"], json!(null), "{imported}");
-    is_killed(&cable, "a").await;
-    is_killed(&cable, "b").await;
+    assert_killed(&cable, "a").await;
+    assert_killed(&cable, "b").await;
     let unknown = cable.remove("articles/never", RemovalReason::Killed).await.unwrap_err();
     assert_eq!(unknown.reason(), Some(ErrorReason::ArticleNotFound));
     node.stop().await;

@@ -14,14 +14,14 @@ use crate::{
 /// Limits that reject nothing under their own name, and their effect instead.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("check_request_bytes", "of calls outside cable.v1: see the tests of connections"),
-    ("page_size", "more is read as the limit: see below"),
-    ("page_bytes", "a page ends there and goes on with its token"),
+    ("page_size", "larger values are reduced to the limit: see below"),
+    ("page_bytes", "a page ends there and continues with its token"),
     ("id_bytes", "a longer id is a name of the wrong form: FIELD_INVALID, with the other bad names"),
     ("rendered_body_bytes", "found by calibration: see below"),
     ("rendered_article_bytes", "found by calibration: see below"),
     ("raw_html_steps", "found by calibration: see below"),
-    ("page_read_bytes", "a page ends there and goes on with its token: see below"),
-    ("commit_read_bytes", "of what is stored: see below"),
+    ("page_read_bytes", "a page ends there and continues with its token: see below"),
+    ("commit_read_bytes", "of stored articles: see below"),
 ];
 
 /// A limit, its value, a method, the rejected field, and a function that builds a request of the given size.
@@ -55,7 +55,7 @@ fn raw_html(blocks_of: &[String]) -> Bytes {
     blocks(blocks_of.iter().map(|html| json!({"raw_html": {"html": html}})).collect())
 }
 
-fn noun(kind: &str, title: &str, key: &str, value: Value) -> Bytes {
+fn put_entity(kind: &str, title: &str, key: &str, value: Value) -> Bytes {
     let lower = kind.to_lowercase();
     let mut entity = json!({"name": format!("{lower}s/a")});
     entity[title] = json!("T");
@@ -64,7 +64,7 @@ fn noun(kind: &str, title: &str, key: &str, value: Value) -> Bytes {
 }
 
 fn author(key: &str, value: Value) -> Bytes {
-    noun("Author", "display_name", key, value)
+    put_entity("Author", "display_name", key, value)
 }
 
 fn text(length: usize) -> String {
@@ -188,11 +188,11 @@ fn bounds() -> Vec<Bound> {
             |n| article("annotations", json!({"key": text(n - 3)}));
         "author_alt_ids_bytes" 8_192 "PutAuthor" "author.alt_ids" |n| author("alt_ids", json!({"role": text(n - 4)}));
         "collection_articles" 500 "PutCollection" "collection.articles"
-            |n| noun("Collection", "title", "articles", many(n, |i| json!(format!("articles/c{i}"))));
+            |n| put_entity("Collection", "title", "articles", many(n, |i| json!(format!("articles/c{i}"))));
         "social_profiles" 32 "PutAuthor" "author.social_profiles"
             |n| author("social_profiles", many(n, |_| json!({"platform": "p"})));
         "external_ids" 64 "PutTag" "tag.external_ids"
-            |n| noun("Tag", "display_name", "external_ids", many(n, |_| json!("e")));
+            |n| put_entity("Tag", "display_name", "external_ids", many(n, |_| json!("e")));
         "cell_span" 1_000 "PutArticle" "article.body.blocks[0].table.rows[0].cells[0].row_span"
             |n| blocks(json!([{"table": {"rows": [{"cells": [{"row_span": n}]}]}}]));
         "token_bytes" 128 "PutArticle" "article.body.blocks[0].id" |n| blocks(json!([{"id": text(n)}]));
@@ -201,7 +201,7 @@ fn bounds() -> Vec<Bound> {
         "line_bytes" 1_024 "PutArticle" "article.headline" |n| article("headline", json!(text(n)));
         "line_bytes" 1_024 "PutArticle" "article.kicker" |n| article("kicker", json!(text(n)));
         "line_bytes" 1_024 "PutSection" "section.display_name"
-            |n| noun("Section", "display_name", "display_name", json!(text(n)));
+            |n| put_entity("Section", "display_name", "display_name", json!(text(n)));
         "line_bytes" 1_024 "PutArticle" "article.lead_media.credit"
             |n| article("lead_media", json!({"credit": text(n)}));
         "path_bytes" 1_024 "PutArticle" "article.path" |n| article("path", json!(format!("/{}", text(n - 1))));
@@ -210,11 +210,11 @@ fn bounds() -> Vec<Bound> {
         "url_bytes" 2_048 "PutArticle" "article.canonical_url" |n| article("canonical_url", json!(text(n)));
         "paragraph_bytes" 4_096 "PutArticle" "article.dek" |n| article("dek", json!(text(n)));
         "paragraph_bytes" 4_096 "PutSection" "section.tagline"
-            |n| noun("Section", "display_name", "tagline", json!(text(n)));
+            |n| put_entity("Section", "display_name", "tagline", json!(text(n)));
         "paragraph_bytes" 4_096 "PutTag" "tag.description"
-            |n| noun("Tag", "display_name", "description", json!(text(n)));
+            |n| put_entity("Tag", "display_name", "description", json!(text(n)));
         "paragraph_bytes" 4_096 "PutCollection" "collection.description"
-            |n| noun("Collection", "title", "description", json!(text(n)));
+            |n| put_entity("Collection", "title", "description", json!(text(n)));
         "bio_bytes" 8_192 "PutAuthor" "author.bio" |n| author("bio", json!(text(n)));
         "bio_bytes" 8_192 "PutArticle" "article.notices[0].text" |n| article("notices", json!([{"text": text(n)}]));
         "max_wait_ms" 10_000 "ListTags" "freshness.max_wait" |n| {
@@ -240,7 +240,7 @@ async fn limits(raw: &Raw) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn what_is_at_a_limit_is_accepted_and_one_above_is_refused() {
+async fn a_value_at_a_limit_is_accepted_and_one_above_is_refused() {
     let (_dir, node, raw) = started().await;
     let limits = limits(&raw).await;
     let mut wrong = Vec::new();
@@ -256,11 +256,11 @@ async fn what_is_at_a_limit_is_accepted_and_one_above_is_refused() {
             wrong.push(format!("one above {limit} at {field} was accepted"));
             continue;
         };
-        let told =
+        let actual =
             ["limit", "maximum", "value"].map(|key| refused.metadata.get(key).cloned().unwrap_or_default());
         let wanted = [limit.to_owned(), maximum.to_string(), (maximum + 1).to_string()];
         let code = (refused.code, &*refused.reason, &*refused.field);
-        if told != wanted || code != (Code::InvalidArgument, "LIMIT_EXCEEDED", field) {
+        if actual != wanted || code != (Code::InvalidArgument, "LIMIT_EXCEEDED", field) {
             wrong.push(format!("one above {limit} at {field}: {refused:?}"));
         }
     }
@@ -279,7 +279,7 @@ async fn every_limit_that_the_node_reports_is_tested() {
 }
 
 #[tokio::test]
-async fn a_body_whose_rendering_is_at_the_limit_is_accepted_and_one_byte_more_is_refused() {
+async fn a_body_rendered_one_byte_above_the_limit_is_refused() {
     let (_dir, node, raw) = started().await;
     let maximum = 1_048_576;
     // HTML is the longest form of empty cells; the text pads the body to its exact size.
@@ -304,7 +304,7 @@ async fn a_body_whose_rendering_is_at_the_limit_is_accepted_and_one_byte_more_is
 }
 
 #[tokio::test]
-async fn an_article_with_its_body_rendered_is_within_its_limit_too() {
+async fn an_article_with_its_rendered_body_has_a_limit() {
     let (_dir, node, raw) = started().await;
     let maximum = (1 << 20) + (64 << 10);
     let rows = many(4_400, |_| json!({"cells": many(10, |_| json!({}))}));
@@ -330,7 +330,7 @@ async fn an_article_with_its_body_rendered_is_within_its_limit_too() {
 }
 
 #[tokio::test]
-async fn html_that_keeps_a_parser_busy_is_refused_by_the_block_and_by_the_body() {
+async fn expensive_html_is_refused_per_block_and_per_body() {
     let (_dir, node, raw) = started().await;
     let marks = |count: usize| (0..count).map(|i| format!("<b title=\"{i}\">")).collect::<String>();
     let html = |count: usize, paragraphs: usize| {
@@ -363,7 +363,7 @@ async fn put_large(raw: &Raw, count: usize) {
 }
 
 #[tokio::test]
-async fn what_is_read_for_a_page_and_for_a_commit_is_bounded() {
+async fn the_bytes_read_for_a_page_and_a_commit_are_limited() {
     let (_dir, node, raw) = started().await;
     put_large(&raw, 14).await;
     let page = raw.call("ListArticles", json!({"view": "ARTICLE_VIEW_REFERENCE"})).await.unwrap();
@@ -379,15 +379,18 @@ async fn what_is_read_for_a_page_and_for_a_commit_is_bounded() {
     commit(8).await.unwrap();
     // An import reads batches of the same size, and continues.
     let record = |i: usize| json!({"article": {"name": format!("articles/l{i:02}"), "headline": "I"}});
-    let answer = raw.call("Import", json!({"records": many(14, record)})).await.unwrap();
-    let written =
-        answer["results"].as_array().unwrap().iter().filter(|one| one["outcome"] == "IMPORT_OUTCOME_WRITTEN");
-    assert_eq!(written.count(), 14, "{answer}");
+    let response = raw.call("Import", json!({"records": many(14, record)})).await.unwrap();
+    let written = response["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["outcome"] == "IMPORT_OUTCOME_WRITTEN");
+    assert_eq!(written.count(), 14, "{response}");
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_page_is_never_longer_than_the_limit_whatever_is_asked_for() {
+async fn a_page_is_never_longer_than_the_limit() {
     let (_dir, node, raw) = started().await;
     for chunk in 0..2 {
         let record = |i| json!({"tag": {"name": format!("tags/t{chunk}-{i:04}"), "display_name": "T"}});

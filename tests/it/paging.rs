@@ -21,7 +21,7 @@ async fn import(cable: &Cable, articles: impl Iterator<Item = v1::Article>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_article_that_stays_is_seen_exactly_once_while_a_thousand_are_published() {
+async fn a_crawl_sees_each_unchanged_article_once_during_writes() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -59,7 +59,7 @@ async fn an_article_that_stays_is_seen_exactly_once_while_a_thousand_are_publish
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_goes_away_ends_its_stream() {
+async fn a_client_that_disconnects_ends_its_stream() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -70,24 +70,24 @@ async fn a_client_that_goes_away_ends_its_stream() {
         long
     };
     import(&cable, (0..5_000).map(long)).await;
-    let loads = || async { cable.status().await.unwrap().cache_bytes };
+    let cache_bytes = || async { cable.status().await.unwrap().cache_bytes };
     let mut articles = cable.stream(Filter::default().tag("sea")).view(View::Full).articles();
     for _ in 0..100 {
         articles.try_next().await.unwrap().unwrap();
     }
     // The reader pauses. Meanwhile the node composes what fits the windows, not the 12 MB of the listing.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let paused = loads().await;
+    let paused = cache_bytes().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(loads().await, paused, "it goes on although nobody reads");
+    assert_eq!(cache_bytes().await, paused, "the node composes more although the reader is paused");
     assert!(paused < 6 << 20, "{paused}");
     drop(articles);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(loads().await, paused, "it goes on although the client has gone");
-    // The measure is valid: a listing that is read whole is in memory afterwards.
-    let whole = cable.stream(Filter::default().tag("sea")).view(View::Full).articles();
-    assert_eq!(whole.try_fold(0, |count, _| async move { Ok(count + 1) }).await.unwrap(), 5_000);
-    assert!(loads().await > 2 * paused && paused > 200_000, "{paused} and {}", loads().await);
+    assert_eq!(cache_bytes().await, paused, "the node composes more although the client has disconnected");
+    // The measure is valid: a listing that is read to its end is in memory afterwards.
+    let complete = cable.stream(Filter::default().tag("sea")).view(View::Full).articles();
+    assert_eq!(complete.try_fold(0, |count, _| async move { Ok(count + 1) }).await.unwrap(), 5_000);
+    assert!(cache_bytes().await > 2 * paused && paused > 200_000, "{paused} and {}", cache_bytes().await);
     // No request is in progress.
     let start = std::time::Instant::now();
     node.stop().await;
@@ -95,7 +95,7 @@ async fn a_client_that_goes_away_ends_its_stream() {
 }
 
 /// Returns the JSON of an entity at its size limit, less some bytes.
-fn filled(maximum: usize, encoded: usize) -> String {
+fn filler(maximum: usize, encoded: usize) -> String {
     "x".repeat(maximum - encoded - 64)
 }
 
@@ -113,7 +113,7 @@ fn largest(n: i64) -> v1::Article {
     }
     article.byline = Some(byline);
     article.body = None;
-    let text = filled(1 << 20, article.encoded_len());
+    let text = filler(1 << 20, article.encoded_len());
     article.body = Some(body(&text));
     article
 }
@@ -152,7 +152,7 @@ async fn put_largest(cable: &Cable, n: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_and_batches_of_the_largest_articles_stay_below_what_a_client_takes() {
+async fn pages_of_the_largest_articles_fit_the_client_message_limit() {
     const LARGEST: usize = 3_584 << 10;
     use prost::Message as _;
     let dir = tempfile::tempdir().unwrap();

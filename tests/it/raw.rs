@@ -31,7 +31,7 @@ pub(crate) struct Raw(Grpc<Channel>);
 
 /// The parts of an error that clients act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct Refusal {
     pub(crate) code: Code,
     pub(crate) reason: String,
     /// The field that BadRequest names; empty if it names none.
@@ -60,15 +60,15 @@ impl Raw {
     }
 
     /// Makes a call with an encoded request. Returns all messages of the response, in JSON.
-    pub(crate) async fn send(&self, method: &str, request: Bytes) -> Result<Vec<Value>, Refused> {
+    pub(crate) async fn send(&self, method: &str, request: Bytes) -> Result<Vec<Value>, Refusal> {
         let output = find(method).output();
-        let answers = self.messages(method, request).await.map_err(|status| Refused::of(&status))?;
-        let json = |answer: Bytes| json(DynamicMessage::decode(output.clone(), answer).unwrap());
-        Ok(answers.into_iter().map(json).collect())
+        let responses = self.messages(method, request).await.map_err(|status| Refusal::of(&status))?;
+        let json = |response: Bytes| json(DynamicMessage::decode(output.clone(), response).unwrap());
+        Ok(responses.into_iter().map(json).collect())
     }
 
     /// Makes a call with a request in JSON. Returns the only message of the response.
-    pub(crate) async fn call(&self, method: &str, request: Value) -> Result<Value, Refused> {
+    pub(crate) async fn call(&self, method: &str, request: Value) -> Result<Value, Refusal> {
         Ok(self.send(method, request_bytes(method, request)).await?.pop().unwrap_or_default())
     }
 
@@ -78,13 +78,13 @@ impl Raw {
     }
 
     /// Makes a call with an encoded request. Returns the encoded messages of the response, or all parts of the error.
-    pub(crate) async fn whole(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
-        self.messages(method, request).await.map_err(|status| all_of(&status))
+    pub(crate) async fn send_bytes(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
+        self.messages(method, request).await.map_err(|status| describe(&status))
     }
 
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
-        let (mut messages, mut answers) = (Vec::new(), self.stream(method, request).await?);
-        while let Some(message) = answers.message().await? {
+        let (mut messages, mut responses) = (Vec::new(), self.stream(method, request).await?);
+        while let Some(message) = responses.message().await? {
             messages.push(message);
         }
         Ok(messages)
@@ -96,19 +96,19 @@ impl Raw {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let mut grpc = self.0.clone();
         grpc.ready().await.unwrap();
-        let answer = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
-        Ok(answer.into_inner())
+        let response = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
+        Ok(response.into_inner())
     }
 }
 
-impl Refused {
-    fn of(status: &Status) -> Refused {
+impl Refusal {
+    fn of(status: &Status) -> Refusal {
         let details = status.get_error_details();
         let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
         assert_eq!(info.domain, "cable.v1");
         let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
         assert!(violations.len() <= 1 && violations.iter().all(|v| !v.description.is_empty()));
-        Refused {
+        Refusal {
             code: status.code(),
             reason: info.reason.clone(),
             field: violations.first().map(|violation| violation.field.clone()).unwrap_or_default(),
@@ -119,10 +119,10 @@ impl Refused {
 }
 
 /// Returns all parts of an error as text.
-pub(crate) fn all_of(status: &Status) -> String {
+pub(crate) fn describe(status: &Status) -> String {
     let details = status.get_error_details();
     let (size, resource) = (status.details().len(), details.resource_info());
-    format!("{:?} {} {resource:?} {size}", Refused::of(status), status.message())
+    format!("{:?} {} {resource:?} {size}", Refusal::of(status), status.message())
 }
 
 /// Returns the encoded request of a method.
@@ -133,9 +133,9 @@ pub(crate) fn request_bytes(method: &str, request: Value) -> Bytes {
 /// Encodes a message of the schema from its canonical JSON.
 pub(crate) fn encode(message: &str, value: Value) -> Bytes {
     let descriptor = SCHEMA.get_message_by_name(&format!("cable.v1.{message}")).unwrap();
-    let shown = value.to_string();
+    let text = value.to_string();
     let message = DynamicMessage::deserialize(descriptor, value);
-    message.unwrap_or_else(|error| panic!("{error}: {shown}")).encode_to_vec().into()
+    message.unwrap_or_else(|error| panic!("{error}: {text}")).encode_to_vec().into()
 }
 
 /// Encodes a length-delimited field.
@@ -148,32 +148,32 @@ pub(crate) fn field(number: u32, value: &[u8]) -> Vec<u8> {
 }
 
 /// Returns a message with only the wanted ones of its top-level fields.
-pub(crate) fn keep(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
-    let (mut rest, mut kept) = (message, Vec::new());
+pub(crate) fn retain_fields(message: &[u8], wanted: impl Fn(u32) -> bool) -> Vec<u8> {
+    let (mut rest, mut retained) = (message, Vec::new());
     while !rest.is_empty() {
         let start = rest;
         let (at, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
         prost::encoding::skip_field(wire_type, at, &mut rest, Default::default()).unwrap();
         if wanted(at) {
-            kept.extend_from_slice(&start[..start.len() - rest.len()]);
+            retained.extend_from_slice(&start[..start.len() - rest.len()]);
         }
     }
-    kept
+    retained
 }
 
 /// Returns the message with its fields in the opposite order. `nested` is a path of field numbers; along it, the fields
 /// of the inner messages are reversed too. Map entries are reversed as well, but lists on the path must have at most
 /// one element.
-pub(crate) fn turned(message: &[u8], nested: &[u32]) -> Vec<u8> {
+pub(crate) fn reverse_fields(message: &[u8], nested: &[u32]) -> Vec<u8> {
     let (mut rest, mut fields) = (message, Vec::new());
     while !rest.is_empty() {
         let start = rest;
         let (at, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
         prost::encoding::skip_field(wire_type, at, &mut rest, Default::default()).unwrap();
-        let whole = &start[..start.len() - rest.len()];
+        let encoded = &start[..start.len() - rest.len()];
         fields.push(match nested.split_first() {
-            Some((first, inner)) if *first == at => field(at, &turned(values(whole, at)[0], inner)),
-            _ => whole.to_vec(),
+            Some((first, inner)) if *first == at => field(at, &reverse_fields(values(encoded, at)[0], inner)),
+            _ => encoded.to_vec(),
         });
     }
     fields.into_iter().rev().flatten().collect()

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use crate::support::{Node, article, author};
 
 #[tokio::test]
-async fn what_was_put_can_be_read_listed_and_streamed_also_after_a_restart() {
+async fn a_put_article_is_read_listed_and_streamed_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -38,7 +38,7 @@ async fn what_was_put_can_be_read_listed_and_streamed_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_author_that_changes_shows_in_the_articles_next_read() {
+async fn a_changed_author_appears_in_the_next_read_of_the_article() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();

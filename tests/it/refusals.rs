@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    raw::{Raw, Refused, encode, field, padded, request_bytes},
+    raw::{Raw, Refusal, encode, field, padded, request_bytes},
     support::Node,
 };
 
 /// A method, a request, and the field that is rejected as FIELD_INVALID.
 type Invalid = (&'static str, Value, &'static str);
 
-fn told(code: Code, reason: &str, field: &str) -> (Code, String, String) {
+fn refusal(code: Code, reason: &str, field: &str) -> (Code, String, String) {
     (code, reason.to_owned(), field.to_owned())
 }
 
-fn gist(refused: Result<Value, Refused>) -> (Code, String, String) {
+fn summary(refused: Result<Value, Refusal>) -> (Code, String, String) {
     match refused {
-        Ok(answer) => panic!("it was accepted: {answer}"),
+        Ok(response) => panic!("the request was accepted: {response}"),
         Err(refused) => (refused.code, refused.reason, refused.field),
     }
 }
@@ -29,9 +29,9 @@ fn gist(refused: Result<Value, Refused>) -> (Code, String, String) {
 async fn all_invalid(raw: &Raw, table: Vec<Invalid>) {
     let mut wrong = Vec::new();
     for (method, request, field) in table {
-        let wanted = told(Code::InvalidArgument, "FIELD_INVALID", field);
-        let answer = raw.call(method, request.clone()).await;
-        let got = answer.map_or_else(|r| (r.code, r.reason, r.field), |_| told(Code::Ok, "", ""));
+        let wanted = refusal(Code::InvalidArgument, "FIELD_INVALID", field);
+        let response = raw.call(method, request.clone()).await;
+        let got = response.map_or_else(|r| (r.code, r.reason, r.field), |_| refusal(Code::Ok, "", ""));
         if got != wanted {
             wrong.push(format!("{method} {request}: {got:?}, not {field}"));
         }
@@ -39,7 +39,7 @@ async fn all_invalid(raw: &Raw, table: Vec<Invalid>) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-async fn started() -> (tempfile::TempDir, Node, Raw) {
+async fn start() -> (tempfile::TempDir, Node, Raw) {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -47,7 +47,7 @@ async fn started() -> (tempfile::TempDir, Node, Raw) {
 }
 
 /// The entities other than articles: message, field of requests, collection of names, and a valid entity.
-const NOUNS: [(&str, &str, &str, &str); 4] = [
+const ENTITIES: [(&str, &str, &str, &str); 4] = [
     ("Author", "author", "authors", "display_name"),
     ("Section", "section", "sections", "display_name"),
     ("Tag", "tag", "tags", "display_name"),
@@ -55,8 +55,8 @@ const NOUNS: [(&str, &str, &str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn a_bad_name_is_refused_at_each_call_that_takes_one() {
-    let (_dir, node, raw) = started().await;
+async fn an_invalid_name_is_refused_by_every_method() {
+    let (_dir, node, raw) = start().await;
     let long = format!("articles/{}", "a".repeat(129));
     let mut table: Vec<Invalid> = vec![
         ("BatchGetArticles", json!({"names": ["articles/a", "tags/b"]}), "names[1]"),
@@ -83,10 +83,10 @@ async fn a_bad_name_is_refused_at_each_call_that_takes_one() {
         table.push(("PutArticle", json!({"article": {"name": name, "headline": "H"}}), "article.name"));
         table.push(("RemoveArticle", json!({"name": name, "reason": "REMOVAL_REASON_DELETED"}), "name"));
     }
-    for (message, noun, _, title) in NOUNS {
-        let field = Box::leak(format!("{noun}.name").into_boxed_str());
+    for (message, kind, _, title) in ENTITIES {
+        let field = Box::leak(format!("{kind}.name").into_boxed_str());
         let method = Box::leak(format!("Put{message}").into_boxed_str());
-        table.push((method, json!({noun: {"name": "articles/x", title: "T"}}), field));
+        table.push((method, json!({kind: {"name": "articles/x", title: "T"}}), field));
     }
     for (_, request, _) in &mut table {
         if request["reason"] == "DELETED" {
@@ -98,8 +98,8 @@ async fn a_bad_name_is_refused_at_each_call_that_takes_one() {
 }
 
 #[tokio::test]
-async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
-    let (_dir, node, raw) = started().await;
+async fn an_invalid_read_field_is_refused_with_its_path() {
+    let (_dir, node, raw) = start().await;
     let mut table: Vec<Invalid> = vec![
         ("ListArticles", json!({"filter": {"all_tags": ["tags/a", "sections/b"]}}), "filter.all_tags[1]"),
         ("ListArticles", json!({"filter": {"any_tags": ["a"]}}), "filter.any_tags[0]"),
@@ -125,7 +125,7 @@ async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
         ("Export", json!({"after_revision": -1}), "after_revision"),
         ("Export", json!({"log_id": "xyz"}), "log_id"),
     ];
-    let places = [
+    let methods = [
         ("GetArticle", json!({"name": "articles/a"})),
         ("BatchGetArticles", json!({"names": ["articles/a"]})),
         ("ListArticles", json!({})),
@@ -133,7 +133,7 @@ async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
         ("ResolvePath", json!({"path": "/a"})),
         ("GetCollection", json!({"name": "collections/a"})),
     ];
-    for (method, request) in places {
+    for (method, request) in methods {
         let with = |field: &str, value: Value| {
             let mut request = request.clone();
             request[field] = value;
@@ -182,8 +182,8 @@ async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
         for (number, name) in [(9, "filter.published_after"), (10, "filter.published_before")] {
             let filter = field(1, &field(number, &time));
             for method in ["ListArticles", "StreamArticles"] {
-                let answer = raw.send(method, filter.clone().into()).await.map(|_| Value::Null);
-                assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", name));
+                let response = raw.send(method, filter.clone().into()).await.map(|_| Value::Null);
+                assert_eq!(summary(response), refusal(Code::InvalidArgument, "FIELD_INVALID", name));
             }
         }
     }
@@ -191,8 +191,8 @@ async fn a_value_that_a_read_does_not_allow_is_refused_by_its_field() {
 }
 
 #[tokio::test]
-async fn a_value_that_an_entity_may_not_have_is_refused_by_its_path() {
-    let (_dir, node, raw) = started().await;
+async fn an_invalid_entity_field_is_refused_with_its_path() {
+    let (_dir, node, raw) = start().await;
     let article = |field: &str, value: Value| {
         let mut article = json!({"name": "articles/a", "headline": "H"});
         article[field] = value;
@@ -262,9 +262,9 @@ async fn a_value_that_an_entity_may_not_have_is_refused_by_its_path() {
             "collection.articles[0]",
         ),
     ];
-    for (message, noun, _, _) in NOUNS {
+    for (message, kind, _, _) in ENTITIES {
         let method = Box::leak(format!("Put{message}").into_boxed_str());
-        table.push((method, json!({}), noun));
+        table.push((method, json!({}), kind));
     }
     all_invalid(&raw, table).await;
     let time = field(
@@ -272,8 +272,8 @@ async fn a_value_that_an_entity_may_not_have_is_refused_by_its_path() {
         &[&field(1, b"articles/a")[..], &field(11, b"H"), &field(25, &[0x10, 0xff, 0xff, 0xff, 0xff, 0x0f])]
             .concat(),
     );
-    let answer = raw.send("PutArticle", time.into()).await.map(|_| Value::Null);
-    assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", "article.publish_time"));
+    let response = raw.send("PutArticle", time.into()).await.map(|_| Value::Null);
+    assert_eq!(summary(response), refusal(Code::InvalidArgument, "FIELD_INVALID", "article.publish_time"));
     node.stop().await;
 }
 
@@ -351,8 +351,8 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
         (json!({"raw_html": {"reason": value}}), "raw_html.reason"),
         (json!({"id": value}), "id"),
     ];
-    for (block, place) in blocks {
-        let field = format!("article.body.blocks[0].{place}");
+    for (block, path) in blocks {
+        let field = format!("article.body.blocks[0].{path}");
         table.push(("PutArticle", article("body", json!({"blocks": [block]})), field));
     }
     let nouns = [
@@ -373,35 +373,35 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
         ("PutCollection", "collection", "title", json!(value), ""),
         ("PutCollection", "collection", "description", json!(value), ""),
     ];
-    for (method, noun, field, content, rest) in nouns {
-        let mut entity = json!({"name": format!("{noun}s/a")});
-        entity[if noun == "collection" { "title" } else { "display_name" }] = json!("T");
+    for (method, kind, field, content, rest) in nouns {
+        let mut entity = json!({"name": format!("{kind}s/a")});
+        entity[if kind == "collection" { "title" } else { "display_name" }] = json!("T");
         entity[field] = content;
-        table.push((method, json!({noun: entity}), format!("{noun}.{field}{rest}")));
+        table.push((method, json!({kind: entity}), format!("{kind}.{field}{rest}")));
     }
     table
 }
 
 #[tokio::test]
-async fn no_text_holds_what_cannot_be_seen_or_reads_as_something_else() {
-    let (_dir, node, raw) = started().await;
+async fn invisible_and_misleading_characters_are_refused() {
+    let (_dir, node, raw) = start().await;
     for c in ["\0", "\u{1b}", "\u{1c}", "\u{85}", "\u{202e}", "\u{2066}", "\u{feff}", "\u{fffe}", "\u{ffff}"]
     {
         for (method, request, field) in texts(&format!("a{c}b")) {
-            let answer = raw.call(method, request).await;
-            assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", &field), "{c:?}");
+            let response = raw.call(method, request).await;
+            assert_eq!(summary(response), refusal(Code::InvalidArgument, "FIELD_INVALID", &field), "{c:?}");
         }
     }
     for (method, request, field) in texts("می\u{200c}خواهم👩\u{200d}🚀") {
-        let answer = raw.call(method, request).await;
-        assert!(answer.is_ok(), "{field}: {answer:?}");
+        let response = raw.call(method, request).await;
+        assert!(response.is_ok(), "{field}: {response:?}");
     }
     node.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_required_must_be_visible_and_an_id_is_no_directory() {
-    let (_dir, node, raw) = started().await;
+async fn blank_required_texts_and_dot_ids_are_refused() {
+    let (_dir, node, raw) = start().await;
     let mut table: Vec<Invalid> = Vec::new();
     for blank in [" ", "\u{200b}", "\u{2060}\u{ad}", "\u{3164}"] {
         table.push((
@@ -433,8 +433,8 @@ async fn what_is_required_must_be_visible_and_an_id_is_no_directory() {
 }
 
 #[tokio::test]
-async fn what_sites_link_cannot_run_or_lead_astray() {
-    let (_dir, node, raw) = started().await;
+async fn script_and_misleading_urls_are_refused() {
+    let (_dir, node, raw) = start().await;
     let article = |field: &str, content: Value| {
         let mut article = json!({"name": "articles/a", "headline": "H"});
         article[field] = content;
@@ -522,8 +522,8 @@ async fn what_sites_link_cannot_run_or_lead_astray() {
 }
 
 #[tokio::test]
-async fn the_terms_of_a_write_are_checked_at_each_call() {
-    let (_dir, node, raw) = started().await;
+async fn the_options_of_a_write_are_checked_by_every_method() {
+    let (_dir, node, raw) = start().await;
     raw.call("PutArticle", json!({"article": {"name": "articles/a", "headline": "H"}})).await.unwrap();
     let deleted = "REMOVAL_REASON_DELETED";
     let writes = [
@@ -577,10 +577,10 @@ async fn the_terms_of_a_write_are_checked_at_each_call() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_commit_is_refused_by_its_place() {
-    let (_dir, node, raw) = started().await;
-    let sound = json!({"put_tag": {"name": "tags/a", "display_name": "A"}});
-    let commit = |change: Value| json!({"changes": [sound.clone(), change]});
+async fn an_invalid_change_of_a_commit_is_refused_with_its_index() {
+    let (_dir, node, raw) = start().await;
+    let valid = json!({"put_tag": {"name": "tags/a", "display_name": "A"}});
+    let commit = |change: Value| json!({"changes": [valid.clone(), change]});
     let article = json!({"name": "articles/a", "headline": "H"});
     let deleted = "REMOVAL_REASON_DELETED";
     let table: Vec<Invalid> = vec![
@@ -628,17 +628,17 @@ async fn a_change_of_a_commit_is_refused_by_its_place() {
             "changes[1].precondition.must_be_absent",
         ),
         ("Commit", commit(json!({"put_article": article, "update_kind": 99})), "changes[1].update_kind"),
-        ("Commit", commit(sound.clone()), "changes[1].put_tag.name"),
-        ("Commit", json!({"changes": [sound], "request_id": "a b"}), "request_id"),
+        ("Commit", commit(valid.clone()), "changes[1].put_tag.name"),
+        ("Commit", json!({"changes": [valid], "request_id": "a b"}), "request_id"),
     ];
     all_invalid(&raw, table).await;
-    assert_eq!(raw.call("ListTags", json!({})).await.unwrap()["tags"], Value::Null, "none was half done");
+    assert_eq!(raw.call("ListTags", json!({})).await.unwrap()["tags"], Value::Null, "no change was applied");
     node.stop().await;
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_request_are_refused_at_each_call() {
-    let (_dir, node, raw) = started().await;
+async fn malformed_requests_are_refused_by_every_method() {
+    let (_dir, node, raw) = start().await;
     // Field 1 of a request is a name, a path, an entity, a filter, a page size or a record.
     let strings = [
         ("GetArticle", 1, "name"),
@@ -672,25 +672,25 @@ async fn bytes_that_are_no_request_are_refused_at_each_call() {
     for (method, number, name) in strings {
         let value = if name == "filter.all_tags" { field(1, b"\xff\xfe") } else { b"\xff\xfe".to_vec() };
         let invalid = field(number, &value);
-        let answer = raw.send(method, invalid.clone().into()).await.map(|_| Value::Null);
-        if gist(answer.clone()) != told(Code::InvalidArgument, "FIELD_INVALID", name) {
-            wrong.push((method, name, answer));
+        let response = raw.send(method, invalid.clone().into()).await.map(|_| Value::Null);
+        if summary(response.clone()) != refusal(Code::InvalidArgument, "FIELD_INVALID", name) {
+            wrong.push((method, name, response));
         }
         let cut = invalid[..invalid.len() - 1].to_vec();
-        let answer = raw.send(method, cut.into()).await.map(|_| Value::Null);
-        if !matches!(&answer, Err(r) if r.code == Code::InvalidArgument && r.reason == "FIELD_INVALID") {
-            wrong.push((method, "cut off", answer));
+        let response = raw.send(method, cut.into()).await.map(|_| Value::Null);
+        if !matches!(&response, Err(r) if r.code == Code::InvalidArgument && r.reason == "FIELD_INVALID") {
+            wrong.push((method, "cut off", response));
         }
     }
     let cut = raw.send("Import", vec![0x12, 0x05, 0x0a].into()).await.map(|_| Value::Null);
-    assert_eq!(gist(cut), told(Code::InvalidArgument, "FIELD_INVALID", "records"));
+    assert_eq!(summary(cut), refusal(Code::InvalidArgument, "FIELD_INVALID", "records"));
     assert!(wrong.is_empty(), "{wrong:#?}");
     node.stop().await;
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
-    let (_dir, node, raw) = started().await;
+async fn text_that_is_not_utf8_is_refused_in_every_entity() {
+    let (_dir, node, raw) = start().await;
     let named = |name: &[u8], rest: Vec<u8>| [&field(1, name)[..], &rest].concat();
     let bad = b"\xc3\x28";
     let span = field(15, &field(1, &field(2, &field(1, &field(1, bad)))));
@@ -708,13 +708,13 @@ async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
             let article = json!({"article": {"name": "articles/a", "headline": "H"}});
             raw.call("PutArticle", article).await.unwrap();
         }
-        let answer = raw.send(method, field(1, &entity).into()).await.map(|_| Value::Null);
-        assert_eq!(gist(answer), told(Code::InvalidArgument, "FIELD_INVALID", wanted), "{method}");
+        let response = raw.send(method, field(1, &entity).into()).await.map(|_| Value::Null);
+        assert_eq!(summary(response), refusal(Code::InvalidArgument, "FIELD_INVALID", wanted), "{method}");
     }
     // Only the bad record of an import is rejected; the next one is accepted.
-    let sound = encode("Record", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
+    let valid = encode("Record", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
     let record = field(1, &named(b"articles/b", span));
-    let chunk = [field(2, &record), field(2, &sound)].concat();
+    let chunk = [field(2, &record), field(2, &valid)].concat();
     let ack = raw.send("Import", chunk.into()).await.unwrap().remove(0);
     assert_eq!(ack["results"][0]["outcome"], "IMPORT_OUTCOME_REFUSED");
     assert_eq!(ack["results"][0]["error"]["reason"], "ERROR_REASON_FIELD_INVALID");
@@ -725,10 +725,10 @@ async fn text_that_is_not_utf8_is_refused_wherever_in_an_entity_it_is() {
 }
 
 #[tokio::test]
-async fn a_record_of_an_import_is_refused_by_its_field() {
-    let (_dir, node, raw) = started().await;
+async fn an_invalid_import_record_is_refused_with_its_field() {
+    let (_dir, node, raw) = start().await;
     let empty = raw.call("Import", json!({"chunk": 7})).await;
-    assert_eq!(gist(empty), told(Code::InvalidArgument, "FIELD_INVALID", "records"));
+    assert_eq!(summary(empty), refusal(Code::InvalidArgument, "FIELD_INVALID", "records"));
     let moved = "REMOVAL_REASON_MOVED";
     let table = [
         (json!({}), ""),
@@ -766,8 +766,8 @@ async fn a_record_of_an_import_is_refused_by_its_field() {
 }
 
 #[tokio::test]
-async fn a_page_token_of_something_else_is_refused() {
-    let (_dir, node, raw) = started().await;
+async fn a_page_token_of_another_request_is_refused() {
+    let (_dir, node, raw) = start().await;
     for i in 0..3 {
         let article = json!({"name": format!("articles/a{i}"), "headline": "H", "tags": ["tags/t"]});
         raw.call("PutArticle", json!({"article": article})).await.unwrap();
@@ -782,7 +782,7 @@ async fn a_page_token_of_something_else_is_refused() {
     let other_dir = tempfile::tempdir().unwrap();
     let other_node = Node::start(other_dir.path()).await;
     let other = Raw::to(&other_node).await;
-    let refused = told(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "page_token");
+    let refused = refusal(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "page_token");
     let filter = json!({"all_tags": ["tags/t"]});
     let table = [
         ("garbage", &raw, "ListArticles", json!({"page_token": "garbage"})),
@@ -803,8 +803,8 @@ async fn a_page_token_of_something_else_is_refused() {
         ("another log", &other, "ListArticles", json!({"page_token": of_articles})),
         ("another log", &other, "ListTags", json!({"page_token": of_tags})),
     ];
-    for (what, to, method, request) in table {
-        assert_eq!(gist(to.call(method, request).await), refused, "{what} at {method}");
+    for (label, to, method, request) in table {
+        assert_eq!(summary(to.call(method, request).await), refused, "{label} at {method}");
     }
     let next = raw.call("ListArticles", json!({"page_token": of_articles, "page_size": 2})).await.unwrap();
     assert_eq!(
@@ -817,8 +817,8 @@ async fn a_page_token_of_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_revision_that_is_not_there_yet_or_of_another_log_is_refused() {
-    let (_dir, node, raw) = started().await;
+async fn a_future_revision_or_one_of_another_log_is_refused() {
+    let (_dir, node, raw) = start().await;
     let log_id = raw.call("GetStatus", json!({})).await.unwrap()["head"]["log_id"].clone();
     let ahead = json!({"at_least_revision": 99, "log_id": log_id, "max_wait": "0.010s"});
     let foreign = json!({"at_least_revision": 1, "log_id": "00000001"});
@@ -841,13 +841,13 @@ async fn a_revision_that_is_not_there_yet_or_of_another_log_is_refused() {
 }
 
 #[tokio::test]
-async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
+async fn a_feed_that_cannot_resume_returns_the_known_revisions() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(0);
-    let forgetful = |config: &mut Config| {
+    let short_history = |config: &mut Config| {
         (config.feed.history, config.feed.history_entries) = (Duration::from_secs(1), 3);
     };
-    let node = Node::run(0, dir.path(), clock, forgetful).await;
+    let node = Node::run(0, dir.path(), clock, short_history).await;
     let raw = Raw::to(&node).await;
     for n in 1..=10 {
         let tag = json!({"name": "tags/a", "display_name": n.to_string()});
@@ -860,8 +860,8 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
     }
     let refused = async |after: Value| raw.call("Watch", json!({"after": after})).await.unwrap_err();
     let compacted = refused(json!({"revision": 6})).await;
-    let told = (compacted.code, &*compacted.reason, &*compacted.field, compacted.retry);
-    assert_eq!(told, (Code::OutOfRange, "REVISION_COMPACTED", "after", false));
+    let actual = (compacted.code, &*compacted.reason, &*compacted.field, compacted.retry);
+    assert_eq!(actual, (Code::OutOfRange, "REVISION_COMPACTED", "after", false));
     let metadata = [("head_revision", "10"), ("oldest_revision", "7")];
     assert_eq!(compacted.metadata, metadata.map(|(key, value)| (key.into(), value.into())).into());
 
@@ -870,8 +870,8 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
     let chain = format!("{}=", "A".repeat(43));
     for position in [json!({"revision": 8, "log_id": "00000001"}), json!({"revision": 8, "chain": chain})] {
         let changed = refused(position.clone()).await;
-        let told = (changed.code, &*changed.reason, &*changed.field, changed.retry);
-        assert_eq!(told, (Code::FailedPrecondition, "LOG_CHANGED", "", false), "{position}");
+        let actual = (changed.code, &*changed.reason, &*changed.field, changed.retry);
+        assert_eq!(actual, (Code::FailedPrecondition, "LOG_CHANGED", "", false), "{position}");
         assert_eq!(changed.metadata["log_id"], log_id.as_str().unwrap());
     }
     let ahead = refused(json!({"revision": 11})).await;
@@ -881,21 +881,21 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
 }
 
 #[tokio::test]
-async fn a_feed_too_many_on_a_connection_is_refused_and_may_come_later() {
+async fn a_feed_above_the_connection_limit_is_refused_as_retryable() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.feeds = 1).await;
     let raw = Raw::to(&node).await;
     let _open = raw.stream("Watch", request_bytes("Watch", json!({}))).await.unwrap();
     let refused = raw.call("Watch", json!({})).await.unwrap_err();
-    let told = (refused.code, &*refused.reason, &*refused.field, refused.retry);
-    assert_eq!(told, (Code::ResourceExhausted, "TOO_MANY_FEEDS", "", true));
+    let actual = (refused.code, &*refused.reason, &*refused.field, refused.retry);
+    assert_eq!(actual, (Code::ResourceExhausted, "TOO_MANY_FEEDS", "", true));
     assert!(refused.metadata.is_empty(), "{refused:?}");
     node.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_by_its_kind() {
-    let (_dir, node, raw) = started().await;
+async fn a_missing_name_is_not_found_with_the_reason_of_its_kind() {
+    let (_dir, node, raw) = start().await;
     let deleted = "REMOVAL_REASON_DELETED";
     for (method, request, reason) in [
         ("GetArticle", json!({"name": "articles/a"}), "ARTICLE_NOT_FOUND"),
@@ -918,8 +918,8 @@ async fn what_is_not_there_is_told_by_its_kind() {
 }
 
 #[tokio::test]
-async fn times_that_contradict_each_other_are_refused_by_their_field() {
-    let (_dir, node, raw) = started().await;
+async fn contradictory_times_are_refused_with_their_field() {
+    let (_dir, node, raw) = start().await;
     let (past, later, latest) = ("2001-01-01T00:00:00Z", "2998-01-01T00:00:00Z", "2999-01-01T00:00:00Z");
     let article = |times: Value| {
         let mut article = json!({"name": "articles/a", "headline": "H"});
@@ -956,8 +956,8 @@ async fn times_that_contradict_each_other_are_refused_by_their_field() {
 }
 
 #[tokio::test]
-async fn what_a_call_for_pending_versions_does_not_allow_is_refused_by_its_field() {
-    let (_dir, node, raw) = started().await;
+async fn invalid_pending_requests_are_refused_with_their_field() {
+    let (_dir, node, raw) = start().await;
     let mut table: Vec<Invalid> = vec![
         ("GetPending", json!({"name": "tags/a"}), "name"),
         ("GetPending", json!({"name": "articles/a", "view": 9}), "view"),
@@ -967,16 +967,16 @@ async fn what_a_call_for_pending_versions_does_not_allow_is_refused_by_its_field
         ("ListPending", json!({"body_format": "BODY_FORMAT_HTML"}), "body_format"),
         ("RemovePending", json!({"name": "articles/"}), "name"),
     ];
-    let asked = |field: &str, value: Value| {
-        let mut asked = json!({"name": "articles/a"});
-        asked[field] = value;
-        asked
+    let with = |field: &str, value: Value| {
+        let mut request = json!({"name": "articles/a"});
+        request[field] = value;
+        request
     };
-    table.push(("RemovePending", asked("request_id", json!("a b")), "request_id"));
-    table.push(("RemovePending", asked("precondition", json!({"etag": ""})), "precondition.etag"));
+    table.push(("RemovePending", with("request_id", json!("a b")), "request_id"));
+    table.push(("RemovePending", with("precondition", json!({"etag": ""})), "precondition.etag"));
     all_invalid(&raw, table).await;
     let token = raw.call("ListPending", json!({"page_token": "garbage"})).await;
-    assert_eq!(gist(token), told(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "page_token"));
+    assert_eq!(summary(token), refusal(Code::InvalidArgument, "PAGE_TOKEN_INVALID", "page_token"));
     for method in ["GetPending", "RemovePending"] {
         let refused = raw.call(method, json!({"name": "articles/a"})).await.unwrap_err();
         assert_eq!((refused.code, &*refused.reason), (Code::NotFound, "ARTICLE_NOT_FOUND"), "{method}");
@@ -985,8 +985,8 @@ async fn what_a_call_for_pending_versions_does_not_allow_is_refused_by_its_field
 }
 
 #[tokio::test]
-async fn a_request_of_exactly_the_bound_is_read_and_one_byte_more_is_refused() {
-    let (_dir, node, raw) = started().await;
+async fn a_request_one_byte_above_the_limit_is_refused() {
+    let (_dir, node, raw) = start().await;
     let name = || request_bytes("GetTag", json!({"name": "tags/a"}));
     let tag = || request_bytes("PutTag", json!({"tag": {"name": "tags/a", "display_name": "A"}}));
     let chunk =
@@ -1015,13 +1015,13 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("UNSPECIFIED", "not used"),
     ("NOT_SUPPORTED", "this release holds all that the schema has"),
     ("OVERLOADED", "needs more work than the queues hold"),
-    ("DRAINING", "needs a call that meets the moment between the signal and the last answer"),
+    ("DRAINING", "needs a call between the signal and the last response"),
     ("NODE_FAILED", "needs a part of the node that fails: src/server/failures.rs"),
-    ("INTERNAL", "a fault of the server's own"),
+    ("INTERNAL", "needs an internal error"),
 ];
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_and_goes_on_reading() {
+async fn a_full_disk_refuses_writes_and_serves_reads() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let tag = json!({"tag": {"name": "tags/a", "display_name": "A"}});
@@ -1058,7 +1058,7 @@ fn damage(dir: &std::path::Path, id: &str) {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_told_as_such_and_not_served() {
+async fn a_damaged_record_is_reported_and_not_served() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -1109,12 +1109,12 @@ fn every_reason_is_tested_or_excused() {
     });
     let reasons: Vec<String> = reasons.collect();
     assert_eq!(reasons.len(), 28);
-    let spoken = |reason: &String| {
+    let is_mentioned = |reason: &String| {
         let title = reason.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase());
         sources.contains(&format!("\"{reason}\""))
             || sources.contains(&format!("ErrorReason::{}", title.collect::<String>()))
     };
-    let missing: Vec<&String> = reasons.iter().filter(|reason| !spoken(reason)).collect();
+    let missing: Vec<&String> = reasons.iter().filter(|reason| !is_mentioned(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let excused = ELSEWHERE.map(|(reason, _)| reason.to_owned());
     assert!(excused.iter().all(|reason| reasons.contains(reason)));

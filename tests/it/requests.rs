@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    raw::{Raw, request_bytes, turned},
+    raw::{Raw, request_bytes, reverse_fields},
     support::{Node, article, author},
 };
 
 const WRITERS: usize = 16;
 
-async fn started() -> (tempfile::TempDir, Node, Cable) {
+async fn start() -> (tempfile::TempDir, Node, Cable) {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -38,8 +38,8 @@ fn one_wins<T>(results: Vec<Result<T, Error>>, kind: Kind, reason: ErrorReason) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_writers_with_one_etag_exactly_one_wins() {
-    let (_dir, node, cable) = started().await;
+async fn exactly_one_writer_with_the_same_etag_succeeds() {
+    let (_dir, node, cable) = start().await;
     let mut etag = cable.put(article("a", "0", &[])).await.unwrap().etag;
     for round in 1..=10 {
         let writer = |i| {
@@ -59,8 +59,8 @@ async fn of_writers_with_one_etag_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_writers_that_want_a_name_to_be_absent_exactly_one_wins() {
-    let (_dir, node, cable) = started().await;
+async fn exactly_one_writer_creates_a_name_that_must_be_absent() {
+    let (_dir, node, cable) = start().await;
     for round in 0..10 {
         let name = format!("a{round}");
         let writer = |i: usize| cable.put(article(&name, &i.to_string(), &[])).if_absent().into_future();
@@ -72,8 +72,8 @@ async fn of_writers_that_want_a_name_to_be_absent_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_articles_that_want_one_path_exactly_one_gets_it() {
-    let (_dir, node, cable) = started().await;
+async fn exactly_one_article_gets_a_contested_path() {
+    let (_dir, node, cable) = start().await;
     for round in 0..10 {
         let path = format!("/p{round}");
         let writer = |i: usize| cable.put(at_path(&format!("r{round}-{i}"), &path)).into_future();
@@ -90,8 +90,8 @@ async fn of_articles_that_want_one_path_exactly_one_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_of_one_article_without_a_condition_all_succeed() {
-    let (_dir, node, cable) = started().await;
+async fn all_writers_without_a_precondition_succeed() {
+    let (_dir, node, cable) = start().await;
     let writer = |i: usize| cable.put(article("a", &i.to_string(), &[])).into_future();
     let mut revisions: Vec<i64> = join_all((0..WRITERS).map(writer))
         .await
@@ -118,8 +118,8 @@ async fn writers_of_one_article_without_a_condition_all_succeed() {
 }
 
 #[tokio::test]
-async fn a_path_can_pass_from_one_article_to_another_within_a_commit() {
-    let (_dir, node, cable) = started().await;
+async fn a_path_can_move_between_articles_within_a_commit() {
+    let (_dir, node, cable) = start().await;
     let owner = |path: &'static str| {
         let cable = &cable;
         async move { cable.resolve(path).await.unwrap().into_inner().article.name }
@@ -148,8 +148,8 @@ async fn a_path_can_pass_from_one_article_to_another_within_a_commit() {
 }
 
 #[tokio::test]
-async fn a_patch_that_leaves_the_path_alone_does_not_want_it() {
-    let (_dir, node, cable) = started().await;
+async fn a_patch_without_the_path_field_does_not_claim_the_path() {
+    let (_dir, node, cable) = start().await;
     cable.put(at_path("a", "/x")).await.unwrap();
     cable.put(at_path("b", "/y")).await.unwrap();
     let mut other = at_path("b", "/x");
@@ -164,8 +164,8 @@ async fn a_patch_that_leaves_the_path_alone_does_not_want_it() {
 
 /// An import applies one record after the other, even if one releases a path that the next one takes.
 #[tokio::test]
-async fn a_path_can_pass_from_one_record_of_an_import_to_the_next() {
-    let (_dir, node, cable) = started().await;
+async fn a_path_can_move_between_records_of_an_import() {
+    let (_dir, node, cable) = start().await;
     cable.put(at_path("a", "/x")).await.unwrap();
     let records = [at_path("a", "/y"), at_path("b", "/x"), at_path("a", "/z"), at_path("c", "/y")];
     let acks: Vec<_> = cable.import(stream::iter(records.map(RawRecord::from))).try_collect().await.unwrap();
@@ -179,7 +179,7 @@ async fn a_path_can_pass_from_one_record_of_an_import_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_again_answers_the_same_and_does_nothing() {
+async fn a_repeated_request_returns_its_first_result() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let raw = Raw::to(&node).await;
@@ -210,17 +210,17 @@ async fn a_request_that_comes_again_answers_the_same_and_does_nothing() {
         ("PutTag", unchanged),
         ("RemoveArticle", remove),
     ];
-    let mut made = vec![("PutArticle", put, first)];
+    let mut completed = vec![("PutArticle", put, first)];
     for (method, request) in calls {
-        let answer = raw.call(method, request.clone()).await.unwrap();
-        made.push((method, request, answer));
+        let response = raw.call(method, request.clone()).await.unwrap();
+        completed.push((method, request, response));
     }
-    let result = |answer: &Value| (answer["result"].clone(), answer["results"].clone());
+    let result = |response: &Value| (response["result"].clone(), response["results"].clone());
     let repeat = async |raw: &Raw| {
         let before = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
-        for (method, request, answer) in &made {
+        for (method, request, response) in &completed {
             let again = raw.call(method, request.clone()).await.unwrap();
-            assert_eq!(result(&again), result(answer), "{method} {request}");
+            assert_eq!(result(&again), result(response), "{method} {request}");
         }
         assert_eq!(raw.call("GetStatus", json!({})).await.unwrap()["head"], before);
     };
@@ -275,21 +275,21 @@ async fn a_retry_in_another_encoding_repeats_the_outcome() {
         ("PutArticle", json!({"article": later}), &[1]),
         ("RemovePending", json!({"name": "articles/later"}), &[]),
     ];
-    let mut made = Vec::new();
+    let mut completed = Vec::new();
     for (n, (method, mut request, nested)) in calls.into_iter().enumerate() {
         request["request_id"] = json!(format!("r{n}"));
         let bytes = request_bytes(method, request);
-        let answer = raw.send(method, bytes.clone()).await.unwrap().remove(0);
-        let other = turned(&bytes, nested);
+        let response = raw.send(method, bytes.clone()).await.unwrap().remove(0);
+        let other = reverse_fields(&bytes, nested);
         assert_ne!(other, bytes, "{method}");
-        made.push((method, other, answer));
+        completed.push((method, other, response));
     }
     let head = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
     let again = async |raw: &Raw| {
-        for (method, other, answer) in &made {
+        for (method, other, response) in &completed {
             let again = raw.send(method, other.clone().into()).await.unwrap().remove(0);
-            let results = |answer: &Value| (answer["result"].clone(), answer["results"].clone());
-            assert_eq!(results(&again), results(answer), "{method}");
+            let results = |response: &Value| (response["result"].clone(), response["results"].clone());
+            assert_eq!(results(&again), results(response), "{method}");
         }
         assert_eq!(raw.call("GetStatus", json!({})).await.unwrap()["head"], head);
     };
@@ -300,7 +300,7 @@ async fn a_retry_in_another_encoding_repeats_the_outcome() {
     again(&raw).await;
 
     // A field that this release does not know is part of the request, wherever it is.
-    for (method, other, _) in &made {
+    for (method, other, _) in &completed {
         for changed in [
             [&other[..], &crate::raw::field(900, b"x")].concat(),
             [&crate::raw::field(900, b""), &other[..]].concat(),
@@ -313,8 +313,8 @@ async fn a_retry_in_another_encoding_repeats_the_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_sent_many_times_at_once_is_done_once() {
-    let (_dir, node, cable) = started().await;
+async fn concurrent_requests_with_one_id_are_applied_once() {
+    let (_dir, node, cable) = start().await;
     let sent = (0..WRITERS).map(|_| cable.put(article("a", "H", &[])).request_id("once").into_future());
     let results: Vec<_> = join_all(sent).await.into_iter().map(Result::unwrap).collect();
     assert!(results.iter().all(|written| written.revision == 1 && written.changed), "{results:?}");
@@ -338,8 +338,8 @@ async fn listed(cable: &Cable) -> usize {
 }
 
 #[tokio::test]
-async fn what_was_removed_says_why_wherever_it_is_asked_for() {
-    let (_dir, node, cable) = started().await;
+async fn every_read_of_a_removed_article_returns_the_reason() {
+    let (_dir, node, cable) = start().await;
     for (reason, name, moved_to) in [
         (RemovalReason::Moved, "MOVED", Some("articles/new")),
         (RemovalReason::Withdrawn, "WITHDRAWN", None),
@@ -358,27 +358,27 @@ async fn what_was_removed_says_why_wherever_it_is_asked_for() {
         let removed = remove().await.unwrap();
         assert!(removed.changed && removed.etag.is_empty() && removed.revision > put.revision);
 
-        let told = |error: &Error| {
+        let check_error = |error: &Error| {
             assert_eq!((error.kind(), error.reason()), (Kind::NotFound, Some(wanted)), "{error}");
             assert_eq!(error.metadata()["reason"], name);
             assert_eq!(error.metadata().get("moved_to").map(String::as_str), moved_to);
             assert!(error.metadata()["remove_time"].starts_with("20"), "{error:?}");
         };
-        told(&cable.article("old").await.unwrap_err());
-        told(&cable.resolve("/old").await.unwrap_err());
-        told(&remove().await.unwrap_err());
+        check_error(&cable.article("old").await.unwrap_err());
+        check_error(&cable.resolve("/old").await.unwrap_err());
+        check_error(&remove().await.unwrap_err());
         let mut patch = v1::Article::default();
         patch.name = "articles/old".into();
-        told(&cable.patch(patch, ["dek"]).await.unwrap_err());
+        check_error(&cable.patch(patch, ["dek"]).await.unwrap_err());
         let batch = cable.articles(["old", "never"]).await.unwrap();
-        told(batch.items[0].article.as_ref().unwrap_err());
+        check_error(batch.items[0].article.as_ref().unwrap_err());
         let never = batch.items[1].article.as_ref().unwrap_err();
         assert_eq!(never.reason(), Some(ErrorReason::ArticleNotFound));
         assert_eq!(listed(&cable).await, 0);
         assert_eq!(cable.status().await.unwrap().counts.unwrap().articles, 0);
         let error = cable.put(article("old", "H", &[])).if_etag(put.etag).await.unwrap_err();
         assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
-        assert_eq!(error.metadata().get("etag"), None, "there is no current one");
+        assert_eq!(error.metadata().get("etag"), None, "no etag is current");
 
         let again = cable.put(at_path("old", "/old")).if_absent().await.unwrap();
         assert!(again.revision > removed.revision);
@@ -389,8 +389,8 @@ async fn what_was_removed_says_why_wherever_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_noun_that_was_removed_is_gone_and_stays_named() {
-    let (_dir, node, cable) = started().await;
+async fn a_removed_author_is_gone_and_not_listed() {
+    let (_dir, node, cable) = start().await;
     cable.put(author("ann", "Ann")).await.unwrap();
     cable.remove("authors/ann", RemovalReason::Moved).moved_to("authors/ann-2").await.unwrap();
     let error = cable.author("ann").await.unwrap_err();

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 
 use crate::{
     connections::soon,
-    follow::{Follow, Told, request},
+    follow::{FeedEvent, WatchStream, request},
     support::{Node, article},
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn stop(node: Node, dir: &Path) {
 }
 
 /// A client's state for the article `a`.
-struct Remembered {
+struct Tokens {
     article_etag: String,
     response_etag: String,
     position: Position,
@@ -47,13 +47,13 @@ struct Remembered {
 }
 
 /// Publishes a version of the article `a`, which is in a list of two.
-async fn publish(cable: &Cable, headline: &str) -> Remembered {
+async fn publish(cable: &Cable, headline: &str) -> Tokens {
     let written = cable.put(article("a", headline, &["sea"])).await.unwrap();
     let read = cable.article("a").await.unwrap();
     assert_eq!(read.etag, written.etag);
     let pages = &mut cable.list(Filter::default().tag("sea")).page_size(1).pages();
     let page = pages.next().await.unwrap().unwrap();
-    Remembered {
+    Tokens {
         article_etag: written.etag,
         response_etag: read.meta.etag.clone(),
         position: written.position,
@@ -63,7 +63,7 @@ async fn publish(cable: &Cable, headline: &str) -> Remembered {
 
 /// Asserts that the etags of a version that does not exist match nothing, and that no feed can resume from its
 /// position.
-async fn expect_unknown(node: &Node, lost: &Remembered) {
+async fn expect_unknown(node: &Node, lost: &Tokens) {
     let cable = node.client();
     let read = cable.article("a").if_none_match(&lost.response_etag).await.unwrap();
     assert!(read.is_some(), "the response is another one");
@@ -73,12 +73,12 @@ async fn expect_unknown(node: &Node, lost: &Remembered) {
     let error = error.if_etag(&lost.article_etag).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
     let mut watch = request(&["sea"], Some(Start::After(lost.position.clone())));
-    let refused = Follow::open(node, watch.clone()).await.err().unwrap();
+    let refused = WatchStream::open(node, watch.clone()).await.err().unwrap();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("restored") && refused.message().contains("`reset`"), "{refused}");
     watch.reset = true;
-    let mut feed = Follow::open(node, watch).await.unwrap();
-    assert!(matches!(feed.next().await.0, Told::Reset(_)));
+    let mut feed = WatchStream::open(node, watch).await.unwrap();
+    assert!(matches!(feed.next().await.0, FeedEvent::Reset(_)));
 }
 
 #[tokio::test]
@@ -96,20 +96,21 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     stop(node, &dir).await;
     let node = Node::start(&restored).await;
     let cable = node.client();
-    let there = publish(&cable, "There").await;
-    assert_eq!(there.position.revision, lost.position.revision);
-    assert_ne!(there.position.log_id, lost.position.log_id);
+    let current = publish(&cable, "There").await;
+    assert_eq!(current.position.revision, lost.position.revision);
+    assert_ne!(current.position.log_id, lost.position.log_id);
     assert!(
-        there.article_etag.starts_with(&format!("{}-2-", there.position.log_id)),
+        current.article_etag.starts_with(&format!("{}-2-", current.position.log_id)),
         "{}",
-        there.article_etag
+        current.article_etag
     );
     expect_unknown(&node, &lost).await;
 
     // A position without a chain has the log id.
     let mut position = lost.position.clone();
     position.chain.clear();
-    let refused = Follow::open(&node, request(&["sea"], Some(Start::After(position)))).await.err().unwrap();
+    let refused =
+        WatchStream::open(&node, request(&["sea"], Some(Start::After(position)))).await.err().unwrap();
     assert!(refused.message().contains("is another log"), "{refused}");
     let error = cable.article("a").at_least(&lost.position).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::LogChanged));
@@ -121,16 +122,16 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     let node = Node::start(&restored).await;
     let cable = node.client();
     let read =
-        cable.article("a").at_least(&there.position).if_none_match(&there.response_etag).await.unwrap();
+        cable.article("a").at_least(&current.position).if_none_match(&current.response_etag).await.unwrap();
     assert!(read.is_none(), "a restart changes no token");
-    cable.put(article("a", "Next", &["sea"])).if_etag(&there.article_etag).await.unwrap();
+    cable.put(article("a", "Next", &["sea"])).if_etag(&current.article_etag).await.unwrap();
     node.stop().await;
 }
 
 /// This is like a volume that is rolled back to a snapshot: nothing in the directory shows the node that a history was
 /// lost.
 #[tokio::test]
-async fn etags_and_positions_of_lost_content_match_nothing_within_one_log_id() {
+async fn etags_and_positions_of_lost_content_match_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
     let node = Node::start(dir).await;
@@ -140,13 +141,13 @@ async fn etags_and_positions_of_lost_content_match_nothing_within_one_log_id() {
     stop(node, dir).await;
     put(dir, &before);
     let node = Node::start(dir).await;
-    let there = publish(&node.client(), "There").await;
-    let place = |position: &Position| (position.log_id.clone(), position.revision);
-    assert_eq!(place(&there.position), place(&lost.position));
-    assert_ne!(there.article_etag, lost.article_etag);
+    let current = publish(&node.client(), "There").await;
+    let log_and_revision = |position: &Position| (position.log_id.clone(), position.revision);
+    assert_eq!(log_and_revision(&current.position), log_and_revision(&lost.position));
+    assert_ne!(current.article_etag, lost.article_etag);
     expect_unknown(&node, &lost).await;
     let watch = request(&["sea"], Some(Start::After(lost.position)));
-    let refused = Follow::open(&node, watch).await.err().unwrap();
+    let refused = WatchStream::open(&node, watch).await.err().unwrap();
     assert!(refused.message().contains("revision 2 has another history here"), "{refused}");
     node.stop().await;
 }

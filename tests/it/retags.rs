@@ -13,8 +13,8 @@ use cable_client::{
 use futures_util::TryStreamExt as _;
 
 use crate::{
-    dice::Dice,
-    follow::{self, Changed, Follow, Told},
+    dice::Rng,
+    follow::{self, Changed, FeedEvent, WatchStream},
     histories::{rebuild, verify},
     support::Node,
 };
@@ -28,19 +28,19 @@ const ROUNDS: usize = 200;
 const TAGS: u64 = 2_000;
 
 /// The maximum number of tags of an article.
-const EACH: u64 = 24;
+const TAGS_PER_ARTICLE: u64 = 24;
 
 /// The maximum number of departures of an article, including its floor.
 const DEPARTURES: i64 = 1_025;
 
 /// The tags and the section of each article, by revision; none for a removal.
 #[derive(Debug, Default)]
-struct Truth {
+struct Expected {
     versions: BTreeMap<String, BTreeMap<i64, Option<BTreeSet<String>>>>,
     head: i64,
 }
 
-impl Truth {
+impl Expected {
     /// Returns the articles that match a filter at a revision.
     fn matching(&self, filter: &FeedFilter, at: i64) -> BTreeSet<String> {
         let matches = |lists: &BTreeSet<String>| {
@@ -55,27 +55,27 @@ impl Truth {
     }
 }
 
-fn tag(dice: &mut Dice) -> String {
-    tag_of(dice.between(1, TAGS))
+fn tag(rng: &mut Rng) -> String {
+    tag_of(rng.between(1, TAGS))
 }
 
 fn tag_of(number: u64) -> String {
     format!("tags/{number:0>120}")
 }
 
-fn section(dice: &mut Dice) -> String {
-    format!("sections/s{}", dice.between(1, 3))
+fn section(rng: &mut Rng) -> String {
+    format!("sections/s{}", rng.between(1, 3))
 }
 
-fn filter(dice: &mut Dice) -> FeedFilter {
+fn filter(rng: &mut Rng) -> FeedFilter {
     let mut filter = FeedFilter::default();
-    match dice.between(0, 9) {
+    match rng.between(0, 9) {
         0 => filter.kinds = vec![EntityKind::Article.into()],
-        1 => filter.sections = vec![section(dice)],
+        1 => filter.sections = vec![section(rng)],
         kind => {
-            let tags: BTreeSet<String> = (0..dice.between(1, 64)).map(|_| tag(dice)).collect();
+            let tags: BTreeSet<String> = (0..rng.between(1, 64)).map(|_| tag(rng)).collect();
             filter.any_tags = tags.into_iter().collect();
-            filter.sections = if kind < 5 { vec![section(dice)] } else { Vec::new() };
+            filter.sections = if kind < 5 { vec![section(rng)] } else { Vec::new() };
         }
     }
     filter
@@ -83,8 +83,8 @@ fn filter(dice: &mut Dice) -> FeedFilter {
 
 struct Newsroom {
     cable: Cable,
-    dice: Dice,
-    truth: Truth,
+    rng: Rng,
+    expected: Expected,
     rounds: usize,
 }
 
@@ -97,30 +97,30 @@ impl Newsroom {
             let mut article = v1::Article::default();
             article.name = format!("articles/a{n}");
             article.headline = format!("Storm {}", self.rounds);
-            let tags: BTreeSet<String> = (0..EACH).map(|_| tag(&mut self.dice)).collect();
+            let tags: BTreeSet<String> = (0..TAGS_PER_ARTICLE).map(|_| tag(&mut self.rng)).collect();
             article.tags = tags.iter().cloned().collect();
-            article.section = section(&mut self.dice);
+            article.section = section(&mut self.rng);
             let lists = tags.into_iter().chain([article.section.clone()]).collect();
-            self.truth.head += 1;
-            let versions = self.truth.versions.entry(article.name.clone()).or_default();
-            versions.insert(self.truth.head, Some(lists));
+            self.expected.head += 1;
+            let versions = self.expected.versions.entry(article.name.clone()).or_default();
+            versions.insert(self.expected.head, Some(lists));
             commit = commit.change(Change::put(article).allow_killed());
         }
-        assert_eq!(commit.await.unwrap().position.revision, self.truth.head);
+        assert_eq!(commit.await.unwrap().position.revision, self.expected.head);
     }
 
     async fn remove(&mut self, name: &str, reason: RemovalReason) {
         self.cable.commit().change(Change::remove(name.to_owned(), reason)).await.unwrap();
-        self.truth.head += 1;
-        self.truth.versions.get_mut(name).unwrap().insert(self.truth.head, None);
+        self.expected.head += 1;
+        self.expected.versions.get_mut(name).unwrap().insert(self.expected.head, None);
     }
 
     /// Returns a filter for one tag that an article has at a revision. With fewer tags in the filter, fewer departures
     /// report the same change.
     fn filter_for(&mut self, at: i64) -> FeedFilter {
         let mut filter = FeedFilter::default();
-        let name = format!("articles/a{}", self.dice.between(1, ARTICLES));
-        let version = self.truth.versions[&name].range(..=at).next_back();
+        let name = format!("articles/a{}", self.rng.between(1, ARTICLES));
+        let version = self.expected.versions[&name].range(..=at).next_back();
         let lists = version.and_then(|(_, lists)| lists.clone()).unwrap_or_default();
         let tag = lists.into_iter().find(|list| list.starts_with("tags/"));
         filter.any_tags = vec![tag.unwrap_or_else(|| tag_of(1))];
@@ -131,37 +131,37 @@ impl Newsroom {
     /// end up with the articles that match now.
     async fn follow(&mut self, node: &Node) {
         // Positions are at the end of a whole commit.
-        let since = self.dice.between(0, self.truth.head as u64 / ARTICLES) as i64 * ARTICLES as i64;
-        let filter = match self.dice.one_in(2) {
+        let since = self.rng.between(0, self.expected.head as u64 / ARTICLES) as i64 * ARTICLES as i64;
+        let filter = match self.rng.one_in(2) {
             true => self.filter_for(since),
-            false => filter(&mut self.dice),
+            false => filter(&mut self.rng),
         };
-        let (mut at, mut held) = (since, self.truth.matching(&filter, since));
-        while at < self.truth.head {
+        let (mut at, mut held) = (since, self.expected.matching(&filter, since));
+        while at < self.expected.head {
             let mut request = v1::WatchRequest::default();
             request.filter = Some(filter.clone());
             request.view = View::Reference.into();
             request.include_backfill = true;
             request.start = follow::after(at);
-            let mut feed = Follow::open(node, request).await.unwrap();
-            let messages = if self.dice.one_in(3) { 1 } else { usize::MAX };
+            let mut feed = WatchStream::open(node, request).await.unwrap();
+            let messages = if self.rng.one_in(3) { 1 } else { usize::MAX };
             for _ in 0..messages {
-                let (told, position) = feed.next().await;
-                apply(told, &mut held);
+                let (event, position) = feed.next().await;
+                apply(event, &mut held);
                 at = position.unwrap_or(at);
-                if at >= self.truth.head {
+                if at >= self.expected.head {
                     break;
                 }
             }
         }
-        assert_eq!(held, self.truth.matching(&filter, at), "from {since}: {filter:?}");
+        assert_eq!(held, self.expected.matching(&filter, at), "from {since}: {filter:?}");
     }
 }
 
-fn apply(told: Told, held: &mut BTreeSet<String>) {
-    let changes = match told {
-        Told::Changes(changes) => changes,
-        Told::Checkpoint => return,
+fn apply(event: FeedEvent, held: &mut BTreeSet<String>) {
+    let changes = match event {
+        FeedEvent::Changes(changes) => changes,
+        FeedEvent::Checkpoint => return,
         other => panic!("{other:?}"),
     };
     for change in changes {
@@ -187,7 +187,7 @@ fn check_sizes(dir: &Path) {
     let [entry, departures, terms] = sizes(dir);
     assert!(entry < 160 << 10, "{entry}");
     assert!(departures <= ARTICLES as i64 * DEPARTURES, "{departures}");
-    assert!(terms <= ARTICLES as i64 * (DEPARTURES + EACH as i64 + 4), "{terms}");
+    assert!(terms <= ARTICLES as i64 * (DEPARTURES + TAGS_PER_ARTICLE as i64 + 4), "{terms}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +199,7 @@ async fn an_article_can_be_retagged_thousands_of_times() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let mut room =
-        Newsroom { cable: node.client(), dice: Dice::new(seed), truth: Truth::default(), rounds: 0 };
+        Newsroom { cable: node.client(), rng: Rng::new(seed), expected: Expected::default(), rounds: 0 };
     let rounds = std::env::var("CABLE_RETAGS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     for round in 1..=rounds {
         room.retag().await;
@@ -211,7 +211,7 @@ async fn an_article_can_be_retagged_thousands_of_times() {
     for _ in 0..20 {
         room.follow(&node).await;
     }
-    assert_eq!(room.cable.article("articles/a1").await.unwrap().revision, room.truth.head - 1);
+    assert_eq!(room.cable.article("articles/a1").await.unwrap().revision, room.expected.head - 1);
     let exported: Vec<_> = room.cable.export().records().try_collect().await.unwrap();
     assert_eq!(exported.len() as u64, ARTICLES);
     room.remove("articles/a1", RemovalReason::Withdrawn).await;

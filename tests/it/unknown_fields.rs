@@ -22,7 +22,7 @@ fn values(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
 }
 
 /// The places of unknown fields: at the top, in the body, a block, a span, the media, the byline and a credit.
-const PLACES: [(&[u32], &str); 7] = [
+const LOCATIONS: [(&[u32], &str); 7] = [
     (&[UNKNOWN], "top"),
     (&[15, UNKNOWN], "body"),
     (&[15, 1, UNKNOWN], "block"),
@@ -58,8 +58,8 @@ async fn get(raw: &Raw, view: &str) -> Vec<u8> {
     values(&raw.bytes("GetArticle", request_bytes("GetArticle", request)).await, &[1]).remove(0)
 }
 
-fn all_there(article: &[u8]) {
-    for (path, value) in PLACES {
+fn check_all_present(article: &[u8]) {
+    for (path, value) in LOCATIONS {
         assert_eq!(values(article, path), [value.as_bytes()], "{value}");
     }
     let known = cable_client::v1::Article::decode(article).unwrap();
@@ -73,14 +73,14 @@ async fn digest(raw: &Raw) -> Value {
 }
 
 #[tokio::test]
-async fn unknown_fields_and_enum_values_survive_put_patch_export_and_import() {
+async fn unknown_fields_survive_put_patch_export_and_import() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let node = Node::start(dirs[0].path()).await;
     let raw = Raw::to(&node).await;
     raw.send("PutArticle", field(1, &article()).into()).await.unwrap();
-    all_there(&get(&raw, "ARTICLE_VIEW_FULL").await);
+    check_all_present(&get(&raw, "ARTICLE_VIEW_FULL").await);
     let basic = get(&raw, "ARTICLE_VIEW_BASIC").await;
-    for (path, value) in PLACES {
+    for (path, value) in LOCATIONS {
         let wanted: &[&[u8]] = if path[0] == 15 { &[] } else { &[value.as_bytes()] };
         assert_eq!(values(&basic, path), wanted, "{value}");
     }
@@ -88,7 +88,7 @@ async fn unknown_fields_and_enum_values_survive_put_patch_export_and_import() {
     let patch = json!({"article": {"name": "articles/a", "dek": "D"}, "update_mask": "dek"});
     raw.call("PatchArticle", patch).await.unwrap();
     let patched = get(&raw, "ARTICLE_VIEW_FULL").await;
-    all_there(&patched);
+    check_all_present(&patched);
     assert_eq!(values(&patched, &[12]), [b"D"]);
     for (method, kind) in [("PutAuthor", "Author"), ("PutSection", "Section"), ("PutTag", "Tag")] {
         let name = format!("{}s/a", kind.to_lowercase());
@@ -105,7 +105,7 @@ async fn unknown_fields_and_enum_values_survive_put_patch_export_and_import() {
     let acks =
         other_node.client().import(stream::iter(exported)).map(Result::unwrap).collect::<Vec<_>>().await;
     assert_eq!(acks.iter().map(|ack| ack.results.len()).sum::<usize>(), 5);
-    all_there(&get(&other, "ARTICLE_VIEW_FULL").await);
+    check_all_present(&get(&other, "ARTICLE_VIEW_FULL").await);
     for kind in ["Author", "Section", "Tag", "Collection"] {
         let method = format!("Get{kind}");
         let request = request_bytes(&method, json!({"name": format!("{}s/a", kind.to_lowercase())}));

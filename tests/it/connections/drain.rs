@@ -10,8 +10,8 @@ use tonic::Code;
 
 use super::{
     frames::{DATA, EMPTY, GOAWAY, LIST_TAGS, PREFACE, Peer},
-    millis, nothing, soon,
-    speaker::{Speaker, framed},
+    is_still_pending, millis, soon,
+    speaker::{Http2Client, framed},
 };
 use crate::{
     raw::request_bytes,
@@ -24,50 +24,50 @@ const HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 #[tokio::test]
-async fn a_node_that_stops_says_so_and_lets_calls_end() {
+async fn a_stopping_node_sends_goaway_and_completes_calls() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
-    let mut idle = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
+    let mut idle = Peer::handshake(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     // Both are known to the node before it stops.
     peer.call(3).await;
     idle.call(1).await;
     let mut stopped = tokio::spawn(node.stop());
     assert_eq!(idle.expect(GOAWAY).await.code(), 0);
-    idle.end().await;
+    idle.wait_for_close().await;
     assert_eq!(peer.expect(GOAWAY).await.code(), 0);
-    assert!(nothing(&mut stopped).await, "a call is under way");
+    assert!(is_still_pending(&mut stopped).await, "a call is in flight");
     peer.finish(1, EMPTY).await;
-    assert!(peer.answer(1).await > EMPTY.len());
-    peer.end().await;
+    assert!(peer.read_response(1).await > EMPTY.len());
+    peer.wait_for_close().await;
     soon(stopped).await.unwrap();
 }
 
 #[tokio::test]
-async fn nobody_holds_a_node_that_stops_beyond_its_deadline() {
+async fn no_connection_delays_a_stop_beyond_the_drain_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.server.drain = millis(300);
         config.connections.preface = millis(60_000);
     })
     .await;
-    let _silent = Peer::silent(node.address).await;
-    let mut half = Peer::silent(node.address).await;
+    let _silent = Peer::connect(node.address).await;
+    let mut half = Peer::connect(node.address).await;
     half.write(&PREFACE[..12]).await;
-    let mut open = Peer::greet(node.address, &[]).await;
+    let mut open = Peer::handshake(node.address, &[]).await;
     open.open(1, LIST_TAGS).await;
     open.call(3).await;
-    let mut web = Peer::silent(node.address).await;
+    let mut web = Peer::connect(node.address).await;
     web.write(b"POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost: localhost\r\n").await;
     soon(node.stop()).await;
     open.expect(GOAWAY).await;
-    open.end().await;
+    open.wait_for_close().await;
 }
 
 /// The grace period of the old connection is longer than the node's drain timeout.
 #[tokio::test]
-async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either() {
+async fn an_aged_connection_does_not_delay_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.server.drain = millis(300);
@@ -75,7 +75,7 @@ async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either(
         config.connections.grace = millis(60_000);
     })
     .await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     peer.expect(GOAWAY).await;
     soon(node.stop()).await;
@@ -83,7 +83,7 @@ async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either(
 
 /// None of these peers responds, and the node would drain for a minute.
 #[tokio::test]
-async fn a_node_waits_only_for_calls_under_way() {
+async fn a_stopping_node_waits_only_for_calls_in_flight() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.server.drain = millis(60_000);
@@ -91,11 +91,11 @@ async fn a_node_waits_only_for_calls_under_way() {
     })
     .await;
     node.client().put(article("a", &"x".repeat(800), &["t"])).await.unwrap();
-    let _silent = Peer::silent(node.address).await;
-    let mut half = Peer::silent(node.address).await;
+    let _silent = Peer::connect(node.address).await;
+    let mut half = Peer::connect(node.address).await;
     half.write(&PREFACE[..12]).await;
-    let mut greeted = Peer::greet(node.address, &[]).await;
-    let mut used = Peer::greet(node.address, &[]).await;
+    let mut greeted = Peer::handshake(node.address, &[]).await;
+    let mut used = Peer::handshake(node.address, &[]).await;
     used.call(1).await;
     (greeted.polite, used.polite) = (false, false);
     let mut open = Vec::new();
@@ -105,7 +105,7 @@ async fn a_node_waits_only_for_calls_under_way() {
         for (path, request) in
             [(WATCH, &snapshot[..]), (HEALTH, EMPTY), (REFLECTION, &[0, 0, 0, 0, 2, 0x3a, 0][..])]
         {
-            let mut peer = Peer::greet(node.address, &[(4, window)]).await;
+            let mut peer = Peer::handshake(node.address, &[(4, window)]).await;
             peer.open(1, path).await;
             peer.finish(1, request).await;
             peer.polite = false;
@@ -117,35 +117,35 @@ async fn a_node_waits_only_for_calls_under_way() {
     }
     let mut web = Vec::new();
     for head in ["", "POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost: localhost\r\n"] {
-        let mut peer = Peer::silent(node.address).await;
+        let mut peer = Peer::connect(node.address).await;
         peer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         peer.write(head.as_bytes()).await;
         web.push(peer);
     }
     // All of them are known to the node.
-    Peer::greet(node.address, &[]).await.call(1).await;
-    let mut late = Peer::greet(node.address, &[]).await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
+    let mut late = Peer::handshake(node.address, &[]).await;
     late.open(1, LIST_TAGS).await;
     late.call(3).await;
     let mut stopped = tokio::spawn(node.stop());
-    assert!(nothing(&mut stopped).await, "a call is under way");
+    assert!(is_still_pending(&mut stopped).await, "a call is in flight");
     late.finish(1, EMPTY).await;
     let ended = Instant::now();
-    assert!(late.answer(1).await > EMPTY.len());
+    assert!(late.read_response(1).await > EMPTY.len());
     tokio::time::timeout(millis(10_000), stopped).await.expect("nothing else holds the node").unwrap();
-    println!("drain: the node was gone {} ms after its last call", ended.elapsed().as_millis());
+    println!("drain: the node stopped {} ms after its last call", ended.elapsed().as_millis());
 }
 
 #[tokio::test]
-async fn a_client_that_streams_learns_between_two_messages_that_the_node_stops() {
+async fn a_client_stream_ends_between_messages_when_the_node_stops() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
-    let speaker = Speaker::to(node.address, 1 << 20).await;
-    let mut import = speaker.ask(IMPORT, &[]).await;
+    let client = Http2Client::connect(node.address, 1 << 20).await;
+    let mut import = client.start_call(IMPORT, &[]).await;
     import.request.send_data(Bytes::new(), false).unwrap();
-    let begun = import.begun().await;
+    let response = import.response().await;
     let stopped = tokio::spawn(node.stop());
-    let (_, status) = begun.ended().await;
+    let (_, status) = response.finish().await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     soon(stopped).await.unwrap();
 }
@@ -153,11 +153,11 @@ async fn a_client_that_streams_learns_between_two_messages_that_the_node_stops()
 /// A client that obeys the protocol: it makes no call on a connection after a GOAWAY, and repeats calls that were not
 /// accepted. No other call may fail.
 #[tokio::test]
-async fn a_restart_fails_no_call_that_was_accepted() {
+async fn a_restart_fails_no_accepted_call() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path()).await;
     let address = node.address;
-    let calling = tokio::spawn(call_on(address, millis(3_000)));
+    let calling = tokio::spawn(call_repeatedly(address, millis(3_000)));
     for _ in 0..3 {
         tokio::time::sleep(millis(600)).await;
         node.stop().await;
@@ -169,7 +169,7 @@ async fn a_restart_fails_no_call_that_was_accepted() {
 
 /// Makes a call every 10 ms, on a new connection whenever the last one ends. Returns the number of calls and the failed
 /// ones.
-async fn call_on(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
+async fn call_repeatedly(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
     let (end, mut calls) = (Instant::now() + time, Vec::new());
     let mut connection = None;
     while Instant::now() < end {
@@ -204,15 +204,15 @@ async fn ready(connection: &mut Option<Send>, address: SocketAddr) -> Option<Sen
 async fn call(mut send: Send) -> Result<(), String> {
     let request = Request::post(format!("http://localhost{LIST_TAGS}"));
     let request = request.header("te", "trailers").header("content-type", "application/grpc");
-    let made = send.send_request(request.body(()).unwrap(), false).and_then(|(response, mut body)| {
+    let sent = send.send_request(request.body(()).unwrap(), false).and_then(|(response, mut body)| {
         body.send_data(Bytes::from_static(EMPTY), true)?;
         Ok(response)
     });
-    let answered = match made {
+    let result = match sent {
         Ok(response) => response.await,
         Err(error) => Err(error),
     };
-    let mut body = match answered {
+    let mut body = match result {
         Ok(response) => response.into_body(),
         // The call was not accepted: the client repeats it on another connection.
         Err(error) if error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
@@ -221,8 +221,8 @@ async fn call(mut send: Send) -> Result<(), String> {
         Err(error) if error.is_io() && !error.is_remote() => return Ok(()),
         Err(error) => return Err(format!("{error:?}")),
     };
-    while let Some(piece) = body.data().await {
-        piece.map_err(|error| format!("{error:?}"))?;
+    while let Some(chunk) = body.data().await {
+        chunk.map_err(|error| format!("{error:?}"))?;
     }
     let trailers = body.trailers().await.map_err(|error| format!("{error:?}"))?;
     let code = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));

@@ -15,10 +15,10 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_HEADER_LIST_SIZE: u16 = 6;
 
 #[tokio::test]
-async fn the_bounds_of_a_connection_are_announced() {
+async fn the_limits_of_a_connection_are_announced() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     let announced = peer.expect(SETTINGS).await.payload;
     let has = |id: u16, value: u32| {
         let pair = [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
@@ -30,10 +30,10 @@ async fn the_bounds_of_a_connection_are_announced() {
 }
 
 #[tokio::test]
-async fn a_stream_too_many_is_refused_and_the_others_are_answered() {
+async fn a_stream_above_the_limit_is_refused_and_others_complete() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     for stream in [1, 3, 5, 7] {
         peer.open(stream, LIST_TAGS).await;
     }
@@ -41,31 +41,31 @@ async fn a_stream_too_many_is_refused_and_the_others_are_answered() {
     assert_eq!((refused.stream, refused.code()), (7, REFUSED_STREAM));
     for stream in [1, 3, 5] {
         peer.finish(stream, EMPTY).await;
-        assert!(peer.answer(stream).await > EMPTY.len());
+        assert!(peer.read_response(stream).await > EMPTY.len());
     }
     peer.call(9).await;
 }
 
 /// CVE-2023-44487.
 #[tokio::test]
-async fn a_peer_that_resets_what_it_opens_is_sent_away() {
+async fn a_peer_that_resets_its_own_streams_is_disconnected() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     let pair = |at: u32| {
         let open = frame(HEADERS, END_HEADERS, 2 * at + 1, &request(LIST_TAGS));
         [open, frame(RST_STREAM, 0, 2 * at + 1, &8_u32.to_be_bytes())].concat()
     };
     peer.write(&(0..1_000).flat_map(pair).collect::<Vec<_>>()).await;
     assert_eq!(peer.expect(GOAWAY).await.code(), ENHANCE_YOUR_CALM);
-    peer.end().await;
-    Peer::greet(node.address, &[]).await.call(1).await;
+    peer.wait_for_close().await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
 }
 
 /// CVE-2025-8671: the peer breaks the protocol so that the node sends the resets, which a bound on the peer's own
 /// resets does not count.
 #[tokio::test]
-async fn a_peer_that_provokes_resets_is_sent_away() {
+async fn a_peer_that_provokes_resets_is_disconnected() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let provocations = [
@@ -76,28 +76,28 @@ async fn a_peer_that_provokes_resets_is_sent_away() {
     for (flags, mut provocation) in
         [END_HEADERS, END_HEADERS, END_HEADERS | END_STREAM].into_iter().zip(provocations)
     {
-        let mut peer = Peer::greet(node.address, &[]).await;
+        let mut peer = Peer::handshake(node.address, &[]).await;
         let mut one = |at: u32| {
             provocation[5..9].copy_from_slice(&(2 * at + 1).to_be_bytes());
             [&frame(HEADERS, flags, 2 * at + 1, &request(LIST_TAGS))[..], &provocation].concat()
         };
         let flood: Vec<u8> = (0..3_000).flat_map(&mut one).collect();
         peer.write(&flood).await;
-        let (mut resets, mut sent_away) = (0, false);
+        let (mut resets, mut got_goaway) = (0, false);
         while let Some(frame) = peer.next().await {
             resets += usize::from(frame.kind == RST_STREAM);
-            sent_away |= frame.kind == GOAWAY;
+            got_goaway |= frame.kind == GOAWAY;
         }
-        assert!(sent_away && resets <= 1_100, "{resets} resets, sent away: {sent_away}");
+        assert!(got_goaway && resets <= 1_100, "{resets} resets, goaway: {got_goaway}");
     }
-    Peer::greet(node.address, &[]).await.call(1).await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
 }
 
 #[tokio::test]
-async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection() {
+async fn oversized_headers_are_refused_and_endless_ones_disconnect() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     let with = |bytes: usize| {
         let mut block = request(LIST_TAGS);
         literal(&mut block, "x-large", &"x".repeat(bytes));
@@ -105,7 +105,7 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
     };
     peer.write(&headers(1, &with(15 << 10))).await;
     peer.finish(1, EMPTY).await;
-    assert!(peer.answer(1).await > EMPTY.len(), "below the bound");
+    assert!(peer.read_response(1).await > EMPTY.len(), "below the bound");
     peer.write(&headers(3, &with(17 << 10))).await;
     let refused = loop {
         let frame = peer.next().await.expect("only the call ends");
@@ -117,13 +117,13 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
     peer.call(5).await;
     let endless = headers(7, &with(400 << 10));
     peer.write(&endless[..300 << 10]).await;
-    soon(peer.end()).await;
-    Peer::greet(node.address, &[]).await.call(1).await;
+    soon(peer.wait_for_close()).await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
 }
 
 /// One open stream, and frames that cost the peer nothing.
 #[tokio::test]
-async fn control_frames_without_end_are_answered_with_goaway() {
+async fn a_flood_of_control_frames_is_answered_with_goaway() {
     const PRIORITY: u8 = 2;
     const UNKNOWN: u8 = 0xfa;
     const PADDED: u8 = 8;
@@ -144,7 +144,7 @@ async fn control_frames_without_end_are_answered_with_goaway() {
         ("DATA without any", frame(DATA, 0, 1, &[])),
         ("DATA that is padding", frame(DATA, PADDED, 1, &padded)),
     ] {
-        let mut peer = Peer::greet(node.address, &[]).await;
+        let mut peer = Peer::handshake(node.address, &[]).await;
         peer.polite = false;
         peer.open(1, LIST_TAGS).await;
         peer.write(&flood.repeat(4_000)).await;
@@ -154,14 +154,14 @@ async fn control_frames_without_end_are_answered_with_goaway() {
         }
         assert_eq!(code, Some(ENHANCE_YOUR_CALM), "{name}");
     }
-    Peer::greet(node.address, &[]).await.call(1).await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
 }
 
 #[tokio::test]
-async fn a_reader_that_updates_its_windows_after_each_frame_does_not_flood() {
+async fn a_window_update_after_each_frame_is_not_a_flood() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     for round in 0..60 {
         let streams: Vec<u32> = (0..50).map(|at| 2 * (50 * round + at) + 1).collect();
         let calls = streams.iter().flat_map(|stream| {
@@ -171,7 +171,7 @@ async fn a_reader_that_updates_its_windows_after_each_frame_does_not_flood() {
         peer.write(&calls.collect::<Vec<_>>()).await;
         let mut ended = 0;
         while ended < streams.len() {
-            let read = peer.next().await.expect("it is served");
+            let read = peer.next().await.expect("the reader is served");
             assert_ne!(read.kind, GOAWAY);
             ended += usize::from(read.ends_stream());
             if read.kind == DATA {

@@ -66,25 +66,25 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Connects and sends nothing.
-    pub(super) async fn silent(address: SocketAddr) -> Peer {
+    pub(super) async fn connect(address: SocketAddr) -> Peer {
         Peer { io: soon(TcpStream::connect(address)).await.unwrap(), polite: true }
     }
 
     /// Connects from the given address.
-    pub(super) async fn silent_from(own: IpAddr, address: SocketAddr) -> Peer {
+    pub(super) async fn connect_from(own: IpAddr, address: SocketAddr) -> Peer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((own, 0).into()).unwrap();
         Peer { io: soon(socket.connect(address)).await.unwrap(), polite: true }
     }
 
     /// Connects and starts HTTP/2 with these settings.
-    pub(super) async fn greet(address: SocketAddr, settings: &[(u16, u32)]) -> Peer {
-        let mut peer = Peer::silent(address).await;
-        peer.say_hello(settings).await;
+    pub(super) async fn handshake(address: SocketAddr, settings: &[(u16, u32)]) -> Peer {
+        let mut peer = Peer::connect(address).await;
+        peer.send_preface(settings).await;
         peer
     }
 
-    pub(super) async fn say_hello(&mut self, settings: &[(u16, u32)]) {
+    pub(super) async fn send_preface(&mut self, settings: &[(u16, u32)]) {
         let pair = |(id, value): &(u16, u32)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
         let settings: Vec<u8> = settings.iter().flat_map(pair).collect();
         self.write(&[&PREFACE[..], &frame(SETTINGS, 0, 0, &settings)].concat()).await;
@@ -128,7 +128,8 @@ impl Peer {
     pub(super) async fn expect(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await;
-            let frame = frame.unwrap_or_else(|| panic!("it ended without a frame of kind {kind}"));
+            let frame =
+                frame.unwrap_or_else(|| panic!("the connection ended without a frame of kind {kind}"));
             if frame.kind == kind {
                 return frame;
             }
@@ -136,10 +137,10 @@ impl Peer {
     }
 
     /// Reads a response to its end. Returns the size of its messages in bytes.
-    pub(super) async fn answer(&mut self, stream: u32) -> usize {
+    pub(super) async fn read_response(&mut self, stream: u32) -> usize {
         let mut length = 0;
         loop {
-            let frame = self.next().await.expect("it ended within an answer");
+            let frame = self.next().await.expect("the connection ended within a response");
             if frame.stream != stream {
                 continue;
             }
@@ -155,11 +156,11 @@ impl Peer {
     pub(super) async fn call(&mut self, stream: u32) {
         self.open(stream, LIST_TAGS).await;
         self.finish(stream, EMPTY).await;
-        assert!(self.answer(stream).await > EMPTY.len());
+        assert!(self.read_response(stream).await > EMPTY.len());
     }
 
     /// Reads until the node closes the connection.
-    pub(super) async fn end(&mut self) {
+    pub(super) async fn wait_for_close(&mut self) {
         while self.next().await.is_some() {}
     }
 }
@@ -209,11 +210,11 @@ fn length(block: &mut Vec<u8>, length: usize) {
 
 /// Returns HEADERS and as many CONTINUATION frames as a block needs.
 pub(super) fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
-    let pieces: Vec<&[u8]> = block.chunks(16 << 10).collect();
-    let last = pieces.len() - 1;
-    let frames = pieces.iter().enumerate().map(|(at, piece)| {
+    let parts: Vec<&[u8]> = block.chunks(16 << 10).collect();
+    let last = parts.len() - 1;
+    let frames = parts.iter().enumerate().map(|(at, part)| {
         let kind = if at == 0 { HEADERS } else { CONTINUATION };
-        frame(kind, if at == last { END_HEADERS } else { 0 }, stream, piece)
+        frame(kind, if at == last { END_HEADERS } else { 0 }, stream, part)
     });
     frames.collect::<Vec<_>>().concat()
 }

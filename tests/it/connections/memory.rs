@@ -9,7 +9,7 @@ use super::{
     millis,
     program::Program,
     soon,
-    speaker::{Speaker, framed},
+    speaker::{Http2Client, framed},
 };
 use crate::{
     raw::request_bytes,
@@ -23,7 +23,7 @@ const READERS: usize = 16;
 
 /// Without back-pressure, each of these readers would have its own copy of all content: 384 MB.
 #[tokio::test]
-async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
+async fn stalled_readers_neither_grow_memory_nor_block_others() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
@@ -36,7 +36,7 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     let request = framed(&request_bytes("StreamArticles", json!({"view": "ARTICLE_VIEW_FULL"})));
     let mut readers = Vec::new();
     for _ in 0..READERS {
-        let mut reader = Peer::greet(program.address, &[(4, WINDOW), (5, (1 << 24) - 1)]).await;
+        let mut reader = Peer::handshake(program.address, &[(4, WINDOW), (5, (1 << 24) - 1)]).await;
         reader.write(&frame(WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes())).await;
         reader.open(1, STREAM).await;
         reader.finish(1, &request).await;
@@ -50,12 +50,12 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     let grown = program.memory("VmRSS").saturating_sub(before);
     assert!(grown < 100 << 10, "{grown} KB more");
     let mut late = readers.remove(0);
-    assert!(late.answer(1).await > ARTICLES * BYTES, "it waited for its reader");
+    assert!(late.read_response(1).await > ARTICLES * BYTES, "the response waited for its reader");
 }
 
 /// 600 responses of 2.3 MB would be 1.4 GB if all were composed at once. The cache is limited to 16 MiB.
 #[tokio::test]
-async fn large_responses_that_nobody_reads_are_not_made() {
+async fn large_unread_responses_are_not_composed() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
@@ -65,7 +65,7 @@ async fn large_responses_that_nobody_reads_are_not_made() {
     let before = program.memory("VmRSS");
     let mut peers = Vec::new();
     for peer in 0..3 {
-        let mut unread = Peer::greet(program.address, &[(4, 0)]).await;
+        let mut unread = Peer::handshake(program.address, &[(4, 0)]).await;
         for call in 0..200 {
             let names =
                 [vec!["articles/long".to_owned(); 34], vec![format!("articles/{peer}-{call}")]].concat();
@@ -85,21 +85,21 @@ async fn large_responses_that_nobody_reads_are_not_made() {
 
 /// The node could not even allocate four gigabytes for each message.
 #[tokio::test]
-async fn claims_of_huge_messages_set_no_memory_aside() {
+async fn huge_declared_lengths_allocate_no_memory() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), "true", &[]);
-    let speaker = Speaker::to(program.address, 1 << 20).await;
-    speaker.call(STREAM, &[], EMPTY.into()).await;
+    let client = Http2Client::connect(program.address, 1 << 20).await;
+    client.call(STREAM, &[], EMPTY.into()).await;
     let before = program.memory("VmSize");
     for path in [STREAM, "/cable.v1.PublishingService/PutArticle"] {
         let mut open = Vec::new();
         for _ in 0..100 {
-            let mut asked = speaker.ask(path, &[]).await;
-            asked.request.send_data(Bytes::from_static(b"\0\xff\xff\xff\xff"), false).unwrap();
-            open.push(asked);
+            let mut call = client.start_call(path, &[]).await;
+            call.request.send_data(Bytes::from_static(b"\0\xff\xff\xff\xff"), false).unwrap();
+            open.push(call);
         }
-        for asked in open {
-            let (_, status) = asked.begun().await.ended().await;
+        for call in open {
+            let (_, status) = call.response().await.finish().await;
             assert_eq!(status.code(), tonic::Code::InvalidArgument, "{path}: {status:?}");
         }
     }

@@ -14,23 +14,23 @@ use crate::support::Node;
 const WEB: &str = "application/grpc-web+proto";
 
 /// Makes one request over HTTP/1.1. Returns the whole response.
-async fn ask(node: &Node, method: &str, lines: &[(&str, &str)], body: &[u8]) -> String {
+async fn request_http1(node: &Node, method: &str, lines: &[(&str, &str)], body: &[u8]) -> String {
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
     let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!("{method} {LIST_TAGS} HTTP/1.1\r\n{lines}content-length: {}\r\n", body.len());
     io.write_all(&[head.as_bytes(), b"connection: close\r\n\r\n", body].concat()).await.unwrap();
-    let mut answer = Vec::new();
-    soon(io.read_to_end(&mut answer)).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut response = Vec::new();
+    soon(io.read_to_end(&mut response)).await.unwrap();
+    String::from_utf8_lossy(&response).into_owned()
 }
 
-fn status(answer: &str) -> &str {
-    answer.split(' ').nth(1).unwrap_or_default()
+fn status(response: &str) -> &str {
+    response.split(' ').nth(1).unwrap_or_default()
 }
 
 /// Returns the status of one request over HTTP/2. The status must be in HPACK's static table, or be written out.
-async fn ask_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> String {
-    let mut peer = Peer::greet(node.address, &[]).await;
+async fn request_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> String {
+    let mut peer = Peer::handshake(node.address, &[]).await;
     let mut block = vec![0x83, 0x86];
     for (name, value) in [(":path", LIST_TAGS), (":authority", authority)].iter().chain(headers) {
         literal(&mut block, name, value);
@@ -43,14 +43,14 @@ async fn ask_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> St
         // The value of `:status` is Huffman-coded or plain. The three digits are found by trying.
         _ => ["403", "405", "415", "421"]
             .into_iter()
-            .find(|code| holds_status(&payload, code))
+            .find(|code| contains_status(&payload, code))
             .unwrap_or("other")
             .to_owned(),
     }
 }
 
 /// Digits have five or six bits in the code of RFC 7541: 0 1 2 are 0 to 2, 3 to 9 are 25 to 31.
-fn holds_status(payload: &[u8], status: &str) -> bool {
+fn contains_status(payload: &[u8], status: &str) -> bool {
     let (mut bits, mut length) = (0_u32, 0);
     for digit in status.bytes().map(|digit| u32::from(digit - b'0')) {
         let (code, width) = if digit < 3 { (digit, 5) } else { (digit + 22, 6) };
@@ -59,12 +59,12 @@ fn holds_status(payload: &[u8], status: &str) -> bool {
     let padding = (8 - length % 8) % 8;
     let coded = (bits << padding | ((1 << padding) - 1)).to_be_bytes();
     let coded = &coded[4 - (length + padding) as usize / 8..];
-    let found = |what: &[u8]| payload.windows(what.len()).any(|window| window == what);
+    let found = |bytes: &[u8]| payload.windows(bytes.len()).any(|window| window == bytes);
     found(coded) || found(status.as_bytes())
 }
 
 #[tokio::test]
-async fn a_page_reaches_the_node_only_by_its_own_name_or_with_leave() {
+async fn a_page_needs_the_nodes_own_host_or_an_allowed_origin() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.web.origins = vec!["https://desk.example".to_owned()];
@@ -87,21 +87,21 @@ async fn a_page_reaches_the_node_only_by_its_own_name_or_with_leave() {
         let headers: Vec<_> = [("content-type", WEB)].into_iter().chain(origin).collect();
         for method in ["POST", "GET", "OPTIONS"] {
             let lines: Vec<_> = [("host", host)].iter().chain(&headers).copied().collect();
-            let answer = ask(&node, method, &lines, EMPTY).await;
+            let response = request_http1(&node, method, &lines, EMPTY).await;
             let expected = if expected == "200" && method != "POST" { "405" } else { expected };
-            assert_eq!(status(&answer), expected, "{method} {host} {origin:?}: {answer}");
+            assert_eq!(status(&response), expected, "{method} {host} {origin:?}: {response}");
         }
-        assert_eq!(ask_http2(&node, host, &headers).await, expected, "{host} {origin:?}");
+        assert_eq!(request_http2(&node, host, &headers).await, expected, "{host} {origin:?}");
     }
     // A page from another origin is one regardless of the content type.
     let native = [("content-type", "application/grpc"), ("origin", "http://evil.example")];
-    assert_eq!(ask_http2(&node, "localhost", &native).await, "403");
+    assert_eq!(request_http2(&node, "localhost", &native).await, "403");
     // No page can send this request. A client may use any authority, as proxies do.
-    assert_eq!(ask_http2(&node, "cable.example", &[("content-type", "application/grpc")]).await, "200");
+    assert_eq!(request_http2(&node, "cable.example", &[("content-type", "application/grpc")]).await, "200");
 }
 
 #[tokio::test]
-async fn a_page_with_leave_may_read_the_answer() {
+async fn a_page_of_an_allowed_origin_may_read_responses() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.web.origins = vec!["https://desk.example".to_owned()];
@@ -110,45 +110,48 @@ async fn a_page_with_leave_may_read_the_answer() {
     let page = [("host", "localhost"), ("origin", "https://desk.example")];
     let preflight = [("access-control-request-method", "POST")];
     let lines: Vec<_> = page.iter().chain(&preflight).copied().collect();
-    let answer = ask(&node, "OPTIONS", &lines, b"").await;
-    assert_eq!(status(&answer), "204", "{answer}");
-    assert!(answer.contains("access-control-allow-origin: https://desk.example\r\n"), "{answer}");
-    assert!(answer.contains("access-control-allow-headers: content-type, x-grpc-web"), "{answer}");
+    let response = request_http1(&node, "OPTIONS", &lines, b"").await;
+    assert_eq!(status(&response), "204", "{response}");
+    assert!(response.contains("access-control-allow-origin: https://desk.example\r\n"), "{response}");
+    assert!(response.contains("access-control-allow-headers: content-type, x-grpc-web"), "{response}");
     let lines: Vec<_> = page.iter().chain(&[("content-type", WEB)]).copied().collect();
-    let answer = ask(&node, "POST", &lines, EMPTY).await;
-    assert!(answer.contains("access-control-allow-origin: https://desk.example\r\n"), "{answer}");
-    assert!(answer.contains("access-control-expose-headers: grpc-status"), "{answer}");
-    let answer = ask(&node, "POST", &[("host", "localhost"), ("content-type", WEB)], EMPTY).await;
-    assert!(!answer.contains("access-control"), "{answer}");
+    let response = request_http1(&node, "POST", &lines, EMPTY).await;
+    assert!(response.contains("access-control-allow-origin: https://desk.example\r\n"), "{response}");
+    assert!(response.contains("access-control-expose-headers: grpc-status"), "{response}");
+    let response = request_http1(&node, "POST", &[("host", "localhost"), ("content-type", WEB)], EMPTY).await;
+    assert!(!response.contains("access-control"), "{response}");
 }
 
 #[tokio::test]
-async fn requests_that_are_no_calls_have_the_status_of_http() {
+async fn requests_that_are_not_calls_receive_http_statuses() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     for kind in ["application/json", "application/grpcish", "text/plain", "application/grpc-web+json", ""] {
-        let answer = ask(&node, "POST", &[("host", "localhost"), ("content-type", kind)], EMPTY).await;
-        assert_eq!(status(&answer), "415", "{kind}: {answer}");
-        assert_eq!(ask_http2(&node, "localhost", &[("content-type", kind)]).await, "415", "{kind}");
+        let response =
+            request_http1(&node, "POST", &[("host", "localhost"), ("content-type", kind)], EMPTY).await;
+        assert_eq!(status(&response), "415", "{kind}: {response}");
+        assert_eq!(request_http2(&node, "localhost", &[("content-type", kind)]).await, "415", "{kind}");
     }
-    assert_eq!(ask_http2(&node, "localhost", &[]).await, "415");
+    assert_eq!(request_http2(&node, "localhost", &[]).await, "415");
     let native =
-        ask(&node, "POST", &[("host", "localhost"), ("content-type", "application/grpc")], EMPTY).await;
+        request_http1(&node, "POST", &[("host", "localhost"), ("content-type", "application/grpc")], EMPTY)
+            .await;
     assert_eq!(status(&native), "415", "{native}");
     for method in ["GET", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let answer = ask(&node, method, &[("host", "localhost"), ("content-type", WEB)], EMPTY).await;
-        assert!(status(&answer) == "405" && answer.contains("allow: POST\r\n"), "{method}: {answer}");
+        let response =
+            request_http1(&node, method, &[("host", "localhost"), ("content-type", WEB)], EMPTY).await;
+        assert!(status(&response) == "405" && response.contains("allow: POST\r\n"), "{method}: {response}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_base64_is_an_invalid_argument() {
+async fn a_body_that_is_not_base64_is_an_invalid_argument() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     for body in [&b"!!!!!!!!"[..], b"AAAAAAA", b"AAAA=AAA", "é".as_bytes()] {
         let lines = [("host", "localhost"), ("content-type", "application/grpc-web-text")];
-        let answer = ask(&node, "POST", &lines, body).await;
-        assert!(answer.contains("grpc-status: 3\r\n"), "{answer}");
-        assert!(answer.contains("base64") || answer.contains("ends%20within"), "{answer}");
+        let response = request_http1(&node, "POST", &lines, body).await;
+        assert!(response.contains("grpc-status: 3\r\n"), "{response}");
+        assert!(response.contains("base64") || response.contains("ends%20within"), "{response}");
     }
 }

@@ -9,29 +9,29 @@ use tokio::{
 
 use super::{
     frames::{Peer, SETTINGS},
-    millis, nothing,
+    is_still_pending, millis,
     program::Program,
     soon,
 };
 use crate::support::{Node, article};
 
 #[tokio::test]
-async fn a_connection_too_many_waits_and_is_served_when_another_ends() {
+async fn a_connection_above_the_limit_waits_until_another_ends() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.most = 2).await;
-    let mut first = Peer::greet(node.address, &[]).await;
-    let mut second = Peer::greet(node.address, &[]).await;
+    let mut first = Peer::handshake(node.address, &[]).await;
+    let mut second = Peer::handshake(node.address, &[]).await;
     first.call(1).await;
     second.call(1).await;
-    let mut third = Peer::greet(node.address, &[]).await;
-    assert!(nothing(third.next()).await, "there are as many as there may be");
+    let mut third = Peer::handshake(node.address, &[]).await;
+    assert!(is_still_pending(third.next()).await, "the limit of two connections is reached");
     drop(first);
     third.call(1).await;
     second.call(3).await;
 }
 
 #[tokio::test]
-async fn a_peer_with_too_many_connections_is_refused_and_counted_and_others_are_served() {
+async fn a_peer_above_its_connection_limit_is_refused_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let ops = free_address().await;
     let node = Node::start_with(dir.path(), |config| {
@@ -39,39 +39,39 @@ async fn a_peer_with_too_many_connections_is_refused_and_counted_and_others_are_
         config.server.ops_listen = Some(ops);
     })
     .await;
-    let mut first = Peer::greet(node.address, &[]).await;
-    let mut second = Peer::greet(node.address, &[]).await;
+    let mut first = Peer::handshake(node.address, &[]).await;
+    let mut second = Peer::handshake(node.address, &[]).await;
     first.call(1).await;
     second.call(1).await;
-    let mut third = Peer::greet(node.address, &[]).await;
+    let mut third = Peer::handshake(node.address, &[]).await;
     assert!(third.next().await.is_none());
-    assert!(scraped(ops, "cable_connections_refused_total 1").await);
-    assert!(scraped(ops, "cable_connections 2").await);
-    let mut other = Peer::silent_from(IpAddr::from([127, 0, 0, 2]), node.address).await;
-    other.say_hello(&[]).await;
+    assert!(metrics_contain(ops, "cable_connections_refused_total 1").await);
+    assert!(metrics_contain(ops, "cable_connections 2").await);
+    let mut other = Peer::connect_from(IpAddr::from([127, 0, 0, 2]), node.address).await;
+    other.send_preface(&[]).await;
     other.call(1).await;
     drop(first);
-    while !scraped(ops, "cable_connections 2").await {
+    while !metrics_contain(ops, "cable_connections 2").await {
         tokio::time::sleep(millis(20)).await;
     }
-    Peer::greet(node.address, &[]).await.call(1).await;
+    Peer::handshake(node.address, &[]).await.call(1).await;
     second.call(3).await;
 }
 
 /// A loop without pauses uses a whole core here.
 #[tokio::test]
-async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
+async fn a_node_out_of_file_descriptors_backs_off_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), "ulimit -n 256", &[]);
-    let mut peers = vec![Peer::greet(program.address, &[]).await];
+    let mut peers = vec![Peer::handshake(program.address, &[]).await];
     peers[0].call(1).await;
     // The node started with a higher limit than it has now.
-    program.allow_file_descriptors(program.file_descriptors() + 4);
+    program.limit_file_descriptors(program.file_descriptors() + 4);
     for _ in 0..10 {
-        peers.push(Peer::greet(program.address, &[]).await);
+        peers.push(Peer::handshake(program.address, &[]).await);
     }
     let exhausted = async {
-        while program.said("no connection can be accepted") == 0 {
+        while program.count_log_lines("no connection can be accepted") == 0 {
             tokio::time::sleep(millis(20)).await;
         }
     };
@@ -80,10 +80,13 @@ async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
     tokio::time::sleep(millis(2_000)).await;
     let used = program.processor_time() - before;
     assert!(used < 60, "{used} hundredths of a second within 2 seconds");
-    assert!(program.said("no connection can be accepted") <= 1, "it says so again and again");
+    assert!(
+        program.count_log_lines("no connection can be accepted") <= 1,
+        "the failure is logged at most once more"
+    );
     peers[0].call(3).await;
     let mut waiting = peers.pop().unwrap();
-    assert!(nothing(waiting.next()).await, "it was accepted: nothing is exhausted");
+    assert!(is_still_pending(waiting.next()).await, "the connection is not accepted yet");
     peers.clear();
     waiting.expect(SETTINGS).await;
     waiting.call(1).await;
@@ -91,7 +94,7 @@ async fn a_node_without_file_descriptors_neither_spins_nor_stays_deaf() {
 
 /// Incomplete requests on both listeners use all connections, and the store still opens the files that it needs.
 #[tokio::test]
-async fn connections_leave_file_descriptors_to_the_store() {
+async fn connections_leave_file_descriptors_for_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let ops = free_address().await;
     let ops_listen = ops.to_string();
@@ -101,7 +104,7 @@ async fn connections_leave_file_descriptors_to_the_store() {
     cable.put(article("a", "A", &[])).await.unwrap();
     let (mut peers, mut half) = (Vec::new(), Vec::new());
     for _ in 0..150 {
-        peers.push(Peer::greet(program.address, &[]).await);
+        peers.push(Peer::handshake(program.address, &[]).await);
         let mut io = soon(TcpStream::connect(ops)).await.unwrap();
         let _ = io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-a: ").await;
         half.push(io);
@@ -110,10 +113,10 @@ async fn connections_leave_file_descriptors_to_the_store() {
     for at in 0..5 {
         cable.put(article(&format!("b{at}"), "B", &[])).await.unwrap();
     }
-    assert_eq!(program.said("no connection can be accepted"), 0);
+    assert_eq!(program.count_log_lines("no connection can be accepted"), 0);
     assert!(
-        scraped(ops, "cable_connections_refused_total 0").await,
-        "whoever asks at once is answered at once"
+        metrics_contain(ops, "cable_connections_refused_total 0").await,
+        "complete requests are served immediately"
     );
 }
 
@@ -122,7 +125,7 @@ async fn free_address() -> SocketAddr {
 }
 
 /// Returns whether the metrics contain this line.
-async fn scraped(ops: SocketAddr, line: &str) -> bool {
+async fn metrics_contain(ops: SocketAddr, line: &str) -> bool {
     let mut io = soon(TcpStream::connect(ops)).await.unwrap();
     io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();

@@ -17,7 +17,7 @@ use super::PATIENCE;
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
-    said: mpsc::Receiver<String>,
+    log: mpsc::Receiver<String>,
 }
 
 impl Drop for Program {
@@ -45,25 +45,25 @@ impl Program {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (lines, said) = mpsc::channel();
+        let (lines, log) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = lines.send(line);
             }
         });
         let address = loop {
-            let line = said.recv_timeout(PATIENCE).expect("it says where it listens");
+            let line = log.recv_timeout(PATIENCE).expect("the address is logged");
             if let Some(at) = line.find("127.0.0.1:") {
                 let address = line[at..].split(|c: char| !c.is_ascii_digit() && !".:".contains(c)).next();
                 break address.unwrap().parse().unwrap();
             }
         };
-        Program { child, address, said }
+        Program { child, address, log }
     }
 
     /// Returns the number of log lines since the last call that contain this text.
-    pub(crate) fn said(&self, what: &str) -> usize {
-        self.said.try_iter().filter(|line| line.contains(what)).count()
+    pub(crate) fn count_log_lines(&self, text: &str) -> usize {
+        self.log.try_iter().filter(|line| line.contains(text)).count()
     }
 
     /// Sends the process a signal.
@@ -73,14 +73,14 @@ impl Program {
     }
 
     /// Waits for a log line that contains this text.
-    pub(crate) fn wait_for_line(&self, part: &str) {
-        while !self.said.recv_timeout(PATIENCE).expect("it writes the line").contains(part) {}
+    pub(crate) fn wait_for_line(&self, text: &str) {
+        while !self.log.recv_timeout(PATIENCE).expect("the line is logged").contains(text) {}
     }
 
     /// Waits until the process ends on its own. Returns its exit code.
-    pub(crate) fn ended(mut self) -> Option<i32> {
+    pub(crate) fn wait_for_exit(mut self) -> Option<i32> {
         // The log ends with the process.
-        while self.said.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
+        while self.log.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
         self.child.wait().unwrap().code()
     }
 
@@ -90,9 +90,9 @@ impl Program {
     }
 
     /// Limits the number of file descriptors.
-    pub(super) fn allow_file_descriptors(&self, most: u64) {
+    pub(super) fn limit_file_descriptors(&self, max: u64) {
         let id = Pid::from_raw(self.child.id().try_into().unwrap());
-        let limit = Rlimit { current: Some(most), maximum: Some(256) };
+        let limit = Rlimit { current: Some(max), maximum: Some(256) };
         prlimit(id, Resource::Nofile, limit).unwrap();
     }
 

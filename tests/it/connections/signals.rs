@@ -9,21 +9,21 @@ use super::{
 async fn a_second_signal_does_not_wait_for_a_call_in_flight() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), ":", &[("CABLE__SERVER__DRAIN", "10m")]);
-    let mut peer = Peer::greet(program.address, &[]).await;
+    let mut peer = Peer::handshake(program.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     peer.call(3).await;
     program.signal("TERM");
     peer.expect(GOAWAY).await;
     program.signal("INT");
-    peer.end().await;
-    assert_eq!(program.ended(), Some(1));
+    peer.wait_for_close().await;
+    assert_eq!(program.wait_for_exit(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_is_logged_and_the_node_goes_on() {
+async fn a_hangup_is_logged_and_the_node_continues() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path(), ":", &[]);
-    let mut peer = Peer::greet(program.address, &[]).await;
+    let mut peer = Peer::handshake(program.address, &[]).await;
     peer.call(1).await;
     program.signal("HUP");
     program.wait_for_line("SIGHUP ignored");
@@ -31,8 +31,8 @@ async fn a_hangup_is_logged_and_the_node_goes_on() {
     program.signal("TERM");
     program.wait_for_line("draining");
     peer.finish(3, EMPTY).await;
-    assert!(peer.answer(3).await > EMPTY.len());
+    assert!(peer.read_response(3).await > EMPTY.len());
     drop(peer);
     program.wait_for_line("stopped");
-    assert_eq!(program.ended(), Some(0));
+    assert_eq!(program.wait_for_exit(), Some(0));
 }

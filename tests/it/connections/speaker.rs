@@ -13,37 +13,37 @@ use tonic::Status;
 
 use super::soon;
 
-pub(crate) struct Speaker(SendRequest<Bytes>);
+pub(crate) struct Http2Client(SendRequest<Bytes>);
 
 /// A call without a response so far.
-pub(crate) struct Asked {
+pub(crate) struct OpenCall {
     response: h2::client::ResponseFuture,
     pub(crate) request: SendStream<Bytes>,
 }
 
 /// A call whose response has started.
-pub(super) struct Begun {
+pub(super) struct StartedResponse {
     pub(super) headers: HeaderMap,
     pub(super) body: RecvStream,
 }
 
-impl Speaker {
+impl Http2Client {
     /// Connects. The window is the part of a response that the node can send before it is read.
-    pub(super) async fn to(address: SocketAddr, window: u32) -> Speaker {
+    pub(super) async fn connect(address: SocketAddr, window: u32) -> Http2Client {
         // The connection ends with the node.
-        Speaker::over(soon(TcpStream::connect(address)).await.unwrap(), window).await.0
+        Http2Client::handshake(soon(TcpStream::connect(address)).await.unwrap(), window).await.0
     }
 
     /// Starts HTTP/2 on a stream. Also returns the task that serves it.
-    pub(crate) async fn over(io: TcpStream, window: u32) -> (Speaker, JoinHandle<()>) {
+    pub(crate) async fn handshake(io: TcpStream, window: u32) -> (Http2Client, JoinHandle<()>) {
         let mut builder = Builder::new();
         builder.initial_window_size(window);
         let (send, connection) = soon(builder.handshake(io)).await.unwrap();
-        (Speaker(send), tokio::spawn(async { drop(connection.await) }))
+        (Http2Client(send), tokio::spawn(async { drop(connection.await) }))
     }
 
     /// Starts a call and leaves its request open.
-    pub(crate) async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+    pub(crate) async fn start_call(&self, path: &str, headers: &[(&str, &str)]) -> OpenCall {
         let mut send = soon(self.0.clone().ready()).await.unwrap();
         let mut request = Request::post(format!("http://localhost{path}")).header("te", "trailers");
         if !headers.iter().any(|(name, _)| *name == "content-type") {
@@ -53,42 +53,42 @@ impl Speaker {
             request = request.header(*name, *value);
         }
         let (response, request) = send.send_request(request.body(()).unwrap(), false).unwrap();
-        Asked { response, request }
+        OpenCall { response, request }
     }
 
     /// Makes a call with one message, given with its prefix. Returns the response and its status.
     pub(super) async fn call(&self, path: &str, headers: &[(&str, &str)], message: Bytes) -> (Bytes, Status) {
-        let mut asked = self.ask(path, headers).await;
-        asked.request.send_data(message, true).unwrap();
-        asked.begun().await.ended().await
+        let mut call = self.start_call(path, headers).await;
+        call.request.send_data(message, true).unwrap();
+        call.response().await.finish().await
     }
 }
 
-impl Asked {
-    pub(super) async fn begun(self) -> Begun {
+impl OpenCall {
+    pub(super) async fn response(self) -> StartedResponse {
         let (head, body) = soon(self.response).await.unwrap().into_parts();
         assert_eq!(head.status, 200);
-        Begun { headers: head.headers, body }
+        StartedResponse { headers: head.headers, body }
     }
 }
 
-impl Begun {
+impl StartedResponse {
     /// Reads the next piece of the response.
-    pub(super) async fn piece(&mut self) -> Option<Bytes> {
-        let piece = soon(self.body.data()).await?.unwrap();
-        self.body.flow_control().release_capacity(piece.len()).unwrap();
-        Some(piece)
+    pub(super) async fn next_chunk(&mut self) -> Option<Bytes> {
+        let chunk = soon(self.body.data()).await?.unwrap();
+        self.body.flow_control().release_capacity(chunk.len()).unwrap();
+        Some(chunk)
     }
 
     /// Reads the rest of the response. Returns it with its status.
-    pub(super) async fn ended(mut self) -> (Bytes, Status) {
+    pub(super) async fn finish(mut self) -> (Bytes, Status) {
         let mut all = Vec::new();
-        while let Some(piece) = self.piece().await {
-            all.extend_from_slice(&piece);
+        while let Some(chunk) = self.next_chunk().await {
+            all.extend_from_slice(&chunk);
         }
         let trailers = soon(self.body.trailers()).await.unwrap();
         let status = Status::from_header_map(&trailers.unwrap_or(self.headers));
-        (all.into(), status.unwrap_or_else(|| Status::unknown("the answer has no status")))
+        (all.into(), status.unwrap_or_else(|| Status::unknown("the response has no status")))
     }
 }
 

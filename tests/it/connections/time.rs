@@ -2,23 +2,23 @@
 
 use super::{
     frames::{ACK, EMPTY, GOAWAY, LIST_TAGS, PING, PREFACE, Peer, SETTINGS},
-    millis, nothing, soon,
+    is_still_pending, millis, soon,
 };
 use crate::support::Node;
 
 #[tokio::test]
-async fn who_says_nothing_or_half_of_the_preface_is_closed() {
+async fn a_connection_without_a_complete_preface_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.preface = millis(300)).await;
     for first in [&[][..], &PREFACE[..12], b"POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost"] {
-        let mut peer = Peer::silent(node.address).await;
+        let mut peer = Peer::connect(node.address).await;
         peer.write(first).await;
-        peer.end().await;
+        peer.wait_for_close().await;
     }
     // A peer that sends the preface in time stays connected, in any division of the bytes.
-    let mut peer = Peer::silent(node.address).await;
-    let hello = [&PREFACE[..], &super::frames::frame(SETTINGS, 0, 0, &[])].concat();
-    for byte in hello {
+    let mut peer = Peer::connect(node.address).await;
+    let preface = [&PREFACE[..], &super::frames::frame(SETTINGS, 0, 0, &[])].concat();
+    for byte in preface {
         peer.write(&[byte]).await;
     }
     tokio::time::sleep(millis(600)).await;
@@ -26,20 +26,20 @@ async fn who_says_nothing_or_half_of_the_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn a_peer_that_answers_no_ping_is_closed_and_one_that_does_stays() {
+async fn a_peer_that_ignores_pings_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.connections.ping = millis(200);
         config.connections.ping_timeout = millis(400);
     })
     .await;
-    let mut polite = Peer::greet(node.address, &[]).await;
-    let mut gone = Peer::greet(node.address, &[]).await;
-    gone.polite = false;
-    gone.open(1, LIST_TAGS).await;
+    let mut polite = Peer::handshake(node.address, &[]).await;
+    let mut silent = Peer::handshake(node.address, &[]).await;
+    silent.polite = false;
+    silent.open(1, LIST_TAGS).await;
     let leaves = async {
-        gone.expect(PING).await;
-        gone.end().await;
+        silent.expect(PING).await;
+        silent.wait_for_close().await;
     };
     let stays = async {
         for _ in 0..10 {
@@ -51,20 +51,20 @@ async fn a_peer_that_answers_no_ping_is_closed_and_one_that_does_stays() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_so_and_its_call_may_end() {
+async fn an_old_connection_receives_goaway_and_its_call_completes() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.age = millis(500)).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     assert_eq!(peer.expect(GOAWAY).await.code(), 0);
-    assert!(nothing(peer.end()).await, "the call is under way");
+    assert!(is_still_pending(peer.wait_for_close()).await, "the call is in flight");
     peer.finish(1, EMPTY).await;
-    assert!(peer.answer(1).await > EMPTY.len());
-    peer.end().await;
+    assert!(peer.read_response(1).await > EMPTY.len());
+    peer.wait_for_close().await;
 }
 
 #[tokio::test]
-async fn an_old_connection_whose_call_does_not_end_is_cut_off() {
+async fn an_old_connection_is_closed_after_the_goaway_grace() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.connections.age = millis(300);
@@ -72,28 +72,28 @@ async fn an_old_connection_whose_call_does_not_end_is_cut_off() {
     })
     .await;
     for polite in [true, false] {
-        let mut peer = Peer::greet(node.address, &[]).await;
+        let mut peer = Peer::handshake(node.address, &[]).await;
         peer.polite = polite;
         peer.open(1, LIST_TAGS).await;
         peer.expect(GOAWAY).await;
-        peer.end().await;
+        peer.wait_for_close().await;
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_is_told_to_end() {
+async fn an_idle_connection_receives_goaway() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.idle = millis(300)).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     assert_eq!(peer.expect(GOAWAY).await.code(), 0);
-    peer.end().await;
+    peer.wait_for_close().await;
 }
 
 #[tokio::test]
-async fn a_connection_with_a_call_under_way_or_many_short_ones_is_in_use() {
+async fn calls_in_flight_and_short_calls_prevent_the_idle_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| config.connections.idle = millis(1_500)).await;
-    let mut peer = Peer::greet(node.address, &[]).await;
+    let mut peer = Peer::handshake(node.address, &[]).await;
     // Each call gets a response: none of them came after a GOAWAY.
     for stream in 0..30 {
         peer.call(2 * stream + 1).await;
@@ -102,7 +102,7 @@ async fn a_connection_with_a_call_under_way_or_many_short_ones_is_in_use() {
     peer.open(101, LIST_TAGS).await;
     tokio::time::sleep(millis(4_000)).await;
     peer.finish(101, EMPTY).await;
-    assert!(peer.answer(101).await > EMPTY.len());
+    assert!(peer.read_response(101).await > EMPTY.len());
     // The time of the call itself does not count as idle.
     tokio::time::sleep(millis(1_000)).await;
     peer.call(103).await;

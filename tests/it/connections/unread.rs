@@ -46,7 +46,7 @@ fn update(stream: u32, bytes: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_response_of_which_nothing_is_taken_is_reset_whatever_it_is() {
+async fn an_unread_response_of_any_method_is_reset() {
     let dir = tempfile::tempdir().unwrap();
     let node = &node(dir.path()).await;
     let list_services = framed(&[0x3a, 0]);
@@ -73,7 +73,7 @@ async fn a_response_of_which_nothing_is_taken_is_reset_whatever_it_is() {
 
 /// Makes a call and reads nothing. The call is reset, or its response fits; the connection stays open in any case.
 async fn stall(address: SocketAddr, window: u32, path: &str, request: &[u8]) {
-    let mut peer = Peer::greet(address, &[(INITIAL_WINDOW_SIZE, window)]).await;
+    let mut peer = Peer::handshake(address, &[(INITIAL_WINDOW_SIZE, window)]).await;
     peer.open(1, path).await;
     peer.finish(1, request).await;
     let large = path == WATCH || ["Articles", "Export"].iter().any(|end| path.ends_with(end));
@@ -82,17 +82,17 @@ async fn stall(address: SocketAddr, window: u32, path: &str, request: &[u8]) {
         let reset = peer.expect(RST_STREAM).await;
         assert_eq!((reset.stream, reset.code()), (1, CANCEL), "{path}");
     } else if !endless {
-        peer.answer(1).await;
+        peer.read_response(1).await;
     }
     peer.write(&frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])).await;
     peer.call(3).await;
 }
 
 #[tokio::test]
-async fn a_reader_that_is_slow_is_not_cut_off() {
+async fn a_slow_reader_is_not_disconnected() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path()).await;
-    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     peer.open(1, BATCH).await;
     peer.finish(1, &batch(2, 0)).await;
     // Three times as long as a response may stall without progress.
@@ -102,30 +102,30 @@ async fn a_reader_that_is_slow_is_not_cut_off() {
     }
     peer.write(&update(1, WINDOW / 2)).await;
     peer.write(&update(0, WINDOW / 2)).await;
-    assert!(peer.answer(1).await > 120_000);
+    assert!(peer.read_response(1).await > 120_000);
 }
 
 /// Small responses that were handed over completely, with their last bytes stuck: no stream is left to reset.
 #[tokio::test]
-async fn a_connection_that_takes_nothing_at_all_is_closed() {
+async fn a_connection_that_reads_nothing_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path()).await;
-    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 3)]).await;
+    let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, 3)]).await;
     for stream in [1, 3, 5] {
         peer.open(stream, LIST_TAGS).await;
         peer.finish(stream, EMPTY).await;
     }
-    soon(peer.end()).await;
+    soon(peer.wait_for_close()).await;
 }
 
 #[tokio::test]
-async fn calls_above_what_a_connection_may_hold_wait_for_their_reader() {
+async fn calls_above_the_response_limit_wait_for_their_reader() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let mut long = article("long", "Long", &[]);
     long.body = Some(body(&"y".repeat(60_000)));
     node.client().put(long).await.unwrap();
-    let mut peer = Peer::greet(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     // 14 MB in total.
     let streams: Vec<u32> = (0..8).map(|at| 2 * at + 1).collect();
     for stream in &streams {
@@ -136,14 +136,14 @@ async fn calls_above_what_a_connection_may_hold_wait_for_their_reader() {
     for _ in 0..2 {
         peer.expect(HEADERS).await;
     }
-    assert!(super::nothing(peer.expect(HEADERS)).await);
+    assert!(super::is_still_pending(peer.expect(HEADERS)).await);
     peer.write(&update(0, WINDOW / 2)).await;
     for stream in &streams {
         peer.write(&update(*stream, WINDOW / 2)).await;
     }
     let (mut bytes, mut ended) = (0, 0);
     while ended < streams.len() {
-        let frame = peer.next().await.expect("the connection goes on");
+        let frame = peer.next().await.expect("the connection stays open");
         assert_ne!(frame.kind, RST_STREAM);
         bytes += if frame.kind == DATA { frame.payload.len() } else { 0 };
         ended += usize::from(frame.ends_stream());
@@ -152,7 +152,7 @@ async fn calls_above_what_a_connection_may_hold_wait_for_their_reader() {
 }
 
 #[tokio::test]
-async fn a_browser_that_takes_nothing_is_closed() {
+async fn a_browser_connection_that_reads_nothing_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path()).await;
     for kind in ["application/grpc-web", "application/grpc-web-text"] {

@@ -8,15 +8,15 @@ use tokio::{
 use super::{
     frames::{EMPTY, LIST_TAGS},
     millis, soon,
-    speaker::Speaker,
+    speaker::Http2Client,
 };
 use crate::support::Node;
 
 const WEB: (&str, &str) = ("content-type", "application/grpc-web+proto");
 
 /// Returns whether the status of gRPC-Web is OK. It is a message of its own kind at the end of the response.
-fn is_ok(answer: &[u8]) -> bool {
-    let found = |what: &[u8]| answer.windows(what.len()).any(|window| window == what);
+fn is_ok(response: &[u8]) -> bool {
+    let found = |bytes: &[u8]| response.windows(bytes.len()).any(|window| window == bytes);
     found(b"grpc-status:0") && found(&[0x80, 0, 0, 0])
 }
 
@@ -29,7 +29,7 @@ fn head(length: usize) -> Vec<u8> {
 }
 
 /// Reads a chunked response to its end.
-async fn answer(io: &mut TcpStream) -> Vec<u8> {
+async fn read_response(io: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     while !read.ends_with(b"\r\n0\r\n\r\n") {
         assert_ne!(soon(io.read_buf(&mut read)).await.unwrap(), 0, "{}", String::from_utf8_lossy(&read));
@@ -38,24 +38,24 @@ async fn answer(io: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_browser_is_answered_over_http_2_and_over_http_1() {
+async fn a_browser_is_served_over_http_2_and_over_http_1() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    let speaker = Speaker::to(node.address, 1 << 20).await;
-    let mut asked = speaker.ask(LIST_TAGS, &[WEB]).await;
-    asked.request.send_data(EMPTY.into(), true).unwrap();
-    let begun = asked.begun().await;
-    assert_eq!(begun.headers["content-type"], WEB.1);
-    assert!(is_ok(&begun.ended().await.0));
+    let client = Http2Client::connect(node.address, 1 << 20).await;
+    let mut call = client.start_call(LIST_TAGS, &[WEB]).await;
+    call.request.send_data(EMPTY.into(), true).unwrap();
+    let response = call.response().await;
+    assert_eq!(response.headers["content-type"], WEB.1);
+    assert!(is_ok(&response.finish().await.0));
 
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
     for _ in 0..2 {
         io.write_all(&[&head(EMPTY.len()), EMPTY].concat()).await.unwrap();
-        let answer = answer(&mut io).await;
+        let response = read_response(&mut io).await;
         assert!(
-            answer.starts_with(b"HTTP/1.1 200") && is_ok(&answer),
+            response.starts_with(b"HTTP/1.1 200") && is_ok(&response),
             "{}",
-            String::from_utf8_lossy(&answer)
+            String::from_utf8_lossy(&response)
         );
     }
 }
@@ -66,13 +66,13 @@ async fn http_1_without_grpc_web_is_refused() {
     let node = Node::start(dir.path()).await;
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
     io.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    soon(io.read_to_end(&mut answer)).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 405"), "{}", String::from_utf8_lossy(&answer));
+    let mut response = Vec::new();
+    soon(io.read_to_end(&mut response)).await.unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 405"), "{}", String::from_utf8_lossy(&response));
 }
 
 #[tokio::test]
-async fn headers_above_the_bound_are_refused_over_http_1() {
+async fn oversized_headers_are_refused_over_http_1() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     for (bytes, status) in [(15 << 10, "HTTP/1.1 405"), (17 << 10, "HTTP/1.1 431")] {
@@ -81,14 +81,14 @@ async fn headers_above_the_bound_are_refused_over_http_1() {
         let head =
             format!("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-large: {large}\r\n\r\n");
         io.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        soon(io.read_to_end(&mut answer)).await.unwrap();
-        assert!(answer.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&answer));
+        let mut response = Vec::new();
+        soon(io.read_to_end(&mut response)).await.unwrap();
+        assert!(response.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&response));
     }
 }
 
 #[tokio::test]
-async fn a_call_under_way_over_http_1_is_no_idleness_and_its_end_begins_one() {
+async fn an_http_1_connection_is_idle_only_after_its_call_ends() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
         config.connections.idle = millis(300);
@@ -99,6 +99,6 @@ async fn a_call_under_way_over_http_1_is_no_idleness_and_its_end_begins_one() {
     io.write_all(&head(EMPTY.len())).await.unwrap();
     tokio::time::sleep(millis(2_000)).await;
     io.write_all(EMPTY).await.unwrap();
-    assert!(is_ok(&answer(&mut io).await));
-    assert_eq!(soon(io.read(&mut [0])).await.unwrap(), 0, "it is closed");
+    assert!(is_ok(&read_response(&mut io).await));
+    assert_eq!(soon(io.read(&mut [0])).await.unwrap(), 0, "the connection is closed");
 }

@@ -14,14 +14,14 @@ use tonic_types::StatusExt as _;
 
 use super::world::{self, Entry, State, World};
 use crate::{
-    follow::{self, Follow},
+    follow::{self, WatchStream},
     raw::Raw,
     support::Node,
 };
 
 /// The filter and options of a feed.
 #[derive(Debug, Clone)]
-pub(super) struct Interest {
+pub(super) struct FeedOptions {
     pub(super) filter: FeedFilter,
     pub(super) view: View,
     pub(super) backfill: bool,
@@ -30,13 +30,13 @@ pub(super) struct Interest {
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) number: usize,
-    pub(super) interest: Interest,
+    pub(super) options: FeedOptions,
     pub(super) reset: bool,
-    stream: Option<Follow>,
+    stream: Option<WatchStream>,
     /// The position of the last message.
     position: Option<Position>,
     /// The revision up to which everything was received.
-    place: i64,
+    received_to: i64,
     held: BTreeMap<String, i64>,
     /// The revision at which it started. Older content is held only if it started with a snapshot.
     since: i64,
@@ -49,14 +49,14 @@ pub(super) struct Follower {
     pub(super) stalled: bool,
 }
 
-impl Interest {
+impl FeedOptions {
     pub(super) fn matches(&self, entity: &Entity) -> bool {
         let FeedFilter { any_tags, sections, authors, kinds, .. } = &self.filter;
         let (kind, empty) = (kind(entity), v1::Article::default());
         let article = if let Entity::Article(article) = entity { article } else { &empty };
         let credits = article.byline.iter().flat_map(|byline| &byline.credits);
-        let within = |asked: &[String], has: Vec<&String>| {
-            asked.is_empty() || has.iter().any(|name| asked.contains(name))
+        let within = |wanted: &[String], has: Vec<&String>| {
+            wanted.is_empty() || has.iter().any(|name| wanted.contains(name))
         };
         (kinds.is_empty() || kinds.contains(&kind.into()))
             && within(any_tags, article.tags.iter().collect())
@@ -65,20 +65,20 @@ impl Interest {
     }
 
     /// Asserts that a received entity is the one that was put.
-    fn check(&self, told: &RawRecord, put: &Entity) {
-        let (mut told, mut put) = (told.decode().unwrap().record.unwrap(), put.clone());
-        strip(&mut told);
+    fn check(&self, received: &RawRecord, put: &Entity) {
+        let (mut received, mut put) = (received.decode().unwrap().record.unwrap(), put.clone());
+        strip(&mut received);
         if let Entity::Article(article) = &mut put {
             match self.view {
                 View::Basic => article.body = None,
                 View::Reference => {
-                    let whole = std::mem::take(article);
-                    (article.name, article.publish_time) = (whole.name, whole.publish_time);
+                    let complete = std::mem::take(article);
+                    (article.name, article.publish_time) = (complete.name, complete.publish_time);
                 }
                 _ => {}
             }
         }
-        assert_eq!(told, put);
+        assert_eq!(received, put);
     }
 }
 
@@ -114,14 +114,14 @@ fn strip(entity: &mut Entity) {
 }
 
 impl Follower {
-    pub(super) fn new(number: usize, interest: Interest, reset: bool) -> Follower {
+    pub(super) fn new(number: usize, options: FeedOptions, reset: bool) -> Follower {
         Follower {
             number,
-            interest,
+            options,
             reset,
             stream: None,
             position: None,
-            place: 0,
+            received_to: 0,
             held: BTreeMap::new(),
             since: 0,
             from_snapshot: false,
@@ -136,7 +136,7 @@ impl Follower {
     }
 
     /// Starts from the head, after a revision, or with a snapshot.
-    pub(super) async fn begin(&mut self, node: &Node, world: &World, start: Option<Start>) {
+    pub(super) async fn start(&mut self, node: &Node, world: &World, start: Option<Start>) {
         self.held.clear();
         self.position = None;
         self.from_snapshot = matches!(start, Some(Start::Snapshot(_)));
@@ -144,7 +144,7 @@ impl Follower {
             Some(Start::After(position)) => position.revision,
             _ => world.head,
         };
-        self.place = self.since;
+        self.received_to = self.since;
         self.open(node, world, start).await;
     }
 
@@ -152,71 +152,71 @@ impl Follower {
     pub(super) async fn resume(&mut self, node: &Node, world: &World) {
         match self.position.clone() {
             Some(position) => {
-                self.place = position.revision;
+                self.received_to = position.revision;
                 self.open(node, world, Some(Start::After(position))).await;
             }
-            None => self.begin(node, world, Some(Start::Snapshot(true))).await,
+            None => self.start(node, world, Some(Start::Snapshot(true))).await,
         }
     }
 
     async fn open(&mut self, node: &Node, world: &World, start: Option<Start>) {
         let mut request = WatchRequest::default();
-        request.filter = Some(self.interest.filter.clone());
-        request.view = self.interest.view.into();
-        request.include_backfill = self.interest.backfill;
+        request.filter = Some(self.options.filter.clone());
+        request.view = self.options.view.into();
+        request.include_backfill = self.options.backfill;
         request.reset = self.reset;
         request.checkpoint_interval = Some(cable_client::ProtoDuration { seconds: 1, nanos: 0 });
         let resumed = matches!(start, Some(Start::After(_)));
         request.start = start;
         self.snapshot = (request.start == Some(Start::Snapshot(true))).then(BTreeMap::new);
         self.kills = world.kills;
-        let opened = Follow::open_on(&Raw::narrow(node).await, request).await;
-        let compacted = resumed && self.place < world.floor;
+        let opened = WatchStream::open_on(&Raw::narrow(node).await, request).await;
+        let compacted = resumed && self.received_to < world.floor;
         match opened {
             Ok(stream) => {
-                assert!(self.reset || !compacted, "{} is below the floor {}", self.place, world.floor);
+                assert!(self.reset || !compacted, "{} is below the floor {}", self.received_to, world.floor);
                 self.stream = Some(stream);
                 if compacted {
                     let first = self.stream.as_mut().unwrap().message().await.unwrap();
                     assert!(matches!(first.event, Some(Event::Reset(_))), "{first:?}");
-                    self.take(first, world);
+                    self.apply(first, world);
                 }
             }
-            Err(status) => self.end(&status, world),
+            Err(status) => self.handle_error(&status, world),
         }
     }
 
     /// Ends the stream and retains the position.
-    pub(super) fn kill(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.stream = None;
         self.stalled = false;
     }
 
     /// Reads all available messages.
-    pub(super) fn take_ready(&mut self, world: &World) {
-        while let Some(message) = self.stream.as_mut().and_then(Follow::ready) {
+    pub(super) fn apply_ready(&mut self, world: &World) {
+        while let Some(message) = self.stream.as_mut().and_then(WatchStream::ready) {
             match message {
-                Ok(message) => self.take(message, world),
-                Err(status) => self.end(&status, world),
+                Ok(message) => self.apply(message, world),
+                Err(status) => self.handle_error(&status, world),
             }
         }
     }
 
-    pub(super) async fn take_until(&mut self, node: &Node, world: &World, revision: i64) {
+    pub(super) async fn apply_until(&mut self, node: &Node, world: &World, revision: i64) {
         self.stalled = false;
-        while self.stream.is_none() || self.snapshot.is_some() || self.place < revision {
+        while self.stream.is_none() || self.snapshot.is_some() || self.received_to < revision {
             let Some(stream) = &mut self.stream else {
                 self.resume(node, world).await;
                 continue;
             };
             match stream.message().await {
-                Ok(message) => self.take(message, world),
-                Err(status) => self.end(&status, world),
+                Ok(message) => self.apply(message, world),
+                Err(status) => self.handle_error(&status, world),
             }
         }
     }
 
-    fn end(&mut self, status: &Status, world: &World) {
+    fn handle_error(&mut self, status: &Status, world: &World) {
         self.stream = None;
         match status.code() {
             Code::OutOfRange => {
@@ -226,7 +226,11 @@ impl Follower {
                 let info = details.error_info().unwrap();
                 assert_eq!(info.reason, "REVISION_COMPACTED");
                 let oldest: i64 = info.metadata["oldest_revision"].parse().unwrap();
-                assert!(self.place < oldest && oldest <= floor, "{}: {oldest}, at most {floor}", self.place);
+                assert!(
+                    self.received_to < oldest && oldest <= floor,
+                    "{}: {oldest}, at most {floor}",
+                    self.received_to
+                );
                 self.position = None;
             }
             Code::Unavailable => {}
@@ -234,13 +238,13 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, message: WatchResponse, world: &World) {
-        let (number, place) = (self.number, self.place);
+    fn apply(&mut self, message: WatchResponse, world: &World) {
+        let (number, received_to) = (self.number, self.received_to);
         let event = message.event.unwrap();
         let position = message.position;
         if let Some(position) = &position {
             world.check_position(position);
-            assert!(position.revision >= place, "{number}: {position:?} after {place}");
+            assert!(position.revision >= received_to, "{number}: {position:?} after {received_to}");
         }
         match (event, position) {
             (Event::Changes(changes), Some(position)) => self.changes(&changes.changes, position, world),
@@ -250,7 +254,10 @@ impl Follower {
             (Event::Reset(reset), None) => {
                 assert_eq!(reset.reason(), v1::FeedResetReason::Compacted);
                 let floor = world.floor_by_age(super::HISTORY);
-                assert!(self.reset && place < floor, "{number}: a reset at {place}, not below {floor}");
+                assert!(
+                    self.reset && received_to < floor,
+                    "{number}: a reset at {received_to}, not below {floor}"
+                );
                 self.held.clear();
                 self.position = None;
                 self.snapshot = Some(BTreeMap::new());
@@ -261,40 +268,40 @@ impl Follower {
 
     fn changes(&mut self, changes: &[FeedChange], position: Position, world: &World) {
         assert!(self.snapshot.is_none(), "{}: the snapshot has not ended", self.number);
-        let mut told = BTreeMap::new();
-        let mut last = self.place;
+        let mut received = BTreeMap::new();
+        let mut last = self.received_to;
         for change in changes {
             assert!(change.revision > last, "{}: {} after {last}", self.number, change.revision);
             last = change.revision;
-            told.insert(change.revision, self.change(change, world));
+            received.insert(change.revision, self.change(change, world));
         }
         assert!(position.revision >= last, "{}: {position:?} after {last}", self.number);
-        for (revision, matches) in &told {
+        for (revision, matches) in &received {
             let name = world.entries[revision].name.clone();
             match matches {
                 true => self.held.insert(name, *revision),
                 false => self.held.remove(&name),
             };
         }
-        for (revision, entry) in world.newest_within(self.place, position.revision) {
+        for (revision, entry) in world.newest_within(self.received_to, position.revision) {
             assert_eq!(
                 self.held.get(&entry.name).copied(),
-                self.is_to_hold(entry).then_some(revision),
-                "{} between {} and {}: {told:?}, {entry:?}, {:?}",
+                self.should_hold(entry).then_some(revision),
+                "{} between {} and {}: {received:?}, {entry:?}, {:?}",
                 self.number,
-                self.place,
+                self.received_to,
                 position.revision,
-                self.interest
+                self.options
             );
         }
-        self.place = position.revision;
+        self.received_to = position.revision;
         self.position = Some(position);
     }
 
     /// Returns whether an entry that is the newest of its name is held once it was received.
-    fn is_to_hold(&self, entry: &Entry) -> bool {
+    fn should_hold(&self, entry: &Entry) -> bool {
         let State::Live(entity) = &entry.state else { return false };
-        self.interest.matches(entity) && (self.interest.backfill || entry.kind != UpdateKind::Backfill)
+        self.options.matches(entity) && (self.options.backfill || entry.kind != UpdateKind::Backfill)
     }
 
     /// Checks a change. Returns whether the name matches after it.
@@ -302,16 +309,16 @@ impl Follower {
         let (number, revision) = (self.number, change.revision);
         let entry = world.entries.get(&revision).unwrap_or_else(|| panic!("{number}: {change:?}"));
         assert_eq!(change.time, Some(world::timestamp(entry.time)), "{number}: {change:?}");
-        let told = change.change.as_ref().unwrap();
-        let matches = match (told, &entry.state) {
+        let received = change.change.as_ref().unwrap();
+        let matches = match (received, &entry.state) {
             (Change::Upsert(record), State::Live(_)) => {
                 self.upsert(record, revision, world);
-                assert!(self.interest.backfill || entry.kind != UpdateKind::Backfill, "{number}: {change:?}");
+                assert!(self.options.backfill || entry.kind != UpdateKind::Backfill, "{number}: {change:?}");
                 true
             }
             (Change::Left(name), State::Live(_) | State::Removed(..)) => {
                 assert_eq!(*name, entry.name);
-                let left = matches!(&entry.state, State::Live(entity) if !self.interest.matches(entity));
+                let left = matches!(&entry.state, State::Live(entity) if !self.options.matches(entity));
                 assert!(left || !world.is_newest(name, revision), "{number}: {change:?} and {entry:?}");
                 return false;
             }
@@ -330,8 +337,8 @@ impl Follower {
         let entry = &world.entries[&revision];
         let State::Live(entity) = &entry.state else { panic!("{}: {record:?} for {entry:?}", self.number) };
         assert!(!world.is_killed(revision, self.kills), "{}: killed content at {revision}", self.number);
-        assert!(self.interest.matches(entity), "{}: {entity:?} for {:?}", self.number, self.interest);
-        self.interest.check(record, entity);
+        assert!(self.options.matches(entity), "{}: {entity:?} for {:?}", self.number, self.options);
+        self.options.check(record, entity);
     }
 
     fn snapshot(&mut self, records: &[RawRecord], world: &World) {
@@ -348,28 +355,28 @@ impl Follower {
         assert_eq!(snapshot.len() as i64, count);
         assert!(snapshot.values().all(|revision| *revision <= position.revision));
         for (revision, entry, entity) in world.all_live() {
-            if revision <= position.revision && self.interest.matches(entity) {
+            if revision <= position.revision && self.options.matches(entity) {
                 assert_eq!(snapshot.get(&entry.name), Some(&revision), "{}: {entry:?}", self.number);
             }
         }
         self.held = snapshot;
         self.from_snapshot = true;
-        (self.since, self.place) = (position.revision, position.revision);
+        (self.since, self.received_to) = (position.revision, position.revision);
         self.position = Some(position);
     }
 
     /// Asserts that a follower that has caught up holds exactly the matching content, as far as it requested it.
     pub(super) fn check_held(&self, world: &World) {
-        assert_eq!(self.place, world.head);
-        let told = |revision, entry: &Entry| match revision <= self.since {
+        assert_eq!(self.received_to, world.head);
+        let is_expected = |revision, entry: &Entry| match revision <= self.since {
             true => self.from_snapshot,
-            false => self.interest.backfill || entry.kind != UpdateKind::Backfill,
+            false => self.options.backfill || entry.kind != UpdateKind::Backfill,
         };
-        let matching = world.all_live().filter(|(.., entity)| self.interest.matches(entity));
+        let matching = world.all_live().filter(|(.., entity)| self.options.matches(entity));
         let expected: BTreeMap<String, i64> = matching
-            .filter(|(revision, entry, _)| told(*revision, entry))
+            .filter(|(revision, entry, _)| is_expected(*revision, entry))
             .map(|(revision, entry, _)| (entry.name.clone(), revision))
             .collect();
-        assert_eq!(self.held, expected, "{} of {:?}", self.number, self.interest);
+        assert_eq!(self.held, expected, "{} of {:?}", self.number, self.options);
     }
 }

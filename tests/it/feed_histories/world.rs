@@ -35,7 +35,7 @@ pub(super) enum State {
 
 /// A pending version.
 #[derive(Debug, Clone)]
-struct Waiting {
+struct PendingVersion {
     entity: Box<Entity>,
     /// The time at which the version is due; none until another put sets one.
     due: Option<i64>,
@@ -61,7 +61,7 @@ pub(super) struct World {
     pub(super) entries: BTreeMap<i64, Entry>,
     /// The revisions of the newest entries that readers see, by name.
     newest: BTreeMap<String, i64>,
-    waiting: BTreeMap<String, Waiting>,
+    pending: BTreeMap<String, PendingVersion>,
     /// The known chain hashes by revision.
     chains: BTreeMap<i64, Bytes>,
     /// The revisions whose content was killed, each with the number of the kill.
@@ -152,8 +152,8 @@ impl World {
         !self.known.contains(name)
     }
 
-    pub(super) fn all_waiting(&self) -> impl Iterator<Item = &str> {
-        self.waiting.keys().map(String::as_str)
+    pub(super) fn all_pending(&self) -> impl Iterator<Item = &str> {
+        self.pending.keys().map(String::as_str)
     }
 
     /// Returns whether the content of a revision was erased by one of the first `kills`.
@@ -175,12 +175,12 @@ impl World {
 
     /// Records changes that were committed together, as the response reports them.
     pub(super) fn record(&mut self, writes: &[Write], results: &[WriteResult], position: &Position) {
-        let made = position.revision - self.head;
+        let count = position.revision - self.head;
         let mut entries = Vec::new();
         for (write, result) in writes.iter().zip(results).filter(|(_, result)| result.changed) {
             let before = entries.len();
             self.plan(write, &mut entries);
-            if writes.len() == 1 && entries.len() as i64 == made + 1 {
+            if writes.len() == 1 && entries.len() as i64 == count + 1 {
                 // The record of the former content has been dropped with the history, so no entry replaces it.
                 entries.pop();
             }
@@ -217,23 +217,24 @@ impl World {
                 match due(entity).filter(|due| due.is_none_or(|due| due > self.now)) {
                     Some(due) => {
                         entries.push(unseen);
-                        let waiting = Waiting { entity: entity.clone(), due, kind: *kind, held: false };
-                        self.waiting.insert(name, waiting);
+                        let pending =
+                            PendingVersion { entity: entity.clone(), due, kind: *kind, held: false };
+                        self.pending.insert(name, pending);
                     }
                     None => {
-                        if self.live(&name).is_none() && self.waiting.contains_key(&name) {
+                        if self.live(&name).is_none() && self.pending.contains_key(&name) {
                             entries.push(unseen);
                         }
                         entries.push(entry(*kind, State::Live(entity.clone())));
                         if self.live(&name).is_none() {
-                            self.waiting.remove(&name);
+                            self.pending.remove(&name);
                         }
                         self.hold(&name);
                     }
                 }
             }
             Write::Patch(patch, mask) => {
-                let Some(Entity::Article(article)) = self.live(&name) else { panic!("{name} is not there") };
+                let Some(Entity::Article(article)) = self.live(&name) else { panic!("{name} is not live") };
                 let patched = Entity::Article(patched(article.clone(), patch, mask));
                 entries.push(entry(UpdateKind::Major, State::Live(patched.into())));
                 self.hold(&name);
@@ -241,7 +242,7 @@ impl World {
             Write::Remove(_, reason, target) => {
                 let seen = self.newest.contains_key(&name);
                 let removed = entry(UpdateKind::Major, State::Removed(*reason, target.clone()));
-                if self.waiting.remove(&name).is_some() {
+                if self.pending.remove(&name).is_some() {
                     entries.push(unseen);
                 }
                 entries.extend(seen.then_some(removed));
@@ -251,11 +252,11 @@ impl World {
 
     /// Records a change of the live version.
     fn hold(&mut self, name: &str) {
-        self.waiting.get_mut(name).into_iter().for_each(|waiting| waiting.held = true);
+        self.pending.get_mut(name).into_iter().for_each(|pending| pending.held = true);
     }
 
-    pub(super) fn take_back(&mut self, name: &str, position: &Position) {
-        self.waiting.remove(name).unwrap();
+    pub(super) fn remove_pending(&mut self, name: &str, position: &Position) {
+        self.pending.remove(name).unwrap();
         let entry = Entry {
             name: name.to_owned(),
             first: 0,
@@ -265,7 +266,7 @@ impl World {
             state: State::Unseen,
         };
         self.append(vec![entry]);
-        assert_eq!(self.head, position.revision, "{name} is taken back");
+        assert_eq!(self.head, position.revision, "the pending version of {name} is removed");
     }
 
     /// Appends one commit.
@@ -282,26 +283,26 @@ impl World {
 
     /// Returns the next change by the clock, and its time.
     pub(super) fn next_due(&self) -> Option<(i64, String)> {
-        let appear = self.waiting.iter().filter(|(_, waiting)| !waiting.held);
-        let appear = appear.filter_map(|(name, waiting)| Some((waiting.due?, name.clone())));
+        let promoted = self.pending.iter().filter(|(_, pending)| !pending.held);
+        let promoted = promoted.filter_map(|(name, pending)| Some((pending.due?, name.clone())));
         let expire = self.all_live().filter_map(|(_, entry, entity)| match entity {
             Entity::Article(article) => Some((micros(article.expire_time.as_ref()?), entry.name.clone())),
             _ => None,
         });
-        appear.chain(expire).min()
+        promoted.chain(expire).min()
     }
 
     /// Applies the change of a name that is due at this time.
-    pub(super) fn happen(&mut self, time: i64, name: &str) {
+    pub(super) fn apply_due(&mut self, time: i64, name: &str) {
         self.now = self.now.max(time);
         let entry =
             |kind, state| Entry { name: name.to_owned(), first: 0, end: 0, time: self.now, kind, state };
-        let waiting = self.waiting.get(name);
-        let appears = waiting.is_some_and(|waiting| waiting.due == Some(time) && !waiting.held);
-        let entries = if appears {
-            let waiting = self.waiting.remove(name).unwrap();
+        let pending = self.pending.get(name);
+        let is_promoted = pending.is_some_and(|pending| pending.due == Some(time) && !pending.held);
+        let entries = if is_promoted {
+            let pending = self.pending.remove(name).unwrap();
             let unseen = entry(UpdateKind::Major, State::Unseen);
-            vec![unseen, entry(waiting.kind, State::Live(waiting.entity))]
+            vec![unseen, entry(pending.kind, State::Live(pending.entity))]
         } else {
             vec![entry(UpdateKind::Major, State::Removed(RemovalReason::Expired, String::new()))]
         };

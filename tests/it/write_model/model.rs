@@ -23,7 +23,7 @@ pub(super) enum Action {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wants {
+pub(super) enum Precondition {
     Absent,
     Etag(String),
 }
@@ -33,7 +33,7 @@ pub(super) enum Wants {
 pub(super) struct Step {
     pub(super) name: usize,
     pub(super) action: Action,
-    pub(super) wants: Option<Wants>,
+    pub(super) precondition: Option<Precondition>,
     /// Whether a put may restore a killed name.
     pub(super) allow_killed: bool,
 }
@@ -47,7 +47,7 @@ pub(super) struct Write {
 
 /// The result of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Done {
+pub(super) struct StepResult {
     pub(super) revision: i64,
     pub(super) changed: bool,
     /// The etag. None means that it is not known yet, empty that the name has none.
@@ -70,7 +70,7 @@ pub(super) enum State {
 
 /// A name that has had a version.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct NameState {
     pub(super) state: State,
     pub(super) revision: i64,
     /// The times at which paths ceased to be its own.
@@ -79,7 +79,7 @@ pub(super) struct Held {
 
 /// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Leads {
+pub(super) enum Resolution {
     /// A live article, with the path of the redirect if it is a different one.
     To(usize, Option<&'static str>),
     /// A removed article, with the reason.
@@ -90,8 +90,8 @@ pub(super) enum Leads {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
     pub(super) head: i64,
-    pub(super) names: BTreeMap<usize, Held>,
-    pub(super) requests: BTreeMap<String, (Write, Vec<Done>)>,
+    pub(super) names: BTreeMap<usize, NameState>,
+    pub(super) requests: BTreeMap<String, (Write, Vec<StepResult>)>,
 }
 
 impl Model {
@@ -117,23 +117,23 @@ impl Model {
     }
 
     /// Makes a write, or returns the reason why it must fail. Entries take revisions in the order of the changes.
-    pub(super) fn make(&mut self, write: &Write, time: i64) -> Result<Vec<Done>, &'static str> {
+    pub(super) fn apply(&mut self, write: &Write, time: i64) -> Result<Vec<StepResult>, &'static str> {
         if let Some((first, done)) = write.request.as_ref().and_then(|id| self.requests.get(id)) {
             return if first == write { Ok(done.clone()) } else { Err("REQUEST_ID_REUSED") };
         }
         let mut after = self.clone();
         let mut done = Vec::new();
         for step in &write.steps {
-            self.allows(step)?;
+            self.check_allowed(step)?;
             done.push(after.change(step, time));
         }
-        for (step, made) in write.steps.iter().zip(&done).filter(|(_, made)| made.changed) {
+        for (step, result) in write.steps.iter().zip(&done).filter(|(_, result)| result.changed) {
             let path = after.live(step.name).and_then(Version::path);
             let rivals = path.map_or(0, |(path, _)| after.owners(path));
             if rivals > 1 {
                 return Err("PATH_TAKEN");
             }
-            after.head = after.head.max(made.revision);
+            after.head = after.head.max(result.revision);
         }
         if let Some(id) = &write.request {
             after.requests.insert(id.clone(), (write.clone(), done.clone()));
@@ -143,7 +143,7 @@ impl Model {
     }
 
     /// Records a completed request.
-    pub(super) fn remember(&mut self, write: &Write, done: &[Done]) {
+    pub(super) fn remember(&mut self, write: &Write, done: &[StepResult]) {
         let request = write.request.clone().map(|id| (id, (write.clone(), done.to_vec())));
         self.requests.extend(request);
     }
@@ -154,11 +154,11 @@ impl Model {
         self.names.keys().filter(owns).count()
     }
 
-    fn allows(&self, step: &Step) -> Result<(), &'static str> {
+    fn check_allowed(&self, step: &Step) -> Result<(), &'static str> {
         let live = self.live(step.name);
-        match &step.wants {
-            Some(Wants::Absent) if live.is_some() => return Err("NAME_EXISTS"),
-            Some(Wants::Etag(etag)) if live.is_none_or(|live| live.etag.as_ref() != Some(etag)) => {
+        match &step.precondition {
+            Some(Precondition::Absent) if live.is_some() => return Err("NAME_EXISTS"),
+            Some(Precondition::Etag(etag)) if live.is_none_or(|live| live.etag.as_ref() != Some(etag)) => {
                 return Err("ETAG_MISMATCH");
             }
             _ => {}
@@ -174,21 +174,21 @@ impl Model {
     }
 
     /// Changes a name. The caller checks paths.
-    fn change(&mut self, step: &Step, time: i64) -> Done {
+    fn change(&mut self, step: &Step, time: i64) -> StepResult {
         let before = self.names.get(&step.name);
-        let unchanged = before.filter(|held| match (&held.state, &step.action) {
+        let unchanged = before.filter(|known| match (&known.state, &step.action) {
             (State::Live(version), Action::Put(content)) => version.content == *content,
             (State::Gone(reason), Action::Remove(..)) => *reason == "KILLED",
             _ => false,
         });
-        if let Some(held) = unchanged {
-            let etag = match &held.state {
+        if let Some(known) = unchanged {
+            let etag = match &known.state {
                 State::Live(version) => version.etag.clone(),
                 State::Gone(_) => Some(String::new()),
             };
-            return Done { revision: held.revision, changed: false, etag };
+            return StepResult { revision: known.revision, changed: false, etag };
         }
-        let mut former = before.map(|held| held.former.clone()).unwrap_or_default();
+        let mut former = before.map(|known| known.former.clone()).unwrap_or_default();
         former.extend(self.live(step.name).and_then(Version::path).map(|(path, _)| (path, time)));
         let (state, etag) = match &step.action {
             Action::Put(content) => {
@@ -199,37 +199,38 @@ impl Model {
         };
         self.head += 1;
         let revision = self.head;
-        self.names.insert(step.name, Held { state, revision, former });
-        Done { revision, changed: true, etag }
+        self.names.insert(step.name, NameState { state, revision, former });
+        StepResult { revision, changed: true, etag }
     }
 
     /// Returns the target of a path: an own path before an alias before a former path, live articles before removed
     /// ones.
-    pub(super) fn leads(&self, path: usize) -> Leads {
+    pub(super) fn resolve(&self, path: usize) -> Resolution {
         let to = |name| {
             let own = self.live(name).and_then(Version::path).filter(|(own, _)| *own != path);
-            Leads::To(name, own.map(|(path, spelling)| PATHS[path][spelling]))
+            Resolution::To(name, own.map(|(path, spelling)| PATHS[path][spelling]))
         };
         let lists = |name: &usize| self.live(*name).is_some_and(|live| live.content.aliases.contains(&path));
         if let Some(name) = self.owner(path).or_else(|| self.names.keys().copied().find(lists)) {
             return to(name);
         }
         // The last one first, and for equal times the first by id.
-        let ceased = |(name, held): (&usize, &Held)| Some((-*held.former.get(&path)?, *name));
+        let ceased = |(name, known): (&usize, &NameState)| Some((-*known.former.get(&path)?, *name));
         let mut former: Vec<(i64, usize)> = self.names.iter().filter_map(ceased).collect();
         former.sort_unstable();
         let live = former.iter().find(|(_, name)| self.live(*name).is_some());
         match (live, former.first()) {
             (Some((_, name)), _) => to(*name),
-            (None, Some((_, name))) => Leads::Gone(self.reason(*name).unwrap_or_default()),
-            (None, None) => Leads::Nowhere,
+            (None, Some((_, name))) => Resolution::Gone(self.reason(*name).unwrap_or_default()),
+            (None, None) => Resolution::Nowhere,
         }
     }
 
     /// Records the etags that a response returned.
-    pub(super) fn learn(&mut self, write: &Write, done: &[Done]) {
+    pub(super) fn learn(&mut self, write: &Write, done: &[StepResult]) {
         for (step, done) in write.steps.iter().zip(done) {
-            if let Some(Held { state: State::Live(version), revision, .. }) = self.names.get_mut(&step.name)
+            if let Some(NameState { state: State::Live(version), revision, .. }) =
+                self.names.get_mut(&step.name)
                 && *revision == done.revision
             {
                 version.etag.clone_from(&done.etag);
@@ -241,12 +242,12 @@ impl Model {
     }
 
     /// Converts the model to a copy of the store: etags contain its log id.
-    pub(super) fn moved_to(&mut self, old: &str, new: &str) {
+    pub(super) fn change_log_id(&mut self, old: &str, new: &str) {
         let rename = |etag: &mut Option<String>| {
             *etag = etag.take().map(|etag| etag.replacen(old, new, 1));
         };
-        for held in self.names.values_mut() {
-            if let State::Live(version) = &mut held.state {
+        for known in self.names.values_mut() {
+            if let State::Live(version) = &mut known.state {
                 rename(&mut version.etag);
             }
         }

@@ -12,16 +12,16 @@ use cable_client::{Cable, ErrorReason, Filter, Kind, RawRecord, v1};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{Answers, Server, article, both_streams, position, refusal, server_stream, unary};
+use crate::support::{Responses, Server, article, both_streams, position, refusal, server_stream, unary};
 
 fn found() -> v1::GetArticleResponse {
-    let mut answer = v1::GetArticleResponse::default();
-    answer.article = Some(article("articles/a"));
-    answer
+    let mut response = v1::GetArticleResponse::default();
+    response.article = Some(article("articles/a"));
+    response
 }
 
 /// Starts a server that refuses GetArticle `times` times before it serves it.
-fn refusing(times: usize, code: Code, reason: &'static str) -> (Server, Arc<AtomicUsize>) {
+fn serve_refusals(times: usize, code: Code, reason: &'static str) -> (Server, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let server = Server::start(0, move |_, request| {
@@ -35,15 +35,15 @@ fn refusing(times: usize, code: Code, reason: &'static str) -> (Server, Arc<Atom
 }
 
 #[tokio::test]
-async fn a_read_is_tried_again_while_the_node_is_unavailable() {
-    let (server, calls) = refusing(2, Code::Unavailable, "OVERLOADED");
+async fn a_read_is_retried_while_the_node_is_unavailable() {
+    let (server, calls) = serve_refusals(2, Code::Unavailable, "OVERLOADED");
     assert_eq!(server.client().article("a").await.unwrap().name, "articles/a");
     assert_eq!(calls.load(SeqCst), 3);
 }
 
 #[tokio::test]
-async fn attempts_are_bounded_and_the_last_refusal_is_told() {
-    let (server, calls) = refusing(100, Code::Unavailable, "NOT_CAUGHT_UP");
+async fn attempts_are_limited_and_the_last_error_is_returned() {
+    let (server, calls) = serve_refusals(100, Code::Unavailable, "NOT_CAUGHT_UP");
     let error = server.client().article("a").await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::NotCaughtUp));
     assert_eq!(calls.load(SeqCst), 3);
@@ -51,8 +51,8 @@ async fn attempts_are_bounded_and_the_last_refusal_is_told() {
 }
 
 #[tokio::test]
-async fn what_will_not_pass_is_not_tried_again() {
-    let (server, calls) = refusing(100, Code::NotFound, "ARTICLE_GONE");
+async fn permanent_errors_are_not_retried() {
+    let (server, calls) = serve_refusals(100, Code::NotFound, "ARTICLE_GONE");
     let error = server.client().article("a").await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::ArticleGone));
     assert_eq!(server.client().article("a").optional().await.unwrap(), None);
@@ -60,11 +60,11 @@ async fn what_will_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_write_is_repeated_with_its_request_id() {
+async fn a_write_is_retried_with_its_request_id() {
     let ids = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&ids);
+    let recorded = Arc::clone(&ids);
     let server = Server::start(0, move |_, request| {
-        let ids = Arc::clone(&kept);
+        let ids = Arc::clone(&recorded);
         unary(request, move |put: v1::PutArticleRequest| {
             ids.lock().unwrap().push(put.request_id);
             let first = ids.lock().unwrap().len() == 1;
@@ -72,9 +72,9 @@ async fn a_write_is_repeated_with_its_request_id() {
                 if first {
                     return Err(refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
                 }
-                let mut answer = v1::PutArticleResponse::default();
-                answer.result = Some(v1::WriteResult::default());
-                Ok(answer)
+                let mut response = v1::PutArticleResponse::default();
+                response.result = Some(v1::WriteResult::default());
+                Ok(response)
             }
         })
     });
@@ -86,19 +86,19 @@ async fn a_write_is_repeated_with_its_request_id() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_in_time_is_an_error_and_a_write_in_doubt() {
+async fn a_timeout_is_an_error_and_leaves_a_write_in_doubt() {
     let server = Server::start(0, |_, _| std::future::pending());
-    let (cable, begun, limit) = (server.client(), Instant::now(), Duration::from_millis(150));
+    let (cable, start, limit) = (server.client(), Instant::now(), Duration::from_millis(150));
     let read = cable.article("a").timeout(limit).await.unwrap_err();
     let write = cable.put(article("a")).timeout(limit).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!((read.kind(), write.kind()), (Kind::DeadlineExceeded, Kind::DeadlineExceeded));
     assert!(!read.may_have_applied() && write.may_have_applied());
 }
 
 #[tokio::test]
-async fn without_a_server_nothing_was_written_for_certain() {
-    let (server, _) = refusing(0, Code::Ok, "");
+async fn without_a_server_a_write_has_certainly_not_applied() {
+    let (server, _) = serve_refusals(0, Code::Ok, "");
     let cable = server.client();
     drop(server);
     let error = cable.put(article("a")).await.unwrap_err();
@@ -107,9 +107,9 @@ async fn without_a_server_nothing_was_written_for_certain() {
 }
 
 #[tokio::test]
-async fn calls_go_to_the_node_that_lives() {
-    let (dead, _) = refusing(0, Code::Ok, "");
-    let (live, calls) = refusing(0, Code::Ok, "");
+async fn calls_go_to_the_live_node() {
+    let (dead, _) = serve_refusals(0, Code::Ok, "");
+    let (live, calls) = serve_refusals(0, Code::Ok, "");
     let cable = Cable::builder([dead.url(), live.url()]).build().unwrap();
     drop(dead);
     for _ in 0..30 {
@@ -119,8 +119,8 @@ async fn calls_go_to_the_node_that_lives() {
 }
 
 #[tokio::test]
-async fn a_client_outlives_a_restart_of_its_server() {
-    let (first, _) = refusing(0, Code::Ok, "");
+async fn a_client_survives_a_restart_of_its_server() {
+    let (first, _) = serve_refusals(0, Code::Ok, "");
     let (cable, port) = (first.client(), first.address.port());
     cable.article("a").await.unwrap();
     drop(first);
@@ -131,20 +131,20 @@ async fn a_client_outlives_a_restart_of_its_server() {
 }
 
 #[tokio::test]
-async fn a_batch_fetches_what_was_deferred_and_keeps_the_order() {
+async fn a_batch_fetches_deferred_names_and_preserves_the_order() {
     let server = Server::start(0, |_, request| {
         unary(request, |batch: v1::BatchGetArticlesRequest| {
             assert!(batch.names.len() <= 500);
-            let mut answer = v1::BatchGetArticlesResponse::default();
+            let mut response = v1::BatchGetArticlesResponse::default();
             let (now, later) = batch.names.split_at(batch.names.len().min(300));
-            answer.deferred = later.to_vec();
+            response.deferred = later.to_vec();
             for name in now {
                 let mut item = v1::BatchItem::default();
                 item.name = name.clone();
                 item.result = Some(v1::batch_item::Result::Article(article(name)));
-                answer.items.push(item);
+                response.items.push(item);
             }
-            async { Ok(answer) }
+            async { Ok(response) }
         })
     });
     let names: Vec<String> = (0..1_234).map(|id| format!("articles/{id}")).collect();
@@ -153,17 +153,17 @@ async fn a_batch_fetches_what_was_deferred_and_keeps_the_order() {
 }
 
 #[tokio::test]
-async fn pages_follow_one_another_even_when_one_is_empty() {
+async fn an_empty_page_does_not_end_a_listing() {
     let server = Server::start(0, |_, request| {
         unary(request, |list: v1::ListArticlesRequest| {
-            let mut answer = v1::ListArticlesResponse::default();
+            let mut response = v1::ListArticlesResponse::default();
             let (articles, next) = match list.page_token.as_str() {
                 "" => (vec![article("articles/a")], "2"),
                 "2" => (vec![], "3"),
                 _ => (vec![article("articles/b")], ""),
             };
-            (answer.articles, answer.next_page_token) = (articles, next.into());
-            async { Ok(answer) }
+            (response.articles, response.next_page_token) = (articles, next.into());
+            async { Ok(response) }
         })
     });
     let cable = server.client();
@@ -173,7 +173,7 @@ async fn pages_follow_one_another_even_when_one_is_empty() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_an_error_after_what_came() {
+async fn a_broken_stream_is_an_error_after_its_last_message() {
     let server = Server::start(0, |_, request| {
         server_stream(request, |_: v1::StreamArticlesRequest| {
             let mut message = v1::StreamArticlesResponse::default();
@@ -194,9 +194,9 @@ fn record(id: i64) -> RawRecord {
 
 /// Returns an export with two records per message, up to record `last`; the revision of a record is its number. The
 /// call ends with DRAINING after three messages.
-fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse> {
+fn exported(request: &v1::ExportRequest, last: i64) -> Responses<v1::ExportResponse> {
     let mut messages = Vec::new();
-    let mut next = asked.after_revision + 1;
+    let mut next = request.after_revision + 1;
     while next <= last && messages.len() < 3 {
         let mut message = v1::ExportResponse::default();
         message.records = (next..(next + 2).min(last + 1)).map(record).collect();
@@ -208,7 +208,7 @@ fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse>
         messages.push(Err(refusal(Code::Unavailable, "DRAINING")));
     } else {
         let mut end = v1::ExportEnd::default();
-        end.count = last - asked.after_revision;
+        end.count = last - request.after_revision;
         end.position = Some(position(last));
         let mut message = v1::ExportResponse::default();
         message.end = Some(end);
@@ -218,9 +218,9 @@ fn exported(asked: &v1::ExportRequest, last: i64) -> Answers<v1::ExportResponse>
 }
 
 /// Starts a server of exports that also serves the log id.
-fn exporting(
+fn serve_exports(
     port: u16,
-    export: impl Fn(v1::ExportRequest) -> Answers<v1::ExportResponse> + Clone + Send + Sync + 'static,
+    export: impl Fn(v1::ExportRequest) -> Responses<v1::ExportResponse> + Clone + Send + Sync + 'static,
 ) -> Server {
     Server::start(port, move |call, request| {
         let export = export.clone();
@@ -239,28 +239,28 @@ fn exporting(
 }
 
 #[tokio::test]
-async fn an_export_whose_server_is_killed_goes_on_at_the_next() {
-    let first = exporting(0, |request| exported(&request, 15).take(1).chain(stream::pending()).boxed());
+async fn an_export_resumes_after_its_server_was_killed() {
+    let first = serve_exports(0, |request| exported(&request, 15).take(1).chain(stream::pending()).boxed());
     let mut records = first.client().export().records();
     for revision in [1, 2] {
         assert_eq!(records.try_next().await.unwrap(), Some(record(revision)));
     }
     let port = first.address.port();
     drop(first);
-    let _second = exporting(port, |request| exported(&request, 15));
+    let _second = serve_exports(port, |request| exported(&request, 15));
     let rest: Vec<RawRecord> = records.by_ref().try_collect().await.unwrap();
     assert_eq!(rest, (3..=15).map(record).collect::<Vec<_>>());
     assert_eq!(records.end().unwrap().position, Some(position(15)));
 }
 
 #[tokio::test]
-async fn an_export_that_is_cut_off_goes_on_without_gap_or_repeat() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&asked);
-    let server = exporting(0, move |request| {
-        let answers = exported(&request, 15);
-        kept.lock().unwrap().push((request.after_revision, request.log_id));
-        answers
+async fn an_interrupted_export_resumes_without_gap_or_repeat() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&requests);
+    let server = serve_exports(0, move |request| {
+        let responses = exported(&request, 15);
+        recorded.lock().unwrap().push((request.after_revision, request.log_id));
+        responses
     });
     let mut records = server.client().export().records();
     let mut received = Vec::new();
@@ -271,19 +271,19 @@ async fn an_export_that_is_cut_off_goes_on_without_gap_or_repeat() {
     assert_eq!(records.end().unwrap().count, 3);
     assert_eq!(records.position().revision, 15);
     let log = || "0123abcd".to_owned();
-    assert_eq!(*asked.lock().unwrap(), [(0, log()), (6, log()), (12, log())]);
+    assert_eq!(*requests.lock().unwrap(), [(0, log()), (6, log()), (12, log())]);
 }
 
 /// Imports chunks, and breaks the call before the acknowledgement of every third one.
 fn imported(
     chunks: Streaming<v1::ImportRequest>,
     store: Arc<Mutex<Vec<RawRecord>>>,
-) -> Answers<v1::ImportResponse> {
-    let answer = move |(taken, chunk): (usize, Result<v1::ImportRequest, Status>)| {
+) -> Responses<v1::ImportResponse> {
+    let response = move |(number, chunk): (usize, Result<v1::ImportRequest, Status>)| {
         let chunk = chunk?;
         let mut store = store.lock().unwrap();
-        let mut answer = v1::ImportResponse::default();
-        answer.chunk = chunk.chunk;
+        let mut response = v1::ImportResponse::default();
+        response.chunk = chunk.chunk;
         for record in chunk.records {
             let mut result = v1::ImportResult::default();
             result.set_outcome(v1::ImportOutcome::Unchanged);
@@ -291,19 +291,19 @@ fn imported(
                 result.set_outcome(v1::ImportOutcome::Written);
                 store.push(record);
             }
-            answer.results.push(result);
+            response.results.push(result);
         }
-        if taken % 3 == 2 { Err(refusal(Code::Unavailable, "DRAINING")) } else { Ok(answer) }
+        if number % 3 == 2 { Err(refusal(Code::Unavailable, "DRAINING")) } else { Ok(response) }
     };
-    chunks.enumerate().map(answer).boxed()
+    chunks.enumerate().map(response).boxed()
 }
 
 #[tokio::test]
-async fn an_import_that_is_cut_off_goes_on_with_what_was_not_acknowledged() {
+async fn an_interrupted_import_resends_unacknowledged_records() {
     let store = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&store);
+    let recorded = Arc::clone(&store);
     let server = Server::start(0, move |_, request| {
-        let store = Arc::clone(&kept);
+        let store = Arc::clone(&recorded);
         both_streams(request, move |chunks| imported(chunks, Arc::clone(&store)))
     });
     let records: Vec<RawRecord> = (0..9_500).map(record).collect();
@@ -324,13 +324,13 @@ async fn an_import_that_is_cut_off_goes_on_with_what_was_not_acknowledged() {
 async fn an_import_that_the_server_ends_early_is_an_error() {
     let server = Server::start(0, |_, request| {
         both_streams(request, |chunks: Streaming<v1::ImportRequest>| {
-            let answered = chunks.take(1).map_ok(|chunk| {
-                let mut answer = v1::ImportResponse::default();
-                answer.chunk = chunk.chunk;
-                answer.results = vec![v1::ImportResult::default(); chunk.records.len()];
-                answer
+            let acks = chunks.take(1).map_ok(|chunk| {
+                let mut response = v1::ImportResponse::default();
+                response.chunk = chunk.chunk;
+                response.results = vec![v1::ImportResult::default(); chunk.records.len()];
+                response
             });
-            answered.boxed()
+            acks.boxed()
         })
     });
     let mut acks = server.client().import(stream::iter((0..2_500).map(record)));

@@ -17,35 +17,35 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::{Code, Status};
 use v1::{watch_request::Start, watch_response};
 
-use crate::support::{Answers, Server, article, position, refusal, server_stream};
+use crate::support::{Responses, Server, article, position, refusal, server_stream};
 
 /// Starts a server that serves each Watch according to its number, from 0, and its request. Returns the server and the
 /// requests that it receives.
-pub(crate) fn watched(
+pub(crate) fn serve_watch(
     port: u16,
-    answer: impl Fn(usize, &v1::WatchRequest) -> Answers<v1::WatchResponse> + Clone + Send + Sync + 'static,
+    respond: impl Fn(usize, &v1::WatchRequest) -> Responses<v1::WatchResponse> + Clone + Send + Sync + 'static,
 ) -> (Server, Arc<Mutex<Vec<v1::WatchRequest>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&asked);
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&requests);
     let server = Server::start(port, move |_, request| {
-        let (kept, answer) = (Arc::clone(&kept), answer.clone());
+        let (recorded, respond) = (Arc::clone(&recorded), respond.clone());
         server_stream(request, move |request: v1::WatchRequest| {
-            let mut asked = kept.lock().unwrap();
-            asked.push(request);
-            let number = asked.len() - 1;
-            answer(number, &asked[number])
+            let mut requests = recorded.lock().unwrap();
+            requests.push(request);
+            let number = requests.len() - 1;
+            respond(number, &requests[number])
         })
     });
-    (server, asked)
+    (server, requests)
 }
 
 /// Sends these messages and leaves the stream open.
-pub(crate) fn open(messages: Vec<v1::WatchResponse>) -> Answers<v1::WatchResponse> {
+pub(crate) fn open(messages: Vec<v1::WatchResponse>) -> Responses<v1::WatchResponse> {
     stream::iter(messages).map(Ok).chain(stream::pending()).boxed()
 }
 
 /// Sends these messages and breaks the stream.
-pub(crate) fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Answers<v1::WatchResponse> {
+pub(crate) fn broken(messages: Vec<v1::WatchResponse>, status: Status) -> Responses<v1::WatchResponse> {
     stream::iter(messages).map(Ok).chain(stream::iter([Err(status)])).boxed()
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn reset(reason: v1::FeedResetReason) -> v1::WatchResponse {
 }
 
 /// Returns a summary of a delivery, such as `upsert 7`, `checkpoint 7`, `part 2` or `end 2 at 7`.
-fn brief(delivery: &Delivery) -> String {
+fn summarize(delivery: &Delivery) -> String {
     let at = delivery.position.as_ref().map_or("?".into(), |position| position.revision.to_string());
     match &delivery.event {
         Event::Changes(changes) => {
@@ -138,15 +138,15 @@ fn brief(delivery: &Delivery) -> String {
 }
 
 async fn next(feed: &mut Feed) -> String {
-    brief(&feed.next().await.unwrap().unwrap())
+    summarize(&feed.next().await.unwrap().unwrap())
 }
 
-async fn told(feed: &mut Feed, deliveries: usize) -> Vec<String> {
-    feed.take(deliveries).map_ok(|delivery| brief(&delivery)).try_collect().await.unwrap()
+async fn receive(feed: &mut Feed, deliveries: usize) -> Vec<String> {
+    feed.take(deliveries).map_ok(|delivery| summarize(&delivery)).try_collect().await.unwrap()
 }
 
-fn starts(asked: &Mutex<Vec<v1::WatchRequest>>) -> Vec<Option<Start>> {
-    asked.lock().unwrap().iter().map(|request| request.start.clone()).collect()
+fn starts(requests: &Mutex<Vec<v1::WatchRequest>>) -> Vec<Option<Start>> {
+    requests.lock().unwrap().iter().map(|request| request.start.clone()).collect()
 }
 
 fn after(revision: i64) -> Option<Start> {
@@ -154,25 +154,25 @@ fn after(revision: i64) -> Option<Start> {
 }
 
 #[tokio::test]
-async fn a_feed_asks_for_what_it_was_set_to_and_delivers_each_message_whole() {
+async fn a_feed_sends_its_options_and_delivers_whole_messages() {
     let mut left = v1::FeedChange::default();
     left.revision = 3;
     left.former_names = vec!["tags/a".into()];
     left.change = Some(v1::feed_change::Change::Left("articles/b".into()));
     let commit = changes(vec![upsert(2, record("articles/a")), left, removed(4, "tags/c")]);
-    let (server, asked) = watched(0, move |_, _| open(vec![commit.clone(), checkpoint(5)]));
+    let (server, requests) = serve_watch(0, move |_, _| open(vec![commit.clone(), checkpoint(5)]));
     let filter = FeedFilter::default().tag("storm").section("world").author("ann").kind(EntityKind::Article);
     let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().reset_allowed(true);
     let mut feed = feed.after(1).checkpoint_interval(Duration::from_secs(7)).open();
-    assert!(asked.lock().unwrap().is_empty(), "nothing is asked before the feed is polled");
-    let Event::Changes(told) = feed.next().await.unwrap().unwrap().event else { panic!("no changes") };
-    let names: Vec<&str> = told.iter().map(|change| change.name.as_str()).collect();
+    assert!(requests.lock().unwrap().is_empty(), "no request is sent before the feed is polled");
+    let Event::Changes(received) = feed.next().await.unwrap().unwrap().event else { panic!("no changes") };
+    let names: Vec<&str> = received.iter().map(|change| change.name.as_str()).collect();
     assert_eq!(names, ["articles/a", "articles/b", "tags/c"]);
-    assert_eq!(told[1].former_names, ["tags/a"]);
+    assert_eq!(received[1].former_names, ["tags/a"]);
     assert_eq!((feed.position(), feed.is_caught_up()), (Some(position(4)), false));
     assert_eq!(next(&mut feed).await, "checkpoint 5");
     assert_eq!((feed.position(), feed.is_caught_up(), feed.reconnects()), (Some(position(5)), true, 0));
-    let request = asked.lock().unwrap()[0].clone();
+    let request = requests.lock().unwrap()[0].clone();
     assert_eq!(request.filter, Some(filter));
     assert_eq!((request.view(), request.include_backfill, request.reset), (View::Full, true, true));
     assert_eq!(request.checkpoint_interval.unwrap().seconds, 7);
@@ -180,8 +180,8 @@ async fn a_feed_asks_for_what_it_was_set_to_and_delivers_each_message_whole() {
 }
 
 #[tokio::test]
-async fn a_feed_whose_stream_breaks_goes_on_after_what_it_delivered() {
-    let (server, asked) = watched(0, |number, request| {
+async fn a_feed_resumes_a_broken_stream_after_its_last_delivery() {
+    let (server, requests) = serve_watch(0, |number, request| {
         let last = match &request.start {
             Some(Start::After(position)) => position.revision,
             _ => 0,
@@ -199,21 +199,21 @@ async fn a_feed_whose_stream_breaks_goes_on_after_what_it_delivered() {
     });
     let mut feed = server.client().feed(FeedFilter::default()).open();
     let expected: Vec<String> = (1..=12).map(|revision| format!("upsert {revision}")).collect();
-    assert_eq!(told(&mut feed, 12).await, expected);
-    assert_eq!(starts(&asked), [None, after(2), after(4), after(6), after(8), after(10)]);
+    assert_eq!(receive(&mut feed, 12).await, expected);
+    assert_eq!(starts(&requests), [None, after(2), after(4), after(6), after(8), after(10)]);
     assert_eq!(feed.reconnects(), 5);
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_at_a_server_that_was_killed_and_started_again() {
-    let (first, _) = watched(0, |_, _| open(vec![one(1), checkpoint(1)]));
+async fn a_feed_resumes_after_its_server_was_killed_and_restarted() {
+    let (first, _) = serve_watch(0, |_, _| open(vec![one(1), checkpoint(1)]));
     let failures = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&failures);
     let feed = first.client().feed(FeedFilter::default()).on_retry(move |_| {
         counted.fetch_add(1, SeqCst);
     });
     let mut feed = feed.open();
-    assert_eq!(told(&mut feed, 2).await, ["upsert 1", "checkpoint 1"]);
+    assert_eq!(receive(&mut feed, 2).await, ["upsert 1", "checkpoint 1"]);
     assert!(feed.is_caught_up());
     let port = first.address.port();
     drop(first);
@@ -221,16 +221,16 @@ async fn a_feed_goes_on_at_a_server_that_was_killed_and_started_again() {
         assert!(tokio::time::timeout(Duration::from_millis(10), feed.next()).await.is_err());
     }
     assert!(!feed.is_caught_up());
-    let (_second, asked) = watched(port, |_, _| open(vec![one(2), checkpoint(2)]));
-    assert_eq!(told(&mut feed, 2).await, ["upsert 2", "checkpoint 2"]);
-    assert_eq!(starts(&asked), [after(1)]);
+    let (_second, requests) = serve_watch(port, |_, _| open(vec![one(2), checkpoint(2)]));
+    assert_eq!(receive(&mut feed, 2).await, ["upsert 2", "checkpoint 2"]);
+    assert_eq!(starts(&requests), [after(1)]);
     assert!(feed.is_caught_up());
 }
 
 #[tokio::test]
-async fn a_feed_goes_to_the_other_node_when_its_own_is_killed() {
+async fn a_feed_fails_over_when_its_node_is_killed() {
     let node = || {
-        watched(0, |_, request| match &request.start {
+        serve_watch(0, |_, request| match &request.start {
             Some(Start::After(position)) => open(vec![one(position.revision + 1)]),
             _ => open(vec![one(1)]),
         })
@@ -248,22 +248,22 @@ async fn a_feed_goes_to_the_other_node_when_its_own_is_killed() {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_given_up_after_three_intervals() {
-    let (server, asked) = watched(0, |number, _| open(vec![one(number as i64 + 1)]));
+async fn a_silent_stream_is_dropped_after_three_intervals() {
+    let (server, requests) = serve_watch(0, |number, _| open(vec![one(number as i64 + 1)]));
     let errors = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&errors);
+    let recorded = Arc::clone(&errors);
     let feed = server.client().feed(FeedFilter::default()).checkpoint_interval(Duration::from_millis(30));
-    let mut feed = feed.on_retry(move |error| kept.lock().unwrap().push(error.kind())).open();
-    let begun = std::time::Instant::now();
-    assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3"]);
-    assert!(begun.elapsed() >= Duration::from_millis(180), "{:?}", begun.elapsed());
-    assert_eq!(starts(&asked), [None, after(1), after(2)]);
+    let mut feed = feed.on_retry(move |error| recorded.lock().unwrap().push(error.kind())).open();
+    let start = std::time::Instant::now();
+    assert_eq!(receive(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3"]);
+    assert!(start.elapsed() >= Duration::from_millis(180), "{:?}", start.elapsed());
+    assert_eq!(starts(&requests), [None, after(1), after(2)]);
     assert_eq!(*errors.lock().unwrap(), [Kind::DeadlineExceeded, Kind::DeadlineExceeded]);
 }
 
 #[tokio::test]
-async fn what_was_delivered_before_is_not_delivered_again() {
-    let (server, _) = watched(0, |number, _| match number {
+async fn delivered_changes_are_not_delivered_again() {
+    let (server, _) = serve_watch(0, |number, _| match number {
         0 => broken(vec![one(1), one(2)], refusal(Code::Unavailable, "DRAINING")),
         1 => {
             let partly = changes(vec![
@@ -276,7 +276,7 @@ async fn what_was_delivered_before_is_not_delivered_again() {
         _ => open(vec![]),
     });
     let mut feed = server.client().feed(FeedFilter::default()).open();
-    assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3, removed 4"]);
+    assert_eq!(receive(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3, removed 4"]);
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn a_commit_in_parts_is_delivered_as_one_after_its_last_part() {
         last.position = Some(position(9));
         last
     };
-    let (server, asked) = watched(0, move |number, _| match number {
+    let (server, requests) = serve_watch(0, move |number, _| match number {
         // Breaks between two parts: the feed resumes from the position before the commit.
         0 => broken(
             vec![one(1), first_part(part(&[2, 3])), first_part(part(&[4]))],
@@ -308,29 +308,29 @@ async fn a_commit_in_parts_is_delivered_as_one_after_its_last_part() {
         _ => open(vec![]),
     });
     let mut feed = server.client().feed(FeedFilter::default()).open();
-    assert_eq!(told(&mut feed, 1).await, ["upsert 1"]);
-    assert_eq!(told(&mut feed, 1).await, ["upsert 2, upsert 3, upsert 4, upsert 5"]);
+    assert_eq!(receive(&mut feed, 1).await, ["upsert 1"]);
+    assert_eq!(receive(&mut feed, 1).await, ["upsert 2, upsert 3, upsert 4, upsert 5"]);
     assert_eq!(feed.position(), Some(position(5)));
-    assert_eq!(told(&mut feed, 1).await, ["upsert 7"]);
+    assert_eq!(receive(&mut feed, 1).await, ["upsert 7"]);
     assert_eq!(feed.position(), Some(position(9)));
-    assert_eq!(told(&mut feed, 1).await, ["upsert 10"]);
-    assert_eq!(starts(&asked), [None, after(1)]);
+    assert_eq!(receive(&mut feed, 1).await, ["upsert 10"]);
+    assert_eq!(starts(&requests), [None, after(1)]);
 }
 
 #[tokio::test]
 async fn a_reset_between_two_parts_drops_them() {
-    let (server, _) = watched(0, |_, _| {
+    let (server, _) = serve_watch(0, |_, _| {
         let part = first_part(vec![upsert(2, record("articles/2"))]);
-        let anew = [reset(v1::FeedResetReason::Compacted), snapshot_end(8, 0), one(9)];
-        open([one(1), part].into_iter().chain(anew).collect())
+        let restart = [reset(v1::FeedResetReason::Compacted), snapshot_end(8, 0), one(9)];
+        open([one(1), part].into_iter().chain(restart).collect())
     });
     let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
-    assert_eq!(told(&mut feed, 4).await, ["upsert 1", "reset Compacted", "end 0 at 8", "upsert 9"]);
+    assert_eq!(receive(&mut feed, 4).await, ["upsert 1", "reset Compacted", "end 0 at 8", "upsert 9"]);
 }
 
 #[tokio::test]
-async fn a_commit_above_the_limit_ends_the_feed_with_an_error_of_its_own() {
-    let (server, asked) = watched(0, |_, _| {
+async fn a_commit_above_the_limit_ends_the_feed_with_too_large() {
+    let (server, requests) = serve_watch(0, |_, _| {
         let part = |revision| first_part(vec![upsert(revision, record(&format!("articles/{revision}")))]);
         open(vec![one(1), part(2), part(3), part(4), one(5)])
     });
@@ -341,12 +341,12 @@ async fn a_commit_above_the_limit_ends_the_feed_with_an_error_of_its_own() {
     assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
     assert!(error.message().contains("max_commit_bytes"), "{error}");
     assert!(feed.next().await.is_none());
-    assert_eq!((asked.lock().unwrap().len(), feed.position()), (1, Some(position(1))));
+    assert_eq!((requests.lock().unwrap().len(), feed.position()), (1, Some(position(1))));
 }
 
 #[tokio::test]
-async fn a_message_above_the_limit_is_no_compacted_revision() {
-    let (server, asked) = watched(0, |_, _| {
+async fn a_message_above_the_limit_is_not_a_compacted_revision() {
+    let (server, requests) = serve_watch(0, |_, _| {
         let long = upsert(2, record(&format!("articles/{}", "a".repeat(5 << 20))));
         open(vec![one(1), changes(vec![long])])
     });
@@ -355,15 +355,15 @@ async fn a_message_above_the_limit_is_no_compacted_revision() {
     let error = feed.next().await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
     assert!(error.message().contains("3.5 MiB"), "{error}");
-    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(requests.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn faults_of_the_server_are_not_tried_for_ever() {
+async fn server_faults_are_retried_a_limited_number_of_times() {
     for (code, reason) in
         [(Code::DataLoss, "RECORD_CORRUPT"), (Code::Internal, "INTERNAL"), (Code::Unknown, "")]
     {
-        let (server, asked) = watched(0, move |number, _| match number {
+        let (server, requests) = serve_watch(0, move |number, _| match number {
             // The delivery of the third stream restarts the count.
             0 | 1 => broken(vec![], refusal(code, reason)),
             2 => broken(vec![one(1)], refusal(code, reason)),
@@ -372,19 +372,19 @@ async fn faults_of_the_server_are_not_tried_for_ever() {
         let mut feed = server.client().feed(FeedFilter::default()).open();
         assert_eq!(next(&mut feed).await, "upsert 1");
         assert!(feed.next().await.unwrap().is_err(), "{code:?}");
-        assert_eq!(asked.lock().unwrap().len(), 7, "{code:?}");
+        assert_eq!(requests.lock().unwrap().len(), 7, "{code:?}");
     }
 }
 
 #[tokio::test]
-async fn an_event_of_a_later_release_is_passed_over() {
-    let (server, _) = watched(0, |_, _| open(vec![v1::WatchResponse::default(), one(1)]));
+async fn an_event_of_a_later_release_is_skipped() {
+    let (server, _) = serve_watch(0, |_, _| open(vec![v1::WatchResponse::default(), one(1)]));
     let mut feed = server.client().feed(FeedFilter::default()).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_until_it_has_passed() {
+async fn transient_errors_are_retried_until_they_pass() {
     let refusals = [
         (Code::Unavailable, "NOT_CAUGHT_UP"),
         (Code::Unavailable, "DRAINING"),
@@ -392,18 +392,18 @@ async fn what_may_pass_is_tried_again_until_it_has_passed() {
         (Code::DataLoss, "RECORD_CORRUPT"),
         (Code::Unavailable, "STORE_FAILED"),
     ];
-    let (server, asked) = watched(0, move |number, _| match refusals.get(number) {
+    let (server, requests) = serve_watch(0, move |number, _| match refusals.get(number) {
         Some((code, reason)) => broken(vec![], refusal(*code, reason)),
         None => open(vec![checkpoint(9)]),
     });
     let mut feed = server.client().feed(FeedFilter::default()).after(position(8)).open();
     assert_eq!(next(&mut feed).await, "checkpoint 9");
-    assert_eq!(starts(&asked), vec![after(8); 6]);
+    assert_eq!(starts(&requests), vec![after(8); 6]);
 }
 
 #[tokio::test]
-async fn what_the_caller_must_mend_ends_the_feed() {
-    for (code, reason, told) in [
+async fn errors_that_need_intervention_end_the_feed() {
+    for (code, reason, expected) in [
         (Code::InvalidArgument, "FIELD_INVALID", ErrorReason::FieldInvalid),
         (Code::OutOfRange, "REVISION_COMPACTED", ErrorReason::RevisionCompacted),
         (Code::FailedPrecondition, "LOG_CHANGED", ErrorReason::LogChanged),
@@ -411,28 +411,28 @@ async fn what_the_caller_must_mend_ends_the_feed() {
         (Code::Unauthenticated, "", ErrorReason::Unspecified),
         (Code::PermissionDenied, "", ErrorReason::Unspecified),
     ] {
-        let (server, asked) = watched(0, move |number, _| match number {
+        let (server, requests) = serve_watch(0, move |number, _| match number {
             0 => broken(vec![checkpoint(7)], refusal(Code::Unavailable, "DRAINING")),
             _ => broken(vec![], refusal(code, reason)),
         });
         let mut feed = server.client().feed(FeedFilter::default()).open();
         assert_eq!(next(&mut feed).await, "checkpoint 7");
         let error = feed.next().await.unwrap().unwrap_err();
-        assert_eq!(error.reason().unwrap_or_default(), told, "{error:?}");
+        assert_eq!(error.reason().unwrap_or_default(), expected, "{error:?}");
         assert!(feed.next().await.is_none() && !feed.is_caught_up());
-        assert_eq!(asked.lock().unwrap().len(), 2, "{reason}");
-        assert!(asked.lock().unwrap().iter().all(|request| !request.reset));
-        assert_eq!(feed.position(), Some(position(7)), "for whoever wants to mend it");
+        assert_eq!(requests.lock().unwrap().len(), 2, "{reason}");
+        assert!(requests.lock().unwrap().iter().all(|request| !request.reset));
+        assert_eq!(feed.position(), Some(position(7)), "the position remains for a later resume");
     }
 }
 
 #[tokio::test]
-async fn a_position_that_is_gone_is_answered_by_a_snapshot_after_a_word() {
-    let (server, asked) = watched(0, |number, _| match number {
+async fn a_compacted_position_leads_to_a_reset_and_a_snapshot() {
+    let (server, requests) = serve_watch(0, |number, _| match number {
         0 => broken(vec![one(7)], refusal(Code::Unavailable, "DRAINING")),
         1 => {
-            let begun = vec![reset(v1::FeedResetReason::Compacted), part(vec![record("articles/a")])];
-            broken(begun, Status::new(Code::Unavailable, "gone"))
+            let messages = vec![reset(v1::FeedResetReason::Compacted), part(vec![record("articles/a")])];
+            broken(messages, Status::new(Code::Unavailable, "gone"))
         }
         2 => open(vec![
             part(vec![record("articles/a"), record("articles/b")]),
@@ -444,31 +444,31 @@ async fn a_position_that_is_gone_is_answered_by_a_snapshot_after_a_word() {
         _ => open(vec![]),
     });
     let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
-    assert_eq!(told(&mut feed, 2).await, ["upsert 7", "reset Compacted"]);
-    assert_eq!(feed.position(), None, "there is nothing to go on from");
+    assert_eq!(receive(&mut feed, 2).await, ["upsert 7", "reset Compacted"]);
+    assert_eq!(feed.position(), None, "no position to resume from");
     let rest =
         ["part 1", "reset SnapshotBroken", "part 2", "part 1", "end 3 at 20", "upsert 21", "checkpoint 21"];
-    assert_eq!(told(&mut feed, 7).await, rest);
-    assert_eq!(starts(&asked), [None, after(7), Some(Start::Snapshot(true))]);
+    assert_eq!(receive(&mut feed, 7).await, rest);
+    assert_eq!(starts(&requests), [None, after(7), Some(Start::Snapshot(true))]);
     assert_eq!(feed.position(), Some(position(21)));
 }
 
 #[tokio::test]
-async fn a_snapshot_is_of_another_log_with_lower_revisions() {
-    let (server, _) = watched(0, |number, _| match number {
+async fn a_snapshot_of_another_log_may_have_lower_revisions() {
+    let (server, _) = serve_watch(0, |number, _| match number {
         0 => broken(vec![one(700)], refusal(Code::Unavailable, "DRAINING")),
         _ => {
-            let begun = vec![reset(v1::FeedResetReason::LogChanged), snapshot_end(2, 0), one(3)];
-            open(begun)
+            let messages = vec![reset(v1::FeedResetReason::LogChanged), snapshot_end(2, 0), one(3)];
+            open(messages)
         }
     });
     let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
-    assert_eq!(told(&mut feed, 4).await, ["upsert 700", "reset LogChanged", "end 0 at 2", "upsert 3"]);
+    assert_eq!(receive(&mut feed, 4).await, ["upsert 700", "reset LogChanged", "end 0 at 2", "upsert 3"]);
 }
 
 #[tokio::test]
-async fn a_snapshot_that_breaks_begins_anew_and_one_without_anything_delivered_says_nothing() {
-    let (server, asked) = watched(0, |number, _| match number {
+async fn a_partly_delivered_snapshot_restarts_after_a_reset() {
+    let (server, requests) = serve_watch(0, |number, _| match number {
         0 => broken(vec![], refusal(Code::Unavailable, "OVERLOADED")),
         1 => broken(vec![part(vec![record("articles/a")])], refusal(Code::Unavailable, "DRAINING")),
         // The count of the end exceeds the number of records sent.
@@ -478,8 +478,8 @@ async fn a_snapshot_that_breaks_begins_anew_and_one_without_anything_delivered_s
     let mut feed = server.client().feed(FeedFilter::default()).with_snapshot().open();
     let expected =
         ["part 1", "reset SnapshotBroken", "part 1", "reset SnapshotBroken", "part 1", "end 1 at 6"];
-    assert_eq!(told(&mut feed, 6).await, expected);
-    assert_eq!(starts(&asked), vec![Some(Start::Snapshot(true)); 4]);
+    assert_eq!(receive(&mut feed, 6).await, expected);
+    assert_eq!(starts(&requests), vec![Some(Start::Snapshot(true)); 4]);
 }
 
 /// A position store in memory that records every saved position.
@@ -510,34 +510,34 @@ impl Memory {
 }
 
 fn three() -> (Server, Arc<Mutex<Vec<v1::WatchRequest>>>) {
-    watched(0, |_, _| open(vec![one(1), one(2), one(3)]))
+    serve_watch(0, |_, _| open(vec![one(1), one(2), one(3)]))
 }
 
 #[tokio::test]
-async fn a_position_is_saved_once_the_next_delivery_is_asked_for_and_not_before() {
-    let (server, asked) = three();
+async fn a_position_is_saved_when_the_next_delivery_is_requested() {
+    let (server, requests) = three();
     let memory = Memory::default();
     let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
     let mut dropped = feed();
-    assert_eq!(told(&mut dropped, 1).await, ["upsert 1"]);
+    assert_eq!(receive(&mut dropped, 1).await, ["upsert 1"]);
     drop(dropped);
     assert_eq!(memory.last(), None, "the delivery may not have been handled");
     let mut dropped = feed();
-    assert_eq!(told(&mut dropped, 2).await, ["upsert 1", "upsert 2"]);
+    assert_eq!(receive(&mut dropped, 2).await, ["upsert 1", "upsert 2"]);
     drop(dropped);
     assert_eq!(memory.last(), Some(1));
     let mut closed = feed();
-    assert_eq!(told(&mut closed, 2).await, ["upsert 2", "upsert 3"]);
+    assert_eq!(receive(&mut closed, 2).await, ["upsert 2", "upsert 3"]);
     closed.close().await.unwrap();
     assert_eq!(memory.last(), Some(3));
     let mut last = feed();
     assert!(tokio::time::timeout(Duration::from_millis(100), last.next()).await.is_err());
-    assert_eq!(starts(&asked), [None, None, after(1), after(3)]);
+    assert_eq!(starts(&requests), [None, None, after(1), after(3)]);
 }
 
 #[tokio::test]
-async fn while_a_feed_waits_the_position_is_written_by_itself_and_seldom() {
-    let (server, _) = watched(0, |_, _| {
+async fn a_waiting_feed_saves_its_position_at_a_limited_rate() {
+    let (server, _) = serve_watch(0, |_, _| {
         let paced = stream::iter(1..=200).then(|revision| async move {
             tokio::time::sleep(Duration::from_millis(2)).await;
             Ok(one(revision))
@@ -546,19 +546,19 @@ async fn while_a_feed_waits_the_position_is_written_by_itself_and_seldom() {
     });
     let memory = Memory::default();
     let mut feed = server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
-    let begun = std::time::Instant::now();
-    told(&mut feed, 200).await;
+    let start = std::time::Instant::now();
+    receive(&mut feed, 200).await;
     while memory.last() != Some(200) {
         let _nothing_new = tokio::time::timeout(Duration::from_millis(10), feed.next()).await;
     }
     let writes = memory.saved.lock().unwrap().len();
-    let most = begun.elapsed().as_millis() / 200 + 1;
-    assert!(writes as u128 <= most, "{writes} writes where {most} would do");
+    let max = start.elapsed().as_millis() / 200 + 1;
+    assert!(writes as u128 <= max, "{writes} writes, more than {max}");
 }
 
 #[tokio::test]
-async fn a_position_that_does_not_move_is_written_once() {
-    let (server, _) = watched(0, |number, _| match number {
+async fn an_unchanged_position_is_saved_once() {
+    let (server, _) = serve_watch(0, |number, _| match number {
         0..10 => broken(vec![checkpoint(7)], refusal(Code::Unavailable, "DRAINING")),
         _ => open(vec![checkpoint(7)]),
     });
@@ -566,7 +566,7 @@ async fn a_position_that_does_not_move_is_written_once() {
     let feed =
         || server.client().feed(FeedFilter::default()).after(position(6)).save_to(memory.clone()).open();
     let mut checked = feed();
-    told(&mut checked, 11).await;
+    receive(&mut checked, 11).await;
     checked.close().await.unwrap();
     assert_eq!(*memory.saved.lock().unwrap(), [7]);
     feed().close().await.unwrap();
@@ -580,9 +580,9 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
     memory.full.store(true, SeqCst);
     let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
     let mut closed = feed();
-    told(&mut closed, 3).await;
+    receive(&mut closed, 3).await;
     assert_eq!(closed.close().await.unwrap_err().kind(), Kind::PositionStore);
-    let (endless, _) = watched(0, |_, _| stream::iter(1..).map(|revision| Ok(one(revision))).boxed());
+    let (endless, _) = serve_watch(0, |_, _| stream::iter(1..).map(|revision| Ok(one(revision))).boxed());
     let mut ended = endless.client().feed(FeedFilter::default()).save_to(memory).open();
     let error = loop {
         match ended.next().await.unwrap() {
@@ -595,23 +595,23 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_after_the_position_in_its_file() {
+async fn a_feed_resumes_after_the_position_in_its_file() {
     let directory = std::env::temp_dir().join(format!("cable-feed-{:032x}", fastrand::u128(..)));
     std::fs::create_dir(&directory).unwrap();
     let file = directory.join("position");
-    let (server, asked) = three();
+    let (server, requests) = three();
     let feed = || {
         server.client().feed(FeedFilter::default()).with_snapshot().save_to(FilePosition::new(&file)).open()
     };
     let mut first = feed();
-    told(&mut first, 3).await;
+    receive(&mut first, 3).await;
     first.close().await.unwrap();
     let mut second = feed();
     assert!(tokio::time::timeout(Duration::from_millis(100), second.next()).await.is_err());
-    assert_eq!(starts(&asked), [Some(Start::Snapshot(true)), after(3)]);
+    assert_eq!(starts(&requests), [Some(Start::Snapshot(true)), after(3)]);
     std::fs::write(&file, "damaged").unwrap();
     let error = feed().next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::PositionStore);
-    assert_eq!(asked.lock().unwrap().len(), 2, "it began from nowhere else");
+    assert_eq!(requests.lock().unwrap().len(), 2, "the feed starts from no other position");
     std::fs::remove_dir_all(directory).unwrap();
 }

@@ -17,26 +17,26 @@ use tonic::{Code, Status};
 use v1::watch_request::Start;
 
 use crate::{
-    feeds::{changes, checkpoint, open, part, removed, reset, snapshot_end, upsert, watched},
-    support::{Answers, article, position, refusal},
+    feeds::{changes, checkpoint, open, part, removed, reset, serve_watch, snapshot_end, upsert},
+    support::{Responses, article, position, refusal},
 };
 
-/// Returns an entity with this name and revision, and with `said` as its text.
-fn entity(name: &str, revision: i64, said: &str) -> RawRecord {
+/// Returns an entity with this name and revision, and with `text` as its text.
+fn entity(name: &str, revision: i64, text: &str) -> RawRecord {
     match name.split('/').next() {
         Some("tags") => {
             let mut tag = v1::Tag::default();
-            (tag.name, tag.revision, tag.display_name) = (name.into(), revision, said.into());
+            (tag.name, tag.revision, tag.display_name) = (name.into(), revision, text.into());
             tag.into()
         }
         Some("collections") => {
             let mut collection = v1::Collection::default();
-            (collection.name, collection.revision, collection.title) = (name.into(), revision, said.into());
+            (collection.name, collection.revision, collection.title) = (name.into(), revision, text.into());
             collection.into()
         }
         _ => {
             let mut article = article(name);
-            (article.revision, article.headline) = (revision, said.into());
+            (article.revision, article.headline) = (revision, text.into());
             article.into()
         }
     }
@@ -63,39 +63,39 @@ fn name_of(change: &v1::FeedChange) -> String {
 struct History(Arc<Vec<Vec<v1::FeedChange>>>);
 
 impl History {
-    fn drawn(dice: &mut Rng, commits: usize) -> History {
+    fn random(rng: &mut Rng, commits: usize) -> History {
         let mut revision = 0;
         let mut take = |count: i64| {
             revision += count;
             revision
         };
-        let mut commit = |number: usize, dice: &mut Rng| {
-            let said = number.to_string();
-            let mut commit = match dice.u8(..8) {
+        let mut commit = |number: usize, rng: &mut Rng| {
+            let text = number.to_string();
+            let mut commit = match rng.u8(..8) {
                 0 => vec![removed(take(1), "articles/this"), left(take(1), "articles/that")],
                 _ => ["articles/this", "articles/that"]
                     .map(|name| {
                         let revision = take(1);
-                        upsert(revision, entity(name, revision, &said))
+                        upsert(revision, entity(name, revision, &text))
                     })
                     .to_vec(),
             };
-            for _ in 0..dice.usize(..3) {
-                let kind = ["articles", "tags", "collections"][dice.usize(..3)];
-                let name = format!("{kind}/{}", dice.u8(..6));
+            for _ in 0..rng.usize(..3) {
+                let kind = ["articles", "tags", "collections"][rng.usize(..3)];
+                let name = format!("{kind}/{}", rng.u8(..6));
                 if commit.iter().any(|change| name_of(change) == name) {
                     continue;
                 }
                 let revision = take(1);
-                commit.push(match dice.u8(..3) {
+                commit.push(match rng.u8(..3) {
                     0 => removed(revision, &name),
-                    _ => upsert(revision, entity(&name, revision, &said)),
+                    _ => upsert(revision, entity(&name, revision, &text)),
                 });
             }
             commit
         };
-        let drawn = (0..commits).map(|number| commit(number, dice)).collect();
-        History(Arc::new(drawn))
+        let random = (0..commits).map(|number| commit(number, rng)).collect();
+        History(Arc::new(random))
     }
 
     fn head(&self) -> i64 {
@@ -121,7 +121,7 @@ impl History {
     }
 
     /// Returns the messages of one stream.
-    fn told(&self, dice: &mut Rng, start: Option<&Start>) -> Vec<v1::WatchResponse> {
+    fn messages(&self, rng: &mut Rng, start: Option<&Start>) -> Vec<v1::WatchResponse> {
         let all = &self.0[..];
         let last = |commits: usize| commits.checked_sub(1).map_or(0, |at| all[at].last().unwrap().revision);
         let mut messages = Vec::new();
@@ -129,21 +129,21 @@ impl History {
             Some(Start::After(after)) => (0..=all.len()).find(|n| last(*n) >= after.revision).unwrap(),
             _ => 0,
         };
-        let begins_anew = !matches!(start, Some(Start::After(_)));
-        if begins_anew || dice.u8(..5) == 0 {
-            if !begins_anew {
+        let has_snapshot = !matches!(start, Some(Start::After(_)));
+        if has_snapshot || rng.u8(..5) == 0 {
+            if !has_snapshot {
                 messages.push(reset(v1::FeedResetReason::Compacted));
             }
-            next = dice.usize(next..=all.len());
+            next = rng.usize(next..=all.len());
             let state: Vec<RawRecord> = Self::state(&all[..next]).into_values().collect();
-            messages.extend(state.chunks(dice.usize(1..5)).map(|records| part(records.to_vec())));
+            messages.extend(state.chunks(rng.usize(1..5)).map(|records| part(records.to_vec())));
             messages.push(snapshot_end(last(next), state.len() as i64));
         }
         while next < all.len() {
-            let until = (next + dice.usize(1..4)).min(all.len());
+            let until = (next + rng.usize(1..4)).min(all.len());
             messages.push(changes(Self::merged(&all[next..until])));
             // A repeat of changes that were delivered before, which no server sends.
-            if dice.u8(..6) == 0 {
+            if rng.u8(..6) == 0 {
                 messages.push(changes(Self::merged(&all[next..until])));
             }
             next = until;
@@ -159,14 +159,14 @@ fn one_stream(
     seed: u64,
     number: usize,
     start: Option<&Start>,
-) -> Answers<v1::WatchResponse> {
-    let mut dice = Rng::with_seed(seed * 1_000 + number as u64);
-    let mut messages = history.told(&mut dice, start);
+) -> Responses<v1::WatchResponse> {
+    let mut rng = Rng::with_seed(seed * 1_000 + number as u64);
+    let mut messages = history.messages(&mut rng, start);
     if number >= 12 {
         return open(messages);
     }
-    messages.truncate(dice.usize(..messages.len().min(12)));
-    let end = match dice.u8(..3) {
+    messages.truncate(rng.usize(..messages.len().min(12)));
+    let end = match rng.u8(..3) {
         0 => stream::iter(vec![]).boxed(),
         1 => stream::iter(vec![Err(Status::new(Code::Internal, "reset"))]).boxed(),
         _ => stream::iter(vec![Err(refusal(Code::Unavailable, "DRAINING"))]).boxed(),
@@ -176,20 +176,20 @@ fn one_stream(
 
 /// Asserts that both articles of the pair have the same text, or that neither exists.
 fn check_pair(held: &Held) {
-    let said = |name: &str| match held.entities.get(name) {
+    let text = |name: &str| match held.entities.get(name) {
         Some(Mirrored::Article(article)) => Some(article.headline.clone()),
         _ => None,
     };
-    assert_eq!(said("articles/this"), said("articles/that"), "half a commit at {:?}", held.position);
+    assert_eq!(text("articles/this"), text("articles/that"), "half a commit at {:?}", held.position);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mirror_holds_what_matches_whatever_breaks_and_never_half_a_commit() {
+async fn a_mirror_of_broken_streams_stays_correct_and_atomic() {
     for seed in 0..20 {
-        let history = History::drawn(&mut Rng::with_seed(seed), 30);
+        let history = History::random(&mut Rng::with_seed(seed), 30);
         let script = history.clone();
-        let (server, asked) =
-            watched(0, move |number, request| one_stream(&script, seed, number, request.start.as_ref()));
+        let (server, requests) =
+            serve_watch(0, move |number, request| one_stream(&script, seed, number, request.start.as_ref()));
         let mirror = server.client().mirror(FeedFilter::default()).start();
         let done = Arc::new(AtomicBool::new(false));
         let reader = tokio::spawn({
@@ -212,16 +212,16 @@ async fn a_mirror_holds_what_matches_whatever_breaks_and_never_half_a_commit() {
         let records = held.entities.iter().map(|(name, entity)| (name.clone(), entity.to_record()));
         assert_eq!(records.collect::<BTreeMap<_, _>>(), History::state(&history.0), "seed {seed}");
         assert!(mirror.len() == held.entities.len() && !mirror.is_empty());
-        assert!(asked.lock().unwrap().iter().all(|request| request.reset && request.include_backfill));
+        assert!(requests.lock().unwrap().iter().all(|request| request.reset && request.include_backfill));
     }
 }
 
 #[tokio::test]
-async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() {
+async fn old_mirror_content_is_readable_until_a_snapshot_completes() {
     let gate = Arc::new(Notify::new());
     let (cut, complete) = (Arc::new(Notify::new()), Arc::clone(&gate));
     let cut_off = Arc::clone(&cut);
-    let (server, asked) = watched(0, move |number, _| {
+    let (server, requests) = serve_watch(0, move |number, _| {
         let (cut, gate) = (Arc::clone(&cut_off), Arc::clone(&gate));
         if number == 0 {
             let first = vec![part(vec![entity("tags/old", 1, "Old")]), snapshot_end(1, 1), checkpoint(1)];
@@ -231,12 +231,12 @@ async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() 
             };
             return stream::iter(first).map(Ok).chain(stream::once(end)).boxed();
         }
-        let begun = vec![reset(v1::FeedResetReason::LogChanged), part(vec![entity("tags/new", 1, "New")])];
+        let messages = vec![reset(v1::FeedResetReason::LogChanged), part(vec![entity("tags/new", 1, "New")])];
         let end = async move {
             gate.notified().await;
             Ok(snapshot_end(2, 1))
         };
-        stream::iter(begun).map(Ok).chain(stream::once(end)).chain(stream::pending()).boxed()
+        stream::iter(messages).map(Ok).chain(stream::once(end)).chain(stream::pending()).boxed()
     });
     let mirror = server.client().mirror(FeedFilter::default()).start();
     mirror.ready().await.unwrap();
@@ -244,7 +244,7 @@ async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() 
     assert_eq!(mirror.tag("old").unwrap().display_name, "Old");
     assert!(mirror.is_caught_up() && mirror.article("old").is_none() && mirror.get("tags/new").is_none());
     cut.notify_one();
-    while asked.lock().unwrap().len() < 2 || mirror.is_caught_up() {
+    while requests.lock().unwrap().len() < 2 || mirror.is_caught_up() {
         assert!(tokio::time::timeout(Duration::from_millis(1), changed.changed()).await.is_err());
     }
     for _ in 0..20 {
@@ -259,7 +259,7 @@ async fn what_a_mirror_held_stays_readable_until_the_new_snapshot_is_complete() 
 }
 
 #[tokio::test]
-async fn a_mirror_names_what_the_server_cannot_read_until_it_is_written_again() {
+async fn a_mirror_names_unreadable_records_until_their_next_write() {
     let unreadable = |revision: i64, name: &str| {
         let mut change = v1::FeedChange::default();
         (change.revision, change.change) = (revision, Some(v1::feed_change::Change::Unreadable(name.into())));
@@ -267,7 +267,7 @@ async fn a_mirror_names_what_the_server_cannot_read_until_it_is_written_again() 
     };
     let step = Arc::new(Notify::new());
     let gate = Arc::clone(&step);
-    let (server, _) = watched(0, move |_, _| {
+    let (server, _) = serve_watch(0, move |_, _| {
         let first = vec![part(vec![entity("tags/a", 1, "Old")]), snapshot_end(1, 1), checkpoint(1)];
         let later = vec![
             changes(vec![unreadable(2, "tags/a"), unreadable(3, "tags/b")]),
@@ -301,9 +301,9 @@ async fn a_mirror_names_what_the_server_cannot_read_until_it_is_written_again() 
 }
 
 #[tokio::test]
-async fn a_mirror_that_cannot_go_on_tells_all_who_wait() {
+async fn a_failed_mirror_returns_its_error_to_all_waiters() {
     let (server, _) =
-        watched(0, |_, _| stream::iter([Err(refusal(Code::InvalidArgument, "FIELD_INVALID"))]).boxed());
+        serve_watch(0, |_, _| stream::iter([Err(refusal(Code::InvalidArgument, "FIELD_INVALID"))]).boxed());
     let mirror = server.client().mirror(FeedFilter::default()).start();
     let mut changed = mirror.watch();
     for error in [mirror.ready().await, mirror.ready().await, changed.changed().await] {
@@ -312,7 +312,7 @@ async fn a_mirror_that_cannot_go_on_tells_all_who_wait() {
 }
 
 #[tokio::test]
-async fn the_last_clone_of_a_mirror_ends_it() {
+async fn dropping_the_last_clone_ends_a_mirror() {
     let ended = Arc::new(Notify::new());
     /// A guard that notifies when the stream is dropped.
     struct Held(Arc<Notify>);
@@ -322,7 +322,7 @@ async fn the_last_clone_of_a_mirror_ends_it() {
         }
     }
     let held = Arc::new(Mutex::new(Some(Held(Arc::clone(&ended)))));
-    let (server, _) = watched(0, move |_, _| {
+    let (server, _) = serve_watch(0, move |_, _| {
         let held = held.lock().unwrap().take();
         let forever = stream::once(async move {
             let _held = held;

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    feeds::{broken, changes, checkpoint, open, part, removed, reset, snapshot_end, upsert, watched},
+    feeds::{broken, changes, checkpoint, open, part, removed, reset, serve_watch, snapshot_end, upsert},
     support::{article, position},
 };
 
@@ -26,36 +26,36 @@ mod purge;
 async fn cache(failures: usize) -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::unbounded_channel();
     let failed = AtomicUsize::new(0);
     tokio::spawn(async move {
         loop {
             let (mut connection, _) = listener.accept().await.unwrap();
             let request = request(&mut connection).await;
-            let answer = match failed.fetch_add(1, SeqCst) {
+            let response = match failed.fetch_add(1, SeqCst) {
                 number if number >= failures => "HTTP/1.1 200 Purged\r\nContent-Length: 0\r\n\r\n",
                 number if number % 2 == 0 => "HTTP/1.1 503 Busy\r\n\r\n",
                 _ => "",
             };
-            connection.write_all(answer.as_bytes()).await.unwrap();
-            let outcome = if answer.contains("200") { "" } else { " (failed)" };
-            if tell.send(request + outcome).is_err() {
+            connection.write_all(response.as_bytes()).await.unwrap();
+            let outcome = if response.contains("200") { "" } else { " (failed)" };
+            if sender.send(request + outcome).is_err() {
                 return;
             }
         }
     });
-    (address, told)
+    (address, receiver)
 }
 
 /// Reads a request and returns its summary: `/path`, or `/ key key`.
 async fn request(connection: &mut TcpStream) -> String {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next_line().await.unwrap().unwrap();
-    let mut told = first.strip_prefix("PURGE ").unwrap().strip_suffix(" HTTP/1.1").unwrap().to_owned();
+    let mut summary = first.strip_prefix("PURGE ").unwrap().strip_suffix(" HTTP/1.1").unwrap().to_owned();
     loop {
         match lines.next_line().await.unwrap().unwrap() {
-            end if end.is_empty() => return told,
-            header => told += header.strip_prefix("Surrogate-Key:").unwrap_or_default(),
+            end if end.is_empty() => return summary,
+            header => summary += header.strip_prefix("Surrogate-Key:").unwrap_or_default(),
         }
     }
 }
@@ -93,15 +93,16 @@ fn story() -> v1::FeedChange {
 }
 
 #[tokio::test]
-async fn each_change_purges_paths_and_keys_until_the_cache_has_done_it() {
+async fn each_purge_is_retried_until_the_cache_accepts_it() {
     let mut gone = removed(9, "articles/old");
     if let Some(v1::feed_change::Change::Removed(tombstone)) = &mut gone.change {
         tombstone.paths = vec!["/\u{e9}t\u{e9} 1".into()];
     }
-    let (server, _) = watched(0, move |_, _| {
-        let anew = [reset(v1::FeedResetReason::Compacted), part(vec![article("articles/a").into()])];
-        let told = vec![checkpoint(6), changes(vec![story()]), checkpoint(8), changes(vec![gone.clone()])];
-        open(told.into_iter().chain(anew).chain([snapshot_end(20, 1)]).collect())
+    let (server, _) = serve_watch(0, move |_, _| {
+        let restart = [reset(v1::FeedResetReason::Compacted), part(vec![article("articles/a").into()])];
+        let messages =
+            vec![checkpoint(6), changes(vec![story()]), checkpoint(8), changes(vec![gone.clone()])];
+        open(messages.into_iter().chain(restart).chain([snapshot_end(20, 1)]).collect())
     });
     let (address, mut requests) = cache(3).await;
     let saved = Saved::default();
@@ -133,7 +134,7 @@ async fn each_change_purges_paths_and_keys_until_the_cache_has_done_it() {
 #[tokio::test]
 async fn changes_that_may_hide_others_purge_everything_first() {
     // The first stream starts behind. The second one is live until it breaks; the third one starts behind again.
-    let (server, _) = watched(0, |number, _| match number {
+    let (server, _) = serve_watch(0, |number, _| match number {
         0 => broken(vec![changes(vec![removed(5, "articles/a")]), checkpoint(5)], cut_off()),
         1 => broken(vec![checkpoint(6), changes(vec![removed(7, "articles/b")])], cut_off()),
         _ => open(vec![changes(vec![removed(9, "articles/c")]), changes(vec![removed(10, "articles/d")])]),

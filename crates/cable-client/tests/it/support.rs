@@ -11,7 +11,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::service_fn;
 
-pub(crate) type Answers<T> = BoxStream<'static, Result<T, Status>>;
+pub(crate) type Responses<T> = BoxStream<'static, Result<T, Status>>;
 
 /// A server that runs a function of the test for each call. Dropping it kills it with all its connections.
 pub(crate) struct Server {
@@ -31,7 +31,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(crate) fn start<F, R>(port: u16, answer: F) -> Server
+    pub(crate) fn start<F, R>(port: u16, respond: F) -> Server
     where
         F: Fn(String, http::Request<Body>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = http::Response<Body>> + Send + 'static,
@@ -45,8 +45,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let fallback = service_fn(move |request: http::Request<axum::body::Body>| {
             let call = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let answered = answer(call, request.map(Body::new));
-            async move { Ok::<_, Infallible>(answered.await.map(axum::body::Body::new)) }
+            let response = respond(call, request.map(Body::new));
+            async move { Ok::<_, Infallible>(response.await.map(axum::body::Body::new)) }
         });
         let routes = tonic::service::Routes::from(axum::Router::new().fallback_service(fallback));
         let served = tonic::transport::Server::builder().add_routes(routes);
@@ -66,7 +66,7 @@ impl Server {
 
 pub(crate) async fn unary<Q, A, R>(
     request: http::Request<Body>,
-    answer: impl Fn(Q) -> R + Send + Sync,
+    respond: impl Fn(Q) -> R + Send + Sync,
 ) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
@@ -74,8 +74,8 @@ where
     R: Future<Output = Result<A, Status>> + Send + 'static,
 {
     let service = service_fn(|request: Request<Q>| {
-        let answered = answer(request.into_inner());
-        Box::pin(async move { answered.await.map(Response::new) })
+        let response = respond(request.into_inner());
+        Box::pin(async move { response.await.map(Response::new) })
             as Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>
     });
     Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request).await
@@ -83,27 +83,28 @@ where
 
 pub(crate) async fn server_stream<Q, A>(
     request: http::Request<Body>,
-    answer: impl Fn(Q) -> Answers<A> + Send + Sync,
+    respond: impl Fn(Q) -> Responses<A> + Send + Sync,
 ) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
     A: prost::Message + Default + 'static,
 {
-    let service =
-        service_fn(|request: Request<Q>| std::future::ready(Ok(Response::new(answer(request.into_inner())))));
+    let service = service_fn(|request: Request<Q>| {
+        std::future::ready(Ok(Response::new(respond(request.into_inner()))))
+    });
     Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request).await
 }
 
 pub(crate) async fn both_streams<Q, A>(
     request: http::Request<Body>,
-    answer: impl Fn(Streaming<Q>) -> Answers<A> + Send + Sync,
+    respond: impl Fn(Streaming<Q>) -> Responses<A> + Send + Sync,
 ) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
     A: prost::Message + Default + 'static,
 {
     let service = service_fn(|request: Request<Streaming<Q>>| {
-        std::future::ready(Ok(Response::new(answer(request.into_inner()))))
+        std::future::ready(Ok(Response::new(respond(request.into_inner()))))
     });
     Grpc::new(ProstCodec::<A, Q>::default()).streaming(service, request).await
 }
