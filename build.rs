@@ -83,7 +83,8 @@ fn commit() -> String {
         return "debug".to_owned();
     }
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        let output =
+            Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let of_git = ["HEAD", "logs/HEAD"].map(|file| git(&["rev-parse", "--git-path", file]));
@@ -92,7 +93,8 @@ fn commit() -> String {
         println!("cargo:rerun-if-changed={path}");
     }
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown commit".to_owned() };
-    let is_clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| status.is_empty());
+    let is_clean =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|status| status.is_empty());
     if is_clean { commit } else { format!("{commit}, modified") }
 }
 

@@ -54,7 +54,7 @@ impl Condition {
     }
 
     /// Returns whether the condition affects writes alone, so that the node continues to read.
-    fn is_of_writes(self) -> bool {
+    fn is_write_condition(self) -> bool {
         matches!(self, Condition::SyncFailed | Condition::DiskFull)
     }
 }
@@ -69,7 +69,7 @@ impl Conditions {
         self.0[condition as usize].as_ref()
     }
 
-    pub(crate) fn holds(&self, condition: Condition) -> bool {
+    pub(crate) fn is_active(&self, condition: Condition) -> bool {
         self.cause(condition).is_some()
     }
 
@@ -80,7 +80,7 @@ impl Conditions {
 
     /// Returns whether a service serves. The empty name is the whole node, which serves while it can read.
     pub(crate) fn is_serving(&self, service: &str) -> bool {
-        !self.iter().any(|(condition, _)| service == PUBLISHING || !condition.is_of_writes())
+        !self.iter().any(|(condition, _)| service == PUBLISHING || !condition.is_write_condition())
     }
 }
 
@@ -103,7 +103,7 @@ impl Health {
             is_new
         });
         if is_new && condition != Condition::Draining {
-            tracing::error!(condition = condition.name(), cause = %cause, "the node does not serve all calls");
+            tracing::error!(condition = condition.name(), cause = %cause, "node degraded");
         }
     }
 
@@ -112,7 +112,7 @@ impl Health {
         let has_ended =
             self.conditions.send_if_modified(|conditions| conditions.0[condition as usize].take().is_some());
         if has_ended {
-            tracing::info!(condition = condition.name(), "the condition has ended");
+            tracing::info!(condition = condition.name(), "condition ended");
         }
     }
 
@@ -127,9 +127,9 @@ impl Health {
     }
 
     /// Waits until a condition is active.
-    pub(crate) async fn reached(&self, condition: Condition) {
+    pub(crate) async fn wait_for(&self, condition: Condition) {
         // The sender lives as long as `self` is borrowed.
-        let _ = self.subscribe().wait_for(|conditions| conditions.holds(condition)).await;
+        let _ = self.subscribe().wait_for(|conditions| conditions.is_active(condition)).await;
     }
 
     /// Returns a receiver that is notified of changes.
@@ -143,16 +143,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_of_writes_concern_the_publishing_service_alone() {
+    fn write_conditions_affect_only_the_publishing_service() {
         for condition in Condition::ALL {
             let health = Health::default();
             assert!(health.conditions().is_serving("") && health.conditions().is_serving(PUBLISHING));
             health.report(condition, "a test");
             let conditions = health.conditions();
             assert!(!conditions.is_serving(PUBLISHING), "{condition:?}");
-            let reads_go_on = matches!(condition, Condition::SyncFailed | Condition::DiskFull);
+            let reads_continue = matches!(condition, Condition::SyncFailed | Condition::DiskFull);
             for service in SERVICES.into_iter().chain([""]).filter(|service| *service != PUBLISHING) {
-                assert_eq!(conditions.is_serving(service), reads_go_on, "{condition:?}: {service}");
+                assert_eq!(conditions.is_serving(service), reads_continue, "{condition:?}: {service}");
             }
             health.clear(condition);
             assert!(health.conditions().is_serving(PUBLISHING), "{condition:?}");

@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     health::Health,
-    server::entrance::{Entrance, Stranger},
+    server::entrance::{OriginPolicy, Rejection},
     telemetry::Metrics,
 };
 
@@ -35,55 +35,55 @@ struct Ops {
 }
 
 /// The limits and access checks of the listener.
-pub(crate) struct Guard {
+pub(crate) struct Access {
     /// Maximum open connections. One more replaces the oldest, so that a monitor receives its response immediately,
     /// even if other connections hang.
     pub(crate) connections: usize,
-    pub(crate) entrance: Entrance,
+    pub(crate) origin_policy: OriginPolicy,
     pub(crate) limits: Limits,
 }
 
 /// The time limits of a connection.
 pub(crate) struct Limits {
     /// Maximum time for the headers of a request, and between two requests.
-    pub(crate) headers: Duration,
+    pub(crate) header_timeout: Duration,
     /// Maximum lifetime of a connection. A response is a few hundred kilobytes at most.
-    pub(crate) life: Duration,
+    pub(crate) lifetime: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { headers: Duration::from_secs(5), life: Duration::from_secs(60) }
+        Limits { header_timeout: Duration::from_secs(5), lifetime: Duration::from_secs(60) }
     }
 }
 
 /// The pause after a failed accept: without it, a process without free file descriptors spins.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Maximum size of a request's headers, in bytes. `HEADER_LINES` is their maximum number.
-const HEADERS: usize = 16 << 10;
-const HEADER_LINES: usize = 64;
+/// Maximum size of a request's headers, in bytes. `MAX_HEADERS` is their maximum number.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
 
 /// Serves `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while the node serves reads,
 /// else 503; the body lists the conditions that hold) until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, guard: Guard, metrics: Arc<Metrics>, health: Arc<Health>) {
+pub(crate) async fn serve(listener: TcpListener, access: Access, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .with_state(Ops { metrics, health });
-    let guard = Arc::new(guard);
+    let access = Arc::new(access);
     let mut open: VecDeque<Connection> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         open.retain(|connection| !connection.0.is_finished());
-        if open.len() >= guard.connections {
+        if open.len() >= access.connections {
             open.pop_front();
         }
-        open.push_back(Connection(tokio::spawn(answer(stream, router.clone(), guard.clone()))));
+        open.push_back(Connection(tokio::spawn(serve_connection(stream, router.clone(), access.clone()))));
     }
 }
 
@@ -96,26 +96,26 @@ impl Drop for Connection {
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, guard: Arc<Guard>) {
-    let limits = &guard.limits;
+async fn serve_connection(stream: TcpStream, router: Router, access: Arc<Access>) {
+    let limits = &access.limits;
     let service = service_fn(|request: Request<Incoming>| {
-        let refused = guard.entrance.check(&request).err();
+        let refused = access.origin_policy.check(&request).err();
         let router = router.clone();
         async move {
             match refused {
-                Some(Stranger { status, text }) => Ok((status, text).into_response()),
+                Some(Rejection { status, text }) => Ok((status, text).into_response()),
                 None => router.oneshot(request).await,
             }
         }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.headers)
-        .max_headers(HEADER_LINES)
-        .max_header_size(HEADERS)
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = tokio::time::timeout(limits.life, served).await {
-        tracing::debug!(%error, "a connection for operations failed");
+    if let Ok(Err(error)) = tokio::time::timeout(limits.lifetime, served).await {
+        tracing::debug!(%error, "ops connection failed");
     }
 }
 
@@ -158,8 +158,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
         let health = Arc::<Health>::default();
-        let guard = Guard { connections, entrance: Entrance::new(address.ip(), &[]), limits };
-        tokio::spawn(serve(listener, guard, metrics.clone(), health.clone()));
+        let access = Access { connections, origin_policy: OriginPolicy::new(address.ip(), &[]), limits };
+        tokio::spawn(serve(listener, access, metrics.clone(), health.clone()));
         Node { address, health, metrics }
     }
 
@@ -167,9 +167,9 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     #[tokio::test]
@@ -182,9 +182,9 @@ mod tests {
             (Some(Condition::Draining), "503", "not ready\ndraining\ndatabase_corrupt\ndisk_full\n"),
         ] {
             condition.into_iter().for_each(|condition| node.health.report(condition, "a test"));
-            let answer = fetch(node.address, "/readyz").await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{condition:?}: {answer}");
-            assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{condition:?}: {answer}");
+            let response = fetch(node.address, "/readyz").await;
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{condition:?}: {response}");
+            assert!(response.ends_with(&format!("\r\n\r\n{body}")), "{condition:?}: {response}");
             assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         }
     }
@@ -193,27 +193,30 @@ mod tests {
     async fn metrics_are_served_as_openmetrics() {
         let node = node().await;
         node.metrics.cache_hits.inc_by(7);
-        let answer = fetch(node.address, "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
-        assert!(answer.contains("\ncable_cache_hits_total 7\n") && answer.ends_with("# EOF\n"), "{answer}");
+        let response = fetch(node.address, "/metrics").await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        assert!(response.contains("content-type: application/openmetrics-text; version=1.0.0"), "{response}");
+        assert!(
+            response.contains("\ncable_cache_hits_total 7\n") && response.ends_with("# EOF\n"),
+            "{response}"
+        );
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
     }
 
     /// Sends an incomplete request.
-    async fn half(address: SocketAddr) -> TcpStream {
+    async fn send_partial_request(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
         stream
     }
 
     #[tokio::test]
-    async fn half_requests_do_not_keep_others_out_and_are_closed() {
-        let limits = Limits { headers: Duration::from_millis(200), life: Duration::from_secs(60) };
+    async fn half_requests_are_closed_and_block_no_others() {
+        let limits = Limits { header_timeout: Duration::from_millis(200), lifetime: Duration::from_secs(60) };
         let node = node_with(3, limits).await;
         let mut hanging = Vec::new();
         for _ in 0..10 {
-            hanging.push(half(node.address).await);
+            hanging.push(send_partial_request(node.address).await);
         }
         assert!(fetch(node.address, "/livez").await.starts_with("HTTP/1.1 200 "));
         for mut stream in hanging {
@@ -225,16 +228,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_ends_however_it_is_used() {
-        let limits = Limits { headers: Duration::from_secs(60), life: Duration::from_millis(300) };
+    async fn a_connection_ends_after_its_maximum_lifetime() {
+        let limits = Limits { header_timeout: Duration::from_secs(60), lifetime: Duration::from_millis(300) };
         let node = node_with(3, limits).await;
-        let mut stream = half(node.address).await;
+        let mut stream = send_partial_request(node.address).await;
         let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
         assert!(closed.is_ok());
     }
 
     #[tokio::test]
-    async fn a_page_from_elsewhere_is_refused() {
+    async fn a_page_of_another_origin_is_refused() {
         let node = node().await;
         for (lines, status) in
             [("Host: evil.example", "421"), ("Host: localhost\r\nOrigin: http://evil.example", "403")]
@@ -242,9 +245,9 @@ mod tests {
             let mut stream = TcpStream::connect(node.address).await.unwrap();
             let request = format!("GET /metrics HTTP/1.1\r\n{lines}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
         }
     }
 }

@@ -49,29 +49,29 @@ mod streams;
 mod web;
 
 use calls::{Calls, Services};
-use connection::Common;
+use connection::ConnectionContext;
 use cores::Cores;
-use entrance::Entrance;
+use entrance::OriginPolicy;
 use memory::Memory;
 
 /// How often gauges are refreshed.
-const OBSERVE: Duration = Duration::from_secs(1);
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The size of a block that mimalloc takes from its arenas and gives back to them, in bytes.
 const LARGE_BLOCK: usize = 8 << 20;
 
 /// How long a node of which a part has failed waits for its calls to end.
-const FAILED_DRAIN: Duration = Duration::from_secs(3);
+const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often old history is compacted, in microseconds.
-const COMPACT: i64 = 60_000_000;
+const COMPACTION_INTERVAL_MICROS: i64 = 60_000_000;
 
 /// The reason why a node cannot start, or has ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store cannot be opened.
-    #[error("open the store")]
+    #[error("cannot open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The node cannot listen on an address.
     #[error("cannot listen at {address}: set `{setting}` (flag --{flag}) to another address",
@@ -85,7 +85,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The serving side cannot start.
-    #[error("serve")]
+    #[error("cannot start the server")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A task or thread ended early or panicked. The text names it.
     #[error("{0}")]
@@ -135,53 +135,55 @@ async fn run_with(
     };
     let node = Node::start(&config, clock, health.clone())?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    show(&health.conditions(), &reporter, &node.metrics).await;
+    publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
     let memory = Arc::new(Memory::new(&config.connections));
-    let entrance = Arc::new(Entrance::new(config.server.listen.ip(), &config.web.origins));
-    let common = || Common {
+    let origin_policy = Arc::new(OriginPolicy::new(config.server.listen.ip(), &config.web.origins));
+    let connection_context = || ConnectionContext {
         calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
-        memory: memory.of_core(),
-        entrance: entrance.clone(),
+        memory: memory.for_core(),
+        origin_policy: origin_policy.clone(),
         limits: config.connections.clone(),
         drain: config.server.drain,
         draining: node.draining.subscribe(),
     };
-    let cores =
-        Cores::start(config.server.threads, &health, common).map_err(|error| Error::Serve(error.into()))?;
-    let keeper = Task::start("keeper", &health, publishing::keep(node.publishing.clone()));
+    let cores = Cores::start(config.server.threads, &health, connection_context)
+        .map_err(|error| Error::Serve(error.into()))?;
+    let scheduler = Task::start("scheduler", &health, publishing::keep(node.publishing.clone()));
     let others = node.start_tasks(&config, ops_listener, reporter.clone());
     node.log_start(&config, &listener);
 
-    let descriptors = accept::file_descriptors(accept::for_operations());
+    let descriptors = accept::available_descriptors(accept::max_ops_connections());
     let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
     tokio::select! {
-        () = supervise::endless("accept", health.clone(), accepting) => {}
+        () = supervise::run_endless("accept", health.clone(), accepting) => {}
         () = shutdown => {}
-        () = health.reached(Condition::TaskFailed) => {}
+        () = health.wait_for(Condition::TaskFailed) => {}
     }
     tracing::info!("draining");
-    health.report(Condition::Draining, "the node shuts down");
-    show(&health.conditions(), &reporter, &node.metrics).await;
+    health.report(Condition::Draining, "the node is shutting down");
+    publish_health(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
-    keeper.end().await;
+    scheduler.abort_and_join().await;
     // Every connection sends its last messages immediately. After a failure the node does not wait for calls that
     // depend on the failed part.
     let mut joined = pin!(cores.join());
     tokio::select! {
         () = &mut joined => {}
-        () = health.reached(Condition::TaskFailed) => drop(tokio::time::timeout(FAILED_DRAIN, joined).await),
+        () = health.wait_for(Condition::TaskFailed) => {
+            drop(tokio::time::timeout(FAILED_DRAIN_TIMEOUT, joined).await);
+        }
     }
     for task in others {
-        task.end().await;
+        task.abort_and_join().await;
     }
     tracing::info!(head_revision = node.store.revision(), "stopped");
-    let open = Arc::downgrade(&node.store);
+    let store = Arc::downgrade(&node.store);
     drop((node, routes));
     match health.cause(Condition::TaskFailed) {
         Some(cause) => Err(Error::TaskFailed(cause.to_string())),
         None => {
-            closed(&open).await;
+            wait_for_store_close(&store).await;
             Ok(())
         }
     }
@@ -215,9 +217,9 @@ impl Node {
         let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
         // Weak references, because both hold the store.
-        let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
-        store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
-        store.on_erase(move || feeds_kept.upgrade().iter().for_each(|feeds| feeds.forget()));
+        let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
+        store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.forget()));
+        store.on_erase(move || weak_feeds.upgrade().iter().for_each(|feeds| feeds.forget()));
         Ok(Node {
             content,
             feeds,
@@ -286,13 +288,13 @@ impl Node {
         let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
-            start("health", Box::pin(show_changes(health.clone(), reporter, metrics.clone()))),
-            start("observer", Box::pin(observe(parts.0, parts.1, parts.2, parts.3))),
+            start("health", Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone()))),
+            start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
             start("scrub", Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub))),
         ];
-        let serve_ops = |listener| ops::serve(listener, operations(config), metrics, health.clone());
+        let serve_ops = |listener| ops::serve(listener, ops_access(config), metrics, health.clone());
         tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
         tasks
     }
@@ -312,25 +314,25 @@ impl Node {
 }
 
 /// Returns the limits and checks of the operations listener.
-fn operations(config: &Config) -> ops::Guard {
+fn ops_access(config: &Config) -> ops::Access {
     let listen = config.server.ops_listen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
-    ops::Guard {
-        connections: accept::for_operations(),
-        entrance: Entrance::new(listen, &config.web.origins),
+    ops::Access {
+        connections: accept::max_ops_connections(),
+        origin_policy: OriginPolicy::new(listen, &config.web.origins),
         limits: ops::Limits::default(),
     }
 }
 
 /// Waits up to 1 s until the last task has released the store. A caller that waits for the node to end can then open
 /// the store again.
-async fn closed(store: &Weak<Store>) {
+async fn wait_for_store_close(store: &Weak<Store>) {
     for _ in 0..200 {
         if store.strong_count() == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tracing::warn!("the store is still in use");
+    tracing::warn!("store still open at shutdown");
 }
 
 /// Returns the reflection service with the schema, the health check and the error details, so that tools can show them.
@@ -342,20 +344,20 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Shows the conditions of a node at each change.
-async fn show_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
+async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
     let mut changes = health.subscribe();
     loop {
         let conditions = changes.borrow_and_update().clone();
-        show(&conditions, &reporter, &metrics).await;
+        publish_health(&conditions, &reporter, &metrics).await;
         if changes.changed().await.is_err() {
             return;
         }
     }
 }
 
-async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metrics) {
+async fn publish_health(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metrics) {
     use tonic_health::ServingStatus::{NotServing, Serving};
-    metrics.show(conditions);
+    metrics.set_conditions(conditions);
     for service in SERVICES.into_iter().chain([""]) {
         let status = if conditions.is_serving(service) { Serving } else { NotServing };
         reporter.set_service_status(service, status).await;
@@ -363,7 +365,7 @@ async fn show(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metr
 }
 
 /// Refreshes the gauges, and the counters whose values other parts count.
-async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
+async fn refresh_gauges(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
     let mut counted = None;
     loop {
@@ -384,7 +386,7 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
         }
         (hits, misses, applied) = (now_hits, now_misses, revision);
         return_freed_memory();
-        tokio::time::sleep(OBSERVE).await;
+        tokio::time::sleep(GAUGE_INTERVAL).await;
     }
 }
 
@@ -410,13 +412,13 @@ fn history(config: &Config) -> History {
 /// Compacts old history for as long as the node runs.
 async fn compact(log: Arc<LocalLog>, clock: Clock, history: History) {
     loop {
-        clock.reached(clock.now() + COMPACT).await;
+        clock.sleep_until(clock.now() + COMPACTION_INTERVAL_MICROS).await;
         loop {
             match log.compact(clock.now(), history).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "history was not let go of");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "history compaction failed");
                     break;
                 }
             }

@@ -507,7 +507,7 @@ impl Store {
     /// Returns whether the database is damaged beyond single records. A record that a read does not find may still
     /// exist.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.options.health.conditions().holds(Condition::DatabaseCorrupt)
+        self.options.health.conditions().is_active(Condition::DatabaseCorrupt)
     }
 
     /// Scrubs a small store immediately, so that no index is used that has lost rows unnoticed.

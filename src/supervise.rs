@@ -15,9 +15,13 @@ use futures_util::FutureExt as _;
 use crate::health::{Condition, Health};
 
 /// Runs work that must not end before it is dropped. If it ends or panics, the node has failed.
-pub(crate) async fn endless(name: &'static str, health: Arc<Health>, work: impl Future<Output = ()>) {
+pub(crate) async fn run_endless(name: &'static str, health: Arc<Health>, work: impl Future<Output = ()>) {
     let ended = AssertUnwindSafe(killable(name, &health, work)).catch_unwind().await;
-    report(name, &health, &ended.err().map_or_else(|| "ended early".to_owned(), |panic| panicked(&*panic)));
+    report(
+        name,
+        &health,
+        &ended.err().map_or_else(|| "ended early".to_owned(), |panic| describe_panic(&*panic)),
+    );
 }
 
 /// A supervised task. Dropping the handle leaves the task running.
@@ -31,11 +35,11 @@ impl Task {
         health: &Arc<Health>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Task {
-        Task(tokio::spawn(endless(name, health.clone(), work)))
+        Task(tokio::spawn(run_endless(name, health.clone(), work)))
     }
 
     /// Aborts the task, and waits until it has released its resources.
-    pub(crate) async fn end(self) {
+    pub(crate) async fn abort_and_join(self) {
         self.0.abort();
         let _ = self.0.await;
     }
@@ -52,7 +56,7 @@ pub(crate) fn spawn(
 ) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.clone()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            report(&name, &health, &panicked(&*panic));
+            report(&name, &health, &describe_panic(&*panic));
         }
     })
 }
@@ -63,10 +67,10 @@ pub(crate) fn report(name: &str, health: &Health, how: &str) {
 }
 
 /// Returns the message of a panic.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().copied();
-    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", words.unwrap_or("no message"))
+pub(crate) fn describe_panic(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", message.unwrap_or("no message"))
 }
 
 /// A point at which tests can make a thread panic. Outside of tests it does nothing.
@@ -133,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_or_ends_is_reported_with_its_name() {
-        for (how, cause_wanted) in [
+        for (how, expected) in [
             (Kill::Panic, "the task `a` panicked: killed by a test"),
             (Kill::Return, "the task `a` ended early"),
         ] {
@@ -141,17 +145,17 @@ mod tests {
             let [a, b] = ["a", "b"].map(|name| Task::start(name, &health, std::future::pending()));
             health.kill.send_replace(Some(("a".into(), how)));
             let mut watching = health.subscribe();
-            watching.wait_for(|conditions| conditions.holds(Condition::TaskFailed)).await.unwrap();
-            assert_eq!(cause(&health), cause_wanted);
-            a.end().await;
-            b.end().await;
+            watching.wait_for(|conditions| conditions.is_active(Condition::TaskFailed)).await.unwrap();
+            assert_eq!(cause(&health), expected);
+            a.abort_and_join().await;
+            b.abort_and_join().await;
         }
     }
 
     #[tokio::test]
-    async fn a_task_that_is_ended_is_no_failure() {
+    async fn an_aborted_task_is_not_a_failure() {
         let health = Arc::new(Health::default());
-        Task::start("a", &health, std::future::pending()).end().await;
+        Task::start("a", &health, std::future::pending()).abort_and_join().await;
         assert_eq!(cause(&health), "");
     }
 

@@ -63,13 +63,13 @@ pub(crate) fn check_level(level: &str) -> Result<(), String> {
 
 /// Returns the level with `h2` limited to errors: it warns of each stream that a peer breaks, so a peer could fill the
 /// log. If the level names `h2`, the operator's choice applies.
-fn with_quiet(level: &str) -> String {
+fn limit_h2(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
 /// Sends this process's events to standard error. Only the first call has an effect.
 pub(crate) fn init(level: &str, format: Format) {
-    let filter = EnvFilter::try_new(with_quiet(level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(limit_h2(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second server in one process, as in tests, logs to the same place as the first one.
     let _already_set = match format {
@@ -174,30 +174,30 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("rpc", "Calls answered, by method and gRPC code", self.rpc.clone());
+        registry.register("rpc", "Completed calls, by method and gRPC code", self.rpc.clone());
         let seconds = self.rpc_seconds.clone();
         registry.register_with_unit(
             "rpc",
-            "Time from request to the end of the answer",
+            "Time from the request to the end of the response",
             Unit::Seconds,
             seconds,
         );
         registry.register(
             "condition",
-            "1 while a condition holds under which the node does not serve all calls, else 0",
+            "1 while a condition that prevents some calls is active, else 0",
             self.conditions.clone(),
         );
-        registry.register("connections", "Connections open", self.connections.clone());
+        registry.register("connections", "Open connections", self.connections.clone());
         registry.register(
             "connections_refused",
-            "Connections closed at once because their peer had as many as it may",
+            "Connections closed because their peer had reached its connection limit",
             self.connections_refused.clone(),
         );
-        registry.register("feeds", "Feeds open", self.feeds.clone());
-        registry.register("cache_hits", "Reads answered from memory", self.cache_hits.clone());
-        registry.register("cache_misses", "Reads that went to the store", self.cache_misses.clone());
+        registry.register("feeds", "Open feeds", self.feeds.clone());
+        registry.register("cache_hits", "Reads served from memory", self.cache_hits.clone());
+        registry.register("cache_misses", "Reads served from the store", self.cache_misses.clone());
         registry.register("entries_applied", "Entries applied to the store", self.entries_applied.clone());
-        registry.register("head_revision", "The newest revision applied", self.head_revision.clone());
+        registry.register("head_revision", "Newest applied revision", self.head_revision.clone());
         registry.register("pending", "Pending versions", self.pending.clone());
         registry.register(
             "pending_held",
@@ -219,14 +219,14 @@ impl Metrics {
         registry.register("store_damaged_records", "Damaged records that the last scrub found", damaged);
         registry.register_with_unit(
             "store_scrub_time",
-            "When the last scrub ended, in Unix time; 0: none has since the start",
+            "End of the last scrub in Unix time, 0 if none has ended since the start",
             Unit::Seconds,
             self.store_scrub_time.clone(),
         );
     }
 
     /// Returns the counters of one method's calls.
-    pub(crate) fn of(&self, method: &str) -> RpcMetrics {
+    pub(crate) fn for_method(&self, method: &str) -> RpcMetrics {
         RpcMetrics {
             ok: self.rpc.get_or_create_owned(&Call { method: method.to_owned(), code: code_name(OK) }),
             seconds: self.rpc_seconds.get_or_create_owned(&Method { method: method.to_owned() }),
@@ -236,10 +236,10 @@ impl Metrics {
     }
 
     /// Sets the gauge of each condition: 1 if it holds, else 0.
-    pub(crate) fn show(&self, conditions: &Conditions) {
+    pub(crate) fn set_conditions(&self, conditions: &Conditions) {
         for condition in Condition::ALL {
             let gauge = self.conditions.get_or_create_owned(&ConditionName { condition: condition.name() });
-            gauge.set(i64::from(conditions.holds(condition)));
+            gauge.set(i64::from(conditions.is_active(condition)));
         }
     }
 
@@ -263,14 +263,14 @@ pub(crate) struct RpcMetrics {
 
 impl RpcMetrics {
     /// Counts a call that has ended with this gRPC code.
-    pub(crate) fn ended(&self, code: i32, took: Duration) {
+    pub(crate) fn record(&self, code: i32, duration: Duration) {
         if code == OK {
             self.ok.inc();
         } else {
             let call = Call { method: self.method.clone(), code: code_name(code) };
             self.by_code.get_or_create(&call).inc();
         }
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(duration.as_secs_f64());
     }
 }
 
@@ -303,10 +303,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_metric_stands_in_the_text_under_its_documented_name() {
+    fn each_metric_has_its_documented_name() {
         let metrics = Metrics::new();
-        metrics.of("GetArticle").ended(0, Duration::from_micros(100));
-        metrics.of("GetArticle").ended(5, Duration::from_micros(900));
+        metrics.for_method("GetArticle").record(0, Duration::from_micros(100));
+        metrics.for_method("GetArticle").record(5, Duration::from_micros(900));
         metrics.connections.inc();
         metrics.connections_refused.inc();
         metrics.feeds.set(3);
@@ -319,7 +319,7 @@ mod tests {
         metrics.store_scrub_time.set(8);
         let health = crate::health::Health::default();
         health.report(Condition::DiskFull, "a test");
-        metrics.show(&health.conditions());
+        metrics.set_conditions(&health.conditions());
         let text = metrics.to_text();
         for line in [
             "cable_rpc_total{method=\"GetArticle\",code=\"OK\"} 1",
@@ -345,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn two_registries_count_apart() {
+    fn two_registries_count_separately() {
         let (one, other) = (Metrics::new(), Metrics::new());
         one.cache_hits.inc();
         assert_ne!(one.to_text(), other.to_text());
     }
 
     #[test]
-    fn levels_and_directives_are_understood_and_nonsense_is_not() {
+    fn only_valid_levels_and_directives_are_accepted() {
         for level in ["info", "off", "TRACE", "info,cable=debug", "warn,cable::store=trace"] {
             assert_eq!(check_level(level), Ok(()), "{level}");
         }
@@ -363,11 +363,11 @@ mod tests {
 
     #[test]
     fn a_peer_that_breaks_streams_does_not_fill_the_log() {
-        assert_eq!(with_quiet("info"), "info,h2=error");
-        assert_eq!(with_quiet("off"), "off,h2=error");
-        assert_eq!(with_quiet("info,h2=trace"), "info,h2=trace");
+        assert_eq!(limit_h2("info"), "info,h2=error");
+        assert_eq!(limit_h2("off"), "off,h2=error");
+        assert_eq!(limit_h2("info,h2=trace"), "info,h2=trace");
         for level in ["info", "off", "info,cable=debug"] {
-            assert_eq!(check_level(&with_quiet(level)), Ok(()), "{level}");
+            assert_eq!(check_level(&limit_h2(level)), Ok(()), "{level}");
         }
     }
 

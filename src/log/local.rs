@@ -133,7 +133,7 @@ impl Log for LocalLog {
 fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
     let worked = catch_unwind(AssertUnwindSafe(|| work_on(&mut writer, &mut jobs, health)));
     if let Err(panic) = worked {
-        supervise::report(NAME, health, &supervise::panicked(&*panic));
+        supervise::report(NAME, health, &supervise::describe_panic(&*panic));
         jobs.close();
         while let Some(job) = jobs.blocking_recv() {
             refuse(job);

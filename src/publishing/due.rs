@@ -51,7 +51,7 @@ pub(crate) async fn keep(publishing: Arc<Publishing>) {
                 tracing::error!(error = error as &dyn std::error::Error, "what is due cannot be done yet");
             }
             let pause = i64::try_from(PAUSE.as_micros()).unwrap_or(i64::MAX);
-            publishing.clock.reached(publishing.clock.now().saturating_add(pause)).await;
+            publishing.clock.sleep_until(publishing.clock.now().saturating_add(pause)).await;
         }
         failing = done.is_err();
     }
@@ -59,7 +59,7 @@ pub(crate) async fn keep(publishing: Arc<Publishing>) {
 
 async fn reached(publishing: &Publishing, time: Option<i64>) {
     match time {
-        Some(time) => publishing.clock.reached(time).await,
+        Some(time) => publishing.clock.sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::*;
 use crate::{
-    clock::Hands,
+    clock::ManualClock,
     log::local::LocalLog,
     store::fixture,
     supervise::failpoint::Kill,
@@ -51,7 +51,7 @@ struct Desk {
     gate: watch::Sender<bool>,
     arrived: Arc<Notify>,
     largest: Arc<AtomicUsize>,
-    hands: Hands,
+    hands: ManualClock,
 }
 
 impl Desk {

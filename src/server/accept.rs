@@ -20,22 +20,22 @@ use crate::{config::Connections, telemetry::Metrics};
 
 /// The first and the longest pause after a failed accept. Without a pause, a process without free file descriptors
 /// would spin on the queue.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a lasting failure is logged.
-const SAID_AGAIN: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// TCP_USER_TIMEOUT in milliseconds, and the idle time before the first keepalive probe. A peer that acknowledges no
 /// byte, or no probe, for the timeout is gone.
-const UNACKNOWLEDGED: u32 = 30_000;
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const USER_TIMEOUT_MILLIS: u32 = 30_000;
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// File descriptors that no connection gets, because the store opens files while it works.
-const RESERVE: usize = 32;
+const RESERVED_DESCRIPTORS: usize = 32;
 
 /// The maximum number of connections of the operations listener.
-const OPERATIONS: usize = 64;
+const MAX_OPS_CONNECTIONS: usize = 64;
 
 /// Accepts connections. Never returns.
 pub(super) async fn run(
@@ -45,61 +45,61 @@ pub(super) async fn run(
     file_descriptors: usize,
     metrics: Arc<Metrics>,
 ) {
-    let places = Places::new(limits, file_descriptors, metrics);
-    let mut trouble = Trouble::default();
+    let limiter = ConnectionLimiter::new(limits, file_descriptors, metrics);
+    let mut backoff = Backoff::default();
     loop {
         // The permit is acquired before the accept: connections above the limit wait in the listen backlog.
-        let permit = places.next().await;
+        let permit = limiter.acquire().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                trouble.pause = None;
-                if let Some(place) = places.of_peer(permit, peer.ip())
+                backoff.pause = None;
+                if let Some(permit) = limiter.admit(permit, peer.ip())
                     && let Ok(stream) = prepare(stream)
                 {
-                    cores.deal(Accepted { stream, place });
+                    cores.assign(Accepted { stream, permit });
                 }
             }
-            Err(error) if is_of_peer(&error) => {}
-            Err(error) => trouble.wait(&error).await,
+            Err(error) if is_peer_error(&error) => {}
+            Err(error) => backoff.wait(&error).await,
         }
     }
 }
 
 fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
-    sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)?;
+    sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT_MILLIS)?;
     sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
     stream.into_std()
 }
 
 /// Whether the connection was gone before it was accepted. The next one may be fine.
-fn is_of_peer(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Consecutive failures of accept.
 #[derive(Default)]
-struct Trouble {
+struct Backoff {
     pause: Option<Duration>,
-    said: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
-impl Trouble {
+impl Backoff {
     async fn wait(&mut self, error: &io::Error) {
-        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
-            tracing::error!(%error, "no connection can be accepted");
-            self.said = Some(Instant::now());
+        if self.last_logged.is_none_or(|time| time.elapsed() > LOG_INTERVAL) {
+            tracing::error!(%error, "accept failed");
+            self.last_logged = Some(Instant::now());
         }
-        let pause = self.pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        let pause = self.pause.map_or(MIN_PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
         self.pause = Some(pause);
         sleep(pause).await;
     }
 }
 
 /// The connection limits, and the open connections of each peer.
-struct Places {
+struct ConnectionLimiter {
     all: Arc<Semaphore>,
     per_peer: usize,
     peers: Arc<Peers>,
@@ -110,26 +110,26 @@ struct Places {
 struct Peers(Mutex<HashMap<IpAddr, usize>>);
 
 /// The permit of one connection. It is released when dropped.
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     peer: IpAddr,
     peers: Arc<Peers>,
     metrics: Arc<Metrics>,
 }
 
-impl Places {
-    fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> Places {
+impl ConnectionLimiter {
+    fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> ConnectionLimiter {
         let most = limits.most.min(file_descriptors).min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(most));
-        Places { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
+        ConnectionLimiter { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
     }
 
-    async fn next(&self) -> OwnedSemaphorePermit {
+    async fn acquire(&self) -> OwnedSemaphorePermit {
         self.all.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Returns the permit of a connection. None if the peer has reached its limit.
-    fn of_peer(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<Place> {
+    fn admit(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = network(peer);
         let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = peers.entry(peer).or_default();
@@ -139,11 +139,16 @@ impl Places {
         }
         *open += 1;
         self.metrics.connections.inc();
-        Some(Place { _permit: permit, peer, peers: self.peers.clone(), metrics: self.metrics.clone() })
+        Some(ConnectionPermit {
+            _permit: permit,
+            peer,
+            peers: self.peers.clone(),
+            metrics: self.metrics.clone(),
+        })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.metrics.connections.dec();
         let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,16 +170,17 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Returns the number of connections that leave enough file descriptors for everything else: the limit of the process
-/// minus the descriptors that are open now, [`RESERVE`] and `others`, the number that other listeners may have.
-pub(super) fn file_descriptors(others: usize) -> usize {
-    let most = process::getrlimit(process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
-    usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(open + RESERVE + others).max(1)
+/// minus the descriptors that are open now, [`RESERVED_DESCRIPTORS`] and `others`, the number that other listeners may
+/// have.
+pub(super) fn available_descriptors(others: usize) -> usize {
+    let limit = process::getrlimit(process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open = fs::read_dir("/proc/self/fd").map_or(RESERVED_DESCRIPTORS, Iterator::count);
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(open + RESERVED_DESCRIPTORS + others).max(1)
 }
 
 /// Returns the connection limit of the operations listener: a small number, at most a quarter of what is available.
-pub(super) fn for_operations() -> usize {
-    OPERATIONS.min(file_descriptors(0) / 4).max(1)
+pub(super) fn max_ops_connections() -> usize {
+    MAX_OPS_CONNECTIONS.min(available_descriptors(0) / 4).max(1)
 }
 
 #[cfg(test)]
@@ -193,10 +199,10 @@ mod tests {
 
     #[test]
     fn listeners_leave_file_descriptors_to_the_store() {
-        let most = process::getrlimit(process::Resource::Nofile).current.unwrap();
+        let limit = process::getrlimit(process::Resource::Nofile).current.unwrap();
         let open = fs::read_dir("/proc/self/fd").unwrap().count();
-        let operations = for_operations();
-        let all = file_descriptors(operations) + operations;
-        assert!(all + open + RESERVE <= most as usize + 4, "{all} of {most}, {open} open");
+        let operations = max_ops_connections();
+        let all = available_descriptors(operations) + operations;
+        assert!(all + open + RESERVED_DESCRIPTORS <= limit as usize + 4, "{all} of {limit}, {open} open");
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Calls {
     /// The maximum number of open feeds on one connection.
     feeds: usize,
     /// The maximum time until the response, even if the client's deadline is later or missing.
-    longest: Duration,
+    request_timeout: Duration,
     memory: Arc<Memory>,
     draining: watch::Receiver<bool>,
     health: Arc<Health>,
@@ -71,14 +71,14 @@ pub(super) struct Services {
 
 /// A method that is served here without tonic.
 #[derive(Debug, Clone, Copy)]
-enum Own {
+enum NativeMethod {
     Read(Read),
     Watch,
 }
 
 /// A method of a service.
 struct Method {
-    own: Option<Own>,
+    native: Option<NativeMethod>,
     limit: &'static Limit,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
@@ -86,102 +86,107 @@ struct Method {
     streams: bool,
     /// Whether the response ends only with the node, the client or its deadline.
     endless: bool,
-    room: Room,
+    reservation: Reservation,
     /// The node-wide limit on concurrent calls of the method, if it has one.
-    at_once: Option<Slots>,
+    quota: Option<Quota>,
     metrics: RpcMetrics,
 }
 
 /// Bytes that are reserved in the account of the connection: before the response is made, and before each further piece
 /// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Room {
+struct Reservation {
     first: usize,
     next: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Slots {
+enum Quota {
     Imports,
     Reflections,
 }
 
-impl Room {
+impl Reservation {
     /// An entity with its includes, a page, a piece of a stream, and the response of a write. A larger response waits
     /// for more room, so these sizes need to fit only most responses.
-    const ENTITY: Room = Room { first: 256 << 10, next: 0 };
-    const PAGE: Room = Room { first: 2 << 20, next: 0 };
-    const PIECES: Room = Room { first: 512 << 10, next: 512 << 10 };
-    const WRITTEN: Room = Room { first: 4 << 10, next: 0 };
+    const ENTITY: Reservation = Reservation { first: 256 << 10, next: 0 };
+    const PAGE: Reservation = Reservation { first: 2 << 20, next: 0 };
+    const PIECES: Reservation = Reservation { first: 512 << 10, next: 512 << 10 };
+    const WRITE: Reservation = Reservation { first: 4 << 10, next: 0 };
 
-    fn of(method: &MethodDescriptor) -> Room {
+    fn of(method: &MethodDescriptor) -> Reservation {
         match method.name() {
-            "StreamArticles" | "Export" => Room::PIECES,
-            "GetPending" => Room::ENTITY,
-            "BatchGetArticles" => Room::PAGE,
-            name if name.starts_with("List") => Room::PAGE,
-            name if name.starts_with("Get") || name.starts_with("Resolve") => Room::ENTITY,
-            _ => Room::WRITTEN,
+            "StreamArticles" | "Export" => Reservation::PIECES,
+            "GetPending" => Reservation::ENTITY,
+            "BatchGetArticles" => Reservation::PAGE,
+            name if name.starts_with("List") => Reservation::PAGE,
+            name if name.starts_with("Get") || name.starts_with("Resolve") => Reservation::ENTITY,
+            _ => Reservation::WRITE,
         }
     }
 }
 
 impl Method {
     /// Returns a method of one of our services.
-    fn ours(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+    fn cable(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         let service = method.parent_service();
-        let own = match service.full_name() {
-            "cable.v1.ContentService" => ContentRpc::read(method.name()).map(Own::Read),
-            "cable.v1.FeedService" => Some(Own::Watch),
+        let native = match service.full_name() {
+            "cable.v1.ContentService" => ContentRpc::read(method.name()).map(NativeMethod::Read),
+            "cable.v1.FeedService" => Some(NativeMethod::Watch),
             _ => None,
         };
         let writes =
             ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
         Method {
-            own,
+            native,
             limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
             endless: false,
-            room: Room::of(method),
-            at_once: method.is_client_streaming().then_some(Slots::Imports),
+            reservation: Reservation::of(method),
+            quota: method.is_client_streaming().then_some(Quota::Imports),
             metrics,
         }
     }
 
     /// Returns a method of the health or reflection service.
-    fn of_checks(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+    fn tonic(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         Method {
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
-            at_once: method.is_client_streaming().then_some(Slots::Reflections),
+            quota: method.is_client_streaming().then_some(Quota::Reflections),
             ..Method::unknown(metrics)
         }
     }
 
     fn unknown(metrics: RpcMetrics) -> Method {
         Method {
-            own: None,
+            native: None,
             limit: &limit::CHECK_REQUEST,
             client_streams: false,
             streams: false,
             endless: false,
-            room: Room::WRITTEN,
-            at_once: None,
+            reservation: Reservation::WRITE,
+            quota: None,
             metrics,
         }
     }
 
     /// Returns the time by which the response must be ready, or a streamed response must have started.
-    fn bound(&self, start: Instant, longest: Duration, deadline: Option<Instant>) -> Option<Instant> {
-        let longest = (!self.client_streams).then(|| start + longest);
-        deadline.into_iter().chain(longest).min()
+    fn response_deadline(
+        &self,
+        start: Instant,
+        request_timeout: Duration,
+        deadline: Option<Instant>,
+    ) -> Option<Instant> {
+        let timeout = (!self.client_streams).then(|| start + request_timeout);
+        deadline.into_iter().chain(timeout).min()
     }
 }
 
 /// Returns the methods of a pool with their paths.
-fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
+fn list_methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     methods
         .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))
@@ -189,18 +194,18 @@ fn methods_of(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
 }
 
 /// Returns the methods of the services of tonic's crates that a node has in addition to its own.
-fn checks() -> Vec<(String, MethodDescriptor)> {
+fn tonic_methods() -> Vec<(String, MethodDescriptor)> {
     let files = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
     let pools = files.into_iter().filter_map(|files| DescriptorPool::decode(files).ok());
-    pools.flat_map(|pool| methods_of(&pool)).collect()
+    pools.flat_map(|pool| list_methods(&pool)).collect()
 }
 
 /// A response, and the pace at which it is passed to the connection.
-type Answered = (Response<Reply>, Pace);
+type CallResponse = (Response<Reply>, Pace);
 
 impl Calls {
     pub(super) fn new(
@@ -212,20 +217,20 @@ impl Calls {
         draining: watch::Receiver<bool>,
         health: Arc<Health>,
     ) -> Calls {
-        let ours = methods_of(&POOL).into_iter().map(|(name, method)| {
-            let metrics = metrics.of(&name);
-            (format!("/{name}"), Arc::new(Method::ours(&method, metrics)))
+        let cable_methods = list_methods(&POOL).into_iter().map(|(name, method)| {
+            let metrics = metrics.for_method(&name);
+            (format!("/{name}"), Arc::new(Method::cable(&method, metrics)))
         });
-        let checks = checks().into_iter().map(|(name, method)| {
-            (format!("/{name}"), Arc::new(Method::of_checks(&method, metrics.of("other"))))
+        let tonic_methods = tonic_methods().into_iter().map(|(name, method)| {
+            (format!("/{name}"), Arc::new(Method::tonic(&method, metrics.for_method("other"))))
         });
         Calls {
-            methods: ours.chain(checks).collect(),
-            other: Arc::new(Method::unknown(metrics.of("other"))),
+            methods: cable_methods.chain(tonic_methods).collect(),
+            other: Arc::new(Method::unknown(metrics.for_method("other"))),
             services,
             routes,
             feeds: limits.feeds,
-            longest: limits.request_timeout,
+            request_timeout: limits.request_timeout,
             memory,
             draining,
             health,
@@ -233,37 +238,40 @@ impl Calls {
     }
 
     /// Serves a call.
-    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> Answered
+    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> CallResponse
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
     {
         let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
         let start = Instant::now();
-        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start, holds: None });
+        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start, resources: None });
         let deadline = match deadline(request.headers()) {
             Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
-            Err(refusal) => return refused(refusal.into(), call, streams),
+            Err(refusal) => return reject(refusal.into(), call, streams),
         };
-        let answered = {
-            let answered = pin!(async {
-                match method.own {
-                    Some(Own::Read(read)) => {
+        let result = {
+            let response = pin!(async {
+                match method.native {
+                    Some(NativeMethod::Read(read)) => {
                         self.read((method, read), request.into_body(), &streams, &mut call, deadline).await
                     }
-                    Some(Own::Watch) => {
+                    Some(NativeMethod::Watch) => {
                         Box::pin(self.watch(request.into_body(), &streams, &mut call, deadline)).await
                     }
                     None => Box::pin(self.route(method, request, &streams, &mut call, deadline)).await,
                 }
             });
-            AssertUnwindSafe(within(method.bound(start, self.longest, deadline), answered))
-                .catch_unwind()
-                .await
+            AssertUnwindSafe(with_deadline(
+                method.response_deadline(start, self.request_timeout, deadline),
+                response,
+            ))
+            .catch_unwind()
+            .await
         };
-        match answered.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
-            Ok(answered) => answered,
-            Err(status) => refused(status, call, streams),
+        match result.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
+            Ok(response) => response,
+            Err(status) => reject(status, call, streams),
         }
     }
 
@@ -274,35 +282,36 @@ impl Calls {
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<Answered, Status>
+    ) -> Result<CallResponse, Status>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<StdError>,
     {
         let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
-            let charge = streams.reserve(method.room.first).await?;
+            let charge = streams.reserve(method.reservation.first).await?;
             let stream = self.services.content.stream(message).await?;
-            let until = deadline.map(expire);
-            let pace = Pace::pieces(charge, method.room.next);
-            return Ok((taken(call, |call| Reply::stream(stream, call, until)), pace));
+            let until = deadline.map(deadline_status);
+            let pace = Pace::pieces(charge, method.reservation.next);
+            return Ok((respond(call, |call| Reply::stream(stream, call, until)), pace));
         }
         let asked = Asked { read, message };
-        if let Some(kept) = self.services.content.kept(&asked).await {
-            let answer = kept?;
-            if let Some(charge) = streams.try_charge(answer.remaining()) {
-                return Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)));
+        if let Some(cached) = self.services.content.kept(&asked).await {
+            let response = cached?;
+            if let Some(charge) = streams.try_charge(response.remaining()) {
+                return Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)));
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (answer, charge) = Box::pin(self.answer(asked, method.room.first, streams)).await?;
-        Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)))
+        let (response, charge) =
+            Box::pin(self.load_response(asked, method.reservation.first, streams)).await?;
+        Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)))
     }
 
     /// Returns a response with the charge for its bytes. Room is reserved before the response is made. A response that
     /// is larger than the available room is dropped and requested again when there is room. It is probably cached by
     /// then.
-    async fn answer(
+    async fn load_response(
         &self,
         asked: Asked,
         mut room: usize,
@@ -311,10 +320,10 @@ impl Calls {
         loop {
             let mut charge = streams.reserve(room).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
-            let answer = Box::pin(self.services.content.answer(asked.clone())).await?;
-            room = answer.remaining();
+            let response = Box::pin(self.services.content.answer(asked.clone())).await?;
+            room = response.remaining();
             if charge.try_resize(room) {
-                return Ok((answer, charge));
+                return Ok((response, charge));
             }
         }
     }
@@ -325,29 +334,29 @@ impl Calls {
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<Answered, Status>
+    ) -> Result<CallResponse, Status>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<StdError>,
     {
-        let place = streams.feed(self.feeds);
-        let place = place.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
+        let permit = streams.try_open_feed(self.feeds);
+        let permit = permit.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
         let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
-        let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {
+        let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
             let piece = follower.next().await?;
-            Ok(Some((piece, (follower, place))))
+            Ok(Some((piece, (follower, permit))))
         });
-        let drained = self.drained();
-        let until = match deadline.map(expire) {
+        let drained = self.drain_status();
+        let until = match deadline.map(deadline_status) {
             Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
             None => drained,
         };
-        hold(call, |holds| holds.endless = Some(streams.endless()));
+        attach(call, |resources| resources.endless = Some(streams.endless()));
         // A waiting piece needs no room of its own: it shares its bytes with the message that the follower holds
         // anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
-        Ok((taken(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
+        Ok((respond(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
     }
 
     async fn route<B>(
@@ -357,63 +366,64 @@ impl Calls {
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<Answered, Status>
+    ) -> Result<CallResponse, Status>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
     {
-        if let Some(slots) = method.at_once {
-            let slot = self.slot(slots)?;
-            hold(call, |holds| holds.slot = Some(slot));
+        if let Some(quota) = method.quota {
+            let permit = self.acquire_permit(quota)?;
+            attach(call, |resources| resources.permit = Some(permit));
         }
-        let stream = method.client_streams.then(|| ClientStream::new(self.drained(), self.longest));
+        let stream =
+            method.client_streams.then(|| ClientStream::new(self.drain_status(), self.request_timeout));
         let (head, body) = request.into_parts();
-        let body = Inbound::new(body, size(&head.headers), method.limit, streams.clone(), stream)?;
-        let charge = match streams.try_charge(method.room.first) {
+        let body = Inbound::new(body, header_bytes(&head.headers), method.limit, streams.clone(), stream)?;
+        let charge = match streams.try_charge(method.reservation.first) {
             Some(charge) => charge,
             None => {
-                body.is_not_read()?;
-                streams.reserve(method.room.first).await?
+                body.count_unread()?;
+                streams.reserve(method.reservation.first).await?
             }
         };
         // The memory of the request counts until the response is ready.
-        let _request = (!method.client_streams).then(|| body.request());
+        let _memory = (!method.client_streams).then(|| body.memory());
         let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
         let until = match deadline.filter(|_| method.streams) {
-            Some(deadline) => Some(expire(deadline)),
-            None => method.endless.then(|| self.drained()),
+            Some(deadline) => Some(deadline_status(deadline)),
+            None => method.endless.then(|| self.drain_status()),
         };
         if method.endless {
-            hold(call, |holds| holds.endless = Some(streams.endless()));
+            attach(call, |resources| resources.endless = Some(streams.endless()));
         }
         let refused = Status::from_header_map(response.headers());
         let oversized = refused.and_then(|status| rpc::oversized(&status, method.limit));
         if let Some(refusal) = oversized {
             return Err(refusal.into());
         }
-        let pace = Pace::pieces(charge, method.room.next);
-        Ok((taken(call, |call| Reply::routed(response, call, until)), pace))
+        let pace = Pace::pieces(charge, method.reservation.next);
+        Ok((respond(call, |call| Reply::routed(response, call, until)), pace))
     }
 
-    fn slot(&self, slots: Slots) -> Result<OwnedSemaphorePermit, Refusal> {
-        let (all, busy): (&Arc<Semaphore>, _) = match slots {
-            Slots::Imports => (&self.memory.imports, "this node serves as many imports as it can"),
-            Slots::Reflections => {
-                (&self.memory.reflections, "this node has as many reflection streams as it can")
+    fn acquire_permit(&self, quota: Quota) -> Result<OwnedSemaphorePermit, Refusal> {
+        let (all, exhausted): (&Arc<Semaphore>, _) = match quota {
+            Quota::Imports => (&self.memory.imports, "too many concurrent imports on this node"),
+            Quota::Reflections => {
+                (&self.memory.reflections, "too many concurrent reflection streams on this node")
             }
         };
-        all.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded(busy))
+        all.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded(exhausted))
     }
 }
 
 /// Returns the size of headers in bytes.
-fn size(headers: &HeaderMap) -> usize {
+fn header_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 impl Calls {
     /// Returns a future that completes with the status for open streams when the node drains.
-    fn drained(&self) -> BoxFuture<'static, Status> {
+    fn drain_status(&self) -> BoxFuture<'static, Status> {
         let (mut draining, health) = (self.draining.clone(), self.health.clone());
         Box::pin(async move {
             // The sender lives as long as the node: an error means that the node is gone, too.
@@ -425,19 +435,19 @@ impl Calls {
     }
 }
 
-fn taken(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -> Response<Reply> {
-    reply(call.take().expect("a call is answered once"))
+fn respond(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -> Response<Reply> {
+    reply(call.take().expect("each call has exactly one response"))
 }
 
-fn hold(call: &mut Option<Call>, set: impl FnOnce(&mut Holds)) {
+fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
     if let Some(call) = call {
-        set(call.holds.get_or_insert_default());
+        set(call.resources.get_or_insert_default());
     }
 }
 
-fn refused(status: Status, call: Option<Call>, streams: Streams) -> Answered {
+fn reject(status: Status, call: Option<Call>, streams: Streams) -> CallResponse {
     let pace = Pace::message(Charge::new(streams, 0));
-    (taken(&mut { call }, |call| Reply::status(&status, call)), pace)
+    (respond(&mut { call }, |call| Reply::status(&status, call)), pace)
 }
 
 static GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
@@ -461,30 +471,30 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     });
     match parsed {
         Some(deadline) => Ok(Some(deadline)),
-        None => Err(Refusal::field("grpc-timeout", "it must be 1 to 8 digits and one of H M S m u n")),
+        None => Err(Refusal::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u or n")),
     }
 }
 
 /// Returns the result of a future, or DEADLINE_EXCEEDED. Most calls are ready immediately and never need a timer. The
 /// future is pinned by the caller: if it were moved in here, its memory would be needed twice for as long as a stream
 /// is open.
-async fn within<T>(
+async fn with_deadline<T>(
     bound: Option<Instant>,
-    mut answered: Pin<&mut impl Future<Output = Result<T, Status>>>,
+    mut response: Pin<&mut impl Future<Output = Result<T, Status>>>,
 ) -> Result<T, Status> {
-    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(answered.as_mut().poll(cx))).await {
+    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await {
         return done;
     }
-    let Some(bound) = bound else { return answered.await };
-    tokio::time::timeout_at(bound.into(), answered).await.unwrap_or_else(|_| Err(deadline_exceeded()))
+    let Some(bound) = bound else { return response.await };
+    tokio::time::timeout_at(bound.into(), response).await.unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
 fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the call's deadline has passed")
+    Status::deadline_exceeded("deadline exceeded")
 }
 
 /// Returns a future that completes with the status for a stream at its deadline.
-fn expire(deadline: Instant) -> BoxFuture<'static, Status> {
+fn deadline_status(deadline: Instant) -> BoxFuture<'static, Status> {
     Box::pin(tokio::time::sleep_until(deadline.into()).map(|()| deadline_exceeded()))
 }
 
@@ -493,25 +503,25 @@ pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
     start: Instant,
-    holds: Option<Box<Holds>>,
+    resources: Option<Box<CallResources>>,
 }
 
 /// Resources that a call holds as long as it is open.
 #[derive(Default)]
-struct Holds {
+struct CallResources {
     endless: Option<Endless>,
-    slot: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
-    pub(super) fn ends(&mut self, code: Code) {
+    pub(super) fn set_code(&mut self, code: Code) {
         self.code = code;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.method.metrics.ended(self.code as i32, self.start.elapsed());
+        self.method.metrics.record(self.code as i32, self.start.elapsed());
     }
 }
 
@@ -523,17 +533,22 @@ mod tests {
     use super::*;
 
     fn method(client_streams: bool) -> Method {
-        Method { client_streams, ..Method::unknown(Metrics::new().of("a")) }
+        Method { client_streams, ..Method::unknown(Metrics::new().for_method("a")) }
     }
 
     fn call() -> Call {
-        Call { method: Arc::new(method(false)), code: Code::Cancelled, start: Instant::now(), holds: None }
+        Call {
+            method: Arc::new(method(false)),
+            code: Code::Cancelled,
+            start: Instant::now(),
+            resources: None,
+        }
     }
 
     #[test]
     fn every_method_that_is_served_is_described() {
-        let checks = checks();
-        let names: Vec<_> = checks.iter().map(|(name, _)| &name[..]).collect();
+        let tonic_methods = tonic_methods();
+        let names: Vec<_> = tonic_methods.iter().map(|(name, _)| &name[..]).collect();
         for name in [
             "grpc.health.v1.Health/Check",
             "grpc.health.v1.Health/Watch",
@@ -543,8 +558,8 @@ mod tests {
             assert!(names.contains(&name), "{name}: {names:?}");
         }
         let metrics = Metrics::new();
-        let of = |method: &MethodDescriptor| Method::of_checks(method, metrics.of("a"));
-        for (name, method) in &checks {
+        let of = |method: &MethodDescriptor| Method::tonic(method, metrics.for_method("a"));
+        for (name, method) in &tonic_methods {
             let described = of(method);
             assert_eq!(described.limit.maximum, 4 << 10, "{name}");
             assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
@@ -552,19 +567,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_streams_may_take_longer_than_the_longest() {
+    fn only_a_client_stream_may_exceed_the_request_timeout() {
         let start = Instant::now();
         let [soon, late] = [1, 100].map(|secs| start + Duration::from_secs(secs));
-        let longest = Duration::from_secs(60);
+        let request_timeout = Duration::from_secs(60);
         let bounds = |client_streams| {
-            [None, Some(soon), Some(late)].map(|end| method(client_streams).bound(start, longest, end))
+            [None, Some(soon), Some(late)]
+                .map(|end| method(client_streams).response_deadline(start, request_timeout, end))
         };
-        assert_eq!(bounds(false), [Some(start + longest), Some(soon), Some(start + longest)]);
+        assert_eq!(bounds(false), [Some(start + request_timeout), Some(soon), Some(start + request_timeout)]);
         assert_eq!(bounds(true), [None, Some(soon), Some(late)]);
     }
 
     #[test]
-    fn a_deadline_is_read_as_the_protocol_writes_it() {
+    fn grpc_timeout_is_parsed_as_specified() {
         let read = |text: &str| {
             deadline(&HeaderMap::from_iter([(
                 http::HeaderName::from_static("grpc-timeout"),
@@ -588,15 +604,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_panics_ends_with_internal() {
-        let panics = || stream::poll_fn(|_| panic!("a fault"));
-        let own = Reply::stream(panics().boxed(), call(), None);
-        let panics_too = stream::poll_fn(|_| -> Poll<Option<Result<_, Status>>> { panic!("a fault") });
+        let panics = || stream::poll_fn(|_| panic!("injected"));
+        let native = Reply::stream(panics().boxed(), call(), None);
+        let panics_too = stream::poll_fn(|_| -> Poll<Option<Result<_, Status>>> { panic!("injected") });
         let routed = tonic::body::Body::new(StreamBody::new(panics_too));
         let routed = Reply::routed(Response::new(routed), call(), None);
         let one = Framed::from(Bytes::from_static(b"one"));
         let later = stream::iter([Ok(one)]).chain(panics());
         let later = Reply::stream(later.boxed(), call(), None);
-        for response in [own, routed, later] {
+        for response in [native, routed, later] {
             let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap();
             assert_eq!(trailers["grpc-status"], (Code::Internal as i32).to_string());
         }

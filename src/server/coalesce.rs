@@ -18,7 +18,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// The maximum size of the buffer. When it is full, a write waits until the socket has taken the bytes. This bounds the
 /// memory of a slow reader.
-const BOUND: usize = 64 << 10;
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 thread_local! {
     /// The buffer of the connection that is being polled on this thread. Idle connections have no buffer.
@@ -37,9 +37,9 @@ struct Inner<T> {
     /// Whether the socket holds bytes that are not flushed.
     unflushed: bool,
     /// Whether a write is waiting.
-    refused: bool,
+    has_waiting_write: bool,
     /// Whether the last write was accepted only in part.
-    cut: bool,
+    is_partial_write: bool,
 }
 
 impl<T> Clone for Coalesced<T> {
@@ -50,7 +50,13 @@ impl<T> Clone for Coalesced<T> {
 
 impl<T: Read + Write + Unpin> Coalesced<T> {
     pub(super) fn new(io: T) -> Coalesced<T> {
-        let inner = Inner { io, out: VecDeque::new(), unflushed: false, refused: false, cut: false };
+        let inner = Inner {
+            io,
+            out: VecDeque::new(),
+            unflushed: false,
+            has_waiting_write: false,
+            is_partial_write: false,
+        };
         Coalesced(Arc::new(Mutex::new(inner)))
     }
 
@@ -58,7 +64,7 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner();
         ready!(inner.poll_drain(cx))?;
-        if std::mem::take(&mut inner.refused) {
+        if std::mem::take(&mut inner.has_waiting_write) {
             // A write has found the socket full, and now it has room again. The socket will not wake that write.
             cx.waker().wake_by_ref();
         }
@@ -69,7 +75,7 @@ impl<T: Read + Write + Unpin> Coalesced<T> {
     /// omitted, because it would be in the middle of another one.
     pub(super) fn append(&self, frame: &[u8]) {
         let mut inner = self.inner();
-        if !inner.cut {
+        if !inner.is_partial_write {
             inner.out.extend(frame);
         }
     }
@@ -104,16 +110,16 @@ impl<T: Read + Write + Unpin> Inner<T> {
 
     /// Returns the room in the buffer, which is never 0.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.out.len() >= BOUND {
-            (self.refused, self.cut) = (true, true);
+        if self.out.len() >= MAX_BUFFER_BYTES {
+            (self.has_waiting_write, self.is_partial_write) = (true, true);
             ready!(self.poll_drain(cx))?;
-            self.refused = false;
+            self.has_waiting_write = false;
         }
         if self.out.capacity() == 0 {
             self.out = SPARE.take();
-            self.out.reserve(BOUND);
+            self.out.reserve(MAX_BUFFER_BYTES);
         }
-        Poll::Ready(Ok(BOUND - self.out.len()))
+        Poll::Ready(Ok(MAX_BUFFER_BYTES - self.out.len()))
     }
 }
 
@@ -128,7 +134,7 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         let mut inner = self.inner();
         let room = ready!(inner.poll_room(cx))?.min(buf.len());
         inner.out.extend(&buf[..room]);
-        inner.cut = room < buf.len();
+        inner.is_partial_write = room < buf.len();
         Poll::Ready(Ok(room))
     }
 
@@ -141,10 +147,10 @@ impl<T: Read + Write + Unpin> Write for Coalesced<T> {
         let room = ready!(inner.poll_room(cx))?;
         let before = inner.out.len();
         for buf in bufs {
-            let left = room - (inner.out.len() - before);
-            inner.out.extend(&buf[..left.min(buf.len())]);
+            let free = room - (inner.out.len() - before);
+            inner.out.extend(&buf[..free.min(buf.len())]);
         }
-        inner.cut = inner.out.len() == BOUND;
+        inner.is_partial_write = inner.out.len() == MAX_BUFFER_BYTES;
         Poll::Ready(Ok(inner.out.len() - before))
     }
 
@@ -174,18 +180,18 @@ mod tests {
 
     /// The behaviour of the socket in the next call.
     #[derive(Debug, Clone, Copy)]
-    enum Does {
+    enum Step {
         Take(usize),
         Wait,
         Fail,
     }
-    use Does::{Fail, Take, Wait};
+    use Step::{Fail, Take, Wait};
 
     /// A socket that follows a script, and accepts everything once the script has ended.
     #[derive(Debug, Default)]
     struct Script {
-        writes: VecDeque<Does>,
-        flushes: VecDeque<Does>,
+        writes: VecDeque<Step>,
+        flushes: VecDeque<Step>,
         shutdowns: usize,
         taken: Vec<u8>,
         /// The number of bytes of `taken` that were flushed.
@@ -195,10 +201,10 @@ mod tests {
     }
 
     impl Script {
-        fn step(&mut self, does: Option<Does>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
-            match does {
+        fn step(&mut self, next: Option<Step>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+            match next {
                 None => Poll::Ready(Ok(usize::MAX)),
-                Some(Take(most)) => Poll::Ready(Ok(most)),
+                Some(Take(max)) => Poll::Ready(Ok(max)),
                 Some(Fail) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Some(Wait) => {
                     self.waker = Some(cx.waker().clone());
@@ -220,21 +226,21 @@ mod tests {
 
     impl Write for Script {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            let does = self.writes.pop_front();
-            let taken = ready!(self.step(does, cx))?.min(buf.len());
+            let next = self.writes.pop_front();
+            let taken = ready!(self.step(next, cx))?.min(buf.len());
             self.taken.extend_from_slice(&buf[..taken]);
             Poll::Ready(Ok(taken))
         }
 
         fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let does = self.flushes.pop_front();
-            ready!(self.step(does, cx))?;
+            let next = self.flushes.pop_front();
+            ready!(self.step(next, cx))?;
             self.flushed = self.taken.len();
             Poll::Ready(Ok(()))
         }
 
         fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            assert_eq!(self.flushed, self.taken.len(), "closed before it was flushed");
+            assert_eq!(self.flushed, self.taken.len(), "closed before the flush");
             self.shutdowns += 1;
             Poll::Ready(Ok(()))
         }
@@ -257,7 +263,7 @@ mod tests {
     }
 
     impl Case {
-        fn new(writes: &[Does], flushes: &[Does]) -> Case {
+        fn new(writes: &[Step], flushes: &[Step]) -> Case {
             let (writes, flushes) = (writes.iter().copied().collect(), flushes.iter().copied().collect());
             let io = Coalesced::new(Script { writes, flushes, ..Script::default() });
             Case { io, task: Arc::default() }
@@ -291,7 +297,7 @@ mod tests {
     const DONE: Poll<Result<(), io::ErrorKind>> = Poll::Ready(Ok(()));
 
     #[test]
-    fn many_writes_and_flushes_leave_as_one() {
+    fn many_writes_and_flushes_become_one_write() {
         let case = Case::new(&[Take(usize::MAX), Fail], &[]);
         for piece in [&b"ab"[..], b"", b"cde"] {
             assert_eq!(case.write(piece), Poll::Ready(Ok(piece.len())));
@@ -305,14 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_after_a_drain_however_little_the_socket_takes_at_once() {
+    fn a_drain_empties_the_buffer_through_short_writes() {
         let case = Case::new(&[Take(1), Take(3), Wait, Take(2), Wait, Take(1)], &[Wait]);
         assert_eq!(case.write(b"abcdef"), Poll::Ready(Ok(6)));
         assert!(case.drain().is_pending() && case.wakes());
         assert_eq!(case.io.inner().io.taken, b"abcd");
         assert_eq!(case.write(b"ghij"), Poll::Ready(Ok(4)));
         assert!(case.drain().is_pending() && case.wakes());
-        assert!(case.drain().is_pending() && case.wakes(), "the flush is to come");
+        assert!(case.drain().is_pending() && case.wakes(), "the flush is pending");
         assert_eq!(case.drain(), DONE);
         let inner = case.io.inner();
         assert_eq!((&inner.io.taken[..], inner.io.flushed), (&b"abcdefghij"[..], 10));
@@ -320,9 +326,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_takes_what_fits_and_then_waits_with_a_waker() {
-        let case = Case::new(&[Wait, Wait, Take(BOUND), Wait], &[]);
-        assert_eq!(case.write(&vec![b'a'; BOUND - 1]), Poll::Ready(Ok(BOUND - 1)));
+    fn a_full_buffer_accepts_a_part_and_then_waits() {
+        let case = Case::new(&[Wait, Wait, Take(MAX_BUFFER_BYTES), Wait], &[]);
+        assert_eq!(case.write(&vec![b'a'; MAX_BUFFER_BYTES - 1]), Poll::Ready(Ok(MAX_BUFFER_BYTES - 1)));
         assert_eq!(case.write(b"bc"), Poll::Ready(Ok(1)));
         let slices = [IoSlice::new(b"c"), IoSlice::new(b"d")];
         assert!(case.poll(|io, cx| io.poll_write_vectored(cx, &slices)).is_pending() && case.wakes());
@@ -336,7 +342,7 @@ mod tests {
     #[test]
     fn a_vectored_write_is_cut_where_the_buffer_is_full() {
         let case = Case::new(&[], &[]);
-        assert_eq!(case.write(&vec![b'a'; BOUND - 3]), Poll::Ready(Ok(BOUND - 3)));
+        assert_eq!(case.write(&vec![b'a'; MAX_BUFFER_BYTES - 3]), Poll::Ready(Ok(MAX_BUFFER_BYTES - 3)));
         let slices = [IoSlice::new(b"bc"), IoSlice::new(b"de"), IoSlice::new(b"fg")];
         assert!(matches!(case.poll(|io, cx| io.poll_write_vectored(cx, &slices)), Poll::Ready(Ok(3))));
         assert_eq!(case.drain(), DONE);
@@ -350,25 +356,25 @@ mod tests {
             // The buffer cannot hold nine of them, so one write has to wait.
             let written = (0..9).take_while(|_| case.write(&[b'a'; 16 << 10]).is_ready()).count();
             assert!(written < 9 && case.drain().is_pending());
-            assert!(case.io.inner().out.capacity() <= BOUND, "{}", case.io.inner().out.capacity());
+            assert!(case.io.inner().out.capacity() <= MAX_BUFFER_BYTES, "{}", case.io.inner().out.capacity());
         }
     }
 
     /// The socket has room again between the waiting write and the drain, so it wakes no task itself.
     #[test]
-    fn a_write_that_waits_is_woken_by_the_drain_that_makes_room() {
+    fn a_drain_wakes_the_write_that_waits_for_room() {
         let case = Case::new(&[Wait], &[]);
-        assert_eq!(case.write(&vec![b'a'; BOUND]), Poll::Ready(Ok(BOUND)));
+        assert_eq!(case.write(&vec![b'a'; MAX_BUFFER_BYTES]), Poll::Ready(Ok(MAX_BUFFER_BYTES)));
         assert!(case.write(b"b").is_pending());
         case.io.inner().io.waker = None;
         assert_eq!(case.drain(), DONE);
         assert_eq!(case.task.0.load(Ordering::Relaxed), 1);
         assert_eq!(case.drain(), DONE);
-        assert_eq!(case.task.0.load(Ordering::Relaxed), 1, "and only once");
+        assert_eq!(case.task.0.load(Ordering::Relaxed), 1, "woken more than once");
     }
 
     #[test]
-    fn a_write_or_a_flush_that_fails_is_the_drains_error() {
+    fn a_drain_returns_errors_of_writes_and_flushes() {
         let case = Case::new(&[Take(1), Fail], &[]);
         assert_eq!(case.write(b"ab"), Poll::Ready(Ok(2)));
         assert_eq!(case.drain(), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
@@ -379,7 +385,7 @@ mod tests {
         assert_eq!(case.write(b"ab"), Poll::Ready(Ok(2)));
         assert_eq!(case.drain(), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
         let case = Case::new(&[Fail], &[]);
-        assert_eq!(case.write(&vec![b'a'; BOUND]), Poll::Ready(Ok(BOUND)));
+        assert_eq!(case.write(&vec![b'a'; MAX_BUFFER_BYTES]), Poll::Ready(Ok(MAX_BUFFER_BYTES)));
         assert_eq!(case.write(b"b"), Poll::Ready(Err(io::ErrorKind::BrokenPipe)));
     }
 

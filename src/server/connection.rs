@@ -29,11 +29,11 @@ use super::{
     calls::Calls,
     coalesce::Coalesced,
     delivery::Delivery,
-    entrance::Entrance,
+    entrance::OriginPolicy,
     frames::Frames,
-    life::{self, Life, Turn},
+    life::{self, Lifetime, Shutdown},
     memory::CoreMemory,
-    streams::{self, Guard, Streams, Watched},
+    streams::{self, StallGuard, Streams, Watched},
     web,
 };
 use crate::config::Connections;
@@ -42,31 +42,31 @@ use crate::config::Connections;
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Streams that a peer can make this node reset by protocol errors, before the connection is closed (CVE-2025-8671).
-const LOCAL_RESETS: usize = 1_024;
+const MAX_LOCAL_RESETS: usize = 1_024;
 
 /// Streams that a peer may open and reset before they are processed (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
+const MAX_PENDING_RESETS: usize = 20;
 
 /// The maximum size of the decoded headers of a request in bytes.
-const HEADERS: u32 = 16 << 10;
+const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// Bytes that a peer may send on one call before they are read. The window of the connection has room for all calls, so
 /// that a waiting call does not delay others. A call that is not read counts as this many bytes (`inbound`).
-const STREAM_WINDOW: u32 = 64 << 10;
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 
 /// Bytes of one response that may wait for the peer's window, beyond the message in flight.
-const SEND_BUFFER: usize = 64 << 10;
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8), for a peer that floods. Its last stream id is the maximum, because
 /// any call of the peer may have been processed.
-const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
 /// The state that the connections of one core share.
 #[derive(Clone)]
-pub(super) struct Common {
+pub(super) struct ConnectionContext {
     pub(super) calls: Arc<Calls>,
     pub(super) memory: CoreMemory,
-    pub(super) entrance: Arc<Entrance>,
+    pub(super) origin_policy: Arc<OriginPolicy>,
     pub(super) limits: Connections,
     /// How long calls may continue once the node drains.
     pub(super) drain: Duration,
@@ -74,20 +74,23 @@ pub(super) struct Common {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) {
-    let begun = tokio::select! {
+pub(super) async fn serve(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    context: ConnectionContext,
+) {
+    let negotiated = tokio::select! {
         biased;
-        begun = tokio::time::timeout(common.limits.preface, begin(io)) => begun,
-        () = life::drained(common.draining.clone()) => return,
+        negotiated = tokio::time::timeout(context.limits.preface, detect_protocol(io)) => negotiated,
+        () = life::wait_for_drain(context.draining.clone()) => return,
     };
-    let served = match begun {
-        Err(_) => Err("it said nothing in time".into()),
+    let served = match negotiated {
+        Err(_) => Err("preface timeout".into()),
         Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(Begun { io, is_http2: true })) => serve_http2(io, common).await,
-        Ok(Ok(Begun { io, is_http2: false })) => serve_http1(io, common).await,
+        Ok(Ok(Negotiated { io, is_http2: true })) => serve_http2(io, context).await,
+        Ok(Ok(Negotiated { io, is_http2: false })) => serve_http1(io, context).await,
     };
     if let Err(error) = served {
-        tracing::debug!(error, "a connection failed");
+        tracing::debug!(error, "connection failed");
     }
 }
 
@@ -95,34 +98,37 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 type Served = Result<(), Failure>;
 
-async fn serve_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let (calls, entrance) = (common.calls.clone(), common.entrance.clone());
-    let streams = Streams::new(&common.memory);
-    let of_connection = streams.clone();
+async fn serve_http2(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    context: ConnectionContext,
+) -> Served {
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
+    let streams = Streams::new(&context.memory);
+    let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (calls, streams) = (calls.clone(), of_connection.clone());
+        let (calls, streams) = (calls.clone(), connection_streams.clone());
         // An async block around both branches would hold the request twice, for as long as a stream is open.
-        let answer =
+        let response =
             if web::is_native(&request) {
                 Either::Right(calls.call(request, streams).map(|(response, pace)| {
                     response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
                 }))
             } else {
-                let answer = web::answer(calls, entrance.clone(), streams, request);
-                Either::Left(Box::pin(answer).map(|answer| answer.map(EitherBody::Right)))
+                let response = web::respond(calls, origin_policy.clone(), streams, request);
+                Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
             };
-        answer.map(Ok::<_, Infallible>)
+        response.map(Ok::<_, Infallible>)
     });
-    let life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
-    speak_http2(io, &common.limits, streams, life, service).await
+    let lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
+    drive_http2(io, &context.limits, streams, lifetime, service).await
 }
 
 /// Serves HTTP/2 with a service.
-async fn speak_http2<S, B>(
+async fn drive_http2<S, B>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     limits: &Connections,
     streams: Streams,
-    mut life: Life,
+    mut lifetime: Lifetime,
     service: S,
 ) -> Served
 where
@@ -134,12 +140,14 @@ where
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        .max_local_error_reset_streams(LOCAL_RESETS)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_header_list_size(HEADERS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(limits.streams.saturating_mul(STREAM_WINDOW).min(i32::MAX as u32))
-        .max_send_buf_size(SEND_BUFFER)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(
+            limits.streams.saturating_mul(STREAM_WINDOW_BYTES).min(i32::MAX as u32),
+        )
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(limits.ping)
         .keep_alive_timeout(limits.ping_timeout)
         .auto_date_header(false)
@@ -154,10 +162,10 @@ where
             {
                 ended = Some(end);
                 if streams.is_flooded() {
-                    io.append(&CALM);
-                    life.ended_badly();
+                    io.append(&GOAWAY_CALM);
+                    lifetime.close_soon();
                 } else {
-                    life.ended();
+                    lifetime.close_within_grace();
                 }
             }
             let written = io.poll_drain(cx)?.is_ready();
@@ -167,33 +175,36 @@ where
             if guard.poll(cx).is_ready() {
                 return Poll::Ready(Err(STALLED.into()));
             }
-            match life.poll(cx, written) {
+            match lifetime.poll(cx, written) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Turn::Over) => return Poll::Ready(Err("it did not end in time".into())),
-                Poll::Ready(Turn::Goodbye) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(Shutdown::Close) => return Poll::Ready(Err("shutdown timeout".into())),
+                Poll::Ready(Shutdown::GoAway) => connection.as_mut().graceful_shutdown(),
             }
         }
     })
     .await
 }
 
-const STALLED: &str = "its peer takes nothing of what it was sent";
+const STALLED: &str = "stalled: the peer does not read responses";
 
 /// Serves HTTP/1.1, which browsers use without TLS: gRPC-Web only.
-async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) -> Served {
-    let (calls, entrance) = (common.calls.clone(), common.entrance.clone());
-    let streams = Streams::new(&common.memory);
-    let mut life = Life::new(&common.limits, common.drain, common.draining, streams.clone());
-    let of_connection = streams.clone();
+async fn serve_http1(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    context: ConnectionContext,
+) -> Served {
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
+    let streams = Streams::new(&context.memory);
+    let mut lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
+    let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (calls, streams) = (calls.clone(), of_connection.clone());
-        let underway = streams.begin();
-        let entrance = entrance.clone();
+        let (calls, streams) = (calls.clone(), connection_streams.clone());
+        let in_progress = streams.track();
+        let origin_policy = origin_policy.clone();
         async move {
-            let response = web::answer(calls, entrance, streams, request).await;
+            let response = web::respond(calls, origin_policy, streams, request).await;
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
-                    let _until_the_body_is_gone = &underway;
+                    let _until_the_body_is_dropped = &in_progress;
                     frame
                 })
             }))
@@ -201,31 +212,31 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(common.limits.preface)
+        .header_read_timeout(context.limits.preface)
         .max_headers(64)
-        .max_header_size(HEADERS as usize)
+        .max_header_size(MAX_HEADER_BYTES as usize)
         // Otherwise a response is copied into a buffer, and its bytes no longer count.
         .writev(true)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
-    let mut guard: Option<Guard> = None;
+    let mut guard: Option<StallGuard> = None;
     poll_fn(|cx| {
         loop {
             // Discard a value that another connection left on this thread.
-            streams::watched();
+            streams::take_watched();
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
             }
-            if let Some(watched) = streams::watched() {
+            if let Some(watched) = streams::take_watched() {
                 guard = Some(streams.guard(watched));
             }
             if guard.as_mut().is_some_and(|guard| guard.poll(cx).is_ready()) {
                 return Poll::Ready(Err(STALLED.into()));
             }
-            match life.poll(cx, true) {
+            match lifetime.poll(cx, true) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Turn::Over) => return Poll::Ready(Err("it did not end in time".into())),
-                Poll::Ready(Turn::Goodbye) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(Shutdown::Close) => return Poll::Ready(Err("shutdown timeout".into())),
+                Poll::Ready(Shutdown::GoAway) => connection.as_mut().graceful_shutdown(),
             }
         }
     })
@@ -233,13 +244,13 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
 }
 
 /// A connection whose protocol is known.
-struct Begun<T> {
-    io: Rewound<T>,
+struct Negotiated<T> {
+    io: Replay<T>,
     is_http2: bool,
 }
 
 /// Reads the bytes that determine the protocol.
-async fn begin<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Begun<T>> {
+async fn detect_protocol<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Negotiated<T>> {
     let (mut first, mut length) = ([0; PREFACE.len()], 0);
     while length < PREFACE.len() && first[..length] == PREFACE[..length] {
         let read = io.read(&mut first[length..]).await?;
@@ -248,18 +259,18 @@ async fn begin<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Begun<T>> {
         }
         length += read;
     }
-    Ok(Begun { io: Rewound { first, next: 0, length, io }, is_http2: first == PREFACE })
+    Ok(Negotiated { io: Replay { first, next: 0, length, io }, is_http2: first == PREFACE })
 }
 
 /// A connection whose first bytes are read a second time.
-struct Rewound<T> {
+struct Replay<T> {
     first: [u8; PREFACE.len()],
     next: usize,
     length: usize,
     io: T,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Replay<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -275,7 +286,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Replay<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -322,15 +333,15 @@ mod tests {
         (0..count).flat_map(u32::to_be_bytes).collect()
     }
 
-    fn ends_of_tls() -> (TlsAcceptor, TlsConnector) {
-        let made = rcgen::generate_simple_self_signed(["cable".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    fn tls_pair() -> (TlsAcceptor, TlsConnector) {
+        let certified = rcgen::generate_simple_self_signed(["cable".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(ring::default_provider());
         let server = ServerConfig::builder_with_provider(provider.clone());
         let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let server = server.with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
+        roots.add(certified.cert.der().clone()).unwrap();
         let client = ClientConfig::builder_with_provider(provider);
         let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
         (Arc::new(server).into(), Arc::new(client.with_no_client_auth()).into())
@@ -339,17 +350,17 @@ mod tests {
     /// Responds to each request with as many numbers as its path specifies.
     async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
         let limits = Connections::default();
-        let streams = Streams::new(&super::super::memory::Memory::new(&limits).of_core());
+        let streams = Streams::new(&super::super::memory::Memory::new(&limits).for_core());
         let (_node, draining) = watch::channel(false);
-        let life = Life::new(&limits, limits.grace, draining, streams.clone());
+        let lifetime = Lifetime::new(&limits, limits.grace, draining, streams.clone());
         let service = service_fn(|request: Request<Incoming>| async move {
             let count = request.uri().path()[1..].parse().unwrap();
             Ok::<_, Infallible>(Response::new(Full::new(numbers(count))))
         });
-        speak_http2(io, &limits, streams, life, service).await
+        drive_http2(io, &limits, streams, lifetime, service).await
     }
 
-    async fn ask(mut client: h2::client::SendRequest<Bytes>, count: u32) -> Bytes {
+    async fn fetch(mut client: h2::client::SendRequest<Bytes>, count: u32) -> Bytes {
         let request = Request::get(format!("http://cable/{count}")).body(()).unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
         let (mut body, mut all) = (response.await.unwrap().into_body(), Vec::new());
@@ -363,39 +374,39 @@ mod tests {
 
     /// Each end has a thread of its own, so the pipe can have room again at any time.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn large_answers_arrive_whole_through_a_narrow_pipe_also_over_tls() {
+    async fn large_responses_arrive_complete_through_a_narrow_pipe() {
         for (tls, width) in [(false, 1_000), (true, 100), (true, 5_000), (true, 1 << 20)] {
             let (ours, theirs) = tokio::io::duplex(width);
             let exchange = async {
                 let served = if tls {
-                    let (acceptor, connector) = ends_of_tls();
+                    let (acceptor, connector) = tls_pair();
                     let ours = async move { serve_numbers(acceptor.accept(ours).await.unwrap()).await };
                     let served = tokio::spawn(ours);
                     let name = ServerName::try_from("cable").unwrap();
-                    exchanged(connector.connect(name, theirs).await.unwrap()).await;
+                    check_exchange(connector.connect(name, theirs).await.unwrap()).await;
                     served
                 } else {
                     let served = tokio::spawn(serve_numbers(ours));
-                    exchanged(theirs).await;
+                    check_exchange(theirs).await;
                     served
                 };
                 // Its last write may fail, because the client is gone by then.
                 let _ = served.await.unwrap();
             };
             let done = tokio::time::timeout(Duration::from_secs(60), exchange).await;
-            assert!(done.is_ok(), "it stands still: TLS {tls}, {width} bytes wide");
+            assert!(done.is_ok(), "stalled: TLS {tls}, {width} bytes wide");
         }
     }
 
-    async fn exchanged(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn check_exchange(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
         let (client, connection) = builder.handshake(io).await.unwrap();
         let connection = tokio::spawn(connection);
         for counts in [[1, 300_000, 16_000, 70_000], [0, 2, 3, 200_000]] {
-            let asked = counts.map(|count| tokio::spawn(ask(client.clone(), count)));
-            for (count, answer) in counts.into_iter().zip(asked) {
-                assert!(answer.await.unwrap() == numbers(count), "{count} numbers");
+            let responses = counts.map(|count| tokio::spawn(fetch(client.clone(), count)));
+            for (count, response) in counts.into_iter().zip(responses) {
+                assert!(response.await.unwrap() == numbers(count), "{count} numbers");
             }
         }
         drop(client);

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    accept::Place,
-    connection::{self, Common},
+    accept::ConnectionPermit,
+    connection::{self, ConnectionContext},
 };
 use crate::{
     health::{Condition, Health},
@@ -30,12 +30,12 @@ use crate::{
 };
 
 /// How long work outside the serving threads may take to end when the node does.
-const LAST_WORK: Duration = Duration::from_secs(5);
+const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An accepted connection with its permit, for a core.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
-    pub(super) place: Place,
+    pub(super) permit: ConnectionPermit,
 }
 
 /// The cores that serve.
@@ -43,7 +43,7 @@ pub(super) struct Cores(Vec<Core>);
 
 struct Core {
     /// The new connections. The connection limit bounds the queue.
-    queue: UnboundedSender<(Accepted, Counted)>,
+    queue: UnboundedSender<(Accepted, LoadGuard)>,
     open: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
     /// Completes when the thread is about to end, because its sender is dropped.
@@ -51,30 +51,30 @@ struct Core {
 }
 
 impl Cores {
-    /// Starts threads. `common` creates the shared state of each.
+    /// Starts threads. `context` creates the shared state of each.
     ///
     /// # Errors
     /// The operating system cannot start a thread.
     pub(super) fn start(
         count: usize,
         health: &Arc<Health>,
-        common: impl Fn() -> Common,
+        context: impl Fn() -> ConnectionContext,
     ) -> io::Result<Cores> {
         let start = |n| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (queue, accepted) = unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
-            let common = common();
+            let context = context();
             let (ending, ended) = oneshot::channel::<()>();
             let name = format!("serve-{n}");
-            let (of_core, of_node) = (name.clone(), health.clone());
+            let (task_name, node_health) = (name.clone(), health.clone());
             let thread = supervise::spawn(name, health.clone(), move || {
                 let _ending = ending;
-                runtime.block_on(supervise::killable(&of_core, &of_node, serve(accepted, common)));
-                if of_node.cause(Condition::Draining).is_none() {
-                    supervise::report(&of_core, &of_node, "ended early");
+                runtime.block_on(supervise::killable(&task_name, &node_health, serve(accepted, context)));
+                if node_health.cause(Condition::Draining).is_none() {
+                    supervise::report(&task_name, &node_health, "ended early");
                 }
-                runtime.shutdown_timeout(LAST_WORK);
+                runtime.shutdown_timeout(BLOCKING_WORK_TIMEOUT);
             })?;
             Ok(Core { queue, open, thread, ended })
         };
@@ -83,10 +83,10 @@ impl Cores {
 
     /// Assigns a connection to the core with the fewest connections. With few connections, a hash like the operating
     /// system's would leave some cores without any.
-    pub(super) fn deal(&self, accepted: Accepted) {
+    pub(super) fn assign(&self, accepted: Accepted) {
         let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
-        if core.queue.send((accepted, Counted::new(&core.open))).is_err() {
-            tracing::error!("a serving thread has ended");
+        if core.queue.send((accepted, LoadGuard::new(&core.open))).is_err() {
+            tracing::error!("connection dropped: its serving thread has ended");
         }
     }
 
@@ -102,28 +102,28 @@ impl Cores {
 }
 
 /// Counts one connection of a core until it is dropped, even if the task of the connection panics.
-struct Counted(Arc<AtomicUsize>);
+struct LoadGuard(Arc<AtomicUsize>);
 
-impl Counted {
-    fn new(open: &Arc<AtomicUsize>) -> Counted {
+impl LoadGuard {
+    fn new(open: &Arc<AtomicUsize>) -> LoadGuard {
         open.fetch_add(1, Ordering::Relaxed);
-        Counted(open.clone())
+        LoadGuard(open.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn serve(mut accepted: UnboundedReceiver<(Accepted, Counted)>, common: Common) {
+async fn serve(mut accepted: UnboundedReceiver<(Accepted, LoadGuard)>, context: ConnectionContext) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some((next, counted)) => {
-                    connections.spawn(serve_one(next, common.clone(), counted));
+                Some((next, guard)) => {
+                    connections.spawn(serve_one(next, context.clone(), guard));
                 }
                 None => break,
             },
@@ -133,10 +133,10 @@ async fn serve(mut accepted: UnboundedReceiver<(Accepted, Counted)>, common: Com
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_one(accepted: Accepted, common: Common, _counted: Counted) {
+async fn serve_one(accepted: Accepted, context: ConnectionContext, _guard: LoadGuard) {
     match tokio::net::TcpStream::from_std(accepted.stream) {
-        Ok(stream) => connection::serve(stream, common).await,
-        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        Ok(stream) => connection::serve(stream, context).await,
+        Err(error) => tracing::warn!(%error, "connection setup failed"),
     }
-    drop(accepted.place);
+    drop(accepted.permit);
 }

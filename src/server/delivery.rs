@@ -13,15 +13,15 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::{
-    flight::{Charge, Charged, Flight},
-    frames::FRAME,
+    flight::{Charge, ChargedPiece, Flight},
+    frames::MIN_FRAME_BYTES,
     streams::{self, Streams, Watched},
 };
 use crate::wire::Framed;
 
 /// A response up to this size in bytes is passed on whole with its status. Its progress is not tracked byte by byte,
 /// because that needs an allocation. A connection may hold 256 such responses.
-const SMALL: usize = 16 << 10;
+const MAX_UNTRACKED_BYTES: usize = 16 << 10;
 
 /// The pace at which a response is passed to its connection.
 pub(super) struct Pace {
@@ -32,11 +32,11 @@ pub(super) struct Pace {
     /// None for a small response.
     flight: Option<Arc<Flight>>,
     watched: bool,
-    waiting: Option<Box<Waiting>>,
+    pending: Option<Box<PendingPiece>>,
 }
 
 /// A piece that waits for room. None if the piece is not made yet.
-struct Waiting {
+struct PendingPiece {
     piece: Option<Framed>,
     room: BoxFuture<'static, Charge>,
 }
@@ -44,18 +44,18 @@ struct Waiting {
 impl Pace {
     /// Returns the pace of one message whose bytes are counted, or of no message.
     pub(super) fn message(charge: Charge) -> Pace {
-        let flight = (charge.bytes() > SMALL).then(Arc::default);
-        Pace { charge, ahead: 0, flight, watched: false, waiting: None }
+        let flight = (charge.bytes() > MAX_UNTRACKED_BYTES).then(Arc::default);
+        Pace { charge, ahead: 0, flight, watched: false, pending: None }
     }
 
     /// Returns the pace of a stream that reserves `ahead` bytes before each piece. If `ahead` is 0, a piece that finds
     /// no room waits without being counted. That is correct only if the piece is small or shares its bytes with others.
     pub(super) fn pieces(charge: Charge, ahead: usize) -> Pace {
-        Pace { charge, ahead, flight: Some(Arc::default()), watched: false, waiting: None }
+        Pace { charge, ahead, flight: Some(Arc::default()), watched: false, pending: None }
     }
 
     /// Tracks the progress of the body at any size, because it is encoded again.
-    pub(super) fn followed(mut self) -> Pace {
+    pub(super) fn tracked(mut self) -> Pace {
         self.flight.get_or_insert_default();
         self
     }
@@ -65,17 +65,17 @@ impl Pace {
     }
 
     /// Ready when the next piece may be made, or with the piece that has waited.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Charged>> {
-        if self.waiting.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChargedPiece>> {
+        if self.pending.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
             match self.streams().try_charge(self.ahead) {
                 Some(charge) => self.charge = charge,
                 None => self.wait(None, self.ahead),
             }
         }
-        let Some(waiting) = &mut self.waiting else { return Poll::Ready(None) };
-        let charge = ready!(waiting.room.as_mut().poll(cx));
-        let piece = waiting.piece.take();
-        self.waiting = None;
+        let Some(pending) = &mut self.pending else { return Poll::Ready(None) };
+        let charge = ready!(pending.room.as_mut().poll(cx));
+        let piece = pending.piece.take();
+        self.pending = None;
         match piece {
             Some(piece) => Poll::Ready(Some(self.send(piece, charge))),
             None => {
@@ -86,7 +86,7 @@ impl Pace {
     }
 
     /// Counts a piece. Returns None if it has to wait.
-    fn count(&mut self, piece: Framed) -> Option<Charged> {
+    fn charge_piece(&mut self, piece: Framed) -> Option<ChargedPiece> {
         let bytes = piece.remaining();
         if self.charge.bytes() > 0 {
             let charge = self.charge.split(bytes);
@@ -102,15 +102,15 @@ impl Pace {
     #[cold]
     fn wait(&mut self, piece: Option<Framed>, bytes: usize) {
         let room = Box::pin(self.streams().clone().charge(bytes));
-        self.waiting = Some(Box::new(Waiting { piece, room }));
+        self.pending = Some(Box::new(PendingPiece { piece, room }));
     }
 
-    fn send(&mut self, piece: Framed, charge: Charge) -> Charged {
+    fn send(&mut self, piece: Framed, charge: Charge) -> ChargedPiece {
         if !std::mem::replace(&mut self.watched, true) {
-            streams::watch(self.flight.clone().map_or(Watched::Whole, Watched::Stream));
+            streams::watch(self.flight.clone().map_or(Watched::Small, Watched::Stream));
         }
-        self.streams().sent_pieces(1 + (charge.bytes() / FRAME) as u64);
-        Charged::new(piece, charge, self.flight.as_ref())
+        self.streams().count_sent(1 + (charge.bytes() / MIN_FRAME_BYTES) as u64);
+        ChargedPiece::new(piece, charge, self.flight.as_ref())
     }
 }
 
@@ -138,18 +138,18 @@ impl<B> Body for Delivery<B>
 where
     B: Body<Data: Into<Framed>> + Unpin,
 {
-    type Data = Charged;
+    type Data = ChargedPiece;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Charged>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<ChargedPiece>, B::Error>>> {
         let Delivery { body, pace, last } = &mut *self;
         loop {
             if last.is_some() {
                 if let Some(flight) = &pace.flight {
-                    ready!(flight.poll_landed(cx));
+                    ready!(flight.poll_empty(cx));
                 }
                 return Poll::Ready(match last.replace(Last::End) {
                     Some(Last::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
@@ -162,7 +162,7 @@ where
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        if let Some(charged) = pace.count(data.into()) {
+                        if let Some(charged) = pace.charge_piece(data.into()) {
                             return Poll::Ready(Some(Ok(Frame::data(charged))));
                         }
                     }
@@ -175,6 +175,6 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.last.is_none() && self.pace.waiting.is_none() && self.body.is_end_stream()
+        self.last.is_none() && self.pace.pending.is_none() && self.body.is_end_stream()
     }
 }

@@ -11,7 +11,7 @@ use http::{
 
 /// The hosts and origins whose requests are served.
 #[derive(Debug, Clone)]
-pub(crate) struct Entrance {
+pub(crate) struct OriginPolicy {
     /// Whether the listener is reachable from this machine only.
     loopback: bool,
     /// The origins of allowed pages, as browsers write them.
@@ -20,53 +20,52 @@ pub(crate) struct Entrance {
 
 /// The response to a request that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stranger {
+pub(crate) struct Rejection {
     pub(crate) status: StatusCode,
     pub(crate) text: &'static str,
 }
 
-const HOST_REFUSED: Stranger = Stranger {
+const HOST_REJECTED: Rejection = Rejection {
     status: StatusCode::MISDIRECTED_REQUEST,
-    text: "this node listens on loopback and is reached as localhost or by an IP address: \
-           the host of this request is neither, nor that of an origin in `web.origins`\n",
+    text: "host not allowed: this node listens on loopback; use localhost, an IP address, \
+           or the host of an origin in `web.origins`\n",
 };
 
-const ORIGIN_REFUSED: Stranger = Stranger {
-    status: StatusCode::FORBIDDEN,
-    text: "web pages of this origin may not reach this node: it is not in `web.origins`\n",
-};
+const ORIGIN_REJECTED: Rejection =
+    Rejection { status: StatusCode::FORBIDDEN, text: "origin not allowed: not listed in `web.origins`\n" };
 
-impl Entrance {
-    pub(crate) fn new(listen: IpAddr, origins: &[String]) -> Entrance {
-        Entrance { loopback: listen.to_canonical().is_loopback(), origins: origins.to_vec() }
+impl OriginPolicy {
+    pub(crate) fn new(listen: IpAddr, origins: &[String]) -> OriginPolicy {
+        OriginPolicy { loopback: listen.to_canonical().is_loopback(), origins: origins.to_vec() }
     }
 
     /// Checks whether a request may be served. Returns the origin if it is an allowed one of another site.
     ///
     /// # Errors
     /// The request names a host that is not this node, or comes from a page that is not allowed.
-    pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Option<&'a str>, Stranger> {
+    pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Option<&'a str>, Rejection> {
         let headers = request.headers();
-        if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own(authority)) {
-            return Err(HOST_REFUSED);
+        if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own_host(authority))
+        {
+            return Err(HOST_REJECTED);
         }
-        let mut cross = None;
+        let mut cross_origin = None;
         for origin in headers.get_all(ORIGIN) {
-            let origin = origin.to_str().map_err(|_| ORIGIN_REFUSED)?;
-            if self.is_allowed(origin) {
-                cross = Some(origin);
-            } else if !is_same(origin, request.uri(), headers) {
-                return Err(ORIGIN_REFUSED);
+            let origin = origin.to_str().map_err(|_| ORIGIN_REJECTED)?;
+            if self.is_allowed_origin(origin) {
+                cross_origin = Some(origin);
+            } else if !is_same_origin(origin, request.uri(), headers) {
+                return Err(ORIGIN_REJECTED);
             }
         }
-        Ok(cross)
+        Ok(cross_origin)
     }
 
-    fn is_own(&self, authority: &str) -> bool {
-        is_local(authority) || self.origins.iter().any(|origin| authority_of(origin) == Some(authority))
+    fn is_own_host(&self, authority: &str) -> bool {
+        is_local(authority) || self.origins.iter().any(|origin| parse_authority(origin) == Some(authority))
     }
 
-    fn is_allowed(&self, origin: &str) -> bool {
+    fn is_allowed_origin(&self, origin: &str) -> bool {
         self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
 }
@@ -78,14 +77,14 @@ fn authorities<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item =
 }
 
 /// Whether a page comes from the node itself, under a name that no other site can have.
-fn is_same(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
-    let Some(own) = authority_of(origin).filter(|own| is_local(own)) else { return false };
+fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Some(own) = parse_authority(origin).filter(|own| is_local(own)) else { return false };
     let mut authorities = authorities(uri, headers).peekable();
     authorities.peek().is_some() && authorities.all(|authority| authority.eq_ignore_ascii_case(own))
 }
 
 /// Returns the host and port of an origin.
-fn authority_of(origin: &str) -> Option<&str> {
+fn parse_authority(origin: &str) -> Option<&str> {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
 }
 
@@ -113,17 +112,20 @@ mod tests {
         request.body(()).unwrap()
     }
 
-    fn checked(listen: Ipv4Addr, uri: &str, headers: &[(&str, &str)]) -> Result<bool, u16> {
-        let entrance = Entrance::new(listen.into(), &["https://desk.example".to_owned()]);
+    fn check(listen: Ipv4Addr, uri: &str, headers: &[(&str, &str)]) -> Result<bool, u16> {
+        let policy = OriginPolicy::new(listen.into(), &["https://desk.example".to_owned()]);
         let request = request(uri, headers);
-        entrance.check(&request).map(|cross| cross.is_some()).map_err(|stranger| stranger.status.as_u16())
+        policy
+            .check(&request)
+            .map(|cross_origin| cross_origin.is_some())
+            .map_err(|rejection| rejection.status.as_u16())
     }
 
     #[test]
     fn a_node_on_loopback_is_named_by_address_or_as_localhost() {
         let at = |uri: &str, hosts: &[&str]| {
             let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            checked(Ipv4Addr::LOCALHOST, uri, &headers)
+            check(Ipv4Addr::LOCALHOST, uri, &headers)
         };
         for host in [
             "localhost",
@@ -150,17 +152,17 @@ mod tests {
         ] {
             assert_eq!(at("/x", &[host]), Err(421), "{host}");
         }
-        assert_eq!(at("/x", &["localhost", "evil.example"]), Err(421), "all of them count");
-        assert_eq!(at("http://evil.example/x", &["localhost"]), Err(421), "the target counts");
+        assert_eq!(at("/x", &["localhost", "evil.example"]), Err(421), "every host header is checked");
+        assert_eq!(at("http://evil.example/x", &["localhost"]), Err(421), "the target is checked");
         assert_eq!(at("http://127.0.0.1:7190/x", &[]), Ok(false));
         assert_eq!(at("/x", &[]), Ok(false), "HTTP/1.0, which no browser speaks");
-        assert_eq!(checked(Ipv4Addr::UNSPECIFIED, "/x", &[("host", "cable.example")]), Ok(false));
+        assert_eq!(check(Ipv4Addr::UNSPECIFIED, "/x", &[("host", "cable.example")]), Ok(false));
     }
 
     #[test]
-    fn a_page_must_be_allowed_or_the_nodes_own() {
+    fn a_page_needs_an_allowed_or_local_origin() {
         for listen in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
-            let from = |origin, host| checked(listen, "/x", &[("host", host), ("origin", origin)]);
+            let from = |origin, host| check(listen, "/x", &[("host", host), ("origin", origin)]);
             assert_eq!(from("https://desk.example", "localhost:7190"), Ok(true));
             assert_eq!(from("http://localhost:7190", "localhost:7190"), Ok(false));
             assert_eq!(from("http://[::1]:7190", "[::1]:7190"), Ok(false));
@@ -178,7 +180,7 @@ mod tests {
             }
         }
         let rebound = [("host", "evil.example:7190"), ("origin", "http://evil.example:7190")];
-        assert_eq!(checked(Ipv4Addr::LOCALHOST, "/x", &rebound), Err(421));
-        assert_eq!(checked(Ipv4Addr::UNSPECIFIED, "/x", &rebound), Err(403));
+        assert_eq!(check(Ipv4Addr::LOCALHOST, "/x", &rebound), Err(421));
+        assert_eq!(check(Ipv4Addr::UNSPECIFIED, "/x", &rebound), Err(403));
     }
 }

@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// The maximum wait for an expected event.
-const PATIENCE: Duration = Duration::from_secs(20);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
 const TASKS: [&str; 9] =
-    ["accept", "compaction", "health", "hub", "keeper", "observer", "ops", "scrub", "serve-0"];
+    ["accept", "compaction", "gauges", "health", "hub", "ops", "scheduler", "scrub", "serve-0"];
 
 struct Running {
     health: Arc<Health>,
@@ -55,8 +55,8 @@ impl Running {
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static(method);
-        let answer = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::new()).await?;
-        Ok(answer.into_inner())
+        let response = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::new()).await?;
+        Ok(response.into_inner())
     }
 
     async fn put(&self, id: &str) -> Result<v1::PutArticleResponse, Status> {
@@ -99,10 +99,10 @@ impl Running {
 
     /// Returns the error that the node ends with. No service may be reported as serving before that.
     async fn failure(self) -> String {
-        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("it ends in time").unwrap();
+        let ended = tokio::time::timeout(EVENT_TIMEOUT, self.running).await.expect("timed out").unwrap();
         let conditions = self.health.conditions();
         assert!(SERVICES.into_iter().chain([""]).all(|service| !conditions.is_serving(service)));
-        ended.expect_err("a part of it has failed").to_string()
+        ended.expect_err("the node ended without an error").to_string()
     }
 }
 
@@ -111,14 +111,14 @@ fn reason(status: &Status) -> (Code, String) {
     (status.code(), details.error_info().map(|info| info.reason.clone()).unwrap_or_default())
 }
 
-fn failed() -> (Code, String) {
+fn node_failed() -> (Code, String) {
     (Code::Unavailable, ErrorReason::NodeFailed.as_str_name().trim_start_matches("ERROR_REASON_").into())
 }
 
 /// Returns the last message of a stream, and how the stream ended.
-async fn rest<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Status>) {
+async fn drain_stream<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Status>) {
     let mut last = None;
-    let end = tokio::time::timeout(PATIENCE, async {
+    let end = tokio::time::timeout(EVENT_TIMEOUT, async {
         loop {
             match stream.message().await {
                 Ok(Some(message)) => last = Some(message),
@@ -127,23 +127,23 @@ async fn rest<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Status>) {
             }
         }
     });
-    let end = end.await.expect("it ends in time");
+    let end = end.await.expect("timed out");
     (last, end)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_ends_ends_the_node_and_its_feeds_with_its_name() {
+async fn a_task_that_ends_stops_the_node_with_its_name() {
     for name in TASKS {
         for how in [Kill::Panic, Kill::Return] {
             let dir = tempfile::tempdir().unwrap();
             let node = start(dir.path()).await;
             let (follower, health) = (node.follow().await, node.watch_health().await);
             node.kill(name, how);
-            let (_, end) = rest(follower).await;
-            let (last, _) = rest(health).await;
+            let (_, end) = drain_stream(follower).await;
+            let (last, _) = drain_stream(health).await;
             // The thread that served them has ended, and their connection with it.
             if name != "serve-0" {
-                assert_eq!(reason(&end.unwrap_err()), failed(), "{name} {how:?}");
+                assert_eq!(reason(&end.unwrap_err()), node_failed(), "{name} {how:?}");
                 assert_eq!(last.map(|health| health.status), Some(2), "{name} {how:?}");
             }
             let error = node.failure().await;
@@ -154,7 +154,7 @@ async fn a_task_that_ends_ends_the_node_and_its_feeds_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_writer_that_panics_leaves_its_write_open_and_ends_the_node() {
+async fn a_writer_that_panics_ends_the_node() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path()).await;
     let follower = node.follow().await;
@@ -162,8 +162,8 @@ async fn a_writer_that_panics_leaves_its_write_open_and_ends_the_node() {
     node.kill("log-write", Kill::Panic);
     let refused = node.put("b").await.unwrap_err();
     assert_eq!(reason(&refused), (Code::Unavailable, "OUTCOME_UNKNOWN".into()));
-    let (_, end) = rest(follower).await;
-    assert_eq!(reason(&end.unwrap_err()), failed());
+    let (_, end) = drain_stream(follower).await;
+    assert_eq!(reason(&end.unwrap_err()), node_failed());
     assert_eq!(node.failure().await, "the task `log-write` panicked: killed by a test");
 
     let node = start(dir.path()).await;
@@ -177,19 +177,19 @@ async fn a_reader_that_panics_fails_its_calls_and_ends_the_node() {
     let node = start(dir.path()).await;
     let follower = node.follow().await;
     node.kill("store-read-0", Kill::Panic);
-    assert_eq!(reason(&node.get("a").await.unwrap_err()), failed());
-    let (_, end) = rest(follower).await;
-    assert_eq!(reason(&end.unwrap_err()), failed());
+    assert_eq!(reason(&node.get("a").await.unwrap_err()), node_failed());
+    let (_, end) = drain_stream(follower).await;
+    assert_eq!(reason(&end.unwrap_err()), node_failed());
     assert_eq!(node.failure().await, "the task `store-read-0` panicked: killed by a test");
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_listen_makes_no_directory() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn a_node_that_cannot_listen_creates_no_directory() {
+    let occupied = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
     config.store.dir = dir.path().join("store");
-    config.server.ops_listen = Some(taken.local_addr().unwrap());
+    config.server.ops_listen = Some(occupied.local_addr().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = run(config.clone(), Clock::system(), listener, std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("set `server.ops_listen` (flag --ops-listen)"), "{error}");

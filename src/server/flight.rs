@@ -74,28 +74,28 @@ impl Drop for Charge {
 }
 
 /// A piece of a response in flight to the socket.
-pub(super) struct Charged {
+pub(super) struct ChargedPiece {
     framed: Framed,
     charge: Charge,
-    part: Option<Part>,
+    guard: Option<PieceGuard>,
 }
 
-impl Charged {
+impl ChargedPiece {
     /// Counts a piece as in flight. `flight` is that of the stream, if its progress is watched.
-    pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> Charged {
-        charge.streams.departs();
-        Charged { framed, charge, part: flight.map(Part::new) }
+    pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> ChargedPiece {
+        charge.streams.add_piece();
+        ChargedPiece { framed, charge, guard: flight.map(PieceGuard::new) }
     }
 }
 
-impl Drop for Charged {
+impl Drop for ChargedPiece {
     fn drop(&mut self) {
-        self.charge.streams.lands();
+        self.charge.streams.remove_piece();
     }
 }
 
 /// Presents the piece to HTTP/2 as a whole, so that it becomes one frame.
-impl Buf for Charged {
+impl Buf for ChargedPiece {
     fn remaining(&self) -> usize {
         self.framed.remaining()
     }
@@ -110,9 +110,9 @@ impl Buf for Charged {
 
     fn advance(&mut self, count: usize) {
         self.framed.advance(count);
-        if let Some(Part(flight)) = &self.part {
-            flight.taken.fetch_add(1, Relaxed);
-            self.charge.streams.progressed();
+        if let Some(PieceGuard(flight)) = &self.guard {
+            flight.progress.fetch_add(1, Relaxed);
+            self.charge.streams.record_progress();
         }
     }
 }
@@ -122,22 +122,22 @@ impl Buf for Charged {
 pub(super) struct Flight {
     pieces: AtomicUsize,
     /// How often bytes were taken.
-    taken: AtomicU64,
-    reader: AtomicWaker,
+    progress: AtomicU64,
+    waker: AtomicWaker,
 }
 
 impl Flight {
     /// Returns a number that changes whenever bytes are taken. None while no piece is in flight.
-    pub(super) fn number(&self) -> Option<u64> {
-        (self.pieces.load(Acquire) > 0).then(|| self.taken.load(Relaxed))
+    pub(super) fn progress(&self) -> Option<u64> {
+        (self.pieces.load(Acquire) > 0).then(|| self.progress.load(Relaxed))
     }
 
     /// Ready when no piece is in flight.
-    pub(super) fn poll_landed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.pieces.load(Acquire) == 0 {
             return Poll::Ready(());
         }
-        self.reader.register(cx.waker());
+        self.waker.register(cx.waker());
         // The last piece may have landed before the waker was registered.
         if self.pieces.load(Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -145,20 +145,20 @@ impl Flight {
 
 /// Counts a piece as in flight until this is dropped.
 #[derive(Debug)]
-pub(super) struct Part(Arc<Flight>);
+pub(super) struct PieceGuard(Arc<Flight>);
 
-impl Part {
-    pub(super) fn new(flight: &Arc<Flight>) -> Part {
+impl PieceGuard {
+    pub(super) fn new(flight: &Arc<Flight>) -> PieceGuard {
         flight.pieces.fetch_add(1, Relaxed);
-        Part(flight.clone())
+        PieceGuard(flight.clone())
     }
 }
 
-impl Drop for Part {
+impl Drop for PieceGuard {
     fn drop(&mut self) {
-        self.0.taken.fetch_add(1, Relaxed);
+        self.0.progress.fetch_add(1, Relaxed);
         if self.0.pieces.fetch_sub(1, AcqRel) == 1 {
-            self.0.reader.wake();
+            self.0.waker.wake();
         }
     }
 }

@@ -18,29 +18,29 @@ use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
 /// Bytes of memory of a call that waits for its request, besides the bytes received: its stream, its task and the table
 /// of its headers.
-const WAITING_CALL: usize = 8 << 10;
+const PENDING_CALL_BYTES: usize = 8 << 10;
 
 /// Bytes of messages that one connection may be reading at once: two of the largest.
-const CLAIMS: usize = 8 << 20;
+const MAX_CLAIMED_BYTES: usize = 8 << 20;
 
 /// Bytes that a call that is not read may have received: its window.
-const UNREAD: usize = 64 << 10;
+const UNREAD_CALL_BYTES: usize = 64 << 10;
 
 /// Bytes of requests that a connection holds until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     streams: Streams,
     bytes: usize,
 }
 
-impl Held {
+impl HeldBytes {
     /// Counts a call that has to wait for its request.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
-    pub(super) fn new(streams: Streams) -> Result<Held, Refusal> {
-        let mut held = Held { streams, bytes: 0 };
-        held.add(WAITING_CALL)?;
+    pub(super) fn new(streams: Streams) -> Result<HeldBytes, Refusal> {
+        let mut held = HeldBytes { streams, bytes: 0 };
+        held.add(PENDING_CALL_BYTES)?;
         Ok(held)
     }
 
@@ -50,7 +50,7 @@ impl Held {
     /// The connection, or the node, holds too much already.
     pub(super) fn add(&mut self, more: usize) -> Result<(), Refusal> {
         if !self.streams.requests().try_hold(more) {
-            return Err(Refusal::Overloaded("too many requests have begun and are not complete"));
+            return Err(Refusal::Overloaded("too many incomplete requests"));
         }
         self.bytes += more;
         Ok(())
@@ -62,7 +62,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
@@ -79,7 +79,7 @@ struct Claim {
 impl Claim {
     fn try_new(streams: &Streams, bytes: usize) -> Option<Claim> {
         let claimed = streams.claimed().load(Relaxed);
-        if claimed > 0 && claimed + bytes > CLAIMS {
+        if claimed > 0 && claimed + bytes > MAX_CLAIMED_BYTES {
             return None;
         }
         streams.claimed().fetch_add(bytes, Relaxed);
@@ -94,33 +94,33 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.streams.claimed().fetch_sub(self.bytes, Relaxed);
-        self.streams.made_room();
+        self.streams.notify_room();
     }
 }
 
 /// The memory of a request. Its call shares it, because a message that has been read stays in memory until the call has
 /// its response.
 #[derive(Debug)]
-pub(super) struct Request {
-    held: Held,
+pub(super) struct RequestMemory {
+    held: HeldBytes,
     claim: Option<Claim>,
 }
 
-pub(super) type Shared = Arc<Mutex<Request>>;
+pub(super) type SharedMemory = Arc<Mutex<RequestMemory>>;
 
 /// The body of a request, within its limits.
 pub(super) struct Inbound<B> {
     body: Pin<Box<B>>,
     limit: &'static Limit,
     streams: Streams,
-    request: Shared,
+    memory: SharedMemory,
     /// Bytes that the request holds without any message.
-    least: usize,
+    base_bytes: usize,
     prefix: Vec<u8>,
     /// Bytes that the current message still needs.
-    left: usize,
+    remaining: usize,
     /// Data that waits for a claim.
-    waiting: Option<(Bytes, BoxFuture<'static, Claim>)>,
+    pending: Option<(Bytes, BoxFuture<'static, Claim>)>,
     /// The state of a client stream. None if the client sends one message.
     stream: Option<ClientStream>,
 }
@@ -130,13 +130,13 @@ pub(super) struct ClientStream {
     /// Completes when the node drains.
     draining: BoxFuture<'static, Status>,
     /// The maximum time until the next message is complete.
-    patience: Duration,
-    alarm: Option<Pin<Box<Sleep>>>,
+    message_timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
-    pub(super) fn new(draining: BoxFuture<'static, Status>, patience: Duration) -> ClientStream {
-        ClientStream { draining, patience, alarm: None }
+    pub(super) fn new(draining: BoxFuture<'static, Status>, message_timeout: Duration) -> ClientStream {
+        ClientStream { draining, message_timeout, timer: None }
     }
 }
 
@@ -152,90 +152,90 @@ impl<B> Inbound<B> {
         streams: Streams,
         stream: Option<ClientStream>,
     ) -> Result<Inbound<B>, Refusal> {
-        let mut held = Held::new(streams.clone())?;
+        let mut held = HeldBytes::new(streams.clone())?;
         held.add(headers)?;
-        let least = held.bytes;
+        let base_bytes = held.bytes;
         Ok(Inbound {
             body: Box::pin(body),
             limit,
             streams,
-            request: Arc::new(Mutex::new(Request { held, claim: None })),
-            least,
+            memory: Arc::new(Mutex::new(RequestMemory { held, claim: None })),
+            base_bytes,
             prefix: Vec::new(),
-            left: 0,
-            waiting: None,
+            remaining: 0,
+            pending: None,
             stream,
         })
     }
 
     /// Returns the memory of the request, to be held until the response is ready.
-    pub(super) fn request(&self) -> Shared {
-        self.request.clone()
+    pub(super) fn memory(&self) -> SharedMemory {
+        self.memory.clone()
     }
 
     /// Counts the bytes that may arrive while the body has to wait.
     ///
     /// # Errors
     /// The connection, or the node, holds too much already.
-    pub(super) fn is_not_read(&self) -> Result<(), Refusal> {
-        lock(&self.request).held.add(UNREAD)
+    pub(super) fn count_unread(&self) -> Result<(), Refusal> {
+        lock(&self.memory).held.add(UNREAD_CALL_BYTES)
     }
 
     /// Scans the messages in a piece of data. If a message starts in it and continues after it, returns the size of
     /// that message.
-    fn walk(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
-        let mut begun = None;
+    fn scan(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
+        let mut incomplete = None;
         while !data.is_empty() {
-            if self.left == 0 {
+            if self.remaining == 0 {
                 let missing = (PREFIX - self.prefix.len()).min(data.len());
                 self.prefix.extend_from_slice(&data[..missing]);
                 data = &data[missing..];
                 let [_, a, b, c, d] = self.prefix[..] else { break };
                 self.prefix.clear();
-                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
-                if self.left as u64 > self.limit.maximum {
-                    let (limit, value) = (self.limit, self.left as u64);
+                self.remaining = u32::from_be_bytes([a, b, c, d]) as usize;
+                if self.remaining as u64 > self.limit.maximum {
+                    let (limit, value) = (self.limit, self.remaining as u64);
                     return Err(Refusal::Limit { field: "request".into(), limit, value });
                 }
-                begun = Some(self.left);
+                incomplete = Some(self.remaining);
             }
-            let taken = self.left.min(data.len());
-            self.left -= taken;
+            let taken = self.remaining.min(data.len());
+            self.remaining -= taken;
             data = &data[taken..];
-            if self.left == 0 {
-                begun = None;
-                self.whole();
+            if self.remaining == 0 {
+                incomplete = None;
+                self.finish_message();
             }
         }
-        Ok(begun)
+        Ok(incomplete)
     }
 
     /// Records that a message is complete.
-    fn whole(&mut self) {
+    fn finish_message(&mut self) {
         if let Some(stream) = &mut self.stream {
-            stream.alarm = None;
+            stream.timer = None;
         }
     }
 
     /// Counts a piece of data, and claims the message that continues after it. Returns None if the data waits for the
     /// claim.
-    fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Refusal> {
-        if self.stream.is_some() && self.left == 0 && self.prefix.is_empty() {
+    fn accept(&mut self, data: Bytes) -> Result<Option<Bytes>, Refusal> {
+        if self.stream.is_some() && self.remaining == 0 && self.prefix.is_empty() {
             // The previous messages have been consumed.
-            let mut request = lock(&self.request);
-            request.held.shrink_to(self.least);
-            request.claim = None;
+            let mut memory = lock(&self.memory);
+            memory.held.shrink_to(self.base_bytes);
+            memory.claim = None;
         }
-        let begun = self.walk(&data)?;
-        let mut request = lock(&self.request);
-        request.held.add(data.len())?;
-        let Some(size) = begun else { return Ok(Some(data)) };
+        let incomplete = self.scan(&data)?;
+        let mut memory = lock(&self.memory);
+        memory.held.add(data.len())?;
+        let Some(size) = incomplete else { return Ok(Some(data)) };
         match Claim::try_new(&self.streams, size) {
-            Some(claim) => request.claim = Some(claim),
+            Some(claim) => memory.claim = Some(claim),
             None => {
-                request.held.add(UNREAD)?;
+                memory.held.add(UNREAD_CALL_BYTES)?;
                 let claim = Box::pin(Claim::wait(self.streams.clone(), size));
-                self.waiting = Some((data, claim));
+                self.pending = Some((data, claim));
                 return Ok(None);
             }
         }
@@ -246,21 +246,21 @@ impl<B> Inbound<B> {
     /// too long.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
-        if self.left == 0
+        if self.remaining == 0
             && self.prefix.is_empty()
             && let Poll::Ready(status) = stream.draining.as_mut().poll(cx)
         {
             return Poll::Ready(status);
         }
-        let patience = stream.patience;
-        let alarm = stream.alarm.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(alarm.as_mut().poll(cx));
-        Poll::Ready(Status::deadline_exceeded("no complete message of the request came in time"))
+        let message_timeout = stream.message_timeout;
+        let timer = stream.timer.get_or_insert_with(|| Box::pin(sleep(message_timeout)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Status::deadline_exceeded("no complete request message within the request timeout"))
     }
 }
 
-fn lock(request: &Shared) -> std::sync::MutexGuard<'_, Request> {
-    request.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(memory: &SharedMemory) -> std::sync::MutexGuard<'_, RequestMemory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> Body for Inbound<B>
@@ -277,11 +277,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
         loop {
-            if let Some((data, claim)) = &mut this.waiting {
+            if let Some((data, claim)) = &mut this.pending {
                 let claim = ready!(claim.as_mut().poll(cx));
                 let data = std::mem::take(data);
-                lock(&this.request).claim = Some(claim);
-                this.waiting = None;
+                lock(&this.memory).claim = Some(claim);
+                this.pending = None;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             let frame = match this.body.as_mut().poll_frame(cx) {
@@ -298,7 +298,7 @@ where
                 Ok(data) => data,
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             };
-            match this.take(data) {
+            match this.accept(data) {
                 Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Some(Err(Status::from(refusal).into()))),
@@ -307,7 +307,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.pending.is_none() && self.body.is_end_stream()
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
     type Pieces = Vec<Vec<u8>>;
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).of_core())
+        Streams::new(&Memory::new(&Connections::default()).for_core())
     }
 
     fn body(
@@ -343,29 +343,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_are_counted_however_they_are_cut() {
-        let whole = [message(10), message(0), message(300), message(4)].concat();
-        for cut in [1, 3, 5, 6, 100, whole.len()] {
+    async fn messages_are_counted_however_they_are_split() {
+        let all = [message(10), message(0), message(300), message(4)].concat();
+        for cut in [1, 3, 5, 6, 100, all.len()] {
             let streams = streams();
-            let pieces: Pieces = whole.chunks(cut).map(<[u8]>::to_vec).collect();
+            let pieces: Pieces = all.chunks(cut).map(<[u8]>::to_vec).collect();
             let count = pieces.len();
             let mut inbound = body(pieces, &streams, false);
             let mut read = Vec::new();
             for _ in 0..count {
                 read.extend(inbound.frame().await.unwrap().unwrap().into_data().unwrap());
             }
-            assert_eq!((read.len(), inbound.left, inbound.prefix.len()), (whole.len(), 0, 0), "{cut}");
-            assert_eq!(streams.requests().held(), WAITING_CALL + whole.len(), "{cut}");
+            assert_eq!((read.len(), inbound.remaining, inbound.prefix.len()), (all.len(), 0, 0), "{cut}");
+            assert_eq!(streams.requests().held(), PENDING_CALL_BYTES + all.len(), "{cut}");
             drop(inbound);
             assert_eq!((streams.requests().held(), streams.claimed().load(Relaxed)), (0, 0), "{cut}");
         }
     }
 
     #[tokio::test]
-    async fn a_third_large_message_waits_until_another_is_answered() {
+    async fn a_third_large_message_waits_for_a_response() {
         let streams = streams();
-        let begun = message(4 << 20)[..100].to_vec();
-        let mut bodies: Vec<_> = (0..3).map(|_| body(vec![begun.clone()], &streams, false)).collect();
+        let incomplete = message(4 << 20)[..100].to_vec();
+        let mut bodies: Vec<_> = (0..3).map(|_| body(vec![incomplete.clone()], &streams, false)).collect();
         let mut third = bodies.pop().unwrap();
         for body in &mut bodies {
             body.frame().await.unwrap().unwrap();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_only_claims_more_than_the_limit_is_refused() {
+    async fn an_announced_length_above_the_limit_is_refused() {
         let mut inbound = body(vec![b"\0\xff\xff\xff\xff".to_vec()], &streams(), false);
         let error = inbound.frame().await.unwrap().unwrap_err();
         let status = error.downcast::<Status>().unwrap();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_streams_has_its_time_for_each_message() {
+    async fn a_client_stream_has_a_timeout_for_each_message() {
         for pieces in [vec![], vec![message(3)], vec![message(3), message(9)[..6].to_vec()]] {
             let passed = pieces.len();
             let mut inbound = body(pieces, &streams(), true);
@@ -394,10 +394,7 @@ mod tests {
             let start = Instant::now();
             let error = inbound.frame().await.unwrap().unwrap_err();
             assert_eq!(error.downcast::<Status>().unwrap().code(), tonic::Code::DeadlineExceeded);
-            assert!(
-                start.elapsed() >= Duration::from_millis(100),
-                "only the time in which it was waited for counts"
-            );
+            assert!(start.elapsed() >= Duration::from_millis(100), "only the wait for the message counts");
         }
     }
 

@@ -19,25 +19,25 @@ use crate::config::Connections;
 
 /// How long a connection of a draining node stays open once no call is in flight. The peer has time to read the GOAWAY,
 /// and a call that it sent before that can arrive.
-const REST: Duration = Duration::from_millis(250);
+const DRAIN_LINGER: Duration = Duration::from_millis(250);
 
 /// The next action on a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Shutdown {
     /// Send GOAWAY, so that the peer starts no more streams. This occurs once.
-    Goodbye,
+    GoAway,
     /// Close the connection.
-    Over,
+    Close,
 }
 
 /// The lifetime of a connection. One timer serves all its deadlines.
-pub(super) struct Life {
+pub(super) struct Lifetime {
     streams: Streams,
-    /// The value of [`Streams::turns`] at the last check.
-    seen: u64,
+    /// The value of [`Streams::activity`] at the last check.
+    last_activity: u64,
     idle: Duration,
     /// When the connection reaches its maximum age.
-    end: Instant,
+    max_age_at: Instant,
     grace: Duration,
     drain: Duration,
     /// None once the node drains.
@@ -47,38 +47,38 @@ pub(super) struct Life {
     /// The waker that the alarm and the signal wake.
     registered: Option<Waker>,
     /// When the connection is closed. None until it starts to end.
-    last: Option<Instant>,
+    close_at: Option<Instant>,
     /// The time from which no call has been in flight while the node drains.
-    at_rest: Option<Instant>,
+    rest_since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Life {
+impl Lifetime {
     pub(super) fn new(
         limits: &Connections,
         drain: Duration,
         draining: watch::Receiver<bool>,
         streams: Streams,
-    ) -> Life {
+    ) -> Lifetime {
         let end = Instant::now() + jittered(limits.age);
-        Life {
-            seen: streams.turns(),
+        Lifetime {
+            last_activity: streams.activity(),
             streams,
             idle: limits.idle,
-            end,
+            max_age_at: end,
             grace: limits.grace,
             drain,
             signal: draining.clone(),
             registered: None,
-            draining: Some(Box::pin(drained(draining))),
-            last: None,
-            at_rest: None,
+            draining: Some(Box::pin(wait_for_drain(draining))),
+            close_at: None,
+            rest_since: None,
             alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle))),
         }
     }
 
     /// Returns the next action when it is due. `written` is whether the socket has taken everything.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Turn> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Shutdown> {
         if self.is_quiet(cx.waker()) {
             return Poll::Pending;
         }
@@ -87,31 +87,31 @@ impl Life {
             && draining.as_mut().poll(cx).is_ready()
         {
             self.draining = None;
-            if self.ends_within(self.drain) {
-                return Poll::Ready(Turn::Goodbye);
+            if self.close_within(self.drain) {
+                return Poll::Ready(Shutdown::GoAway);
             }
         }
         if self.draining.is_none() {
-            self.look_for_rest(cx, written);
+            self.track_rest(cx, written);
         }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
             let now = Instant::now();
-            if let Some(last) = self.last {
-                let rested = self.at_rest.is_some_and(|since| now >= since + REST);
-                if rested || now >= last {
-                    return Poll::Ready(Turn::Over);
+            if let Some(close_at) = self.close_at {
+                let rested = self.rest_since.is_some_and(|since| now >= since + DRAIN_LINGER);
+                if rested || now >= close_at {
+                    return Poll::Ready(Shutdown::Close);
                 }
-                self.alarm.as_mut().reset(last);
+                self.alarm.as_mut().reset(close_at);
                 continue;
             }
-            let unused = self.streams.is_empty() && self.streams.turns() == self.seen;
-            if now >= self.end || unused {
-                self.ends_within(self.grace);
-                return Poll::Ready(Turn::Goodbye);
+            let unused = self.streams.is_empty() && self.streams.activity() == self.last_activity;
+            if now >= self.max_age_at || unused {
+                self.close_within(self.grace);
+                return Poll::Ready(Shutdown::GoAway);
             }
-            self.seen = self.streams.turns();
-            self.alarm.as_mut().reset(self.end.min(now + self.idle));
+            self.last_activity = self.streams.activity();
+            self.alarm.as_mut().reset(self.max_age_at.min(now + self.idle));
         }
     }
 
@@ -125,45 +125,46 @@ impl Life {
     }
 
     /// Tracks whether calls are in flight, because a draining connection waits for nothing else.
-    fn look_for_rest(&mut self, cx: &mut Context<'_>, written: bool) {
+    fn track_rest(&mut self, cx: &mut Context<'_>, written: bool) {
         self.streams.wake_at_rest(cx.waker());
         if !written || !self.streams.is_at_rest() {
-            self.at_rest = None;
-        } else if self.at_rest.is_none() {
+            self.rest_since = None;
+        } else if self.rest_since.is_none() {
             let now = Instant::now();
-            self.at_rest = Some(now);
-            let last = self.last.map_or(now + REST, |last| last.min(now + REST));
-            self.alarm.as_mut().reset(last);
+            self.rest_since = Some(now);
+            let close_at =
+                self.close_at.map_or(now + DRAIN_LINGER, |close_at| close_at.min(now + DRAIN_LINGER));
+            self.alarm.as_mut().reset(close_at);
         }
     }
 
     /// The connection has ended by itself and needs no GOAWAY. Unwritten bytes may take their time, up to the grace
     /// period.
-    pub(super) fn ended(&mut self) {
-        self.ends_within(self.grace);
+    pub(super) fn close_within_grace(&mut self) {
+        self.close_within(self.grace);
     }
 
-    /// As [`Life::ended`], but unwritten bytes have only a moment.
-    pub(super) fn ended_badly(&mut self) {
-        self.ends_within(REST);
+    /// As [`Lifetime::close_within_grace`], but unwritten bytes have only [`DRAIN_LINGER`].
+    pub(super) fn close_soon(&mut self) {
+        self.close_within(DRAIN_LINGER);
     }
 
     /// Sets the time at which the connection is closed. Returns whether GOAWAY is still to be sent. The earliest time
     /// counts: a draining node does not wait for a grace period that started before.
-    fn ends_within(&mut self, left: Duration) -> bool {
-        let last = Instant::now() + left;
-        let told = self.last.is_some();
-        if self.last.is_none_or(|before| last < before) {
+    fn close_within(&mut self, timeout: Duration) -> bool {
+        let close_at = Instant::now() + timeout;
+        let goaway_sent = self.close_at.is_some();
+        if self.close_at.is_none_or(|before| close_at < before) {
             self.registered = None;
-            self.last = Some(last);
-            self.alarm.as_mut().reset(last);
+            self.close_at = Some(close_at);
+            self.alarm.as_mut().reset(close_at);
         }
-        !told
+        !goaway_sent
     }
 }
 
 /// Waits until the node drains.
-pub(super) async fn drained(mut draining: watch::Receiver<bool>) {
+pub(super) async fn wait_for_drain(mut draining: watch::Receiver<bool>) {
     // The sender lives as long as the node: an error means that the node is gone, too.
     let _ = draining.wait_for(|draining| *draining).await;
 }

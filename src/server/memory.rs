@@ -18,59 +18,59 @@ use tokio::sync::Semaphore;
 use crate::config::Connections;
 
 /// Bytes of responses that one connection may hold: more than the largest message, which has 3.5 MiB.
-const RESPONSES: usize = 4 << 20;
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
 /// Bytes of requests that one connection may hold: two of the largest messages that are read, and 200 waiting calls.
-const REQUESTS: usize = 24 << 20;
+const MAX_REQUEST_BYTES: usize = 24 << 20;
 
 /// The divisors of what the node has left: a connection that holds something may hold this part of it.
-const PART_OF_RESPONSES: usize = 12;
-const PART_OF_REQUESTS: usize = 2;
+const RESPONSE_DIVISOR: usize = 12;
+const REQUEST_DIVISOR: usize = 2;
 
 /// A connection may hold up to this many bytes while the node has anything left, and this part of the bound (a quarter)
 /// is reserved for connections that hold no more. Other peers therefore get small responses, however many bytes the 512
 /// connections of one peer hold.
-const SMALL: usize = 32 << 10;
-const PART_FOR_SMALL: usize = 4;
+const SMALL_BYTES: usize = 32 << 10;
+const SMALL_DIVISOR: usize = 4;
 
 /// A core reports when its sum differs from its last report by this part of the bound.
-const STEPS: usize = 512;
+const REPORT_DIVISOR: usize = 512;
 
 /// The maximum number of concurrent imports of a node. Each may process two chunks of 4 MiB.
-const IMPORTS: usize = 16;
+const MAX_IMPORTS: usize = 16;
 
 /// The maximum number of concurrent reflection streams of a node. Each may process three schema files of 150 KB.
-const REFLECTIONS: usize = 64;
+const MAX_REFLECTIONS: usize = 64;
 
 /// The memory that a node may hold for its peers.
 #[derive(Debug)]
 pub(super) struct Memory {
     responses: Arc<Pool>,
     requests: Arc<Pool>,
-    progress: Duration,
+    progress_timeout: Duration,
     pub(super) imports: Arc<Semaphore>,
     pub(super) reflections: Arc<Semaphore>,
 }
 
 impl Memory {
     pub(super) fn new(limits: &Connections) -> Memory {
-        let pool = |most| Arc::new(Pool { most, held: AtomicUsize::new(0) });
+        let pool = |max| Arc::new(Pool { max, held: AtomicUsize::new(0) });
         Memory {
             responses: pool(to_usize(limits.response_bytes)),
             requests: pool(to_usize(limits.request_bytes)),
-            progress: limits.progress_timeout,
-            imports: Arc::new(Semaphore::new(IMPORTS)),
-            reflections: Arc::new(Semaphore::new(REFLECTIONS)),
+            progress_timeout: limits.progress_timeout,
+            imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
+            reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
         }
     }
 
     /// Creates the share of a core.
-    pub(super) fn of_core(&self) -> CoreMemory {
+    pub(super) fn for_core(&self) -> CoreMemory {
         let share = |pool: &Arc<Pool>| {
             Arc::new(Share { pool: pool.clone(), held: AtomicUsize::new(0), reported: AtomicUsize::new(0) })
         };
         let (responses, requests) = (share(&self.responses), share(&self.requests));
-        CoreMemory { responses, requests, progress: self.progress }
+        CoreMemory { responses, requests, progress_timeout: self.progress_timeout }
     }
 }
 
@@ -81,7 +81,7 @@ fn to_usize(bytes: u64) -> usize {
 /// One of the node's bounds.
 #[derive(Debug)]
 struct Pool {
-    most: usize,
+    max: usize,
     /// The sum that the cores have reported.
     held: AtomicUsize,
 }
@@ -92,16 +92,16 @@ pub(super) struct CoreMemory {
     responses: Arc<Share>,
     requests: Arc<Share>,
     /// How long a response may wait without progress: no byte of it is taken.
-    pub(super) progress: Duration,
+    pub(super) progress_timeout: Duration,
 }
 
 impl CoreMemory {
     pub(super) fn responses(&self) -> Account {
-        Account::new(self.responses.clone(), RESPONSES, PART_OF_RESPONSES)
+        Account::new(self.responses.clone(), MAX_RESPONSE_BYTES, RESPONSE_DIVISOR)
     }
 
     pub(super) fn requests(&self) -> Account {
-        Account::new(self.requests.clone(), REQUESTS, PART_OF_REQUESTS)
+        Account::new(self.requests.clone(), MAX_REQUEST_BYTES, REQUEST_DIVISOR)
     }
 }
 
@@ -114,19 +114,19 @@ struct Share {
 
 impl Share {
     fn free(&self) -> usize {
-        self.pool.most.saturating_sub(self.pool.held.load(Relaxed))
+        self.pool.max.saturating_sub(self.pool.held.load(Relaxed))
     }
 
     fn add(&self, bytes: usize) {
         let held = self.held.fetch_add(bytes, Relaxed) + bytes;
-        if held.saturating_sub(self.reported.load(Relaxed)) > self.pool.most / STEPS {
+        if held.saturating_sub(self.reported.load(Relaxed)) > self.pool.max / REPORT_DIVISOR {
             self.report(held);
         }
     }
 
     fn remove(&self, bytes: usize) {
         let held = self.held.fetch_sub(bytes, Relaxed) - bytes;
-        if self.reported.load(Relaxed).saturating_sub(held) > self.pool.most / STEPS {
+        if self.reported.load(Relaxed).saturating_sub(held) > self.pool.max / REPORT_DIVISOR {
             self.report(held);
         }
     }
@@ -147,13 +147,13 @@ impl Share {
 pub(super) struct Account {
     share: Arc<Share>,
     held: AtomicUsize,
-    most: usize,
-    part: usize,
+    max: usize,
+    divisor: usize,
 }
 
 impl Account {
-    fn new(share: Arc<Share>, most: usize, part: usize) -> Account {
-        Account { share, held: AtomicUsize::new(0), most, part }
+    fn new(share: Arc<Share>, max: usize, divisor: usize) -> Account {
+        Account { share, held: AtomicUsize::new(0), max, divisor }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -164,11 +164,11 @@ impl Account {
     /// left, so that the largest response can be delivered.
     pub(super) fn try_hold(&self, bytes: usize) -> bool {
         let (held, free) = (self.held(), self.share.free());
-        let room = if held + bytes <= SMALL {
+        let room = if held + bytes <= SMALL_BYTES {
             held + free
         } else {
-            let free = free.saturating_sub(self.share.pool.most / PART_FOR_SMALL);
-            if held == 0 { free / 2 } else { (free / self.part).min(self.most) }
+            let free = free.saturating_sub(self.share.pool.max / SMALL_DIVISOR);
+            if held == 0 { free / 2 } else { (free / self.divisor).min(self.max) }
         };
         if held + bytes > room {
             return false;
@@ -213,19 +213,19 @@ mod tests {
     #[test]
     fn a_connection_holds_at_most_its_own_bound() {
         let memory = memory(1 << 30);
-        let (responses, requests) = (memory.of_core().responses(), memory.of_core().requests());
+        let (responses, requests) = (memory.for_core().responses(), memory.for_core().requests());
         assert!(responses.try_hold(7 << 19), "the largest message");
         assert!(!responses.try_hold(1 << 20));
-        assert!((RESPONSES - 10_000..=RESPONSES).contains(&fill(&responses)));
-        assert!((REQUESTS - 10_000..=REQUESTS).contains(&fill(&requests)));
+        assert!((MAX_RESPONSE_BYTES - 10_000..=MAX_RESPONSE_BYTES).contains(&fill(&responses)));
+        assert!((MAX_REQUEST_BYTES - 10_000..=MAX_REQUEST_BYTES).contains(&fill(&requests)));
         responses.release(1 << 20);
         assert!(responses.try_hold(1 << 20));
     }
 
     #[test]
-    fn connections_that_take_nothing_leave_room_for_the_others() {
+    fn connections_that_read_nothing_leave_room_for_others() {
         let memory = memory(128 << 20);
-        let cores = [memory.of_core(), memory.of_core()];
+        let cores = [memory.for_core(), memory.for_core()];
         let greedy: Vec<_> = (0..512).map(|at| cores[at % 2].responses()).collect();
         let held: usize = greedy.iter().map(fill).sum();
         assert!(held <= 128 << 20, "{held}");
@@ -237,24 +237,24 @@ mod tests {
     }
 
     #[test]
-    fn large_responses_of_idle_connections_never_use_up_the_node() {
+    fn large_responses_never_use_up_the_memory_of_the_node() {
         let memory = memory(128 << 20);
-        let core = memory.of_core();
+        let core = memory.for_core();
         let peers: Vec<_> = (0..512).map(|_| core.responses()).collect();
         let taken = peers.iter().filter(|peer| peer.try_hold(7 << 19)).count();
         assert!((20..28).contains(&taken), "{taken}");
-        assert!(core.responses().try_hold(SMALL));
+        assert!(core.responses().try_hold(SMALL_BYTES));
     }
 
     #[test]
-    fn what_a_connection_held_is_free_when_it_ends() {
+    fn bytes_of_a_connection_are_released_when_it_ends() {
         let memory = memory(16 << 20);
-        let core = memory.of_core();
+        let core = memory.for_core();
         for _ in 0..100 {
             let account = core.responses();
             assert!(account.try_hold(7 << 19));
         }
         assert_eq!(core.responses.held.load(Relaxed), 0);
-        assert!(memory.responses.held.load(Relaxed) <= (16 << 20) / STEPS);
+        assert!(memory.responses.held.load(Relaxed) <= (16 << 20) / REPORT_DIVISOR);
     }
 }

@@ -8,7 +8,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tonic::{Code, Status, codegen::StdError, metadata::MetadataValue};
 
-use super::{inbound::Held, streams::Streams};
+use super::{inbound::HeldBytes, streams::Streams};
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
 /// Reads the message of a request, and checks that no data follows it. The length that a prefix claims reserves no
@@ -30,26 +30,30 @@ where
         let frame = match (&mut next).now_or_never() {
             Some(frame) => frame,
             None => {
-                wait(&mut held, streams, bytes.len())?;
+                count_received(&mut held, streams, bytes.len())?;
                 next.await
             }
         };
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|error| gone(error.into()))?.into_data() else { continue };
-        bytes = if bytes.is_empty() { data } else { joined(bytes, &data) };
+        let Ok(data) = frame.map_err(|error| map_read_error(error.into()))?.into_data() else { continue };
+        bytes = if bytes.is_empty() { data } else { join(bytes, &data) };
         check(&bytes, limit)?;
     }
-    if !is_whole(&bytes) {
-        return Err(Refusal::field("request", "it ends within its message").into());
+    if !is_complete(&bytes) {
+        return Err(Refusal::field("request", "incomplete message").into());
     }
     Ok(bytes.slice(PREFIX..))
 }
 
 /// Counts the received bytes, now that the call has to wait for the rest.
 #[cold]
-fn wait(held: &mut Option<(Held, usize)>, streams: &Streams, bytes: usize) -> Result<(), Refusal> {
+fn count_received(
+    held: &mut Option<(HeldBytes, usize)>,
+    streams: &Streams,
+    bytes: usize,
+) -> Result<(), Refusal> {
     if held.is_none() {
-        *held = Some((Held::new(streams.clone())?, 0));
+        *held = Some((HeldBytes::new(streams.clone())?, 0));
     }
     if let Some((held, counted)) = held {
         held.add(bytes - *counted)?;
@@ -60,7 +64,7 @@ fn wait(held: &mut Option<(Held, usize)>, streams: &Streams, bytes: usize) -> Re
 
 /// Returns the status after a failed read: the client has gone, unless a layer in between states why it cannot
 /// continue.
-fn gone(error: StdError) -> Status {
+fn map_read_error(error: StdError) -> Status {
     match error.downcast::<Status>() {
         Ok(status) if status.code() == Code::InvalidArgument => *status,
         Ok(status) => Status::cancelled(status.message()),
@@ -68,12 +72,12 @@ fn gone(error: StdError) -> Status {
     }
 }
 
-fn is_whole(bytes: &[u8]) -> bool {
+fn is_complete(bytes: &[u8]) -> bool {
     bytes.len() >= PREFIX && bytes.len() - PREFIX >= length(bytes)
 }
 
 /// Joins two pieces. The result has room to grow: otherwise a message in small frames would be copied for each frame.
-fn joined(bytes: Bytes, more: &[u8]) -> Bytes {
+fn join(bytes: Bytes, more: &[u8]) -> Bytes {
     let mut joined = BytesMut::from(bytes);
     joined.extend_from_slice(more);
     joined.freeze()
@@ -92,14 +96,14 @@ fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
         return Err(Refusal::Limit { field: "request".into(), limit, value: length as u64 }.into());
     }
     if bytes.len() - PREFIX > length {
-        return Err(Refusal::field("request", "there is more behind its message").into());
+        return Err(Refusal::field("request", "unexpected data after the message").into());
     }
     Ok(())
 }
 
 /// Returns the status for a compressed message, with the accepted encodings, as the protocol requires.
 fn compressed() -> Status {
-    let mut status = Status::unimplemented("compressed messages are not supported: send them as they are");
+    let mut status = Status::unimplemented("compressed messages are not supported: send them uncompressed");
     status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
     status
 }
@@ -121,34 +125,34 @@ mod tests {
     use super::*;
     use crate::{config::Connections, model::limit::READ_REQUEST, server::memory::Memory};
 
-    async fn sent(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
+    async fn read_pieces(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-        let streams = Streams::new(&Memory::new(&Connections::default()).of_core());
+        let streams = Streams::new(&Memory::new(&Connections::default()).for_core());
         read(body, &READ_REQUEST, &streams).await.map_err(|status| status.code())
     }
 
     #[tokio::test]
-    async fn a_message_is_read_however_it_is_cut() {
-        assert_eq!(sent(&[b"\0\0\0\0\x03abc"]).await, Ok("abc".into()));
-        assert_eq!(sent(&[b"\0\0", b"\0\0\x03", b"", b"ab", b"c"]).await, Ok("abc".into()));
-        assert_eq!(sent(&[b"\0\0\0\0\0"]).await, Ok(Bytes::new()));
+    async fn a_message_is_read_however_it_is_split() {
+        assert_eq!(read_pieces(&[b"\0\0\0\0\x03abc"]).await, Ok("abc".into()));
+        assert_eq!(read_pieces(&[b"\0\0", b"\0\0\x03", b"", b"ab", b"c"]).await, Ok("abc".into()));
+        assert_eq!(read_pieces(&[b"\0\0\0\0\0"]).await, Ok(Bytes::new()));
     }
 
     #[test]
     fn pieces_are_joined_in_place_while_there_is_room() {
-        let mut bytes = joined(Bytes::from_static(b"ab"), &[b'c'; 1_000]);
-        let (mut moved, mut place) = (0, bytes.as_ptr());
+        let mut bytes = join(Bytes::from_static(b"ab"), &[b'c'; 1_000]);
+        let (mut moved, mut address) = (0, bytes.as_ptr());
         for _ in 0..100_000 {
-            bytes = joined(bytes, b"d");
-            moved += usize::from(bytes.as_ptr() != std::mem::replace(&mut place, bytes.as_ptr()));
+            bytes = join(bytes, b"d");
+            moved += usize::from(bytes.as_ptr() != std::mem::replace(&mut address, bytes.as_ptr()));
         }
         assert_eq!(bytes.len(), 101_002);
         assert!(moved < 20, "moved {moved} times");
     }
 
     #[tokio::test]
-    async fn what_is_no_message_is_refused() {
+    async fn invalid_messages_are_refused() {
         for (pieces, code) in [
             (&[][..], Code::InvalidArgument),
             (&[&b"\0\0\0\0\x03ab"[..]], Code::InvalidArgument),
@@ -157,7 +161,7 @@ mod tests {
             (&[b"\x01\0\0\0\x03abc"], Code::Unimplemented),
             (&[b"\0\xff\xff\xff\xff"], Code::InvalidArgument),
         ] {
-            assert_eq!(sent(pieces).await, Err(code), "{pieces:?}");
+            assert_eq!(read_pieces(pieces).await, Err(code), "{pieces:?}");
         }
     }
 }

@@ -40,7 +40,7 @@ enum Content {
 impl Reply {
     /// Returns a response of one message.
     pub(super) fn message(message: Framed, call: Call) -> Response<Reply> {
-        answer(Reply { content: Content::Message(message), call, until: None })
+        grpc_response(Reply { content: Content::Message(message), call, until: None })
     }
 
     /// Returns a response of the messages of a stream. It ends early if `until` completes.
@@ -49,13 +49,13 @@ impl Reply {
         call: Call,
         until: Option<BoxFuture<'static, Status>>,
     ) -> Response<Reply> {
-        answer(Reply { content: Content::Stream(stream), call, until })
+        grpc_response(Reply { content: Content::Stream(stream), call, until })
     }
 
     /// Returns a response without a message, only with a status.
     pub(super) fn status(status: &Status, mut call: Call) -> Response<Reply> {
-        call.ends(status.code());
-        let mut response = answer(Reply { content: Content::End, call, until: None });
+        call.set_code(status.code());
+        let mut response = grpc_response(Reply { content: Content::End, call, until: None });
         put_status(status, response.headers_mut());
         response
     }
@@ -66,34 +66,34 @@ impl Reply {
         mut call: Call,
         until: Option<BoxFuture<'static, Status>>,
     ) -> Response<Reply> {
-        see(&mut call, response.headers());
+        record_code(&mut call, response.headers());
         response.map(|body| Reply { content: Content::Routed(body), call, until })
     }
 
     /// Converts the body into the type that other services use.
     pub(super) fn into_routed(self) -> tonic::body::Body {
-        let whole = |mut framed: Framed| framed.copy_to_bytes(framed.remaining());
-        tonic::body::Body::new(self.map_frame(move |frame| frame.map_data(whole)))
+        let copy = |mut framed: Framed| framed.copy_to_bytes(framed.remaining());
+        tonic::body::Body::new(self.map_frame(move |frame| frame.map_data(copy)))
     }
 
     fn end(&mut self, status: &Status) -> Frame<Framed> {
         self.content = Content::End;
-        self.call.ends(status.code());
+        self.call.set_code(status.code());
         let mut trailers = HeaderMap::new();
         put_status(status, &mut trailers);
         Frame::trailers(trailers)
     }
 
-    fn ok(&mut self) -> Frame<Framed> {
+    fn end_ok(&mut self) -> Frame<Framed> {
         self.content = Content::End;
-        self.call.ends(Code::Ok);
+        self.call.set_code(Code::Ok);
         let mut trailers = HeaderMap::with_capacity(1);
         trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
         Frame::trailers(trailers)
     }
 }
 
-fn answer(reply: Reply) -> Response<Reply> {
+fn grpc_response(reply: Reply) -> Response<Reply> {
     let mut response = Response::new(reply);
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
@@ -107,17 +107,17 @@ fn put_status(status: &Status, headers: &mut HeaderMap) {
     }
 }
 
-fn see(call: &mut Call, headers: &HeaderMap) {
+fn record_code(call: &mut Call, headers: &HeaderMap) {
     let code = headers.get(&GRPC_STATUS).and_then(|code| code.to_str().ok());
     if let Some(code) = code.and_then(|code| code.parse::<i32>().ok()) {
-        call.ends(Code::from_i32(code));
+        call.set_code(Code::from_i32(code));
     }
 }
 
 type Next<T> = Poll<Option<Result<T, Status>>>;
 
 /// Polls a stream. A panic fails this stream and no other.
-fn caught<T>(next: impl FnOnce() -> Next<T>) -> Next<T> {
+fn catch_panic<T>(next: impl FnOnce() -> Next<T>) -> Next<T> {
     let panicked = |_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))));
     catch_unwind(AssertUnwindSafe(next)).unwrap_or_else(panicked)
 }
@@ -143,13 +143,13 @@ impl Body for Reply {
                 this.content = Content::Ok;
                 Frame::data(message)
             }
-            Content::Ok => this.ok(),
-            Content::Stream(stream) => match ready!(caught(|| stream.as_mut().poll_next(cx))) {
+            Content::Ok => this.end_ok(),
+            Content::Stream(stream) => match ready!(catch_panic(|| stream.as_mut().poll_next(cx))) {
                 Some(Ok(message)) => Frame::data(message),
                 Some(Err(status)) => this.end(&status),
-                None => this.ok(),
+                None => this.end_ok(),
             },
-            Content::Routed(body) => match ready!(caught(|| Pin::new(body).poll_frame(cx))) {
+            Content::Routed(body) => match ready!(catch_panic(|| Pin::new(body).poll_frame(cx))) {
                 None => {
                     this.content = Content::End;
                     return Poll::Ready(None);
@@ -157,7 +157,7 @@ impl Body for Reply {
                 Some(Err(status)) => this.end(&status),
                 Some(Ok(frame)) => {
                     if let Some(trailers) = frame.trailers_ref() {
-                        see(&mut this.call, trailers);
+                        record_code(&mut this.call, trailers);
                     }
                     frame.map_data(|data: Bytes| Framed::from(data))
                 }

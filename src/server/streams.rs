@@ -26,15 +26,15 @@ use crate::refusal::Refusal;
 
 /// The number of progress checks of a stream within the progress timeout. A stream without progress in that many
 /// consecutive checks is reset.
-const LOOKS: u32 = 3;
+const STALL_CHECKS: u32 = 3;
 
 /// The number of checks for a connection, which may still hold responses of streams that have ended. It is larger than
 /// that of a stream, so that a stalled stream is reset before its connection is closed.
-const LOOKS_AT_CONNECTION: u32 = 5;
+const CONNECTION_STALL_CHECKS: u32 = 5;
 
 /// How long a call waits for room for its response, and how often it checks: other connections may have released room.
-const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
-const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// The object to watch for the stream that is being polled.
@@ -48,7 +48,7 @@ pub(super) fn watch(watched: Watched) {
 }
 
 /// Takes the value of the last [`watch`], if it was called since this was last called.
-pub(super) fn watched() -> Option<Watched> {
+pub(super) fn take_watched() -> Option<Watched> {
     WATCHED.take()
 }
 
@@ -56,25 +56,25 @@ pub(super) fn watched() -> Option<Watched> {
 #[derive(Debug)]
 pub(super) enum Watched {
     /// A small response that was passed on whole.
-    Whole,
+    Small,
     Stream(Arc<Flight>),
     Connection(Streams),
 }
 
 impl Watched {
     /// Returns a number that changes with progress. None while there are no bytes to take.
-    fn number(&self) -> Option<u64> {
+    fn progress(&self) -> Option<u64> {
         match self {
-            Watched::Whole => Some(0),
-            Watched::Stream(flight) => flight.number(),
+            Watched::Small => Some(0),
+            Watched::Stream(flight) => flight.progress(),
             Watched::Connection(streams) => {
-                (streams.0.flying.load(Relaxed) > 0).then(|| streams.0.taken.load(Relaxed))
+                (streams.0.pieces_in_flight.load(Relaxed) > 0).then(|| streams.0.progress_count.load(Relaxed))
             }
         }
     }
 
-    fn patience(&self) -> u32 {
-        if matches!(self, Watched::Connection(_)) { LOOKS_AT_CONNECTION } else { LOOKS }
+    fn max_checks(&self) -> u32 {
+        if matches!(self, Watched::Connection(_)) { CONNECTION_STALL_CHECKS } else { STALL_CHECKS }
     }
 }
 
@@ -86,27 +86,27 @@ pub(super) struct Streams(Arc<Counts>);
 #[derive(Debug)]
 struct Counts {
     /// The number of streams that have started, plus the number of those that had to wait and have ended.
-    turns: AtomicU64,
-    waiting: AtomicUsize,
+    activity: AtomicU64,
+    in_progress: AtomicUsize,
     feeds: AtomicUsize,
     /// Streams in flight that end only with the node, the client or a deadline.
     endless: AtomicUsize,
     responses: Account,
     requests: Account,
     /// How long a response may wait without progress: no byte of it is taken.
-    progress: Duration,
+    progress_timeout: Duration,
     /// Bytes of request messages that were announced and are being read.
     claimed: AtomicUsize,
     /// Pieces of responses that are in flight to the socket.
-    flying: AtomicUsize,
+    pieces_in_flight: AtomicUsize,
     /// Pieces of responses that were sent. A peer may respond to each with updates of its windows.
-    pieces: AtomicU64,
+    sent_pieces: AtomicU64,
     flooded: AtomicBool,
     /// How often bytes of responses were taken.
-    taken: AtomicU64,
-    /// Notifies calls that wait for room. `rooms` is their number.
+    progress_count: AtomicU64,
+    /// Notifies calls that wait for room. `room_waiters` is their number.
     room: Notify,
-    rooms: AtomicUsize,
+    room_waiters: AtomicUsize,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
 }
@@ -114,39 +114,39 @@ struct Counts {
 impl Streams {
     pub(super) fn new(memory: &CoreMemory) -> Streams {
         Streams(Arc::new(Counts {
-            turns: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
+            activity: AtomicU64::new(0),
+            in_progress: AtomicUsize::new(0),
             feeds: AtomicUsize::new(0),
             endless: AtomicUsize::new(0),
             responses: memory.responses(),
             requests: memory.requests(),
-            progress: memory.progress,
+            progress_timeout: memory.progress_timeout,
             claimed: AtomicUsize::new(0),
-            flying: AtomicUsize::new(0),
-            pieces: AtomicU64::new(0),
+            pieces_in_flight: AtomicUsize::new(0),
+            sent_pieces: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
-            taken: AtomicU64::new(0),
+            progress_count: AtomicU64::new(0),
             room: Notify::new(),
-            rooms: AtomicUsize::new(0),
+            room_waiters: AtomicUsize::new(0),
             rest: AtomicWaker::new(),
         }))
     }
 
     /// Returns a number that changes whenever a stream has started or ended.
-    pub(super) fn turns(&self) -> u64 {
-        self.0.turns.load(Relaxed)
+    pub(super) fn activity(&self) -> u64 {
+        self.0.activity.load(Relaxed)
     }
 
     /// Whether no stream is in flight.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.waiting.load(Relaxed) == 0
+        self.0.in_progress.load(Relaxed) == 0
     }
 
     /// Whether all calls in flight are endless. A piece of a stalled feed can stay in flight without limit, so pieces
     /// count only if no call is endless. Then they belong to calls that have not ended for their client.
     pub(super) fn is_at_rest(&self) -> bool {
-        let (waiting, endless) = (self.0.waiting.load(Relaxed), self.0.endless.load(Relaxed));
-        waiting <= endless && (endless > 0 || self.0.flying.load(Relaxed) == 0)
+        let (in_progress, endless) = (self.0.in_progress.load(Relaxed), self.0.endless.load(Relaxed));
+        in_progress <= endless && (endless > 0 || self.0.pieces_in_flight.load(Relaxed) == 0)
     }
 
     /// Wakes a task once no call is in flight.
@@ -154,17 +154,17 @@ impl Streams {
         self.0.rest.register(waker);
     }
 
-    /// Returns a permit for a feed, if fewer than `most` are open on the connection.
-    pub(super) fn feed(&self, most: usize) -> Option<Feed> {
-        let feed = Feed(self.0.clone());
-        (self.0.feeds.fetch_add(1, Relaxed) < most).then_some(feed)
+    /// Returns a permit for a feed, if fewer than `max` are open on the connection.
+    pub(super) fn try_open_feed(&self, max: usize) -> Option<FeedPermit> {
+        let feed = FeedPermit(self.0.clone());
+        (self.0.feeds.fetch_add(1, Relaxed) < max).then_some(feed)
     }
 
     /// Counts a stream that is run elsewhere.
-    pub(super) fn begin(&self) -> Underway {
-        self.0.turns.fetch_add(1, Relaxed);
-        self.0.waiting.fetch_add(1, Relaxed);
-        Underway(self.0.clone())
+    pub(super) fn track(&self) -> InProgress {
+        self.0.activity.fetch_add(1, Relaxed);
+        self.0.in_progress.fetch_add(1, Relaxed);
+        InProgress(self.0.clone())
     }
 
     /// Counts a stream that does not end by itself.
@@ -174,8 +174,8 @@ impl Streams {
     }
 
     /// Watches an object of this connection for progress.
-    pub(super) fn guard(&self, watched: Watched) -> Guard {
-        Guard { watched, look: self.0.progress / LOOKS, seen: None, alarm: None }
+    pub(super) fn guard(&self, watched: Watched) -> StallGuard {
+        StallGuard { watched, interval: self.0.progress_timeout / STALL_CHECKS, seen: None, alarm: None }
     }
 
     pub(super) fn responses(&self) -> &Account {
@@ -208,25 +208,25 @@ impl Streams {
         if let Some(charge) = self.try_charge(bytes) {
             return Ok(charge);
         }
-        let waited = timeout(WAIT_FOR_ROOM, self.clone().charge(bytes)).await;
-        waited.map_err(|_| Refusal::Overloaded("too many bytes of responses wait to be read"))
+        let waited = timeout(ROOM_TIMEOUT, self.clone().charge(bytes)).await;
+        waited.map_err(|_| Refusal::Overloaded("too many unread response bytes"))
     }
 
     /// Waits until `find` finds room.
     pub(super) async fn wait_for_room<T>(&self, find: impl Fn() -> Option<T>) -> T {
-        let _waiter = Waiter::new(&self.0);
+        let _waiter = RoomWaiter::new(&self.0);
         loop {
             if let Some(found) = find() {
                 // There may be room for the next waiting call, too.
                 self.0.room.notify_one();
                 return found;
             }
-            let _either = timeout(LOOK_FOR_ROOM, self.0.room.notified()).await;
+            let _either = timeout(ROOM_CHECK_INTERVAL, self.0.room.notified()).await;
         }
     }
 
-    pub(super) fn made_room(&self) {
-        if self.0.rooms.load(Relaxed) > 0 {
+    pub(super) fn notify_room(&self) {
+        if self.0.room_waiters.load(Relaxed) > 0 {
             self.0.room.notify_one();
         }
     }
@@ -234,33 +234,33 @@ impl Streams {
     /// Counts bytes of a response as taken.
     pub(super) fn release(&self, bytes: usize) {
         self.0.responses.release(bytes);
-        self.progressed();
-        self.made_room();
+        self.record_progress();
+        self.notify_room();
     }
 
     /// Counts a piece as in flight.
-    pub(super) fn departs(&self) {
-        self.0.flying.fetch_add(1, Relaxed);
+    pub(super) fn add_piece(&self) {
+        self.0.pieces_in_flight.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn lands(&self) {
-        self.0.flying.fetch_sub(1, Relaxed);
+    pub(super) fn remove_piece(&self) {
+        self.0.pieces_in_flight.fetch_sub(1, Relaxed);
     }
 
-    pub(super) fn progressed(&self) {
-        self.0.taken.fetch_add(1, Relaxed);
+    pub(super) fn record_progress(&self) {
+        self.0.progress_count.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn sent_pieces(&self, count: u64) {
-        self.0.pieces.fetch_add(count, Relaxed);
+    pub(super) fn count_sent(&self, count: u64) {
+        self.0.sent_pieces.fetch_add(count, Relaxed);
     }
 
-    pub(super) fn pieces(&self) -> u64 {
-        self.0.pieces.load(Relaxed)
+    pub(super) fn sent_pieces(&self) -> u64 {
+        self.0.sent_pieces.load(Relaxed)
     }
 
     /// Records that the peer floods the connection.
-    pub(super) fn flooded(&self) {
+    pub(super) fn mark_flooded(&self) {
         self.0.flooded.store(true, Relaxed);
     }
 
@@ -269,26 +269,26 @@ impl Streams {
     }
 }
 
-struct Waiter<'a>(&'a Counts);
+struct RoomWaiter<'a>(&'a Counts);
 
-impl Waiter<'_> {
-    fn new(counts: &Counts) -> Waiter<'_> {
-        counts.rooms.fetch_add(1, Relaxed);
-        Waiter(counts)
+impl RoomWaiter<'_> {
+    fn new(counts: &Counts) -> RoomWaiter<'_> {
+        counts.room_waiters.fetch_add(1, Relaxed);
+        RoomWaiter(counts)
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for RoomWaiter<'_> {
     fn drop(&mut self) {
-        self.0.rooms.fetch_sub(1, Relaxed);
+        self.0.room_waiters.fetch_sub(1, Relaxed);
     }
 }
 
 /// Counts a feed as open until this is dropped.
 #[derive(Debug)]
-pub(super) struct Feed(Arc<Counts>);
+pub(super) struct FeedPermit(Arc<Counts>);
 
-impl Drop for Feed {
+impl Drop for FeedPermit {
     fn drop(&mut self) {
         self.0.feeds.fetch_sub(1, Relaxed);
     }
@@ -307,12 +307,12 @@ impl Drop for Endless {
 
 /// Counts a stream as in flight until this is dropped.
 #[derive(Debug)]
-pub(super) struct Underway(Arc<Counts>);
+pub(super) struct InProgress(Arc<Counts>);
 
-impl Drop for Underway {
+impl Drop for InProgress {
     fn drop(&mut self) {
-        self.0.turns.fetch_add(1, Relaxed);
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.0.activity.fetch_add(1, Relaxed);
+        self.0.in_progress.fetch_sub(1, Relaxed);
         self.0.rest.wake();
     }
 }
@@ -323,38 +323,38 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
         WATCHED.take();
         // If the stream has to wait, its task polls it again, and registers the effective waker.
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            let guard = watched().map(|watched| self.guard(watched));
-            tokio::spawn(Waiting { stream, guard, streams: self.clone(), _underway: self.begin() });
+            let guard = take_watched().map(|watched| self.guard(watched));
+            tokio::spawn(PendingStream { stream, guard, streams: self.clone(), _in_progress: self.track() });
         } else {
-            self.0.turns.fetch_add(1, Relaxed);
+            self.0.activity.fetch_add(1, Relaxed);
         }
     }
 }
 
 /// A stream that has to wait, run as a task.
-struct Waiting<F> {
+struct PendingStream<F> {
     stream: Pin<Box<F>>,
-    guard: Option<Guard>,
+    guard: Option<StallGuard>,
     streams: Streams,
-    _underway: Underway,
+    _in_progress: InProgress,
 }
 
 /// Watches an object for progress. The timer is set once for many pieces, because setting it costs more than sending a
 /// piece.
-pub(super) struct Guard {
+pub(super) struct StallGuard {
     watched: Watched,
     /// The time between two checks.
-    look: Duration,
+    interval: Duration,
     /// The number seen at the last check, and in how many further checks it was the same. None if there were no bytes
     /// to take.
     seen: Option<(u64, u32)>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl Guard {
+impl StallGuard {
     /// Ready when there was no progress for too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = self.watched.number();
+        let now = self.watched.progress();
         if self.seen.is_none() && now.is_none() {
             return Poll::Pending;
         }
@@ -367,15 +367,15 @@ impl Guard {
             };
             match self.seen {
                 None => return Poll::Pending,
-                Some((_, times)) if times >= self.watched.patience() => return Poll::Ready(()),
-                Some(_) => alarm.as_mut().reset(Instant::now() + self.look),
+                Some((_, times)) if times >= self.watched.max_checks() => return Poll::Ready(()),
+                Some(_) => alarm.as_mut().reset(Instant::now() + self.interval),
             }
         }
         Poll::Pending
     }
 }
 
-impl<F: Future<Output = ()>> Future for Waiting<F> {
+impl<F: Future<Output = ()>> Future for PendingStream<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -384,12 +384,12 @@ impl<F: Future<Output = ()>> Future for Waiting<F> {
         if this.stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if let Some(watched) = watched() {
+        if let Some(watched) = take_watched() {
             this.guard = Some(this.streams.guard(watched));
         }
         let Some(guard) = &mut this.guard else { return Poll::Pending };
         ready!(guard.poll(cx));
-        tracing::debug!("a stream of which nothing was taken is reset");
+        tracing::debug!("stalled stream reset");
         Poll::Ready(())
     }
 }

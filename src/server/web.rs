@@ -28,7 +28,7 @@ use tower::Layer as _;
 use super::{
     calls::Calls,
     delivery::{Delivery, Pace},
-    entrance::{Entrance, Stranger},
+    entrance::{OriginPolicy, Rejection},
     flight::Charge,
     reply::Reply,
     streams::Streams,
@@ -49,29 +49,29 @@ pub(super) fn is_native<B>(request: &Request<B>) -> bool {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    rest_of(headers, GRPC).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    strip_content_type(headers, GRPC).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Whether the content type is one that tonic's layer supports.
 fn is_web(headers: &HeaderMap) -> bool {
-    let rest = rest_of(headers, WEB);
+    let rest = strip_content_type(headers, WEB);
     rest.is_some_and(|rest| [&b""[..], b"+proto", b"-text", b"-text+proto"].contains(&rest))
 }
 
-fn rest_of<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u8]> {
+fn strip_content_type<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u8]> {
     headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(start)
 }
 
 /// Responds to any request that is not a native gRPC call.
-pub(super) async fn answer(
+pub(super) async fn respond(
     calls: Arc<Calls>,
-    entrance: Arc<Entrance>,
+    origin_policy: Arc<OriginPolicy>,
     streams: Streams,
     request: Request<Incoming>,
 ) -> Response<Delivery<Body>> {
-    let origin = match entrance.check(&request) {
+    let origin = match origin_policy.check(&request) {
         Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
-        Err(Stranger { status, text }) => return whole(plain(status, text), streams),
+        Err(Rejection { status, text }) => return deliver(plain_text(status, text), streams),
     };
     let mut response = dispatch(calls, streams, request, origin.is_some()).await;
     if let Some(origin) = origin {
@@ -84,22 +84,27 @@ pub(super) async fn answer(
     response
 }
 
-/// Serves a request that has passed the checks. `cross` is whether it comes from a page of an allowed origin.
+/// Serves a request that has passed the checks. `cross_origin` is whether it comes from a page of an allowed origin.
 async fn dispatch(
     calls: Arc<Calls>,
     streams: Streams,
     request: Request<Incoming>,
-    cross: bool,
+    cross_origin: bool,
 ) -> Response<Delivery<Body>> {
     let headers = request.headers();
-    if cross && request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-        return whole(preflight(), streams);
+    if cross_origin
+        && request.method() == Method::OPTIONS
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        return deliver(preflight(), streams);
     }
     if request.method() != Method::POST {
-        let mut response =
-            plain(StatusCode::METHOD_NOT_ALLOWED, "calls of gRPC and gRPC-Web are POST requests\n");
+        let mut response = plain_text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method not allowed: use POST for gRPC and gRPC-Web\n",
+        );
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return whole(response, streams);
+        return deliver(response, streams);
     }
     if is_web(headers) {
         return web(calls, streams, request).await;
@@ -110,10 +115,10 @@ async fn dispatch(
     }
     let text = "the content type must be application/grpc over HTTP/2, or one of application/grpc-web, \
                 application/grpc-web+proto, application/grpc-web-text and application/grpc-web-text+proto\n";
-    whole(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text), streams)
+    deliver(plain_text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text), streams)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+fn plain_text(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -135,19 +140,19 @@ fn preflight() -> Response<Body> {
     response
 }
 
-fn whole(response: Response<Body>, streams: Streams) -> Response<Delivery<Body>> {
+fn deliver(response: Response<Body>, streams: Streams) -> Response<Delivery<Body>> {
     response.map(|body| Delivery::new(body, Pace::message(Charge::new(streams, 0))))
 }
 
 /// Serves a gRPC-Web call. The bytes that count are those that the layer encodes.
 async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) -> Response<Delivery<Body>> {
-    let request = request.map(|body| body.map_err(Gone));
+    let request = request.map(|body| body.map_err(ClientGone));
     let pace = Arc::default();
     let service = Web { calls, streams: streams.clone(), pace: Arc::clone(&pace) };
     let Ok(response) = GrpcWebLayer::new().layer(service).call(request).await;
     let pace = pace.lock().unwrap_or_else(PoisonError::into_inner).take();
     let pace = pace.unwrap_or_else(|| Pace::message(Charge::new(streams, 0)));
-    response.map(|body| Delivery::new(body, pace.followed()))
+    response.map(|body| Delivery::new(body, pace.tracked()))
 }
 
 /// The calls, as a service for tonic's layer.
@@ -170,10 +175,10 @@ impl Service<Request<Body>> for Web {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Web { calls, streams, pace } = self.clone();
-        let request = request.map(|body| body.map_err(in_our_words));
+        let request = request.map(|body| body.map_err(map_body_error));
         Box::pin(async move {
-            let (response, of_call) = calls.call(request, streams).await;
-            *pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(of_call);
+            let (response, call_pace) = calls.call(request, streams).await;
+            *pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(call_pace);
             Ok(response.map(Reply::into_routed))
         })
     }
@@ -181,22 +186,22 @@ impl Service<Request<Body>> for Web {
 
 /// The error when the connection fails while the body of a request is read.
 #[derive(Debug)]
-struct Gone(hyper::Error);
+struct ClientGone(hyper::Error);
 
-const GONE: &str = "the client has gone";
+const CLIENT_GONE: &str = "client disconnected";
 
-impl fmt::Display for Gone {
+impl fmt::Display for ClientGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{GONE}: {}", self.0)
+        write!(f, "{CLIENT_GONE}: {}", self.0)
     }
 }
 
-impl Error for Gone {}
+impl Error for ClientGone {}
 
 /// Replaces the layer's errors by ours. It passes on an error of the connection as text, and has texts of its own for a
 /// body that it cannot decode.
-fn in_our_words(status: Status) -> Status {
-    if status.message().contains(GONE) {
+fn map_body_error(status: Status) -> Status {
+    if status.message().contains(CLIENT_GONE) {
         return Status::cancelled(status.message());
     }
     Refusal::field("request", "the body is not valid base64").into()

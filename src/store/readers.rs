@@ -71,7 +71,7 @@ fn run_one<T>(
     job: impl FnOnce(&Connection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|panic| {
-        tracing::error!(how = supervise::panicked(&*panic), "a read of the store failed");
+        tracing::error!(how = supervise::describe_panic(&*panic), "a read of the store failed");
         Err(Error::Panicked)
     })
 }

@@ -54,9 +54,9 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
         |period: Duration| clock.now().saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
     if store.last_scrub().has_ended {
         store.date_scrub(clock.now());
-        clock.reached(after(period)).await;
+        clock.sleep_until(after(period)).await;
     } else {
-        clock.reached(after(period / FIRST)).await;
+        clock.sleep_until(after(period / FIRST)).await;
     }
     loop {
         let mut next = after(period);
@@ -75,7 +75,7 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
             // A pass yields to all other reads.
             tokio::time::sleep((started.elapsed() * (DUTY - 1)).min(MAX_PAUSE)).await;
         }
-        clock.reached(next).await;
+        clock.sleep_until(next).await;
     }
 }
 

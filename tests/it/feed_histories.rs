@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use cable::clock::{Clock, Hands};
+use cable::clock::{Clock, ManualClock};
 use cable_client::{
     Cable, Committed, RemovalReason, UpdateKind, View,
     v1::{EntityKind, FeedFilter, record::Record as Entity, watch_request::Start},
@@ -44,7 +44,7 @@ struct Simulation {
     node: Node,
     cable: Cable,
     clock: Clock,
-    hands: Hands,
+    hands: ManualClock,
     world: World,
     writes: Writes,
     rng: Rng,

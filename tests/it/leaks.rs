@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use cable::{
-    clock::{Clock, Hands},
+    clock::{Clock, ManualClock},
     config::Config,
 };
 use cable_client::Timestamp;
@@ -73,7 +73,7 @@ impl Known {
 struct Pair {
     holding: Raw,
     plain: Raw,
-    hands: Hands,
+    hands: ManualClock,
     now: i64,
     /// A counter that makes each due time and each text unique.
     count: i64,

@@ -2,7 +2,7 @@
 //! instead of waiting for it.
 
 use cable::{
-    clock::{Clock, Hands},
+    clock::{Clock, ManualClock},
     config::Config,
 };
 use cable_client::{Change, ErrorReason, RemovalReason, Timestamp, View, v1};
@@ -26,7 +26,7 @@ struct TestNode {
     server: Node,
     raw: Raw,
     clock: Clock,
-    hands: Hands,
+    hands: ManualClock,
 }
 
 /// Returns a time, given in seconds after the start.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::Bytes;
-use cable::clock::{Clock, Hands};
+use cable::clock::{Clock, ManualClock};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -57,7 +57,7 @@ struct World {
     rng: Rng,
     dir: tempfile::TempDir,
     clock: Clock,
-    hands: Hands,
+    hands: ManualClock,
     model: Model,
     log_id: String,
     copies: Vec<StoreCopy>,
