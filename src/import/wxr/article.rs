@@ -13,7 +13,7 @@ use super::{
     terms::{Terms, record},
 };
 use crate::{
-    model::{limit, text::is_refused},
+    model::{limit, text::is_forbidden},
     wire::v1::{self, record::Record as Kind},
 };
 
@@ -118,7 +118,7 @@ fn path(item: &Element) -> Option<String> {
 /// Returns whether the text can be the path of an article or a section.
 pub(super) fn is_path(path: &str) -> bool {
     let whole = path.len() as u64 <= limit::PATH.maximum && path.starts_with('/') && !path.starts_with("//");
-    whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_whitespace() || is_refused(c))
+    whole && !path.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_whitespace() || is_forbidden(c))
 }
 
 /// Returns the publication time. WordPress writes UTC, local time without its zone, and the date of the feed. Zeros
