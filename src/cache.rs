@@ -52,14 +52,14 @@ where
     }
 
     /// Returns the cached value if it is fresh.
-    pub(crate) async fn kept(&self, key: &K, fresh: impl Fn(&V) -> bool) -> Option<V> {
+    pub(crate) async fn get_fresh(&self, key: &K, fresh: impl Fn(&V) -> bool) -> Option<V> {
         let found = self.entries.get(key).await.filter(fresh)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some(found)
     }
 
     /// Caches a value that was loaded by other means.
-    pub(crate) async fn keep(&self, key: K, value: V, fresh: impl Fn(&V) -> bool + Send + Sync)
+    pub(crate) async fn insert(&self, key: K, value: V, fresh: impl Fn(&V) -> bool + Send + Sync)
     where
         K: Clone,
     {
@@ -79,7 +79,7 @@ where
     where
         K: Clone,
     {
-        if let Some(found) = self.kept(&key, &fresh).await {
+        if let Some(found) = self.get_fresh(&key, &fresh).await {
             return found;
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
@@ -99,10 +99,10 @@ where
         entry.into_value()
     }
 
-    /// Removes a value that is already stale. A load that started before a kill can end after [`Cache::forget`], which
+    /// Removes a value that is already stale. A load that started before a kill can end after [`Cache::clear`], which
     /// then did not see its value: killed content would remain in memory, although no reader would receive it.
     async fn recheck(&self, key: &K, value: &V, fresh: impl Fn(&V) -> bool) {
-        // This fence pairs with the one in `forget`: either `forget` sees the insertion, or the check below finds the
+        // This fence pairs with the one in `clear`: either `clear` sees the insertion, or the check below finds the
         // value stale.
         fence(Ordering::SeqCst);
         if !fresh(value) {
@@ -112,10 +112,10 @@ where
 
     /// Drops all entries. Afterwards a value that is no longer fresh does not enter the cache, but a fresh one does. It
     /// must not be called within a runtime.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         fence(Ordering::SeqCst);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.expect("a runtime without drivers asks nothing of the system").block_on(async {
+        runtime.expect("a runtime without drivers needs no system resources").block_on(async {
             for (key, _) in &self.entries {
                 self.entries.invalidate(&*key).await;
             }
@@ -163,10 +163,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_miss_is_loaded_once_however_many_ask() {
+    async fn concurrent_misses_share_one_load() {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
         let loads = AtomicU64::new(0);
-        let ask = || {
+        let get = || {
             cache.get(
                 1,
                 |_| true,
@@ -177,12 +177,12 @@ mod tests {
                 },
             )
         };
-        futures_util::future::join_all((0..100).map(|_| ask())).await;
+        futures_util::future::join_all((0..100).map(|_| get())).await;
         assert_eq!(loads.into_inner(), 1);
     }
 
     #[tokio::test]
-    async fn what_is_no_longer_fresh_is_loaded_again() {
+    async fn a_stale_value_is_loaded_again() {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(1 << 20);
         cache.get(1, |found| found.0 >= 1, || async { value(1) }).await;
         let found = cache.get(1, |found| found.0 >= 2, || async { value(2) }).await;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_holds_no_more_bytes_than_it_may() {
+    async fn the_cache_stays_within_its_bound() {
         let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(100_000);
         for key in 0..1_000 {
             cache.get(key, |_| true, || async { value(1) }).await;
@@ -202,11 +202,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_load_that_is_held_open_across_a_kill_leaves_nothing_behind() {
+    async fn a_load_that_spans_a_kill_leaves_nothing_in_the_cache() {
         let cache = Arc::new(Cache::<u32, Arc<(u64, Vec<u8>)>>::new(1 << 20));
         let now = AtomicU64::new(1);
         let fresh = |found: &Arc<(u64, Vec<u8>)>| found.0 >= now.load(Ordering::Relaxed);
-        cache.keep(1, value(1), fresh).await;
+        cache.insert(1, value(1), fresh).await;
         let held = tokio::sync::Semaphore::new(0);
         let mut load = Box::pin(cache.get(2, fresh, || async {
             held.acquire().await.unwrap().forget();
@@ -218,14 +218,14 @@ mod tests {
         let mut after = Box::pin(cache.get(2, fresh, || async { value(2) }));
         assert!(futures_util::poll!(&mut after).is_pending());
         let emptied = cache.clone();
-        std::thread::spawn(move || emptied.forget()).join().unwrap();
+        std::thread::spawn(move || emptied.clear()).join().unwrap();
         assert_eq!(cache.entries.iter().count(), 0);
 
         held.add_permits(1);
         assert_eq!(load.await.0, 1);
         assert_eq!(after.await.0, 2);
         cache.entries.invalidate(&2).await;
-        cache.keep(3, value(1), fresh).await;
+        cache.insert(3, value(1), fresh).await;
         cache.entries.run_pending_tasks().await;
         assert_eq!((cache.entries.iter().count(), cache.bytes()), (0, 0));
     }

@@ -48,7 +48,7 @@ pub(crate) struct Wants {
 pub(crate) fn entity(record: &Record, log_id: LogId, shape: Shape) -> Bytes {
     let mut out = Vec::with_capacity(record.log.content.len() + 128);
     put_entity(&mut out, record, log_id, shape);
-    framed::kept(out)
+    framed::shrink(out)
 }
 
 fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
@@ -199,12 +199,12 @@ impl Composer {
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
         put_meta(&mut self.out, self.log_id, &etag);
-        Shared { bytes: framed::kept(self.out), etag, log_id: self.log_id, not_modified }
+        Shared { bytes: framed::shrink(self.out), etag, log_id: self.log_id, not_modified }
     }
 
     /// Returns the message without `meta`, for a stream.
     pub(crate) fn finish_without_meta(self) -> Framed {
-        Framed::whole(self.out)
+        Framed::message(self.out)
     }
 }
 
@@ -227,13 +227,13 @@ impl Shared {
     /// Returns the response to one call.
     pub(crate) fn answer(&self, served: Revision, if_none_match: &str) -> Framed {
         if if_none_match != self.etag || self.not_modified == 0 {
-            return Framed::ending(self.bytes.clone(), served);
+            return Framed::with_suffix(self.bytes.clone(), served);
         }
         let mut out = Vec::with_capacity(96);
         out.resize(framed::PREFIX, 0);
         fields::put_varint(&mut out, self.not_modified, 1);
         put_meta(&mut out, self.log_id, &self.etag);
-        Framed::ending(out.into(), served)
+        Framed::with_suffix(out.into(), served)
     }
 }
 

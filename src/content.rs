@@ -70,9 +70,9 @@ impl Content {
 
     /// Drops everything that is cached, after a kill. It must not be called within a runtime.
     pub(crate) fn forget(&self) {
-        self.parts.forget();
-        self.answers.forget();
-        self.slices.forget();
+        self.parts.clear();
+        self.answers.clear();
+        self.slices.clear();
     }
 
     /// Returns the head to serve at: immediately, or when the node has reached the requested revision.
@@ -99,7 +99,7 @@ impl Content {
         // Read the revision before the freshness of the response is checked: the response is then at least as new as
         // the revision that it states.
         let served = self.store.revision();
-        let answered = self.answers.kept(asked, |found| self.is_fresh(found)).await?;
+        let answered = self.answers.get_fresh(asked, |found| self.is_fresh(found)).await?;
         Some(answered.to(served, ""))
     }
 
@@ -145,7 +145,7 @@ impl Content {
         let mut missing = Vec::new();
         for name in names {
             let key = (name, shape);
-            let kept = self.parts.kept(&key, |found| found.is_fresh(&self.store)).await;
+            let kept = self.parts.get_fresh(&key, |found| found.is_fresh(&self.store)).await;
             if kept.is_none() {
                 missing.push(key.0);
             }
@@ -158,7 +158,7 @@ impl Content {
         for part in &loaded {
             if part.failure().is_none() {
                 let fresh = |part: &Arc<Part>| part.is_fresh(&self.store);
-                self.parts.keep((part.name.clone(), shape), part.clone(), fresh).await;
+                self.parts.insert((part.name.clone(), shape), part.clone(), fresh).await;
             }
         }
         let mut loaded = loaded.into_iter();

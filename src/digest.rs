@@ -131,7 +131,7 @@ fn put_unknown(hasher: &mut Sha256, descriptor: &MessageDescriptor, message: &[u
         index = if field.number == number { index + 1 } else { 0 };
         number = field.number;
         match descriptor.get_field(number).map(|known| known.kind()) {
-            None => hasher.update(field.whole),
+            None => hasher.update(field.encoded),
             Some(FieldKind::Message(inner)) => {
                 hasher.update(number.to_le_bytes());
                 hasher.update(index.to_le_bytes());
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_digest_forgets_order_and_what_was_removed() {
+    fn a_set_digest_ignores_order_and_removed_hashes() {
         let hashes: Vec<Hash> = (0..50u8).map(|n| Sha256::digest([n]).into()).collect();
         let mut forwards = SetDigest::default();
         hashes.iter().for_each(|hash| forwards.add(hash));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_fields_does_not_change_a_content_but_an_unknown_field_does() {
+    fn a_content_hash_covers_unknown_fields_but_not_field_order() {
         let name = Name::parse("tags/a").unwrap();
         let mut one = Vec::new();
         fields::put_string(&mut one, 10, "Weather");

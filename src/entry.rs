@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The format version that this release writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
 /// The largest encoded entry, in bytes. No request reaches it: a change that would is rejected, because the store reads
 /// nothing larger.
@@ -31,12 +31,12 @@ pub(crate) const MAX_DEPARTURES: usize = 1_024;
 pub(crate) const MAX_DEPARTURE_BYTES: usize = 128 << 10;
 
 /// The maximum size of one departure in bytes: `sections/`, an id, a revision, and the keys and lengths of the fields.
-const DEPARTURE: u64 = 9 + limit::ID.maximum + 16;
+const DEPARTURE_BYTES: u64 = 9 + limit::ID.maximum + 16;
 
 /// All departures of one entry are known, however many older ones are dropped.
 const _: () = {
     let terms = limit::TAGS.maximum + 1 + limit::ADDITIONAL_SECTIONS.maximum + limit::CREDITS.maximum;
-    assert!(terms <= MAX_DEPARTURES as u64 && terms * DEPARTURE <= MAX_DEPARTURE_BYTES as u64);
+    assert!(terms <= MAX_DEPARTURES as u64 && terms * DEPARTURE_BYTES <= MAX_DEPARTURE_BYTES as u64);
 };
 
 /// The parts of an entry that have limits of their own fit into one entry; 4 KiB are for names, times and numbers.
@@ -72,9 +72,10 @@ pub(crate) struct Derived {
     pub(crate) paths: Vec<(String, Claim)>,
     /// Articles: the lists that feeds can follow and that the article has left, each with the revision; 0 is the
     /// revision of this entry. Sorted, without duplicates.
-    pub(crate) left: Vec<(Term, Revision)>,
-    /// The revision at or below which departures are unknown. If 0, `left` contains all departures within the history.
-    pub(crate) left_floor: Revision,
+    pub(crate) departures: Vec<(Term, Revision)>,
+    /// The revision at or below which departures are unknown. If 0, `departures` contains all departures within the
+    /// history.
+    pub(crate) departure_floor: Revision,
     /// The sha256 of name and canonical content, for content that readers see.
     pub(crate) content_hash: Option<Hash>,
     /// The time at which a pending version becomes visible or a live article expires, in microseconds since 1970 UTC.
@@ -83,7 +84,7 @@ pub(crate) struct Derived {
     /// revision that expired.
     pub(crate) base: Option<Revision>,
     /// For a pending version, its own path in normal form.
-    pub(crate) wanted: Option<String>,
+    pub(crate) wanted_path: Option<String>,
 }
 
 /// The reason why a path leads to an article. If several articles claim a path, it leads to the one with the greatest
@@ -91,7 +92,7 @@ pub(crate) struct Derived {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Claim {
     /// The path led to the article until this time, and the article was removed.
-    Gone(i64),
+    Removed(i64),
     /// The path was the article's own path until this time.
     Former(i64),
     /// The article lists the path in `alias_paths`.
@@ -104,7 +105,7 @@ impl Claim {
     /// Returns the claim as the store orders it: its rank, and the order among claims of one rank. Larger values win.
     pub(crate) fn order(self, revision: Revision) -> (i64, i64) {
         match self {
-            Claim::Gone(time) => (0, time),
+            Claim::Removed(time) => (0, time),
             Claim::Former(time) => (1, time),
             // Between two aliases the order of the writes does not matter.
             Claim::Alias => (2, 0),
@@ -199,11 +200,11 @@ impl Term {
 /// The reason why bytes are not a valid entry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
-    #[error("an entry of the log cannot be decoded")]
+    #[error("log entry cannot be decoded")]
     Undecodable(#[from] prost::DecodeError),
-    #[error("an entry of the log has the format {0}; this release reads {FORMAT}")]
+    #[error("unsupported format {0} of a log entry: this release reads {FORMAT_VERSION}")]
     Format(u32),
-    #[error("an entry of the log has no valid key")]
+    #[error("log entry without a valid key")]
     Key,
 }
 
@@ -211,33 +212,33 @@ pub(crate) enum Malformed {
 /// the size of the commit, which differs where a pending version became visible.
 pub(crate) fn hash_prefix(log: &log::LogEntry) -> HashPrefix {
     let kind = log.time.unsigned_abs() ^ u64::from(log.reason.unsigned_abs()) << 56;
-    let about = xxh3_64_with_seed(log.moved_to.as_bytes(), kind);
-    HashPrefix::of(&xxh3_64_with_seed(&log.content, about).to_be_bytes())
+    let seed = xxh3_64_with_seed(log.moved_to.as_bytes(), kind);
+    HashPrefix::of(&xxh3_64_with_seed(&log.content, seed).to_be_bytes())
 }
 
 impl Entry {
     /// Encodes an entry that this node creates.
     pub(crate) fn new(name: Name, slot: Slot, mut log: log::LogEntry) -> Entry {
-        log.format = FORMAT;
+        log.format = FORMAT_VERSION;
         log.key = Some(log::Key { kind: name.kind as i32, slot: slot as i32, id: name.id.to_string() });
         let bytes = Bytes::from(log.encode_to_vec());
-        Entry::checked(name, slot, log, bytes)
+        Entry::with_derived(name, slot, log, bytes)
     }
 
     /// Reads an entry from the bytes that an engine stored.
     pub(crate) fn decode(bytes: Bytes) -> Result<Entry, Malformed> {
         let log = log::LogEntry::decode(bytes.clone())?;
-        if log.format != FORMAT {
+        if log.format != FORMAT_VERSION {
             return Err(Malformed::Format(log.format));
         }
         let key = log.key.as_ref().ok_or(Malformed::Key)?;
         let kind = Kind::from_number(i64::from(key.kind)).ok_or(Malformed::Key)?;
         let slot = Slot::from_number(i64::from(key.slot)).ok_or(Malformed::Key)?;
         let id = Id::parse(&key.id).ok_or(Malformed::Key)?;
-        Ok(Entry::checked(Name { kind, id }, slot, log, bytes))
+        Ok(Entry::with_derived(Name { kind, id }, slot, log, bytes))
     }
 
-    fn checked(name: Name, slot: Slot, log: log::LogEntry, bytes: Bytes) -> Entry {
+    fn with_derived(name: Name, slot: Slot, log: log::LogEntry, bytes: Bytes) -> Entry {
         let hash = Sha256::digest(&bytes).into();
         let derived = match slot {
             Slot::Live => Derived::of(&name, &log),
@@ -249,9 +250,9 @@ impl Entry {
 
 impl Derived {
     fn of(name: &Name, log: &log::LogEntry) -> Derived {
-        let standing = Derived::standing(name, log);
-        let content_hash = standing.live.then(|| canonical_content(name, &log.content));
-        Derived { content_hash, ..standing }
+        let derived = Derived::without_content_hash(name, log);
+        let content_hash = derived.live.then(|| canonical_content(name, &log.content));
+        Derived { content_hash, ..derived }
     }
 
     /// Derives the values of a pending version. It belongs to no list, has no path and no content hash: only a due
@@ -260,8 +261,8 @@ impl Derived {
         let live = log.operation() == log::Operation::Put;
         let due = if live { release_of(&log.content) } else { None };
         let base = live.then_some(log.base_revision);
-        let wanted = own_path(&log.content).filter(|_| live).map(|own| path::normal(&own));
-        Derived { live, due, base, wanted, ..Derived::default() }
+        let wanted_path = own_path(&log.content).filter(|_| live).map(|own| path::normalise(&own));
+        Derived { live, due, base, wanted_path, ..Derived::default() }
     }
 
     /// Returns the sort key in lists alone.
@@ -273,21 +274,23 @@ impl Derived {
     }
 
     /// Derives everything but the content hash, which costs more than the rest.
-    pub(crate) fn standing(name: &Name, log: &log::LogEntry) -> Derived {
+    pub(crate) fn without_content_hash(name: &Name, log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
         if name.kind == Kind::Article {
             derived.base = Some(log.base_revision).filter(|base| *base != 0);
             derived.time = log.first_publish_time;
-            let claim = if live { Claim::Former } else { Claim::Gone };
-            let former =
-                log.former_paths.iter().map(|former| (path::normal(&former.path), claim(former.cease_time)));
+            let claim = if live { Claim::Former } else { Claim::Removed };
+            let former = log
+                .former_paths
+                .iter()
+                .map(|former| (path::normalise(&former.path), claim(former.cease_time)));
             derived.paths.extend(former);
-            let left = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
-            derived.left.extend(log.left.iter().filter_map(left));
-            derived.left.sort_unstable();
-            derived.left.dedup_by(|a, b| a.0 == b.0);
-            derived.left_floor = log.left_floor;
+            let departure = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
+            derived.departures.extend(log.left.iter().filter_map(departure));
+            derived.departures.sort_unstable();
+            derived.departures.dedup_by(|a, b| a.0 == b.0);
+            derived.departure_floor = log.left_floor;
             if live {
                 derived.read_article(&log.content);
             }
@@ -307,12 +310,12 @@ impl Derived {
             let text = || String::from_utf8_lossy(field.value);
             match field.number {
                 article::TYPE => kind = read_varint(field.value).unwrap_or(kind),
-                article::BYLINE => self.terms.extend(credited(field.value)),
+                article::BYLINE => self.terms.extend(author_terms(field.value)),
                 article::SECTION | article::ADDITIONAL_SECTIONS => {
                     self.terms.extend(id_of(Kind::Section, &text()).map(Term::Section));
                 }
                 article::TAGS => self.terms.extend(id_of(Kind::Tag, &text()).map(Term::Tag)),
-                article::ALIAS_PATHS => self.paths.push((path::normal(&text()), Claim::Alias)),
+                article::ALIAS_PATHS => self.paths.push((path::normalise(&text()), Claim::Alias)),
                 article::LANGUAGE => self.terms.push(Term::Language(text().to_lowercase())),
                 article::PUBLISH_TIME => {
                     self.time = read_time(field.value).unwrap_or(self.time);
@@ -325,11 +328,11 @@ impl Derived {
         self.terms.retain(|term| !matches!(term, Term::Language(language) if language.is_empty()));
         self.terms.sort_unstable();
         self.terms.dedup();
-        self.paths.extend(own_path(content).map(|own| (path::normal(&own), Claim::Own)));
+        self.paths.extend(own_path(content).map(|own| (path::normalise(&own), Claim::Own)));
     }
 
     /// Returns the names of the lists that feeds can follow and that contain this article.
-    pub(crate) fn followed(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn followed_lists(&self) -> impl Iterator<Item = String> + '_ {
         self.terms.iter().filter_map(Term::name)
     }
 
@@ -343,7 +346,7 @@ fn id_of(kind: Kind, name: &str) -> Option<Id> {
     Name::parse_as(kind, name).map(|name| name.id)
 }
 
-fn credited(byline: &[u8]) -> Vec<Term> {
+fn author_terms(byline: &[u8]) -> Vec<Term> {
     let byline = v1::Byline::decode(byline).unwrap_or_default();
     let authors = byline.credits.iter().filter_map(|credit| id_of(Kind::Author, &credit.author));
     authors.map(Term::Author).collect()
@@ -405,9 +408,9 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_means_nothing_but_its_time() {
+    fn a_pending_version_derives_only_its_due_time() {
         let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-        let waiting = |publish_time, embargo, operation| {
+        let pending = |publish_time, embargo, operation| {
             let article = v1::Article {
                 path: "/a".into(),
                 tags: vec!["tags/t".into()],
@@ -423,17 +426,17 @@ mod tests {
             Entry::new(Name::parse("articles/a").unwrap(), Slot::Pending, log)
         };
         let until = |until| Some(v1::Embargo { until, ..Default::default() });
-        let due = |publish_time, embargo| waiting(publish_time, embargo, log::Operation::Put).derived.due;
+        let due = |publish_time, embargo| pending(publish_time, embargo, log::Operation::Put).derived.due;
         assert_eq!(due(time(5), None), Some(5_000_000));
         assert_eq!(due(time(5), until(time(7))), Some(7_000_000));
         assert_eq!(due(time(9), until(time(7))), Some(9_000_000));
         assert_eq!(due(time(9), until(None)), None);
-        let entry = waiting(time(5), None, log::Operation::Put);
-        let (due, wanted) = (Some(5_000_000), Some("/a".into()));
-        let expected = Derived { live: true, due, base: Some(0), wanted, ..Derived::default() };
+        let entry = pending(time(5), None, log::Operation::Put);
+        let (due, wanted_path) = (Some(5_000_000), Some("/a".into()));
+        let expected = Derived { live: true, due, base: Some(0), wanted_path, ..Derived::default() };
         assert_eq!(entry.derived, expected);
         assert_eq!(Entry::decode(entry.bytes.clone()).unwrap().slot, Slot::Pending);
-        assert_eq!(waiting(time(5), None, log::Operation::Remove).derived, Derived::default());
+        assert_eq!(pending(time(5), None, log::Operation::Remove).derived, Derived::default());
     }
 
     #[test]
@@ -455,16 +458,18 @@ mod tests {
         })
         .log;
         log.former_paths = vec![former("/former", 3), former("/%66ormer", 5), former("/alias", 7)];
-        let claims = |log: &log::LogEntry| Derived::standing(&Name::parse("articles/a").unwrap(), log).paths;
+        let claims = |log: &log::LogEntry| {
+            Derived::without_content_hash(&Name::parse("articles/a").unwrap(), log).paths
+        };
         let expected = [("/alias", Claim::Alias), ("/former", Claim::Former(5)), ("/own/%E9", Claim::Own)];
         assert_eq!(claims(&log), expected.map(|(path, claim)| (path.to_owned(), claim)));
         log.operation = log::Operation::Remove as i32;
-        let expected = [("/alias", Claim::Gone(7)), ("/former", Claim::Gone(5))];
+        let expected = [("/alias", Claim::Removed(7)), ("/former", Claim::Removed(5))];
         assert_eq!(claims(&log), expected.map(|(path, claim)| (path.to_owned(), claim)));
     }
 
     #[test]
-    fn an_article_stands_in_each_list_once() {
+    fn an_article_is_in_each_list_once() {
         let id = |text| Id::parse(text).unwrap();
         let credit = |author: &str| v1::Credit { author: author.into(), ..Default::default() };
         let entry = article(&v1::Article {

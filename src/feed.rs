@@ -20,7 +20,7 @@ use crate::{
     refusal::{Differs, Refusal},
     store::{
         self, Connection, Store,
-        history::{self, Bounds, Place, Stretch},
+        history::{self, Bounds, ChainPosition, HistoryRange},
     },
     wire::{fields, v1::FeedResetReason},
 };
@@ -103,7 +103,7 @@ struct Slice {
     /// None if nothing up to `reached` concerns the group.
     message: Option<Message>,
     /// Everything up to here was read.
-    reached: Place,
+    reached: ChainPosition,
     /// Whether `reached` is within a commit, which continues in the next slice. Then it is no position to resume from.
     is_part: bool,
     floor: Revision,
@@ -151,7 +151,7 @@ impl Feeds {
     /// Drops all messages in memory.
     pub(crate) fn forget(&self) {
         self.hub.forget();
-        self.slices.forget();
+        self.slices.clear();
     }
 
     /// Returns the number of open feeds.
@@ -189,12 +189,12 @@ impl Feeds {
         Err(Refusal::TooManyFeeds { most: self.most, of: "node" })
     }
 
-    fn head(&self) -> Place {
+    fn head(&self) -> ChainPosition {
         let head = self.store.head();
-        Place { revision: head.revision, chain: Some(head.chain) }
+        ChainPosition { revision: head.revision, chain: Some(head.chain) }
     }
 
-    fn snapshot(&self, group: &Group) -> (Place, Stage) {
+    fn snapshot(&self, group: &Group) -> (ChainPosition, Stage) {
         let head = self.head();
         (head, Stage::Snapshot(Snapshot::new(&group.interest.filter, head.revision)))
     }
@@ -205,7 +205,7 @@ impl Feeds {
         log_id: Option<LogId>,
         revision: Revision,
         chain: Option<Hash>,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<ChainPosition, Refusal> {
         Refusal::check_log(log_id, self.log_id, RESET)?;
         let mut heads = self.store.heads();
         let reached = tokio::time::timeout(REACH, heads.wait_for(|head| head.revision >= revision)).await;
@@ -215,7 +215,7 @@ impl Feeds {
         if revision < head.floor {
             return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
         }
-        let place = self.store.read(move |connection| history::place(connection, revision)).await?;
+        let place = self.store.read(move |connection| history::chain_position(connection, revision)).await?;
         match (chain, place.chain) {
             (Some(given), Some(known)) if given != known => {
                 let differs = Differs::Revision(revision);
@@ -260,7 +260,7 @@ impl Feeds {
         after: Revision,
     ) -> Arc<Result<Slice, store::Error>> {
         if let Some(found) =
-            self.slices.kept(&(group.number, after), |slice| self.leads_on(slice, after)).await
+            self.slices.get_fresh(&(group.number, after), |slice| self.leads_on(slice, after)).await
         {
             return found;
         }
@@ -283,8 +283,8 @@ impl Feeds {
     async fn read_slice(&self, group: &Arc<Group>, after: Revision) -> Result<Slice, store::Error> {
         let (erasures, log_id, interest) = (self.hub.erasures(), self.log_id, group.interest.clone());
         let job = move |connection: &Connection| {
-            let stretch = history::stretch(connection, after, &interest.filter.wanted(), BEHIND)?;
-            Ok(encode(stretch, &interest, log_id, MAX_CHANGES))
+            let range = history::read_range(connection, after, &interest.filter.wanted(), BEHIND)?;
+            Ok(encode(range, &interest, log_id, MAX_CHANGES))
         };
         let Encoded { message, reached, is_part, floor } = self.read(job).await?;
         Ok(Slice { message, reached, is_part, floor, erasures })
@@ -294,15 +294,15 @@ impl Feeds {
 /// A range of the history, encoded as a message.
 struct Encoded {
     message: Option<Message>,
-    reached: Place,
+    reached: ChainPosition,
     is_part: bool,
     floor: Revision,
 }
 
 /// Encodes the changes of a range that match an interest, up to `limit` bytes: whole commits or, if the first one does
 /// not fit, a part of it.
-fn encode(stretch: Stretch, interest: &Interest, log_id: LogId, limit: usize) -> Encoded {
-    let Stretch { commits, mut reached, within, floor } = stretch;
+fn encode(range: HistoryRange, interest: &Interest, log_id: LogId, limit: usize) -> Encoded {
+    let HistoryRange { commits, mut reached, within, floor } = range;
     let terms = interest.filter.all_terms().collect();
     let (mut changes, mut is_part) = (Vec::new(), within.is_some());
     let mut last_end = None;
@@ -316,7 +316,7 @@ fn encode(stretch: Stretch, interest: &Interest, log_id: LogId, limit: usize) ->
                 is_part = begin == 0;
                 reached = match last_end.filter(|_| !is_part) {
                     Some(end) => end,
-                    None => Place { revision: event.revision - 1, chain: None },
+                    None => ChainPosition { revision: event.revision - 1, chain: None },
                 };
                 changes.truncate(if is_part { changes.len() } else { begin });
                 break 'commits;
@@ -409,8 +409,8 @@ mod tests {
     async fn encoded(feeds: &Feeds, limit: usize) -> (usize, Revision, bool) {
         let interest = sea();
         let job = move |connection: &Connection| {
-            let stretch = history::stretch(connection, 0, &interest.filter.wanted(), BEHIND)?;
-            Ok(encode(stretch, &interest, LogId(7), limit))
+            let range = history::read_range(connection, 0, &interest.filter.wanted(), BEHIND)?;
+            Ok(encode(range, &interest, LogId(7), limit))
         };
         let Encoded { message, reached, is_part, .. } = feeds.read(job).await.unwrap();
         let response = v1::WatchResponse::decode(&bytes(message.unwrap())[framed::PREFIX..]).unwrap();
@@ -521,7 +521,7 @@ mod tests {
 
     async fn only_commit(feeds: &Feeds, after: Revision) -> history::Commit {
         let wanted = sea().filter.wanted();
-        let job = move |connection: &Connection| history::stretch(connection, after, &wanted, BEHIND);
+        let job = move |connection: &Connection| history::read_range(connection, after, &wanted, BEHIND);
         feeds.read(job).await.unwrap().commits.remove(0)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     digest::Hash,
     entry::Entry,
     model::{LogId, Name, Revision, Slot},
-    store::{self, Head, Written, envelope::Packed},
+    store::{self, Head, WriteOutcome, envelope::Packed},
 };
 
 pub(crate) mod local;
@@ -47,7 +47,7 @@ pub(crate) enum Step {
     Append(Vec<Change>),
     /// Write nothing: the wanted version exists, as long as the name is still in the state for which the change was
     /// planned.
-    Unchanged { found: Written, expected: Expected },
+    Unchanged { found: WriteOutcome, expected: Expected },
 }
 
 /// Changes that are applied atomically.
@@ -106,9 +106,9 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The commit is on disk. Holds the outcome of each step, and the position after the last one.
-    Committed(Vec<Written>, Position),
+    Committed(Vec<WriteOutcome>, Position),
     /// The same request was committed before, with this outcome.
-    Duplicate(Vec<Written>),
+    Duplicate(Vec<WriteOutcome>),
     /// Its `request_id` was used for another request.
     Reused,
     /// A name has changed since. Nothing was written.

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         let long = format!("articles/{}", "a".repeat(129));
         for text in [
             "",

@@ -17,7 +17,7 @@ use crate::{
     log::{Commit, Log, Outcome, Position, Step},
     model::{Kind, Name, limit},
     refusal::Refusal,
-    store::{self, Store, Written, envelope, request},
+    store::{self, Store, WriteOutcome, envelope, request},
     wire::{
         log::LogEntry,
         v1::{RemovalReason, UpdateKind},
@@ -133,7 +133,7 @@ impl Publishing {
     pub(crate) async fn repeat(
         &self,
         request: Option<&Identified>,
-    ) -> Result<Option<(Vec<Written>, Position)>, Refusal> {
+    ) -> Result<Option<(Vec<WriteOutcome>, Position)>, Refusal> {
         let Some(request) = request else { return Ok(None) };
         let (id, now) = (request.0.clone(), self.clock.now());
         let past = self.store.read(move |connection| request::find(connection, &id, now)).await?;
@@ -151,7 +151,7 @@ impl Publishing {
         &self,
         changes: Vec<Change>,
         request: Option<Identified>,
-    ) -> Result<(Vec<Written>, Position), Refusal> {
+    ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         let now = self.clock.now();
         let bytes = changes.iter().map(Change::bytes).sum();
         let drafts = self.workers.run(bytes, move |stop| drafts(changes, now, stop)).await?;
@@ -214,7 +214,7 @@ impl Publishing {
     pub(crate) async fn each(
         &self,
         checked: Checked,
-    ) -> Result<(Vec<Result<Written, Refusal>>, Position), Refusal> {
+    ) -> Result<(Vec<Result<WriteOutcome, Refusal>>, Position), Refusal> {
         let Checked { drafts, now } = checked;
         let (mut results, mut open) = places(drafts);
         let mut position = Position::of(&self.store.head());
@@ -287,7 +287,7 @@ impl Publishing {
         drafts: &Arc<[Draft]>,
         request: Option<&Identified>,
         now: i64,
-    ) -> Result<(Vec<State>, Option<request::Past>), Refusal> {
+    ) -> Result<(Vec<State>, Option<request::PastRequest>), Refusal> {
         let drafts = drafts.clone();
         let id = request.map(|(id, _)| id.clone());
         // Read both in one transaction. If the request committed between the reads, its retry would fail its own
@@ -312,23 +312,23 @@ impl Publishing {
 
     async fn again(
         &self,
-        past: request::Past,
+        past: request::PastRequest,
         request: &Identified,
-    ) -> Result<(Vec<Written>, Position), Refusal> {
+    ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         if past.hash != request.1 {
             return Err(Refusal::RequestIdReused);
         }
-        if past.written.iter().any(|written| written.killed) {
+        if past.outcomes.iter().any(|written| written.killed) {
             // The first call may have been cancelled before it erased: the log has to erase again.
             let (time, request) = (self.clock.now(), Some(request.clone()));
             let (steps, displaces) = (Vec::new(), Vec::new());
             self.append(vec![Commit { steps, request, time, erases: true, displaces }]).await?;
         }
-        Ok((past.written, Position::of(&self.store.head())))
+        Ok((past.outcomes, Position::of(&self.store.head())))
     }
 }
 
-type Results = Vec<Option<Result<Written, Refusal>>>;
+type Results = Vec<Option<Result<WriteOutcome, Refusal>>>;
 
 /// Returns a slot for the result of each change, and the drafts that passed the check, each with its index.
 fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
@@ -367,7 +367,7 @@ fn sort_encoded(
 /// The results of one round of changes, each on its own.
 #[derive(Default)]
 struct Round {
-    settled: Vec<(usize, Result<Written, Refusal>)>,
+    settled: Vec<(usize, Result<WriteOutcome, Refusal>)>,
     appends: Vec<((usize, Draft), Single)>,
 }
 
@@ -485,7 +485,7 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     planned.into_iter().map(step).collect()
 }
 
-fn found(steps: Vec<Step>) -> Vec<Written> {
+fn found(steps: Vec<Step>) -> Vec<WriteOutcome> {
     let found = |step| match step {
         Step::Unchanged { found, .. } => Some(found),
         Step::Append(_) => None,

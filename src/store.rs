@@ -135,7 +135,7 @@ pub(crate) struct Tombstone {
 
 /// The outcome of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct WriteOutcome {
     pub(crate) name: Name,
     /// The revision of the name's newest version: that of this change or, if it changed nothing, of an earlier one.
     pub(crate) revision: Revision,
@@ -158,51 +158,51 @@ pub(crate) struct Written {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     /// The record is damaged; others are not.
-    #[error("what is stored under {0} does not pass its checksum")]
+    #[error("checksum mismatch in the record {0}")]
     Corrupt(Name),
     /// The database is damaged beyond single records. A record that it does not return may still exist.
     #[error(
-        "the database is damaged: restore a backup, or make a new store of what can be read with `cable rebuild`"
+        "database damaged: restore a backup, or create a store from the readable entries with `cable rebuild`"
     )]
     Malformed(#[source] Arc<rusqlite::Error>),
     /// Too much work is waiting. Try again later.
-    #[error("the store has more to read than it can queue")]
+    #[error("the queue of the store is full")]
     Overloaded,
     /// The free space is reserved. Free some space; reads and removals continue.
-    #[error("the disk has {free} bytes free; {reserve} are reserved for removals")]
+    #[error("disk space low: {free} bytes free, {reserve} reserved for removals")]
     Full { free: u64, reserve: u64 },
     /// The operation has certainly not happened. Free some space; reads and removals continue.
-    #[error("the disk is full")]
+    #[error("disk full")]
     NoSpace(#[source] Arc<rusqlite::Error>),
     /// The operation has certainly not happened.
-    #[error("the store failed")]
+    #[error("store operation failed")]
     Failed(#[source] Arc<rusqlite::Error>),
     /// The operation may have happened.
-    #[error("the store failed while it committed")]
+    #[error("store commit failed; the write may have been applied")]
     Uncertain(#[source] Arc<rusqlite::Error>),
     /// The operation has happened. A repeat erases again.
     #[error(
-        "the killed content is gone for readers, but not yet erased from the disk: repeat the call to erase it again"
+        "killed content is no longer served, but not yet erased from the disk: repeat the call to erase it"
     )]
     NotErased,
     /// Writes are rejected permanently; reads continue.
-    #[error("writes are refused until {until}: {cause}")]
+    #[error("writes are rejected until {until}: {cause}")]
     ReadOnly { cause: Arc<str>, until: &'static str },
     /// An internal error in this one read. Others are not affected.
-    #[error("a read of the store panicked")]
+    #[error("store read panicked")]
     Panicked,
     /// A thread of the store has ended, and the node shuts down. The operation has certainly not happened.
-    #[error("a part of this node has failed; the node is shutting down")]
+    #[error("a task of this node has failed; the node is shutting down")]
     Closed,
     /// The writer's thread ended during the operation, which may have happened.
-    #[error("this node failed while it wrote")]
+    #[error("the node failed during the write; the write may have been applied")]
     Lost,
 }
 
 impl Error {
     /// Converts an error of the commit of a transaction. If the disk had no space for it, the transaction has not
     /// happened; after any other error, it may have.
-    pub(super) fn of_commit(error: rusqlite::Error) -> Error {
+    pub(super) fn from_commit(error: rusqlite::Error) -> Error {
         match Error::from(error) {
             Error::Failed(error) => Error::Uncertain(error),
             other => other,
@@ -246,13 +246,13 @@ impl From<rusqlite::Error> for Error {
 impl Error {
     /// Returns the error for a database that was found to be damaged before.
     pub(crate) fn damaged() -> Error {
-        Error::malformed("it was found to be damaged before")
+        Error::malformed("damage was detected earlier")
     }
 
     /// Returns an error for damage that SQLite itself does not detect.
-    fn malformed(why: &'static str) -> Error {
+    fn malformed(reason: &'static str) -> Error {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        Error::Malformed(Arc::new(rusqlite::Error::SqliteFailure(failure, Some(why.to_owned()))))
+        Error::Malformed(Arc::new(rusqlite::Error::SqliteFailure(failure, Some(reason.to_owned()))))
     }
 }
 
@@ -282,41 +282,41 @@ pub(crate) enum OpenError {
     Io { path: PathBuf, source: io::Error },
     #[error("{0}: another process has this store open")]
     Locked(PathBuf),
-    #[error("{0}: this is not a store of Cable")]
+    #[error("{0}: not a Cable store")]
     Foreign(PathBuf),
-    #[error("{path}: the store has version {version}; this release reads version {} alone", schema::VERSION)]
+    #[error("{path}: unsupported store version {version}: this release reads version {}", schema::VERSION)]
     Version { path: PathBuf, version: i64 },
     #[error("{0}: there is no store here (no {DATABASE})")]
     Absent(PathBuf),
     /// Acknowledged commits are missing.
     #[error(
-        "{path}: it ends at revision {revision}, but revision {acknowledged} was acknowledged: the database or its \
-         write-ahead log was damaged, removed or replaced by an older one; put the files back, or restore a backup to \
-         a new directory (cable restore); to continue without the missing writes, as another history, remove the \
-         session file (cable.session-*) beside it"
+        "{path}: acknowledged commits are missing: the store ends at revision {revision}, but revision {acknowledged} \
+         was acknowledged; the database or its write-ahead log was damaged, removed or replaced by an older one: put \
+         the files back, or restore a backup to a new directory (cable restore); to continue without the missing \
+         writes, as another history, remove the session file (cable.session-*) beside it"
     )]
     Behind { path: PathBuf, revision: Revision, acknowledged: Revision },
     #[error(
-        "{0}: this write-ahead log is not of the database beside it, which was replaced by a copy or a backup: to open \
-         the copy, remove the log and the file ending in -shm, or restore the copy to a new directory (cable restore); \
-         to open the store that was there before, put its database back"
+        "{0}: the write-ahead log does not belong to the database beside it, which was replaced by a copy or a backup: \
+         to open the copy, remove the log and the file ending in -shm, or restore the copy to a new directory (cable \
+         restore); to open the previous store, put its database back"
     )]
     ForeignLog(PathBuf),
     /// The log contains acknowledged commits after the damaged part.
     #[error(
-        "{path}: the write-ahead log is damaged at byte {offset}: commits that were acknowledged cannot be read; restore \
-         a backup to a new directory (cable restore); to continue without these commits, move this file away (the store is then as of \
-         its last checkpoint)"
+        "{path}: write-ahead log damaged at byte {offset}: acknowledged commits cannot be read; restore a backup to a \
+         new directory (cable restore); to continue without these commits, move this file away (the store then \
+         returns to its last checkpoint)"
     )]
     DamagedLog { path: PathBuf, offset: u64 },
     /// The log contains commits of a database that no longer exists.
     #[error(
-        "{0}: this write-ahead log holds commits, but the database beside it is absent or empty: put {DATABASE} back, or \
+        "{0}: the write-ahead log holds commits, but the database beside it is absent or empty: put {DATABASE} back, or \
          restore a backup to a new directory (cable restore); to start with an empty store, move this file away"
     )]
     OrphanLog(PathBuf),
     #[error(
-        "{path}: the database is damaged ({source}): restore a backup, or make a new store of what can be read with \
+        "{path}: database damaged ({source}): restore a backup, or create a store from the readable entries with \
          `cable rebuild --skip-damaged`"
     )]
     Damaged { path: PathBuf, source: rusqlite::Error },
@@ -359,15 +359,15 @@ pub(crate) struct Store {
     /// The revision of the head, for callers that need nothing else.
     revision: AtomicI64,
     changed: LastChanged,
-    keepers: Keepers,
+    erase_listeners: EraseListeners,
     ledgers: Ledgers,
-    scrubbed: Mutex<Scrub>,
+    last_scrub: Mutex<LastScrub>,
     _lock: File,
 }
 
 /// The findings of the last pass over the whole store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Scrub {
+pub(crate) struct LastScrub {
     /// The damaged records.
     pub(crate) damage: Damage,
     /// Whether a pass has ended since the store was opened.
@@ -379,11 +379,11 @@ pub(crate) struct Scrub {
 
 /// The callbacks of components that hold data in memory that they have read from the store.
 #[derive(Default)]
-struct Keepers(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
+struct EraseListeners(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
 
-impl fmt::Debug for Keepers {
+impl fmt::Debug for EraseListeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keepers")
+        f.write_str("EraseListeners")
     }
 }
 
@@ -396,14 +396,14 @@ impl Store {
         Store::open_as(options, new_log_id, Identity::New(new_log_id))
     }
 
-    /// Like [`Store::open`]; `copy` is the log id that a copy gets.
+    /// Like [`Store::open`]; `copy_identity` is the log id that a copy gets.
     ///
     /// # Errors
     /// Fails like [`Store::open`].
     pub(crate) fn open_as(
         options: Options,
         new_log_id: LogId,
-        copy: Identity,
+        copy_identity: Identity,
     ) -> Result<(Arc<Store>, Writer), OpenError> {
         let dir = options.dir.clone();
         let io = |source| OpenError::Io { path: dir.clone(), source };
@@ -417,22 +417,22 @@ impl Store {
         let engine = |source| OpenError::engine(&path, source);
         let mut connection = Connection::open(&path).map_err(engine)?;
         // Rejected files stay as they are.
-        session::keep_log(&connection, true).map_err(engine)?;
-        let mut copy = copy;
+        session::set_log_retained(&connection, true).map_err(engine)?;
+        let mut copy_identity = copy_identity;
         match schema::version(&connection).map_err(engine)? {
             None => return Err(OpenError::Foreign(path)),
             Some(version @ (0 | schema::VERSION)) => {
                 schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
                 if version == 0 {
                     schema::create(&connection, new_log_id.0).map_err(engine)?;
-                    copy = Identity::Keep;
+                    copy_identity = Identity::Original;
                 }
             }
             Some(version) => return Err(OpenError::Version { path, version }),
         }
         schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
-        let session = Session::begin(&dir, &mut connection, copy)?;
-        session::keep_log(&connection, false).map_err(engine)?;
+        let session = Session::start(&dir, &mut connection, copy_identity)?;
+        session::set_log_retained(&connection, false).map_err(engine)?;
         let head = read::head(&connection).map_err(engine)?;
         let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
         let changed = LastChanged::new(head.revision);
@@ -446,9 +446,9 @@ impl Store {
             due,
             revision,
             changed,
-            keepers: Keepers::default(),
+            erase_listeners: EraseListeners::default(),
             ledgers: Ledgers::default(),
-            scrubbed: Mutex::default(),
+            last_scrub: Mutex::default(),
             _lock: lock,
         });
         store.scrub_if_small(&connection);
@@ -500,8 +500,8 @@ impl Store {
 
     /// Registers a function that the writer's thread calls after each kill, once the kill is visible and before it is
     /// acknowledged. The function must drop all data that was read before. It blocks all writes.
-    pub(crate) fn on_erase(&self, forget: impl Fn() + Send + Sync + 'static) {
-        self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
+    pub(crate) fn on_erase(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.erase_listeners.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
     /// Returns whether the database is damaged beyond single records. A record that a read does not find may still
@@ -512,46 +512,46 @@ impl Store {
 
     /// Scrubs a small store immediately, so that no index is used that has lost rows unnoticed.
     fn scrub_if_small(&self, connection: &Connection) {
-        if self.bytes_on_disk() > scrub::AT_ONCE {
+        if self.bytes_on_disk() > scrub::MAX_BYTES_AT_OPEN {
             return;
         }
-        let mut pass = scrub::Pass::new(self.tally());
+        let mut pass = scrub::Pass::new(self.start_tally());
         loop {
             match pass.step(connection) {
                 Ok(None) => {}
-                Ok(Some(found)) => return self.scrubbed(found, None),
-                Err(error) => return tracing::warn!(%error, "the store was not scrubbed"),
+                Ok(Some(findings)) => return self.record_scrub(findings, None),
+                Err(error) => return tracing::warn!(%error, "initial scrub failed"),
             }
         }
     }
 
     /// Records the findings of a pass and the time at which it ended, in microseconds since 1970 UTC.
-    pub(crate) fn scrubbed(&self, found: scrub::Scrubbed, time: Option<i64>) {
-        if let Some(fault) = &found.fault {
+    pub(crate) fn record_scrub(&self, findings: scrub::ScrubFindings, time: Option<i64>) {
+        if let Some(fault) = &findings.fault {
             self.options.health.report(Condition::DatabaseCorrupt, fault);
         }
-        let mut last = self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Scrub { damage: found.damage, has_ended: true, time: time.or(last.time) };
+        let mut last = self.last_scrub.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = LastScrub { damage: findings.damage, has_ended: true, time: time.or(last.time) };
     }
 
     /// Sets the time of the pass that ran when the store was opened, which had no clock.
-    pub(crate) fn date_scrub(&self, now: i64) {
-        self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).time.get_or_insert(now);
+    pub(crate) fn set_scrub_time(&self, now: i64) {
+        self.last_scrub.lock().unwrap_or_else(PoisonError::into_inner).time.get_or_insert(now);
     }
 
     /// Returns the findings of the last pass over the whole store.
-    pub(crate) fn last_scrub(&self) -> Scrub {
-        self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn last_scrub(&self) -> LastScrub {
+        self.last_scrub.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts a sum of records.
-    pub(crate) fn tally(&self) -> Tally {
-        self.ledgers.tally(|| self.revision())
+    pub(crate) fn start_tally(&self) -> Tally {
+        self.ledgers.start_tally(|| self.revision())
     }
 
-    fn forget(&self) {
-        for forget in self.keepers.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            forget();
+    fn notify_erase_listeners(&self) {
+        for listener in self.erase_listeners.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            listener();
         }
     }
 
@@ -647,7 +647,7 @@ pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let engine = |source| OpenError::engine(&path, source);
     let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
     // A command that reads a killed store leaves its files as they are.
-    session::keep_log(&connection, has_log).map_err(engine)?;
+    session::set_log_retained(&connection, has_log).map_err(engine)?;
     match schema::version(&connection).map_err(engine)? {
         Some(schema::VERSION) => {}
         Some(0) | None => return Err(OpenError::Foreign(path)),
@@ -680,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_reported_as_what_it_says_about_the_store() {
+    fn engine_errors_map_to_conditions_of_the_store() {
         for (code, condition) in [
             (ffi::SQLITE_IOERR_FSYNC, Some(Condition::SyncFailed)),
             (ffi::SQLITE_IOERR_DIR_FSYNC, Some(Condition::SyncFailed)),
@@ -691,15 +691,15 @@ mod tests {
             (ffi::SQLITE_BUSY, None),
         ] {
             assert_eq!(Error::from(engine(code)).condition(), condition, "{code}");
-            assert_eq!(Error::of_commit(engine(code)).condition(), condition, "{code}");
+            assert_eq!(Error::from_commit(engine(code)).condition(), condition, "{code}");
         }
         assert_eq!(Error::Full { free: 0, reserve: 1 }.condition(), Some(Condition::DiskFull));
     }
 
     #[test]
-    fn only_a_full_disk_makes_a_failed_commit_certain() {
-        assert!(matches!(Error::of_commit(engine(ffi::SQLITE_FULL)), Error::NoSpace(_)));
-        assert!(matches!(Error::of_commit(engine(ffi::SQLITE_IOERR_FSYNC)), Error::Uncertain(_)));
+    fn only_a_full_disk_proves_that_a_failed_commit_had_no_effect() {
+        assert!(matches!(Error::from_commit(engine(ffi::SQLITE_FULL)), Error::NoSpace(_)));
+        assert!(matches!(Error::from_commit(engine(ffi::SQLITE_IOERR_FSYNC)), Error::Uncertain(_)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) struct End {
 impl Export {
     /// Creates an export that starts after a revision.
     pub(crate) fn new(store: Arc<Store>, after: Revision) -> Export {
-        let (log_id, tally) = (store.head().log_id, store.tally());
+        let (log_id, tally) = (store.head().log_id, store.start_tally());
         Export { store, log_id, sent_before: after, at: 0, sent: 0, tally, damage: Damage::default() }
     }
 
@@ -155,7 +155,7 @@ fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, E
 /// Like [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
 fn count(moment: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
     let head = read::head(moment)?;
-    let read::Counted { contents, damage, last } = read::count(moment, (after, up_to), COUNTED)?;
+    let read::RecordCount { contents, damage, last } = read::count(moment, (after, up_to), COUNTED)?;
     Ok(Chunk { records: Vec::new(), contents, damage, last, head })
 }
 

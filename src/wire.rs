@@ -106,7 +106,7 @@ fn copy_value(wire_type: WireType, buf: &mut impl Buf, out: &mut BytesMut) -> Re
     Ok(())
 }
 
-fn malformed(why: &'static str) -> DecodeError {
-    #[allow(deprecated, reason = "prost offers hand-written messages no other way to say what is wrong")]
-    DecodeError::new(why)
+fn malformed(reason: &'static str) -> DecodeError {
+    #[allow(deprecated, reason = "prost offers hand-written messages no other way to describe an error")]
+    DecodeError::new(reason)
 }

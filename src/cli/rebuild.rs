@@ -9,7 +9,7 @@ use crate::{
     model::LogId,
     store::{
         Identity,
-        rebuild::{RebuildError, Rebuilt, rebuild},
+        rebuild::{RebuildError, RebuildReport, rebuild},
     },
 };
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Rebuild, output: &mut Output) -> Result<(), Error> {
     let made = beside.path().join("store");
     let bar = progress::bar();
     bar.set_message("rebuilding");
-    let identity = if keep_log_id { Identity::Keep } else { Identity::New(LogId::random()) };
+    let identity = if keep_log_id { Identity::Original } else { Identity::New(LogId::random()) };
     let rebuilt = rebuild(&from, &made, identity)?;
     bar.finish_and_clear();
     if !rebuilt.faults.is_empty() && !skip_damaged {
@@ -63,12 +63,12 @@ pub(crate) fn run(args: Rebuild, output: &mut Output) -> Result<(), Error> {
     output.text(&format!("{}: {}", to.display(), told(&rebuilt)))
 }
 
-fn damage(rebuilt: &Rebuilt) -> String {
+fn damage(rebuilt: &RebuildReport) -> String {
     format!("the store is damaged:\n  {}", rebuilt.faults.join("\n  "))
 }
 
-fn told(rebuilt: &Rebuilt) -> String {
-    let Rebuilt { head, entries, faults } = rebuilt;
+fn told(rebuilt: &RebuildReport) -> String {
+    let RebuildReport { head, entries, faults } = rebuilt;
     let place = format!("{entries} entries, revision {} of log {}", head.revision, head.log_id);
     if faults.is_empty() {
         return format!("{place}; chain, digests and counts are those of the old store");

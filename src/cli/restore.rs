@@ -41,7 +41,7 @@ pub(crate) fn run(Restore { from, to, keep_log_id }: Restore, output: &mut Outpu
     copy(&from, &store).map_err(failed)?;
     bar.set_message("verifying the copy");
     let findings = prove(&store)?;
-    let log_id = open(&store, if keep_log_id { Identity::Keep } else { Identity::New(LogId::random()) })?;
+    let log_id = open(&store, if keep_log_id { Identity::Original } else { Identity::New(LogId::random()) })?;
     fs::rename(&store, &to).map_err(failed)?;
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
     bar.finish_and_clear();

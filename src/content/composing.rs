@@ -157,7 +157,7 @@ impl Content {
     ) -> Result<(), Refusal> {
         composer.rests_on(Subject::Path(&path));
         let asked = path.clone();
-        let owner = self.store.read(move |connection| read::path_owner(connection, &asked)).await?;
+        let owner = self.store.read(move |connection| read::resolve_path(connection, &asked)).await?;
         let owner = owner.ok_or_else(|| match self.store.is_damaged() {
             true => Refusal::Store(store::Error::damaged()),
             false => Refusal::PathNotFound,
@@ -168,7 +168,7 @@ impl Content {
             _ => None,
         };
         self.put_article(composer, owner, selection).await?;
-        if let Some(own) = own.filter(|own| path::normal(own) != path) {
+        if let Some(own) = own.filter(|own| path::normalise(own) != path) {
             composer.field(4, own.as_bytes());
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Ref
     ] {
         query.groups.extend((!group.is_empty()).then_some(group));
     }
-    query.none = terms(Kind::Tag, &filter.none_tags, "none_tags")?;
+    query.excluded = terms(Kind::Tag, &filter.none_tags, "none_tags")?;
     if !filter.section.is_empty() {
         let section = check_name(Kind::Section, &filter.section, "filter.section")?.id;
         match filter.include_child_sections {

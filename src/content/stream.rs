@@ -58,7 +58,7 @@ impl Content {
     ) -> Result<Arc<Sliced>, Refusal> {
         let key = (asked.clone(), from.clone(), limit);
         let fresh = |found: &Arc<Sliced>| self.store.unchanged_since(found.as_of, &found.stripes);
-        if let Some(kept) = self.slices.kept(&key, &fresh).await {
+        if let Some(kept) = self.slices.get_fresh(&key, &fresh).await {
             return Ok(kept);
         }
         let as_of = self.store.revision();
@@ -72,7 +72,7 @@ impl Content {
         let (message, damage) = (composer.finish_without_meta(), page.damage);
         let sliced = Sliced { as_of, stripes, message, articles, damage, next };
         let sliced = Arc::new(sliced);
-        self.slices.keep(key, sliced.clone(), fresh).await;
+        self.slices.insert(key, sliced.clone(), fresh).await;
         Ok(sliced)
     }
 }
@@ -125,6 +125,6 @@ impl Walk {
         };
         let mut out = vec![0; framed::PREFIX];
         fields::put_message(&mut out, 3, &end);
-        Framed::whole(out)
+        Framed::message(out)
     }
 }

@@ -20,10 +20,10 @@ const MAX_ENTRIES: usize = 10_000;
 /// Returns the canonical encoding of a message.
 #[must_use]
 pub(crate) fn canonical(descriptor: &MessageDescriptor, message: &[u8]) -> Vec<u8> {
-    let mut backwards = Backwards(Vec::with_capacity(message.len()));
-    backwards.message(descriptor, &[message], 0);
-    backwards.0.reverse();
-    backwards.0
+    let mut encoder = ReverseEncoder(Vec::with_capacity(message.len()));
+    encoder.message(descriptor, &[message], 0);
+    encoder.0.reverse();
+    encoder.0
 }
 
 /// The wire type of a value.
@@ -57,7 +57,7 @@ impl Wire {
 
 /// The start of a field. Its message may consist of several parts, which decoding merges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct FieldOffset {
     part: u32,
     start: u32,
 }
@@ -72,35 +72,36 @@ struct Occurrence<'a> {
 /// The occurrences of fields in a message, sorted by number. Occurrences of one number are in the order of arrival.
 struct Fields<'a> {
     parts: &'a [&'a [u8]],
-    places: Vec<(u32, Place)>,
+    offsets: Vec<(u32, FieldOffset)>,
 }
 
 impl<'a> Fields<'a> {
     /// Returns `None` if the bytes are not a message.
     fn read(parts: &'a [&'a [u8]]) -> Option<Fields<'a>> {
-        let mut places = Vec::new();
+        let mut offsets = Vec::new();
         for (part, message) in parts.iter().enumerate() {
             let mut start = 0;
             for field in fields::fields(message) {
                 let field = field.ok()?;
-                let place = Place { part: u32::try_from(part).ok()?, start: u32::try_from(start).ok()? };
-                places.push((field.number, place));
-                start += field.whole.len();
+                let offset =
+                    FieldOffset { part: u32::try_from(part).ok()?, start: u32::try_from(start).ok()? };
+                offsets.push((field.number, offset));
+                start += field.encoded.len();
             }
         }
-        places.sort_by_key(|(number, _)| *number);
-        Some(Fields { parts, places })
+        offsets.sort_by_key(|(number, _)| *number);
+        Some(Fields { parts, offsets })
     }
 
     /// Returns the groups of occurrences of one number, the largest number first.
-    fn groups(&self) -> impl Iterator<Item = (u32, &[(u32, Place)])> {
-        self.places.chunk_by(|a, b| a.0 == b.0).rev().filter_map(|group| Some((group.first()?.0, group)))
+    fn groups(&self) -> impl Iterator<Item = (u32, &[(u32, FieldOffset)])> {
+        self.offsets.chunk_by(|a, b| a.0 == b.0).rev().filter_map(|group| Some((group.first()?.0, group)))
     }
 
-    fn at(&self, place: Place) -> Option<Occurrence<'a>> {
-        let rest = self.parts.get(place.part as usize)?.get(place.start as usize..)?;
+    fn at(&self, offset: FieldOffset) -> Option<Occurrence<'a>> {
+        let rest = self.parts.get(offset.part as usize)?.get(offset.start as usize..)?;
         let field = fields::fields(rest).next()?.ok()?;
-        let wire = match field.whole.first()? & 7 {
+        let wire = match field.encoded.first()? & 7 {
             0 => Wire::Varint,
             1 => Wire::Fixed64,
             5 => Wire::Fixed32,
@@ -115,20 +116,20 @@ impl<'a> Fields<'a> {
         &self,
         oneof: &OneofDescriptor,
         number: u32,
-        group: &'b [(u32, Place)],
-    ) -> &'b [(u32, Place)] {
+        group: &'b [(u32, FieldOffset)],
+    ) -> &'b [(u32, FieldOffset)] {
         let members: Vec<u32> = oneof.fields().map(|field| field.number()).collect();
-        let others = self.places.iter().filter(|(other, _)| *other != number && members.contains(other));
-        let last_other = others.map(|(_, place)| *place).max();
-        let counted = group.partition_point(|(_, place)| Some(*place) < last_other);
+        let others = self.offsets.iter().filter(|(other, _)| *other != number && members.contains(other));
+        let last_other = others.map(|(_, offset)| *offset).max();
+        let counted = group.partition_point(|(_, offset)| Some(*offset) < last_other);
         &group[counted..]
     }
 }
 
 /// An encoding under construction, its last byte first.
-struct Backwards(Vec<u8>);
+struct ReverseEncoder(Vec<u8>);
 
-impl Backwards {
+impl ReverseEncoder {
     fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend(bytes.iter().rev());
     }
@@ -172,8 +173,8 @@ impl Backwards {
         }
     }
 
-    fn unknown(&mut self, number: u32, fields: &Fields<'_>, group: &[(u32, Place)]) {
-        for occurrence in group.iter().rev().filter_map(|(_, place)| fields.at(*place)) {
+    fn unknown(&mut self, number: u32, fields: &Fields<'_>, group: &[(u32, FieldOffset)]) {
+        for occurrence in group.iter().rev().filter_map(|(_, offset)| fields.at(*offset)) {
             self.opaque(number, occurrence);
         }
     }
@@ -190,13 +191,19 @@ impl Backwards {
         self.key(number, wire);
     }
 
-    fn known(&mut self, field: &FieldDescriptor, fields: &Fields<'_>, group: &[(u32, Place)], depth: usize) {
+    fn known(
+        &mut self,
+        field: &FieldDescriptor,
+        fields: &Fields<'_>,
+        group: &[(u32, FieldOffset)],
+        depth: usize,
+    ) {
         let number = field.number();
         let group = match field.containing_oneof() {
             Some(oneof) => fields.of_oneof(&oneof, number, group),
             None => group,
         };
-        let found = || group.iter().filter_map(|(_, place)| fields.at(*place));
+        let found = || group.iter().filter_map(|(_, offset)| fields.at(*offset));
         let kind = field.kind();
         let wire = Wire::of(&kind);
         let packable = field.is_list() && wire != Wire::Bytes;
@@ -299,7 +306,7 @@ impl Backwards {
 
     /// Returns the encoded key of a map's entry.
     fn key_of(&self, key: &FieldDescriptor, entry: &[u8]) -> Vec<u8> {
-        let mut encoded = Backwards(Vec::new());
+        let mut encoded = ReverseEncoder(Vec::new());
         let parts = [entry];
         if let Some(fields) = Fields::read(&parts) {
             let group = fields.groups().find(|(number, _)| *number == 1).map_or(&[][..], |(_, group)| group);
@@ -336,9 +343,9 @@ fn read(kind: &Kind, rest: &mut &[u8]) -> Option<u64> {
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (taken, after) = rest.split_first_chunk::<N>()?;
+    let (value, after) = rest.split_first_chunk::<N>()?;
     *rest = after;
-    Some(taken)
+    Some(value)
 }
 
 fn is_default(kind: &Kind, one: Occurrence<'_>) -> bool {
@@ -399,9 +406,9 @@ mod tests {
                 Some((Kind::Message(inner), false, _)) => field(one.number, &scrambled(&inner, one.value)),
                 Some((Kind::String, _, known)) if !known.is_list() => {
                     // An earlier value that the later one replaces.
-                    [field(one.number, b"before"), one.whole.to_vec()].concat()
+                    [field(one.number, b"before"), one.encoded.to_vec()].concat()
                 }
-                _ => one.whole.to_vec(),
+                _ => one.encoded.to_vec(),
             });
         }
         // Values of one repeated field stay in order; everything else is reversed.
@@ -429,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn explicit_defaults_split_messages_and_long_varints_do_not_matter() {
+    fn equal_values_in_other_encodings_give_the_same_encoding() {
         let descriptor = descriptor("Article");
         let plain = canonical(&descriptor, &article());
         let with = |more: &[u8]| canonical(&descriptor, &[more, &article()].concat());
@@ -446,11 +453,11 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_else_differs() {
+    fn a_change_of_meaning_changes_the_encoding() {
         let descriptor = descriptor("Article");
         let plain = canonical(&descriptor, &article());
         let with = |more: &[u8]| canonical(&descriptor, &[&article()[..], more].concat());
-        for (what, more) in [
+        for (case, more) in [
             ("another headline", field(11, b"Calm")),
             ("a tag more", field(20, b"tags/c")),
             ("an empty tag more", field(20, b"")),
@@ -459,7 +466,7 @@ mod tests {
             ("an unknown field", field(900, b"x")),
             ("an unknown empty field", field(900, b"")),
         ] {
-            assert_ne!(with(&more), plain, "{what}");
+            assert_ne!(with(&more), plain, "{case}");
         }
         let unknown = |fields: &[Vec<u8>]| with(&fields.concat());
         let (a, b, c) = (field(900, b"a"), field(900, b"b"), field(901, b"c"));
@@ -468,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_oneof_the_last_member_counts() {
+    fn the_last_member_of_a_oneof_counts() {
         let descriptor = descriptor("Precondition");
         let (absent, etag) = ([8, 1].to_vec(), field(2, b"x"));
         let canonical = |fields: [&Vec<u8>; 2]| canonical(&descriptor, &fields.map(Clone::clone).concat());
@@ -478,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_numbers_come_packed() {
+    fn lists_of_numbers_are_packed() {
         let descriptor = descriptor("FeedFilter");
         let kinds = v1::FeedFilter { kinds: vec![1, 300, 2], ..Default::default() }.encode_to_vec();
         let loose = [&[32, 1, 32, 0xac, 0x82, 0x00][..], &field(4, &[2])].concat();
@@ -488,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_or_take_long() {
+    fn arbitrary_bytes_are_encoded_without_a_panic() {
         let article = descriptor("Article");
         let mut seed = 7u64;
         for length in 0..400 {
@@ -499,9 +506,9 @@ mod tests {
                     (seed >> 33) as u8
                 })
                 .collect();
-            for cut in [noise.clone(), [super::tests::article(), noise].concat()] {
-                let once = canonical(&article, &cut);
-                assert!(once.len() <= 4 * cut.len() + 16);
+            for input in [noise.clone(), [super::tests::article(), noise].concat()] {
+                let once = canonical(&article, &input);
+                assert!(once.len() <= 4 * input.len() + 16);
             }
         }
         let entry = |n: usize| field(33, &[field(1, n.to_string().as_bytes()), field(2, b"v")].concat());

@@ -16,7 +16,7 @@ use crate::{
     model::{Kind, LogId, Revision},
     store::{
         Record,
-        history::{Commit, Event, EventDamage, Place},
+        history::{ChainPosition, Commit, Event, EventDamage},
     },
     wire::{fields, v1::UpdateKind},
 };
@@ -49,7 +49,7 @@ impl Selected {
 #[derive(Debug)]
 pub(super) struct CommitEvents {
     pub(super) events: Vec<Event>,
-    pub(super) end: Place,
+    pub(super) end: ChainPosition,
     blocks: Vec<Block>,
     encodings: HashMap<Shape, Encodings>,
 }
@@ -159,7 +159,7 @@ impl Encodings {
         let length = encoded.len();
         self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
         // No other thread sets it.
-        let _first = change.set(crate::wire::framed::kept(encoded));
+        let _first = change.set(crate::wire::framed::shrink(encoded));
         length
     }
 }
@@ -190,7 +190,7 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
         }
     }
     if outcome != Outcome::Left {
-        let now = event.left.iter().filter(|(_, at)| *at == event.revision);
+        let now = event.departures.iter().filter(|(_, at)| *at == event.revision);
         for name in now.filter_map(|(term, _)| term.name()) {
             fields::put_string(&mut out, 7, &name);
         }
@@ -262,7 +262,7 @@ impl Block {
             for term in &event.terms {
                 lists(term, &|list| list.has |= bit);
             }
-            for (term, at) in &event.left {
+            for (term, at) in &event.departures {
                 lists(term, &|list| {
                     list.left |= bit;
                     set(&mut list.leaves, *at == event.revision);

@@ -5,7 +5,7 @@ use crate::{
     model::{Kind, Name, limit},
     publishing::check_name,
     refusal::{Refusal, at_most},
-    store::{history::Wanted, listing::Query},
+    store::{history::Selection, listing::Query},
     wire::v1,
 };
 
@@ -45,10 +45,10 @@ impl Filter {
     }
 
     /// Returns the part of the history that must be read to find matches.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> Selection {
         // Nothing leaves a filter without conditions.
         let left = (!self.groups.is_empty()).then(|| self.groups.iter().flatten().cloned().collect());
-        Wanted { terms: self.terms().to_vec(), left, kinds: self.kinds.clone() }
+        Selection { terms: self.terms().to_vec(), departed_terms: left, kinds: self.kinds.clone() }
     }
 
     /// Returns the query for the articles that match. None if no article does.

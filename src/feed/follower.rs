@@ -19,7 +19,7 @@ use super::{
 use crate::{
     model::Revision,
     refusal::Refusal,
-    store::history::Place,
+    store::history::ChainPosition,
     wire::{Framed, fields, v1::FeedResetReason},
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct Follower {
 #[derive(Debug)]
 pub(super) struct Cursor {
     /// The last position sent. The client resumes here.
-    position: Place,
+    position: ChainPosition,
     /// Everything up to this revision was sent. Within a commit that is sent in parts, it is ahead of the position.
     sent: Revision,
     /// Whether the client has received parts of a commit and waits for the last one.
@@ -67,7 +67,7 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    fn at(position: Place) -> Cursor {
+    fn at(position: ChainPosition) -> Cursor {
         Cursor { sent: position.revision, position, is_open: false }
     }
 }
@@ -76,7 +76,7 @@ impl Follower {
     pub(super) fn new(
         feeds: Arc<Feeds>,
         group: Membership,
-        (at, stage): (Place, Stage),
+        (at, stage): (ChainPosition, Stage),
         (may_reset, interval): (bool, Duration),
         permit: Permit,
     ) -> Follower {
@@ -199,7 +199,7 @@ impl Follower {
     /// Returns the position that the hub has reached, and the next message of the group for this follower. They are
     /// read in this order: the group has received everything up to the position that was read first, so a checkpoint at
     /// that position skips nothing.
-    fn look(&self) -> Result<(Place, Next), Refusal> {
+    fn look(&self) -> Result<(ChainPosition, Next), Refusal> {
         let hub = &self.feeds.hub;
         let delivered = hub.position()?;
         #[cfg(test)]
@@ -241,7 +241,7 @@ impl Follower {
         silent
     }
 
-    fn checkpoint(&mut self, delivered: Place) -> Message {
+    fn checkpoint(&mut self, delivered: ChainPosition) -> Message {
         if delivered.revision > self.cursor.sent {
             self.cursor = Cursor::at(delivered);
         }
@@ -250,7 +250,7 @@ impl Follower {
         self.event(Some(&self.cursor.position), message::CHECKPOINT, &checkpoint)
     }
 
-    fn event(&self, at: Option<&Place>, field: u32, event: &[u8]) -> Message {
+    fn event(&self, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Message {
         Message::new(self.feeds.log_id, at, field, event)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{filter::Filter, message::Message};
-use crate::{compose::Shape, model::Revision, store::history::Place};
+use crate::{compose::Shape, model::Revision, store::history::ChainPosition};
 
 /// The properties that determine the messages of a follower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub(super) struct CommitMessage {
     /// The revision of the first change in the message.
     pub(super) first: Revision,
     /// The end of the commit.
-    pub(super) end: Place,
+    pub(super) end: ChainPosition,
     pub(super) message: Message,
 }
 

@@ -21,7 +21,7 @@ use crate::{
     model::{Kind, LogId, Revision},
     store::{
         Error, Store,
-        history::{self, Bounds, Commit, Place, Stretch, Wanted},
+        history::{self, Bounds, ChainPosition, Commit, HistoryRange, Selection},
     },
 };
 
@@ -58,7 +58,7 @@ pub(super) struct Hub {
 #[derive(Debug)]
 struct Progress {
     /// All commits up to here were delivered to the groups.
-    position: Place,
+    position: ChainPosition,
     /// The reason why no more commits can be delivered.
     failure: Option<Error>,
 }
@@ -66,7 +66,7 @@ struct Progress {
 /// Commits that were read and are not delivered yet.
 pub(super) struct News {
     commits: Vec<Commit>,
-    reached: Place,
+    reached: ChainPosition,
     within: Option<Revision>,
     /// The number of erasures before they were read.
     erasures: u64,
@@ -75,7 +75,7 @@ pub(super) struct News {
 impl Hub {
     pub(super) fn new(store: Arc<Store>, patience: Duration) -> Hub {
         let head = store.head();
-        let position = Place { revision: head.revision, chain: Some(head.chain) };
+        let position = ChainPosition { revision: head.revision, chain: Some(head.chain) };
         Hub {
             log_id: head.log_id,
             store,
@@ -95,7 +95,7 @@ impl Hub {
     ///
     /// # Errors
     /// No more commits can be delivered.
-    pub(super) fn position(&self) -> Result<Place, Error> {
+    pub(super) fn position(&self) -> Result<ChainPosition, Error> {
         let progress = self.progress();
         progress.failure.clone().map_or(Ok(progress.position), Err)
     }
@@ -177,13 +177,14 @@ impl Hub {
         let head = self.store.head();
         if self.groups.is_empty_up_to(head.revision) {
             self.retained().clear();
-            self.progress().position = Place { revision: head.revision, chain: Some(head.chain) };
+            self.progress().position = ChainPosition { revision: head.revision, chain: Some(head.chain) };
             return Ok(None);
         }
         let from = self.groups.delivered();
-        let wanted = Wanted { left: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Wanted::default() };
-        let read = self.store.read(move |connection| history::stretch(connection, from, &wanted, BOUNDS));
-        let Stretch { commits, reached, within, .. } = read.await?;
+        let wanted =
+            Selection { departed_terms: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Selection::default() };
+        let read = self.store.read(move |connection| history::read_range(connection, from, &wanted, BOUNDS));
+        let HistoryRange { commits, reached, within, .. } = read.await?;
         Ok(Some(News { commits, reached, within, erasures }))
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::event::Selected;
 use crate::{
     model::LogId,
-    store::history::Place,
+    store::history::ChainPosition,
     wire::{fields, framed, v1},
 };
 
@@ -59,7 +59,7 @@ impl Changes {
 
 impl Message {
     /// Encodes a message around an event. A message without a position belongs to a snapshot.
-    pub(super) fn new(log_id: LogId, at: Option<&Place>, field: u32, event: &[u8]) -> Message {
+    pub(super) fn new(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Message {
         let mut out = begin(log_id, at, event.len());
         fields::put_bytes(&mut out, field, event);
         Message::whole(out)
@@ -67,7 +67,7 @@ impl Message {
 
     /// Returns the message of the changes of a commit, with the position of its end. The changes are `length` bytes
     /// long.
-    pub(super) fn of_changes(log_id: LogId, end: &Place, changes: Changes, length: usize) -> Message {
+    pub(super) fn of_changes(log_id: LogId, end: &ChainPosition, changes: Changes, length: usize) -> Message {
         let is_small = length <= JOINED;
         let mut out = begin(log_id, Some(end), if is_small { length } else { 0 });
         fields::put_key(&mut out, CHANGES, length);
@@ -77,12 +77,16 @@ impl Message {
         }
         let all = out.len() - framed::PREFIX + length;
         framed::put_prefix(&mut out, all);
-        Message { next: framed::kept(out), rest: Some(Arc::new(changes)), index: 0 }
+        Message { next: framed::shrink(out), rest: Some(Arc::new(changes)), index: 0 }
     }
 
     /// Returns the message of encoded changes up to a place. If `reached` is None, they are part of a commit that
     /// continues in the next message.
-    pub(super) fn of_encoded(log_id: LogId, reached: Option<&Place>, mut changes: Vec<u8>) -> Message {
+    pub(super) fn of_encoded(
+        log_id: LogId,
+        reached: Option<&ChainPosition>,
+        mut changes: Vec<u8>,
+    ) -> Message {
         if reached.is_none() {
             changes.extend_from_slice(&MORE_FOLLOWS);
         }
@@ -92,7 +96,7 @@ impl Message {
     fn whole(mut out: Vec<u8>) -> Message {
         let length = out.len() - framed::PREFIX;
         framed::put_prefix(&mut out, length);
-        Message { next: framed::kept(out), rest: None, index: 0 }
+        Message { next: framed::shrink(out), rest: None, index: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -133,7 +137,7 @@ impl Message {
     }
 }
 
-fn begin(log_id: LogId, at: Option<&Place>, length: usize) -> Vec<u8> {
+fn begin(log_id: LogId, at: Option<&ChainPosition>, length: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(framed::PREFIX + length + 80);
     out.resize(framed::PREFIX, 0);
     if let Some(place) = at {
@@ -142,7 +146,7 @@ fn begin(log_id: LogId, at: Option<&Place>, length: usize) -> Vec<u8> {
     out
 }
 
-fn position(log_id: LogId, place: &Place) -> v1::Position {
+fn position(log_id: LogId, place: &ChainPosition) -> v1::Position {
     v1::Position {
         log_id: log_id.to_string(),
         revision: place.revision,

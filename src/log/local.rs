@@ -15,28 +15,28 @@ use crate::{
     entry,
     health::Health,
     model::{Kind, Name, Slot},
-    store::{self, Writer, Written, apply::Applier, floor::History},
+    store::{self, WriteOutcome, Writer, apply::Applier, floor::History},
     supervise,
     wire::v1::RemovalReason,
 };
 
 /// The name of the writer's thread.
-const NAME: &str = "log-write";
+const THREAD_NAME: &str = "log-write";
 
 /// The maximum number of queued appends. Another one is rejected.
-const QUEUE: usize = 1_024;
+const MAX_QUEUED_APPENDS: usize = 1_024;
 
 /// The maximum content in the queue, in bytes. An append that would exceed it is rejected, so that a slow disk costs
 /// callers a retry and not the node its memory. The queue holds five commits of the largest size.
-const QUEUED: usize = 64 << 20;
+const MAX_QUEUED_BYTES: usize = 64 << 20;
 
 /// The unit in which queued content is counted, in bytes, rounded up.
-const UNIT: usize = 1 << 10;
+const PERMIT_BYTES: usize = 1 << 10;
 
 /// The number of entries at which a group is complete. 1,000 entries occupy the writer for some 0.1 s.
-const GROUP: usize = 1_000;
+const MAX_GROUP_ENTRIES: usize = 1_000;
 
-type Answer = Result<Vec<Outcome>, store::Error>;
+type AppendResult = Result<Vec<Outcome>, store::Error>;
 
 /// A job of the writer's thread, which runs one at a time.
 enum Job {
@@ -51,9 +51,9 @@ enum Job {
 
 struct Append {
     commits: Vec<Commit>,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<AppendResult>,
     /// The append's share of the queue, released when the append is done.
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Append {
@@ -67,7 +67,7 @@ impl Append {
 pub(crate) struct LocalLog {
     queue: Option<mpsc::Sender<Job>>,
     /// The free units of content in the queue.
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -83,11 +83,15 @@ impl LocalLog {
     /// Starts the writer's thread. If it panics, the state that the store holds in memory is unknown, and the node must
     /// end.
     pub(crate) fn start(writer: Writer, health: Arc<Health>) -> LocalLog {
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        let work = move |health: &Health| work(writer, jobs, health);
-        let spawned = supervise::spawn(NAME.into(), health.clone(), move || work(&health));
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let run = move |health: &Health| run_writer(writer, jobs, health);
+        let spawned = supervise::spawn(THREAD_NAME.into(), health.clone(), move || run(&health));
         let writer = spawned.expect("a thread can be started when the node starts");
-        LocalLog { queue: Some(queue), room: Arc::new(Semaphore::new(QUEUED / UNIT)), writer: Some(writer) }
+        LocalLog {
+            queue: Some(queue),
+            permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES)),
+            writer: Some(writer),
+        }
     }
 
     /// Drops the history of one pass, between writes. Returns whether there is more to drop.
@@ -95,16 +99,16 @@ impl LocalLog {
     /// # Errors
     /// Fails if the queue is full or the store fails. A later pass then does the work of this one.
     pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.send(Job::Compact { now, history, reply })?;
-        answer.await.unwrap_or(Err(store::Error::Lost))
+        response.await.unwrap_or(Err(store::Error::Lost))
     }
 
     /// Reserves room for commits in the queue. Commits that are larger than the queue reserve all of it.
-    fn room(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
+    fn reserve(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
         let bytes: usize = commits.iter().map(Commit::bytes).sum();
-        let units = bytes.div_ceil(UNIT).clamp(1, QUEUED / UNIT) as u32;
-        self.room.clone().try_acquire_many_owned(units).map_err(|_| store::Error::Overloaded)
+        let units = bytes.div_ceil(PERMIT_BYTES).clamp(1, MAX_QUEUED_BYTES / PERMIT_BYTES) as u32;
+        self.permits.clone().try_acquire_many_owned(units).map_err(|_| store::Error::Overloaded)
     }
 
     fn send(&self, job: Job) -> Result<(), store::Error> {
@@ -117,38 +121,39 @@ impl LocalLog {
 }
 
 impl Log for LocalLog {
-    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Answer> {
-        let (reply, answer) = oneshot::channel();
-        let sent =
-            self.room(&commits).and_then(|_room| self.send(Job::Append(Append { commits, reply, _room })));
+    fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, AppendResult> {
+        let (reply, response) = oneshot::channel();
+        let sent = self
+            .reserve(&commits)
+            .and_then(|_permit| self.send(Job::Append(Append { commits, reply, _permit })));
         Box::pin(async move {
             sent?;
             // Only a panic drops the sender without a reply.
-            answer.await.unwrap_or(Err(store::Error::Lost))
+            response.await.unwrap_or(Err(store::Error::Lost))
         })
     }
 }
 
 /// Runs jobs until the queue is closed. After a panic it rejects the queued jobs: they have certainly not been done.
-fn work(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
-    let worked = catch_unwind(AssertUnwindSafe(|| work_on(&mut writer, &mut jobs, health)));
-    if let Err(panic) = worked {
-        supervise::report(NAME, health, &supervise::describe_panic(&*panic));
+fn run_writer(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
+    let result = catch_unwind(AssertUnwindSafe(|| run_jobs(&mut writer, &mut jobs, health)));
+    if let Err(panic) = result {
+        supervise::report(THREAD_NAME, health, &supervise::describe_panic(&*panic));
         jobs.close();
         while let Some(job) = jobs.blocking_recv() {
-            refuse(job);
+            reject(job);
         }
     }
 }
 
-fn work_on(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health) {
-    let mut next = Next::default();
+fn run_jobs(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health) {
+    let mut next = NextJob::default();
     while let Some(job) = next.0.take().or_else(|| jobs.blocking_recv()) {
         match job {
             Job::Append(first) => {
-                let (group, other) = gather(first, jobs);
+                let (group, other) = collect_group(first, jobs);
                 next.0 = other;
-                write(writer, group, health);
+                write_group(writer, group, health);
             }
             Job::Compact { now, history, reply } => {
                 let _ = reply.send(writer.compact(now, &history));
@@ -159,17 +164,17 @@ fn work_on(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health)
 
 /// The job after a group. If the group panics, this job is rejected, like the queued ones.
 #[derive(Default)]
-struct Next(Option<Job>);
+struct NextJob(Option<Job>);
 
-impl Drop for Next {
+impl Drop for NextJob {
     fn drop(&mut self) {
         if let Some(job) = self.0.take() {
-            refuse(job);
+            reject(job);
         }
     }
 }
 
-fn refuse(job: Job) {
+fn reject(job: Job) {
     match job {
         Job::Append(append) => drop(append.reply.send(Err(store::Error::Closed))),
         Job::Compact { reply, .. } => drop(reply.send(Err(store::Error::Closed))),
@@ -177,11 +182,11 @@ fn refuse(job: Job) {
 }
 
 /// Collects the waiting appends, up to one group, and the job after them if it is of another kind.
-fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
+fn collect_group(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option<Job>) {
     let entries = |append: &Append| append.commits.iter().map(|commit| commit.steps.len()).sum::<usize>();
     let mut size = entries(&first);
     let mut group = vec![first];
-    while size < GROUP {
+    while size < MAX_GROUP_ENTRIES {
         match jobs.try_recv() {
             Ok(Job::Append(append)) => {
                 size += entries(&append);
@@ -194,21 +199,21 @@ fn gather(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Option
     (group, None)
 }
 
-fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
-    supervise::failpoint(NAME, health);
+fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health) {
+    supervise::failpoint(THREAD_NAME, health);
     let mut full = writer.check_space().err();
-    let mut written = apply(writer, &group, full.as_ref());
+    let mut written = apply_group(writer, &group, full.as_ref());
     if full.is_none()
         && let Err(error @ store::Error::NoSpace(_)) = &written
     {
         // The puts did not fit. Commits that only remove must not fail with them.
         full = Some(error.clone());
-        written = apply(writer, &group, full.as_ref());
+        written = apply_group(writer, &group, full.as_ref());
     }
     match written {
-        Ok(answers) => acknowledge(writer, group.into_iter().zip(answers)),
+        Ok(responses) => acknowledge(writer, group.into_iter().zip(responses)),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "a group of writes failed");
+            tracing::error!(error = &error as &dyn std::error::Error, "group commit failed");
             for append in group {
                 let _ = append.reply.send(Err(error.clone()));
             }
@@ -218,55 +223,55 @@ fn write(writer: &mut Writer, group: Vec<Append>, health: &Health) {
 
 /// Applies a group in one transaction. `full` is the reason why there is no space for puts; it is the reply to an
 /// append that contains one.
-fn apply(
+fn apply_group(
     writer: &mut Writer,
     group: &[Append],
     full: Option<&store::Error>,
-) -> Result<Vec<Answer>, store::Error> {
+) -> Result<Vec<AppendResult>, store::Error> {
     writer.transact(|applier| {
-        let mut answers = Vec::with_capacity(group.len());
+        let mut responses = Vec::with_capacity(group.len());
         for append in group {
-            let (mut outcomes, mut refused) = (Vec::with_capacity(append.commits.len()), None);
+            let (mut outcomes, mut rejected) = (Vec::with_capacity(append.commits.len()), None);
             for commit in &append.commits {
-                match commit_one(applier, commit, full.is_some())? {
+                match apply_commit(applier, commit, full.is_some())? {
                     Some(outcome) => outcomes.push(outcome),
-                    None => refused = full.cloned(),
+                    None => rejected = full.cloned(),
                 }
             }
-            answers.push(refused.map_or(Ok(outcomes), Err));
+            responses.push(rejected.map_or(Ok(outcomes), Err));
         }
-        Ok(answers)
+        Ok(responses)
     })
 }
 
 /// Replies to kills last, when their content is erased. The rest of the group need not wait for that.
-fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, Answer)>) {
+fn acknowledge(writer: &mut Writer, written: impl Iterator<Item = (Append, AppendResult)>) {
     let (kills, others): (Vec<_>, Vec<_>) = written.partition(|(append, _)| append.erases());
-    for (append, answer) in others {
-        let _ = append.reply.send(answer);
+    for (append, response) in others {
+        let _ = append.reply.send(response);
     }
     if kills.is_empty() {
         return;
     }
     let erased = writer.erase();
     if let Err(error) = &erased {
-        tracing::error!(error = error as &dyn std::error::Error, "what was killed is not erased");
+        tracing::error!(error = error as &dyn std::error::Error, "erase after kill failed");
     }
-    for (append, answer) in kills {
-        let _ = append.reply.send(erased.clone().and(answer));
+    for (append, response) in kills {
+        let _ = append.reply.send(erased.clone().and(response));
     }
 }
 
 /// Applies one commit. All of its conditions are checked before its first entry is applied, so that it is atomic.
 /// Returns `None` if the commit contains a put and there is no space.
-fn commit_one(
+fn apply_commit(
     applier: &mut Applier<'_>,
     commit: &Commit,
     is_full: bool,
 ) -> Result<Option<Outcome>, store::Error> {
     if let Some((id, hash)) = &commit.request {
-        match applier.past_request(id, commit.time)? {
-            Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.written))),
+        match applier.find_request(id, commit.time)? {
+            Some(past) if past.hash == *hash => return Ok(Some(Outcome::Duplicate(past.outcomes))),
             Some(_) => return Ok(Some(Outcome::Reused)),
             None => {}
         }
@@ -275,30 +280,30 @@ fn commit_one(
         return Ok(None);
     }
     for step in &commit.steps {
-        let made_for = match step {
+        let planned_for = match step {
             Step::Append(changes) => changes.last().map(|change| (&change.entry.name, change.expected)),
             Step::Unchanged { found, expected } => Some((&found.name, *expected)),
         };
-        if let Some((name, expected)) = made_for
+        if let Some((name, expected)) = planned_for
             && has_changed(applier, name, expected)?
         {
             return Ok(Some(Outcome::Conflict));
         }
     }
-    if let Some(taken) = paths::taken(applier, commit)? {
-        return Ok(Some(taken));
+    if let Some(conflict) = paths::find_conflict(applier, commit)? {
+        return Ok(Some(conflict));
     }
-    let mut written: Vec<Written> = Vec::with_capacity(commit.steps.len());
+    let mut outcomes: Vec<WriteOutcome> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {
         match step {
-            Step::Append(changes) => written.extend(append(applier, changes)?),
-            Step::Unchanged { found, .. } => written.push(found.clone()),
+            Step::Append(changes) => outcomes.extend(append(applier, changes)?),
+            Step::Unchanged { found, .. } => outcomes.push(found.clone()),
         }
     }
     if let Some((id, hash)) = &commit.request {
-        applier.remember(id, hash, &written, commit.time)?;
+        applier.record_request(id, hash, &outcomes, commit.time)?;
     }
-    Ok(Some(Outcome::Committed(written, Position::of(applier.head()))))
+    Ok(Some(Outcome::Committed(outcomes, Position::of(applier.head()))))
 }
 
 /// Returns whether a name is no longer in the state for which a change was planned. Only articles have more than one
@@ -306,7 +311,7 @@ fn commit_one(
 fn has_changed(applier: &Applier<'_>, name: &Name, expected: Expected) -> Result<bool, store::Error> {
     let slots = if name.kind == Kind::Article { &Slot::ALL[..] } else { &[Slot::Live] };
     for slot in slots {
-        if applier.current(name, *slot)? != expected.of(*slot) {
+        if applier.current_revision(name, *slot)? != expected.of(*slot) {
             return Ok(true);
         }
     }
@@ -314,11 +319,11 @@ fn has_changed(applier: &Applier<'_>, name: &Name, expected: Expected) -> Result
 }
 
 /// Applies the entries of one step. Returns the outcome of the last one.
-fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<Written>, store::Error> {
+fn append(applier: &mut Applier<'_>, changes: &[Change]) -> Result<Option<WriteOutcome>, store::Error> {
     let mut last = None;
     for Change { entry, packed, path_owner, .. } in changes {
         let revision = applier.apply(entry, packed)?;
-        last = Some(Written {
+        last = Some(WriteOutcome {
             name: entry.name.clone(),
             revision,
             prefix: entry::hash_prefix(&entry.log),
@@ -363,50 +368,50 @@ mod tests {
     }
 
     /// Returns a permit of a queue of its own.
-    fn room() -> OwnedSemaphorePermit {
+    fn permit() -> OwnedSemaphorePermit {
         Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
     }
 
     #[tokio::test]
-    async fn what_waits_to_be_written_is_bounded_in_bytes() {
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        let room = Arc::new(Semaphore::new(QUEUED / UNIT));
-        let log = LocalLog { queue: Some(queue), room, writer: None };
+    async fn queued_appends_are_bounded_in_bytes() {
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let permits = Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES));
+        let log = LocalLog { queue: Some(queue), permits, writer: None };
         let large = |id: &str| commit(article(id, &fixture::noise(1, 1_000_000), &[], 1), 0);
         let size = large("a").bytes();
         assert!(size > 2_500_000, "the content, its entry and the compressed entry: {size}");
-        let mut waiting = Vec::new();
-        for n in 0..QUEUED / size.next_multiple_of(UNIT) {
-            waiting.push(log.append(vec![large(&format!("a{n}"))]));
+        let mut queued = Vec::new();
+        for n in 0..MAX_QUEUED_BYTES / size.next_multiple_of(PERMIT_BYTES) {
+            queued.push(log.append(vec![large(&format!("a{n}"))]));
         }
         assert!(matches!(log.append(vec![large("b")]).await, Err(store::Error::Overloaded)));
         let removes = log.append(vec![commit(removal("a", RemovalReason::Deleted, 2), 1)]);
         drop(jobs);
-        assert!(matches!(removes.await, Err(store::Error::Lost)), "it was queued");
-        for append in waiting {
+        assert!(matches!(removes.await, Err(store::Error::Lost)), "the removal was queued");
+        for append in queued {
             assert!(matches!(append.await, Err(store::Error::Lost)));
         }
-        assert_eq!(log.room.available_permits(), QUEUED / UNIT);
+        assert_eq!(log.permits.available_permits(), MAX_QUEUED_BYTES / PERMIT_BYTES);
     }
 
     #[test]
-    fn a_panic_leaves_its_group_open_and_refuses_the_rest() {
+    fn after_a_panic_the_queued_jobs_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = open(dir.path());
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
         let append = || {
-            let (reply, answer) = oneshot::channel();
+            let (reply, response) = oneshot::channel();
             let commits = vec![commit(article("a", "A", &[], 1), 0)];
-            queue.try_send(Job::Append(Append { commits, reply, _room: room() })).ok().unwrap();
-            answer
+            queue.try_send(Job::Append(Append { commits, reply, _permit: permit() })).ok().unwrap();
+            response
         };
         let mut first = append();
         let (reply, mut compacted) = oneshot::channel();
         let history = History { age: std::time::Duration::MAX, entries: 1 };
         queue.try_send(Job::Compact { now: 0, history, reply }).ok().unwrap();
         let mut later = append();
-        store.health().kill.send_replace(Some((NAME.into(), supervise::failpoint::Kill::Panic)));
-        work(writer, jobs, store.health());
+        store.health().kill.send_replace(Some((THREAD_NAME.into(), supervise::failpoint::Kill::Panic)));
+        run_writer(writer, jobs, store.health());
 
         assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert!(matches!(compacted.try_recv().unwrap(), Err(store::Error::Closed)));
@@ -417,34 +422,37 @@ mod tests {
     }
 
     /// Writes one group of appends and returns their replies.
-    fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<Answer> {
+    fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<AppendResult> {
         let append = |commit| {
-            let (reply, answer) = oneshot::channel();
-            (Append { commits: vec![commit], reply, _room: room() }, answer)
+            let (reply, response) = oneshot::channel();
+            (Append { commits: vec![commit], reply, _permit: permit() }, response)
         };
-        let (group, answers): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
-        write(writer, group, &Health::default());
-        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+        let (group, responses): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
+        write_group(writer, group, &Health::default());
+        responses.into_iter().map(|mut response| response.try_recv().unwrap()).collect()
     }
 
-    fn is_removed(store: &Store, answer: &Answer) -> bool {
-        matches!(&answer.as_ref().unwrap()[..], [Outcome::Committed(..)])
+    fn is_removed(store: &Store, response: &AppendResult) -> bool {
+        matches!(&response.as_ref().unwrap()[..], [Outcome::Committed(..)])
             && store.head().live(Kind::Article) == 0
     }
 
     #[test]
-    fn a_put_that_finds_no_room_takes_no_removal_down_with_it() {
+    fn a_put_without_disk_space_does_not_fail_a_removal() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
         write_together(&mut writer, vec![commit(article("a", "A", &[], 1), 0)]);
         fixture::fill(&writer);
         let large = || commit(article("b", &fixture::noise(1, 100_000), &[], 1), 0);
-        let answers = write_together(&mut writer, vec![large()]);
-        assert!(matches!(answers[..], [Err(store::Error::NoSpace(_))]), "{answers:?}");
+        let responses = write_together(&mut writer, vec![large()]);
+        assert!(matches!(responses[..], [Err(store::Error::NoSpace(_))]), "{responses:?}");
         let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
-        let answers = write_together(&mut writer, vec![large(), kill, large()]);
-        assert!(matches!(answers[..], [Err(store::Error::NoSpace(_)), Ok(_), Err(store::Error::NoSpace(_))]));
-        assert!(is_removed(&store, &answers[1]));
+        let responses = write_together(&mut writer, vec![large(), kill, large()]);
+        assert!(matches!(
+            responses[..],
+            [Err(store::Error::NoSpace(_)), Ok(_), Err(store::Error::NoSpace(_))]
+        ));
+        assert!(is_removed(&store, &responses[1]));
         assert_eq!((store.revision(), fixture::faults(dir.path())), (2, Vec::<String>::new()));
     }
 
@@ -465,32 +473,32 @@ mod tests {
         let removes = commit(removal("a", RemovalReason::Deleted, 2), 1);
         let mut mixed = removes.clone();
         mixed.steps.extend(put.steps.clone());
-        let answers = write_together(&mut writer, vec![put, mixed, removes]);
+        let responses = write_together(&mut writer, vec![put, mixed, removes]);
         assert!(matches!(
-            answers[..],
+            responses[..],
             [Err(store::Error::Full { .. }), Err(store::Error::Full { .. }), Ok(_)]
         ));
-        assert!(is_removed(&store, &answers[2]));
+        assert!(is_removed(&store, &responses[2]));
         assert_eq!((store.revision(), fixture::faults(dir.path())), (2, Vec::<String>::new()));
     }
 
     #[tokio::test]
-    async fn a_kill_and_its_repeat_are_answered_when_all_that_was_read_before_is_forgotten() {
+    async fn a_kill_is_acknowledged_after_the_erase_listeners_ran() {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = open(dir.path());
-        let forgotten = Arc::new(Mutex::new(Vec::new()));
-        let (noted, seen) = (forgotten.clone(), Arc::downgrade(&store));
-        store.on_erase(move || noted.lock().unwrap().push(seen.upgrade().unwrap().revision()));
+        let erased_at = Arc::new(Mutex::new(Vec::new()));
+        let (recorded, observed) = (erased_at.clone(), Arc::downgrade(&store));
+        store.on_erase(move || recorded.lock().unwrap().push(observed.upgrade().unwrap().revision()));
         let log = LocalLog::start(writer, Arc::default());
         let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
 
         log.append(vec![commit(article("a", "A", &[], 1), 0)]).await.unwrap();
-        assert!(forgotten.lock().unwrap().is_empty());
+        assert!(erased_at.lock().unwrap().is_empty());
         log.append(vec![kill.clone()]).await.unwrap();
-        assert_eq!(*forgotten.lock().unwrap(), [2]);
+        assert_eq!(*erased_at.lock().unwrap(), [2]);
         let repeated = log.append(vec![Commit { steps: Vec::new(), ..kill }]).await.unwrap();
-        let [Outcome::Duplicate(written)] = &repeated[..] else { panic!("{repeated:?}") };
-        assert_eq!((written.len(), written[0].revision, written[0].killed), (1, 2, true));
-        assert_eq!(*forgotten.lock().unwrap(), [2, 2]);
+        let [Outcome::Duplicate(outcomes)] = &repeated[..] else { panic!("{repeated:?}") };
+        assert_eq!((outcomes.len(), outcomes[0].revision, outcomes[0].killed), (1, 2, true));
+        assert_eq!(*erased_at.lock().unwrap(), [2, 2]);
     }
 }

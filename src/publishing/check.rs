@@ -349,7 +349,7 @@ fn prose(value: &str, field: &str) -> Check {
 }
 
 fn characters(value: &str, lines: Lines, field: &str) -> Check {
-    let Some(c) = text::refused(value, lines) else { return Ok(()) };
+    let Some(c) = text::find_forbidden(value, lines) else { return Ok(()) };
     Err(Refusal::field(field, format!("it holds U+{:04X}, which this text may not hold", u32::from(c))))
 }
 

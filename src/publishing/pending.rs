@@ -47,7 +47,8 @@ impl Pending {
     fn read(connection: &Connection, record: &Record, log_id: LogId, shape: Shape) -> Result<Pending, Error> {
         let article = compose::entity(record, log_id, shape);
         let derived = Derived::pending(&record.log);
-        let holders = derived.wanted.map_or(Ok(Vec::new()), |path| read::path_holders(connection, &path))?;
+        let holders =
+            derived.wanted_path.map_or(Ok(Vec::new()), |path| read::path_owners(connection, &path))?;
         Ok(Pending {
             article,
             due: derived.due,

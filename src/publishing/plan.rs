@@ -9,7 +9,7 @@ use crate::{
     log::Expected,
     model::{Kind, LogId, Name, Revision, Slot, path},
     refusal::Refusal,
-    store::{self, Connection, Record, Written, read, salvage},
+    store::{self, Connection, Record, WriteOutcome, read, salvage},
     wire::{
         fields,
         log::LogEntry,
@@ -80,7 +80,7 @@ pub(super) enum Planned {
         path_owner: Option<Name>,
     },
     Unchanged {
-        found: Written,
+        found: WriteOutcome,
         expected: Expected,
     },
 }
@@ -98,7 +98,7 @@ impl Planned {
     fn without_path_of(mut self, state: &State) -> Planned {
         match &mut self {
             Planned::Append { path_owner, .. }
-            | Planned::Unchanged { found: Written { path_owner, .. }, .. } => {
+            | Planned::Unchanged { found: WriteOutcome { path_owner, .. }, .. } => {
                 path_owner.clone_from(&state.path_owner);
             }
         }
@@ -171,7 +171,7 @@ impl State {
     ) -> Result<State, store::Error> {
         let mut state = State::of(connection, &draft.name)?;
         if let Some(path) = draft.wanted_path().filter(|path| state.has_lost(path)) {
-            let holders = read::path_holders(connection, &path::normal(&path))?;
+            let holders = read::path_owners(connection, &path::normalise(&path))?;
             // An owner that is written in the same call may release the path.
             state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
         }
@@ -260,7 +260,7 @@ impl State {
     /// Returns the plan that writes nothing, because a record of the state is the wanted version.
     fn unchanged(&self, record: &Record) -> Planned {
         let due = if record.slot == Slot::Pending { Derived::pending(&record.log).due } else { None };
-        let found = Written {
+        let found = WriteOutcome {
             name: record.name.clone(),
             revision: record.revision,
             prefix: record.prefix,

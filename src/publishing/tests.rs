@@ -89,7 +89,7 @@ impl Desk {
     }
 
     async fn holders(&self, path: &'static str) -> Vec<String> {
-        let holders = self.store.read(move |connection| store::read::path_holders(connection, path)).await;
+        let holders = self.store.read(move |connection| store::read::path_owners(connection, path)).await;
         holders.unwrap().iter().map(ToString::to_string).collect()
     }
 }

@@ -190,7 +190,7 @@ impl Ask for v1::ResolvePathRequest {
     fn question(self) -> Result<Question, Refusal> {
         check_path(&self.path, "path")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
-        Ok(Question::Path { path: path::normal(&self.path), selection })
+        Ok(Question::Path { path: path::normalise(&self.path), selection })
     }
 }
 

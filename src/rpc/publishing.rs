@@ -15,7 +15,7 @@ use crate::{
     model::{Kind, Name, Slot, limit},
     publishing::{Change, Pending, Publishing, Verb, check_mask, check_name},
     refusal::{Refusal, at_most},
-    store::Written,
+    store::WriteOutcome,
     wire::{
         Encoded, fields,
         service::{
@@ -46,7 +46,7 @@ pub(super) fn position(position: &Position) -> v1::Position {
     }
 }
 
-fn result(written: &Written, position: &Position) -> v1::WriteResult {
+fn result(written: &WriteOutcome, position: &Position) -> v1::WriteResult {
     let etag = || position.log_id.etag(written.revision, written.prefix);
     let etag = if written.removed { String::new() } else { etag() };
     v1::WriteResult {
@@ -128,7 +128,7 @@ impl PublishingRpc {
         request_id: &str,
         received: Bytes,
         changes: impl FnOnce() -> Result<Vec<Change>, Refusal>,
-    ) -> Result<(Vec<Written>, Position), Refusal> {
+    ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         let request = identify(&self.publishing, method, request_id, received).await?;
         match self.publishing.repeat(request.as_ref()).await? {
             Some(first) => Ok(first),

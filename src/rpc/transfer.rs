@@ -16,7 +16,7 @@ use crate::{
     model::{Kind, Name, limit},
     publishing::{Change, Checked, Publishing, Verb},
     refusal::{Refusal, at_most},
-    store::{Store, Written},
+    store::{Store, WriteOutcome},
     transfer::{End, Export, Next},
     wire::{
         fields,
@@ -185,7 +185,7 @@ fn in_our_words(status: Status) -> Status {
 /// Shortens the errors of a response that exceeds the maximum message size. Code, reason and the start of field and
 /// message remain.
 fn bounded(mut response: v1::ImportResponse) -> v1::ImportResponse {
-    if response.encoded_len() > limit::MESSAGE {
+    if response.encoded_len() > limit::MAX_MESSAGE_BYTES {
         for error in response.results.iter_mut().filter_map(|result| result.error.as_mut()) {
             error.metadata.clear();
             error.message = short(&error.message);
@@ -195,7 +195,7 @@ fn bounded(mut response: v1::ImportResponse) -> v1::ImportResponse {
     response
 }
 
-fn import_result(name: String, result: &Result<Written, Refusal>) -> v1::ImportResult {
+fn import_result(name: String, result: &Result<WriteOutcome, Refusal>) -> v1::ImportResult {
     let (outcome, error) = match result {
         Ok(written) if written.changed => (v1::ImportOutcome::Written, None),
         Ok(_) => (v1::ImportOutcome::Unchanged, None),

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The maximum number of terms whose numbers the writer caches: 8 MB of the longest ones. Above it, all are dropped.
-const TERMS: usize = 1 << 15;
+const MAX_CACHED_TERMS: usize = 1 << 15;
 
 /// The term of a departure that represents all unknown departures.
 pub(super) const ANY_TERM: i64 = 0;
@@ -36,16 +36,16 @@ pub(super) const ANY_TERM: i64 = 0;
 pub(crate) struct Writer {
     pub(super) connection: Connection,
     pub(super) store: Arc<Store>,
-    /// The numbers of terms used before, at most [`TERMS`]. Emptied when a transaction fails, because it may have
-    /// created some.
+    /// The numbers of terms used before, at most [`MAX_CACHED_TERMS`]. Emptied when a transaction fails, because it may
+    /// have created some.
     terms: HashMap<Term, i64>,
-    pub(super) patience: Duration,
+    pub(super) reader_timeout: Duration,
     session: Session,
 }
 
 impl Writer {
     pub(super) fn new(connection: Connection, store: Arc<Store>, session: Session) -> Writer {
-        Writer { connection, store, terms: HashMap::new(), patience: erase::PATIENCE, session }
+        Writer { connection, store, terms: HashMap::new(), reader_timeout: erase::READER_TIMEOUT, session }
     }
 
     /// Checks that the disk has space for puts.
@@ -68,10 +68,10 @@ impl Writer {
         self.store.check_writable()?;
         let done = transact(&mut self.connection, &mut self.terms, self.store.head().as_ref(), work);
         match done {
-            Ok((answer, effect)) => {
+            Ok((result, effect)) => {
                 self.session.record(&effect.head);
                 self.store.publish(effect);
-                Ok(answer)
+                Ok(result)
             }
             Err(error) => {
                 self.terms.clear();
@@ -105,13 +105,13 @@ fn transact<T>(
         head: head.clone(),
         changed: Vec::new(),
         superseded: Vec::new(),
-        uses: BTreeMap::new(),
-        moved_due: false,
+        term_deltas: BTreeMap::new(),
+        due_changed: false,
     };
-    let answer = work(&mut applier)?;
+    let result = work(&mut applier)?;
     let effect = applier.finish(head)?;
-    transaction.commit().map_err(Error::of_commit)?;
-    Ok((answer, effect))
+    transaction.commit().map_err(Error::from_commit)?;
+    Ok((result, effect))
 }
 
 /// The application of entries in one transaction.
@@ -123,13 +123,13 @@ pub(crate) struct Applier<'a> {
     changed: Vec<(Stripe, Revision)>,
     superseded: Vec<Superseded>,
     /// The rows added and removed, by term.
-    uses: BTreeMap<i64, Uses>,
+    term_deltas: BTreeMap<i64, TermDelta>,
     /// Whether a due time was added or removed.
-    moved_due: bool,
+    due_changed: bool,
 }
 
 /// The columns beside an entry, which are needed to undo its effects.
-struct Old {
+struct PreviousRow {
     revision: Revision,
     live: bool,
     due: Option<i64>,
@@ -148,7 +148,7 @@ pub(super) type Departure = (i64, Revision);
 
 /// The rows that a transaction adds to those of a term.
 #[derive(Debug, Clone, Copy, Default)]
-struct Uses {
+struct TermDelta {
     articles: i64,
     departures: i64,
 }
@@ -159,74 +159,74 @@ impl Applier<'_> {
     }
 
     /// Returns the revision of a key's newest entry; 0 if it never had any.
-    pub(crate) fn current(&self, name: &Name, slot: Slot) -> Result<Revision, Error> {
+    pub(crate) fn current_revision(&self, name: &Name, slot: Slot) -> Result<Revision, Error> {
         Ok(row::revision(self.transaction, name, slot)?.unwrap_or(0))
     }
 
     /// Returns the outcome of a request that was committed before.
-    pub(crate) fn past_request(&self, id: &str, now: i64) -> Result<Option<request::Past>, Error> {
+    pub(crate) fn find_request(&self, id: &str, now: i64) -> Result<Option<request::PastRequest>, Error> {
         request::find(self.transaction, id, now)
     }
 
     /// Returns the live article whose own path this is, by the path's normal form.
-    pub(crate) fn path_holder(&self, path: &str) -> Result<Option<Name>, Error> {
-        Ok(read::path_holders(self.transaction, path)?.into_iter().next())
+    pub(crate) fn path_owner(&self, path: &str) -> Result<Option<Name>, Error> {
+        Ok(read::path_owners(self.transaction, path)?.into_iter().next())
     }
 
     /// Applies the next entry of the log and returns its revision.
     pub(crate) fn apply(&mut self, entry: &Entry, packed: &Packed) -> Result<Revision, Error> {
         let revision = self.head.revision + 1;
-        let old = self.old(entry)?;
+        let old = self.previous_row(entry)?;
         let terms = self.term_numbers(&entry.derived.terms)?;
         if entry.slot == Slot::Live {
-            self.show(entry, old.as_ref(), &terms, revision)?;
+            self.update_live_state(entry, old.as_ref(), &terms, revision)?;
         }
         let due = old.as_ref().and_then(|old| old.due);
-        self.moved_due |= entry.slot == Slot::Pending || entry.derived.due != due;
-        let departures = self.move_departures(entry, revision, old.as_ref())?;
+        self.due_changed |= entry.slot == Slot::Pending || entry.derived.due != due;
+        let departures = self.update_departures(entry, revision, old.as_ref())?;
         self.replace(entry, packed, revision, old.as_ref(), (&terms, &departures))?;
-        self.advance(entry, revision, old.as_ref())?;
+        self.advance_head(entry, revision, old.as_ref())?;
         Ok(revision)
     }
 
     /// Updates the state that readers see. Only the live slot changes it: no response depends on a pending version.
-    fn show(
+    fn update_live_state(
         &mut self,
         entry: &Entry,
-        old: Option<&Old>,
+        old: Option<&PreviousRow>,
         terms: &[i64],
         revision: Revision,
     ) -> Result<(), Error> {
-        self.changed(Subject::Name(&entry.name), revision);
-        self.changed(Subject::Kind(entry.name.kind), revision);
+        self.mark_changed(Subject::Name(&entry.name), revision);
+        self.mark_changed(Subject::Kind(entry.name.kind), revision);
         if entry.name.kind == Kind::Article {
-            self.mark_listings(entry, old, terms, revision)?;
-            self.move_listings(entry, old, terms)?;
-            self.move_paths(entry, revision, old.is_some())?;
+            self.mark_lists_changed(entry, old, terms, revision)?;
+            self.update_listings(entry, old, terms)?;
+            self.update_paths(entry, revision, old.is_some())?;
             self.hold_pending(entry, revision)?;
         }
         Ok(())
     }
 
-    fn changed(&mut self, subject: Subject<'_>, revision: Revision) {
+    fn mark_changed(&mut self, subject: Subject<'_>, revision: Revision) {
         self.changed.push((Stripe::of(subject), revision));
     }
 
     /// Marks the lists that contain the article, or did, as changed, even if its order in them stays the same.
-    fn mark_listings(
+    fn mark_lists_changed(
         &mut self,
         entry: &Entry,
-        old: Option<&Old>,
+        old: Option<&PreviousRow>,
         terms: &[i64],
         revision: Revision,
     ) -> Result<(), Error> {
         for term in &entry.derived.terms {
-            self.changed(Subject::Term(term), revision);
+            self.mark_changed(Subject::Term(term), revision);
         }
         let was = old.map_or(&[][..], |old| &old.terms);
         for number in was.iter().filter(|number| !terms.contains(number)) {
             if let Some(term) = self.term(*number)? {
-                self.changed(Subject::Term(&term), revision);
+                self.mark_changed(Subject::Term(&term), revision);
             }
         }
         Ok(())
@@ -238,10 +238,10 @@ impl Applier<'_> {
         Ok(parts.optional()?.and_then(|(kind, value)| Term::from_parts(kind, &value)))
     }
 
-    fn old(&self, entry: &Entry) -> Result<Option<Old>, Error> {
+    fn previous_row(&self, entry: &Entry) -> Result<Option<PreviousRow>, Error> {
         let Some(columns) = row::columns(self.transaction, &entry.name, entry.slot)? else { return Ok(None) };
         let is_damaged = !columns.is_intact();
-        let mut old = Old {
+        let mut old = PreviousRow {
             revision: columns.revision,
             live: columns.live,
             due: columns.due,
@@ -253,13 +253,13 @@ impl Applier<'_> {
             is_damaged,
         };
         if is_damaged {
-            self.correct(&mut old, entry)?;
+            self.repair_columns(&mut old, entry)?;
         }
         Ok(Some(old))
     }
 
     /// Corrects damaged columns from the entry beside them, as far as that is intact.
-    fn correct(&self, old: &mut Old, entry: &Entry) -> Result<(), Error> {
+    fn repair_columns(&self, old: &mut PreviousRow, entry: &Entry) -> Result<(), Error> {
         let sql = "SELECT entry FROM doc WHERE revision = ?1";
         let stored: Vec<u8> =
             self.transaction.query_row(sql, [old.revision], |row| Ok(row.get(0).unwrap_or_default()))?;
@@ -290,22 +290,22 @@ impl Applier<'_> {
             Some(number) => number,
             None => self.transaction.prepare_cached(insert)?.query_row(key, |row| row.get(0))?,
         };
-        if self.terms.len() >= TERMS {
+        if self.terms.len() >= MAX_CACHED_TERMS {
             self.terms.clear();
         }
         self.terms.insert(term.clone(), number);
         Ok(number)
     }
 
-    fn uses(&mut self, term: i64) -> &mut Uses {
-        self.uses.entry(term).or_default()
+    fn term_delta(&mut self, term: i64) -> &mut TermDelta {
+        self.term_deltas.entry(term).or_default()
     }
 
     /// Deletes a departure.
     pub(super) fn drop_departure(&mut self, id: &str, (term, at): Departure) -> Result<(), Error> {
         let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
         self.transaction.prepare_cached(delete)?.execute(params![at, term, id])?;
-        self.uses(term).departures -= 1;
+        self.term_delta(term).departures -= 1;
         Ok(())
     }
 
@@ -314,16 +314,21 @@ impl Applier<'_> {
         let transaction = self.transaction;
         let mut delete = transaction.prepare_cached("DELETE FROM departure WHERE id = ?1 RETURNING term")?;
         for term in delete.query_map([id], |row| row.get(0))? {
-            self.uses(term?).departures -= 1;
+            self.term_delta(term?).departures -= 1;
         }
         Ok(())
     }
 
     /// Updates the lists of an article. Only the rows that differ are touched: most edits change no list.
-    fn move_listings(&mut self, entry: &Entry, old: Option<&Old>, terms: &[i64]) -> Result<(), Error> {
+    fn update_listings(
+        &mut self,
+        entry: &Entry,
+        old: Option<&PreviousRow>,
+        terms: &[i64],
+    ) -> Result<(), Error> {
         let (id, time) = (entry.name.id.as_str(), entry.derived.time);
         if old.is_some_and(|old| old.is_damaged) {
-            self.leave_all_lists(id)?;
+            self.remove_from_all_lists(id)?;
         }
         let old = old.filter(|old| !old.is_damaged);
         let (was, was_at) = old.map_or((&[][..], 0), |old| (&old.terms[..], old.time));
@@ -331,38 +336,38 @@ impl Applier<'_> {
         for term in was.iter().filter(|term| moved || !terms.contains(term)) {
             let delete = "DELETE FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
             self.transaction.prepare_cached(delete)?.execute(params![term, was_at, id])?;
-            self.uses(*term).articles -= 1;
+            self.term_delta(*term).articles -= 1;
         }
         for term in terms.iter().filter(|term| moved || !was.contains(term)) {
             let insert = "INSERT INTO listing VALUES(?1, ?2, ?3)";
             self.transaction.prepare_cached(insert)?.execute(params![term, time, id])?;
-            self.uses(*term).articles += 1;
+            self.term_delta(*term).articles += 1;
         }
         Ok(())
     }
 
     /// Removes an article from all lists. It scans all lists of the store, for an article whose own columns are
     /// damaged.
-    fn leave_all_lists(&mut self, id: &str) -> Result<(), Error> {
+    fn remove_from_all_lists(&mut self, id: &str) -> Result<(), Error> {
         let transaction = self.transaction;
         let mut delete = transaction.prepare_cached("DELETE FROM listing WHERE id = ?1 RETURNING term")?;
         for term in delete.query_map([id], |row| row.get(0))? {
-            self.uses(term?).articles -= 1;
+            self.term_delta(term?).articles -= 1;
         }
         Ok(())
     }
 
     /// Records the lists that the article has left, and when. Rows that remain are not touched.
-    fn move_departures(
+    fn update_departures(
         &mut self,
         entry: &Entry,
         revision: Revision,
-        old: Option<&Old>,
+        old: Option<&PreviousRow>,
     ) -> Result<Vec<Departure>, Error> {
-        let Derived { left, left_floor, .. } = &entry.derived;
-        let mut departures = Vec::with_capacity(left.len() + 1);
-        departures.extend((*left_floor > 0).then_some((ANY_TERM, *left_floor)));
-        for (term, at) in left {
+        let Derived { departures: derived_departures, departure_floor, .. } = &entry.derived;
+        let mut departures = Vec::with_capacity(derived_departures.len() + 1);
+        departures.extend((*departure_floor > 0).then_some((ANY_TERM, *departure_floor)));
+        for (term, at) in derived_departures {
             departures.push((self.term_number(term)?, if *at == 0 { revision } else { *at }));
         }
         departures.sort_unstable();
@@ -377,22 +382,22 @@ impl Applier<'_> {
         for (term, at) in departures.iter().filter(|departure| was.binary_search(departure).is_err()) {
             let insert = "INSERT INTO departure VALUES(?1, ?2, ?3)";
             self.transaction.prepare_cached(insert)?.execute(params![at, term, id])?;
-            self.uses(*term).departures += 1;
+            self.term_delta(*term).departures += 1;
         }
         Ok(departures)
     }
 
-    fn move_paths(&mut self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
+    fn update_paths(&mut self, entry: &Entry, revision: Revision, is_update: bool) -> Result<(), Error> {
         let id = entry.name.id.as_str();
         if is_update {
             let transaction = self.transaction;
             let mut delete = transaction.prepare_cached("DELETE FROM path WHERE id = ?1 RETURNING path")?;
             for path in delete.query_map([id], |row| row.get::<_, String>(0))? {
-                self.changed(Subject::Path(&path?), revision);
+                self.mark_changed(Subject::Path(&path?), revision);
             }
         }
         for (path, claim) in &entry.derived.paths {
-            self.changed(Subject::Path(path), revision);
+            self.mark_changed(Subject::Path(path), revision);
             let (rank, place) = claim.order(revision);
             let insert = "INSERT INTO path VALUES(?1, ?2, ?3, ?4, ?5)";
             self.transaction.prepare_cached(insert)?.execute(params![path, id, rank, place, revision])?;
@@ -408,7 +413,7 @@ impl Applier<'_> {
                    WHERE kind = 1 AND slot = 2 AND id = ?3 AND live = 1";
         let mut update = self.transaction.prepare_cached(sql)?;
         let held = update.execute(params![version, entry.derived.live, entry.name.id.as_str()])?;
-        self.moved_due |= held > 0;
+        self.due_changed |= held > 0;
         Ok(())
     }
 
@@ -417,7 +422,7 @@ impl Applier<'_> {
         entry: &Entry,
         packed: &Packed,
         revision: Revision,
-        old: Option<&Old>,
+        old: Option<&PreviousRow>,
         (terms, departures): (&[i64], &[Departure]),
     ) -> Result<(), Error> {
         if let Some(old) = old {
@@ -439,7 +444,7 @@ impl Applier<'_> {
             content_hash: entry.derived.content_hash,
             departures: pack_departures(departures),
             base: entry.derived.base,
-            wanted: entry.derived.wanted.clone(),
+            wanted_path: entry.derived.wanted_path.clone(),
             sum: 0,
         };
         columns.sum = columns.checksum();
@@ -449,7 +454,12 @@ impl Applier<'_> {
     }
 
     /// Moves the head: revision, chain, counts and both digests.
-    fn advance(&mut self, entry: &Entry, revision: Revision, old: Option<&Old>) -> Result<(), Error> {
+    fn advance_head(
+        &mut self,
+        entry: &Entry,
+        revision: Revision,
+        old: Option<&PreviousRow>,
+    ) -> Result<(), Error> {
         let head = &mut self.head;
         let (name, slot) = (&entry.name, entry.slot);
         if let Some(old) = old.filter(|old| old.live) {
@@ -483,8 +493,8 @@ impl Applier<'_> {
         let delete =
             "DELETE FROM term WHERE n = ?1 AND articles = 0 AND departures = 0 RETURNING kind, value";
         let mut delete = self.transaction.prepare_cached(delete)?;
-        for (term, uses) in &self.uses {
-            count.execute([uses.articles, uses.departures, *term])?;
+        for (term, delta) in &self.term_deltas {
+            count.execute([delta.articles, delta.departures, *term])?;
             let deleted = delete.query_row([term], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
             if let Some((kind, value)) = deleted.optional()? {
                 Term::from_parts(kind, &value).and_then(|term| self.terms.remove(&term));
@@ -498,7 +508,7 @@ impl Applier<'_> {
         if self.head != *before {
             self.write_head()?;
         }
-        let due = if self.moved_due { Some(due::next(self.transaction)?) } else { None };
+        let due = if self.due_changed { Some(due::next(self.transaction)?) } else { None };
         Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, due })
     }
 
@@ -546,11 +556,11 @@ mod tests {
     use crate::{
         model::{HashPrefix, Id},
         store::{
-            Written,
+            WriteOutcome,
             fixture::{apply, article, faults, name, open, removal},
             floor::History,
             history,
-            request::{FORGET, REQUESTS, RETENTION},
+            request::{MAX_CHANGES, MAX_DROPPED, RETENTION},
         },
         wire::{log::Left, v1::RemovalReason},
     };
@@ -560,10 +570,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_bounded_by_the_changes_that_they_made() {
+    fn requests_are_bounded_by_their_number_of_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
-        let one = Written {
+        let one = WriteOutcome {
             name: name("a"),
             revision: 1,
             prefix: HashPrefix(7),
@@ -574,46 +584,48 @@ mod tests {
             killed: false,
             path_owner: None,
         };
-        let made = vec![one; 5_000];
-        let remember = |writer: &mut Writer, n: i64, made: &[Written]| {
-            let request = |applier: &mut Applier<'_>| applier.remember(&format!("r{n}"), &[0; 32], made, n);
+        let outcomes = vec![one; 5_000];
+        let record = |writer: &mut Writer, n: i64, outcomes: &[WriteOutcome]| {
+            let request =
+                |applier: &mut Applier<'_>| applier.record_request(&format!("r{n}"), &[0; 32], outcomes, n);
             writer.transact(request).unwrap();
         };
-        let held =
+        let is_stored =
             |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}"), 0).unwrap().is_some();
-        for n in 1..=REQUESTS / 5_000 {
-            remember(&mut writer, n, &made);
+        for n in 1..=MAX_CHANGES / 5_000 {
+            record(&mut writer, n, &outcomes);
         }
         // A request without a change counts as one.
-        remember(&mut writer, 1_000, &[]);
-        assert_eq!(count(&writer, "SELECT max(n) FROM request"), REQUESTS + 1);
-        assert!(held(&writer, 1), "some of its changes are among the last million");
-        remember(&mut writer, 1_001, &made);
-        assert!(!held(&writer, 1) && held(&writer, 2) && held(&writer, 1_001));
+        record(&mut writer, 1_000, &[]);
+        assert_eq!(count(&writer, "SELECT max(n) FROM request"), MAX_CHANGES + 1);
+        assert!(is_stored(&writer, 1), "some of its changes are among the last million");
+        record(&mut writer, 1_001, &outcomes);
+        assert!(!is_stored(&writer, 1) && is_stored(&writer, 2) && is_stored(&writer, 1_001));
     }
 
     #[test]
-    fn a_write_forgets_some_of_the_requests_that_are_too_old() {
+    fn a_write_drops_some_of_the_expired_requests() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
-        let mut remember = |ids: std::ops::Range<i64>, time: i64| {
+        let mut record = |ids: std::ops::Range<i64>, time: i64| {
             let all = |applier: &mut Applier<'_>| {
-                ids.into_iter().try_for_each(|n| applier.remember(&format!("r{n}"), &[0; 32], &[], time))
+                ids.into_iter()
+                    .try_for_each(|n| applier.record_request(&format!("r{n}"), &[0; 32], &[], time))
             };
             writer.transact(all).unwrap();
             count(&writer, "SELECT count(*) FROM request")
         };
-        assert_eq!(remember(0..200, 1), 200);
-        assert_eq!(remember(200..201, RETENTION + 1), 201);
-        assert_eq!(remember(201..202, RETENTION + 2), 202 - FORGET);
-        assert_eq!(remember(202..210, RETENTION + 2), 10);
+        assert_eq!(record(0..200, 1), 200);
+        assert_eq!(record(200..201, RETENTION + 1), 201);
+        assert_eq!(record(201..202, RETENTION + 2), 202 - MAX_DROPPED);
+        assert_eq!(record(202..210, RETENTION + 2), 10);
     }
 
     #[test]
-    fn a_request_that_is_too_old_is_not_found_though_its_row_is_there() {
+    fn an_expired_request_is_not_found_although_its_row_exists() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
-        writer.transact(|applier| applier.remember("r", &[7; 32], &[], 5)).unwrap();
+        writer.transact(|applier| applier.record_request("r", &[7; 32], &[], 5)).unwrap();
         let at = |now| request::find(&writer.connection, "r", now).unwrap();
         assert_eq!(at(RETENTION + 5).map(|past| past.hash), Some([7; 32]));
         assert_eq!(at(RETENTION + 6), None);
@@ -621,32 +633,33 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_remembers_a_bounded_number_of_terms() {
+    fn the_writer_caches_a_bounded_number_of_terms() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         let fill = |applier: &mut Applier<'_>| {
-            (0..=TERMS as i32).try_for_each(|n| applier.term_number(&Term::Type(n)).map(|_| ()))
+            (0..=MAX_CACHED_TERMS as i32).try_for_each(|n| applier.term_number(&Term::Type(n)).map(|_| ()))
         };
         writer.transact(fill).unwrap();
         assert_eq!(writer.terms.len(), 1);
     }
 
     #[test]
-    fn a_term_that_nothing_uses_is_deleted_and_comes_back() {
+    fn an_unused_term_is_deleted_and_can_be_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         let tags = |writer: &Writer| count(writer, "SELECT count(*) FROM term WHERE kind = 1");
-        let left = |id: &str, tags: &[&str], left: &[(&str, Revision)]| {
+        let departing = |id: &str, tags: &[&str], departures: &[(&str, Revision)]| {
             let mut log = article(id, "A", tags, 1).log;
-            let left =
-                left.iter().map(|(tag, revision)| Left { name: format!("tags/{tag}"), revision: *revision });
-            log.left = left.collect();
+            let departures = departures
+                .iter()
+                .map(|(tag, revision)| Left { name: format!("tags/{tag}"), revision: *revision });
+            log.left = departures.collect();
             Entry::new(name(id), Slot::Live, log)
         };
         apply(&mut writer, &[article("a", "A", &["t", "u"], 1), article("b", "A", &["u"], 1)]);
         assert_eq!(tags(&writer), 2);
-        apply(&mut writer, &[left("a", &["u"], &[("t", 0)])]);
-        assert_eq!(tags(&writer), 2, "a departure uses it");
+        apply(&mut writer, &[departing("a", &["u"], &[("t", 0)])]);
+        assert_eq!(tags(&writer), 2, "a departure still uses the tag");
         apply(&mut writer, &[article("a", "A", &["u"], 1)]);
         assert_eq!(
             (tags(&writer), writer.terms.contains_key(&Term::Tag(Id::parse("t").unwrap()))),
@@ -676,16 +689,19 @@ mod tests {
         apply(&mut writer, &[Entry::new(name("a"), Slot::Live, log)]);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
         let bounds = history::Bounds { rows: 10, events: 10, bytes: 1_000 };
-        let left = |after, tag: &str| {
+        let departures = |after, tag: &str| {
             let terms = vec![Term::Tag(Id::parse(tag).unwrap())];
-            let wanted =
-                history::Wanted { terms: terms.clone(), left: Some(terms), kinds: vec![Kind::Article] };
-            let stretch = history::stretch(&writer.connection, after, &wanted, bounds).unwrap();
-            let events = stretch.commits.into_iter().flat_map(|commit| commit.events);
+            let selection = history::Selection {
+                terms: terms.clone(),
+                departed_terms: Some(terms),
+                kinds: vec![Kind::Article],
+            };
+            let range = history::read_range(&writer.connection, after, &selection, bounds).unwrap();
+            let events = range.commits.into_iter().flat_map(|commit| commit.events);
             events.map(|event| event.revision).collect::<Vec<_>>()
         };
         for tag in ["t", "u", "never"] {
-            assert_eq!([0, 1, 2].map(|after| left(after, tag)), [vec![2], vec![2], vec![]], "{tag}");
+            assert_eq!([0, 1, 2].map(|after| departures(after, tag)), [vec![2], vec![2], vec![]], "{tag}");
         }
         // The next entry resets the floor.
         apply(&mut writer, &[article("a", "D", &["v"], 1)]);

@@ -11,18 +11,18 @@ use crate::{
 };
 
 /// The maximum number of names in a response. Further records are only counted.
-const MOST_NAMES: usize = 100;
+const MAX_NAMES: usize = 100;
 
 /// The maximum number of records that one process names in the log. A store with more is as good as lost.
-const MOST_LOGGED: usize = 10_000;
+const MAX_LOGGED: usize = 10_000;
 
 static LOGGED: Mutex<BTreeSet<(Name, u8, Revision)>> = Mutex::new(BTreeSet::new());
 
 /// Names a damaged record in the log, once.
 pub(super) fn log(name: &Name, slot: Slot, revision: Revision) {
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if logged.len() < MOST_LOGGED && logged.insert((name.clone(), slot as u8, revision)) {
-        tracing::error!(%name, ?slot, revision, "a stored record is damaged: put it again, remove it, or restore a backup");
+    if logged.len() < MAX_LOGGED && logged.insert((name.clone(), slot as u8, revision)) {
+        tracing::error!(%name, ?slot, revision, "record damaged: put it again, remove it, or restore a backup");
     }
 }
 
@@ -45,7 +45,7 @@ impl Damage {
     /// Adds a record, by its name or another label.
     pub(crate) fn add(&mut self, name: impl ToString) {
         self.count += 1;
-        if self.names.len() < MOST_NAMES {
+        if self.names.len() < MAX_NAMES {
             self.names.push(name.to_string());
         }
     }
@@ -57,11 +57,11 @@ impl Damage {
     }
 
     /// Adds the damage that another value reports.
-    pub(crate) fn merge(&mut self, more: &Damage) {
-        self.count += more.count;
-        let room = MOST_NAMES.saturating_sub(self.names.len());
-        self.names.extend(more.names.iter().take(room).cloned());
-        self.database |= more.database;
+    pub(crate) fn merge(&mut self, other: &Damage) {
+        self.count += other.count;
+        let free = MAX_NAMES.saturating_sub(self.names.len());
+        self.names.extend(other.names.iter().take(free).cloned());
+        self.database |= other.database;
     }
 }
 

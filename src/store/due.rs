@@ -38,10 +38,10 @@ pub(crate) fn by(
                WHERE due IS NOT NULL AND held = 0 AND due <= ?1 AND (due, kind, slot, id) > (?2, ?3, ?4, ?5)
                ORDER BY due, kind, slot, id LIMIT ?6";
     let mut statement = connection.prepare_cached(sql)?;
-    let place = after.map_or((i64::MIN, 0, 0, ""), |due| {
+    let start = after.map_or((i64::MIN, 0, 0, ""), |due| {
         (due.time, due.name.kind as i64, due.slot as i64, due.name.id.as_str())
     });
-    let mut rows = statement.query(params![time, place.0, place.1, place.2, place.3, limit as i64])?;
+    let mut rows = statement.query(params![time, start.0, start.1, start.2, start.3, limit as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let key = row_name(row)?.zip(Slot::from_number(row.get(2)?));
@@ -108,12 +108,12 @@ pub(super) fn live_version(live: bool, revision: Revision, base: Option<Revision
 pub(crate) struct Counts {
     pub(crate) pending: u64,
     pub(crate) held: u64,
-    /// The versions among the next [`NEXT`] that will take the path of a live article.
+    /// The versions among the next [`MAX_PATH_LOOKUPS`] that will take the path of a live article.
     pub(crate) taking_a_path: u64,
 }
 
 /// The number of pending versions whose paths are looked up for each count: some 5 ms.
-const NEXT: i64 = 1_000;
+const MAX_PATH_LOOKUPS: i64 = 1_000;
 
 /// Counts the pending versions.
 pub(crate) fn counts(connection: &Connection) -> Result<Counts, Error> {
@@ -125,7 +125,7 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Error> {
                        WHERE EXISTS(SELECT 1 FROM path
                                     WHERE path.path = next.wanted AND rank = ?2 AND path.id != next.id))";
     let mut statement = connection.prepare_cached(sql)?;
-    let counts = statement.query_row([NEXT, Claim::OWN], |row| {
+    let counts = statement.query_row([MAX_PATH_LOOKUPS, Claim::OWN], |row| {
         let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
         Ok(Counts { pending: count(0)?, held: count(1)?, taking_a_path: count(2)? })
     });
@@ -158,7 +158,7 @@ mod tests {
     };
 
     /// Returns a version that is due at the time 50 and based on a revision.
-    fn waiting(id: &str, base: Revision) -> Entry {
+    fn scheduled(id: &str, base: Revision) -> Entry {
         let mut log = article(id, "Later", &[], 2).log;
         let mut content = log.content.to_vec();
         fields::put_time(&mut content, number::article::PUBLISH_TIME, 50);
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_version_is_held_while_the_live_one_is_another_than_its_base() {
+    fn a_pending_version_is_held_while_its_base_is_not_live() {
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = (dir.path().join("old"), dir.path().join("new"));
         let (store, mut writer) = open(&old);
         let live = |id: &str| article(id, "Live", &[], 1);
         apply(&mut writer, &["a", "b", "c"].map(live));
-        apply(&mut writer, &[waiting("a", 1), waiting("b", 2), waiting("c", 3), waiting("d", 0)]);
+        apply(&mut writer, &[scheduled("a", 1), scheduled("b", 2), scheduled("c", 3), scheduled("d", 0)]);
         assert_eq!((held(&writer), next(&writer.connection).unwrap()), (vec![], Some(50)));
         apply(&mut writer, &[live("a"), expired("b", 2), live("c")]);
         assert_eq!(held(&writer), ["a", "c"]);
@@ -204,14 +204,14 @@ mod tests {
         let history = History { age: std::time::Duration::ZERO, entries: 0 };
         writer.compact(1_000, &history).unwrap();
         assert_eq!(faults(&old), Vec::<String>::new());
-        let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
+        let rebuilt = rebuild(&old, &new, Identity::Original).unwrap();
         assert_eq!((rebuilt.faults, faults(&new)), (vec![], vec![]));
         drop(store);
         drop(writer);
         let (store, mut writer) = open(&new);
         assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
         // A new put is based on the current version.
-        let again = |id, base| pending(waiting(id, base));
+        let again = |id, base| pending(scheduled(id, base));
         let revision = crate::store::read::record(&writer.connection, &name("a")).unwrap().unwrap().revision;
         apply(&mut writer, &[again("a", revision), again("c", 0), again("b", 0), again("d", 0)]);
         assert_eq!((held(&writer), due(&writer).len()), (vec![], 4));

@@ -18,7 +18,7 @@ use crate::{
 const VERSION: u8 = 1;
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
-const HEADER: usize = 16;
+const HEADER_BYTES: usize = 16;
 
 /// The compression level at which bodies halve at 40 µs each; higher levels gain little.
 const LEVEL: i32 = 3;
@@ -31,7 +31,7 @@ thread_local! {
 /// A compressed entry without its checksum, which needs the revision that only the log knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
-    header: [u8; HEADER - 8],
+    header: [u8; HEADER_BYTES - 8],
     data: Vec<u8>,
 }
 
@@ -47,12 +47,12 @@ pub(super) type Key<'a> = (&'a Name, Slot);
 
 /// An error: the stored bytes are not those that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stored bytes do not pass their checksum")]
+#[error("checksum mismatch")]
 pub(super) struct Damaged;
 
 /// An error: the entry has more bytes than [`open`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the entry has {0} bytes; {max} are allowed", max = MAX_ENTRY.maximum)]
+#[error("entry has {0} bytes: at most {max} are allowed", max = MAX_ENTRY.maximum)]
 pub(crate) struct TooLarge(pub(crate) usize);
 
 /// Compresses an entry. This costs some 40 µs for an article and must not run on the writer's thread.
@@ -72,15 +72,15 @@ pub(crate) fn pack(entry: &[u8]) -> Result<Packed, TooLarge> {
 }
 
 fn compress(entry: &[u8]) -> io::Result<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|kept| match kept {
+    COMPRESSOR.with_borrow_mut(|cached| match cached {
         Some(compressor) => compressor.compress(entry),
-        none => none.insert(Compressor::new(LEVEL)?).compress(entry),
+        empty => empty.insert(Compressor::new(LEVEL)?).compress(entry),
     })
 }
 
 /// Returns the bytes to store, with the checksum.
 pub(super) fn seal(packed: &Packed, (name, slot): Key<'_>, revision: Revision) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(HEADER + packed.data.len());
+    let mut stored = Vec::with_capacity(HEADER_BYTES + packed.data.len());
     stored.extend_from_slice(&packed.header);
     stored.extend_from_slice(&checksum((name, slot), revision, &packed.header, &packed.data).to_le_bytes());
     stored.extend_from_slice(&packed.data);
@@ -112,10 +112,10 @@ pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> 
 
 /// Returns the header without the checksum, and the data, if the checksum matches.
 fn split<'a>(stored: &'a [u8], key: Key<'_>, revision: Revision) -> Result<(&'a [u8], &'a [u8]), Damaged> {
-    let (header, rest) = stored.split_at_checked(HEADER - 8).ok_or(Damaged)?;
+    let (header, rest) = stored.split_at_checked(HEADER_BYTES - 8).ok_or(Damaged)?;
     let (sum, data) = rest.split_at_checked(8).ok_or(Damaged)?;
-    let is_theirs = checksum(key, revision, header, data).to_le_bytes() == sum;
-    if is_theirs { Ok((header, data)) } else { Err(Damaged) }
+    let matches = checksum(key, revision, header, data).to_le_bytes() == sum;
+    if matches { Ok((header, data)) } else { Err(Damaged) }
 }
 
 fn checksum((name, slot): Key<'_>, revision: Revision, header: &[u8], data: &[u8]) -> u64 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_comes_out_as_it_went_in() {
+    fn a_sealed_entry_opens_unchanged() {
         for entry in [&b""[..], b"x", &[7; 100_000]] {
             let stored = seal(&pack(entry).unwrap(), (&name("articles/a"), Slot::Live), 9);
             assert_eq!(open(&stored, (&name("articles/a"), Slot::Live), 9).unwrap(), entry);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_entry_is_read_and_a_larger_one_not_written() {
+    fn an_entry_above_the_limit_is_not_packed() {
         let maximum = MAX_ENTRY.maximum as usize;
         // Text that cannot be compressed is stored as it is.
         let noise = crate::store::fixture::noise(1, maximum + 16).into_bytes();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_passes() {
+    fn every_flipped_bit_is_detected() {
         let packed = pack(b"the harbour was quiet, the harbour was grey").unwrap();
         let stored = seal(&packed, (&name("articles/a"), Slot::Live), 9);
         for bit in 0..stored.len() * 8 {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_lies_elsewhere_does_not_pass() {
+    fn an_entry_opens_only_under_its_own_key() {
         let stored = seal(&pack(b"text").unwrap(), (&name("articles/a"), Slot::Live), 9);
         assert_eq!(open(&stored, (&name("articles/b"), Slot::Live), 9), Err(Damaged));
         assert_eq!(open(&stored, (&name("authors/a"), Slot::Live), 9), Err(Damaged));

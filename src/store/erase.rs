@@ -13,11 +13,11 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::{Error, Writer};
 
 /// The time for which a kill waits for reads of the state before it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of pages that are cleared in one transaction, 8 MiB: the write-ahead log stays small on a full
 /// disk.
-const PAGES: u32 = 1_024;
+const MAX_PAGES: u32 = 1_024;
 
 impl Writer {
     /// Erases removed content: from the caches, from the pages of the database, and from the write-ahead log, by
@@ -27,14 +27,14 @@ impl Writer {
     /// Fails with `NotErased` if an old state of the store is read for too long, or if the disk is full or fails. The
     /// kill remains committed, and erasing may be repeated.
     pub(crate) fn erase(&mut self) -> Result<(), Error> {
-        self.store.forget();
+        self.store.notify_erase_listeners();
         match self.erase_files() {
             Ok(true) => return Ok(()),
-            Ok(false) => tracing::error!("an old state of the store is read for too long"),
+            Ok(false) => tracing::error!("erase timed out: an older snapshot is still being read"),
             Err(error) => {
                 let error = Error::from(error);
                 error.report(self.store.health());
-                tracing::error!(error = &error as &dyn std::error::Error, "erasing failed");
+                tracing::error!(error = &error as &dyn std::error::Error, "erase failed");
             }
         }
         Err(Error::NotErased)
@@ -44,8 +44,8 @@ impl Writer {
     fn erase_files(&mut self) -> rusqlite::Result<bool> {
         clear_pages(&mut self.connection)?;
         let started = Instant::now();
-        while !empty_log(&self.connection, Duration::from_millis(200))? {
-            if started.elapsed() >= self.patience {
+        while !truncate_log(&self.connection, Duration::from_millis(200))? {
+            if started.elapsed() >= self.reader_timeout {
                 return Ok(false);
             }
         }
@@ -60,15 +60,15 @@ impl Drop for Writer {
         if self.store.check_writable().is_err() {
             return;
         }
-        if let Err(error) = empty_log(&self.connection, Duration::from_millis(200)) {
-            tracing::warn!(%error, "the write-ahead log was not emptied");
+        if let Err(error) = truncate_log(&self.connection, Duration::from_millis(200)) {
+            tracing::warn!(%error, "write-ahead log not emptied");
         }
     }
 }
 
 /// Moves the write-ahead log into the database and truncates it to zero bytes. Returns `false` if its content is still
 /// being read after `wait`.
-pub(super) fn empty_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+pub(super) fn truncate_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
     connection.busy_timeout(wait)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(super::schema::BUSY_TIMEOUT)?;
@@ -81,7 +81,7 @@ fn clear_pages(connection: &mut Connection) -> rusqlite::Result<()> {
     // The first page holds only the schema.
     let mut first = 2;
     while first <= pages {
-        let last = pages.min(first.saturating_add(PAGES - 1));
+        let last = pages.min(first.saturating_add(MAX_PAGES - 1));
         clear(connection, first..=last)?;
         first = last + 1;
     }
@@ -152,18 +152,18 @@ mod tests {
     }
 
     /// Returns how many of the sequences occur in the files of a store.
-    fn traces(dir: &Path, wanted: &HashSet<Sequence>) -> usize {
+    fn traces(dir: &Path, sequences: &HashSet<Sequence>) -> usize {
         let mut found: HashSet<&Sequence> = HashSet::new();
         for file in fs::read_dir(dir).unwrap() {
             let bytes = fs::read(file.unwrap().path()).unwrap();
-            found.extend(bytes.windows(32).filter_map(|window| wanted.get(window)));
+            found.extend(bytes.windows(32).filter_map(|window| sequences.get(window)));
         }
         found.len()
     }
 
     /// Also with the setting off, to show that the search would find something.
     #[test]
-    fn nothing_of_a_killed_article_is_left_in_any_file_thanks_to_secure_delete() {
+    fn secure_delete_removes_killed_content_from_every_file() {
         for secure in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let (store, mut writer) = open(dir.path());
@@ -175,8 +175,8 @@ mod tests {
             apply(&mut writer, &[article("a", &noise(2, 1 << 16), &["t"], 2)]);
             let newest = stored(&writer, "a", Slot::Live);
             apply(&mut writer, &[pending(article("a", &noise(3, 1 << 16), &["t"], 2))]);
-            let waiting = stored(&writer, "a", Slot::Pending);
-            let killed = [superseded, newest, waiting];
+            let pending_version = stored(&writer, "a", Slot::Pending);
+            let killed = [superseded, newest, pending_version];
             for sequences in &killed {
                 assert!(sequences.len() > 900);
                 assert!(traces(dir.path(), sequences) > sequences.len() * 9 / 10);
@@ -185,13 +185,13 @@ mod tests {
             let kill = || removal("a", RemovalReason::Killed, 3);
             apply(&mut writer, &[pending(kill()), kill()]);
             writer.erase().unwrap();
-            let left = || killed.each_ref().map(|sequences| traces(dir.path(), sequences));
+            let traces_left = || killed.each_ref().map(|sequences| traces(dir.path(), sequences));
             // Each version would be found, even on its own.
-            assert_eq!(left().map(|left| left == 0), [secure; 3], "{:?}", left());
+            assert_eq!(traces_left().map(|count| count == 0), [secure; 3], "{:?}", traces_left());
             drop((writer, store));
             if secure {
                 let (_store, writer) = open(dir.path());
-                assert_eq!(left(), [0; 3]);
+                assert_eq!(traces_left(), [0; 3]);
                 let tombstone = read::record(&writer.connection, &name("a")).unwrap().unwrap().tombstone();
                 assert_eq!(tombstone.unwrap().reason, RemovalReason::Killed);
                 for entry in others {
@@ -205,7 +205,7 @@ mod tests {
 
     /// With the seed of the search, deletion alone leaves copies.
     #[test]
-    fn copies_that_packing_left_in_pages_are_erased_too() {
+    fn copies_in_unused_parts_of_pages_are_erased() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         let mut superseded = HashSet::new();
@@ -227,15 +227,15 @@ mod tests {
             }
             apply(&mut writer, &versions);
         }
-        assert!(empty_log(&writer.connection, Duration::ZERO).unwrap());
-        assert!(traces(dir.path(), &superseded) > 0, "the search sees nothing");
+        assert!(truncate_log(&writer.connection, Duration::ZERO).unwrap());
+        assert!(traces(dir.path(), &superseded) > 0, "no copy found before the erase");
         writer.erase().unwrap();
         assert_eq!(traces(dir.path(), &superseded), 0);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
     }
 
     #[test]
-    fn a_kill_is_not_erased_while_an_old_state_is_read_and_is_when_repeated() {
+    fn a_kill_is_erased_once_no_older_snapshot_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);
@@ -244,7 +244,7 @@ mod tests {
         let snapshot = reader.unchecked_transaction().unwrap();
         read::head(&snapshot).unwrap();
         apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
-        writer.patience = Duration::ZERO;
+        writer.reader_timeout = Duration::ZERO;
         assert!(matches!(writer.erase(), Err(Error::NotErased)));
         assert!(traces(dir.path(), &killed) > 0);
         drop(snapshot);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_stops_leaves_no_write_ahead_log() {
+    fn a_closed_writer_leaves_an_empty_write_ahead_log() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);

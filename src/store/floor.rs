@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// The number of newest positions whose chain is retained even below the floor, so that their lineage can be proved.
-const CHAIN_KEPT: i64 = 1_000_000;
+const MIN_CHAIN_LINKS: i64 = 1_000_000;
 
 /// The maximum number of rows of the chain that one pass reads: some 10 ms, for which writes wait.
-const PASS: i64 = 10_000;
+const PASS_ROWS: i64 = 10_000;
 
 /// The retention of history above the floor. Entries within either bound are retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,9 @@ impl Writer {
     pub(crate) fn compact(&mut self, now: i64, history: &History) -> Result<bool, Error> {
         let head = self.store.head();
         let age = i64::try_from(history.age.as_micros()).unwrap_or(i64::MAX);
-        let last = (head.revision - history.entries).min(head.floor + PASS);
-        let floor = self.reach(head.floor, last, now.saturating_sub(age))?;
-        let links = self.links_to_drop(floor.min(head.revision - CHAIN_KEPT))?;
+        let last = (head.revision - history.entries).min(head.floor + PASS_ROWS);
+        let floor = self.next_floor(head.floor, last, now.saturating_sub(age))?;
+        let links = self.links_to_drop(floor.min(head.revision - MIN_CHAIN_LINKS))?;
         if floor == head.floor && links.is_none() {
             return Ok(false);
         }
@@ -51,16 +51,16 @@ impl Writer {
             applier.raise_floor(floor)?;
             links.map_or(Ok(()), |last| applier.drop_links(last))
         })?;
-        Ok(floor == head.floor + PASS
-            || links.is_some_and(|last| last < floor.min(head.revision - CHAIN_KEPT)))
+        Ok(floor == head.floor + PASS_ROWS
+            || links.is_some_and(|last| last < floor.min(head.revision - MIN_CHAIN_LINKS)))
     }
 
     /// Returns the last revision up to `last` at which, and before which, all entries are older than `before`.
-    fn reach(&self, floor: Revision, last: Revision, before: i64) -> Result<Revision, Error> {
+    fn next_floor(&self, floor: Revision, last: Revision, before: i64) -> Result<Revision, Error> {
         let sql = "SELECT min(revision) FROM chain WHERE revision > ?1 AND revision <= ?2 AND time >= ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let young: Option<Revision> = statement.query_row(params![floor, last, before], |row| row.get(0))?;
-        Ok(young.map_or(last, |young| young - 1).max(floor))
+        let recent: Option<Revision> = statement.query_row(params![floor, last, before], |row| row.get(0))?;
+        Ok(recent.map_or(last, |recent| recent - 1).max(floor))
     }
 
     /// Returns the last of the links up to a revision that one pass drops from the chain.
@@ -68,16 +68,16 @@ impl Writer {
         let sql = "SELECT revision FROM chain WHERE revision <= ?1 ORDER BY revision LIMIT 1";
         let first: Option<Revision> =
             self.connection.prepare_cached(sql)?.query_row([last], |row| row.get(0)).optional()?;
-        Ok(first.map(|first| last.min(first + PASS - 1)))
+        Ok(first.map(|first| last.min(first + PASS_ROWS - 1)))
     }
 }
 
 /// A tombstone that is no longer needed, with its departures.
-type Spent = (Name, Revision, Vec<Departure>);
+type DroppableTombstone = (Name, Revision, Vec<Departure>);
 
 impl Applier<'_> {
     fn raise_floor(&mut self, floor: Revision) -> Result<(), Error> {
-        for (name, revision, departures) in self.spent_tombstones(floor)? {
+        for (name, revision, departures) in self.droppable_tombstones(floor)? {
             self.transaction.prepare_cached("DELETE FROM doc WHERE revision = ?1")?.execute([revision])?;
             if name.kind == Kind::Article {
                 let delete = "DELETE FROM path WHERE id = ?1 AND revision = ?2";
@@ -93,31 +93,31 @@ impl Applier<'_> {
 
     /// Returns the tombstones between the present floor and the next one that are no longer needed. A damaged one
     /// remains, for `verify`.
-    fn spent_tombstones(&self, floor: Revision) -> Result<Vec<Spent>, Error> {
+    fn droppable_tombstones(&self, floor: Revision) -> Result<Vec<DroppableTombstone>, Error> {
         // A tombstone on which a pending version is based remains: without it, it is unknown whether the version must
         // be held.
-        let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc AS gone
+        let sql = "SELECT kind, id, revision, entry, slot, departures FROM doc AS tombstone
                    WHERE revision > ?1 AND revision <= ?2 AND live = 0
-                     AND NOT EXISTS(SELECT 1 FROM doc AS waiting
-                                    WHERE waiting.kind = gone.kind AND waiting.slot = 2 AND waiting.id = gone.id
-                                      AND waiting.live = 1 AND waiting.base != 0)";
+                     AND NOT EXISTS(SELECT 1 FROM doc AS pending
+                                    WHERE pending.kind = tombstone.kind AND pending.slot = 2
+                                      AND pending.id = tombstone.id AND pending.live = 1 AND pending.base != 0)";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query([self.head.floor, floor])?;
-        let mut spent = Vec::new();
+        let mut droppable = Vec::new();
         while let Some(row) = rows.next()? {
             let (key, revision) = (read::row_name(row)?.zip(Slot::from_number(row.get(4)?)), row.get(2)?);
             let Some((name, slot)) = key else { continue };
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = envelope::open(stored, (&name, slot), revision);
             let entry = opened.ok().and_then(|bytes| Entry::decode(bytes).ok());
-            let lasting =
+            let is_permanent =
                 |entry: &Entry| matches!(entry.log.reason(), RemovalReason::Moved | RemovalReason::Killed);
-            if entry.is_some_and(|entry| !lasting(&entry)) {
+            if entry.is_some_and(|entry| !is_permanent(&entry)) {
                 let departures: Vec<u8> = row.get(5)?;
-                spent.push((name, revision, unpack_departures(&departures)));
+                droppable.push((name, revision, unpack_departures(&departures)));
             }
         }
-        Ok(spent)
+        Ok(droppable)
     }
 
     fn drop_links(&self, last: Revision) -> Result<(), Error> {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_the_last_revision_up_to_which_all_is_old_enough() {
+    fn the_floor_stops_before_the_first_recent_entry() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
         // The clock of the writer of the third entry was behind.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_leaves_enough_entries_above_it() {
+    fn the_minimum_number_of_entries_stays_above_the_floor() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
         apply(&mut writer, &articles(&[1, 2, 3, 4, 5]));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_below_the_floor_go_but_for_those_that_last() {
+    fn only_permanent_tombstones_stay_below_the_floor() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
         let reasons = [
@@ -180,7 +180,7 @@ mod tests {
 
         writer.compact(110, &BY_AGE).unwrap();
         assert_eq!(store.head().floor, 11);
-        for (id, stays) in [
+        for (id, is_retained) in [
             ("withdrawn", false),
             ("deleted", false),
             ("expired", false),
@@ -189,9 +189,9 @@ mod tests {
             ("late", true),
             ("a", true),
         ] {
-            assert_eq!(read::record(&writer.connection, &name(id)).unwrap().is_some(), stays, "{id}");
-            let owner = read::path_owner(&writer.connection, &format!("/{id}")).unwrap();
-            assert_eq!(owner.is_some(), stays, "{id}");
+            assert_eq!(read::record(&writer.connection, &name(id)).unwrap().is_some(), is_retained, "{id}");
+            let owner = read::resolve_path(&writer.connection, &format!("/{id}")).unwrap();
+            assert_eq!(owner.is_some(), is_retained, "{id}");
         }
         assert_eq!(digests(&store.head()), before);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
@@ -200,19 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_history_goes_in_passes() {
+    fn a_long_history_is_compacted_in_passes() {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = open(dir.path());
         // Entries of that age no longer exist: only their links of the chain are left.
-        let entries = 2 * PASS + 5;
-        let old = CHAIN_KEPT + entries;
+        let entries = 2 * PASS_ROWS + 5;
+        let old = MIN_CHAIN_LINKS + entries;
         let fill = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
                     INSERT INTO chain SELECT n, zeroblob(32), CASE WHEN n <= ?2 THEN 1 ELSE 1000 END FROM n";
         writer.connection.execute(fill, [old, entries]).unwrap();
         writer.connection.execute("UPDATE head SET revision = ?1, chain = zeroblob(32)", [old]).unwrap();
         drop((writer, store));
         let (store, mut writer) = open(dir.path());
-        for (floor, more) in [(PASS, true), (2 * PASS, true), (entries, false), (entries, false)] {
+        for (floor, more) in [(PASS_ROWS, true), (2 * PASS_ROWS, true), (entries, false), (entries, false)] {
             assert_eq!(writer.compact(1_000, &BY_AGE).unwrap(), more, "{floor}");
             let first: i64 =
                 writer.connection.query_row("SELECT min(revision) FROM chain", [], |row| row.get(0)).unwrap();

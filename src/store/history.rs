@@ -24,11 +24,11 @@ use crate::{
 
 /// A selection of the history.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct Selection {
     /// Selects entries of articles that are in one of these lists, or have left one. If empty, of every article.
     pub(crate) terms: Vec<Term>,
     /// Selects departures from these lists; if empty, from every list. `None` selects no departures.
-    pub(crate) left: Option<Vec<Term>>,
+    pub(crate) departed_terms: Option<Vec<Term>>,
     /// Selects entries of these kinds.
     pub(crate) kinds: Vec<Kind>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Bounds {
 
 /// A revision of the history with its link of the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ChainPosition {
     pub(crate) revision: Revision,
     /// The link of the chain. `None` if it is too old to be known.
     pub(crate) chain: Option<Hash>,
@@ -64,9 +64,9 @@ pub(crate) struct Event {
     /// The lists that contain the article now.
     pub(crate) terms: Vec<Term>,
     /// The lists that the article has left, each with the revision.
-    pub(crate) left: Vec<(Term, Revision)>,
+    pub(crate) departures: Vec<(Term, Revision)>,
     /// The revision at or below which the article may have left any list.
-    left_floor: Revision,
+    departure_floor: Revision,
     /// The damage of the newest entry.
     pub(crate) damage: EventDamage,
 }
@@ -86,16 +86,16 @@ pub(crate) enum EventDamage {
 pub(crate) struct Commit {
     /// The events in the order of the log, also those of damaged entries.
     pub(crate) events: Vec<Event>,
-    pub(crate) end: Place,
+    pub(crate) end: ChainPosition,
 }
 
 /// A range of the history.
 #[derive(Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct HistoryRange {
     /// The commits in their order, without those that have no selected event.
     pub(crate) commits: Vec<Commit>,
     /// The revision up to which everything was read.
-    pub(crate) reached: Place,
+    pub(crate) reached: ChainPosition,
     /// The last revision of the commit within which the range ends. That commit is then the only one: it is larger than
     /// the bounds, and the next range continues it.
     pub(crate) within: Option<Revision>,
@@ -105,18 +105,19 @@ pub(crate) struct Stretch {
 
 /// Reads the range after a revision, in one read transaction. It contains whole commits if one fits into the bounds,
 /// otherwise a part of the first one. A commit above the bounds is never in memory as a whole.
-pub(crate) fn stretch(
+pub(crate) fn read_range(
     connection: &Connection,
     after: Revision,
-    wanted: &Wanted,
+    selection: &Selection,
     bounds: Bounds,
-) -> Result<Stretch, Error> {
-    let moment = connection.unchecked_transaction()?;
-    let head = read::head(&moment)?;
-    let terms = numbers(&moment, &wanted.terms)?;
-    let left = wanted.left.as_ref().map(|left| numbers(&moment, left)).transpose()?;
-    let mut reading = Reading {
-        moment: &moment,
+) -> Result<HistoryRange, Error> {
+    let snapshot = connection.unchecked_transaction()?;
+    let head = read::head(&snapshot)?;
+    let terms = term_numbers(&snapshot, &selection.terms)?;
+    let departed_terms =
+        selection.departed_terms.as_ref().map(|terms| term_numbers(&snapshot, terms)).transpose()?;
+    let mut reader = RangeReader {
+        snapshot: &snapshot,
         bounds,
         rows: 0,
         last: after,
@@ -124,30 +125,30 @@ pub(crate) fn stretch(
         events: Vec::new(),
         spans: BTreeMap::new(),
     };
-    let stopped = reading.read((after, head.revision), wanted, &terms, left.as_ref())?;
-    let Reading { mut events, spans, .. } = reading;
-    let (reached, within) = cut(&spans, after, stopped.unwrap_or(head.revision));
+    let stopped_at = reader.read((after, head.revision), selection, &terms, departed_terms.as_ref())?;
+    let RangeReader { mut events, spans, .. } = reader;
+    let (reached, within) = commit_boundary(&spans, after, stopped_at.unwrap_or(head.revision));
     events.retain(|event| event.revision <= reached);
-    let commits = commits(&moment, events, &spans)?;
-    Ok(Stretch { commits, reached: place(&moment, reached)?, within, floor: head.floor })
+    let commits = group_by_commit(&snapshot, events, &spans)?;
+    Ok(HistoryRange { commits, reached: chain_position(&snapshot, reached)?, within, floor: head.floor })
 }
 
 /// Returns a revision with its link of the chain.
-pub(crate) fn place(connection: &Connection, revision: Revision) -> Result<Place, Error> {
+pub(crate) fn chain_position(connection: &Connection, revision: Revision) -> Result<ChainPosition, Error> {
     let mut statement = connection.prepare_cached("SELECT chain FROM chain WHERE revision = ?1")?;
     let chain = statement.query_row([revision], |row| row.get(0)).optional()?;
-    Ok(Place { revision, chain })
+    Ok(ChainPosition { revision, chain })
 }
 
 /// The index of the entry in a row that begins with [`COLUMNS`].
-const ENTRY: usize = 15;
+const ENTRY_COLUMN: usize = 15;
 
 /// The last revision of each commit by its first one, as far as the entries read state them.
 type Spans = BTreeMap<Revision, Revision>;
 
 /// A range that is being read: newest entries and departures, merged by revision.
-struct Reading<'a> {
-    moment: &'a Connection,
+struct RangeReader<'a> {
+    snapshot: &'a Connection,
     bounds: Bounds,
     /// The number of rows read so far.
     rows: usize,
@@ -159,24 +160,24 @@ struct Reading<'a> {
     spans: Spans,
 }
 
-impl Reading<'_> {
+impl RangeReader<'_> {
     /// Reads the rows after the first revision, up to the second. Returns the revision at which it stopped, if it
     /// reached a bound before.
     fn read(
         &mut self,
         (after, head): (Revision, Revision),
-        wanted: &Wanted,
+        selection: &Selection,
         terms: &HashSet<i64>,
-        left: Option<&HashSet<i64>>,
+        departed_terms: Option<&HashSet<i64>>,
     ) -> Result<Option<Revision>, Error> {
         // All slots, because the slot itself may be damaged.
         let sql = format!("SELECT {COLUMNS}, entry FROM doc WHERE revision > ?1 ORDER BY revision");
-        let mut statement = self.moment.prepare_cached(&sql)?;
+        let mut statement = self.snapshot.prepare_cached(&sql)?;
         let mut entries = statement.query(params![after])?;
         let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
                    ORDER BY revision, term, id";
-        let mut statement = self.moment.prepare_cached(sql)?;
-        let mut departures = match left {
+        let mut statement = self.snapshot.prepare_cached(sql)?;
+        let mut departures = match departed_terms {
             Some(terms) => Some(Departures { rows: statement.query([after, head])?, terms, next: None }),
             None => None,
         };
@@ -187,17 +188,17 @@ impl Reading<'_> {
                 continue;
             }
             if let Some(departures) = &mut departures
-                && let Some(stopped) = self.departures_before(departures, revision)?
+                && let Some(stopped_at) = self.departures_before(departures, revision)?
             {
-                return Ok(Some(stopped));
+                return Ok(Some(stopped_at));
             }
             if self.is_full() {
                 return Ok(Some(revision - 1));
             }
             self.rows += 1;
             self.last = revision;
-            let is_wanted = !is_intact || is_wanted(&columns, wanted, terms);
-            if is_wanted && let Some(event) = self.event(&columns, is_intact, row)? {
+            let is_selected = !is_intact || is_selected(&columns, selection, terms);
+            if is_selected && let Some(event) = self.event(&columns, is_intact, row)? {
                 let (first, last) = span(&event.newest);
                 self.spans.insert(first, last);
                 self.push(event);
@@ -212,13 +213,13 @@ impl Reading<'_> {
     /// Returns the event of a row, or `None` if the row does not state its name. Damage has then been reported.
     fn event(&self, columns: &Columns, is_intact: bool, row: &Row<'_>) -> Result<Option<Event>, Error> {
         let Some((name, _)) = columns.key() else { return Ok(None) };
-        let stored = row.get_ref(ENTRY)?.as_blob().unwrap_or_default();
+        let stored = row.get_ref(ENTRY_COLUMN)?.as_blob().unwrap_or_default();
         match read::open(name.clone(), Slot::Live, columns.revision, stored) {
-            Ok(newest) => Ok(Some(Event::of_entry(newest))),
+            Ok(newest) => Ok(Some(Event::from_record(newest))),
             Err(Error::Corrupt(_)) => {
-                let newest = salvage::stand_in(self.moment, &name, Slot::Live, columns)?;
+                let newest = salvage::stand_in(self.snapshot, &name, Slot::Live, columns)?;
                 let damage = if is_intact { EventDamage::Content } else { EventDamage::All };
-                Ok(Some(Event { damage, ..Event::of_entry(newest) }))
+                Ok(Some(Event { damage, ..Event::from_record(newest) }))
             }
             Err(error) => Err(error),
         }
@@ -236,17 +237,17 @@ impl Reading<'_> {
                 next => next,
             };
             let Some((revision, name)) = next else { return Ok(None) };
-            let stops = self.is_full() && revision > self.last;
-            if stops || revision >= below {
+            let must_stop = self.is_full() && revision > self.last;
+            if must_stop || revision >= below {
                 departures.next = Some((revision, name));
                 // The entries from `below` on are not read yet.
-                return Ok(stops.then_some(revision.min(below) - 1));
+                return Ok(must_stop.then_some(revision.min(below) - 1));
             }
             self.rows += 1;
             self.last = revision;
             if let Some(name) = name
                 && self.events.last().is_none_or(|event| event.revision < revision)
-                && let Some(event) = departure(self.moment, revision, &name)?
+                && let Some(event) = departure_event(self.snapshot, revision, &name)?
             {
                 self.push(event);
             }
@@ -277,29 +278,30 @@ impl Departures<'_> {
     fn read(&mut self) -> Result<Option<(Revision, Option<Name>)>, Error> {
         let Some(row) = self.rows.next()? else { return Ok(None) };
         let term = row.get(1)?;
-        let is_wanted = self.terms.is_empty() || term == ANY_TERM || self.terms.contains(&term);
-        let id = row.get_ref(2)?.as_str().ok().filter(|_| is_wanted).and_then(Id::parse);
+        let is_selected = self.terms.is_empty() || term == ANY_TERM || self.terms.contains(&term);
+        let id = row.get_ref(2)?.as_str().ok().filter(|_| is_selected).and_then(Id::parse);
         Ok(Some((row.get(0)?, id.map(|id| Name { kind: Kind::Article, id }))))
     }
 }
 
 /// The size of a term in memory besides its id, in bytes.
-const TERM: usize = 48;
+const TERM_BYTES: usize = 48;
 
 impl Event {
     /// Creates the event of an entry.
-    fn of_entry(newest: Record) -> Event {
+    fn from_record(newest: Record) -> Event {
         let (revision, time) = (newest.revision, newest.log.time);
         Event::new(revision, time, newest)
     }
 
     fn new(revision: Revision, time: i64, mut newest: Record) -> Event {
-        let Derived { terms, mut left, left_floor, .. } = Derived::standing(&newest.name, &newest.log);
-        for (_, at) in left.iter_mut().filter(|(_, at)| *at == 0) {
+        let Derived { terms, mut departures, departure_floor, .. } =
+            Derived::without_content_hash(&newest.name, &newest.log);
+        for (_, at) in departures.iter_mut().filter(|(_, at)| *at == 0) {
             *at = newest.revision;
         }
         newest.log.left = Vec::new();
-        Event { revision, time, newest, terms, left, left_floor, damage: EventDamage::None }
+        Event { revision, time, newest, terms, departures, departure_floor, damage: EventDamage::None }
     }
 
     /// Returns whether the event is the newest one of its name.
@@ -309,29 +311,29 @@ impl Event {
 
     /// Returns whether the event is that the article may have left any list.
     pub(crate) fn leaves_any(&self) -> bool {
-        self.revision == self.left_floor
+        self.revision == self.departure_floor
     }
 
     /// Returns whether the article may ever have left any list, because some of its departures are unknown.
     pub(crate) fn left_any(&self) -> bool {
-        self.left_floor > 0
+        self.departure_floor > 0
     }
 
     /// Returns the approximate size in memory, in bytes.
     fn bytes(&self) -> usize {
-        let terms = self.terms.iter().chain(self.left.iter().map(|(term, _)| term));
+        let terms = self.terms.iter().chain(self.departures.iter().map(|(term, _)| term));
         let former = self.newest.log.former_paths.iter();
         size_of::<Event>()
             + self.newest.log.content.len()
             + former.map(|former| former.path.len() + size_of_val(former)).sum::<usize>()
-            + terms.map(|term| TERM + term.id_len()).sum::<usize>()
+            + terms.map(|term| TERM_BYTES + term.id_len()).sum::<usize>()
     }
 }
 
 /// Returns the end of a range that was read up to `reached`. If `reached` is within a commit, the range ends before
 /// that commit or, if it is the first one, within it. In the latter case, the second value is the last revision of the
 /// commit.
-fn cut(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<Revision>) {
+fn commit_boundary(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<Revision>) {
     match spans.range(..=reached).next_back() {
         Some((first, last)) if reached < *last && first - 1 > after => (first - 1, None),
         Some((_, last)) if reached < *last => (reached, Some(*last)),
@@ -340,7 +342,7 @@ fn cut(spans: &Spans, after: Revision, reached: Revision) -> (Revision, Option<R
 }
 
 /// Returns the numbers of terms, including those whose lists are empty now.
-fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Error> {
+fn term_numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Error> {
     let mut statement = connection.prepare_cached("SELECT n FROM term WHERE kind = ?1 AND value = ?2")?;
     let mut numbers = HashSet::with_capacity(terms.len());
     for term in terms {
@@ -356,29 +358,29 @@ fn numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Erro
 
 /// Returns whether an entry is selected: its article is in one of the lists, has just left one or, if the entry is a
 /// tombstone, had left one at any time.
-fn is_wanted(columns: &Columns, wanted: &Wanted, terms: &HashSet<i64>) -> bool {
-    if !Kind::from_number(columns.kind).is_some_and(|kind| wanted.kinds.contains(&kind)) {
+fn is_selected(columns: &Columns, selection: &Selection, terms: &HashSet<i64>) -> bool {
+    if !Kind::from_number(columns.kind).is_some_and(|kind| selection.kinds.contains(&kind)) {
         return false;
     }
-    if wanted.terms.is_empty() {
+    if selection.terms.is_empty() {
         return true;
     }
     let departures = unpack_departures(&columns.departures);
     let (live, revision) = (columns.live, columns.revision);
-    let mut left = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
-    left.any(|term| *term == ANY_TERM || terms.contains(term))
+    let mut departed = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
+    departed.any(|term| *term == ANY_TERM || terms.contains(term))
         || unpack_terms(&columns.terms).iter().any(|term| terms.contains(term))
 }
 
 /// Groups events by commit.
-fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
+fn group_by_commit(snapshot: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
     let mut commits: Vec<Commit> = Vec::new();
     for event in events {
         let known = spans.range(..=event.revision).next_back().map(|(_, last)| *last);
         let end = known.filter(|last| *last >= event.revision).unwrap_or(event.revision);
         match commits.last_mut().filter(|commit| commit.end.revision == end) {
             Some(commit) => commit.events.push(event),
-            None => commits.push(Commit { events: vec![event], end: place(moment, end)? }),
+            None => commits.push(Commit { events: vec![event], end: chain_position(snapshot, end)? }),
         }
     }
     Ok(commits)
@@ -386,10 +388,10 @@ fn commits(moment: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec
 
 /// Returns the event of a departure, or `None` if the article left the list with its newest entry, whose own event
 /// includes the departure.
-fn departure(moment: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
+fn departure_event(snapshot: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
     // The lists of a damaged entry are known: they are stored beside it.
-    let Some((newest, _)) = salvage::record(moment, name, Slot::Live)? else { return Ok(None) };
-    let mut statement = moment.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
+    let Some((newest, _)) = salvage::record(snapshot, name, Slot::Live)? else { return Ok(None) };
+    let mut statement = snapshot.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
     let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
     Ok((newest.revision != revision).then(|| {
         let mut event = Event::new(revision, time, newest);
@@ -430,21 +432,21 @@ mod tests {
         ids.iter().map(|id| fixture::article(id, "Storm", &[tag], 1)).collect()
     }
 
-    fn everything() -> Wanted {
-        Wanted { terms: Vec::new(), left: Some(Vec::new()), kinds: Kind::ALL.to_vec() }
+    fn everything() -> Selection {
+        Selection { terms: Vec::new(), departed_terms: Some(Vec::new()), kinds: Kind::ALL.to_vec() }
     }
 
     /// The revisions of each commit, the revision reached, and the end of the commit that is incomplete.
     type Read = (Vec<Vec<Revision>>, Revision, Option<Revision>);
 
     fn read(dir: &std::path::Path, after: Revision, bounds: Bounds) -> Read {
-        let stretch = stretch(&open_to_read(dir).unwrap(), after, &everything(), bounds).unwrap();
+        let range = read_range(&open_to_read(dir).unwrap(), after, &everything(), bounds).unwrap();
         let revisions = |commit: &Commit| commit.events.iter().map(|event| event.revision).collect();
-        (stretch.commits.iter().map(revisions).collect(), stretch.reached.revision, stretch.within)
+        (range.commits.iter().map(revisions).collect(), range.reached.revision, range.within)
     }
 
     #[test]
-    fn a_commit_above_the_bounds_is_read_part_by_part() {
+    fn a_commit_above_the_bounds_is_read_in_parts() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = fixture::open(dir.path());
         commit(&mut writer, articles(&["a", "b", "c", "d", "e"], "sea"));
@@ -460,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_fits_is_read_whole_or_left_to_the_next_stretch() {
+    fn a_commit_that_fits_is_never_split_between_two_reads() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = fixture::open(dir.path());
         for ids in [["a", "b"], ["c", "d"], ["e", "f"]] {
@@ -473,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_before_the_next_departure_is_passed_over() {
+    fn no_entry_before_the_next_departure_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = fixture::open(dir.path());
         for id in ["a", "b", "c"] {
@@ -492,24 +494,24 @@ mod tests {
     fn departures_count_as_bytes_and_have_no_content() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = fixture::open(dir.path());
-        let left = |revision, tags: std::ops::Range<usize>| {
+        let departures = |revision, tags: std::ops::Range<usize>| {
             tags.map(move |n| Left { name: format!("tags/{n:0>100}"), revision }).collect::<Vec<_>>()
         };
         for id in ["a", "b", "c"] {
             let mut entry = fixture::article(id, "Calm", &["sea"], 1);
-            entry.log.left = left(0, 0..200);
+            entry.log.left = departures(0, 0..200);
             commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
         }
         let bounds = Bounds { bytes: 20_000, ..MANY };
         assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1]], 1, None));
         // A later entry of the first article: at revision 1 there is only its departure.
         let mut entry = fixture::article("a", "Calm again", &["sea"], 1);
-        entry.log.left = left(1, 0..200);
+        entry.log.left = departures(1, 0..200);
         commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
-        let all = stretch(&open_to_read(dir.path()).unwrap(), 0, &everything(), MANY).unwrap();
+        let all = read_range(&open_to_read(dir.path()).unwrap(), 0, &everything(), MANY).unwrap();
         let events: Vec<&Event> = all.commits.iter().flat_map(|commit| &commit.events).collect();
         assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2, 3, 4]);
-        assert!(events[0].newest.log.content.is_empty() && events[0].left.len() == 200);
+        assert!(events[0].newest.log.content.is_empty() && events[0].departures.len() == 200);
         assert!(!events[0].is_newest() && !events[3].newest.log.content.is_empty());
         assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1]], 1, None));
         assert_eq!(read(dir.path(), 0, Bounds { rows: 2, ..MANY }).1, 1);

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The maximum number of records that a ledger notes before it is read: 3 MB. A scan that reads it too late fails.
-const MOST: usize = 1 << 16;
+const MAX_NOTED: usize = 1 << 16;
 
 /// Content that readers saw until a revision.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +27,10 @@ pub(super) struct Superseded {
 pub(super) struct Ledgers(Mutex<Vec<Weak<Ledger>>>);
 
 #[derive(Debug, Default)]
-struct Ledger(Mutex<Noted>);
+struct Ledger(Mutex<LedgerState>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct LedgerState {
     superseded: Vec<Superseded>,
     /// The head up to which all superseded records are noted.
     head: Revision,
@@ -38,7 +38,7 @@ struct Noted {
 
 impl Ledgers {
     /// Starts a sum. `head` returns the published head.
-    pub(super) fn tally(&self, head: impl Fn() -> Revision) -> Tally {
+    pub(super) fn start_tally(&self, head: impl Fn() -> Revision) -> Tally {
         let ledger: Arc<Ledger> = Arc::default();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|ledger| ledger.strong_count() > 0);
@@ -58,8 +58,8 @@ impl Ledgers {
         for ledger in all.iter().filter_map(Weak::upgrade) {
             let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
             // One more than the maximum shows that some are missing.
-            let room = (MOST + 1).saturating_sub(noted.superseded.len());
-            noted.superseded.extend(superseded.iter().take(room));
+            let free = (MAX_NOTED + 1).saturating_sub(noted.superseded.len());
+            noted.superseded.extend(superseded.iter().take(free));
             noted.head = head;
         }
     }
@@ -91,7 +91,7 @@ impl Tally {
     /// Subtracts the records superseded up to a head. Returns the head up to which all superseded records are noted.
     fn settle(&mut self, head: Revision) -> Result<Revision, Error> {
         let mut noted = self.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.superseded.len() > MOST {
+        if noted.superseded.len() > MAX_NOTED {
             return Err(Error::Overloaded);
         }
         let all = std::mem::take(&mut noted.superseded);
@@ -137,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_equals_the_head_whatever_is_superseded_meanwhile() {
+    fn a_tally_equals_the_head_despite_concurrent_writes() {
         let ledgers = Ledgers::default();
-        let mut tally = ledgers.tally(|| 4);
+        let mut tally = ledgers.start_tally(|| 4);
         tally.add(&[[1; 32], [2; 32]], 2, 4).unwrap();
         // 1 was found and is replaced by 5; 3 is replaced before its range is read; 2 is removed only after head 6.
         ledgers.note(&[superseded(1, 1, 5)], 5);
@@ -152,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_is_full_is_not_taken_for_whole() {
+    fn a_full_ledger_fails_the_tally() {
         let ledgers = Ledgers::default();
-        let mut tally = ledgers.tally(|| 4);
-        ledgers.note(&vec![superseded(1, 1, 2); MOST], 2);
+        let mut tally = ledgers.start_tally(|| 4);
+        ledgers.note(&vec![superseded(1, 1, 2); MAX_NOTED], 2);
         assert!(tally.at(2).is_ok());
-        ledgers.note(&vec![superseded(1, 1, 3); MOST + 9], 3);
+        ledgers.note(&vec![superseded(1, 1, 3); MAX_NOTED + 9], 3);
         assert!(matches!(tally.at(3), Err(Error::Overloaded)));
     }
 }

@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// The maximum number of candidates that one slice scans.
-const SCAN: usize = 20_000;
+const MAX_SCANNED: usize = 20_000;
 
 /// The maximum number of terms in which one slice looks up candidates, some 60 ms. A filter can name 272 for each
 /// candidate.
-const LOOKUPS: usize = 60_000;
+const MAX_LOOKUPS: usize = 60_000;
 
 /// The number of rows fetched at once from the list of one term.
 const BATCH: usize = 64;
@@ -37,7 +37,7 @@ const BATCH: usize = 64;
 pub(crate) struct Query {
     pub(crate) groups: Vec<Vec<Term>>,
     /// Terms that must not match.
-    pub(crate) none: Vec<Term>,
+    pub(crate) excluded: Vec<Term>,
     /// A section. The article must be in it or in a section below it.
     pub(crate) section_tree: Option<Id>,
     /// The earliest time, inclusive, in microseconds since 1970 UTC.
@@ -82,13 +82,13 @@ pub(crate) fn slice(
     limit: usize,
 ) -> Result<Slice, Error> {
     let head = read::head(connection)?.revision;
-    let Some(plan) = Plan::make(connection, query)? else { return Ok(Slice { head, ..Slice::default() }) };
+    let Some(plan) = Plan::build(connection, query)? else { return Ok(Slice { head, ..Slice::default() }) };
     let slice = match query.order {
         Order::Time => by_time(connection, query, &plan, from, limit),
-        Order::Revision if plan.articles <= SCAN as i64 => {
-            by_revision_of_few(connection, query, &plan, from, limit)
+        Order::Revision if plan.articles <= MAX_SCANNED as i64 => {
+            by_revision_sorted(connection, query, &plan, from, limit)
         }
-        Order::Revision => by_revision_of_many(connection, query, &plan, from, limit),
+        Order::Revision => by_revision_scanned(connection, query, &plan, from, limit),
     };
     Ok(Slice { head, ..slice? })
 }
@@ -100,13 +100,13 @@ struct Plan {
     /// The number of rows in the lists of the driver.
     articles: i64,
     others: Vec<Vec<i64>>,
-    none: Vec<i64>,
-    looked_up: Cell<usize>,
+    excluded: Vec<i64>,
+    lookups: Cell<usize>,
 }
 
 impl Plan {
     /// Returns `None` if a group can match no article.
-    fn make(connection: &Connection, query: &Query) -> Result<Option<Plan>, Error> {
+    fn build(connection: &Connection, query: &Query) -> Result<Option<Plan>, Error> {
         let mut groups = query.groups.clone();
         if let Some(root) = &query.section_tree {
             groups.push(section_tree(connection, root)?);
@@ -116,7 +116,7 @@ impl Plan {
         }
         let mut sized = Vec::with_capacity(groups.len());
         for group in &groups {
-            let found = numbers(connection, group)?;
+            let found = term_numbers(connection, group)?;
             if found.is_empty() {
                 return Ok(None);
             }
@@ -126,25 +126,32 @@ impl Plan {
         sized.sort_by_key(|(articles, _)| *articles);
         let (articles, driver) = sized.remove(0);
         let others = sized.into_iter().map(|(_, group)| group).collect();
-        let none = numbers(connection, &query.none)?.into_iter().map(|(number, _)| number).collect();
-        Ok(Some(Plan { driver, articles, others, none, looked_up: Cell::new(0) }))
+        let excluded =
+            term_numbers(connection, &query.excluded)?.into_iter().map(|(number, _)| number).collect();
+        Ok(Some(Plan { driver, articles, others, excluded, lookups: Cell::new(0) }))
     }
 
     /// Returns whether the groups other than the driver match, and none of the excluded terms.
-    fn admits(&self, connection: &Connection, time: i64, id: &str) -> Result<bool, Error> {
+    fn matches_rest(&self, connection: &Connection, time: i64, id: &str) -> Result<bool, Error> {
         for group in &self.others {
-            if !self.any_holds(connection, group, time, id)? {
+            if !self.any_contains(connection, group, time, id)? {
                 return Ok(false);
             }
         }
-        Ok(!self.any_holds(connection, &self.none, time, id)?)
+        Ok(!self.any_contains(connection, &self.excluded, time, id)?)
     }
 
-    fn any_holds(&self, connection: &Connection, terms: &[i64], time: i64, id: &str) -> Result<bool, Error> {
+    fn any_contains(
+        &self,
+        connection: &Connection,
+        terms: &[i64],
+        time: i64,
+        id: &str,
+    ) -> Result<bool, Error> {
         let sql = "SELECT 1 FROM listing WHERE term = ?1 AND time = ?2 AND id = ?3";
         let mut statement = connection.prepare_cached(sql)?;
         for term in terms {
-            self.looked_up.set(self.looked_up.get() + 1);
+            self.lookups.set(self.lookups.get() + 1);
             if statement.exists(params![term, time, id])? {
                 return Ok(true);
             }
@@ -153,12 +160,12 @@ impl Plan {
     }
 
     /// Returns whether a slice that has scanned this number of candidates must end.
-    fn is_spent(&self, scanned: usize) -> bool {
-        scanned >= SCAN || self.looked_up.get() >= LOOKUPS
+    fn is_exhausted(&self, scanned: usize) -> bool {
+        scanned >= MAX_SCANNED || self.lookups.get() >= MAX_LOOKUPS
     }
 }
 
-fn numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64)>, Error> {
+fn term_numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64)>, Error> {
     let sql = "SELECT n, articles FROM term WHERE kind = ?1 AND value = ?2 AND articles > 0";
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = Vec::with_capacity(terms.len());
@@ -247,10 +254,10 @@ fn by_time(
             break;
         };
         let cursor = Cursor { key: time, id };
-        if plan.admits(connection, time, &cursor.id)? {
-            found.extend(article(&cursor.id).map(|name| (name, cursor.clone())));
+        if plan.matches_rest(connection, time, &cursor.id)? {
+            found.extend(article_name(&cursor.id).map(|name| (name, cursor.clone())));
         }
-        if found.len() == limit || plan.is_spent(scanned) {
+        if found.len() == limit || plan.is_exhausted(scanned) {
             return Ok(Slice { found, next: Some(cursor), head: 0 });
         }
     }
@@ -261,12 +268,12 @@ fn by_time(
 struct Merge {
     readers: Vec<Reader>,
     /// The next row of each list that has one, with the index of the list.
-    fronts: BinaryHeap<((i64, String), usize)>,
+    next_rows: BinaryHeap<((i64, String), usize)>,
 }
 
 impl Merge {
     fn new(connection: &Connection, readers: Vec<Reader>) -> Result<Merge, Error> {
-        let mut merge = Merge { fronts: BinaryHeap::with_capacity(readers.len()), readers };
+        let mut merge = Merge { next_rows: BinaryHeap::with_capacity(readers.len()), readers };
         for list in 0..merge.readers.len() {
             merge.advance(connection, list)?;
         }
@@ -274,33 +281,33 @@ impl Merge {
     }
 
     fn advance(&mut self, connection: &Connection, list: usize) -> Result<(), Error> {
-        let front = self.readers[list].next(connection)?;
-        self.fronts.extend(front.map(|row| (row, list)));
+        let next_row = self.readers[list].next(connection)?;
+        self.next_rows.extend(next_row.map(|row| (row, list)));
         Ok(())
     }
 
     fn next(&mut self, connection: &Connection) -> Result<Option<(i64, String)>, Error> {
-        let Some((row, list)) = self.fronts.pop() else { return Ok(None) };
+        let Some((row, list)) = self.next_rows.pop() else { return Ok(None) };
         self.advance(connection, list)?;
-        while let Some((_, list)) = self.fronts.peek().filter(|(other, _)| *other == row) {
+        while let Some((_, list)) = self.next_rows.peek().filter(|(other, _)| *other == row) {
             let list = *list;
-            self.fronts.pop();
+            self.next_rows.pop();
             self.advance(connection, list)?;
         }
         Ok(Some(row))
     }
 }
 
-fn article(id: &str) -> Option<Name> {
+fn article_name(id: &str) -> Option<Name> {
     Id::parse(id).map(|id| Name { kind: Kind::Article, id })
 }
 
-fn in_time(query: &Query, time: i64) -> bool {
+fn is_in_time_range(query: &Query, time: i64) -> bool {
     query.not_before.is_none_or(|bound| time >= bound) && query.before.is_none_or(|bound| time < bound)
 }
 
 /// Lists articles by revision if the driving lists are short: reads them as a whole, then sorts by revision.
-fn by_revision_of_few(
+fn by_revision_sorted(
     connection: &Connection,
     query: &Query,
     plan: &Plan,
@@ -322,7 +329,7 @@ fn by_revision_of_few(
     for (time, id) in candidates {
         let key = params![Kind::Article as i64, LIVE_SLOT, id];
         let revision: Revision = revision_of.query_row(key, |row| row.get(0)).optional()?.unwrap_or(0);
-        if revision < below && in_time(query, time) {
+        if revision < below && is_in_time_range(query, time) {
             ordered.push((revision, time, id));
         }
     }
@@ -330,20 +337,20 @@ fn by_revision_of_few(
     let mut slice = Slice::default();
     for (revision, time, id) in ordered {
         // The row before is the last one that this slice has read.
-        if slice.found.len() == limit || plan.is_spent(0) {
+        if slice.found.len() == limit || plan.is_exhausted(0) {
             return Ok(slice);
         }
-        if plan.admits(connection, time, &id)? {
-            slice.found.extend(article(&id).map(|name| (name, at(revision))));
+        if plan.matches_rest(connection, time, &id)? {
+            slice.found.extend(article_name(&id).map(|name| (name, revision_cursor(revision))));
         }
-        slice.next = Some(at(revision));
+        slice.next = Some(revision_cursor(revision));
     }
     slice.next = None;
     Ok(slice)
 }
 
 /// Lists articles by revision if the driving lists are long: most recent changes match, so it scans those.
-fn by_revision_of_many(
+fn by_revision_scanned(
     connection: &Connection,
     query: &Query,
     plan: &Plan,
@@ -354,30 +361,30 @@ fn by_revision_of_many(
     let sql = "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 AND slot = ?3
          ORDER BY revision DESC LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![below, SCAN as i64, LIVE_SLOT])?;
+    let mut rows = statement.query(params![below, MAX_SCANNED as i64, LIVE_SLOT])?;
     let (mut slice, mut scanned) = (Slice::default(), 0);
     while let Some(row) = rows.next()? {
         let (revision, time): (Revision, i64) = (row.get(0)?, row.get(1)?);
         let (id, kind, live): (String, i64, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
         scanned += 1;
-        slice.next = Some(at(revision));
-        let candidate = live && kind == Kind::Article as i64 && in_time(query, time);
-        let holds = candidate
-            && plan.any_holds(connection, &plan.driver, time, &id)?
-            && plan.admits(connection, time, &id)?;
-        if holds {
-            slice.found.extend(article(&id).map(|name| (name, at(revision))));
+        slice.next = Some(revision_cursor(revision));
+        let candidate = live && kind == Kind::Article as i64 && is_in_time_range(query, time);
+        let is_match = candidate
+            && plan.any_contains(connection, &plan.driver, time, &id)?
+            && plan.matches_rest(connection, time, &id)?;
+        if is_match {
+            slice.found.extend(article_name(&id).map(|name| (name, revision_cursor(revision))));
         }
-        if slice.found.len() == limit || plan.is_spent(0) {
+        if slice.found.len() == limit || plan.is_exhausted(0) {
             return Ok(slice);
         }
     }
-    if scanned < SCAN {
+    if scanned < MAX_SCANNED {
         slice.next = None;
     }
     Ok(slice)
 }
 
-fn at(revision: Revision) -> Cursor {
+fn revision_cursor(revision: Revision) -> Cursor {
     Cursor { key: revision, id: String::new() }
 }

@@ -104,7 +104,7 @@ pub(crate) fn changes(
 
 /// Records that were counted without being opened.
 #[derive(Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct RecordCount {
     /// The content hash of each record that readers see.
     pub(crate) contents: Vec<Hash>,
     pub(crate) damage: Damage,
@@ -115,30 +115,30 @@ pub(crate) struct Counted {
 /// Counts up to `limit` records that readers see within a range of revisions: after the first, up to the second.
 pub(crate) fn count(
     connection: &Connection,
-    within: (Revision, Revision),
+    range: (Revision, Revision),
     limit: usize,
-) -> Result<Counted, Error> {
+) -> Result<RecordCount, Error> {
     let sql = format!(
         "SELECT {}, entry FROM doc WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3",
         row::COLUMNS
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![within.0, within.1, limit as i64])?;
-    let mut counted = Counted::default();
+    let mut rows = statement.query(params![range.0, range.1, limit as i64])?;
+    let mut record_count = RecordCount::default();
     while let Some(row) = rows.next()? {
         let columns = row::Columns::read(row)?;
         let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();
         let key = columns.key().filter(|_| columns.is_intact());
-        let whole =
+        let is_intact =
             key.is_some_and(|(name, slot)| envelope::is_intact(stored, (&name, slot), columns.revision));
-        if !whole {
-            counted.damage.add(columns.label());
+        if !is_intact {
+            record_count.damage.add(columns.label());
         } else if columns.slot == LIVE_SLOT {
-            counted.contents.extend(columns.content_hash);
+            record_count.contents.extend(columns.content_hash);
         }
-        counted.last = Some(columns.revision);
+        record_count.last = Some(columns.revision);
     }
-    Ok(counted)
+    Ok(record_count)
 }
 
 /// Returns the live names of a kind after an id, in the order of ids.
@@ -158,7 +158,7 @@ pub(crate) fn names(
 
 /// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise one
 /// that lists it as an alias; otherwise one that owned it; otherwise one that was removed.
-pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
+pub(crate) fn resolve_path(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
     let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([path], row_name).optional()?.flatten())
@@ -166,7 +166,7 @@ pub(crate) fn path_owner(connection: &Connection, path: &str) -> Result<Option<N
 
 /// Returns the live articles whose own path this is, by its normal form: one, or several if records are damaged. The
 /// one that the path leads to comes first.
-pub(crate) fn path_holders(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
+pub(crate) fn path_owners(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
     let sql = "SELECT 1, id FROM path WHERE path = ?1 AND rank = ?2 ORDER BY place DESC, id";
     let mut statement = connection.prepare_cached(sql)?;
     let names: rusqlite::Result<Vec<_>> = statement.query_map(params![path, Claim::OWN], row_name)?.collect();
@@ -203,8 +203,8 @@ mod tests {
 
     /// Each claim yields to the one before it. The last two differ only in the time.
     #[test]
-    fn a_path_leads_to_the_best_claim_in_whatever_order_they_were_written() {
-        let gone = |id, time| {
+    fn a_path_leads_to_the_best_claim_in_any_write_order() {
+        let removed = |id, time| {
             let mut log = removal(id, v1::RemovalReason::Deleted, time).log;
             log.former_paths[0].path = "/p".into();
             Entry::new(name(id), Slot::Live, log)
@@ -215,29 +215,29 @@ mod tests {
             live("bias", "", &["/p"], &[("/p", 9)]),
             live("former", "/f", &[], &[("/p", 7)]),
             live("before", "", &[], &[("/p", 5)]),
-            gone("later", 8),
-            gone("earlier", 6),
+            removed("later", 8),
+            removed("earlier", 6),
         ];
-        for turn in 0..claims.len() {
+        for rotation in 0..claims.len() {
             for reversed in [false, true] {
                 let dir = tempfile::tempdir().unwrap();
                 let (_store, mut writer) = open(dir.path());
                 let mut order: Vec<usize> = (0..claims.len()).collect();
-                order.rotate_left(turn);
+                order.rotate_left(rotation);
                 if reversed {
                     order.reverse();
                 }
                 let entries: Vec<Entry> = order.iter().map(|n| claims[*n].clone()).collect();
                 apply(&mut writer, &entries);
                 for best in &claims {
-                    let owner = path_owner(&writer.connection, "/p").unwrap();
+                    let owner = resolve_path(&writer.connection, "/p").unwrap();
                     assert_eq!(owner.as_ref(), Some(&best.name), "{order:?}");
                     assert_eq!(faults(dir.path()), Vec::<String>::new());
                     // The article no longer claims the path.
                     let id = best.name.id.as_str();
                     apply(&mut writer, &[live(id, &format!("/{id}"), &[], &[])]);
                 }
-                assert_eq!(path_owner(&writer.connection, "/p").unwrap(), None);
+                assert_eq!(resolve_path(&writer.connection, "/p").unwrap(), None);
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{Error, schema};
 use crate::{health::Health, supervise};
 
 /// The maximum number of queued reads. At 10 µs each, the last one waits some 10 ms; more would only wait longer.
-const QUEUE: usize = 1_024;
+const MAX_QUEUED: usize = 1_024;
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -26,17 +26,17 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn start(path: &Path, threads: usize, health: &Arc<Health>) -> rusqlite::Result<Readers> {
-        let (jobs, queue) = bounded::<Job>(QUEUE);
+        let (jobs, queue) = bounded::<Job>(MAX_QUEUED);
         for n in 0..threads.max(1) {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
             schema::configure(&connection, schema::Role::Reader)?;
             let queue = queue.clone();
             let name = format!("store-read-{n}");
-            let (own_name, of_node) = (name.clone(), health.clone());
+            let (thread_name, node_health) = (name.clone(), health.clone());
             let spawned = supervise::spawn(name, health.clone(), move || {
                 for job in queue {
-                    supervise::failpoint(&own_name, &of_node);
+                    supervise::failpoint(&thread_name, &node_health);
                     job(&connection);
                 }
             });
@@ -49,7 +49,7 @@ impl Readers {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // The call may have been cancelled while the job was queued.
             if !reply.is_closed() {
@@ -61,7 +61,7 @@ impl Readers {
             TrySendError::Disconnected(_) => Error::Closed,
         })?;
         // The sender is dropped without a reply only if the thread itself has ended.
-        answer.await.unwrap_or(Err(Error::Closed))
+        response.await.unwrap_or(Err(Error::Closed))
     }
 }
 
@@ -71,7 +71,7 @@ fn run_one<T>(
     job: impl FnOnce(&Connection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|panic| {
-        tracing::error!(how = supervise::describe_panic(&*panic), "a read of the store failed");
+        tracing::error!(panic = supervise::describe_panic(&*panic), "store read panicked");
         Err(Error::Panicked)
     })
 }
@@ -84,7 +84,7 @@ mod tests {
     async fn a_read_that_panics_fails_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _writer) = fixture::open(dir.path());
-        let panics = |_: &Connection| -> Result<(), Error> { panic!("a fault") };
+        let panics = |_: &Connection| -> Result<(), Error> { panic!("injected panic") };
         assert!(matches!(store.read(panics).await, Err(Error::Panicked)));
         assert_eq!(store.read(|_| Ok(7)).await.unwrap(), 7);
         assert!(store.health().cause(crate::health::Condition::TaskFailed).is_none());

@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// The maximum size of one transaction, in rows and in bytes of entries.
-const CHUNK: usize = 1_000;
-const CHUNK_BYTES: usize = 8 << 20;
+const MAX_CHUNK_ROWS: usize = 1_000;
+const MAX_CHUNK_BYTES: usize = 8 << 20;
 
 /// The result of a rebuild.
 #[derive(Debug)]
-pub(crate) struct Rebuilt {
+pub(crate) struct RebuildReport {
     pub(crate) head: Head,
     /// The number of entries copied.
     pub(crate) entries: u64,
@@ -53,18 +53,18 @@ impl From<rusqlite::Error> for RebuildError {
 ///
 /// # Errors
 /// Fails if the old store cannot be read, or if the new one cannot be written.
-pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebuilt, RebuildError> {
+pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<RebuildReport, RebuildError> {
     let connection = open_to_read(from)?;
     let snapshot = connection.unchecked_transaction()?;
     let source = read::head(&snapshot)?;
     let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
     let log_id = match identity {
         Identity::New(log_id) => log_id,
-        Identity::Keep => source.log_id,
+        Identity::Original => source.log_id,
     };
     let (store, writer) = Store::open(options, log_id)?;
     let mut rebuild = Rebuild { writer, anchored: true, entries: 0, faults: Vec::new() };
-    rebuild.follow(&snapshot)?;
+    rebuild.copy_revisions(&snapshot)?;
     rebuild.writer.transact(|applier| {
         applier.head.floor = source.floor;
         Ok(())
@@ -72,10 +72,9 @@ pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebu
     let Rebuild { entries, mut faults, .. } = rebuild;
     let head = store.head().as_ref().clone();
     if head != (Head { log_id, ..source }) {
-        faults
-            .push("its head is not what its entries give: revision, chain, digests or counts differ".into());
+        faults.push("head does not match the entries: revision, chain, digests or counts differ".into());
     }
-    Ok(Rebuilt { head, entries, faults })
+    Ok(RebuildReport { head, entries, faults })
 }
 
 struct Rebuild {
@@ -87,7 +86,7 @@ struct Rebuild {
 }
 
 /// The data of one revision in the old store.
-struct Place {
+struct RevisionData {
     revision: Revision,
     /// The chain and the time, unless they are so old that they have been dropped.
     link: Option<(Hash, i64)>,
@@ -97,13 +96,13 @@ struct Place {
     size: usize,
 }
 
-impl Place {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Place> {
+impl RevisionData {
+    fn read(row: &Row<'_>) -> rusqlite::Result<RevisionData> {
         let revision = row.get(0)?;
         let link = row.get::<_, Option<Hash>>(1)?.zip(row.get(2)?);
         let stored = row.get_ref(3)?.as_blob_or_null().ok().flatten();
         let entry = stored.map(|stored| entry(row, revision, stored)).transpose()?;
-        Ok(Place { revision, link, entry, size: stored.map_or(0, <[u8]>::len) })
+        Ok(RevisionData { revision, link, entry, size: stored.map_or(0, <[u8]>::len) })
     }
 }
 
@@ -120,8 +119,8 @@ fn entry(
     let key = name.zip(Slot::from_number(row.get(7)?));
     let opened = key.and_then(|(name, slot)| {
         let bytes = envelope::open(stored, (&name, slot), revision).ok()?;
-        let is_it = |entry: &Entry| entry.name == name && entry.slot == slot && entry.hash == hash;
-        let entry = Entry::decode(bytes).ok().filter(is_it)?;
+        let is_same_key = |entry: &Entry| entry.name == name && entry.slot == slot && entry.hash == hash;
+        let entry = Entry::decode(bytes).ok().filter(is_same_key)?;
         let packed = envelope::pack(&entry.bytes).ok()?;
         Some((entry, packed))
     });
@@ -130,43 +129,42 @@ fn entry(
 
 impl Rebuild {
     /// Visits all revisions of which the old store has data, in their order.
-    fn follow(&mut self, from: &Connection) -> Result<(), Error> {
+    fn copy_revisions(&mut self, from: &Connection) -> Result<(), Error> {
         let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id, doc.slot
                    FROM (SELECT revision FROM doc UNION SELECT revision FROM chain)
                    LEFT JOIN chain USING(revision) LEFT JOIN doc USING(revision) ORDER BY revision";
         let mut statement = from.prepare(sql)?;
         let mut rows = statement.query([])?;
-        let (mut chunk, mut size) = (Vec::with_capacity(CHUNK), 0);
+        let (mut chunk, mut size) = (Vec::with_capacity(MAX_CHUNK_ROWS), 0);
         while let Some(row) = rows.next()? {
-            let place = Place::read(row)?;
-            size += place.size;
-            chunk.push(place);
-            if chunk.len() == CHUNK || size > CHUNK_BYTES {
-                self.take(std::mem::take(&mut chunk))?;
+            let data = RevisionData::read(row)?;
+            size += data.size;
+            chunk.push(data);
+            if chunk.len() == MAX_CHUNK_ROWS || size > MAX_CHUNK_BYTES {
+                self.apply_chunk(std::mem::take(&mut chunk))?;
                 size = 0;
             }
         }
-        self.take(chunk)
+        self.apply_chunk(chunk)
     }
 
-    fn take(&mut self, places: Vec<Place>) -> Result<(), Error> {
+    fn apply_chunk(&mut self, revisions: Vec<RevisionData>) -> Result<(), Error> {
         let Rebuild { writer, anchored, entries, faults } = self;
         writer.transact(|applier| {
-            for Place { revision, link, entry, .. } in places {
+            for RevisionData { revision, link, entry, .. } in revisions {
                 match entry {
                     Some(Ok(entry)) => {
                         let (entry, packed) = *entry;
-                        let proof = applier.place(&entry, &packed, revision)?.filter(|_| *anchored);
-                        if proof.zip(link).is_some_and(|(proof, (chain, _))| proof != chain) {
-                            faults
-                                .push(format!("the chain's link {revision} does not follow from its entry"));
+                        let computed = applier.apply_at(&entry, &packed, revision)?.filter(|_| *anchored);
+                        if computed.zip(link).is_some_and(|(computed, (chain, _))| computed != chain) {
+                            faults.push(format!("chain link {revision} does not match its entry"));
                         }
                         *entries += 1;
                     }
                     Some(Err(fault)) => faults.push(fault),
                     None => {}
                 }
-                applier.adopt(revision, link)?;
+                applier.copy_link(revision, link)?;
                 *anchored = link.is_some();
             }
             Ok(())
@@ -176,7 +174,12 @@ impl Rebuild {
 
 impl Applier<'_> {
     /// Applies an entry at its own revision. Returns the link that follows from it, if the head is just before it.
-    fn place(&mut self, entry: &Entry, packed: &Packed, revision: Revision) -> Result<Option<Hash>, Error> {
+    fn apply_at(
+        &mut self,
+        entry: &Entry,
+        packed: &Packed,
+        revision: Revision,
+    ) -> Result<Option<Hash>, Error> {
         let contiguous = self.head.revision == revision - 1;
         self.head.revision = revision - 1;
         self.apply(entry, packed)?;
@@ -184,7 +187,7 @@ impl Applier<'_> {
     }
 
     /// Copies the link of a revision in the chain, if it is known.
-    fn adopt(&mut self, revision: Revision, link: Option<(Hash, i64)>) -> Result<(), Error> {
+    fn copy_link(&mut self, revision: Revision, link: Option<(Hash, i64)>) -> Result<(), Error> {
         self.head.revision = revision;
         self.transaction.prepare_cached("DELETE FROM chain WHERE revision = ?1")?.execute([revision])?;
         if let Some((chain, time)) = link {
@@ -210,14 +213,14 @@ mod tests {
         wire::v1::RemovalReason,
     };
 
-    fn written(dir: &Path) {
+    fn create_store(dir: &Path) {
         let (_store, mut writer) = open(dir);
         let put = |id: usize, n: usize| article(&format!("a{id}"), &noise(n, 300), &["t"], n as i64);
         let versions: Vec<_> = (0..60).map(|n| put(n * n % 17, n)).collect();
         apply(&mut writer, &versions);
         apply(&mut writer, &[removal("a0", RemovalReason::Deleted, 70)]);
-        let waiting = [pending(put(2, 72)), pending(put(90, 72))];
-        apply(&mut writer, &waiting);
+        let pending_versions = [pending(put(2, 72)), pending(put(90, 72))];
+        apply(&mut writer, &pending_versions);
         apply(&mut writer, &[removal("a1", RemovalReason::Moved, 70), put(2, 71)]);
         let history = History { age: Duration::from_micros(1), entries: 2 };
         writer.compact(1_000, &history).unwrap();
@@ -230,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn a_store_made_anew_from_its_entries_is_the_same() {
+    fn a_rebuilt_store_equals_the_original() {
         for dropped in [0, 55, 63] {
             let dir = tempfile::tempdir().unwrap();
             let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-            written(&old);
+            create_store(&old);
             drop_links(&old, dropped);
-            let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
+            let rebuilt = rebuild(&old, &new, Identity::Original).unwrap();
             assert_eq!(rebuilt.faults, Vec::<String>::new());
             assert_eq!((rebuilt.head.revision, rebuilt.head.floor, rebuilt.entries), (65, 63, 10));
             assert_eq!(rebuilt.head.log_id, LogId(7));
@@ -250,30 +253,30 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_named_and_left_out() {
+    fn a_damaged_entry_is_reported_and_omitted() {
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-        written(&old);
+        create_store(&old);
         let connection = Connection::open(old.join("cable.db")).unwrap();
         let damage = "UPDATE doc SET entry = zeroblob(length(entry)) WHERE id = 'a16'";
         assert_eq!(connection.execute(damage, []).unwrap(), 1);
         drop(connection);
-        let rebuilt = rebuild(&old, &new, Identity::Keep).unwrap();
+        let rebuilt = rebuild(&old, &new, Identity::Original).unwrap();
         assert!(rebuilt.faults[0].contains("(a16): the entry is damaged"), "{:?}", rebuilt.faults);
         assert_eq!((rebuilt.faults.len(), rebuilt.entries), (2, 9));
         assert_eq!(faults(&new), Vec::<String>::new());
     }
 
     #[test]
-    fn a_chain_that_does_not_follow_from_its_entries_is_named() {
+    fn a_chain_that_does_not_match_its_entries_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-        written(&old);
+        create_store(&old);
         let connection = Connection::open(old.join("cable.db")).unwrap();
         connection.execute("UPDATE chain SET chain = zeroblob(32) WHERE revision = 64", []).unwrap();
         drop(connection);
-        let told = rebuild(&old, &new, Identity::Keep).unwrap().faults;
-        assert!(told.iter().any(|fault| fault.contains("link 64 does not follow")), "{told:?}");
+        let faults = rebuild(&old, &new, Identity::Original).unwrap().faults;
+        assert!(faults.iter().any(|fault| fault.contains("link 64 does not match")), "{faults:?}");
         assert!(fs::exists(new.join("cable.db")).unwrap());
     }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Written, apply::Applier};
+use super::{Error, WriteOutcome, apply::Applier};
 use crate::{
     digest::Hash,
     model::{HashPrefix, Id, Kind, Name, Slot},
@@ -13,23 +13,23 @@ pub(super) const RETENTION: i64 = 24 * 3_600 * 1_000_000;
 
 /// The number of changes whose requests are remembered: some 400 MB of rows if every request has an id of 128 bytes and
 /// one change.
-pub(super) const REQUESTS: i64 = 1_000_000;
+pub(super) const MAX_CHANGES: i64 = 1_000_000;
 
 /// The maximum number of requests that one write drops because of their age: it must not pay for a day of them.
-pub(super) const FORGET: i64 = 64;
+pub(super) const MAX_DROPPED: i64 = 64;
 
 /// A request that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Past {
+pub(crate) struct PastRequest {
     /// The identity of the request.
     pub(crate) hash: Hash,
     /// The outcome of each change.
-    pub(crate) written: Vec<Written>,
+    pub(crate) outcomes: Vec<WriteOutcome>,
 }
 
 /// Looks up a request by its `request_id`, at a time. A request that is too old may still have its row, and is not
 /// found.
-pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<Past>, Error> {
+pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<PastRequest>, Error> {
     let sql = "SELECT hash, made FROM request WHERE id = ?1 AND time >= ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row(params![id, now - RETENTION], |row| {
@@ -38,30 +38,30 @@ pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option
     });
     match found.optional()? {
         None => Ok(None),
-        Some(Some((written, hash))) => Ok(Some(Past { hash, written })),
+        Some(Some((outcomes, hash))) => Ok(Some(PastRequest { hash, outcomes })),
         Some(None) => Err(rusqlite::Error::InvalidQuery.into()),
     }
 }
 
 impl Applier<'_> {
     /// Stores a request with its time, and drops requests that are too old.
-    pub(crate) fn remember(
+    pub(crate) fn record_request(
         &self,
         id: &str,
         hash: &Hash,
-        written: &[Written],
+        outcomes: &[WriteOutcome],
         time: i64,
     ) -> Result<(), Error> {
         let prepare = |sql| self.transaction.prepare_cached(sql);
         let last: i64 =
             prepare("SELECT coalesce(max(n), 0) FROM request")?.query_row([], |row| row.get(0))?;
-        let n = last + (written.len() as i64).max(1);
-        prepare("DELETE FROM request WHERE n <= ?1")?.execute([n - REQUESTS])?;
+        let n = last + (outcomes.len() as i64).max(1);
+        prepare("DELETE FROM request WHERE n <= ?1")?.execute([n - MAX_CHANGES])?;
         let old =
             "DELETE FROM request WHERE n IN (SELECT n FROM request WHERE time < ?1 ORDER BY time LIMIT ?2)";
-        prepare(old)?.execute([time - RETENTION, FORGET])?;
+        prepare(old)?.execute([time - RETENTION, MAX_DROPPED])?;
         let insert = "INSERT OR REPLACE INTO request VALUES(?1, ?2, ?3, ?4, ?5)";
-        prepare(insert)?.execute(params![n, id, hash, pack(written), time])?;
+        prepare(insert)?.execute(params![n, id, hash, pack(outcomes), time])?;
         Ok(())
     }
 }
@@ -75,21 +75,21 @@ const HAS_OWNER: u8 = 16;
 /// Encodes the outcome of each change: kind, slot and flags, one byte each; revision and due time, 8 bytes each, and
 /// the hash prefix, 4 bytes, all little-endian; the id, and the id of the path's owner, each after its length in one
 /// byte.
-fn pack(written: &[Written]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(written.len() * 32);
-    for one in written {
+fn pack(outcomes: &[WriteOutcome]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(outcomes.len() * 32);
+    for outcome in outcomes {
         let flag = |flag, set| if set { flag } else { 0 };
-        let flags = flag(CHANGED, one.changed)
-            | flag(REMOVED, one.removed)
-            | flag(KILLED, one.killed)
-            | flag(HAS_DUE, one.due.is_some())
-            | flag(HAS_OWNER, one.path_owner.is_some());
-        packed.extend([one.name.kind as u8, one.slot as u8, flags]);
-        packed.extend(one.revision.to_le_bytes());
-        packed.extend(one.due.unwrap_or_default().to_le_bytes());
-        packed.extend(one.prefix.0.to_le_bytes());
-        let owner = one.path_owner.as_ref().map_or("", |owner| owner.id.as_str());
-        for id in [one.name.id.as_str(), owner] {
+        let flags = flag(CHANGED, outcome.changed)
+            | flag(REMOVED, outcome.removed)
+            | flag(KILLED, outcome.killed)
+            | flag(HAS_DUE, outcome.due.is_some())
+            | flag(HAS_OWNER, outcome.path_owner.is_some());
+        packed.extend([outcome.name.kind as u8, outcome.slot as u8, flags]);
+        packed.extend(outcome.revision.to_le_bytes());
+        packed.extend(outcome.due.unwrap_or_default().to_le_bytes());
+        packed.extend(outcome.prefix.0.to_le_bytes());
+        let owner = outcome.path_owner.as_ref().map_or("", |owner| owner.id.as_str());
+        for id in [outcome.name.id.as_str(), owner] {
             // An id has at most 128 characters.
             packed.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
             packed.extend(id.as_bytes());
@@ -99,15 +99,15 @@ fn pack(written: &[Written]) -> Vec<u8> {
 }
 
 /// Returns `None` if the bytes are damaged.
-fn unpack(mut packed: &[u8]) -> Option<Vec<Written>> {
-    let mut written = Vec::new();
+fn unpack(mut packed: &[u8]) -> Option<Vec<WriteOutcome>> {
+    let mut outcomes = Vec::new();
     while !packed.is_empty() {
-        written.push(unpack_one(&mut packed)?);
+        outcomes.push(unpack_one(&mut packed)?);
     }
-    Some(written)
+    Some(outcomes)
 }
 
-fn unpack_one(rest: &mut &[u8]) -> Option<Written> {
+fn unpack_one(rest: &mut &[u8]) -> Option<WriteOutcome> {
     let [kind, slot, flags] = *take(rest)?;
     let revision = i64::from_le_bytes(*take(rest)?);
     let due = i64::from_le_bytes(*take(rest)?);
@@ -115,7 +115,7 @@ fn unpack_one(rest: &mut &[u8]) -> Option<Written> {
     let name = Name { kind: Kind::from_number(i64::from(kind))?, id: Id::parse(text(rest)?)? };
     let owner = text(rest)?;
     let owner = if flags & HAS_OWNER == 0 { None } else { Some(Id::parse(owner)?) };
-    Some(Written {
+    Some(WriteOutcome {
         name,
         revision,
         prefix,
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_outcome_reads_back_as_written() {
-        let one = |name: &str, revision, slot, due| Written {
+        let outcome = |name: &str, revision, slot, due| WriteOutcome {
             name: Name::parse(name).unwrap(),
             revision,
             prefix: HashPrefix(revision as u32),
@@ -158,15 +158,15 @@ mod tests {
             killed: revision == 7,
             path_owner: due.and_then(|_| Name::parse("articles/owner")),
         };
-        let written = [
-            one("articles/a", 7, Slot::Live, None),
-            one("tags/b", 8, Slot::Pending, Some(-1)),
-            one(&format!("articles/{}", "x".repeat(128)), i64::MAX, Slot::Pending, Some(i64::MAX)),
+        let outcomes = [
+            outcome("articles/a", 7, Slot::Live, None),
+            outcome("tags/b", 8, Slot::Pending, Some(-1)),
+            outcome(&format!("articles/{}", "x".repeat(128)), i64::MAX, Slot::Pending, Some(i64::MAX)),
         ];
-        let packed = pack(&written);
-        assert_eq!(unpack(&packed).unwrap(), written);
+        let packed = pack(&outcomes);
+        assert_eq!(unpack(&packed).unwrap(), outcomes);
         for end in 1..packed.len() {
-            assert!(unpack(&packed[..end]).is_none_or(|cut| cut.len() < written.len()), "cut at {end}");
+            assert!(unpack(&packed[..end]).is_none_or(|cut| cut.len() < outcomes.len()), "cut at {end}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Columns {
     pub(super) content_hash: Option<Hash>,
     pub(super) departures: Vec<u8>,
     pub(super) base: Option<Revision>,
-    pub(super) wanted: Option<String>,
+    pub(super) wanted_path: Option<String>,
     /// The XXH3-64 of the other columns.
     pub(super) sum: i64,
 }
@@ -57,7 +57,7 @@ impl Columns {
             content_hash: bytes(10)?.and_then(hash),
             departures: bytes(11)?.unwrap_or_default(),
             base: number(12)?,
-            wanted: row.get_ref(13)?.as_str_or_null().ok().flatten().map(str::to_owned),
+            wanted_path: row.get_ref(13)?.as_str_or_null().ok().flatten().map(str::to_owned),
             sum: number(14)?.unwrap_or_default(),
         })
     }
@@ -75,7 +75,7 @@ impl Columns {
             due.as_ref().map(<[u8; 8]>::as_slice),
             base.as_ref().map(<[u8; 8]>::as_slice),
             self.content_hash.as_ref().map(Hash::as_slice),
-            self.wanted.as_deref().map(str::as_bytes),
+            self.wanted_path.as_deref().map(str::as_bytes),
         ];
         let varying = [self.id.as_bytes(), &self.terms, &self.departures, &self.hash];
         for value in varying.into_iter().map(Some).chain(optional) {
@@ -110,7 +110,7 @@ pub(super) fn revision(connection: &Connection, name: &Name, slot: Slot) -> Resu
     let by_id = "SELECT revision FROM doc INDEXED BY doc_id WHERE kind = ?1 AND slot = ?2 AND id = ?3";
     let find = |sql| connection.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional();
     let (one, other): (Option<Revision>, Option<Revision>) = (find(by_key)?, find(by_id)?);
-    if one == other { Ok(one) } else { Err(Error::malformed("the indexes of names disagree")) }
+    if one == other { Ok(one) } else { Err(Error::malformed("name indexes disagree")) }
 }
 
 /// Returns the columns of a key's newest entry. They may be damaged.
@@ -118,9 +118,9 @@ pub(super) fn columns(connection: &Connection, name: &Name, slot: Slot) -> Resul
     let Some(revision) = revision(connection, name, slot)? else { return Ok(None) };
     let sql = format!("SELECT {COLUMNS} FROM doc WHERE revision = ?1");
     let found = connection.prepare_cached(&sql)?.query_row([revision], Columns::read).optional()?;
-    let found = found.ok_or_else(|| Error::malformed("an index of names leads to no record"))?;
-    let is_it = found.key().is_none_or(|(found, at)| found == *name && at == slot);
-    if is_it { Ok(Some(found)) } else { Err(Error::malformed("an index of names leads to another record")) }
+    let found = found.ok_or_else(|| Error::malformed("name index points to a missing record"))?;
+    let is_same_key = found.key().is_none_or(|(found, at)| found == *name && at == slot);
+    if is_same_key { Ok(Some(found)) } else { Err(Error::malformed("name index points to another record")) }
 }
 
 /// Adds a row with these columns and a sealed entry.
@@ -147,7 +147,7 @@ pub(super) fn insert(
         columns.content_hash,
         columns.departures,
         columns.base,
-        columns.wanted,
+        columns.wanted_path,
         held,
         columns.sum,
         entry,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_column_can_change_without_its_checksum() {
+    fn a_change_of_any_column_fails_the_checksum() {
         let mut columns = Columns {
             revision: 1,
             kind: 1,
@@ -187,7 +187,7 @@ mod tests {
             |columns| columns.content_hash = None,
             |columns| columns.departures = vec![0],
             |columns| columns.base = Some(0),
-            |columns| columns.wanted = Some(String::new()),
+            |columns| columns.wanted_path = Some(String::new()),
         ];
         for (n, change) in changes.into_iter().enumerate() {
             let mut changed = columns.clone();

@@ -61,7 +61,7 @@ pub(super) fn stand_in(
             .into_iter()
             .map(|path| FormerPath { path, cease_time: time, ..FormerPath::default() })
             .collect();
-        log.left = left(connection, &columns.departures)?;
+        log.left = departures(connection, &columns.departures)?;
         let floor = unpack_departures(&columns.departures).into_iter().find(|(term, _)| *term == ANY_TERM);
         log.left_floor = floor.map_or(0, |(_, at)| at);
         log.content = content(connection, &columns.terms, own)?.encode_to_vec().into();
@@ -97,13 +97,13 @@ fn paths(connection: &Connection, name: &Name) -> Result<(Option<String>, Vec<St
     Ok((own, others))
 }
 
-fn left(connection: &Connection, departures: &[u8]) -> Result<Vec<Left>, Error> {
-    let mut left = Vec::new();
+fn departures(connection: &Connection, departures: &[u8]) -> Result<Vec<Left>, Error> {
+    let mut departed = Vec::new();
     for (number, revision) in unpack_departures(departures) {
         let name = term(connection, number)?.and_then(|term| term.name());
-        left.extend(name.map(|name| Left { name, revision }));
+        departed.extend(name.map(|name| Left { name, revision }));
     }
-    Ok(left)
+    Ok(departed)
 }
 
 /// Returns an article that belongs to the same lists.

@@ -22,17 +22,16 @@ CREATE TABLE doc(
   id TEXT NOT NULL,
   live INTEGER NOT NULL,        -- 1: content; 0: tombstone
   reason INTEGER NOT NULL,      -- of a tombstone, as in cable.v1.RemovalReason; else 0
-  due INTEGER,                  -- when the clock changes it, microseconds since 1970 UTC; NULL: never
-  time INTEGER NOT NULL,        -- place in lists, microseconds since 1970 UTC
-  terms BLOB NOT NULL,          -- term numbers, 8 bytes each, little-endian, ascending: listing rows to take back
+  due INTEGER,                  -- due time, microseconds since 1970 UTC; NULL: never
+  time INTEGER NOT NULL,        -- sort key in lists, microseconds since 1970 UTC
+  terms BLOB NOT NULL,          -- term numbers, 8 bytes each, little-endian, ascending: its listing rows
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
-  content_hash BLOB,            -- what the content digest sums; NULL for a tombstone, and for what waits
-  departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: departure rows to
-                                -- take back
-  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: what expired
+  content_hash BLOB,            -- summed by the content digest; NULL for a tombstone or a pending version
+  departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: its departure rows
+  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: the expired one
   wanted TEXT,                  -- of a pending version: its own path, in its normal form
   sum INTEGER NOT NULL,         -- checksum of the columns above, see row.rs
-  held INTEGER NOT NULL,        -- 1: another live version is there than `base`: the clock leaves it alone
+  held INTEGER NOT NULL,        -- 1: `base` is not the live version: not published when due
   entry BLOB NOT NULL           -- envelope with a checksum of its own, see envelope.rs
 ) STRICT;
 
@@ -40,17 +39,17 @@ CREATE TABLE doc(
 CREATE UNIQUE INDEX doc_key ON doc(kind, slot, id);
 CREATE UNIQUE INDEX doc_id ON doc(id, kind, slot);
 
--- What the clock will change: pending versions that become visible, live articles that expire.
+-- Changes by due time: pending versions that become visible, live articles that expire.
 CREATE INDEX due ON doc(due, kind, slot, id) WHERE due IS NOT NULL AND held = 0;
 
--- Pending versions that wait for an editor's decision.
+-- Pending versions that are held for an editor's decision.
 CREATE INDEX held ON doc(id) WHERE held = 1;
 
 -- Pending versions in the order of their due times.
 CREATE INDEX pending ON doc(due, id) WHERE slot = 2 AND live = 1;
 
--- Lists that articles stand in or have left; a row without either is deleted. `articles` also lets a query start from
--- the shortest.
+-- Lists that contain an article or that one has left; a row without either is deleted. `articles` also lets a query
+-- start from the shortest.
 CREATE TABLE term(
   n INTEGER PRIMARY KEY,        -- from 1
   kind INTEGER NOT NULL,        -- 0 all, 1 tag, 2 section, 3 author, 4 type, 5 language
@@ -66,20 +65,20 @@ CREATE TABLE listing(
   PRIMARY KEY(term, time, id)
 ) STRICT, WITHOUT ROWID;
 
--- What articles have left, and when, as their newest entries tell; a feed that catches up reads it beside `doc`, where
--- an entry that took an article away is no longer found once the article has changed again. Term 0 is the article's own
--- floor: the departures at and below this revision are unknown, so it may have left any list.
+-- Departures of articles from lists, as their newest entries record them. A feed that catches up reads them beside
+-- `doc`, where the entry of a departure is replaced when the article changes again. Term 0 is the article's own floor:
+-- the departures at and below this revision are unknown, so it may have left any list.
 CREATE TABLE departure(
   revision INTEGER NOT NULL, term INTEGER NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY(revision, term, id)
 ) STRICT, WITHOUT ROWID;
 
--- Claims on paths, in their normal form. A path leads to the claimant of the highest rank, the largest place in it, and
--- the first id.
+-- Claims on paths, in their normal form. A path leads to the claimant of the highest rank, the largest `place` in it,
+-- and the first id.
 CREATE TABLE path(
   path TEXT NOT NULL, id TEXT NOT NULL,
-  rank INTEGER NOT NULL,        -- 0 of an article that is gone, 1 former, 2 alias, 3 own
-  place INTEGER NOT NULL,       -- 0 and 1: when it ceased to lead there; 2: 0; 3: the revision
+  rank INTEGER NOT NULL,        -- 0 of a removed article, 1 former, 2 alias, 3 own
+  place INTEGER NOT NULL,       -- order in a rank; 0 and 1: end of the claim; 2: 0; 3: the revision
   revision INTEGER NOT NULL,    -- of the entry
   PRIMARY KEY(path, id)
 ) STRICT, WITHOUT ROWID;
@@ -102,15 +101,15 @@ CREATE TABLE chain(
   time INTEGER NOT NULL         -- the entry's, microseconds since 1970 UTC: how old a revision is
 ) STRICT;
 
--- Where the store stands; moves in the transaction of each entry.
+-- The head of the store; moves in the transaction of each entry.
 CREATE TABLE head(
   one INTEGER PRIMARY KEY CHECK(one = 1),
   log_id INTEGER NOT NULL,
   session INTEGER NOT NULL,          -- of the store's last opening, see session.rs; 0: a backup
-  previous_session INTEGER NOT NULL, -- where the file without its write-ahead log may name that one; else 0
+  previous_session INTEGER NOT NULL, -- while the file without its write-ahead log may name it; else 0
   revision INTEGER NOT NULL,
   chain BLOB NOT NULL,
-  floor INTEGER NOT NULL,       -- what left a list is known from here on
+  floor INTEGER NOT NULL,       -- departures are known from here on
   log_digest BLOB NOT NULL,
   content_digest BLOB NOT NULL,
   articles INTEGER NOT NULL, authors INTEGER NOT NULL, sections INTEGER NOT NULL,
@@ -122,7 +121,7 @@ CREATE TABLE head(
 /// cause a signal, not an error.
 const SETTINGS: &str = "
 PRAGMA page_size=8192;
-PRAGMA secure_delete=ON;        -- what a kill erases must not linger in free pages
+PRAGMA secure_delete=ON;        -- killed content must not remain in free pages
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=FULL;        -- an acknowledged write is on disk
 PRAGMA mmap_size=0;

@@ -18,7 +18,7 @@ use super::{
 use crate::model::{Kind, Name, Revision, Slot};
 
 /// The delay after a pass that failed, in microseconds.
-const RETRY: i64 = 60_000_000;
+const RETRY_MICROS: i64 = 60_000_000;
 
 /// The longest pause between two steps: a slow disk must not make a pass endless.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -28,14 +28,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const MAX_WAITS: u32 = 1_000;
 
 /// The number of rows of one step: some 10 ms for records, less for indexes.
-const STEP: i64 = 256;
+const STEP_ROWS: i64 = 256;
 
 /// The largest database that is scrubbed before it is served, in bytes: within half a second.
-pub(super) const AT_ONCE: u64 = 16 << 20;
+pub(super) const MAX_BYTES_AT_OPEN: u64 = 16 << 20;
 
 /// The findings of a pass.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Scrubbed {
+pub(crate) struct ScrubFindings {
     /// The damaged records.
     pub(crate) damage: Damage,
     /// A fault of the database beyond single records.
@@ -43,37 +43,37 @@ pub(crate) struct Scrubbed {
 }
 
 /// The inverse of the largest share of the time in which a pass works.
-const DUTY: u32 = 20;
+const DUTY_DIVISOR: u32 = 20;
 
 /// The part of a period after which the first pass starts, because a node that has just started reads for its callers.
-const FIRST: u32 = 24;
+const FIRST_PASS_DIVISOR: u32 = 24;
 
 /// Scrubs a store once in each `period`. A small store was scrubbed when it was opened. Never returns.
 pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock::Clock, period: Duration) {
     let after =
         |period: Duration| clock.now().saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
     if store.last_scrub().has_ended {
-        store.date_scrub(clock.now());
+        store.set_scrub_time(clock.now());
         clock.sleep_until(after(period)).await;
     } else {
-        clock.sleep_until(after(period / FIRST)).await;
+        clock.sleep_until(after(period / FIRST_PASS_DIVISOR)).await;
     }
     loop {
         let mut next = after(period);
-        let mut pass = Some(Pass::new(store.tally()));
+        let mut pass = Some(Pass::new(store.start_tally()));
         while let Some(mut step) = pass.take() {
             let started = Instant::now();
-            let done = store.read(move |connection| step.step(connection).map(|found| (step, found))).await;
-            match done {
-                Ok((_, Some(found))) => store.scrubbed(found, Some(clock.now())),
+            let result = store.read(move |connection| step.step(connection).map(|found| (step, found))).await;
+            match result {
+                Ok((_, Some(found))) => store.record_scrub(found, Some(clock.now())),
                 Ok((rest, None)) => pass = Some(rest),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "scrub failed; will retry");
-                    next = clock.now().saturating_add(RETRY);
+                    next = clock.now().saturating_add(RETRY_MICROS);
                 }
             }
             // A pass yields to all other reads.
-            tokio::time::sleep((started.elapsed() * (DUTY - 1)).min(MAX_PAUSE)).await;
+            tokio::time::sleep((started.elapsed() * (DUTY_DIVISOR - 1)).min(MAX_PAUSE)).await;
         }
         clock.sleep_until(next).await;
     }
@@ -81,7 +81,7 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
 
 /// The row after which the scrub continues. Each step leads to a greater one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum At {
+enum ScrubCursor {
     Records(Revision),
     Keys(i64, i64, String),
     Ids(String, i64, i64),
@@ -96,9 +96,9 @@ enum At {
 /// A running pass.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    at: At,
+    cursor: ScrubCursor,
     tally: Tally,
-    found: Scrubbed,
+    findings: ScrubFindings,
     /// The number of consecutive steps that waited for a head to be published.
     waits: u32,
 }
@@ -106,238 +106,256 @@ pub(crate) struct Pass {
 impl Pass {
     /// Starts a pass.
     pub(crate) fn new(tally: Tally) -> Pass {
-        Pass { at: At::Records(0), tally, found: Scrubbed::default(), waits: 0 }
+        Pass { cursor: ScrubCursor::Records(0), tally, findings: ScrubFindings::default(), waits: 0 }
     }
 
     /// Runs the next step. Returns the findings when the pass is at its end.
     ///
     /// # Errors
     /// Fails if the store cannot be read at all. Damage that SQLite reports is a finding.
-    pub(crate) fn step(&mut self, connection: &Connection) -> Result<Option<Scrubbed>, Error> {
-        if matches!(self.at, At::End) || self.found.fault.is_some() {
-            return Ok(Some(std::mem::take(&mut self.found)));
+    pub(crate) fn step(&mut self, connection: &Connection) -> Result<Option<ScrubFindings>, Error> {
+        if matches!(self.cursor, ScrubCursor::End) || self.findings.fault.is_some() {
+            return Ok(Some(std::mem::take(&mut self.findings)));
         }
         match self.advance(connection) {
-            Err(Error::Malformed(cause)) => self.fault(cause.to_string()),
+            Err(Error::Malformed(cause)) => self.report_fault(cause.to_string()),
             // More records were superseded than the ledger notes: the sums of this pass are not compared.
-            Err(Error::Overloaded) => self.at = At::Keys(0, 0, String::new()),
-            done => done?,
+            Err(Error::Overloaded) => self.cursor = ScrubCursor::Keys(0, 0, String::new()),
+            result => result?,
         }
         Ok(None)
     }
 
-    fn fault(&mut self, fault: impl Into<String>) {
-        self.found.fault.get_or_insert_with(|| fault.into());
+    fn report_fault(&mut self, fault: impl Into<String>) {
+        self.findings.fault.get_or_insert_with(|| fault.into());
     }
 
     fn advance(&mut self, connection: &Connection) -> Result<(), Error> {
-        let moment = connection.unchecked_transaction()?;
-        let next = match self.at.clone() {
-            At::Records(after) => self.records(&moment, after)?,
-            At::Keys(kind, slot, id) => self.keys(&moment, (kind, slot, id.as_str()))?,
-            At::Ids(id, kind, slot) => self.ids(&moment, (id.as_str(), kind, slot))?,
-            At::Listings(term, time, id) => self.listings(&moment, (term, time, id.as_str()))?,
-            At::Paths(path, id) => self.paths(&moment, (path.as_str(), id.as_str()))?,
-            At::Departures(revision, term, id) => self.departures(&moment, (revision, term, id.as_str()))?,
-            At::Terms(after) => self.terms(&moment, after)?,
-            At::Chain(after) => self.chain(&moment, after)?,
-            At::End => At::End,
+        let snapshot = connection.unchecked_transaction()?;
+        let next = match self.cursor.clone() {
+            ScrubCursor::Records(after) => self.records(&snapshot, after)?,
+            ScrubCursor::Keys(kind, slot, id) => self.keys(&snapshot, (kind, slot, id.as_str()))?,
+            ScrubCursor::Ids(id, kind, slot) => self.ids(&snapshot, (id.as_str(), kind, slot))?,
+            ScrubCursor::Listings(term, time, id) => self.listings(&snapshot, (term, time, id.as_str()))?,
+            ScrubCursor::Paths(path, id) => self.paths(&snapshot, (path.as_str(), id.as_str()))?,
+            ScrubCursor::Departures(revision, term, id) => {
+                self.departures(&snapshot, (revision, term, id.as_str()))?
+            }
+            ScrubCursor::Terms(after) => self.terms(&snapshot, after)?,
+            ScrubCursor::Chain(after) => self.chain(&snapshot, after)?,
+            ScrubCursor::End => ScrubCursor::End,
         };
         // Rows that are out of order would make the pass endless.
-        if next < self.at {
-            self.fault("the rows of a table or an index are out of order");
+        if next < self.cursor {
+            self.report_fault("rows of a table or an index are out of order");
         }
-        self.waits = if next == self.at { self.waits + 1 } else { 0 };
-        self.at = if self.waits > MAX_WAITS { At::Keys(0, 0, String::new()) } else { next };
+        self.waits = if next == self.cursor { self.waits + 1 } else { 0 };
+        self.cursor = if self.waits > MAX_WAITS { ScrubCursor::Keys(0, 0, String::new()) } else { next };
         Ok(())
     }
 
-    fn records(&mut self, moment: &Connection, after: Revision) -> Result<At, Error> {
-        let head = read::head(moment)?;
-        let mut check = Check::new(moment);
+    fn records(&mut self, snapshot: &Connection, after: Revision) -> Result<ScrubCursor, Error> {
+        let head = read::head(snapshot)?;
+        let mut check = Check::new(snapshot);
         let mut sums = Sums::default();
-        let last = check.records_after(after, STEP, &mut sums)?;
+        let last = check.records_after(after, STEP_ROWS, &mut sums)?;
         if let Some(fault) = check.faults.into_iter().next() {
-            self.fault(fault);
+            self.report_fault(fault);
         }
-        self.found.damage.merge(&check.damage);
+        self.findings.damage.merge(&check.damage);
         if let Some(last) = last {
             self.tally.add(&sums.contents, last, head.revision)?;
-            return Ok(At::Records(last));
+            return Ok(ScrubCursor::Records(last));
         }
         let live: i64 = Kind::ALL.iter().map(|kind| head.live(*kind)).sum();
         // A commit is on disk some microseconds before it is published.
-        let Some(found) = self.tally.at(head.revision)? else { return Ok(At::Records(after)) };
-        if self.found.damage.is_empty() && found != (live, head.content_digest) {
-            self.fault("the records are not those that the head counts");
+        let Some(found) = self.tally.at(head.revision)? else { return Ok(ScrubCursor::Records(after)) };
+        if self.findings.damage.is_empty() && found != (live, head.content_digest) {
+            self.report_fault("records do not match the head");
         }
-        Ok(At::Keys(0, 0, String::new()))
+        Ok(ScrubCursor::Keys(0, 0, String::new()))
     }
 
-    fn keys(&mut self, moment: &Connection, after: (i64, i64, &str)) -> Result<At, Error> {
+    fn keys(&mut self, snapshot: &Connection, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT kind, slot, id, revision FROM doc INDEXED BY doc_key
                    WHERE (kind, slot, id) > (?1, ?2, ?3) ORDER BY kind, slot, id LIMIT ?4";
-        let rows: Vec<(i64, i64, String, Revision)> = moment
+        let rows: Vec<(i64, i64, String, Revision)> = snapshot
             .prepare_cached(sql)?
-            .query_map(params![after.0, after.1, after.2, STEP], |row| {
+            .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
         for (kind, slot, id, revision) in &rows {
-            self.leads_to(moment, *revision, (*kind, *slot, id.as_str()))?;
+            self.check_index_row(snapshot, *revision, (*kind, *slot, id.as_str()))?;
         }
         let last = rows.into_iter().next_back();
-        Ok(last.map_or(At::Ids(String::new(), 0, 0), |(kind, slot, id, _)| At::Keys(kind, slot, id)))
+        Ok(last.map_or(ScrubCursor::Ids(String::new(), 0, 0), |(kind, slot, id, _)| {
+            ScrubCursor::Keys(kind, slot, id)
+        }))
     }
 
-    fn ids(&mut self, moment: &Connection, after: (&str, i64, i64)) -> Result<At, Error> {
+    fn ids(&mut self, snapshot: &Connection, after: (&str, i64, i64)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT id, kind, slot, revision FROM doc INDEXED BY doc_id
                    WHERE (id, kind, slot) > (?1, ?2, ?3) ORDER BY id, kind, slot LIMIT ?4";
-        let rows: Vec<(String, i64, i64, Revision)> = moment
+        let rows: Vec<(String, i64, i64, Revision)> = snapshot
             .prepare_cached(sql)?
-            .query_map(params![after.0, after.1, after.2, STEP], |row| {
+            .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
         for (id, kind, slot, revision) in &rows {
-            self.leads_to(moment, *revision, (*kind, *slot, id.as_str()))?;
+            self.check_index_row(snapshot, *revision, (*kind, *slot, id.as_str()))?;
         }
         let last = rows.into_iter().next_back();
-        Ok(last.map_or(At::Listings(i64::MIN, i64::MIN, String::new()), |(id, kind, slot, _)| {
-            At::Ids(id, kind, slot)
+        Ok(last.map_or(ScrubCursor::Listings(i64::MIN, i64::MIN, String::new()), |(id, kind, slot, _)| {
+            ScrubCursor::Ids(id, kind, slot)
         }))
     }
 
-    fn leads_to(
+    fn check_index_row(
         &mut self,
-        moment: &Connection,
+        snapshot: &Connection,
         revision: Revision,
         key: (i64, i64, &str),
     ) -> Result<(), Error> {
         let sql = format!("SELECT {COLUMNS} FROM doc WHERE revision = ?1");
-        let mut statement = moment.prepare_cached(&sql)?;
+        let mut statement = snapshot.prepare_cached(&sql)?;
         let mut rows = statement.query([revision])?;
-        let leads = match rows.next()? {
+        let matches = match rows.next()? {
             Some(row) => {
                 let columns = Columns::read(row)?;
                 (columns.kind, columns.slot, columns.id.as_str()) == key
             }
             None => false,
         };
-        if !leads {
-            self.fault(format!("an index of names has an entry without a record: {}", key.2));
+        if !matches {
+            self.report_fault(format!("name index entry without a record: {}", key.2));
         }
         Ok(())
     }
 
     /// Returns the columns of a live slot, or `None` if they allow no conclusion.
-    fn columns(&mut self, moment: &Connection, id: &str, of: &str) -> Result<Option<Columns>, Error> {
+    fn columns(&mut self, snapshot: &Connection, id: &str, table: &str) -> Result<Option<Columns>, Error> {
         let name = crate::model::Id::parse(id).map(|id| Name { kind: Kind::Article, id });
-        let columns = name.map(|name| row::columns(moment, &name, Slot::Live)).transpose()?.flatten();
+        let columns = name.map(|name| row::columns(snapshot, &name, Slot::Live)).transpose()?.flatten();
         if columns.is_none() {
-            self.fault(format!("{of} has a row without a record: {id}"));
+            self.report_fault(format!("row without a record in {table}: {id}"));
         }
         Ok(columns.filter(Columns::is_intact))
     }
 
-    fn listings(&mut self, moment: &Connection, after: (i64, i64, &str)) -> Result<At, Error> {
+    fn listings(&mut self, snapshot: &Connection, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT term, time, id FROM listing WHERE (term, time, id) > (?1, ?2, ?3)
                    ORDER BY term, time, id LIMIT ?4";
-        let rows: Vec<(i64, i64, String)> = moment
+        let rows: Vec<(i64, i64, String)> = snapshot
             .prepare_cached(sql)?
-            .query_map(params![after.0, after.1, after.2, STEP], |row| {
+            .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
         for (term, time, id) in &rows {
-            let columns = self.columns(moment, id, "a list")?;
-            if columns.is_some_and(|it| it.time != *time || !unpack_terms(&it.terms).contains(term)) {
-                self.fault(format!("articles/{id} stands in a list that it is not in"));
+            let columns = self.columns(snapshot, id, "listing")?;
+            if columns
+                .is_some_and(|columns| columns.time != *time || !unpack_terms(&columns.terms).contains(term))
+            {
+                self.report_fault(format!("articles/{id}: list row does not match the record"));
             }
         }
         let last = rows.into_iter().next_back();
-        Ok(last
-            .map_or(At::Paths(String::new(), String::new()), |(term, time, id)| At::Listings(term, time, id)))
+        Ok(last.map_or(ScrubCursor::Paths(String::new(), String::new()), |(term, time, id)| {
+            ScrubCursor::Listings(term, time, id)
+        }))
     }
 
-    fn paths(&mut self, moment: &Connection, after: (&str, &str)) -> Result<At, Error> {
+    fn paths(&mut self, snapshot: &Connection, after: (&str, &str)) -> Result<ScrubCursor, Error> {
         let sql =
             "SELECT path, id, revision FROM path WHERE (path, id) > (?1, ?2) ORDER BY path, id LIMIT ?3";
-        let rows: Vec<(String, String, Revision)> = moment
+        let rows: Vec<(String, String, Revision)> = snapshot
             .prepare_cached(sql)?
-            .query_map(params![after.0, after.1, STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .query_map(params![after.0, after.1, STEP_ROWS], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
             .collect::<rusqlite::Result<_>>()?;
         for (path, id, revision) in &rows {
-            let columns = self.columns(moment, id, "the index of paths")?;
-            if columns.is_some_and(|it| it.revision != *revision) {
-                self.fault(format!("the path {path} leads to another version of articles/{id}"));
+            let columns = self.columns(snapshot, id, "path")?;
+            if columns.is_some_and(|columns| columns.revision != *revision) {
+                self.report_fault(format!("articles/{id}: path {path} points to another version"));
             }
         }
         let last = rows.into_iter().next_back();
-        Ok(last.map_or(At::Departures(0, i64::MIN, String::new()), |(path, id, _)| At::Paths(path, id)))
+        Ok(last.map_or(ScrubCursor::Departures(0, i64::MIN, String::new()), |(path, id, _)| {
+            ScrubCursor::Paths(path, id)
+        }))
     }
 
-    fn departures(&mut self, moment: &Connection, after: (Revision, i64, &str)) -> Result<At, Error> {
+    fn departures(
+        &mut self,
+        snapshot: &Connection,
+        after: (Revision, i64, &str),
+    ) -> Result<ScrubCursor, Error> {
         let sql = "SELECT revision, term, id FROM departure WHERE (revision, term, id) > (?1, ?2, ?3)
                    ORDER BY revision, term, id LIMIT ?4";
-        let rows: Vec<(Revision, i64, String)> = moment
+        let rows: Vec<(Revision, i64, String)> = snapshot
             .prepare_cached(sql)?
-            .query_map(params![after.0, after.1, after.2, STEP], |row| {
+            .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
         for (revision, term, id) in &rows {
-            let columns = self.columns(moment, id, "the table of departures")?;
-            let is_noted = |it: Columns| unpack_departures(&it.departures).contains(&(*term, *revision));
-            if columns.is_some_and(|it| !is_noted(it)) {
-                self.fault(format!("articles/{id} is noted to have left a list that it has not"));
+            let columns = self.columns(snapshot, id, "departure")?;
+            let is_recorded =
+                |columns: Columns| unpack_departures(&columns.departures).contains(&(*term, *revision));
+            if columns.is_some_and(|columns| !is_recorded(columns)) {
+                self.report_fault(format!("articles/{id}: departure does not match the record"));
             }
         }
         let last = rows.into_iter().next_back();
-        Ok(last.map_or(At::Terms(i64::MIN), |(revision, term, id)| At::Departures(revision, term, id)))
+        Ok(last.map_or(ScrubCursor::Terms(i64::MIN), |(revision, term, id)| {
+            ScrubCursor::Departures(revision, term, id)
+        }))
     }
 
     /// Checks the terms. The count of a list decides whether the list is read at all.
-    fn terms(&mut self, moment: &Connection, after: i64) -> Result<At, Error> {
+    fn terms(&mut self, snapshot: &Connection, after: i64) -> Result<ScrubCursor, Error> {
         let sql = "SELECT n, kind, value, articles, (SELECT count(*) FROM listing WHERE term = n)
                    FROM term WHERE n > ?1 ORDER BY n LIMIT ?2";
         let by_value = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
-        let mut statement = moment.prepare_cached(sql)?;
-        let mut rows = statement.query([after, STEP])?;
+        let mut statement = snapshot.prepare_cached(sql)?;
+        let mut rows = statement.query([after, STEP_ROWS])?;
         let mut last = None;
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let (kind, value): (i64, String) = (row.get(1)?, row.get(2)?);
-            let (noted, counted): (i64, i64) = (row.get(3)?, row.get(4)?);
-            let found = moment.prepare_cached(by_value)?.query_row(params![kind, value], |row| row.get(0));
-            if noted != counted || rusqlite::OptionalExtension::optional(found)? != Some(number) {
-                self.fault(format!("the list {value} is counted as {noted} and has {counted}"));
+            let (recorded, counted): (i64, i64) = (row.get(3)?, row.get(4)?);
+            let found = snapshot.prepare_cached(by_value)?.query_row(params![kind, value], |row| row.get(0));
+            if recorded != counted || rusqlite::OptionalExtension::optional(found)? != Some(number) {
+                self.report_fault(format!("list {value}: count is {recorded}, but {counted} rows exist"));
             }
             last = Some(number);
         }
-        Ok(last.map_or(At::Chain(0), At::Terms))
+        Ok(last.map_or(ScrubCursor::Chain(0), ScrubCursor::Terms))
     }
 
     /// Checks that the chain has no gap from its first link to the head.
-    fn chain(&mut self, moment: &Connection, after: Revision) -> Result<At, Error> {
-        let head = read::head(moment)?;
+    fn chain(&mut self, snapshot: &Connection, after: Revision) -> Result<ScrubCursor, Error> {
+        let head = read::head(snapshot)?;
         let sql = "SELECT revision FROM chain WHERE revision > ?1 ORDER BY revision LIMIT ?2";
-        let revisions: Vec<Revision> = moment
+        let revisions: Vec<Revision> = snapshot
             .prepare_cached(sql)?
-            .query_map([after, 8 * STEP], |row| row.get(0))?
+            .query_map([after, 8 * STEP_ROWS], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         let first = if after == 0 { revisions.first().copied() } else { Some(after + 1) };
-        if revisions.iter().zip(first.unwrap_or(0)..).any(|(found, wanted)| *found != wanted) {
-            self.fault("the chain has a gap");
+        if revisions.iter().zip(first.unwrap_or(0)..).any(|(found, expected)| *found != expected) {
+            self.report_fault("chain has a gap");
         }
         if let Some(last) = revisions.last() {
-            return Ok(At::Chain(*last));
+            return Ok(ScrubCursor::Chain(*last));
         }
         let dropped = head.floor.max(0);
         if after != head.revision || (after == 0 && dropped != head.revision) {
-            self.fault("the chain does not end at the head");
+            self.report_fault("chain does not end at the head");
         }
-        Ok(At::End)
+        Ok(ScrubCursor::End)
     }
 }
 
@@ -349,7 +367,7 @@ mod tests {
         wire::v1::RemovalReason,
     };
 
-    fn scrub(connection: &Connection, tally: Tally) -> Scrubbed {
+    fn scrub(connection: &Connection, tally: Tally) -> ScrubFindings {
         let mut pass = Pass::new(tally);
         loop {
             if let Some(found) = pass.step(connection).unwrap() {
@@ -369,11 +387,11 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_store_gives_no_findings() {
+    fn an_intact_store_has_no_findings() {
         let dir = tempfile::tempdir().unwrap();
         store(dir.path());
         let (store, writer) = open(dir.path());
-        let found = scrub(&writer.connection, store.tally());
+        let found = scrub(&writer.connection, store.start_tally());
         assert!(found.damage.is_empty() && found.fault.is_none(), "{found:?}");
     }
 
@@ -406,7 +424,7 @@ mod tests {
             store(dir.path());
             let (store, writer) = open(dir.path());
             assert!(writer.connection.execute(change, []).unwrap() > 0, "{change}");
-            let found = scrub(&writer.connection, store.tally());
+            let found = scrub(&writer.connection, store.start_tally());
             match name {
                 Some(name) => assert_eq!(
                     (&found.damage.names[..], found.fault),

@@ -23,7 +23,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig, params};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{DATABASE, Head, LOCK, OpenError, erase::empty_log, read};
+use super::{DATABASE, Head, LOCK, OpenError, erase::truncate_log, read};
 use crate::{
     digest::Hash,
     model::{LogId, Revision, random},
@@ -40,7 +40,7 @@ const MAGIC: [u8; 8] = *b"cables-1";
 const SIZE: usize = 6 * 8 + 32 + 8;
 
 /// The time to wait for readers when the write-ahead log is emptied at the start.
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
+const READER_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The log id of a store that turns out to be a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) enum Identity {
     /// This log id, or another one if the copy has this one already.
     New(LogId),
     /// The log id of the original, which is permanently gone.
-    Keep,
+    Original,
 }
 
 /// The session of an open store.
@@ -76,7 +76,7 @@ struct Record {
 struct FileId {
     inode: u64,
     /// The time of birth, in nanoseconds since 1970 UTC; 0 if the file system does not record it.
-    born: u64,
+    birth_time: u64,
 }
 
 /// The session that a database names, and its newest revision.
@@ -104,7 +104,7 @@ impl Session {
     ///
     /// # Errors
     /// Fails if commits are missing, or if the session cannot be recorded.
-    pub(super) fn begin(
+    pub(super) fn start(
         dir: &Path,
         connection: &mut Connection,
         identity: Identity,
@@ -121,7 +121,7 @@ impl Session {
         let head = read::head(connection).map_err(engine)?;
         let (log_id, previous) = match lineage {
             Lineage::Same => (head.log_id, marks.id),
-            Lineage::Copy => (copied(&head, identity), 0),
+            Lineage::Copy => (copy_log_id(&head, identity), 0),
             Lineage::Behind(acknowledged) => {
                 return Err(OpenError::Behind { path, revision: marks.revision, acknowledged });
             }
@@ -170,11 +170,11 @@ impl Drop for Session {
 }
 
 /// Returns the log id of a copy.
-fn copied(head: &Head, identity: Identity) -> LogId {
+fn copy_log_id(head: &Head, identity: Identity) -> LogId {
     let Identity::New(log_id) = identity else { return head.log_id };
     let log_id = if log_id == head.log_id { LogId(log_id.0.wrapping_add(1)) } else { log_id };
     tracing::warn!(old = %head.log_id, new = %log_id, revision = head.revision,
-        "this store is a copy: it continues as another history with a new log id");
+        "store is a copy: continuing as another history with a new log id");
     log_id
 }
 
@@ -185,7 +185,7 @@ fn name_session(connection: &mut Connection, log_id: LogId, (id, old): (u64, u64
     let update = "UPDATE head SET log_id = ?1, session = ?2, previous_session = ?3";
     transaction.execute(update, params![log_id.0, id as i64, old as i64])?;
     transaction.commit()?;
-    if empty_log(connection, PATIENCE)? {
+    if truncate_log(connection, READER_TIMEOUT)? {
         connection.execute("UPDATE head SET previous_session = 0", [])?;
     }
     Ok(())
@@ -204,7 +204,7 @@ fn lineage(
     let own = records.iter().filter(is_own).max_by_key(|record| record.previous);
     let Some(own) = own else { return Ok(Lineage::Copy) };
     let is_known = |record: &Record| [own.id, own.previous].contains(&record.id);
-    if !records.iter().all(is_known) || !records.iter().all(|record| record.database.is(database)) {
+    if !records.iter().all(is_known) || !records.iter().all(|record| record.database.matches(database)) {
         return Ok(Lineage::Copy);
     }
     let newest = records.iter().max_by_key(|record| record.revision).unwrap_or(own);
@@ -257,8 +257,8 @@ pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
 
 /// Sets whether a connection leaves the write-ahead log in place when it is the last one to close. Otherwise it moves
 /// the log into the database and removes it.
-pub(super) fn keep_log(connection: &Connection, is_kept: bool) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept).map(drop)
+pub(super) fn set_log_retained(connection: &Connection, retain: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, retain).map(drop)
 }
 
 /// The journal mode of a write-ahead log, in a database's header.
@@ -323,7 +323,7 @@ impl Marks {
     /// Reads the marks in the write-ahead log.
     fn with_log(path: &Path) -> rusqlite::Result<Marks> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        keep_log(&connection, true)?;
+        set_log_retained(&connection, true)?;
         Marks::read(&connection)
     }
 }
@@ -331,21 +331,24 @@ impl Marks {
 impl FileId {
     fn of(path: &Path) -> io::Result<FileId> {
         let meta = fs::metadata(path)?;
-        let born = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-        let born = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
-        Ok(FileId { inode: meta.ino(), born })
+        let birth_time =
+            meta.created().ok().and_then(|birth_time| birth_time.duration_since(UNIX_EPOCH).ok());
+        let birth_time =
+            birth_time.and_then(|birth_time| u64::try_from(birth_time.as_nanos()).ok()).unwrap_or(0);
+        Ok(FileId { inode: meta.ino(), birth_time })
     }
 
-    fn is(self, other: FileId) -> bool {
-        let is_born = self.born == other.born || self.born == 0 || other.born == 0;
-        self.inode == other.inode && is_born
+    fn matches(self, other: FileId) -> bool {
+        let has_same_birth =
+            self.birth_time == other.birth_time || self.birth_time == 0 || other.birth_time == 0;
+        self.inode == other.inode && has_same_birth
     }
 }
 
 impl Record {
     fn encode(&self) -> [u8; SIZE] {
-        let Record { id, previous, database: FileId { inode, born }, revision, chain } = self;
-        let numbers = [*id, *previous, *inode, *born, *revision as u64].map(u64::to_le_bytes);
+        let Record { id, previous, database: FileId { inode, birth_time }, revision, chain } = self;
+        let numbers = [*id, *previous, *inode, *birth_time, *revision as u64].map(u64::to_le_bytes);
         let mut bytes = [&MAGIC[..], numbers.as_flattened(), chain].concat();
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
         bytes.try_into().expect("the parts have a fixed size")
@@ -355,11 +358,11 @@ impl Record {
         let (sealed, sum) = bytes.split_last_chunk::<8>()?;
         let (numbers, chain) = sealed.split_last_chunk::<32>()?;
         let number = |index: usize| u64::from_le_bytes(std::array::from_fn(|byte| numbers[8 * index + byte]));
-        let is_whole = xxh3_64(sealed).to_le_bytes() == *sum && numbers.starts_with(&MAGIC);
-        is_whole.then(|| Record {
+        let is_valid = xxh3_64(sealed).to_le_bytes() == *sum && numbers.starts_with(&MAGIC);
+        is_valid.then(|| Record {
             id: number(1),
             previous: number(2),
-            database: FileId { inode: number(3), born: number(4) },
+            database: FileId { inode: number(3), birth_time: number(4) },
             revision: number(5) as Revision,
             chain: *chain,
         })
@@ -436,8 +439,8 @@ mod tests {
         close(dir, Store::open(options(dir), LogId::random()).unwrap())
     }
 
-    fn refusal(dir: &Path) -> OpenError {
-        Store::open(options(dir), ORIGINAL).expect_err("the store is refused")
+    fn open_error(dir: &Path) -> OpenError {
+        Store::open(options(dir), ORIGINAL).expect_err("opening the store fails")
     }
 
     /// Returns the files of a directory as a copy takes them.
@@ -509,7 +512,7 @@ mod tests {
             let (_store, _writer) = open(from);
             put(to, &files(from));
         }),
-        ("the directory, its files moved there", |from, to| {
+        ("the directory, file by file", |from, to| {
             let beside = from.with_extension("beside");
             put(&beside, &files(from));
             files(&beside).keys().for_each(|name| fs::rename(beside.join(name), to.join(name)).unwrap());
@@ -543,7 +546,7 @@ mod tests {
 
     const RESTORES: &[Restoring] = &[
         ("the database, written over", |dir, old| fs::write(dir.join(DATABASE), &old[DATABASE]).unwrap()),
-        ("the database, moved there", |dir, old| {
+        ("the database, moved into the directory", |dir, old| {
             fs::write(dir.join("x"), &old[DATABASE]).unwrap();
             fs::rename(dir.join("x"), dir.join(DATABASE)).unwrap();
         }),
@@ -569,7 +572,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_older_state_put_back_is_another_history() {
+    fn a_restored_older_state_is_another_history() {
         for (name, restore) in RESTORES {
             let temp = tempfile::tempdir().unwrap();
             let dir = temp.path().join("store");
@@ -588,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_file_that_is_not_whole_makes_a_copy() {
+    fn a_damaged_session_file_makes_a_copy() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("store");
         let mut log_id = run(&dir, 1).log_id;
@@ -608,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_while_a_session_begins_continues_the_history() {
+    fn a_crash_at_the_start_of_a_session_continues_the_history() {
         for steps in 1..=3 {
             let temp = tempfile::tempdir().unwrap();
             let dir = temp.path().join("store");
@@ -631,19 +634,19 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_whose_original_is_gone_may_continue_its_history() {
+    fn a_backup_of_a_lost_original_can_continue_its_history() {
         let temp = tempfile::tempdir().unwrap();
         let (from, to) = (temp.path().join("from"), temp.path().join("to"));
         let original = run(&from, 1);
         fs::create_dir(&to).unwrap();
         backup(&from, &to.join(DATABASE));
-        let kept = Store::open_as(options(&to), LogId(9), Identity::Keep).unwrap();
-        assert_eq!(close(&to, kept), original);
+        let restored = Store::open_as(options(&to), LogId(9), Identity::Original).unwrap();
+        assert_eq!(close(&to, restored), original);
         assert_eq!(opened(&to), original);
     }
 
     #[test]
-    fn a_database_that_lacks_acknowledged_commits_is_refused() {
+    fn a_database_without_acknowledged_commits_is_refused() {
         let ways: [fn(&Path, &Files); 4] = [
             |dir, _| fs::remove_file(dir.join("cable.db-wal")).unwrap(),
             |dir, _| fs::write(dir.join("cable.db-wal"), b"").unwrap(),
@@ -657,23 +660,20 @@ mod tests {
             let temp = tempfile::tempdir().unwrap();
             let dir = temp.path().join("store");
             run(&dir, 1);
-            let whole = killed(&dir, 2..6);
-            lose(&dir, &whole);
+            let complete = killed(&dir, 2..6);
+            lose(&dir, &complete);
             let filled = || files(&dir).into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect::<Files>();
             let before = filled();
-            let refused = refusal(&dir);
+            let error = open_error(&dir);
             drop(open_to_read(&dir));
             assert!(filled() == before, "{index}: nothing was changed");
             // A truncated log is rejected before it is opened.
-            let is_cut = matches!(refused, OpenError::DamagedLog { .. });
-            assert!(
-                is_cut || matches!(refused, OpenError::Behind { acknowledged: 5, .. }),
-                "{index}: {refused}"
-            );
+            let is_cut = matches!(error, OpenError::DamagedLog { .. });
+            assert!(is_cut || matches!(error, OpenError::Behind { acknowledged: 5, .. }), "{index}: {error}");
             if is_cut {
                 fs::remove_file(dir.join("cable.db-wal")).unwrap();
             }
-            assert!(refused.to_string().contains("cable restore"), "{refused}");
+            assert!(error.to_string().contains("cable restore"), "{error}");
             fs::remove_file(session_file(&dir)).unwrap();
             assert_ne!(opened(&dir).log_id, ORIGINAL, "{index}: the remedy");
         }
@@ -722,9 +722,9 @@ mod tests {
         for (name, dir) in replaced(temp.path()) {
             let before = files(&dir);
             for _ in 0..2 {
-                let refused = refusal(&dir);
-                assert!(matches!(refused, OpenError::ForeignLog(_)), "{name}: {refused}");
-                assert!(refused.to_string().contains("cable.db-wal"), "{name}: {refused}");
+                let error = open_error(&dir);
+                assert!(matches!(error, OpenError::ForeignLog(_)), "{name}: {error}");
+                assert!(error.to_string().contains("cable.db-wal"), "{name}: {error}");
                 let read = open_to_read(&dir).err();
                 assert!(matches!(read, Some(OpenError::ForeignLog(_))), "{name}: {read:?}");
             }

@@ -24,25 +24,24 @@ pub(crate) struct Findings {
     pub(crate) head: Head,
     /// The number of records read.
     pub(crate) records: u64,
-    /// Descriptions of the faults, at most [`MOST`]. If empty, the store is intact.
+    /// Descriptions of the faults, at most [`MAX_FAULTS`]. If empty, the store is intact.
     pub(crate) faults: Vec<String>,
 }
 
 /// The maximum number of faults that are reported. A store with more is as good as lost.
-const MOST: usize = 100;
+const MAX_FAULTS: usize = 100;
 
 /// Checks every record, list, path and link of a store, within one transaction.
 pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
     let snapshot = connection.unchecked_transaction()?;
     let head = read::head(&snapshot)?;
     let mut check = Check::new(&snapshot);
-    check.engine()?;
-    check.records(&head)?;
-    check.chain(&head)?;
-    let damaged =
-        check.damage.names.iter().map(|name| format!("{name}: the record does not pass its checksum"));
+    check.check_integrity()?;
+    check.check_records(&head)?;
+    check.check_chain(&head)?;
+    let damaged = check.damage.names.iter().map(|name| format!("{name}: checksum mismatch"));
     check.faults.splice(0..0, damaged);
-    check.faults.truncate(MOST);
+    check.faults.truncate(MAX_FAULTS);
     Ok(Findings { head: head.clone(), records: check.records, faults: check.faults })
 }
 
@@ -63,7 +62,7 @@ pub(super) struct Sums {
     pub(super) contents: Vec<Hash>,
     live: BTreeMap<Kind, i64>,
     listed: BTreeMap<i64, i64>,
-    left: BTreeMap<i64, i64>,
+    departed: BTreeMap<i64, i64>,
     rows: i64,
     paths: i64,
     departures: i64,
@@ -76,28 +75,28 @@ impl<'a> Check<'a> {
         Check { connection, faults: Vec::new(), damage: Damage::default(), records: 0 }
     }
 
-    fn fault(&mut self, fault: impl Into<String>) {
-        if self.faults.len() < MOST {
+    fn report_fault(&mut self, fault: impl Into<String>) {
+        if self.faults.len() < MAX_FAULTS {
             self.faults.push(fault.into());
         }
     }
 
-    fn engine(&mut self) -> Result<(), Error> {
+    fn check_integrity(&mut self) -> Result<(), Error> {
         let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
-        let told: Vec<String> =
+        let lines: Vec<String> =
             statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        for line in told.into_iter().filter(|line| line != "ok") {
-            self.fault(line);
+        for line in lines.into_iter().filter(|line| line != "ok") {
+            self.report_fault(line);
         }
         Ok(())
     }
 
-    fn records(&mut self, head: &Head) -> Result<(), Error> {
+    fn check_records(&mut self, head: &Head) -> Result<(), Error> {
         let mut sums = Sums::default();
         while self.records_after(sums.last, 4_096, &mut sums)?.is_some() {
             sums.contents.clear();
         }
-        self.totals(head, &sums)
+        self.check_totals(head, &sums)
     }
 
     /// Checks up to `limit` records after a revision. Returns the last revision, or `None` if there are no more.
@@ -126,31 +125,33 @@ impl<'a> Check<'a> {
                 self.damage.add(columns.label());
                 continue;
             };
-            let beside = (columns.live, columns.due, columns.time, columns.hash, columns.content_hash);
+            let stored_columns =
+                (columns.live, columns.due, columns.time, columns.hash, columns.content_hash);
             let derived = &entry.derived;
-            let follows = (derived.live, derived.due, derived.time, entry.hash, derived.content_hash);
-            if beside != follows || (&entry.name, entry.slot) != (&name, slot) {
-                self.fault(format!("{name}: what stands beside the entry does not follow from it"));
+            let expected_columns =
+                (derived.live, derived.due, derived.time, entry.hash, derived.content_hash);
+            if stored_columns != expected_columns || (&entry.name, entry.slot) != (&name, slot) {
+                self.report_fault(format!("{name}: columns do not match the entry"));
             }
             let held = row.get_ref("held")?.as_i64().unwrap_or(-1);
-            let noted = (columns.base, &columns.wanted, held);
+            let stored_pending = (columns.base, &columns.wanted_path, held);
             let must_hold = i64::from(due::must_hold(self.connection, &entry)?);
-            if noted != (derived.base, &derived.wanted, must_hold) {
-                self.fault(format!("{name}: what is noted of the pending version does not follow from it"));
+            if stored_pending != (derived.base, &derived.wanted_path, must_hold) {
+                self.report_fault(format!("{name}: columns of the pending version do not match the entry"));
             }
             sums.due += i64::from(derived.due.is_some() && held == 0);
             if row::revision(self.connection, &name, slot)? != Some(revision) {
-                self.fault(format!("{name}: the indexes of names lead elsewhere"));
+                self.report_fault(format!("{name}: name index points to another record"));
             }
-            self.lists(&entry, &unpack_terms(&columns.terms), sums)?;
-            self.left(&entry, revision, &unpack_departures(&columns.departures), sums)?;
-            self.paths(&entry, revision, sums)?;
+            self.check_lists(&entry, &unpack_terms(&columns.terms), sums)?;
+            self.check_departures(&entry, revision, &unpack_departures(&columns.departures), sums)?;
+            self.check_paths(&entry, revision, sums)?;
             sum(sums, revision, &entry);
         }
         Ok(last)
     }
 
-    fn lists(&mut self, entry: &Entry, terms: &[i64], sums: &mut Sums) -> Result<(), Error> {
+    fn check_lists(&mut self, entry: &Entry, terms: &[i64], sums: &mut Sums) -> Result<(), Error> {
         let mut expected = entry.derived.terms.iter().map(|term| term.parts()).collect::<Vec<_>>();
         let mut found = Vec::with_capacity(terms.len());
         for term in terms {
@@ -167,26 +168,26 @@ impl<'a> Check<'a> {
         expected.sort_unstable();
         found.sort_unstable();
         if expected != found {
-            self.fault(format!("{}: it stands in other lists than it should", entry.name));
+            self.report_fault(format!("{}: list rows do not match the entry", entry.name));
         }
         sums.rows += terms.len() as i64;
         Ok(())
     }
 
-    fn left(
+    fn check_departures(
         &mut self,
         entry: &Entry,
         revision: Revision,
         departures: &[Departure],
         sums: &mut Sums,
     ) -> Result<(), Error> {
-        let Derived { left, left_floor, .. } = &entry.derived;
+        let Derived { departures: derived_departures, departure_floor, .. } = &entry.derived;
         let parts = |(term, at): &(Term, Revision)| {
             let (kind, value) = term.parts();
             ((Some(kind), Some(value)), if *at == 0 { revision } else { *at })
         };
-        let mut expected = left.iter().map(parts).collect::<Vec<_>>();
-        expected.extend((*left_floor > 0).then_some(((None, None), *left_floor)));
+        let mut expected = derived_departures.iter().map(parts).collect::<Vec<_>>();
+        expected.extend((*departure_floor > 0).then_some(((None, None), *departure_floor)));
         let sql = "SELECT kind, value FROM departure LEFT JOIN term ON term.n = departure.term
                    WHERE departure.revision = ?1 AND departure.term = ?2 AND departure.id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -196,7 +197,7 @@ impl<'a> Check<'a> {
         };
         let found = departures.iter().map(departure).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
         for (term, _) in departures.iter().filter(|(term, _)| *term != ANY_TERM) {
-            *sums.left.entry(*term).or_default() += 1;
+            *sums.departed.entry(*term).or_default() += 1;
         }
         sums.departures += departures.len() as i64;
         expected.sort_unstable();
@@ -205,88 +206,88 @@ impl<'a> Check<'a> {
             found
         });
         if found != Some(expected) {
-            self.fault(format!("{}: it is noted to have left other lists than it has", entry.name));
+            self.report_fault(format!("{}: departures do not match the entry", entry.name));
         }
         Ok(())
     }
 
-    fn paths(&mut self, entry: &Entry, revision: Revision, sums: &mut Sums) -> Result<(), Error> {
+    fn check_paths(&mut self, entry: &Entry, revision: Revision, sums: &mut Sums) -> Result<(), Error> {
         for (path, claim) in &entry.derived.paths {
             let sql = "SELECT 1 FROM path WHERE path = ?1 AND id = ?2 AND rank = ?3 AND place = ?4 AND revision = ?5";
             let mut statement = self.connection.prepare_cached(sql)?;
             let (rank, place) = claim.order(revision);
             if !statement.exists(params![path, entry.name.id.as_str(), rank, place, revision])? {
-                self.fault(format!("{}: the path {path} does not lead to it", entry.name));
+                self.report_fault(format!("{}: path row missing or wrong: {path}", entry.name));
             }
         }
         sums.paths += entry.derived.paths.len() as i64;
         Ok(())
     }
 
-    fn totals(&mut self, head: &Head, sums: &Sums) -> Result<(), Error> {
+    fn check_totals(&mut self, head: &Head, sums: &Sums) -> Result<(), Error> {
         if sums.log != head.log_digest {
-            self.fault("the log digest is not that of the records");
+            self.report_fault("log digest does not match the records");
         }
         if sums.content != head.content_digest {
-            self.fault("the content digest is not that of the records");
+            self.report_fault("content digest does not match the records");
         }
         for kind in Kind::ALL {
             let counted = sums.live.get(&kind).copied().unwrap_or(0);
             if counted != head.live(kind) {
-                self.fault(format!(
-                    "{counted} live {}, the head says {}",
+                self.report_fault(format!(
+                    "count mismatch: {counted} live {}, head has {}",
                     kind.collection(),
                     head.live(kind)
                 ));
             }
         }
         if sums.last > head.revision {
-            self.fault("there is a record above the head");
+            self.report_fault("record above the head");
         }
         let count = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let (rows, paths) = (count("SELECT count(*) FROM listing")?, count("SELECT count(*) FROM path")?);
         if (rows, paths) != (sums.rows, sums.paths) {
-            self.fault("lists or paths have rows that follow from no record");
+            self.report_fault("rows without a record in lists or paths");
         }
         if count("SELECT count(*) FROM departure")? != sums.departures {
-            self.fault("departures have rows that follow from no record");
+            self.report_fault("rows without a record in departures");
         }
         if count("SELECT count(*) FROM doc INDEXED BY due WHERE due IS NOT NULL AND held = 0")? != sums.due {
-            self.fault("the index of due times has other rows than follow from the records");
+            self.report_fault("index of due times does not match the records");
         }
         let mut statement = self.connection.prepare("SELECT n, articles, departures FROM term")?;
         let terms: Vec<(i64, i64, i64)> = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<rusqlite::Result<_>>()?;
         let is_wrong = |(n, articles, departures): &(i64, i64, i64)| {
-            let counts = [&sums.listed, &sums.left].map(|counts| counts.get(n).copied().unwrap_or(0));
+            let counts = [&sums.listed, &sums.departed].map(|counts| counts.get(n).copied().unwrap_or(0));
             counts != [*articles, *departures]
         };
         if terms.iter().any(is_wrong) {
-            self.fault("a list is counted wrong");
+            self.report_fault("count of a list does not match its rows");
         }
         if terms.iter().any(|(_, articles, departures)| (*articles, *departures) == (0, 0)) {
-            self.fault("there is a list that nothing uses");
+            self.report_fault("unused list");
         }
         Ok(())
     }
 
     /// Checks that the chain is contiguous and ends with the head's link, and that each link follows from its entry, if
     /// that entry and the link's predecessor still exist.
-    fn chain(&mut self, head: &Head) -> Result<(), Error> {
+    fn check_chain(&mut self, head: &Head) -> Result<(), Error> {
         let mut statement = self.connection.prepare("SELECT revision, chain FROM chain ORDER BY revision")?;
         let links: Vec<(Revision, [u8; 32])> = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         if links.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0) {
-            self.fault("the chain has a gap");
+            self.report_fault("chain has a gap");
         }
         if links.first().is_some_and(|(first, _)| *first > head.floor + 1) {
-            self.fault("the chain begins above the floor");
+            self.report_fault("chain starts above the history floor");
         }
         let last = links.last().map_or((0, [0; 32]), |last| *last);
         if last != (head.revision, head.chain) {
-            self.fault("the chain does not end at the head");
+            self.report_fault("chain does not end at the head");
         }
         let mut statement =
             self.connection.prepare("SELECT kind, id, live, hash, slot FROM doc WHERE revision = ?1")?;
@@ -301,7 +302,7 @@ impl<'a> Check<'a> {
             {
                 let operation = if row.get(2)? { Operation::Put } else { Operation::Remove };
                 if digest::link(&previous, revision, (&name, slot), operation, &row.get(3)?) != link {
-                    self.fault(format!("the chain's link {revision} does not follow from its entry"));
+                    self.report_fault(format!("chain link {revision} does not match its entry"));
                 }
             }
             previous = Some(link);

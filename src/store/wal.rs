@@ -12,17 +12,17 @@ use std::{
 
 use super::{DATABASE, OpenError};
 
-const HEADER: usize = 32;
-const FRAME_HEADER: usize = 24;
+const HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
 
 /// The header's first number, without its last bit, which states the byte order of the checksums.
 const MAGIC: u32 = 0x377f_0682;
 
 /// The result of the check of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum CheckResult {
     /// All commits can be read. A commit that was cut off may follow; it was never acknowledged.
-    Whole,
+    Intact,
     /// Frames at this offset, or the header, are damaged, and commits follow.
     Damaged(u64),
 }
@@ -40,8 +40,8 @@ pub(super) fn check(dir: &Path) -> Result<(), OpenError> {
         Err(error) => Err(error),
     };
     match found.map_err(|source| OpenError::Io { path: path.clone(), source })? {
-        Found::Whole => Ok(()),
-        Found::Damaged(offset) => Err(OpenError::DamagedLog { path, offset }),
+        CheckResult::Intact => Ok(()),
+        CheckResult::Damaged(offset) => Err(OpenError::DamagedLog { path, offset }),
     }
 }
 
@@ -62,21 +62,21 @@ struct Committed {
     salts: [u8; 8],
 }
 
-fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found> {
-    let mut header = [0; HEADER];
-    if read(&mut log, &mut header)? < HEADER {
+fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<CheckResult> {
+    let mut header = [0; HEADER_BYTES];
+    if read(&mut log, &mut header)? < HEADER_BYTES {
         // The log was being created: it contains no commit.
-        return Ok(Found::Whole);
+        return Ok(CheckResult::Intact);
     }
     let Some(header) = Header::parse(&header) else {
         let mut rest = Vec::new();
         log.read_to_end(&mut rest)?;
         let is_blank = header.iter().chain(&rest).all(|byte| *byte == 0);
-        return Ok(if is_blank { Found::Whole } else { Found::Damaged(0) });
+        return Ok(if is_blank { CheckResult::Intact } else { CheckResult::Damaged(0) });
     };
     let committed =
         committed.filter(|committed| committed.salts == header.salts).map_or(0, |found| found.frames);
-    let mut frame = vec![0; FRAME_HEADER + header.page];
+    let mut frame = vec![0; FRAME_HEADER_BYTES + header.page];
     let (mut sum, mut valid, mut index) = (header.sum, 0_u64, 0_u64);
     // The first frame that does not follow, and the commits at or after it that claim to be of this log.
     let (mut broken, mut commits) = (None, 0);
@@ -87,7 +87,7 @@ fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found
         }
         let is_own = frame[8..16] == header.salts;
         if broken.is_none() {
-            let next = header.checksum(header.checksum(sum, &frame[..8]), &frame[FRAME_HEADER..]);
+            let next = header.checksum(header.checksum(sum, &frame[..8]), &frame[FRAME_HEADER_BYTES..]);
             if is_own && next == (number(&frame, 16), number(&frame, 20)) && number(&frame, 0) != 0 {
                 (sum, valid) = (next, index + 1);
             } else {
@@ -102,23 +102,23 @@ fn examine(mut log: impl Read, committed: Option<Committed>) -> io::Result<Found
     // One commit after the break can be the last one, which the crash cut off: its pages are written in any order.
     // Several cannot, because each is on disk before the next one starts.
     let is_lost = commits > 1 || valid < committed;
-    let offset = HEADER as u64 + broken.unwrap_or(index) * (FRAME_HEADER + header.page) as u64;
-    Ok(if is_lost { Found::Damaged(offset) } else { Found::Whole })
+    let offset = HEADER_BYTES as u64 + broken.unwrap_or(index) * (FRAME_HEADER_BYTES + header.page) as u64;
+    Ok(if is_lost { CheckResult::Damaged(offset) } else { CheckResult::Intact })
 }
 
 impl Header {
     /// Returns `None` if the header is damaged.
-    fn parse(bytes: &[u8; HEADER]) -> Option<Header> {
+    fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Header> {
         let magic = number(bytes, 0);
         let page = number(bytes, 8) as usize;
         let mut header = Header { big_endian: magic & 1 == 1, page, salts: [0; 8], sum: (0, 0) };
         header.salts.copy_from_slice(&bytes[16..24]);
         header.sum = header.checksum((0, 0), &bytes[..24]);
-        let is_whole = magic & !1 == MAGIC
+        let is_valid = magic & !1 == MAGIC
             && header.sum == (number(bytes, 24), number(bytes, 28))
             && (512..=65_536).contains(&page)
             && page.is_power_of_two();
-        is_whole.then_some(header)
+        is_valid.then_some(header)
     }
 
     /// Continues SQLite's checksum over a multiple of 8 bytes.
@@ -142,8 +142,8 @@ fn committed(path: &Path) -> Option<Committed> {
     let native = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| one[at + i]));
     let header = Header { big_endian: cfg!(target_endian = "big"), page: 0, salts: [0; 8], sum: (0, 0) };
     let sum = header.checksum((0, 0), &one[..COPY - 8]);
-    let is_whole = one == two && native(0) == 3_007_000 && one[12] == 1 && sum == (native(40), native(44));
-    is_whole.then(|| Committed { frames: u64::from(native(16)), salts: std::array::from_fn(|i| one[32 + i]) })
+    let is_valid = one == two && native(0) == 3_007_000 && one[12] == 1 && sum == (native(40), native(44));
+    is_valid.then(|| Committed { frames: u64::from(native(16)), salts: std::array::from_fn(|i| one[32 + i]) })
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {
@@ -183,8 +183,8 @@ mod tests {
         open_to_read,
     };
 
-    const PAGE: usize = 8_192;
-    const FRAME: usize = FRAME_HEADER + PAGE;
+    const PAGE_BYTES: usize = 8_192;
+    const FRAME_BYTES: usize = FRAME_HEADER_BYTES + PAGE_BYTES;
 
     /// Returns the files of a store that was killed, with seven commits in its log.
     fn killed() -> (tempfile::TempDir, Vec<u8>) {
@@ -202,7 +202,7 @@ mod tests {
 
     fn commits(log: &[u8]) -> Vec<usize> {
         let is_commit = |frame: &[u8]| number(frame, 4) != 0;
-        let frames = log[HEADER..].chunks_exact(FRAME).enumerate();
+        let frames = log[HEADER_BYTES..].chunks_exact(FRAME_BYTES).enumerate();
         frames.filter(|(_, frame)| is_commit(frame)).map(|(index, _)| index).collect()
     }
 
@@ -213,72 +213,80 @@ mod tests {
     }
 
     fn frame(index: usize) -> usize {
-        HEADER + index * FRAME
+        HEADER_BYTES + index * FRAME_BYTES
     }
 
     #[test]
-    fn a_flipped_bit_before_the_last_commit_is_damage_and_behind_it_is_not() {
+    fn a_flipped_bit_in_a_committed_frame_is_damage() {
         let (dir, log) = killed();
         let shared = committed(&dir.path().join("cable.db-shm")).expect("a killed store leaves the index");
-        let frames = (log.len() - HEADER) / FRAME;
+        let frames = (log.len() - HEADER_BYTES) / FRAME_BYTES;
         assert_eq!(shared.frames, frames as u64);
-        assert_eq!(examine(&log[..], Some(shared)).unwrap(), Found::Whole);
+        assert_eq!(examine(&log[..], Some(shared)).unwrap(), CheckResult::Intact);
         for index in 0..frames {
-            for at in [0, 3, 4, 8, 15, 16, 23, 24, 24 + PAGE / 2, FRAME - 1] {
+            for at in [0, 3, 4, 8, 15, 16, 23, 24, 24 + PAGE_BYTES / 2, FRAME_BYTES - 1] {
                 let damaged = with(&log, |log| log[frame(index) + at] ^= 4);
-                let wanted = Found::Damaged(frame(index) as u64);
-                assert_eq!(examine(&damaged[..], Some(shared)).unwrap(), wanted, "frame {index} at {at}");
+                let expected = CheckResult::Damaged(frame(index) as u64);
+                assert_eq!(examine(&damaged[..], Some(shared)).unwrap(), expected, "frame {index} at {at}");
             }
         }
-        for at in 0..HEADER {
+        for at in 0..HEADER_BYTES {
             let damaged = with(&log, |log| log[at] ^= 4);
-            assert_eq!(examine(&damaged[..], Some(shared)).unwrap(), Found::Damaged(0), "header at {at}");
+            assert_eq!(
+                examine(&damaged[..], Some(shared)).unwrap(),
+                CheckResult::Damaged(0),
+                "header at {at}"
+            );
         }
     }
 
     #[test]
-    fn without_the_shared_index_all_but_the_last_commit_are_proved() {
+    fn without_the_shared_index_only_the_last_commit_is_unverified() {
         let (_dir, log) = killed();
         let commits = commits(&log);
         let last = commits[commits.len() - 2] + 1;
         for index in 0..=commits[commits.len() - 1] {
-            let damaged = with(&log, |log| log[frame(index) + FRAME_HEADER] ^= 1);
+            let damaged = with(&log, |log| log[frame(index) + FRAME_HEADER_BYTES] ^= 1);
             let found = examine(&damaged[..], None).unwrap();
-            assert_eq!(found == Found::Whole, index >= last, "frame {index}: {found:?}");
+            assert_eq!(found == CheckResult::Intact, index >= last, "frame {index}: {found:?}");
         }
     }
 
     #[test]
-    fn a_log_that_a_crash_cut_off_is_whole() {
+    fn a_log_truncated_by_a_crash_is_intact() {
         let (_dir, log) = killed();
         let commits = commits(&log);
         let last = commits[commits.len() - 2] + 1;
         let shared = |frames| Committed { frames, salts: std::array::from_fn(|i| log[16 + i]) };
         // The last commit was not acknowledged: any part of it may be missing.
-        for cut in [frame(last), frame(last) + 7, frame(last) + FRAME_HEADER, log.len() - 1] {
-            assert_eq!(examine(&log[..cut], Some(shared(last as u64))).unwrap(), Found::Whole, "{cut}");
+        for cut in [frame(last), frame(last) + 7, frame(last) + FRAME_HEADER_BYTES, log.len() - 1] {
+            assert_eq!(
+                examine(&log[..cut], Some(shared(last as u64))).unwrap(),
+                CheckResult::Intact,
+                "{cut}"
+            );
         }
         let torn = with(&log, |log| log[frame(last)..frame(last + 1)].fill(0));
-        assert_eq!(examine(&torn[..], Some(shared(last as u64))).unwrap(), Found::Whole);
+        assert_eq!(examine(&torn[..], Some(shared(last as u64))).unwrap(), CheckResult::Intact);
         // Frames of the log before this one, which was overwritten from its start.
         let older = with(&log, |log| {
-            for index in last..(log.len() - HEADER) / FRAME {
+            for index in last..(log.len() - HEADER_BYTES) / FRAME_BYTES {
                 log[frame(index) + 11] ^= 1;
             }
         });
-        assert_eq!(examine(&older[..], Some(shared(last as u64))).unwrap(), Found::Whole);
+        assert_eq!(examine(&older[..], Some(shared(last as u64))).unwrap(), CheckResult::Intact);
         for creating in [&b""[..], &log[..31], &[0; 8_000]] {
-            assert_eq!(examine(creating, None).unwrap(), Found::Whole);
+            assert_eq!(examine(creating, None).unwrap(), CheckResult::Intact);
         }
         // A commit that was acknowledged must not be missing.
         assert_eq!(
             examine(&log[..frame(last)], Some(shared(last as u64 + 1))).unwrap(),
-            Found::Damaged(frame(last) as u64)
+            CheckResult::Damaged(frame(last) as u64)
         );
     }
 
     #[test]
-    fn a_damaged_log_is_refused_by_name_and_left_as_it_is() {
+    fn a_damaged_log_is_refused_and_not_changed() {
         let (dir, log) = killed();
         let path = dir.path().join("cable.db-wal");
         let damaged = with(&log, |log| log[frame(1) + 99] ^= 1);
@@ -290,13 +298,13 @@ mod tests {
             health: Default::default(),
         };
         for _ in 0..2 {
-            let refused = [
+            let errors = [
                 crate::store::Store::open(options(), crate::model::LogId(1)).map(drop).unwrap_err(),
                 open_to_read(dir.path()).map(drop).unwrap_err(),
             ];
-            for refused in refused {
-                assert!(matches!(refused, OpenError::DamagedLog { .. }), "{refused}");
-                let text = refused.to_string();
+            for error in errors {
+                assert!(matches!(error, OpenError::DamagedLog { .. }), "{error}");
+                let text = error.to_string();
                 assert!(text.contains("cable.db-wal") && text.contains("backup"), "{text}");
             }
             assert_eq!(fs::read(&path).unwrap(), damaged);
@@ -307,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_beside_no_database_is_refused() {
+    fn a_log_without_a_database_is_refused() {
         for empty in [true, false] {
             let (dir, _) = killed();
             let database = dir.path().join(DATABASE);
@@ -321,8 +329,8 @@ mod tests {
                 reserve_bytes: 0,
                 health: Default::default(),
             };
-            let refused = crate::store::Store::open(options, crate::model::LogId(1)).map(drop).unwrap_err();
-            assert!(matches!(refused, OpenError::OrphanLog(_)), "{refused}");
+            let error = crate::store::Store::open(options, crate::model::LogId(1)).map(drop).unwrap_err();
+            assert!(matches!(error, OpenError::OrphanLog(_)), "{error}");
         }
     }
 }

@@ -51,7 +51,7 @@ impl<T: Message> Encoder for Half<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buf).map_err(|_| rpc::internal("an answer did not fit its buffer"))
+        item.encode(buf).map_err(|_| rpc::internal("response does not fit its buffer"))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -15,14 +15,14 @@ use prost_reflect::{Kind, MessageDescriptor};
 use super::{POOL, fields};
 
 /// The deepest nesting of messages, which is that of the decoder.
-const DEPTH: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// The lists of each message of the schema.
 static SHAPES: LazyLock<Shapes> = LazyLock::new(Shapes::new);
 
 /// The properties of a field of a known number.
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct FieldInfo {
     is_list: bool,
     /// The index of the message that the field holds.
     message: Option<usize>,
@@ -30,7 +30,7 @@ struct Known {
 
 struct Shapes {
     by_name: HashMap<String, usize>,
-    messages: Vec<Vec<Known>>,
+    messages: Vec<Vec<FieldInfo>>,
 }
 
 impl Shapes {
@@ -38,11 +38,11 @@ impl Shapes {
         let all: Vec<MessageDescriptor> = POOL.all_messages().collect();
         let by_name: HashMap<String, usize> =
             all.iter().enumerate().map(|(i, message)| (message.full_name().to_owned(), i)).collect();
-        let known = |message: &MessageDescriptor| {
-            let mut known = Vec::new();
+        let info = |message: &MessageDescriptor| {
+            let mut info = Vec::new();
             for field in message.fields() {
                 let number = field.number() as usize;
-                known.resize(known.len().max(number + 1), Known::default());
+                info.resize(info.len().max(number + 1), FieldInfo::default());
                 let kind = field.kind();
                 let message = match &kind {
                     Kind::Message(message) if !is_entity(message) => {
@@ -52,20 +52,20 @@ impl Shapes {
                 };
                 // Numbers are packed: their decoded size is at most a few times their encoded size.
                 let grows = matches!(kind, Kind::Message(_) | Kind::String | Kind::Bytes);
-                known[number] = Known {
+                info[number] = FieldInfo {
                     is_list: field.cardinality() == prost_reflect::Cardinality::Repeated && grows,
                     message,
                 };
             }
-            known
+            info
         };
-        let messages = all.iter().map(known).collect();
+        let messages = all.iter().map(info).collect();
         Shapes { by_name, messages }
     }
 
-    fn count(&self, message: usize, bytes: &[u8], most: usize, depth: usize) -> Result<usize, DecodeError> {
-        if depth > DEPTH {
-            return Err(super::malformed("it is nested too deeply"));
+    fn count(&self, message: usize, bytes: &[u8], limit: usize, depth: usize) -> Result<usize, DecodeError> {
+        if depth > MAX_DEPTH {
+            return Err(super::malformed("nested too deeply"));
         }
         let mut count = 0;
         for field in fields::fields(bytes) {
@@ -75,12 +75,12 @@ impl Shapes {
                 // Decoding stops here, too, and its error names the field.
                 Err(_) => break,
             };
-            let known = self.messages[message].get(field.number as usize).copied().unwrap_or_default();
-            count += usize::from(known.is_list);
-            if let Some(inner) = known.message {
-                count += self.count(inner, field.value, most.saturating_sub(count), depth + 1)?;
+            let info = self.messages[message].get(field.number as usize).copied().unwrap_or_default();
+            count += usize::from(info.is_list);
+            if let Some(inner) = info.message {
+                count += self.count(inner, field.value, limit.saturating_sub(count), depth + 1)?;
             }
-            if count > most {
+            if count > limit {
                 break;
             }
         }
@@ -102,12 +102,12 @@ impl Shape {
         SHAPES.by_name.get(&format!("cable.v1.{name}")).copied().map(Shape)
     }
 
-    /// Returns the number of elements in the lists of the message. Counting stops at one above `most`.
+    /// Returns the number of elements in the lists of the message. Counting stops at one above `limit`.
     ///
     /// # Errors
     /// Fails if the message contains a group or is nested too deeply: elements could be hidden there.
-    pub(crate) fn elements(self, bytes: &[u8], most: usize) -> Result<usize, DecodeError> {
-        SHAPES.count(self.0, bytes, most, 0)
+    pub(crate) fn elements(self, bytes: &[u8], limit: usize) -> Result<usize, DecodeError> {
+        SHAPES.count(self.0, bytes, limit, 0)
     }
 }
 
@@ -148,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn counting_ends_soon_after_the_bound() {
+    fn counting_stops_above_the_limit() {
         let many = v1::Article { tags: vec![String::new(); 10_000], ..Default::default() }.encode_to_vec();
         assert_eq!(super::article().elements(&many, 10).unwrap(), 11);
     }
 
     #[test]
-    fn what_hides_elements_is_refused() {
+    fn groups_and_deep_nesting_are_refused() {
         let group = [(1000 << 3 | 3_u32) as u8 | 0x80, (1000 << 3 >> 7) as u8];
         assert!(super::article().elements(&group, 10).is_err());
         let mut deep = Vec::new();
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             // A list in a block of an item of a list.
             for number in [4, 1, 3] {
                 let mut outer = Vec::new();

@@ -15,7 +15,7 @@ pub(crate) struct Field<'a> {
     /// The number of the field.
     pub(crate) number: u32,
     /// The key and the value, as they are encoded in the message.
-    pub(crate) whole: &'a [u8],
+    pub(crate) encoded: &'a [u8],
     /// The value, without the key and, if it is length-delimited, without the length.
     pub(crate) value: &'a [u8],
 }
@@ -57,19 +57,19 @@ fn next<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, DecodeError> {
         }
     };
     if length > rest.len() {
-        return Err(super::malformed("it ends within a field"));
+        return Err(super::malformed("ends within a field"));
     }
     let value = &rest[..length];
     rest.advance(length);
-    Ok(Field { number, whole: &start[..start.len() - rest.len()], value })
+    Ok(Field { number, encoded: &start[..start.len() - rest.len()], value })
 }
 
-/// Copies the fields whose number `keep` accepts. The message must have been decoded before: a malformed rest is
+/// Copies the fields whose number `filter` accepts. The message must have been decoded before: a malformed rest is
 /// dropped.
-pub(crate) fn copy_if(message: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(u32) -> bool) {
+pub(crate) fn copy_if(message: &[u8], out: &mut Vec<u8>, mut filter: impl FnMut(u32) -> bool) {
     for field in fields(message).map_while(Result::ok) {
-        if keep(field.number) {
-            out.extend_from_slice(field.whole);
+        if filter(field.number) {
+            out.extend_from_slice(field.encoded);
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     use crate::wire::v1;
 
     #[test]
-    fn fields_put_together_are_the_message() {
+    fn the_concatenated_fields_are_the_message() {
         let article = v1::Article {
             name: "articles/a".into(),
             revision: 300,
@@ -158,8 +158,8 @@ mod tests {
             ..Default::default()
         };
         let bytes = article.encode_to_vec();
-        let whole: Vec<u8> = fields(&bytes).flat_map(|f| f.unwrap().whole.to_vec()).collect();
-        assert_eq!(whole, bytes);
+        let encoded: Vec<u8> = fields(&bytes).flat_map(|f| f.unwrap().encoded.to_vec()).collect();
+        assert_eq!(encoded, bytes);
         let mut cut = Vec::new();
         copy_if(&bytes, &mut cut, |n| n != 20);
         assert_eq!(v1::Article::decode(&cut[..]).unwrap(), v1::Article { tags: vec![], ..article });

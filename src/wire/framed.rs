@@ -34,14 +34,14 @@ impl Default for Rest {
 
 impl Framed {
     /// Frames a complete message, which has space for its prefix in front of it.
-    pub(crate) fn whole(mut message: Vec<u8>) -> Framed {
+    pub(crate) fn message(mut message: Vec<u8>) -> Framed {
         let length = message.len() - PREFIX;
         put_prefix(&mut message, length);
-        Framed::from(kept(message))
+        Framed::from(shrink(message))
     }
 
     /// Frames a message that ends with a fixed 8 bytes. `shared` is the rest of it, with its prefix.
-    pub(crate) fn ending(shared: Bytes, last: i64) -> Framed {
+    pub(crate) fn with_suffix(shared: Bytes, last: i64) -> Framed {
         Framed { shared, rest: Rest::Fixed(last.to_le_bytes(), 8) }
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn put_prefix(framed: &mut [u8], length: usize) {
 /// Returns bytes that stay in memory, without the spare capacity of their buffer: a view without the body would hold
 /// ten times its size. The bytes are copied because an allocator may keep the size of a block that is to shrink: the
 /// allocator of this program does so down to half of it.
-pub(crate) fn kept(bytes: Vec<u8>) -> Bytes {
+pub(crate) fn shrink(bytes: Vec<u8>) -> Bytes {
     if bytes.len() == bytes.capacity() { bytes.into() } else { Bytes::copy_from_slice(&bytes) }
 }
 
@@ -81,21 +81,21 @@ impl Buf for Framed {
     fn remaining(&self) -> usize {
         self.shared.len()
             + match &self.rest {
-                Rest::Fixed(_, left) => usize::from(*left),
+                Rest::Fixed(_, remaining) => usize::from(*remaining),
                 Rest::Slices(slices) => slices.iter().map(Bytes::len).sum(),
             }
     }
 
     fn chunk(&self) -> &[u8] {
         match &self.rest {
-            Rest::Fixed(tail, left) if self.shared.is_empty() => &tail[8 - usize::from(*left)..],
+            Rest::Fixed(tail, remaining) if self.shared.is_empty() => &tail[8 - usize::from(*remaining)..],
             _ => &self.shared,
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let (tail, more) = match &self.rest {
-            Rest::Fixed(tail, left) => (&tail[8 - usize::from(*left)..], None),
+            Rest::Fixed(tail, remaining) => (&tail[8 - usize::from(*remaining)..], None),
             Rest::Slices(more) => (&[][..], Some(more.iter().map(|slice| &slice[..]))),
         };
         let pieces = [&self.shared[..], tail].into_iter().chain(more.into_iter().flatten());
@@ -105,13 +105,13 @@ impl Buf for Framed {
 
     fn advance(&mut self, mut count: usize) {
         loop {
-            let of_shared = count.min(self.shared.len());
-            self.shared.advance(of_shared);
-            count -= of_shared;
+            let from_shared = count.min(self.shared.len());
+            self.shared.advance(from_shared);
+            count -= from_shared;
             match &mut self.rest {
-                Rest::Fixed(_, left) => {
-                    assert!(count <= usize::from(*left), "more is taken than there is");
-                    *left -= count as u8;
+                Rest::Fixed(_, remaining) => {
+                    assert!(count <= usize::from(*remaining), "advanced past the end of the message");
+                    *remaining -= count as u8;
                     return;
                 }
                 Rest::Slices(slices) if self.shared.is_empty() => match slices.pop_front() {
@@ -132,36 +132,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_taken_whole_however_it_is_cut() {
-        let framed = Framed::ending(Bytes::from_static(b"\0\0\0\0\x0babc"), -2);
-        let whole = framed.clone().copy_to_bytes(16);
-        assert_eq!(whole, [&b"\0\0\0\0\x0babc\xfe"[..], &[0xff; 7]].concat());
+    fn a_message_cut_anywhere_is_read_completely() {
+        let framed = Framed::with_suffix(Bytes::from_static(b"\0\0\0\0\x0babc"), -2);
+        let message = framed.clone().copy_to_bytes(16);
+        assert_eq!(message, [&b"\0\0\0\0\x0babc\xfe"[..], &[0xff; 7]].concat());
         for cut in 0..=16 {
             let mut rest = framed.clone();
             let first = rest.copy_to_bytes(cut);
             let mut slices = [IoSlice::new(&[]); 4];
             let count = rest.chunks_vectored(&mut slices);
             let vectored: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
-            assert_eq!(vectored, whole[cut..], "cut at {cut}");
-            assert_eq!([&first[..], &rest.copy_to_bytes(16 - cut)[..]].concat(), whole, "cut at {cut}");
+            assert_eq!(vectored, message[cut..], "cut at {cut}");
+            assert_eq!([&first[..], &rest.copy_to_bytes(16 - cut)[..]].concat(), message, "cut at {cut}");
         }
     }
 
     #[test]
-    fn slices_are_taken_as_one_and_dropped_one_by_one() {
+    fn slices_are_read_as_one_and_dropped_one_by_one() {
         let slices = [&b"\0\0\0\0\x05"[..], b"a", b"bcd", b"e"].map(Bytes::from_static).to_vec();
         let framed = Framed::chain(slices);
-        let whole = framed.clone().copy_to_bytes(10);
-        assert_eq!(whole, &b"\0\0\0\0\x05abcde"[..]);
+        let message = framed.clone().copy_to_bytes(10);
+        assert_eq!(message, &b"\0\0\0\0\x05abcde"[..]);
         for cut in 0..=10 {
             let mut rest = framed.clone();
-            assert_eq!(rest.copy_to_bytes(cut), whole[..cut]);
+            assert_eq!(rest.copy_to_bytes(cut), message[..cut]);
             assert_eq!(rest.remaining(), 10 - cut, "cut at {cut}");
             let mut slices = [IoSlice::new(&[]); 4];
             let count = rest.chunks_vectored(&mut slices);
             let vectored: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
-            assert_eq!(vectored, whole[cut..], "cut at {cut}");
-            assert_eq!(rest.copy_to_bytes(10 - cut), whole[cut..], "cut at {cut}");
+            assert_eq!(vectored, message[cut..], "cut at {cut}");
+            assert_eq!(rest.copy_to_bytes(10 - cut), message[cut..], "cut at {cut}");
         }
         let owner = std::sync::Arc::new([7; 4]);
         struct Owned(std::sync::Arc<[u8; 4]>);
@@ -180,20 +180,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_holds_no_room_to_grow() {
+    fn a_message_holds_no_spare_capacity() {
         let mut message = Vec::with_capacity(1_800);
         message.resize(1_000, 0);
         let block = message.as_ptr();
-        let Framed { shared, .. } = Framed::whole(message);
+        let Framed { shared, .. } = Framed::message(message);
         assert_ne!(shared.as_ptr(), block);
         assert_eq!(shared.try_into_mut().unwrap().capacity(), 1_000);
     }
 
     #[test]
-    fn the_prefix_says_how_long_the_message_is() {
+    fn the_prefix_states_the_length_of_the_message() {
         let mut message = vec![0; PREFIX];
         message.extend_from_slice(&[7; 300]);
-        let mut framed = Framed::whole(message);
+        let mut framed = Framed::message(message);
         assert_eq!(framed.remaining(), 305);
         assert_eq!(framed.copy_to_bytes(6)[..], [0, 0, 0, 1, 44, 7]);
     }

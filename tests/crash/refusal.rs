@@ -41,10 +41,7 @@ async fn a_store_of_another_version_is_refused_and_untouched() {
         database.pragma_update(None, "user_version", version).unwrap();
         database.close().unwrap();
         let before = fs::read(&file).unwrap();
-        is_refused(
-            dir.path(),
-            &format!("the store has version {version}; this release reads version 3 alone"),
-        );
+        is_refused(dir.path(), &format!("unsupported store version {version}: this release reads version 3"));
         assert!(fs::read(&file).unwrap() == before);
     }
 }
@@ -57,7 +54,7 @@ fn a_database_of_another_program_is_refused_and_untouched() {
     database.execute_batch("CREATE TABLE recipe(title TEXT); INSERT INTO recipe VALUES('Soup')").unwrap();
     database.close().unwrap();
     let before = fs::read(&file).unwrap();
-    is_refused(dir.path(), "this is not a store of Cable");
+    is_refused(dir.path(), "not a Cable store");
     assert!(fs::read(&file).unwrap() == before);
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use ammonia::{Builder, UrlRelative};
 
-use cable_proto::{limit, text::is_refused};
+use cable_proto::{limit, text::is_forbidden};
 
 mod form;
 pub mod work;
@@ -291,7 +291,7 @@ pub fn may_run(value: &str) -> bool {
 /// the page's own host. Editors write neither, so both are rejected.
 fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let url = url.trim();
-    if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_refused(c)) {
+    if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_forbidden(c)) {
         return None;
     }
     let Some(at) = url.find([':', '/', '?', '#']).filter(|&at| url[at..].starts_with(':')) else {

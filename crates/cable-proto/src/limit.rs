@@ -100,7 +100,7 @@ limits! {
 
 /// The maximum size of one encoded message of a stream, in bytes. A client with the default limit of 4 MiB can read it,
 /// including framing and trailers.
-pub const MESSAGE: usize = 3_584 << 10;
+pub const MAX_MESSAGE_BYTES: usize = 3_584 << 10;
 
 /// The page size of a request that specifies none.
 pub const DEFAULT_PAGE_SIZE: usize = 50;

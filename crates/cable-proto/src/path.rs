@@ -37,41 +37,41 @@ pub fn fault(path: &str) -> Option<Fault> {
 #[must_use]
 pub fn is_valid(path: &str) -> bool {
     path.len() as u64 <= limit::PATH.maximum
-        && text::refused(path, Lines::One).is_none()
+        && text::find_forbidden(path, Lines::One).is_none()
         && fault(path).is_none()
 }
 
 /// Returns the form in which paths are compared and indexed: percent-encoding in upper case and only where it is
 /// needed, all other characters in NFC.
 #[must_use]
-pub fn normal(path: &str) -> String {
-    let mut normal = Normal { out: String::with_capacity(path.len()), run: String::new() };
+pub fn normalise(path: &str) -> String {
+    let mut normaliser = Normaliser { out: String::with_capacity(path.len()), run: String::new() };
     let mut rest = path;
     while let Some(next) = rest.chars().next() {
         if next == '%' {
             let (octets, after) = octets(rest);
-            normal.octets(&octets);
+            normaliser.octets(&octets);
             rest = after;
         } else {
-            normal.character(next);
+            normaliser.character(next);
             rest = &rest[next.len_utf8()..];
         }
     }
-    normal.end_run();
-    normal.out
+    normaliser.end_run();
+    normaliser.out
 }
 
 /// Returns whether two paths are equal.
 #[must_use]
 pub fn is_same(a: &str, b: &str) -> bool {
-    a == b || normal(a) == normal(b)
+    a == b || normalise(a) == normalise(b)
 }
 
 /// Returns whether a path has a segment `.` or `..`, percent-encoded or not. Clients and proxies resolve such a path to
 /// another one.
 #[must_use]
 pub fn has_dot_segment(path: &str) -> bool {
-    normal(path).split('/').any(|segment| matches!(segment, "." | ".."))
+    normalise(path).split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Returns the octets of the percent-encodings at the start of a text, and the rest of the text. A `%` that starts no
@@ -94,14 +94,14 @@ fn octets(text: &str) -> (Vec<u8>, &str) {
     (octets, rest)
 }
 
-struct Normal {
+struct Normaliser {
     out: String,
     /// The characters since the last percent-encoding. No composition reaches across an encoding, because its digits
     /// are not text.
     run: String,
 }
 
-impl Normal {
+impl Normaliser {
     fn octets(&mut self, octets: &[u8]) {
         for chunk in octets.utf8_chunks() {
             chunk.valid().chars().for_each(|character| self.decoded(character));
@@ -120,8 +120,8 @@ impl Normal {
     }
 
     fn character(&mut self, character: char) {
-        let stays = character.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/".contains(character);
-        if stays || !character.is_ascii() {
+        let is_literal = character.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/".contains(character);
+        if is_literal || !character.is_ascii() {
             self.run.push(character);
         } else {
             self.encoded(character as u8);
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_path_are_the_same() {
+    fn spellings_of_one_path_are_equal() {
         for spellings in [
             &["/%d1%82/", "/%D1%82/", "/т/"][..],
             &["/caf\u{e9}", "/cafe\u{301}", "/caf%C3%A9", "/cafe%cc%81", "/%63af%c3%A9"],
@@ -161,13 +161,13 @@ mod tests {
             &["/\u{212b}", "/\u{c5}", "/A\u{30a}"],
         ] {
             for spelling in spellings {
-                assert!(is_same(spelling, spellings[0]), "{spelling}: {}", normal(spelling));
+                assert!(is_same(spelling, spellings[0]), "{spelling}: {}", normalise(spelling));
             }
         }
     }
 
     #[test]
-    fn other_paths_differ() {
+    fn different_paths_are_not_equal() {
         for (a, b) in [
             ("/a", "/A"),
             ("/a", "/a/"),
@@ -178,24 +178,24 @@ mod tests {
             ("/%3C\u{301}", "/%3\u{106}"),
             ("/%ff", "/\u{ff}"),
         ] {
-            assert!(!is_same(a, b), "{a} {b}: {} {}", normal(a), normal(b));
+            assert!(!is_same(a, b), "{a} {b}: {} {}", normalise(a), normalise(b));
         }
     }
 
     #[test]
-    fn the_normal_form_is_its_own() {
+    fn a_normal_form_is_not_changed_again() {
         let pieces =
             ["/", "%", "%2", "%2e", "%C3", "%a9", "%3C", "e", "\u{301}", "\u{e9}", "т", "[", "4", "."];
         let mut number = 0usize;
         for _ in 0..20_000 {
             number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let path: String = (0..6).map(|n| pieces[(number >> (n * 8)) % pieces.len()]).collect();
-            assert_eq!(normal(&normal(&path)), normal(&path), "{path}");
+            assert_eq!(normalise(&normalise(&path)), normalise(&path), "{path}");
         }
     }
 
     #[test]
-    fn dot_segments_are_found_however_they_are_spelled() {
+    fn every_spelling_of_a_dot_segment_is_found() {
         for path in ["/..", "/../etc", "/a/./b", "/a/%2e%2E/b", "/.%2e", "/%2e", "/a/.."] {
             assert!(has_dot_segment(path), "{path}");
         }

@@ -20,7 +20,7 @@ const BLACK_FLAG: char = '\u{1f3f4}';
 
 /// Returns whether a character is allowed in no text. Joiners, direction marks, soft hyphens and the like are allowed:
 /// scripts and emoji need them. Whether a line feed or a tab is allowed depends on the text.
-pub fn is_refused(c: char) -> bool {
+pub fn is_forbidden(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         // Embeddings, overrides and isolates of direction.
@@ -40,7 +40,7 @@ fn is_tag(c: char) -> bool {
 
 /// Returns whether a character is invisible, though it is not white space.
 fn is_invisible(c: char) -> bool {
-    is_refused(c)
+    is_forbidden(c)
         || is_tag(c)
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -54,42 +54,42 @@ pub fn is_visible(text: &str) -> bool {
 }
 
 /// Returns the first character that the text may not contain.
-pub fn refused(text: &str, lines: Lines) -> Option<char> {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~');
-    let start = text.bytes().position(|byte| !plain(byte))?;
+pub fn find_forbidden(text: &str, lines: Lines) -> Option<char> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~');
+    let start = text.bytes().position(|byte| !is_plain(byte))?;
     let mut in_flag = false;
-    text[start.min(floor(text, start))..].chars().find(|&c| {
-        let breaks = lines == Lines::One && matches!(c, '\n' | '\t');
-        let loose_tag = is_tag(c) && !in_flag;
+    text[start.min(char_start(text, start))..].chars().find(|&c| {
+        let is_break = lines == Lines::One && matches!(c, '\n' | '\t');
+        let is_loose_tag = is_tag(c) && !in_flag;
         in_flag = c == BLACK_FLAG || (in_flag && is_tag(c));
-        breaks || loose_tag || is_refused(c)
+        is_break || is_loose_tag || is_forbidden(c)
     })
 }
 
 /// Returns the index of the first byte of the character that a byte belongs to.
-fn floor(text: &str, at: usize) -> usize {
+fn char_start(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default()
 }
 
 /// Returns the text without the characters that it may not contain, and the number of characters omitted.
-pub fn cleaned(text: &str) -> (Cow<'_, str>, usize) {
-    if refused(text, Lines::Many).is_none() {
+pub fn remove_forbidden(text: &str) -> (Cow<'_, str>, usize) {
+    if find_forbidden(text, Lines::Many).is_none() {
         return (Cow::Borrowed(text), 0);
     }
-    let (mut kept, mut left_out, mut in_flag) = (String::with_capacity(text.len()), 0, false);
+    let (mut cleaned, mut omitted, mut in_flag) = (String::with_capacity(text.len()), 0, false);
     for c in text.chars() {
-        let loose_tag = is_tag(c) && !in_flag;
+        let is_loose_tag = is_tag(c) && !in_flag;
         in_flag = c == BLACK_FLAG || (in_flag && is_tag(c));
         if c == '\r' {
             // A line break of another system: parsers of HTML and XML read it as a line feed.
-            kept.push('\n');
-        } else if loose_tag || is_refused(c) {
-            left_out += 1;
+            cleaned.push('\n');
+        } else if is_loose_tag || is_forbidden(c) {
+            omitted += 1;
         } else {
-            kept.push(c);
+            cleaned.push(c);
         }
     }
-    (Cow::Owned(kept), left_out)
+    (Cow::Owned(cleaned), omitted)
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_and_emoji_keep_what_they_need() {
+    fn scripts_and_emoji_are_allowed() {
         for text in [
             "Storm over Norwick",
             "מזג \u{200f}אוויר",
@@ -108,29 +108,29 @@ mod tests {
             "ភាសា\u{200b}ខ្មែរ",
             "葛\u{e0100}",
         ] {
-            assert_eq!(refused(text, Lines::One), None, "{text}");
-            assert_eq!(cleaned(text), (Cow::Borrowed(text), 0));
+            assert_eq!(find_forbidden(text, Lines::One), None, "{text}");
+            assert_eq!(remove_forbidden(text), (Cow::Borrowed(text), 0));
             assert!(is_visible(text));
         }
     }
 
     #[test]
-    fn control_format_and_no_characters_are_refused() {
+    fn control_format_and_noncharacters_are_forbidden() {
         for c in "\0\u{1}\u{b}\r\u{1b}\u{1c}\u{7f}\u{85}\u{9f}\u{202a}\u{202e}\u{2066}\u{2069}\u{2061}\u{2064}\u{206a}\u{feff}\
                   \u{fff9}\u{fffb}\u{fdd0}\u{fffe}\u{ffff}\u{1fffe}\u{10ffff}\u{e0001}\u{e0041}"
             .chars()
         {
             for text in [c.to_string(), format!("Low{c}water"), format!("é{c}")] {
-                assert_eq!(refused(&text, Lines::Many), Some(c), "{text:?}");
+                assert_eq!(find_forbidden(&text, Lines::Many), Some(c), "{text:?}");
             }
         }
-        assert_eq!(refused("a\tb\nc", Lines::Many), None);
-        assert_eq!(refused("a\tb", Lines::One), Some('\t'));
-        assert_eq!(cleaned("Low\u{1}wa\u{202e}ter\r"), ("Lowwater\n".into(), 2));
+        assert_eq!(find_forbidden("a\tb\nc", Lines::Many), None);
+        assert_eq!(find_forbidden("a\tb", Lines::One), Some('\t'));
+        assert_eq!(remove_forbidden("Low\u{1}wa\u{202e}ter\r"), ("Lowwater\n".into(), 2));
     }
 
     #[test]
-    fn blank_text_shows_nothing() {
+    fn blank_text_is_not_visible() {
         for text in
             ["", " \n", "\u{200b}", "\u{2060}\u{ad} \u{feff}", "\u{3164}", "\u{2800}", "\u{fe0f}", "\u{200d}"]
         {

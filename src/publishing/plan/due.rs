@@ -32,7 +32,7 @@ impl Rivals {
         let Some(path) = state.waiting().and_then(|waiting| own_path(&waiting.log.content)) else {
             return Ok(rivals);
         };
-        let holders = read::path_holders(connection, &path::normal(&path))?;
+        let holders = read::path_owners(connection, &path::normalise(&path))?;
         for rival in holders.into_iter().filter(|rival| rival != name) {
             let state = State::of(connection, &rival)?;
             match state.readable(&rival, Slot::Live) {

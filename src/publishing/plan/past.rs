@@ -18,8 +18,8 @@ const KEY_AND_LENGTH: usize = 3;
 /// Adds to an entry the former paths of the article and the lists that it has left.
 pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>, at: Moment) {
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
-    let old = Derived::standing(name, &before.log);
-    let new = Derived::standing(name, log);
+    let old = Derived::without_content_hash(name, &before.log);
+    let new = Derived::without_content_hash(name, log);
     let own = |log: &LogEntry| Some(own_path(&log.content)?).filter(|_| log.operation() == Operation::Put);
     log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), at.now);
     let floor = Some(before.log.left_floor).filter(|floor| *floor >= at.floor).unwrap_or(0);
@@ -28,8 +28,8 @@ pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>
 
 /// Returns the departures since the history floor, the newest first.
 fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) -> Vec<Left> {
-    let holds: BTreeSet<String> = new.followed().collect();
-    let left_now = old.followed().map(|name| Left { name, revision: 0 });
+    let holds: BTreeSet<String> = new.followed_lists().collect();
+    let left_now = old.followed_lists().map(|name| Left { name, revision: 0 });
     let mut left: Vec<Left> = left_now.filter(|left| !holds.contains(&left.name)).collect();
     let known: BTreeSet<String> = left.iter().map(|left| left.name.clone()).collect();
     let left_before = before.log.left.iter().map(|left| Left {

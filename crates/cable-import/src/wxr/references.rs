@@ -6,7 +6,7 @@ use cable_proto::text;
 /// Removes the characters and returns their number.
 pub(super) fn clean(source: &mut String) -> usize {
     let referred = without_references(source);
-    let (cleaned, left_out) = text::cleaned(&referred.0);
+    let (cleaned, left_out) = text::remove_forbidden(&referred.0);
     let left_out = left_out + referred.1;
     if left_out > 0 {
         *source = cleaned.into_owned();
@@ -66,7 +66,7 @@ fn refused(html: &str) -> usize {
     // HTML maps the values 0x80 to 0x9f to letters of another encoding.
     let is_letter = (0x80..0xa0).contains(&value);
     let refers =
-        end > 0 && !is_letter && char::from_u32(value).is_some_and(|c| c == '\r' || text::is_refused(c));
+        end > 0 && !is_letter && char::from_u32(value).is_some_and(|c| c == '\r' || text::is_forbidden(c));
     if !refers {
         return 0;
     }
