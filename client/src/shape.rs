@@ -20,28 +20,28 @@ impl Filter {
     /// Adds a tag: the article has all of the added tags, at most 64.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
-        self.all_tags.push(name("tags", tag));
+        self.all_tags.push(full_name("tags", tag));
         self
     }
 
     /// Adds an alternative tag: the article has at least one of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn any_tag(mut self, tag: impl Into<String>) -> Self {
-        self.any_tags.push(name("tags", tag));
+        self.any_tags.push(full_name("tags", tag));
         self
     }
 
     /// Adds an excluded tag: the article has none of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn without_tag(mut self, tag: impl Into<String>) -> Self {
-        self.none_tags.push(name("tags", tag));
+        self.none_tags.push(full_name("tags", tag));
         self
     }
 
     /// Sets the section: the article is in it, as its main or an additional section.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
-        self.section = name("sections", section);
+        self.section = full_name("sections", section);
         self
     }
 
@@ -55,14 +55,14 @@ impl Filter {
     /// Adds an author: the article credits at least one of the added authors, at most 64.
     #[must_use]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.authors.push(name("authors", author));
+        self.authors.push(full_name("authors", author));
         self
     }
 
     /// Adds a type: the article is of one of the added types, at most 16.
     #[must_use]
-    pub fn article_type(mut self, of: ArticleType) -> Self {
-        self.types.push(of.into());
+    pub fn article_type(mut self, article_type: ArticleType) -> Self {
+        self.types.push(article_type.into());
         self
     }
 
@@ -112,7 +112,7 @@ impl From<i64> for Freshness {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shape {
     pub(crate) view: ArticleView,
-    pub(crate) format: BodyFormat,
+    pub(crate) body_format: BodyFormat,
     pub(crate) includes: Vec<i32>,
     pub(crate) freshness: Option<Freshness>,
 }
@@ -142,14 +142,14 @@ macro_rules! shape_setters {
         }
 
         /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
-        pub fn format(mut self, format: crate::BodyFormat) -> Self {
-            self.shape.format = format;
+        pub fn body_format(mut self, format: crate::BodyFormat) -> Self {
+            self.shape.body_format = format;
             self
         }
 
         /// Includes entities that the articles refer to: authors, sections or tags. Further calls add more.
-        pub fn include(mut self, what: impl IntoIterator<Item = crate::Include>) -> Self {
-            self.shape.include(what);
+        pub fn include(mut self, includes: impl IntoIterator<Item = crate::Include>) -> Self {
+            self.shape.include(includes);
             self
         }
 
@@ -162,9 +162,9 @@ macro_rules! freshness_setters {
     () => {
         /// Requires the response to be at least as fresh as this [`Position`](crate::Position) or revision. A read with
         /// the position of a write sees that write, on any node. If unset, the node serves its current state.
-        pub fn at_least(mut self, place: impl Into<crate::v1::Freshness>) -> Self {
+        pub fn not_older_than(mut self, position: impl Into<crate::v1::Freshness>) -> Self {
             let max_wait = self.shape.freshness.take().and_then(|freshness| freshness.max_wait);
-            let mut freshness = place.into();
+            let mut freshness = position.into();
             freshness.max_wait = freshness.max_wait.or(max_wait);
             self.shape.freshness = Some(freshness);
             self
@@ -193,9 +193,9 @@ macro_rules! timeout_setter {
 pub(crate) use {freshness_setters, shape_setters, timeout_setter};
 
 /// Converts a bare id to a name: `storm` to `tags/storm`. A value with a slash is a name already; the server checks it.
-pub(crate) fn name(collection: &str, given: impl Into<String>) -> String {
-    let given = given.into();
-    if given.contains('/') || given.is_empty() { given } else { format!("{collection}/{given}") }
+pub(crate) fn full_name(collection: &str, id: impl Into<String>) -> String {
+    let id = id.into();
+    if id.contains('/') || id.is_empty() { id } else { format!("{collection}/{id}") }
 }
 
 #[cfg(test)]
@@ -203,18 +203,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bare_ids_become_names_and_names_stay() {
-        assert_eq!(name("articles", "storm"), "articles/storm");
-        assert_eq!(name("articles", "articles/storm"), "articles/storm");
-        assert_eq!(name("articles", "tags/storm"), "tags/storm");
-        assert_eq!(name("articles", ""), "");
+    fn bare_ids_become_names() {
+        assert_eq!(full_name("articles", "storm"), "articles/storm");
+        assert_eq!(full_name("articles", "articles/storm"), "articles/storm");
+        assert_eq!(full_name("articles", "tags/storm"), "tags/storm");
+        assert_eq!(full_name("articles", ""), "");
         let filter = Filter::default().tag("a").tag("tags/b").section("news").author("x");
         assert_eq!(filter.all_tags, ["tags/a", "tags/b"]);
         assert_eq!((filter.section.as_str(), filter.authors[0].as_str()), ("sections/news", "authors/x"));
     }
 
     #[test]
-    fn nothing_is_included_twice() {
+    fn includes_have_no_duplicates() {
         let mut shape = Shape::default();
         shape.include([Include::Tags, Include::Authors]);
         shape.include([Include::Tags]);

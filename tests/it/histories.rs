@@ -8,7 +8,7 @@ use std::{
 };
 
 use cable_client::{
-    Cable, Change, Error, ErrorReason, Filter, Kind, Order, RawRecord, RemovalReason, Timestamp, v1,
+    Cable, Change, Error, ErrorKind, ErrorReason, Filter, Order, RawRecord, RemovalReason, Timestamp, v1,
 };
 use futures_util::{TryStreamExt as _, stream};
 
@@ -289,7 +289,7 @@ fn change(step: Step) -> Change {
 
 fn expect(outcome: Result<(), Refused>, told: Option<&Error>, what: &impl std::fmt::Debug) {
     let told = told.map(|error| match (error.kind(), error.reason()) {
-        (Kind::NotFound, _) => Refused::NotThere,
+        (ErrorKind::NotFound, _) => Refused::NotThere,
         (_, Some(ErrorReason::PathTaken)) => Refused::PathTaken,
         _ => panic!("{what:?}: {error}"),
     });

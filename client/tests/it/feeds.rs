@@ -10,7 +10,7 @@ use std::{
 };
 
 use cable_client::{
-    Cable, Delivery, EntityKind, ErrorReason, Event, Feed, FeedFilter, FilePosition, Kind, NameState,
+    Cable, Delivery, EntityKind, ErrorKind, ErrorReason, Event, Feed, FeedFilter, FilePosition, NameState,
     Position, PositionStore, RawRecord, View, v1,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -161,8 +161,9 @@ async fn a_feed_asks_for_what_it_was_set_to_and_delivers_each_message_whole() {
     left.change = Some(v1::feed_change::Change::Left("articles/b".into()));
     let commit = changes(vec![upsert(2, record("articles/a")), left, removed(4, "tags/c")]);
     let (server, asked) = watched(0, move |_, _| open(vec![commit.clone(), checkpoint(5)]));
-    let filter = FeedFilter::default().tag("storm").section("world").author("ann").kind(EntityKind::Article);
-    let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().reset_allowed(true);
+    let filter =
+        FeedFilter::default().any_tag("storm").section("world").author("ann").kind(EntityKind::Article);
+    let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().allow_reset(true);
     let mut feed = feed.after(1).checkpoint_interval(Duration::from_secs(7)).open();
     assert!(asked.lock().unwrap().is_empty(), "nothing is asked before the feed is polled");
     let Event::Changes(told) = feed.next().await.unwrap().unwrap().event else { panic!("no changes") };
@@ -258,7 +259,7 @@ async fn a_silent_peer_is_given_up_after_three_intervals() {
     assert_eq!(told(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3"]);
     assert!(begun.elapsed() >= Duration::from_millis(180), "{:?}", begun.elapsed());
     assert_eq!(starts(&asked), [None, after(1), after(2)]);
-    assert_eq!(*errors.lock().unwrap(), [Kind::DeadlineExceeded, Kind::DeadlineExceeded]);
+    assert_eq!(*errors.lock().unwrap(), [ErrorKind::DeadlineExceeded, ErrorKind::DeadlineExceeded]);
 }
 
 #[tokio::test]
@@ -324,7 +325,7 @@ async fn a_reset_between_two_parts_drops_them() {
         let anew = [reset(v1::FeedResetReason::Compacted), snapshot_end(8, 0), one(9)];
         open([one(1), part].into_iter().chain(anew).collect())
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(told(&mut feed, 4).await, ["upsert 1", "reset Compacted", "end 0 at 8", "upsert 9"]);
 }
 
@@ -338,7 +339,7 @@ async fn a_commit_above_the_limit_ends_the_feed_with_an_error_of_its_own() {
     let mut feed = server.client().feed(FeedFilter::default()).max_commit_bytes(2 * size).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
     let error = feed.next().await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::TooLarge, None));
     assert!(error.message().contains("max_commit_bytes"), "{error}");
     assert!(feed.next().await.is_none());
     assert_eq!((asked.lock().unwrap().len(), feed.position()), (1, Some(position(1))));
@@ -353,7 +354,7 @@ async fn a_message_above_the_limit_is_no_compacted_revision() {
     let mut feed = server.client().feed(FeedFilter::default()).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
     let error = feed.next().await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::TooLarge, None));
     assert!(error.message().contains("3.5 MiB"), "{error}");
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
@@ -443,7 +444,7 @@ async fn a_position_that_is_gone_is_answered_by_a_snapshot_after_a_word() {
         ]),
         _ => open(vec![]),
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(told(&mut feed, 2).await, ["upsert 7", "reset Compacted"]);
     assert_eq!(feed.position(), None, "there is nothing to go on from");
     let rest =
@@ -462,7 +463,7 @@ async fn a_snapshot_is_of_another_log_with_lower_revisions() {
             open(begun)
         }
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(told(&mut feed, 4).await, ["upsert 700", "reset LogChanged", "end 0 at 2", "upsert 3"]);
 }
 
@@ -581,7 +582,7 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
     let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
     let mut closed = feed();
     told(&mut closed, 3).await;
-    assert_eq!(closed.close().await.unwrap_err().kind(), Kind::PositionStore);
+    assert_eq!(closed.close().await.unwrap_err().kind(), ErrorKind::PositionStore);
     let (endless, _) = watched(0, |_, _| stream::iter(1..).map(|revision| Ok(one(revision))).boxed());
     let mut ended = endless.client().feed(FeedFilter::default()).save_to(memory).open();
     let error = loop {
@@ -590,7 +591,7 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.kind(), Kind::PositionStore);
+    assert_eq!(error.kind(), ErrorKind::PositionStore);
     assert!(ended.next().await.is_none());
 }
 
@@ -611,7 +612,7 @@ async fn a_feed_goes_on_after_the_position_in_its_file() {
     assert_eq!(starts(&asked), [Some(Start::Snapshot(true)), after(3)]);
     std::fs::write(&file, "damaged").unwrap();
     let error = feed().next().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), Kind::PositionStore);
+    assert_eq!(error.kind(), ErrorKind::PositionStore);
     assert_eq!(asked.lock().unwrap().len(), 2, "it began from nowhere else");
     std::fs::remove_dir_all(directory).unwrap();
 }
