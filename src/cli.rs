@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use cable_client::{Cable, Kind};
+use cable_client::{Cable, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{config as settings, server, store};
@@ -194,10 +194,10 @@ impl Error {
             }
             Error::Usage(_) | Error::Config(_) => 2,
             Error::Call(error) | Error::Resume(error) => match error.kind() {
-                Kind::Config => 2,
-                Kind::NotFound => 3,
-                Kind::Aborted | Kind::AlreadyExists => 4,
-                Kind::Unavailable | Kind::DeadlineExceeded => 5,
+                ErrorKind::Config => 2,
+                ErrorKind::NotFound => 3,
+                ErrorKind::Aborted | ErrorKind::AlreadyExists => 4,
+                ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => 5,
                 _ => 1,
             },
         }
@@ -257,7 +257,7 @@ fn code_and_reason(error: &cable_client::Error) -> String {
 }
 
 /// Returns the name of a kind as gRPC spells it: `NOT_FOUND` for `NotFound`.
-fn code_of(kind: Kind) -> String {
+fn code_of(kind: ErrorKind) -> String {
     let mut name = String::new();
     for letter in format!("{kind:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {
@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn codes_are_spelt_as_in_grpc() {
-        assert_eq!(code_of(Kind::NotFound), "NOT_FOUND");
-        assert_eq!(code_of(Kind::Unavailable), "UNAVAILABLE");
+        assert_eq!(code_of(ErrorKind::NotFound), "NOT_FOUND");
+        assert_eq!(code_of(ErrorKind::Unavailable), "UNAVAILABLE");
     }
 
     #[test]

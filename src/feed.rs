@@ -1,5 +1,5 @@
 //! Feeds: the changes that match a filter. A follower is a cursor into the log and one frame in flight, never a queue.
-//! New commits are encoded once for all followers with the same interest ([`hub`], [`group`]). A follower that is
+//! New commits are encoded once for all followers of a group ([`hub`], [`group`]). A follower that is
 //! further behind reads the store.
 
 use std::{
@@ -41,30 +41,30 @@ pub(crate) use filter::Filter;
 pub(crate) use follower::Follower;
 use follower::Stage;
 use group::Group;
-pub(crate) use group::Interest;
+pub(crate) use group::GroupKey;
 use hub::Hub;
-use message::{MAX_CHANGES, Message};
+use message::{MAX_CHANGES_BYTES, Message};
 use snapshot::Snapshot;
 
 /// Bounds of one message to a follower that is behind: whole commits, or a part of a larger one. The bound in bytes
 /// limits the memory of a follower that stalls.
-const BEHIND: Bounds = Bounds { rows: 20_000, events: 256, bytes: 64 << 10 };
+const SLICE_BOUNDS: Bounds = Bounds { rows: 20_000, events: 256, bytes: 64 << 10 };
 
 /// Bytes of such messages that are cached for other followers at the same revision.
-const SLICES: u64 = 8 << 20;
+const MAX_SLICE_CACHE_BYTES: u64 = 8 << 20;
 
 /// Reads of followers that run or wait at the store at once. All others wait here, so that reads of articles wait
 /// behind these few only, however many followers are behind.
-const READS: usize = 2;
+const MAX_READS: usize = 2;
 
 /// The pause before a read is retried when the read queue of the store is full.
-const OVERLOADED: Duration = Duration::from_millis(20);
+const OVERLOADED_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a new feed waits for the node to reach the revision that it resumes after.
-const REACH: Duration = Duration::from_secs(1);
+const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The remedy for a follower with a position in another history.
-const RESET: &str = "set `reset` to start with a snapshot";
+const RESET_REMEDY: &str = "set `reset` to start with a snapshot";
 
 /// The feeds of a node.
 pub(crate) struct Feeds {
@@ -74,14 +74,14 @@ pub(crate) struct Feeds {
     /// Messages for followers that are behind, by group and by the revision that they follow.
     slices: Cache<(u64, Revision), Arc<Result<Slice, store::Error>>>,
     reads: Semaphore,
-    open: Arc<AtomicUsize>,
-    most: usize,
+    open_count: Arc<AtomicUsize>,
+    max_open: usize,
 }
 
 /// The parameters of a feed.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    pub(crate) interest: Interest,
+    pub(crate) group_key: GroupKey,
     pub(crate) start: Start,
     /// Whether the feed restarts with a snapshot if it cannot resume at its position.
     pub(crate) may_reset: bool,
@@ -112,35 +112,43 @@ struct Slice {
 }
 
 impl Feeds {
-    /// Creates the feeds of a node. `most` is the maximum number of open feeds.
-    pub(crate) fn new(store: Arc<Store>, most: usize) -> Feeds {
-        Feeds::with_patience(store, most, hub::PATIENCE)
+    /// Creates the feeds of a node. `max_open` is the maximum number of open feeds.
+    pub(crate) fn new(store: Arc<Store>, max_open: usize) -> Feeds {
+        Feeds::with_failure_timeout(store, max_open, hub::FAILURE_TIMEOUT)
     }
 
-    /// As `new`. `patience` is how long the store may fail before followers receive the error.
-    fn with_patience(store: Arc<Store>, most: usize, patience: Duration) -> Feeds {
-        let (log_id, hub) = (store.head().log_id, Arc::new(Hub::new(store.clone(), patience)));
-        let reads = Semaphore::new(READS);
-        Feeds { store, log_id, hub, slices: Cache::new(SLICES), reads, open: Arc::default(), most }
+    /// As `new`. `failure_timeout` is how long the store may fail before followers receive the error.
+    fn with_failure_timeout(store: Arc<Store>, max_open: usize, failure_timeout: Duration) -> Feeds {
+        let (log_id, hub) = (store.head().log_id, Arc::new(Hub::new(store.clone(), failure_timeout)));
+        let reads = Semaphore::new(MAX_READS);
+        Feeds {
+            store,
+            log_id,
+            hub,
+            slices: Cache::new(MAX_SLICE_CACHE_BYTES),
+            reads,
+            open_count: Arc::default(),
+            max_open,
+        }
     }
 
     /// Delivers commits to followers until the store closes. The work runs in a thread of its own, because it grows
     /// with the number of filters and must not delay a runtime. When the thread ends, for any reason, all feeds end.
     pub(crate) async fn run(&self) {
         let hub = self.hub.clone();
-        let (mut caller, ended) = oneshot::channel::<()>();
+        let (mut task_alive, ended) = oneshot::channel::<()>();
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let runtime = runtime.expect("a runtime can be made when the node starts");
+            let runtime = runtime.expect("the hub runtime can be built at startup");
             runtime.block_on(async {
                 tokio::select! {
                     () = hub.run() => {}
-                    () = caller.closed() => {}
+                    () = task_alive.closed() => {}
                 }
             });
         };
         let thread = thread::Builder::new().name("hub".into()).spawn(work);
-        let thread = thread.expect("a thread can be started when the node starts");
+        let thread = thread.expect("the hub thread can be started at startup");
         let _ended = ended.await;
         self.hub.fail(store::Error::Closed);
         if let Err(panic) = thread.join() {
@@ -149,14 +157,14 @@ impl Feeds {
     }
 
     /// Drops all messages in memory.
-    pub(crate) fn forget(&self) {
-        self.hub.forget();
+    pub(crate) fn clear(&self) {
+        self.hub.clear();
         self.slices.clear();
     }
 
     /// Returns the number of open feeds.
-    pub(crate) fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+    pub(crate) fn open_count(&self) -> usize {
+        self.open_count.load(Ordering::Relaxed)
     }
 
     /// Starts a feed.
@@ -164,14 +172,14 @@ impl Feeds {
     /// # Errors
     /// The feed cannot start there, or too many feeds are open.
     pub(crate) async fn watch(self: Arc<Self>, watch: Watch) -> Result<Follower, Refusal> {
-        let permit = self.permit()?;
+        let permit = self.acquire_permit()?;
         self.hub.position()?;
-        let group = self.hub.groups.join(watch.interest);
+        let group = self.hub.groups.join(watch.group_key);
         let start = match watch.start {
             Start::Now => (self.head(), Stage::Following),
-            Start::Snapshot => self.snapshot(&group),
+            Start::Snapshot => self.start_snapshot(&group),
             Start::After { log_id, revision, chain } => match self.resume(log_id, revision, chain).await {
-                Ok(place) => (place, Stage::Following),
+                Ok(position) => (position, Stage::Following),
                 Err(refusal) => match reset_reason(&refusal).filter(|_| watch.may_reset) {
                     Some(reason) => (self.head(), Stage::Reset(reason)),
                     None => return Err(refusal),
@@ -181,12 +189,12 @@ impl Feeds {
         Ok(Follower::new(self, group, start, (watch.may_reset, watch.interval), permit))
     }
 
-    fn permit(&self) -> Result<Permit, Refusal> {
-        let permit = Permit(self.open.clone());
-        if permit.0.fetch_add(1, Ordering::Relaxed) < self.most {
+    fn acquire_permit(&self) -> Result<Permit, Refusal> {
+        let permit = Permit(self.open_count.clone());
+        if permit.0.fetch_add(1, Ordering::Relaxed) < self.max_open {
             return Ok(permit);
         }
-        Err(Refusal::TooManyFeeds { most: self.most, of: "node" })
+        Err(Refusal::TooManyFeeds { most: self.max_open, of: "node" })
     }
 
     fn head(&self) -> ChainPosition {
@@ -194,38 +202,40 @@ impl Feeds {
         ChainPosition { revision: head.revision, chain: Some(head.chain) }
     }
 
-    fn snapshot(&self, group: &Group) -> (ChainPosition, Stage) {
+    fn start_snapshot(&self, group: &Group) -> (ChainPosition, Stage) {
         let head = self.head();
-        (head, Stage::Snapshot(Snapshot::new(&group.interest.filter, head.revision)))
+        (head, Stage::Snapshot(Snapshot::new(&group.key.filter, head.revision)))
     }
 
-    /// Returns the place to resume at, if it belongs to this history.
+    /// Returns the position to resume from, if it belongs to this history.
     async fn resume(
         &self,
         log_id: Option<LogId>,
         revision: Revision,
         chain: Option<Hash>,
     ) -> Result<ChainPosition, Refusal> {
-        Refusal::check_log(log_id, self.log_id, RESET)?;
+        Refusal::check_log(log_id, self.log_id, RESET_REMEDY)?;
         let mut heads = self.store.heads();
-        let reached = tokio::time::timeout(REACH, heads.wait_for(|head| head.revision >= revision)).await;
+        let reached =
+            tokio::time::timeout(RESUME_TIMEOUT, heads.wait_for(|head| head.revision >= revision)).await;
         let Ok(Ok(head)) = reached.map(|reached| reached.map(|head| head.clone())) else {
             return Err(Refusal::NotCaughtUp { asked: revision, reached: self.store.revision() });
         };
         if revision < head.floor {
             return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
         }
-        let place = self.store.read(move |connection| history::chain_position(connection, revision)).await?;
-        match (chain, place.chain) {
+        let position =
+            self.store.read(move |connection| history::chain_position(connection, revision)).await?;
+        match (chain, position.chain) {
             (Some(given), Some(known)) if given != known => {
                 let differs = Differs::Revision(revision);
-                Err(Refusal::LogChanged { log_id: self.log_id, differs, remedy: RESET })
+                Err(Refusal::LogChanged { log_id: self.log_id, differs, remedy: RESET_REMEDY })
             }
-            _ => Ok(place),
+            _ => Ok(position),
         }
     }
 
-    /// Runs a read for a follower on a reader thread, once one of the `READS` permits is free.
+    /// Runs a read for a follower on a reader thread, once one of the `MAX_READS` permits is free.
     ///
     /// # Errors
     /// The read failed.
@@ -236,7 +246,7 @@ impl Feeds {
         let _permit = self.reads.acquire().await.map_err(|_| store::Error::Closed)?;
         loop {
             match self.store.read(job.clone()).await {
-                Err(store::Error::Overloaded) => tokio::time::sleep(OVERLOADED).await,
+                Err(store::Error::Overloaded) => tokio::time::sleep(OVERLOADED_PAUSE).await,
                 read => return read,
             }
         }
@@ -244,7 +254,7 @@ impl Feeds {
 
     /// As [`Feeds::read`], in a task of its own. A follower whose connection does not poll it then holds no permit that
     /// other followers wait for.
-    async fn read_apart<T: Send + 'static>(
+    async fn read_in_task<T: Send + 'static>(
         self: &Arc<Self>,
         job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
     ) -> Result<T, store::Error> {
@@ -260,65 +270,65 @@ impl Feeds {
         after: Revision,
     ) -> Arc<Result<Slice, store::Error>> {
         if let Some(found) =
-            self.slices.get_fresh(&(group.number, after), |slice| self.leads_on(slice, after)).await
+            self.slices.get_fresh(&(group.number, after), |slice| self.is_usable(slice, after)).await
         {
             return found;
         }
         let (feeds, group) = (self.clone(), group.clone());
         let load = tokio::spawn(async move {
             let load = || async { Arc::new(feeds.read_slice(&group, after).await) };
-            feeds.slices.get((group.number, after), |slice| feeds.leads_on(slice, after), load).await
+            feeds.slices.get((group.number, after), |slice| feeds.is_usable(slice, after), load).await
         });
         load.await.unwrap_or_else(|_| Arc::new(Err(store::Error::Closed)))
     }
 
     /// Whether a cached slice may be sent: it must advance its readers, and no erasure may have happened since it was
     /// read.
-    fn leads_on(&self, slice: &Arc<Result<Slice, store::Error>>, after: Revision) -> bool {
+    fn is_usable(&self, slice: &Arc<Result<Slice, store::Error>>, after: Revision) -> bool {
         let slice = slice.as_ref().as_ref();
         slice.is_ok_and(|slice| slice.reached.revision > after && slice.erasures == self.hub.erasures())
     }
 
     /// Reads and encodes a slice, both on a reader thread.
     async fn read_slice(&self, group: &Arc<Group>, after: Revision) -> Result<Slice, store::Error> {
-        let (erasures, log_id, interest) = (self.hub.erasures(), self.log_id, group.interest.clone());
+        let (erasures, log_id, key) = (self.hub.erasures(), self.log_id, group.key.clone());
         let job = move |connection: &Connection| {
-            let range = history::read_range(connection, after, &interest.filter.wanted(), BEHIND)?;
-            Ok(encode(range, &interest, log_id, MAX_CHANGES))
+            let range = history::read_range(connection, after, &key.filter.wanted(), SLICE_BOUNDS)?;
+            Ok(encode(range, &key, log_id, MAX_CHANGES_BYTES))
         };
-        let Encoded { message, reached, is_part, floor } = self.read(job).await?;
+        let EncodedRange { message, reached, is_part, floor } = self.read(job).await?;
         Ok(Slice { message, reached, is_part, floor, erasures })
     }
 }
 
 /// A range of the history, encoded as a message.
-struct Encoded {
+struct EncodedRange {
     message: Option<Message>,
     reached: ChainPosition,
     is_part: bool,
     floor: Revision,
 }
 
-/// Encodes the changes of a range that match an interest, up to `limit` bytes: whole commits or, if the first one does
+/// Encodes the changes of a range that match a group key, up to `limit` bytes: whole commits or, if the first one does
 /// not fit, a part of it.
-fn encode(range: HistoryRange, interest: &Interest, log_id: LogId, limit: usize) -> Encoded {
+fn encode(range: HistoryRange, key: &GroupKey, log_id: LogId, limit: usize) -> EncodedRange {
     let HistoryRange { commits, mut reached, within, floor } = range;
-    let terms = interest.filter.all_terms().collect();
+    let terms = key.filter.all_terms().collect();
     let (mut changes, mut is_part) = (Vec::new(), within.is_some());
     let mut last_end = None;
     'commits: for commit in commits {
         let commit = CommitEvents::new(commit, Some(&terms));
-        let begin = changes.len();
-        for Selected { event, outcome } in commit.select(&interest.filter, interest.backfill) {
+        let commit_start = changes.len();
+        for Selected { event, outcome } in commit.select(&key.filter, key.backfill) {
             let event = &commit.events[event as usize];
-            let change = event::encode(event, outcome, log_id, interest.shape);
+            let change = event::encode(event, outcome, log_id, key.shape);
             if !changes.is_empty() && changes.len() + fields::bytes_len(1, change.len()) > limit {
-                is_part = begin == 0;
+                is_part = commit_start == 0;
                 reached = match last_end.filter(|_| !is_part) {
                     Some(end) => end,
                     None => ChainPosition { revision: event.revision - 1, chain: None },
                 };
-                changes.truncate(if is_part { changes.len() } else { begin });
+                changes.truncate(if is_part { changes.len() } else { commit_start });
                 break 'commits;
             }
             fields::put_bytes(&mut changes, 1, &change);
@@ -327,7 +337,7 @@ fn encode(range: HistoryRange, interest: &Interest, log_id: LogId, limit: usize)
     }
     let message = (!changes.is_empty())
         .then(|| Message::of_encoded(log_id, Some(&reached).filter(|_| !is_part), changes));
-    Encoded { message, reached, is_part, floor }
+    EncodedRange { message, reached, is_part, floor }
 }
 
 fn reset_reason(refusal: &Refusal) -> Option<FeedResetReason> {
@@ -382,10 +392,10 @@ mod tests {
         (Arc::new(Feeds::new(store, 10)), writer)
     }
 
-    /// Returns the interest in articles with the tag `sea`.
-    fn sea() -> Interest {
-        let asked = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
-        Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
+    /// Returns the key of articles with the tag `sea`.
+    fn sea() -> GroupKey {
+        let filter = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
+        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false }
     }
 
     /// Returns the bytes that a follower of `sea` receives after a revision, and the revision that they reach.
@@ -400,19 +410,19 @@ mod tests {
         message.take(usize::MAX).concat().into()
     }
 
-    fn holds(bytes: &Bytes, text: &str) -> bool {
+    fn contains(bytes: &Bytes, text: &str) -> bool {
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
     /// Encodes the range after revision 0 into at most `limit` bytes. Returns the number of changes, the revision
     /// reached, and whether it is a part of a commit.
     async fn encoded(feeds: &Feeds, limit: usize) -> (usize, Revision, bool) {
-        let interest = sea();
+        let key = sea();
         let job = move |connection: &Connection| {
-            let range = history::read_range(connection, 0, &interest.filter.wanted(), BEHIND)?;
-            Ok(encode(range, &interest, LogId(7), limit))
+            let range = history::read_range(connection, 0, &key.filter.wanted(), SLICE_BOUNDS)?;
+            Ok(encode(range, &key, LogId(7), limit))
         };
-        let Encoded { message, reached, is_part, .. } = feeds.read(job).await.unwrap();
+        let EncodedRange { message, reached, is_part, .. } = feeds.read(job).await.unwrap();
         let response = v1::WatchResponse::decode(&bytes(message.unwrap())[framed::PREFIX..]).unwrap();
         let Some(v1::watch_response::Event::Changes(changes)) = response.event else { panic!("no changes") };
         assert_eq!((changes.more_follows, response.position.is_none()), (is_part, is_part));
@@ -430,12 +440,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_encoded_message_ends_between_commits_or_within_the_first() {
+    async fn a_message_ends_between_commits_or_within_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
         commit(&mut writer, &["a", "b"]);
         commit(&mut writer, &["c", "d", "e"]);
-        let (all, reached, is_part) = encoded(&feeds, MAX_CHANGES).await;
+        let (all, reached, is_part) = encoded(&feeds, MAX_CHANGES_BYTES).await;
         assert_eq!((all, reached, is_part), (5, 5, false));
         let length = slice(&feeds, 0).await.1.len() / 5;
         assert_eq!(encoded(&feeds, 4 * length).await, (2, 2, false));
@@ -446,23 +456,23 @@ mod tests {
 
     /// Delivers everything that was committed.
     async fn deliver(feeds: &Feeds) {
-        while let Some(news) = feeds.hub.read().await.unwrap()
+        while let Some(batch) = feeds.hub.read().await.unwrap()
             && feeds.hub.groups.delivered() < feeds.store.revision()
         {
-            feeds.hub.deliver(news);
+            feeds.hub.deliver(batch);
         }
     }
 
     #[tokio::test]
-    async fn groups_share_what_they_retain_of_a_commit() {
+    async fn groups_share_retained_encodings_of_a_commit() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let interest = |n: usize| {
+        let key = |n: usize| {
             let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
-            let asked = v1::FeedFilter { any_tags, ..Default::default() };
-            Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::WHOLE, backfill: false }
+            let filter = v1::FeedFilter { any_tags, ..Default::default() };
+            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::WHOLE, backfill: false }
         };
-        let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(interest(n))).collect();
+        let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(key(n))).collect();
         let text = "x".repeat(10_000);
         // Each group has one article that no other group has.
         let entries =
@@ -473,11 +483,11 @@ mod tests {
         });
         apply(&mut writer, &entries.collect::<Vec<_>>());
         deliver(&feeds).await;
-        let each = |group: &groups::Membership| match group.after(0) {
+        let message_bytes = |group: &groups::Membership| match group.after(0) {
             group::Next::Message(next) => bytes(next.message).len(),
             other => panic!("{other:?}"),
         };
-        let sent: usize = groups.iter().map(each).sum();
+        let sent: usize = groups.iter().map(message_bytes).sum();
         assert!(
             sent > 100_000_000 && feeds.hub.retained_bytes() < 2_000_000,
             "{sent}, {}",
@@ -486,17 +496,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn retained_messages_are_bounded_and_the_newest_is_no_exception() {
+    async fn retained_bytes_are_bounded_even_by_one_large_commit() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let group = feeds.hub.groups.join(Interest { shape: Shape::WHOLE, ..sea() });
+        let group = feeds.hub.groups.join(GroupKey { shape: Shape::WHOLE, ..sea() });
         let text = "x".repeat(3 << 19);
         for n in 0..30 {
             apply(&mut writer, &[article("a", &text, &["sea"], n)]);
             deliver(&feeds).await;
-            assert!(feeds.hub.retained_bytes() <= retained::MAX_RETAINED);
+            assert!(feeds.hub.retained_bytes() <= retained::MAX_RETAINED_BYTES);
         }
-        assert!(feeds.hub.retained_bytes() > retained::MAX_RETAINED / 2);
+        assert!(feeds.hub.retained_bytes() > retained::MAX_RETAINED_BYTES / 2);
         assert!(matches!(group.after(29), group::Next::Message(_)));
         assert!(matches!(group.after(1), group::Next::Behind));
         // The commit is larger than a message, so it is read from the store.
@@ -511,7 +521,7 @@ mod tests {
         assert!(matches!(group.after(33), group::Next::Nothing));
         // The message is larger than the room.
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
-        let selected = commit.select(&group.interest.filter, false);
+        let selected = commit.select(&group.key.filter, false);
         assert!(commit.message(selected.clone(), (LogId(7), Shape::WHOLE), 1 << 20).is_none());
         assert!(commit.message(selected, (LogId(7), Shape::WHOLE), 16 << 20).is_some());
         drop(group);
@@ -521,30 +531,31 @@ mod tests {
 
     async fn only_commit(feeds: &Feeds, after: Revision) -> history::Commit {
         let wanted = sea().filter.wanted();
-        let job = move |connection: &Connection| history::read_range(connection, after, &wanted, BEHIND);
+        let job =
+            move |connection: &Connection| history::read_range(connection, after, &wanted, SLICE_BOUNDS);
         feeds.read(job).await.unwrap().commits.remove(0)
     }
 
     async fn follower(feeds: &Arc<Feeds>, interval: Duration) -> Follower {
-        let watch = Watch { interest: sea(), start: Start::Now, may_reset: false, interval };
+        let watch = Watch { group_key: sea(), start: Start::Now, may_reset: false, interval };
         feeds.clone().watch(watch).await.unwrap()
     }
 
     async fn next(follower: &mut Follower) -> Result<v1::WatchResponse, Refusal> {
-        let mut piece = follower.next().await?;
-        let piece = piece.copy_to_bytes(piece.remaining());
-        Ok(v1::WatchResponse::decode(&piece[framed::PREFIX..]).unwrap())
+        let mut frame = follower.next().await?;
+        let frame = frame.copy_to_bytes(frame.remaining());
+        Ok(v1::WatchResponse::decode(&frame[framed::PREFIX..]).unwrap())
     }
 
     #[tokio::test]
-    async fn a_commit_delivered_between_two_looks_is_not_passed_over() {
+    async fn a_commit_delivered_between_two_reads_is_not_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
         let mut follower = follower(&feeds, Duration::from_secs(10)).await;
         apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
-        let news = feeds.hub.read().await.unwrap().unwrap();
+        let batch = feeds.hub.read().await.unwrap().unwrap();
         let delivering = feeds.clone();
-        *feeds.hub.between_looks.lock().unwrap() = Some(Box::new(move || delivering.hub.deliver(news)));
+        *feeds.hub.between_reads.lock().unwrap() = Some(Box::new(move || delivering.hub.deliver(batch)));
         let first = next(&mut follower).await.unwrap();
         assert!(matches!(first.event, Some(v1::watch_response::Event::Changes(_))), "{first:?}");
         let second = next(&mut follower).await.unwrap();
@@ -553,22 +564,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn followers_receive_an_error_when_the_store_cannot_be_read() {
+    async fn followers_receive_an_error_if_store_reads_fail() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut writer) = open(dir.path());
-        let patience = Duration::from_millis(200);
-        let feeds = Arc::new(Feeds::with_patience(store, 10, patience));
+        let failure_timeout = Duration::from_millis(200);
+        let feeds = Arc::new(Feeds::with_failure_timeout(store, 10, failure_timeout));
         let running = feeds.clone();
         let hub = tokio::spawn(async move { running.hub.run().await });
         let mut follower = follower(&feeds, Duration::from_secs(60)).await;
         assert_eq!(next(&mut follower).await.unwrap().position.unwrap().revision, 0);
         fixture::hide_departures(dir.path(), true);
         apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let failed = next(&mut follower).await.unwrap_err();
         assert!(matches!(failed, Refusal::Store(store::Error::Failed(_))), "{failed:?}");
-        assert!(begun.elapsed() >= patience, "{:?}", begun.elapsed());
-        let watch = Watch { interest: sea(), start: Start::Now, may_reset: false, interval: REACH };
+        assert!(started.elapsed() >= failure_timeout, "{:?}", started.elapsed());
+        let watch = Watch { group_key: sea(), start: Start::Now, may_reset: false, interval: RESUME_TIMEOUT };
         assert!(feeds.clone().watch(watch).await.is_err());
         fixture::hide_departures(dir.path(), false);
         while feeds.hub.position().is_err() {
@@ -578,19 +589,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn feeds_end_when_the_hub_does() {
+    async fn feeds_end_when_the_hub_panics() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, _writer) = feeds(dir.path());
         let mut follower = follower(&feeds, Duration::from_secs(60)).await;
         next(&mut follower).await.unwrap();
-        *feeds.hub.dies.lock().unwrap() = true;
+        *feeds.hub.should_panic.lock().unwrap() = true;
         let running = feeds.clone();
         assert!(tokio::spawn(async move { running.run().await }).await.unwrap_err().is_panic());
         assert!(matches!(next(&mut follower).await, Err(Refusal::Store(store::Error::Closed))));
     }
 
     #[tokio::test]
-    async fn what_led_nowhere_is_read_again() {
+    async fn a_slice_without_progress_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
         let _member = feeds.hub.groups.join(sea());
@@ -598,23 +609,23 @@ mod tests {
         assert_eq!(slice(&feeds, 1).await, (1, Bytes::new()));
         apply(&mut writer, &[article("b", "Calm", &["sea"], 2)]);
         let (reached, sent) = slice(&feeds, 1).await;
-        assert!(reached == 2 && holds(&sent, "Calm"));
+        assert!(reached == 2 && contains(&sent, "Calm"));
     }
 
     #[tokio::test]
-    async fn nothing_read_before_an_erasure_is_sent_after_it() {
+    async fn slices_read_before_an_erasure_are_not_sent_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
         let group = feeds.hub.groups.join(sea());
         apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
-        assert!(holds(&slice(&feeds, 0).await.1, "Storm"));
+        assert!(contains(&slice(&feeds, 0).await.1, "Storm"));
         let read = feeds.hub.read().await.unwrap().unwrap();
         apply(&mut writer, &[article("a", "Calm", &["sea"], 2)]);
         let erasing = feeds.clone();
-        std::thread::spawn(move || erasing.forget()).join().unwrap();
+        std::thread::spawn(move || erasing.clear()).join().unwrap();
         feeds.hub.deliver(read);
         assert!(matches!(group.after(0), group::Next::Behind));
         assert_eq!(feeds.hub.retained_bytes(), 0);
-        assert!(!holds(&slice(&feeds, 0).await.1, "Storm"));
+        assert!(!contains(&slice(&feeds, 0).await.1, "Storm"));
     }
 }

@@ -219,7 +219,7 @@ impl Node {
         // Weak references, because both hold the store.
         let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.forget()));
-        store.on_erase(move || weak_feeds.upgrade().iter().for_each(|feeds| feeds.forget()));
+        store.on_erase(move || weak_feeds.upgrade().iter().for_each(|feeds| feeds.clear()));
         Ok(Node {
             content,
             feeds,
@@ -374,7 +374,7 @@ async fn refresh_gauges(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Fee
         metrics.cache_hits.inc_by(now_hits - hits);
         metrics.cache_misses.inc_by(now_misses - misses);
         metrics.entries_applied.inc_by((revision - applied).unsigned_abs());
-        metrics.feeds.set(feeds.open() as u64);
+        metrics.feeds.set(feeds.open_count() as u64);
         metrics.head_revision.set(revision.unsigned_abs());
         metrics.store_bytes.set(store.bytes_on_disk());
         let scrub = store.last_scrub();

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cable_client::{Cable, Filter, List, Retry, View};
+use cable_client::{Cable, Filter, ListArticles, Retry, View};
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use rustix::fs::{Advice, fadvise};
@@ -288,7 +288,7 @@ fn some_articles(archive: &Archive, count: usize) -> Vec<String> {
 
 /// Follows the pages of a list to the wanted depth, or to the last page. Returns the number of articles before that
 /// page, and the page.
-async fn deep_page(list: List) -> cable_client::Result<(usize, List)> {
+async fn deep_page(list: ListArticles) -> cable_client::Result<(usize, ListArticles)> {
     let mut pages = list.clone().pages().take(DEPTH);
     let (mut depth, mut deep) = (0, list.clone());
     while let Some(page) = pages.next().await {

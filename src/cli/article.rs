@@ -249,8 +249,8 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
 async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let (view, format) = wanted(&get.shape, output);
     let article = match &get.path {
-        Some(path) => cable.resolve(path).view(view).format(format).await?.into_inner().article,
-        None => cable.article(get.id.unwrap_or_default()).view(view).format(format).await?.into_inner(),
+        Some(path) => cable.resolve(path).view(view).body_format(format).await?.into_inner().article,
+        None => cable.article(get.id.unwrap_or_default()).view(view).body_format(format).await?.into_inner(),
     };
     print(&article, &get.shape, output)
 }
@@ -300,7 +300,7 @@ async fn run_put(
 async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Ls { filter, limit, shape } = ls;
     let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(PAGE));
-    let mut pages = list.view(shape.view(ArticleView::Basic)).format(shape.body_format()).pages();
+    let mut pages = list.view(shape.view(ArticleView::Basic)).body_format(shape.body_format()).pages();
     let (mut left, mut incomplete) = (limit as usize, None);
     let mut listing = output.list(&ARTICLE);
     while left > 0
@@ -323,7 +323,7 @@ async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Resul
     if let Some(limit) = limit {
         call = call.max_articles(limit.into());
     }
-    let mut articles = call.view(shape.view(ArticleView::Basic)).format(shape.body_format()).articles();
+    let mut articles = call.view(shape.view(ArticleView::Basic)).body_format(shape.body_format()).articles();
     let mut listing = output.list(&ARTICLE);
     let mut incomplete = Ok(());
     while let Some(article) = articles.next().await {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, Kind, RawRecord};
+use cable_client::{Cable, ErrorKind, RawRecord};
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 
@@ -51,7 +51,7 @@ async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) 
     let replacement = BufWriter::new(Replacement::begin(path)?);
     let written = write_to(replacement, format, cable, bar, failed).await;
     let (written, told) = written.map_err(|error| match error {
-        Error::Call(error) if error.kind() == Kind::DataLoss => Error::Incomplete(format!(
+        Error::Call(error) if error.kind() == ErrorKind::DataLoss => Error::Incomplete(format!(
             "{}: not written: {error}; `cable export` to standard output gives what can be read",
             path.display()
         )),

@@ -104,7 +104,7 @@ impl Filter {
     /// Returns the filter as a message of the schema.
     pub(crate) fn to_message(&self) -> FeedFilter {
         let filter = FeedFilter::default();
-        let filter = self.tags.iter().fold(filter, FeedFilter::tag);
+        let filter = self.tags.iter().fold(filter, FeedFilter::any_tag);
         let filter = self.sections.iter().fold(filter, FeedFilter::section);
         let filter = self.authors.iter().fold(filter, FeedFilter::author);
         self.kinds.iter().fold(filter, |filter, kind| filter.kind((*kind).into()))
@@ -197,7 +197,7 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
         .feed(watch.filter.to_message())
         .view(watch.shape.view(ArticleView::Basic))
         .body_format(watch.shape.body_format())
-        .reset_allowed(watch.reset)
+        .allow_reset(watch.reset)
         .on_retry(tell_retry());
     if watch.backfill {
         feed = feed.include_backfill();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cable_client::{Cable, Held, View, v1};
+use cable_client::{Cable, MirrorSnapshot, View, v1};
 use clap::Args;
 use tokio::{
     signal::ctrl_c,
@@ -72,7 +72,7 @@ fn complete(damage: Option<&v1::Damage>) -> Result<(), Error> {
     damage.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", lacking(damage)))))
 }
 
-fn write(file: &Path, held: &Held) -> Result<(), Error> {
+fn write(file: &Path, held: &MirrorSnapshot) -> Result<(), Error> {
     let replacement = Replacement::begin(file)?;
     let json = RecordJson::new();
     let mut to = BufWriter::new(replacement);

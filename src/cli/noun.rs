@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, Kind, RemovalReason, Timestamp, Written, v1};
+use cable_client::{Cable, ErrorKind, RemovalReason, Timestamp, WriteOutcome, v1};
 use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt as _};
 use prost::Message;
@@ -140,7 +140,7 @@ async fn all<M: Message>(
         match item {
             Ok(item) => listing.push(&Entity::new(noun, &item))?,
             // This is the last item; those before it are valid.
-            Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
+            Err(error) if error.kind() == ErrorKind::DataLoss => incomplete = Err(error),
             Err(error) => return Err(error.into()),
         }
     }
@@ -216,7 +216,7 @@ pub(crate) async fn remove(
 }
 
 /// Prints the result of a write: a sentence for people, a WriteResult for programs.
-pub(crate) fn written(written: &Written, done: &str, output: &mut Output) -> Result<(), Error> {
+pub(crate) fn written(written: &WriteOutcome, done: &str, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Table {
         let done = if written.changed { done } else { "unchanged" };
         let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };

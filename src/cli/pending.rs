@@ -1,6 +1,6 @@
 //! `cable article pending`: prints and cancels versions that are not yet due.
 
-use cable_client::{Cable, Kind, v1::ArticleView};
+use cable_client::{Cable, ErrorKind, v1::ArticleView};
 use clap::Args;
 use futures_util::StreamExt as _;
 
@@ -49,7 +49,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     match command {
         Command::Get(Get { id, shape }) => {
             let (view, format) = article::wanted(&shape, output);
-            let pending = cable.pending(id).view(view).format(format).await?;
+            let pending = cable.pending(id).view(view).body_format(format).await?;
             article::print(&pending.article.unwrap_or_default(), &shape, output)
         }
         Command::Ls => list(cable, output).await,
@@ -74,7 +74,7 @@ async fn list(cable: &Cable, output: &mut Output) -> Result<(), Error> {
         match version {
             Ok(version) => listing.push(&Entity::new(&PENDING, &version))?,
             // This is the last item; those before it are valid.
-            Err(error) if error.kind() == Kind::DataLoss => incomplete = Err(error),
+            Err(error) if error.kind() == ErrorKind::DataLoss => incomplete = Err(error),
             Err(error) => return Err(error.into()),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::message::{Changes, MAX_CHANGES, Message};
+use super::message::{Changes, MAX_CHANGES_BYTES, Message};
 use crate::{
     compose::{self, Shape},
     entry::Term,
@@ -86,7 +86,7 @@ impl CommitEvents {
         for (i, block) in self.blocks.iter().enumerate() {
             let outcomes = filter.outcomes(block, backfill);
             for bit in 0..Block::SIZE {
-                if let Some(outcome) = outcomes.of(bit) {
+                if let Some(outcome) = outcomes.get(bit) {
                     selected.push(Selected { event: (i * Block::SIZE + bit) as u32, outcome });
                 }
             }
@@ -95,10 +95,10 @@ impl CommitEvents {
     }
 
     /// Whether an event concerns the followers of every list.
-    pub(super) fn concerns_all(&self) -> bool {
-        let concerned =
+    pub(super) fn has_unknown_lists(&self) -> bool {
+        let unknown_lists =
             |block: &Block| block.unknown | block.leaves_any | (block.left_any & block.newest & !block.live);
-        self.blocks.iter().any(|block| concerned(block) != 0)
+        self.blocks.iter().any(|block| unknown_lists(block) != 0)
     }
 
     pub(super) fn first_revision(&self, selected: &[Selected]) -> Option<Revision> {
@@ -120,16 +120,16 @@ impl CommitEvents {
         if let Some(message) = encodings.messages.get(&selected) {
             return Some(message.clone());
         }
-        let (before, mut length) = (encodings.bytes, 0);
-        for one in &selected {
-            length += encodings.encode(&events[one.event as usize], *one, log_id, shape);
-            if length > MAX_CHANGES || used + (encodings.bytes - before) > budget {
+        let (bytes_before, mut length) = (encodings.bytes, 0);
+        for change in &selected {
+            length += encodings.encode(&events[change.event as usize], *change, log_id, shape);
+            if length > MAX_CHANGES_BYTES || used + (encodings.bytes - bytes_before) > budget {
                 return None;
             }
         }
         let changes = Changes { encoded: encodings.changes.clone(), selected: selected.clone() };
         let message = Message::of_changes(log_id, end, changes, length);
-        encodings.is_shared |= message.shares();
+        encodings.is_shared |= message.has_shared_changes();
         encodings.message_bytes += message.own_bytes();
         encodings.messages.insert(selected, message.clone());
         Some(message)
@@ -159,7 +159,7 @@ impl Encodings {
         let length = encoded.len();
         self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
         // No other thread sets it.
-        let _first = change.set(crate::wire::framed::shrink(encoded));
+        let _not_set_before = change.set(crate::wire::framed::shrink(encoded));
         length
     }
 }
@@ -190,8 +190,8 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
         }
     }
     if outcome != Outcome::Left {
-        let now = event.departures.iter().filter(|(_, at)| *at == event.revision);
-        for name in now.filter_map(|(term, _)| term.name()) {
+        let departures = event.departures.iter().filter(|(_, at)| *at == event.revision);
+        for name in departures.filter_map(|(term, _)| term.name()) {
             fields::put_string(&mut out, 7, &name);
         }
     }
@@ -243,7 +243,7 @@ impl Block {
         let mut block = Block::default();
         for (i, event) in events.iter().enumerate() {
             let bit = 1 << i;
-            let set = |mask: &mut u64, is: bool| *mask |= if is { bit } else { 0 };
+            let set = |mask: &mut u64, value: bool| *mask |= if value { bit } else { 0 };
             let is_newest = event.is_newest();
             set(&mut block.live, event.newest.is_put());
             set(&mut block.newest, is_newest);
@@ -252,18 +252,18 @@ impl Block {
             set(&mut block.leaves_any, event.leaves_any());
             set(&mut block.left_any, event.left_any());
             block.kinds[event.newest.name.kind as usize - 1] |= bit;
-            let mut lists = |term: &Term, put: &dyn Fn(&mut List)| match block.lists.get_mut(term) {
-                Some(list) => put(list),
+            let mut update_list = |term: &Term, update: &dyn Fn(&mut List)| match block.lists.get_mut(term) {
+                Some(list) => update(list),
                 None if only.is_none_or(|only| only.contains(term)) => {
-                    put(block.lists.entry(term.clone()).or_default());
+                    update(block.lists.entry(term.clone()).or_default());
                 }
                 None => {}
             };
             for term in &event.terms {
-                lists(term, &|list| list.has |= bit);
+                update_list(term, &|list| list.has |= bit);
             }
             for (term, at) in &event.departures {
-                lists(term, &|list| {
+                update_list(term, &|list| {
                     list.left |= bit;
                     set(&mut list.leaves, *at == event.revision);
                 });
@@ -291,10 +291,10 @@ pub(super) struct Outcomes {
 
 impl Outcomes {
     /// Returns the outcome of one event. None if the event does not concern the filter.
-    fn of(&self, event: usize) -> Option<Outcome> {
-        let is = |mask: u64| mask & (1 << event) != 0;
+    fn get(&self, event: usize) -> Option<Outcome> {
+        let is_set = |mask: u64| mask & (1 << event) != 0;
         let outcomes =
             [(self.upsert, Outcome::Upsert), (self.left, Outcome::Left), (self.removed, Outcome::Removed)];
-        outcomes.into_iter().find(|(mask, _)| is(*mask)).map(|(_, outcome)| outcome)
+        outcomes.into_iter().find(|(mask, _)| is_set(*mask)).map(|(_, outcome)| outcome)
     }
 }

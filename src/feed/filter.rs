@@ -23,14 +23,14 @@ impl Filter {
     ///
     /// # Errors
     /// A name or a kind is invalid, or there are too many.
-    pub(crate) fn parse(asked: &v1::FeedFilter) -> Result<Filter, Refusal> {
+    pub(crate) fn parse(message: &v1::FeedFilter) -> Result<Filter, Refusal> {
         let groups = [
-            terms(Kind::Tag, &asked.any_tags, "any_tags", Term::Tag)?,
-            terms(Kind::Section, &asked.sections, "sections", Term::Section)?,
-            terms(Kind::Author, &asked.authors, "authors", Term::Author)?,
+            terms(Kind::Tag, &message.any_tags, "any_tags", Term::Tag)?,
+            terms(Kind::Section, &message.sections, "sections", Term::Section)?,
+            terms(Kind::Author, &message.authors, "authors", Term::Author)?,
         ];
         let groups: Vec<Vec<Term>> = groups.into_iter().filter(|group| !group.is_empty()).collect();
-        let kinds = kinds(&asked.kinds, !groups.is_empty())?;
+        let kinds = kinds(&message.kinds, !groups.is_empty())?;
         Ok(Filter { groups, kinds })
     }
 
@@ -65,7 +65,7 @@ impl Filter {
     /// Returns the outcomes of the events of a block for followers of the filter.
     pub(super) fn outcomes(&self, block: &Block, backfill: bool) -> Outcomes {
         let kinds = self.kinds.iter().fold(0, |kinds, kind| kinds | block.of_kind(*kind));
-        let (mut matches, mut held, mut leaves) = (kinds, kinds, 0);
+        let (mut matches, mut may_have, mut leaves) = (kinds, kinds, 0);
         for group in &self.groups {
             let (mut has, mut left) = (0, 0);
             for list in group.iter().map(|term| block.list(term)) {
@@ -75,19 +75,19 @@ impl Filter {
             }
             matches &= has | block.unknown;
             // A follower may hold an article that has left some of the lists.
-            held &= has | left;
+            may_have &= has | left;
         }
         let Block { live, newest, .. } = block;
         let matches = matches & (live | block.unknown);
-        let asked = if backfill { !0 } else { !block.backfill };
-        let other = kinds & !matches & asked;
+        let delivered = if backfill { !0 } else { !block.backfill };
+        let other = kinds & !matches & delivered;
         // Nothing leaves a filter without conditions.
-        let leaves = if self.groups.is_empty() { 0 } else { block.leaves_any | (leaves & held) };
+        let leaves = if self.groups.is_empty() { 0 } else { block.leaves_any | (leaves & may_have) };
         Outcomes {
             // If the event is not the newest, the article matches again, and the later event delivers it.
-            upsert: matches & newest & asked,
+            upsert: matches & newest & delivered,
             left: other & leaves & (live | !newest),
-            removed: other & (held | block.left_any) & !live & newest,
+            removed: other & (may_have | block.left_any) & !live & newest,
         }
     }
 }
@@ -99,24 +99,24 @@ fn terms(
     term: fn(crate::model::Id) -> Term,
 ) -> Result<Vec<Term>, Refusal> {
     at_most(&limit::FILTER, names.len(), format!("filter.{field}"))?;
-    let one = |(i, text): (usize, &String)| {
+    let parse = |(i, text): (usize, &String)| {
         let Name { id, .. } = check_name(kind, text, &format!("filter.{field}[{i}]"))?;
         Ok(term(id))
     };
-    let mut terms = names.iter().enumerate().map(one).collect::<Result<Vec<_>, Refusal>>()?;
+    let mut terms = names.iter().enumerate().map(parse).collect::<Result<Vec<_>, Refusal>>()?;
     terms.sort_unstable();
     terms.dedup();
     Ok(terms)
 }
 
-fn kinds(asked: &[i32], only_articles: bool) -> Result<Vec<Kind>, Refusal> {
-    let mut kinds = Vec::with_capacity(asked.len());
-    for (i, number) in asked.iter().enumerate() {
+fn kinds(numbers: &[i32], only_articles: bool) -> Result<Vec<Kind>, Refusal> {
+    let mut kinds = Vec::with_capacity(numbers.len());
+    for (i, number) in numbers.iter().enumerate() {
         let field = || format!("filter.kinds[{i}]");
         let kind = Kind::from_number(i64::from(*number))
-            .ok_or_else(|| Refusal::field(field(), format!("{number} is not one of its values")))?;
+            .ok_or_else(|| Refusal::field(field(), format!("unknown value {number}")))?;
         if only_articles && kind != Kind::Article {
-            return Err(Refusal::field(field(), "only articles belong to tags, sections and authors"));
+            return Err(Refusal::field(field(), "must be ARTICLE if tags, sections or authors are set"));
         }
         kinds.push(kind);
     }

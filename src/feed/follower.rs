@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The maximum size of one frame in bytes.
-const PIECE: usize = 64 << 10;
+const MAX_FRAME_BYTES: usize = 64 << 10;
 
 /// The stage of a follower.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) enum Stage {
 pub(crate) struct Follower {
     feeds: Arc<Feeds>,
     group: Membership,
-    news: watch::Receiver<()>,
+    wakeups: watch::Receiver<()>,
     cursor: Cursor,
     stage: Stage,
     /// Whether the feed restarts with a snapshot if it cannot resume at its position.
@@ -50,8 +50,8 @@ pub(crate) struct Follower {
     rest: Message,
     interval: Duration,
     /// The time at which the last message was started.
-    sent_at: Instant,
-    silent_until: Pin<Box<Sleep>>,
+    last_sent: Instant,
+    checkpoint_timer: Pin<Box<Sleep>>,
     _permit: Permit,
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Cursor {
     /// Everything up to this revision was sent. Within a commit that is sent in parts, it is ahead of the position.
     sent: Revision,
     /// Whether the client has received parts of a commit and waits for the last one.
-    is_open: bool,
+    is_within_commit: bool,
 }
 
 impl Cursor {
     fn at(position: ChainPosition) -> Cursor {
-        Cursor { sent: position.revision, position, is_open: false }
+        Cursor { sent: position.revision, position, is_within_commit: false }
     }
 }
 
@@ -81,7 +81,7 @@ impl Follower {
         permit: Permit,
     ) -> Follower {
         Follower {
-            news: group.news(),
+            wakeups: group.wakeups(),
             feeds,
             group,
             cursor: Cursor::at(at),
@@ -91,36 +91,36 @@ impl Follower {
             in_flight: Arc::default(),
             rest: Message::default(),
             interval,
-            sent_at: Instant::now(),
-            silent_until: Box::pin(sleep_until(Instant::now() + interval)),
+            last_sent: Instant::now(),
+            checkpoint_timer: Box::pin(sleep_until(Instant::now() + interval)),
             _permit: permit,
         }
     }
 
-    /// Returns the next frame of the stream, once the previous one has left.
+    /// Returns the next frame of the stream, once the previous one has been released.
     ///
     /// # Errors
     /// The feed cannot resume at its position, or the store cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Framed, Refusal> {
         if self.rest.is_empty() {
-            self.rest = self.message().await?;
-            self.sent_at = Instant::now();
+            self.rest = self.next_message().await?;
+            self.last_sent = Instant::now();
         }
-        self.in_flight.left().await;
-        Ok(self.in_flight.send(self.rest.take(PIECE)))
+        self.in_flight.released().await;
+        Ok(self.in_flight.send(self.rest.take(MAX_FRAME_BYTES)))
     }
 
-    async fn message(&mut self) -> Result<Message, Refusal> {
+    async fn next_message(&mut self) -> Result<Message, Refusal> {
         loop {
             match &mut self.stage {
                 Stage::Reset(reason) => {
                     let mut reset = Vec::new();
                     fields::put_varint(&mut reset, 1, *reason as u64);
-                    self.in_flight.left().await;
-                    self.begin_snapshot();
+                    self.in_flight.released().await;
+                    self.start_snapshot();
                     return Ok(self.event(None, message::RESET, &reset));
                 }
-                Stage::Snapshot(_) => return Box::pin(self.snapshot()).await,
+                Stage::Snapshot(_) => return Box::pin(self.next_snapshot_part()).await,
                 Stage::Following => match self.follow().await {
                     Ok(message) => return Ok(message),
                     Err(Refusal::Compacted { .. }) if self.may_reset => {
@@ -133,18 +133,18 @@ impl Follower {
     }
 
     /// Restarts with a snapshot of the current matches.
-    fn begin_snapshot(&mut self) {
+    fn start_snapshot(&mut self) {
         let head = self.feeds.head();
         self.cursor = Cursor::at(head);
-        self.stage = Stage::Snapshot(Snapshot::new(&self.group.interest.filter, head.revision));
+        self.stage = Stage::Snapshot(Snapshot::new(&self.group.key.filter, head.revision));
     }
 
-    async fn snapshot(&mut self) -> Result<Message, Refusal> {
-        self.in_flight.left().await;
+    async fn next_snapshot_part(&mut self) -> Result<Message, Refusal> {
+        self.in_flight.released().await;
         let Stage::Snapshot(snapshot) = &mut self.stage else {
-            return Err(Refusal::Internal("a feed has no snapshot under way"));
+            return Err(Refusal::Internal("feed has no snapshot in progress"));
         };
-        if let Some(part) = snapshot.next(&self.feeds, self.group.interest.shape).await? {
+        if let Some(part) = snapshot.next(&self.feeds, self.group.key.shape).await? {
             return Ok(self.event(None, message::SNAPSHOT, &part));
         }
         let mut end = Vec::new();
@@ -160,15 +160,14 @@ impl Follower {
 
     /// Returns the next changes, or a checkpoint.
     async fn follow(&mut self) -> Result<Message, Refusal> {
-        let mut silent = false;
+        let mut is_silent = false;
         loop {
-            self.news.borrow_and_update();
-            let (delivered, next) = self.look()?;
+            self.wakeups.borrow_and_update();
+            let (delivered, next) = self.peek_next()?;
             match next {
-                // The frame in flight is awaited only here: when it leaves, it wakes no follower that has nothing to
-                // send.
+                // The frame in flight is awaited only here: its release wakes no follower that has nothing to send.
                 Next::Message(_) | Next::Behind if self.in_flight.number().is_some() => {
-                    self.in_flight.left().await;
+                    self.in_flight.released().await;
                 }
                 Next::Message(next) => {
                     self.cursor = Cursor::at(next.end);
@@ -180,17 +179,17 @@ impl Follower {
                     if let Some(message) = Box::pin(self.catch_up()).await? {
                         return Ok(message);
                     }
-                    if self.sent_at.elapsed() >= self.interval && !self.cursor.is_open {
+                    if self.last_sent.elapsed() >= self.interval && !self.cursor.is_within_commit {
                         return Ok(self.checkpoint(self.cursor.position));
                     }
                 }
-                Next::Nothing if silent || !self.caught_up => {
+                Next::Nothing if is_silent || !self.caught_up => {
                     self.caught_up = true;
                     return Ok(self.checkpoint(delivered));
                 }
                 Next::Nothing => tokio::select! {
-                    _ = self.news.changed() => {}
-                    () = self.silent_until.as_mut() => silent = self.is_silent(),
+                    _ = self.wakeups.changed() => {}
+                    () = self.checkpoint_timer.as_mut() => is_silent = self.check_silence(),
                 },
             }
         }
@@ -199,15 +198,16 @@ impl Follower {
     /// Returns the position that the hub has reached, and the next message of the group for this follower. They are
     /// read in this order: the group has received everything up to the position that was read first, so a checkpoint at
     /// that position skips nothing.
-    fn look(&self) -> Result<(ChainPosition, Next), Refusal> {
+    fn peek_next(&self) -> Result<(ChainPosition, Next), Refusal> {
         let hub = &self.feeds.hub;
         let delivered = hub.position()?;
         #[cfg(test)]
-        if let Some(happens) = hub.between_looks.lock().unwrap().take() {
-            happens();
+        if let Some(hook) = hub.between_reads.lock().unwrap().take() {
+            hook();
         }
         // The rest of a commit comes from the store, like its first parts.
-        let next = if self.cursor.is_open { Next::Behind } else { self.group.after(self.cursor.sent) };
+        let next =
+            if self.cursor.is_within_commit { Next::Behind } else { self.group.after(self.cursor.sent) };
         Ok((delivered, next))
     }
 
@@ -223,22 +223,26 @@ impl Follower {
         }
         if *is_part {
             self.cursor.sent = reached.revision;
-            self.cursor.is_open |= message.is_some();
+            self.cursor.is_within_commit |= message.is_some();
             return Ok(message.clone());
         }
-        let was_open = std::mem::replace(&mut self.cursor, Cursor::at(*reached)).is_open;
+        let was_within_commit = std::mem::replace(&mut self.cursor, Cursor::at(*reached)).is_within_commit;
         // The rest of the commit has been superseded, but the client still waits for the last part.
         let last = || Message::of_encoded(self.feeds.log_id, Some(reached), Vec::new());
-        Ok(message.clone().or_else(|| was_open.then(last)))
+        Ok(message.clone().or_else(|| was_within_commit.then(last)))
     }
 
-    /// Whether nothing was sent for the whole interval. If something was sent, the timer is set again. It is not set
+    /// Returns whether nothing was sent for the whole interval. If something was sent, resets the timer. It is not set
     /// with each message, because that costs more than everything else here.
-    fn is_silent(&mut self) -> bool {
-        let until = self.sent_at + self.interval;
-        let silent = until <= Instant::now();
-        self.silent_until.as_mut().reset(if silent { Instant::now() + self.interval } else { until });
-        silent
+    fn check_silence(&mut self) -> bool {
+        let deadline = self.last_sent + self.interval;
+        let is_silent = deadline <= Instant::now();
+        self.checkpoint_timer.as_mut().reset(if is_silent {
+            Instant::now() + self.interval
+        } else {
+            deadline
+        });
+        is_silent
     }
 
     fn checkpoint(&mut self, delivered: ChainPosition) -> Message {

@@ -12,7 +12,7 @@ use crate::{compose::Shape, model::Revision, store::history::ChainPosition};
 
 /// The properties that determine the messages of a follower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Interest {
+pub(crate) struct GroupKey {
     pub(crate) filter: Filter,
     pub(crate) shape: Shape,
     /// Whether BACKFILL writes are delivered.
@@ -23,7 +23,7 @@ pub(crate) struct Interest {
 #[derive(Debug, Clone)]
 pub(super) struct CommitMessage {
     /// The revision of the first change in the message.
-    pub(super) first: Revision,
+    pub(super) first_revision: Revision,
     /// The end of the commit.
     pub(super) end: ChainPosition,
     pub(super) message: Message,
@@ -39,48 +39,48 @@ pub(super) enum Next {
     Behind,
 }
 
-/// Followers with one interest.
+/// Followers with one key.
 #[derive(Debug)]
 pub(super) struct Group {
     /// A number that no other group of this node has or had.
     pub(super) number: u64,
-    pub(super) interest: Arc<Interest>,
+    pub(super) key: Arc<GroupKey>,
     recent: Mutex<Recent>,
     /// Changes with each message.
-    news: watch::Sender<()>,
+    wakeups: watch::Sender<()>,
 }
 
 /// The messages that a group retains.
 #[derive(Debug)]
 struct Recent {
     /// All messages after this revision are retained.
-    from: Revision,
+    retained_after: Revision,
     messages: VecDeque<CommitMessage>,
 }
 
 impl Group {
     /// Creates a group that receives everything after a revision.
-    pub(super) fn new(number: u64, interest: Arc<Interest>, from: Revision) -> Group {
-        let recent = Mutex::new(Recent { from, messages: VecDeque::new() });
-        Group { number, interest, recent, news: watch::Sender::new(()) }
+    pub(super) fn new(number: u64, key: Arc<GroupKey>, retained_after: Revision) -> Group {
+        let recent = Mutex::new(Recent { retained_after, messages: VecDeque::new() });
+        Group { number, key, recent, wakeups: watch::Sender::new(()) }
     }
 
     /// Returns a receiver that is notified of each message.
-    pub(super) fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    pub(super) fn wakeups(&self) -> watch::Receiver<()> {
+        self.wakeups.subscribe()
     }
 
     /// Returns the next message after a revision.
     pub(super) fn after(&self, revision: Revision) -> Next {
         let recent = self.recent();
-        if revision < recent.from {
+        if revision < recent.retained_after {
             return Next::Behind;
         }
         let next = recent.messages.partition_point(|message| message.end.revision <= revision);
         match recent.messages.get(next) {
             None => Next::Nothing,
             // The follower is within the commit.
-            Some(message) if message.first <= revision => Next::Behind,
+            Some(message) if message.first_revision <= revision => Next::Behind,
             Some(message) => Next::Message(message.clone()),
         }
     }
@@ -90,7 +90,7 @@ impl Group {
     pub(super) fn push(&self, message: CommitMessage, is_current: impl FnOnce() -> bool) {
         let mut recent = self.recent();
         let end = message.end.revision;
-        if end <= recent.from {
+        if end <= recent.retained_after {
             // The group was created after the commit.
         } else if is_current() {
             recent.messages.push_back(message);
@@ -110,12 +110,12 @@ impl Group {
         while recent.messages.front().is_some_and(|oldest| oldest.end.revision <= end)
             && let Some(oldest) = recent.messages.pop_front()
         {
-            recent.from = oldest.end.revision;
+            recent.retained_after = oldest.end.revision;
         }
     }
 
     /// Drops all messages. Followers that have not received them read the store.
-    pub(super) fn forget(&self) {
+    pub(super) fn clear(&self) {
         let mut recent = self.recent();
         if let Some(newest) = recent.messages.back() {
             let end = newest.end.revision;
@@ -124,7 +124,7 @@ impl Group {
     }
 
     pub(super) fn wake(&self) {
-        self.news.send_replace(());
+        self.wakeups.send_replace(());
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -134,7 +134,7 @@ impl Group {
 
 impl Recent {
     fn drop_all(&mut self, end: Revision) {
-        self.from = self.from.max(end);
+        self.retained_after = self.retained_after.max(end);
         self.messages = VecDeque::new();
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::CommitEvents,
-    group::{Group, Interest},
+    group::{Group, GroupKey},
 };
 use crate::{entry::Term, model::Revision};
 
@@ -18,20 +18,20 @@ pub(super) struct Groups(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    all: HashMap<Arc<Interest>, Member>,
+    all: HashMap<Arc<GroupKey>, GroupEntry>,
     /// Groups by the terms that `Filter::terms` returns. A matching article has at least one of them.
     by_term: HashMap<Term, ByNumber>,
     /// Groups whose filters name no list.
     unconditional: ByNumber,
     /// Commits after this revision are not delivered yet.
-    from: Revision,
+    delivered: Revision,
     created: u64,
 }
 
 type ByNumber = HashMap<u64, Arc<Group>>;
 
 #[derive(Debug)]
-struct Member {
+struct GroupEntry {
     group: Arc<Group>,
     members: usize,
 }
@@ -44,68 +44,68 @@ pub(super) struct Membership {
 }
 
 impl Groups {
-    /// Creates an empty set of groups. Commits up to `from` count as delivered.
-    pub(super) fn new(from: Revision) -> Groups {
+    /// Creates an empty set of groups. Commits up to `delivered` count as delivered.
+    pub(super) fn new(delivered: Revision) -> Groups {
         Groups(Mutex::new(Inner {
             all: HashMap::new(),
             by_term: HashMap::new(),
             unconditional: HashMap::new(),
-            from,
+            delivered,
             created: 0,
         }))
     }
 
-    /// Joins the group with an interest, and creates it if it does not exist.
-    pub(super) fn join(self: &Arc<Self>, interest: Interest) -> Membership {
+    /// Joins the group with a key, and creates it if it does not exist.
+    pub(super) fn join(self: &Arc<Self>, key: GroupKey) -> Membership {
         let mut inner = self.inner();
-        let group = match inner.all.get_mut(&interest) {
-            Some(member) => {
-                member.members += 1;
-                member.group.clone()
+        let group = match inner.all.get_mut(&key) {
+            Some(entry) => {
+                entry.members += 1;
+                entry.group.clone()
             }
-            None => inner.create(interest),
+            None => inner.create(key),
         };
         Membership { groups: self.clone(), group }
     }
 
     /// Returns the revision up to which commits were delivered.
     pub(super) fn delivered(&self) -> Revision {
-        self.inner().from
+        self.inner().delivered
     }
 
     /// Records that commits up to a revision are being delivered. A group that is created later starts after them.
-    pub(super) fn deliver_to(&self, revision: Revision) {
-        self.inner().from = revision;
+    pub(super) fn mark_delivered(&self, revision: Revision) {
+        self.inner().delivered = revision;
     }
 
-    /// Whether there is no group. If so, commits up to `head` count as delivered.
-    pub(super) fn is_empty_up_to(&self, head: Revision) -> bool {
+    /// Returns whether there is no group. If so, marks commits up to `head` as delivered.
+    pub(super) fn skip_if_empty(&self, head: Revision) -> bool {
         let mut inner = self.inner();
         let is_empty = inner.all.is_empty();
         if is_empty {
-            inner.from = head;
+            inner.delivered = head;
         }
         is_empty
     }
 
     /// Returns the groups that a commit may concern. The lock is released between two lists, because many groups may
     /// name one list.
-    pub(super) fn concerned(&self, commit: &CommitEvents) -> ByNumber {
-        if commit.concerns_all() {
+    pub(super) fn matching_groups(&self, commit: &CommitEvents) -> ByNumber {
+        if commit.has_unknown_lists() {
             return self.all().into_iter().map(|group| (group.number, group)).collect();
         }
-        let mut concerned = self.inner().unconditional.clone();
+        let mut matching = self.inner().unconditional.clone();
         for term in commit.terms() {
             let inner = self.inner();
             let groups = inner.by_term.get(term).into_iter().flatten();
-            concerned.extend(groups.map(|(number, group)| (*number, group.clone())));
+            matching.extend(groups.map(|(number, group)| (*number, group.clone())));
         }
-        concerned
+        matching
     }
 
     /// Returns all groups.
     pub(super) fn all(&self) -> Vec<Arc<Group>> {
-        self.inner().all.values().map(|member| member.group.clone()).collect()
+        self.inner().all.values().map(|entry| entry.group.clone()).collect()
     }
 
     fn leave(&self, group: &Group) {
@@ -118,30 +118,30 @@ impl Groups {
 }
 
 impl Inner {
-    fn create(&mut self, interest: Interest) -> Arc<Group> {
+    fn create(&mut self, key: GroupKey) -> Arc<Group> {
         self.created += 1;
-        let interest = Arc::new(interest);
-        let group = Arc::new(Group::new(self.created, interest.clone(), self.from));
-        let terms = interest.filter.terms();
+        let key = Arc::new(key);
+        let group = Arc::new(Group::new(self.created, key.clone(), self.delivered));
+        let terms = key.filter.terms();
         if terms.is_empty() {
             self.unconditional.insert(group.number, group.clone());
         }
         for term in terms {
             self.by_term.entry(term.clone()).or_default().insert(group.number, group.clone());
         }
-        self.all.insert(interest, Member { group: group.clone(), members: 1 });
+        self.all.insert(key, GroupEntry { group: group.clone(), members: 1 });
         group
     }
 
     fn leave(&mut self, group: &Group) {
-        let Some(member) = self.all.get_mut(&group.interest) else { return };
-        member.members -= 1;
-        if member.members > 0 {
+        let Some(entry) = self.all.get_mut(&group.key) else { return };
+        entry.members -= 1;
+        if entry.members > 0 {
             return;
         }
-        self.all.remove(&group.interest);
+        self.all.remove(&group.key);
         self.unconditional.remove(&group.number);
-        for term in group.interest.filter.terms() {
+        for term in group.key.filter.terms() {
             if let Some(groups) = self.by_term.get_mut(term) {
                 groups.remove(&group.number);
                 if groups.is_empty() {
@@ -187,43 +187,43 @@ mod tests {
     use super::*;
     use crate::{compose::Shape, feed::Filter, wire::v1};
 
-    fn interest(tag: usize) -> Interest {
+    fn key(tag: usize) -> GroupKey {
         let tags = vec![format!("tags/{tag}"), "tags/sea".to_owned()];
-        let asked = v1::FeedFilter { any_tags: tags, ..Default::default() };
-        Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::Basic, backfill: false }
+        let filter = v1::FeedFilter { any_tags: tags, ..Default::default() };
+        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false }
     }
 
-    fn held(groups: &Groups) -> (usize, usize, usize) {
+    fn sizes(groups: &Groups) -> (usize, usize, usize) {
         let inner = groups.inner();
         let by_term = inner.by_term.values().map(HashMap::len).sum();
         (inner.all.len(), by_term, inner.by_term.len())
     }
 
     #[test]
-    fn a_group_goes_with_its_last_member() {
+    fn a_group_is_removed_with_its_last_member() {
         let groups = Arc::new(Groups::new(0));
-        let [first, second] = [groups.join(interest(1)), groups.join(interest(1))];
+        let [first, second] = [groups.join(key(1)), groups.join(key(1))];
         assert_eq!(first.number, second.number);
-        let other = groups.join(interest(2));
-        assert_eq!(held(&groups), (2, 4, 3));
+        let other = groups.join(key(2));
+        assert_eq!(sizes(&groups), (2, 4, 3));
         drop(first);
-        assert_eq!(held(&groups), (2, 4, 3));
+        assert_eq!(sizes(&groups), (2, 4, 3));
         drop(second);
-        assert_eq!(held(&groups), (1, 2, 2));
+        assert_eq!(sizes(&groups), (1, 2, 2));
         drop(other);
-        assert_eq!(held(&groups), (0, 0, 0));
+        assert_eq!(sizes(&groups), (0, 0, 0));
     }
 
     #[test]
-    fn reopened_feeds_and_ever_new_filters_leave_nothing_behind() {
+    fn closed_feeds_with_new_filters_leave_no_groups() {
         let groups = Arc::new(Groups::new(0));
-        let _open: Vec<Membership> = (0..40).map(|tag| groups.join(interest(tag))).collect();
-        let before = held(&groups);
-        for turn in 0..10_000 {
-            drop(groups.join(interest(100 + turn % 50)));
-            drop(groups.join(interest(1_000 + turn)));
+        let _open: Vec<Membership> = (0..40).map(|tag| groups.join(key(tag))).collect();
+        let before = sizes(&groups);
+        for round in 0..10_000 {
+            drop(groups.join(key(100 + round % 50)));
+            drop(groups.join(key(1_000 + round)));
         }
-        assert_eq!(held(&groups), before);
+        assert_eq!(sizes(&groups), before);
         assert_eq!(groups.all().len(), 40);
     }
 }

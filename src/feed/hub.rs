@@ -26,15 +26,15 @@ use crate::{
 };
 
 /// The bounds of one read. A larger commit is not retained: followers read it from the store, part by part.
-const BOUNDS: Bounds = Bounds { rows: 20_000, events: 1_024, bytes: 4 << 20 };
+const READ_BOUNDS: Bounds = Bounds { rows: 20_000, events: 1_024, bytes: 4 << 20 };
 
 /// The first and the longest pause before a failed read is retried.
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(1);
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(50);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long reads may fail before followers receive the error. Without it, their positions would silently stop
 /// advancing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The groups of a node, and how far commits were delivered to them.
 pub(super) struct Hub {
@@ -44,15 +44,15 @@ pub(super) struct Hub {
     progress: Mutex<Progress>,
     retained: Mutex<Retained>,
     /// How long reads may fail before followers receive the error.
-    patience: Duration,
+    failure_timeout: Duration,
     /// The number of erasures. A message that was read before an erasure is not retained after it.
     erasures: AtomicU64,
-    /// Runs once between the two reads of `Follower::look`.
+    /// Runs once between the two reads of `Follower::peek_next`.
     #[cfg(test)]
-    pub(super) between_looks: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    pub(super) between_reads: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Makes the hub panic.
     #[cfg(test)]
-    pub(super) dies: Mutex<bool>,
+    pub(super) should_panic: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ struct Progress {
 }
 
 /// Commits that were read and are not delivered yet.
-pub(super) struct News {
+pub(super) struct CommitBatch {
     commits: Vec<Commit>,
     reached: ChainPosition,
     within: Option<Revision>,
@@ -73,7 +73,7 @@ pub(super) struct News {
 }
 
 impl Hub {
-    pub(super) fn new(store: Arc<Store>, patience: Duration) -> Hub {
+    pub(super) fn new(store: Arc<Store>, failure_timeout: Duration) -> Hub {
         let head = store.head();
         let position = ChainPosition { revision: head.revision, chain: Some(head.chain) };
         Hub {
@@ -82,12 +82,12 @@ impl Hub {
             groups: Arc::new(Groups::new(head.revision)),
             progress: Mutex::new(Progress { position, failure: None }),
             retained: Mutex::default(),
-            patience,
+            failure_timeout,
             erasures: AtomicU64::new(0),
             #[cfg(test)]
-            between_looks: Mutex::default(),
+            between_reads: Mutex::default(),
             #[cfg(test)]
-            dies: Mutex::default(),
+            should_panic: Mutex::default(),
         }
     }
 
@@ -107,10 +107,10 @@ impl Hub {
 
     /// Drops all retained messages. A message that is being encoded is dropped too: `Group::push` checks under the lock
     /// of its group whether there was an erasure since, and the erasure is counted before the group is emptied here.
-    pub(super) fn forget(&self) {
+    pub(super) fn clear(&self) {
         self.erasures.fetch_add(1, Ordering::AcqRel);
         for group in self.groups.all() {
-            group.forget();
+            group.clear();
         }
         self.retained().clear();
     }
@@ -119,7 +119,7 @@ impl Hub {
     pub(super) async fn run(&self) {
         let mut heads = self.store.heads();
         #[cfg(test)]
-        assert!(!*self.dies.lock().unwrap_or_else(PoisonError::into_inner), "the hub dies");
+        assert!(!*self.should_panic.lock().unwrap_or_else(PoisonError::into_inner), "injected panic");
         loop {
             let head = heads.borrow_and_update().revision;
             self.deliver_up_to(head).await;
@@ -132,32 +132,32 @@ impl Hub {
     /// Reads and delivers commits, and retries failed reads. The first failure is logged; failures that last end the
     /// followers.
     async fn deliver_up_to(&self, head: Revision) {
-        let (mut retry, mut failing_since) = (FIRST_RETRY, None);
+        let (mut pause, mut failing_since) = (FIRST_RETRY_PAUSE, None);
         while self.groups.delivered() < head {
             match self.read().await {
-                Ok(news) => {
-                    if let Some(news) = news {
-                        self.deliver(news);
+                Ok(batch) => {
+                    if let Some(batch) = batch {
+                        self.deliver(batch);
                     }
                     if failing_since.take().is_some() {
-                        tracing::info!("feeds read the store again");
+                        tracing::info!("feed reads recovered");
                         self.progress().failure = None;
                     }
-                    retry = FIRST_RETRY;
+                    pause = FIRST_RETRY_PAUSE;
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(|| {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "feeds cannot read the store"
+                            "feed read failed, will retry"
                         );
                         Instant::now()
                     });
-                    if since.elapsed() >= self.patience {
+                    if since.elapsed() >= self.failure_timeout {
                         self.fail(error);
                     }
-                    tokio::time::sleep(retry).await;
-                    retry = (2 * retry).min(LAST_RETRY);
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(MAX_RETRY_PAUSE);
                 }
             }
         }
@@ -172,25 +172,27 @@ impl Hub {
     }
 
     /// Reads the next commits. Returns None if there is no group to deliver them to.
-    pub(super) async fn read(&self) -> Result<Option<News>, Error> {
+    pub(super) async fn read(&self) -> Result<Option<CommitBatch>, Error> {
         let erasures = self.erasures();
         let head = self.store.head();
-        if self.groups.is_empty_up_to(head.revision) {
+        if self.groups.skip_if_empty(head.revision) {
             self.retained().clear();
             self.progress().position = ChainPosition { revision: head.revision, chain: Some(head.chain) };
             return Ok(None);
         }
-        let from = self.groups.delivered();
+        let delivered = self.groups.delivered();
         let wanted =
             Selection { departed_terms: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Selection::default() };
-        let read = self.store.read(move |connection| history::read_range(connection, from, &wanted, BOUNDS));
+        let read = self
+            .store
+            .read(move |connection| history::read_range(connection, delivered, &wanted, READ_BOUNDS));
         let HistoryRange { commits, reached, within, .. } = read.await?;
-        Ok(Some(News { commits, reached, within, erasures }))
+        Ok(Some(CommitBatch { commits, reached, within, erasures }))
     }
 
     /// Delivers commits. Groups receive them one by one, and no lock is held while a message is encoded.
-    pub(super) fn deliver(&self, News { commits, reached, within, erasures }: News) {
-        self.groups.deliver_to(reached.revision);
+    pub(super) fn deliver(&self, CommitBatch { commits, reached, within, erasures }: CommitBatch) {
+        self.groups.mark_delivered(reached.revision);
         for commit in commits {
             self.deliver_commit(CommitEvents::new(commit, None), within.is_none(), erasures);
         }
@@ -201,28 +203,29 @@ impl Hub {
 
     /// Adds the message of a commit to each group that it concerns. If the commit was read in parts, the groups only
     /// record that their followers must read it from the store.
-    fn deliver_commit(&self, mut commit: CommitEvents, is_whole: bool, erasures: u64) {
+    fn deliver_commit(&self, mut commit: CommitEvents, is_complete: bool, erasures: u64) {
         let mut retained = RetainedCommit::new(commit.end.revision);
-        for group in self.groups.concerned(&commit).into_values() {
-            let selected = commit.select(&group.interest.filter, group.interest.backfill);
-            let Some(first) = commit.first_revision(&selected) else { continue };
-            let shape = group.interest.shape;
-            let message = is_whole.then(|| commit.message(selected, (self.log_id, shape), retained.room()));
+        for group in self.groups.matching_groups(&commit).into_values() {
+            let selected = commit.select(&group.key.filter, group.key.backfill);
+            let Some(first_revision) = commit.first_revision(&selected) else { continue };
+            let shape = group.key.shape;
+            let message =
+                is_complete.then(|| commit.message(selected, (self.log_id, shape), retained.room()));
             match message.flatten() {
                 None => group.skip(commit.end.revision),
                 Some(message) => {
                     retained.add(&group, commit.retained_bytes());
                     self.retained().make_room(retained.bytes());
-                    let message = CommitMessage { first, end: commit.end, message };
+                    let message = CommitMessage { first_revision, end: commit.end, message };
                     group.push(message, || self.erasures() == erasures);
                 }
             }
             group.wake();
         }
-        let mut all = self.retained();
+        let mut all_retained = self.retained();
         if self.erasures() == erasures {
-            all.make_room(retained.bytes());
-            all.push(retained);
+            all_retained.make_room(retained.bytes());
+            all_retained.push(retained);
         }
     }
 

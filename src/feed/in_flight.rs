@@ -17,9 +17,9 @@ use crate::wire::Framed;
 /// The state of the frame in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Twice the number of frames that have left, plus one while a frame is in flight.
+    /// Twice the number of frames that have been released, plus one while a frame is in flight.
     state: AtomicU64,
-    reader: AtomicWaker,
+    waker: AtomicWaker,
 }
 
 impl InFlight {
@@ -33,39 +33,39 @@ impl InFlight {
     pub(super) fn send(self: &Arc<Self>, mut slices: Vec<Bytes>) -> Framed {
         self.state.fetch_add(1, Ordering::AcqRel);
         if let Some(last) = slices.pop() {
-            slices.push(Bytes::from_owner(Piece { bytes: last, in_flight: self.clone() }));
+            slices.push(Bytes::from_owner(Frame { bytes: last, in_flight: self.clone() }));
         }
         Framed::chain(slices)
     }
 
     /// Waits until no frame is in flight.
-    pub(super) async fn left(&self) {
+    pub(super) async fn released(&self) {
         std::future::poll_fn(|cx| {
             if self.number().is_none() {
                 return Poll::Ready(());
             }
-            self.reader.register(cx.waker());
-            // The frame may have left before the waker was registered.
+            self.waker.register(cx.waker());
+            // The frame may have been released before the waker was registered.
             if self.number().is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 }
 
-struct Piece {
+struct Frame {
     bytes: Bytes,
     in_flight: Arc<InFlight>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for Frame {
     fn drop(&mut self) {
         self.in_flight.state.fetch_add(1, Ordering::AcqRel);
-        self.in_flight.reader.wake();
+        self.in_flight.waker.wake();
     }
 }

@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// The maximum size of a message in bytes: less than gRPC's default limit of 4 MiB for clients, with room for proxies.
-pub(crate) const MAX_MESSAGE: usize = 7 << 19;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 7 << 19;
 
 /// The maximum size of the changes in a message in bytes. The position and the fields around them fit into the rest.
-pub(super) const MAX_CHANGES: usize = MAX_MESSAGE - 256;
+pub(super) const MAX_CHANGES_BYTES: usize = MAX_MESSAGE_BYTES - 256;
 
 /// Changes up to this many bytes are copied into one block, because handling many slices would cost more.
-const JOINED: usize = 16 << 10;
+const MAX_COPIED_BYTES: usize = 16 << 10;
 
 /// Field numbers of the events of a WatchResponse.
 const CHANGES: u32 = 2;
@@ -60,27 +60,27 @@ impl Changes {
 impl Message {
     /// Encodes a message around an event. A message without a position belongs to a snapshot.
     pub(super) fn new(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Message {
-        let mut out = begin(log_id, at, event.len());
+        let mut out = start_message(log_id, at, event.len());
         fields::put_bytes(&mut out, field, event);
-        Message::whole(out)
+        Message::complete(out)
     }
 
     /// Returns the message of the changes of a commit, with the position of its end. The changes are `length` bytes
     /// long.
     pub(super) fn of_changes(log_id: LogId, end: &ChainPosition, changes: Changes, length: usize) -> Message {
-        let is_small = length <= JOINED;
-        let mut out = begin(log_id, Some(end), if is_small { length } else { 0 });
+        let is_small = length <= MAX_COPIED_BYTES;
+        let mut out = start_message(log_id, Some(end), if is_small { length } else { 0 });
         fields::put_key(&mut out, CHANGES, length);
         if is_small {
             changes.iter().for_each(|change| out.extend_from_slice(change));
-            return Message::whole(out);
+            return Message::complete(out);
         }
-        let all = out.len() - framed::PREFIX + length;
-        framed::put_prefix(&mut out, all);
+        let total = out.len() - framed::PREFIX + length;
+        framed::put_prefix(&mut out, total);
         Message { next: framed::shrink(out), rest: Some(Arc::new(changes)), index: 0 }
     }
 
-    /// Returns the message of encoded changes up to a place. If `reached` is None, they are part of a commit that
+    /// Returns the message of encoded changes up to a position. If `reached` is None, they are part of a commit that
     /// continues in the next message.
     pub(super) fn of_encoded(
         log_id: LogId,
@@ -93,7 +93,7 @@ impl Message {
         Message::new(log_id, reached, CHANGES, &changes)
     }
 
-    fn whole(mut out: Vec<u8>) -> Message {
+    fn complete(mut out: Vec<u8>) -> Message {
         let length = out.len() - framed::PREFIX;
         framed::put_prefix(&mut out, length);
         Message { next: framed::shrink(out), rest: None, index: 0 }
@@ -104,7 +104,7 @@ impl Message {
     }
 
     /// Whether the message refers to changes that other messages may share.
-    pub(super) fn shares(&self) -> bool {
+    pub(super) fn has_shared_changes(&self) -> bool {
         self.rest.is_some()
     }
 
@@ -137,19 +137,19 @@ impl Message {
     }
 }
 
-fn begin(log_id: LogId, at: Option<&ChainPosition>, length: usize) -> Vec<u8> {
+fn start_message(log_id: LogId, at: Option<&ChainPosition>, length: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(framed::PREFIX + length + 80);
     out.resize(framed::PREFIX, 0);
-    if let Some(place) = at {
-        fields::put_message(&mut out, 1, &position(log_id, place));
+    if let Some(at) = at {
+        fields::put_message(&mut out, 1, &position(log_id, at));
     }
     out
 }
 
-fn position(log_id: LogId, place: &ChainPosition) -> v1::Position {
+fn position(log_id: LogId, at: &ChainPosition) -> v1::Position {
     v1::Position {
         log_id: log_id.to_string(),
-        revision: place.revision,
-        chain: place.chain.map(|chain| Bytes::copy_from_slice(&chain)).unwrap_or_default(),
+        revision: at.revision,
+        chain: at.chain.map(|chain| Bytes::copy_from_slice(&chain)).unwrap_or_default(),
     }
 }

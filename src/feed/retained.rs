@@ -10,10 +10,10 @@ use crate::model::Revision;
 
 /// The maximum size of all retained messages in bytes, with shared encodings counted once. Followers that are further
 /// behind read the store.
-pub(super) const MAX_RETAINED: usize = 32 << 20;
+pub(super) const MAX_RETAINED_BYTES: usize = 32 << 20;
 
 /// Bytes of a group's reference to a message.
-const REFERENCE: usize = size_of::<CommitMessage>() + size_of::<Weak<Group>>();
+const REFERENCE_BYTES: usize = size_of::<CommitMessage>() + size_of::<Weak<Group>>();
 
 /// The messages that groups retain, by commit, the oldest first.
 #[derive(Debug, Default)]
@@ -28,35 +28,35 @@ pub(super) struct RetainedCommit {
     end: Revision,
     groups: Vec<Weak<Group>>,
     /// Bytes of the messages.
-    messages: usize,
+    message_bytes: usize,
 }
 
 impl RetainedCommit {
     pub(super) fn new(end: Revision) -> RetainedCommit {
-        RetainedCommit { end, groups: Vec::new(), messages: 0 }
+        RetainedCommit { end, groups: Vec::new(), message_bytes: 0 }
     }
 
-    /// Records that a group retains a message of the commit. `messages` is the size of all its messages so far in
+    /// Records that a group retains a message of the commit. `message_bytes` is the size of all its messages so far in
     /// bytes.
-    pub(super) fn add(&mut self, group: &Arc<Group>, messages: usize) {
+    pub(super) fn add(&mut self, group: &Arc<Group>, message_bytes: usize) {
         self.groups.push(Arc::downgrade(group));
-        self.messages = messages;
+        self.message_bytes = message_bytes;
     }
 
     /// Returns the bytes that the messages of the commit may take.
     pub(super) fn room(&self) -> usize {
-        MAX_RETAINED.saturating_sub((self.groups.len() + 1) * REFERENCE)
+        MAX_RETAINED_BYTES.saturating_sub((self.groups.len() + 1) * REFERENCE_BYTES)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.messages + self.groups.len() * REFERENCE
+        self.message_bytes + self.groups.len() * REFERENCE_BYTES
     }
 }
 
 impl Retained {
     /// Drops the oldest messages until there is room for those of one more commit.
     pub(super) fn make_room(&mut self, bytes: usize) {
-        while self.bytes + bytes > MAX_RETAINED
+        while self.bytes + bytes > MAX_RETAINED_BYTES
             && let Some(oldest) = self.commits.pop_front()
         {
             self.bytes -= oldest.bytes();

@@ -17,12 +17,13 @@ use crate::{
 };
 
 /// The maximum number of names looked up for one message, and the size in bytes at which it ends. The record that
-/// reaches this size is the last one, so no message comes near [`MAX_MESSAGE`](super::message::MAX_MESSAGE).
-const NAMES: usize = 256;
-const BYTES: usize = 256 << 10;
+/// reaches this size is the last one, so no message comes near
+/// [`MAX_MESSAGE_BYTES`](super::message::MAX_MESSAGE_BYTES).
+const MAX_NAMES: usize = 256;
+const TARGET_BYTES: usize = 256 << 10;
 
 /// The order of the kinds. The entities that an article names come before it.
-const ORDER: [Kind; 5] = [Kind::Author, Kind::Section, Kind::Tag, Kind::Article, Kind::Collection];
+const KIND_ORDER: [Kind; 5] = [Kind::Author, Kind::Section, Kind::Tag, Kind::Article, Kind::Collection];
 
 /// A cursor over the entities that match.
 #[derive(Debug)]
@@ -52,8 +53,8 @@ impl Snapshot {
     pub(super) fn new(filter: &Filter, head: Revision) -> Snapshot {
         let query = filter.query().map(Arc::new);
         let others: Vec<Kind> = filter.other_kinds().collect();
-        let is_asked = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
-        let kinds = ORDER.into_iter().rev().filter(is_asked).collect();
+        let is_requested = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
+        let kinds = KIND_ORDER.into_iter().rev().filter(is_requested).collect();
         Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
@@ -62,10 +63,10 @@ impl Snapshot {
         let log_id = feeds.log_id;
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
-            let read = feeds.read_apart(move |connection| {
-                let moment = connection.unchecked_transaction()?;
-                let (names, next) = names(&moment, kind, query.as_deref(), from.as_ref())?;
-                part(&moment, kind, (&names, next), head, log_id, shape)
+            let read = feeds.read_in_task(move |connection| {
+                let snapshot = connection.unchecked_transaction()?;
+                let (names, next) = names(&snapshot, kind, query.as_deref(), from.as_ref())?;
+                part(&snapshot, kind, (&names, next), head, log_id, shape)
             });
             let part = read.await?;
             self.from = part.next;
@@ -92,17 +93,17 @@ fn names(
     from: Option<&Cursor>,
 ) -> Result<Names, Error> {
     if let (Kind::Article, Some(query)) = (kind, query) {
-        let slice = listing::slice(connection, query, from, NAMES)?;
+        let slice = listing::slice(connection, query, from, MAX_NAMES)?;
         return Ok((slice.found, slice.next));
     }
     let after = from.map_or("", |cursor| &cursor.id);
-    let names = read::names(connection, kind, after, NAMES)?;
-    let place = |name: Name| {
+    let names = read::names(connection, kind, after, MAX_NAMES)?;
+    let with_cursor = |name: Name| {
         let cursor = Cursor { key: 0, id: name.id.to_string() };
         (name, cursor)
     };
-    let names: Vec<_> = names.into_iter().map(place).collect();
-    let next = names.last().filter(|_| names.len() == NAMES).map(|(_, cursor)| cursor.clone());
+    let names: Vec<_> = names.into_iter().map(with_cursor).collect();
+    let next = names.last().filter(|_| names.len() == MAX_NAMES).map(|(_, cursor)| cursor.clone());
     Ok((names, next))
 }
 
@@ -129,13 +130,13 @@ fn part(
         if record.revision > head {
             continue;
         }
-        if !stands_at(&record, kind, cursor) {
+        if !matches_index(&record, kind, cursor) {
             part.damage.add(name);
             continue;
         }
         fields::put_bytes(&mut part.message, 1, &event::record(&record, log_id, shape));
         part.count += 1;
-        if part.message.len() >= BYTES {
+        if part.message.len() >= TARGET_BYTES {
             part.next = Some(cursor.clone());
             break;
         }
@@ -144,6 +145,6 @@ fn part(
 }
 
 /// Whether a record agrees with the index in which it was found.
-fn stands_at(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
+fn matches_index(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
     record.is_put() && (kind != Kind::Article || Derived::time(&record.name, &record.log) == cursor.key)
 }

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::request;
 use crate::{
     digest::Hash,
-    feed::{Feeds, Filter, Follower, Interest, Start, Watch},
+    feed::{Feeds, Filter, Follower, GroupKey, Start, Watch},
     refusal::{Refusal, undecodable},
     wire::v1::{self, ArticleView, watch_request},
 };
@@ -35,13 +35,13 @@ impl FeedRpc {
 
 fn watch(asked: v1::WatchRequest) -> Result<Watch, Refusal> {
     let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Basic)?;
-    let interest = Interest {
+    let group_key = GroupKey {
         filter: Filter::parse(&asked.filter.unwrap_or_default())?,
         shape: selection.shape,
         backfill: asked.include_backfill,
     };
     let interval = interval(asked.checkpoint_interval)?;
-    Ok(Watch { interest, start: start(asked.start)?, may_reset: asked.reset, interval })
+    Ok(Watch { group_key, start: start(asked.start)?, may_reset: asked.reset, interval })
 }
 
 fn start(asked: Option<watch_request::Start>) -> Result<Start, Refusal> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cable_client::{Kind, v1::ErrorReason};
+use cable_client::{ErrorKind, v1::ErrorReason};
 use futures_util::StreamExt as _;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
@@ -228,7 +228,7 @@ async fn responses_name_damaged_records_and_continue() {
             Err(error) => failed = Some((error.kind(), error.reason())),
         }
     }
-    assert_eq!((read, failed), (8, Some((Kind::DataLoss, Some(ErrorReason::RecordCorrupt)))));
+    assert_eq!((read, failed), (8, Some((ErrorKind::DataLoss, Some(ErrorReason::RecordCorrupt)))));
     let damage = records.end().unwrap().damage.clone().unwrap();
     assert_eq!((damage.count, damage.names), (2, vec!["articles/a".to_owned(), "authors/x".to_owned()]));
     node.stop().await;
@@ -381,6 +381,6 @@ async fn an_export_with_a_missing_row_fails_at_its_end() {
             Err(error) => failed = Some((error.kind(), error.reason())),
         }
     }
-    assert_eq!((read, failed), (4, Some((Kind::DataLoss, Some(ErrorReason::StoreDamaged)))));
+    assert_eq!((read, failed), (4, Some((ErrorKind::DataLoss, Some(ErrorReason::StoreDamaged)))));
     node.stop().await;
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cable::{clock::Clock, config::Config};
-use cable_client::{Cable, EntityKind, Event, FeedFilter, Filter, Kind, RemovalReason, Retry, View, v1};
+use cable_client::{Cable, EntityKind, ErrorKind, Event, FeedFilter, Filter, RemovalReason, Retry, View, v1};
 use futures_util::{Stream, StreamExt as _};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 
@@ -187,7 +187,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Counts an error, which must report damage and nothing else.
     fn report(&mut self, error: &cable_client::Error, of: &str) {
-        assert_eq!(error.kind(), Kind::DataLoss, "{of}: {error}");
+        assert_eq!(error.kind(), ErrorKind::DataLoss, "{of}: {error}");
         self.reported += 1;
     }
 
@@ -208,7 +208,7 @@ impl Reader<'_> {
         }
         for name in &self.expected.removed {
             let error = cable.article(name.as_str()).await.expect_err("the article was removed");
-            if error.kind() != Kind::NotFound {
+            if error.kind() != ErrorKind::NotFound {
                 self.report(&error, name);
             }
         }

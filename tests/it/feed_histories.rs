@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use cable::clock::{Clock, ManualClock};
 use cable_client::{
-    Cable, Committed, RemovalReason, UpdateKind, View,
+    Cable, CommitOutcome, RemovalReason, UpdateKind, View,
     v1::{EntityKind, FeedFilter, record::Record as Entity, watch_request::Start},
 };
 use futures_util::future::join_all;
@@ -152,7 +152,7 @@ impl Simulation {
             }
         };
         let (committed, ()) = tokio::join!(join_all(commits), resume);
-        let mut committed: Vec<(Committed, Write)> = committed
+        let mut committed: Vec<(CommitOutcome, Write)> = committed
             .into_iter()
             .zip(writes)
             .map(|(committed, write)| (committed.unwrap(), write))

@@ -62,7 +62,7 @@ async fn a_commit_larger_than_a_message_arrives_in_parts() {
         assert_eq!(live.next().await, (FeedEvent::Checkpoint, Some(6)));
         feeds.push(live);
     }
-    let mut mirrored = cable.feed(FeedFilter::default().tag("sea")).view(View::Full).after(6).open();
+    let mut mirrored = cable.feed(FeedFilter::default().any_tag("sea")).view(View::Full).after(6).open();
     let end = patch_all(&cable, 6).await;
     for format in formats {
         feeds.push(open(format, after(6)).await);

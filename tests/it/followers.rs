@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cable_client::{
-    Cable, Event, FeedFilter, Filter, Held, Mirror, Mirrored, NameState, RemovalReason, Retry, v1,
+    Cable, Event, FeedFilter, Filter, Mirror, MirrorEntity, MirrorSnapshot, NameState, RemovalReason, Retry,
+    v1,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -19,9 +20,9 @@ async fn listed(cable: &Cable) -> BTreeMap<String, String> {
     articles.into_iter().map(|article| (article.name, article.etag)).collect()
 }
 
-fn etags(held: &Held) -> BTreeMap<String, String> {
-    let etag = |entity: &Mirrored| match entity {
-        Mirrored::Article(article) => article.etag.clone(),
+fn etags(held: &MirrorSnapshot) -> BTreeMap<String, String> {
+    let etag = |entity: &MirrorEntity| match entity {
+        MirrorEntity::Article(article) => article.etag.clone(),
         other => panic!("{other:?}"),
     };
     held.entities.iter().map(|(name, entity)| (name.clone(), etag(entity))).collect()
@@ -84,7 +85,7 @@ async fn feeds_and_mirrors_match_listings_across_restarts() {
     let port = node.address.port();
     let cable = Cable::builder(node.endpoint()).retry(Retry::default().attempts(10)).build().unwrap();
     let mut rng = Rng::new(7);
-    let filter = || FeedFilter::default().tag("sea");
+    let filter = || FeedFilter::default().any_tag("sea");
     // Changes that do not match advance the positions within this time.
     let soon = Duration::from_secs(1);
     let mut feed = cable.feed(filter()).after(0).checkpoint_interval(soon).open();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cable_client::{
-    Cable, Change, Error, ErrorReason, Filter, Kind, Order, RawRecord, RemovalReason, Timestamp, v1,
+    Cable, Change, Error, ErrorKind, ErrorReason, Filter, Order, RawRecord, RemovalReason, Timestamp, v1,
 };
 use futures_util::{TryStreamExt as _, stream};
 
@@ -289,7 +289,7 @@ fn change(step: Step) -> Change {
 
 fn check_outcome(expected: Result<(), Refusal>, error: Option<&Error>, step: &impl std::fmt::Debug) {
     let actual = error.map(|error| match (error.kind(), error.reason()) {
-        (Kind::NotFound, _) => Refusal::NotFound,
+        (ErrorKind::NotFound, _) => Refusal::NotFound,
         (_, Some(ErrorReason::PathTaken)) => Refusal::PathTaken,
         _ => panic!("{step:?}: {error}"),
     });

@@ -2,7 +2,7 @@
 
 use std::future::IntoFuture as _;
 
-use cable_client::{Cable, Change, Error, ErrorReason, Filter, Kind, RawRecord, RemovalReason, v1};
+use cable_client::{Cable, Change, Error, ErrorKind, ErrorReason, Filter, RawRecord, RemovalReason, v1};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::{Value, json};
 use tonic::Code;
@@ -28,7 +28,7 @@ fn at_path(id: &str, path: &str) -> v1::Article {
 }
 
 /// Asserts that exactly one write succeeded and that all others failed for this reason.
-fn one_wins<T>(results: Vec<Result<T, Error>>, kind: Kind, reason: ErrorReason) -> T {
+fn one_wins<T>(results: Vec<Result<T, Error>>, kind: ErrorKind, reason: ErrorReason) -> T {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, WRITERS - 1));
     for error in lost.into_iter().filter_map(Result::err) {
@@ -51,7 +51,7 @@ async fn exactly_one_writer_with_the_same_etag_succeeds() {
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
             assert_eq!(error.metadata()["etag"], current.etag);
         }
-        let (i, won) = one_wins(results, Kind::Aborted, ErrorReason::EtagMismatch);
+        let (i, won) = one_wins(results, ErrorKind::Aborted, ErrorReason::EtagMismatch);
         assert_eq!((current.headline, &current.etag), (format!("{round} {i}"), &won.etag));
         etag = won.etag;
     }
@@ -65,7 +65,7 @@ async fn exactly_one_writer_creates_a_name_that_must_be_absent() {
         let name = format!("a{round}");
         let writer = |i: usize| cable.put(article(&name, &i.to_string(), &[])).if_absent().into_future();
         let results = join_all((0..WRITERS).map(writer)).await;
-        let won = one_wins(results, Kind::AlreadyExists, ErrorReason::NameExists);
+        let won = one_wins(results, ErrorKind::AlreadyExists, ErrorReason::NameExists);
         assert_eq!(cable.article(&*name).await.unwrap().into_inner().etag, won.etag);
     }
     node.stop().await;
@@ -82,7 +82,7 @@ async fn exactly_one_article_gets_a_contested_path() {
             assert_eq!(error.violations()[0].field, "article.path");
             assert_eq!(error.metadata()["path"], path);
         }
-        let won = one_wins(results, Kind::AlreadyExists, ErrorReason::PathTaken);
+        let won = one_wins(results, ErrorKind::AlreadyExists, ErrorReason::PathTaken);
         assert_eq!(cable.resolve(&*path).await.unwrap().article.name, won.name);
     }
     assert_eq!(cable.status().await.unwrap().counts.unwrap().articles, 10);
@@ -359,7 +359,7 @@ async fn every_read_of_a_removed_article_returns_the_reason() {
         assert!(removed.changed && removed.etag.is_empty() && removed.revision > put.revision);
 
         let check_error = |error: &Error| {
-            assert_eq!((error.kind(), error.reason()), (Kind::NotFound, Some(wanted)), "{error}");
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::NotFound, Some(wanted)), "{error}");
             assert_eq!(error.metadata()["reason"], name);
             assert_eq!(error.metadata().get("moved_to").map(String::as_str), moved_to);
             assert!(error.metadata()["remove_time"].starts_with("20"), "{error:?}");
@@ -394,7 +394,7 @@ async fn a_removed_author_is_gone_and_not_listed() {
     cable.put(author("ann", "Ann")).await.unwrap();
     cable.remove("authors/ann", RemovalReason::Moved).moved_to("authors/ann-2").await.unwrap();
     let error = cable.author("ann").await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (Kind::NotFound, Some(ErrorReason::NameGone)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::NotFound, Some(ErrorReason::NameGone)));
     assert_eq!((&*error.metadata()["reason"], &*error.metadata()["moved_to"]), ("MOVED", "authors/ann-2"));
     let authors: Vec<_> = cable.authors().items().try_collect().await.unwrap();
     assert!(authors.is_empty());

@@ -112,7 +112,7 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
     let refused =
         WatchStream::open(&node, request(&["sea"], Some(Start::After(position)))).await.err().unwrap();
     assert!(refused.message().contains("is another log"), "{refused}");
-    let error = cable.article("a").at_least(&lost.position).await.unwrap_err();
+    let error = cable.article("a").not_older_than(&lost.position).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::LogChanged));
     let list = cable.list(Filter::default().tag("sea")).page_size(1).page_token(lost.page_token);
     let error = list.pages().next().await.unwrap().unwrap_err();
@@ -121,8 +121,12 @@ async fn tokens_of_a_lost_history_are_refused_by_a_restored_store() {
 
     let node = Node::start(&restored).await;
     let cable = node.client();
-    let read =
-        cable.article("a").at_least(&current.position).if_none_match(&current.response_etag).await.unwrap();
+    let read = cable
+        .article("a")
+        .not_older_than(&current.position)
+        .if_none_match(&current.response_etag)
+        .await
+        .unwrap();
     assert!(read.is_none(), "a restart changes no token");
     cable.put(article("a", "Next", &["sea"])).if_etag(&current.article_etag).await.unwrap();
     node.stop().await;

@@ -20,9 +20,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // With this position, the read sees the commit, on any node.
     let article = cable
         .article("storm-over-norwick")
-        .format(BodyFormat::Html)
+        .body_format(BodyFormat::Html)
         .include([Include::Tags])
-        .at_least(&committed.position)
+        .not_older_than(&committed.position)
         .await?;
     eprintln!("{}: {:?}", article.headline, article.rendered_body.as_ref().map(|body| &body.text));
     eprintln!("tagged {:?}", article.includes.tags.iter().map(|tag| &tag.display_name).collect::<Vec<_>>());
@@ -32,14 +32,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     corrected.headline = "Storm over Norwick passes".into();
     let written = cable.patch(corrected, ["headline"]).if_etag(&article.etag).await?;
 
-    let mut listed = cable.list(Filter::default().tag("weather")).at_least(&written.position).items();
+    let mut listed = cable.list(Filter::default().tag("weather")).not_older_than(&written.position).items();
     while let Some(article) = listed.try_next().await? {
         eprintln!("in the list: {} (revision {})", article.headline, article.revision);
     }
 
     cable.remove("storm-over-norwick", RemovalReason::Withdrawn).await?;
-    let gone = cable.article("storm-over-norwick").optional().await?;
-    eprintln!("there is {} article left", if gone.is_some() { "an" } else { "no" });
+    let removed = cable.article("storm-over-norwick").optional().await?;
+    eprintln!("article found after its removal: {}", removed.is_some());
     Ok(())
 }
 

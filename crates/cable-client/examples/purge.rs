@@ -15,7 +15,7 @@
 //! A purge is repeated until the cache confirms it. Only then is the next change requested and, with `--save`, the
 //! position written.
 
-#![allow(clippy::print_stdout, reason = "that is where a dry run goes")]
+#![allow(clippy::print_stdout, reason = "a dry run prints its purges")]
 
 use std::{collections::BTreeSet, io, process::ExitCode, time::Duration};
 
@@ -32,11 +32,11 @@ use tokio::{
 
 const USAGE: &str = "usage: purge [--dry-run] [--tag TAG]... [--save FILE] http://HOST:PORT";
 /// The time limit for the response of the cache.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The largest number of keys in one purge: caches limit the length of a header.
-const KEYS_AT_ONCE: usize = 50;
+const MAX_KEYS_PER_PURGE: usize = 50;
 /// The key that every page carries.
 const ALL: &str = "all";
 
@@ -60,7 +60,7 @@ pub enum Cache {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match begin(std::env::args().skip(1)).await {
+    match run_with_args(std::env::args().skip(1)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("purge: {error}");
@@ -69,20 +69,20 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn begin(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn std::error::Error>> {
+async fn run_with_args(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn std::error::Error>> {
     let (mut filter, mut save, mut cache, mut dry_run) = (FeedFilter::default(), None, None, false);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--dry-run" => dry_run = true,
-            "--tag" => filter = filter.tag(arguments.next().ok_or(USAGE)?),
+            "--tag" => filter = filter.any_tag(arguments.next().ok_or(USAGE)?),
             "--save" => save = Some(FilePosition::new(arguments.next().ok_or(USAGE)?)),
             url => cache = Some(url.strip_prefix("http://").ok_or(USAGE)?.trim_end_matches('/').to_owned()),
         }
     }
     let cache = if dry_run { Cache::Print } else { Cache::Http(cache.ok_or(USAGE)?) };
-    let mut feed = Cable::from_env()?.feed(filter).reset_allowed(true);
-    feed = feed.on_retry(|error| eprintln!("purge: {error}; trying again"));
+    let mut feed = Cable::from_env()?.feed(filter).allow_reset(true);
+    feed = feed.on_retry(|error| eprintln!("purge: {error}; retrying"));
     if let Some(file) = save {
         feed = feed.save_to(file);
     }
@@ -124,7 +124,7 @@ pub fn purges(delivery: &Delivery) -> cable_client::Result<Vec<Purge>> {
     }
     let keys: Vec<String> = keys.into_iter().collect();
     let paths = paths.into_iter().filter(|path| !path.is_empty()).map(Purge::Path);
-    Ok(paths.chain(keys.chunks(KEYS_AT_ONCE).map(|keys| Purge::Keys(keys.to_vec()))).collect())
+    Ok(paths.chain(keys.chunks(MAX_KEYS_PER_PURGE).map(|keys| Purge::Keys(keys.to_vec()))).collect())
 }
 
 fn add_change(
@@ -164,7 +164,7 @@ impl Purge {
     /// Returns the HTTP request.
     fn request(&self, host: &str) -> String {
         let (path, keys) = match self {
-            Purge::Path(path) => (escaped(path), String::new()),
+            Purge::Path(path) => (escape(path), String::new()),
             Purge::Keys(keys) => ("/".to_owned(), format!("Surrogate-Key: {}\r\n", keys.join(" "))),
         };
         format!(
@@ -174,7 +174,7 @@ impl Purge {
 }
 
 /// Escapes the characters that a request line must not contain, for example a space as `%20`.
-fn escaped(path: &str) -> String {
+fn escape(path: &str) -> String {
     let byte = |byte: u8| match byte {
         b'!'..=b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
@@ -191,13 +191,13 @@ impl Cache {
         };
         let (request, mut pause) = (purge.request(host), FIRST_PAUSE);
         loop {
-            let sent = timeout(PATIENCE, send(host, &request));
-            match sent.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut))) {
+            let response = timeout(RESPONSE_TIMEOUT, send(host, &request));
+            match response.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut))) {
                 Ok(()) => return,
-                Err(error) => eprintln!("purge: {purge:?}: {error}; trying again"),
+                Err(error) => eprintln!("purge: {purge:?}: {error}; retrying"),
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 }
@@ -206,12 +206,12 @@ impl Cache {
 async fn send(host: &str, request: &str) -> io::Result<()> {
     let mut connection = TcpStream::connect(host).await?;
     connection.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !answer.contains(&b'\n') && connection.read_buf(&mut answer).await? > 0 {}
-    let line = String::from_utf8_lossy(&answer);
+    let mut response = Vec::new();
+    while !response.contains(&b'\n') && connection.read_buf(&mut response).await? > 0 {}
+    let line = String::from_utf8_lossy(&response);
     let status = line.split(' ').nth(1).unwrap_or_default();
     if line.starts_with("HTTP/1.") && (status.len() == 3 && status.starts_with('2') || status == "404") {
         return Ok(());
     }
-    Err(io::Error::other(format!("the cache answered {:?}", line.lines().next().unwrap_or_default())))
+    Err(io::Error::other(format!("cache returned {:?}", line.lines().next().unwrap_or_default())))
 }

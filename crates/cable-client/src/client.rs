@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
     Builder, Error, IntoEndpoints, Result, Retry,
-    pool::{Busy, Pool},
+    pool::{NodeGuard, Pool},
     stubs::{
         content_service_client::ContentServiceClient, feed_service_client::FeedServiceClient,
         publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
@@ -75,7 +75,7 @@ impl Cable {
         &self,
         request: Q,
         timeout: Option<Duration>,
-    ) -> Result<Q::Answer> {
+    ) -> Result<Q::Response> {
         let timeout = timeout.unwrap_or(self.shared.timeout);
         let deadline = Instant::now() + timeout;
         Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
@@ -88,7 +88,7 @@ impl Cable {
         request: impl Fn() -> Q + Send + Sync,
         timeout: Option<Duration>,
         retry: &Retry,
-    ) -> Result<(Q::Answer, Busy)> {
+    ) -> Result<(Q::Response, NodeGuard)> {
         let timeout = timeout.unwrap_or(self.shared.timeout);
         self.try_until(Instant::now() + timeout, false, retry, request).await
     }
@@ -96,21 +96,22 @@ impl Cable {
     async fn try_until<Q: Rpc>(
         &self,
         deadline: Instant,
-        tell: bool,
+        send_deadline: bool,
         retry: &Retry,
         request: impl Fn() -> Q + Send + Sync,
-    ) -> Result<(Q::Answer, Busy)> {
-        let (mut failures, mut doubt) = (0, false);
+    ) -> Result<(Q::Response, NodeGuard)> {
+        let (mut failures, mut may_have_applied) = (0, false);
         loop {
             let node = self.shared.pool.pick();
-            let mut error = match attempt(&node, request(), deadline, tell).await {
-                Ok(answer) => return Ok((answer, node)),
+            let mut error = match attempt(&node, request(), deadline, send_deadline).await {
+                Ok(response) => return Ok((response, node)),
                 Err(error) => error,
             };
             drop(node);
             failures += 1;
-            doubt = Q::WRITES && (error.leaves_doubt() || doubt && !error.settles_doubt());
-            error.set_may_have_applied(doubt);
+            may_have_applied = Q::WRITES
+                && (error.has_unknown_outcome() || may_have_applied && !error.is_definite_refusal());
+            error.set_may_have_applied(may_have_applied);
             match retry.wait(failures, &error) {
                 Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
                 _ => return Err(error),
@@ -119,49 +120,54 @@ impl Cable {
     }
 }
 
-async fn attempt<Q: Rpc>(node: &Busy, request: Q, deadline: Instant, tell: bool) -> Result<Q::Answer> {
+async fn attempt<Q: Rpc>(
+    node: &NodeGuard,
+    request: Q,
+    deadline: Instant,
+    send_deadline: bool,
+) -> Result<Q::Response> {
     let mut request = Request::new(request);
-    if tell {
+    if send_deadline {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
     }
-    let answer = match timeout_at(deadline, Q::send(request, node.channel())).await {
-        Ok(answer) => answer.map_err(Error::from),
+    let response = match timeout_at(deadline, Q::send(request, node.channel())).await {
+        Ok(response) => response.map_err(Error::from),
         Err(_) => Err(Error::deadline()),
     };
-    note(node, answer.as_ref().err());
-    answer.map(Response::into_inner)
+    report_outcome(node, response.as_ref().err());
+    response.map(Response::into_inner)
 }
 
 /// Reports the outcome of a call, or of one message of a stream, to the pool.
-pub(crate) fn note(node: &Busy, error: Option<&Error>) {
+pub(crate) fn report_outcome(node: &NodeGuard, error: Option<&Error>) {
     match error {
-        Some(error) if error.blames_node() => node.failed(),
+        Some(error) if error.is_node_failure() => node.record_failure(),
         // A timeout does not show whether the node is reachable.
-        Some(error) if error.kind() == crate::Kind::DeadlineExceeded => {}
-        _ => node.answered(),
+        Some(error) if error.kind() == crate::ErrorKind::DeadlineExceeded => {}
+        _ => node.record_response(),
     }
 }
 
 /// A request type, and the method that it belongs to.
 pub(crate) trait Rpc: Send + Sized + 'static {
     /// The response type.
-    type Answer: Send;
+    type Response: Send;
     /// Whether the method writes.
     const WRITES: bool = false;
 
     fn send(
         request: Request<Self>,
         channel: Channel,
-    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+    ) -> impl Future<Output = Result<Response<Self::Response>, Status>> + Send;
 }
 
 macro_rules! rpcs {
-    ($client:ident, writes $writes:literal: $($request:ident => $call:ident -> $answer:ty;)*) => {$(
+    ($client:ident, writes $writes:literal: $($request:ident => $call:ident -> $response:ty;)*) => {$(
         impl Rpc for v1::$request {
-            type Answer = $answer;
+            type Response = $response;
             const WRITES: bool = $writes;
 
-            async fn send(request: Request<Self>, channel: Channel) -> Result<Response<$answer>, Status> {
+            async fn send(request: Request<Self>, channel: Channel) -> Result<Response<$response>, Status> {
                 $client::new(channel).$call(request).await
             }
         }
@@ -214,9 +220,9 @@ rpcs! { TransferServiceClient, writes false:
 }
 
 impl Rpc for v1::WatchRequest {
-    type Answer = Streaming<v1::WatchResponse>;
+    type Response = Streaming<v1::WatchResponse>;
 
-    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Response>, Status> {
         FeedServiceClient::new(channel).watch(request).await
     }
 }
@@ -228,10 +234,10 @@ impl<S> Rpc for Chunks<S>
 where
     S: futures_util::Stream<Item = v1::ImportRequest> + Send + 'static,
 {
-    type Answer = Streaming<v1::ImportResponse>;
+    type Response = Streaming<v1::ImportResponse>;
     const WRITES: bool = true;
 
-    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Answer>, Status> {
+    async fn send(request: Request<Self>, channel: Channel) -> Result<Response<Self::Response>, Status> {
         TransferServiceClient::new(channel).import(request.map(|chunks| chunks.0)).await
     }
 }

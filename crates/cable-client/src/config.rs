@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::transport::Endpoint;
 
-use crate::{Cable, Error, Kind, Result, Retry, client::Shared, pool::Pool};
+use crate::{Cable, Error, ErrorKind, Result, Retry, client::Shared, pool::Pool};
 
 /// The address on which a Cable with default settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 /// The interval of keepalive pings on a connection with open streams, and the time to wait for the response to a ping
 /// before the connection is closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The HTTP/2 window of each stream: the bytes that a server may send ahead of a slow reader.
-const STREAM_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 /// A value that lists the endpoints of one Cable: `"http://a:7190"`, `"http://a:7190,http://b:7190"`, or a list of such
 /// strings.
@@ -117,36 +117,37 @@ impl Builder {
     /// Returns the client. It opens no connection; the first call does.
     ///
     /// # Errors
-    /// [`Kind::Config`]: there is no endpoint, or one of them is not an `http://` URL without path and query.
+    /// [`ErrorKind::Config`]: there is no endpoint, or one of them is not an `http://` URL without path and query.
     pub fn build(self) -> Result<Cable> {
         if self.endpoints.is_empty() {
-            return Err(Error::new(Kind::Config, "no endpoint given"));
+            return Err(Error::new(ErrorKind::Config, "no endpoints"));
         }
         let endpoints: Vec<Endpoint> =
-            self.endpoints.iter().map(|e| self.endpoint(e)).collect::<Result<_>>()?;
+            self.endpoints.iter().map(|address| self.endpoint(address)).collect::<Result<_>>()?;
         let (timeout, retry) = (self.timeout, self.retry);
         Ok(Cable { shared: Arc::new(Shared { pool: Pool::new(endpoints), timeout, retry }) })
     }
 
-    fn endpoint(&self, given: &str) -> Result<Endpoint> {
-        let wrong = |why: &str| Error::new(Kind::Config, format!("endpoint `{given}`: {why}"));
-        let endpoint = Endpoint::from_shared(given.to_owned())
-            .map_err(|error| wrong("it is no URL").with_source(error))?;
+    fn endpoint(&self, address: &str) -> Result<Endpoint> {
+        let invalid =
+            |problem: &str| Error::new(ErrorKind::Config, format!("endpoint `{address}`: {problem}"));
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|error| invalid("invalid URL").with_source(error))?;
         let uri = endpoint.uri();
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(wrong("this release speaks plain HTTP/2 only")),
-            _ => return Err(wrong("it must begin with `http://`")),
+            Some("https") => return Err(invalid("https is not supported; use http")),
+            _ => return Err(invalid("must start with `http://`")),
         }
         if uri.path() != "/" || uri.query().is_some() {
-            return Err(wrong("it may have no path"));
+            return Err(invalid("must not have a path or query"));
         }
         Ok(endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(4 * STREAM_WINDOW)
-            .http2_keep_alive_interval(KEEP_ALIVE)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT))
     }
 }
@@ -155,12 +156,12 @@ impl Builder {
 mod tests {
     use super::*;
 
-    fn kind(endpoints: impl IntoEndpoints) -> Option<Kind> {
+    fn kind(endpoints: impl IntoEndpoints) -> Option<ErrorKind> {
         Builder::new(endpoints).build().err().map(|error| error.kind())
     }
 
     #[test]
-    fn endpoints_come_one_by_one_in_lists_or_between_commas() {
+    fn endpoints_are_split_at_commas_and_in_lists() {
         let both = ["http://a:7190", "http://b:7190"];
         assert_eq!("http://a:7190, http://b:7190,".into_endpoints(), both);
         assert_eq!(both.into_endpoints(), both);
@@ -169,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_before_any_call() {
-        for wrong in
+    fn an_invalid_endpoint_is_refused_at_build() {
+        for invalid in
             ["", " , ", "127.0.0.1:7190", "https://a:7190", "http://a:7190/cable", "http://a b", "ftp://a"]
         {
-            assert_eq!(kind(wrong), Some(Kind::Config), "{wrong:?}");
+            assert_eq!(kind(invalid), Some(ErrorKind::Config), "{invalid:?}");
         }
-        assert_eq!(kind(["http://a:7190", "b"]), Some(Kind::Config));
+        assert_eq!(kind(["http://a:7190", "b"]), Some(ErrorKind::Config));
     }
 
     #[test]
-    fn a_client_is_built_without_a_runtime_and_without_a_server() {
+    fn a_client_is_built_without_runtime_or_server() {
         assert_eq!(kind(DEFAULT_ENDPOINT), None);
     }
 }

@@ -37,7 +37,7 @@ pub struct Error(Box<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    kind: Kind,
+    kind: ErrorKind,
     reason: Option<ErrorReason>,
     message: String,
     violations: Vec<Violation>,
@@ -53,7 +53,7 @@ struct Inner {
 enum Connection {
     /// The connection works: the server sent this error, or there was no call.
     #[default]
-    Held,
+    Intact,
     /// The connection could not be established: the server did not receive the call.
     Refused,
     /// The connection was lost during the call.
@@ -63,7 +63,7 @@ enum Connection {
 /// Kinds of failure: the status code of the server, or a failure in the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// The request is invalid; see [`Error::violations`].
     InvalidArgument,
     /// The name does not exist: it was never put, was removed, or moved.
@@ -123,7 +123,7 @@ pub struct Violation {
 impl Error {
     /// Returns the kind of failure.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
@@ -160,14 +160,14 @@ impl Error {
     /// Returns whether the name does not exist: it was never put, was removed, or moved.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.0.kind == Kind::NotFound
+        self.0.kind == ErrorKind::NotFound
     }
 
     /// Returns whether the same call may succeed later. The client has already made all attempts that its
     /// [`Retry`](crate::Retry) and its timeout allow.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.0.kind == Kind::Unavailable
+        self.0.kind == ErrorKind::Unavailable
     }
 
     /// Returns whether the write may have been applied although the call failed. A retry with the same request_id
@@ -177,7 +177,7 @@ impl Error {
         self.0.may_have_applied
     }
 
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Box::new(Inner { kind, message: message.into(), ..Inner::default() }))
     }
 
@@ -186,49 +186,52 @@ impl Error {
         self
     }
 
-    pub(crate) fn truncated(what: &str) -> Error {
-        Error::new(Kind::Truncated, what)
+    pub(crate) fn truncated(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Truncated, message)
     }
 
     /// Returns the error for a response that lacks records because the server cannot read them.
     pub(crate) fn incomplete(damage: &Damage) -> Error {
         let reason = if damage.database { ErrorReason::StoreDamaged } else { ErrorReason::RecordCorrupt };
-        let what = if damage.database {
-            "incomplete: the server's database is damaged".to_owned()
+        let message = if damage.database {
+            "incomplete: server database is damaged".to_owned()
         } else {
-            format!("incomplete: {} records cannot be read by the server", damage.count)
+            format!("incomplete: {} records are unreadable", damage.count)
         };
         let names = damage.names.join(" ");
         let metadata = if names.is_empty() { None } else { Some(("damaged".to_owned(), names)) };
         let metadata = metadata.into_iter().collect();
-        let (kind, reason) = (Kind::DataLoss, Some(reason));
-        Error(Box::new(Inner { kind, reason, message: what, metadata, ..Inner::default() }))
+        let (kind, reason) = (ErrorKind::DataLoss, Some(reason));
+        Error(Box::new(Inner { kind, reason, message, metadata, ..Inner::default() }))
     }
 
     pub(crate) fn malformed(source: prost::DecodeError) -> Error {
-        Error::new(Kind::Malformed, "the bytes are not a message of cable.v1").with_source(source)
+        Error::new(ErrorKind::Malformed, "not a valid cable.v1 message").with_source(source)
     }
 
     pub(crate) fn deadline() -> Error {
         Error(Box::new(Inner {
-            kind: Kind::DeadlineExceeded,
-            message: "no answer came in time".into(),
+            kind: ErrorKind::DeadlineExceeded,
+            message: "no response before the deadline".into(),
             ..Inner::default()
         }))
     }
 
     /// Returns whether the node is unusable for now, so that the next attempt should go to another node.
-    pub(crate) fn blames_node(&self) -> bool {
-        self.0.connection != Connection::Held || self.0.reason == Some(ErrorReason::Draining)
+    pub(crate) fn is_node_failure(&self) -> bool {
+        self.0.connection != Connection::Intact || self.0.reason == Some(ErrorReason::Draining)
     }
 
     /// Returns, for one attempt of a write, whether the server may have applied it.
-    pub(crate) fn leaves_doubt(&self) -> bool {
+    pub(crate) fn has_unknown_outcome(&self) -> bool {
         match (self.0.connection, self.0.reason, self.0.kind) {
             (Connection::Refused, ..) => false,
             (Connection::Lost, ..) | (_, Some(ErrorReason::OutcomeUnknown), _) => true,
-            (_, None, Kind::Unavailable) => true,
-            (.., Kind::DeadlineExceeded | Kind::Cancelled | Kind::Unknown | Kind::Internal) => true,
+            (_, None, ErrorKind::Unavailable) => true,
+            (
+                ..,
+                ErrorKind::DeadlineExceeded | ErrorKind::Cancelled | ErrorKind::Unknown | ErrorKind::Internal,
+            ) => true,
             _ => false,
         }
     }
@@ -236,8 +239,10 @@ impl Error {
     /// Returns whether the error shows that neither this attempt nor an earlier one with the same request_id was
     /// applied. The server looks up the request_id before it refuses a write, so its refusal settles earlier attempts
     /// too.
-    pub(crate) fn settles_doubt(&self) -> bool {
-        !self.leaves_doubt() && self.0.connection == Connection::Held && self.0.kind != Kind::Unavailable
+    pub(crate) fn is_definite_refusal(&self) -> bool {
+        !self.has_unknown_outcome()
+            && self.0.connection == Connection::Intact
+            && self.0.kind != ErrorKind::Unavailable
     }
 
     /// Returns a copy for another receiver of the same error, without the source.
@@ -256,15 +261,15 @@ impl Error {
         }))
     }
 
-    pub(crate) fn set_may_have_applied(&mut self, may: bool) {
-        self.0.may_have_applied = may;
+    pub(crate) fn set_may_have_applied(&mut self, may_have_applied: bool) {
+        self.0.may_have_applied = may_have_applied;
     }
 
     /// Returns the error of a refused item in a call that succeeded.
-    pub(crate) fn of_item(item: &ItemError) -> Error {
+    pub(crate) fn from_item(item: &ItemError) -> Error {
         let violation = Violation { field: item.field.clone(), description: item.message.clone() };
         Error(Box::new(Inner {
-            kind: Kind::of(Code::from_i32(item.code)),
+            kind: ErrorKind::from_code(Code::from_i32(item.code)),
             reason: ErrorReason::try_from(item.reason).ok().filter(|r| *r != ErrorReason::Unspecified),
             message: item.message.clone(),
             violations: if item.field.is_empty() { Vec::new() } else { vec![violation] },
@@ -276,26 +281,26 @@ impl Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Error {
-        match connection_of(&status) {
-            Some(Ended::TimedOut) => Error::deadline().with_source(status),
-            Some(Ended::At(connection)) => {
+        match local_failure(&status) {
+            Some(LocalFailure::TimedOut) => Error::deadline().with_source(status),
+            Some(LocalFailure::Connection(connection)) => {
                 let message = match connection {
-                    Connection::Refused => "no connection to the server",
-                    _ => "the connection to the server was lost",
+                    Connection::Refused => "cannot connect to the server",
+                    _ => "connection to the server lost",
                 };
-                let mut error = Error::new(Kind::Unavailable, message).with_source(status);
+                let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
                 error.0.connection = connection;
                 error
             }
-            None => answered(&status),
+            None => server_error(&status),
         }
     }
 }
 
 /// The end of a call to which the server sent no status.
-enum Ended {
+enum LocalFailure {
     TimedOut,
-    At(Connection),
+    Connection(Connection),
 }
 
 /// Returns the connection failure behind a status, if there is one. A status has a source only if it was created on
@@ -303,36 +308,37 @@ enum Ended {
 ///
 /// Not every such status is UNAVAILABLE: a lost connection is CANCELLED, UNKNOWN or INTERNAL, depending on when it was
 /// lost. Failures that do not concern the connection, such as a response that is too large, have no source.
-fn connection_of(status: &Status) -> Option<Ended> {
+fn local_failure(status: &Status) -> Option<LocalFailure> {
     let mut source = status.source();
     source?;
     while let Some(error) = source {
         if error.is::<TimeoutExpired>() {
-            return Some(Ended::TimedOut);
+            return Some(LocalFailure::TimedOut);
         }
         if error.is::<ConnectError>() {
-            return Some(Ended::At(Connection::Refused));
+            return Some(LocalFailure::Connection(Connection::Refused));
         }
         source = error.source();
     }
     let lost = matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal);
-    lost.then_some(Ended::At(Connection::Lost))
+    lost.then_some(LocalFailure::Connection(Connection::Lost))
 }
 
-fn answered(status: &Status) -> Error {
+fn server_error(status: &Status) -> Error {
     if is_oversized(status) {
         let message = format!(
-            "{}; no message of a Cable server is above 3.5 MiB: update the server, or look for a proxy that joins messages",
+            "{}; Cable servers send at most 3.5 MiB per message: update the server, or check for a proxy that merges \
+             messages",
             status.message()
         );
-        return Error::new(Kind::TooLarge, message);
+        return Error::new(ErrorKind::TooLarge, message);
     }
     let details = status.get_error_details();
     let info = details.error_info().filter(|info| info.domain == DOMAIN);
     let violations = details.bad_request().map(|bad| &bad.field_violations[..]).unwrap_or_default();
     Error(Box::new(Inner {
-        kind: Kind::of(status.code()),
-        reason: info.and_then(|info| reason_of(&info.reason)),
+        kind: ErrorKind::from_code(status.code()),
+        reason: info.and_then(|info| parse_reason(&info.reason)),
         message: status.message().to_owned(),
         violations: violations
             .iter()
@@ -352,29 +358,29 @@ fn is_oversized(status: &Status) -> bool {
         && status.message().contains("message length too large")
 }
 
-fn reason_of(name: &str) -> Option<ErrorReason> {
+fn parse_reason(name: &str) -> Option<ErrorReason> {
     ErrorReason::from_str_name(&format!("ERROR_REASON_{name}"))
 }
 
-impl Kind {
-    fn of(code: Code) -> Kind {
+impl ErrorKind {
+    fn from_code(code: Code) -> ErrorKind {
         match code {
-            Code::InvalidArgument => Kind::InvalidArgument,
-            Code::NotFound => Kind::NotFound,
-            Code::AlreadyExists => Kind::AlreadyExists,
-            Code::Aborted => Kind::Aborted,
-            Code::FailedPrecondition => Kind::FailedPrecondition,
-            Code::OutOfRange => Kind::OutOfRange,
-            Code::ResourceExhausted => Kind::ResourceExhausted,
-            Code::Unimplemented => Kind::Unimplemented,
-            Code::Unavailable => Kind::Unavailable,
-            Code::DeadlineExceeded => Kind::DeadlineExceeded,
-            Code::Cancelled => Kind::Cancelled,
-            Code::Unauthenticated => Kind::Unauthenticated,
-            Code::PermissionDenied => Kind::PermissionDenied,
-            Code::DataLoss => Kind::DataLoss,
-            Code::Internal => Kind::Internal,
-            Code::Ok | Code::Unknown => Kind::Unknown,
+            Code::InvalidArgument => ErrorKind::InvalidArgument,
+            Code::NotFound => ErrorKind::NotFound,
+            Code::AlreadyExists => ErrorKind::AlreadyExists,
+            Code::Aborted => ErrorKind::Aborted,
+            Code::FailedPrecondition => ErrorKind::FailedPrecondition,
+            Code::OutOfRange => ErrorKind::OutOfRange,
+            Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+            Code::Unimplemented => ErrorKind::Unimplemented,
+            Code::Unavailable => ErrorKind::Unavailable,
+            Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+            Code::Cancelled => ErrorKind::Cancelled,
+            Code::Unauthenticated => ErrorKind::Unauthenticated,
+            Code::PermissionDenied => ErrorKind::PermissionDenied,
+            Code::DataLoss => ErrorKind::DataLoss,
+            Code::Internal => ErrorKind::Internal,
+            Code::Ok | Code::Unknown => ErrorKind::Unknown,
         }
     }
 }
@@ -398,11 +404,11 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Error");
-        shown.field("kind", &self.0.kind).field("reason", &self.0.reason).field("message", &self.0.message);
-        shown.field("violations", &self.0.violations).field("metadata", &self.0.metadata);
-        shown.field("retry_after", &self.0.retry_after).field("may_have_applied", &self.0.may_have_applied);
-        shown.field("source", &self.0.source).finish()
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.0.kind).field("reason", &self.0.reason).field("message", &self.0.message);
+        debug.field("violations", &self.0.violations).field("metadata", &self.0.metadata);
+        debug.field("retry_after", &self.0.retry_after).field("may_have_applied", &self.0.may_have_applied);
+        debug.field("source", &self.0.source).finish()
     }
 }
 
@@ -422,7 +428,7 @@ impl From<prost::DecodeError> for Error {
 impl From<cable_proto::ParsePositionError> for Error {
     /// Converts to the kind `Config`.
     fn from(error: cable_proto::ParsePositionError) -> Error {
-        Error::new(Kind::Config, error.to_string())
+        Error::new(ErrorKind::Config, error.to_string())
     }
 }
 
@@ -435,7 +441,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Returns a status as a server sends it.
-    pub(crate) fn refusal(code: Code, reason: &str, wait: Option<Duration>) -> Status {
+    pub(crate) fn refused_status(code: Code, reason: &str, wait: Option<Duration>) -> Status {
         let mut details = ErrorDetails::new();
         let metadata = HashMap::from([("etag".to_owned(), "0123abcd-7".to_owned())]);
         details.set_error_info(reason, DOMAIN, metadata).set_retry_info(wait);
@@ -444,7 +450,7 @@ pub(crate) mod tests {
     }
 
     /// Returns a status as tonic creates it when a connection fails.
-    pub(crate) fn broken(code: Code, source: impl StdError + Send + Sync + 'static) -> Status {
+    pub(crate) fn transport_status(code: Code, source: impl StdError + Send + Sync + 'static) -> Status {
         let mut status = Status::new(code, "transport error");
         status.set_source(Arc::new(source));
         status
@@ -455,68 +461,71 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_the_server_says_is_all_there() {
+    fn all_details_of_a_status_are_available() {
         let wait = Some(Duration::from_millis(250));
-        let error = Error::from(refusal(Code::Aborted, "ETAG_MISMATCH", wait));
-        assert_eq!(error.kind(), Kind::Aborted);
+        let error = Error::from(refused_status(Code::Aborted, "ETAG_MISMATCH", wait));
+        assert_eq!(error.kind(), ErrorKind::Aborted);
         assert_eq!(error.reason(), Some(ErrorReason::EtagMismatch));
         assert_eq!(error.metadata()["etag"], "0123abcd-7");
         assert_eq!(error.violations()[0].field, "article.path");
         assert_eq!(error.retry_after(), wait);
         assert_eq!(error.to_string(), "no; article.path: must start with / (ETAG_MISMATCH)");
-        assert!(!error.is_retryable() && !error.blames_node() && !error.leaves_doubt());
+        assert!(!error.is_retryable() && !error.is_node_failure() && !error.has_unknown_outcome());
     }
 
     #[test]
-    fn a_reason_of_another_domain_is_none_of_ours() {
+    fn a_reason_of_another_domain_is_ignored() {
         let details = ErrorDetails::with_error_info("OVERLOADED", "proxy.example", HashMap::new());
         let error = Error::from(Status::with_error_details(Code::Unavailable, "busy", details));
         assert_eq!((error.reason(), error.metadata().len()), (None, 0));
     }
 
     #[test]
-    fn a_reason_that_this_client_does_not_know_leaves_the_kind() {
-        let error = Error::from(refusal(Code::FailedPrecondition, "INVENTED_LATER", None));
-        assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, None));
+    fn an_unknown_reason_keeps_the_kind() {
+        let error = Error::from(refused_status(Code::FailedPrecondition, "INVENTED_LATER", None));
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::FailedPrecondition, None));
     }
 
     #[test]
-    fn a_connection_that_was_never_made_leaves_no_doubt() {
-        let error = Error::from(broken(Code::Unavailable, connect_error()));
-        assert!(error.is_retryable() && error.blames_node());
-        assert!(!error.leaves_doubt() && !error.settles_doubt());
+    fn a_refused_connection_has_a_known_outcome() {
+        let error = Error::from(transport_status(Code::Unavailable, connect_error()));
+        assert!(error.is_retryable() && error.is_node_failure());
+        assert!(!error.has_unknown_outcome() && !error.is_definite_refusal());
         assert!(error.source().is_some());
     }
 
     #[test]
-    fn a_connection_that_was_lost_leaves_doubt_whatever_its_code() {
+    fn a_lost_connection_has_an_unknown_outcome() {
         for code in [Code::Unavailable, Code::Cancelled, Code::Unknown, Code::Internal] {
-            let error = Error::from(broken(code, std::io::Error::other("reset")));
-            assert_eq!(error.kind(), Kind::Unavailable, "{code:?}");
-            assert!(error.is_retryable() && error.blames_node() && error.leaves_doubt(), "{code:?}");
+            let error = Error::from(transport_status(code, std::io::Error::other("reset")));
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{code:?}");
+            assert!(
+                error.is_retryable() && error.is_node_failure() && error.has_unknown_outcome(),
+                "{code:?}"
+            );
         }
     }
 
     #[test]
     fn the_same_codes_from_the_server_are_not_retried() {
         for code in [Code::Cancelled, Code::Unknown, Code::Internal] {
-            let error = Error::from(Status::new(code, "said the server"));
-            assert!(!error.is_retryable() && error.leaves_doubt(), "{code:?}");
+            let error = Error::from(Status::new(code, "from the server"));
+            assert!(!error.is_retryable() && error.has_unknown_outcome(), "{code:?}");
         }
     }
 
     #[test]
-    fn time_that_ran_out_is_no_lost_connection() {
-        let error = Error::from(broken(Code::Cancelled, TimeoutExpired(())));
-        assert_eq!(error.kind(), Kind::DeadlineExceeded);
-        assert!(!error.is_retryable() && !error.blames_node() && error.leaves_doubt());
+    fn a_timeout_is_not_a_lost_connection() {
+        let error = Error::from(transport_status(Code::Cancelled, TimeoutExpired(())));
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        assert!(!error.is_retryable() && !error.is_node_failure() && error.has_unknown_outcome());
     }
 
     #[test]
-    fn an_item_says_what_a_call_would() {
-        let mut item = ItemError { code: 5, message: "gone".into(), ..Default::default() };
+    fn an_item_error_has_the_kind_and_reason_of_a_call_error() {
+        let mut item = ItemError { code: 5, message: "removed".into(), ..Default::default() };
         item.set_reason(ErrorReason::ArticleGone);
-        let error = Error::of_item(&item);
+        let error = Error::from_item(&item);
         assert!(error.is_not_found());
         assert_eq!(error.reason(), Some(ErrorReason::ArticleGone));
         assert!(error.violations().is_empty());

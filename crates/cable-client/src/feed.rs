@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
 
 use crate::{
-    BodyFormat, Cable, Error, Kind, Position, PositionStore, RawRecord, Result, Retry, View,
-    client::note,
+    BodyFormat, Cable, Error, ErrorKind, Position, PositionStore, RawRecord, Result, Retry, View,
+    client::report_outcome,
     list::ResultStream,
-    pool::Busy,
+    pool::NodeGuard,
     position::Saver,
-    read::incomplete,
+    read::malformed_response,
     v1::{
         self, FeedResetReason, Tombstone, UpdateKind, WatchRequest, WatchResponse, feed_change,
         watch_request, watch_response,
@@ -63,7 +63,7 @@ impl Cable {
             cable: self.clone(),
             request,
             start: Start::Now,
-            interval: CHECKPOINT_INTERVAL,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
             max_commit_bytes: MAX_COMMIT_BYTES,
             store: None,
             on_retry: None,
@@ -83,12 +83,12 @@ type OnRetry = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// A builder for a [`Feed`]; [`open`](FeedBuilder::open) returns the feed. See [`Cable::feed`].
 #[derive(Clone)]
-#[must_use = "a feed begins when it is opened"]
+#[must_use = "feeds do nothing unless opened"]
 pub struct FeedBuilder {
     cable: Cable,
     request: WatchRequest,
     start: Start,
-    interval: Duration,
+    checkpoint_interval: Duration,
     max_commit_bytes: usize,
     store: Option<Arc<dyn PositionStore>>,
     on_retry: Option<OnRetry>,
@@ -99,7 +99,7 @@ impl fmt::Debug for FeedBuilder {
         f.debug_struct("FeedBuilder")
             .field("request", &self.request)
             .field("start", &self.start)
-            .field("interval", &self.interval)
+            .field("checkpoint_interval", &self.checkpoint_interval)
             .finish_non_exhaustive()
     }
 }
@@ -138,7 +138,7 @@ impl FeedBuilder {
     /// Sets whether the server may restart the feed. If allowed and the server cannot resume after a position, the feed
     /// delivers [`Event::Reset`] and then a snapshot. If not, which is the default, the feed ends with the reason
     /// `RevisionCompacted` or `LogChanged`.
-    pub fn reset_allowed(mut self, allowed: bool) -> Self {
+    pub fn allow_reset(mut self, allowed: bool) -> Self {
         self.request.reset = allowed;
         self
     }
@@ -152,13 +152,13 @@ impl FeedBuilder {
     /// Sets the longest silence of the server, from 1 s to 5 min. If unset, 10 s. After a silence of three times this
     /// interval, the feed reconnects.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.checkpoint_interval = interval;
         self
     }
 
     /// Sets the size of the largest accepted commit in encoded bytes. A large commit arrives in parts of at most 3.5
     /// MiB, which the client holds in memory until the last part has arrived. If unset, the largest commit that a
-    /// server can send is accepted, about 1.2 GiB. A larger commit ends the feed with [`Kind::TooLarge`].
+    /// server can send is accepted, about 1.2 GiB. A larger commit ends the feed with [`ErrorKind::TooLarge`].
     pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
         self.max_commit_bytes = bytes;
         self
@@ -178,9 +178,9 @@ impl FeedBuilder {
     /// use cable_client::{FeedFilter, FilePosition};
     ///
     /// let feed = cable
-    ///     .feed(FeedFilter::default().tag("storm"))
+    ///     .feed(FeedFilter::default().any_tag("storm"))
     ///     .with_snapshot() // ignored once the file has a position
-    ///     .reset_allowed(true)
+    ///     .allow_reset(true)
     ///     .save_to(FilePosition::new("storm.position"))
     ///     .open();
     /// # }
@@ -191,38 +191,38 @@ impl FeedBuilder {
     }
 
     /// Sets a function that is called with the error before each retry, for example to log it.
-    pub fn on_retry(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.on_retry = Some(Arc::new(call));
+    pub fn on_retry(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_retry = Some(Arc::new(callback));
         self
     }
 
     /// Returns the feed. It connects when it is first polled, and retries without limit while no node can be reached.
     pub fn open(mut self) -> Feed {
-        self.request.checkpoint_interval = self.interval.try_into().ok();
-        let standing = Arc::new(Standing::default());
+        self.request.checkpoint_interval = self.checkpoint_interval.try_into().ok();
+        let status = Arc::new(FeedStatus::default());
         let saver = self.store.map(|store| Arc::new(Saver::new(store)));
-        let following = Following {
+        let driver = FeedDriver {
             cable: self.cable,
             request: self.request,
-            silence: self.interval.saturating_mul(MISSED_CHECKPOINTS),
+            max_silence: self.checkpoint_interval.saturating_mul(MISSED_CHECKPOINTS),
             on_retry: self.on_retry,
             resume: self.start,
-            snapshot: 0,
-            live: None,
-            parts: Parts { max_bytes: self.max_commit_bytes, ..Parts::default() },
+            snapshot_records: 0,
+            stream: None,
+            parts: CommitParts { max_bytes: self.max_commit_bytes, ..CommitParts::default() },
             failures: 0,
             faults: 0,
             pause_until: None,
-            standing: Arc::clone(&standing),
+            status: Arc::clone(&status),
             saver: saver.clone(),
-            begun: false,
-            over: false,
+            is_started: false,
+            is_ended: false,
         };
-        let deliveries = stream::unfold(following, |mut following| async move {
-            let delivery = following.next().await?;
-            Some((delivery, following))
+        let deliveries = stream::unfold(driver, |mut driver| async move {
+            let delivery = driver.next().await?;
+            Some((delivery, driver))
         });
-        Feed { deliveries: deliveries.boxed(), standing, saver }
+        Feed { deliveries: deliveries.boxed(), status, saver }
     }
 }
 
@@ -271,7 +271,7 @@ pub enum ResetReason {
     Compacted,
     /// The position belongs to another history: the store was restored or replaced.
     LogChanged,
-    /// The connection broke during a snapshot. Such a reset needs no [`FeedBuilder::reset_allowed`].
+    /// The connection broke during a snapshot. Such a reset needs no [`FeedBuilder::allow_reset`].
     SnapshotBroken,
     /// A reason that this client does not know.
     Other,
@@ -325,7 +325,7 @@ impl TryFrom<v1::FeedChange> for FeedChange {
             Some(feed_change::Change::Removed(tombstone)) => {
                 (tombstone.name.clone(), NameState::Removed(tombstone))
             }
-            None => return Err(incomplete("a change without what it changed")),
+            None => return Err(malformed_response("change without content")),
         };
         let v1::FeedChange { revision, time, former_names, former_paths, .. } = change;
         Ok(FeedChange { name, revision, time, update_kind, state, former_names, former_paths })
@@ -352,7 +352,7 @@ impl From<FeedChange> for v1::FeedChange {
 }
 
 impl ResetReason {
-    fn of(reason: FeedResetReason) -> Self {
+    fn from_message(reason: FeedResetReason) -> Self {
         match reason {
             FeedResetReason::Compacted => ResetReason::Compacted,
             FeedResetReason::LogChanged => ResetReason::LogChanged,
@@ -372,19 +372,20 @@ impl ResetReason {
 /// - a position from which the server cannot resume,
 /// - a position that cannot be saved,
 /// - a commit above the limit,
-/// - five server faults in a row ([`Kind::DataLoss`], [`Kind::Internal`], [`Kind::Unknown`], [`Kind::Malformed`]).
+/// - five server faults in a row ([`ErrorKind::DataLoss`], [`ErrorKind::Internal`], [`ErrorKind::Unknown`],
+///   [`ErrorKind::Malformed`]).
 ///
 /// The feed retries after all other errors, without limit and with growing random waits.
 #[must_use = "streams do nothing unless polled"]
 pub struct Feed {
     deliveries: ResultStream<Delivery>,
-    standing: Arc<Standing>,
+    status: Arc<FeedStatus>,
     saver: Option<Arc<Saver>>,
 }
 
 impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Feed").field("standing", &*self.standing.lock()).finish_non_exhaustive()
+        f.debug_struct("Feed").field("status", &*self.status.lock()).finish_non_exhaustive()
     }
 }
 
@@ -393,33 +394,33 @@ impl Feed {
     /// `None` if there is neither: during a snapshot, and before the feed is first polled.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        self.standing.lock().position.clone()
+        self.status.lock().position.clone()
     }
 
     /// Returns whether the feed has caught up: the current stream has delivered a checkpoint that is not `behind`, and
     /// no reset since.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.standing.is_caught_up()
+        self.status.is_caught_up()
     }
 
     /// Returns how many times the feed has reconnected.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
-        self.standing.lock().streams.saturating_sub(1)
+        self.status.lock().streams.saturating_sub(1)
     }
 
     /// Closes the feed. All its deliveries count as handled, and the position of the last one is written.
     pub async fn close(self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
         if let Some(position) = self.position() {
-            saver.handled(position)?;
+            saver.mark_handled(position)?;
         }
-        saver.finish().await
+        saver.flush().await
     }
 
-    pub(crate) fn standing(&self) -> Arc<Standing> {
-        Arc::clone(&self.standing)
+    pub(crate) fn status(&self) -> Arc<FeedStatus> {
+        Arc::clone(&self.status)
     }
 }
 
@@ -442,7 +443,7 @@ impl Drop for Feed {
 
 /// The state of a feed that its handle can read while the stream waits.
 #[derive(Default)]
-pub(crate) struct Standing(Mutex<State>);
+pub(crate) struct FeedStatus(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -451,7 +452,7 @@ struct State {
     streams: u64,
 }
 
-impl Standing {
+impl FeedStatus {
     pub(crate) fn is_caught_up(&self) -> bool {
         self.lock().caught_up
     }
@@ -462,21 +463,21 @@ impl Standing {
 }
 
 /// An open stream, and the guard by which its node counts as busy.
-struct Live {
+struct OpenStream {
     messages: Streaming<WatchResponse>,
-    node: Busy,
+    node: NodeGuard,
 }
 
 /// The changes of a commit of which the last part has not arrived yet.
 #[derive(Default)]
-struct Parts {
+struct CommitParts {
     changes: Vec<v1::FeedChange>,
     /// The encoded size of the changes in bytes.
     bytes: usize,
     max_bytes: usize,
 }
 
-impl Parts {
+impl CommitParts {
     /// Adds a message. Returns all changes of the commit if it was the last part.
     fn add(&mut self, part: v1::FeedChanges) -> Result<Option<Vec<v1::FeedChange>>> {
         if !part.more_follows && self.changes.is_empty() {
@@ -485,10 +486,10 @@ impl Parts {
         self.bytes += part.encoded_len();
         if self.bytes > self.max_bytes {
             let message = format!(
-                "a commit takes more than {} bytes: raise max_commit_bytes, or follow a smaller view or filter",
+                "commit larger than {} bytes: raise max_commit_bytes, or use a smaller view or filter",
                 self.max_bytes
             );
-            return Err(Error::new(Kind::TooLarge, message));
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
         self.changes.extend(part.changes);
         if part.more_follows {
@@ -505,54 +506,54 @@ impl Parts {
     }
 }
 
-struct Following {
+struct FeedDriver {
     cable: Cable,
     request: WatchRequest,
-    silence: Duration,
+    max_silence: Duration,
     on_retry: Option<OnRetry>,
     /// The start of the next stream.
     resume: Start,
     /// The number of records delivered of the current snapshot.
-    snapshot: u64,
-    live: Option<Live>,
-    parts: Parts,
+    snapshot_records: u64,
+    stream: Option<OpenStream>,
+    parts: CommitParts,
     /// Failures since the last delivery with a new position.
     failures: u32,
     /// The number of these failures that are faults of the server.
     faults: u32,
     pause_until: Option<Instant>,
-    standing: Arc<Standing>,
+    status: Arc<FeedStatus>,
     saver: Option<Arc<Saver>>,
-    begun: bool,
-    over: bool,
+    is_started: bool,
+    is_ended: bool,
 }
 
-impl Following {
+impl FeedDriver {
     async fn next(&mut self) -> Option<Result<Delivery>> {
-        if self.over {
+        if self.is_ended {
             return None;
         }
         let delivery = self.deliver().await;
         if delivery.is_err() {
-            self.over = true;
-            self.standing.lock().caught_up = false;
+            self.is_ended = true;
+            self.status.lock().caught_up = false;
         }
         Some(delivery)
     }
 
     /// A request for a delivery marks the previous one as handled.
     async fn deliver(&mut self) -> Result<Delivery> {
-        if self.begun {
+        if self.is_started {
             self.mark_handled()?;
         } else {
-            self.begin().await?;
+            self.load_position().await?;
         }
         loop {
-            let delivered = match self.receive().await {
+            let accepted = match self.receive().await {
                 Ok(message) => self.accept(message),
                 Err(error) => Err(error),
             };
-            let delivery = match delivered {
+            let delivery = match accepted {
                 Ok(delivery) => delivery,
                 Err(error) => self.recover(error)?,
             };
@@ -562,43 +563,44 @@ impl Following {
         }
     }
 
-    async fn begin(&mut self) -> Result<()> {
+    async fn load_position(&mut self) -> Result<()> {
         if let Some(saver) = &self.saver
             && let Some(position) = saver.load().await?
         {
             self.resume = Start::After(position);
         }
         if let Start::After(position) = &self.resume {
-            self.standing.lock().position = Some(position.clone());
+            self.status.lock().position = Some(position.clone());
         }
-        self.begun = true;
+        self.is_started = true;
         Ok(())
     }
 
     fn mark_handled(&self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
-        match self.standing.lock().position.clone() {
-            Some(position) => saver.handled(position),
+        match self.status.lock().position.clone() {
+            Some(position) => saver.mark_handled(position),
             None => Ok(()),
         }
     }
 
     async fn receive(&mut self) -> Result<WatchResponse> {
-        if self.live.is_none() {
+        if self.stream.is_none() {
             self.connect().await?;
         }
-        let Some(Live { messages, node }) = &mut self.live else { return Err(ended()) };
-        match timeout(self.silence, messages.message()).await {
+        let Some(OpenStream { messages, node }) = &mut self.stream else { return Err(stream_ended()) };
+        match timeout(self.max_silence, messages.message()).await {
             Ok(Ok(Some(message))) => Ok(message),
-            Ok(Ok(None)) => Err(ended()),
+            Ok(Ok(None)) => Err(stream_ended()),
             Ok(Err(status)) => {
                 let error = Error::from(status);
-                note(node, Some(&error));
+                report_outcome(node, Some(&error));
                 Err(error)
             }
             Err(_) => {
-                node.failed();
-                Err(Error::new(Kind::DeadlineExceeded, "the server has been silent for too long"))
+                node.record_failure();
+                let message = format!("no message from the server for {:?}", self.max_silence);
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
             }
         }
     }
@@ -614,8 +616,8 @@ impl Following {
         };
         self.request.start = start;
         let (messages, node) = self.cable.open(|| self.request.clone(), None, &Retry::none()).await?;
-        self.live = Some(Live { messages, node });
-        self.standing.lock().streams += 1;
+        self.stream = Some(OpenStream { messages, node });
+        self.status.lock().streams += 1;
         Ok(())
     }
 
@@ -627,17 +629,17 @@ impl Following {
         let may_follow_part =
             matches!(&event, watch_response::Event::Changes(_) | watch_response::Event::Reset(_));
         if !self.parts.changes.is_empty() && !may_follow_part {
-            return Err(incomplete("another message between two parts of a commit"));
+            return Err(malformed_response("message between two parts of a commit"));
         }
         let event = match event {
             watch_response::Event::Reset(reset) => {
-                return Ok(Some(self.reset(ResetReason::of(reset.reason()))));
+                return Ok(Some(self.reset(ResetReason::from_message(reset.reason()))));
             }
             watch_response::Event::Snapshot(part) => return Ok(Some(self.snapshot_part(part.records))),
             watch_response::Event::SnapshotEnd(end) => {
                 Event::SnapshotEnd { count: self.snapshot_end(end.count)?, damage: end.damage }
             }
-            watch_response::Event::Checkpoint(told) => Event::Checkpoint { behind: told.behind },
+            watch_response::Event::Checkpoint(checkpoint) => Event::Checkpoint { behind: checkpoint.behind },
             watch_response::Event::Changes(changes) => {
                 let Some(changes) = self.parts.add(changes)? else { return Ok(None) };
                 match self.new_changes(changes, position.as_ref())? {
@@ -646,8 +648,8 @@ impl Following {
                 }
             }
         };
-        let position = position.ok_or_else(|| incomplete("a message of a feed without its position"))?;
-        self.moved_to(&position, event == Event::Checkpoint { behind: false });
+        let position = position.ok_or_else(|| malformed_response("feed message without position"))?;
+        self.advance_to(&position, event == Event::Checkpoint { behind: false });
         Ok(Some(Delivery { position: Some(position), event }))
     }
 
@@ -657,84 +659,92 @@ impl Following {
         changes: Vec<v1::FeedChange>,
         position: Option<&Position>,
     ) -> Result<Vec<FeedChange>> {
-        let told = match (&self.standing.lock().position, position) {
+        let delivered_up_to = match (&self.status.lock().position, position) {
             (Some(last), Some(now)) if last.log_id.is_empty() || last.log_id == now.log_id => last.revision,
             _ => 0,
         };
-        changes.into_iter().filter(|change| change.revision > told).map(FeedChange::try_from).collect()
+        changes
+            .into_iter()
+            .filter(|change| change.revision > delivered_up_to)
+            .map(FeedChange::try_from)
+            .collect()
     }
 
     fn snapshot_part(&mut self, records: Vec<RawRecord>) -> Delivery {
-        self.snapshot += records.len() as u64;
+        self.snapshot_records += records.len() as u64;
         Delivery { position: None, event: Event::Snapshot(records) }
     }
 
     fn snapshot_end(&mut self, count: i64) -> Result<u64> {
-        if i64::try_from(self.snapshot) != Ok(count) {
-            return Err(incomplete("a snapshot with another number of records than it says"));
+        if i64::try_from(self.snapshot_records) != Ok(count) {
+            let problem = format!("{} snapshot records instead of {count}", self.snapshot_records);
+            return Err(malformed_response(problem));
         }
-        Ok(std::mem::take(&mut self.snapshot))
+        Ok(std::mem::take(&mut self.snapshot_records))
     }
 
     fn reset(&mut self, reason: ResetReason) -> Delivery {
         self.resume = Start::Snapshot;
-        self.snapshot = 0;
+        self.snapshot_records = 0;
         self.parts.clear();
-        let mut standing = self.standing.lock();
-        standing.position = None;
-        standing.caught_up = false;
+        let mut status = self.status.lock();
+        status.position = None;
+        status.caught_up = false;
         Delivery { position: None, event: Event::Reset(reason) }
     }
 
-    fn moved_to(&mut self, position: &Position, caught_up: bool) {
-        let mut standing = self.standing.lock();
-        if standing.position.as_ref() != Some(position) {
+    fn advance_to(&mut self, position: &Position, caught_up: bool) {
+        let mut status = self.status.lock();
+        if status.position.as_ref() != Some(position) {
             (self.failures, self.faults) = (0, 0);
         }
-        standing.position = Some(position.clone());
-        standing.caught_up |= caught_up;
-        drop(standing);
+        status.position = Some(position.clone());
+        status.caught_up |= caught_up;
+        drop(status);
         self.resume = Start::After(position.clone());
     }
 
     /// Prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, the
     /// snapshot restarts, and a reset is delivered.
     fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
-        self.live = None;
+        self.stream = None;
         self.parts.clear();
-        self.standing.lock().caught_up = false;
+        self.status.lock().caught_up = false;
         self.faults += u32::from(is_server_fault(&error));
-        if must_be_mended(&error) || self.faults >= MAX_SERVER_FAULTS {
+        if is_permanent(&error) || self.faults >= MAX_SERVER_FAULTS {
             return Err(error);
         }
         self.failures += 1;
         self.pause_until = Some(Instant::now() + self.cable.shared.retry.pause(self.failures, &error));
-        if let Some(call) = &self.on_retry {
-            call(&error);
+        if let Some(callback) = &self.on_retry {
+            callback(&error);
         }
-        Ok((self.snapshot > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
+        Ok((self.snapshot_records > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
     }
 }
 
-fn ended() -> Error {
-    Error::truncated("the server ended the feed")
+fn stream_ended() -> Error {
+    Error::truncated("server ended the feed")
 }
 
 /// Returns whether a retry cannot help, on this node or another.
-fn must_be_mended(error: &Error) -> bool {
+fn is_permanent(error: &Error) -> bool {
     matches!(
         error.kind(),
-        Kind::InvalidArgument
-            | Kind::OutOfRange
-            | Kind::FailedPrecondition
-            | Kind::Unauthenticated
-            | Kind::PermissionDenied
-            | Kind::Unimplemented
-            | Kind::TooLarge
+        ErrorKind::InvalidArgument
+            | ErrorKind::OutOfRange
+            | ErrorKind::FailedPrecondition
+            | ErrorKind::Unauthenticated
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unimplemented
+            | ErrorKind::TooLarge
     )
 }
 
 /// Returns whether the server itself failed, so that a retry can fail in the same way.
 fn is_server_fault(error: &Error) -> bool {
-    matches!(error.kind(), Kind::DataLoss | Kind::Internal | Kind::Unknown | Kind::Malformed)
+    matches!(
+        error.kind(),
+        ErrorKind::DataLoss | ErrorKind::Internal | ErrorKind::Unknown | ErrorKind::Malformed
+    )
 }

@@ -17,19 +17,23 @@ mod write;
 
 pub use client::{BoxFuture, Cable};
 pub use config::{Builder, IntoEndpoints};
-pub use error::{Error, Kind, Result, Violation};
+pub use error::{Error, ErrorKind, Result, Violation};
 pub use feed::{Delivery, Event, Feed, FeedBuilder, FeedChange, FeedFilter, NameState, ResetReason};
 pub use list::{
-    ArticleStream, Articles, GetArticles, Item, List, ListNames, Listed, Page, ResultStream, StreamArticles,
+    ArticleStream, BatchArticles, BatchItem, GetArticles, ListArticles, ListEntities, Listable, Page,
+    ResultStream, StreamArticles,
 };
-pub use mirror::{Held, Mirror, MirrorBuilder, MirrorWatch, Mirrored};
+pub use mirror::{Mirror, MirrorBuilder, MirrorEntity, MirrorSnapshot, MirrorWatch};
 pub use pending::{GetPending, ListPending, RemovePending};
 pub use position::{FilePosition, PositionStore};
-pub use read::{Conditional, Fetched, Front, Get, GetArticle, GetFront, Named, Optional, Resolve, Resolved};
+pub use read::{
+    CollectionWithArticles, Conditional, GetArticle, GetCollection, GetEntity, Gettable, Optional,
+    ReadResponse, ResolvePath, ResolvedArticle,
+};
 pub use retry::Retry;
 pub use shape::Filter;
 pub use transfer::{Export, Import, ImportAck, RecordStream};
-pub use write::{Commit, Committed, Entity, Patch, Put, Remove, Written};
+pub use write::{Commit, CommitOutcome, Entity, Patch, Put, Remove, WriteOutcome};
 
 pub use cable_proto::{RawRecord, v1};
 pub use prost_types::{Duration as ProtoDuration, Timestamp};

@@ -17,16 +17,16 @@ use futures_util::{
 use tonic::Streaming;
 
 use crate::{
-    BoxFuture, Cable, Conditional, Error, Fetched, Filter, Optional, Order, Result,
-    client::note,
-    pool::Busy,
-    read::{incomplete, reads, sealed::Read, unconditional},
-    shape::{Shape, freshness_setters, name, shape_setters},
+    BoxFuture, Cable, Conditional, Error, Filter, Optional, Order, ReadResponse, Result,
+    client::report_outcome,
+    pool::NodeGuard,
+    read::{fetch_unconditionally, malformed_response, reads, sealed::Read},
+    shape::{Shape, freshness_setters, full_name, shape_setters},
     v1::{self, Damage, Includes, StreamArticlesEnd, batch_item},
 };
 
 /// The largest number of names in one call.
-const BATCH: usize = 500;
+const MAX_BATCH_NAMES: usize = 500;
 
 /// A stream of results. It ends after an error.
 pub type ResultStream<T> = BoxStream<'static, Result<T>>;
@@ -49,7 +49,7 @@ impl Cable {
     /// # }
     /// ```
     pub fn articles<N: Into<String>>(&self, articles: impl IntoIterator<Item = N>) -> GetArticles {
-        let names = articles.into_iter().map(|given| name("articles", given)).collect();
+        let names = articles.into_iter().map(|article| full_name("articles", article)).collect();
         GetArticles::new(self, names, Shape::default(), None)
     }
 
@@ -67,9 +67,9 @@ impl Cable {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn list(&self, filter: Filter) -> List {
+    pub fn list(&self, filter: Filter) -> ListArticles {
         let request = v1::ListArticlesRequest { filter: Some(filter), ..Default::default() };
-        List { cable: self.clone(), request, shape: Shape::default(), timeout: None }
+        ListArticles { cable: self.clone(), request, shape: Shape::default(), timeout: None }
     }
 
     /// Streams all articles that match a filter. The articles are in the view BASIC unless set otherwise.
@@ -92,13 +92,13 @@ impl Cable {
     }
 
     /// Lists all authors, sorted by id.
-    pub fn authors(&self) -> ListNames<v1::Author> {
-        ListNames::new(self)
+    pub fn authors(&self) -> ListEntities<v1::Author> {
+        ListEntities::new(self)
     }
 
     /// Lists all sections, sorted by id.
-    pub fn sections(&self) -> ListNames<v1::Section> {
-        ListNames::new(self)
+    pub fn sections(&self) -> ListEntities<v1::Section> {
+        ListEntities::new(self)
     }
 
     /// Lists all tags, sorted by id.
@@ -114,28 +114,28 @@ impl Cable {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tags(&self) -> ListNames<v1::Tag> {
-        ListNames::new(self)
+    pub fn tags(&self) -> ListEntities<v1::Tag> {
+        ListEntities::new(self)
     }
 
     /// Lists all collections, sorted by id, without the content of their articles.
-    pub fn collections(&self) -> ListNames<v1::Collection> {
-        ListNames::new(self)
+    pub fn collections(&self) -> ListEntities<v1::Collection> {
+        ListEntities::new(self)
     }
 }
 
 /// The result of [`Cable::articles`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Articles {
+pub struct BatchArticles {
     /// One item for each requested name, in the order of the request.
-    pub items: Vec<Item>,
+    pub items: Vec<BatchItem>,
     /// The included authors, sections and tags of the articles. Empty unless [`include`](GetArticles::include) requests
     /// them.
     pub includes: Includes,
 }
 
-impl Articles {
+impl BatchArticles {
     /// Returns the articles that were found, without the errors.
     pub fn found(self) -> impl Iterator<Item = v1::Article> {
         self.items.into_iter().filter_map(|item| item.article.ok())
@@ -145,7 +145,7 @@ impl Articles {
 /// One item of the result of [`Cable::articles`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Item {
+pub struct BatchItem {
     /// The requested name.
     pub name: String,
     /// The article, or the error for this name.
@@ -154,7 +154,7 @@ pub struct Item {
 
 /// A call that gets several articles by name. Await it. See [`Cable::articles`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct GetArticles {
     cable: Cable,
     names: Vec<String>,
@@ -169,29 +169,30 @@ impl GetArticles {
         GetArticles { cable: cable.clone(), names, shape, timeout }
     }
 
-    async fn fetch(self) -> Result<Articles> {
-        let mut waiting = VecDeque::from(self.names);
-        let mut all = Articles { items: Vec::with_capacity(waiting.len()), includes: Includes::default() };
-        while !waiting.is_empty() {
-            let names: Vec<String> = waiting.drain(..waiting.len().min(BATCH)).collect();
-            let answer = self.cable.call(batch_request(names, &self.shape), self.timeout).await?;
-            if answer.items.is_empty() {
-                return Err(incomplete("an answer without items"));
+    async fn fetch(self) -> Result<BatchArticles> {
+        let mut remaining = VecDeque::from(self.names);
+        let mut all =
+            BatchArticles { items: Vec::with_capacity(remaining.len()), includes: Includes::default() };
+        while !remaining.is_empty() {
+            let names: Vec<String> = remaining.drain(..remaining.len().min(MAX_BATCH_NAMES)).collect();
+            let response = self.cable.call(batch_request(names, &self.shape), self.timeout).await?;
+            if response.items.is_empty() {
+                return Err(malformed_response("no items"));
             }
-            for deferred in answer.deferred.into_iter().rev() {
-                waiting.push_front(deferred);
+            for deferred in response.deferred.into_iter().rev() {
+                remaining.push_front(deferred);
             }
-            for item in answer.items {
-                all.items.push(item_of(item)?);
+            for item in response.items {
+                all.items.push(parse_item(item)?);
             }
-            merge(&mut all.includes, answer.includes.unwrap_or_default());
+            merge_includes(&mut all.includes, response.includes.unwrap_or_default());
         }
         Ok(all)
     }
 }
 
 impl IntoFuture for GetArticles {
-    type Output = Result<Articles>;
+    type Output = Result<BatchArticles>;
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -203,24 +204,24 @@ fn batch_request(names: Vec<String>, shape: &Shape) -> v1::BatchGetArticlesReque
     v1::BatchGetArticlesRequest {
         names,
         view: shape.view.into(),
-        body_format: shape.format.into(),
+        body_format: shape.body_format.into(),
         includes: shape.includes.clone(),
         if_none_match: String::new(),
         freshness: shape.freshness.clone(),
     }
 }
 
-fn item_of(item: v1::BatchItem) -> Result<Item> {
+fn parse_item(item: v1::BatchItem) -> Result<BatchItem> {
     let article = match item.result {
         Some(batch_item::Result::Article(article)) => Ok(article),
-        Some(batch_item::Result::Error(error)) => Err(Error::of_item(&error)),
-        None => return Err(incomplete("an item without a result")),
+        Some(batch_item::Result::Error(error)) => Err(Error::from_item(&error)),
+        None => return Err(malformed_response("item without result")),
     };
-    Ok(Item { name: item.name, article })
+    Ok(BatchItem { name: item.name, article })
 }
 
 /// Adds the entities that are not included yet.
-pub(crate) fn merge(into: &mut Includes, more: Includes) {
+pub(crate) fn merge_includes(into: &mut Includes, more: Includes) {
     fn add<T>(into: &mut Vec<T>, more: Vec<T>, same: impl Fn(&T, &T) -> bool) {
         for one in more {
             if !into.iter().any(|other| same(other, &one)) {
@@ -240,28 +241,28 @@ pub(crate) fn merge(into: &mut Includes, more: Includes) {
 pub struct Page {
     /// The articles of the page, in order. It may be empty although more articles follow.
     pub articles: Vec<v1::Article>,
-    /// The token of the next page, for [`List::page_token`]. `None`: this is the last page.
+    /// The token of the next page, for [`ListArticles::page_token`]. `None`: this is the last page.
     pub next_page_token: Option<String>,
     /// Articles of the page that the server cannot read. `None`: the page is complete.
     pub damage: Option<Damage>,
 }
 
-/// A call that lists articles. Await it for one page, or take the stream of all [`items`](List::items) or
-/// [`pages`](List::pages). See [`Cable::list`].
+/// A call that lists articles. Await it for one page, or take the stream of all [`items`](ListArticles::items) or
+/// [`pages`](ListArticles::pages). See [`Cable::list`].
 ///
 /// An article that does not change while the pages are read is returned exactly once.
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
-pub struct List {
+#[must_use = "calls do nothing unless awaited"]
+pub struct ListArticles {
     cable: Cable,
     request: v1::ListArticlesRequest,
     shape: Shape,
     timeout: Option<Duration>,
 }
 
-reads!(List);
+reads!(ListArticles);
 
-impl List {
+impl ListArticles {
     shape_setters!();
 
     /// Sets the order. If unset, the newest publication is first.
@@ -283,7 +284,8 @@ impl List {
     }
 
     /// Returns all articles from this page on. The stream requests a page once the previous page is consumed. If the
-    /// server cannot read some articles, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+    /// server cannot read some articles, the last item is an error
+    /// ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<v1::Article> {
         items(self.pages().map_ok(|page| (page.value.articles, page.value.damage)))
@@ -291,8 +293,8 @@ impl List {
 
     /// Returns all pages from this one on.
     #[must_use]
-    pub fn pages(self) -> ResultStream<Fetched<Page>> {
-        let step = |list: Option<List>| async move {
+    pub fn pages(self) -> ResultStream<ReadResponse<Page>> {
+        let step = |list: Option<ListArticles>| async move {
             let Some(list) = list else { return Ok(None) };
             let page = list.clone().await?;
             let rest = page.next_page_token.clone().map(|token| list.page_token(token));
@@ -302,62 +304,62 @@ impl List {
     }
 }
 
-impl Read for List {
+impl Read for ListArticles {
     type Value = Page;
 
-    fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<Page>>>> {
-        let List { cable, mut request, shape, timeout } = self;
+    fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<Page>>>> {
+        let ListArticles { cable, mut request, shape, timeout } = self;
         request.view = shape.view.into();
-        request.body_format = shape.format.into();
+        request.body_format = shape.body_format.into();
         request.includes = shape.includes;
         request.freshness = shape.freshness;
         request.if_none_match = etag;
         Box::pin(async move {
-            let answer = cable.call(request, timeout).await?;
-            if answer.not_modified {
+            let response = cable.call(request, timeout).await?;
+            if response.not_modified {
                 return Ok(None);
             }
-            let next_page_token = token(answer.next_page_token);
-            let page = Page { articles: answer.articles, next_page_token, damage: answer.damage };
-            Ok(Some(Fetched::new(page, answer.includes, answer.meta)))
+            let next_page_token = non_empty(response.next_page_token);
+            let page = Page { articles: response.articles, next_page_token, damage: response.damage };
+            Ok(Some(ReadResponse::new(page, response.includes, response.meta)))
         })
     }
 }
 
 /// The items of a page, and the records that it lacks.
-pub(crate) type Part<T> = (Vec<T>, Option<Damage>);
+pub(crate) type PageItems<T> = (Vec<T>, Option<Damage>);
 
 /// Returns the items of all pages, followed by an error if records were missing.
 pub(crate) fn items<T: Send + 'static>(
-    pages: impl Stream<Item = Result<Part<T>>> + Send + 'static,
+    pages: impl Stream<Item = Result<PageItems<T>>> + Send + 'static,
 ) -> ResultStream<T> {
-    let lacking = Arc::new(Mutex::new(None::<Damage>));
-    let noted = lacking.clone();
+    let damage_total = Arc::new(Mutex::new(None::<Damage>));
+    let shared_total = damage_total.clone();
     let items = pages.map_ok(move |(items, damage)| {
-        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = shared_total.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(more) = damage {
-            let sum = noted.get_or_insert_default();
-            sum.count += more.count;
-            sum.names.extend(more.names.into_iter().take(100_usize.saturating_sub(sum.names.len())));
-            sum.database |= more.database;
+            let total = total.get_or_insert_default();
+            total.count += more.count;
+            total.names.extend(more.names.into_iter().take(100_usize.saturating_sub(total.names.len())));
+            total.database |= more.database;
         }
         stream::iter(items.into_iter().map(Ok))
     });
     let end = stream::once(async move {
-        let lacking = lacking.lock().unwrap_or_else(PoisonError::into_inner).take();
-        lacking.map(|damage| Err(Error::incomplete(&damage)))
+        let damage = damage_total.lock().unwrap_or_else(PoisonError::into_inner).take();
+        damage.map(|damage| Err(Error::incomplete(&damage)))
     });
     items.try_flatten().chain(end.filter_map(std::future::ready)).boxed()
 }
 
-pub(crate) fn token(token: String) -> Option<String> {
+pub(crate) fn non_empty(token: String) -> Option<String> {
     Some(token).filter(|token| !token.is_empty())
 }
 
 /// A call that streams all articles that match a filter; [`articles`](StreamArticles::articles) returns the stream. See
 /// [`Cable::stream`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when its stream is polled"]
+#[must_use = "calls do nothing unless their stream is polled"]
 pub struct StreamArticles {
     cable: Cable,
     request: v1::StreamArticlesRequest,
@@ -384,7 +386,7 @@ impl StreamArticles {
     pub fn articles(self) -> ArticleStream {
         let StreamArticles { cable, mut request, shape, timeout } = self;
         request.view = shape.view.into();
-        request.body_format = shape.format.into();
+        request.body_format = shape.body_format.into();
         request.includes = shape.includes;
         request.freshness = shape.freshness;
         let opened =
@@ -403,12 +405,12 @@ impl StreamArticles {
 }
 
 /// Returns the messages of a stream with the errors of this crate. The node counts as busy until the stream is dropped.
-pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, Busy)) -> ResultStream<M> {
+pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, NodeGuard)) -> ResultStream<M> {
     messages
         .map(move |message| {
             let message = message.map_err(Error::from);
             if let Err(error) = &message {
-                note(&node, Some(error));
+                report_outcome(&node, Some(error));
             }
             message
         })
@@ -418,8 +420,8 @@ pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, Busy)
 /// A stream of articles that ends without an error only if it is complete.
 ///
 /// A connection that breaks is an error, and so is a stream without the server's closing message
-/// ([`Kind::Truncated`](crate::Kind::Truncated)). If the server cannot read some articles, the last item is an error
-/// ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+/// ([`ErrorKind::Truncated`](crate::ErrorKind::Truncated)). If the server cannot read some articles, the last item is
+/// an error ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
 #[must_use = "streams do nothing unless polled"]
 pub struct ArticleStream {
     messages: ResultStream<v1::StreamArticlesResponse>,
@@ -457,7 +459,8 @@ impl ArticleStream {
         if let Some(end) = message.end {
             self.done = true;
             if end.count != self.received {
-                return Err(Error::truncated("the server sent another number of articles than it says"));
+                let message = format!("{} articles received instead of {}", self.received, end.count);
+                return Err(Error::truncated(message));
             }
             self.incomplete = end.damage.as_ref().map(Error::incomplete);
             self.end = Some(end);
@@ -479,12 +482,12 @@ impl futures_util::Stream for ArticleStream {
             if self.done {
                 return Poll::Ready(self.incomplete.take().map(Err));
             }
-            let taken = match ready!(self.messages.poll_next_unpin(cx)) {
+            let accepted = match ready!(self.messages.poll_next_unpin(cx)) {
                 Some(Ok(message)) => self.accept(message),
                 Some(Err(error)) => Err(error),
-                None => Err(Error::truncated("the articles ended without the closing message")),
+                None => Err(Error::truncated("stream ended without its closing message")),
             };
-            if let Err(error) = taken {
+            if let Err(error) = accepted {
                 self.done = true;
                 return Poll::Ready(Some(Err(error)));
             }
@@ -493,7 +496,7 @@ impl futures_util::Stream for ArticleStream {
 }
 
 /// An author, section, tag or collection: a kind of entity that can be listed by id.
-pub trait Listed: Sized + Send + 'static {
+pub trait Listable: Sized + Send + 'static {
     #[doc(hidden)]
     fn page(
         cable: &Cable,
@@ -501,54 +504,54 @@ pub trait Listed: Sized + Send + 'static {
         page_token: String,
         freshness: Option<v1::Freshness>,
         timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<(Part<Self>, Option<String>)>> + Send;
+    ) -> impl Future<Output = Result<(PageItems<Self>, Option<String>)>> + Send;
 }
 
-macro_rules! listed {
+macro_rules! listable {
     ($($entity:ident: $request:ident, $field:ident;)*) => {$(
-        impl Listed for v1::$entity {
+        impl Listable for v1::$entity {
             async fn page(
                 cable: &Cable,
                 page_size: i32,
                 page_token: String,
                 freshness: Option<v1::Freshness>,
                 timeout: Option<Duration>,
-            ) -> Result<(Part<Self>, Option<String>)> {
+            ) -> Result<(PageItems<Self>, Option<String>)> {
                 let request = v1::$request { page_size, page_token, freshness };
-                let answer = cable.call(request, timeout).await?;
-                Ok(((answer.$field, answer.damage), token(answer.next_page_token)))
+                let response = cable.call(request, timeout).await?;
+                Ok(((response.$field, response.damage), non_empty(response.next_page_token)))
             }
         }
     )*};
 }
 
-listed! {
+listable! {
     Author: ListAuthorsRequest, authors;
     Section: ListSectionsRequest, sections;
     Tag: ListTagsRequest, tags;
     Collection: ListCollectionsRequest, collections;
 }
 
-/// A call that lists all authors, sections, tags or collections, sorted by id; [`items`](ListNames::items) returns the
-/// stream. See [`Cable::tags`].
+/// A call that lists all authors, sections, tags or collections, sorted by id; [`items`](ListEntities::items) returns
+/// the stream. See [`Cable::tags`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when its stream is polled"]
-pub struct ListNames<E> {
+#[must_use = "calls do nothing unless their stream is polled"]
+pub struct ListEntities<E> {
     cable: Cable,
     page_size: i32,
     shape: Shape,
     timeout: Option<Duration>,
-    of: PhantomData<fn() -> E>,
+    entity: PhantomData<fn() -> E>,
 }
 
-impl<E: Listed> ListNames<E> {
+impl<E: Listable> ListEntities<E> {
     fn new(cable: &Cable) -> Self {
-        ListNames {
+        ListEntities {
             cable: cable.clone(),
             page_size: 0,
             shape: Shape::default(),
             timeout: None,
-            of: PhantomData,
+            entity: PhantomData,
         }
     }
 
@@ -561,10 +564,10 @@ impl<E: Listed> ListNames<E> {
     }
 
     /// Returns all entities. If the server cannot read some, the last item is an error
-    /// ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+    /// ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<E> {
-        let ListNames { cable, page_size, shape, timeout, .. } = self;
+        let ListEntities { cable, page_size, shape, timeout, .. } = self;
         let step = move |token: Option<String>| {
             let (cable, shape) = (cable.clone(), shape.clone());
             async move {
@@ -579,7 +582,7 @@ impl<E: Listed> ListNames<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::ErrorKind;
 
     fn message(articles: usize, end: Option<i64>) -> Result<v1::StreamArticlesResponse> {
         let end = end.map(|count| StreamArticlesEnd { count, ..Default::default() });
@@ -602,7 +605,7 @@ mod tests {
         }
     }
 
-    async fn run(messages: Vec<Result<v1::StreamArticlesResponse>>) -> (usize, Vec<Kind>, Option<i64>) {
+    async fn run(messages: Vec<Result<v1::StreamArticlesResponse>>) -> (usize, Vec<ErrorKind>, Option<i64>) {
         let mut articles = stream_of(messages);
         let (mut good, mut bad) = (0, Vec::new());
         while let Some(item) = articles.next().await {
@@ -615,32 +618,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_whole_only_with_its_closing_message() {
+    async fn a_stream_without_closing_message_is_truncated() {
         assert_eq!(
             run(vec![message(2, None), message(1, None), message(0, Some(3))]).await,
             (3, vec![], Some(3))
         );
         assert_eq!(run(vec![message(0, Some(0))]).await, (0, vec![], Some(0)));
-        assert_eq!(run(vec![message(2, None)]).await, (2, vec![Kind::Truncated], None));
-        assert_eq!(run(vec![]).await, (0, vec![Kind::Truncated], None));
+        assert_eq!(run(vec![message(2, None)]).await, (2, vec![ErrorKind::Truncated], None));
+        assert_eq!(run(vec![]).await, (0, vec![ErrorKind::Truncated], None));
     }
 
     #[tokio::test]
-    async fn a_stream_that_counts_wrong_is_not_whole() {
-        assert_eq!(run(vec![message(2, None), message(0, Some(3))]).await, (2, vec![Kind::Truncated], None));
+    async fn a_stream_with_a_wrong_count_is_truncated() {
+        assert_eq!(
+            run(vec![message(2, None), message(0, Some(3))]).await,
+            (2, vec![ErrorKind::Truncated], None)
+        );
     }
 
     #[tokio::test]
-    async fn a_stream_is_over_after_an_error() {
-        let broken = Err(Error::new(Kind::Unavailable, "lost"));
+    async fn a_stream_ends_after_an_error() {
+        let broken = Err(Error::new(ErrorKind::Unavailable, "lost"));
         assert_eq!(
             run(vec![message(1, None), broken, message(1, Some(2))]).await,
-            (1, vec![Kind::Unavailable], None)
+            (1, vec![ErrorKind::Unavailable], None)
         );
     }
 
     #[test]
-    fn what_several_answers_include_comes_once() {
+    fn merged_includes_have_no_duplicates() {
         let tag = |name: &str| v1::Tag { name: name.into(), ..Default::default() };
         let of = |names: &[&str]| Includes {
             tags: names.iter().map(|n| tag(n)).collect(),
@@ -648,7 +654,7 @@ mod tests {
             ..Default::default()
         };
         let mut all = of(&["tags/a", "tags/b"]);
-        merge(&mut all, of(&["tags/b", "tags/c"]));
+        merge_includes(&mut all, of(&["tags/b", "tags/c"]));
         assert_eq!(all, of(&["tags/a", "tags/b", "tags/c"]));
     }
 }

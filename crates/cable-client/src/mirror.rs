@@ -14,10 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    BodyFormat, Cable, Delivery, Error, Event, Feed, FeedBuilder, FeedChange, FeedFilter, Kind, NameState,
-    Position, RawRecord, Result, View,
-    feed::Standing,
-    shape::name,
+    BodyFormat, Cable, Delivery, Error, ErrorKind, Event, Feed, FeedBuilder, FeedChange, FeedFilter,
+    NameState, Position, RawRecord, Result, View,
+    feed::FeedStatus,
+    shape::full_name,
     v1::{self, record},
 };
 
@@ -29,7 +29,7 @@ impl Cable {
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
     /// use cable_client::FeedFilter;
     ///
-    /// let mirror = cable.mirror(FeedFilter::default().tag("storm")).start();
+    /// let mirror = cable.mirror(FeedFilter::default().any_tag("storm")).start();
     /// mirror.ready().await?;
     /// let mut changes = mirror.watch();
     /// while changes.changed().await.is_ok() {
@@ -39,13 +39,13 @@ impl Cable {
     /// # }
     /// ```
     pub fn mirror(&self, filter: impl Into<FeedFilter>) -> MirrorBuilder {
-        MirrorBuilder(self.feed(filter).with_snapshot().reset_allowed(true).include_backfill())
+        MirrorBuilder(self.feed(filter).with_snapshot().allow_reset(true).include_backfill())
     }
 }
 
 /// A builder for a [`Mirror`]; [`start`](MirrorBuilder::start) starts it. See [`Cable::mirror`].
 #[derive(Debug, Clone)]
-#[must_use = "a mirror begins when it is started"]
+#[must_use = "mirrors do nothing unless started"]
 pub struct MirrorBuilder(FeedBuilder);
 
 impl MirrorBuilder {
@@ -70,8 +70,8 @@ impl MirrorBuilder {
     }
 
     /// Sets a function that is called before each retry; see [`FeedBuilder::on_retry`].
-    pub fn on_retry(self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        MirrorBuilder(self.0.on_retry(call))
+    pub fn on_retry(self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        MirrorBuilder(self.0.on_retry(callback))
     }
 
     /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped.
@@ -80,9 +80,9 @@ impl MirrorBuilder {
     /// If there is no tokio runtime.
     pub fn start(self) -> Mirror {
         let feed = self.0.open();
-        let (told, _) = watch::channel(Told::default());
-        let shared = Arc::new(Shared { held: RwLock::default(), told, standing: feed.standing() });
-        let task = tokio::spawn(keep(feed, Arc::clone(&shared))).abort_handle();
+        let (status, _) = watch::channel(MirrorStatus::default());
+        let shared = Arc::new(Shared { content: RwLock::default(), status, feed_status: feed.status() });
+        let task = tokio::spawn(run(feed, Arc::clone(&shared))).abort_handle();
         Mirror(Arc::new(Owner { shared, task }))
     }
 }
@@ -90,7 +90,7 @@ impl MirrorBuilder {
 /// An entity in a mirror. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Mirrored {
+pub enum MirrorEntity {
     /// An article.
     Article(Arc<v1::Article>),
     /// An author.
@@ -103,14 +103,14 @@ pub enum Mirrored {
     Collection(Arc<v1::Collection>),
 }
 
-macro_rules! mirrored {
+macro_rules! mirror_entities {
     ($($entity:ident in $collection:literal: $get:ident;)*) => {
-        impl Mirrored {
+        impl MirrorEntity {
             /// Returns the resource name, such as `articles/storm`.
             #[must_use]
             pub fn name(&self) -> &str {
                 match self {
-                    $(Mirrored::$entity(entity) => &entity.name,)*
+                    $(MirrorEntity::$entity(entity) => &entity.name,)*
                 }
             }
 
@@ -118,7 +118,7 @@ macro_rules! mirrored {
             #[must_use]
             pub fn revision(&self) -> i64 {
                 match self {
-                    $(Mirrored::$entity(entity) => entity.revision,)*
+                    $(MirrorEntity::$entity(entity) => entity.revision,)*
                 }
             }
 
@@ -126,14 +126,14 @@ macro_rules! mirrored {
             #[must_use]
             pub fn to_record(&self) -> RawRecord {
                 match self {
-                    $(Mirrored::$entity(entity) => RawRecord::from(v1::$entity::clone(entity)),)*
+                    $(MirrorEntity::$entity(entity) => RawRecord::from(v1::$entity::clone(entity)),)*
                 }
             }
 
             /// Returns the entity of a record, or `None` if it is of a kind that this client does not know.
-            fn of(record: &RawRecord) -> Result<Option<Self>> {
+            fn from_record(record: &RawRecord) -> Result<Option<Self>> {
                 Ok(match record.decode()?.record {
-                    $(Some(record::Record::$entity(entity)) => Some(Mirrored::$entity(Arc::new(entity))),)*
+                    $(Some(record::Record::$entity(entity)) => Some(MirrorEntity::$entity(Arc::new(entity))),)*
                     Some(record::Record::Tombstone(_)) | None => None,
                 })
             }
@@ -144,8 +144,8 @@ macro_rules! mirrored {
                 /// Returns the entity with this id or name. `None` if it does not match.
                 #[must_use]
                 pub fn $get(&self, id: impl Into<String>) -> Option<Arc<v1::$entity>> {
-                    match self.get(&name($collection, id))? {
-                        Mirrored::$entity(entity) => Some(entity),
+                    match self.get(&full_name($collection, id))? {
+                        MirrorEntity::$entity(entity) => Some(entity),
                         _ => None,
                     }
                 }
@@ -154,7 +154,7 @@ macro_rules! mirrored {
     };
 }
 
-mirrored! {
+mirror_entities! {
     Article in "articles": article;
     Author in "authors": author;
     Section in "sections": section;
@@ -165,26 +165,26 @@ mirrored! {
 /// The content of a mirror at one position.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Held {
+pub struct MirrorSnapshot {
     /// The position of the content. `None` before the first snapshot is complete.
     pub position: Option<Position>,
     /// The matching entities, by resource name.
-    pub entities: BTreeMap<String, Mirrored>,
+    pub entities: BTreeMap<String, MirrorEntity>,
     /// Records that may match and that the server cannot read. The mirror lacks them or has older versions. `None`: the
     /// mirror is complete.
     pub damage: Option<v1::Damage>,
 }
 
-impl Held {
+impl MirrorSnapshot {
     fn put(&mut self, record: &RawRecord) -> Result<()> {
-        if let Some(entity) = Mirrored::of(record)? {
+        if let Some(entity) = MirrorEntity::from_record(record)? {
             self.entities.insert(entity.name().to_owned(), entity);
         }
         Ok(())
     }
 
     /// Records that the server cannot read the newest version of a name.
-    fn lacks(&mut self, name: String) {
+    fn mark_damaged(&mut self, name: String) {
         let damage = self.damage.get_or_insert_default();
         if !damage.names.contains(&name) {
             damage.count += 1;
@@ -194,10 +194,10 @@ impl Held {
     }
 
     /// Records that the newest version of a name is known.
-    fn knows(&mut self, name: &str) {
+    fn clear_damage(&mut self, name: &str) {
         let Some(damage) = &mut self.damage else { return };
-        if let Some(at) = damage.names.iter().position(|damaged| damaged == name) {
-            damage.names.remove(at);
+        if let Some(index) = damage.names.iter().position(|damaged| damaged == name) {
+            damage.names.remove(index);
             damage.count -= 1;
         }
         if damage.count == 0 && !damage.database {
@@ -229,18 +229,18 @@ impl Drop for Owner {
 }
 
 struct Shared {
-    held: RwLock<Held>,
-    told: watch::Sender<Told>,
-    standing: Arc<Standing>,
+    content: RwLock<MirrorSnapshot>,
+    status: watch::Sender<MirrorStatus>,
+    feed_status: Arc<FeedStatus>,
 }
 
 /// The state that waiting tasks are notified of.
 #[derive(Debug, Default)]
-struct Told {
+struct MirrorStatus {
     /// A number that increases when the content changes.
     version: u64,
     ready: bool,
-    failed: Option<Error>,
+    error: Option<Error>,
 }
 
 impl fmt::Debug for Mirror {
@@ -259,20 +259,21 @@ impl Mirror {
     /// # Errors
     /// The feed ended with an error that needs intervention; see [`Feed`].
     pub async fn ready(&self) -> Result<()> {
-        let mut told = self.0.shared.told.subscribe();
-        let told = told.wait_for(|told| told.ready || told.failed.is_some()).await.map_err(dropped)?;
-        told.failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
+        let mut status = self.0.shared.status.subscribe();
+        let status =
+            status.wait_for(|status| status.ready || status.error.is_some()).await.map_err(dropped_error)?;
+        status.error.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
 
     /// Returns the entity with this resource name. `None` if it does not match.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<Mirrored> {
+    pub fn get(&self, name: &str) -> Option<MirrorEntity> {
         self.0.shared.read().entities.get(name).cloned()
     }
 
     /// Returns the current content with its position.
     #[must_use]
-    pub fn snapshot(&self) -> Held {
+    pub fn snapshot(&self) -> MirrorSnapshot {
         self.0.shared.read().clone()
     }
 
@@ -297,22 +298,22 @@ impl Mirror {
     /// Returns whether the feed of the mirror has caught up; see [`Feed::is_caught_up`].
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.0.shared.standing.is_caught_up()
+        self.0.shared.feed_status.is_caught_up()
     }
 
     /// Returns a handle that waits for changes from now on.
     #[must_use]
     pub fn watch(&self) -> MirrorWatch {
-        let told = self.0.shared.told.subscribe();
-        let seen = told.borrow().version;
-        MirrorWatch { told, seen }
+        let status = self.0.shared.status.subscribe();
+        let seen = status.borrow().version;
+        MirrorWatch { status, seen }
     }
 }
 
 /// A handle that waits for changes of a mirror. See [`Mirror::watch`].
 #[derive(Debug)]
 pub struct MirrorWatch {
-    told: watch::Receiver<Told>,
+    status: watch::Receiver<MirrorStatus>,
     seen: u64,
 }
 
@@ -321,99 +322,101 @@ impl MirrorWatch {
     /// as one.
     ///
     /// # Errors
-    /// The feed ended with an error that needs intervention, or the mirror was dropped ([`Kind::Cancelled`]).
+    /// The feed ended with an error that needs intervention, or the mirror was dropped ([`ErrorKind::Cancelled`]).
     pub async fn changed(&mut self) -> Result<()> {
         let seen = self.seen;
-        let moved = self.told.wait_for(|told| told.version != seen || told.failed.is_some()).await;
-        let moved = moved.map_err(dropped)?;
-        self.seen = moved.version;
-        match &moved.failed {
-            Some(error) if moved.version == seen => Err(error.duplicate()),
+        let status = self.status.wait_for(|status| status.version != seen || status.error.is_some()).await;
+        let status = status.map_err(dropped_error)?;
+        self.seen = status.version;
+        match &status.error {
+            Some(error) if status.version == seen => Err(error.duplicate()),
             _ => Ok(()),
         }
     }
 }
 
-fn dropped(_: RecvError) -> Error {
-    Error::new(Kind::Cancelled, "the mirror was dropped")
+fn dropped_error(_: RecvError) -> Error {
+    Error::new(ErrorKind::Cancelled, "mirror was dropped")
 }
 
-async fn keep(mut feed: Feed, shared: Arc<Shared>) {
-    let mut coming = Held::default();
+async fn run(mut feed: Feed, shared: Arc<Shared>) {
+    let mut incoming = MirrorSnapshot::default();
     while let Some(delivery) = feed.next().await {
-        if let Err(error) = delivery.and_then(|delivery| shared.apply(delivery, &mut coming)) {
-            shared.told.send_modify(|told| told.failed = Some(error));
+        if let Err(error) = delivery.and_then(|delivery| shared.apply(delivery, &mut incoming)) {
+            shared.status.send_modify(|status| status.error = Some(error));
             return;
         }
     }
 }
 
 impl Shared {
-    fn read(&self) -> RwLockReadGuard<'_, Held> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, MirrorSnapshot> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Held> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, MirrorSnapshot> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a delivery. `coming` is the incomplete snapshot.
-    fn apply(&self, Delivery { position, event }: Delivery, coming: &mut Held) -> Result<()> {
+    /// Applies a delivery. `incoming` is the incomplete snapshot.
+    fn apply(&self, Delivery { position, event }: Delivery, incoming: &mut MirrorSnapshot) -> Result<()> {
         match event {
-            Event::Reset(_) => *coming = Held::default(),
-            Event::Snapshot(records) => records.iter().try_for_each(|record| coming.put(record))?,
+            Event::Reset(_) => *incoming = MirrorSnapshot::default(),
+            Event::Snapshot(records) => records.iter().try_for_each(|record| incoming.put(record))?,
             Event::SnapshotEnd { damage, .. } => {
-                let complete = Held { position, damage, ..std::mem::take(coming) };
+                let complete = MirrorSnapshot { position, damage, ..std::mem::take(incoming) };
                 *self.write() = complete;
-                self.told.send_modify(|told| told.version += 1);
+                self.status.send_modify(|status| status.version += 1);
             }
             Event::Changes(changes) => {
-                self.change(changes, position)?;
-                self.told.send_modify(|told| told.version += 1);
+                self.apply_changes(changes, position)?;
+                self.status.send_modify(|status| status.version += 1);
             }
             Event::Checkpoint { behind } => {
                 self.write().position = position;
-                self.told.send_if_modified(|told| !behind && !std::mem::replace(&mut told.ready, true));
+                self.status.send_if_modified(|status| !behind && !std::mem::replace(&mut status.ready, true));
             }
         }
         Ok(())
     }
 
     /// Applies changes. It decodes all of them before readers see any of them.
-    fn change(&self, changes: Vec<FeedChange>, position: Option<Position>) -> Result<()> {
+    fn apply_changes(&self, changes: Vec<FeedChange>, position: Option<Position>) -> Result<()> {
         let decoded = changes.into_iter().map(|change| match change.state {
-            NameState::Upsert(record) => Ok((change.name, Applied::of(Mirrored::of(&record)?))),
-            NameState::Left | NameState::Removed(_) => Ok((change.name, Applied::Remove)),
-            NameState::Unreadable => Ok((change.name, Applied::Lack)),
+            NameState::Upsert(record) => {
+                Ok((change.name, Effect::upsert(MirrorEntity::from_record(&record)?)))
+            }
+            NameState::Left | NameState::Removed(_) => Ok((change.name, Effect::Remove)),
+            NameState::Unreadable => Ok((change.name, Effect::MarkDamaged)),
         });
         let decoded = decoded.collect::<Result<Vec<_>>>()?;
-        let mut held = self.write();
-        for (name, change) in decoded {
-            if let Applied::Lack = change {
-                held.lacks(name);
+        let mut content = self.write();
+        for (name, effect) in decoded {
+            if let Effect::MarkDamaged = effect {
+                content.mark_damaged(name);
                 continue;
             }
-            held.knows(&name);
-            match change {
-                Applied::Put(entity) => held.entities.insert(name, entity),
-                _ => held.entities.remove(&name),
+            content.clear_damage(&name);
+            match effect {
+                Effect::Put(entity) => content.entities.insert(name, entity),
+                _ => content.entities.remove(&name),
             };
         }
-        held.position = position;
+        content.position = position;
         Ok(())
     }
 }
 
 /// The effect of a change on a mirror.
-enum Applied {
-    Put(Mirrored),
+enum Effect {
+    Put(MirrorEntity),
     Remove,
-    Lack,
+    MarkDamaged,
 }
 
-impl Applied {
+impl Effect {
     /// Returns the effect of an upsert. A mirror holds no entity of a kind that this client does not know.
-    fn of(entity: Option<Mirrored>) -> Applied {
-        entity.map_or(Applied::Remove, Applied::Put)
+    fn upsert(entity: Option<MirrorEntity>) -> Effect {
+        entity.map_or(Effect::Remove, Effect::Put)
     }
 }

@@ -5,12 +5,12 @@ use std::{future::IntoFuture, time::Duration};
 use futures_util::stream;
 
 use crate::{
-    BodyFormat, BoxFuture, Cable, Error, Optional, Result, ResultStream, View, Written,
-    list::{items, token},
-    read::incomplete,
-    shape::{name, timeout_setter},
+    BodyFormat, BoxFuture, Cable, Error, Optional, Result, ResultStream, View, WriteOutcome,
+    list::{items, non_empty},
+    read::malformed_response,
+    shape::{full_name, timeout_setter},
     v1::{self, PendingArticle, Precondition},
-    write::{request_id, sealed::Terms, term_setters, written},
+    write::{random_request_id, sealed::WriteOptions, write_option_setters, write_outcome},
 };
 
 impl Cable {
@@ -28,7 +28,7 @@ impl Cable {
     /// # Errors
     /// NOT_FOUND: the article has no pending version.
     pub fn pending(&self, article: impl Into<String>) -> GetPending {
-        let request = v1::GetPendingRequest { name: name("articles", article), ..Default::default() };
+        let request = v1::GetPendingRequest { name: full_name("articles", article), ..Default::default() };
         GetPending { cable: self.clone(), request, timeout: None }
     }
 
@@ -64,7 +64,11 @@ impl Cable {
     /// NOT_FOUND: the article has no pending version. ABORTED with `EtagMismatch`: see
     /// [`if_etag`](RemovePending::if_etag).
     pub fn remove_pending(&self, article: impl Into<String>) -> RemovePending {
-        RemovePending { cable: self.clone(), name: name("articles", article), terms: Terms::default() }
+        RemovePending {
+            cable: self.clone(),
+            name: full_name("articles", article),
+            options: WriteOptions::default(),
+        }
     }
 }
 
@@ -78,7 +82,7 @@ macro_rules! pending_setters {
         }
 
         /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
-        pub fn format(mut self, format: BodyFormat) -> Self {
+        pub fn body_format(mut self, format: BodyFormat) -> Self {
             self.request.body_format = format.into();
             self
         }
@@ -89,7 +93,7 @@ macro_rules! pending_setters {
 
 /// A call that gets a pending version. Await it. See [`Cable::pending`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct GetPending {
     cable: Cable,
     request: v1::GetPendingRequest,
@@ -112,15 +116,15 @@ impl IntoFuture for GetPending {
     fn into_future(self) -> Self::IntoFuture {
         let GetPending { cable, request, timeout } = self;
         Box::pin(async move {
-            let answer = cable.call(request, timeout).await?;
-            answer.pending.ok_or_else(|| incomplete("no pending version"))
+            let response = cable.call(request, timeout).await?;
+            response.pending.ok_or_else(|| malformed_response("no pending version"))
         })
     }
 }
 
 /// A call that lists pending versions; [`items`](ListPending::items) returns the stream. See [`Cable::list_pending`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when its stream is polled"]
+#[must_use = "calls do nothing unless their stream is polled"]
 pub struct ListPending {
     cable: Cable,
     request: v1::ListPendingRequest,
@@ -137,17 +141,17 @@ impl ListPending {
     }
 
     /// Returns all pending versions. The stream requests a page once the previous page is consumed. If the server
-    /// cannot read some versions, the last item is an error ([`Kind::DataLoss`](crate::Kind::DataLoss)).
+    /// cannot read some versions, the last item is an error ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
     #[must_use]
     pub fn items(self) -> ResultStream<PendingArticle> {
         let step = |list: Option<ListPending>| async move {
             let Some(mut list) = list else { return Ok::<_, Error>(None) };
-            let answer = list.cable.call(list.request.clone(), list.timeout).await?;
-            let rest = token(answer.next_page_token).map(|token| {
+            let response = list.cable.call(list.request.clone(), list.timeout).await?;
+            let rest = non_empty(response.next_page_token).map(|token| {
                 list.request.page_token = token;
                 list
             });
-            Ok(Some(((answer.pending, answer.damage), rest)))
+            Ok(Some(((response.pending, response.damage), rest)))
         };
         items(stream::try_unfold(Some(self), step))
     }
@@ -155,31 +159,31 @@ impl ListPending {
 
 /// A call that cancels a pending version. Await it. See [`Cable::remove_pending`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct RemovePending {
     cable: Cable,
     name: String,
-    terms: Terms,
+    options: WriteOptions,
 }
 
 impl RemovePending {
-    term_setters!();
+    write_option_setters!();
 }
 
 impl IntoFuture for RemovePending {
-    type Output = Result<Written>;
+    type Output = Result<WriteOutcome>;
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let RemovePending { cable, name, terms } = self;
+        let RemovePending { cable, name, options } = self;
         let request = v1::RemovePendingRequest {
             name,
-            precondition: terms.precondition,
-            request_id: terms.request_id.unwrap_or_else(request_id),
+            precondition: options.precondition,
+            request_id: options.request_id.unwrap_or_else(random_request_id),
         };
         Box::pin(async move {
-            let answer = cable.call(request, terms.timeout).await?;
-            written(answer.result, answer.position)
+            let response = cable.call(request, options.timeout).await?;
+            write_outcome(response.result, response.position)
         })
     }
 }

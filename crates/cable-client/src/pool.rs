@@ -20,7 +20,7 @@ use crate::retry::jittered;
 const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
 /// The time for which other calls avoid a node while one call probes it.
-const PROBE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Pool(Vec<Arc<Node>>);
@@ -38,12 +38,12 @@ struct Node {
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
     failures: u32,
-    out_until: Option<Instant>,
+    ejected_until: Option<Instant>,
 }
 
 /// A guard for a call in flight on a node; the call counts until the guard is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Node>);
+pub(crate) struct NodeGuard(Arc<Node>);
 
 impl Pool {
     pub(crate) fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Pool {
@@ -57,45 +57,45 @@ impl Pool {
     }
 
     /// Returns the node for the next call.
-    pub(crate) fn pick(&self) -> Busy {
+    pub(crate) fn pick(&self) -> NodeGuard {
         let node = match &self.0[..] {
             [only] => only,
-            nodes => pick_of(nodes, Instant::now()),
+            nodes => pick_from(nodes, Instant::now()),
         };
         node.calls.fetch_add(1, Relaxed);
-        Busy(Arc::clone(node))
+        NodeGuard(Arc::clone(node))
     }
 }
 
-fn pick_of(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
+fn pick_from(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
     let health: Vec<Health> = nodes.iter().map(|node| node.health()).collect();
-    let mut usable: Vec<usize> = (0..nodes.len()).filter(|i| health[*i].usable(now)).collect();
+    let mut usable: Vec<usize> = (0..nodes.len()).filter(|i| health[*i].is_usable(now)).collect();
     fastrand::shuffle(&mut usable);
     let chosen = usable.iter().take(2).min_by_key(|i| nodes[**i].calls.load(Relaxed)).copied();
-    let soonest = || (0..nodes.len()).min_by_key(|i| health[*i].out_until);
+    let soonest = || (0..nodes.len()).min_by_key(|i| health[*i].ejected_until);
     let node = &nodes[chosen.or_else(soonest).unwrap_or(0)];
     node.update(|health| health.probe(now));
     node
 }
 
-impl Busy {
+impl NodeGuard {
     pub(crate) fn channel(&self) -> Channel {
         self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
     }
 
     /// Records that the node responded, even if it refused the call.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn record_response(&self) {
         self.0.update(|health| *health = Health::default());
     }
 
     /// Records that the node could not be reached, or is draining.
-    pub(crate) fn failed(&self) {
+    pub(crate) fn record_failure(&self) {
         let now = Instant::now();
         self.0.update(|health| health.fail(now));
     }
 }
 
-impl Drop for Busy {
+impl Drop for NodeGuard {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Relaxed);
     }
@@ -112,20 +112,20 @@ impl Node {
 }
 
 impl Health {
-    fn usable(&self, now: Instant) -> bool {
-        self.out_until.is_none_or(|until| until <= now)
+    fn is_usable(&self, now: Instant) -> bool {
+        self.ejected_until.is_none_or(|until| until <= now)
     }
 
     fn fail(&mut self, now: Instant) {
         let longer = FIRST_EJECTION.saturating_mul(1 << self.failures.min(16));
         self.failures += 1;
-        self.out_until = Some(now + jittered(longer.min(LONGEST_EJECTION)));
+        self.ejected_until = Some(now + jittered(longer.min(LONGEST_EJECTION)));
     }
 
     /// Extends the ejection of a node for a probe: the node gets one call at a time until it responds.
     fn probe(&mut self, now: Instant) {
-        if self.out_until.is_some() {
-            self.out_until = Some(now + PROBE);
+        if self.ejected_until.is_some() {
+            self.ejected_until = Some(now + PROBE_TIMEOUT);
         }
     }
 }
@@ -140,52 +140,55 @@ mod tests {
         )
     }
 
-    fn place(pool: &Pool, busy: &Busy) -> usize {
-        pool.0.iter().position(|node| Arc::ptr_eq(node, &busy.0)).unwrap()
+    fn index_of(pool: &Pool, guard: &NodeGuard) -> usize {
+        pool.0.iter().position(|node| Arc::ptr_eq(node, &guard.0)).unwrap()
     }
 
     #[test]
-    fn calls_are_spread_over_two_nodes_evenly() {
+    fn calls_are_spread_evenly_over_two_nodes() {
         let pool = pool(2);
-        let calls: Vec<Busy> = (0..10).map(|_| pool.pick()).collect();
-        assert_eq!(calls.iter().filter(|busy| place(&pool, busy) == 0).count(), 5);
+        let calls: Vec<NodeGuard> = (0..10).map(|_| pool.pick()).collect();
+        assert_eq!(calls.iter().filter(|guard| index_of(&pool, guard) == 0).count(), 5);
         drop(calls);
         assert!(pool.0.iter().all(|node| node.calls.load(Relaxed) == 0));
     }
 
     #[test]
-    fn a_node_that_failed_is_left_out_until_its_time_is_up_and_then_probed_once() {
+    fn a_failed_node_is_ejected_and_then_probed_once() {
         let pool = pool(2);
         let now = Instant::now();
         pool.0[0].update(|health| health.fail(now));
         for _ in 0..20 {
-            assert!(Arc::ptr_eq(pick_of(&pool.0, now), &pool.0[1]));
+            assert!(Arc::ptr_eq(pick_from(&pool.0, now), &pool.0[1]));
         }
         let later = now + LONGEST_EJECTION;
         pool.0[1].calls.store(1, Relaxed);
-        assert!(Arc::ptr_eq(pick_of(&pool.0, later), &pool.0[0]));
-        assert!(Arc::ptr_eq(pick_of(&pool.0, later), &pool.0[1]));
+        assert!(Arc::ptr_eq(pick_from(&pool.0, later), &pool.0[0]));
+        assert!(Arc::ptr_eq(pick_from(&pool.0, later), &pool.0[1]));
     }
 
     #[test]
-    fn with_all_nodes_left_out_the_one_whose_time_is_up_first_is_asked() {
+    fn the_first_node_to_return_is_picked_if_all_are_ejected() {
         let pool = pool(3);
         let now = Instant::now();
-        for (place, secs) in [(0, 9), (1, 1), (2, 5)] {
-            pool.0[place].update(|health| health.out_until = Some(now + Duration::from_secs(secs)));
+        for (index, secs) in [(0, 9), (1, 1), (2, 5)] {
+            pool.0[index].update(|health| health.ejected_until = Some(now + Duration::from_secs(secs)));
         }
-        assert!(Arc::ptr_eq(pick_of(&pool.0, now), &pool.0[1]));
+        assert!(Arc::ptr_eq(pick_from(&pool.0, now), &pool.0[1]));
     }
 
     #[test]
-    fn a_node_that_goes_on_failing_is_left_out_longer_but_never_for_good() {
+    fn repeated_failures_extend_the_ejection_up_to_a_limit() {
         let mut health = Health::default();
         let now = Instant::now();
         for failures in 0..40 {
             health.fail(now);
-            let out = health.out_until.unwrap() - now;
-            assert!(out <= LONGEST_EJECTION && out >= FIRST_EJECTION / 2, "{failures}: {out:?}");
+            let ejection = health.ejected_until.unwrap() - now;
+            assert!(
+                ejection <= LONGEST_EJECTION && ejection >= FIRST_EJECTION / 2,
+                "{failures}: {ejection:?}"
+            );
         }
-        assert!(health.out_until.unwrap() - now >= LONGEST_EJECTION / 2);
+        assert!(health.ejected_until.unwrap() - now >= LONGEST_EJECTION / 2);
     }
 }

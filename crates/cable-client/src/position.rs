@@ -10,10 +10,10 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::{Error, Kind, Position, Result};
+use crate::{Error, ErrorKind, Position, Result};
 
 /// The shortest interval between two writes of a position while a feed runs.
-const BETWEEN_WRITES: Duration = Duration::from_millis(200);
+const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A store for the position of one feed: [`FilePosition`], or your own implementation.
 ///
@@ -26,7 +26,7 @@ pub trait PositionStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// The position cannot be read, or is not the one that was written. The feed then ends with
-    /// [`Kind::PositionStore`](crate::Kind::PositionStore) instead of starting from another position.
+    /// [`ErrorKind::PositionStore`](crate::ErrorKind::PositionStore) instead of starting from another position.
     fn load(&self) -> io::Result<Option<Position>>;
 
     /// Saves a position in place of the previous one. Once the method returns, the position must survive a crash.
@@ -59,7 +59,7 @@ impl FilePosition {
         FilePosition { path: path.into() }
     }
 
-    fn beside(&self) -> PathBuf {
+    fn temporary_path(&self) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".new");
         name.into()
@@ -77,18 +77,18 @@ impl PositionStore for FilePosition {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let broken = || io::Error::new(io::ErrorKind::InvalidData, "the file holds no position");
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "invalid position file");
         // Only a complete line is a position.
-        let line = text.strip_suffix('\n').ok_or_else(broken)?;
-        line.parse().map(Some).map_err(|_| broken())
+        let line = text.strip_suffix('\n').ok_or_else(invalid)?;
+        line.parse().map(Some).map_err(|_| invalid())
     }
 
     fn save(&self, position: &Position) -> io::Result<()> {
-        let beside = self.beside();
-        let mut file = File::create(&beside)?;
+        let temporary = self.temporary_path();
+        let mut file = File::create(&temporary)?;
         writeln!(file, "{position}")?;
         file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
+        fs::rename(&temporary, &self.path)?;
         // The rename is on disk once the directory is synced.
         File::open(self.directory())?.sync_all()
     }
@@ -110,7 +110,7 @@ struct Pending {
     /// The newest position that was loaded or handled.
     newest: Option<Position>,
     scheduled: bool,
-    failed: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
 impl Saver {
@@ -121,7 +121,7 @@ impl Saver {
     pub(crate) async fn load(self: &Arc<Self>) -> Result<Option<Position>> {
         let saver = Arc::clone(self);
         let loaded = spawn_blocking(move || saver.store.load()).await.unwrap_or_else(|e| Err(e.into()));
-        let position = loaded.map_err(|error| failure("loaded", error))?;
+        let position = loaded.map_err(|error| store_error("loaded", error))?;
         self.pending().newest.clone_from(&position);
         Ok(position)
     }
@@ -130,10 +130,10 @@ impl Saver {
     ///
     /// # Errors
     /// An earlier position could not be written.
-    pub(crate) fn handled(self: &Arc<Self>, position: Position) -> Result<()> {
+    pub(crate) fn mark_handled(self: &Arc<Self>, position: Position) -> Result<()> {
         let mut pending = self.pending();
-        if let Some(error) = pending.failed.take() {
-            return Err(failure("saved", error));
+        if let Some(error) = pending.error.take() {
+            return Err(store_error("saved", error));
         }
         if pending.newest.as_ref() == Some(&position) {
             return Ok(());
@@ -141,17 +141,17 @@ impl Saver {
         pending.newest = Some(position.clone());
         pending.handled = Some(position);
         if !std::mem::replace(&mut pending.scheduled, true) {
-            tokio::spawn(Arc::clone(self).write_soon());
+            tokio::spawn(Arc::clone(self).write_after_delay());
         }
         Ok(())
     }
 
-    async fn write_soon(self: Arc<Self>) {
-        sleep(BETWEEN_WRITES).await;
-        let _it_is_kept = spawn_blocking(move || {
+    async fn write_after_delay(self: Arc<Self>) {
+        sleep(WRITE_INTERVAL).await;
+        let _result_is_stored = spawn_blocking(move || {
             self.pending().scheduled = false;
             if let Err(error) = self.write() {
-                self.pending().failed = Some(error);
+                self.pending().error = Some(error);
             }
         })
         .await;
@@ -159,7 +159,7 @@ impl Saver {
 
     /// Writes the pending position immediately.
     pub(crate) fn write(&self) -> io::Result<()> {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(position) = self.pending().handled.take() else { return Ok(()) };
         let saved = self.store.save(&position);
         if saved.is_err() {
@@ -169,13 +169,13 @@ impl Saver {
     }
 
     /// Writes the pending position as [`write`](Saver::write) does, without blocking the runtime.
-    pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
-        if let Some(error) = self.pending().failed.take() {
-            return Err(failure("saved", error));
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
+        if let Some(error) = self.pending().error.take() {
+            return Err(store_error("saved", error));
         }
         let saver = Arc::clone(self);
         let written = spawn_blocking(move || saver.write()).await.unwrap_or_else(|e| Err(e.into()));
-        written.map_err(|error| failure("saved", error))
+        written.map_err(|error| store_error("saved", error))
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -183,9 +183,9 @@ impl Saver {
     }
 }
 
-fn failure(what: &str, source: io::Error) -> Error {
-    let message = format!("the position of the feed could not be {what}: {source}");
-    Error::new(Kind::PositionStore, message).with_source(source)
+fn store_error(action: &str, source: io::Error) -> Error {
+    let message = format!("feed position could not be {action}: {source}");
+    Error::new(ErrorKind::PositionStore, message).with_source(source)
 }
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_last_is_loaded() {
+    fn the_last_saved_position_is_loaded() {
         let (dir, file) = file("last");
         assert_eq!(file.load().unwrap(), None);
         for revision in [7, 8] {
@@ -220,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_a_crash_cut_off_leaves_the_position_before_it() {
+    fn a_partial_write_leaves_the_previous_position() {
         let (dir, file) = file("crash");
         file.save(&position(7)).unwrap();
-        let whole = format!("{}\n", position(8));
-        for end in 0..whole.len() {
-            fs::write(dir.join("feed.new"), &whole[..end]).unwrap();
+        let complete = format!("{}\n", position(8));
+        for end in 0..complete.len() {
+            fs::write(dir.join("feed.new"), &complete[..end]).unwrap();
             assert_eq!(file.load().unwrap(), Some(position(7)), "cut at {end}");
         }
         file.save(&position(9)).unwrap();
@@ -234,22 +234,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_whole_is_an_error_and_not_a_beginning() {
+    fn a_truncated_file_is_an_error() {
         let (dir, file) = file("damage");
-        let whole = format!("{}\n", position(8));
-        for end in 0..whole.len() {
-            fs::write(dir.join("feed"), &whole[..end]).unwrap();
+        let complete = format!("{}\n", position(8));
+        for end in 0..complete.len() {
+            fs::write(dir.join("feed"), &complete[..end]).unwrap();
             assert_eq!(file.load().unwrap_err().kind(), io::ErrorKind::InvalidData, "cut at {end}");
         }
-        for wrong in ["0123abcd:x:00\n", "0123abcd 7 00\n", "0123abcd:7:0\u{e9}0\n", "0123abcd:7:zz\n"] {
-            fs::write(dir.join("feed"), wrong).unwrap();
-            assert!(file.load().is_err(), "{wrong:?}");
+        for invalid in ["0123abcd:x:00\n", "0123abcd 7 00\n", "0123abcd:7:0\u{e9}0\n", "0123abcd:7:zz\n"] {
+            fs::write(dir.join("feed"), invalid).unwrap();
+            assert!(file.load().is_err(), "{invalid:?}");
         }
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn a_save_that_fails_leaves_what_was_there() {
+    fn a_failed_save_leaves_the_previous_position() {
         let (dir, file) = file("full");
         file.save(&position(7)).unwrap();
         fs::create_dir(dir.join("feed.new")).unwrap();

@@ -1,22 +1,23 @@
 //! Reads of one resource: an article, a path, an author, a section, a tag, or a collection with its articles.
 
 use std::{
+    fmt,
     future::{Future, IntoFuture},
     ops::Deref,
     time::Duration,
 };
 
 use crate::{
-    BoxFuture, Cable, Error, Kind, Result,
-    list::{GetArticles, merge},
-    shape::{Shape, freshness_setters, name, shape_setters},
+    BoxFuture, Cable, Error, ErrorKind, Result,
+    list::{GetArticles, merge_includes},
+    shape::{Shape, freshness_setters, full_name, shape_setters},
     v1::{self, Includes, ResponseMeta},
 };
 
 /// A response with its included entities and metadata. It dereferences to the value.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Fetched<T> {
+pub struct ReadResponse<T> {
     /// The requested value.
     pub value: T,
     /// The included authors, sections and tags. Empty unless the request includes any.
@@ -26,18 +27,18 @@ pub struct Fetched<T> {
     pub meta: ResponseMeta,
 }
 
-impl<T> Fetched<T> {
+impl<T> ReadResponse<T> {
     /// Returns the value alone.
     pub fn into_inner(self) -> T {
         self.value
     }
 
     pub(crate) fn new(value: T, includes: Option<Includes>, meta: Option<ResponseMeta>) -> Self {
-        Fetched { value, includes: includes.unwrap_or_default(), meta: meta.unwrap_or_default() }
+        ReadResponse { value, includes: includes.unwrap_or_default(), meta: meta.unwrap_or_default() }
     }
 }
 
-impl<T> Deref for Fetched<T> {
+impl<T> Deref for ReadResponse<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -46,14 +47,14 @@ impl<T> Deref for Fetched<T> {
 }
 
 pub(crate) mod sealed {
-    use super::{BoxFuture, Fetched, Result};
+    use super::{BoxFuture, ReadResponse, Result};
 
     /// A read that can be conditional on an etag.
     pub trait Read: Sized {
         type Value: Send + 'static;
 
         /// Makes the call. Returns `None` if the response with this etag is still current.
-        fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<Self::Value>>>>;
+        fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<Self::Value>>>>;
     }
 }
 
@@ -71,14 +72,14 @@ use sealed::Read;
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Conditional<R> {
     pub(crate) read: R,
     pub(crate) etag: String,
 }
 
 impl<R: Read> IntoFuture for Conditional<R> {
-    type Output = Result<Option<Fetched<R::Value>>>;
+    type Output = Result<Option<ReadResponse<R::Value>>>;
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -98,7 +99,7 @@ impl<R: Read> IntoFuture for Conditional<R> {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Optional<C>(pub(crate) C);
 
 impl<T, C> IntoFuture for Optional<C>
@@ -122,13 +123,13 @@ where
 }
 
 /// Makes a read without an etag.
-pub(crate) fn unconditional<R: Read>(read: R) -> BoxFuture<Result<Fetched<R::Value>>> {
+pub(crate) fn fetch_unconditionally<R: Read>(read: R) -> BoxFuture<Result<ReadResponse<R::Value>>> {
     let fetched = read.fetch(String::new());
-    Box::pin(async move { fetched.await?.ok_or_else(|| incomplete("an answer without content")) })
+    Box::pin(async move { fetched.await?.ok_or_else(|| malformed_response("no content")) })
 }
 
-pub(crate) fn incomplete(what: &str) -> Error {
-    Error::new(Kind::Malformed, format!("the server sent {what}"))
+pub(crate) fn malformed_response(problem: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Malformed, format!("malformed response: {problem}"))
 }
 
 /// The `IntoFuture` implementation and the conditional methods of each builder that is a [`Read`].
@@ -148,11 +149,11 @@ macro_rules! reads {
         }
 
         impl$(<$of: $bound>)? IntoFuture for $read$(<$of>)? {
-            type Output = Result<Fetched<<Self as Read>::Value>>;
+            type Output = Result<ReadResponse<<Self as Read>::Value>>;
             type IntoFuture = BoxFuture<Self::Output>;
 
             fn into_future(self) -> Self::IntoFuture {
-                unconditional(self)
+                fetch_unconditionally(self)
             }
         }
     )*};
@@ -160,7 +161,7 @@ macro_rules! reads {
 
 pub(crate) use reads;
 
-reads!(GetArticle, Resolve, Get<E: Named>, GetFront);
+reads!(GetArticle, ResolvePath, GetEntity<E: Gettable>, GetCollection);
 
 impl<R: Read> Conditional<R> {
     /// Returns `None` instead of an error if the name does not exist. This is the outer `Option`; the inner one is
@@ -177,7 +178,7 @@ impl Cable {
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
     /// use cable_client::{BodyFormat, Include};
     ///
-    /// let article = cable.article("storm").format(BodyFormat::Html).include([Include::Authors]).await?;
+    /// let article = cable.article("storm").body_format(BodyFormat::Html).include([Include::Authors]).await?;
     /// println!("{} by {} authors", article.headline, article.includes.authors.len());
     /// # Ok(())
     /// # }
@@ -186,7 +187,7 @@ impl Cable {
     /// # Errors
     /// NOT_FOUND with the reason `ArticleNotFound`, `ArticleGone` or `ArticleMoved`.
     pub fn article(&self, article: impl Into<String>) -> GetArticle {
-        let name = name("articles", article);
+        let name = full_name("articles", article);
         GetArticle { cable: self.clone(), name, shape: Shape::default(), timeout: None }
     }
 
@@ -206,8 +207,8 @@ impl Cable {
     ///
     /// # Errors
     /// NOT_FOUND with the reason `ArticleNotFound`, `ArticleGone` or `ArticleMoved`.
-    pub fn resolve(&self, path: impl Into<String>) -> Resolve {
-        Resolve { cable: self.clone(), path: path.into(), shape: Shape::default(), timeout: None }
+    pub fn resolve(&self, path: impl Into<String>) -> ResolvePath {
+        ResolvePath { cable: self.clone(), path: path.into(), shape: Shape::default(), timeout: None }
     }
 
     /// Gets an author by id or name.
@@ -222,24 +223,24 @@ impl Cable {
     ///
     /// # Errors
     /// NOT_FOUND with the reason `NameNotFound` or `NameGone`.
-    pub fn author(&self, author: impl Into<String>) -> Get<v1::Author> {
-        Get::new(self, author)
+    pub fn author(&self, author: impl Into<String>) -> GetEntity<v1::Author> {
+        GetEntity::new(self, author)
     }
 
     /// Gets a section by id or name.
     ///
     /// # Errors
     /// As [`author`](Cable::author).
-    pub fn section(&self, section: impl Into<String>) -> Get<v1::Section> {
-        Get::new(self, section)
+    pub fn section(&self, section: impl Into<String>) -> GetEntity<v1::Section> {
+        GetEntity::new(self, section)
     }
 
     /// Gets a tag by id or name.
     ///
     /// # Errors
     /// As [`author`](Cable::author).
-    pub fn tag(&self, tag: impl Into<String>) -> Get<v1::Tag> {
-        Get::new(self, tag)
+    pub fn tag(&self, tag: impl Into<String>) -> GetEntity<v1::Tag> {
+        GetEntity::new(self, tag)
     }
 
     /// Gets a collection by id or name, with its articles in its order. The articles are in the view BASIC unless set
@@ -257,15 +258,15 @@ impl Cable {
     ///
     /// # Errors
     /// NOT_FOUND with the reason `NameNotFound` or `NameGone`.
-    pub fn collection(&self, collection: impl Into<String>) -> GetFront {
-        let name = name("collections", collection);
-        GetFront { cable: self.clone(), name, shape: Shape::default(), timeout: None }
+    pub fn collection(&self, collection: impl Into<String>) -> GetCollection {
+        let name = full_name("collections", collection);
+        GetCollection { cable: self.clone(), name, shape: Shape::default(), timeout: None }
     }
 }
 
 /// A call that gets one article. Await it. See [`Cable::article`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct GetArticle {
     cable: Cable,
     name: String,
@@ -280,23 +281,23 @@ impl GetArticle {
 impl Read for GetArticle {
     type Value = v1::Article;
 
-    fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<v1::Article>>>> {
+    fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<v1::Article>>>> {
         let GetArticle { cable, name, shape, timeout } = self;
         let request = v1::GetArticleRequest {
             name,
             view: shape.view.into(),
-            body_format: shape.format.into(),
+            body_format: shape.body_format.into(),
             includes: shape.includes,
             if_none_match: etag,
             freshness: shape.freshness,
         };
         Box::pin(async move {
-            let answer = cable.call(request, timeout).await?;
-            if answer.not_modified {
+            let response = cable.call(request, timeout).await?;
+            if response.not_modified {
                 return Ok(None);
             }
-            let article = answer.article.ok_or_else(|| incomplete("no article"))?;
-            Ok(Some(Fetched::new(article, answer.includes, answer.meta)))
+            let article = response.article.ok_or_else(|| malformed_response("no article"))?;
+            Ok(Some(ReadResponse::new(article, response.includes, response.meta)))
         })
     }
 }
@@ -304,7 +305,7 @@ impl Read for GetArticle {
 /// The article that a path leads to.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Resolved {
+pub struct ResolvedArticle {
     /// The article.
     pub article: v1::Article,
     /// The article's own path, to redirect the visitor to. `None` if the article has the requested path, or no path.
@@ -313,45 +314,49 @@ pub struct Resolved {
 
 /// A call that gets the article at a path. Await it. See [`Cable::resolve`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
-pub struct Resolve {
+#[must_use = "calls do nothing unless awaited"]
+pub struct ResolvePath {
     cable: Cable,
     path: String,
     shape: Shape,
     timeout: Option<Duration>,
 }
 
-impl Resolve {
+impl ResolvePath {
     shape_setters!();
 }
 
-impl Read for Resolve {
-    type Value = Resolved;
+impl Read for ResolvePath {
+    type Value = ResolvedArticle;
 
-    fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<Resolved>>>> {
-        let Resolve { cable, path, shape, timeout } = self;
+    fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<ResolvedArticle>>>> {
+        let ResolvePath { cable, path, shape, timeout } = self;
         let request = v1::ResolvePathRequest {
             path,
             view: shape.view.into(),
-            body_format: shape.format.into(),
+            body_format: shape.body_format.into(),
             includes: shape.includes,
             if_none_match: etag,
             freshness: shape.freshness,
         };
         Box::pin(async move {
-            let answer = cable.call(request, timeout).await?;
-            if answer.not_modified {
+            let response = cable.call(request, timeout).await?;
+            if response.not_modified {
                 return Ok(None);
             }
-            let article = answer.article.ok_or_else(|| incomplete("no article"))?;
-            let redirect_path = Some(answer.redirect_path).filter(|path| !path.is_empty());
-            Ok(Some(Fetched::new(Resolved { article, redirect_path }, answer.includes, answer.meta)))
+            let article = response.article.ok_or_else(|| malformed_response("no article"))?;
+            let redirect_path = Some(response.redirect_path).filter(|path| !path.is_empty());
+            Ok(Some(ReadResponse::new(
+                ResolvedArticle { article, redirect_path },
+                response.includes,
+                response.meta,
+            )))
         })
     }
 }
 
 /// An author, section or tag: a kind of entity that is read by its name alone.
-pub trait Named: Sized + Send + 'static {
+pub trait Gettable: Sized + Send + 'static {
     #[doc(hidden)]
     const COLLECTION: &'static str;
 
@@ -362,12 +367,12 @@ pub trait Named: Sized + Send + 'static {
         etag: String,
         freshness: Option<v1::Freshness>,
         timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<Option<Fetched<Self>>>> + Send;
+    ) -> impl Future<Output = Result<Option<ReadResponse<Self>>>> + Send;
 }
 
-macro_rules! named {
+macro_rules! gettable {
     ($($entity:ident in $collection:literal: $request:ident, $field:ident;)*) => {$(
-        impl Named for v1::$entity {
+        impl Gettable for v1::$entity {
             const COLLECTION: &'static str = $collection;
 
             async fn get(
@@ -376,20 +381,20 @@ macro_rules! named {
                 etag: String,
                 freshness: Option<v1::Freshness>,
                 timeout: Option<Duration>,
-            ) -> Result<Option<Fetched<Self>>> {
+            ) -> Result<Option<ReadResponse<Self>>> {
                 let request = v1::$request { name, if_none_match: etag, freshness };
-                let answer = cable.call(request, timeout).await?;
-                if answer.not_modified {
+                let response = cable.call(request, timeout).await?;
+                if response.not_modified {
                     return Ok(None);
                 }
-                let value = answer.$field.ok_or_else(|| incomplete("an answer without content"))?;
-                Ok(Some(Fetched::new(value, None, answer.meta)))
+                let value = response.$field.ok_or_else(|| malformed_response("no content"))?;
+                Ok(Some(ReadResponse::new(value, None, response.meta)))
             }
         }
     )*};
 }
 
-named! {
+gettable! {
     Author in "authors": GetAuthorRequest, author;
     Section in "sections": GetSectionRequest, section;
     Tag in "tags": GetTagRequest, tag;
@@ -397,29 +402,29 @@ named! {
 
 /// A call that gets one author, section or tag. Await it. See [`Cable::author`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
-pub struct Get<E> {
+#[must_use = "calls do nothing unless awaited"]
+pub struct GetEntity<E> {
     cable: Cable,
     name: String,
     shape: Shape,
     timeout: Option<Duration>,
-    of: std::marker::PhantomData<fn() -> E>,
+    entity: std::marker::PhantomData<fn() -> E>,
 }
 
-impl<E: Named> Get<E> {
-    fn new(cable: &Cable, given: impl Into<String>) -> Self {
-        let (cable, name) = (cable.clone(), name(E::COLLECTION, given));
-        Get { cable, name, shape: Shape::default(), timeout: None, of: std::marker::PhantomData }
+impl<E: Gettable> GetEntity<E> {
+    fn new(cable: &Cable, id: impl Into<String>) -> Self {
+        let (cable, name) = (cable.clone(), full_name(E::COLLECTION, id));
+        GetEntity { cable, name, shape: Shape::default(), timeout: None, entity: std::marker::PhantomData }
     }
 
     freshness_setters!();
 }
 
-impl<E: Named> Read for Get<E> {
+impl<E: Gettable> Read for GetEntity<E> {
     type Value = E;
 
-    fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<E>>>> {
-        let Get { cable, name, shape, timeout, .. } = self;
+    fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<E>>>> {
+        let GetEntity { cable, name, shape, timeout, .. } = self;
         Box::pin(async move { E::get(&cable, name, etag, shape.freshness, timeout).await })
     }
 }
@@ -427,7 +432,7 @@ impl<E: Named> Read for Get<E> {
 /// A collection with its articles.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Front {
+pub struct CollectionWithArticles {
     /// The collection.
     pub collection: v1::Collection,
     /// The articles of the collection, in its order. `includes.missing` contains the names of those that do not exist.
@@ -439,24 +444,28 @@ pub struct Front {
 /// If the articles are too large for one response, the client fetches the rest with further calls. The result then has
 /// no etag, because no etag covers all of it.
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
-pub struct GetFront {
+#[must_use = "calls do nothing unless awaited"]
+pub struct GetCollection {
     cable: Cable,
     name: String,
     shape: Shape,
     timeout: Option<Duration>,
 }
 
-impl GetFront {
+impl GetCollection {
     shape_setters!();
 
-    async fn complete(self, mut fetched: Fetched<Front>, deferred: Vec<String>) -> Result<Fetched<Front>> {
+    async fn complete(
+        self,
+        mut fetched: ReadResponse<CollectionWithArticles>,
+        deferred: Vec<String>,
+    ) -> Result<ReadResponse<CollectionWithArticles>> {
         if deferred.is_empty() {
             return Ok(fetched);
         }
         fetched.meta.etag.clear();
         let rest = GetArticles::new(&self.cable, deferred, self.shape, self.timeout).await?;
-        merge(&mut fetched.includes, rest.includes);
+        merge_includes(&mut fetched.includes, rest.includes);
         for item in rest.items {
             match item.article {
                 Ok(article) => fetched.value.articles.push(article),
@@ -468,27 +477,27 @@ impl GetFront {
     }
 }
 
-impl Read for GetFront {
-    type Value = Front;
+impl Read for GetCollection {
+    type Value = CollectionWithArticles;
 
-    fn fetch(self, etag: String) -> BoxFuture<Result<Option<Fetched<Front>>>> {
+    fn fetch(self, etag: String) -> BoxFuture<Result<Option<ReadResponse<CollectionWithArticles>>>> {
         let request = v1::GetCollectionRequest {
             name: self.name.clone(),
             view: self.shape.view.into(),
-            body_format: self.shape.format.into(),
+            body_format: self.shape.body_format.into(),
             includes: self.shape.includes.clone(),
             if_none_match: etag,
             freshness: self.shape.freshness.clone(),
         };
         Box::pin(async move {
-            let answer = self.cable.call(request, self.timeout).await?;
-            if answer.not_modified {
+            let response = self.cable.call(request, self.timeout).await?;
+            if response.not_modified {
                 return Ok(None);
             }
-            let collection = answer.collection.ok_or_else(|| incomplete("no collection"))?;
-            let front = Front { collection, articles: answer.articles };
-            let fetched = Fetched::new(front, answer.includes, answer.meta);
-            self.complete(fetched, answer.deferred).await.map(Some)
+            let collection = response.collection.ok_or_else(|| malformed_response("no collection"))?;
+            let collection = CollectionWithArticles { collection, articles: response.articles };
+            let fetched = ReadResponse::new(collection, response.includes, response.meta);
+            self.complete(fetched, response.deferred).await.map(Some)
         })
     }
 }

@@ -57,7 +57,7 @@ impl Retry {
 
     /// Returns the policy of a transfer, which loses more if it fails: three times as many attempts, unless only one is
     /// allowed.
-    pub(crate) fn patient(&self) -> Retry {
+    pub(crate) fn for_transfer(&self) -> Retry {
         let attempts = if self.attempts == 1 { 1 } else { self.attempts.saturating_mul(3) };
         Retry { attempts, ..self.clone() }
     }
@@ -86,49 +86,52 @@ mod tests {
     use tonic::{Code, Status};
 
     use super::*;
-    use crate::error::tests::{broken, refusal};
+    use crate::error::tests::{refused_status, transport_status};
 
-    fn lost() -> Error {
-        broken(Code::Unknown, std::io::Error::other("reset")).into()
+    fn lost_connection() -> Error {
+        transport_status(Code::Unknown, std::io::Error::other("reset")).into()
     }
 
     #[test]
-    fn it_gives_up_after_the_last_attempt() {
+    fn retries_stop_after_the_last_attempt() {
         let retry = Retry::default();
-        assert!(retry.wait(1, &lost()).is_some() && retry.wait(2, &lost()).is_some());
-        assert_eq!(retry.wait(3, &lost()), None);
-        assert_eq!(Retry::none().wait(1, &lost()), None);
-        assert_eq!(Retry::default().attempts(0).wait(1, &lost()), None);
+        assert!(retry.wait(1, &lost_connection()).is_some() && retry.wait(2, &lost_connection()).is_some());
+        assert_eq!(retry.wait(3, &lost_connection()), None);
+        assert_eq!(Retry::none().wait(1, &lost_connection()), None);
+        assert_eq!(Retry::default().attempts(0).wait(1, &lost_connection()), None);
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_transient_errors_are_retried() {
         let retry = Retry::default();
         for reason in ["NOT_CAUGHT_UP", "OVERLOADED", "DRAINING", "OUTCOME_UNKNOWN"] {
-            assert!(retry.wait(1, &refusal(Code::Unavailable, reason, None).into()).is_some(), "{reason}");
+            assert!(
+                retry.wait(1, &refused_status(Code::Unavailable, reason, None).into()).is_some(),
+                "{reason}"
+            );
         }
-        let lasting =
+        let permanent =
             [Code::InvalidArgument, Code::NotFound, Code::Aborted, Code::ResourceExhausted, Code::Internal];
-        for code in lasting {
+        for code in permanent {
             assert_eq!(retry.wait(1, &Status::new(code, "no").into()), None, "{code:?}");
         }
         assert_eq!(retry.wait(1, &Error::deadline()), None);
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_are_never_less_than_half() {
+    fn waits_double_up_to_the_longest() {
         let retry =
             Retry::default().attempts(100).backoff(Duration::from_millis(100), Duration::from_millis(350));
         for (failures, upper) in [(1, 100), (2, 200), (3, 350), (40, 350), (99, 350)] {
             let upper = Duration::from_millis(upper);
-            let wait = retry.wait(failures, &lost()).unwrap();
+            let wait = retry.wait(failures, &lost_connection()).unwrap();
             assert!(wait <= upper && wait >= upper / 2, "{failures}: {wait:?}");
         }
     }
 
     #[test]
-    fn a_server_that_says_how_long_is_heeded() {
-        let error = refusal(Code::Unavailable, "OVERLOADED", Some(Duration::from_secs(7))).into();
+    fn a_wait_requested_by_the_server_applies() {
+        let error = refused_status(Code::Unavailable, "OVERLOADED", Some(Duration::from_secs(7))).into();
         assert_eq!(Retry::default().wait(1, &error), Some(Duration::from_secs(7)));
     }
 }

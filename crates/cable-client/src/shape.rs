@@ -9,7 +9,7 @@ pub type Filter = v1::ArticleFilter;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shape {
     pub(crate) view: ArticleView,
-    pub(crate) format: BodyFormat,
+    pub(crate) body_format: BodyFormat,
     pub(crate) includes: Vec<i32>,
     pub(crate) freshness: Option<Freshness>,
 }
@@ -39,14 +39,14 @@ macro_rules! shape_setters {
         }
 
         /// Sets the format of bodies in the view FULL; other views allow only BLOCKS. If unset, BLOCKS.
-        pub fn format(mut self, format: crate::BodyFormat) -> Self {
-            self.shape.format = format;
+        pub fn body_format(mut self, format: crate::BodyFormat) -> Self {
+            self.shape.body_format = format;
             self
         }
 
         /// Includes entities that the articles refer to: authors, sections or tags. Further calls add more.
-        pub fn include(mut self, what: impl IntoIterator<Item = crate::Include>) -> Self {
-            self.shape.include(what);
+        pub fn include(mut self, includes: impl IntoIterator<Item = crate::Include>) -> Self {
+            self.shape.include(includes);
             self
         }
 
@@ -59,9 +59,9 @@ macro_rules! freshness_setters {
     () => {
         /// Requires the response to be at least as fresh as this [`Position`](crate::Position) or revision. A read with
         /// the position of a write sees that write, on any node. If unset, the node serves its current state.
-        pub fn at_least(mut self, place: impl Into<crate::v1::Freshness>) -> Self {
+        pub fn not_older_than(mut self, position: impl Into<crate::v1::Freshness>) -> Self {
             let max_wait = self.shape.freshness.take().and_then(|freshness| freshness.max_wait);
-            let mut freshness = place.into();
+            let mut freshness = position.into();
             freshness.max_wait = freshness.max_wait.or(max_wait);
             self.shape.freshness = Some(freshness);
             self
@@ -87,5 +87,18 @@ macro_rules! timeout_setter {
     };
 }
 
-pub(crate) use cable_proto::name;
+pub(crate) use cable_proto::full_name;
 pub(crate) use {freshness_setters, shape_setters, timeout_setter};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn includes_have_no_duplicates() {
+        let mut shape = Shape::default();
+        shape.include([Include::Tags, Include::Authors]);
+        shape.include([Include::Tags]);
+        assert_eq!(shape.includes, [Include::Tags as i32, Include::Authors as i32]);
+    }
+}

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    Cable, Error, Kind, RawRecord, Result, Retry,
+    Cable, Error, ErrorKind, RawRecord, Result, Retry,
     client::Chunks,
     list::{ResultStream, messages},
     v1::{
@@ -57,14 +57,14 @@ impl Cable {
     /// # }
     /// ```
     pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
-        let source = Source { records: records.boxed(), held: None, chunk: Vec::new(), next: 0 };
-        let transit = Arc::new(Transit {
+        let source = Source { records: records.boxed(), peeked: None, chunk: Vec::new(), next_index: 0 };
+        let import = Arc::new(PendingImport {
             source: AsyncMutex::new(source),
             sent: Mutex::default(),
-            room: Semaphore::new(IN_FLIGHT),
+            permits: Semaphore::new(IN_FLIGHT),
             all_sent: AtomicBool::new(false),
         });
-        Import { acks: acknowledgements(self.clone(), transit) }
+        Import { acks: acknowledgements(self.clone(), import) }
     }
 
     /// Exports all live versions and all tombstones in log order; [`records`](Export::records) returns the stream.
@@ -120,12 +120,12 @@ impl Stream for Import {
 }
 
 /// The records in flight. They outlive the calls that carry them.
-struct Transit {
+struct PendingImport {
     source: AsyncMutex<Source>,
     /// The unacknowledged chunks, the oldest first. The number of a chunk is the index of its first record.
     sent: Mutex<VecDeque<ImportRequest>>,
     /// A permit for each chunk that may be added to `sent`.
-    room: Semaphore,
+    permits: Semaphore,
     all_sent: AtomicBool,
 }
 
@@ -133,9 +133,9 @@ struct Transit {
 /// cancelled.
 struct Source {
     records: stream::BoxStream<'static, RawRecord>,
-    held: Option<RawRecord>,
+    peeked: Option<RawRecord>,
     chunk: Vec<RawRecord>,
-    next: i64,
+    next_index: i64,
 }
 
 impl Source {
@@ -143,19 +143,19 @@ impl Source {
     async fn chunk(&mut self) -> Option<ImportRequest> {
         let mut bytes: usize = self.chunk.iter().map(size).sum();
         while self.chunk.len() < CHUNK_RECORDS {
-            if self.held.is_none() {
-                self.held = self.records.next().await;
+            if self.peeked.is_none() {
+                self.peeked = self.records.next().await;
             }
-            let Some(record) = self.held.take() else { break };
+            let Some(record) = self.peeked.take() else { break };
             bytes += size(&record);
             if bytes > CHUNK_BYTES && !self.chunk.is_empty() {
-                self.held = Some(record);
+                self.peeked = Some(record);
                 break;
             }
             self.chunk.push(record);
         }
-        let chunk = ImportRequest { chunk: self.next, records: std::mem::take(&mut self.chunk) };
-        self.next += chunk.records.len() as i64;
+        let chunk = ImportRequest { chunk: self.next_index, records: std::mem::take(&mut self.chunk) };
+        self.next_index += chunk.records.len() as i64;
         (!chunk.records.is_empty()).then_some(chunk)
     }
 }
@@ -166,21 +166,21 @@ fn size(record: &RawRecord) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-impl Transit {
+impl PendingImport {
     fn sent(&self) -> MutexGuard<'_, VecDeque<ImportRequest>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the chunk to send after chunk `last`: the next unacknowledged one or, if there is none, a new one.
-    async fn after(&self, last: i64) -> Option<ImportRequest> {
-        let again = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
-        if let Some(chunk) = again() {
+    async fn next_chunk(&self, last: i64) -> Option<ImportRequest> {
+        let unacknowledged = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
+        if let Some(chunk) = unacknowledged() {
             return Some(chunk);
         }
-        let permit = self.room.acquire().await.ok()?;
+        let permit = self.permits.acquire().await.ok()?;
         let mut source = self.source.lock().await;
         // The previous call may still have been running, and may have added a chunk meanwhile.
-        if let Some(chunk) = again() {
+        if let Some(chunk) = unacknowledged() {
             return Some(chunk);
         }
         let Some(chunk) = source.chunk().await else {
@@ -193,27 +193,30 @@ impl Transit {
     }
 
     fn chunks(self: Arc<Self>) -> impl Stream<Item = ImportRequest> + Send + 'static {
-        stream::unfold((self, -1), |(transit, last)| async move {
-            let chunk = transit.after(last).await?;
+        stream::unfold((self, -1), |(import, last)| async move {
+            let chunk = import.next_chunk(last).await?;
             let last = chunk.chunk;
-            Some((chunk, (transit, last)))
+            Some((chunk, (import, last)))
         })
     }
 
-    fn acknowledge(&self, answer: ImportResponse) -> Result<ImportAck> {
+    fn acknowledge(&self, response: ImportResponse) -> Result<ImportAck> {
         let mut sent = self.sent();
-        let matches = sent
-            .front()
-            .is_some_and(|chunk| chunk.chunk == answer.chunk && chunk.records.len() == answer.results.len());
+        let matches = sent.front().is_some_and(|chunk| {
+            chunk.chunk == response.chunk && chunk.records.len() == response.results.len()
+        });
         if !matches {
-            return Err(Error::new(Kind::Malformed, "the server acknowledged what it was not sent"));
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                "acknowledgement does not match the oldest chunk in flight",
+            ));
         }
         sent.pop_front();
-        self.room.add_permits(1);
+        self.permits.add_permits(1);
         Ok(ImportAck {
-            first: answer.chunk.unsigned_abs(),
-            results: answer.results,
-            position: answer.position.unwrap_or_default(),
+            first: response.chunk.unsigned_abs(),
+            results: response.results,
+            position: response.position.unwrap_or_default(),
         })
     }
 
@@ -223,45 +226,47 @@ impl Transit {
 }
 
 /// The current call of a transfer, and the number of failures since a call last made progress.
-struct Course<M> {
-    answers: Option<ResultStream<M>>,
+struct TransferCall<M> {
+    responses: Option<ResultStream<M>>,
     failures: u32,
 }
 
-impl<M> Default for Course<M> {
+impl<M> Default for TransferCall<M> {
     fn default() -> Self {
-        Course { answers: None, failures: 0 }
+        TransferCall { responses: None, failures: 0 }
     }
 }
 
-impl<M> Course<M> {
+impl<M> TransferCall<M> {
     /// Waits before the next attempt, or returns the error if no attempt is left.
     async fn recover(&mut self, cable: &Cable, error: Error) -> Result<()> {
-        self.answers = None;
+        self.responses = None;
         self.failures += 1;
-        let Some(wait) = cable.shared.retry.patient().wait(self.failures, &error) else { return Err(error) };
+        let Some(wait) = cable.shared.retry.for_transfer().wait(self.failures, &error) else {
+            return Err(error);
+        };
         sleep(wait).await;
         Ok(())
     }
 }
 
-fn acknowledgements(cable: Cable, transit: Arc<Transit>) -> ResultStream<ImportAck> {
-    let course = Course::default();
-    stream::try_unfold((cable, transit, course), |(cable, transit, mut course)| async move {
+fn acknowledgements(cable: Cable, import: Arc<PendingImport>) -> ResultStream<ImportAck> {
+    let call = TransferCall::default();
+    stream::try_unfold((cable, import, call), |(cable, import, mut call)| async move {
         loop {
-            match next_answer(&cable, &transit, &mut course).await {
-                Ok(Some(answer)) => {
-                    course.failures = 0;
-                    let ack = transit.acknowledge(answer)?;
-                    return Ok(Some((ack, (cable, transit, course))));
+            match next_response(&cable, &import, &mut call).await {
+                Ok(Some(response)) => {
+                    call.failures = 0;
+                    let ack = import.acknowledge(response)?;
+                    return Ok(Some((ack, (cable, import, call))));
                 }
-                Ok(None) if transit.is_done() => return Ok(None),
+                Ok(None) if import.is_done() => return Ok(None),
                 Ok(None) => {
-                    return Err(Error::truncated("the server ended the import before its last chunk"));
+                    return Err(Error::truncated("server ended the import before the last chunk"));
                 }
                 Err(mut error) => {
-                    error.set_may_have_applied(!transit.sent().is_empty());
-                    course.recover(&cable, error).await?;
+                    error.set_may_have_applied(!import.sent().is_empty());
+                    call.recover(&cable, error).await?;
                 }
             }
         }
@@ -269,24 +274,24 @@ fn acknowledgements(cable: Cable, transit: Arc<Transit>) -> ResultStream<ImportA
     .boxed()
 }
 
-async fn next_answer(
+async fn next_response(
     cable: &Cable,
-    transit: &Arc<Transit>,
-    course: &mut Course<ImportResponse>,
+    import: &Arc<PendingImport>,
+    call: &mut TransferCall<ImportResponse>,
 ) -> Result<Option<ImportResponse>> {
-    let answers = match &mut course.answers {
-        Some(answers) => answers,
+    let responses = match &mut call.responses {
+        Some(responses) => responses,
         none => {
-            let request = || Chunks(Arc::clone(transit).chunks());
+            let request = || Chunks(Arc::clone(import).chunks());
             none.insert(messages(cable.open(request, None, &Retry::none()).await?))
         }
     };
-    answers.next().await.transpose()
+    responses.next().await.transpose()
 }
 
 /// A call that exports a store; [`records`](Export::records) returns the stream. See [`Cable::export`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when its stream is polled"]
+#[must_use = "calls do nothing unless their stream is polled"]
 pub struct Export {
     cable: Cable,
     request: ExportRequest,
@@ -295,8 +300,8 @@ pub struct Export {
 impl Export {
     /// Resumes after the last [`Position`] of an interrupted export, or after a revision of any log that the server
     /// has.
-    pub fn after(mut self, place: impl Into<Freshness>) -> Self {
-        let Freshness { at_least_revision, log_id, .. } = place.into();
+    pub fn after(mut self, position: impl Into<Freshness>) -> Self {
+        let Freshness { at_least_revision, log_id, .. } = position.into();
         self.request = ExportRequest { after_revision: at_least_revision, log_id };
         self
     }
@@ -313,8 +318,8 @@ impl Export {
         RecordStream {
             parts: parts(cable, request),
             records: VecDeque::new(),
-            reached: last.clone(),
-            last,
+            received: last.clone(),
+            consumed: last,
             end: None,
             incomplete: None,
             done: false,
@@ -323,23 +328,23 @@ impl Export {
 }
 
 /// One message of an export, with the id of its log.
-struct Part {
+struct ExportPart {
     message: ExportResponse,
     log_id: Arc<str>,
 }
 
 /// The state of a running export.
-struct Exporting {
+struct ExportState {
     cable: Cable,
     request: ExportRequest,
-    course: Course<ExportResponse>,
+    call: TransferCall<ExportResponse>,
     /// The number of records received in the current call.
     received: i64,
     ended: bool,
 }
 
-fn parts(cable: Cable, request: ExportRequest) -> ResultStream<Part> {
-    let export = Exporting { cable, request, course: Course::default(), received: 0, ended: false };
+fn parts(cable: Cable, request: ExportRequest) -> ResultStream<ExportPart> {
+    let export = ExportState { cable, request, call: TransferCall::default(), received: 0, ended: false };
     stream::try_unfold(export, |mut export| async move {
         if export.ended {
             return Ok(None);
@@ -347,25 +352,25 @@ fn parts(cable: Cable, request: ExportRequest) -> ResultStream<Part> {
         loop {
             match export.next().await {
                 Ok(message) => {
-                    export.note(&message)?;
+                    export.record_progress(&message)?;
                     let log_id = export.request.log_id.as_str().into();
-                    return Ok(Some((Part { message, log_id }, export)));
+                    return Ok(Some((ExportPart { message, log_id }, export)));
                 }
-                Err(error) => export.course.recover(&export.cable, error).await?,
+                Err(error) => export.call.recover(&export.cable, error).await?,
             }
         }
     })
     .boxed()
 }
 
-impl Exporting {
+impl ExportState {
     async fn next(&mut self) -> Result<ExportResponse> {
         if self.request.log_id.is_empty() {
             // A resumed call needs the log id of its revision, which only the closing message of an export contains.
             let head = self.cable.status().await?.head.unwrap_or_default();
             self.request.log_id = head.log_id;
         }
-        let messages = match &mut self.course.answers {
+        let messages = match &mut self.call.responses {
             Some(messages) => messages,
             none => {
                 self.received = 0;
@@ -373,13 +378,13 @@ impl Exporting {
                 none.insert(messages(opened))
             }
         };
-        let ended = || Error::truncated("the export ended without its closing message");
-        messages.next().await.ok_or_else(ended)?
+        let truncated = || Error::truncated("export ended without its closing message");
+        messages.next().await.ok_or_else(truncated)?
     }
 
     /// Records the progress of the export, and checks the server's closing message.
-    fn note(&mut self, message: &ExportResponse) -> Result<()> {
-        self.course.failures = 0;
+    fn record_progress(&mut self, message: &ExportResponse) -> Result<()> {
+        self.call.failures = 0;
         self.received += message.records.len() as i64;
         if !message.records.is_empty() {
             self.request.after_revision = message.last_revision;
@@ -387,10 +392,11 @@ impl Exporting {
         let Some(end) = &message.end else { return Ok(()) };
         self.ended = true;
         if end.count != self.received {
-            return Err(Error::truncated("the server sent another number of records than it says"));
+            let message = format!("{} records received instead of {}", self.received, end.count);
+            return Err(Error::truncated(message));
         }
         if end.position.as_ref().is_some_and(|position| position.log_id != self.request.log_id) {
-            return Err(Error::truncated("the server began a new log during the export"));
+            return Err(Error::truncated("log changed during the export"));
         }
         Ok(())
     }
@@ -399,15 +405,15 @@ impl Exporting {
 /// A stream of exported records that ends without an error only if it is complete.
 ///
 /// It resumes automatically after a lost connection. Any failure that a retry does not resolve is an error. If the
-/// server cannot read some records, the last item is an error ([`Kind::DataLoss`]).
+/// server cannot read some records, the last item is an error ([`ErrorKind::DataLoss`]).
 #[must_use = "streams do nothing unless polled"]
 pub struct RecordStream {
-    parts: ResultStream<Part>,
+    parts: ResultStream<ExportPart>,
     records: VecDeque<RawRecord>,
     /// The position of the last received record.
-    reached: Position,
+    received: Position,
     /// The position of the last message of which all records were taken.
-    last: Position,
+    consumed: Position,
     end: Option<ExportEnd>,
     /// The error if the server cannot read some of the records.
     incomplete: Option<Error>,
@@ -417,7 +423,7 @@ pub struct RecordStream {
 impl fmt::Debug for RecordStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordStream")
-            .field("last", &self.last)
+            .field("consumed", &self.consumed)
             .field("end", &self.end)
             .finish_non_exhaustive()
     }
@@ -435,14 +441,14 @@ impl RecordStream {
     /// records may then be sent again.
     #[must_use]
     pub fn position(&self) -> &Position {
-        &self.last
+        &self.consumed
     }
 
-    fn accept(&mut self, part: Part) {
-        let Part { message, log_id } = part;
-        self.reached.log_id = log_id.as_ref().into();
+    fn accept(&mut self, part: ExportPart) {
+        let ExportPart { message, log_id } = part;
+        self.received.log_id = log_id.as_ref().into();
         if !message.records.is_empty() {
-            self.reached.revision = message.last_revision;
+            self.received.revision = message.last_revision;
         }
         self.records.extend(message.records);
         let damage = message.end.as_ref().and_then(|end| end.damage.as_ref());
@@ -458,7 +464,7 @@ impl Stream for RecordStream {
         loop {
             if let Some(record) = self.records.pop_front() {
                 if self.records.is_empty() {
-                    self.last = self.reached.clone();
+                    self.consumed = self.received.clone();
                 }
                 return Poll::Ready(Some(Ok(record)));
             }
@@ -492,12 +498,12 @@ mod tests {
         v1::Article { name, dek: "x".repeat(bytes), ..Default::default() }.into()
     }
 
-    fn transit(records: Vec<RawRecord>, room: usize) -> Arc<Transit> {
+    fn import(records: Vec<RawRecord>, permits: usize) -> Arc<PendingImport> {
         let records = stream::iter(records).boxed();
-        Arc::new(Transit {
-            source: AsyncMutex::new(Source { records, held: None, chunk: Vec::new(), next: 0 }),
+        Arc::new(PendingImport {
+            source: AsyncMutex::new(Source { records, peeked: None, chunk: Vec::new(), next_index: 0 }),
             sent: Mutex::default(),
-            room: Semaphore::new(room),
+            permits: Semaphore::new(permits),
             all_sent: AtomicBool::new(false),
         })
     }
@@ -508,10 +514,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_hold_all_records_in_order_and_no_more_than_they_may() {
+    async fn chunks_have_all_records_in_order_within_limits() {
         let records: Vec<RawRecord> =
             (0..2_500).map(|id| record(id, if id == 1_200 { CHUNK_BYTES + 5 } else { 400 })).collect();
-        let chunks: Vec<ImportRequest> = transit(records.clone(), 100).chunks().collect().await;
+        let chunks: Vec<ImportRequest> = import(records.clone(), 100).chunks().collect().await;
         let mut next = 0;
         for chunk in &chunks {
             assert_eq!(chunk.chunk, next);
@@ -524,63 +530,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_chunks_are_under_way_than_may_be() {
-        let transit = transit((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 2);
-        let mut chunks = Box::pin(Arc::clone(&transit).chunks());
+    async fn the_number_of_chunks_in_flight_is_bounded() {
+        let import = import((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 2);
+        let mut chunks = Box::pin(Arc::clone(&import).chunks());
         let first = chunks.next().await.unwrap();
         chunks.next().await.unwrap();
         assert!(chunks.next().now_or_never().is_none());
-        transit.acknowledge(ack(&first)).unwrap();
+        import.acknowledge(ack(&first)).unwrap();
         assert!(chunks.next().now_or_never().is_some());
         assert!(chunks.next().now_or_never().is_none());
     }
 
     #[tokio::test]
-    async fn a_second_call_sends_again_what_was_not_acknowledged_and_then_the_rest() {
-        let transit = transit((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 3);
-        let mut first = Box::pin(Arc::clone(&transit).chunks());
+    async fn a_second_call_resends_unacknowledged_chunks() {
+        let import = import((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 3);
+        let mut first = Box::pin(Arc::clone(&import).chunks());
         for _ in 0..3 {
             first.next().await.unwrap();
         }
-        let oldest = transit.sent()[0].clone();
-        assert_eq!(transit.acknowledge(ack(&oldest)).unwrap().first, 0);
+        let oldest = import.sent()[0].clone();
+        assert_eq!(import.acknowledge(ack(&oldest)).unwrap().first, 0);
         drop(first);
-        let mut second = Box::pin(Arc::clone(&transit).chunks());
+        let mut second = Box::pin(Arc::clone(&import).chunks());
         let mut numbers = Vec::new();
         while let Some(chunk) = second.next().await {
             numbers.push(chunk.chunk);
-            transit.acknowledge(ack(&chunk)).unwrap();
+            import.acknowledge(ack(&chunk)).unwrap();
         }
         assert_eq!(numbers, [1, 2, 3, 4]);
-        assert!(transit.is_done());
+        assert!(import.is_done());
     }
 
     #[tokio::test]
-    async fn a_chunk_half_collected_when_a_call_breaks_off_is_not_lost() {
-        let transit = transit(Vec::new(), 2);
-        let (give, mut take) = tokio::sync::mpsc::unbounded_channel();
-        transit.source.try_lock().unwrap().records = stream::poll_fn(move |cx| take.poll_recv(cx)).boxed();
-        give.send(record(0, 1)).unwrap();
-        let mut first = Box::pin(Arc::clone(&transit).chunks());
+    async fn a_partial_chunk_survives_a_cancelled_call() {
+        let import = import(Vec::new(), 2);
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        import.source.try_lock().unwrap().records = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
+        sender.send(record(0, 1)).unwrap();
+        let mut first = Box::pin(Arc::clone(&import).chunks());
         assert!(first.next().now_or_never().is_none());
         drop(first);
-        give.send(record(1, 1)).unwrap();
-        drop(give);
-        let chunks: Vec<ImportRequest> = Arc::clone(&transit).chunks().collect().await;
+        sender.send(record(1, 1)).unwrap();
+        drop(sender);
+        let chunks: Vec<ImportRequest> = Arc::clone(&import).chunks().collect().await;
         assert_eq!(chunks[0].records, [record(0, 1), record(1, 1)]);
         assert_eq!(chunks.len(), 1);
     }
 
     #[test]
-    fn an_acknowledgement_of_something_else_is_refused() {
-        let transit = transit(Vec::new(), 1);
-        assert_eq!(transit.acknowledge(ImportResponse::default()).unwrap_err().kind(), Kind::Malformed);
+    fn an_unexpected_acknowledgement_is_refused() {
+        let import = import(Vec::new(), 1);
+        assert_eq!(import.acknowledge(ImportResponse::default()).unwrap_err().kind(), ErrorKind::Malformed);
     }
 
-    fn exporting() -> Exporting {
+    fn export_state() -> ExportState {
         let cable = Cable::builder("http://127.0.0.1:1").build().unwrap();
         let request = ExportRequest { log_id: "0123abcd".into(), after_revision: 0 };
-        Exporting { cable, request, course: Course::default(), received: 0, ended: false }
+        ExportState { cable, request, call: TransferCall::default(), received: 0, ended: false }
     }
 
     fn end(count: i64, log_id: &str) -> ExportResponse {
@@ -592,17 +598,25 @@ mod tests {
     }
 
     #[test]
-    fn an_export_goes_on_after_the_last_message_received() {
-        let mut export = exporting();
-        export.note(&ExportResponse { records: vec![record(1, 1)], last_revision: 7, end: None }).unwrap();
+    fn an_export_resumes_after_the_last_received_message() {
+        let mut export = export_state();
+        export
+            .record_progress(&ExportResponse { records: vec![record(1, 1)], last_revision: 7, end: None })
+            .unwrap();
         assert_eq!(export.request.after_revision, 7);
-        export.note(&end(1, "0123abcd")).unwrap();
+        export.record_progress(&end(1, "0123abcd")).unwrap();
         assert_eq!((export.request.after_revision, export.ended), (7, true));
     }
 
     #[test]
-    fn an_export_that_counts_wrong_or_changes_its_log_is_not_whole() {
-        assert_eq!(exporting().note(&end(1, "0123abcd")).unwrap_err().kind(), Kind::Truncated);
-        assert_eq!(exporting().note(&end(0, "ffffffff")).unwrap_err().kind(), Kind::Truncated);
+    fn an_export_with_a_wrong_count_or_log_is_truncated() {
+        assert_eq!(
+            export_state().record_progress(&end(1, "0123abcd")).unwrap_err().kind(),
+            ErrorKind::Truncated
+        );
+        assert_eq!(
+            export_state().record_progress(&end(0, "ffffffff")).unwrap_err().kind(),
+            ErrorKind::Truncated
+        );
     }
 }

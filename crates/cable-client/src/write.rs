@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 
 use crate::{
     BoxFuture, Cable, Result,
-    read::incomplete,
+    read::malformed_response,
     shape::timeout_setter,
     v1::{
         self, ArticlePatch, Change, Position, Precondition, Removal, RemovalReason, UpdateKind, WriteResult,
@@ -17,7 +17,7 @@ use crate::{
 /// The result of a write.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Written {
+pub struct WriteOutcome {
     /// The written name.
     pub name: String,
     /// The current etag of the written version, for the precondition of a later write. Empty after a removal.
@@ -32,15 +32,15 @@ pub struct Written {
     pub due_time: Option<Timestamp>,
     /// The article that took the path of this put; the put was written without the path. Empty if there is none.
     pub path_owner: String,
-    /// The position after the write. A read with [`at_least`](crate::GetArticle::at_least) this position sees the
-    /// write.
+    /// The position after the write. A read with [`not_older_than`](crate::GetArticle::not_older_than) this position
+    /// sees the write.
     pub position: Position,
 }
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Committed {
+pub struct CommitOutcome {
     /// The result of each change, in order.
     pub results: Vec<WriteResult>,
     /// The position after the last change.
@@ -52,7 +52,7 @@ pub(crate) mod sealed {
 
     /// The options of a write besides its content.
     #[derive(Debug, Clone, Default)]
-    pub struct Terms {
+    pub struct WriteOptions {
         pub(crate) precondition: Option<Precondition>,
         pub(crate) request_id: Option<String>,
         pub(crate) update_kind: UpdateKind,
@@ -61,11 +61,11 @@ pub(crate) mod sealed {
     }
 
     pub trait Sealed: change::Entity + Send + 'static {
-        fn put(self, cable: Cable, terms: Terms) -> BoxFuture<Result<Written>>;
+        fn put(self, cable: Cable, options: WriteOptions) -> BoxFuture<Result<WriteOutcome>>;
     }
 }
 
-use sealed::{Sealed, Terms};
+use sealed::{Sealed, WriteOptions};
 
 /// An entity that can be put: an article, author, section, tag or collection.
 pub trait Entity: Sealed {}
@@ -75,16 +75,16 @@ macro_rules! entity {
         impl Entity for v1::$entity {}
 
         impl Sealed for v1::$entity {
-            fn put(self, cable: Cable, terms: Terms) -> BoxFuture<Result<Written>> {
+fn put ( self , cable : Cable , options : WriteOptions ) -> BoxFuture <Result <WriteOutcome > > {
                 let request = v1::$request {
                     $field: Some(self),
-                    precondition: terms.precondition,
-                    request_id: terms.request_id.unwrap_or_else(request_id),
-                    $($update_kind: terms.update_kind.into(), allow_killed: terms.allow_killed,)?
+                    precondition: options.precondition,
+                    request_id: options.request_id.unwrap_or_else(random_request_id),
+                    $($update_kind: options.update_kind.into(), allow_killed: options.allow_killed,)?
                 };
                 Box::pin(async move {
-                    let answer = cable.call(request, terms.timeout).await?;
-                    written(answer.result, answer.position)
+                    let response = cable.call(request, options.timeout).await?;
+                    write_outcome(response.result, response.position)
                 })
             }
         }
@@ -100,15 +100,15 @@ entity! {
 }
 
 /// Returns 128 random bits as 32 hex digits.
-pub(crate) fn request_id() -> String {
+pub(crate) fn random_request_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-pub(crate) fn written(result: Option<WriteResult>, position: Option<Position>) -> Result<Written> {
+pub(crate) fn write_outcome(result: Option<WriteResult>, position: Option<Position>) -> Result<WriteOutcome> {
     let WriteResult { name, etag, revision, changed, due_time, pending, path_owner } =
-        result.ok_or_else(|| incomplete("no result"))?;
+        result.ok_or_else(|| malformed_response("no result"))?;
     let position = position.unwrap_or_default();
-    Ok(Written { name, etag, revision, changed, pending, due_time, path_owner, position })
+    Ok(WriteOutcome { name, etag, revision, changed, pending, due_time, path_owner, position })
 }
 
 impl Cable {
@@ -134,7 +134,7 @@ impl Cable {
     /// with `NameKilled`: see [`allow_killed`](Put::allow_killed) for an article and [`Change::allow_killed()`] for
     /// other kinds.
     pub fn put<E: Entity>(&self, entity: E) -> Put<E> {
-        Put { cable: self.clone(), entity: entity.with_full_name(), terms: Terms::default() }
+        Put { cable: self.clone(), entity: entity.with_full_name(), options: WriteOptions::default() }
     }
 
     /// Replaces top-level fields of an article. The mask names the fields; a field in the mask that is unset in
@@ -155,7 +155,11 @@ impl Cable {
     /// # Errors
     /// As [`put`](Cable::put). NOT_FOUND if the article does not exist.
     pub fn patch(&self, article: v1::Article, mask: impl IntoIterator<Item = impl Into<String>>) -> Patch {
-        Patch { cable: self.clone(), patch: ArticlePatch::new(article, mask), terms: Terms::default() }
+        Patch {
+            cable: self.clone(),
+            patch: ArticlePatch::new(article, mask),
+            options: WriteOptions::default(),
+        }
     }
 
     /// Removes a name of any kind. A bare id is that of an article.
@@ -172,7 +176,7 @@ impl Cable {
     /// # Errors
     /// NOT_FOUND if the name does not exist. ABORTED with `EtagMismatch` after [`if_etag`](Remove::if_etag).
     pub fn remove(&self, name: impl Into<String>, reason: RemovalReason) -> Remove {
-        Remove { cable: self.clone(), removal: Removal::new(name, reason), terms: Terms::default() }
+        Remove { cable: self.clone(), removal: Removal::new(name, reason), options: WriteOptions::default() }
     }
 
     /// Applies several changes atomically: all or none.
@@ -202,47 +206,47 @@ impl Cable {
 }
 
 /// Setters for the options that every write has.
-macro_rules! term_setters {
+macro_rules! write_option_setters {
     () => {
         /// Requires the current version to have this etag. Otherwise the write fails: ABORTED with `EtagMismatch`.
         pub fn if_etag(mut self, etag: impl Into<String>) -> Self {
-            self.terms.precondition = Some(Precondition::etag(etag));
+            self.options.precondition = Some(Precondition::etag(etag));
             self
         }
 
         /// Sets the request_id, instead of a random one. If you store the id, a retry after a crash of this process is
         /// safe too.
         pub fn request_id(mut self, id: impl Into<String>) -> Self {
-            self.terms.request_id = Some(id.into());
+            self.options.request_id = Some(id.into());
             self
         }
 
         /// Sets the timeout of this call, instead of the [client's](crate::Builder::timeout()).
         pub fn timeout(mut self, timeout: Duration) -> Self {
-            self.terms.timeout = Some(timeout);
+            self.options.timeout = Some(timeout);
             self
         }
     };
 }
 
-pub(crate) use term_setters;
+pub(crate) use write_option_setters;
 
 /// A call that puts an entity. Await it. See [`Cable::put`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Put<E> {
     cable: Cable,
     entity: E,
-    terms: Terms,
+    options: WriteOptions,
 }
 
 impl<E: Entity> Put<E> {
-    term_setters!();
+    write_option_setters!();
 
     /// Requires the name to have no version, live or pending. Otherwise the put fails: ALREADY_EXISTS with
     /// `NameExists`.
     pub fn if_absent(mut self) -> Self {
-        self.terms.precondition = Some(Precondition::absent());
+        self.options.precondition = Some(Precondition::absent());
         self
     }
 }
@@ -250,77 +254,77 @@ impl<E: Entity> Put<E> {
 impl Put<v1::Article> {
     /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
-        self.terms.update_kind = kind;
+        self.options.update_kind = kind;
         self
     }
 
     /// Allows the put to publish a killed name again. If unset, such a put fails: FAILED_PRECONDITION with
     /// `NameKilled`.
     pub fn allow_killed(mut self) -> Self {
-        self.terms.allow_killed = true;
+        self.options.allow_killed = true;
         self
     }
 }
 
 impl<E: Entity> IntoFuture for Put<E> {
-    type Output = Result<Written>;
-    type IntoFuture = BoxFuture<Result<Written>>;
+    type Output = Result<WriteOutcome>;
+    type IntoFuture = BoxFuture<Result<WriteOutcome>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        self.entity.put(self.cable, self.terms)
+        self.entity.put(self.cable, self.options)
     }
 }
 
 /// A call that replaces fields of an article. Await it. See [`Cable::patch`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Patch {
     cable: Cable,
     patch: ArticlePatch,
-    terms: Terms,
+    options: WriteOptions,
 }
 
 impl Patch {
-    term_setters!();
+    write_option_setters!();
 
     /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
-        self.terms.update_kind = kind;
+        self.options.update_kind = kind;
         self
     }
 }
 
 impl IntoFuture for Patch {
-    type Output = Result<Written>;
-    type IntoFuture = BoxFuture<Result<Written>>;
+    type Output = Result<WriteOutcome>;
+    type IntoFuture = BoxFuture<Result<WriteOutcome>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Patch { cable, patch, terms } = self;
+        let Patch { cable, patch, options } = self;
         let request = v1::PatchArticleRequest {
             article: patch.article,
             update_mask: patch.update_mask,
-            precondition: terms.precondition,
-            request_id: terms.request_id.unwrap_or_else(request_id),
-            update_kind: terms.update_kind.into(),
+            precondition: options.precondition,
+            request_id: options.request_id.unwrap_or_else(random_request_id),
+            update_kind: options.update_kind.into(),
         };
         Box::pin(async move {
-            let answer = cable.call(request, terms.timeout).await?;
-            written(answer.result, answer.position)
+            let response = cable.call(request, options.timeout).await?;
+            write_outcome(response.result, response.position)
         })
     }
 }
 
 /// A call that removes a name. Await it. See [`Cable::remove`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Remove {
     cable: Cable,
     removal: Removal,
-    terms: Terms,
+    options: WriteOptions,
 }
 
 impl Remove {
-    term_setters!();
+    write_option_setters!();
 
     /// Sets the name that replaces the removed one, of the same kind. Required with the reason MOVED, not allowed
     /// otherwise.
@@ -331,23 +335,23 @@ impl Remove {
 }
 
 impl IntoFuture for Remove {
-    type Output = Result<Written>;
-    type IntoFuture = BoxFuture<Result<Written>>;
+    type Output = Result<WriteOutcome>;
+    type IntoFuture = BoxFuture<Result<WriteOutcome>>;
 
     fn into_future(self) -> Self::IntoFuture {
         macro_rules! remove {
             ($request:ident) => {{
-                let Remove { cable, removal, terms } = self;
+                let Remove { cable, removal, options } = self;
                 let request = v1::$request {
                     name: removal.name,
                     reason: removal.reason,
                     moved_to: removal.moved_to,
-                    precondition: terms.precondition,
-                    request_id: terms.request_id.unwrap_or_else(request_id),
+                    precondition: options.precondition,
+                    request_id: options.request_id.unwrap_or_else(random_request_id),
                 };
                 Box::pin(async move {
-                    let answer = cable.call(request, terms.timeout).await?;
-                    written(answer.result, answer.position)
+                    let response = cable.call(request, options.timeout).await?;
+                    write_outcome(response.result, response.position)
                 })
             }};
         }
@@ -365,7 +369,7 @@ impl IntoFuture for Remove {
 /// A call that applies several changes atomically: 1 to 500 changes of different names, at most 3 MiB in total. Await
 /// it. See [`Cable::commit`].
 #[derive(Debug, Clone)]
-#[must_use = "a call is made when it is awaited"]
+#[must_use = "calls do nothing unless awaited"]
 pub struct Commit {
     cable: Cable,
     request: v1::CommitRequest,
@@ -406,17 +410,17 @@ impl Commit {
 }
 
 impl IntoFuture for Commit {
-    type Output = Result<Committed>;
-    type IntoFuture = BoxFuture<Result<Committed>>;
+    type Output = Result<CommitOutcome>;
+    type IntoFuture = BoxFuture<Result<CommitOutcome>>;
 
     fn into_future(self) -> Self::IntoFuture {
         let Commit { cable, mut request, timeout } = self;
         if request.request_id.is_empty() {
-            request.request_id = request_id();
+            request.request_id = random_request_id();
         }
         Box::pin(async move {
-            let answer = cable.call(request, timeout).await?;
-            Ok(Committed { results: answer.results, position: answer.position.unwrap_or_default() })
+            let response = cable.call(request, timeout).await?;
+            Ok(CommitOutcome { results: response.results, position: response.position.unwrap_or_default() })
         })
     }
 }
@@ -426,9 +430,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_ids_are_allowed_as_ids_and_differ() {
-        let (one, other) = (request_id(), request_id());
-        assert_ne!(one, other);
-        assert!(one.len() == 32 && one.bytes().all(|b| b.is_ascii_hexdigit()));
+    fn request_ids_are_valid_and_unique() {
+        let (first, second) = (random_request_id(), random_request_id());
+        assert_ne!(first, second);
+        assert!(first.len() == 32 && first.bytes().all(|b| b.is_ascii_hexdigit()));
     }
 }

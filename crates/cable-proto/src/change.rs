@@ -3,7 +3,7 @@
 use prost_types::FieldMask;
 
 use crate::{
-    name,
+    full_name,
     v1::{
         self, ArticlePatch, Change, Precondition, Removal, RemovalReason, UpdateKind, change,
         precondition::Condition,
@@ -35,7 +35,7 @@ macro_rules! entity {
             const COLLECTION: &'static str = $collection;
 
             fn with_full_name(mut self) -> Self {
-                self.name = name(Self::COLLECTION, self.name);
+                self.name = full_name(Self::COLLECTION, self.name);
                 self
             }
 
@@ -57,17 +57,17 @@ entity! {
 impl Change {
     /// Puts a whole entity, created or replaced. Its name can be a bare id.
     pub fn put<E: Entity>(entity: E) -> Change {
-        Change::of(entity.with_full_name().into_put())
+        Change::from_change(entity.with_full_name().into_put())
     }
 
     /// Replaces fields of an article; see [`ArticlePatch::new`].
     pub fn patch(article: v1::Article, mask: impl IntoIterator<Item = impl Into<String>>) -> Change {
-        Change::of(change::Change::PatchArticle(ArticlePatch::new(article, mask)))
+        Change::from_change(change::Change::PatchArticle(ArticlePatch::new(article, mask)))
     }
 
     /// Removes a name of any kind; see [`Removal::new`].
     pub fn remove(name: impl Into<String>, reason: RemovalReason) -> Change {
-        Change::of(change::Change::Remove(Removal::new(name, reason)))
+        Change::from_change(change::Change::Remove(Removal::new(name, reason)))
     }
 
     /// Sets the name that replaces the removed one. Required for a removal with the reason MOVED; ignored for a change
@@ -96,7 +96,7 @@ impl Change {
 
     /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     #[must_use]
-    pub fn kind(mut self, kind: UpdateKind) -> Change {
+    pub fn with_update_kind(mut self, kind: UpdateKind) -> Change {
         self.update_kind = kind.into();
         self
     }
@@ -108,7 +108,7 @@ impl Change {
         self
     }
 
-    fn of(change: change::Change) -> Change {
+    fn from_change(change: change::Change) -> Change {
         Change { change: Some(change), ..Change::default() }
     }
 }
@@ -116,14 +116,14 @@ impl Change {
 impl Removal {
     /// Returns the removal of a name of any kind. A bare id is that of an article.
     pub fn new(id: impl Into<String>, reason: RemovalReason) -> Removal {
-        Removal { name: name("articles", id), reason: reason.into(), moved_to: String::new() }
+        Removal { name: full_name("articles", id), reason: reason.into(), moved_to: String::new() }
     }
 
     /// Sets the name that replaces the removed one. A bare id is of the kind of the removed name.
     #[must_use]
     pub fn moved_to(mut self, target: impl Into<String>) -> Removal {
         let collection = self.name.split('/').next().unwrap_or_default();
-        self.moved_to = name(collection, target);
+        self.moved_to = full_name(collection, target);
         self
     }
 }

@@ -4,14 +4,14 @@
 //! use cable_proto::v1::{ArticleFilter, EntityKind, FeedFilter};
 //!
 //! let articles = ArticleFilter::default().tag("storm").without_tag("tags/sponsored").section("weather");
-//! let storms = FeedFilter::default().tag("storm").tag("tags/flood").section("weather");
+//! let storms = FeedFilter::default().any_tag("storm").any_tag("tags/flood").section("weather");
 //! let front_pages = FeedFilter::default().kind(EntityKind::Collection);
 //! ```
 
 use prost_types::Timestamp;
 
 use crate::{
-    name,
+    full_name,
     v1::{ArticleFilter, ArticleType, EntityKind, FeedFilter},
 };
 
@@ -19,28 +19,28 @@ impl ArticleFilter {
     /// Adds a tag: the article has all of the added tags, at most 64.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
-        self.all_tags.push(name("tags", tag));
+        self.all_tags.push(full_name("tags", tag));
         self
     }
 
     /// Adds an alternative tag: the article has at least one of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn any_tag(mut self, tag: impl Into<String>) -> Self {
-        self.any_tags.push(name("tags", tag));
+        self.any_tags.push(full_name("tags", tag));
         self
     }
 
     /// Adds an excluded tag: the article has none of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn without_tag(mut self, tag: impl Into<String>) -> Self {
-        self.none_tags.push(name("tags", tag));
+        self.none_tags.push(full_name("tags", tag));
         self
     }
 
     /// Sets the section: the article is in it, as its main or an additional section.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
-        self.section = name("sections", section);
+        self.section = full_name("sections", section);
         self
     }
 
@@ -54,14 +54,14 @@ impl ArticleFilter {
     /// Adds an author: the article credits at least one of the added authors, at most 64.
     #[must_use]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.authors.push(name("authors", author));
+        self.authors.push(full_name("authors", author));
         self
     }
 
     /// Adds a type: the article is of one of the added types, at most 16.
     #[must_use]
-    pub fn article_type(mut self, of: ArticleType) -> Self {
-        self.types.push(of.into());
+    pub fn article_type(mut self, article_type: ArticleType) -> Self {
+        self.types.push(article_type.into());
         self
     }
 
@@ -90,22 +90,22 @@ impl ArticleFilter {
 impl FeedFilter {
     /// Adds a tag: the article has at least one of the added tags, at most 64.
     #[must_use]
-    pub fn tag(mut self, tag: impl Into<String>) -> Self {
-        self.any_tags.push(name("tags", tag));
+    pub fn any_tag(mut self, tag: impl Into<String>) -> Self {
+        self.any_tags.push(full_name("tags", tag));
         self
     }
 
     /// Adds a section: the article is in at least one of the added sections, at most 64.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
-        self.sections.push(name("sections", section));
+        self.sections.push(full_name("sections", section));
         self
     }
 
     /// Adds an author: the article credits at least one of the added authors, at most 64.
     #[must_use]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.authors.push(name("authors", author));
+        self.authors.push(full_name("authors", author));
         self
     }
 

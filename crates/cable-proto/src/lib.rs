@@ -13,7 +13,7 @@ pub use record::RawRecord;
 
 /// Returns the name of a bare id: `tags/storm` for `storm`. A value with a slash is a name already, and is returned as it
 /// is.
-pub fn name(collection: &str, id: impl Into<String>) -> String {
+pub fn full_name(collection: &str, id: impl Into<String>) -> String {
     let id = id.into();
     if id.contains('/') || id.is_empty() { id } else { format!("{collection}/{id}") }
 }
@@ -54,3 +54,19 @@ pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.binpb");
 pub static POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> = std::sync::LazyLock::new(|| {
     prost_reflect::DescriptorPool::decode(DESCRIPTORS).expect("the checked-in descriptors are valid")
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_ids_become_names() {
+        assert_eq!(full_name("articles", "storm"), "articles/storm");
+        assert_eq!(full_name("articles", "articles/storm"), "articles/storm");
+        assert_eq!(full_name("articles", "tags/storm"), "tags/storm");
+        assert_eq!(full_name("articles", ""), "");
+        let filter = v1::ArticleFilter::default().tag("a").tag("tags/b").section("news").author("x");
+        assert_eq!(filter.all_tags, ["tags/a", "tags/b"]);
+        assert_eq!((filter.section.as_str(), filter.authors[0].as_str()), ("sections/news", "authors/x"));
+    }
+}

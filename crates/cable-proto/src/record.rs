@@ -59,7 +59,7 @@ impl RawRecord {
     /// # Errors
     /// The bytes are not a record of anything with a name.
     pub fn name(&self) -> Result<String, DecodeError> {
-        name_in(self.0.clone())
+        decode_name(self.0.clone())
     }
 }
 
@@ -101,30 +101,32 @@ impl Message for RawRecord {
         buf: &mut impl Buf,
         _: DecodeContext,
     ) -> Result<(), DecodeError> {
-        let mut kept = match std::mem::take(&mut self.0).try_into_mut() {
-            Ok(own) => own,
+        let mut fields = match std::mem::take(&mut self.0).try_into_mut() {
+            Ok(unshared) => unshared,
             Err(shared) => BytesMut::from(&shared[..]),
         };
-        encode_key(tag, wire_type, &mut kept);
+        encode_key(tag, wire_type, &mut fields);
         let length = match wire_type {
             WireType::Varint => {
-                encode_varint(decode_varint(buf)?, &mut kept);
+                encode_varint(decode_varint(buf)?, &mut fields);
                 0
             }
             WireType::LengthDelimited => {
                 let length = decode_varint(buf)?;
-                encode_varint(length, &mut kept);
+                encode_varint(length, &mut fields);
                 length
             }
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
-            WireType::StartGroup | WireType::EndGroup => return Err(malformed("a group")),
+            WireType::StartGroup | WireType::EndGroup => {
+                return Err(malformed("unsupported wire type: group"));
+            }
         };
         match usize::try_from(length).ok().filter(|length| *length <= buf.remaining()) {
-            Some(length) => kept.put(buf.take(length)),
-            None => return Err(malformed("the end within a field")),
+            Some(length) => fields.put(buf.take(length)),
+            None => return Err(malformed("truncated field")),
         }
-        self.0 = kept.freeze();
+        self.0 = fields.freeze();
         Ok(())
     }
 
@@ -146,7 +148,7 @@ struct Name {
 
 /// Returns the name of the entity in a record. The field with the lowest number is the entity, even if this client does
 /// not know its kind.
-fn name_in(mut record: Bytes) -> Result<String, DecodeError> {
+fn decode_name(mut record: Bytes) -> Result<String, DecodeError> {
     let mut entity: Option<(u32, Bytes)> = None;
     while record.has_remaining() {
         let (tag, wire_type) = decode_key(&mut record)?;
@@ -156,7 +158,7 @@ fn name_in(mut record: Bytes) -> Result<String, DecodeError> {
         }
         let length = usize::try_from(decode_varint(&mut record)?).unwrap_or(usize::MAX);
         if length > record.remaining() {
-            return Err(malformed("the end within a field"));
+            return Err(malformed("truncated field"));
         }
         let field = record.split_to(length);
         if entity.as_ref().is_none_or(|(lowest, _)| tag <= *lowest) {
@@ -165,14 +167,14 @@ fn name_in(mut record: Bytes) -> Result<String, DecodeError> {
     }
     let (_, entity) = entity.ok_or_else(|| malformed("no entity"))?;
     match Name::decode(entity)?.name {
-        name if name.is_empty() => Err(malformed("an entity without a name")),
+        name if name.is_empty() => Err(malformed("entity without name")),
         name => Ok(name),
     }
 }
 
-fn malformed(what: &'static str) -> DecodeError {
-    #[allow(deprecated, reason = "prost offers hand-written messages no other way to say what is wrong")]
-    DecodeError::new(what)
+fn malformed(problem: &'static str) -> DecodeError {
+    #[allow(deprecated, reason = "prost offers hand-written messages no other way to report a problem")]
+    DecodeError::new(problem)
 }
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_passes_through_with_fields_that_nobody_knows() {
+    fn unknown_fields_of_a_record_are_preserved() {
         let mut bytes = Vec::new();
         encoding::string::encode(9000, &"from a later release".to_owned(), &mut bytes);
         encoding::fixed64::encode(9001, &7, &mut bytes);
@@ -195,18 +197,18 @@ mod tests {
         bytes.extend_from_slice(RawRecord::from(article()).as_bytes());
         let record = RawRecord::from_bytes(bytes.into());
         let chunk = v1::ImportRequest { chunk: 1, records: vec![record.clone(), record.clone()] };
-        let arrived = v1::ImportRequest::decode(&chunk.encode_to_vec()[..]).unwrap();
-        assert_eq!(arrived.records, [record.clone(), record]);
-        let v1::Record { record: Some(v1::record::Record::Article(inside)) } =
-            arrived.records[0].decode().unwrap()
+        let decoded = v1::ImportRequest::decode(&chunk.encode_to_vec()[..]).unwrap();
+        assert_eq!(decoded.records, [record.clone(), record]);
+        let v1::Record { record: Some(v1::record::Record::Article(entity)) } =
+            decoded.records[0].decode().unwrap()
         else {
             panic!("not an article")
         };
-        assert_eq!(inside, article());
+        assert_eq!(entity, article());
     }
 
     #[test]
-    fn a_record_has_the_name_of_what_is_in_it() {
+    fn a_record_has_the_name_of_its_entity() {
         let mut bytes = Vec::new();
         encoding::string::encode(9000, &"from a later release".to_owned(), &mut bytes);
         bytes.extend_from_slice(RawRecord::from(article()).as_bytes());

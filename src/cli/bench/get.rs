@@ -119,7 +119,7 @@ impl pace::Work for Work {
 
     async fn call(&self, cable: &Cable, number: u64) -> Outcome {
         let name = &self.names[self.draw.rank(number)];
-        let call = cable.article(name).view(self.expected.view).format(self.expected.format);
+        let call = cable.article(name).view(self.expected.view).body_format(self.expected.format);
         let article = call.await?.into_inner();
         if article.name != *name {
             return Err(Fault::OtherArticle.into());

@@ -49,7 +49,7 @@ impl pace::Work for Work {
     async fn call(&self, cable: &Cable, _number: u64) -> Outcome {
         let Expected { view, format, filter, order, .. } = &self.expected;
         let call = cable.list(filter.clone()).order(*order).page_size(self.page_size);
-        let page = call.view(*view).format(*format).await?;
+        let page = call.view(*view).body_format(*format).await?;
         let mut listing = Listing::new(&self.expected);
         page.articles.iter().for_each(|article| listing.push(article));
         if page.articles.len() > self.page_size as usize {

@@ -45,7 +45,7 @@ impl Work {
 
     async fn stream(&self, cable: &Cable) -> Outcome {
         let Expected { view, format, filter, order, .. } = &self.expected;
-        let mut call = cable.stream(filter.clone()).order(*order).view(*view).format(*format);
+        let mut call = cable.stream(filter.clone()).order(*order).view(*view).body_format(*format);
         if let Some(limit) = self.limit {
             call = call.max_articles(limit);
         }

@@ -83,7 +83,7 @@ impl Write {
     /// Returns the change of the request. It allows killed names.
     pub(super) fn change(&self) -> Change {
         match self.clone() {
-            Write::Put(entity, kind) => put(*entity).kind(kind).allow_killed(),
+            Write::Put(entity, kind) => put(*entity).with_update_kind(kind).allow_killed(),
             Write::Patch(article, mask) => Change::patch(*article, mask),
             Write::Remove(name, reason, target) if target.is_empty() => Change::remove(name, reason),
             Write::Remove(name, reason, target) => Change::remove(name, reason).moved_to(target),

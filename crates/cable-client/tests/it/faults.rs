@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cable_client::{Cable, ErrorReason, Filter, Kind, RawRecord, v1};
+use cable_client::{Cable, ErrorKind, ErrorReason, Filter, RawRecord, v1};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::{Code, Status, Streaming};
 
@@ -92,7 +92,7 @@ async fn a_timeout_is_an_error_and_leaves_a_write_in_doubt() {
     let read = cable.article("a").timeout(limit).await.unwrap_err();
     let write = cable.put(article("a")).timeout(limit).await.unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    assert_eq!((read.kind(), write.kind()), (Kind::DeadlineExceeded, Kind::DeadlineExceeded));
+    assert_eq!((read.kind(), write.kind()), (ErrorKind::DeadlineExceeded, ErrorKind::DeadlineExceeded));
     assert!(!read.may_have_applied() && write.may_have_applied());
 }
 
@@ -102,7 +102,7 @@ async fn without_a_server_a_write_has_certainly_not_applied() {
     let cable = server.client();
     drop(server);
     let error = cable.put(article("a")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.is_retryable() && !error.may_have_applied(), "{error:?}");
 }
 
@@ -124,7 +124,7 @@ async fn a_client_survives_a_restart_of_its_server() {
     let (cable, port) = (first.client(), first.address.port());
     cable.article("a").await.unwrap();
     drop(first);
-    assert_eq!(cable.article("a").await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(cable.article("a").await.unwrap_err().kind(), ErrorKind::Unavailable);
     let _second =
         Server::start(port, |_, request| unary(request, |_: v1::GetArticleRequest| async { Ok(found()) }));
     cable.article("a").await.unwrap();
@@ -335,6 +335,6 @@ async fn an_import_that_the_server_ends_early_is_an_error() {
     });
     let mut acks = server.client().import(stream::iter((0..2_500).map(record)));
     assert!(acks.next().await.unwrap().is_ok());
-    assert_eq!(acks.next().await.unwrap().unwrap_err().kind(), Kind::Truncated);
+    assert_eq!(acks.next().await.unwrap().unwrap_err().kind(), ErrorKind::Truncated);
     assert!(acks.next().await.is_none());
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cable_client::{
-    Cable, Delivery, EntityKind, ErrorReason, Event, Feed, FeedFilter, FilePosition, Kind, NameState,
+    Cable, Delivery, EntityKind, ErrorKind, ErrorReason, Event, Feed, FeedFilter, FilePosition, NameState,
     Position, PositionStore, RawRecord, View, v1,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -161,8 +161,9 @@ async fn a_feed_sends_its_options_and_delivers_whole_messages() {
     left.change = Some(v1::feed_change::Change::Left("articles/b".into()));
     let commit = changes(vec![upsert(2, record("articles/a")), left, removed(4, "tags/c")]);
     let (server, requests) = serve_watch(0, move |_, _| open(vec![commit.clone(), checkpoint(5)]));
-    let filter = FeedFilter::default().tag("storm").section("world").author("ann").kind(EntityKind::Article);
-    let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().reset_allowed(true);
+    let filter =
+        FeedFilter::default().any_tag("storm").section("world").author("ann").kind(EntityKind::Article);
+    let feed = server.client().feed(filter.clone()).view(View::Full).include_backfill().allow_reset(true);
     let mut feed = feed.after(1).checkpoint_interval(Duration::from_secs(7)).open();
     assert!(requests.lock().unwrap().is_empty(), "no request is sent before the feed is polled");
     let Event::Changes(received) = feed.next().await.unwrap().unwrap().event else { panic!("no changes") };
@@ -258,7 +259,7 @@ async fn a_silent_stream_is_dropped_after_three_intervals() {
     assert_eq!(receive(&mut feed, 3).await, ["upsert 1", "upsert 2", "upsert 3"]);
     assert!(start.elapsed() >= Duration::from_millis(180), "{:?}", start.elapsed());
     assert_eq!(starts(&requests), [None, after(1), after(2)]);
-    assert_eq!(*errors.lock().unwrap(), [Kind::DeadlineExceeded, Kind::DeadlineExceeded]);
+    assert_eq!(*errors.lock().unwrap(), [ErrorKind::DeadlineExceeded, ErrorKind::DeadlineExceeded]);
 }
 
 #[tokio::test]
@@ -324,7 +325,7 @@ async fn a_reset_between_two_parts_drops_them() {
         let restart = [reset(v1::FeedResetReason::Compacted), snapshot_end(8, 0), one(9)];
         open([one(1), part].into_iter().chain(restart).collect())
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(receive(&mut feed, 4).await, ["upsert 1", "reset Compacted", "end 0 at 8", "upsert 9"]);
 }
 
@@ -338,7 +339,7 @@ async fn a_commit_above_the_limit_ends_the_feed_with_too_large() {
     let mut feed = server.client().feed(FeedFilter::default()).max_commit_bytes(2 * size).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
     let error = feed.next().await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::TooLarge, None));
     assert!(error.message().contains("max_commit_bytes"), "{error}");
     assert!(feed.next().await.is_none());
     assert_eq!((requests.lock().unwrap().len(), feed.position()), (1, Some(position(1))));
@@ -353,7 +354,7 @@ async fn a_message_above_the_limit_is_not_a_compacted_revision() {
     let mut feed = server.client().feed(FeedFilter::default()).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
     let error = feed.next().await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (Kind::TooLarge, None));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::TooLarge, None));
     assert!(error.message().contains("3.5 MiB"), "{error}");
     assert_eq!(requests.lock().unwrap().len(), 1);
 }
@@ -443,7 +444,7 @@ async fn a_compacted_position_leads_to_a_reset_and_a_snapshot() {
         ]),
         _ => open(vec![]),
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(receive(&mut feed, 2).await, ["upsert 7", "reset Compacted"]);
     assert_eq!(feed.position(), None, "no position to resume from");
     let rest =
@@ -462,7 +463,7 @@ async fn a_snapshot_of_another_log_may_have_lower_revisions() {
             open(messages)
         }
     });
-    let mut feed = server.client().feed(FeedFilter::default()).reset_allowed(true).open();
+    let mut feed = server.client().feed(FeedFilter::default()).allow_reset(true).open();
     assert_eq!(receive(&mut feed, 4).await, ["upsert 700", "reset LogChanged", "end 0 at 2", "upsert 3"]);
 }
 
@@ -581,7 +582,7 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
     let feed = || server.client().feed(FeedFilter::default()).save_to(memory.clone()).open();
     let mut closed = feed();
     receive(&mut closed, 3).await;
-    assert_eq!(closed.close().await.unwrap_err().kind(), Kind::PositionStore);
+    assert_eq!(closed.close().await.unwrap_err().kind(), ErrorKind::PositionStore);
     let (endless, _) = serve_watch(0, |_, _| stream::iter(1..).map(|revision| Ok(one(revision))).boxed());
     let mut ended = endless.client().feed(FeedFilter::default()).save_to(memory).open();
     let error = loop {
@@ -590,7 +591,7 @@ async fn a_position_that_cannot_be_saved_ends_the_feed() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.kind(), Kind::PositionStore);
+    assert_eq!(error.kind(), ErrorKind::PositionStore);
     assert!(ended.next().await.is_none());
 }
 
@@ -611,7 +612,7 @@ async fn a_feed_resumes_after_the_position_in_its_file() {
     assert_eq!(starts(&requests), [Some(Start::Snapshot(true)), after(3)]);
     std::fs::write(&file, "damaged").unwrap();
     let error = feed().next().await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), Kind::PositionStore);
+    assert_eq!(error.kind(), ErrorKind::PositionStore);
     assert_eq!(requests.lock().unwrap().len(), 2, "the feed starts from no other position");
     std::fs::remove_dir_all(directory).unwrap();
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cable_client::{ErrorReason, FeedFilter, Held, Kind, Mirrored, RawRecord, v1};
+use cable_client::{ErrorKind, ErrorReason, FeedFilter, MirrorEntity, MirrorSnapshot, RawRecord, v1};
 use fastrand::Rng;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Notify;
@@ -175,9 +175,9 @@ fn one_stream(
 }
 
 /// Asserts that both articles of the pair have the same text, or that neither exists.
-fn check_pair(held: &Held) {
+fn check_pair(held: &MirrorSnapshot) {
     let text = |name: &str| match held.entities.get(name) {
-        Some(Mirrored::Article(article)) => Some(article.headline.clone()),
+        Some(MirrorEntity::Article(article)) => Some(article.headline.clone()),
         _ => None,
     };
     assert_eq!(text("articles/this"), text("articles/that"), "half a commit at {:?}", held.position);
@@ -337,6 +337,6 @@ async fn dropping_the_last_clone_ends_a_mirror() {
     drop(mirror);
     assert!(clone.is_caught_up());
     drop(clone);
-    assert_eq!(changed.changed().await.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(changed.changed().await.unwrap_err().kind(), ErrorKind::Cancelled);
     ended.notified().await;
 }

@@ -106,7 +106,7 @@ async fn each_purge_is_retried_until_the_cache_accepts_it() {
     });
     let (address, mut requests) = cache(3).await;
     let saved = Saved::default();
-    let feed = server.client().feed(FeedFilter::default()).reset_allowed(true).save_to(saved.clone()).open();
+    let feed = server.client().feed(FeedFilter::default()).allow_reset(true).save_to(saved.clone()).open();
     let run = tokio::spawn(async move { purge::run(feed, &purge::Cache::Http(address)).await });
     for failed in ["/s/1 (failed)", "/s/1 (failed)", "/s/1 (failed)"] {
         assert_eq!(requests.recv().await.unwrap(), failed);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cable_client::{
-    Cable, FeedChange, FeedFilter, Kind, NameState, RemovalReason,
+    Cable, ErrorKind, FeedChange, FeedFilter, NameState, RemovalReason,
     v1::{self, ArticleView, BodyFormat},
 };
 use futures_util::{StreamExt as _, stream};
@@ -117,7 +117,7 @@ impl Series {
             };
             match removed {
                 Some(Ok(_)) => left -= 1,
-                Some(Err(error)) if error.kind() == Kind::NotFound => left -= 1,
+                Some(Err(error)) if error.kind() == ErrorKind::NotFound => left -= 1,
                 Some(Err(_)) => {}
                 None => return left,
             }
@@ -180,7 +180,7 @@ mod tests {
     const VIEW: (ArticleView, BodyFormat) = (ArticleView::Full, BodyFormat::Blocks);
 
     fn series() -> Series {
-        let filter = FeedFilter::default().tag("sea").tag("ice").section("world").author("ann");
+        let filter = FeedFilter::default().any_tag("sea").any_tag("ice").section("world").author("ann");
         Series::new("run".to_owned(), &filter, 1_200, VIEW, 10.0)
     }
 
