@@ -354,7 +354,7 @@ fn characters(value: &str, lines: Lines, field: &str) -> Check {
 /// Checks an id in another system. Sites turn ids that look like URLs into links.
 fn foreign_id(limit: &'static Limit, value: &str, field: &str) -> Check {
     line(limit, value, field)?;
-    if sanitise::may_run(value) {
+    if sanitise::is_script_url(value) {
         return Err(Refusal::field(field, "it must not be a URL that a browser could run"));
     }
     Ok(())
