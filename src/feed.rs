@@ -186,7 +186,7 @@ impl Feeds {
         if permit.0.fetch_add(1, Ordering::Relaxed) < self.most {
             return Ok(permit);
         }
-        Err(Refusal::TooManyFeeds { most: self.most, of: "node" })
+        Err(Refusal::TooManyFeeds { scope: "node", maximum: self.most })
     }
 
     fn head(&self) -> Place {
@@ -210,7 +210,7 @@ impl Feeds {
         let mut heads = self.store.heads();
         let reached = tokio::time::timeout(REACH, heads.wait_for(|head| head.revision >= revision)).await;
         let Ok(Ok(head)) = reached.map(|reached| reached.map(|head| head.clone())) else {
-            return Err(Refusal::NotCaughtUp { asked: revision, reached: self.store.revision() });
+            return Err(Refusal::NotCaughtUp { requested: revision, reached: self.store.revision() });
         };
         if revision < head.floor {
             return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
@@ -460,7 +460,7 @@ mod tests {
         let interest = |n: usize| {
             let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
             let asked = v1::FeedFilter { any_tags, ..Default::default() };
-            Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::WHOLE, backfill: false }
+            Interest { filter: Filter::parse(&asked).unwrap(), shape: Shape::FULL_BLOCKS, backfill: false }
         };
         let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(interest(n))).collect();
         let text = "x".repeat(10_000);
@@ -489,7 +489,7 @@ mod tests {
     async fn retained_messages_are_bounded_and_the_newest_is_no_exception() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let group = feeds.hub.groups.join(Interest { shape: Shape::WHOLE, ..sea() });
+        let group = feeds.hub.groups.join(Interest { shape: Shape::FULL_BLOCKS, ..sea() });
         let text = "x".repeat(3 << 19);
         for n in 0..30 {
             apply(&mut writer, &[article("a", &text, &["sea"], n)]);
@@ -512,8 +512,8 @@ mod tests {
         // The message is larger than the room.
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
         let selected = commit.select(&group.interest.filter, false);
-        assert!(commit.message(selected.clone(), (LogId(7), Shape::WHOLE), 1 << 20).is_none());
-        assert!(commit.message(selected, (LogId(7), Shape::WHOLE), 16 << 20).is_some());
+        assert!(commit.message(selected.clone(), (LogId(7), Shape::FULL_BLOCKS), 1 << 20).is_none());
+        assert!(commit.message(selected, (LogId(7), Shape::FULL_BLOCKS), 16 << 20).is_some());
         drop(group);
         feeds.hub.read().await.unwrap();
         assert_eq!(feeds.hub.retained_bytes(), 0);

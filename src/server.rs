@@ -146,7 +146,7 @@ async fn run_with(
     };
     let cores =
         Cores::start(config.server.threads, &health, common).map_err(|error| Error::Serve(error.into()))?;
-    let keeper = Task::start("keeper", &health, publishing::keep(node.publishing.clone()));
+    let keeper = Task::start("keeper", &health, publishing::run_scheduler(node.publishing.clone()));
     let others = node.start_tasks(&config, ops_listener, reporter.clone());
     node.log_start(&config, &listener);
 
@@ -213,7 +213,7 @@ impl Node {
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
         // Weak references, because both hold the store.
         let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
-        store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
+        store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.clear_caches()));
         store.on_erase(move || feeds_kept.upgrade().iter().for_each(|feeds| feeds.forget()));
         Ok(Node {
             content,
@@ -364,7 +364,7 @@ async fn observe(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, me
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
     let mut counted = None;
     loop {
-        let (_, now_hits, now_misses) = content.cached();
+        let (_, now_hits, now_misses) = content.cache_counts();
         let revision = store.head().revision;
         metrics.cache_hits.inc_by(now_hits - hits);
         metrics.cache_misses.inc_by(now_misses - misses);

@@ -430,7 +430,7 @@ fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
     assert!(printed(&output).contains(&format!("the new log id is {other}")), "{}", printed(&output));
     let refused = after(&node);
     assert_eq!(code(&refused), 1);
-    for text in ["LOG_CHANGED", &format!("{original} is another log than {other}")] {
+    for text in ["LOG_CHANGED", &format!("log_id mismatch: this is log {other}, not {original}")] {
         assert!(told(&refused).contains(text), "{text}: {}", told(&refused));
     }
     assert!(told(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", told(&refused));
@@ -939,7 +939,7 @@ fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
     let place = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
     let output = demo.run(dir.path(), &format!("feed watch --after {place}:{}", "07".repeat(32)));
     assert_eq!(code(&output), 1);
-    let problem = format!("revision {} has another history here", position["revision"].as_str().unwrap());
+    let problem = format!("chain mismatch at revision {}", position["revision"].as_str().unwrap());
     assert!(told(&output).contains(&problem) && told(&output).contains("--reset"), "{}", told(&output));
     let anew = fed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
     assert_eq!(anew[0]["reset"]["reason"], "LOG_CHANGED");

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     config::Connections,
-    content::{Asked, Read},
+    content::{Read, RequestKey},
     health::Health,
     model::limit::{self, Limit},
     refusal::Refusal,
@@ -287,15 +287,15 @@ impl Calls {
             let pace = Pace::pieces(charge, method.room.next);
             return Ok((taken(call, |call| Reply::stream(stream, call, until)), pace));
         }
-        let asked = Asked { read, message };
-        if let Some(kept) = self.services.content.kept(&asked).await {
-            let answer = kept?;
+        let key = RequestKey { read, message };
+        if let Some(cached) = self.services.content.get_cached(&key).await {
+            let answer = cached?;
             if let Some(charge) = streams.try_charge(answer.remaining()) {
                 return Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)));
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (answer, charge) = Box::pin(self.answer(asked, method.room.first, streams)).await?;
+        let (answer, charge) = Box::pin(self.answer(key, method.room.first, streams)).await?;
         Ok((taken(call, |call| Reply::message(answer, call)), Pace::message(charge)))
     }
 
@@ -304,14 +304,14 @@ impl Calls {
     /// then.
     async fn answer(
         &self,
-        asked: Asked,
+        key: RequestKey,
         mut room: usize,
         streams: &Streams,
     ) -> Result<(Framed, Charge), Status> {
         loop {
             let mut charge = streams.reserve(room).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
-            let answer = Box::pin(self.services.content.answer(asked.clone())).await?;
+            let answer = Box::pin(self.services.content.respond(key.clone())).await?;
             room = answer.remaining();
             if charge.try_resize(room) {
                 return Ok((answer, charge));
@@ -331,7 +331,7 @@ impl Calls {
         B::Error: Into<StdError>,
     {
         let place = streams.feed(self.feeds);
-        let place = place.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
+        let place = place.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
         let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
         let pieces = stream::try_unfold((follower, place), |(mut follower, place)| async move {
@@ -387,8 +387,8 @@ impl Calls {
             hold(call, |holds| holds.endless = Some(streams.endless()));
         }
         let refused = Status::from_header_map(response.headers());
-        let oversized = refused.and_then(|status| rpc::oversized(&status, method.limit));
-        if let Some(refusal) = oversized {
+        let too_large = refused.and_then(|status| rpc::message_too_large(&status, method.limit));
+        if let Some(refusal) = too_large {
             return Err(refusal.into());
         }
         let pace = Pace::pieces(charge, method.room.next);
