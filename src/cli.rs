@@ -370,12 +370,12 @@ mod tests {
 
         let mut details =
             ErrorDetails::with_error_info("FIELD_INVALID", "cable.v1", [("maximum".into(), "9".into())]);
-        details.add_bad_request_violation("article.headline", "article.headline: it is required");
+        details.add_bad_request_violation("article.headline", "article.headline: required");
         let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
         let error = Error::from(cable_client::Error::from(status));
         assert_eq!(
             error.tell(),
-            "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: it is required\n  maximum: 9"
+            "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: required\n  maximum: 9"
         );
         for (code, exit) in [
             (Code::InvalidArgument, 1),

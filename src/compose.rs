@@ -24,7 +24,7 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    pub(crate) const WHOLE: Shape = Shape::Full(v1::BodyFormat::Blocks);
+    pub(crate) const FULL_BLOCKS: Shape = Shape::Full(v1::BodyFormat::Blocks);
 
     fn number(self) -> u8 {
         match self {
@@ -124,7 +124,7 @@ pub(crate) fn references(content: &[u8]) -> Vec<Name> {
 
 /// A response that calls share: everything except the revision at which each call is served.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ResponseTemplate {
     /// The message with its prefix, up to the value of its last field.
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
@@ -142,18 +142,17 @@ pub(crate) struct Composer {
 }
 
 impl Composer {
-    /// Starts a message. `what` distinguishes it from other responses with the same entities, for example by the
-    /// method.
-    pub(crate) fn new(log_id: LogId, what: &str, shape: Shape, wants: Wants) -> Composer {
+    /// Starts a message. `method` distinguishes it from other responses with the same entities.
+    pub(crate) fn new(log_id: LogId, method: &str, shape: Shape, wants: Wants) -> Composer {
         let mut etag = Xxh3::new();
-        etag.update(what.as_bytes());
+        etag.update(method.as_bytes());
         etag.update(&[0, shape.number()]);
         etag.update(&[wants.authors, wants.sections, wants.tags].map(u8::from));
         Composer { out: vec![0; framed::PREFIX], etag, log_id, stripes: Vec::new() }
     }
 
     /// Records a subject that the response depends on. When the subject changes, the response is stale.
-    pub(crate) fn rests_on(&mut self, subject: Subject<'_>) {
+    pub(crate) fn depends_on(&mut self, subject: Subject<'_>) {
         self.stripes.push(Stripe::of(subject));
     }
 
@@ -169,7 +168,7 @@ impl Composer {
     pub(crate) fn entity(&mut self, field: u32, name: &Name, revision: Revision, bytes: &[u8]) {
         self.out.reserve(bytes.len() + 64);
         fields::put_bytes(&mut self.out, field, bytes);
-        self.covers(name, revision);
+        self.hash_entity(name, revision);
     }
 
     /// Adds a field and hashes its bytes into the etag.
@@ -180,12 +179,12 @@ impl Composer {
         self.etag.update(bytes);
     }
 
-    /// Adds a field around entities that [`Composer::covers`] hashes into the etag.
+    /// Adds a field around entities that [`Composer::hash_entity`] hashes into the etag.
     pub(crate) fn nested(&mut self, field: u32, bytes: &[u8]) {
         fields::put_bytes(&mut self.out, field, bytes);
     }
 
-    pub(crate) fn covers(&mut self, name: &Name, revision: Revision) {
+    pub(crate) fn hash_entity(&mut self, name: &Name, revision: Revision) {
         self.etag.update(&[name.kind as u8]);
         self.etag.update(name.id.as_str().as_bytes());
         self.etag.update(&[0]);
@@ -194,12 +193,12 @@ impl Composer {
 
     /// Adds the end of the message, up to the value of the last field. `not_modified` is the number of the field with
     /// that name.
-    pub(crate) fn finish(mut self, not_modified: u32) -> Shared {
+    pub(crate) fn finish(mut self, not_modified: u32) -> ResponseTemplate {
         self.etag.update(&self.out[framed::PREFIX..]);
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
         put_meta(&mut self.out, self.log_id, &etag);
-        Shared { bytes: framed::shrink(self.out), etag, log_id: self.log_id, not_modified }
+        ResponseTemplate { bytes: framed::shrink(self.out), etag, log_id: self.log_id, not_modified }
     }
 
     /// Returns the message without `meta`, for a stream.
@@ -223,9 +222,9 @@ fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
     framed::put_prefix(out, length);
 }
 
-impl Shared {
+impl ResponseTemplate {
     /// Returns the response to one call.
-    pub(crate) fn answer(&self, served: Revision, if_none_match: &str) -> Framed {
+    pub(crate) fn respond(&self, served: Revision, if_none_match: &str) -> Framed {
         if if_none_match != self.etag || self.not_modified == 0 {
             return Framed::with_suffix(self.bytes.clone(), served);
         }
@@ -243,15 +242,15 @@ mod tests {
     use crate::{model::HashPrefix, wire::log::LogEntry};
 
     #[test]
-    fn a_view_without_the_body_holds_no_memory_for_it() {
+    fn a_view_without_the_body_needs_no_memory_for_it() {
         let mut content = Vec::new();
         fields::put_string(&mut content, 11, "Storm over Norwick");
         fields::put_bytes(&mut content, article::BODY, &[0; 100_000]);
         let log = LogEntry { content: content.into(), ..LogEntry::default() };
         let name = Name::parse("articles/a").unwrap();
         let record = Record { name, slot: Slot::Live, revision: 7, prefix: HashPrefix(1), log };
-        let held = |shape| entity(&record, LogId(1), shape).try_into_mut().unwrap().capacity();
-        assert!(held(Shape::Basic) < 200, "{}", held(Shape::Basic));
-        assert!(held(Shape::WHOLE) >= 100_000);
+        let capacity = |shape| entity(&record, LogId(1), shape).try_into_mut().unwrap().capacity();
+        assert!(capacity(Shape::Basic) < 200, "{}", capacity(Shape::Basic));
+        assert!(capacity(Shape::FULL_BLOCKS) >= 100_000);
     }
 }

@@ -19,13 +19,13 @@ mod part;
 mod stream;
 pub(crate) mod token;
 
-use answer::{Answered, SliceKey, Sliced};
-pub(crate) use answer::{Asked, Listing, Question, Read};
+use answer::{CachedResponse, CachedSlice, SliceKey};
+pub(crate) use answer::{Listing, Read, ReadQuery, RequestKey};
 use part::Part;
 
 /// Parts that one job of a reader thread loads. At most 12 articles of 1 MiB are in memory before a page is found to be
 /// full.
-const LOADS: usize = 12;
+const MAX_LOADS: usize = 12;
 
 /// The shape of the articles of a response, and the entities to include with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,8 +39,8 @@ pub(crate) struct Content {
     store: Arc<Store>,
     log_id: LogId,
     parts: Cache<(Name, Shape), Arc<Part>>,
-    answers: Cache<Asked, Arc<Answered>>,
-    slices: Cache<SliceKey, Arc<Sliced>>,
+    responses: Cache<RequestKey, Arc<CachedResponse>>,
+    slices: Cache<SliceKey, Arc<CachedSlice>>,
 }
 
 impl Content {
@@ -52,26 +52,26 @@ impl Content {
             store,
             log_id,
             parts: Cache::new(bytes / 4),
-            answers: Cache::new(bytes / 2),
+            responses: Cache::new(bytes / 2),
             slices: Cache::new(bytes / 4),
         }
     }
 
     /// Returns the bytes in memory, and the numbers of hits and misses.
-    pub(crate) fn cached(&self) -> (u64, u64, u64) {
-        let counts = [self.parts.counts(), self.answers.counts(), self.slices.counts()];
+    pub(crate) fn cache_counts(&self) -> (u64, u64, u64) {
+        let counts = [self.parts.counts(), self.responses.counts(), self.slices.counts()];
         let sum = |each: fn(&(u64, u64)) -> u64| counts.iter().map(each).sum();
         (
-            self.parts.bytes() + self.answers.bytes() + self.slices.bytes(),
+            self.parts.bytes() + self.responses.bytes() + self.slices.bytes(),
             sum(|(hits, _)| *hits),
             sum(|(_, misses)| *misses),
         )
     }
 
     /// Drops everything that is cached, after a kill. It must not be called within a runtime.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear_caches(&self) {
         self.parts.clear();
-        self.answers.clear();
+        self.responses.clear();
         self.slices.clear();
     }
 
@@ -79,59 +79,59 @@ impl Content {
     ///
     /// # Errors
     /// The revision belongs to another log, or was not reached in time.
-    pub(crate) async fn reach(
+    pub(crate) async fn wait_for_revision(
         &self,
-        asked: Revision,
+        requested: Revision,
         log_id: Option<LogId>,
         wait: Duration,
     ) -> Result<Arc<Head>, Refusal> {
         Refusal::check_log(log_id, self.log_id, "leave at_least_revision and log_id unset")?;
         let mut heads = self.store.heads();
-        let reached = tokio::time::timeout(wait, heads.wait_for(|head| head.revision >= asked)).await;
+        let reached = tokio::time::timeout(wait, heads.wait_for(|head| head.revision >= requested)).await;
         match reached {
             Ok(Ok(head)) => Ok(head.clone()),
-            _ => Err(Refusal::NotCaughtUp { asked, reached: self.store.revision() }),
+            _ => Err(Refusal::NotCaughtUp { requested, reached: self.store.revision() }),
         }
     }
 
     /// Returns a response from the cache.
-    pub(crate) async fn kept(&self, asked: &Asked) -> Option<Result<Framed, Refusal>> {
+    pub(crate) async fn get_cached(&self, key: &RequestKey) -> Option<Result<Framed, Refusal>> {
         // Read the revision before the freshness of the response is checked: the response is then at least as new as
         // the revision that it states.
         let served = self.store.revision();
-        let answered = self.answers.get_fresh(asked, |found| self.is_fresh(found)).await?;
-        Some(answered.to(served, ""))
+        let cached = self.responses.get_fresh(key, |found| self.is_fresh(found)).await?;
+        Some(cached.respond(served, ""))
     }
 
     /// Returns the response to a query, from the cache or composed. `served` is a head that the caller has seen.
     ///
     /// # Errors
     /// An entity that the query names does not exist, or cannot be read now.
-    pub(crate) async fn answer(
+    pub(crate) async fn respond(
         &self,
-        asked: Asked,
-        question: Question,
+        key: RequestKey,
+        query: ReadQuery,
         served: Revision,
         if_none_match: &str,
     ) -> Result<Framed, Refusal> {
-        let load = || self.compose(question.clone());
-        let answered = self.answers.get(asked, |found| self.is_fresh(found), load).await;
-        answered.to(served, if_none_match)
+        let load = || self.compose(query.clone());
+        let response = self.responses.get(key, |found| self.is_fresh(found), load).await;
+        response.respond(served, if_none_match)
     }
 
-    fn is_fresh(&self, answered: &Answered) -> bool {
-        self.store.unchanged_since(answered.as_of, &answered.stripes)
+    fn is_fresh(&self, response: &CachedResponse) -> bool {
+        self.store.unchanged_since(response.as_of, &response.stripes)
     }
 
-    async fn compose(&self, question: Question) -> Arc<Answered> {
+    async fn compose(&self, query: ReadQuery) -> Arc<CachedResponse> {
         let as_of = self.store.revision();
-        let mut composer = question.composer(self.log_id);
-        let not_modified = question.not_modified();
-        let composed = self.put_answer(&mut composer, question).await;
+        let mut composer = query.composer(self.log_id);
+        let not_modified = query.not_modified();
+        let composed = self.put_response(&mut composer, query).await;
         // The result of a failed read is unknown: it is never fresh.
         let as_of = if matches!(composed, Err(Refusal::Store(_))) { Revision::MIN } else { as_of };
         let stripes = composer.take_stripes();
-        Arc::new(Answered { as_of, stripes, result: composed.map(|()| composer.finish(not_modified)) })
+        Arc::new(CachedResponse { as_of, stripes, result: composed.map(|()| composer.finish(not_modified)) })
     }
 
     async fn part(&self, name: Name, shape: Shape) -> Arc<Part> {
@@ -145,11 +145,11 @@ impl Content {
         let mut missing = Vec::new();
         for name in names {
             let key = (name, shape);
-            let kept = self.parts.get_fresh(&key, |found| found.is_fresh(&self.store)).await;
-            if kept.is_none() {
+            let cached = self.parts.get_fresh(&key, |found| found.is_fresh(&self.store)).await;
+            if cached.is_none() {
                 missing.push(key.0);
             }
-            parts.push(kept);
+            parts.push(cached);
         }
         let mut loaded = Vec::new();
         if !missing.is_empty() {

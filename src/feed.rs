@@ -194,7 +194,7 @@ impl Feeds {
         if permit.0.fetch_add(1, Ordering::Relaxed) < self.max_open {
             return Ok(permit);
         }
-        Err(Refusal::TooManyFeeds { most: self.max_open, of: "node" })
+        Err(Refusal::TooManyFeeds { scope: "node", maximum: self.max_open })
     }
 
     fn head(&self) -> ChainPosition {
@@ -219,7 +219,7 @@ impl Feeds {
         let reached =
             tokio::time::timeout(RESUME_TIMEOUT, heads.wait_for(|head| head.revision >= revision)).await;
         let Ok(Ok(head)) = reached.map(|reached| reached.map(|head| head.clone())) else {
-            return Err(Refusal::NotCaughtUp { asked: revision, reached: self.store.revision() });
+            return Err(Refusal::NotCaughtUp { requested: revision, reached: self.store.revision() });
         };
         if revision < head.floor {
             return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
@@ -470,7 +470,7 @@ mod tests {
         let key = |n: usize| {
             let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
             let filter = v1::FeedFilter { any_tags, ..Default::default() };
-            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::WHOLE, backfill: false }
+            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::FULL_BLOCKS, backfill: false }
         };
         let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(key(n))).collect();
         let text = "x".repeat(10_000);
@@ -499,7 +499,7 @@ mod tests {
     async fn retained_bytes_are_bounded_even_by_one_large_commit() {
         let dir = tempfile::tempdir().unwrap();
         let (feeds, mut writer) = feeds(dir.path());
-        let group = feeds.hub.groups.join(GroupKey { shape: Shape::WHOLE, ..sea() });
+        let group = feeds.hub.groups.join(GroupKey { shape: Shape::FULL_BLOCKS, ..sea() });
         let text = "x".repeat(3 << 19);
         for n in 0..30 {
             apply(&mut writer, &[article("a", &text, &["sea"], n)]);
@@ -522,8 +522,8 @@ mod tests {
         // The message is larger than the room.
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
         let selected = commit.select(&group.key.filter, false);
-        assert!(commit.message(selected.clone(), (LogId(7), Shape::WHOLE), 1 << 20).is_none());
-        assert!(commit.message(selected, (LogId(7), Shape::WHOLE), 16 << 20).is_some());
+        assert!(commit.message(selected.clone(), (LogId(7), Shape::FULL_BLOCKS), 1 << 20).is_none());
+        assert!(commit.message(selected, (LogId(7), Shape::FULL_BLOCKS), 16 << 20).is_some());
         drop(group);
         feeds.hub.read().await.unwrap();
         assert_eq!(feeds.hub.retained_bytes(), 0);

@@ -32,20 +32,20 @@ mod plan;
 mod workers;
 
 pub(crate) use check::{name as check_name, path as check_path, time as check_time};
-pub(crate) use due::keep;
+pub(crate) use due::run_scheduler;
 pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;
-use plan::{Draft, Moment, Planned, State};
+use plan::{Draft, PlanContext, Planned, State};
 use workers::{Stop, Workers};
 
 /// The number of times that a write is planned before it fails.
-const ATTEMPTS: usize = 16;
+const MAX_ATTEMPTS: usize = 16;
 
 /// The number of changes of an import that justify another thread to encode them.
-const SHARE: usize = 4;
+const MIN_CHANGES_PER_THREAD: usize = 4;
 
 /// A `request_id`, and the identity of its request.
-pub(crate) type Identified = (String, Hash);
+pub(crate) type RequestIdentity = (String, Hash);
 
 /// The operation of a change.
 #[derive(Debug, Clone)]
@@ -58,9 +58,9 @@ pub(crate) enum Verb {
     /// Remove the name.
     Remove { name: Name, reason: RemovalReason, moved_to: Option<Name> },
     /// Record that the name was removed in another store, with the paths that led to it.
-    Bury { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
+    ImportTombstone { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
     /// Remove the pending version of an article.
-    TakeBack { name: Name },
+    RemovePending { name: Name },
 }
 
 /// The condition that a name must meet before it is changed.
@@ -89,7 +89,7 @@ impl Change {
         match &self.verb {
             Verb::Put { entity, .. } => entity.len(),
             Verb::Patch { article, .. } => article.len(),
-            Verb::Remove { .. } | Verb::Bury { .. } | Verb::TakeBack { .. } => 0,
+            Verb::Remove { .. } | Verb::ImportTombstone { .. } | Verb::RemovePending { .. } => 0,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Publishing {
     ///
     /// # Errors
     /// Fails if too many writes are waiting.
-    pub(crate) async fn aside<T: Send + 'static>(
+    pub(crate) async fn offload<T: Send + 'static>(
         &self,
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
@@ -130,15 +130,15 @@ impl Publishing {
     ///
     /// # Errors
     /// Fails if the `request_id` was used for another request, or if the store cannot be read.
-    pub(crate) async fn repeat(
+    pub(crate) async fn find_committed(
         &self,
-        request: Option<&Identified>,
+        request: Option<&RequestIdentity>,
     ) -> Result<Option<(Vec<WriteOutcome>, Position)>, Refusal> {
         let Some(request) = request else { return Ok(None) };
         let (id, now) = (request.0.clone(), self.clock.now());
         let past = self.store.read(move |connection| request::find(connection, &id, now)).await?;
         match past {
-            Some(past) => self.again(past, request).await.map(Some),
+            Some(past) => self.replay_outcome(past, request).await.map(Some),
             None => Ok(None),
         }
     }
@@ -150,17 +150,17 @@ impl Publishing {
     pub(crate) async fn commit(
         &self,
         changes: Vec<Change>,
-        request: Option<Identified>,
+        request: Option<RequestIdentity>,
     ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         let now = self.clock.now();
         let bytes = changes.iter().map(Change::bytes).sum();
-        let drafts = self.workers.run(bytes, move |stop| drafts(changes, now, stop)).await?;
+        let drafts = self.workers.run(bytes, move |stop| check_drafts(changes, now, stop)).await?;
         let erases = drafts.iter().any(Draft::erases);
         let drafts: Arc<[Draft]> = drafts.into();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let (states, past) = self.read(&drafts, request.as_ref(), now).await?;
             if let Some((past, request)) = past.zip(request.as_ref()) {
-                return self.again(past, request).await;
+                return self.replay_outcome(past, request).await;
             }
             if states.len() < drafts.len() {
                 let value = limit::COMMIT_READ.maximum + 1;
@@ -169,7 +169,7 @@ impl Publishing {
             let steps = self.plan(&drafts, states, now).await?;
             if request.is_none() && !erases && steps.iter().all(|step| matches!(step, Step::Unchanged { .. }))
             {
-                return Ok((found(steps), Position::of(&self.store.head())));
+                return Ok((unchanged_versions(steps), Position::of(&self.store.head())));
             }
             let request = request.clone();
             let commit = Commit { steps, request, time: now, erases, displaces: Vec::new() };
@@ -181,16 +181,16 @@ impl Publishing {
                 Some(Outcome::Reused) => return Err(Refusal::RequestIdReused),
                 Some(Outcome::PathTaken { step, path, owner }) => {
                     let field = drafts.get(step).map(|draft| draft.field.as_str()).unwrap_or_default();
-                    return Err(taken(field, path, owner));
+                    return Err(path_taken(field, path, owner));
                 }
                 Some(Outcome::Conflict) => {}
-                None => return Err(Refusal::Internal("the log gave no answer")),
+                None => return Err(Refusal::Internal("the log returned no outcome")),
             }
         }
-        Err(Refusal::Contended)
+        Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS })
     }
 
-    /// Checks changes for [`Publishing::each`], as far as that needs no store: some 40 µs per article.
+    /// Checks changes for [`Publishing::commit_each`], as far as that needs no store: some 40 µs per article.
     ///
     /// # Errors
     /// Fails if too many writes are waiting to be checked.
@@ -211,32 +211,33 @@ impl Publishing {
     ///
     /// # Errors
     /// Fails if the store cannot write. Changes that were committed before the failure remain.
-    pub(crate) async fn each(
+    pub(crate) async fn commit_each(
         &self,
         checked: Checked,
     ) -> Result<(Vec<Result<WriteOutcome, Refusal>>, Position), Refusal> {
         let Checked { drafts, now } = checked;
-        let (mut results, mut open) = places(drafts);
+        let (mut results, mut open) = index_results(drafts);
         let mut position = Position::of(&self.store.head());
         let mut conflicts = 0;
-        while !open.is_empty() && conflicts < ATTEMPTS {
-            let (mut round, later) = before_a_repeated_name(open);
+        while !open.is_empty() && conflicts < MAX_ATTEMPTS {
+            let (mut round, later) = split_at_duplicate(open);
             let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
             let (states, _) = self.read(&drafts, None, now).await?;
             let unread = round.split_off(states.len());
-            let at = self.moment(now);
-            let planned =
-                self.workers.run(weight(&drafts, &states), move |_| Ok(plan::each(&drafts, &states, at)));
-            let round = Round::sort(round, planned.await?);
+            let context = self.plan_context(now);
+            let planned = self.workers.run(content_bytes(&drafts, &states), move |_| {
+                Ok(plan::plan_each(&drafts, &states, context))
+            });
+            let round = Round::partition(round, planned.await?);
             for (index, result) in round.settled {
                 results[index] = Some(result);
             }
             open = unread.into_iter().chain(later).collect();
-            let (appended, planned): (Numbered, Vec<_>) = round.appends.into_iter().unzip();
-            let encoded = singles(&self.workers, planned, now).await?;
-            let (commits, appended) = sort_encoded(appended, encoded, &mut results);
+            let (appended, planned): (IndexedDrafts, Vec<_>) = round.appends.into_iter().unzip();
+            let encoded = encode_singly(&self.workers, planned, now).await?;
+            let (commits, appended) = partition_encoded(appended, encoded, &mut results);
             let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
-            let (before, mut again) = (open.len(), HashSet::new());
+            let (before, mut replanned) = (open.len(), HashSet::new());
             for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Committed(mut written, at) => {
@@ -244,11 +245,11 @@ impl Publishing {
                         position = at;
                     }
                     // An owner that is planned again may release the path.
-                    Outcome::PathTaken { path, owner, .. } if !again.contains(&owner) => {
-                        results[index] = Some(Err(taken(&draft.field, path, owner)));
+                    Outcome::PathTaken { path, owner, .. } if !replanned.contains(&owner) => {
+                        results[index] = Some(Err(path_taken(&draft.field, path, owner)));
                     }
                     _ => {
-                        again.insert(draft.name.clone());
+                        replanned.insert(draft.name.clone());
                         open.push((index, draft));
                     }
                 }
@@ -256,24 +257,25 @@ impl Publishing {
             conflicts += usize::from(open.len() > before);
             open.sort_unstable_by_key(|(index, _)| *index);
         }
-        let results = results.into_iter().map(|result| result.unwrap_or(Err(Refusal::Contended))).collect();
+        let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
+        let results = results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect();
         Ok((results, position))
     }
 
     /// Plans the drafts of one commit. Returns its steps, encoded, hashed and compressed.
     async fn plan(&self, drafts: &Arc<[Draft]>, states: Vec<State>, now: i64) -> Result<Vec<Step>, Refusal> {
-        let (drafts, at) = (drafts.clone(), self.moment(now));
-        let bytes = weight(&drafts, &states);
+        let (drafts, context) = (drafts.clone(), self.plan_context(now));
+        let bytes = content_bytes(&drafts, &states);
         let plan = move |stop: &Stop| {
-            let planned = plan::all(&drafts, &states, at)?;
+            let planned = plan::plan_all(&drafts, &states, context)?;
             stop.check()?;
             encode(planned)
         };
         self.workers.run(bytes, plan).await
     }
 
-    fn moment(&self, now: i64) -> Moment {
-        Moment { now, floor: self.store.head().floor }
+    fn plan_context(&self, now: i64) -> PlanContext {
+        PlanContext { now, floor: self.store.head().floor }
     }
 
     async fn append(&self, commits: Vec<Commit>) -> Result<Vec<Outcome>, Refusal> {
@@ -285,7 +287,7 @@ impl Publishing {
     async fn read(
         &self,
         drafts: &Arc<[Draft]>,
-        request: Option<&Identified>,
+        request: Option<&RequestIdentity>,
         now: i64,
     ) -> Result<(Vec<State>, Option<request::PastRequest>), Refusal> {
         let drafts = drafts.clone();
@@ -293,12 +295,12 @@ impl Publishing {
         // Read both in one transaction. If the request committed between the reads, its retry would fail its own
         // precondition.
         let read = move |connection: &store::Connection| {
-            let moment = connection.unchecked_transaction()?;
-            let past = id.map_or(Ok(None), |id| request::find(&moment, &id, now))?;
+            let snapshot = connection.unchecked_transaction()?;
+            let past = id.map_or(Ok(None), |id| request::find(&snapshot, &id, now))?;
             let names = drafts.iter().map(|draft| &draft.name).collect();
             let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
             for draft in drafts.iter() {
-                let state = State::read(&moment, draft, &names)?;
+                let state = State::read(&snapshot, draft, &names)?;
                 bytes += state.bytes();
                 if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
                     break;
@@ -310,10 +312,10 @@ impl Publishing {
         Ok(self.store.read(read).await?)
     }
 
-    async fn again(
+    async fn replay_outcome(
         &self,
         past: request::PastRequest,
-        request: &Identified,
+        request: &RequestIdentity,
     ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         if past.hash != request.1 {
             return Err(Refusal::RequestIdReused);
@@ -331,7 +333,7 @@ impl Publishing {
 type Results = Vec<Option<Result<WriteOutcome, Refusal>>>;
 
 /// Returns a slot for the result of each change, and the drafts that passed the check, each with its index.
-fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
+fn index_results(drafts: Vec<Result<Draft, Refusal>>) -> (Results, IndexedDrafts) {
     let (mut results, mut open) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
     for (index, draft) in drafts.into_iter().enumerate() {
         match draft {
@@ -346,11 +348,11 @@ fn places(drafts: Vec<Result<Draft, Refusal>>) -> (Results, Numbered) {
 }
 
 /// Returns the commits that were encoded, with their drafts. The other drafts get a refusal as result.
-fn sort_encoded(
-    drafts: Numbered,
+fn partition_encoded(
+    drafts: IndexedDrafts,
     encoded: Vec<Result<Commit, Refusal>>,
     results: &mut Results,
-) -> (Vec<Commit>, Numbered) {
+) -> (Vec<Commit>, IndexedDrafts) {
     let (mut commits, mut appended) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
     for ((index, draft), commit) in drafts.into_iter().zip(encoded) {
         match commit {
@@ -372,7 +374,7 @@ struct Round {
 }
 
 impl Round {
-    fn sort(drafts: Numbered, planned: Vec<Result<Planned, Refusal>>) -> Round {
+    fn partition(drafts: IndexedDrafts, planned: Vec<Result<Planned, Refusal>>) -> Round {
         let mut round = Round::default();
         for ((index, draft), planned) in drafts.into_iter().zip(planned) {
             let erases = draft.erases();
@@ -389,36 +391,36 @@ impl Round {
     }
 }
 
-fn taken(field: &str, path: String, owner: Name) -> Refusal {
+fn path_taken(field: &str, path: String, owner: Name) -> Refusal {
     Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
 }
 
-fn drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {
+fn check_drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {
     let check = |change| stop.check().and_then(|()| Draft::check(change, now));
     let drafts = changes.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
-    distinct_names(&drafts)?;
+    check_distinct_names(&drafts)?;
     Ok(drafts)
 }
 
 /// Returns the size of the content that planning works on, in bytes.
-fn weight(drafts: &[Draft], states: &[State]) -> usize {
+fn content_bytes(drafts: &[Draft], states: &[State]) -> usize {
     drafts.iter().zip(states).map(|(draft, state)| draft.bytes() + state.bytes()).sum()
 }
 
-fn distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
+fn check_distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
     let mut seen = HashMap::with_capacity(drafts.len());
     for draft in drafts {
         if seen.insert(&draft.name, ()).is_some() {
-            let why = format!("{} is changed twice", draft.name);
-            return Err(Refusal::field("name", why).within(&draft.field));
+            let problem = format!("duplicate: {}", draft.name);
+            return Err(Refusal::field("name", problem).within(&draft.field));
         }
     }
     Ok(())
 }
 
-type Numbered = Vec<(usize, Draft)>;
+type IndexedDrafts = Vec<(usize, Draft)>;
 
-fn before_a_repeated_name(mut drafts: Numbered) -> (Numbered, Numbered) {
+fn split_at_duplicate(mut drafts: IndexedDrafts) -> (IndexedDrafts, IndexedDrafts) {
     let mut seen = HashSet::new();
     let repeated = drafts.iter().position(|(_, draft)| !seen.insert(&draft.name));
     let later = drafts.split_off(repeated.unwrap_or(drafts.len()));
@@ -433,14 +435,14 @@ struct Single {
 }
 
 /// Encodes many small commits on as many threads as there are cores, because an import waits for nothing else.
-async fn singles(
+async fn encode_singly(
     workers: &Workers,
     mut planned: Vec<Single>,
     time: i64,
 ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
     let commit = move |single| encode_single(single, time);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = planned.len().div_ceil(cores).max(SHARE);
+    let share = planned.len().div_ceil(cores).max(MIN_CHANGES_PER_THREAD);
     let mut parts = Vec::with_capacity(cores);
     while !planned.is_empty() {
         let rest = planned.split_off(share.min(planned.len()));
@@ -485,7 +487,7 @@ fn encode(planned: Vec<Planned>) -> Result<Vec<Step>, Refusal> {
     planned.into_iter().map(step).collect()
 }
 
-fn found(steps: Vec<Step>) -> Vec<WriteOutcome> {
+fn unchanged_versions(steps: Vec<Step>) -> Vec<WriteOutcome> {
     let found = |step| match step {
         Step::Unchanged { found, .. } => Some(found),
         Step::Append(_) => None,

@@ -12,53 +12,53 @@ use crate::{
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
     /// A field is invalid: fix it.
-    #[error("{field}: {why}")]
-    Field { field: String, why: String },
+    #[error("{field}: {problem}")]
+    Field { field: String, problem: String },
     /// A value is above its limit: send less.
-    #[error("{field}: {value} is more than {} allows, {}", limit.name, limit.maximum)]
+    #[error("{field}: {value} exceeds the maximum of {} ({})", limit.maximum, limit.name)]
     Limit { field: String, limit: &'static Limit, value: u64 },
     /// The page token is not valid for this request: restart the listing.
     #[error("page_token: {0}")]
     PageToken(&'static str),
     /// The request_id belongs to a different request: use a new one.
-    #[error("request_id: it was used before, for another request")]
+    #[error("request_id: already used by a different request")]
     RequestIdReused,
     /// The name does not exist.
-    #[error("{0}: there is no such {kind}", kind = .0.kind.noun())]
+    #[error("{0}: not found")]
     NotFound(Name),
     /// No article has the path.
-    #[error("path: no article has it")]
+    #[error("path: not found")]
     PathNotFound,
     /// The name was removed.
-    #[error("{name}: {}", gone(.tombstone))]
+    #[error("{name}: {}", describe_removal(.tombstone))]
     Gone { name: Name, tombstone: Box<Tombstone> },
     /// The name exists, but the precondition requires that it is absent.
-    #[error("{name}: it is there already")]
+    #[error("{name}: already exists")]
     Exists { name: Name, etag: String },
     /// The name was killed: set `allow_killed` to publish it again.
-    #[error("{name}: it was killed; a put must say that it may come back")]
+    #[error("{name}: killed; set allow_killed to publish it again")]
     Killed { name: Name, time: i64 },
     /// Another article has the path: choose another one.
-    #[error("{field}: {owner} has the path {path}")]
+    #[error("{field}: path {path} is already used by {owner}")]
     PathTaken { field: String, path: String, owner: Name },
     /// The etag is not the current one: read the current version, then decide again.
-    #[error("{name}: its etag is {}", .current.as_deref().unwrap_or("none, for it is not there"))]
+    #[error("{name}: {}", describe_mismatch(.current.as_deref()))]
     EtagMismatch { name: Name, current: Option<String> },
     /// The position or revision belongs to another history: drop all state that was derived from that history.
     #[error("{differs}; {remedy}")]
     LogChanged { log_id: LogId, differs: Differs, remedy: &'static str },
     /// The node has not reached the revision: retry later, or use another node.
-    #[error("this node has reached revision {reached}, not yet {asked}")]
-    NotCaughtUp { asked: Revision, reached: Revision },
+    #[error("not caught up: requested revision {requested}, this node is at revision {reached}")]
+    NotCaughtUp { requested: Revision, reached: Revision },
     /// The history after the position was compacted: start with a snapshot.
-    #[error("after: what happened since is known from revision {oldest} on")]
+    #[error("after: compacted: oldest available revision is {oldest}")]
     Compacted { oldest: Revision, head: Revision },
     /// Too many feeds are open: close one, retry later, or use another node.
-    #[error("the {of} has {most} feeds open, as many as it may")]
-    TooManyFeeds { of: &'static str, most: usize },
+    #[error("{scope} feed limit reached ({maximum})")]
+    TooManyFeeds { scope: &'static str, maximum: usize },
     /// Other writers changed the same names at each attempt.
-    #[error("other writers were faster each time")]
-    Contended,
+    #[error("write conflict: gave up after {attempts} attempts")]
+    WriteConflict { attempts: usize },
     /// The node is overloaded: read the responses that were sent, retry later, or use another node.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -69,7 +69,7 @@ pub(crate) enum Refusal {
     #[error("a part of this node has failed; the node is shutting down")]
     NodeFailed,
     /// The data that was sent is incomplete: restore a backup.
-    #[error("{}", incomplete(.0))]
+    #[error("{}", describe_damage(.0))]
     Incomplete(Damage),
     /// The store failed.
     #[error(transparent)]
@@ -79,12 +79,12 @@ pub(crate) enum Refusal {
     Internal(&'static str),
 }
 
-fn incomplete(damage: &Damage) -> String {
+fn describe_damage(damage: &Damage) -> String {
     let first = damage.names.first().map(|name| format!(", such as {name}")).unwrap_or_default();
     match damage {
         Damage { database: true, .. } => {
-            "incomplete: the database is damaged; restore a backup, or make a new store of what can be read with \
-             `cable rebuild`"
+            "incomplete: the database is damaged; restore a backup, or create a new store from the readable records \
+             with `cable rebuild`"
                 .to_owned()
         }
         Damage { count, .. } => {
@@ -96,33 +96,40 @@ fn incomplete(damage: &Damage) -> String {
 /// The difference between the history that a caller names and the one that is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Differs {
-    #[error("log_id: {asked} is another log than {served}, which is served here (restored from a backup?)")]
-    Log { asked: LogId, served: LogId },
-    #[error("chain: revision {0} has another history here (restored from a backup?)")]
+    #[error("log_id mismatch: this is log {served}, not {requested} (restored from a backup?)")]
+    Log { requested: LogId, served: LogId },
+    #[error("chain mismatch at revision {0} (restored from a backup?)")]
     Revision(Revision),
 }
 
 impl Refusal {
     /// Refuses a log other than the one that is served. `remedy` is advice for the caller.
     pub(crate) fn check_log(
-        asked: Option<LogId>,
+        requested: Option<LogId>,
         served: LogId,
         remedy: &'static str,
     ) -> Result<(), Refusal> {
-        match asked.filter(|asked| *asked != served) {
+        match requested.filter(|requested| *requested != served) {
             None => Ok(()),
-            Some(asked) => {
-                let differs = Differs::Log { asked, served };
+            Some(requested) => {
+                let differs = Differs::Log { requested, served };
                 Err(Refusal::LogChanged { log_id: served, differs, remedy })
             }
         }
     }
 }
 
-fn gone(tombstone: &Tombstone) -> String {
+fn describe_mismatch(current: Option<&str>) -> String {
+    match current {
+        Some(etag) => format!("etag mismatch: current etag is {etag}"),
+        None => "etag mismatch: does not exist".to_owned(),
+    }
+}
+
+fn describe_removal(tombstone: &Tombstone) -> String {
     match &tombstone.moved_to {
-        Some(target) => format!("it has moved to {target}"),
-        None => format!("it was removed ({})", reason_name(tombstone.reason)),
+        Some(target) => format!("moved to {target}"),
+        None => format!("removed ({})", reason_name(tombstone.reason)),
     }
 }
 
@@ -140,8 +147,8 @@ impl Refusal {
         }
     }
 
-    pub(crate) fn field(field: impl Into<String>, why: impl Into<String>) -> Refusal {
-        Refusal::Field { field: field.into(), why: why.into() }
+    pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Refusal {
+        Refusal::Field { field: field.into(), problem: problem.into() }
     }
 
     /// Returns the refusal with its field as a field of `parent`. A field that starts with `[` is an element of
@@ -175,13 +182,13 @@ pub(crate) fn at_most(limit: &'static Limit, value: usize, field: impl Into<Stri
 
 /// Returns the refusal of a message that cannot be decoded. prost lists the messages and fields around the error, the
 /// innermost first.
-pub(crate) fn undecodable(error: &prost::DecodeError) -> Refusal {
-    let told = error.to_string();
-    let mut rest = told.trim_start_matches("failed to decode Protobuf message: ");
+pub(crate) fn decode_error(error: &prost::DecodeError) -> Refusal {
+    let text = error.to_string();
+    let mut rest = text.trim_start_matches("failed to decode Protobuf message: ");
     let mut path = Vec::new();
-    while let Some((place, after)) = rest.split_once(": ")
-        && let Some((_, field)) = place.split_once('.')
-        && !place.contains(' ')
+    while let Some((location, after)) = rest.split_once(": ")
+        && let Some((_, field)) = location.split_once('.')
+        && !location.contains(' ')
     {
         path.push(field);
         rest = after;
@@ -198,18 +205,18 @@ mod tests {
     use crate::wire::{fields, v1};
 
     #[test]
-    fn the_field_that_cannot_be_read_is_named_from_the_outside() {
+    fn decode_errors_name_the_full_field_path() {
         let mut filter = Vec::new();
         fields::put_bytes(&mut filter, 1, b"\xff");
         let mut request = Vec::new();
         fields::put_bytes(&mut request, 1, &filter);
-        let refusal = undecodable(&v1::ListArticlesRequest::decode(&request[..]).unwrap_err());
+        let refusal = decode_error(&v1::ListArticlesRequest::decode(&request[..]).unwrap_err());
         assert!(matches!(refusal, Refusal::Field { field, .. } if field == "filter.all_tags"));
     }
 
     #[test]
-    fn what_belongs_to_nothing_keeps_its_field() {
-        let refusal = Refusal::field("headline", "it is required").within("");
+    fn an_empty_parent_leaves_the_field_unchanged() {
+        let refusal = Refusal::field("headline", "required").within("");
         assert!(matches!(refusal, Refusal::Field { field, .. } if field == "headline"));
     }
 }

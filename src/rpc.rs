@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     model::limit::{self, Limit},
-    refusal::{Refusal, at_most, reason_name, undecodable},
+    refusal::{Refusal, at_most, decode_error, reason_name},
     store,
     wire::{
         fields,
@@ -34,7 +34,7 @@ const MAX_MESSAGE: usize = 512;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// A refusal in the terms of the public contract.
-struct Told {
+struct ErrorParts {
     code: Code,
     reason: ErrorReason,
     field: Option<String>,
@@ -43,123 +43,129 @@ struct Told {
     retry: bool,
 }
 
-impl Told {
-    fn new(code: Code, reason: ErrorReason) -> Told {
-        Told { code, reason, field: None, resource: None, metadata: Vec::new(), retry: false }
+impl ErrorParts {
+    fn new(code: Code, reason: ErrorReason) -> ErrorParts {
+        ErrorParts { code, reason, field: None, resource: None, metadata: Vec::new(), retry: false }
     }
 
-    fn field(mut self, field: &str) -> Told {
+    fn field(mut self, field: &str) -> ErrorParts {
         self.field = Some(field.to_owned());
         self
     }
 
-    fn with(mut self, key: &'static str, value: impl ToString) -> Told {
+    fn with(mut self, key: &'static str, value: impl ToString) -> ErrorParts {
         self.metadata.push((key, value.to_string()));
         self
     }
 
-    fn retry(mut self) -> Told {
+    fn retry(mut self) -> ErrorParts {
         self.retry = true;
         self
     }
 
-    fn resource(mut self, name: &crate::model::Name) -> Told {
+    fn resource(mut self, name: &crate::model::Name) -> ErrorParts {
         self.resource = Some((name.kind.noun(), name.to_string()));
         self
     }
 }
 
 /// Maps a refusal to its code, reason and details: the table of `errors.proto`.
-fn told(refusal: &Refusal) -> Told {
+fn describe(refusal: &Refusal) -> ErrorParts {
     use ErrorReason as Reason;
     match refusal {
-        Refusal::Field { field, .. } => Told::new(Code::InvalidArgument, Reason::FieldInvalid).field(field),
-        Refusal::Limit { field, limit, value } => Told::new(Code::InvalidArgument, Reason::LimitExceeded)
-            .field(field)
-            .with("limit", limit.name)
-            .with("value", value)
-            .with("maximum", limit.maximum),
+        Refusal::Field { field, .. } => {
+            ErrorParts::new(Code::InvalidArgument, Reason::FieldInvalid).field(field)
+        }
+        Refusal::Limit { field, limit, value } => {
+            ErrorParts::new(Code::InvalidArgument, Reason::LimitExceeded)
+                .field(field)
+                .with("limit", limit.name)
+                .with("value", value)
+                .with("maximum", limit.maximum)
+        }
         Refusal::PageToken(_) => {
-            Told::new(Code::InvalidArgument, Reason::PageTokenInvalid).field("page_token")
+            ErrorParts::new(Code::InvalidArgument, Reason::PageTokenInvalid).field("page_token")
         }
         Refusal::RequestIdReused => {
-            Told::new(Code::InvalidArgument, Reason::RequestIdReused).field("request_id")
+            ErrorParts::new(Code::InvalidArgument, Reason::RequestIdReused).field("request_id")
         }
         Refusal::NotFound(name) => {
             let article = name.kind == crate::model::Kind::Article;
             let reason = if article { Reason::ArticleNotFound } else { Reason::NameNotFound };
-            Told::new(Code::NotFound, reason).resource(name)
+            ErrorParts::new(Code::NotFound, reason).resource(name)
         }
-        Refusal::PathNotFound => Told::new(Code::NotFound, Reason::ArticleNotFound).field("path"),
-        Refusal::Gone { name, tombstone } => gone(name, tombstone),
+        Refusal::PathNotFound => ErrorParts::new(Code::NotFound, Reason::ArticleNotFound).field("path"),
+        Refusal::Gone { name, tombstone } => describe_gone(name, tombstone),
         Refusal::Exists { name, etag } => {
-            Told::new(Code::AlreadyExists, Reason::NameExists).resource(name).with("etag", etag)
+            ErrorParts::new(Code::AlreadyExists, Reason::NameExists).resource(name).with("etag", etag)
         }
-        Refusal::Killed { name, time } => Told::new(Code::FailedPrecondition, Reason::NameKilled)
+        Refusal::Killed { name, time } => ErrorParts::new(Code::FailedPrecondition, Reason::NameKilled)
             .resource(name)
             .with("remove_time", fields::timestamp(*time)),
-        Refusal::PathTaken { field, path, owner } => Told::new(Code::AlreadyExists, Reason::PathTaken)
+        Refusal::PathTaken { field, path, owner } => ErrorParts::new(Code::AlreadyExists, Reason::PathTaken)
             .field(field)
             .with("path", path)
             .with("owner", owner),
         Refusal::EtagMismatch { name, current } => {
-            let told = Told::new(Code::Aborted, Reason::EtagMismatch).resource(name);
-            current.iter().fold(told, |told, etag| told.with("etag", etag))
+            let parts = ErrorParts::new(Code::Aborted, Reason::EtagMismatch).resource(name);
+            current.iter().fold(parts, |parts, etag| parts.with("etag", etag))
         }
         Refusal::LogChanged { log_id, .. } => {
-            Told::new(Code::FailedPrecondition, Reason::LogChanged).with("log_id", log_id)
+            ErrorParts::new(Code::FailedPrecondition, Reason::LogChanged).with("log_id", log_id)
         }
         Refusal::NotCaughtUp { reached, .. } => {
-            Told::new(Code::Unavailable, Reason::NotCaughtUp).with("revision", reached).retry()
+            ErrorParts::new(Code::Unavailable, Reason::NotCaughtUp).with("revision", reached).retry()
         }
-        Refusal::Compacted { oldest, head } => Told::new(Code::OutOfRange, Reason::RevisionCompacted)
+        Refusal::Compacted { oldest, head } => ErrorParts::new(Code::OutOfRange, Reason::RevisionCompacted)
             .field("after")
             .with("oldest_revision", oldest)
             .with("head_revision", head),
-        Refusal::TooManyFeeds { .. } => Told::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry(),
-        Refusal::Contended | Refusal::Overloaded(_) => {
-            Told::new(Code::Unavailable, Reason::Overloaded).retry()
+        Refusal::TooManyFeeds { .. } => {
+            ErrorParts::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry()
         }
-        Refusal::Draining => Told::new(Code::Unavailable, Reason::Draining).retry(),
-        Refusal::NodeFailed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
+        Refusal::WriteConflict { .. } | Refusal::Overloaded(_) => {
+            ErrorParts::new(Code::Unavailable, Reason::Overloaded).retry()
+        }
+        Refusal::Draining => ErrorParts::new(Code::Unavailable, Reason::Draining).retry(),
+        Refusal::NodeFailed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),
         Refusal::Incomplete(damage) => {
             let reason = if damage.database { Reason::StoreDamaged } else { Reason::RecordCorrupt };
-            Told::new(Code::DataLoss, reason)
+            ErrorParts::new(Code::DataLoss, reason)
         }
-        Refusal::Store(error) => stored(error),
-        Refusal::Internal(_) => Told::new(Code::Internal, Reason::Internal),
+        Refusal::Store(error) => describe_store_error(error),
+        Refusal::Internal(_) => ErrorParts::new(Code::Internal, Reason::Internal),
     }
 }
 
-fn gone(name: &crate::model::Name, tombstone: &store::Tombstone) -> Told {
+fn describe_gone(name: &crate::model::Name, tombstone: &store::Tombstone) -> ErrorParts {
     let reason = match (name.kind, &tombstone.moved_to) {
         (crate::model::Kind::Article, Some(_)) => ErrorReason::ArticleMoved,
         (crate::model::Kind::Article, None) => ErrorReason::ArticleGone,
         _ => ErrorReason::NameGone,
     };
-    let told = Told::new(Code::NotFound, reason)
+    let parts = ErrorParts::new(Code::NotFound, reason)
         .resource(name)
         .with("reason", reason_name(tombstone.reason))
         .with("remove_time", fields::timestamp(tombstone.time));
-    tombstone.moved_to.iter().fold(told, |told, target| told.with("moved_to", target))
+    tombstone.moved_to.iter().fold(parts, |parts, target| parts.with("moved_to", target))
 }
 
-fn stored(error: &store::Error) -> Told {
+fn describe_store_error(error: &store::Error) -> ErrorParts {
     use ErrorReason as Reason;
     match error {
-        store::Error::Corrupt(name) => Told::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
-        store::Error::Malformed(_) => Told::new(Code::DataLoss, Reason::StoreDamaged),
-        store::Error::Overloaded => Told::new(Code::Unavailable, Reason::Overloaded).retry(),
+        store::Error::Corrupt(name) => ErrorParts::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
+        store::Error::Malformed(_) => ErrorParts::new(Code::DataLoss, Reason::StoreDamaged),
+        store::Error::Overloaded => ErrorParts::new(Code::Unavailable, Reason::Overloaded).retry(),
         store::Error::Full { .. } | store::Error::NoSpace(_) => {
-            Told::new(Code::ResourceExhausted, Reason::StoreFull).retry()
+            ErrorParts::new(Code::ResourceExhausted, Reason::StoreFull).retry()
         }
-        store::Error::Failed(_) => Told::new(Code::Unavailable, Reason::StoreFailed).retry(),
-        store::Error::ReadOnly { .. } => Told::new(Code::Unavailable, Reason::StoreFailed),
+        store::Error::Failed(_) => ErrorParts::new(Code::Unavailable, Reason::StoreFailed).retry(),
+        store::Error::ReadOnly { .. } => ErrorParts::new(Code::Unavailable, Reason::StoreFailed),
         store::Error::Uncertain(_) | store::Error::NotErased | store::Error::Lost => {
-            Told::new(Code::Unavailable, Reason::OutcomeUnknown).retry()
+            ErrorParts::new(Code::Unavailable, Reason::OutcomeUnknown).retry()
         }
-        store::Error::Panicked => Told::new(Code::Internal, Reason::Internal),
-        store::Error::Closed => Told::new(Code::Unavailable, Reason::NodeFailed).retry(),
+        store::Error::Panicked => ErrorParts::new(Code::Internal, Reason::Internal),
+        store::Error::Closed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),
     }
 }
 
@@ -169,34 +175,34 @@ fn public_name(reason: ErrorReason) -> &'static str {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
-        let told = told(&refusal);
+        let parts = describe(&refusal);
         let message = message(&refusal);
         let metadata: HashMap<String, String> =
-            told.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let mut details = ErrorDetails::with_error_info(public_name(told.reason), DOMAIN, metadata);
-        if let Some(field) = told.field {
-            let why = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
-            details.add_bad_request_violation(field, why);
+            parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(public_name(parts.reason), DOMAIN, metadata);
+        if let Some(field) = parts.field {
+            let problem = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message).to_owned();
+            details.add_bad_request_violation(field, problem);
         }
-        if let Some((kind, name)) = told.resource {
+        if let Some((kind, name)) = parts.resource {
             details.set_resource_info(kind, name, "", message.clone());
         }
-        if told.retry {
+        if parts.retry {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        Status::with_error_details(told.code, message, details)
+        Status::with_error_details(parts.code, message, details)
     }
 }
 
 /// Converts a refusal into the error of one item of a response.
 pub(crate) fn item_error(refusal: &Refusal) -> ItemError {
-    let told = told(refusal);
+    let parts = describe(refusal);
     ItemError {
-        code: told.code as i32,
-        reason: told.reason as i32,
+        code: parts.code as i32,
+        reason: parts.reason as i32,
         message: message(refusal),
-        field: told.field.unwrap_or_default(),
-        metadata: told.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        field: parts.field.unwrap_or_default(),
+        metadata: parts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     }
 }
 
@@ -211,26 +217,26 @@ fn message(refusal: &Refusal) -> String {
 
 /// Returns the refusal that corresponds to tonic's status for a message above its limit. tonic uses OUT_OF_RANGE
 /// without a reason.
-pub(crate) fn oversized(status: &Status, limit: &'static Limit) -> Option<Refusal> {
-    let refused = status.code() == Code::OutOfRange
+pub(crate) fn message_too_large(status: &Status, limit: &'static Limit) -> Option<Refusal> {
+    let is_too_large = status.code() == Code::OutOfRange
         && status.details().is_empty()
         && status.message().contains("length too large");
     let found = status.message().split(' ').find_map(|word| word.parse().ok());
     let value = found.unwrap_or(limit.maximum + 1);
-    refused.then(|| Refusal::Limit { field: "request".into(), limit, value })
+    is_too_large.then(|| Refusal::Limit { field: "request".into(), limit, value })
 }
 
 /// Returns the status of an internal error.
-pub(crate) fn internal(what: &'static str) -> Status {
-    Refusal::Internal(what).into()
+pub(crate) fn internal(text: &'static str) -> Status {
+    Refusal::Internal(text).into()
 }
 
 /// Returns the status of a request that cannot be decoded.
-pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
-    undecodable(error).into()
+pub(crate) fn decode_status(error: &prost::DecodeError) -> Status {
+    decode_error(error).into()
 }
 
 /// Refuses a request whose lists have too many elements to be decoded.
-pub(crate) fn crowded(elements: usize) -> Result<(), Status> {
+pub(crate) fn check_elements(elements: usize) -> Result<(), Status> {
     Ok(at_most(&limit::ELEMENTS, elements, "request")?)
 }

@@ -149,7 +149,7 @@ async fn run_with(
     };
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
-    let scheduler = Task::start("scheduler", &health, publishing::keep(node.publishing.clone()));
+    let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
     let others = node.start_tasks(&config, ops_listener, reporter.clone());
     node.log_start(&config, &listener);
 
@@ -218,7 +218,7 @@ impl Node {
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
         // Weak references, because both hold the store.
         let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
-        store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.forget()));
+        store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.clear_caches()));
         store.on_erase(move || weak_feeds.upgrade().iter().for_each(|feeds| feeds.clear()));
         Ok(Node {
             content,
@@ -369,7 +369,7 @@ async fn refresh_gauges(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Fee
     let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
     let mut counted = None;
     loop {
-        let (_, now_hits, now_misses) = content.cached();
+        let (_, now_hits, now_misses) = content.cache_counts();
         let revision = store.head().revision;
         metrics.cache_hits.inc_by(now_hits - hits);
         metrics.cache_misses.inc_by(now_misses - misses);

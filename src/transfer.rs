@@ -20,11 +20,11 @@ use crate::{
 
 /// The maximum number of records in one message, and its maximum encoded size in bytes, unless a single record is
 /// larger: at most 1.3 MiB.
-const CHUNK: usize = 256;
-const CHUNK_BYTES: usize = 1 << 20;
+const MAX_CHUNK: usize = 256;
+const MAX_CHUNK_BYTES: usize = 1 << 20;
 
 /// The number of records that are counted and not sent in one read: some 10 ms.
-const COUNTED: usize = 2_048;
+const MAX_COUNTED: usize = 2_048;
 
 /// A cursor of one client through an export.
 pub(crate) struct Export {
@@ -67,16 +67,20 @@ impl Export {
     /// Fails if the store cannot be read, or if more records changed than can be tracked. The export may be resumed.
     pub(crate) async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
-            let (at, counted, log_id) = (self.at, self.sent_before, self.log_id);
+            let (at, sent_before, log_id) = (self.at, self.sent_before, self.log_id);
             let chunk = self.store.read(move |connection| {
-                let moment = connection.unchecked_transaction()?;
-                if at < counted { count(&moment, at, counted) } else { chunk(&moment, at, log_id) }
+                let snapshot = connection.unchecked_transaction()?;
+                if at < sent_before {
+                    count(&snapshot, at, sent_before)
+                } else {
+                    chunk(&snapshot, at, log_id)
+                }
             });
             let Chunk { records, contents, damage, last, head } = chunk.await?;
             self.damage.merge(&damage);
             let Some(last) = last else {
-                if at < counted {
-                    self.at = counted;
+                if at < sent_before {
+                    self.at = sent_before;
                     continue;
                 }
                 return self.end(&head).await.map(Next::End);
@@ -99,11 +103,7 @@ impl Export {
         let found = self.tally.at(head.revision)?.ok_or(Error::Closed)?;
         let mut damage = std::mem::take(&mut self.damage);
         if damage.is_empty() && found != (live, head.content_digest) {
-            tracing::error!(
-                found = found.0,
-                head = live,
-                "an export lacks records that the store should hold"
-            );
+            tracing::error!(found = found.0, head = live, "export lacks records of the store");
             damage.database = true;
         }
         damage.database |= self.store.is_damaged();
@@ -123,12 +123,12 @@ struct Chunk {
     head: Head,
 }
 
-fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
-    let head = read::head(moment)?;
+fn chunk(snapshot: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
+    let head = read::head(snapshot)?;
     let mut chunk =
         Chunk { records: Vec::new(), contents: Vec::new(), damage: Damage::default(), last: None, head };
     let mut bytes = 0;
-    read::changes(moment, after, CHUNK, |revision, found| {
+    read::changes(snapshot, after, MAX_CHUNK, |revision, found| {
         let found = match found {
             Ok(found) => found,
             Err(name) => {
@@ -139,7 +139,7 @@ fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, E
         };
         let record = encoded(&found, log_id);
         bytes += fields::bytes_len(1, record.encoded_len());
-        if bytes > CHUNK_BYTES && !chunk.records.is_empty() {
+        if bytes > MAX_CHUNK_BYTES && !chunk.records.is_empty() {
             return false;
         }
         if found.is_put() {
@@ -153,14 +153,14 @@ fn chunk(moment: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, E
 }
 
 /// Like [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
-fn count(moment: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
-    let head = read::head(moment)?;
-    let read::RecordCount { contents, damage, last } = read::count(moment, (after, up_to), COUNTED)?;
+fn count(snapshot: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
+    let head = read::head(snapshot)?;
+    let read::RecordCount { contents, damage, last } = read::count(snapshot, (after, up_to), MAX_COUNTED)?;
     Ok(Chunk { records: Vec::new(), contents, damage, last, head })
 }
 
 fn encoded(found: &Record, log_id: LogId) -> service::Record {
-    let entity = || Encoded(compose::entity(found, log_id, Shape::WHOLE));
+    let entity = || Encoded(compose::entity(found, log_id, Shape::FULL_BLOCKS));
     let record = match (found.is_put(), found.name.kind) {
         (false, _) => record::Record::Tombstone(compose::tombstone(found)),
         (true, Kind::Article) => record::Record::Article(entity()),

@@ -429,7 +429,7 @@ fn a_restore_assigns_a_new_log_id_by_default() {
     assert!(stdout(&output).contains(&format!("the new log id is {other}")), "{}", stdout(&output));
     let refused = after(&node);
     assert_eq!(code(&refused), 1);
-    for text in ["LOG_CHANGED", &format!("{original} is another log than {other}")] {
+    for text in ["LOG_CHANGED", &format!("log_id mismatch: this is log {other}, not {original}")] {
         assert!(stderr(&refused).contains(text), "{text}: {}", stderr(&refused));
     }
     assert!(stderr(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", stderr(&refused));
@@ -941,7 +941,7 @@ fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
     let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
     let output = demo.run(dir.path(), &format!("feed watch --after {after}:{}", "07".repeat(32)));
     assert_eq!(code(&output), 1);
-    let problem = format!("revision {} has another history here", position["revision"].as_str().unwrap());
+    let problem = format!("chain mismatch at revision {}", position["revision"].as_str().unwrap());
     assert!(stderr(&output).contains(&problem) && stderr(&output).contains("--reset"), "{}", stderr(&output));
     let restarted = read_feed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
     assert_eq!(restarted[0]["reset"]["reason"], "LOG_CHANGED");

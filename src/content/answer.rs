@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Selection;
 use crate::{
     cache::Weigh,
-    compose::{Composer, Shape, Shared, Wants},
+    compose::{Composer, ResponseTemplate, Shape, Wants},
     model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
     store::{
@@ -38,14 +38,14 @@ pub(crate) enum Read {
 /// The key of a cached response: the method and the request without the fields that only describe what the caller
 /// already has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Asked {
+pub(crate) struct RequestKey {
     pub(crate) read: Read,
     pub(crate) message: Bytes,
 }
 
 /// A read request, parsed and checked.
 #[derive(Debug, Clone)]
-pub(crate) enum Question {
+pub(crate) enum ReadQuery {
     Article {
         name: Name,
         selection: Selection,
@@ -54,7 +54,7 @@ pub(crate) enum Question {
         names: Vec<Name>,
         selection: Selection,
         /// Converts the refusal of an article that cannot be returned into the error of its item.
-        tell: fn(&Refusal) -> ItemError,
+        describe_error: fn(&Refusal) -> ItemError,
     },
     List {
         listing: Listing,
@@ -89,67 +89,69 @@ pub(crate) struct Listing {
     pub(crate) page_token: String,
 }
 
-impl Question {
+impl ReadQuery {
     /// Returns an empty composer for the response.
     pub(super) fn composer(&self, log_id: LogId) -> Composer {
-        let (what, selection) = match self {
-            Question::Article { selection, .. } => ("GetArticle", *selection),
-            Question::Batch { selection, .. } => ("BatchGetArticles", *selection),
-            Question::List { selection, .. } => ("ListArticles", *selection),
-            Question::Path { selection, .. } => ("ResolvePath", *selection),
-            Question::Entity(_) => ("Get", Selection { shape: Shape::WHOLE, wants: Wants::default() }),
-            Question::Entities { .. } => ("List", Selection { shape: Shape::WHOLE, wants: Wants::default() }),
-            Question::Collection { selection, .. } => ("GetCollection", *selection),
+        let (method, selection) = match self {
+            ReadQuery::Article { selection, .. } => ("GetArticle", *selection),
+            ReadQuery::Batch { selection, .. } => ("BatchGetArticles", *selection),
+            ReadQuery::List { selection, .. } => ("ListArticles", *selection),
+            ReadQuery::Path { selection, .. } => ("ResolvePath", *selection),
+            ReadQuery::Entity(_) => ("Get", Selection { shape: Shape::FULL_BLOCKS, wants: Wants::default() }),
+            ReadQuery::Entities { .. } => {
+                ("List", Selection { shape: Shape::FULL_BLOCKS, wants: Wants::default() })
+            }
+            ReadQuery::Collection { selection, .. } => ("GetCollection", *selection),
         };
-        Composer::new(log_id, what, selection.shape, selection.wants)
+        Composer::new(log_id, method, selection.shape, selection.wants)
     }
 
     /// Returns the number of the response's field `not_modified`; 0 if it has none.
     pub(super) fn not_modified(&self) -> u32 {
         match self {
-            Question::Article { .. } | Question::Path { .. } => 3,
-            Question::Batch { .. } | Question::List { .. } => 4,
-            Question::Entity(_) => 2,
-            Question::Entities { .. } => 0,
-            Question::Collection { .. } => 5,
+            ReadQuery::Article { .. } | ReadQuery::Path { .. } => 3,
+            ReadQuery::Batch { .. } | ReadQuery::List { .. } => 4,
+            ReadQuery::Entity(_) => 2,
+            ReadQuery::Entities { .. } => 0,
+            ReadQuery::Collection { .. } => 5,
         }
     }
 }
 
 /// A whole response, or the reason why there is none.
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct CachedResponse {
     /// The head before the first of its parts was looked up.
     pub(super) as_of: Revision,
     /// The stripes that it depends on. It is fresh while none of them has changed since `as_of`.
     pub(super) stripes: Box<[Stripe]>,
-    pub(super) result: Result<Shared, Refusal>,
+    pub(super) result: Result<ResponseTemplate, Refusal>,
 }
 
-impl Answered {
+impl CachedResponse {
     /// Returns the response to one call.
-    pub(super) fn to(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
-        let shared = self.result.as_ref().map_err(Refusal::clone)?;
-        Ok(shared.answer(served, if_none_match))
+    pub(super) fn respond(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
+        let template = self.result.as_ref().map_err(Refusal::clone)?;
+        Ok(template.respond(served, if_none_match))
     }
 }
 
-impl Weigh for Asked {
+impl Weigh for RequestKey {
     fn weight(&self) -> usize {
         self.message.len()
     }
 }
 
-impl Weigh for Arc<Answered> {
+impl Weigh for Arc<CachedResponse> {
     fn weight(&self) -> usize {
-        let held = self.result.as_ref().map_or(0, |shared| shared.bytes.len() + shared.etag.len());
-        size_of::<Answered>() + size_of_val(&*self.stripes) + held
+        let owned = self.result.as_ref().map_or(0, |template| template.bytes.len() + template.etag.len());
+        size_of::<CachedResponse>() + size_of_val(&*self.stripes) + owned
     }
 }
 
 /// One message of a stream, and where the stream continues.
 #[derive(Debug)]
-pub(super) struct Sliced {
+pub(super) struct CachedSlice {
     pub(super) as_of: Revision,
     pub(super) stripes: Box<[Stripe]>,
     pub(super) message: Framed,
@@ -160,15 +162,15 @@ pub(super) struct Sliced {
     pub(super) next: Option<Cursor>,
 }
 
-impl Weigh for Arc<Sliced> {
+impl Weigh for Arc<CachedSlice> {
     fn weight(&self) -> usize {
         use bytes::Buf as _;
-        size_of::<Sliced>() + size_of_val(&*self.stripes) + self.message.remaining()
+        size_of::<CachedSlice>() + size_of_val(&*self.stripes) + self.message.remaining()
     }
 }
 
 /// The key of a cached message of a stream: the request, where the message starts, and its maximum number of articles.
-pub(super) type SliceKey = (Asked, Option<Cursor>, usize);
+pub(super) type SliceKey = (RequestKey, Option<Cursor>, usize);
 
 impl Weigh for SliceKey {
     fn weight(&self) -> usize {

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Content, LOADS, Listing, Question, Selection, page::Page, part::State, put_articles, token};
+use super::{
+    Content, Listing, MAX_LOADS, ReadQuery, Selection, page::Page, part::State, put_articles, token,
+};
 use crate::{
     compose::{Composer, Shape},
     entry::{self, Term},
@@ -19,23 +21,23 @@ use crate::{
 
 impl Content {
     /// Adds the response to a composer.
-    pub(super) async fn put_answer(
+    pub(super) async fn put_response(
         &self,
         composer: &mut Composer,
-        question: Question,
+        query: ReadQuery,
     ) -> Result<(), Refusal> {
-        match question {
-            Question::Article { name, selection } => self.put_article(composer, name, selection).await,
-            Question::Batch { names, selection, tell } => {
-                self.put_batch(composer, &names, selection, tell).await
+        match query {
+            ReadQuery::Article { name, selection } => self.put_article(composer, name, selection).await,
+            ReadQuery::Batch { names, selection, describe_error } => {
+                self.put_batch(composer, &names, selection, describe_error).await
             }
-            Question::List { listing, selection } => self.put_list(composer, listing, selection).await,
-            Question::Path { path, selection } => self.put_resolved(composer, path, selection).await,
-            Question::Entity(name) => self.put_entity(composer, name).await.map(drop),
-            Question::Entities { kind, page_size, page_token } => {
+            ReadQuery::List { listing, selection } => self.put_list(composer, listing, selection).await,
+            ReadQuery::Path { path, selection } => self.put_resolved(composer, path, selection).await,
+            ReadQuery::Entity(name) => self.put_entity(composer, name).await.map(drop),
+            ReadQuery::Entities { kind, page_size, page_token } => {
                 self.put_entities(composer, kind, page_size, &page_token).await
             }
-            Question::Collection { name, selection } => self.put_collection(composer, name, selection).await,
+            ReadQuery::Collection { name, selection } => self.put_collection(composer, name, selection).await,
         }
     }
 
@@ -45,7 +47,7 @@ impl Content {
         name: Name,
         selection: Selection,
     ) -> Result<(), Refusal> {
-        composer.rests_on(Subject::Name(&name));
+        composer.depends_on(Subject::Name(&name));
         let part = self.part(name, selection.shape).await;
         if let Some(refusal) = part.refusal() {
             return Err(refusal);
@@ -62,11 +64,11 @@ impl Content {
         composer: &mut Composer,
         names: &[Name],
         selection: Selection,
-        tell: fn(&Refusal) -> ItemError,
+        describe_error: fn(&Refusal) -> ItemError,
     ) -> Result<(), Refusal> {
         let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
-        let mut answered = 0;
-        'page: for group in names.chunks(LOADS) {
+        let mut included = 0;
+        'page: for group in names.chunks(MAX_LOADS) {
             for part in self.parts(group.to_vec(), selection.shape).await {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
@@ -74,23 +76,23 @@ impl Content {
                 if !page.add(part.clone()).await? {
                     break 'page;
                 }
-                composer.rests_on(Subject::Name(&part.name));
+                composer.depends_on(Subject::Name(&part.name));
                 let mut item = Vec::new();
                 fields::put_string(&mut item, 1, &part.name.to_string());
                 match &part.state {
                     State::Live { bytes, .. } => fields::put_bytes(&mut item, 2, bytes),
                     _ => {
-                        let error = part.refusal().as_ref().map(tell).unwrap_or_default();
+                        let error = part.refusal().as_ref().map(describe_error).unwrap_or_default();
                         fields::put_message(&mut item, 3, &error);
                         page.reserve(item.len());
                     }
                 }
                 composer.field(1, &item);
-                answered += 1;
+                included += 1;
             }
         }
         page.includes.compose(composer, 2);
-        put_deferred(composer, 3, &names[answered..]);
+        put_deferred(composer, 3, &names[included..]);
         Ok(())
     }
 
@@ -102,7 +104,7 @@ impl Content {
     ) -> Result<(), Refusal> {
         let from = token::read(&listing.page_token, self.log_id, listing.fingerprint)?;
         let query = Arc::new(listing.query);
-        rest_on_query(composer, &query);
+        depend_on_query(composer, &query);
         let bound = limit::PAGE.maximum as usize;
         let (page, next) = self.gather(&query, from, listing.page_size, selection, bound).await?;
         put_articles(composer, &page, 1);
@@ -123,22 +125,22 @@ impl Content {
         selection: Selection,
         bound: usize,
     ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
-        let (asked, after) = (query.clone(), from.clone());
+        let (read_query, after) = (query.clone(), from.clone());
         let slice = self.store.read(move |connection| {
-            listing::slice(&*connection.unchecked_transaction()?, &asked, after.as_ref(), limit)
+            listing::slice(&*connection.unchecked_transaction()?, &read_query, after.as_ref(), limit)
         });
         let slice = slice.await?;
         let mut page = Page::new(self, selection, bound);
         page.damage.database = self.store.is_damaged();
         let mut last = from;
-        for group in slice.found.chunks(LOADS) {
+        for group in slice.found.chunks(MAX_LOADS) {
             let names = group.iter().map(|(name, _)| name.clone()).collect();
             for (part, (_, cursor)) in self.parts(names, selection.shape).await.into_iter().zip(group) {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
                 // A damaged record must not fail the whole page, and must not be omitted silently.
-                if part.is_damaged(slice.head, at(query, cursor)) {
+                if part.is_damaged(slice.head, listed_time(query, cursor)) {
                     page.damage.add(&part.name);
                 } else if !page.add(part).await? {
                     return Ok((page, last));
@@ -155,9 +157,9 @@ impl Content {
         path: String,
         selection: Selection,
     ) -> Result<(), Refusal> {
-        composer.rests_on(Subject::Path(&path));
-        let asked = path.clone();
-        let owner = self.store.read(move |connection| read::resolve_path(connection, &asked)).await?;
+        composer.depends_on(Subject::Path(&path));
+        let requested = path.clone();
+        let owner = self.store.read(move |connection| read::resolve_path(connection, &requested)).await?;
         let owner = owner.ok_or_else(|| match self.store.is_damaged() {
             true => Refusal::Store(store::Error::damaged()),
             false => Refusal::PathNotFound,
@@ -176,10 +178,10 @@ impl Content {
 
     /// Adds an entity, and returns its bytes.
     async fn put_entity(&self, composer: &mut Composer, name: Name) -> Result<bytes::Bytes, Refusal> {
-        composer.rests_on(Subject::Name(&name));
-        let part = self.part(name, Shape::WHOLE).await;
+        composer.depends_on(Subject::Name(&name));
+        let part = self.part(name, Shape::FULL_BLOCKS).await;
         let State::Live { revision, bytes, .. } = &part.state else {
-            return Err(part.refusal().unwrap_or(Refusal::Internal("a part is neither there nor missing")));
+            return Err(part.refusal().unwrap_or(Refusal::Internal("entity is neither live nor missing")));
         };
         composer.entity(1, &part.name, *revision, bytes);
         Ok(bytes.clone())
@@ -192,21 +194,21 @@ impl Content {
         page_size: usize,
         page_token: &str,
     ) -> Result<(), Refusal> {
-        composer.rests_on(Subject::Kind(kind));
+        composer.depends_on(Subject::Kind(kind));
         let request = kind as u64;
         let from =
             token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
         let names = move |connection: &store::Connection| {
-            let moment = connection.unchecked_transaction()?;
-            Ok((read::names(&moment, kind, &from.id, page_size + 1)?, read::head(&moment)?.revision))
+            let snapshot = connection.unchecked_transaction()?;
+            Ok((read::names(&snapshot, kind, &from.id, page_size + 1)?, read::head(&snapshot)?.revision))
         };
         let (mut names, head) = self.store.read(names).await?;
         let mut more = names.len() > page_size;
         names.truncate(page_size);
         let (mut bytes_used, mut last) = (0, None);
         let mut damage = Damage { database: self.store.is_damaged(), ..Damage::default() };
-        'page: for group in names.chunks(LOADS) {
-            for part in self.parts(group.to_vec(), Shape::WHOLE).await {
+        'page: for group in names.chunks(MAX_LOADS) {
+            for part in self.parts(group.to_vec(), Shape::FULL_BLOCKS).await {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
@@ -244,8 +246,8 @@ impl Content {
         let names: Vec<Name> = listed.filter_map(|field| Name::parse(&text(field))).collect();
         let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
         page.reserve(collection.len());
-        let mut answered = 0;
-        'page: for group in names.chunks(LOADS) {
+        let mut included = 0;
+        'page: for group in names.chunks(MAX_LOADS) {
             for article in self.parts(group.to_vec(), selection.shape).await {
                 if let Some(error) = article.failure() {
                     return Err(error.clone().into());
@@ -258,13 +260,13 @@ impl Content {
                     State::Failed(_) => page.includes.damaged.push(article.name.clone()),
                     State::Gone(_) | State::Absent => page.includes.missing.push(article.name.clone()),
                 }
-                composer.rests_on(Subject::Name(&article.name));
-                answered += 1;
+                composer.depends_on(Subject::Name(&article.name));
+                included += 1;
             }
         }
         put_articles(composer, &page, 2);
         page.includes.compose(composer, 3);
-        put_deferred(composer, 4, &names[answered..]);
+        put_deferred(composer, 4, &names[included..]);
         Ok(())
     }
 }
@@ -277,7 +279,7 @@ pub(super) fn put_damage(composer: &mut Composer, field: u32, damage: &Damage) {
 }
 
 /// Returns the time that a record must have to be found at a cursor. None if the listing is not ordered by time.
-fn at(query: &Query, cursor: &Cursor) -> Option<i64> {
+fn listed_time(query: &Query, cursor: &Cursor) -> Option<i64> {
     (query.order == Order::Time).then_some(cursor.key)
 }
 
@@ -291,12 +293,12 @@ fn put_deferred(composer: &mut Composer, field: u32, names: &[Name]) {
 /// Makes a response depend on the subjects of a query. An article that enters the listing, leaves it or changes in it
 /// is, or was, in a list of each group, so the smallest group is sufficient. The sections of a tree depend on all
 /// sections.
-pub(super) fn rest_on_query(composer: &mut Composer, query: &Query) {
+pub(super) fn depend_on_query(composer: &mut Composer, query: &Query) {
     if query.section_tree.is_some() {
-        composer.rests_on(Subject::Kind(Kind::Section));
+        composer.depends_on(Subject::Kind(Kind::Section));
     }
     match query.groups.iter().min_by_key(|group| group.len()) {
-        Some(group) => group.iter().for_each(|term| composer.rests_on(Subject::Term(term))),
-        None => composer.rests_on(Subject::Term(&Term::All)),
+        Some(group) => group.iter().for_each(|term| composer.depends_on(Subject::Term(term))),
+        None => composer.depends_on(Subject::Term(&Term::All)),
     }
 }

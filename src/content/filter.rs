@@ -36,7 +36,7 @@ pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Ref
             false => query.groups.push(vec![Term::Section(section)]),
         }
     } else if filter.include_child_sections {
-        return Err(Refusal::field("filter.include_child_sections", "it needs `section`"));
+        return Err(Refusal::field("filter.include_child_sections", "requires `section`"));
     }
     if !filter.language.is_empty() {
         at_most(&limit::TOKEN, filter.language.len(), "filter.language")?;
@@ -53,7 +53,7 @@ fn order(order: i32) -> Result<Order, Refusal> {
     match v1::ArticleOrder::try_from(order) {
         Ok(v1::ArticleOrder::Unspecified | v1::ArticleOrder::PublishTimeDesc) => Ok(Order::Time),
         Ok(v1::ArticleOrder::RevisionDesc) => Ok(Order::Revision),
-        Err(_) => Err(Refusal::field("order", format!("{order} is no order"))),
+        Err(_) => Err(Refusal::field("order", format!("unknown order {order}"))),
     }
 }
 
@@ -71,16 +71,16 @@ fn types(types: &[i32]) -> Result<Vec<Term>, Refusal> {
     let term = |(i, number): (usize, &i32)| match v1::ArticleType::try_from(*number) {
         Ok(v1::ArticleType::Unspecified) => Ok(Term::Type(v1::ArticleType::Article as i32)),
         Ok(_) => Ok(Term::Type(*number)),
-        Err(_) => Err(Refusal::field(format!("filter.types[{i}]"), format!("{number} is no type"))),
+        Err(_) => Err(Refusal::field(format!("filter.types[{i}]"), format!("unknown type {number}"))),
     };
     types.iter().enumerate().map(term).collect()
 }
 
 /// Returns a hash of what a page token is bound to: the method, the filter and the order.
 #[must_use]
-pub(crate) fn fingerprint(what: &str, filter: &v1::ArticleFilter, order: Order) -> u64 {
+pub(crate) fn fingerprint(method: &str, filter: &v1::ArticleFilter, order: Order) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(what.as_bytes());
+    hasher.update(method.as_bytes());
     hasher.update(&filter.encode_to_vec());
     hasher.write_u8(order as u8);
     hasher.digest()

@@ -65,7 +65,7 @@ impl<'a> Page<'a> {
             Kind::Article | Kind::Collection => false,
         });
         let new: Vec<Name> = wanted.filter(|name| !self.includes.seen.contains(*name)).cloned().collect();
-        let new = if new.is_empty() { Vec::new() } else { self.content.parts(new, Shape::WHOLE).await };
+        let new = if new.is_empty() { Vec::new() } else { self.content.parts(new, Shape::FULL_BLOCKS).await };
         if let Some(error) = new.iter().find_map(|part| part.failure()) {
             return Err(error.clone().into());
         }
@@ -114,14 +114,14 @@ impl Includes {
                 _ => 3,
             };
             fields::put_bytes(&mut out, within, bytes);
-            composer.covers(&part.name, *revision);
-            composer.rests_on(Subject::Name(&part.name));
+            composer.hash_entity(&part.name, *revision);
+            composer.depends_on(Subject::Name(&part.name));
         }
         for (field, names) in [(4, &self.missing), (5, &self.damaged)] {
             for name in names {
                 fields::put_string(&mut out, field, &name.to_string());
-                composer.covers(name, if field == 4 { 0 } else { -1 });
-                composer.rests_on(Subject::Name(name));
+                composer.hash_entity(name, if field == 4 { 0 } else { -1 });
+                composer.depends_on(Subject::Name(name));
             }
         }
         if !out.is_empty() {

@@ -126,14 +126,14 @@ fn read_state(
 
 impl Weigh for Arc<Part> {
     fn weight(&self) -> usize {
-        let held = match &self.state {
+        let owned = match &self.state {
             State::Live { bytes, references, .. } => {
                 bytes.len()
                     + references.iter().map(|name| size_of::<Name>() + name.id.as_str().len()).sum::<usize>()
             }
             _ => 0,
         };
-        size_of::<Part>() + self.name.id.as_str().len() + held
+        size_of::<Part>() + self.name.id.as_str().len() + owned
     }
 }
 

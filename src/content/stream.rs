@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 
-use super::{Asked, Content, Selection, Sliced, composing::rest_on_query, put_articles};
+use super::{CachedSlice, Content, RequestKey, Selection, composing::depend_on_query, put_articles};
 use crate::{
     compose::Composer,
     model::Revision,
@@ -18,7 +18,7 @@ use crate::{
 
 /// The numbers of articles in the first message of a stream, which should arrive soon, and in each later one. Larger
 /// messages need fewer lookups.
-const FIRST: usize = 64;
+const FIRST_CHUNK: usize = 64;
 const CHUNK: usize = 256;
 /// Bytes of one message. Small messages keep the memory for a slow client small.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -28,16 +28,17 @@ impl Content {
     /// before.
     pub(crate) fn stream(
         self: Arc<Self>,
-        asked: Asked,
+        key: RequestKey,
         query: Query,
         selection: Selection,
-        most: Option<u64>,
+        max_articles: Option<u64>,
         start: Revision,
     ) -> impl Stream<Item = Result<Framed, Refusal>> + Send {
-        let most = most.unwrap_or(u64::MAX);
+        let max_articles = max_articles.unwrap_or(u64::MAX);
         let query = Arc::new(query);
         let damage = Damage::default();
-        let walk = Walk { content: self, asked, query, selection, most, sent: 0, damage, from: None, start };
+        let walk =
+            Walk { content: self, key, query, selection, max_articles, sent: 0, damage, from: None, start };
         stream::try_unfold(Some(walk), |walk| async move {
             let Some(mut walk) = walk else { return Ok(None) };
             match walk.next().await? {
@@ -50,40 +51,40 @@ impl Content {
     /// Returns one message, from the cache or composed.
     async fn slice(
         &self,
-        asked: &Asked,
+        request: &RequestKey,
         query: &Arc<Query>,
         selection: Selection,
         from: Option<Cursor>,
         limit: usize,
-    ) -> Result<Arc<Sliced>, Refusal> {
-        let key = (asked.clone(), from.clone(), limit);
-        let fresh = |found: &Arc<Sliced>| self.store.unchanged_since(found.as_of, &found.stripes);
-        if let Some(kept) = self.slices.get_fresh(&key, &fresh).await {
-            return Ok(kept);
+    ) -> Result<Arc<CachedSlice>, Refusal> {
+        let key = (request.clone(), from.clone(), limit);
+        let fresh = |found: &Arc<CachedSlice>| self.store.unchanged_since(found.as_of, &found.stripes);
+        if let Some(cached) = self.slices.get_fresh(&key, &fresh).await {
+            return Ok(cached);
         }
         let as_of = self.store.revision();
         let mut composer = Composer::new(self.log_id, "StreamArticles", selection.shape, selection.wants);
-        rest_on_query(&mut composer, query);
+        depend_on_query(&mut composer, query);
         let (page, next) = self.gather(query, from, limit, selection, CHUNK_BYTES).await?;
         put_articles(&mut composer, &page, 1);
         page.includes.compose(&mut composer, 2);
         let stripes = composer.take_stripes();
         let articles = page.articles.len() as u64;
         let (message, damage) = (composer.finish_without_meta(), page.damage);
-        let sliced = Sliced { as_of, stripes, message, articles, damage, next };
-        let sliced = Arc::new(sliced);
-        self.slices.insert(key, sliced.clone(), fresh).await;
-        Ok(sliced)
+        let slice = CachedSlice { as_of, stripes, message, articles, damage, next };
+        let slice = Arc::new(slice);
+        self.slices.insert(key, slice.clone(), fresh).await;
+        Ok(slice)
     }
 }
 
 /// The progress of one client through a listing: a cursor, never the rows.
 struct Walk {
     content: Arc<Content>,
-    asked: Asked,
+    key: RequestKey,
     query: Arc<Query>,
     selection: Selection,
-    most: u64,
+    max_articles: u64,
     sent: u64,
     damage: Damage,
     /// Where the listing continues: None at the start, `Some(None)` at the end.
@@ -96,22 +97,22 @@ impl Walk {
     /// Returns the next message. None at the end of the listing.
     async fn next(&mut self) -> Result<Option<Framed>, Refusal> {
         loop {
-            let chunk = if self.from.is_none() { FIRST } else { CHUNK };
-            let left = usize::try_from(self.most - self.sent).unwrap_or(usize::MAX).min(chunk);
+            let chunk = if self.from.is_none() { FIRST_CHUNK } else { CHUNK };
+            let limit = usize::try_from(self.max_articles - self.sent).unwrap_or(usize::MAX).min(chunk);
             let from = match &self.from {
                 Some(None) => return Ok(None),
                 Some(cursor) => cursor.clone(),
                 None => None,
             };
-            if left == 0 {
+            if limit == 0 {
                 return Ok(None);
             }
-            let sliced = self.content.slice(&self.asked, &self.query, self.selection, from, left).await?;
-            self.from = Some(sliced.next.clone());
-            self.damage.merge(&sliced.damage);
-            if sliced.articles > 0 {
-                self.sent += sliced.articles;
-                return Ok(Some(sliced.message.clone()));
+            let slice = self.content.slice(&self.key, &self.query, self.selection, from, limit).await?;
+            self.from = Some(slice.next.clone());
+            self.damage.merge(&slice.damage);
+            if slice.articles > 0 {
+                self.sent += slice.articles;
+                return Ok(Some(slice.message.clone()));
             }
         }
     }

@@ -14,7 +14,7 @@ pub(crate) fn write(cursor: &Cursor, log_id: LogId, request: u64) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&cursor.key.to_le_bytes());
     bytes.extend_from_slice(cursor.id.as_bytes());
-    let sum = seal(&bytes, log_id, request);
+    let sum = checksum(&bytes, log_id, request);
     bytes.extend_from_slice(&sum);
     URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -27,26 +27,26 @@ pub(crate) fn read(token: &str, log_id: LogId, request: u64) -> Result<Option<Cu
     if token.is_empty() {
         return Ok(None);
     }
-    let refused = || Refusal::PageToken("it is not a token of this server for this request");
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
-    let (place, sum) = bytes.split_last_chunk::<8>().ok_or_else(refused)?;
-    if seal(place, log_id, request) != *sum {
-        return Err(refused());
+    let invalid = || Refusal::PageToken("invalid for this request; restart the listing");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
+    let (payload, sum) = bytes.split_last_chunk::<8>().ok_or_else(invalid)?;
+    if checksum(payload, log_id, request) != *sum {
+        return Err(invalid());
     }
-    let (version, place) = place.split_first().ok_or_else(refused)?;
-    let (key, id) = place.split_first_chunk::<8>().ok_or_else(refused)?;
+    let (version, payload) = payload.split_first().ok_or_else(invalid)?;
+    let (key, id) = payload.split_first_chunk::<8>().ok_or_else(invalid)?;
     if *version != VERSION {
-        return Err(refused());
+        return Err(invalid());
     }
-    let id = String::from_utf8(id.to_vec()).map_err(|_| refused())?;
+    let id = String::from_utf8(id.to_vec()).map_err(|_| invalid())?;
     Ok(Some(Cursor { key: i64::from_le_bytes(*key), id }))
 }
 
-fn seal(place: &[u8], log_id: LogId, request: u64) -> [u8; 8] {
-    let mut sealed = place.to_vec();
-    sealed.extend_from_slice(&log_id.0.to_le_bytes());
-    sealed.extend_from_slice(&request.to_le_bytes());
-    xxh3_64(&sealed).to_le_bytes()
+fn checksum(payload: &[u8], log_id: LogId, request: u64) -> [u8; 8] {
+    let mut hashed = payload.to_vec();
+    hashed.extend_from_slice(&log_id.0.to_le_bytes());
+    hashed.extend_from_slice(&request.to_le_bytes());
+    xxh3_64(&hashed).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
         path,
         text::{self, Lines},
     },
-    refusal::{Refusal, at_most, undecodable},
+    refusal::{Refusal, at_most, decode_error},
     wire::{elements, fields, v1},
 };
 
@@ -34,8 +34,15 @@ pub(crate) struct Checked {
     /// The time from which readers may see it, in microseconds since 1970 UTC. `i64::MIN` if it has no release time,
     /// `None` if it is not released until another put.
     pub(crate) release: Option<i64>,
-    /// The times of creation and first publication that the entity itself states. An import retains them.
-    pub(crate) told: (Option<i64>, Option<i64>),
+    /// The times that the entity itself states. An import retains them.
+    pub(crate) original_times: OriginalTimes,
+}
+
+/// The times of a creation and a first publication in another store, in microseconds since 1970 UTC.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OriginalTimes {
+    pub(crate) created: Option<i64>,
+    pub(crate) first_published: Option<i64>,
 }
 
 type Check = Result<(), Refusal>;
@@ -57,28 +64,28 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
     match kind {
         Kind::Article => {
             let elements = elements::article().elements(bytes, limit::ELEMENTS.maximum as usize);
-            at_most(&limit::ELEMENTS, elements.map_err(|error| undecodable(&error))?, "")?;
+            at_most(&limit::ELEMENTS, elements.map_err(|error| decode_error(&error))?, "")?;
             article(&decode(bytes)?, content, now)
         }
         Kind::Author => {
             let author: v1::Author = decode(bytes)?;
             check_author(&author)?;
-            plain(kind, &author.name, content, author.create_time.as_ref())
+            check_named(kind, &author.name, content, author.create_time.as_ref())
         }
         Kind::Section => {
             let section: v1::Section = decode(bytes)?;
             check_section(&section)?;
-            plain(kind, &section.name, content, section.create_time.as_ref())
+            check_named(kind, &section.name, content, section.create_time.as_ref())
         }
         Kind::Tag => {
             let tag: v1::Tag = decode(bytes)?;
             check_tag(&tag)?;
-            plain(kind, &tag.name, content, tag.create_time.as_ref())
+            check_named(kind, &tag.name, content, tag.create_time.as_ref())
         }
         Kind::Collection => {
             let collection: v1::Collection = decode(bytes)?;
             check_collection(&collection)?;
-            plain(kind, &collection.name, content, collection.create_time.as_ref())
+            check_named(kind, &collection.name, content, collection.create_time.as_ref())
         }
     }
 }
@@ -86,20 +93,25 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
 /// Parses a name of one kind in a field.
 pub(crate) fn name(kind: Kind, text: &str, field: &str) -> Result<Name, Refusal> {
     Name::parse_as(kind, text).ok_or_else(|| {
-        let id = "id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
-        Refusal::field(field, format!("it must be `{}/{{id}}`, with an {id}", kind.collection()))
+        let id = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
+        Refusal::field(field, format!("must be `{}/{{id}}`, where the id has {id}", kind.collection()))
     })
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
-    M::decode(bytes).map_err(|error| undecodable(&error))
+    M::decode(bytes).map_err(|error| decode_error(&error))
 }
 
-fn plain(kind: Kind, text: &str, content: Vec<u8>, created: Option<&Timestamp>) -> Result<Checked, Refusal> {
+fn check_named(
+    kind: Kind,
+    text: &str,
+    content: Vec<u8>,
+    created: Option<&Timestamp>,
+) -> Result<Checked, Refusal> {
     let name = name(kind, text, "name")?;
     time(created, "create_time")?;
-    let told = (created.map(fields::micros), None);
-    Ok(Checked { name, content, word_count: 0, publish_time: None, release: Some(i64::MIN), told })
+    let original_times = OriginalTimes { created: created.map(fields::micros), first_published: None };
+    Ok(Checked { name, content, word_count: 0, publish_time: None, release: Some(i64::MIN), original_times })
 }
 
 fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
@@ -115,14 +127,17 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
         self::media(media).map_err(at(|| "lead_media".into()))?;
     }
     body::check(body, content.len().saturating_sub(body.encoded_len()))?;
-    let first_publish = article.first_publish_time.as_ref();
+    let original_times = OriginalTimes {
+        created: article.create_time.as_ref().map(fields::micros),
+        first_published: article.first_publish_time.as_ref().map(fields::micros),
+    };
     Ok(Checked {
         name,
         content,
         word_count: cable_body::word_count(body),
         publish_time: article.publish_time.as_ref().map(fields::micros),
         release: release(article),
-        told: (article.create_time.as_ref().map(fields::micros), first_publish.map(fields::micros)),
+        original_times,
     })
 }
 
@@ -155,7 +170,7 @@ fn language(tag: &str) -> Check {
     if tag.is_empty() || (tag.len() <= 64 && primary && subtags.all(rest)) {
         return Ok(());
     }
-    Err(Refusal::field("language", "it must be a BCP 47 language tag, such as `en-GB`"))
+    Err(Refusal::field("language", "must be a BCP 47 language tag, such as `en-GB`"))
 }
 
 fn references(article: &v1::Article) -> Check {
@@ -229,7 +244,7 @@ fn timing(article: &v1::Article, now: i64) -> Check {
     if expire_time > now.max(visible) {
         return Ok(());
     }
-    Err(Refusal::field("expire_time", "it must be after the present, publish_time and the embargo"))
+    Err(Refusal::field("expire_time", "must be later than now, publish_time and embargo.until"))
 }
 
 fn release(article: &v1::Article) -> Option<i64> {
@@ -319,15 +334,15 @@ fn rendition(rendition: &v1::Rendition) -> Check {
 }
 
 /// Adds the location of a value to its refusal. The location is formatted only for a refusal, because a body has many.
-fn at(place: impl FnOnce() -> String) -> impl FnOnce(Refusal) -> Refusal {
-    move |refusal| refusal.within(&place())
+fn at(location: impl FnOnce() -> String) -> impl FnOnce(Refusal) -> Refusal {
+    move |refusal| refusal.within(&location())
 }
 
 fn required(value: &str, field: &str) -> Check {
     if text::is_visible(value) {
         Ok(())
     } else {
-        Err(Refusal::field(field, "it is required, with something to see"))
+        Err(Refusal::field(field, "required; must contain a visible character"))
     }
 }
 
@@ -350,14 +365,14 @@ fn prose(value: &str, field: &str) -> Check {
 
 fn characters(value: &str, lines: Lines, field: &str) -> Check {
     let Some(c) = text::find_forbidden(value, lines) else { return Ok(()) };
-    Err(Refusal::field(field, format!("it holds U+{:04X}, which this text may not hold", u32::from(c))))
+    Err(Refusal::field(field, format!("must not contain U+{:04X}", u32::from(c))))
 }
 
 /// Checks an id in another system. Sites turn ids that look like URLs into links.
 fn foreign_id(limit: &'static Limit, value: &str, field: &str) -> Check {
     line(limit, value, field)?;
-    if sanitise::may_run(value) {
-        return Err(Refusal::field(field, "it must not be a URL that a browser could run"));
+    if sanitise::is_script_url(value) {
+        return Err(Refusal::field(field, "must not be a URL that a browser could execute"));
     }
     Ok(())
 }
@@ -375,7 +390,7 @@ fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
     for (i, text) in names.iter().enumerate() {
         let field = format!("{field}[{i}]");
         if !seen.insert(name(kind, text, &field)?.id) {
-            return Err(Refusal::field(field, format!("{text} is named twice")));
+            return Err(Refusal::field(field, format!("duplicate: {text}")));
         }
     }
     Ok(())
@@ -386,9 +401,9 @@ pub(crate) fn path(path: &str, field: &str) -> Check {
     line(&limit::PATH, path, field)?;
     let rule = match path::fault(path) {
         None => return Ok(()),
-        Some(path::Fault::DotSegment) => "it must have no segment `.` or `..`, not even percent-encoded",
+        Some(path::Fault::DotSegment) => "must not contain a segment `.` or `..`, even percent-encoded",
         Some(path::Fault::Form) => {
-            "it must start with one `/` and hold no `?`, `#`, `\\`, space or control character"
+            "must start with exactly one `/` and contain no `?`, `#`, `\\`, space or control character"
         }
     };
     Err(Refusal::field(field, rule))
@@ -400,9 +415,9 @@ fn url(url: &str, field: &str) -> Check {
     if sanitise::link_target(url) == Some(url) && !url.contains(char::is_whitespace) {
         return Ok(());
     }
-    let why = "it must be a URL without white space, `\\` and control characters: relative, or `http://`, `https://`, \
-               `mailto:` or `tel:` and what follows";
-    Err(Refusal::field(field, why))
+    let problem = "must be a relative URL, or start with `http://`, `https://`, `mailto:` or `tel:`, and contain no white \
+                   space, `\\` or control character";
+    Err(Refusal::field(field, problem))
 }
 
 /// Checks that a time is within the range that google.protobuf.Timestamp allows.
@@ -414,5 +429,5 @@ pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Check {
     if time.is_none_or(valid) {
         return Ok(());
     }
-    Err(Refusal::field(field, "it must lie in the years 1 to 9999, with nanos from 0 to 999999999"))
+    Err(Refusal::field(field, "must be in the years 1 to 9999, with nanos from 0 to 999999999"))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Publishing, Single, encode_single,
-    plan::{self, Moment, Rivals, State},
+    plan::{self, PlanContext, Rivals, State},
     workers::Stop,
 };
 use crate::{
@@ -25,47 +25,50 @@ use crate::{
 };
 
 /// The maximum number of changes that are planned and appended together. At most 32 articles of 1 MiB are in memory.
-const BATCH: usize = 32;
+const MAX_BATCH: usize = 32;
 
 /// The content that is appended together, in bytes. It is a small part of the log's queue, so that steady writes cannot
 /// keep due changes out of the queue.
-pub(super) const APPEND: usize = 8 << 20;
+pub(super) const MAX_APPEND_BYTES: usize = 8 << 20;
 
 /// The delay after a failure, such as a full disk.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Runs the scheduler: applies every change that is due, including all that became due while the node was down. Never
 /// returns.
-pub(crate) async fn keep(publishing: Arc<Publishing>) {
+pub(crate) async fn run_scheduler(publishing: Arc<Publishing>) {
     let mut next = publishing.store.next_due();
     let mut failing = false;
     loop {
         let earliest = *next.borrow_and_update();
         tokio::select! {
-            () = reached(&publishing, earliest) => {}
+            () = wait_until(&publishing, earliest) => {}
             Ok(()) = next.changed() => continue,
         }
-        let done = publishing.catch_up().await;
-        if let Err(error) = &done {
+        let result = publishing.apply_due().await;
+        if let Err(error) = &result {
             if !failing {
-                tracing::error!(error = error as &dyn std::error::Error, "what is due cannot be done yet");
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    "scheduled publishing failed; will retry"
+                );
             }
-            let pause = i64::try_from(PAUSE.as_micros()).unwrap_or(i64::MAX);
-            publishing.clock.sleep_until(publishing.clock.now().saturating_add(pause)).await;
+            let delay = i64::try_from(RETRY_DELAY.as_micros()).unwrap_or(i64::MAX);
+            publishing.clock.sleep_until(publishing.clock.now().saturating_add(delay)).await;
         }
-        failing = done.is_err();
+        failing = result.is_err();
     }
 }
 
-async fn reached(publishing: &Publishing, time: Option<i64>) {
+async fn wait_until(publishing: &Publishing, time: Option<i64>) {
     match time {
         Some(time) => publishing.clock.sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
 
-/// Up to [`BATCH`] due changes, each with the state of its name and the articles that lose a path to it.
-type Found = Vec<(Due, State, Rivals)>;
+/// Up to [`MAX_BATCH`] due changes, each with the state of its name and the articles that lose a path to it.
+type DueBatch = Vec<(Due, State, Rivals)>;
 
 impl Publishing {
     /// Makes one pass over the due changes. A change that conflicts with a faster write is left to the next pass.
@@ -73,7 +76,7 @@ impl Publishing {
     /// # Errors
     /// Returns the first failure. A damaged record delays no other change, and a version that does not fit on the disk
     /// delays no expiry.
-    pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
+    pub(super) async fn apply_due(&self) -> Result<(), Refusal> {
         let now = self.clock.now();
         let (mut last, mut failed) = (None, None);
         loop {
@@ -81,15 +84,15 @@ impl Publishing {
             let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
             let Some((due, ..)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
-            let (bytes, at) = (found.iter().map(bytes).sum(), self.moment(now));
+            let (bytes, context) = (found.iter().map(bytes).sum(), self.plan_context(now));
             let health = self.store.health().clone();
             let plan = move |_: &Stop| {
-                Ok(found.into_iter().map(|found| alone(found, at, &health)).collect::<Vec<_>>())
+                Ok(found.into_iter().map(|found| plan_single(found, context, &health)).collect::<Vec<_>>())
             };
             let planned = self.workers.run(bytes, plan).await?;
-            let (commits, refused): (Vec<_>, Vec<_>) = planned.into_iter().partition(Result::is_ok);
-            failed = failed.or(refused.into_iter().find_map(Result::err));
-            for slice in slices(commits.into_iter().flatten().flatten()) {
+            let (commits, failures): (Vec<_>, Vec<_>) = planned.into_iter().partition(Result::is_ok);
+            failed = failed.or(failures.into_iter().find_map(Result::err));
+            for slice in split_appends(commits.into_iter().flatten().flatten()) {
                 failed = failed.or(self.append_due(slice).await?);
             }
         }
@@ -106,8 +109,8 @@ impl Publishing {
     }
 }
 
-/// Splits commits into appends of at most [`APPEND`] bytes. A larger commit is an append of its own.
-fn slices(commits: impl Iterator<Item = Commit>) -> Vec<Vec<Commit>> {
+/// Splits commits into appends of at most [`MAX_APPEND_BYTES`]. A larger commit is an append of its own.
+fn split_appends(commits: impl Iterator<Item = Commit>) -> Vec<Vec<Commit>> {
     let mut slices: Vec<Vec<Commit>> = Vec::new();
     let mut room = 0;
     for commit in commits {
@@ -119,7 +122,7 @@ fn slices(commits: impl Iterator<Item = Commit>) -> Vec<Vec<Commit>> {
             }
             _ => {
                 slices.push(vec![commit]);
-                room = APPEND.saturating_sub(bytes);
+                room = MAX_APPEND_BYTES.saturating_sub(bytes);
             }
         }
     }
@@ -133,35 +136,35 @@ fn bytes((_, state, rivals): &(Due, State, Rivals)) -> usize {
 
 /// Returns the commit of one due change, or `None` if it is no longer due. If planning panics, the others continue:
 /// otherwise one version that always panics would end the node at each start.
-fn alone(
+fn plan_single(
     (due, state, rivals): (Due, State, Rivals),
-    at: Moment,
+    context: PlanContext,
     health: &Health,
 ) -> Result<Option<Commit>, Refusal> {
     let planned = catch_unwind(AssertUnwindSafe(|| {
         supervise::failpoint(due.name.id.as_str(), health);
         if due.slot == Slot::Pending {
-            state.readable(&due.name, due.slot)?;
+            state.check_readable(&due.name, due.slot)?;
         }
-        let planned = plan::come(&due, &state, &rivals, at);
+        let planned = plan::plan_due(&due, &state, &rivals, context);
         if planned.is_empty() {
             return Ok(None);
         }
-        encode_single(Single { planned, displaces: rivals.damaged, erases: false }, at.now).map(Some)
+        encode_single(Single { planned, displaces: rivals.damaged, erases: false }, context.now).map(Some)
     }));
     planned.unwrap_or_else(|_| {
-        tracing::error!(name = %due.name, "planning what is due has panicked");
-        Err(Refusal::Internal("planning what is due has panicked"))
+        tracing::error!(name = %due.name, "planning of a due change panicked");
+        Err(Refusal::Internal("planning of a due change panicked"))
     })
 }
 
 /// Reads due changes and their states in one transaction, so that each due change is in its state.
-fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<Found, Error> {
-    let moment = connection.unchecked_transaction()?;
-    let found = due::by(&moment, now, after, BATCH)?;
+fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<DueBatch, Error> {
+    let snapshot = connection.unchecked_transaction()?;
+    let found = due::by(&snapshot, now, after, MAX_BATCH)?;
     let with_state = |due: Due| {
-        let state = State::of(&moment, &due.name)?;
-        let rivals = Rivals::of(&moment, &due.name, &state)?;
+        let state = State::of(&snapshot, &due.name)?;
+        let rivals = Rivals::of(&snapshot, &due.name, &state)?;
         Ok((due, state, rivals))
     };
     found.into_iter().map(with_state).collect()

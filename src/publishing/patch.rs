@@ -45,22 +45,22 @@ pub(super) fn value<'a>(patch: &'a [u8], mask: Option<&[String]>, number: u32) -
 }
 
 fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
-    let article = POOL.get_message_by_name("cable.v1.Article").expect("the schema has articles");
+    let article = POOL.get_message_by_name("cable.v1.Article").expect("the schema contains cable.v1.Article");
     let mut numbers = BTreeSet::new();
     for path in paths {
         if path == "*" {
             if paths.len() > 1 {
-                return Err(Refusal::field("update_mask", "`*` stands alone"));
+                return Err(Refusal::field("update_mask", "`*` must be the only path"));
             }
             return Ok((number::FIRST_CONTENT..=u32::from(u16::MAX)).collect());
         }
         let field = article.get_field_by_name(path).map(|field| field.number());
         match field {
             Some(number) if number >= number::FIRST_CONTENT => numbers.insert(number),
-            Some(_) => return Err(Refusal::field("update_mask", format!("{path} is the server's"))),
+            Some(_) => return Err(Refusal::field("update_mask", format!("set by the server: {path}"))),
             None => {
-                let why = format!("{path} is no top-level field of an article");
-                return Err(Refusal::field("update_mask", why));
+                let problem = format!("not a top-level field of an article: {path}");
+                return Err(Refusal::field("update_mask", problem));
             }
         };
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_says_what_is_replaced_and_what_is_cleared() {
+    fn a_mask_selects_the_fields_to_replace_or_clear() {
         let article = patched(Some(&["headline", "dek"]));
         assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "", "Kick"));
         let article = patched(None);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_of_something_else_is_refused() {
+    fn a_mask_of_other_fields_is_refused() {
         for path in ["revision", "name", "byline.text", "colour", "", "Headline"] {
             let refused = apply(&[], &[], Some(&[path.to_owned()]));
             assert!(matches!(refused, Err(Refusal::Field { field, .. }) if field == "update_mask"), "{path}");

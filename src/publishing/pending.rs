@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// The maximum number of records that one job of a reader thread loads.
-const LOADS: usize = 32;
+const MAX_LOADS: usize = 32;
 
 /// The value that binds a page token to this listing, so that no other listing accepts it.
-const LISTING: u64 = u64::from_be_bytes(*b"pending.");
+const TOKEN_SCOPE: u64 = u64::from_be_bytes(*b"pending.");
 
 /// A version that is not due yet.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub(crate) struct Pending {
 
 /// A page of pending versions.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pendings {
+pub(crate) struct PendingPage {
     pub(crate) found: Vec<Pending>,
     /// Empty at the end of the listing.
     pub(crate) next_page_token: String,
@@ -64,12 +64,12 @@ impl Publishing {
     ///
     /// # Errors
     /// Fails if the article has none, or if the store cannot be read.
-    pub(crate) async fn pending(&self, name: Name, shape: Shape) -> Result<Pending, Refusal> {
+    pub(crate) async fn get_pending(&self, name: Name, shape: Shape) -> Result<Pending, Refusal> {
         let log_id = self.store.head().log_id;
-        let asked = name.clone();
+        let requested = name.clone();
         let load = move |connection: &Connection| {
-            let moment = connection.unchecked_transaction()?;
-            waiting(&moment, &asked, log_id, shape)
+            let snapshot = connection.unchecked_transaction()?;
+            read_pending(&snapshot, &requested, log_id, shape)
         };
         let found = self.store.read(load).await?;
         found.ok_or(Refusal::NotFound(name))
@@ -80,18 +80,18 @@ impl Publishing {
     ///
     /// # Errors
     /// Fails if the token is not one of this listing, or if the store cannot be read.
-    pub(crate) async fn pendings(
+    pub(crate) async fn list_pending(
         &self,
         size: usize,
         page_token: &str,
         shape: Shape,
-    ) -> Result<Pendings, Refusal> {
+    ) -> Result<PendingPage, Refusal> {
         let log_id = self.store.head().log_id;
-        let mut last = token::read(page_token, log_id, LISTING)?;
-        let (mut page, mut bytes) = (Pendings::default(), 0);
+        let mut last = token::read(page_token, log_id, TOKEN_SCOPE)?;
+        let (mut page, mut bytes) = (PendingPage::default(), 0);
         page.damage.database = self.store.is_damaged();
         while page.found.len() < size {
-            let (after, limit) = (last.clone(), LOADS.min(size - page.found.len()));
+            let (after, limit) = (last.clone(), MAX_LOADS.min(size - page.found.len()));
             let load = move |connection: &Connection| load(connection, after.as_ref(), limit, log_id, shape);
             let loaded = self.store.read(load).await?;
             if loaded.is_empty() {
@@ -103,24 +103,24 @@ impl Publishing {
                     page.damage.add(name);
                 }
                 if bytes > limit::PAGE.maximum as usize && !page.found.is_empty() {
-                    return Ok(page.ending(last.as_ref(), log_id));
+                    return Ok(page.with_next_token(last.as_ref(), log_id));
                 }
                 page.found.extend(pending);
                 last = Some(cursor);
             }
         }
-        Ok(page.ending(last.as_ref(), log_id))
+        Ok(page.with_next_token(last.as_ref(), log_id))
     }
 }
 
-impl Pendings {
-    fn ending(mut self, last: Option<&Cursor>, log_id: LogId) -> Pendings {
-        self.next_page_token = last.map(|last| token::write(last, log_id, LISTING)).unwrap_or_default();
+impl PendingPage {
+    fn with_next_token(mut self, last: Option<&Cursor>, log_id: LogId) -> PendingPage {
+        self.next_page_token = last.map(|last| token::write(last, log_id, TOKEN_SCOPE)).unwrap_or_default();
         self
     }
 }
 
-fn waiting(
+fn read_pending(
     connection: &Connection,
     name: &Name,
     log_id: LogId,
@@ -141,10 +141,10 @@ fn load(
     log_id: LogId,
     shape: Shape,
 ) -> Result<Vec<Loaded>, Error> {
-    let moment = connection.unchecked_transaction()?;
+    let snapshot = connection.unchecked_transaction()?;
     let mut loaded = Vec::with_capacity(limit);
-    for (name, cursor) in due::pending(&moment, after, limit)? {
-        let pending = match waiting(&moment, &name, log_id, shape) {
+    for (name, cursor) in due::pending(&snapshot, after, limit)? {
+        let pending = match read_pending(&snapshot, &name, log_id, shape) {
             // An index of the same transaction contains it.
             Ok(None) | Err(Error::Corrupt(_)) => Err(name),
             pending => pending?.ok_or(name),

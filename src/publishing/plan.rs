@@ -23,7 +23,7 @@ mod past;
 mod put;
 mod remove;
 
-pub(super) use due::{Rivals, come};
+pub(super) use due::{Rivals, plan_due};
 
 /// A change that meets its own rules. The current state has not been read yet.
 #[derive(Debug, Clone)]
@@ -40,8 +40,8 @@ pub(super) struct Draft {
 enum Action {
     Put(Checked),
     Patch { article: bytes::Bytes, mask: Option<Vec<String>> },
-    Remove { reason: RemovalReason, moved_to: Option<Name>, buried: Option<Vec<String>> },
-    TakeBack,
+    Remove { reason: RemovalReason, moved_to: Option<Name>, imported_paths: Option<Vec<String>> },
+    RemovePending,
 }
 
 /// The current state of a name.
@@ -61,7 +61,7 @@ pub(super) struct State {
 
 /// The time of a plan.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct PlanContext {
     /// In microseconds since 1970 UTC.
     pub(super) now: i64,
     /// The history floor: departures are retained from this revision on.
@@ -95,7 +95,7 @@ impl Planned {
     }
 
     /// Records the owner of the path that was omitted.
-    fn without_path_of(mut self, state: &State) -> Planned {
+    fn with_path_owner(mut self, state: &State) -> Planned {
         match &mut self {
             Planned::Append { path_owner, .. }
             | Planned::Unchanged { found: WriteOutcome { path_owner, .. }, .. } => {
@@ -124,12 +124,12 @@ impl Draft {
                 name.map(|name| draft(name, Action::Patch { article, mask }))
             }
             Verb::Remove { name, reason, moved_to } => remove::check(&name, reason, moved_to.as_ref())
-                .map(|()| draft(name, Action::Remove { reason, moved_to, buried: None })),
-            Verb::Bury { name, reason, moved_to, paths } => {
-                remove::check_buried(&name, reason, moved_to.as_ref())
-                    .map(|()| draft(name, Action::Remove { reason, moved_to, buried: Some(paths) }))
+                .map(|()| draft(name, Action::Remove { reason, moved_to, imported_paths: None })),
+            Verb::ImportTombstone { name, reason, moved_to, paths } => {
+                remove::check_imported(&name, reason, moved_to.as_ref())
+                    .map(|()| draft(name, Action::Remove { reason, moved_to, imported_paths: Some(paths) }))
             }
-            Verb::TakeBack { name } => Ok(draft(name, Action::TakeBack)),
+            Verb::RemovePending { name } => Ok(draft(name, Action::RemovePending)),
         };
         checked.map_err(|refusal| refusal.within(&field))
     }
@@ -139,7 +139,7 @@ impl Draft {
         match &self.action {
             Action::Put(checked) => checked.content.len(),
             Action::Patch { article, .. } => article.len(),
-            Action::Remove { .. } | Action::TakeBack => 0,
+            Action::Remove { .. } | Action::RemovePending => 0,
         }
     }
 
@@ -149,7 +149,7 @@ impl Draft {
     }
 
     /// Returns the path that the article is to have, as far as the draft itself states one.
-    fn wanted_path(&self) -> Option<String> {
+    fn requested_path(&self) -> Option<String> {
         let path = match &self.action {
             Action::Put(checked) if self.name.kind == Kind::Article => {
                 fields::last(&checked.content, article::PATH)
@@ -170,7 +170,7 @@ impl State {
         together: &HashSet<&Name>,
     ) -> Result<State, store::Error> {
         let mut state = State::of(connection, &draft.name)?;
-        if let Some(path) = draft.wanted_path().filter(|path| state.has_lost(path)) {
+        if let Some(path) = draft.requested_path().filter(|path| state.has_lost_path(path)) {
             let holders = read::path_owners(connection, &path::normalise(&path))?;
             // An owner that is written in the same call may release the path.
             state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
@@ -201,27 +201,27 @@ impl State {
     }
 
     /// Fails if the content of a slot cannot be read. Call it before the content is used.
-    pub(super) fn readable(&self, name: &Name, slot: Slot) -> Result<(), store::Error> {
+    pub(super) fn check_readable(&self, name: &Name, slot: Slot) -> Result<(), store::Error> {
         if self.damaged.contains(&slot) { Err(store::Error::Corrupt(name.clone())) } else { Ok(()) }
     }
 
-    fn holds_content(&self, name: &Name, record: &Record, checked: &Checked) -> bool {
+    fn has_content(&self, name: &Name, record: &Record, checked: &Checked) -> bool {
         let (old, new) = (&record.log.content, &checked.content);
-        self.readable(name, record.slot).is_ok()
+        self.check_readable(name, record.slot).is_ok()
             && (old == new || canonical_content(name, old) == canonical_content(name, new))
     }
 
     /// Returns whether a scheduled article took this path from the live version, which has had none since.
-    fn has_lost(&self, path: &str) -> bool {
+    fn has_lost_path(&self, path: &str) -> bool {
         self.live().is_some_and(|record| {
-            let lost = record.log.former_paths.iter().filter(|former| !former.taken_by.is_empty());
+            let lost_paths = record.log.former_paths.iter().filter(|former| !former.taken_by.is_empty());
             own_path(&record.log.content).is_none()
-                && lost.into_iter().any(|former| path::is_same(&former.path, path))
+                && lost_paths.into_iter().any(|former| path::is_same(&former.path, path))
         })
     }
 
     /// Returns the revision that a pending version is based on: that of the live version, 0 if there is none.
-    fn base(&self) -> Revision {
+    fn base_revision(&self) -> Revision {
         self.live().map_or(0, |record| record.revision)
     }
 
@@ -236,17 +236,17 @@ impl State {
     }
 
     /// Returns the pending version.
-    fn waiting(&self) -> Option<&Record> {
+    fn pending_record(&self) -> Option<&Record> {
         self.pending.as_ref().filter(|record| record.is_put())
     }
 
     /// Returns the tombstone of a kill, if the name must not be published again without permission.
-    fn killed(&self) -> Option<&Record> {
+    fn kill_tombstone(&self) -> Option<&Record> {
         let newest = self.record.as_ref().or(self.pending.as_ref());
         newest.filter(|record| !record.is_put() && record.log.reason() == RemovalReason::Killed)
     }
 
-    fn missing(&self, name: &Name) -> Refusal {
+    fn not_found(&self, name: &Name) -> Refusal {
         match self.record.as_ref().and_then(Record::tombstone) {
             Some(tombstone) => Refusal::Gone { name: name.clone(), tombstone: Box::new(tombstone) },
             None => Refusal::NotFound(name.clone()),
@@ -281,41 +281,52 @@ impl State {
 }
 
 /// Plans changes that are committed atomically.
-pub(super) fn all(drafts: &[Draft], states: &[State], at: Moment) -> Result<Vec<Planned>, Refusal> {
-    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
+pub(super) fn plan_all(
+    drafts: &[Draft],
+    states: &[State],
+    context: PlanContext,
+) -> Result<Vec<Planned>, Refusal> {
+    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, context)).collect()
 }
 
 /// Plans changes that are committed one after the other, each on its own.
-pub(super) fn each(drafts: &[Draft], states: &[State], at: Moment) -> Vec<Result<Planned, Refusal>> {
-    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, at)).collect()
+pub(super) fn plan_each(
+    drafts: &[Draft],
+    states: &[State],
+    context: PlanContext,
+) -> Vec<Result<Planned, Refusal>> {
+    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, context)).collect()
 }
 
-fn plan(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
+fn plan(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, Refusal> {
     match &draft.action {
-        Action::Put(checked) => put::put(draft, checked, state, at),
+        Action::Put(checked) => put::put(draft, checked, state, context),
         Action::Patch { article, mask } => {
             let Some(record) = state.live() else {
-                holds(draft, state, None)?;
-                return Err(state.missing(&draft.name));
+                check_precondition(draft, state, None)?;
+                return Err(state.not_found(&draft.name));
             };
-            state.readable(&draft.name, Slot::Live).map_err(Refusal::from)?;
+            state.check_readable(&draft.name, Slot::Live).map_err(Refusal::from)?;
             let mut patched = patch::apply(&record.log.content, article, mask.as_deref())?;
             fields::put_string(&mut patched, NAME, &draft.name.to_string());
-            let checked = check::entity(Kind::Article, &patched, at.now);
+            let checked = check::entity(Kind::Article, &patched, context.now);
             let checked = checked.map_err(|refusal| refusal.within(&draft.field))?;
-            put::put(draft, &checked, state, at)
+            put::put(draft, &checked, state, context)
         }
-        Action::Remove { reason, moved_to, buried } => {
-            let removal =
-                remove::Removal { reason: *reason, moved_to: moved_to.as_ref(), buried: buried.as_deref() };
-            remove::remove(draft, &removal, state, at)
+        Action::Remove { reason, moved_to, imported_paths } => {
+            let removal = remove::Removal {
+                reason: *reason,
+                moved_to: moved_to.as_ref(),
+                imported_paths: imported_paths.as_deref(),
+            };
+            remove::remove(draft, &removal, state, context)
         }
-        Action::TakeBack => remove::take_back(draft, state, at),
+        Action::RemovePending => remove::remove_pending(draft, state, context),
     }
 }
 
 /// Checks the precondition against the version that is to be replaced.
-fn holds(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), Refusal> {
+fn check_precondition(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), Refusal> {
     let current = replaced.map(|record| state.log_id.etag(record.revision, record.prefix));
     match (&draft.precondition, current) {
         (Some(Precondition::Absent), Some(etag)) => Err(Refusal::Exists { name: draft.name.clone(), etag }),

@@ -33,18 +33,18 @@ struct Gate {
 impl Log for Gate {
     fn append(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<Vec<Outcome>, store::Error>> {
         let (log, mut open) = (self.log.clone(), self.open.clone());
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.arrived.notify_one();
         self.largest.fetch_max(commits.iter().map(Commit::bytes).sum(), Relaxed);
         tokio::spawn(async move {
             open.wait_for(|open| *open).await.unwrap();
             let _ = reply.send(log.append(commits).await);
         });
-        Box::pin(async move { answer.await.unwrap() })
+        Box::pin(async move { response.await.unwrap() })
     }
 }
 
-struct Desk {
+struct Publisher {
     _dir: tempfile::TempDir,
     store: Arc<Store>,
     publishing: Arc<Publishing>,
@@ -54,8 +54,8 @@ struct Desk {
     hands: ManualClock,
 }
 
-impl Desk {
-    fn open() -> Desk {
+impl Publisher {
+    fn open() -> Publisher {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = fixture::open(dir.path());
         let (gate, open) = watch::channel(true);
@@ -65,7 +65,7 @@ impl Desk {
         let log = Gate { log, open, arrived: arrived.clone(), largest: largest.clone() };
         let (clock, hands) = Clock::manual(START);
         let publishing = Arc::new(Publishing::new(store.clone(), Arc::new(log), clock));
-        Desk { _dir: dir, store, publishing, gate, arrived, largest, hands }
+        Publisher { _dir: dir, store, publishing, gate, arrived, largest, hands }
     }
 
     async fn put(&self, id: &str, path: &str) -> Result<(), Refusal> {
@@ -76,13 +76,13 @@ impl Desk {
     async fn cancel(&self, polls: usize, write: impl Future) {
         let mut write = pin!(write);
         let mut arrived = pin!(self.arrived.notified());
-        let mut left = polls;
+        let mut polls_left = polls;
         std::future::poll_fn(|context| {
             let done = write.as_mut().poll(context).is_ready();
-            if done || left == 0 || arrived.as_mut().poll(context).is_ready() {
+            if done || polls_left == 0 || arrived.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            left -= 1;
+            polls_left -= 1;
             Poll::Pending
         })
         .await;
@@ -116,7 +116,7 @@ fn put(id: &str, path: &str, publish_time: Option<i64>) -> Change {
 
 /// A way in which an article gets the path /x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum WriteKind {
     Put,
     Patch,
     Commit,
@@ -124,61 +124,62 @@ enum Way {
     Schedule,
 }
 
-fn write(desk: &Desk, way: Way) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-    let publishing = &desk.publishing;
+fn write(publisher: &Publisher, kind: WriteKind) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    let publishing = &publisher.publishing;
     let commit = |changes| async move { drop(publishing.commit(changes, None).await) };
-    match way {
-        Way::Put => Box::pin(commit(vec![put("a", "/x", None)])),
-        Way::Patch => {
+    match kind {
+        WriteKind::Put => Box::pin(commit(vec![put("a", "/x", None)])),
+        WriteKind::Patch => {
             let mask = Some(vec!["path".to_owned()]);
             Box::pin(commit(vec![change(Verb::Patch { article: article("a", "/x", None), mask })]))
         }
-        Way::Commit => {
+        WriteKind::Commit => {
             let changes = ["/y", "/x", "/z", "", ""].into_iter().enumerate();
             let id = |n| ["c", "a", "d", "e", "f"][n];
             Box::pin(commit(changes.map(|(n, path)| put(id(n), path, None)).collect()))
         }
-        Way::Import => Box::pin(async move {
+        WriteKind::Import => Box::pin(async move {
             let checked = publishing.check(vec![Ok(put("a", "/x", None)), Ok(put("c", "/y", None))]);
-            drop(publishing.each(checked.await.unwrap()).await);
+            drop(publishing.commit_each(checked.await.unwrap()).await);
         }),
-        Way::Schedule => Box::pin(async move { drop(publishing.catch_up().await) }),
+        WriteKind::Schedule => Box::pin(async move { drop(publishing.apply_due().await) }),
     }
 }
 
 #[tokio::test]
-async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
-    for way in [Way::Put, Way::Patch, Way::Commit, Way::Import, Way::Schedule] {
+async fn a_path_has_one_owner_after_a_cancelled_write() {
+    for kind in [WriteKind::Put, WriteKind::Patch, WriteKind::Commit, WriteKind::Import, WriteKind::Schedule]
+    {
         for polls in 0..6 {
-            let desk = Desk::open();
-            if way == Way::Patch {
-                desk.put("a", "").await.unwrap();
+            let publisher = Publisher::open();
+            if kind == WriteKind::Patch {
+                publisher.put("a", "").await.unwrap();
             }
-            if way == Way::Schedule {
+            if kind == WriteKind::Schedule {
                 let scheduled = put("a", "/x", Some(START + 1));
-                desk.publishing.commit(vec![scheduled], None).await.unwrap();
-                desk.hands.set(START + 1);
+                publisher.publishing.commit(vec![scheduled], None).await.unwrap();
+                publisher.hands.set(START + 1);
             }
-            desk.gate.send(false).unwrap();
+            publisher.gate.send(false).unwrap();
             // Consume the arrivals of the writes before.
-            desk.arrived.notified().now_or_never();
-            desk.cancel(polls, write(&desk, way)).await;
+            publisher.arrived.notified().now_or_never();
+            publisher.cancel(polls, write(&publisher, kind)).await;
             let second = tokio::spawn({
-                let publishing = desk.publishing.clone();
+                let publishing = publisher.publishing.clone();
                 async move { publishing.commit(vec![put("b", "/x", None)], None).await }
             });
-            desk.arrived.notified().await;
-            desk.gate.send(true).unwrap();
+            publisher.arrived.notified().await;
+            publisher.gate.send(true).unwrap();
             let second = second.await.unwrap();
-            if way == Way::Schedule {
-                desk.publishing.catch_up().await.unwrap();
-                assert_eq!(desk.holders("/x").await, ["articles/a"], "{way:?} {polls}");
+            if kind == WriteKind::Schedule {
+                publisher.publishing.apply_due().await.unwrap();
+                assert_eq!(publisher.holders("/x").await, ["articles/a"], "{kind:?} {polls}");
                 continue;
             }
             // The order of the commits that wait at the gate is not known, but one article has the path.
-            desk.put("last", "").await.unwrap();
+            publisher.put("last", "").await.unwrap();
             let owner = if second.is_ok() { "articles/b" } else { "articles/a" };
-            assert_eq!(desk.holders("/x").await, [owner], "{way:?} {polls}");
+            assert_eq!(publisher.holders("/x").await, [owner], "{kind:?} {polls}");
             if let Err(refusal) = second {
                 assert!(
                     matches!(&refusal, Refusal::PathTaken { owner, .. } if owner.to_string() == "articles/a"),
@@ -190,28 +191,29 @@ async fn of_two_writers_of_a_path_one_loses_however_the_first_is_cancelled() {
 }
 
 #[tokio::test]
-async fn what_panics_when_it_is_due_holds_up_nothing_else() {
-    let desk = Desk::open();
+async fn a_panicking_due_change_delays_no_other() {
+    let publisher = Publisher::open();
     for id in ["a", "b", "c"] {
-        desk.publishing.commit(vec![put(id, &format!("/{id}"), Some(START + 1))], None).await.unwrap();
+        publisher.publishing.commit(vec![put(id, &format!("/{id}"), Some(START + 1))], None).await.unwrap();
     }
-    desk.hands.set(START + 1);
-    desk.store.health().kill.send_replace(Some(("b".into(), Kill::Panic)));
+    publisher.hands.set(START + 1);
+    publisher.store.health().kill.send_replace(Some(("b".into(), Kill::Panic)));
     for _ in 0..2 {
-        let refusal = desk.publishing.catch_up().await.unwrap_err();
+        let refusal = publisher.publishing.apply_due().await.unwrap_err();
         assert!(refusal.to_string().contains("panicked"), "{refusal}");
-        let holders = [desk.holders("/a").await, desk.holders("/b").await, desk.holders("/c").await];
+        let holders =
+            [publisher.holders("/a").await, publisher.holders("/b").await, publisher.holders("/c").await];
         assert_eq!(holders.map(|holders| holders.len()), [1, 0, 1]);
     }
-    desk.store.health().kill.send_replace(None);
-    desk.publishing.catch_up().await.unwrap();
-    assert_eq!(desk.holders("/b").await, ["articles/b"]);
+    publisher.store.health().kill.send_replace(None);
+    publisher.publishing.apply_due().await.unwrap();
+    assert_eq!(publisher.holders("/b").await, ["articles/b"]);
 }
 
 /// A queue with steady writes has room for small appends only.
 #[tokio::test]
 async fn due_changes_are_appended_in_small_slices() {
-    let desk = Desk::open();
+    let publisher = Publisher::open();
     let spans = |seed| vec![v1::Span { text: fixture::noise(seed, 900_000), ..Default::default() }];
     let block = |seed| v1::Block {
         kind: Some(v1::block::Kind::Paragraph(v1::Paragraph { spans: spans(seed) })),
@@ -227,14 +229,14 @@ async fn due_changes_are_appended_in_small_slices() {
             ..Default::default()
         };
         let put = Verb::Put { kind: Kind::Article, entity: article.encode_to_vec().into() };
-        desk.publishing.commit(vec![change(put)], None).await.unwrap();
+        publisher.publishing.commit(vec![change(put)], None).await.unwrap();
     }
-    desk.hands.set(START + 1);
-    desk.largest.store(0, Relaxed);
-    desk.publishing.catch_up().await.unwrap();
-    assert_eq!(desk.store.head().live(Kind::Article), 12);
-    let largest = desk.largest.load(Relaxed);
-    assert!((1 << 20..=due::APPEND).contains(&largest), "{largest}");
+    publisher.hands.set(START + 1);
+    publisher.largest.store(0, Relaxed);
+    publisher.publishing.apply_due().await.unwrap();
+    assert_eq!(publisher.store.head().live(Kind::Article), 12);
+    let largest = publisher.largest.load(Relaxed);
+    assert!((1 << 20..=due::MAX_APPEND_BYTES).contains(&largest), "{largest}");
 }
 
 fn planned(headline: usize) -> Single {
@@ -247,7 +249,7 @@ fn planned(headline: usize) -> Single {
 }
 
 #[test]
-fn an_entry_that_could_not_be_read_is_refused_by_name() {
+fn an_entry_too_large_to_read_is_refused_by_name() {
     let all = |sizes: &[usize]| encode(sizes.iter().flat_map(|size| planned(*size).planned).collect());
     assert!(all(&[(2 << 20) - 100]).is_ok());
     let refused = all(&[100, 2 << 20]).unwrap_err();
@@ -256,7 +258,7 @@ fn an_entry_that_could_not_be_read_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_too_large_holds_up_no_other() {
-    let encoded = singles(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
+async fn an_entry_that_is_too_large_delays_no_other() {
+    let encoded = encode_singly(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
     assert!(encoded[0].is_err() && encoded[1].is_ok());
 }

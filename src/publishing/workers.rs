@@ -1,6 +1,6 @@
 //! A bounded pool for the long parts of a write: decoding, checking, rendering, compressing. A serving thread has other
-//! calls to serve, so work on more than [`INLINE`] bytes runs on a blocking thread, with a limit on the number that do
-//! so at once.
+//! calls to serve, so work on more than [`MAX_INLINE_BYTES`] runs on a blocking thread, with a limit on the number that
+//! do so at once.
 
 use std::sync::{
     Arc,
@@ -13,15 +13,15 @@ use crate::{refusal::Refusal, store};
 
 /// The size up to which content is checked on the caller's thread, in bytes. The worst takes less than a millisecond,
 /// about as long as the switch to another thread and back under load.
-const INLINE: usize = 2 << 10;
+const MAX_INLINE_BYTES: usize = 2 << 10;
 
 /// The maximum content that waits for a thread in total, in bytes. A write above it is rejected with OVERLOADED, so
 /// that a burst of large writes costs its callers a retry and not the node its memory. It holds sixteen requests of the
 /// largest size.
-const QUEUED: usize = 64 << 20;
+const MAX_QUEUED_BYTES: usize = 64 << 20;
 
 /// The unit in which content is counted, in bytes, rounded up.
-const UNIT: usize = 1 << 10;
+const PERMIT_BYTES: usize = 1 << 10;
 
 /// A bounded pool for the work of writes.
 pub(super) struct Workers {
@@ -55,11 +55,11 @@ impl Drop for StopOnDrop {
 impl Workers {
     /// Creates a pool with as many threads as there are cores: more would only compete with the serving threads.
     pub(super) fn new() -> Workers {
-        Workers::with(std::thread::available_parallelism().map_or(1, usize::from), QUEUED)
+        Workers::with(std::thread::available_parallelism().map_or(1, usize::from), MAX_QUEUED_BYTES)
     }
 
     fn with(threads: usize, queued: usize) -> Workers {
-        let queued = Arc::new(Semaphore::new(queued / UNIT));
+        let queued = Arc::new(Semaphore::new(queued / PERMIT_BYTES));
         Workers { threads: Arc::new(Semaphore::new(threads)), queued }
     }
 
@@ -73,21 +73,21 @@ impl Workers {
         W: FnOnce(&Stop) -> Result<T, Refusal> + Send + 'static,
     {
         let stop = Stop::default();
-        if bytes <= INLINE {
+        if bytes <= MAX_INLINE_BYTES {
             return work(&stop);
         }
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let units = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         let queued = self.queued.clone().try_acquire_many_owned(units);
         let queued = queued.map_err(|_| Refusal::from(store::Error::Overloaded))?;
         let thread = self.threads.clone().acquire_owned().await;
-        let thread = thread.map_err(|_| Refusal::Internal("the pool of writes is closed"))?;
-        let _given_up = StopOnDrop(stop.clone());
+        let thread = thread.map_err(|_| Refusal::Internal("write worker pool is closed"))?;
+        let _stop_on_drop = StopOnDrop(stop.clone());
         // The permits belong to the work, not to the caller: abandoned work still occupies a thread.
         let done = tokio::task::spawn_blocking(move || {
             let _permits = (queued, thread);
             work(&stop)
         });
-        done.await.unwrap_or(Err(Refusal::Internal("the check of a write failed")))
+        done.await.unwrap_or(Err(Refusal::Internal("write worker failed")))
     }
 }
 
@@ -97,20 +97,20 @@ mod tests {
 
     use super::*;
 
-    const LARGE: usize = INLINE + 1;
+    const LARGE: usize = MAX_INLINE_BYTES + 1;
 
     #[tokio::test]
-    async fn short_work_stays_on_the_callers_thread_and_long_work_leaves_it() {
-        let workers = Workers::with(1, QUEUED);
+    async fn only_short_work_runs_on_the_callers_thread() {
+        let workers = Workers::with(1, MAX_QUEUED_BYTES);
         let here = std::thread::current().id();
         let on = |bytes| workers.run(bytes, |_| Ok(std::thread::current().id()));
-        assert_eq!(on(INLINE).await.unwrap(), here);
+        assert_eq!(on(MAX_INLINE_BYTES).await.unwrap(), here);
         assert_ne!(on(LARGE).await.unwrap(), here);
     }
 
     #[tokio::test]
-    async fn no_more_run_at_once_than_there_are_threads() {
-        let workers = Arc::new(Workers::with(2, QUEUED));
+    async fn concurrent_work_is_bounded_by_the_threads() {
+        let workers = Arc::new(Workers::with(2, MAX_QUEUED_BYTES));
         let running = Arc::new(Semaphore::new(2));
         let each = (0..32).map(|_| {
             let running = running.clone();
@@ -125,8 +125,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_above_the_bound_of_the_queue_is_refused() {
-        let workers = Workers::with(1, 2 * LARGE.next_multiple_of(UNIT));
+    async fn work_above_the_queue_bound_is_refused() {
+        let workers = Workers::with(1, 2 * LARGE.next_multiple_of(PERMIT_BYTES));
         let (go, wait) = mpsc::channel::<()>();
         let first = workers.run(LARGE, move |_| Ok(wait.recv().is_ok()));
         let second = workers.run(LARGE, |_| Ok(true));
@@ -138,16 +138,16 @@ mod tests {
         let (first, second, third) = tokio::join!(first, second, third);
         assert!(first.unwrap() && second.unwrap());
         assert!(matches!(third, Err(Refusal::Store(store::Error::Overloaded))));
-        assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap(), "the queue is free again");
+        assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap(), "the queue still counts the rejected work");
     }
 
     #[tokio::test]
-    async fn work_stops_when_its_caller_is_gone_and_gives_its_thread_back() {
-        let workers = Workers::with(1, QUEUED);
-        let (begun, has_begun) = tokio::sync::oneshot::channel();
+    async fn cancelled_work_stops_and_frees_its_thread() {
+        let workers = Workers::with(1, MAX_QUEUED_BYTES);
+        let (started, has_started) = tokio::sync::oneshot::channel();
         let (stopped, has_stopped) = tokio::sync::oneshot::channel();
         let work = workers.run(LARGE, |stop| {
-            begun.send(()).unwrap();
+            started.send(()).unwrap();
             while stop.check().is_ok() {
                 std::thread::yield_now();
             }
@@ -155,8 +155,8 @@ mod tests {
             Ok(())
         });
         tokio::select! {
-            _ = work => panic!("it ends only when it is stopped"),
-            begun = has_begun => begun.unwrap(),
+            _ = work => panic!("the work ended before it was stopped"),
+            started = has_started => started.unwrap(),
         }
         has_stopped.await.unwrap();
         assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap());

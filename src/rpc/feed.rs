@@ -10,14 +10,14 @@ use super::request;
 use crate::{
     digest::Hash,
     feed::{Feeds, Filter, Follower, GroupKey, Start, Watch},
-    refusal::{Refusal, undecodable},
+    refusal::{Refusal, decode_error},
     wire::v1::{self, ArticleView, watch_request},
 };
 
 /// The maximum time without a message on a feed that does not set one, and the bounds of the value that a request sets.
-const INTERVAL: Duration = Duration::from_secs(10);
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The feeds of a node.
 #[derive(Clone)]
@@ -28,47 +28,48 @@ pub(crate) struct FeedRpc {
 impl FeedRpc {
     /// Handles Watch.
     pub(crate) async fn watch(&self, message: Bytes) -> Result<Follower, Status> {
-        let asked = v1::WatchRequest::decode(message).map_err(|error| undecodable(&error))?;
-        Ok(self.feeds.clone().watch(watch(asked)?).await?)
+        let request = v1::WatchRequest::decode(message).map_err(|error| decode_error(&error))?;
+        Ok(self.feeds.clone().watch(parse_watch(request)?).await?)
     }
 }
 
-fn watch(asked: v1::WatchRequest) -> Result<Watch, Refusal> {
-    let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Basic)?;
+fn parse_watch(request: v1::WatchRequest) -> Result<Watch, Refusal> {
+    let selection = request::selection(request.view, request.body_format, &[], ArticleView::Basic)?;
     let group_key = GroupKey {
-        filter: Filter::parse(&asked.filter.unwrap_or_default())?,
+        filter: Filter::parse(&request.filter.unwrap_or_default())?,
         shape: selection.shape,
-        backfill: asked.include_backfill,
+        backfill: request.include_backfill,
     };
-    let interval = interval(asked.checkpoint_interval)?;
-    Ok(Watch { group_key, start: start(asked.start)?, may_reset: asked.reset, interval })
+    let interval = parse_interval(request.checkpoint_interval)?;
+    Ok(Watch { group_key, start: parse_start(request.start)?, may_reset: request.reset, interval })
 }
 
-fn start(asked: Option<watch_request::Start>) -> Result<Start, Refusal> {
-    let position = match asked {
+fn parse_start(start: Option<watch_request::Start>) -> Result<Start, Refusal> {
+    let position = match start {
         None => return Ok(Start::Now),
         Some(watch_request::Start::Snapshot(true)) => return Ok(Start::Snapshot),
         Some(watch_request::Start::Snapshot(false)) => {
-            return Err(Refusal::field("snapshot", "only `true` is a start"));
+            return Err(Refusal::field("snapshot", "must be true if set"));
         }
         Some(watch_request::Start::After(position)) => position,
     };
     if position.revision < 0 {
-        return Err(Refusal::field("after.revision", "it must not be negative"));
+        return Err(Refusal::field("after.revision", "must not be negative"));
     }
     let chain = match &position.chain[..] {
         [] => None,
         chain => {
             let chain = Hash::try_from(chain);
-            Some(chain.map_err(|_| Refusal::field("after.chain", "it must be of 32 bytes"))?)
+            Some(chain.map_err(|_| Refusal::field("after.chain", "must be 32 bytes"))?)
         }
     };
     let log_id = request::log_id(&position.log_id, "after.log_id")?;
     Ok(Start::After { log_id, revision: position.revision, chain })
 }
 
-fn interval(asked: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
-    let Some(asked) = asked else { return Ok(INTERVAL) };
-    let interval = Duration::try_from(asked).ok().filter(|asked| (SHORTEST..=LONGEST).contains(asked));
-    interval.ok_or_else(|| Refusal::field("checkpoint_interval", "it must be from 1 s to 5 min"))
+fn parse_interval(interval: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
+    let Some(interval) = interval else { return Ok(DEFAULT_INTERVAL) };
+    let interval =
+        Duration::try_from(interval).ok().filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval));
+    interval.ok_or_else(|| Refusal::field("checkpoint_interval", "must be 1 s to 5 min"))
 }

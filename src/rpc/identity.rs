@@ -53,7 +53,7 @@ methods! {
 impl Method {
     fn request(self) -> MessageDescriptor {
         let name = format!("cable.v1.{}Request", self.name());
-        POOL.get_message_by_name(&name).expect("the schema has a request for every method")
+        POOL.get_message_by_name(&name).expect("the schema contains a request for every method")
     }
 }
 
@@ -72,9 +72,9 @@ pub(super) async fn identify(
     }
     at_most(&limit::REQUEST_ID, request_id.len(), "request_id")?;
     if Id::parse(request_id).is_none() {
-        return Err(Refusal::field("request_id", "it must be of characters A-Z a-z 0-9 . _ ~ -"));
+        return Err(Refusal::field("request_id", "must contain only the characters A-Z a-z 0-9 . _ ~ -"));
     }
-    let hash = publishing.aside(received.len(), move || identity(method, &received)).await?;
+    let hash = publishing.offload(received.len(), move || identity(method, &received)).await?;
     Ok(Some((request_id.to_owned(), hash)))
 }
 
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn every_method_with_a_request_id_has_its_own_number() {
         let service = POOL.get_service_by_name("cable.v1.PublishingService").unwrap();
-        let takes_one =
+        let with_request_id =
             service.methods().filter(|method| method.input().get_field_by_name("request_id").is_some());
-        let of_schema: BTreeSet<String> = takes_one.map(|method| method.name().to_owned()).collect();
+        let of_schema: BTreeSet<String> = with_request_id.map(|method| method.name().to_owned()).collect();
         let ours: BTreeSet<String> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
         assert_eq!(ours, of_schema);
         let identities: BTreeSet<Hash> = Method::ALL.iter().map(|method| identity(*method, b"")).collect();

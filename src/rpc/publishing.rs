@@ -79,11 +79,11 @@ fn removal(
     let name = match kind {
         Some(kind) => check_name(kind, name, "name")?,
         None => Name::parse(name).ok_or_else(|| {
-            Refusal::field("name", "it must be `articles/{id}`, `authors/{id}`, `sections/{id}` or the like")
+            Refusal::field("name", "must be a resource name, such as `articles/{id}` or `authors/{id}`")
         })?,
     };
     let reason = RemovalReason::try_from(reason)
-        .map_err(|_| Refusal::field("reason", format!("{reason} is not one of its values")))?;
+        .map_err(|_| Refusal::field("reason", format!("unknown value {reason}")))?;
     let moved_to = match moved_to {
         "" => None,
         text => Some(check_name(name.kind, text, "moved_to")?),
@@ -92,7 +92,7 @@ fn removal(
 }
 
 /// The fields that all five requests to remove an entity have.
-struct Removed<'a> {
+struct RemoveFields<'a> {
     kind: Kind,
     name: &'a str,
     reason: i32,
@@ -103,21 +103,21 @@ struct Removed<'a> {
 }
 
 /// Converts one of the five requests to remove an entity, which differ only in their types.
-macro_rules! removed {
-    ($kind:ident, $asked:ident) => {
-        Removed {
+macro_rules! remove_fields {
+    ($kind:ident, $request:ident) => {
+        RemoveFields {
             kind: Kind::$kind,
-            name: &$asked.name,
-            reason: $asked.reason,
-            moved_to: &$asked.moved_to,
-            precondition: $asked.precondition.clone(),
-            request_id: &$asked.request_id,
-            received: $asked.received.clone(),
+            name: &$request.name,
+            reason: $request.reason,
+            moved_to: &$request.moved_to,
+            precondition: $request.precondition.clone(),
+            request_id: &$request.request_id,
+            received: $request.received.clone(),
         }
     };
 }
 
-type Answer = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
+type WriteResponse = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
 
 impl PublishingRpc {
     /// Returns the outcome of a request: the stored outcome if the request was committed before, otherwise that of
@@ -130,19 +130,19 @@ impl PublishingRpc {
         changes: impl FnOnce() -> Result<Vec<Change>, Refusal>,
     ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         let request = identify(&self.publishing, method, request_id, received).await?;
-        match self.publishing.repeat(request.as_ref()).await? {
+        match self.publishing.find_committed(request.as_ref()).await? {
             Some(first) => Ok(first),
             None => self.publishing.commit(changes()?, request).await,
         }
     }
 
-    async fn one(
+    async fn write_one(
         &self,
         method: Method,
         request_id: &str,
         received: Bytes,
         change: impl FnOnce() -> Result<Change, Refusal>,
-    ) -> Answer {
+    ) -> WriteResponse {
         let (written, at) = self.write(method, request_id, received, || Ok(vec![change()?])).await?;
         Ok((written.first().map(|written| result(written, &at)), Some(position(&at))))
     }
@@ -154,13 +154,13 @@ impl PublishingRpc {
         precondition: Option<v1::Precondition>,
         request_id: &str,
         received: Bytes,
-    ) -> Answer {
+    ) -> WriteResponse {
         let change = || put(kind, entity, precondition, UpdateKind::Major, kind.noun());
-        self.one(method, request_id, received, change).await
+        self.write_one(method, request_id, received, change).await
     }
 
-    async fn remove(&self, method: Method, removed: Removed<'_>) -> Answer {
-        let Removed { kind, name, reason, moved_to, precondition, request_id, received } = removed;
+    async fn remove(&self, method: Method, fields: RemoveFields<'_>) -> WriteResponse {
+        let RemoveFields { kind, name, reason, moved_to, precondition, request_id, received } = fields;
         let change = || {
             let (name, reason, moved_to) = removal(name, Some(kind), reason, moved_to)?;
             Ok(Change {
@@ -171,7 +171,7 @@ impl PublishingRpc {
                 field: String::new(),
             })
         };
-        self.one(method, request_id, received, change).await
+        self.write_one(method, request_id, received, change).await
     }
 }
 
@@ -182,7 +182,7 @@ fn put(
     update_kind: UpdateKind,
     field: &str,
 ) -> Result<Change, Refusal> {
-    let entity = entity.ok_or_else(|| Refusal::field(field, "it is required"))?.0.clone();
+    let entity = entity.ok_or_else(|| Refusal::field(field, "required"))?.0.clone();
     Ok(Change {
         verb: Verb::Put { kind, entity },
         precondition: request::precondition(precondition)?,
@@ -193,7 +193,7 @@ fn put(
 }
 
 fn patch(article: Option<&Encoded>, mask: Option<&prost_types::FieldMask>) -> Result<Verb, Refusal> {
-    let article = article.ok_or_else(|| Refusal::field("article", "it is required"))?.0.clone();
+    let article = article.ok_or_else(|| Refusal::field("article", "required"))?.0.clone();
     let mask = mask.map(|mask| mask.paths.clone());
     mask.as_deref().map_or(Ok(()), check_mask)?;
     Ok(Verb::Patch { article, mask })
@@ -202,13 +202,13 @@ fn patch(article: Option<&Encoded>, mask: Option<&prost_types::FieldMask>) -> Re
 fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
     let field = format!("changes[{i}]");
     let parsed = || {
-        let (verb, place) = verb(change.change.as_ref())?;
+        let (verb, verb_field) = verb(change.change.as_ref())?;
         Ok(Change {
             verb,
             precondition: request::precondition(change.precondition.clone())?,
             update_kind: Some(request::update_kind(change.update_kind)?),
             allow_killed: change.allow_killed,
-            field: format!("{field}.{place}"),
+            field: format!("{field}.{verb_field}"),
         })
     };
     parsed().map_err(|refusal: Refusal| refusal.within(&field))
@@ -216,19 +216,19 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
 
 /// Parses the operation of a change. Returns it with the name of the field that holds it.
 fn verb(change: Option<&change::Change>) -> Result<(Verb, &'static str), Refusal> {
-    use change::Change as What;
+    use change::Change as Operation;
     let put = |kind, entity: &Encoded| Verb::Put { kind, entity: entity.0.clone() };
-    Ok(match change.ok_or_else(|| Refusal::field("change", "it is required"))? {
-        What::PutArticle(entity) => (put(Kind::Article, entity), "put_article"),
-        What::PutAuthor(entity) => (put(Kind::Author, entity), "put_author"),
-        What::PutSection(entity) => (put(Kind::Section, entity), "put_section"),
-        What::PutTag(entity) => (put(Kind::Tag, entity), "put_tag"),
-        What::PutCollection(entity) => (put(Kind::Collection, entity), "put_collection"),
-        What::PatchArticle(patched) => {
+    Ok(match change.ok_or_else(|| Refusal::field("change", "required"))? {
+        Operation::PutArticle(entity) => (put(Kind::Article, entity), "put_article"),
+        Operation::PutAuthor(entity) => (put(Kind::Author, entity), "put_author"),
+        Operation::PutSection(entity) => (put(Kind::Section, entity), "put_section"),
+        Operation::PutTag(entity) => (put(Kind::Tag, entity), "put_tag"),
+        Operation::PutCollection(entity) => (put(Kind::Collection, entity), "put_collection"),
+        Operation::PatchArticle(patched) => {
             let verb = patch(patched.article.as_ref(), patched.update_mask.as_ref());
             (verb.map_err(|refusal| refusal.within("patch_article"))?, "patch_article.article")
         }
-        What::Remove(removed) => {
+        Operation::Remove(removed) => {
             let removal = removal(&removed.name, None, removed.reason, &removed.moved_to);
             let (name, reason, moved_to) = removal.map_err(|refusal| refusal.within("remove"))?;
             (Verb::Remove { name, reason, moved_to }, "remove")
@@ -242,15 +242,16 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutArticleRequest>,
     ) -> Result<Response<v1::PutArticleResponse>, Status> {
-        let asked = request.into_inner();
+        let request = request.into_inner();
         let change = || {
-            let given = asked.precondition.clone();
-            let update_kind = request::update_kind(asked.update_kind)?;
-            let change = put(Kind::Article, asked.article.as_ref(), given, update_kind, "article")?;
-            Ok(Change { allow_killed: asked.allow_killed, ..change })
+            let precondition = request.precondition.clone();
+            let update_kind = request::update_kind(request.update_kind)?;
+            let change = put(Kind::Article, request.article.as_ref(), precondition, update_kind, "article")?;
+            Ok(Change { allow_killed: request.allow_killed, ..change })
         };
-        let received = asked.received.clone();
-        let (result, position) = self.one(Method::PutArticle, &asked.request_id, received, change).await?;
+        let received = request.received.clone();
+        let (result, position) =
+            self.write_one(Method::PutArticle, &request.request_id, received, change).await?;
         Ok(Response::new(v1::PutArticleResponse { result, position }))
     }
 
@@ -258,18 +259,19 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PatchArticleRequest>,
     ) -> Result<Response<v1::PatchArticleResponse>, Status> {
-        let asked = request.into_inner();
+        let request = request.into_inner();
         let change = || {
             Ok(Change {
-                verb: patch(asked.article.as_ref(), asked.update_mask.as_ref())?,
-                precondition: request::precondition(asked.precondition.clone())?,
-                update_kind: Some(request::update_kind(asked.update_kind)?),
+                verb: patch(request.article.as_ref(), request.update_mask.as_ref())?,
+                precondition: request::precondition(request.precondition.clone())?,
+                update_kind: Some(request::update_kind(request.update_kind)?),
                 allow_killed: false,
                 field: "article".into(),
             })
         };
-        let received = asked.received.clone();
-        let (result, position) = self.one(Method::PatchArticle, &asked.request_id, received, change).await?;
+        let received = request.received.clone();
+        let (result, position) =
+            self.write_one(Method::PatchArticle, &request.request_id, received, change).await?;
         Ok(Response::new(v1::PatchArticleResponse { result, position }))
     }
 
@@ -277,8 +279,8 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveArticleRequest>,
     ) -> Result<Response<v1::RemoveArticleResponse>, Status> {
-        let asked = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveArticle, removed!(Article, asked)).await?;
+        let request = request.into_inner();
+        let (result, position) = self.remove(Method::RemoveArticle, remove_fields!(Article, request)).await?;
         Ok(Response::new(v1::RemoveArticleResponse { result, position }))
     }
 
@@ -286,10 +288,11 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutAuthorRequest>,
     ) -> Result<Response<v1::PutAuthorResponse>, Status> {
-        let asked = request.into_inner();
-        let (entity, given) = (asked.author.as_ref(), asked.precondition.clone());
-        let (method, received) = ((Method::PutAuthor, Kind::Author), asked.received.clone());
-        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
+        let request = request.into_inner();
+        let (entity, precondition) = (request.author.as_ref(), request.precondition.clone());
+        let (method, received) = ((Method::PutAuthor, Kind::Author), request.received.clone());
+        let (result, position) =
+            self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutAuthorResponse { result, position }))
     }
 
@@ -297,8 +300,8 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveAuthorRequest>,
     ) -> Result<Response<v1::RemoveAuthorResponse>, Status> {
-        let asked = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveAuthor, removed!(Author, asked)).await?;
+        let request = request.into_inner();
+        let (result, position) = self.remove(Method::RemoveAuthor, remove_fields!(Author, request)).await?;
         Ok(Response::new(v1::RemoveAuthorResponse { result, position }))
     }
 
@@ -306,10 +309,11 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutSectionRequest>,
     ) -> Result<Response<v1::PutSectionResponse>, Status> {
-        let asked = request.into_inner();
-        let (entity, given) = (asked.section.as_ref(), asked.precondition.clone());
-        let (method, received) = ((Method::PutSection, Kind::Section), asked.received.clone());
-        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
+        let request = request.into_inner();
+        let (entity, precondition) = (request.section.as_ref(), request.precondition.clone());
+        let (method, received) = ((Method::PutSection, Kind::Section), request.received.clone());
+        let (result, position) =
+            self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutSectionResponse { result, position }))
     }
 
@@ -317,8 +321,8 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveSectionRequest>,
     ) -> Result<Response<v1::RemoveSectionResponse>, Status> {
-        let asked = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveSection, removed!(Section, asked)).await?;
+        let request = request.into_inner();
+        let (result, position) = self.remove(Method::RemoveSection, remove_fields!(Section, request)).await?;
         Ok(Response::new(v1::RemoveSectionResponse { result, position }))
     }
 
@@ -326,10 +330,11 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutTagRequest>,
     ) -> Result<Response<v1::PutTagResponse>, Status> {
-        let asked = request.into_inner();
-        let (entity, given) = (asked.tag.as_ref(), asked.precondition.clone());
-        let (method, received) = ((Method::PutTag, Kind::Tag), asked.received.clone());
-        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
+        let request = request.into_inner();
+        let (entity, precondition) = (request.tag.as_ref(), request.precondition.clone());
+        let (method, received) = ((Method::PutTag, Kind::Tag), request.received.clone());
+        let (result, position) =
+            self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutTagResponse { result, position }))
     }
 
@@ -337,8 +342,8 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveTagRequest>,
     ) -> Result<Response<v1::RemoveTagResponse>, Status> {
-        let asked = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveTag, removed!(Tag, asked)).await?;
+        let request = request.into_inner();
+        let (result, position) = self.remove(Method::RemoveTag, remove_fields!(Tag, request)).await?;
         Ok(Response::new(v1::RemoveTagResponse { result, position }))
     }
 
@@ -346,10 +351,11 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutCollectionRequest>,
     ) -> Result<Response<v1::PutCollectionResponse>, Status> {
-        let asked = request.into_inner();
-        let (entity, given) = (asked.collection.as_ref(), asked.precondition.clone());
-        let (method, received) = ((Method::PutCollection, Kind::Collection), asked.received.clone());
-        let (result, position) = self.put(method, entity, given, &asked.request_id, received).await?;
+        let request = request.into_inner();
+        let (entity, precondition) = (request.collection.as_ref(), request.precondition.clone());
+        let (method, received) = ((Method::PutCollection, Kind::Collection), request.received.clone());
+        let (result, position) =
+            self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutCollectionResponse { result, position }))
     }
 
@@ -357,8 +363,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveCollectionRequest>,
     ) -> Result<Response<v1::RemoveCollectionResponse>, Status> {
-        let asked = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveCollection, removed!(Collection, asked)).await?;
+        let request = request.into_inner();
+        let (result, position) =
+            self.remove(Method::RemoveCollection, remove_fields!(Collection, request)).await?;
         Ok(Response::new(v1::RemoveCollectionResponse { result, position }))
     }
 
@@ -366,17 +373,17 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
-        let asked = request.into_inner();
+        let request = request.into_inner();
         let changes = || {
-            if asked.changes.is_empty() {
-                return Err(Refusal::field("changes", "it must hold at least one change"));
+            if request.changes.is_empty() {
+                return Err(Refusal::field("changes", "must not be empty"));
             }
-            at_most(&limit::COMMIT, asked.changes.len(), "changes")?;
-            at_most(&limit::COMMIT_BYTES, asked.changes.iter().map(Message::encoded_len).sum(), "changes")?;
-            asked.changes.iter().enumerate().map(|(i, one)| change(i, one)).collect()
+            at_most(&limit::COMMIT, request.changes.len(), "changes")?;
+            at_most(&limit::COMMIT_BYTES, request.changes.iter().map(Message::encoded_len).sum(), "changes")?;
+            request.changes.iter().enumerate().map(|(i, one)| change(i, one)).collect()
         };
-        let received = asked.received.clone();
-        let (written, at) = self.write(Method::Commit, &asked.request_id, received, changes).await?;
+        let received = request.received.clone();
+        let (written, at) = self.write(Method::Commit, &request.request_id, received, changes).await?;
         let results = written.iter().map(|written| result(written, &at)).collect();
         Ok(Response::new(v1::CommitResponse { results, position: Some(position(&at)) }))
     }
@@ -385,10 +392,10 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<v1::GetPendingRequest>,
     ) -> Result<Response<service::GetPendingResponse>, Status> {
-        let asked = request.into_inner();
-        let name = check_name(Kind::Article, &asked.name, "name")?;
-        let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Full)?;
-        let found = self.publishing.pending(name, selection.shape).await?;
+        let request = request.into_inner();
+        let name = check_name(Kind::Article, &request.name, "name")?;
+        let selection = request::selection(request.view, request.body_format, &[], ArticleView::Full)?;
+        let found = self.publishing.get_pending(name, selection.shape).await?;
         Ok(Response::new(service::GetPendingResponse { pending: Some(pending(found)) }))
     }
 
@@ -396,10 +403,10 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<v1::ListPendingRequest>,
     ) -> Result<Response<service::ListPendingResponse>, Status> {
-        let asked = request.into_inner();
-        let size = request::page_size(asked.page_size)?;
-        let selection = request::selection(asked.view, asked.body_format, &[], ArticleView::Basic)?;
-        let page = self.publishing.pendings(size, &asked.page_token, selection.shape).await?;
+        let request = request.into_inner();
+        let size = request::page_size(request.page_size)?;
+        let selection = request::selection(request.view, request.body_format, &[], ArticleView::Basic)?;
+        let page = self.publishing.list_pending(size, &request.page_token, selection.shape).await?;
         Ok(Response::new(service::ListPendingResponse {
             pending: page.found.into_iter().map(pending).collect(),
             next_page_token: page.next_page_token,
@@ -411,18 +418,19 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemovePendingRequest>,
     ) -> Result<Response<v1::RemovePendingResponse>, Status> {
-        let asked = request.into_inner();
+        let request = request.into_inner();
         let change = || {
             Ok(Change {
-                verb: Verb::TakeBack { name: check_name(Kind::Article, &asked.name, "name")? },
-                precondition: request::precondition(asked.precondition.clone())?,
+                verb: Verb::RemovePending { name: check_name(Kind::Article, &request.name, "name")? },
+                precondition: request::precondition(request.precondition.clone())?,
                 update_kind: Some(UpdateKind::Major),
                 allow_killed: false,
                 field: String::new(),
             })
         };
-        let received = asked.received.clone();
-        let (result, position) = self.one(Method::RemovePending, &asked.request_id, received, change).await?;
+        let received = request.received.clone();
+        let (result, position) =
+            self.write_one(Method::RemovePending, &request.request_id, received, change).await?;
         Ok(Response::new(v1::RemovePendingResponse { result, position }))
     }
 }

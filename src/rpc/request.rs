@@ -22,7 +22,7 @@ pub(super) fn selection(
     includes: &[i32],
     default: ArticleView,
 ) -> Result<Selection, Refusal> {
-    let unknown = |field, number: i32| Refusal::field(field, format!("{number} is not one of its values"));
+    let unknown = |field, number: i32| Refusal::field(field, format!("unknown value {number}"));
     let view = ArticleView::try_from(view).map_err(|_| unknown("view", view))?;
     let format = BodyFormat::try_from(format).map_err(|_| unknown("body_format", format))?;
     let format = if format == BodyFormat::Unspecified { BodyFormat::Blocks } else { format };
@@ -32,7 +32,7 @@ pub(super) fn selection(
         ArticleView::Full | ArticleView::Unspecified => Shape::Full(format),
     };
     if !matches!(shape, Shape::Full(_)) && format != BodyFormat::Blocks {
-        return Err(Refusal::field("body_format", "only the view FULL has a body"));
+        return Err(Refusal::field("body_format", "requires the view FULL"));
     }
     Ok(Selection { shape, wants: wants(includes)? })
 }
@@ -46,11 +46,11 @@ fn wants(includes: &[i32]) -> Result<Wants, Refusal> {
             Ok(Include::Sections) => &mut wants.sections,
             Ok(Include::Tags) => &mut wants.tags,
             Ok(Include::Unspecified) | Err(_) => {
-                return Err(Refusal::field(field(), format!("{number} is not one of its values")));
+                return Err(Refusal::field(field(), format!("unknown value {number}")));
             }
         };
         if std::mem::replace(wanted, true) {
-            return Err(Refusal::field(field(), "it is named twice"));
+            return Err(Refusal::field(field(), "duplicate"));
         }
     }
     Ok(wants)
@@ -63,13 +63,12 @@ pub(super) fn freshness(
     let Some(freshness) = freshness else { return Ok((0, None, DEFAULT_WAIT)) };
     let log_id = log_id(&freshness.log_id, "freshness.log_id")?;
     if freshness.at_least_revision < 0 {
-        return Err(Refusal::field("freshness.at_least_revision", "it must not be negative"));
+        return Err(Refusal::field("freshness.at_least_revision", "must not be negative"));
     }
     let wait = match &freshness.max_wait {
         None => DEFAULT_WAIT,
-        Some(wait) => Duration::try_from(*wait).map_err(|_| {
-            Refusal::field("freshness.max_wait", "it must be a duration that is not negative")
-        })?,
+        Some(wait) => Duration::try_from(*wait)
+            .map_err(|_| Refusal::field("freshness.max_wait", "must be a non-negative duration"))?,
     };
     let millis = usize::try_from(wait.as_millis()).unwrap_or(usize::MAX);
     at_most(&limit::MAX_WAIT_MS, millis, "freshness.max_wait")?;
@@ -81,30 +80,30 @@ pub(super) fn log_id(text: &str, field: &str) -> Result<Option<LogId>, Refusal> 
     if text.is_empty() {
         return Ok(None);
     }
-    let log_id = LogId::parse(text).ok_or_else(|| Refusal::field(field, "it must be 8 hex digits"))?;
+    let log_id = LogId::parse(text).ok_or_else(|| Refusal::field(field, "must be 8 hex digits"))?;
     Ok(Some(log_id))
 }
 
 /// Parses the size of a page. A value above the limit means the limit (AIP-158).
-pub(super) fn page_size(asked: i32) -> Result<usize, Refusal> {
-    match usize::try_from(asked) {
-        Err(_) => Err(Refusal::field("page_size", "it must not be negative")),
+pub(super) fn page_size(requested: i32) -> Result<usize, Refusal> {
+    match usize::try_from(requested) {
+        Err(_) => Err(Refusal::field("page_size", "must not be negative")),
         Ok(0) => Ok(limit::DEFAULT_PAGE_SIZE),
-        Ok(asked) => Ok(asked.min(limit::PAGE_SIZE.maximum as usize)),
+        Ok(requested) => Ok(requested.min(limit::PAGE_SIZE.maximum as usize)),
     }
 }
 
 /// Parses the precondition of a write.
-pub(super) fn precondition(given: Option<v1::Precondition>) -> Result<Option<Precondition>, Refusal> {
+pub(super) fn precondition(precondition: Option<v1::Precondition>) -> Result<Option<Precondition>, Refusal> {
     use v1::precondition::Condition;
-    match given.and_then(|given| given.condition) {
+    match precondition.and_then(|precondition| precondition.condition) {
         None => Ok(None),
         Some(Condition::MustBeAbsent(true)) => Ok(Some(Precondition::Absent)),
         Some(Condition::MustBeAbsent(false)) => {
-            Err(Refusal::field("precondition.must_be_absent", "only `true` is a condition"))
+            Err(Refusal::field("precondition.must_be_absent", "must be true if set"))
         }
         Some(Condition::Etag(etag)) if etag.is_empty() => {
-            Err(Refusal::field("precondition.etag", "it must not be empty"))
+            Err(Refusal::field("precondition.etag", "must not be empty"))
         }
         Some(Condition::Etag(etag)) => Ok(Some(Precondition::Etag(etag))),
     }
@@ -112,6 +111,5 @@ pub(super) fn precondition(given: Option<v1::Precondition>) -> Result<Option<Pre
 
 /// Parses the update kind of a write.
 pub(super) fn update_kind(number: i32) -> Result<UpdateKind, Refusal> {
-    UpdateKind::try_from(number)
-        .map_err(|_| Refusal::field("update_kind", format!("{number} is not one of its values")))
+    UpdateKind::try_from(number).map_err(|_| Refusal::field("update_kind", format!("unknown value {number}")))
 }

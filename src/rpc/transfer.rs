@@ -30,10 +30,10 @@ use crate::{
 
 /// The maximum length in bytes of a text in a response that would be too large with whole texts. 1,000 results with
 /// three such texts are 1 MB.
-const SHORT: usize = 256;
+const MAX_SHORT_BYTES: usize = 256;
 
 /// Chunks of an import that are processed at once: one is written while the next is checked.
-const AHEAD: usize = 2;
+const MAX_CHUNKS_IN_FLIGHT: usize = 2;
 
 /// The imports and exports of a node.
 pub(crate) struct TransferRpc {
@@ -60,16 +60,16 @@ impl TransferService for TransferRpc {
         let publishing = self.publishing.clone();
         let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
         let import = Import {
-            chunks: chunks.buffered(AHEAD).boxed(),
+            chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).boxed(),
             publishing: self.publishing.clone(),
             health: self.health.clone(),
             draining: self.draining.clone(),
         };
-        let answers = stream::try_unfold(import, |mut import| async move {
-            let answer = import.next().await?;
-            Ok(answer.map(|answer| (answer, import)))
+        let responses = stream::try_unfold(import, |mut import| async move {
+            let response = import.next().await?;
+            Ok(response.map(|response| (response, import)))
         });
-        Ok(Response::new(answers.boxed()))
+        Ok(Response::new(responses.boxed()))
     }
 
     type ExportStream = BoxStream<'static, Result<service::ExportResponse, Status>>;
@@ -78,19 +78,19 @@ impl TransferService for TransferRpc {
         &self,
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
-        let asked = request.into_inner();
-        if asked.after_revision < 0 {
-            return Err(Refusal::field("after_revision", "it must not be negative").into());
+        let request = request.into_inner();
+        if request.after_revision < 0 {
+            return Err(Refusal::field("after_revision", "must not be negative").into());
         }
         let log_id = self.store.head().log_id;
         let remedy = "leave log_id and after_revision unset to export everything";
-        Refusal::check_log(request::log_id(&asked.log_id, "log_id")?, log_id, remedy)?;
-        let export = Export::new(self.store.clone(), asked.after_revision);
+        Refusal::check_log(request::log_id(&request.log_id, "log_id")?, log_id, remedy)?;
+        let export = Export::new(self.store.clone(), request.after_revision);
         let exporting = Exporting::Records(Box::new(export), self.draining.clone(), self.health.clone());
         let messages = stream::try_unfold(exporting, |exporting| async move {
             match exporting {
                 Exporting::Records(export, draining, health) => {
-                    next(export, draining, health).await.map(Some)
+                    next_message(export, draining, health).await.map(Some)
                 }
                 Exporting::Ended(None) => Ok(None),
                 Exporting::Ended(Some(refusal)) => Err(refusal.into()),
@@ -107,7 +107,7 @@ enum Exporting {
     Ended(Option<Refusal>),
 }
 
-async fn next(
+async fn next_message(
     mut export: Box<Export>,
     draining: watch::Receiver<bool>,
     health: Arc<Health>,
@@ -153,13 +153,13 @@ async fn check(
     chunk: Result<service::ImportRequest, Status>,
     publishing: Arc<Publishing>,
 ) -> Result<Chunk, Status> {
-    let chunk = chunk.map_err(in_our_words)?;
+    let chunk = chunk.map_err(map_decode_error)?;
     if chunk.records.is_empty() {
-        return Err(Refusal::field("records", "it must hold at least one record").into());
+        return Err(Refusal::field("records", "must not be empty").into());
     }
     at_most(&limit::IMPORT, chunk.records.len(), "records")?;
-    let names = chunk.records.iter().map(name).collect();
-    let checked = publishing.check(chunk.records.into_iter().map(change).collect()).await?;
+    let names = chunk.records.iter().map(record_name).collect();
+    let checked = publishing.check(chunk.records.into_iter().map(parse_record).collect()).await?;
     Ok(Chunk { number: chunk.chunk, names, checked })
 }
 
@@ -170,26 +170,26 @@ impl Import {
         }
         let Some(chunk) = self.chunks.next().await.transpose()? else { return Ok(None) };
         let Chunk { number, names, checked } = chunk;
-        let (results, at) = self.publishing.each(checked).await?;
+        let (results, at) = self.publishing.commit_each(checked).await?;
         let results =
             names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
-        Ok(Some(bounded(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) })))
+        Ok(Some(shorten_errors(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) })))
     }
 }
 
 /// Replaces tonic's status for a message above the limit by ours.
-fn in_our_words(status: Status) -> Status {
-    super::oversized(&status, &limit::WRITE_REQUEST).map_or(status, Status::from)
+fn map_decode_error(status: Status) -> Status {
+    super::message_too_large(&status, &limit::WRITE_REQUEST).map_or(status, Status::from)
 }
 
 /// Shortens the errors of a response that exceeds the maximum message size. Code, reason and the start of field and
 /// message remain.
-fn bounded(mut response: v1::ImportResponse) -> v1::ImportResponse {
+fn shorten_errors(mut response: v1::ImportResponse) -> v1::ImportResponse {
     if response.encoded_len() > limit::MAX_MESSAGE_BYTES {
         for error in response.results.iter_mut().filter_map(|result| result.error.as_mut()) {
             error.metadata.clear();
-            error.message = short(&error.message);
-            error.field = short(&error.field);
+            error.message = truncate(&error.message);
+            error.field = truncate(&error.field);
         }
     }
     response
@@ -204,10 +204,10 @@ fn import_result(name: String, result: &Result<WriteOutcome, Refusal>) -> v1::Im
     v1::ImportResult { name, outcome: outcome as i32, error }
 }
 
-fn name(record: &service::Record) -> String {
+fn record_name(record: &service::Record) -> String {
     let entity = match &record.record {
         None => return String::new(),
-        Some(record::Record::Tombstone(tombstone)) => return short(&tombstone.name),
+        Some(record::Record::Tombstone(tombstone)) => return truncate(&tombstone.name),
         Some(
             record::Record::Article(entity)
             | record::Record::Author(entity)
@@ -216,18 +216,18 @@ fn name(record: &service::Record) -> String {
             | record::Record::Collection(entity),
         ) => entity,
     };
-    short(&String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()))
+    truncate(&String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()))
 }
 
 /// Returns the first bytes of a text, cut between two characters.
-fn short(text: &str) -> String {
-    let end = (0..=text.len().min(SHORT)).rev().find(|end| text.is_char_boundary(*end));
+fn truncate(text: &str) -> String {
+    let end = (0..=text.len().min(MAX_SHORT_BYTES)).rev().find(|end| text.is_char_boundary(*end));
     text[..end.unwrap_or(0)].to_owned()
 }
 
-fn change(record: service::Record) -> Result<Change, Refusal> {
+fn parse_record(record: service::Record) -> Result<Change, Refusal> {
     let Some(record) = record.record else {
-        return Err(Refusal::field("", "it is of no kind that this server knows"));
+        return Err(Refusal::field("", "unknown kind of record"));
     };
     let put = |kind, entity: crate::wire::Encoded| Verb::Put { kind, entity: entity.0 };
     let verb = match record {
@@ -236,14 +236,14 @@ fn change(record: service::Record) -> Result<Change, Refusal> {
         record::Record::Section(entity) => put(Kind::Section, entity),
         record::Record::Tag(entity) => put(Kind::Tag, entity),
         record::Record::Collection(entity) => put(Kind::Collection, entity),
-        record::Record::Tombstone(tombstone) => bury(tombstone)?,
+        record::Record::Tombstone(tombstone) => import_tombstone(tombstone)?,
     };
     Ok(Change { verb, precondition: None, update_kind: None, allow_killed: false, field: String::new() })
 }
 
-fn bury(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
+fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     let name = Name::parse(&tombstone.name)
-        .ok_or_else(|| Refusal::field("name", "it must be the name of an entity"))?;
+        .ok_or_else(|| Refusal::field("name", "must be a resource name, such as `articles/{id}`"))?;
     let moved_to = match tombstone.moved_to.as_str() {
         "" => None,
         text => Some(crate::publishing::check_name(name.kind, text, "moved_to")?),
@@ -252,5 +252,5 @@ fn bury(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     for (i, path) in tombstone.paths.iter().enumerate() {
         crate::publishing::check_path(path, &format!("paths[{i}]"))?;
     }
-    Ok(Verb::Bury { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
+    Ok(Verb::ImportTombstone { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
 }

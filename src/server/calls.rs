@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     config::Connections,
-    content::{Asked, Read},
+    content::{Read, RequestKey},
     health::Health,
     model::limit::{self, Limit},
     refusal::Refusal,
@@ -295,16 +295,15 @@ impl Calls {
             let pace = Pace::pieces(charge, method.reservation.next);
             return Ok((respond(call, |call| Reply::stream(stream, call, until)), pace));
         }
-        let asked = Asked { read, message };
-        if let Some(cached) = self.services.content.kept(&asked).await {
+        let key = RequestKey { read, message };
+        if let Some(cached) = self.services.content.get_cached(&key).await {
             let response = cached?;
             if let Some(charge) = streams.try_charge(response.remaining()) {
                 return Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)));
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (response, charge) =
-            Box::pin(self.load_response(asked, method.reservation.first, streams)).await?;
+        let (response, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
         Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)))
     }
 
@@ -313,14 +312,14 @@ impl Calls {
     /// then.
     async fn load_response(
         &self,
-        asked: Asked,
+        key: RequestKey,
         mut room: usize,
         streams: &Streams,
     ) -> Result<(Framed, Charge), Status> {
         loop {
             let mut charge = streams.reserve(room).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
-            let response = Box::pin(self.services.content.answer(asked.clone())).await?;
+            let response = Box::pin(self.services.content.respond(key.clone())).await?;
             room = response.remaining();
             if charge.try_resize(room) {
                 return Ok((response, charge));
@@ -340,7 +339,7 @@ impl Calls {
         B::Error: Into<StdError>,
     {
         let permit = streams.try_open_feed(self.feeds);
-        let permit = permit.ok_or(Refusal::TooManyFeeds { of: "connection", most: self.feeds })?;
+        let permit = permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
         let message = message::read(request, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
         let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
@@ -397,8 +396,8 @@ impl Calls {
             attach(call, |resources| resources.endless = Some(streams.endless()));
         }
         let refused = Status::from_header_map(response.headers());
-        let oversized = refused.and_then(|status| rpc::oversized(&status, method.limit));
-        if let Some(refusal) = oversized {
+        let too_large = refused.and_then(|status| rpc::message_too_large(&status, method.limit));
+        if let Some(refusal) = too_large {
             return Err(refusal.into());
         }
         let pace = Pace::pieces(charge, method.reservation.next);

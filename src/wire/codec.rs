@@ -67,9 +67,9 @@ impl<U: Message + Default> Decoder for Half<U> {
         let message = buf.copy_to_bytes(buf.remaining());
         if let Some(shape) = shape::<U>() {
             let elements = shape.elements(&message, limit::ELEMENTS.maximum as usize);
-            rpc::crowded(elements.map_err(|error| rpc::malformed(&error))?)?;
+            rpc::check_elements(elements.map_err(|error| rpc::decode_status(&error))?)?;
         }
-        receive(message).map(Some).map_err(|error| rpc::malformed(&error))
+        receive(message).map(Some).map_err(|error| rpc::decode_status(&error))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

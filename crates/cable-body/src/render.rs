@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use prost::Message as _;
 
-use crate::sanitise::{file_address, link_target, shown};
+use crate::sanitise::{clean_char, file_address, link_target};
 use cable_proto::v1::{Body, BodyFormat, Embed, Link, Mark, Media, Rendition, Span};
 
 mod html;
@@ -63,20 +63,20 @@ impl Stops {
     }
 }
 
-/// Returns the text with its characters as they are [`shown`].
+/// Returns the text with each character cleaned by [`clean_char`].
 fn clean(text: &str) -> Cow<'_, str> {
     static STOPS: Stops = Stops::new(b"");
     let (_, rest) = STOPS.split(text);
-    if rest.chars().all(|c| shown(c) == Some(c)) {
+    if rest.chars().all(|c| clean_char(c) == Some(c)) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(text.chars().filter_map(shown).collect())
+        Cow::Owned(text.chars().filter_map(clean_char).collect())
     }
 }
 
 /// Returns whether the text has no visible character.
 fn is_blank(text: &str) -> bool {
-    text.chars().filter_map(shown).all(char::is_whitespace)
+    text.chars().filter_map(clean_char).all(char::is_whitespace)
 }
 
 fn are_blank(spans: &[Span]) -> bool {

@@ -97,7 +97,7 @@ const TAGS: [&str; 74] = [
 
 /// Elements that are removed with their content: the content is not text of the article, or only some parsers read it
 /// as markup.
-const DROPPED_WHOLE: [&str; 13] = [
+const DROPPED_WITH_CONTENT: [&str; 13] = [
     "iframe",
     "math",
     "noembed",
@@ -135,18 +135,18 @@ const ATTRIBUTES: [(&str, &[&str]); 19] = [
     ("video", &["controls", "height", "poster", "src", "width"]),
 ];
 
-const ANYWHERE: [&str; 3] = ["dir", "lang", "title"];
+const GLOBAL_ATTRIBUTES: [&str; 3] = ["dir", "lang", "title"];
 
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 
 /// The maximum number of passes. HTML is cleaned until cleaning no longer changes it: the parser repairs its input, and
 /// a repair can require another one. HTML that still changes after the last pass is shown as its source.
-const PASSES: usize = 4;
+const MAX_PASSES: usize = 4;
 
 /// The bounds on the cost of parsing one piece of HTML. The bounds on bytes and tags are those of a raw_html block. The
 /// bound on steps is about 20 ms; a table of 2,000 cells takes a tenth of that.
-const PIECE: Bounds = Bounds {
+const HTML_BOUNDS: Bounds = Bounds {
     bytes: limit::RAW_HTML.maximum as usize,
     tags: limit::RAW_HTML_TAGS.maximum as usize,
     attributes: 50,
@@ -158,9 +158,9 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = Builder::empty();
     cleaner
         .tags(HashSet::from(TAGS))
-        .clean_content_tags(HashSet::from(DROPPED_WHOLE))
+        .clean_content_tags(HashSet::from(DROPPED_WITH_CONTENT))
         .tag_attributes(HashMap::from(ATTRIBUTES.map(|(tag, names)| (tag, names.iter().copied().collect()))))
-        .generic_attributes(HashSet::from(ANYWHERE))
+        .generic_attributes(HashSet::from(GLOBAL_ATTRIBUTES))
         .url_schemes(HashSet::from(LINK_SCHEMES))
         .url_relative(UrlRelative::PassThrough)
         .link_rel(None)
@@ -179,8 +179,8 @@ pub fn sanitise(html: &str) -> String {
     if !before.contains('<') && form::is_plain(&before) {
         return before;
     }
-    for _ in 0..PASSES {
-        if work::steps(&before, PIECE).is_none() {
+    for _ in 0..MAX_PASSES {
+        if work::steps(&before, HTML_BOUNDS).is_none() {
             break;
         }
         let after = CLEANER.clean(&before).to_string();
@@ -189,7 +189,7 @@ pub fn sanitise(html: &str) -> String {
         }
         before = tidy(&after);
     }
-    escaped(&before)
+    escape(&before)
 }
 
 /// The reason why HTML may not be stored as it is.
@@ -210,13 +210,13 @@ pub fn check(html: &str) -> Result<usize, Unfit> {
     if !form::is_plain(html) {
         return Err(Unfit::Changed);
     }
-    let steps = work::steps(html, PIECE).ok_or(Unfit::Costly)?;
+    let steps = work::steps(html, HTML_BOUNDS).ok_or(Unfit::Costly)?;
     if CLEANER.clean(html).to_string() == html { Ok(steps) } else { Err(Unfit::Changed) }
 }
 
 /// Returns stored HTML in the form in which it may be shown. HTML that was checked has a harmless form, which is
 /// recognised without a parser.
-pub fn to_show(html: &str) -> Cow<'_, str> {
+pub fn safe_html(html: &str) -> Cow<'_, str> {
     if form::is_plain(html) { Cow::Borrowed(html) } else { Cow::Owned(sanitise(html)) }
 }
 
@@ -224,7 +224,7 @@ pub fn to_show(html: &str) -> Cow<'_, str> {
 pub use work::tags;
 
 /// Returns the replacement for a character. Control characters have no meaning in text, and HTML forbids most of them.
-pub fn shown(c: char) -> Option<char> {
+pub fn clean_char(c: char) -> Option<char> {
     match c {
         '\n' | '\t' => Some(c),
         c if !c.is_control() => Some(c),
@@ -233,10 +233,10 @@ pub fn shown(c: char) -> Option<char> {
     }
 }
 
-/// Returns the HTML with its characters as [`shown`], without leading byte order marks. The parser drops one of them
-/// per pass, so several would need as many passes.
+/// Returns the HTML with each character cleaned by [`clean_char`], without leading byte order marks. The parser drops
+/// one of them per pass, so several would need as many passes.
 fn tidy(html: &str) -> String {
-    html.chars().filter_map(shown).skip_while(|&c| c == '\u{feff}').collect()
+    html.chars().filter_map(clean_char).skip_while(|&c| c == '\u{feff}').collect()
 }
 
 /// Returns the text of HTML that [`sanitise`] returned. White space is unchanged, and each tag of an element that is
@@ -256,18 +256,18 @@ pub fn text_of(sanitised: &str) -> String {
 
 /// Returns the URL of a link if it is relative or has a scheme that links may have.
 pub fn link_target(url: &str) -> Option<&str> {
-    of_scheme(url, &LINK_SCHEMES)
+    check_scheme(url, &LINK_SCHEMES)
 }
 
 /// Returns the URL of a file if it is relative, http or https.
 pub fn file_address(url: &str) -> Option<&str> {
-    of_scheme(url, &FILE_SCHEMES)
+    check_scheme(url, &FILE_SCHEMES)
 }
 
 /// Returns whether a value would run as code if a site used it as a link. Browsers skip white space and control
 /// characters in a scheme.
-pub fn may_run(value: &str) -> bool {
-    const RUN: [&str; 11] = [
+pub fn is_script_url(value: &str) -> bool {
+    const SCHEMES: [&str; 11] = [
         "javascript",
         "vbscript",
         "livescript",
@@ -282,14 +282,14 @@ pub fn may_run(value: &str) -> bool {
     ];
     let Some((scheme, _)) = value.split_once(':') else { return false };
     let scheme: String = scheme.chars().filter(char::is_ascii_graphic).collect();
-    RUN.iter().any(|run| scheme.eq_ignore_ascii_case(run))
+    SCHEMES.iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
 
 /// Returns the trimmed URL if it is relative or has one of the schemes. Browsers skip control characters within a URL,
 /// so these are rejected, and white space around it, so that is removed before the check. Browsers read a backslash as
 /// a slash, so a URL with a backslash can lead to another host; and a URL with a scheme but without slashes leads to
 /// the page's own host. Editors write neither, so both are rejected.
-fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
+fn check_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let url = url.trim();
     if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_forbidden(c)) {
         return None;
@@ -300,12 +300,12 @@ fn of_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let (scheme, rest) = (&url[..at], &url[at + 1..]);
     let is = |other: &str| scheme.eq_ignore_ascii_case(other);
     let names_a_host = rest.strip_prefix("//").is_some_and(|host| !host.is_empty() && !host.starts_with('/'));
-    let whole = names_a_host || !FILE_SCHEMES.into_iter().any(is);
-    (whole && schemes.iter().any(|other| is(other))).then_some(url)
+    let is_complete = names_a_host || !FILE_SCHEMES.into_iter().any(is);
+    (is_complete && schemes.iter().any(|other| is(other))).then_some(url)
 }
 
 /// Returns HTML that shows the source as text, which no parser changes.
-fn escaped(html: &str) -> String {
+fn escape(html: &str) -> String {
     let mut out = String::with_capacity(html.len() + html.len() / 4);
     for c in tidy(html).chars() {
         match c {
@@ -328,13 +328,13 @@ fn tag(html: &str, text: &mut String) -> usize {
     });
     let inside = &html[1..end.unwrap_or(html.len())];
     let name = inside.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next();
-    if !name.is_some_and(within_a_line) {
+    if !name.is_some_and(is_inline_element) {
         text.push('\n');
     }
     end.map_or(html.len(), |end| end + 1)
 }
 
-fn within_a_line(name: &str) -> bool {
+fn is_inline_element(name: &str) -> bool {
     const NAMES: [&str; 28] = [
         "a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "i", "img", "ins", "kbd",
         "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "u", "var", "rp",
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn article_markup_is_kept() {
+    fn article_markup_is_unchanged() {
         for html in [
             "<p>A <a href=\"https://example.org/?a=1&amp;b=2\" title=\"t\">link</a></p>",
             "<figure><img src=\"/a.jpg\" alt=\"a\"><figcaption>b</figcaption></figure>",
@@ -370,8 +370,8 @@ mod tests {
     }
 
     #[test]
-    fn what_can_act_is_dropped() {
-        for (html, kept) in [
+    fn active_content_is_dropped() {
+        for (html, expected) in [
             ("<script>alert(1)</script>a", "a"),
             ("<style>p{}</style>a", "a"),
             ("<p onclick=\"x()\" style=\"color:red\" class=\"c\" id=\"i\">a</p>", "<p>a</p>"),
@@ -383,12 +383,12 @@ mod tests {
             ("<video src=\"mailto:a@example.org\"></video>", "<video></video>"),
             ("<svg><a href=\"javascript:x\">a</a></svg>b<!-- c -->", "b"),
         ] {
-            assert_eq!(sanitise(html), kept, "{html}");
+            assert_eq!(sanitise(html), expected, "{html}");
         }
     }
 
     #[test]
-    fn text_of_clean_html_separates_its_blocks_and_resolves_references() {
+    fn text_separates_blocks_and_resolves_references() {
         let html = sanitise("<p title='a > b'>1 &lt; 2 &amp; <b>x</b>y<br>z</p><ul><li>a<li>b</ul>c&eacute;");
         let words: Vec<_> = text_of(&html).split_whitespace().map(str::to_owned).collect();
         assert_eq!(words, ["1", "<", "2", "&", "xy", "z", "a", "b", "c\u{e9}"]);
@@ -432,29 +432,29 @@ mod tests {
     }
 
     #[test]
-    fn byte_order_marks_in_front_go_all_at_once() {
+    fn leading_byte_order_marks_are_all_removed() {
         for html in ["\u{feff}".repeat(9) + "a", "<x>".to_owned() + &"\u{feff}".repeat(9) + "a"] {
             assert_eq!(sanitise(&html), "a");
         }
     }
 
     #[test]
-    fn html_that_would_keep_the_parser_busy_is_shown_as_its_source() {
+    fn costly_html_is_shown_as_its_source() {
         for html in ["<div>", "<div title='</div>'>", "<div a=b\" title=\">\"></div>", "<div><!--</div>-->"] {
-            let many = html.repeat(PIECE.tags + 1);
+            let many = html.repeat(HTML_BOUNDS.tags + 1);
             assert!(sanitise(&many).starts_with("&lt;div"), "{html}");
             assert!(sanitise(&sanitise(&many)) == sanitise(&many), "{html}");
         }
-        let doubled = "<b><p>".repeat(PIECE.tags / 2);
+        let doubled = "<b><p>".repeat(HTML_BOUNDS.tags / 2);
         assert_eq!(sanitise(&sanitise(&doubled)), sanitise(&doubled));
-        let table = "<tr><td colspan=\"2\">a<br>b</td></tr>".repeat(PIECE.tags / 3 - 1);
+        let table = "<tr><td colspan=\"2\">a<br>b</td></tr>".repeat(HTML_BOUNDS.tags / 3 - 1);
         let table = format!("<table><tbody>{table}</tbody></table>");
         assert_eq!(sanitise(&table), table);
         assert!(check(&table).is_ok());
     }
 
     #[test]
-    fn paragraphs_that_open_marks_again_are_refused_although_they_nest() {
+    fn paragraphs_that_reopen_many_marks_are_refused() {
         let marks: String = (0..90).map(|i| format!("<b title=\"{i}\">")).collect();
         let html = format!("<p>{marks}{}{}</p>", "<p>x</p>".repeat(1_900), "</b>".repeat(90));
         assert!(form::is_plain(&html));
@@ -463,18 +463,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_checked_is_shown_as_it_is() {
+    fn checked_html_is_shown_unchanged() {
         let html = "<p>a &amp; <b>b</b></p>";
         assert!(check(html).is_ok());
-        assert!(matches!(to_show(html), Cow::Borrowed(_)));
-        assert_eq!(to_show("<p onclick=\"x\">a</p>"), "<p>a</p>");
+        assert!(matches!(safe_html(html), Cow::Borrowed(_)));
+        assert_eq!(safe_html("<p onclick=\"x\">a</p>"), "<p>a</p>");
         assert_eq!(check("<p onclick=\"x\">a</p>"), Err(Unfit::Changed));
         assert_eq!(check("<p><p>a</p></p>"), Err(Unfit::Changed));
     }
 
     #[test]
-    fn html_that_never_settles_would_be_text() {
-        let text = escaped("\0<p>a\r\n&nbsp;\u{a0}</p>");
+    fn escaped_html_is_not_changed_again() {
+        let text = escape("\0<p>a\r\n&nbsp;\u{a0}</p>");
         assert_eq!(sanitise(&text), text);
     }
 
@@ -551,7 +551,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sanitising_twice_is_sanitising_once(html in prop_oneof![markup(), ".{0,60}", "[<>/a-c='\"! -]{0,40}"]) {
+        fn sanitising_is_idempotent(html in prop_oneof![markup(), ".{0,60}", "[<>/a-c='\"! -]{0,40}"]) {
             let once = sanitise(&html);
             prop_assert_eq!(&sanitise(&once), &once);
             prop_assert!(check(&once).is_ok());
@@ -559,7 +559,7 @@ mod tests {
 
         #[test]
         fn escaping_is_never_undone(html in prop_oneof![markup(), ".{0,60}"]) {
-            let text = escaped(&html);
+            let text = escape(&html);
             prop_assert_eq!(sanitise(&text), text);
         }
     }

@@ -13,11 +13,11 @@ use crate::{
 
 /// The maximum ratio of a rendered body to the encoded body, unless blocks are nested. The most expensive content is an
 /// empty cell, or a mark around one character.
-const WORST_GROWTH: usize = 16;
+const MAX_GROWTH: usize = 16;
 
 /// The additional ratio per level of nesting. Each level precedes each line, which can be two bytes long; an ordered
 /// list adds 11 bytes.
-const WORST_GROWTH_BY_DEPTH: usize = 6;
+const MAX_GROWTH_BY_DEPTH: usize = 6;
 
 /// Checks a body, and that each of its renderings fits a response with the `rest` bytes of its article. A body that
 /// cannot reach the limits is not rendered for this.
@@ -25,7 +25,7 @@ pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
     at_most(&limit::BLOCKS, blocks(&body.blocks), "body.blocks")?;
     let mut walk = Walk::default();
     walk.blocks(&body.blocks, 1).map_err(at(|| "body.blocks".into()))?;
-    let growth = WORST_GROWTH + WORST_GROWTH_BY_DEPTH * walk.depth;
+    let growth = MAX_GROWTH + MAX_GROWTH_BY_DEPTH * walk.depth;
     let longest = prost::Message::encoded_len(body) * growth;
     if longest <= limit::RENDERED.maximum as usize
         && rest + longest <= limit::RENDERED_ARTICLE.maximum as usize
@@ -93,13 +93,13 @@ impl<'a> Walk<'a> {
     fn block(&mut self, block: &'a v1::Block, depth: usize) -> Check {
         super::line(&limit::TOKEN, &block.id, "id")?;
         if !block.id.is_empty() && !self.ids.insert(&block.id) {
-            return Err(Refusal::field("id", "another block of the article has it"));
+            return Err(Refusal::field("id", "duplicate: another block has this id"));
         }
         block.kind.as_ref().map_or(Ok(()), |kind| self.kind(kind, depth))
     }
 
     fn kind(&mut self, kind: &'a Block, depth: usize) -> Check {
-        let (checked, place) = match kind {
+        let (checked, field) = match kind {
             Block::Paragraph(paragraph) => (spans_at(&paragraph.spans, "spans"), "paragraph"),
             Block::Heading(heading) => (self::heading(heading), "heading"),
             Block::List(list) => (self.list(list, depth), "list"),
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
             Block::Divider(_) => (Ok(()), ""),
             Block::RawHtml(raw) => (self.raw_html(raw), "raw_html"),
         };
-        checked.map_err(at(|| place.into()))
+        checked.map_err(at(|| field.into()))
     }
 
     fn list(&mut self, list: &'a v1::List, depth: usize) -> Check {
@@ -139,21 +139,21 @@ impl<'a> Walk<'a> {
         prose(html, "html")?;
         let steps = sanitise::check(html).map_err(|unfit| match unfit {
             Unfit::Changed => {
-                let why =
-                    "the sanitiser would change it: send what it leaves, without scripts, styles and handlers";
-                Refusal::field("html", why)
+                let problem =
+                    "must be sanitised: send only allowed elements, without scripts, styles and handlers";
+                Refusal::field("html", problem)
             }
-            Unfit::Costly => costly(limit::RAW_HTML_STEPS.maximum as usize + 1),
+            Unfit::Costly => too_costly(limit::RAW_HTML_STEPS.maximum as usize + 1),
         })?;
         self.html_steps += steps;
         if self.html_steps as u64 > limit::RAW_HTML_STEPS.maximum {
-            return Err(costly(self.html_steps));
+            return Err(too_costly(self.html_steps));
         }
         Ok(())
     }
 }
 
-fn costly(steps: usize) -> Refusal {
+fn too_costly(steps: usize) -> Refusal {
     Refusal::Limit { field: "html".into(), limit: &limit::RAW_HTML_STEPS, value: steps as u64 }
 }
 
@@ -163,7 +163,7 @@ fn spans_at(spans: &[v1::Span], field: &'static str) -> Check {
 
 fn heading(heading: &v1::Heading) -> Check {
     if !matches!(heading.level, 0 | 2..=6) {
-        return Err(Refusal::field("level", "it must be 2 to 6"));
+        return Err(Refusal::field("level", "must be 2 to 6"));
     }
     spans_at(&heading.spans, "spans")
 }
@@ -211,9 +211,9 @@ fn table(table: &v1::Table) -> Check {
 }
 
 fn cell(cell: &v1::TableCell) -> Check {
-    for (covers, of) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
-        let covers = usize::try_from(covers).map_err(|_| Refusal::field(of, "it must not be negative"))?;
-        at_most(&limit::SPAN, covers, of)?;
+    for (span, field) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
+        let span = usize::try_from(span).map_err(|_| Refusal::field(field, "must not be negative"))?;
+        at_most(&limit::SPAN, span, field)?;
     }
     spans_at(&cell.spans, "spans")
 }

@@ -1,6 +1,6 @@
 //! Plans the changes of a name that are due.
 
-use super::{Moment, Planned, State, past::follow_up, put::first_publish_time, remove};
+use super::{PlanContext, Planned, State, past::carry_history, put::first_publish_time, remove};
 use crate::{
     entry::{self, own_path},
     model::{Name, Slot, path},
@@ -29,13 +29,13 @@ impl Rivals {
         state: &State,
     ) -> Result<Rivals, store::Error> {
         let mut rivals = Rivals::default();
-        let Some(path) = state.waiting().and_then(|waiting| own_path(&waiting.log.content)) else {
+        let Some(path) = state.pending_record().and_then(|pending| own_path(&pending.log.content)) else {
             return Ok(rivals);
         };
         let holders = read::path_owners(connection, &path::normalise(&path))?;
         for rival in holders.into_iter().filter(|rival| rival != name) {
             let state = State::of(connection, &rival)?;
-            match state.readable(&rival, Slot::Live) {
+            match state.check_readable(&rival, Slot::Live) {
                 Ok(()) => rivals.losers.push((rival, state)),
                 Err(_) => rivals.damaged.push(rival),
             }
@@ -46,39 +46,45 @@ impl Rivals {
 
 /// Plans a due change as steps of one commit. Returns an empty list if the name has changed since the due change was
 /// found, or if the version to publish cannot be read.
-pub(in crate::publishing) fn come(due: &Due, state: &State, rivals: &Rivals, at: Moment) -> Vec<Planned> {
-    let entries = match (due.slot, state.waiting(), state.live()) {
-        (Slot::Pending, ..) if state.readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
+pub(in crate::publishing) fn plan_due(
+    due: &Due,
+    state: &State,
+    rivals: &Rivals,
+    context: PlanContext,
+) -> Vec<Planned> {
+    let entries = match (due.slot, state.pending_record(), state.live()) {
+        (Slot::Pending, ..) if state.check_readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
         // The live version is not the one that it was based on: the pending version is held.
-        (Slot::Pending, Some(waiting), live)
-            if live.is_none_or(|live| live.revision == waiting.log.base_revision) =>
+        (Slot::Pending, Some(pending), live)
+            if live.is_none_or(|live| live.revision == pending.log.base_revision) =>
         {
-            appearance(due, waiting, state.record.as_ref(), at)
+            promote(due, pending, state.record.as_ref(), context)
         }
         (Slot::Live, _, Some(record)) => {
-            let mut end = remove::end(&due.name, Some(record), RemovalReason::Expired, UpdateKind::Major, at);
-            end.base_revision = record.revision;
-            vec![(Slot::Live, end)]
+            let (reason, kind) = (RemovalReason::Expired, UpdateKind::Major);
+            let mut expiry = remove::live_removal(&due.name, Some(record), reason, kind, context);
+            expiry.base_revision = record.revision;
+            vec![(Slot::Live, expiry)]
         }
         _ => return Vec::new(),
     };
     // The losers come first: at no revision do two articles own the path.
     let losses = rivals.losers.iter().filter(|_| due.slot == Slot::Pending);
     let losses = losses.filter_map(|(name, loser)| {
-        let entry = loss(name, loser.live()?, &due.name, at);
-        tracing::warn!(%name, to = %due.name, "an article loses its path to a scheduled one");
+        let entry = path_loss(name, loser.live()?, &due.name, context);
+        tracing::warn!(%name, to = %due.name, "article lost its path to a scheduled article");
         Some(loser.append(name, vec![(Slot::Live, entry)]))
     });
     losses.chain([state.append(&due.name, entries)]).collect()
 }
 
 /// Returns the entry by which a live article loses its path.
-fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
+fn path_loss(name: &Name, record: &Record, to: &Name, context: PlanContext) -> LogEntry {
     let mut content = Vec::with_capacity(record.log.content.len());
     fields::copy_if(&record.log.content, &mut content, |number| number != article::PATH);
     let mut log = LogEntry {
         operation: Operation::Put as i32,
-        time: at.now,
+        time: context.now,
         update_kind: UpdateKind::Republish as i32,
         create_time: record.log.create_time,
         first_publish_time: record.log.first_publish_time,
@@ -86,7 +92,7 @@ fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
         word_count: record.log.word_count,
         ..LogEntry::default()
     };
-    follow_up(name, &mut log, Some(record), at);
+    carry_history(name, &mut log, Some(record), context);
     let lost = own_path(&record.log.content).unwrap_or_default();
     for former in log.former_paths.iter_mut().filter(|former| former.path == lost) {
         former.taken_by = to.id.to_string();
@@ -95,19 +101,24 @@ fn loss(name: &Name, record: &Record, to: &Name, at: Moment) -> LogEntry {
 }
 
 /// Moves a pending version to the live slot, its content byte for byte.
-fn appearance(due: &Due, waiting: &Record, before: Option<&Record>, at: Moment) -> Vec<(Slot, LogEntry)> {
-    let told = first_publish_time(before).or(first_publish_time(Some(waiting)));
-    let first = told.or(entry::publish_time(&waiting.log.content)).unwrap_or(due.time);
+fn promote(
+    due: &Due,
+    pending: &Record,
+    before: Option<&Record>,
+    context: PlanContext,
+) -> Vec<(Slot, LogEntry)> {
+    let stated = first_publish_time(before).or(first_publish_time(Some(pending)));
+    let first = stated.or(entry::publish_time(&pending.log.content)).unwrap_or(due.time);
     let mut log = LogEntry {
         operation: Operation::Put as i32,
-        time: at.now,
-        update_kind: waiting.log.update_kind,
-        create_time: waiting.log.create_time,
+        time: context.now,
+        update_kind: pending.log.update_kind,
+        create_time: pending.log.create_time,
         first_publish_time: first,
-        content: waiting.log.content.clone(),
-        word_count: waiting.log.word_count,
+        content: pending.log.content.clone(),
+        word_count: pending.log.word_count,
         ..LogEntry::default()
     };
-    follow_up(&due.name, &mut log, before, at);
-    vec![remove::withdrawal(waiting, RemovalReason::Unspecified, at), (Slot::Live, log)]
+    carry_history(&due.name, &mut log, before, context);
+    vec![remove::pending_removal(pending, RemovalReason::Unspecified, context), (Slot::Live, log)]
 }

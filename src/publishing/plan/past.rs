@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 
-use super::Moment;
+use super::PlanContext;
 use crate::{
     entry::{Derived, MAX_DEPARTURE_BYTES, MAX_DEPARTURES, own_path},
     model::{Kind, Name, Revision, limit, path},
@@ -16,48 +16,46 @@ use crate::{
 const KEY_AND_LENGTH: usize = 3;
 
 /// Adds to an entry the former paths of the article and the lists that it has left.
-pub(super) fn follow_up(name: &Name, log: &mut LogEntry, before: Option<&Record>, at: Moment) {
+pub(super) fn carry_history(name: &Name, log: &mut LogEntry, before: Option<&Record>, context: PlanContext) {
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
     let old = Derived::without_content_hash(name, &before.log);
     let new = Derived::without_content_hash(name, log);
     let own = |log: &LogEntry| Some(own_path(&log.content)?).filter(|_| log.operation() == Operation::Put);
-    log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), at.now);
-    let floor = Some(before.log.left_floor).filter(|floor| *floor >= at.floor).unwrap_or(0);
-    (log.left, log.left_floor) = bounded(departures(before, &old, &new, at.floor), floor);
+    log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), context.now);
+    let floor = Some(before.log.left_floor).filter(|floor| *floor >= context.floor).unwrap_or(0);
+    (log.left, log.left_floor) = bound_departures(departures(before, &old, &new, context.floor), floor);
 }
 
 /// Returns the departures since the history floor, the newest first.
 fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) -> Vec<Left> {
-    let holds: BTreeSet<String> = new.followed_lists().collect();
-    let left_now = old.followed_lists().map(|name| Left { name, revision: 0 });
-    let mut left: Vec<Left> = left_now.filter(|left| !holds.contains(&left.name)).collect();
-    let known: BTreeSet<String> = left.iter().map(|left| left.name.clone()).collect();
-    let left_before = before.log.left.iter().map(|left| Left {
-        revision: if left.revision == 0 { before.revision } else { left.revision },
-        ..left.clone()
+    let current: BTreeSet<String> = new.followed_lists().collect();
+    let newest = old.followed_lists().map(|name| Left { name, revision: 0 });
+    let mut departures: Vec<Left> = newest.filter(|newest| !current.contains(&newest.name)).collect();
+    let known: BTreeSet<String> = departures.iter().map(|departure| departure.name.clone()).collect();
+    let older = before.log.left.iter().map(|older| Left {
+        revision: if older.revision == 0 { before.revision } else { older.revision },
+        ..older.clone()
     });
-    left.extend(
-        left_before.filter(|left| {
-            left.revision >= floor && !holds.contains(&left.name) && !known.contains(&left.name)
-        }),
-    );
-    left
+    departures.extend(older.filter(|older| {
+        older.revision >= floor && !current.contains(&older.name) && !known.contains(&older.name)
+    }));
+    departures
 }
 
 /// Drops the oldest departures above the limits, and raises the article's own floor to the newest one dropped.
-fn bounded(mut left: Vec<Left>, floor: Revision) -> (Vec<Left>, Revision) {
+fn bound_departures(mut departures: Vec<Left>, floor: Revision) -> (Vec<Left>, Revision) {
     let mut bytes = 0;
-    let fits = |left: &&Left| {
-        bytes += left.encoded_len() + KEY_AND_LENGTH;
+    let fits = |departure: &&Left| {
+        bytes += departure.encoded_len() + KEY_AND_LENGTH;
         bytes <= MAX_DEPARTURE_BYTES
     };
-    let count = left.iter().take(MAX_DEPARTURES).take_while(fits).count();
-    let dropped = left[count..].iter().map(|left| left.revision);
+    let count = departures.iter().take(MAX_DEPARTURES).take_while(fits).count();
+    let dropped = departures[count..].iter().map(|departure| departure.revision);
     let floor = dropped.fold(floor, Revision::max);
-    left.truncate(count);
+    departures.truncate(count);
     // The departures of one entry are known completely or not at all.
-    left.retain(|left| left.revision == 0 || left.revision > floor);
-    (left, floor)
+    departures.retain(|departure| departure.revision == 0 || departure.revision > floor);
+    (departures, floor)
 }
 
 /// Returns the latest paths, up to the number of aliases that an article may have, so that a tombstone with them can be
@@ -90,7 +88,7 @@ mod tests {
         wire::v1,
     };
 
-    const AT: Moment = Moment { now: 0, floor: 0 };
+    const CONTEXT: PlanContext = PlanContext { now: 0, floor: 0 };
 
     /// An article that is put repeatedly, and the tags that it had after each put.
     struct Retagged {
@@ -107,7 +105,7 @@ mod tests {
                 ..Default::default()
             };
             let (record, mut had) = before.map_or((None, Vec::new()), |was| (Some(was.record), was.had));
-            follow_up(&name("a"), &mut log, record.as_ref(), AT);
+            carry_history(&name("a"), &mut log, record.as_ref(), CONTEXT);
             had.push(tags);
             let entry = Entry::new(name("a"), Slot::Live, log.clone());
             let record = Record {
@@ -124,17 +122,20 @@ mod tests {
         /// learns of each departure since.
         fn check(&self) {
             let (now, log) = (self.had.last().unwrap(), &self.record.log);
-            let at = |left: &Left| if left.revision == 0 { self.record.revision } else { left.revision };
+            let revision = |departure: &Left| match departure.revision {
+                0 => self.record.revision,
+                revision => revision,
+            };
             let known: BTreeMap<&str, Revision> =
-                log.left.iter().map(|left| (left.name.as_str(), at(left))).collect();
+                log.left.iter().map(|departure| (departure.name.as_str(), revision(departure))).collect();
             for (had, after) in self.had.iter().zip(1..) {
                 for tag in had.difference(now).filter(|_| log.left_floor <= after) {
                     assert!(known.get(tag.as_str()).is_some_and(|at| *at > after), "{tag} after {after}");
                 }
             }
-            for left in &self.record.log.left {
-                assert!(!now.contains(&left.name), "{left:?}");
-                assert!(left.revision == 0 || left.revision > self.record.log.left_floor, "{left:?}");
+            for departure in &log.left {
+                assert!(!now.contains(&departure.name), "{departure:?}");
+                assert!(departure.revision == 0 || departure.revision > log.left_floor, "{departure:?}");
             }
         }
     }
@@ -146,14 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn departures_are_bounded_and_never_lost_in_silence() {
+    fn departures_are_bounded_and_never_lost_silently() {
         for (length, count) in [(4, 60), (128, 128)] {
             let mut article: Option<Retagged> = None;
             for round in 0..200 {
                 let (next, entry) = Retagged::put(article.take(), tags(round, count, length));
-                let left = &next.record.log.left;
-                let bytes: usize = left.iter().map(|left| left.encoded_len() + KEY_AND_LENGTH).sum();
-                assert!(left.len() <= MAX_DEPARTURES && bytes <= MAX_DEPARTURE_BYTES);
+                let departures = &next.record.log.left;
+                let encoded = departures.iter().map(|departure| departure.encoded_len() + KEY_AND_LENGTH);
+                let bytes: usize = encoded.sum();
+                assert!(departures.len() <= MAX_DEPARTURES && bytes <= MAX_DEPARTURE_BYTES);
                 assert!(entry.bytes.len() <= MAX_DEPARTURE_BYTES + (32 << 10), "{}", entry.bytes.len());
                 if round % 10 == 9 {
                     next.check();
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_below_that_of_the_history_is_forgotten() {
+    fn a_floor_below_the_history_floor_is_reset() {
         let mut log = LogEntry { left_floor: 7, ..Default::default() };
         let record = Record {
             name: name("a"),
@@ -185,13 +187,13 @@ mod tests {
             log: log.clone(),
         };
         for (floor, expected) in [(7, 7), (8, 0)] {
-            follow_up(&name("a"), &mut log, Some(&record), Moment { now: 0, floor });
+            carry_history(&name("a"), &mut log, Some(&record), PlanContext { now: 0, floor });
             assert_eq!(log.left_floor, expected);
         }
     }
 
     #[test]
-    fn each_write_of_a_retagged_article_changes_as_much_as_the_one_before() {
+    fn retagging_costs_the_same_on_every_write() {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         let (mut article, mut changes): (Option<Retagged>, Vec<u64>) = (None, Vec::new());

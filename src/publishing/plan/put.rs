@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::{Draft, Moment, Planned, State, holds, past::follow_up, remove, update_kind};
+use super::{
+    Draft, PlanContext, Planned, State, check_precondition, past::carry_history, remove, update_kind,
+};
 use crate::{
     model::{Kind, Slot},
-    publishing::{Precondition, check::Checked},
+    publishing::{
+        Precondition,
+        check::{Checked, OriginalTimes},
+    },
     refusal::Refusal,
     store::Record,
     wire::{
@@ -17,46 +22,61 @@ use crate::{
 };
 
 /// Plans a put into the slot that follows from the article's times.
-pub(super) fn put(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
-    let waits = checked.release.is_none_or(|release| release > at.now);
-    let replaced = match (&draft.precondition, waits) {
-        (Some(Precondition::Absent), _) => state.live().or(state.waiting()),
-        (_, true) => state.waiting().or(state.live()),
+pub(super) fn put(
+    draft: &Draft,
+    checked: &Checked,
+    state: &State,
+    context: PlanContext,
+) -> Result<Planned, Refusal> {
+    let is_pending = checked.release.is_none_or(|release| release > context.now);
+    let replaced = match (&draft.precondition, is_pending) {
+        (Some(Precondition::Absent), _) => state.live().or(state.pending_record()),
+        (_, true) => state.pending_record().or(state.live()),
         (_, false) => state.live(),
     };
-    holds(draft, state, replaced)?;
-    if let Some(killed) = state.killed().filter(|_| !draft.allow_killed) {
+    check_precondition(draft, state, replaced)?;
+    if let Some(killed) = state.kill_tombstone().filter(|_| !draft.allow_killed) {
         return Err(Refusal::Killed { name: draft.name.clone(), time: killed.log.time });
     }
-    if waits { put_pending(draft, checked, state, at) } else { put_live(draft, checked, state, at) }
+    if is_pending {
+        put_pending(draft, checked, state, context)
+    } else {
+        put_live(draft, checked, state, context)
+    }
 }
 
-fn put_live(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
+fn put_live(
+    draft: &Draft,
+    checked: &Checked,
+    state: &State,
+    context: PlanContext,
+) -> Result<Planned, Refusal> {
     let name = &draft.name;
     let checked = &*without_lost_path(checked, state);
-    if let Some(record) = state.live().filter(|record| state.holds_content(name, record, checked)) {
-        return Ok(state.unchanged(record).without_path_of(state));
+    if let Some(record) = state.live().filter(|record| state.has_content(name, record, checked)) {
+        return Ok(state.unchanged(record).with_path_owner(state));
     }
     let before = state.record.as_ref();
-    let (created, published) = told(draft, checked);
-    let first = first_publish_time(before).or(published).or(checked.publish_time);
+    let original = original_times(draft, checked);
+    let first = first_publish_time(before).or(original.first_published).or(checked.publish_time);
     let is_article = name.kind == Kind::Article;
     let mut log = LogEntry {
         operation: Operation::Put as i32,
-        time: at.now,
+        time: context.now,
         update_kind: update_kind(draft, state)? as i32,
         // A pending version that it replaces was never visible: nothing of it is retained here.
-        create_time: before.map(|record| record.log.create_time).or(created).unwrap_or(at.now),
-        first_publish_time: if is_article { first.unwrap_or(at.now) } else { 0 },
+        create_time: before.map(|record| record.log.create_time).or(original.created).unwrap_or(context.now),
+        first_publish_time: if is_article { first.unwrap_or(context.now) } else { 0 },
         content: checked.content.clone().into(),
         word_count: checked.word_count,
         ..LogEntry::default()
     };
-    follow_up(name, &mut log, before, at);
-    let superseded = state.waiting().filter(|_| state.live().is_none());
-    let superseded = superseded.map(|waiting| remove::withdrawal(waiting, RemovalReason::Withdrawn, at));
+    carry_history(name, &mut log, before, context);
+    let superseded = state.pending_record().filter(|_| state.live().is_none());
+    let superseded =
+        superseded.map(|pending| remove::pending_removal(pending, RemovalReason::Withdrawn, context));
     let entries = superseded.into_iter().chain([(Slot::Live, log)]).collect();
-    Ok(state.append(name, entries).without_path_of(state))
+    Ok(state.append(name, entries).with_path_owner(state))
 }
 
 /// Omits a path that a scheduled article has taken from this one. The publisher may not know of that yet, and a
@@ -70,31 +90,36 @@ fn without_lost_path<'a>(checked: &'a Checked, state: &State) -> Cow<'a, Checked
     Cow::Owned(Checked { content, ..checked.clone() })
 }
 
-fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> Result<Planned, Refusal> {
+fn put_pending(
+    draft: &Draft,
+    checked: &Checked,
+    state: &State,
+    context: PlanContext,
+) -> Result<Planned, Refusal> {
     let name = &draft.name;
     let kind = match draft.update_kind {
         Some(UpdateKind::Backfill) => {
-            let why = "BACKFILL is allowed only for an article that is visible at once";
-            return Err(Refusal::field("update_kind", why));
+            let problem = "BACKFILL is allowed only for an article that becomes visible immediately";
+            return Err(Refusal::field("update_kind", problem));
         }
         None | Some(UpdateKind::Unspecified) => UpdateKind::Major,
         Some(kind) => kind,
     };
-    let base = state.base();
-    let is_there =
-        |record: &&Record| record.log.base_revision == base && state.holds_content(name, record, checked);
-    if let Some(record) = state.waiting().filter(is_there) {
+    let base = state.base_revision();
+    let is_same =
+        |record: &&Record| record.log.base_revision == base && state.has_content(name, record, checked);
+    if let Some(record) = state.pending_record().filter(is_same) {
         return Ok(state.unchanged(record));
     }
     let before = state.record.as_ref();
-    let (created, published) = told(draft, checked);
-    let create_time = before.or(state.waiting()).map(|record| record.log.create_time);
+    let original = original_times(draft, checked);
+    let create_time = before.or(state.pending_record()).map(|record| record.log.create_time);
     let log = LogEntry {
         operation: Operation::Put as i32,
-        time: at.now,
+        time: context.now,
         update_kind: kind as i32,
-        create_time: create_time.or(created).unwrap_or(at.now),
-        first_publish_time: first_publish_time(before).or(published).unwrap_or(0),
+        create_time: create_time.or(original.created).unwrap_or(context.now),
+        first_publish_time: first_publish_time(before).or(original.first_published).unwrap_or(0),
         content: checked.content.clone().into(),
         word_count: checked.word_count,
         base_revision: base,
@@ -104,8 +129,8 @@ fn put_pending(draft: &Draft, checked: &Checked, state: &State, at: Moment) -> R
 }
 
 /// Returns the times of creation and first publication in another store. Only an import states them.
-fn told(draft: &Draft, checked: &Checked) -> (Option<i64>, Option<i64>) {
-    if draft.update_kind.is_none() { checked.told } else { (None, None) }
+fn original_times(draft: &Draft, checked: &Checked) -> OriginalTimes {
+    if draft.update_kind.is_none() { checked.original_times } else { OriginalTimes::default() }
 }
 
 /// Returns the time at which a name first became readable.

@@ -1,8 +1,8 @@
 //! Removals: of the live version, of the pending version, and kills of both.
 
 use super::{
-    Draft, Moment, Planned, State, holds,
-    past::{follow_up, latest},
+    Draft, PlanContext, Planned, State, check_precondition,
+    past::{carry_history, latest},
     update_kind,
 };
 use crate::{
@@ -20,30 +20,28 @@ pub(super) struct Removal<'a> {
     pub(super) reason: RemovalReason,
     pub(super) moved_to: Option<&'a Name>,
     /// For a removal in another store, the paths that led to the name there.
-    pub(super) buried: Option<&'a [String]>,
+    pub(super) imported_paths: Option<&'a [String]>,
 }
 
 /// Checks the reason that a caller gives.
 pub(super) fn check(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Result<(), Refusal> {
     match (reason, moved_to) {
         (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
-            Err(Refusal::field("reason", "it must be MOVED, WITHDRAWN, DELETED or KILLED"))
+            Err(Refusal::field("reason", "must be MOVED, WITHDRAWN, DELETED or KILLED"))
         }
-        (RemovalReason::Moved, None) => {
-            Err(Refusal::field("moved_to", "it is required with the reason MOVED"))
-        }
+        (RemovalReason::Moved, None) => Err(Refusal::field("moved_to", "required with the reason MOVED")),
         (RemovalReason::Moved, Some(target)) if target.kind != name.kind || target == name => {
-            Err(Refusal::field("moved_to", format!("it must be another {}", name.kind.noun())))
+            Err(Refusal::field("moved_to", format!("must be another {}", name.kind.noun())))
         }
         (RemovalReason::Withdrawn | RemovalReason::Deleted | RemovalReason::Killed, Some(_)) => {
-            Err(Refusal::field("moved_to", "it is allowed only with the reason MOVED"))
+            Err(Refusal::field("moved_to", "allowed only with the reason MOVED"))
         }
         _ => Ok(()),
     }
 }
 
 /// Checks the reason of a removal in another store. There, an article may have expired.
-pub(super) fn check_buried(
+pub(super) fn check_imported(
     name: &Name,
     reason: RemovalReason,
     moved_to: Option<&Name>,
@@ -58,23 +56,23 @@ pub(super) fn remove(
     draft: &Draft,
     removal: &Removal<'_>,
     state: &State,
-    at: Moment,
+    context: PlanContext,
 ) -> Result<Planned, Refusal> {
     let kill = removal.reason == RemovalReason::Killed;
-    let target = state.live().or(state.waiting().filter(|_| kill));
-    holds(draft, state, target)?;
-    let trace = state.record.as_ref().or(state.killed());
-    if target.or(trace.filter(|_| kill)).is_none() && removal.buried.is_none() {
-        return Err(state.missing(&draft.name));
+    let target = state.live().or(state.pending_record().filter(|_| kill));
+    check_precondition(draft, state, target)?;
+    let newest = state.record.as_ref().or(state.kill_tombstone());
+    if target.or(newest.filter(|_| kill)).is_none() && removal.imported_paths.is_none() {
+        return Err(state.not_found(&draft.name));
     }
     let reason = if kill { RemovalReason::Killed } else { RemovalReason::Withdrawn };
-    let withdrawn = state.waiting().map(|waiting| withdrawal(waiting, reason, at));
-    let mut entries: Vec<_> = withdrawn.into_iter().collect();
+    let removed_pending = state.pending_record().map(|pending| pending_removal(pending, reason, context));
+    let mut entries: Vec<_> = removed_pending.into_iter().collect();
     if leaves_tombstone(removal, state) {
-        entries.push((Slot::Live, tombstone(draft, removal, state, at)?));
+        entries.push((Slot::Live, tombstone(draft, removal, state, context)?));
     }
-    match trace.filter(|_| entries.is_empty()) {
-        Some(trace) => Ok(state.unchanged(trace)),
+    match newest.filter(|_| entries.is_empty()) {
+        Some(newest) => Ok(state.unchanged(newest)),
         None => Ok(state.append(&draft.name, entries)),
     }
 }
@@ -83,22 +81,28 @@ pub(super) fn remove(
 /// visible.
 fn leaves_tombstone(removal: &Removal<'_>, state: &State) -> bool {
     let Some(record) = &state.record else {
-        return state.killed().is_none() && (state.waiting().is_none() || removal.buried.is_some());
+        return state.kill_tombstone().is_none()
+            && (state.pending_record().is_none() || removal.imported_paths.is_some());
     };
     let moved_to = removal.moved_to.map(ToString::to_string).unwrap_or_default();
     let is_same = record.log.reason() == removal.reason && record.log.moved_to == moved_to;
-    record.is_put() || (state.killed().is_none() && !is_same)
+    record.is_put() || (state.kill_tombstone().is_none() && !is_same)
 }
 
-fn tombstone(draft: &Draft, removal: &Removal<'_>, state: &State, at: Moment) -> Result<LogEntry, Refusal> {
+fn tombstone(
+    draft: &Draft,
+    removal: &Removal<'_>,
+    state: &State,
+    context: PlanContext,
+) -> Result<LogEntry, Refusal> {
     let kind = update_kind(draft, state)?;
-    let mut log = end(&draft.name, state.record.as_ref(), removal.reason, kind, at);
+    let mut log = live_removal(&draft.name, state.record.as_ref(), removal.reason, kind, context);
     log.moved_to = removal.moved_to.map(ToString::to_string).unwrap_or_default();
-    for path in removal.buried.unwrap_or_default() {
+    for path in removal.imported_paths.unwrap_or_default() {
         if !log.former_paths.iter().any(|former| former.path == *path) {
             log.former_paths.push(FormerPath {
                 path: path.clone(),
-                cease_time: at.now,
+                cease_time: context.now,
                 ..FormerPath::default()
             });
         }
@@ -108,43 +112,47 @@ fn tombstone(draft: &Draft, removal: &Removal<'_>, state: &State, at: Moment) ->
 }
 
 /// Returns the entry that ends the live version.
-pub(super) fn end(
+pub(super) fn live_removal(
     name: &Name,
     before: Option<&Record>,
     reason: RemovalReason,
     kind: UpdateKind,
-    at: Moment,
+    context: PlanContext,
 ) -> LogEntry {
     let mut log = LogEntry {
         operation: Operation::Remove as i32,
         reason: reason as i32,
-        time: at.now,
+        time: context.now,
         update_kind: kind as i32,
-        create_time: before.map_or(at.now, |record| record.log.create_time),
+        create_time: before.map_or(context.now, |record| record.log.create_time),
         first_publish_time: before.map_or(0, |record| record.log.first_publish_time),
         ..LogEntry::default()
     };
-    follow_up(name, &mut log, before, at);
+    carry_history(name, &mut log, before, context);
     log
 }
 
 /// Returns the entry that ends the pending version.
-pub(super) fn withdrawal(waiting: &Record, reason: RemovalReason, at: Moment) -> (Slot, LogEntry) {
+pub(super) fn pending_removal(
+    pending: &Record,
+    reason: RemovalReason,
+    context: PlanContext,
+) -> (Slot, LogEntry) {
     let log = LogEntry {
         operation: Operation::Remove as i32,
         reason: reason as i32,
-        time: at.now,
+        time: context.now,
         update_kind: UpdateKind::Major as i32,
-        create_time: waiting.log.create_time,
+        create_time: pending.log.create_time,
         ..LogEntry::default()
     };
     (Slot::Pending, log)
 }
 
 /// Plans the removal of the pending version.
-pub(super) fn take_back(draft: &Draft, state: &State, at: Moment) -> Result<Planned, Refusal> {
-    holds(draft, state, state.waiting())?;
-    let waiting = state.waiting().ok_or_else(|| Refusal::NotFound(draft.name.clone()))?;
-    let entry = withdrawal(waiting, RemovalReason::Withdrawn, at);
+pub(super) fn remove_pending(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, Refusal> {
+    check_precondition(draft, state, state.pending_record())?;
+    let pending = state.pending_record().ok_or_else(|| Refusal::NotFound(draft.name.clone()))?;
+    let entry = pending_removal(pending, RemovalReason::Withdrawn, context);
     Ok(state.append(&draft.name, vec![entry]))
 }

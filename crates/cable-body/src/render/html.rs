@@ -9,7 +9,7 @@ use super::{
     Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, language, largest, level,
     link, span_of, stand_in,
 };
-use crate::sanitise::{link_target, shown, to_show};
+use crate::sanitise::{clean_char, link_target, safe_html};
 use cable_proto::v1::{
     Block, Body, Code, Embed, Gallery, Image, Link, List, ListItem, Mark, Media, PullQuote, Quote, Span,
     Table, TableCell, TableRow, block::Kind,
@@ -61,9 +61,9 @@ impl Html {
             Some(Kind::Table(table)) => self.wrapped("table", id, |html| html.table(table)),
             Some(Kind::Divider(_)) => self.open("hr", id),
             Some(Kind::RawHtml(raw)) if is_token(id) => {
-                self.wrapped("div", id, |html| html.out.push_str(&to_show(&raw.html)));
+                self.wrapped("div", id, |html| html.out.push_str(&safe_html(&raw.html)));
             }
-            Some(Kind::RawHtml(raw)) => self.out.push_str(&to_show(&raw.html)),
+            Some(Kind::RawHtml(raw)) => self.out.push_str(&safe_html(&raw.html)),
             None => {}
         }
     }
@@ -114,7 +114,7 @@ impl Html {
                 Some('>') => self.out.push_str("&gt;"),
                 Some('"') => self.out.push_str(quote),
                 Some('\n') => self.out.push_str(line_feed),
-                Some(c) => self.out.extend(shown(c)),
+                Some(c) => self.out.extend(clean_char(c)),
             }
             rest = special.as_str();
         }
@@ -142,12 +142,12 @@ impl Html {
         let mut open = Marks::default();
         for span in spans.iter().filter(|span| !span.text.is_empty()) {
             let (link, marks) = (link(span), Marks::of(span));
-            let kept = if link == open_link { open.shared(&marks) } else { 0 };
-            self.close_marks(&open.as_slice()[kept..]);
+            let shared = if link == open_link { open.shared(&marks) } else { 0 };
+            self.close_marks(&open.as_slice()[shared..]);
             if link != open_link {
                 self.change_link(open_link, link);
             }
-            marks.as_slice()[kept..].iter().for_each(|&mark| self.open(tag_of(mark), ""));
+            marks.as_slice()[shared..].iter().for_each(|&mark| self.open(tag_of(mark), ""));
             self.text(&span.text);
             (open_link, open) = (link, marks);
         }

@@ -5,7 +5,7 @@ use cable_proto::limit;
 /// The length in bytes after which no more text is written. It needs a bound because a line of two bytes can follow a
 /// hundred bytes of nesting prefix. The last write can exceed the bound. The caller rejects longer texts, so the rest
 /// need not be written.
-const LONGEST: usize = limit::RENDERED.maximum as usize;
+const MAX_BYTES: usize = limit::RENDERED.maximum as usize;
 
 /// A text in which each line starts with the prefix of its nesting. A line break is written once text follows it.
 pub(super) struct Lines {
@@ -62,14 +62,14 @@ impl Lines {
 
     pub(super) fn push(&mut self, c: char) {
         self.flush();
-        if self.out.len() <= LONGEST {
+        if self.out.len() <= MAX_BYTES {
             self.out.push(c);
         }
     }
 
     pub(super) fn push_str(&mut self, text: &str) {
         self.flush();
-        if self.out.len() <= LONGEST {
+        if self.out.len() <= MAX_BYTES {
             self.out.push_str(text);
         }
     }
@@ -131,10 +131,10 @@ impl Lines {
     }
 
     fn flush(&mut self) {
-        if self.out.len() > LONGEST {
+        if self.out.len() > MAX_BYTES {
             return;
         }
-        while self.breaks > 0 && self.out.len() <= LONGEST {
+        while self.breaks > 0 && self.out.len() <= MAX_BYTES {
             self.out.push('\n');
             self.breaks -= 1;
             self.fresh = true;

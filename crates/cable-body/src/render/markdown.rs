@@ -11,7 +11,7 @@ use super::{
     Marks, are_blank, clean, credit, embed_texts, first_number, is_blank, language, largest, level,
     lines::Lines, span_of, stand_in,
 };
-use crate::sanitise::{link_target, to_show};
+use crate::sanitise::{link_target, safe_html};
 use cable_proto::v1::{
     Block, Body, Code, Embed, Gallery, Heading, List, ListItem, Mark, Media, Span, Table, TableCell,
     block::Kind,
@@ -276,7 +276,7 @@ impl Markdown {
     /// Writes HTML within an element. A parser leaves it unchanged up to the first empty line, so it is written without
     /// empty lines.
     fn raw_html(&mut self, html: &str) {
-        let html = to_show(html);
+        let html = safe_html(html);
         if html.is_empty() {
             return;
         }
@@ -311,21 +311,21 @@ fn grid(table: &Table) -> Vec<Vec<Option<&TableCell>>> {
     let mut covered = [0_usize; COLUMNS];
     let mut rows = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
-        let mut places = Vec::with_capacity(row.cells.len());
+        let mut positions = Vec::with_capacity(row.cells.len());
         let mut below = covered.map(|rows| rows.saturating_sub(1));
         for cell in &row.cells {
-            while covered.get(places.len()).is_some_and(|&rows| rows > 0) {
-                places.push(None);
+            while covered.get(positions.len()).is_some_and(|&rows| rows > 0) {
+                positions.push(None);
             }
-            let columns = places.len()..COLUMNS.min(places.len() + span_of(cell.column_span));
-            places.push(Some(cell));
+            let columns = positions.len()..COLUMNS.min(positions.len() + span_of(cell.column_span));
+            positions.push(Some(cell));
             for column in columns.clone() {
                 below[column] = below[column].max(span_of(cell.row_span) - 1);
             }
-            places.extend(columns.skip(1).map(|_| None));
+            positions.extend(columns.skip(1).map(|_| None));
         }
         covered = below;
-        rows.push(places);
+        rows.push(positions);
     }
     rows
 }

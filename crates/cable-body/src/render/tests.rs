@@ -109,7 +109,7 @@ fn paragraphs_have_marks_links_and_line_breaks() {
 }
 
 #[test]
-fn links_that_could_act_are_text() {
+fn active_links_are_rendered_as_text() {
     for href in
         ["javascript:alert(1)", " JAVA\tscript:x", "\u{0}javascript:x", "data:text/html,x", "vbscript:x"]
     {
@@ -190,7 +190,7 @@ fn pictures_have_caption_and_credit() {
 }
 
 #[test]
-fn a_picture_without_a_file_is_its_words() {
+fn a_picture_without_a_file_is_rendered_as_text() {
     let media = Media {
         alt_text: "A boat".to_owned(),
         creator: "Ann Vale".to_owned(),
@@ -244,7 +244,7 @@ fn embeds_are_links_and_never_frames() {
 }
 
 #[test]
-fn code_is_kept_as_it_is() {
+fn code_is_unchanged() {
     let code = Code { text: "if a < b {\n\n    ```\n}\n".to_owned(), language: "rust".to_owned() };
     let odd = Code { text: "x".to_owned(), language: "a\" b".to_owned() };
     assert_forms(
@@ -293,7 +293,7 @@ fn dividers_and_raw_html_have_a_form_each() {
 }
 
 #[test]
-fn words_are_the_bodys_own() {
+fn word_count_excludes_numbers_and_dividers() {
     let quote = Quote { blocks: vec![p("a b")], attribution: vec![span("c")] };
     let blocks = vec![
         block(Kind::List(List { ordered: true, ..list(vec![vec![p("one two")], vec![p("three")]]) })),
@@ -305,7 +305,7 @@ fn words_are_the_bodys_own() {
 }
 
 #[test]
-fn deep_nesting_is_no_danger() {
+fn deep_nesting_is_rendered() {
     let mut deep = p("a");
     for level in 0..100 {
         deep = if level % 2 == 0 {
@@ -621,7 +621,7 @@ proptest! {
 
     /// Regardless of the texts, the HTML contains nothing active.
     #[test]
-    fn html_holds_nothing_that_acts(body in any_body()) {
+    fn html_contains_nothing_active(body in any_body()) {
         let html = render(&body, BodyFormat::Html);
         prop_assert!(!html.to_ascii_lowercase().contains("<script"));
         for element in Html::parse_fragment(&html).root_element().descendent_elements() {
@@ -651,7 +651,7 @@ proptest! {
 
     /// Every character of a paragraph, heading or cell keeps its marks and its link.
     #[test]
-    fn markdown_keeps_every_mark_and_link(spans in any_spans()) {
+    fn markdown_preserves_every_mark_and_link(spans in any_spans()) {
         let wanted = looks_of(&spans);
         let heading = block(Kind::Heading(Heading { level: 3, spans: spans.clone() }));
         let row = TableRow { cells: vec![TableCell { header: true, spans: spans.clone(), ..TableCell::default() }] };
@@ -670,7 +670,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_body_reads_the_same_twice(body in any_body()) {
+    fn rendering_is_deterministic(body in any_body()) {
         for format in [BodyFormat::Html, BodyFormat::Markdown, BodyFormat::PlainText] {
             prop_assert_eq!(render(&body, format), render(&body.clone(), format));
         }

@@ -4,7 +4,7 @@
 //! only the words are wanted. No line ends in white space, not even in code.
 
 use super::{Stops, are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
-use crate::sanitise::{shown, text_of, to_show};
+use crate::sanitise::{clean_char, safe_html, text_of};
 use cable_proto::v1::{
     Block, Body, Embed, Gallery, List, Media, Span, Table, TableCell, TableRow, block::Kind,
 };
@@ -74,7 +74,7 @@ impl Text {
                 self.lines.push_str(plain);
             }
             let mut special = special.chars();
-            match special.next().map(shown) {
+            match special.next().map(clean_char) {
                 None => return,
                 Some(Some('\n')) => self.lines.end_line(),
                 Some(Some(c)) if !(c.is_whitespace() && self.lines.at_start()) => self.lines.push(c),
@@ -178,7 +178,7 @@ impl Text {
 
     fn cell(&mut self, cell: &TableCell) {
         let begin = self.lines.len();
-        for c in cell.spans.iter().flat_map(|span| span.text.chars()).filter_map(shown) {
+        for c in cell.spans.iter().flat_map(|span| span.text.chars()).filter_map(clean_char) {
             match c {
                 c if c.is_whitespace() && self.lines.len() == begin => {}
                 '\n' | '\t' => self.lines.push(' '),
@@ -188,7 +188,7 @@ impl Text {
     }
 
     fn raw_html(&mut self, html: &str) {
-        let text = text_of(&to_show(html));
+        let text = text_of(&safe_html(html));
         for line in text.split('\n') {
             self.lines.end_line();
             for word in line.split_whitespace() {

@@ -4,15 +4,15 @@
 //! None of these elements changes how the HTML after it is parsed. HTML of this form means the same to every parser and
 //! contains nothing active. The check takes one pass, without a parser.
 
-use super::{ANYWHERE, ATTRIBUTES, FILE_SCHEMES, LINK_SCHEMES, TAGS, of_scheme, shown};
+use super::{ATTRIBUTES, FILE_SCHEMES, GLOBAL_ATTRIBUTES, LINK_SCHEMES, TAGS, check_scheme, clean_char};
 
 /// Elements without an end tag.
-const EMPTY: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
+const VOID_ELEMENTS: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
 
 /// The maximum nesting depth. A parser searches the open elements for each tag.
-pub(super) const DEPTH: usize = 100;
+pub(super) const MAX_DEPTH: usize = 100;
 
-/// Returns whether the HTML has this form and is no deeper than [`DEPTH`].
+/// Returns whether the HTML has this form and is no deeper than [`MAX_DEPTH`].
 pub(super) fn is_plain(html: &str) -> bool {
     let mut open = Vec::new();
     let mut rest = html;
@@ -22,7 +22,7 @@ pub(super) fn is_plain(html: &str) -> bool {
             Some(after) => end(after, &mut open),
             None => start(after, &mut open),
         };
-        let Some(after) = read.filter(|_| open.len() <= DEPTH) else { return false };
+        let Some(after) = read.filter(|_| open.len() <= MAX_DEPTH) else { return false };
         rest = after;
     }
     is_text(rest) && open.is_empty()
@@ -46,7 +46,7 @@ fn start<'a>(html: &'a str, open: &mut Vec<&'a str>) -> Option<&'a str> {
     while let Some(attribute) = rest.strip_prefix(' ') {
         let (attribute, value) = attribute.split_once("=\"")?;
         let (value, after) = value.split_once('"')?;
-        let known = own.contains(&attribute) || ANYWHERE.contains(&attribute);
+        let known = own.contains(&attribute) || GLOBAL_ATTRIBUTES.contains(&attribute);
         if !known || seen.contains(&attribute) || !is_value(attribute, value) {
             return None;
         }
@@ -54,7 +54,7 @@ fn start<'a>(html: &'a str, open: &mut Vec<&'a str>) -> Option<&'a str> {
         count += 1;
         rest = after;
     }
-    if !EMPTY.contains(&name) {
+    if !VOID_ELEMENTS.contains(&name) {
         open.push(name);
     }
     rest.strip_prefix('>')
@@ -67,20 +67,20 @@ fn is_value(attribute: &str, value: &str) -> bool {
         _ => return is_escaped(value, true),
     };
     let resolved = value.replace("&quot;", "\"").replace("&nbsp;", "\u{a0}").replace("&amp;", "&");
-    is_escaped(value, true) && of_scheme(&resolved, schemes) == Some(&*resolved)
+    is_escaped(value, true) && check_scheme(&resolved, schemes) == Some(&*resolved)
 }
 
 fn is_text(text: &str) -> bool {
     is_escaped(text, false)
 }
 
-/// Returns whether the text is escaped in the sanitiser's way and its characters are [`shown`].
+/// Returns whether the text is escaped in the sanitiser's way and [`clean_char`] leaves each character unchanged.
 fn is_escaped(text: &str, in_value: bool) -> bool {
     const KNOWN: [&str; 4] = ["amp;", "lt;", "gt;", "nbsp;"];
     let escaped = |rest: &str| {
         KNOWN.iter().any(|name| rest.starts_with(name)) || (in_value && rest.starts_with("quot;"))
     };
-    text.chars().all(|c| !matches!(c, '<' | '>' | '\u{a0}') && shown(c) == Some(c))
+    text.chars().all(|c| !matches!(c, '<' | '>' | '\u{a0}') && clean_char(c) == Some(c))
         && text.split('&').skip(1).all(escaped)
 }
 
@@ -134,6 +134,6 @@ mod tests {
             assert!(!is_plain(html), "{html}");
         }
         let nested = |depth: usize| "<div>".repeat(depth) + &"</div>".repeat(depth);
-        assert!(is_plain(&nested(DEPTH)) && !is_plain(&nested(DEPTH + 1)));
+        assert!(is_plain(&nested(MAX_DEPTH)) && !is_plain(&nested(MAX_DEPTH + 1)));
     }
 }

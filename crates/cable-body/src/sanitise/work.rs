@@ -88,8 +88,8 @@ enum Within {
 /// tag depends on everything before it, so all possible readings are followed in parallel. The time is linear: two
 /// readings that reach the same state continue as one.
 pub(crate) fn attributes(html: &str) -> usize {
-    let mut ways: [Option<usize>; 9] = [None; 9];
-    let mut most = 0;
+    let mut readings: [Option<usize>; 9] = [None; 9];
+    let mut maximum = 0;
     let mut before = [0_u8; 2];
     for &byte in html.as_bytes() {
         let mut next = [None; 9];
@@ -97,18 +97,18 @@ pub(crate) fn attributes(html: &str) -> usize {
         if opens && byte.is_ascii_alphabetic() {
             next[Within::TagName.index()] = Some(0);
         }
-        for (state, count) in Within::ALL.into_iter().zip(ways) {
+        for (state, count) in Within::ALL.into_iter().zip(readings) {
             let Some(count) = count else { continue };
-            let Some((state, begins)) = state.after(byte) else { continue };
-            let count = count + usize::from(begins);
-            most = most.max(count);
-            let way = &mut next[state.index()];
-            *way = (*way).max(Some(count));
+            let Some((state, starts)) = state.after(byte) else { continue };
+            let count = count + usize::from(starts);
+            maximum = maximum.max(count);
+            let reading = &mut next[state.index()];
+            *reading = (*reading).max(Some(count));
         }
-        ways = next;
+        readings = next;
         before = [before[1], byte];
     }
-    most
+    maximum
 }
 
 impl Within {
@@ -318,15 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_not_linear_is_refused_before_it_is_done() {
-        for (what, html) in costly(1_900) {
+    fn superlinear_work_is_refused() {
+        for (case, html) in costly(1_900) {
             let refused = steps(&html, BOUNDS);
-            assert_eq!(refused, None, "{what}: {} bytes", html.len());
+            assert_eq!(refused, None, "{case}: {} bytes", html.len());
         }
     }
 
     #[test]
-    fn it_is_refused_by_its_steps_and_by_what_is_open_each_for_itself() {
+    fn steps_and_open_elements_are_bounded_separately() {
         let unbounded = Bounds { bytes: usize::MAX, tags: usize::MAX, open: usize::MAX, ..BOUNDS };
         let html = |marks: usize, pieces: usize| {
             let marks: String = (0..marks).map(|i| format!("<b title={i}>")).collect();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_articles_hold_is_far_below_the_bounds() {
+    fn ordinary_markup_is_far_below_the_bounds() {
         let cell = "<td><b>1</b> <a href='/x' title='y'>2</a></td>";
         let row = format!("<tr>{}</tr>", cell.repeat(10));
         let table = format!("<table><tbody>{}</tbody></table>", row.repeat(60));
@@ -348,8 +348,8 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_counted_wherever_a_tag_may_begin() {
-        for (html, most) in [
+    fn attributes_are_counted_wherever_a_tag_may_start() {
+        for (html, maximum) in [
             ("a b c=d e", 0),
             ("< a b c>", 0),
             ("<p>it's a = 'b c</p>", 0),
@@ -360,7 +360,7 @@ mod tests {
             ("<p =a>", 1),
             ("<p a = b>", 1),
         ] {
-            assert_eq!(attributes(html), most, "{html}");
+            assert_eq!(attributes(html), maximum, "{html}");
         }
         let many = format!("<p {}>", "x ".repeat(51));
         assert_eq!(steps(&many, BOUNDS), None);

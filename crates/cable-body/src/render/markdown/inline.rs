@@ -157,12 +157,12 @@ impl Markdown {
         let mut last: Option<&Piece<'_>> = None;
         for (at, piece) in pieces.iter().enumerate() {
             let same_link = last.is_some_and(|last| last.link == piece.link);
-            let kept = if same_link { last.map_or(0, |last| last.marks.shared(&piece.marks)) } else { 0 };
-            self.close_marks(&mut state, kept);
+            let shared = if same_link { last.map_or(0, |last| last.marks.shared(&piece.marks)) } else { 0 };
+            self.close_marks(&mut state, shared);
             if !same_link {
                 self.change_link(&mut state, last.and_then(|last| last.link), piece.link);
             }
-            for depth in kept..piece.depth() {
+            for depth in shared..piece.depth() {
                 self.open_mark(&mut state, &pieces, at, depth);
             }
             self.piece(&mut state, piece);
@@ -231,8 +231,8 @@ impl Markdown {
         }
     }
 
-    fn close_marks(&mut self, state: &mut State, kept: usize) {
-        for (mark, form) in state.open.drain(kept..).rev() {
+    fn close_marks(&mut self, state: &mut State, shared: usize) {
+        for (mark, form) in state.open.drain(shared..).rev() {
             match form {
                 Form::Delimiter => {
                     self.lines.push_str(delimiter(mark));
@@ -351,8 +351,8 @@ impl Markdown {
 /// Returns the last piece that the mark at this depth covers.
 fn region_end(pieces: &[Piece<'_>], at: usize, depth: usize) -> usize {
     let first = &pieces[at];
-    let goes_on = |piece: &&Piece<'_>| piece.link == first.link && first.marks.shared(&piece.marks) > depth;
-    at + pieces[at..].iter().take_while(goes_on).count() - 1
+    let continues = |piece: &&Piece<'_>| piece.link == first.link && first.marks.shared(&piece.marks) > depth;
+    at + pieces[at..].iter().take_while(continues).count() - 1
 }
 
 /// Returns the first or last character within a mark.
