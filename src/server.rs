@@ -104,7 +104,7 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
 }
 
 /// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
-/// finish within `server.drain`.
+/// finish within `server.drain_timeout`.
 ///
 /// # Errors
 /// The node cannot start, or one of its tasks or threads failed.
@@ -141,7 +141,7 @@ async fn run_with(
         memory: memory.of_core(),
         entrance: entrance.clone(),
         limits: config.connections.clone(),
-        drain: config.server.drain,
+        drain: config.server.drain_timeout,
         draining: node.draining.subscribe(),
     };
     let cores =
@@ -209,8 +209,8 @@ impl Node {
         };
         let (store, writer) = Store::open(options, LogId::random())?;
         let log = Arc::new(LocalLog::start(writer, health));
-        let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
-        let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
+        let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));
+        let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
         // Weak references, because both hold the store.
         let (content_kept, feeds_kept) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || content_kept.upgrade().iter().for_each(|content| content.forget()));
@@ -287,7 +287,10 @@ impl Node {
             start("observer", Box::pin(observe(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
-            start("scrub", Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub))),
+            start(
+                "scrub",
+                Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub_interval)),
+            ),
         ];
         let serve_ops = |listener| ops::serve(listener, operations(config), metrics, health.clone());
         tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
@@ -394,7 +397,7 @@ async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
 }
 
 fn history(config: &Config) -> History {
-    History { age: config.feed.history, entries: i64::from(config.feed.history_entries) }
+    History { age: config.feed.history_retention, entries: i64::from(config.feed.history_min_entries) }
 }
 
 /// Compacts old history for as long as the node runs.

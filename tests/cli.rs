@@ -83,7 +83,7 @@ fn wrong_usage_ends_with_2() {
 #[test]
 fn settings_come_from_the_file_in_the_directory_and_say_so() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("cable.toml"), "[cache]\nbytes = \"1GiB\"\n").unwrap();
+    fs::write(dir.path().join("cable.toml"), "[cache]\nmax_bytes = \"1GiB\"\n").unwrap();
     let output = cable(dir.path())
         .args(["config", "print", "--origin"])
         .env("CABLE__LOG__LEVEL", "warn")
@@ -92,7 +92,7 @@ fn settings_come_from_the_file_in_the_directory_and_say_so() {
     assert_eq!(code(&output), 0, "{}", told(&output));
     let text = printed(&output);
     for line in [
-        "bytes = \"1GiB\"  # cable.toml:2",
+        "max_bytes = \"1GiB\"  # cable.toml:2",
         "level = \"warn\"  # environment variable CABLE__LOG__LEVEL",
         "listen = \"127.0.0.1:7190\"  # default",
     ] {
@@ -109,7 +109,7 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
         ("[server]\nlisten = '0.0.0.0:7190'", "set `server.plaintext = true`"),
         (
             "[server]\nlissen = ''",
-            "own.toml:2: there is no setting `server.lissen`; the nearest is `server.listen`",
+            "own.toml:2: unknown setting `server.lissen`; did you mean `server.listen`?",
         ),
         ("[server", "own.toml:1: "),
     ] {
@@ -128,7 +128,7 @@ fn wrong_settings_end_with_2_and_say_what_to_do() {
     let output =
         cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
     assert_eq!(code(&output), 2);
-    assert!(told(&output).contains("the nearest is `CABLE__SERVER__"), "{}", told(&output));
+    assert!(told(&output).contains("did you mean `CABLE__SERVER__"), "{}", told(&output));
 }
 
 #[test]
@@ -836,7 +836,7 @@ fn followers_too_many_for_their_connections_are_told_what_to_do() {
     let demo = Demo::start(dir.path());
     let output = demo.run(dir.path(), "bench watch --followers 101 --connections 1");
     assert_eq!(code(&output), 2, "{}", printed(&output));
-    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.feeds`"] {
+    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.max_feeds`"] {
         assert!(told(&output).contains(text), "{text} in {}", told(&output));
     }
     let output = demo.run(dir.path(), "bench watch --kind tag");

@@ -119,9 +119,9 @@ pub(super) struct Place {
 
 impl Places {
     fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> Places {
-        let most = limits.most.min(file_descriptors).min(Semaphore::MAX_PERMITS);
+        let most = limits.max.min(file_descriptors).min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(most));
-        Places { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
+        Places { all, per_peer: limits.max_per_peer, peers: Arc::default(), metrics }
     }
 
     async fn next(&self) -> OwnedSemaphorePermit {

@@ -224,7 +224,7 @@ impl Calls {
             other: Arc::new(Method::unknown(metrics.of("other"))),
             services,
             routes,
-            feeds: limits.feeds,
+            feeds: limits.max_feeds,
             longest: limits.request_timeout,
             memory,
             draining,

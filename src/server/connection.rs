@@ -77,7 +77,7 @@ pub(super) struct Common {
 pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, common: Common) {
     let begun = tokio::select! {
         biased;
-        begun = tokio::time::timeout(common.limits.preface, begin(io)) => begun,
+        begun = tokio::time::timeout(common.limits.preface_timeout, begin(io)) => begun,
         () = life::drained(common.draining.clone()) => return,
     };
     let served = match begun {
@@ -133,14 +133,14 @@ where
     let io = Coalesced::new(TokioIo::new(Frames::new(io, PREFACE.len(), streams.clone())));
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
+        .max_concurrent_streams(limits.max_streams)
         .max_local_error_reset_streams(LOCAL_RESETS)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_header_list_size(HEADERS)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(limits.streams.saturating_mul(STREAM_WINDOW).min(i32::MAX as u32))
+        .initial_connection_window_size(limits.max_streams.saturating_mul(STREAM_WINDOW).min(i32::MAX as u32))
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(limits.ping)
+        .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
@@ -201,7 +201,7 @@ async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, c
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(common.limits.preface)
+        .header_read_timeout(common.limits.preface_timeout)
         .max_headers(64)
         .max_header_size(HEADERS as usize)
         // Otherwise a response is copied into a buffer, and its bytes no longer count.
@@ -341,7 +341,7 @@ mod tests {
         let limits = Connections::default();
         let streams = Streams::new(&super::super::memory::Memory::new(&limits).of_core());
         let (_node, draining) = watch::channel(false);
-        let life = Life::new(&limits, limits.grace, draining, streams.clone());
+        let life = Life::new(&limits, limits.goaway_grace, draining, streams.clone());
         let service = service_fn(|request: Request<Incoming>| async move {
             let count = request.uri().path()[1..].parse().unwrap();
             Ok::<_, Infallible>(Response::new(Full::new(numbers(count))))

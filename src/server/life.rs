@@ -60,20 +60,20 @@ impl Life {
         draining: watch::Receiver<bool>,
         streams: Streams,
     ) -> Life {
-        let end = Instant::now() + jittered(limits.age);
+        let end = Instant::now() + jittered(limits.max_age);
         Life {
             seen: streams.turns(),
             streams,
-            idle: limits.idle,
+            idle: limits.idle_timeout,
             end,
-            grace: limits.grace,
+            grace: limits.goaway_grace,
             drain,
             signal: draining.clone(),
             registered: None,
             draining: Some(Box::pin(drained(draining))),
             last: None,
             at_rest: None,
-            alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle))),
+            alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle_timeout))),
         }
     }
 

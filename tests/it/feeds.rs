@@ -303,7 +303,7 @@ async fn a_feed_ends_when_the_node_drains_and_goes_on_at_the_next_one() {
 #[tokio::test]
 async fn one_connection_has_so_many_feeds_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.feeds = 2).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_feeds = 2).await;
     let raw = crate::raw::Raw::to(&node).await;
     let open = async |tag| Follow::open_on(&raw, request(&[tag], None)).await;
     let first = open("sea").await.unwrap();
@@ -321,7 +321,7 @@ async fn one_connection_has_so_many_feeds_and_no_more() {
 #[tokio::test]
 async fn a_node_has_so_many_feeds_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.feed.most = 1).await;
+    let node = Node::start_with(dir.path(), |config| config.feed.max_open = 1).await;
     let first = Follow::open(&node, request(&["sea"], None)).await.unwrap();
     let refused = Follow::open(&node, request(&["sea"], None)).await.err().unwrap();
     assert_eq!(refused.code(), Code::ResourceExhausted);

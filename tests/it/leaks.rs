@@ -608,7 +608,7 @@ async fn restart_forgetful(
     for (node, dir) in nodes.into_iter().zip(dirs) {
         node.stop().await;
         let forgetful = |config: &mut Config| {
-            (config.feed.history, config.feed.history_entries) = (Duration::from_secs(30), 0);
+            (config.feed.history_retention, config.feed.history_min_entries) = (Duration::from_secs(30), 0);
         };
         started.push(Node::run(0, dir.path(), clock.clone(), forgetful).await);
     }

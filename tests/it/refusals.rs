@@ -845,7 +845,7 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(0);
     let forgetful = |config: &mut Config| {
-        (config.feed.history, config.feed.history_entries) = (Duration::from_secs(1), 3);
+        (config.feed.history_retention, config.feed.history_min_entries) = (Duration::from_secs(1), 3);
     };
     let node = Node::run(0, dir.path(), clock, forgetful).await;
     let raw = Raw::to(&node).await;
@@ -883,7 +883,7 @@ async fn a_feed_that_cannot_go_on_from_a_place_says_what_is_known_instead() {
 #[tokio::test]
 async fn a_feed_too_many_on_a_connection_is_refused_and_may_come_later() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.feeds = 1).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_feeds = 1).await;
     let raw = Raw::to(&node).await;
     let _open = raw.stream("Watch", request_bytes("Watch", json!({}))).await.unwrap();
     let refused = raw.call("Watch", json!({})).await.unwrap_err();

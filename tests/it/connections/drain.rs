@@ -26,7 +26,7 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 #[tokio::test]
 async fn a_node_that_stops_says_so_and_lets_calls_end() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
+    let node = Node::start_with(dir.path(), |config| config.server.drain_timeout = millis(60_000)).await;
     let mut peer = Peer::greet(node.address, &[]).await;
     let mut idle = Peer::greet(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
@@ -48,8 +48,8 @@ async fn a_node_that_stops_says_so_and_lets_calls_end() {
 async fn nobody_holds_a_node_that_stops_beyond_its_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(300);
-        config.connections.preface = millis(60_000);
+        config.server.drain_timeout = millis(300);
+        config.connections.preface_timeout = millis(60_000);
     })
     .await;
     let _silent = Peer::silent(node.address).await;
@@ -70,9 +70,9 @@ async fn nobody_holds_a_node_that_stops_beyond_its_deadline() {
 async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(300);
-        config.connections.age = millis(300);
-        config.connections.grace = millis(60_000);
+        config.server.drain_timeout = millis(300);
+        config.connections.max_age = millis(300);
+        config.connections.goaway_grace = millis(60_000);
     })
     .await;
     let mut peer = Peer::greet(node.address, &[]).await;
@@ -86,8 +86,8 @@ async fn a_connection_that_was_told_to_end_before_does_not_hold_the_node_either(
 async fn a_node_waits_only_for_calls_under_way() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(60_000);
-        config.connections.preface = millis(60_000);
+        config.server.drain_timeout = millis(60_000);
+        config.connections.preface_timeout = millis(60_000);
     })
     .await;
     node.client().put(article("a", &"x".repeat(800), &["t"])).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_node_waits_only_for_calls_under_way() {
 #[tokio::test]
 async fn a_client_that_streams_learns_between_two_messages_that_the_node_stops() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
+    let node = Node::start_with(dir.path(), |config| config.server.drain_timeout = millis(60_000)).await;
     let speaker = Speaker::to(node.address, 1 << 20).await;
     let mut import = speaker.ask(IMPORT, &[]).await;
     import.request.send_data(Bytes::new(), false).unwrap();

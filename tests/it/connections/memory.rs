@@ -25,7 +25,7 @@ const READERS: usize = 16;
 #[tokio::test]
 async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__MAX_BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
     for at in 0..ARTICLES {
         let mut long = article(&format!("a{at}"), "Long", &[]);
@@ -57,7 +57,7 @@ async fn readers_that_take_nothing_do_not_make_the_node_grow_and_harm_nobody() {
 #[tokio::test]
 async fn large_responses_that_nobody_reads_are_not_made() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__MAX_BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
     let mut long = article("long", "Long", &[]);
     long.body = Some(body(&"y".repeat(60_000)));

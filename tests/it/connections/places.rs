@@ -18,7 +18,7 @@ use crate::support::{Node, article};
 #[tokio::test]
 async fn a_connection_too_many_waits_and_is_served_when_another_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.most = 2).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max = 2).await;
     let mut first = Peer::greet(node.address, &[]).await;
     let mut second = Peer::greet(node.address, &[]).await;
     first.call(1).await;
@@ -35,7 +35,7 @@ async fn a_peer_with_too_many_connections_is_refused_and_counted_and_others_are_
     let dir = tempfile::tempdir().unwrap();
     let ops = free_address().await;
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.per_peer = 2;
+        config.connections.max_per_peer = 2;
         config.server.ops_listen = Some(ops);
     })
     .await;

@@ -91,8 +91,8 @@ async fn headers_above_the_bound_are_refused_over_http_1() {
 async fn a_call_under_way_over_http_1_is_no_idleness_and_its_end_begins_one() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.idle = millis(300);
-        config.connections.grace = millis(300);
+        config.connections.idle_timeout = millis(300);
+        config.connections.goaway_grace = millis(300);
     })
     .await;
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
