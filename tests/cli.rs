@@ -39,7 +39,7 @@ fn help_documents_the_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), "--help");
     assert_eq!(code(&output), 0);
-    for line in ["Exit codes:", "  3  there is nothing under that name", "  5  the service is unavailable"] {
+    for line in ["Exit codes:", "  3  not found", "  5  the service is unavailable"] {
         assert!(printed(&output).contains(line), "{line}");
     }
 }
@@ -69,8 +69,10 @@ fn wrong_usage_ends_with_2() {
         "article pending",
         "article rm a --reason expired",
         "import",
-        "export --format xml",
+        "export --as xml",
         "status -o yaml",
+        "export -o json",
+        "verify --endpoint http://127.0.0.1:7190",
         "status --endpoint 127.0.0.1:7190",
         "status --endpoint ftp://127.0.0.1",
     ] {
@@ -159,7 +161,7 @@ fn what_is_not_the_json_of_an_article_is_refused_before_any_call() {
 fn a_failed_export_leaves_no_file_and_touches_none() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("all.jsonl"), "before\n").unwrap();
-    let output = run(dir.path(), "export --output all.jsonl --endpoint http://127.0.0.1:1");
+    let output = run(dir.path(), "export --to all.jsonl --endpoint http://127.0.0.1:1");
     assert_eq!(code(&output), 5);
     assert_eq!(fs::read_to_string(dir.path().join("all.jsonl")).unwrap(), "before\n");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -321,9 +323,9 @@ fn articles_are_listed_by_filter_and_printed_in_each_form() {
     assert_eq!(ids("article ls --tag russia -o id --limit 3"), russia[..3]);
     let without = ids("article stream --tag russia --no-tag shipping -o id");
     assert!(!without.is_empty() && without.len() < russia.len());
-    let html = printed(&demo.run(dir.path(), "article get station-lamp-23 --format html"));
+    let html = printed(&demo.run(dir.path(), "article get station-lamp-23 --body html"));
     assert!(html.starts_with("<p>"), "{html}");
-    let json = printed(&demo.run(dir.path(), "article get station-lamp-23 --format text -o json"));
+    let json = printed(&demo.run(dir.path(), "article get station-lamp-23 --body text -o json"));
     assert!(json.contains("\"renderedBody\"") && !json.contains("<p>"), "{json}");
     let path = "article get --path /world/2026/11/station-lamp-23 -o id";
     assert_eq!(ids(path), ["station-lamp-23"]);
@@ -338,8 +340,8 @@ fn an_export_imported_elsewhere_has_the_same_digest() {
         status.lines().find(|line| line.contains("contentDigest")).unwrap().to_owned()
     };
     demo.run(dir.path(), "article rm eel-survey");
-    for (format, extra) in [("jsonl", ""), ("binary", " --format binary")] {
-        let output = demo.run(dir.path(), &format!("export --output all{extra}"));
+    for (format, extra) in [("jsonl", ""), ("binary", " --as binary")] {
+        let output = demo.run(dir.path(), &format!("export --to all{extra}"));
         assert_eq!(code(&output), 0, "{}", told(&output));
         let other = Demo::start(dir.path());
         assert_ne!(digest(&other), digest(&demo));
@@ -357,7 +359,7 @@ fn an_import_accounts_for_what_is_refused_and_takes_the_rest() {
     fs::write(dir.path().join("tags.jsonl"), lines).unwrap();
     let output = demo.run(dir.path(), "import jsonl tags.jsonl --report report.jsonl");
     assert_eq!(code(&output), 1);
-    assert_eq!(told(&output), "cable: 2 could not be taken\n");
+    assert_eq!(told(&output), "cable: 2 items failed or were refused\n");
     let report = fs::read_to_string(dir.path().join("report.jsonl")).unwrap();
     assert_eq!(report.lines().count(), 2);
     assert!(report.contains("\"tags/bad\"") && report.contains("\"line 3\""), "{report}");
@@ -410,9 +412,9 @@ fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
     let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
     assert_eq!(code(&after(&node)), 0);
     for (line, problem) in [
-        ("restore --from none --to new", "none: there is no backup here"),
-        ("restore --from backup --to store", "store: this directory is not empty"),
-        ("restore --from store/cable.db --to new", "cable.db: this is the database of a store"),
+        ("restore --from none --to new", "none: no backup found"),
+        ("restore --from backup --to store", "store: directory not empty"),
+        ("restore --from store/cable.db --to new", "cable.db: database of a store"),
     ] {
         let output = run(dir, line);
         assert_eq!(code(&output), 2, "{line}: {}", told(&output));
@@ -433,7 +435,7 @@ fn a_backup_is_restored_to_another_history_unless_the_log_id_is_kept() {
     for text in ["LOG_CHANGED", &format!("{original} is another log than {other}")] {
         assert!(told(&refused).contains(text), "{text}: {}", told(&refused));
     }
-    assert!(told(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", told(&refused));
+    assert!(told(&refused).lines().nth(1).unwrap().contains("--allow-reset"), "{}", told(&refused));
     assert_eq!(node.stop(), 0);
     assert_eq!(code(&run(dir, "verify --data other")), 0);
 
@@ -475,16 +477,16 @@ fn no_command_replaces_the_database_of_a_store() {
     for target in targets {
         for line in [
             "backup --data store --to",
-            "export --output",
+            "export --to",
             "mirror --once",
-            "feed watch --until-caught-up --save",
+            "feed watch --until-caught-up --position-file",
         ] {
             let output = node.run(dir, &format!("{line} {target}"));
             assert_eq!(code(&output), 2, "{line} {target}: {}", told(&output));
             assert!(told(&output).contains("store"), "{line} {target}: {}", told(&output));
         }
     }
-    for (target, problem) in [("notes", "this is not a backup"), (".", "this is a directory")] {
+    for (target, problem) in [("notes", "notes: not a backup"), (".", ".: is a directory")] {
         let output = run(dir, &format!("backup --data store --to {target}"));
         assert_eq!(code(&output), 2, "{target}: {}", told(&output));
         assert!(told(&output).contains(problem), "{target}: {}", told(&output));
@@ -505,10 +507,10 @@ fn a_store_is_made_anew_from_another_that_is_served_and_not_from_a_damaged_one_u
     let held = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
     let output = run(dir.path(), &format!("rebuild --from {} --to anew", held.display()));
     assert_eq!(code(&output), 0, "{}", told(&output));
-    assert!(printed(&output).contains("those of the old store"), "{}", printed(&output));
+    assert!(printed(&output).contains("match the old store"), "{}", printed(&output));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
-    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to anew")), 2, "it is there already");
+    assert_eq!(code(&run(dir.path(), "rebuild --from anew --to anew")), 2, "already exists");
 
     let database = Connection::open(dir.path().join("anew/cable.db")).unwrap();
     let damage = "UPDATE doc SET entry = zeroblob(9) WHERE id = 'station-lamp-23'";
@@ -566,11 +568,11 @@ fn what_waits_is_put_listed_printed_and_taken_back() {
         &[
             ("article pending ls -o id", 0, "quay\nvote\n"),
             ("article get quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
-            ("article pending get quay --format markdown", 0, "It opens."),
+            ("article pending get quay --body markdown", 0, "It opens."),
             ("article pending get quay -o id", 0, "quay\n"),
             ("article pending get murmansk-pilots-wait", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
             ("article pending rm quay --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
-            ("article pending rm quay -o table", 0, "articles/quay taken back: revision "),
+            ("article pending rm quay -o table", 0, "articles/quay cancelled: revision "),
             ("article pending rm quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
             (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
             (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
@@ -626,7 +628,7 @@ fn a_store_made_anew_has_what_waits_and_what_is_seen_and_serves_both() {
         "{told_before:?}"
     );
     let rebuilt = run(dir.path(), &format!("rebuild --from {} --to anew --keep-log-id", held.display()));
-    assert!(printed(&rebuilt).contains("those of the old store"), "{} {}", printed(&rebuilt), told(&rebuilt));
+    assert!(printed(&rebuilt).contains("match the old store"), "{} {}", printed(&rebuilt), told(&rebuilt));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data anew")), 0);
     let anew = Demo::serve(dir.path(), "anew");
@@ -651,7 +653,7 @@ fn a_counted_measurement_makes_its_calls_and_its_report_adds_up() {
     for line in [
         "bench get --calls 200 --rate 1000",
         "bench get --calls 200 --workers 3 --zipf 1 --seed 7 --view basic --tag russia",
-        "bench get --calls 200 --name station-lamp-23 --format html",
+        "bench get --calls 200 --name station-lamp-23 --body html",
         "bench list --calls 200 --rate 1000 --in-flight 2 --tag russia --page-size 5",
         "bench list --calls 200 --view reference --order changed --section world --children",
         "bench stream --calls 20 --workers 2 --tag russia --view full",
@@ -776,7 +778,7 @@ fn a_load_that_cannot_be_meant_is_refused_with_the_name_of_its_flag() {
         ("get --zipf 11", "--zipf"),
         ("get --zipf NaN", "--zipf"),
         ("get --seed x", "--seed"),
-        ("get -o id", "--output-format"),
+        ("get -o id", "--output"),
         ("list --page-size 1001", "--page-size"),
         ("stream --limit 0", "--limit"),
     ] {
@@ -795,9 +797,9 @@ fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
     let names = || printed(&demo.run(dir.path(), "article stream -o id"));
     let before = names();
     for line in [
-        "--tag fan-out",
-        "--tag russia --section world --author ada --view full --size 1200",
-        "--tag russia --view full --format html",
+        "--any-tag fan-out",
+        "--any-tag russia --section world --author ada --view full --size 1200",
+        "--any-tag russia --view full --body html",
         "--view reference --size 0",
     ] {
         let line = format!("bench watch --followers 7 --connections 3 --publish 20 --rate 200 {line}");
@@ -824,7 +826,7 @@ fn followers_are_each_told_of_each_publish_and_nothing_of_it_is_left() {
         assert!(number(&report, "messages") <= 140 && number(&report, "bytes") > 0, "{report}");
         assert_eq!(names(), before, "{line}");
     }
-    let line = "bench watch --tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
+    let line = "bench watch --any-tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
     assert_eq!(code(&demo.run(dir.path(), line)), 0);
     let kept = printed(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
     assert!(kept.lines().count() == 3 && kept.lines().all(|id| id.starts_with("kept-")), "{kept}");
@@ -848,7 +850,7 @@ fn what_others_publish_is_measured_until_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let watch =
-        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --tag russia --followers 3");
+        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --any-tag russia --followers 3");
     wait_until_it_heeds_interrupts(&watch.id().to_string());
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
@@ -883,7 +885,7 @@ fn put_article(demo: &Demo, dir: &Path, id: &str, headline: &str) {
 fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = fed(&demo, dir.path(), "--tag russia --snapshot");
+    let held = fed(&demo, dir.path(), "--any-tag russia --snapshot");
     let (parts, rest) = held.split_at(held.len() - 2);
     assert!(parts.iter().all(|part| part["snapshot"]["article"]["headline"].is_string()), "{held:?}");
     assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
@@ -892,7 +894,7 @@ fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
     let after = position.to_string();
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
-    let news = fed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
+    let news = fed(&demo, dir.path(), &format!("--any-tag russia --view full --after {after}"));
     assert_eq!(news.len(), 3, "{news:?}");
     assert_eq!(news[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
     assert_eq!(news[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
@@ -907,7 +909,8 @@ fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
     assert_eq!(printed(&names), "articles/quay\narticles/king-crab-border\n");
     let table =
         printed(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
-    for text in ["put    articles/quay  Quay reopens", "gone   articles/king-crab-border  (withdrawn)"] {
+    for text in ["put       articles/quay  Quay reopens", "removed   articles/king-crab-border  (withdrawn)"]
+    {
         assert!(table.contains(text), "{text} in\n{table}");
     }
 }
@@ -916,13 +919,13 @@ fn a_feed_is_printed_a_line_a_change_with_the_position_to_go_on_from() {
 fn a_feed_goes_on_after_the_position_in_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1);
+    assert_eq!(fed(&demo, dir.path(), "--position-file position").len(), 1);
     put_article(&demo, dir.path(), "quay", "Quay reopens");
-    let news = fed(&demo, dir.path(), "--save position");
+    let news = fed(&demo, dir.path(), "--position-file position");
     assert_eq!(news[0]["change"]["upsert"]["article"]["name"], "articles/quay");
-    assert_eq!(fed(&demo, dir.path(), "--save position").len(), 1, "it was told before");
+    assert_eq!(fed(&demo, dir.path(), "--position-file position").len(), 1, "it was told before");
     fs::write(dir.path().join("position"), "damaged").unwrap();
-    let output = demo.run(dir.path(), "feed watch --until-caught-up --save position");
+    let output = demo.run(dir.path(), "feed watch --until-caught-up --position-file position");
     assert_eq!(code(&output), 1);
     assert!(told(&output).starts_with("cable: POSITION_STORE"), "{}", told(&output));
 }
@@ -934,14 +937,14 @@ fn a_position_of_another_history_ends_a_feed_unless_it_may_begin_anew() {
     let output = demo.run(dir.path(), "feed watch --after 00000000:5");
     assert_eq!(code(&output), 1);
     assert!(told(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", told(&output));
-    assert!(told(&output).contains("--reset"), "{}", told(&output));
+    assert!(told(&output).contains("--allow-reset"), "{}", told(&output));
     let position = &fed(&demo, dir.path(), "")[0]["position"];
     let place = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
     let output = demo.run(dir.path(), &format!("feed watch --after {place}:{}", "07".repeat(32)));
     assert_eq!(code(&output), 1);
     let problem = format!("revision {} has another history here", position["revision"].as_str().unwrap());
-    assert!(told(&output).contains(&problem) && told(&output).contains("--reset"), "{}", told(&output));
-    let anew = fed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
+    assert!(told(&output).contains(&problem) && told(&output).contains("--allow-reset"), "{}", told(&output));
+    let anew = fed(&demo, dir.path(), "--any-tag russia --after 00000000:5 --allow-reset");
     assert_eq!(anew[0]["reset"]["reason"], "LOG_CHANGED");
     assert!(anew[1]["snapshot"].is_object() && anew.last().unwrap()["checkpoint"].is_object());
 }
@@ -965,7 +968,7 @@ fn a_feed_prints_at_once_and_an_interrupt_or_a_closed_pipe_is_a_quiet_end() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     for interrupted in [true, false] {
-        let mut follower = follow(&demo, dir.path(), "feed watch --tag russia");
+        let mut follower = follow(&demo, dir.path(), "feed watch --any-tag russia");
         let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().starts_with("{\"checkpoint\":{}"));
         put_article(&demo, dir.path(), "quay", &format!("Quay reopens {interrupted}"));
@@ -999,11 +1002,11 @@ fn a_mirror_is_what_an_export_has_of_it_and_is_kept_so() {
         lines
     };
     let mirrored = || fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-    let output = demo.run(dir.path(), "mirror --tag russia --once russia.jsonl");
+    let output = demo.run(dir.path(), "mirror --any-tag russia --once russia.jsonl");
     assert_eq!(code(&output), 0, "{}", told(&output));
     assert!(told(&output).starts_with("11 records as of revision "), "{}", told(&output));
     assert_eq!(mirrored(), exported());
-    let follower = follow(&demo, dir.path(), "mirror --tag russia russia.jsonl");
+    let follower = follow(&demo, dir.path(), "mirror --any-tag russia russia.jsonl");
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
     for _ in 0..600 {
