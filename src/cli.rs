@@ -10,6 +10,7 @@ use std::{
 use cable_client::{Cable, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::output::Output;
 use crate::{config as settings, server, store};
 
 mod article;
@@ -36,42 +37,86 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 /// The version and the commit that the program is built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CABLE_COMMIT"), ")");
 
+/// The heading of the options that several commands have.
+const COMMON_OPTIONS: &str = "Common options";
+
 const AFTER_HELP: &str = "\
 Bare ids are accepted wherever a name is: `russia` for `tags/russia`.
 
 Exit codes:
-  0  done
-  1  the call failed, or some of its items did; the server or the store did: a node of which a part failed,
-     or that a second signal stopped, ends so
-  2  wrong usage or settings
-  3  there is nothing under that name or path, or no longer
-  4  conflict: the etag is not the current one, the name exists, or the path is taken
-  5  the service is unavailable, or did not answer in time";
+  0  success
+  1  a call or some of its items failed; the store or the server failed, or a second signal
+     stopped the server
+  2  invalid usage or settings
+  3  not found, or removed
+  4  conflict: etag mismatch, the name already exists, or the path is taken
+  5  the service is unavailable or did not respond in time";
 
 /// Cable, a content-delivery service for publishers: the server, and the commands that use one.
 #[derive(Debug, Parser)]
 #[command(name = "cable", version = VERSION, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
-    #[command(flatten)]
-    global: Global,
     #[command(subcommand)]
     command: Command,
 }
 
+/// The option of all commands that call a service.
 #[derive(Debug, clap::Args)]
-struct Global {
+struct Service {
     /// Endpoint of the service; separate several nodes with commas.
     #[arg(
         long,
         global = true,
         value_name = "URL",
+        help_heading = COMMON_OPTIONS,
         env = "CABLE_ENDPOINTS",
         default_value = "http://127.0.0.1:7190"
     )]
     endpoint: String,
+}
+
+/// The option of all commands whose output has a format.
+#[derive(Debug, clap::Args)]
+struct OutputFormat {
     /// Output format. If unset, a table on a terminal and JSON lines in a pipe.
-    #[arg(short = 'o', long = "output-format", global = true, value_name = "FORMAT", value_enum)]
+    #[arg(
+        short,
+        long = "output",
+        global = true,
+        value_name = "FORMAT",
+        help_heading = COMMON_OPTIONS,
+        value_enum
+    )]
     output_format: Option<output::Format>,
+}
+
+/// The arguments of a command that calls a service, with its endpoint.
+#[derive(Debug, clap::Args)]
+struct WithService<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// The subcommands of a command that calls a service, with its endpoint.
+#[derive(Debug, clap::Args)]
+struct SubcommandWithService<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// The subcommands of a command that calls a service and prints the result, with its endpoint and output format.
+#[derive(Debug, clap::Args)]
+struct SubcommandWithOutput<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    service: Service,
+    #[command(flatten)]
+    output: OutputFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,35 +147,27 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Call {
     /// Read, publish and remove articles.
-    #[command(subcommand)]
-    Article(article::Command),
+    Article(SubcommandWithOutput<article::Command>),
     /// Read, publish and remove authors.
-    #[command(subcommand)]
-    Author(noun::Command),
+    Author(SubcommandWithOutput<noun::Command>),
     /// Read, publish and remove sections.
-    #[command(subcommand)]
-    Section(noun::Command),
+    Section(SubcommandWithOutput<noun::Command>),
     /// Read, publish and remove tags.
-    #[command(subcommand)]
-    Tag(noun::Command),
+    Tag(SubcommandWithOutput<noun::Command>),
     /// Read, publish and remove collections: fronts and packages.
-    #[command(subcommand)]
-    Collection(noun::Command),
+    Collection(SubcommandWithOutput<noun::Command>),
     /// Follow changes as they happen.
-    #[command(subcommand)]
-    Feed(feed::Command),
+    Feed(SubcommandWithOutput<feed::Command>),
     /// Mirror matching content into a file until interrupted.
-    Mirror(mirror::Mirror),
+    Mirror(WithService<mirror::Mirror>),
     /// Import content from a file. Repeating an import is harmless.
-    #[command(subcommand)]
-    Import(import::Command),
+    Import(SubcommandWithService<import::Command>),
     /// Export all content to a file or to standard output.
-    Export(export::Export),
+    Export(WithService<export::Export>),
     /// Print the status of the service: version, log, counts, sizes, digests and limits.
-    Status,
-    /// Generate read or follower load, check the responses and measure. Use it only against your own nodes.
-    #[command(subcommand)]
-    Bench(Box<bench::Command>),
+    Status(WithService<OutputFormat>),
+    /// Generate read or follower load, check the responses and report latency. Use it only against your own nodes.
+    Bench(SubcommandWithOutput<Box<bench::Command>>),
 }
 
 /// A failure of a command.
@@ -158,10 +195,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// A local file or stream failed.
-    #[error("{what}")]
+    #[error("cannot {operation}")]
     Io {
         /// The operation that failed.
-        what: String,
+        operation: String,
         /// The cause.
         source: io::Error,
     },
@@ -182,8 +219,8 @@ impl Error {
         }
     }
 
-    fn io(what: impl Into<String>, source: io::Error) -> Self {
-        Error::Io { what: what.into(), source }
+    fn io(operation: impl Into<String>, source: io::Error) -> Self {
+        Error::Io { operation: operation.into(), source }
     }
 
     fn exit_code(&self) -> u8 {
@@ -204,10 +241,12 @@ impl Error {
     }
 
     /// Returns the message for standard error, one fact per line.
-    fn tell(&self) -> String {
+    fn describe(&self) -> String {
         match self {
-            Error::Call(error) => tell_call(error, None),
-            Error::Resume(error) => tell_call(error, Some("to start again with a snapshot, add --reset")),
+            Error::Call(error) => describe_call_error(error, None),
+            Error::Resume(error) => {
+                describe_call_error(error, Some("to restart from a snapshot, add --allow-reset"))
+            }
             other => {
                 let mut text = format!("cable: {other}");
                 let mut source = std::error::Error::source(other);
@@ -227,7 +266,7 @@ impl Error {
 
 /// Describes a failed call: code, reason and message, then the remedy, the fields, the metadata of the server, and
 /// whether the write may have been applied.
-fn tell_call(error: &cable_client::Error, remedy: Option<&str>) -> String {
+fn describe_call_error(error: &cable_client::Error, remedy: Option<&str>) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
     let mut text = format!("cable: {}{message}", code_and_reason(error));
     if let Some(remedy) = remedy {
@@ -235,14 +274,14 @@ fn tell_call(error: &cable_client::Error, remedy: Option<&str>) -> String {
     }
     for violation in error.violations() {
         let repeated = format!("{}: ", violation.field);
-        let wrong = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
-        text += &format!("\n  field {repeated}{wrong}");
+        let description = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
+        text += &format!("\n  field {repeated}{description}");
     }
     for (key, value) in error.metadata() {
         text += &format!("\n  {key}: {value}");
     }
     if error.may_have_applied() {
-        text += "\n  it may have been done all the same";
+        text += "\n  the write may have been applied";
     }
     text
 }
@@ -273,24 +312,24 @@ fn code_of(kind: ErrorKind) -> String {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(help_or_refusal) => {
+        Err(help_or_error) => {
             // A reader that closes the pipe needs no more of the help text.
-            let _closed = help_or_refusal.print();
-            return ExitCode::from(u8::try_from(help_or_refusal.exit_code()).unwrap_or(2));
+            let _closed = help_or_error.print();
+            return ExitCode::from(u8::try_from(help_or_error.exit_code()).unwrap_or(2));
         }
     };
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::ClosedPipe) => ExitCode::SUCCESS,
         Err(error) => {
-            let _nowhere_to_say_it = writeln!(io::stderr(), "{}", error.tell());
+            let _unreportable = writeln!(io::stderr(), "{}", error.describe());
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
-    let mut output = output::Output::stdout(global.output_format);
+fn execute(Cli { command }: Cli) -> Result<(), Error> {
+    let mut output = Output::stdout(None);
     match command {
         Command::Serve(serve) => {
             let runtime = runtime()?;
@@ -299,7 +338,7 @@ fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
             runtime.shutdown_background();
             served
         }
-        Command::Call(call) => runtime()?.block_on(Box::pin(ask(&global.endpoint, call, &mut output))),
+        Command::Call(call) => runtime()?.block_on(Box::pin(run_call(call))),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
@@ -310,23 +349,47 @@ fn execute(Cli { global, command }: Cli) -> Result<(), Error> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Runtime::new().map_err(|source| Error::io("start", source))
+    tokio::runtime::Runtime::new().map_err(|source| Error::io("start the runtime", source))
 }
 
-async fn ask(endpoint: &str, call: Call, output: &mut output::Output) -> Result<(), Error> {
-    let cable = Cable::builder(endpoint).build()?;
+impl Service {
+    fn client(&self) -> Result<Cable, Error> {
+        Ok(Cable::builder(self.endpoint.as_str()).build()?)
+    }
+}
+
+impl OutputFormat {
+    fn stdout(&self) -> Output {
+        Output::stdout(self.output_format)
+    }
+}
+
+impl<C: Subcommand> SubcommandWithOutput<C> {
+    async fn run(
+        self,
+        run: impl AsyncFnOnce(C, &Cable, &mut Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        run(self.command, &self.service.client()?, &mut self.output.stdout()).await
+    }
+}
+
+async fn run_call(call: Call) -> Result<(), Error> {
     match call {
-        Call::Article(command) => article::run(command, &cable, output).await,
-        Call::Author(command) => noun::author(command, &cable, output).await,
-        Call::Section(command) => noun::section(command, &cable, output).await,
-        Call::Tag(command) => noun::tag(command, &cable, output).await,
-        Call::Collection(command) => noun::collection(command, &cable, output).await,
-        Call::Feed(command) => feed::run(command, &cable, output).await,
-        Call::Mirror(args) => mirror::run(args, &cable).await,
-        Call::Import(command) => import::run(command, &cable, output).await,
-        Call::Export(export) => export::run(export, &cable).await,
-        Call::Status => status::run(&cable, output).await,
-        Call::Bench(command) => bench::run(*command, endpoint, output).await,
+        Call::Article(article) => article.run(article::run).await,
+        Call::Author(author) => author.run(noun::author).await,
+        Call::Section(section) => section.run(noun::section).await,
+        Call::Tag(tag) => tag.run(noun::tag).await,
+        Call::Collection(collection) => collection.run(noun::collection).await,
+        Call::Feed(feed) => feed.run(feed::run).await,
+        Call::Mirror(mirror) => mirror::run(mirror.args, &mirror.service.client()?).await,
+        Call::Import(import) => {
+            import::run(import.command, &import.service.client()?, &mut Output::stdout(None)).await
+        }
+        Call::Export(export) => export::run(export.args, &export.service.client()?).await,
+        Call::Status(status) => status::run(&status.service.client()?, &mut status.args.stdout()).await,
+        Call::Bench(bench) => {
+            bench::run(*bench.command, &bench.service.endpoint, &mut bench.output.stdout()).await
+        }
     }
 }
 
@@ -335,7 +398,7 @@ fn note(text: &str) -> Result<(), Error> {
     writeln!(io::stderr(), "{text}").map_err(|source| Error::io("write to standard error", source))
 }
 
-fn completion(shell: clap_complete::Shell, output: &mut output::Output) -> Result<(), Error> {
+fn completion(shell: clap_complete::Shell, output: &mut Output) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cable", &mut script);
     output.text(&String::from_utf8_lossy(&script))
@@ -346,25 +409,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_exit_code_is_in_the_help() {
+    fn the_help_lists_every_exit_code() {
         for code in 0..=5 {
             assert!(AFTER_HELP.contains(&format!("\n  {code}  ")), "{code}");
         }
     }
 
     #[test]
-    fn codes_are_spelt_as_in_grpc() {
+    fn codes_are_named_as_in_grpc() {
         assert_eq!(code_of(ErrorKind::NotFound), "NOT_FOUND");
         assert_eq!(code_of(ErrorKind::Unavailable), "UNAVAILABLE");
     }
 
     #[test]
-    fn a_refusal_is_told_with_code_reason_and_field_and_has_its_exit_code() {
+    fn a_call_error_has_code_reason_fields_and_exit_code() {
         use tonic::{Code, Status};
         use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -374,7 +437,7 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
         let error = Error::from(cable_client::Error::from(status));
         assert_eq!(
-            error.tell(),
+            error.describe(),
             "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: required\n  maximum: 9"
         );
         for (code, exit) in [
@@ -395,9 +458,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_printed_once() {
         let error = Error::io("read x", io::Error::other("no such thing"));
-        assert_eq!(error.tell(), "cable: read x: no such thing");
+        assert_eq!(error.describe(), "cable: cannot read x: no such thing");
         assert_eq!(error.exit_code(), 1);
         let error = Error::from(settings::Error::SameAddress("127.0.0.1:1".parse().unwrap()));
         assert_eq!(error.exit_code(), 2);

@@ -17,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 use crate::telemetry;
 
 /// The settings files to look for, in this order, if none is named.
-pub const SEARCH: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
+pub const SEARCH_PATHS: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
 
 /// The prefix of settings in the environment: `CABLE__SERVER__LISTEN` is `server.listen`.
 pub const ENV_PREFIX: &str = "CABLE__";
@@ -29,20 +29,20 @@ const MAX_THREADS: usize = 64;
 const MIN_CACHE_BYTES: u64 = 1 << 20;
 
 /// Minimum interval of scrubs. With a shorter one, the node would read the store without a pause.
-const MIN_SCRUB: Duration = Duration::from_secs(60);
+const MIN_SCRUB_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Minimum age, idle time and ping interval of a connection. With less, a connection is of no use to a client.
 const MIN_CONNECTION_TIME: Duration = Duration::from_secs(1);
 
 /// Minimum time that a client is granted. Less than a round trip over a slow line would disconnect clients that do
 /// nothing wrong.
-const MIN_PATIENCE: Duration = Duration::from_millis(100);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Minimum age of history. Followers need some time to reconnect.
-const MIN_HISTORY: Duration = Duration::from_secs(60);
+const MIN_HISTORY_RETENTION: Duration = Duration::from_secs(60);
 
 /// Settings whose built-in value depends on the machine.
-const OF_MACHINE: [&str; 2] = ["server.threads", "store.readers"];
+const MACHINE_DEPENDENT: [&str; 2] = ["server.threads", "store.readers"];
 
 /// The settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Server {
     /// Whether addresses that other machines can reach may be served without TLS.
     pub plaintext: bool,
     /// Maximum time for calls in flight to end once the node is asked to stop.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// Number of serving threads, each with connections of its own.
     pub threads: usize,
 }
@@ -82,32 +82,32 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
     /// Maximum open connections; never more than the process's file descriptors allow.
-    pub most: usize,
+    pub max: usize,
     /// Maximum open connections of one address.
-    pub per_peer: usize,
+    pub max_per_peer: usize,
     /// Maximum bytes of responses that their peers have not read yet, over all connections.
-    pub response_bytes: u64,
+    pub max_buffered_response_bytes: u64,
     /// Maximum bytes of requests that have not arrived completely, over all connections.
-    pub request_bytes: u64,
+    pub max_buffered_request_bytes: u64,
     /// Maximum time that a response waits without its peer reading any byte of it.
     pub progress_timeout: Duration,
     /// Maximum time until the response of a call, and until the next message of a client that streams has arrived
     /// completely.
     pub request_timeout: Duration,
     /// Maximum calls in flight on one connection.
-    pub streams: u32,
+    pub max_streams: u32,
     /// Maximum open feeds on one connection; the limit leaves room for other calls.
-    pub feeds: usize,
+    pub max_feeds: usize,
     /// Maximum time for the first bytes of a connection, and for the headers of an HTTP/1.1 request.
-    pub preface: Duration,
+    pub preface_timeout: Duration,
     /// Maximum age of a connection, plus or minus a tenth.
-    pub age: Duration,
+    pub max_age: Duration,
     /// Maximum time for calls in flight to end once the server has sent GOAWAY on their connection.
-    pub grace: Duration,
+    pub goaway_grace: Duration,
     /// Maximum time of a connection without a call.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// Interval of keepalive pings on a connection.
-    pub ping: Duration,
+    pub ping_interval: Duration,
     /// Maximum time until a ping is acknowledged.
     pub ping_timeout: Duration,
 }
@@ -127,7 +127,7 @@ pub struct Store {
     /// Bytes of the disk that are reserved for removals: puts are refused while less is free.
     pub reserve_bytes: u64,
     /// Interval of scrubs, each of which reads and checks everything that is stored.
-    pub scrub: Duration,
+    pub scrub_interval: Duration,
     /// Number of threads that read from the disk.
     pub readers: usize,
 }
@@ -136,19 +136,19 @@ pub struct Store {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// Maximum size of the encoded responses, in bytes.
-    pub bytes: u64,
+    pub max_bytes: u64,
 }
 
 /// The limit of feeds, and the history that feeds can resume from. History within either of its two bounds is retained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
     /// Maximum open feeds.
-    pub most: usize,
+    pub max_open: usize,
     /// Minimum age of an entry before its departures, and tombstones that need not last, may be dropped.
-    pub history: Duration,
+    pub history_retention: Duration,
     /// Minimum number of entries after an entry before its departures, and tombstones that need not last, may be
     /// dropped.
-    pub history_entries: u32,
+    pub history_min_entries: u32,
 }
 
 /// The log events that a node writes to standard error.
@@ -166,7 +166,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7190)),
             ops_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7191))),
             plaintext: false,
-            drain: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(20),
             threads: cores(),
         }
     }
@@ -175,19 +175,19 @@ impl Default for Server {
 impl Default for Connections {
     fn default() -> Self {
         Connections {
-            most: 10_000,
-            per_peer: 512,
-            response_bytes: 64 << 20,
-            request_bytes: 64 << 20,
+            max: 10_000,
+            max_per_peer: 512,
+            max_buffered_response_bytes: 64 << 20,
+            max_buffered_request_bytes: 64 << 20,
             progress_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
-            streams: 200,
-            feeds: 100,
-            preface: Duration::from_secs(5),
-            age: Duration::from_secs(30 * 60),
-            grace: Duration::from_secs(60),
-            idle: Duration::from_secs(15 * 60),
-            ping: Duration::from_secs(30),
+            max_streams: 200,
+            max_feeds: 100,
+            preface_timeout: Duration::from_secs(5),
+            max_age: Duration::from_secs(30 * 60),
+            goaway_grace: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(15 * 60),
+            ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(10),
         }
     }
@@ -200,19 +200,28 @@ fn cores() -> usize {
 impl Default for Store {
     fn default() -> Self {
         let (reserve_bytes, readers) = (512 << 20, cores().min(4));
-        Store { dir: "./cable-data".into(), reserve_bytes, scrub: Duration::from_secs(86_400), readers }
+        Store {
+            dir: "./cable-data".into(),
+            reserve_bytes,
+            scrub_interval: Duration::from_secs(86_400),
+            readers,
+        }
     }
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { bytes: 256 << 20 }
+        Cache { max_bytes: 256 << 20 }
     }
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Feed { most: 20_000, history: Duration::from_secs(90 * 24 * 3_600), history_entries: 1_000_000 }
+        Feed {
+            max_open: 20_000,
+            history_retention: Duration::from_secs(90 * 24 * 3_600),
+            history_min_entries: 1_000_000,
+        }
     }
 }
 
@@ -239,190 +248,202 @@ const SETTINGS: [Setting; 30] = [
     Setting {
         key: "server.listen",
         doc: "Address of gRPC and gRPC-Web.",
-        set: |c, text| put(&mut c.server.listen, address(text)?),
+        set: |c, text| assign(&mut c.server.listen, address(text)?),
         show: |c| quoted(c.server.listen),
     },
     Setting {
         key: "server.ops_listen",
         doc: "Address of /metrics, /livez and /readyz over plain HTTP, or \"off\".",
-        set: |c, text| put(&mut c.server.ops_listen, if text == "off" { None } else { Some(address(text)?) }),
+        set: |c, text| {
+            assign(&mut c.server.ops_listen, if text == "off" { None } else { Some(address(text)?) })
+        },
         show: |c| c.server.ops_listen.map_or_else(|| quoted("off"), quoted),
     },
     Setting {
         key: "server.plaintext",
         doc: "Whether addresses that other machines can reach may be served without TLS.",
-        set: |c, text| put(&mut c.server.plaintext, truth(text)?),
+        set: |c, text| assign(&mut c.server.plaintext, boolean(text)?),
         show: |c| c.server.plaintext.to_string(),
     },
     Setting {
-        key: "server.drain",
+        key: "server.drain_timeout",
         doc: "Maximum time for calls in flight to end once the node is asked to stop.",
-        set: |c, text| put(&mut c.server.drain, duration(text)?),
-        show: |c| quoted(show_duration(c.server.drain)),
+        set: |c, text| assign(&mut c.server.drain_timeout, duration(text)?),
+        show: |c| quoted(show_duration(c.server.drain_timeout)),
     },
     Setting {
         key: "server.threads",
         doc: "Number of serving threads, 1 to 64. If unset, one per core.",
-        set: |c, text| put(&mut c.server.threads, threads(text)?),
+        set: |c, text| assign(&mut c.server.threads, threads(text)?),
         show: |c| c.server.threads.to_string(),
     },
     Setting {
-        key: "connections.most",
+        key: "connections.max",
         doc: "Maximum open connections; never more than the process's file descriptors allow.",
-        set: |c, text| put(&mut c.connections.most, count(text)?),
-        show: |c| c.connections.most.to_string(),
+        set: |c, text| assign(&mut c.connections.max, count(text)?),
+        show: |c| c.connections.max.to_string(),
     },
     Setting {
-        key: "connections.per_peer",
+        key: "connections.max_per_peer",
         doc: "Maximum open connections of one address.",
-        set: |c, text| put(&mut c.connections.per_peer, count(text)?),
-        show: |c| c.connections.per_peer.to_string(),
+        set: |c, text| assign(&mut c.connections.max_per_peer, count(text)?),
+        show: |c| c.connections.max_per_peer.to_string(),
     },
     Setting {
-        key: "connections.response_bytes",
+        key: "connections.max_buffered_response_bytes",
         doc: "Memory for responses that their clients have not read yet.",
-        set: |c, text| put(&mut c.connections.response_bytes, bytes_from(LEAST_RESPONSE_BYTES, text)?),
-        show: |c| quoted(show_bytes(c.connections.response_bytes)),
+        set: |c, text| {
+            assign(
+                &mut c.connections.max_buffered_response_bytes,
+                bytes_from(MIN_BUFFERED_RESPONSE_BYTES, text)?,
+            )
+        },
+        show: |c| quoted(show_bytes(c.connections.max_buffered_response_bytes)),
     },
     Setting {
-        key: "connections.request_bytes",
+        key: "connections.max_buffered_request_bytes",
         doc: "Memory for requests that have not arrived completely.",
-        set: |c, text| put(&mut c.connections.request_bytes, bytes_from(LEAST_REQUEST_BYTES, text)?),
-        show: |c| quoted(show_bytes(c.connections.request_bytes)),
+        set: |c, text| {
+            assign(
+                &mut c.connections.max_buffered_request_bytes,
+                bytes_from(MIN_BUFFERED_REQUEST_BYTES, text)?,
+            )
+        },
+        show: |c| quoted(show_bytes(c.connections.max_buffered_request_bytes)),
     },
     Setting {
         key: "connections.progress_timeout",
         doc: "Maximum time that a response waits without its client reading any byte of it.",
-        set: |c, text| put(&mut c.connections.progress_timeout, at_least(MIN_PATIENCE, text)?),
+        set: |c, text| assign(&mut c.connections.progress_timeout, duration_from(MIN_TIMEOUT, text)?),
         show: |c| quoted(show_duration(c.connections.progress_timeout)),
     },
     Setting {
         key: "connections.request_timeout",
         doc: "Maximum time until a call has its response, and until the next message of a client stream is complete.",
-        set: |c, text| put(&mut c.connections.request_timeout, at_least(MIN_PATIENCE, text)?),
+        set: |c, text| assign(&mut c.connections.request_timeout, duration_from(MIN_TIMEOUT, text)?),
         show: |c| quoted(show_duration(c.connections.request_timeout)),
     },
     Setting {
-        key: "connections.streams",
+        key: "connections.max_streams",
         doc: "Maximum calls in flight on one connection.",
-        set: |c, text| put(&mut c.connections.streams, count(text)?),
-        show: |c| c.connections.streams.to_string(),
+        set: |c, text| assign(&mut c.connections.max_streams, count(text)?),
+        show: |c| c.connections.max_streams.to_string(),
     },
     Setting {
-        key: "connections.feeds",
+        key: "connections.max_feeds",
         doc: "Maximum open feeds on one connection.",
-        set: |c, text| put(&mut c.connections.feeds, count(text)?),
-        show: |c| c.connections.feeds.to_string(),
+        set: |c, text| assign(&mut c.connections.max_feeds, count(text)?),
+        show: |c| c.connections.max_feeds.to_string(),
     },
     Setting {
-        key: "connections.preface",
+        key: "connections.preface_timeout",
         doc: "Maximum time for the first bytes of a connection.",
-        set: |c, text| put(&mut c.connections.preface, at_least(MIN_PATIENCE, text)?),
-        show: |c| quoted(show_duration(c.connections.preface)),
+        set: |c, text| assign(&mut c.connections.preface_timeout, duration_from(MIN_TIMEOUT, text)?),
+        show: |c| quoted(show_duration(c.connections.preface_timeout)),
     },
     Setting {
-        key: "connections.age",
+        key: "connections.max_age",
         doc: "Maximum age of a connection, plus or minus a tenth.",
-        set: |c, text| put(&mut c.connections.age, at_least(MIN_CONNECTION_TIME, text)?),
-        show: |c| quoted(show_duration(c.connections.age)),
+        set: |c, text| assign(&mut c.connections.max_age, duration_from(MIN_CONNECTION_TIME, text)?),
+        show: |c| quoted(show_duration(c.connections.max_age)),
     },
     Setting {
-        key: "connections.grace",
+        key: "connections.goaway_grace",
         doc: "Maximum time for calls in flight to end once the server has sent GOAWAY.",
-        set: |c, text| put(&mut c.connections.grace, at_least(MIN_PATIENCE, text)?),
-        show: |c| quoted(show_duration(c.connections.grace)),
+        set: |c, text| assign(&mut c.connections.goaway_grace, duration_from(MIN_TIMEOUT, text)?),
+        show: |c| quoted(show_duration(c.connections.goaway_grace)),
     },
     Setting {
-        key: "connections.idle",
+        key: "connections.idle_timeout",
         doc: "Maximum time of a connection without a call.",
-        set: |c, text| put(&mut c.connections.idle, at_least(MIN_CONNECTION_TIME, text)?),
-        show: |c| quoted(show_duration(c.connections.idle)),
+        set: |c, text| assign(&mut c.connections.idle_timeout, duration_from(MIN_CONNECTION_TIME, text)?),
+        show: |c| quoted(show_duration(c.connections.idle_timeout)),
     },
     Setting {
-        key: "connections.ping",
+        key: "connections.ping_interval",
         doc: "Interval of keepalive pings on a connection.",
-        set: |c, text| put(&mut c.connections.ping, at_least(MIN_CONNECTION_TIME, text)?),
-        show: |c| quoted(show_duration(c.connections.ping)),
+        set: |c, text| assign(&mut c.connections.ping_interval, duration_from(MIN_CONNECTION_TIME, text)?),
+        show: |c| quoted(show_duration(c.connections.ping_interval)),
     },
     Setting {
         key: "connections.ping_timeout",
         doc: "Maximum time until a ping is acknowledged.",
-        set: |c, text| put(&mut c.connections.ping_timeout, at_least(MIN_PATIENCE, text)?),
+        set: |c, text| assign(&mut c.connections.ping_timeout, duration_from(MIN_TIMEOUT, text)?),
         show: |c| quoted(show_duration(c.connections.ping_timeout)),
     },
     Setting {
         key: "web.origins",
         doc: "Origins of web pages that may call the node, separated by commas, as in \"https://desk.example\".",
-        set: |c, text| put(&mut c.web.origins, origins(text)?),
+        set: |c, text| assign(&mut c.web.origins, origins(text)?),
         show: |c| quoted(c.web.origins.join(",")),
     },
     Setting {
         key: "store.dir",
         doc: "Directory of the data; it belongs to one node.",
-        set: |c, text| put(&mut c.store.dir, directory(text)?),
+        set: |c, text| assign(&mut c.store.dir, directory(text)?),
         show: |c| quoted(c.store.dir.display()),
     },
     Setting {
         key: "store.reserve_bytes",
         doc: "Bytes of the disk reserved for removals: puts are refused while less is free.",
-        set: |c, text| put(&mut c.store.reserve_bytes, bytes(text)?),
+        set: |c, text| assign(&mut c.store.reserve_bytes, bytes(text)?),
         show: |c| quoted(show_bytes(c.store.reserve_bytes)),
     },
     Setting {
-        key: "store.scrub",
+        key: "store.scrub_interval",
         doc: "Interval of scrubs, each of which reads and checks everything that is stored, in the background.",
-        set: |c, text| put(&mut c.store.scrub, at_least(MIN_SCRUB, text)?),
-        show: |c| quoted(show_days(c.store.scrub)),
+        set: |c, text| assign(&mut c.store.scrub_interval, duration_from(MIN_SCRUB_INTERVAL, text)?),
+        show: |c| quoted(show_days(c.store.scrub_interval)),
     },
     Setting {
         key: "store.readers",
         doc: "Number of threads that read from the disk, 1 to 64. If unset, one per core, at most 4.",
-        set: |c, text| put(&mut c.store.readers, threads(text)?),
+        set: |c, text| assign(&mut c.store.readers, threads(text)?),
         show: |c| c.store.readers.to_string(),
     },
     Setting {
-        key: "cache.bytes",
+        key: "cache.max_bytes",
         doc: "Memory for encoded responses.",
-        set: |c, text| put(&mut c.cache.bytes, bytes_from(MIN_CACHE_BYTES, text)?),
-        show: |c| quoted(show_bytes(c.cache.bytes)),
+        set: |c, text| assign(&mut c.cache.max_bytes, bytes_from(MIN_CACHE_BYTES, text)?),
+        show: |c| quoted(show_bytes(c.cache.max_bytes)),
     },
     Setting {
-        key: "feed.most",
+        key: "feed.max_open",
         doc: "Maximum open feeds on this node.",
-        set: |c, text| put(&mut c.feed.most, count(text)?),
-        show: |c| c.feed.most.to_string(),
+        set: |c, text| assign(&mut c.feed.max_open, count(text)?),
+        show: |c| c.feed.max_open.to_string(),
     },
     Setting {
-        key: "feed.history",
+        key: "feed.history_retention",
         doc: "Minimum retention of departures and of the reasons of removals; MOVED and KILLED are always retained.",
-        set: |c, text| put(&mut c.feed.history, at_least(MIN_HISTORY, text)?),
-        show: |c| quoted(show_days(c.feed.history)),
+        set: |c, text| assign(&mut c.feed.history_retention, duration_from(MIN_HISTORY_RETENTION, text)?),
+        show: |c| quoted(show_days(c.feed.history_retention)),
     },
     Setting {
-        key: "feed.history_entries",
+        key: "feed.history_min_entries",
         doc: "Number of the newest entries whose history is retained in any case.",
-        set: |c, text| put(&mut c.feed.history_entries, count(text)?),
-        show: |c| c.feed.history_entries.to_string(),
+        set: |c, text| assign(&mut c.feed.history_min_entries, count(text)?),
+        show: |c| c.feed.history_min_entries.to_string(),
     },
     Setting {
         key: "log.level",
         doc: "Events on standard error: error, warn, info, debug, trace, or as in \"info,cable=debug\".",
         set: |c, text| {
             telemetry::check_level(text)?;
-            put(&mut c.log.level, text.to_owned())
+            assign(&mut c.log.level, text.to_owned())
         },
         show: |c| quoted(&c.log.level),
     },
     Setting {
         key: "log.format",
         doc: "Format of the events: \"text\" or \"json\".",
-        set: |c, text| put(&mut c.log.format, text.parse()?),
+        set: |c, text| assign(&mut c.log.format, text.parse()?),
         show: |c| quoted(c.log.format),
     },
 ];
 
-fn put<T>(place: &mut T, value: T) -> Result<(), String> {
-    *place = value;
+fn assign<T>(target: &mut T, value: T) -> Result<(), String> {
+    *target = value;
     Ok(())
 }
 
@@ -477,7 +498,7 @@ pub enum Error {
         source: toml::de::Error,
     },
     /// The setting does not exist.
-    #[error("{origin}: there is no setting `{key}`; the nearest is `{nearest}`")]
+    #[error("{origin}: unknown setting `{key}`; did you mean `{nearest}`?")]
     UnknownKey {
         /// The key as given.
         key: String,
@@ -487,7 +508,7 @@ pub enum Error {
         nearest: String,
     },
     /// The value of a setting is not allowed.
-    #[error("{origin}: `{key}` cannot be {value:?}: {why}")]
+    #[error("{origin}: invalid value {value:?} for `{key}`: {expected}")]
     Value {
         /// The setting.
         key: &'static str,
@@ -496,13 +517,13 @@ pub enum Error {
         /// The origin of the value.
         origin: Origin,
         /// A description of the allowed values.
-        why: String,
+        expected: String,
     },
     /// Other machines could read all traffic of an address.
     #[error(
-        "`{key}` is {address} ({origin}), which other machines can reach, and this release does not speak TLS: \
-         use a loopback address behind a proxy that does, or, on a network that you trust, set \
-         `server.plaintext = true` (flag --plaintext)"
+        "`{key}` is {address} ({origin}), which other machines can reach without TLS: use a loopback address \
+         behind a proxy that provides TLS or, on a network that you trust, set `server.plaintext = true` \
+         (flag --plaintext)"
     )]
     Plaintext {
         /// The setting that has the address.
@@ -514,7 +535,7 @@ pub enum Error {
     },
     /// Both listeners have the same address, which they cannot share.
     #[error(
-        "`server.listen` and `server.ops_listen` are both {0}: give each its own, or set `ops_listen = \"off\"`"
+        "`server.listen` and `server.ops_listen` are both {0}: use two addresses, or set `ops_listen = \"off\"`"
     )]
     SameAddress(SocketAddr),
 }
@@ -542,11 +563,11 @@ pub struct Flag {
 }
 
 impl Layers {
-    /// Returns the layers of this process: `file`, or else the first of [`SEARCH`] that exists; the environment;
+    /// Returns the layers of this process: `file`, or else the first of [`SEARCH_PATHS`] that exists; the environment;
     /// `flags`.
     #[must_use]
-    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
-        let found = || SEARCH.iter().map(PathBuf::from).find(|path| path.exists());
+    pub fn for_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let found = || SEARCH_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
         Layers { file: file.or_else(found), env, flags }
@@ -579,13 +600,13 @@ impl Effective {
         for (name, value) in &layers.env {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
-                effective.put(&key, value, Origin::Env(name.clone()))?;
+                effective.set(&key, value, Origin::Env(name.clone()))?;
             } else {
-                effective.warnings.extend(misspelt(name));
+                effective.warnings.extend(misspelling_warning(name));
             }
         }
         for Flag { name, key, value } in &layers.flags {
-            effective.put(key, value, Origin::Flag(name))?;
+            effective.set(key, value, Origin::Flag(name))?;
         }
         effective.check()?;
         Ok(effective)
@@ -625,7 +646,7 @@ impl Effective {
             let value = (setting.show)(&self.config);
             let from = if with_origins { format!("  # {origin}") } else { String::new() };
             // Another machine that reads the file must not take over this machine's number of cores.
-            let unset = *origin == Origin::Default && OF_MACHINE.contains(&setting.key);
+            let unset = *origin == Origin::Default && MACHINE_DEPENDENT.contains(&setting.key);
             let key = if unset { format!("#{key}") } else { key.to_owned() };
             text += &format!("# {}\n{key} = {value}{from}\n", setting.doc);
         }
@@ -643,21 +664,21 @@ impl Effective {
         })?;
         for (key, value, at) in leaves(table.get_ref(), "") {
             let origin = Origin::File { path: path.into(), line: line_of(at) };
-            self.put(&key, &value, origin)?;
+            self.set(&key, &value, origin)?;
         }
         Ok(())
     }
 
-    fn put(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), Error> {
+    fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), Error> {
         let Some(at) = SETTINGS.iter().position(|setting| setting.key == key) else {
-            return Err(unknown(key, origin));
+            return Err(unknown_key(key, origin));
         };
         let setting = &SETTINGS[at];
-        (setting.set)(&mut self.config, value.trim()).map_err(|why| Error::Value {
+        (setting.set)(&mut self.config, value.trim()).map_err(|expected| Error::Value {
             key: setting.key,
             value: value.to_owned(),
             origin: origin.clone(),
-            why,
+            expected,
         })?;
         self.origins[at] = origin;
         Ok(())
@@ -692,12 +713,12 @@ fn is_loopback(ip: IpAddr) -> bool {
 }
 
 /// Returns a warning if a variable is almost that of a setting: with one underscore too few, or in lower case.
-fn misspelt(name: &str) -> Option<String> {
+fn misspelling_warning(name: &str) -> Option<String> {
     let letters = |text: &str| text.replace(['_', '.'], "").to_ascii_lowercase();
-    let of_cable = name.to_ascii_uppercase();
-    let rest = of_cable.strip_prefix("CABLE_")?;
-    let meant = SETTINGS.iter().find(|setting| letters(setting.key) == letters(rest))?;
-    Some(format!("the environment variable {name} is not read; did you mean {}?", variable(meant.key)))
+    let upper = name.to_ascii_uppercase();
+    let rest = upper.strip_prefix("CABLE_")?;
+    let intended = SETTINGS.iter().find(|setting| letters(setting.key) == letters(rest))?;
+    Some(format!("environment variable {name} ignored; did you mean {}?", variable(intended.key)))
 }
 
 /// Returns the environment variable of a setting.
@@ -729,23 +750,23 @@ fn plain(value: &DeValue<'_>) -> String {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.as_str().to_owned(),
-        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
         DeValue::Datetime(time) => time.to_string(),
         DeValue::Array(_) => "[...]".to_owned(),
         DeValue::Table(_) => "{...}".to_owned(),
     }
 }
 
-fn unknown(key: &str, origin: Origin) -> Error {
+fn unknown_key(key: &str, origin: Origin) -> Error {
     let (_, last) = key.rsplit_once('.').unwrap_or(("", key));
-    let likeness = |setting: &str| {
-        let alike = strsim::normalized_damerau_levenshtein;
+    let similarity = |setting: &str| {
+        let ratio = strsim::normalized_damerau_levenshtein;
         let (section, name) = setting.split_once('.').unwrap_or(("", setting));
         // A key without its section, or in the wrong one, is still similar; so is a section without a key.
-        alike(setting, key).max(0.9 * alike(name, last)).max(0.9 * alike(section, key))
+        ratio(setting, key).max(0.9 * ratio(name, last)).max(0.9 * ratio(section, key))
     };
     let keys = SETTINGS.iter().map(|setting| setting.key);
-    let nearest = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
+    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b))).unwrap_or_default();
     let nearest = match origin {
         Origin::Env(_) => variable(nearest),
         _ => nearest.to_owned(),
@@ -761,7 +782,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an IP address and a port, such as \"127.0.0.1:7190\"".to_owned())
 }
 
-fn truth(text: &str) -> Result<bool, String> {
+fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "expected true or false".to_owned())
 }
 
@@ -810,7 +831,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a whole number and ms, s, m, h or d: \"20s\"".to_owned())
 }
 
-fn at_least(minimum: Duration, text: &str) -> Result<Duration, String> {
+fn duration_from(minimum: Duration, text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time >= minimum { Ok(time) } else { Err(format!("expected at least {}", show_days(minimum))) }
 }
@@ -820,15 +841,15 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
 }
 
-/// Minimum of `connections.response_bytes`: the share of one connection has room for the largest response.
-const LEAST_RESPONSE_BYTES: u64 = 16 << 20;
+/// Minimum of `connections.max_buffered_response_bytes`: the share of one connection has room for the largest response.
+const MIN_BUFFERED_RESPONSE_BYTES: u64 = 16 << 20;
 
-/// Minimum of `connections.request_bytes`: the share of one connection has room for the largest request.
-const LEAST_REQUEST_BYTES: u64 = 64 << 20;
+/// Minimum of `connections.max_buffered_request_bytes`: the share of one connection has room for the largest request.
+const MIN_BUFFERED_REQUEST_BYTES: u64 = 64 << 20;
 
-fn bytes_from(least: u64, text: &str) -> Result<u64, String> {
+fn bytes_from(minimum: u64, text: &str) -> Result<u64, String> {
     let size = bytes(text)?;
-    if size >= least { Ok(size) } else { Err(format!("expected at least {}", show_bytes(least))) }
+    if size >= minimum { Ok(size) } else { Err(format!("expected at least {}", show_bytes(minimum))) }
 }
 
 /// Parses origins as browsers write them: scheme, host and port, with nothing after them.
@@ -836,10 +857,10 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
     let all = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
     let checked = all.map(|origin| {
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        let whole = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']));
-        let expected =
-            || "expected scheme and host, with nothing behind: \"https://desk.example\"".to_owned();
-        if whole { Ok(origin.to_owned()) } else { Err(expected()) }
+        let is_origin =
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']));
+        let expected = || "expected only scheme and host, such as \"https://desk.example\"".to_owned();
+        if is_origin { Ok(origin.to_owned()) } else { Err(expected()) }
     });
     checked.collect()
 }
@@ -885,14 +906,14 @@ mod tests {
         (dir, path)
     }
 
-    fn refusal(text: &str) -> String {
+    fn load_error(text: &str) -> String {
         let (_dir, path) = file(text);
         let error = Effective::load(Layers { file: Some(path.clone()), ..Default::default() }).unwrap_err();
         error.to_string().replace(&path.display().to_string(), "FILE")
     }
 
     #[test]
-    fn without_any_layer_the_built_in_values_hold() {
+    fn without_layers_the_defaults_apply() {
         let config = Effective::load(Layers::default()).unwrap().into_config();
         assert_eq!(config, Config::default());
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:7190");
@@ -901,15 +922,15 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_environment_over_the_file_over_the_built_in_values() {
+    fn flags_override_environment_override_file_override_defaults() {
         let (_dir, path) = file(
-            "[server]\nlisten = '127.0.0.1:1'\ndrain = '1m'\n[cache]\nbytes = 1_048_576\n[store]\nreaders=3",
+            "[server]\nlisten = '127.0.0.1:1'\ndrain_timeout = '1m'\n[cache]\nmax_bytes = 1_048_576\n[store]\nreaders=3",
         );
         let layers = Layers {
             file: Some(path.clone()),
             env: env(&[
                 ("CABLE__SERVER__LISTEN", "127.0.0.1:2"),
-                ("CABLE__CACHE__BYTES", "2 MiB"),
+                ("CABLE__CACHE__MAX_BYTES", "2 MiB"),
                 ("CABLE_ENDPOINTS", "http://ignored"),
             ]),
             flags: vec![flag("--listen", "server.listen", "127.0.0.1:3")],
@@ -917,75 +938,84 @@ mod tests {
         let effective = Effective::load(layers).unwrap();
         let config = effective.config();
         assert_eq!(config.server.listen.port(), 3);
-        assert_eq!(config.cache.bytes, 2 << 20);
-        assert_eq!(config.server.drain, Duration::from_secs(60));
+        assert_eq!(config.cache.max_bytes, 2 << 20);
+        assert_eq!(config.server.drain_timeout, Duration::from_secs(60));
         assert_eq!(config.store.readers, 3);
         assert_eq!(effective.origin("server.listen"), Origin::Flag("--listen"));
-        assert_eq!(effective.origin("cache.bytes"), Origin::Env("CABLE__CACHE__BYTES".into()));
-        assert_eq!(effective.origin("server.drain"), Origin::File { path, line: 3 });
+        assert_eq!(effective.origin("cache.max_bytes"), Origin::Env("CABLE__CACHE__MAX_BYTES".into()));
+        assert_eq!(effective.origin("server.drain_timeout"), Origin::File { path, line: 3 });
         assert_eq!(effective.origin("log.level"), Origin::Default);
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_its_place_and_the_nearest_key() {
-        for (text, want) in [
+    fn an_unknown_key_is_reported_with_origin_and_nearest_key() {
+        for (text, expected) in [
             (
                 "[server]\nlisen = 'x'",
-                "FILE:2: there is no setting `server.lisen`; the nearest is `server.listen`",
+                "FILE:2: unknown setting `server.lisen`; did you mean `server.listen`?",
             ),
-            ("drain = '1s'", "FILE:1: there is no setting `drain`; the nearest is `server.drain`"),
-            ("\n[sever]\n", "FILE:2: there is no setting `sever`; the nearest is `server."),
-            ("[server.listen]\nx = 1", "`server.listen` cannot be \"{...}\""),
+            (
+                "drain_timeout = '1s'",
+                "FILE:1: unknown setting `drain_timeout`; did you mean `server.drain_timeout`?",
+            ),
+            ("\n[sever]\n", "FILE:2: unknown setting `sever`; did you mean `server."),
+            ("[server.listen]\nx = 1", "invalid value \"{...}\" for `server.listen`"),
         ] {
-            let said = refusal(text);
-            assert!(said.contains(want), "{text:?}: {said}");
+            let error = load_error(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
         }
-        let layers = Layers { env: env(&[("CABLE__CACHE__BYTE", "1")]), ..Default::default() };
-        let said = Effective::load(layers).unwrap_err().to_string();
-        assert!(said.contains("variable CABLE__CACHE__BYTE"), "{said}");
-        assert!(said.contains("the nearest is `CABLE__CACHE__BYTES`"), "{said}");
+        let layers = Layers { env: env(&[("CABLE__CACHE__MAX_BYTE", "1")]), ..Default::default() };
+        let error = Effective::load(layers).unwrap_err().to_string();
+        assert!(error.contains("variable CABLE__CACHE__MAX_BYTE"), "{error}");
+        assert!(error.contains("did you mean `CABLE__CACHE__MAX_BYTES`?"), "{error}");
     }
 
     #[test]
-    fn a_value_that_is_not_allowed_is_refused_with_its_place() {
-        for (text, want) in [
+    fn an_invalid_value_is_reported_with_its_origin() {
+        for (text, expected) in [
             (
                 "[server]\nlisten = 'localhost'",
-                "FILE:2: `server.listen` cannot be \"localhost\": expected an IP",
+                "FILE:2: invalid value \"localhost\" for `server.listen`: expected an IP",
             ),
-            ("[server]\ndrain = 20", "`server.drain` cannot be \"20\": expected a whole number and"),
+            (
+                "[server]\ndrain_timeout = 20",
+                "invalid value \"20\" for `server.drain_timeout`: expected a whole number and",
+            ),
             ("[server]\nplaintext = 'yes'", "expected true or false"),
             ("[store]\nreaders = 0", "expected a number from 1 to 64"),
             ("[store]\nreaders = 65", "expected a number from 1 to 64"),
             ("[store]\ndir = ''", "expected the path of a directory"),
-            ("[cache]\nbytes = '1 parsec'", "expected a whole number and KiB"),
-            ("[cache]\nbytes = -1", "expected a whole number and KiB"),
-            ("[cache]\nbytes = '99999999999GiB'", "expected a whole number and KiB"),
-            ("[cache]\nbytes = 0", "`cache.bytes` cannot be \"0\": expected at least 1MiB"),
-            ("[cache]\nbytes = '1023KiB'", "expected at least 1MiB"),
-            ("[connections]\nage = '1ms'", "`connections.age` cannot be \"1ms\": expected at least 1s"),
-            ("[connections]\nidle = '999ms'", "expected at least 1s"),
-            ("[connections]\nping = '0s'", "expected at least 1s"),
-            ("[connections]\npreface = '99ms'", "expected at least 100ms"),
-            ("[connections]\ngrace = '0s'", "expected at least 100ms"),
+            ("[cache]\nmax_bytes = '1 parsec'", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = -1", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = '99999999999GiB'", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = 0", "invalid value \"0\" for `cache.max_bytes`: expected at least 1MiB"),
+            ("[cache]\nmax_bytes = '1023KiB'", "expected at least 1MiB"),
+            (
+                "[connections]\nmax_age = '1ms'",
+                "invalid value \"1ms\" for `connections.max_age`: expected at least 1s",
+            ),
+            ("[connections]\nidle_timeout = '999ms'", "expected at least 1s"),
+            ("[connections]\nping_interval = '0s'", "expected at least 1s"),
+            ("[connections]\npreface_timeout = '99ms'", "expected at least 100ms"),
+            ("[connections]\ngoaway_grace = '0s'", "expected at least 100ms"),
             ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
-            ("[feed]\nhistory = '59s'", "expected at least 1m"),
-            ("[cache]\nbytes = [1]", "`cache.bytes` cannot be"),
-            ("[connections]\nresponse_bytes = '1MiB'", "expected at least 16MiB"),
-            ("[connections]\nrequest_bytes = 0", "expected at least 64MiB"),
-            ("[web]\norigins = '*'", "expected scheme and host"),
-            ("[web]\norigins = 'https://a.example/'", "expected scheme and host"),
-            ("[log]\nlevel = 'info,=,'", "`log.level` cannot be"),
+            ("[feed]\nhistory_retention = '59s'", "expected at least 1m"),
+            ("[cache]\nmax_bytes = [1]", "invalid value \"[...]\" for `cache.max_bytes`"),
+            ("[connections]\nmax_buffered_response_bytes = '1MiB'", "expected at least 16MiB"),
+            ("[connections]\nmax_buffered_request_bytes = 0", "expected at least 64MiB"),
+            ("[web]\norigins = '*'", "expected only scheme and host"),
+            ("[web]\norigins = 'https://a.example/'", "expected only scheme and host"),
+            ("[log]\nlevel = 'info,=,'", "invalid value \"info,=,\" for `log.level`"),
             ("[log]\nformat = 'xml'", "expected text or json"),
             ("[log]\nformat = ", "FILE:2: "),
         ] {
-            let said = refusal(text);
-            assert!(said.contains(want), "{text:?}: {said}");
+            let error = load_error(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
         }
     }
 
     #[test]
-    fn an_address_that_other_machines_reach_needs_the_word_plaintext() {
+    fn a_reachable_address_requires_plaintext() {
         for address in ["0.0.0.0:7190", "[::]:7190", "192.0.2.1:7190", "[::ffff:192.0.2.1]:7190"] {
             let flags = vec![flag("--listen", "server.listen", address)];
             let error = Effective::load(Layers { flags: flags.clone(), ..Default::default() }).unwrap_err();
@@ -1017,32 +1047,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_gives_the_same_configuration_when_read() {
+    fn printed_settings_load_as_the_same_configuration() {
         const SECOND: Duration = Duration::from_secs(1);
         let config = Config {
             server: Server {
                 listen: "[::1]:80".parse().unwrap(),
                 ops_listen: None,
                 plaintext: true,
-                drain: Duration::from_millis(1500),
+                drain_timeout: Duration::from_millis(1500),
                 threads: 3,
             },
             connections: Connections {
-                most: 7,
-                per_peer: 1,
-                streams: 2,
-                age: SECOND,
+                max: 7,
+                max_per_peer: 1,
+                max_streams: 2,
+                max_age: SECOND,
                 ..Connections::default()
             },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
             store: Store {
                 dir: "a \"b\"\\c".into(),
                 reserve_bytes: 0,
-                scrub: Duration::from_secs(7_200),
+                scrub_interval: Duration::from_secs(7_200),
                 readers: 64,
             },
-            cache: Cache { bytes: 2_000_000 },
-            feed: Feed { most: 3, history: 36 * 3_600 * SECOND, history_entries: 7 },
+            cache: Cache { max_bytes: 2_000_000 },
+            feed: Feed { max_open: 3, history_retention: 36 * 3_600 * SECOND, history_min_entries: 7 },
             log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
         };
         for config in [config, Config::default()] {
@@ -1060,7 +1090,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cores_of_this_machine_are_not_printed_as_set() {
+    fn machine_dependent_defaults_are_printed_as_comments() {
         let text = Effective::load(Layers::default()).unwrap().to_toml(false);
         assert!(text.contains("\n#threads = ") && text.contains("\n#readers = "), "{text}");
         let layers = Layers { env: env(&[("CABLE__SERVER__THREADS", "3")]), ..Default::default() };
@@ -1068,7 +1098,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_almost_a_setting_is_warned_of() {
+    fn a_misspelt_variable_is_warned_about() {
         let names = [
             "CABLE_SERVER__LISTEN",
             "CABLE_SERVER_LISTEN",
@@ -1080,15 +1110,15 @@ mod tests {
         ];
         let layers = Layers { env: env(&names.map(|name| (name, "1"))), ..Default::default() };
         let effective = Effective::load(layers).unwrap();
-        let meant =
-            |name, meant| format!("the environment variable {name} is not read; did you mean {meant}?");
+        let warning =
+            |name, intended| format!("environment variable {name} ignored; did you mean {intended}?");
         assert_eq!(
             effective.warnings(),
             [
-                meant(names[0], "CABLE__SERVER__LISTEN"),
-                meant(names[1], "CABLE__SERVER__LISTEN"),
-                meant(names[2], "CABLE__SERVER__LISTEN"),
-                meant(names[3], "CABLE__SERVER__OPS_LISTEN"),
+                warning(names[0], "CABLE__SERVER__LISTEN"),
+                warning(names[1], "CABLE__SERVER__LISTEN"),
+                warning(names[2], "CABLE__SERVER__LISTEN"),
+                warning(names[3], "CABLE__SERVER__OPS_LISTEN"),
             ]
         );
     }
@@ -1102,7 +1132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_an_error_that_names_it() {
+    fn a_missing_file_is_an_error_that_names_it() {
         let layers = Layers { file: Some("/nonexistent/cable.toml".into()), ..Default::default() };
         let error = Effective::load(layers).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the settings file /nonexistent/cable.toml");
@@ -1110,7 +1140,7 @@ mod tests {
 
     /// The example names every setting, commented out, with its built-in value.
     #[test]
-    fn the_example_file_shows_the_built_in_values() {
+    fn the_example_file_shows_the_defaults() {
         let example =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/cable.toml")).unwrap();
         let parsed = |text: &str| {

@@ -107,7 +107,7 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
 }
 
 /// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
-/// finish within `server.drain`.
+/// finish within `server.drain_timeout`.
 ///
 /// # Errors
 /// The node cannot start, or one of its tasks or threads failed.
@@ -144,7 +144,7 @@ async fn run_with(
         memory: memory.for_core(),
         origin_policy: origin_policy.clone(),
         limits: config.connections.clone(),
-        drain: config.server.drain,
+        drain: config.server.drain_timeout,
         draining: node.draining.subscribe(),
     };
     let cores = Cores::start(config.server.threads, &health, connection_context)
@@ -214,8 +214,8 @@ impl Node {
         };
         let (store, writer) = Store::open(options, LogId::random())?;
         let log = Arc::new(LocalLog::start(writer, health));
-        let content = Arc::new(Content::new(store.clone(), config.cache.bytes));
-        let feeds = Arc::new(Feeds::new(store.clone(), config.feed.most));
+        let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));
+        let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
         // Weak references, because both hold the store.
         let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.clear_caches()));
@@ -292,7 +292,10 @@ impl Node {
             start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
-            start("scrub", Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub))),
+            start(
+                "scrub",
+                Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub_interval)),
+            ),
         ];
         let serve_ops = |listener| ops::serve(listener, ops_access(config), metrics, health.clone());
         tasks.extend(ops.map(|listener| start("ops", Box::pin(serve_ops(listener)))));
@@ -406,7 +409,7 @@ async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
 }
 
 fn history(config: &Config) -> History {
-    History { age: config.feed.history, entries: i64::from(config.feed.history_entries) }
+    History { age: config.feed.history_retention, entries: i64::from(config.feed.history_min_entries) }
 }
 
 /// Compacts old history for as long as the node runs.

@@ -39,7 +39,7 @@ fn help_documents_the_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), "--help");
     assert_eq!(code(&output), 0);
-    for line in ["Exit codes:", "  3  there is nothing under that name", "  5  the service is unavailable"] {
+    for line in ["Exit codes:", "  3  not found", "  5  the service is unavailable"] {
         assert!(stdout(&output).contains(line), "{line}");
     }
 }
@@ -69,8 +69,10 @@ fn wrong_usage_exits_with_2() {
         "article pending",
         "article rm a --reason expired",
         "import",
-        "export --format xml",
+        "export --as xml",
         "status -o yaml",
+        "export -o json",
+        "verify --endpoint http://127.0.0.1:7190",
         "status --endpoint 127.0.0.1:7190",
         "status --endpoint ftp://127.0.0.1",
     ] {
@@ -83,7 +85,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn settings_come_from_the_local_file_and_show_their_origin() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("cable.toml"), "[cache]\nbytes = \"1GiB\"\n").unwrap();
+    fs::write(dir.path().join("cable.toml"), "[cache]\nmax_bytes = \"1GiB\"\n").unwrap();
     let output = cable(dir.path())
         .args(["config", "print", "--origin"])
         .env("CABLE__LOG__LEVEL", "warn")
@@ -92,7 +94,7 @@ fn settings_come_from_the_local_file_and_show_their_origin() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let text = stdout(&output);
     for line in [
-        "bytes = \"1GiB\"  # cable.toml:2",
+        "max_bytes = \"1GiB\"  # cable.toml:2",
         "level = \"warn\"  # environment variable CABLE__LOG__LEVEL",
         "listen = \"127.0.0.1:7190\"  # default",
     ] {
@@ -109,7 +111,7 @@ fn invalid_settings_exit_with_2_and_name_a_remedy() {
         ("[server]\nlisten = '0.0.0.0:7190'", "set `server.plaintext = true`"),
         (
             "[server]\nlissen = ''",
-            "own.toml:2: there is no setting `server.lissen`; the nearest is `server.listen`",
+            "own.toml:2: unknown setting `server.lissen`; did you mean `server.listen`?",
         ),
         ("[server", "own.toml:1: "),
     ] {
@@ -128,7 +130,7 @@ fn invalid_settings_exit_with_2_and_name_a_remedy() {
     let output =
         cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
     assert_eq!(code(&output), 2);
-    assert!(stderr(&output).contains("the nearest is `CABLE__SERVER__"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("did you mean `CABLE__SERVER__"), "{}", stderr(&output));
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn invalid_article_json_is_refused_before_any_call() {
 fn a_failed_export_neither_creates_nor_changes_a_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("all.jsonl"), "before\n").unwrap();
-    let output = run(dir.path(), "export --output all.jsonl --endpoint http://127.0.0.1:1");
+    let output = run(dir.path(), "export --to all.jsonl --endpoint http://127.0.0.1:1");
     assert_eq!(code(&output), 5);
     assert_eq!(fs::read_to_string(dir.path().join("all.jsonl")).unwrap(), "before\n");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -320,9 +322,9 @@ fn articles_are_listed_by_filter_and_printed_in_each_format() {
     assert_eq!(ids("article ls --tag russia -o id --limit 3"), russia[..3]);
     let without = ids("article stream --tag russia --no-tag shipping -o id");
     assert!(!without.is_empty() && without.len() < russia.len());
-    let html = stdout(&demo.run(dir.path(), "article get station-lamp-23 --format html"));
+    let html = stdout(&demo.run(dir.path(), "article get station-lamp-23 --body html"));
     assert!(html.starts_with("<p>"), "{html}");
-    let json = stdout(&demo.run(dir.path(), "article get station-lamp-23 --format text -o json"));
+    let json = stdout(&demo.run(dir.path(), "article get station-lamp-23 --body text -o json"));
     assert!(json.contains("\"renderedBody\"") && !json.contains("<p>"), "{json}");
     let path = "article get --path /world/2026/11/station-lamp-23 -o id";
     assert_eq!(ids(path), ["station-lamp-23"]);
@@ -337,8 +339,8 @@ fn an_export_imported_elsewhere_has_the_same_digest() {
         status.lines().find(|line| line.contains("contentDigest")).unwrap().to_owned()
     };
     demo.run(dir.path(), "article rm eel-survey");
-    for (format, extra) in [("jsonl", ""), ("binary", " --format binary")] {
-        let output = demo.run(dir.path(), &format!("export --output all{extra}"));
+    for (format, extra) in [("jsonl", ""), ("binary", " --as binary")] {
+        let output = demo.run(dir.path(), &format!("export --to all{extra}"));
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         let other = Demo::start(dir.path());
         assert_ne!(digest(&other), digest(&demo));
@@ -356,7 +358,7 @@ fn an_import_reports_refused_records_and_writes_the_rest() {
     fs::write(dir.path().join("tags.jsonl"), lines).unwrap();
     let output = demo.run(dir.path(), "import jsonl tags.jsonl --report report.jsonl");
     assert_eq!(code(&output), 1);
-    assert_eq!(stderr(&output), "cable: 2 could not be taken\n");
+    assert_eq!(stderr(&output), "cable: 2 items failed or were refused\n");
     let report = fs::read_to_string(dir.path().join("report.jsonl")).unwrap();
     assert_eq!(report.lines().count(), 2);
     assert!(report.contains("\"tags/bad\"") && report.contains("\"line 3\""), "{report}");
@@ -409,9 +411,9 @@ fn a_restore_assigns_a_new_log_id_by_default() {
     let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
     assert_eq!(code(&after(&node)), 0);
     for (line, problem) in [
-        ("restore --from none --to new", "none: there is no backup here"),
-        ("restore --from backup --to store", "store: this directory is not empty"),
-        ("restore --from store/cable.db --to new", "cable.db: this is the database of a store"),
+        ("restore --from none --to new", "none: no backup found"),
+        ("restore --from backup --to store", "store: directory not empty"),
+        ("restore --from store/cable.db --to new", "cable.db: database of a store"),
     ] {
         let output = run(dir, line);
         assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
@@ -432,7 +434,7 @@ fn a_restore_assigns_a_new_log_id_by_default() {
     for text in ["LOG_CHANGED", &format!("log_id mismatch: this is log {other}, not {original}")] {
         assert!(stderr(&refused).contains(text), "{text}: {}", stderr(&refused));
     }
-    assert!(stderr(&refused).lines().nth(1).unwrap().contains("--reset"), "{}", stderr(&refused));
+    assert!(stderr(&refused).lines().nth(1).unwrap().contains("--allow-reset"), "{}", stderr(&refused));
     assert_eq!(node.stop(), 0);
     assert_eq!(code(&run(dir, "verify --data other")), 0);
 
@@ -474,16 +476,16 @@ fn no_command_replaces_the_database_of_a_store() {
     for target in targets {
         for line in [
             "backup --data store --to",
-            "export --output",
+            "export --to",
             "mirror --once",
-            "feed watch --until-caught-up --save",
+            "feed watch --until-caught-up --position-file",
         ] {
             let output = node.run(dir, &format!("{line} {target}"));
             assert_eq!(code(&output), 2, "{line} {target}: {}", stderr(&output));
             assert!(stderr(&output).contains("store"), "{line} {target}: {}", stderr(&output));
         }
     }
-    for (target, problem) in [("notes", "this is not a backup"), (".", "this is a directory")] {
+    for (target, problem) in [("notes", "notes: not a backup"), (".", ".: is a directory")] {
         let output = run(dir, &format!("backup --data store --to {target}"));
         assert_eq!(code(&output), 2, "{target}: {}", stderr(&output));
         assert!(stderr(&output).contains(problem), "{target}: {}", stderr(&output));
@@ -504,7 +506,7 @@ fn a_served_store_is_rebuilt_and_a_damaged_one_needs_a_flag() {
     let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
     let output = run(dir.path(), &format!("rebuild --from {} --to rebuilt", store.display()));
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).contains("those of the old store"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("match the old store"), "{}", stdout(&output));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
     assert_eq!(code(&run(dir.path(), "rebuild --from rebuilt --to rebuilt")), 2, "the store exists already");
@@ -565,11 +567,11 @@ fn pending_versions_are_put_listed_printed_and_removed() {
         &[
             ("article pending ls -o id", 0, "quay\nvote\n"),
             ("article get quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
-            ("article pending get quay --format markdown", 0, "It opens."),
+            ("article pending get quay --body markdown", 0, "It opens."),
             ("article pending get quay -o id", 0, "quay\n"),
             ("article pending get murmansk-pilots-wait", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
             ("article pending rm quay --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
-            ("article pending rm quay -o table", 0, "articles/quay taken back: revision "),
+            ("article pending rm quay -o table", 0, "articles/quay cancelled: revision "),
             ("article pending rm quay", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
             (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
             (&format!("article pending rm vote --etag {etag} --request-id one"), 0, ""),
@@ -625,7 +627,7 @@ fn a_rebuilt_store_serves_live_and_pending_versions() {
         "{outputs_before:?}"
     );
     let rebuilt = run(dir.path(), &format!("rebuild --from {} --to rebuilt --keep-log-id", store.display()));
-    assert!(stdout(&rebuilt).contains("those of the old store"), "{} {}", stdout(&rebuilt), stderr(&rebuilt));
+    assert!(stdout(&rebuilt).contains("match the old store"), "{} {}", stdout(&rebuilt), stderr(&rebuilt));
     assert_eq!(demo.stop(), 0);
     assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
     let rebuilt = Demo::serve(dir.path(), "rebuilt");
@@ -650,7 +652,7 @@ fn a_measurement_with_a_call_count_reports_consistent_numbers() {
     for line in [
         "bench get --calls 200 --rate 1000",
         "bench get --calls 200 --workers 3 --zipf 1 --seed 7 --view basic --tag russia",
-        "bench get --calls 200 --name station-lamp-23 --format html",
+        "bench get --calls 200 --name station-lamp-23 --body html",
         "bench list --calls 200 --rate 1000 --in-flight 2 --tag russia --page-size 5",
         "bench list --calls 200 --view reference --order changed --section world --children",
         "bench stream --calls 20 --workers 2 --tag russia --view full",
@@ -775,7 +777,7 @@ fn an_invalid_load_is_refused_with_the_name_of_its_flag() {
         ("get --zipf 11", "--zipf"),
         ("get --zipf NaN", "--zipf"),
         ("get --seed x", "--seed"),
-        ("get -o id", "--output-format"),
+        ("get -o id", "--output"),
         ("list --page-size 1001", "--page-size"),
         ("stream --limit 0", "--limit"),
     ] {
@@ -794,9 +796,9 @@ fn bench_followers_receive_every_publish_and_clean_up() {
     let names = || stdout(&demo.run(dir.path(), "article stream -o id"));
     let before = names();
     for line in [
-        "--tag fan-out",
-        "--tag russia --section world --author ada --view full --size 1200",
-        "--tag russia --view full --format html",
+        "--any-tag fan-out",
+        "--any-tag russia --section world --author ada --view full --size 1200",
+        "--any-tag russia --view full --body html",
         "--view reference --size 0",
     ] {
         let line = format!("bench watch --followers 7 --connections 3 --publish 20 --rate 200 {line}");
@@ -823,7 +825,7 @@ fn bench_followers_receive_every_publish_and_clean_up() {
         assert!(number(&report, "messages") <= 140 && number(&report, "bytes") > 0, "{report}");
         assert_eq!(names(), before, "{line}");
     }
-    let line = "bench watch --tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
+    let line = "bench watch --any-tag fan-out --followers 2 --publish 3 --keep --prefix kept-";
     assert_eq!(code(&demo.run(dir.path(), line)), 0);
     let retained = stdout(&demo.run(dir.path(), "article stream --tag fan-out -o id"));
     assert!(
@@ -838,7 +840,7 @@ fn too_many_followers_per_connection_name_a_remedy() {
     let demo = Demo::start(dir.path());
     let output = demo.run(dir.path(), "bench watch --followers 101 --connections 1");
     assert_eq!(code(&output), 2, "{}", stdout(&output));
-    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.feeds`"] {
+    for text in ["RESOURCE_EXHAUSTED TOO_MANY_FEEDS", "more --connections", "`connections.max_feeds`"] {
         assert!(stderr(&output).contains(text), "{text} in {}", stderr(&output));
     }
     let output = demo.run(dir.path(), "bench watch --kind tag");
@@ -850,7 +852,7 @@ fn publishes_of_others_are_measured_until_an_interrupt() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     let watch =
-        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --tag russia --followers 3");
+        follow(&demo, dir.path(), "bench watch --watch-only --duration 10m --any-tag russia --followers 3");
     wait_for_signal_handler(&watch.id().to_string());
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
@@ -885,7 +887,7 @@ fn put_article(demo: &Demo, dir: &Path, id: &str, headline: &str) {
 fn a_feed_prints_one_line_per_change_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    let held = read_feed(&demo, dir.path(), "--tag russia --snapshot");
+    let held = read_feed(&demo, dir.path(), "--any-tag russia --snapshot");
     let (parts, rest) = held.split_at(held.len() - 2);
     assert!(parts.iter().all(|part| part["snapshot"]["article"]["headline"].is_string()), "{held:?}");
     assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
@@ -894,7 +896,7 @@ fn a_feed_prints_one_line_per_change_with_its_position() {
     let after = position.to_string();
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
-    let changes = read_feed(&demo, dir.path(), &format!("--tag russia --view full --after {after}"));
+    let changes = read_feed(&demo, dir.path(), &format!("--any-tag russia --view full --after {after}"));
     assert_eq!(changes.len(), 3, "{changes:?}");
     assert_eq!(changes[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
     assert_eq!(changes[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
@@ -909,7 +911,8 @@ fn a_feed_prints_one_line_per_change_with_its_position() {
     assert_eq!(stdout(&names), "articles/quay\narticles/king-crab-border\n");
     let table =
         stdout(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
-    for text in ["put    articles/quay  Quay reopens", "gone   articles/king-crab-border  (withdrawn)"] {
+    for text in ["put       articles/quay  Quay reopens", "removed   articles/king-crab-border  (withdrawn)"]
+    {
         assert!(table.contains(text), "{text} in\n{table}");
     }
 }
@@ -918,13 +921,17 @@ fn a_feed_prints_one_line_per_change_with_its_position() {
 fn a_feed_resumes_after_the_position_in_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
-    assert_eq!(read_feed(&demo, dir.path(), "--save position").len(), 1);
+    assert_eq!(read_feed(&demo, dir.path(), "--position-file position").len(), 1);
     put_article(&demo, dir.path(), "quay", "Quay reopens");
-    let changes = read_feed(&demo, dir.path(), "--save position");
+    let changes = read_feed(&demo, dir.path(), "--position-file position");
     assert_eq!(changes[0]["change"]["upsert"]["article"]["name"], "articles/quay");
-    assert_eq!(read_feed(&demo, dir.path(), "--save position").len(), 1, "the change was delivered before");
+    assert_eq!(
+        read_feed(&demo, dir.path(), "--position-file position").len(),
+        1,
+        "the change was delivered before"
+    );
     fs::write(dir.path().join("position"), "damaged").unwrap();
-    let output = demo.run(dir.path(), "feed watch --until-caught-up --save position");
+    let output = demo.run(dir.path(), "feed watch --until-caught-up --position-file position");
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).starts_with("cable: POSITION_STORE"), "{}", stderr(&output));
 }
@@ -936,14 +943,18 @@ fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
     let output = demo.run(dir.path(), "feed watch --after 00000000:5");
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", stderr(&output));
-    assert!(stderr(&output).contains("--reset"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--allow-reset"), "{}", stderr(&output));
     let position = &read_feed(&demo, dir.path(), "")[0]["position"];
     let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
     let output = demo.run(dir.path(), &format!("feed watch --after {after}:{}", "07".repeat(32)));
     assert_eq!(code(&output), 1);
     let problem = format!("chain mismatch at revision {}", position["revision"].as_str().unwrap());
-    assert!(stderr(&output).contains(&problem) && stderr(&output).contains("--reset"), "{}", stderr(&output));
-    let restarted = read_feed(&demo, dir.path(), "--tag russia --after 00000000:5 --reset");
+    assert!(
+        stderr(&output).contains(&problem) && stderr(&output).contains("--allow-reset"),
+        "{}",
+        stderr(&output)
+    );
+    let restarted = read_feed(&demo, dir.path(), "--any-tag russia --after 00000000:5 --allow-reset");
     assert_eq!(restarted[0]["reset"]["reason"], "LOG_CHANGED");
     assert!(restarted[1]["snapshot"].is_object() && restarted.last().unwrap()["checkpoint"].is_object());
 }
@@ -967,7 +978,7 @@ fn a_feed_prints_immediately_and_ends_quietly() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
     for interrupted in [true, false] {
-        let mut follower = follow(&demo, dir.path(), "feed watch --tag russia");
+        let mut follower = follow(&demo, dir.path(), "feed watch --any-tag russia");
         let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().starts_with("{\"checkpoint\":{}"));
         put_article(&demo, dir.path(), "quay", &format!("Quay reopens {interrupted}"));
@@ -1001,11 +1012,11 @@ fn a_mirror_file_stays_equal_to_an_export() {
         lines
     };
     let mirrored = || fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-    let output = demo.run(dir.path(), "mirror --tag russia --once russia.jsonl");
+    let output = demo.run(dir.path(), "mirror --any-tag russia --once russia.jsonl");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stderr(&output).starts_with("11 records as of revision "), "{}", stderr(&output));
     assert_eq!(mirrored(), exported());
-    let follower = follow(&demo, dir.path(), "mirror --tag russia russia.jsonl");
+    let follower = follow(&demo, dir.path(), "mirror --any-tag russia russia.jsonl");
     put_article(&demo, dir.path(), "quay", "Quay reopens");
     demo.run(dir.path(), "article rm king-crab-border");
     for _ in 0..600 {

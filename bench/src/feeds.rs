@@ -83,7 +83,8 @@ impl Bench {
         newsroom: &Newsroom,
         (what, view): (&'static str, v1::ArticleView),
     ) -> Outcome<Bench> {
-        let settings = [("CABLE__CONNECTIONS__PER_PEER", "1000"), ("CABLE__CONNECTIONS__PING", "10m")];
+        let settings =
+            [("CABLE__CONNECTIONS__MAX_PER_PEER", "1000"), ("CABLE__CONNECTIONS__PING_INTERVAL", "10m")];
         let node = program.serve_with(&newsroom.store, &dir.join("node.log"), &settings)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let cable = runtime.block_on(async { Cable::builder(&node.endpoint).build() })?;

@@ -65,7 +65,7 @@ measurements:
       publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
   memory [--only N]
       the most that peers can make a node hold, each load against a fresh node; writes the table in docs/reliability.md,
-      and fails where a node takes more than cache.bytes + 256 MiB or does not give it back; with N only that load, from
+      and fails where a node takes more than cache.max_bytes + 256 MiB or does not give it back; with N only that load, from
       0, and writes nothing
   instructions [--check]
       instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json

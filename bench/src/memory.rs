@@ -23,7 +23,7 @@ use peer::{Peer, framed};
 
 mod peer;
 
-/// The `cache.bytes` of the nodes: small, so that released memory shows.
+/// The `cache.max_bytes` of the nodes: small, so that released memory shows.
 const CACHE: u64 = 64 << 20;
 
 /// The maximum memory of a node above its cache.
@@ -144,9 +144,9 @@ impl Target {
         let operations = crate::process::free_address()?;
         let (bytes, ops_listen) = (CACHE.to_string(), operations.to_string());
         let settings = [
-            ("CABLE__CACHE__BYTES", &bytes[..]),
+            ("CABLE__CACHE__MAX_BYTES", &bytes[..]),
             ("CABLE__STORE__RESERVE_BYTES", "0"),
-            ("CABLE__CONNECTIONS__PER_PEER", "1000"),
+            ("CABLE__CONNECTIONS__MAX_PER_PEER", "1000"),
         ];
         let node = program.serve_operations(&dir.join("store"), &dir.join("log"), &ops_listen, &settings)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

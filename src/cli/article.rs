@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 
 use super::{
     Error,
-    feed::lacking,
+    feed::describe_damage,
     note,
     noun::{self, Put, Remove},
     output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The server's limit on a page.
-const PAGE: u32 = 1_000;
+const MAX_PAGE_SIZE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -95,10 +95,10 @@ pub(crate) struct Filter {
     /// Tag that articles must not have; may be repeated.
     #[arg(long = "no-tag", value_name = "TAG")]
     no_tags: Vec<String>,
-    /// Section that articles must belong to.
+    /// Section of the articles.
     #[arg(long, value_name = "SECTION")]
     section: Option<String>,
-    /// Include the sections below it.
+    /// Include child sections.
     #[arg(long, requires = "section")]
     children: bool,
     /// Author of the articles; if repeated, at least one of them.
@@ -125,8 +125,8 @@ pub(crate) struct Shape {
     #[arg(long, value_enum)]
     view: Option<View>,
     /// Format of the body. Unless JSON is requested, `get` then prints the body alone.
-    #[arg(long, value_enum)]
-    format: Option<Body>,
+    #[arg(long = "body", value_name = "FORMAT", value_enum)]
+    body_format: Option<Body>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -138,7 +138,7 @@ enum Kind {
     Minor,
     /// A new version with nothing new for readers.
     Republish,
-    /// Old content that is being loaded; only for a name that never had any.
+    /// Old content that is being loaded; only for a name without earlier content.
     Backfill,
 }
 
@@ -176,7 +176,7 @@ enum Body {
 impl Shape {
     /// Returns the view to request; `otherwise` if no option requests one. A body format requests the body.
     pub(crate) fn view(&self, otherwise: ArticleView) -> ArticleView {
-        match (self.view, self.format) {
+        match (self.view, self.body_format) {
             (Some(View::Reference), _) => ArticleView::Reference,
             (Some(View::Basic), _) => ArticleView::Basic,
             (Some(View::Full), _) | (None, Some(_)) => ArticleView::Full,
@@ -185,7 +185,7 @@ impl Shape {
     }
 
     pub(crate) fn body_format(&self) -> BodyFormat {
-        match self.format {
+        match self.body_format {
             None | Some(Body::Blocks) => BodyFormat::Blocks,
             Some(Body::Html) => BodyFormat::Html,
             Some(Body::Markdown) => BodyFormat::Markdown,
@@ -247,7 +247,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
 }
 
 async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let (view, format) = wanted(&get.shape, output);
+    let (view, format) = requested(&get.shape, output);
     let article = match &get.path {
         Some(path) => cable.resolve(path).view(view).body_format(format).await?.into_inner().article,
         None => cable.article(get.id.unwrap_or_default()).view(view).body_format(format).await?.into_inner(),
@@ -256,13 +256,13 @@ async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Err
 }
 
 /// Returns whether the output is for people, and no body format is requested.
-fn is_for_reading(shape: &Shape, output: &Output) -> bool {
-    output.format() == Format::Table && shape.format.is_none()
+fn is_readable_table(shape: &Shape, output: &Output) -> bool {
+    output.format() == Format::Table && shape.body_format.is_none()
 }
 
 /// Returns the view and the body format to request for one article.
-pub(crate) fn wanted(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat) {
-    let format = if is_for_reading(shape, output) { BodyFormat::Markdown } else { shape.body_format() };
+pub(crate) fn requested(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat) {
+    let format = if is_readable_table(shape, output) { BodyFormat::Markdown } else { shape.body_format() };
     (shape.view(ArticleView::Full), format)
 }
 
@@ -270,7 +270,7 @@ pub(crate) fn wanted(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat
 pub(crate) fn print(article: &v1::Article, shape: &Shape, output: &mut Output) -> Result<(), Error> {
     let entity = Entity::new(&ARTICLE, article);
     match &article.rendered_body {
-        Some(body) if is_for_reading(shape, output) => {
+        Some(body) if is_readable_table(shape, output) => {
             output.one(&entity)?;
             output.text(&format!("\n{}", body.text))
         }
@@ -294,27 +294,28 @@ async fn run_put(
     if allow_killed {
         call = call.allow_killed();
     }
-    noun::written(&call.update_kind(kind).await?, "put", output)
+    noun::print_result(&call.update_kind(kind).await?, "put", output)
 }
 
 async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Ls { filter, limit, shape } = ls;
-    let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(PAGE));
+    let list = cable.list(filter.to_message()).order(filter.order()).page_size(limit.min(MAX_PAGE_SIZE));
     let mut pages = list.view(shape.view(ArticleView::Basic)).body_format(shape.body_format()).pages();
-    let (mut left, mut incomplete) = (limit as usize, None);
+    let (mut remaining, mut incomplete) = (limit as usize, None);
     let mut listing = output.list(&ARTICLE);
-    while left > 0
+    while remaining > 0
         && let Some(page) = pages.next().await.transpose()?
     {
         let page = page.value;
-        for article in page.articles.iter().take(left) {
+        for article in page.articles.iter().take(remaining) {
             listing.push(&Entity::new(&ARTICLE, article))?;
         }
-        left = left.saturating_sub(page.articles.len());
+        remaining = remaining.saturating_sub(page.articles.len());
         incomplete = page.damage.or(incomplete);
     }
     listing.finish()?;
-    incomplete.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", lacking(&damage)))))
+    incomplete
+        .map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", describe_damage(&damage)))))
 }
 
 async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Result<(), Error> {
@@ -350,19 +351,19 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct TestArgs {
         #[command(flatten)]
         filter: Filter,
         #[command(flatten)]
         shape: Shape,
     }
 
-    fn parse(line: &str) -> Result<Line, clap::Error> {
-        Line::try_parse_from(std::iter::once("ls").chain(line.split_whitespace()))
+    fn parse(line: &str) -> Result<TestArgs, clap::Error> {
+        TestArgs::try_parse_from(std::iter::once("ls").chain(line.split_whitespace()))
     }
 
     #[test]
-    fn a_filter_takes_bare_ids_for_names() {
+    fn a_filter_accepts_bare_ids_as_names() {
         let line = "--tag russia --tag tags/ukraine --any-tag a --no-tag b --section world --children --author ann \
                     --after 2026-03-01 --before 2026-03-01T06:00:00+02:00 --language en-GB";
         let filter = parse(line).unwrap().filter.to_message();
@@ -376,20 +377,20 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_before_any_call() {
+    fn invalid_options_are_refused_before_any_call() {
         for line in ["--children", "--after yesterday", "--after 2026-03-01T06:00:00", "--order sideways"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn a_form_of_the_body_asks_for_the_body() {
-        let shape = parse("--format html").unwrap().shape;
+    fn a_body_format_implies_the_full_view() {
+        let shape = parse("--body html").unwrap().shape;
         assert_eq!(
             (shape.view(ArticleView::Basic), shape.body_format()),
             (ArticleView::Full, BodyFormat::Html)
         );
-        let shape = parse("--view basic --format html").unwrap().shape;
+        let shape = parse("--view basic --body html").unwrap().shape;
         assert_eq!(shape.view(ArticleView::Full), ArticleView::Basic);
         assert_eq!(parse("").unwrap().shape.view(ArticleView::Full), ArticleView::Full);
     }

@@ -11,7 +11,7 @@ use super::{
     Error,
     output::Output,
     progress,
-    replace::{check_no_store, directory},
+    replace::{check_no_store, parent_directory},
     serve::Data,
 };
 use crate::store;
@@ -34,32 +34,32 @@ pub(crate) struct Verify {
 
 /// Runs `cable backup`: copies the store, verifies the copy, and only then gives it its name.
 pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
-    let dir = existing(data)?;
+    let dir = existing_store(data)?;
     check_target(&to)?;
     let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = directory(&to);
-    let beside = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
+    let parent = parent_directory(&to);
+    let temporary = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
     let bar = progress::bar();
     bar.set_message("copying");
-    let copy = beside.path().join(store::DATABASE);
+    let copy = temporary.path().join(store::DATABASE);
     store::copy(&store::open_to_read(&dir)?, &copy)?;
-    bar.set_message("proving the copy");
-    let told = prove(beside.path())?;
+    bar.set_message("verifying the copy");
+    let summary = verify_store(temporary.path())?;
     File::open(&copy).and_then(|file| file.sync_all()).map_err(failed)?;
     fs::rename(&copy, &to).map_err(failed)?;
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
     bar.finish_and_clear();
-    output.text(&format!("{}: {told}", to.display()))
+    output.text(&format!("{}: {summary}", to.display()))
 }
 
 /// Runs `cable verify`.
 pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(), Error> {
-    let dir = existing(data)?;
+    let dir = existing_store(data)?;
     let bar = progress::bar();
-    bar.set_message("proving the store");
-    let told = prove(&dir)?;
+    bar.set_message("verifying the store");
+    let summary = verify_store(&dir)?;
     bar.finish_and_clear();
-    output.text(&format!("{}: {told}", dir.display()))
+    output.text(&format!("{}: {summary}", dir.display()))
 }
 
 /// Refuses a target that would replace anything but an older backup or an empty file, as `mktemp` creates it.
@@ -69,21 +69,22 @@ fn check_target(to: &Path) -> Result<(), Error> {
     if fs::symlink_metadata(to).is_err() || is_empty || store::is_backup(to) {
         return Ok(());
     }
-    let problem = if to.is_dir() { "this is a directory; name a file in it" } else { "this is not a backup" };
-    Err(Error::Usage(format!("{}: {problem}; it is not replaced", to.display())))
+    let problem =
+        if to.is_dir() { "is a directory; name a file in it" } else { "not a backup; choose another name" };
+    Err(Error::Usage(format!("{}: {problem}", to.display())))
 }
 
 /// Returns the directory if it contains a store.
-fn existing(data: Data) -> Result<PathBuf, Error> {
+fn existing_store(data: Data) -> Result<PathBuf, Error> {
     let dir = data.dir()?;
     if dir.join(store::DATABASE).exists() {
         return Ok(dir);
     }
-    Err(Error::Usage(format!("{}; name it with --data", store::OpenError::Absent(dir))))
+    Err(Error::Usage(format!("{}; select a store with --data", store::OpenError::Absent(dir))))
 }
 
-/// Verifies everything in the store. Returns a description of the store if it is whole, else an error with the damage.
-pub(super) fn prove(dir: &Path) -> Result<String, Error> {
+/// Verifies everything in the store. Returns a description of an intact store, else an error with the damage.
+pub(super) fn verify_store(dir: &Path) -> Result<String, Error> {
     let connection = store::open_to_read(dir)?;
     let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
     if !faults.is_empty() {
@@ -93,5 +94,5 @@ pub(super) fn prove(dir: &Path) -> Result<String, Error> {
             faults.join("\n  ")
         )));
     }
-    Ok(format!("whole: {records} records, revision {} of log {}", head.revision, head.log_id))
+    Ok(format!("verified: {records} records, revision {} of log {}", head.revision, head.log_id))
 }

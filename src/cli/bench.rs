@@ -117,7 +117,7 @@ async fn connect(endpoint: &str, connections: usize, timeout: Duration) -> Resul
 /// Runs the command.
 pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Id {
-        return Err(Error::Usage("--output-format: a measurement has no ids".to_owned()));
+        return Err(Error::Usage("--output: a measurement has no ids".to_owned()));
     }
     match command {
         Command::Get(get) => {

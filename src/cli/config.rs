@@ -33,7 +33,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Loads the settings from the file, the environment and `flags`, the highest layer. Prints the warnings.
     pub(crate) fn load(self, flags: Vec<Flag>) -> Result<Effective, Error> {
-        let effective = Effective::load(Layers::of_process(self.config, flags))?;
+        let effective = Effective::load(Layers::for_process(self.config, flags))?;
         effective.warnings().iter().try_for_each(|warning| note(&format!("cable: {warning}")))?;
         Ok(effective)
     }

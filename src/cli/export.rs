@@ -26,39 +26,39 @@ pub(crate) enum Format {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Export {
     /// Format of the file.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long = "as", value_name = "FORMAT", value_enum, default_value_t)]
     format: Format,
     /// File to write; an existing file is replaced once the export is complete. If unset or `-`, standard output.
     #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    to: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
     let bar = progress::bar();
-    let done = match export.output.as_deref().filter(|path| *path != Path::new("-")) {
+    let summary = match export.to.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => to_file(path, export.format, cable, &bar).await,
         None => write_to(BufWriter::new(io::stdout()), export.format, cable, &bar, Error::stdout)
             .await
-            .map(|told| told.1),
+            .map(|(_, summary)| summary),
     };
     bar.finish_and_clear();
-    note(&done?)
+    note(&summary?)
 }
 
 async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
     let failed = |source| Replacement::failed(path, source);
-    let replacement = BufWriter::new(Replacement::begin(path)?);
+    let replacement = BufWriter::new(Replacement::create(path)?);
     let written = write_to(replacement, format, cable, bar, failed).await;
-    let (written, told) = written.map_err(|error| match error {
+    let (written, summary) = written.map_err(|error| match error {
         Error::Call(error) if error.kind() == ErrorKind::DataLoss => Error::Incomplete(format!(
-            "{}: not written: {error}; `cable export` to standard output gives what can be read",
+            "{}: not written: {error}; export to standard output for the records that can be read",
             path.display()
         )),
         other => other,
     })?;
     written.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
-    Ok(told)
+    Ok(summary)
 }
 
 /// Writes all records to `to`. Returns it with a summary for people.
@@ -75,7 +75,7 @@ async fn write_to<W: Write>(
     let mut incomplete = Ok(());
     while let Some(record) = records.next().await {
         match record {
-            Ok(record) => lossy += u64::from(sink.put(&record).map_err(&failed)?),
+            Ok(record) => lossy += u64::from(sink.write(&record).map_err(&failed)?),
             // All readable records are written before the command fails.
             Err(error) if records.end().is_some() => {
                 incomplete = Err(error);
@@ -86,18 +86,19 @@ async fn write_to<W: Write>(
         count += 1;
         bar.set_position(count);
     }
-    let mut told = format!("{count} records");
+    let mut summary = format!("{count} records");
     if let Some(end) = records.end() {
         let head = end.position.clone().unwrap_or_default();
-        told += &format!(" as of revision {} of log {}", head.revision, head.log_id);
+        summary += &format!(" as of revision {} of log {}", head.revision, head.log_id);
     }
     if lossy > 0 {
-        told +=
-            &format!("\n{lossy} of them have fields that JSON cannot carry here: --format binary keeps them");
+        summary += &format!(
+            "\n{lossy} of them have fields unknown to this release, omitted from JSON: use --as binary"
+        );
     }
     let written = sink.finish().map_err(&failed)?;
     incomplete?;
-    Ok((written, told))
+    Ok((written, summary))
 }
 
 /// A writer of records in either format.
@@ -115,7 +116,7 @@ impl<W: Write> Sink<W> {
     }
 
     /// Writes a record. Returns whether it had fields that are lost in this format.
-    fn put(&mut self, record: &RawRecord) -> io::Result<bool> {
+    fn write(&mut self, record: &RawRecord) -> io::Result<bool> {
         match self {
             Sink::Binary(writer) => writer.write(record.as_bytes()).map(|()| false),
             Sink::Jsonl(json, to) => {

@@ -34,15 +34,15 @@ pub(crate) struct Watch {
     shape: Shape,
     #[command(flatten)]
     start: Start,
-    /// Restart from a snapshot if the feed cannot resume after its position, instead of failing.
+    /// Restart from a snapshot if the position is no longer available, instead of failing.
     #[arg(long)]
-    reset: bool,
+    allow_reset: bool,
     /// Include old content that is being loaded.
     #[arg(long)]
-    backfill: bool,
+    include_backfill: bool,
     /// File that stores the position; the feed resumes after the position that it contains.
     #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
+    position_file: Option<PathBuf>,
     /// Exit once caught up.
     #[arg(long)]
     until_caught_up: bool,
@@ -52,8 +52,8 @@ pub(crate) struct Watch {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
     /// Tag that articles must have; if repeated, at least one of them.
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    #[arg(long = "any-tag", value_name = "TAG")]
+    any_tags: Vec<String>,
     /// Section that articles must belong to; if repeated, at least one of them.
     #[arg(long = "section", value_name = "SECTION")]
     sections: Vec<String>,
@@ -69,9 +69,9 @@ pub(crate) struct Filter {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Start {
-    /// Position to start after: the JSON object `position` of a line, `LOG:REVISION:CHAIN` as in the file of --save,
-    /// the same without the chain (`fe49a3a5:7190`), or the revision alone (`7190`). Without the log, the history is
-    /// not checked.
+    /// Position to start after: the JSON object `position` of a line, `LOG:REVISION:CHAIN` as in the file of
+    /// --position-file, the same without the chain (`fe49a3a5:7190`), or the revision alone (`7190`). Without the log,
+    /// the history is not checked.
     #[arg(long, value_name = "POSITION", value_parser = position)]
     after: Option<Position>,
     /// Start with a snapshot: everything that matches now.
@@ -104,7 +104,7 @@ impl Filter {
     /// Returns the filter as a message of the schema.
     pub(crate) fn to_message(&self) -> FeedFilter {
         let filter = FeedFilter::default();
-        let filter = self.tags.iter().fold(filter, FeedFilter::any_tag);
+        let filter = self.any_tags.iter().fold(filter, FeedFilter::any_tag);
         let filter = self.sections.iter().fold(filter, FeedFilter::section);
         let filter = self.authors.iter().fold(filter, FeedFilter::author);
         self.kinds.iter().fold(filter, |filter, kind| filter.kind((*kind).into()))
@@ -112,23 +112,23 @@ impl Filter {
 }
 
 fn position(text: &str) -> Result<Position, String> {
-    let wrong = || {
+    let expected = || {
         let json = "the JSON object of a line's position";
         format!(
             "expected LOG:REVISION:CHAIN, {json}, a revision such as 7190, or one of a log, fe49a3a5:7190"
         )
     };
     if text.starts_with('{') {
-        return position_json(text).ok_or_else(wrong);
+        return position_json(text).ok_or_else(expected);
     }
     // In JSON the chain is in base64: 44 characters where hex has 64.
     match text.rsplit_once(':').filter(|(_, chain)| chain.len() == 44) {
-        Some((place, chain)) => {
-            let mut position: Position = place.parse().map_err(|_| wrong())?;
-            position.chain = base64(chain).ok_or_else(wrong)?.into();
+        Some((log_and_revision, chain)) => {
+            let mut position: Position = log_and_revision.parse().map_err(|_| expected())?;
+            position.chain = base64(chain).ok_or_else(expected)?.into();
             Ok(position)
         }
-        None => text.trim_end().parse().map_err(|_| wrong()),
+        None => text.trim_end().parse().map_err(|_| expected()),
     }
 }
 
@@ -138,8 +138,7 @@ fn position_json(text: &str) -> Option<Position> {
     let text = |field: &str| json.get(field).and_then(Value::as_str).unwrap_or_default();
     // JSON omits a revision of 0.
     let revision = Some(text("revision")).filter(|revision| !revision.is_empty()).unwrap_or("0");
-    let place = format!("{}:{revision}", text("logId"));
-    let mut position: Position = place.parse().ok()?;
+    let mut position: Position = format!("{}:{revision}", text("logId")).parse().ok()?;
     position.chain = base64(text("chain"))?.into();
     Some(position)
 }
@@ -150,7 +149,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns the error of a feed, with a remedy if the feed cannot resume.
-fn failed(error: cable_client::Error) -> Error {
+fn feed_error(error: cable_client::Error) -> Error {
     use cable_client::ErrorReason::{LogChanged, RevisionCompacted};
     match error.reason() {
         Some(LogChanged | RevisionCompacted) => Error::Resume(error),
@@ -159,14 +158,14 @@ fn failed(error: cable_client::Error) -> Error {
 }
 
 /// Returns a callback that reports on standard error why a feed retries; equal reports in a row are printed once.
-pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
-    let told = Mutex::new(String::new());
+pub(crate) fn log_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
+    let last = Mutex::new(String::new());
     move |error| {
-        let text = format!("cable: {}: {}; trying again", code_and_reason(error), error.message());
-        let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *told != text {
-            let _nowhere_to_say_it = note(&text);
-            *told = text;
+        let text = format!("cable: {}: {}; retrying", code_and_reason(error), error.message());
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *last != text {
+            let _unreportable = note(&text);
+            *last = text;
         }
     }
 }
@@ -174,9 +173,9 @@ pub(crate) fn tell_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'sta
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Command::Watch(watch) = command;
-    watch.save.as_deref().map_or(Ok(()), check_no_store)?;
+    watch.position_file.as_deref().map_or(Ok(()), check_no_store)?;
     let mut feed = open(&watch, cable);
-    let mut lines = Lines { output, at_rest: false };
+    let mut lines = Lines { output, caught_up: false };
     let mut interrupt = std::pin::pin!(ctrl_c());
     loop {
         let delivery = tokio::select! {
@@ -184,7 +183,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
             delivery = feed.next() => delivery,
         };
         let Some(delivery) = delivery else { break };
-        lines.print(&delivery.map_err(failed)?)?;
+        lines.print(&delivery.map_err(feed_error)?)?;
         if watch.until_caught_up && feed.is_caught_up() {
             break;
         }
@@ -197,9 +196,9 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
         .feed(watch.filter.to_message())
         .view(watch.shape.view(ArticleView::Basic))
         .body_format(watch.shape.body_format())
-        .allow_reset(watch.reset)
-        .on_retry(tell_retry());
-    if watch.backfill {
+        .allow_reset(watch.allow_reset)
+        .on_retry(log_retry());
+    if watch.include_backfill {
         feed = feed.include_backfill();
     }
     if let Some(position) = &watch.start.after {
@@ -207,7 +206,7 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
     } else if watch.start.snapshot {
         feed = feed.with_snapshot();
     }
-    match &watch.save {
+    match &watch.position_file {
         Some(file) => feed.save_to(FilePosition::new(file)).open(),
         None => feed.open(),
     }
@@ -217,7 +216,7 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
 struct Lines<'a> {
     output: &'a mut Output,
     /// Whether the last line for people reported that the feed has caught up.
-    at_rest: bool,
+    caught_up: bool,
 }
 
 impl Lines<'_> {
@@ -226,8 +225,8 @@ impl Lines<'_> {
             Format::Jsonl | Format::Json => json(delivery),
             Format::Id => names(&delivery.event),
             Format::Table => {
-                let rests = delivery.event == Event::Checkpoint { behind: false };
-                if std::mem::replace(&mut self.at_rest, rests) && rests {
+                let caught_up = delivery.event == Event::Checkpoint { behind: false };
+                if std::mem::replace(&mut self.caught_up, caught_up) && caught_up {
                     return Ok(());
                 }
                 readable(delivery)
@@ -261,8 +260,8 @@ fn json(delivery: &Delivery) -> Vec<String> {
     lines.into_iter().map(|line| format!("{{{line}}}")).collect()
 }
 
-fn line(message: &str, of: &impl prost::Message) -> String {
-    Entity::of(message, of).line()
+fn line(full_name: &str, message: &impl prost::Message) -> String {
+    Entity::of(full_name, message).line()
 }
 
 fn change_json(change: &FeedChange) -> String {
@@ -287,7 +286,7 @@ fn names(event: &Event) -> Vec<String> {
 }
 
 /// Describes the records that a snapshot or a list lacks.
-pub(crate) fn lacking(damage: &v1::Damage) -> String {
+pub(crate) fn describe_damage(damage: &v1::Damage) -> String {
     if damage.database {
         return "the server's database is damaged".to_owned();
     }
@@ -300,44 +299,47 @@ fn readable(delivery: &Delivery) -> Vec<String> {
     match &delivery.event {
         Event::Changes(changes) => changes.iter().map(readable_change).collect(),
         Event::Snapshot(records) => {
-            records.iter().map(|record| format!("{:>27}  holds  {}", "", titled(record))).collect()
+            records.iter().map(|record| format!("{:>27}  snapshot  {}", "", name_and_title(record))).collect()
         }
         Event::SnapshotEnd { count, damage } => {
-            let lacking = damage.iter().map(|damage| format!("{at:>9}  incomplete: {}", lacking(damage)));
-            std::iter::once(format!("{at:>9}  these {count} match")).chain(lacking).collect()
+            let incomplete =
+                damage.iter().map(|damage| format!("{at:>9}  incomplete: {}", describe_damage(damage)));
+            std::iter::once(format!("{at:>9}  snapshot complete ({count})")).chain(incomplete).collect()
         }
-        Event::Checkpoint { behind: false } => vec![format!("{at:>9}  that is all so far")],
-        Event::Checkpoint { behind: true } => vec![format!("{at:>9}  read up to here")],
-        Event::Reset(reason) => vec![format!("{:>9}  begins anew: {}", "", reason_name(*reason))],
+        Event::Checkpoint { behind: false } => vec![format!("{at:>9}  caught up")],
+        Event::Checkpoint { behind: true } => vec![format!("{at:>9}  progress")],
+        Event::Reset(reason) => vec![format!("{:>9}  reset: {}", "", reason_name(*reason))],
         _ => Vec::new(),
     }
 }
 
 fn readable_change(change: &FeedChange) -> String {
-    let what = match &change.state {
-        NameState::Upsert(record) => format!("put    {}", titled(record)),
-        NameState::Left => format!("left   {}", change.name),
-        NameState::Removed(tombstone) => format!("gone   {}  ({})", change.name, why(tombstone)),
+    let event = match &change.state {
+        NameState::Upsert(record) => format!("put       {}", name_and_title(record)),
+        NameState::Left => format!("left      {}", change.name),
+        NameState::Removed(tombstone) => {
+            format!("removed   {}  ({})", change.name, removal_reason(tombstone))
+        }
         NameState::Unreadable => format!("unreadable  {}", change.name),
         _ => change.name.clone(),
     };
-    format!("{:>9}  {:16}  {what}", change.revision, change.time.map(to_the_minute).unwrap_or_default())
+    format!("{:>9}  {:16}  {event}", change.revision, change.time.map(format_minute).unwrap_or_default())
 }
 
-fn why(tombstone: &v1::Tombstone) -> String {
+fn removal_reason(tombstone: &v1::Tombstone) -> String {
     match tombstone.reason() {
         RemovalReason::Moved => format!("moved to {}", tombstone.moved_to),
         reason => reason.as_str_name().trim_start_matches("REMOVAL_REASON_").to_ascii_lowercase(),
     }
 }
 
-fn to_the_minute(time: Timestamp) -> String {
+fn format_minute(time: Timestamp) -> String {
     let time = jiff::Timestamp::new(time.seconds, time.nanos);
     time.map(|time| time.strftime("%Y-%m-%d %H:%M").to_string()).unwrap_or_default()
 }
 
 /// Returns the name of a record with its headline, display name or title.
-fn titled(record: &RawRecord) -> String {
+fn name_and_title(record: &RawRecord) -> String {
     let value = Entity::of("cable.v1.Record", record).value();
     let entity = value.as_object().and_then(|record| record.values().next()).unwrap_or(&Value::Null);
     let text = |field: &str| entity.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -352,23 +354,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_a_revision_with_or_without_its_log() {
+    fn a_position_is_parsed_from_each_of_its_forms() {
         assert_eq!(position("7190").unwrap(), Position::from(7190));
         let parsed = position("fe49a3a5:0").unwrap();
         assert_eq!((parsed.log_id.as_str(), parsed.revision), ("fe49a3a5", 0));
-        let mut whole = parsed;
-        (whole.revision, whole.chain) = (7190, (0..32).collect::<Vec<u8>>().into());
-        let json = line("cable.v1.Position", &whole);
+        let mut complete = parsed;
+        (complete.revision, complete.chain) = (7190, (0..32).collect::<Vec<u8>>().into());
+        let json = line("cable.v1.Position", &complete);
         let chain = serde_json::from_str::<Value>(&json).unwrap()["chain"].as_str().unwrap().to_owned();
-        for text in [whole.to_string(), format!("{whole}\n"), format!("fe49a3a5:7190:{chain}"), json] {
-            assert_eq!(position(&text).unwrap(), whole, "{text}");
+        for text in [complete.to_string(), format!("{complete}\n"), format!("fe49a3a5:7190:{chain}"), json] {
+            assert_eq!(position(&text).unwrap(), complete, "{text}");
         }
-        let (hex, no_log) = (whole.to_string(), r#"{"revision":"7"}"#);
-        let cut = [&hex[..hex.len() - 1], "fe49a3a5:7:", &chain, "{}", no_log, "{\"logId\""];
-        for wrong in
-            ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"].into_iter().chain(cut)
+        let (hex, no_log) = (complete.to_string(), r#"{"revision":"7"}"#);
+        let truncated = [&hex[..hex.len() - 1], "fe49a3a5:7:", &chain, "{}", no_log, "{\"logId\""];
+        for invalid in ["", "x", "-1", ":7", "fe49:7", "fe49a3a5:", "fe49a3a5:x", "zzzzzzzz:7"]
+            .into_iter()
+            .chain(truncated)
         {
-            assert!(position(wrong).is_err(), "{wrong}");
+            assert!(position(invalid).is_err(), "{invalid}");
         }
     }
 }

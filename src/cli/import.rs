@@ -1,7 +1,7 @@
 //! `cable import`: converts the items of a file to records, sends them to the service in chunks, and accounts for each
 //! one.
 //!
-//! A thread of its own reads the file, a bounded number of pieces ahead of the network.
+//! A thread of its own reads the file, a bounded number of inputs ahead of the network.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use cable_client::{Cable, ImportAck, RawRecord, v1};
 use cable_import::{
-    Fate, Item,
+    Item, ItemOutcome,
     binary::{self, BinaryReader},
     jsonl::RecordJson,
     report::Report,
@@ -30,18 +30,17 @@ use tokio::{
 use super::{Error, note, output::Output, progress};
 use crate::telemetry::code_name;
 
-/// Maximum pieces read ahead of the network. A piece is at most some MiB; most are some KiB.
-const AHEAD: usize = 64;
+/// Maximum inputs read ahead of the network. An input is at most some MiB; most are some KiB.
+const MAX_READ_AHEAD: usize = 64;
 
 /// Maximum length of a line, in bytes. A longer one is not a record: the largest record, an article of 1 MiB, is a
 /// fraction of it as JSON.
-const MAX_LINE: u64 = 16 << 20;
+const MAX_LINE_BYTES: u64 = 16 << 20;
 
-const AGAIN: &str = "run the same command again: what is there already stays as it is";
+const RETRY_HINT: &str = "repeat the command to import the rest; unchanged records are not written again";
 
 /// The message for a reading thread that has panicked; the panic has been printed already.
-const BROKEN_OFF: &str =
-    "reading the file was broken off by a fault of this program: what follows in it is not imported";
+const READER_PANICKED: &str = "internal error while reading the file: the rest was not imported";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -49,7 +48,7 @@ pub(crate) enum Command {
     Wxr(Source),
     /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
-    /// Import records as `cable export --format binary` writes them; fields unknown to this release survive.
+    /// Import records as `cable export --as binary` writes them; fields unknown to this release survive.
     Binary(Source),
 }
 
@@ -62,14 +61,14 @@ pub(crate) struct Source {
     report: Option<PathBuf>,
 }
 
-/// A piece of the file, as the reading thread sends it.
-enum Piece {
+/// A part of the file, as the reading thread sends it.
+enum Input {
     /// An item of another system's file.
     Item(Item),
     /// A record of Cable.
     Record(Bytes),
     /// An invalid record: its location in the file, and the problem.
-    Broken(String, String),
+    Invalid(String, String),
     /// The end of the file. If the channel closes without it, the thread has stopped early.
     End,
 }
@@ -78,26 +77,26 @@ enum Piece {
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
     source.report.as_deref().map_or(Ok(()), super::replace::check_no_store)?;
-    let account = Shared::new(Account::open(source.report.as_deref())?);
+    let log = SharedLog::new(ImportLog::open(source.report.as_deref())?);
     let bar = progress::bar();
-    let pieces = read_in_background(command, bar.clone())?;
-    let came = transfer(pieces, cable, &account, &bar).await;
+    let inputs = read_in_background(command, bar.clone())?;
+    let transferred = transfer(inputs, cable, &log, &bar).await;
     bar.finish_and_clear();
-    let mut account = account.lock();
-    output.text(&account.report.to_string())?;
-    account.close();
+    let mut log = log.lock();
+    output.text(&log.report.to_string())?;
+    log.close();
     // The cause that ended the input early explains more than its consequences.
-    let interrupted = match account.failure.take() {
+    let interrupted = match log.failure.take() {
         Some(failure) => return Err(failure),
-        None => came.inspect_err(|_| drop(note(AGAIN)))?,
+        None => transferred.inspect_err(|_| drop(note(RETRY_HINT)))?,
     };
-    let problems = account.report.problems();
+    let problems = log.report.problems();
     let incomplete = if interrupted {
-        format!("interrupted; {AGAIN}")
-    } else if !account.report.totals_match() {
-        format!("not every record was answered; {AGAIN}")
+        format!("interrupted; {RETRY_HINT}")
+    } else if !log.report.totals_match() {
+        format!("some records have no result; {RETRY_HINT}")
     } else if problems > 0 {
-        format!("{problems} could not be taken")
+        format!("{problems} items failed or were refused")
     } else {
         return Ok(());
     };
@@ -107,21 +106,21 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
 /// Sends the records and accounts for the results. Returns whether the user interrupted it: the first interrupt ends
 /// the input and waits for the outstanding acknowledgements, the second one does not wait.
 async fn transfer(
-    pieces: mpsc::Receiver<Result<Piece, Error>>,
+    inputs: mpsc::Receiver<Result<Input, Error>>,
     cable: &Cable,
-    account: &Shared,
+    log: &SharedLog,
     bar: &ProgressBar,
 ) -> Result<bool, Error> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
-    let mut acks = cable.import(records(pieces, account.clone()).take_until(stopped));
+    let mut acks = cable.import(records(inputs, log.clone()).take_until(stopped));
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
     loop {
         tokio::select! {
             ack = acks.next() => {
                 let Some(ack) = ack.transpose()? else { break };
-                bar.set_message(account.lock().acknowledge(&ack));
+                bar.set_message(log.lock().acknowledge(&ack));
             }
             _ = interrupts.recv() => match stop.take() {
                 // If the receiver no longer exists, the input has ended already.
@@ -133,72 +132,72 @@ async fn transfer(
     Ok(stop.is_none())
 }
 
-/// Returns the records of the pieces. Each piece is added to the account when it is received.
+/// Returns the records of the inputs. Each input is added to the log when it is received.
 fn records(
-    pieces: mpsc::Receiver<Result<Piece, Error>>,
-    account: Shared,
+    inputs: mpsc::Receiver<Result<Input, Error>>,
+    log: SharedLog,
 ) -> impl Stream<Item = RawRecord> + Send + 'static {
-    let batches = stream::unfold((pieces, account), |(mut pieces, account)| async move {
-        let piece = pieces.recv().await.unwrap_or_else(|| Err(Error::Incomplete(BROKEN_OFF.to_owned())));
-        let taken = account.lock().take(piece)?;
-        Some((stream::iter(taken), (pieces, account)))
+    let batches = stream::unfold((inputs, log), |(mut inputs, log)| async move {
+        let input = inputs.recv().await.unwrap_or_else(|| Err(Error::Incomplete(READER_PANICKED.to_owned())));
+        let records = log.lock().add(input)?;
+        Some((stream::iter(records), (inputs, log)))
     });
     batches.flatten()
 }
 
-/// A shared account: pieces are added while the client requests records, results as they arrive.
+/// A shared log: inputs are added while the client requests records, results as they arrive.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Account>>);
+struct SharedLog(Arc<Mutex<ImportLog>>);
 
-impl Shared {
-    fn new(account: Account) -> Self {
-        Shared(Arc::new(Mutex::new(account)))
+impl SharedLog {
+    fn new(log: ImportLog) -> Self {
+        SharedLog(Arc::new(Mutex::new(log)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Account> {
+    fn lock(&self) -> MutexGuard<'_, ImportLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The outcome of every piece so far, and the file of the report.
-struct Account {
+/// The outcome of every input so far, and the file of the report.
+struct ImportLog {
     report: Report,
     lines: Option<(PathBuf, BufWriter<File>)>,
     /// The error that ended the input early, or that a write of the report returned.
     failure: Option<Error>,
 }
 
-impl Account {
+impl ImportLog {
     fn open(lines: Option<&Path>) -> Result<Self, Error> {
         let create = |path: &Path| {
             let file = File::create(path)
                 .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
             Ok::<_, Error>((path.to_owned(), BufWriter::new(file)))
         };
-        Ok(Account { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
+        Ok(ImportLog { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
     }
 
-    /// Adds a piece to the account. Returns the records to send, or `None` if the input ends here.
-    fn take(&mut self, piece: Result<Piece, Error>) -> Option<Vec<RawRecord>> {
-        match piece {
-            Ok(Piece::Item(item)) => {
+    /// Adds an input to the log. Returns the records to send, or `None` at the end of the file.
+    fn add(&mut self, input: Result<Input, Error>) -> Option<Vec<RawRecord>> {
+        match input {
+            Ok(Input::Item(item)) => {
                 let line = self.report.add(&item);
-                self.line(line);
-                let Fate::Taken(taken) = item.fate else { return Some(Vec::new()) };
-                let encoded = taken.records.iter().map(|record| record.encode_to_vec().into());
+                self.write_line(line);
+                let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
+                let encoded = converted.records.iter().map(|record| record.encode_to_vec().into());
                 Some(encoded.map(RawRecord::from_bytes).collect())
             }
-            Ok(Piece::Record(bytes)) => {
+            Ok(Input::Record(bytes)) => {
                 self.report.add_record();
                 Some(vec![RawRecord::from_bytes(bytes)])
             }
-            Ok(Piece::Broken(place, why)) => {
+            Ok(Input::Invalid(location, problem)) => {
                 self.report.add_record();
-                let line = self.report.refused(&place, "INVALID_ARGUMENT", "", &why);
-                self.line(Some(line));
+                let line = self.report.refused(&location, "INVALID_ARGUMENT", "", &problem);
+                self.write_line(Some(line));
                 Some(Vec::new())
             }
-            Ok(Piece::End) => None,
+            Ok(Input::End) => None,
             Err(error) => {
                 self.failure = Some(error);
                 None
@@ -206,16 +205,16 @@ impl Account {
         }
     }
 
-    /// Adds results to the account. Returns a text with their number so far.
+    /// Adds results to the log. Returns a text with their number so far.
     fn acknowledge(&mut self, ack: &ImportAck) -> String {
-        for (place, result) in (ack.first..).zip(&ack.results) {
-            self.answer(place, result);
+        for (index, result) in (ack.first..).zip(&ack.results) {
+            self.add_result(index, result);
         }
-        format!("{} records answered", ack.first + ack.results.len() as u64)
+        format!("{} records acknowledged", ack.first + ack.results.len() as u64)
     }
 
-    fn answer(&mut self, place: u64, result: &v1::ImportResult) {
-        let unnamed = format!("record {}", place + 1);
+    fn add_result(&mut self, index: u64, result: &v1::ImportResult) {
+        let unnamed = format!("record {}", index + 1);
         let label = if result.name.is_empty() { &unnamed } else { &result.name };
         match result.outcome() {
             v1::ImportOutcome::Written => self.report.written(label),
@@ -224,21 +223,21 @@ impl Account {
                 let error = result.error.clone().unwrap_or_default();
                 let reason = error.reason().as_str_name().trim_start_matches("ERROR_REASON_");
                 let field = format!("{}: ", error.field);
-                let told = error.field.is_empty() || error.message.starts_with(&field);
-                let message = if told { error.message } else { field + &error.message };
+                let has_field = error.field.is_empty() || error.message.starts_with(&field);
+                let message = if has_field { error.message } else { field + &error.message };
                 let line = self.report.refused(label, code_name(error.code), reason, &message);
-                self.line(Some(line));
+                self.write_line(Some(line));
             }
         }
     }
 
     /// Writes a line of the report. If that fails, the import continues and reports the error at its end.
-    fn line(&mut self, line: Option<String>) {
+    fn write_line(&mut self, line: Option<String>) {
         if let (Some(line), Some((path, file))) = (line, &mut self.lines)
             && let Err(source) = writeln!(file, "{line}")
         {
-            let what = format!("write {}", path.display());
-            self.failure.get_or_insert(Error::io(what, source));
+            let operation = format!("write {}", path.display());
+            self.failure.get_or_insert(Error::io(operation, source));
         }
     }
 
@@ -246,8 +245,8 @@ impl Account {
         if let Some((path, file)) = &mut self.lines
             && let Err(source) = file.flush()
         {
-            let what = format!("write {}", path.display());
-            self.failure.get_or_insert(Error::io(what, source));
+            let operation = format!("write {}", path.display());
+            self.failure.get_or_insert(Error::io(operation, source));
         }
     }
 }
@@ -256,95 +255,95 @@ impl Account {
 fn read_in_background(
     command: Command,
     bar: ProgressBar,
-) -> Result<mpsc::Receiver<Result<Piece, Error>>, Error> {
-    let (pieces, read) = mpsc::channel(AHEAD);
+) -> Result<mpsc::Receiver<Result<Input, Error>>, Error> {
+    let (sender, inputs) = mpsc::channel(MAX_READ_AHEAD);
     let reading = move || {
         let read = match command {
-            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &pieces),
-            Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &pieces),
-            Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &pieces),
+            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &sender),
+            Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &sender),
+            Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &sender),
         };
         // If the receiver no longer exists, the import has stopped.
-        let _stopped = read.and_then(|()| give(&pieces, Ok(Piece::End)));
+        let _stopped = read.and_then(|()| send(&sender, Ok(Input::End)));
     };
     std::thread::Builder::new()
         .name("cable-import".into())
         .spawn(reading)
         .map_err(|source| Error::io("start a thread", source))?;
-    Ok(read)
+    Ok(inputs)
 }
 
-type Pieces = mpsc::Sender<Result<Piece, Error>>;
+type Sender = mpsc::Sender<Result<Input, Error>>;
 
-/// An error: the receiver of the pieces no longer exists.
+/// An error: the receiver of the inputs no longer exists.
 struct Stopped;
 
-fn give(pieces: &Pieces, piece: Result<Piece, Error>) -> Result<(), Stopped> {
-    pieces.blocking_send(piece).map_err(|_| Stopped)
+fn send(sender: &Sender, input: Result<Input, Error>) -> Result<(), Stopped> {
+    sender.blocking_send(input).map_err(|_| Stopped)
 }
 
-fn read_wxr(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
-    let failed = |error: wxr::Error| not_readable(file, error);
+fn read_wxr(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
+    let failed = |error: wxr::Error| read_error(file, error);
     let items = match wxr::open(file, jiff::Timestamp::now()) {
         Ok(items) => items,
-        Err(error) => return give(pieces, Err(failed(error))),
+        Err(error) => return send(sender, Err(failed(error))),
     };
-    progress::of_items(bar, items.total());
+    progress::set_total_items(bar, items.total());
     for item in items {
-        give(pieces, item.map(Piece::Item).map_err(failed))?;
+        send(sender, item.map(Input::Item).map_err(failed))?;
         bar.inc(1);
     }
     Ok(())
 }
 
-fn read_jsonl(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
+fn read_jsonl(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
     let mut reader = match open(file, bar) {
         Ok(reader) => reader,
-        Err(error) => return give(pieces, Err(error)),
+        Err(error) => return send(sender, Err(error)),
     };
     let json = RecordJson::new();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+        match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
             Ok(0) => break,
             Ok(_) if line.trim_ascii().is_empty() => {}
-            Ok(_) if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") => {
-                let why = format!("longer than {} MiB", MAX_LINE >> 20);
-                give(pieces, Ok(Piece::Broken(format!("line {number}"), why)))?;
+            Ok(_) if line.len() as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") => {
+                let problem = format!("longer than {} MiB", MAX_LINE_BYTES >> 20);
+                send(sender, Ok(Input::Invalid(format!("line {number}"), problem)))?;
                 if let Err(source) = reader.skip_until(b'\n') {
-                    return give(pieces, Err(Error::io(format!("read {}", file.display()), source)));
+                    return send(sender, Err(Error::io(format!("read {}", file.display()), source)));
                 }
             }
-            Ok(_) => give(pieces, Ok(parse_line(&json, number, &line)))?,
-            Err(source) => return give(pieces, Err(Error::io(format!("read {}", file.display()), source))),
+            Ok(_) => send(sender, Ok(parse_line(&json, number, &line)))?,
+            Err(source) => return send(sender, Err(Error::io(format!("read {}", file.display()), source))),
         }
     }
     Ok(())
 }
 
-fn parse_line(json: &RecordJson, number: u64, line: &[u8]) -> Piece {
+fn parse_line(json: &RecordJson, number: u64, line: &[u8]) -> Input {
     let parsed = match std::str::from_utf8(line) {
         Ok(line) => json.from_line(line.trim()).map_err(|error| error.to_string()),
         Err(error) => Err(format!("not UTF-8: {error}")),
     };
     match parsed {
-        Ok(record) => Piece::Record(record.into()),
-        Err(why) => Piece::Broken(format!("line {number}"), why),
+        Ok(record) => Input::Record(record.into()),
+        Err(problem) => Input::Invalid(format!("line {number}"), problem),
     }
 }
 
-fn read_binary(file: &Path, bar: &ProgressBar, pieces: &Pieces) -> Result<(), Stopped> {
-    let failed = |error: binary::Error| not_readable(file, error);
+fn read_binary(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
+    let failed = |error: binary::Error| read_error(file, error);
     let reader = match open(file, bar) {
         Ok(reader) => reader,
-        Err(error) => return give(pieces, Err(error)),
+        Err(error) => return send(sender, Err(error)),
     };
     match BinaryReader::new(reader) {
         Ok(records) => {
-            records.into_iter().try_for_each(|record| give(pieces, record.map(Piece::Record).map_err(failed)))
+            records.into_iter().try_for_each(|record| send(sender, record.map(Input::Record).map_err(failed)))
         }
-        Err(error) => give(pieces, Err(failed(error))),
+        Err(error) => send(sender, Err(failed(error))),
     }
 }
 
@@ -354,12 +353,12 @@ fn open(file: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead>, Error> {
     }
     let failed = |source| Error::io(format!("read {}", file.display()), source);
     let opened = File::open(file).map_err(failed)?;
-    progress::of_bytes(bar, opened.metadata().map_err(failed)?.len());
+    progress::set_total_bytes(bar, opened.metadata().map_err(failed)?.len());
     Ok(Box::new(BufReader::with_capacity(1 << 18, bar.wrap_read(opened))))
 }
 
 /// Returns the error of a file that cannot be read any further.
-fn not_readable(file: &Path, error: impl std::error::Error) -> Error {
+fn read_error(file: &Path, error: impl std::error::Error) -> Error {
     let mut text = format!("{}: {error}", file.display());
     if let Some(cause) = error.source() {
         text += &format!(": {cause}");
@@ -375,16 +374,16 @@ mod tests {
         Source { file: file.to_owned(), report: None }
     }
 
-    fn account() -> Shared {
-        Shared::new(Account::open(None).unwrap())
+    fn new_log() -> SharedLog {
+        SharedLog::new(ImportLog::open(None).unwrap())
     }
 
-    /// Returns the number of records that would be sent of a file, and the account.
-    async fn read(command: Command) -> (usize, Shared) {
-        let account = account();
-        let pieces = read_in_background(command, ProgressBar::hidden()).unwrap();
-        let sent = records(pieces, account.clone()).count().await;
-        (sent, account)
+    /// Returns the number of records that would be sent of a file, and the log.
+    async fn read(command: Command) -> (usize, SharedLog) {
+        let log = new_log();
+        let inputs = read_in_background(command, ProgressBar::hidden()).unwrap();
+        let sent = records(inputs, log.clone()).count().await;
+        (sent, log)
     }
 
     fn file(content: &[u8]) -> tempfile::NamedTempFile {
@@ -401,66 +400,66 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_line_is_a_record_or_accounted_for() {
+    async fn each_line_is_sent_or_reported() {
         let tag = r#"{"tag":{"name":"tags/a","displayName":"A"}}"#;
         let lines = format!("{tag}\n\n  {tag}\r\n{{\"tag\":{{\"nam\":1}}}}\nnonsense\n{tag}");
         let file = file(lines.as_bytes());
-        let (sent, account) = read(Command::Jsonl(source(file.path()))).await;
+        let (sent, log) = read(Command::Jsonl(source(file.path()))).await;
         assert_eq!(sent, 3);
-        let mut account = account.lock();
-        assert!(account.failure.is_none());
-        assert_eq!(account.report.problems(), 2);
-        assert!(account.report.to_string().contains("line 4: INVALID_ARGUMENT"), "{}", account.report);
-        assert!(!account.report.totals_match());
+        let mut log = log.lock();
+        assert!(log.failure.is_none());
+        assert_eq!(log.report.problems(), 2);
+        assert!(log.report.to_string().contains("line 4: INVALID_ARGUMENT"), "{}", log.report);
+        assert!(!log.report.totals_match());
         for _ in 0..3 {
-            account.answer(0, &result("tags/a", v1::ImportOutcome::Unchanged));
+            log.add_result(0, &result("tags/a", v1::ImportOutcome::Unchanged));
         }
-        assert!(account.report.totals_match());
+        assert!(log.report.totals_match());
     }
 
     #[tokio::test]
-    async fn a_line_without_end_does_not_hide_the_next_one() {
-        let mut lines = vec![b'x'; MAX_LINE as usize + 10];
+    async fn the_line_after_an_overlong_one_is_read() {
+        let mut lines = vec![b'x'; MAX_LINE_BYTES as usize + 10];
         lines.extend_from_slice(b"\n{\"tag\":{\"name\":\"tags/a\"}}\n");
         let file = file(&lines);
-        let (sent, account) = read(Command::Jsonl(source(file.path()))).await;
-        assert_eq!((sent, account.lock().report.problems()), (1, 1));
+        let (sent, log) = read(Command::Jsonl(source(file.path()))).await;
+        assert_eq!((sent, log.lock().report.problems()), (1, 1));
     }
 
     #[tokio::test]
-    async fn a_file_that_ends_early_is_an_error() {
+    async fn a_truncated_file_is_an_error() {
         let mut writer = binary::BinaryWriter::new(Vec::new()).unwrap();
         writer.write(b"0123456789").unwrap();
-        let whole = writer.finish().unwrap();
-        for (content, sent, says) in [
-            (&whole[..], 1, None),
-            (&whole[..whole.len() - 1], 0, Some("cut off")),
+        let complete = writer.finish().unwrap();
+        for (content, sent, problem) in [
+            (&complete[..], 1, None),
+            (&complete[..complete.len() - 1], 0, Some("truncated")),
             (&b"something else"[..], 0, Some("not a file of Cable records")),
         ] {
             let file = file(content);
-            let (records, account) = read(Command::Binary(source(file.path()))).await;
+            let (records, log) = read(Command::Binary(source(file.path()))).await;
             assert_eq!(records, sent);
-            let failure = account.lock().failure.take().map(|error| error.to_string());
-            assert_eq!(failure.is_some(), says.is_some(), "{failure:?}");
-            assert!(failure.unwrap_or_default().contains(says.unwrap_or_default()));
+            let failure = log.lock().failure.take().map(|error| error.to_string());
+            assert_eq!(failure.is_some(), problem.is_some(), "{failure:?}");
+            assert!(failure.unwrap_or_default().contains(problem.unwrap_or_default()));
         }
     }
 
-    /// A thread that panics closes its channel, as one that is done does.
+    /// A thread that panics closes its channel, as one that has finished does.
     #[tokio::test]
-    async fn reading_that_breaks_off_is_not_taken_for_the_end() {
-        let account = account();
-        let (pieces, read) = mpsc::channel(1);
-        drop(pieces);
-        assert_eq!(records(read, account.clone()).count().await, 0);
-        assert!(matches!(account.lock().failure, Some(Error::Incomplete(_))));
+    async fn a_reader_that_panics_is_an_error() {
+        let log = new_log();
+        let (sender, inputs) = mpsc::channel(1);
+        drop(sender);
+        assert_eq!(records(inputs, log.clone()).count().await, 0);
+        assert!(matches!(log.lock().failure, Some(Error::Incomplete(_))));
     }
 
     #[test]
-    fn a_refusal_is_told_with_code_reason_and_field() {
+    fn a_refused_record_is_reported_with_code_reason_and_field() {
         let report = tempfile::NamedTempFile::new().unwrap();
-        let mut account = Account::open(Some(report.path())).unwrap();
-        account.report.add_record();
+        let mut log = ImportLog::open(Some(report.path())).unwrap();
+        log.report.add_record();
         let mut error = v1::ItemError::default();
         error.code = 3;
         error.reason = v1::ErrorReason::FieldInvalid.into();
@@ -468,12 +467,12 @@ mod tests {
         error.field = "headline".into();
         let mut refused = result("", v1::ImportOutcome::Refused);
         refused.error = Some(error);
-        account.answer(6, &refused);
-        account.close();
+        log.add_result(6, &refused);
+        log.close();
         let line = std::fs::read_to_string(report.path()).unwrap();
         for part in ["record 7", "INVALID_ARGUMENT", "FIELD_INVALID", "headline: required"] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        assert!(account.report.totals_match());
+        assert!(log.report.totals_match());
     }
 }

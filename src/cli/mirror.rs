@@ -15,14 +15,14 @@ use tokio::{
 
 use super::{
     Error,
-    feed::{Filter, lacking, tell_retry},
+    feed::{Filter, describe_damage, log_retry},
     note,
     replace::Replacement,
 };
 use cable_import::jsonl::RecordJson;
 
 /// Minimum time between two writes of the file.
-const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+const MIN_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Mirror {
@@ -40,43 +40,46 @@ pub(crate) struct Mirror {
 pub(crate) async fn run(args: Mirror, cable: &Cable) -> Result<(), Error> {
     tokio::select! {
         _ = ctrl_c() => Ok(()),
-        kept = keep(args, cable) => kept,
+        ended = update_file(args, cable) => ended,
     }
 }
 
-async fn keep(Mirror { filter, once, file }: Mirror, cable: &Cable) -> Result<(), Error> {
-    let mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(tell_retry()).start();
+async fn update_file(Mirror { filter, once, file }: Mirror, cable: &Cable) -> Result<(), Error> {
+    let mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(log_retry()).start();
     mirror.ready().await?;
     let mut changed = mirror.watch();
     let mut damage = None;
     loop {
-        let held = mirror.snapshot();
-        write(&file, &held)?;
+        let snapshot = mirror.snapshot();
+        write(&file, &snapshot)?;
         if once {
-            let at = held.position.unwrap_or_default();
-            let count = held.entities.len();
-            note(&format!("{count} records as of revision {} of log {}", at.revision, at.log_id))?;
-            return complete(held.damage.as_ref());
+            let position = snapshot.position.unwrap_or_default();
+            let count = snapshot.entities.len();
+            note(&format!(
+                "{count} records as of revision {} of log {}",
+                position.revision, position.log_id
+            ))?;
+            return check_complete(snapshot.damage.as_ref());
         }
-        if damage != held.damage {
-            damage = held.damage;
-            complete(damage.as_ref()).or_else(|incomplete| note(&incomplete.to_string()))?;
+        if damage != snapshot.damage {
+            damage = snapshot.damage;
+            check_complete(damage.as_ref()).or_else(|incomplete| note(&incomplete.to_string()))?;
         }
-        let soonest = Instant::now() + BETWEEN_WRITES;
+        let next_write = Instant::now() + MIN_WRITE_INTERVAL;
         changed.changed().await?;
-        sleep_until(soonest).await;
+        sleep_until(next_write).await;
     }
 }
 
-fn complete(damage: Option<&v1::Damage>) -> Result<(), Error> {
-    damage.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", lacking(damage)))))
+fn check_complete(damage: Option<&v1::Damage>) -> Result<(), Error> {
+    damage.map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", describe_damage(damage)))))
 }
 
-fn write(file: &Path, held: &MirrorSnapshot) -> Result<(), Error> {
-    let replacement = Replacement::begin(file)?;
+fn write(file: &Path, snapshot: &MirrorSnapshot) -> Result<(), Error> {
+    let replacement = Replacement::create(file)?;
     let json = RecordJson::new();
     let mut to = BufWriter::new(replacement);
-    for entity in held.entities.values() {
+    for entity in snapshot.entities.values() {
         let line = json.to_line(entity.to_record().as_bytes()).map_err(io::Error::other);
         let written = line.and_then(|(line, _)| writeln!(to, "{line}"));
         written.map_err(|source| Replacement::failed(file, source))?;

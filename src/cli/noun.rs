@@ -35,7 +35,7 @@ pub(crate) struct Put {
     /// File with canonical JSON, as `get -o json` prints it, or with a line of an export; `-` is standard input.
     file: PathBuf,
     #[command(flatten)]
-    only: Only,
+    precondition: Precondition,
     /// Request id that makes a repetition of this command within 24 hours harmless.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct Put {
 /// The preconditions of a write.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-struct Only {
+struct Precondition {
     /// Write only if the name does not exist yet.
     #[arg(long)]
     if_absent: bool,
@@ -78,15 +78,15 @@ enum Reason {
     Deleted,
     /// Withdrawn by the publisher; it may return.
     Withdrawn,
-    /// Must not exist anywhere: its content is erased.
+    /// Must not exist anywhere; the content is erased.
     Killed,
 }
 
 /// Runs `cable author`.
 pub(crate) async fn author(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Get { id } => one(&AUTHOR, &cable.author(id).await?.value, output),
-        Command::Ls => all(&AUTHOR, cable.authors().page_size(PAGE).items(), output).await,
+        Command::Get { id } => print_one(&AUTHOR, &cable.author(id).await?.value, output),
+        Command::Ls => print_all(&AUTHOR, cable.authors().page_size(MAX_PAGE_SIZE).items(), output).await,
         Command::Put(args) => put::<v1::Author>(&AUTHOR, args, cable, output).await,
         Command::Rm(args) => remove(&AUTHOR, args, cable, output).await,
     }
@@ -95,8 +95,8 @@ pub(crate) async fn author(command: Command, cable: &Cable, output: &mut Output)
 /// Runs `cable section`.
 pub(crate) async fn section(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Get { id } => one(&SECTION, &cable.section(id).await?.value, output),
-        Command::Ls => all(&SECTION, cable.sections().page_size(PAGE).items(), output).await,
+        Command::Get { id } => print_one(&SECTION, &cable.section(id).await?.value, output),
+        Command::Ls => print_all(&SECTION, cable.sections().page_size(MAX_PAGE_SIZE).items(), output).await,
         Command::Put(args) => put::<v1::Section>(&SECTION, args, cable, output).await,
         Command::Rm(args) => remove(&SECTION, args, cable, output).await,
     }
@@ -105,8 +105,8 @@ pub(crate) async fn section(command: Command, cable: &Cable, output: &mut Output
 /// Runs `cable tag`.
 pub(crate) async fn tag(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Get { id } => one(&TAG, &cable.tag(id).await?.value, output),
-        Command::Ls => all(&TAG, cable.tags().page_size(PAGE).items(), output).await,
+        Command::Get { id } => print_one(&TAG, &cable.tag(id).await?.value, output),
+        Command::Ls => print_all(&TAG, cable.tags().page_size(MAX_PAGE_SIZE).items(), output).await,
         Command::Put(args) => put::<v1::Tag>(&TAG, args, cable, output).await,
         Command::Rm(args) => remove(&TAG, args, cable, output).await,
     }
@@ -115,21 +115,23 @@ pub(crate) async fn tag(command: Command, cable: &Cable, output: &mut Output) ->
 /// Runs `cable collection`.
 pub(crate) async fn collection(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Get { id } => front(&id, cable, output).await,
-        Command::Ls => all(&COLLECTION, cable.collections().page_size(PAGE).items(), output).await,
+        Command::Get { id } => print_collection(&id, cable, output).await,
+        Command::Ls => {
+            print_all(&COLLECTION, cable.collections().page_size(MAX_PAGE_SIZE).items(), output).await
+        }
         Command::Put(args) => put::<v1::Collection>(&COLLECTION, args, cable, output).await,
         Command::Rm(args) => remove(&COLLECTION, args, cable, output).await,
     }
 }
 
 /// The server's limit on a page.
-const PAGE: u32 = 1_000;
+const MAX_PAGE_SIZE: u32 = 1_000;
 
-fn one(noun: &Noun, message: &impl Message, output: &mut Output) -> Result<(), Error> {
+fn print_one(noun: &Noun, message: &impl Message, output: &mut Output) -> Result<(), Error> {
     output.one(&Entity::new(noun, message))
 }
 
-async fn all<M: Message>(
+async fn print_all<M: Message>(
     noun: &Noun,
     mut items: impl Stream<Item = cable_client::Result<M>> + Unpin,
     output: &mut Output,
@@ -149,15 +151,15 @@ async fn all<M: Message>(
 }
 
 /// Prints a collection. A table for people also has its articles, in its order.
-async fn front(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let front = cable.collection(id).await?.into_inner();
-    one(&COLLECTION, &front.collection, output)?;
+async fn print_collection(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let collection = cable.collection(id).await?.into_inner();
+    print_one(&COLLECTION, &collection.collection, output)?;
     if output.format() != Format::Table {
         return Ok(());
     }
     output.text("")?;
     let mut listing = output.list(&ARTICLE);
-    for article in &front.articles {
+    for article in &collection.articles {
         listing.push(&Entity::new(&ARTICLE, article))?;
     }
     listing.finish()
@@ -168,7 +170,7 @@ async fn put<M>(noun: &Noun, args: Put, cable: &Cable, output: &mut Output) -> R
 where
     M: Message + Default + cable_client::Entity,
 {
-    written(&put_call::<M>(noun, args, cable)?.await?, "put", output)
+    print_result(&put_call::<M>(noun, args, cable)?.await?, "put", output)
 }
 
 /// Returns the call that puts the entity of a file.
@@ -176,11 +178,11 @@ pub(crate) fn put_call<M>(noun: &Noun, args: Put, cable: &Cable) -> Result<cable
 where
     M: Message + Default + cable_client::Entity,
 {
-    let mut call = cable.put(noun.parse::<M>(&text_of(&args.file)?)?);
-    if args.only.if_absent {
+    let mut call = cable.put(noun.parse::<M>(&read_text(&args.file)?)?);
+    if args.precondition.if_absent {
         call = call.if_absent();
     }
-    if let Some(etag) = args.only.etag {
+    if let Some(etag) = args.precondition.etag {
         call = call.if_etag(etag);
     }
     if let Some(id) = args.request_id {
@@ -212,15 +214,15 @@ pub(crate) async fn remove(
     if let Some(id) = args.request_id {
         call = call.request_id(id);
     }
-    written(&call.await?, "removed", output)
+    print_result(&call.await?, "removed", output)
 }
 
 /// Prints the result of a write: a sentence for people, a WriteResult for programs.
-pub(crate) fn written(written: &WriteOutcome, done: &str, output: &mut Output) -> Result<(), Error> {
+pub(crate) fn print_result(written: &WriteOutcome, done: &str, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Table {
         let done = if written.changed { done } else { "unchanged" };
         let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };
-        let due = if written.pending { due(written.due_time) } else { String::new() };
+        let due = if written.pending { describe_due_time(written.due_time) } else { String::new() };
         return output.text(&format!("{} {done}: revision {}{etag}{due}", written.name, written.revision));
     }
     let mut result = v1::WriteResult::default();
@@ -233,15 +235,15 @@ pub(crate) fn written(written: &WriteOutcome, done: &str, output: &mut Output) -
     output.one(&Entity::of("cable.v1.WriteResult", &result))
 }
 
-/// Returns a text on when a pending version is due.
-fn due(time: Option<Timestamp>) -> String {
+/// Describes when a pending version is due.
+fn describe_due_time(time: Option<Timestamp>) -> String {
     match time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok()) {
         Some(time) => format!(", pending until {time}"),
         None => ", pending until another put".to_owned(),
     }
 }
 
-fn text_of(file: &Path) -> Result<String, Error> {
+fn read_text(file: &Path) -> Result<String, Error> {
     let read = match file.to_str() {
         Some("-") => io::read_to_string(io::stdin()),
         _ => fs::read_to_string(file),

@@ -16,7 +16,7 @@ use super::Error;
 use crate::wire;
 
 /// Rows that are aligned together; a longer listing is printed in parts.
-const TABLE_PART: usize = 500;
+const ROWS_PER_TABLE: usize = 500;
 
 /// Minimum width of a table, in columns of the terminal. A narrower one is not readable.
 const MIN_WIDTH: u16 = 60;
@@ -40,7 +40,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// Returns the table on a terminal, else JSON lines.
-    fn for_this_stdout() -> Self {
+    fn default_for_stdout() -> Self {
         if io::stdout().is_terminal() { Format::Table } else { Format::Jsonl }
     }
 }
@@ -134,8 +134,8 @@ impl Noun {
     /// Parses one entity from canonical JSON: the entity itself, or a line of an export (`{"tag": {...}}`). `M` is the
     /// noun's message.
     pub(crate) fn parse<M: Message + Default>(&self, json: &str) -> Result<M, Error> {
-        let refused = |error: serde_json::Error| Error::Usage(format!("this is no {}: {error}", self.name));
-        let inner = match serde_json::from_str::<Value>(json).map_err(refused)? {
+        let invalid = |error: serde_json::Error| Error::Usage(format!("not a valid {}: {error}", self.name));
+        let inner = match serde_json::from_str::<Value>(json).map_err(invalid)? {
             Value::Object(mut record) if record.len() == 1 => {
                 record.remove(self.name).filter(Value::is_object)
             }
@@ -143,13 +143,13 @@ impl Noun {
         };
         // Parse the text rather than the value where possible: errors then have a line and a column.
         let message = match inner {
-            Some(entity) => DynamicMessage::deserialize(self.descriptor(), entity).map_err(refused)?,
+            Some(entity) => DynamicMessage::deserialize(self.descriptor(), entity).map_err(invalid)?,
             None => {
                 let mut reader = serde_json::Deserializer::from_str(json);
-                DynamicMessage::deserialize(self.descriptor(), &mut reader).map_err(refused)?
+                DynamicMessage::deserialize(self.descriptor(), &mut reader).map_err(invalid)?
             }
         };
-        message.transcode_to().map_err(|error| Error::Usage(format!("this is no {}: {error}", self.name)))
+        message.transcode_to().map_err(|error| Error::Usage(format!("not a valid {}: {error}", self.name)))
     }
 }
 
@@ -198,7 +198,7 @@ impl Output {
     /// Returns the standard output of this process.
     pub(crate) fn stdout(format: Option<Format>) -> Self {
         Output {
-            format: format.unwrap_or_else(Format::for_this_stdout),
+            format: format.unwrap_or_else(Format::default_for_stdout),
             explicit: format.is_some(),
             width: terminal_width(),
             to: Box::new(io::stdout()),
@@ -225,10 +225,10 @@ impl Output {
     /// Prints one entity. As a table, it has one field per line and no body.
     pub(crate) fn one(&mut self, entity: &Entity) -> Result<(), Error> {
         let text = match self.format {
-            Format::Table => upright(entity, self.width),
+            Format::Table => fields_table(entity, self.width),
             Format::Json => entity.pretty(),
             Format::Jsonl => entity.line(),
-            Format::Id => bare(&entity.value(), &["name"]),
+            Format::Id => cell(&entity.value(), &["name"]),
         };
         self.text(&text)
     }
@@ -260,8 +260,8 @@ impl Listing<'_> {
         match self.output.format {
             Format::Table => {
                 let value = entity.value();
-                self.rows.push(self.noun.columns.iter().map(|(_, fields)| bare(&value, fields)).collect());
-                return if self.rows.len() < TABLE_PART { Ok(()) } else { self.print_rows() };
+                self.rows.push(self.noun.columns.iter().map(|(_, fields)| cell(&value, fields)).collect());
+                return if self.rows.len() < ROWS_PER_TABLE { Ok(()) } else { self.print_rows() };
             }
             Format::Json => {
                 let indented = entity.pretty().replace('\n', "\n  ");
@@ -270,7 +270,7 @@ impl Listing<'_> {
                 written.map_err(Error::stdout)?;
             }
             Format::Jsonl => self.output.text(&entity.line())?,
-            Format::Id => self.output.text(&bare(&entity.value(), &["name", "article/name"]))?,
+            Format::Id => self.output.text(&cell(&entity.value(), &["name", "article/name"]))?,
         }
         self.printed += 1;
         Ok(())
@@ -296,7 +296,7 @@ impl Listing<'_> {
         }
         self.printed += self.rows.len();
         table.add_rows(self.rows.drain(..));
-        self.output.text(&set(table))
+        self.output.text(&table_text(table))
     }
 }
 
@@ -310,7 +310,7 @@ fn plain_table(width: Option<u16>) -> Table {
 }
 
 /// Returns the text of the table, without spaces at the start and end of its lines.
-fn set(mut table: Table) -> String {
+fn table_text(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -326,23 +326,23 @@ fn terminal_width() -> Option<u16> {
 fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
     let mut table = plain_table(width);
     table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
-    set(table)
+    table_text(table)
 }
 
 /// Returns an entity with one field per line, in the order of the schema. The body is omitted: it has its own format
-/// (`--format`).
-fn upright(entity: &Entity, width: Option<u16>) -> String {
+/// (`--body`).
+fn fields_table(entity: &Entity, width: Option<u16>) -> String {
     let value = entity.value();
     let names = entity.0.fields().map(|(field, _)| field.json_name().to_owned());
     let shown = names.filter(|name| !matches!(name.as_str(), "body" | "renderedBody"));
-    pairs(shown.filter_map(|name| value.get(&name).map(brief).map(|text| (name, text))), width)
+    pairs(shown.filter_map(|name| value.get(&name).map(join_values).map(|text| (name, text))), width)
 }
 
 /// Returns the first of the fields that is set, in a short form.
-fn bare(entity: &Value, fields: &[&str]) -> String {
-    let set = fields.iter().find_map(|field| entity.pointer(&format!("/{field}")));
-    match set {
-        Some(Value::String(text)) => short(text),
+fn cell(entity: &Value, fields: &[&str]) -> String {
+    let value = fields.iter().find_map(|field| entity.pointer(&format!("/{field}")));
+    match value {
+        Some(Value::String(text)) => short_text(text),
         Some(Value::Array(items)) => items.len().to_string(),
         Some(other) => other.to_string(),
         None => String::new(),
@@ -351,7 +351,7 @@ fn bare(entity: &Value, fields: &[&str]) -> String {
 
 /// Returns a resource name without its kind, an enum value without its type, a time to the minute; else the text on one
 /// line.
-fn short(text: &str) -> String {
+fn short_text(text: &str) -> String {
     for noun in [&ARTICLE, &AUTHOR, &SECTION, &TAG, &COLLECTION] {
         if let Some(id) = text.strip_prefix(noun.plural).and_then(|rest| rest.strip_prefix('/')) {
             return id.to_owned();
@@ -369,13 +369,13 @@ fn short(text: &str) -> String {
 }
 
 /// Returns a value for one cell: its readable parts, in its order.
-fn brief(value: &Value) -> String {
+fn join_values(value: &Value) -> String {
     let joined =
         |parts: Vec<String>| parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => joined(items.iter().map(brief).collect()),
-        Value::Object(fields) => joined(fields.values().map(brief).collect()),
+        Value::Array(items) => joined(items.iter().map(join_values).collect()),
+        Value::Object(fields) => joined(fields.values().map(join_values).collect()),
         other => other.to_string(),
     }
 }
@@ -388,9 +388,9 @@ mod tests {
     use crate::wire::v1;
 
     #[derive(Clone, Default)]
-    struct Paper(Rc<RefCell<Vec<u8>>>);
+    struct CaptureBuffer(Rc<RefCell<Vec<u8>>>);
 
-    impl Write for Paper {
+    impl Write for CaptureBuffer {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             self.0.borrow_mut().write(text)
         }
@@ -401,10 +401,10 @@ mod tests {
     }
 
     fn printed(format: Format, print: impl FnOnce(&mut Output)) -> String {
-        let paper = Paper::default();
-        let to = Box::new(paper.clone());
+        let buffer = CaptureBuffer::default();
+        let to = Box::new(buffer.clone());
         print(&mut Output { format, explicit: true, width: None, to });
-        String::from_utf8(paper.0.take()).unwrap()
+        String::from_utf8(buffer.0.take()).unwrap()
     }
 
     fn tags() -> Vec<Entity> {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_a_table_json_lines_one_json_array_or_ids() {
+    fn a_listing_is_printed_in_each_format() {
         assert_eq!(listed(Format::Id, &tags()), "harbour\nq\n");
         let lines = listed(Format::Jsonl, &tags());
         assert_eq!(
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_listing_is_valid_in_each_form() {
+    fn an_empty_listing_is_valid_in_each_format() {
         assert_eq!(listed(Format::Json, &[]), "[]\n");
         for format in [Format::Table, Format::Jsonl, Format::Id] {
             assert_eq!(listed(format, &[]), "");
@@ -456,15 +456,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_table_is_printed_in_parts_with_one_heading() {
-        let many: Vec<Entity> = (0..TABLE_PART + 3).flat_map(|_| tags().into_iter().take(1)).collect();
+    fn a_long_table_has_one_heading() {
+        let many: Vec<Entity> = (0..ROWS_PER_TABLE + 3).flat_map(|_| tags().into_iter().take(1)).collect();
         let table = listed(Format::Table, &many);
-        assert_eq!(table.lines().count(), TABLE_PART + 4);
+        assert_eq!(table.lines().count(), ROWS_PER_TABLE + 4);
         assert_eq!(table.matches("DESCRIPTION").count(), 1);
     }
 
     #[test]
-    fn what_is_printed_can_be_put_again_bare_or_as_a_line_of_an_export() {
+    fn printed_json_and_export_lines_can_be_put_again() {
         let entity = &tags()[0];
         for json in [entity.line(), entity.pretty(), format!("{{\"tag\": {}}}", entity.line())] {
             let tag: v1::Tag = TAG.parse(&json).unwrap();
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_the_schema_does_not_have_is_refused_with_its_place() {
+    fn an_unknown_field_is_refused_with_its_line() {
         let error = TAG.parse::<v1::Tag>("{\n \"dispayName\": \"x\"}").unwrap_err().to_string();
         assert!(error.contains("dispayName") && error.contains("line 2"), "{error}");
         assert!(TAG.parse::<v1::Tag>("{").is_err());
@@ -481,21 +481,21 @@ mod tests {
     }
 
     #[test]
-    fn bare_ids_stand_for_names_of_their_noun() {
+    fn bare_ids_are_accepted_as_names() {
         assert_eq!(TAG.full_name("russia"), "tags/russia");
         assert_eq!(TAG.full_name("tags/russia"), "tags/russia");
         assert_eq!(COLLECTION.full_name("front"), "collections/front");
     }
 
     #[test]
-    fn what_has_structure_is_shown_as_what_people_can_read_of_it() {
+    fn nested_values_are_joined_for_a_cell() {
         let value =
             serde_json::json!({"credits": [{"author": "authors/a", "displayName": "Ann"}], "text": ""});
-        assert_eq!(brief(&value), "authors/a, Ann");
+        assert_eq!(join_values(&value), "authors/a, Ann");
     }
 
     #[test]
-    fn one_entity_stands_upright_without_its_body() {
+    fn one_entity_has_a_row_per_field_without_its_body() {
         let article = v1::Article {
             headline: "Storm".into(),
             name: "articles/a".into(),

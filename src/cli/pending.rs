@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The server's limit on a page.
-const PAGE: u32 = 1_000;
+const MAX_PAGE_SIZE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -48,7 +48,7 @@ pub(crate) struct Remove {
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
         Command::Get(Get { id, shape }) => {
-            let (view, format) = article::wanted(&shape, output);
+            let (view, format) = article::requested(&shape, output);
             let pending = cable.pending(id).view(view).body_format(format).await?;
             article::print(&pending.article.unwrap_or_default(), &shape, output)
         }
@@ -61,13 +61,13 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
             if let Some(id) = remove.request_id {
                 call = call.request_id(id);
             }
-            noun::written(&call.await?, "taken back", output)
+            noun::print_result(&call.await?, "cancelled", output)
         }
     }
 }
 
 async fn list(cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let mut versions = cable.list_pending().page_size(PAGE).view(ArticleView::Basic).items();
+    let mut versions = cable.list_pending().page_size(MAX_PAGE_SIZE).view(ArticleView::Basic).items();
     let mut listing = output.list(&PENDING);
     let mut incomplete = Ok(());
     while let Some(version) = versions.next().await {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Interval between two updates of a spinner, short enough to look like motion.
 const TICK: Duration = Duration::from_millis(200);
 
-fn styled(bar: &ProgressBar, template: &str) {
+fn set_style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -16,19 +16,19 @@ fn styled(bar: &ProgressBar, template: &str) {
 /// Returns a display for work of an unknown size.
 pub(crate) fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    styled(&bar, "{spinner} {elapsed} {pos} {msg}");
+    set_style(&bar, "{spinner} {elapsed} {pos} {msg}");
     bar.enable_steady_tick(TICK);
     bar
 }
 
 /// Sets the total number of items.
-pub(crate) fn of_items(bar: &ProgressBar, total: u64) {
-    styled(bar, "{bar:30} {pos}/{len} {elapsed} {msg}");
+pub(crate) fn set_total_items(bar: &ProgressBar, total: u64) {
+    set_style(bar, "{bar:30} {pos}/{len} {elapsed} {msg}");
     bar.set_length(total);
 }
 
 /// Sets the total number of bytes.
-pub(crate) fn of_bytes(bar: &ProgressBar, total: u64) {
-    styled(bar, "{bar:30} {bytes}/{total_bytes} {elapsed} {msg}");
+pub(crate) fn set_total_bytes(bar: &ProgressBar, total: u64) {
+    set_style(bar, "{bar:30} {bytes}/{total_bytes} {elapsed} {msg}");
     bar.set_length(total);
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 
-use super::{Error, output::Output, progress, replace::directory};
+use super::{Error, output::Output, progress, replace::parent_directory};
 use crate::{
     model::LogId,
     store::{
@@ -44,34 +44,38 @@ impl From<RebuildError> for Error {
 pub(crate) fn run(args: Rebuild, output: &mut Output) -> Result<(), Error> {
     let Rebuild { from, to, skip_damaged, keep_log_id } = args;
     if to.exists() {
-        return Err(Error::Usage(format!("{}: it is there already", to.display())));
+        return Err(Error::Usage(format!("{}: already exists", to.display())));
     }
     let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = directory(&to);
-    let beside = tempfile::Builder::new().prefix(".cable-rebuild-").tempdir_in(parent).map_err(failed)?;
-    let made = beside.path().join("store");
+    let parent = parent_directory(&to);
+    let temporary = tempfile::Builder::new().prefix(".cable-rebuild-").tempdir_in(parent).map_err(failed)?;
+    let store = temporary.path().join("store");
     let bar = progress::bar();
     bar.set_message("rebuilding");
     let identity = if keep_log_id { Identity::Original } else { Identity::New(LogId::random()) };
-    let rebuilt = rebuild(&from, &made, identity)?;
+    let rebuilt = rebuild(&from, &store, identity)?;
     bar.finish_and_clear();
     if !rebuilt.faults.is_empty() && !skip_damaged {
-        return Err(Error::Incomplete(format!("{}: {}", from.display(), damage(&rebuilt))));
+        return Err(Error::Incomplete(format!(
+            "{}: the store is damaged:\n  {}",
+            from.display(),
+            faults(&rebuilt)
+        )));
     }
-    fs::rename(&made, &to).map_err(failed)?;
+    fs::rename(&store, &to).map_err(failed)?;
     fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
-    output.text(&format!("{}: {}", to.display(), told(&rebuilt)))
+    output.text(&format!("{}: {}", to.display(), summary(&rebuilt)))
 }
 
-fn damage(rebuilt: &RebuildReport) -> String {
-    format!("the store is damaged:\n  {}", rebuilt.faults.join("\n  "))
+fn faults(rebuilt: &RebuildReport) -> String {
+    rebuilt.faults.join("\n  ")
 }
 
-fn told(rebuilt: &RebuildReport) -> String {
-    let RebuildReport { head, entries, faults } = rebuilt;
-    let place = format!("{entries} entries, revision {} of log {}", head.revision, head.log_id);
-    if faults.is_empty() {
-        return format!("{place}; chain, digests and counts are those of the old store");
+fn summary(rebuilt: &RebuildReport) -> String {
+    let RebuildReport { head, entries, .. } = rebuilt;
+    let contents = format!("{entries} entries, revision {} of log {}", head.revision, head.log_id);
+    if rebuilt.faults.is_empty() {
+        return format!("{contents}; chain, digests and counts match the old store");
     }
-    format!("{place}; not the same as the old one, for {}", damage(rebuilt))
+    format!("{contents}; differs from the old store, which is damaged:\n  {}", faults(rebuilt))
 }

@@ -13,12 +13,12 @@ use super::Error;
 use crate::store;
 
 /// Permissions before the umask, as for any new file.
-const MODE: u32 = 0o666;
+const FILE_MODE: u32 = 0o666;
 
 /// A file that is being written beside the one that it will replace, so that the rename stays within one file system.
 /// Dropping it removes the file.
 pub(crate) struct Replacement {
-    beside: NamedTempFile,
+    temporary: NamedTempFile,
     path: PathBuf,
 }
 
@@ -27,13 +27,14 @@ impl Replacement {
     ///
     /// # Errors
     /// The directory cannot be written to, or the path belongs to a store.
-    pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         check_no_store(path)?;
-        let mut beside = tempfile::Builder::new();
-        beside.prefix(".cable-").permissions(Permissions::from_mode(MODE));
-        let beside =
-            beside.tempfile_in(directory(path)).map_err(|source| Replacement::failed(path, source))?;
-        Ok(Replacement { beside, path: path.to_owned() })
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".cable-").permissions(Permissions::from_mode(FILE_MODE));
+        let temporary = builder
+            .tempfile_in(parent_directory(path))
+            .map_err(|source| Replacement::failed(path, source))?;
+        Ok(Replacement { temporary, path: path.to_owned() })
     }
 
     /// Syncs the file and renames it to its path.
@@ -41,12 +42,12 @@ impl Replacement {
     /// # Errors
     /// The file could not be synced or renamed.
     pub(crate) fn commit(self) -> Result<(), Error> {
-        let Replacement { beside, path } = self;
+        let Replacement { temporary, path } = self;
         let failed = |source| Replacement::failed(&path, source);
-        beside.as_file().sync_all().map_err(failed)?;
-        beside.persist(&path).map_err(|error| failed(error.error))?;
+        temporary.as_file().sync_all().map_err(failed)?;
+        temporary.persist(&path).map_err(|error| failed(error.error))?;
         // The name is on disk only once its directory is synced.
-        File::open(directory(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
+        File::open(parent_directory(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 
     /// Returns the error of a file at `path` that could not be written.
@@ -58,28 +59,28 @@ impl Replacement {
 /// Refuses an output file that is or leads to a file of a store.
 pub(crate) fn check_no_store(path: &Path) -> Result<(), Error> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if store::is_store(directory(path)) || store::is_store(directory(&target)) {
-        let problem = "this is in the directory of a store; choose another directory";
+    if store::is_store(parent_directory(path)) || store::is_store(parent_directory(&target)) {
+        let problem = "in the directory of a store; choose another directory";
         return Err(Error::Usage(format!("{}: {problem}", path.display())));
     }
     if store::is_database(&target) {
-        let problem = "this is the database of a store, which would be replaced; choose another name";
+        let problem = "database of a store; choose another name";
         return Err(Error::Usage(format!("{}: {problem}", path.display())));
     }
     Ok(())
 }
 
 /// Returns the directory that contains a file.
-pub(crate) fn directory(path: &Path) -> &Path {
+pub(crate) fn parent_directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for Replacement {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.beside.write(bytes)
+        self.temporary.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.beside.flush()
+        self.temporary.flush()
     }
 }

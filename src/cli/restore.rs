@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Error, backup::prove, output::Output, progress, replace::directory};
+use super::{Error, backup::verify_store, output::Output, progress, replace::parent_directory};
 use crate::{
     model::LogId,
     store::{self, Identity, Options, Store},
@@ -33,14 +33,14 @@ pub(crate) fn run(Restore { from, to, keep_log_id }: Restore, output: &mut Outpu
     check_source(&from)?;
     check_target(&to)?;
     let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = directory(&to);
-    let beside = tempfile::Builder::new().prefix(".cable-restore-").tempdir_in(parent).map_err(failed)?;
-    let store = beside.path().join("store");
+    let parent = parent_directory(&to);
+    let temporary = tempfile::Builder::new().prefix(".cable-restore-").tempdir_in(parent).map_err(failed)?;
+    let store = temporary.path().join("store");
     let bar = progress::bar();
     bar.set_message("copying");
     copy(&from, &store).map_err(failed)?;
     bar.set_message("verifying the copy");
-    let findings = prove(&store)?;
+    let summary = verify_store(&store)?;
     let log_id = open(&store, if keep_log_id { Identity::Original } else { Identity::New(LogId::random()) })?;
     fs::rename(&store, &to).map_err(failed)?;
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
@@ -49,20 +49,18 @@ pub(crate) fn run(Restore { from, to, keep_log_id }: Restore, output: &mut Outpu
         true => "the log id is unchanged".to_owned(),
         false => format!("the new log id is {log_id}"),
     };
-    output.text(&format!("{}: {findings}; {log}", to.display()))
+    output.text(&format!("{}: {summary}; {log}", to.display()))
 }
 
 fn check_source(from: &Path) -> Result<(), Error> {
-    let refuse = |problem: &str| Err(Error::Usage(format!("{}: {problem}", from.display())));
+    let error = |problem: &str| Err(Error::Usage(format!("{}: {problem}", from.display())));
     if !from.is_file() {
-        return refuse("there is no backup here (no such file)");
+        return error("no backup found (no such file)");
     }
-    let mut log = from.as_os_str().to_owned();
-    log.push("-wal");
-    if fs::metadata(log).is_ok_and(|meta| meta.len() > 0) {
-        return refuse(
-            "this is the database of a store with a write-ahead log; use a file that cable backup wrote",
-        );
+    let mut wal = from.as_os_str().to_owned();
+    wal.push("-wal");
+    if fs::metadata(wal).is_ok_and(|meta| meta.len() > 0) {
+        return error("database of a store with a write-ahead log; use a file that cable backup wrote");
     }
     Ok(())
 }
@@ -73,7 +71,7 @@ fn check_target(to: &Path) -> Result<(), Error> {
     if is_absent || is_empty() {
         return Ok(());
     }
-    Err(Error::Usage(format!("{}: this directory is not empty; name a new one", to.display())))
+    Err(Error::Usage(format!("{}: directory not empty; choose a new one", to.display())))
 }
 
 /// Copies only the bytes: the permissions of a backup, which may be read-only, must not become those of the store.

@@ -21,7 +21,7 @@ use crate::{
 /// A future that resolves when the node must stop.
 type Stop = BoxFuture<'static, ()>;
 
-const NEWSROOM: &str = include_str!("../../demo/newsroom.jsonl");
+const DEMO_RECORDS: &str = include_str!("../../demo/newsroom.jsonl");
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -91,13 +91,13 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
     if !demo {
         let node = |stop| server::run(config, Clock::system(), listener, stop);
-        return until_stopped(node, std::future::pending(), signals).await;
+        return run_until_stopped(node, std::future::pending(), signals).await;
     }
-    let store = tempfile::tempdir().map_err(|source| Error::io("make a directory for the demo", source))?;
+    let store = tempfile::tempdir().map_err(|source| Error::io("create a directory for the demo", source))?;
     config.store.dir = store.path().join("store");
     config.store.reserve_bytes = 0;
     let node = |stop| server::run(config, Clock::system(), listener, stop);
-    until_stopped(node, welcome(address, output), signals).await
+    run_until_stopped(node, load_demo(address, output), signals).await
 }
 
 /// The effect of SIGHUP.
@@ -136,18 +136,18 @@ impl Signals {
                 _ = self.terminations.recv() => return "SIGTERM",
                 _ = self.hangups.recv() => match self.hangup {
                     Hangup::Stop => return "SIGHUP",
-                    Hangup::Ignore => tracing::info!("SIGHUP ignored: settings are read at the start only"),
+                    Hangup::Ignore => tracing::info!("SIGHUP ignored: settings are read at startup only"),
                 },
             }
         }
     }
 }
 
-/// Runs a node beside `beside`, until a signal arrives or `beside` fails. The first signal drains the node; the second
+/// Runs a node and `side_task`, until a signal arrives or `side_task` fails. The first signal drains the node; the second
 /// one aborts the calls in flight.
-async fn until_stopped<N>(
+async fn run_until_stopped<N>(
     node: impl FnOnce(Stop) -> N,
-    beside: impl Future<Output = Result<(), Error>>,
+    side_task: impl Future<Output = Result<(), Error>>,
     mut signals: Signals,
 ) -> Result<(), Error>
 where
@@ -156,15 +156,15 @@ where
     let (stop, stopped) = oneshot::channel::<()>();
     // Dropping the sender stops the node as well.
     let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
-    let beside = async {
-        beside.await?;
+    let side_task = async {
+        side_task.await?;
         std::future::pending::<Result<(), Error>>().await
     };
     let outcome = tokio::select! {
         ended = &mut node => return Ok(ended?),
-        failed = beside => failed,
+        failed = side_task => failed,
         signal = signals.stop() => {
-            tracing::info!(signal, "stopping; a second signal does not wait for calls in flight");
+            tracing::info!(signal, "draining; a second signal aborts calls in flight");
             Ok(())
         }
     };
@@ -172,48 +172,48 @@ where
     tokio::select! {
         ended = &mut node => outcome.and(ended.map_err(Error::from)),
         signal = signals.stop() => {
-            outcome.and(Err(Error::Incomplete(format!("stopped by a second signal ({signal}) before it had drained"))))
+            outcome.and(Err(Error::Incomplete(format!("stopped by a second signal ({signal}) while draining"))))
         }
     }
 }
 
 /// Publishes the newsroom as an import does, then prints commands to try.
-async fn welcome(address: SocketAddr, output: &mut Output) -> Result<(), Error> {
+async fn load_demo(address: SocketAddr, output: &mut Output) -> Result<(), Error> {
     let endpoint = format!("http://{address}");
-    let taken = publish(&Cable::builder(endpoint.as_str()).build()?).await?;
-    let told = output.text(&invitation(&endpoint, taken));
+    let accepted = publish(&Cable::builder(endpoint.as_str()).build()?).await?;
+    let printed = output.text(&greeting(&endpoint, accepted));
     // The demo continues even if its output has no reader.
-    if let Err(Error::ClosedPipe) = told { Ok(()) } else { told }
+    if let Err(Error::ClosedPipe) = printed { Ok(()) } else { printed }
 }
 
 /// Imports the newsroom and returns the number of records that the service has accepted.
 async fn publish(cable: &Cable) -> Result<usize, Error> {
     let json = RecordJson::new();
-    let encoded = NEWSROOM.lines().map(|line| json.from_line(line));
+    let encoded = DEMO_RECORDS.lines().map(|line| json.from_line(line));
     let records: Vec<Vec<u8>> =
         encoded.collect::<Result<_, _>>().map_err(|error| Error::Incomplete(error.to_string()))?;
     let mut acks = cable.import(stream::iter(records).map(|record| RawRecord::from_bytes(record.into())));
-    let mut taken = 0;
+    let mut accepted = 0;
     while let Some(ack) = acks.next().await.transpose()? {
         let (refused, rest): (Vec<_>, Vec<_>) =
             ack.results.into_iter().partition(|result| result.outcome() == ImportOutcome::Refused);
-        taken += rest.len();
+        accepted += rest.len();
         for result in refused {
             note(&format!("{}: {}", result.name, result.error.unwrap_or_default().message))?;
         }
     }
-    Ok(taken)
+    Ok(accepted)
 }
 
-fn invitation(endpoint: &str, taken: usize) -> String {
+fn greeting(endpoint: &str, records: usize) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "cable".to_owned());
-    let at = if endpoint == DEFAULT_ENDPOINT { String::new() } else { format!(" --endpoint {endpoint}") };
+    let option = if endpoint == DEFAULT_ENDPOINT { String::new() } else { format!(" --endpoint {endpoint}") };
     format!(
-        "The Averil Packet, a newsroom of {taken} records, is served at {endpoint} until you press Ctrl-C.\n\
+        "The Averil Packet, a newsroom of {records} records, is served at {endpoint} until you press Ctrl-C.\n\
          In another terminal, try:\n\n\
-         \x20 {program} article ls --tag russia{at}\n\
-         \x20 {program} article get station-lamp-23{at}\n\
-         \x20 {program} collection get front{at}\n"
+         \x20 {program} article ls --tag russia{option}\n\
+         \x20 {program} article get station-lamp-23{option}\n\
+         \x20 {program} collection get front{option}\n"
     )
 }
 
@@ -222,16 +222,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_demo_invites_to_try_is_in_its_newsroom() {
+    fn suggested_commands_refer_to_demo_records() {
         for name in ["tags/russia", "articles/station-lamp-23", "collections/front"] {
-            assert!(NEWSROOM.contains(&format!("{{\"name\":\"{name}\"")), "{name}");
+            assert!(DEMO_RECORDS.contains(&format!("{{\"name\":\"{name}\"")), "{name}");
         }
     }
 
     #[test]
-    fn the_invitation_names_the_endpoint_only_where_it_is_needed() {
-        assert!(!invitation(DEFAULT_ENDPOINT, 1).contains("--endpoint"));
-        assert_eq!(invitation("http://127.0.0.1:9", 1).matches("--endpoint http://127.0.0.1:9").count(), 3);
+    fn only_another_endpoint_is_in_the_suggested_commands() {
+        assert!(!greeting(DEFAULT_ENDPOINT, 1).contains("--endpoint"));
+        assert_eq!(greeting("http://127.0.0.1:9", 1).matches("--endpoint http://127.0.0.1:9").count(), 3);
     }
 
     fn signals() -> Signals {
@@ -243,18 +243,18 @@ mod tests {
         let failed = || server::Error::Serve("broken".into());
         let node = |_stop| async move { Err(failed()) };
         assert!(matches!(
-            until_stopped(node, std::future::pending(), signals()).await,
+            run_until_stopped(node, std::future::pending(), signals()).await,
             Err(Error::Server(_))
         ));
     }
 
     #[tokio::test]
-    async fn a_demo_that_cannot_be_loaded_stops_its_node() {
+    async fn a_demo_that_fails_to_load_stops_its_node() {
         let node = |stop: Stop| async move {
             stop.await;
             Ok(())
         };
         let loading = async { Err(Error::Incomplete("no".into())) };
-        assert!(matches!(until_stopped(node, loading, signals()).await, Err(Error::Incomplete(_))));
+        assert!(matches!(run_until_stopped(node, loading, signals()).await, Err(Error::Incomplete(_))));
     }
 }

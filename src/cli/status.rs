@@ -29,7 +29,7 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
         ),
         ("log", head.log_id),
         ("head revision", head.revision.to_string()),
-        ("floor revision", status.floor_revision.to_string()),
+        ("oldest revision", status.floor_revision.to_string()),
         ("articles", counts.articles.to_string()),
         ("authors", counts.authors.to_string()),
         ("sections", counts.sections.to_string()),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_head_and_limits_are_told() {
+    fn counts_and_limits_are_printed() {
         let mut status = v1::GetStatusResponse::default();
         let mut counts = v1::Counts::default();
         counts.articles = 40;

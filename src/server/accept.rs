@@ -119,9 +119,9 @@ pub(super) struct ConnectionPermit {
 
 impl ConnectionLimiter {
     fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> ConnectionLimiter {
-        let most = limits.most.min(file_descriptors).min(Semaphore::MAX_PERMITS);
+        let most = limits.max.min(file_descriptors).min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(most));
-        ConnectionLimiter { all, per_peer: limits.per_peer, peers: Arc::default(), metrics }
+        ConnectionLimiter { all, per_peer: limits.max_per_peer, peers: Arc::default(), metrics }
     }
 
     async fn acquire(&self) -> OwnedSemaphorePermit {

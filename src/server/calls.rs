@@ -229,7 +229,7 @@ impl Calls {
             other: Arc::new(Method::unknown(metrics.for_method("other"))),
             services,
             routes,
-            feeds: limits.feeds,
+            feeds: limits.max_feeds,
             request_timeout: limits.request_timeout,
             memory,
             draining,

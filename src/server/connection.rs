@@ -79,10 +79,9 @@ pub(super) async fn serve(
     context: ConnectionContext,
 ) {
     let negotiated = tokio::select! {
-        biased;
-        negotiated = tokio::time::timeout(context.limits.preface, detect_protocol(io)) => negotiated,
-        () = life::wait_for_drain(context.draining.clone()) => return,
-    };
+            biased;
+    negotiated = tokio ::time ::timeout ( context .limits .preface_timeout , detect_protocol ( io ) ) => negotiated , ( ) = life ::wait_for_drain ( context .draining .clone ( ) ) => return ,
+        };
     let served = match negotiated {
         Err(_) => Err("preface timeout".into()),
         Ok(Err(error)) => Err(error.into()),
@@ -139,16 +138,16 @@ where
     let io = Coalesced::new(TokioIo::new(Frames::new(io, PREFACE.len(), streams.clone())));
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
+        .max_concurrent_streams(limits.max_streams)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(
-            limits.streams.saturating_mul(STREAM_WINDOW_BYTES).min(i32::MAX as u32),
+            limits.max_streams.saturating_mul(STREAM_WINDOW_BYTES).min(i32::MAX as u32),
         )
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .keep_alive_interval(limits.ping)
+        .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
@@ -212,7 +211,7 @@ async fn serve_http1(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.limits.preface)
+        .header_read_timeout(context.limits.preface_timeout)
         .max_headers(64)
         .max_header_size(MAX_HEADER_BYTES as usize)
         // Otherwise a response is copied into a buffer, and its bytes no longer count.
@@ -352,7 +351,7 @@ mod tests {
         let limits = Connections::default();
         let streams = Streams::new(&super::super::memory::Memory::new(&limits).for_core());
         let (_node, draining) = watch::channel(false);
-        let lifetime = Lifetime::new(&limits, limits.grace, draining, streams.clone());
+        let lifetime = Lifetime::new(&limits, limits.goaway_grace, draining, streams.clone());
         let service = service_fn(|request: Request<Incoming>| async move {
             let count = request.uri().path()[1..].parse().unwrap();
             Ok::<_, Infallible>(Response::new(Full::new(numbers(count))))

@@ -60,20 +60,20 @@ impl Lifetime {
         draining: watch::Receiver<bool>,
         streams: Streams,
     ) -> Lifetime {
-        let end = Instant::now() + jittered(limits.age);
+        let end = Instant::now() + jittered(limits.max_age);
         Lifetime {
             last_activity: streams.activity(),
             streams,
-            idle: limits.idle,
+            idle: limits.idle_timeout,
             max_age_at: end,
-            grace: limits.grace,
+            grace: limits.goaway_grace,
             drain,
             signal: draining.clone(),
             registered: None,
             draining: Some(Box::pin(wait_for_drain(draining))),
             close_at: None,
             rest_since: None,
-            alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle))),
+            alarm: Box::pin(sleep_until(end.min(Instant::now() + limits.idle_timeout))),
         }
     }
 

@@ -56,8 +56,8 @@ impl Memory {
     pub(super) fn new(limits: &Connections) -> Memory {
         let pool = |max| Arc::new(Pool { max, held: AtomicUsize::new(0) });
         Memory {
-            responses: pool(to_usize(limits.response_bytes)),
-            requests: pool(to_usize(limits.request_bytes)),
+            responses: pool(to_usize(limits.max_buffered_response_bytes)),
+            requests: pool(to_usize(limits.max_buffered_request_bytes)),
             progress_timeout: limits.progress_timeout,
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
@@ -200,7 +200,11 @@ mod tests {
     use super::*;
 
     fn memory(bytes: u64) -> Memory {
-        let limits = Connections { response_bytes: bytes, request_bytes: bytes, ..Connections::default() };
+        let limits = Connections {
+            max_buffered_response_bytes: bytes,
+            max_buffered_request_bytes: bytes,
+            ..Connections::default()
+        };
         Memory::new(&limits)
     }
 

@@ -14,10 +14,10 @@ venv
 generate
 serve --data "$scratch/data"
 for run in 1 2; do
-    shown "$cable" import wxr "$file" --endpoint "http://$address" --output-format table
+    shown "$cable" import wxr "$file" --endpoint "http://$address"
     has '^all [0-9]+ items ' '^articles '
     cp "$scratch/out" "$scratch/report$run"
-    "$cable" status --endpoint "http://$address" --output-format json >"$scratch/status$run"
+    "$cable" status --endpoint "http://$address" -o json >"$scratch/status$run"
 done
 shown "$python" "$root/tests/clients/wxr/check.py" "$file" "$address" \
     "$scratch/report1" "$scratch/status1" "$scratch/report2" "$scratch/status2"

@@ -33,7 +33,7 @@ class Blocks(unittest.TestCase):
 
     def test_servers_and_watchers_are_known(self):
         self.assertTrue(run.Command("cargo run --release -- serve --demo", 1).serves)
-        for text in ("cable feed watch --tag a", "cable mirror a.jsonl", "grpcurl -d x 127.0.0.1:7190 cable.v1.FeedService/Watch"):
+        for text in ("cable feed watch --any-tag a", "cable mirror a.jsonl", "grpcurl -d x 127.0.0.1:7190 cable.v1.FeedService/Watch"):
             self.assertTrue(run.Command(text, 1).watches, text)
         self.assertFalse(run.Command("cable mirror --once a.jsonl", 1).watches)
 

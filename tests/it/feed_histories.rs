@@ -53,8 +53,8 @@ struct Simulation {
 
 async fn start(dir: &Path, clock: &Clock) -> Node {
     let change = |config: &mut cable::config::Config| {
-        config.feed.history = Duration::from_micros(HISTORY as u64);
-        config.feed.history_entries = 0;
+        config.feed.history_retention = Duration::from_micros(HISTORY as u64);
+        config.feed.history_min_entries = 0;
     };
     Node::run(0, dir, clock.clone(), change).await
 }

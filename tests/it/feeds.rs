@@ -303,7 +303,7 @@ async fn a_feed_ends_on_drain_and_resumes_at_the_next_node() {
 #[tokio::test]
 async fn the_feeds_of_a_connection_are_limited() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.feeds = 2).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_feeds = 2).await;
     let raw = crate::raw::Raw::to(&node).await;
     let open = async |tag| WatchStream::open_on(&raw, request(&[tag], None)).await;
     let first = open("sea").await.unwrap();
@@ -321,7 +321,7 @@ async fn the_feeds_of_a_connection_are_limited() {
 #[tokio::test]
 async fn the_feeds_of_a_node_are_limited() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.feed.most = 1).await;
+    let node = Node::start_with(dir.path(), |config| config.feed.max_open = 1).await;
     let first = WatchStream::open(&node, request(&["sea"], None)).await.unwrap();
     let refused = WatchStream::open(&node, request(&["sea"], None)).await.err().unwrap();
     assert_eq!(refused.code(), Code::ResourceExhausted);

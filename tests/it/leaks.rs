@@ -610,7 +610,7 @@ async fn restart_with_short_history(
     for (node, dir) in nodes.into_iter().zip(dirs) {
         node.stop().await;
         let short_history = |config: &mut Config| {
-            (config.feed.history, config.feed.history_entries) = (Duration::from_secs(30), 0);
+            (config.feed.history_retention, config.feed.history_min_entries) = (Duration::from_secs(30), 0);
         };
         started.push(Node::run(0, dir.path(), clock.clone(), short_history).await);
     }

@@ -845,7 +845,7 @@ async fn a_feed_that_cannot_resume_returns_the_known_revisions() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(0);
     let short_history = |config: &mut Config| {
-        (config.feed.history, config.feed.history_entries) = (Duration::from_secs(1), 3);
+        (config.feed.history_retention, config.feed.history_min_entries) = (Duration::from_secs(1), 3);
     };
     let node = Node::run(0, dir.path(), clock, short_history).await;
     let raw = Raw::to(&node).await;
@@ -883,7 +883,7 @@ async fn a_feed_that_cannot_resume_returns_the_known_revisions() {
 #[tokio::test]
 async fn a_feed_above_the_connection_limit_is_refused_as_retryable() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.feeds = 1).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_feeds = 1).await;
     let raw = Raw::to(&node).await;
     let _open = raw.stream("Watch", request_bytes("Watch", json!({}))).await.unwrap();
     let refused = raw.call("Watch", json!({})).await.unwrap_err();

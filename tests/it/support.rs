@@ -35,7 +35,7 @@ impl Node {
         config.store.dir = dir.to_owned();
         config.store.reserve_bytes = 0;
         config.server.ops_listen = None;
-        config.server.drain = Duration::from_secs(5);
+        config.server.drain_timeout = Duration::from_secs(5);
         change(&mut config);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -46,18 +46,18 @@ impl Bench {
     /// Measures the memory of a node above its cache limit.
     pub(super) fn memory(&mut self) -> Outcome<()> {
         let (bytes, store) = (CACHE.to_string(), self.stores.store(Which::Large));
-        let settings = [("CABLE__CACHE__BYTES", &*bytes)];
+        let settings = [("CABLE__CACHE__MAX_BYTES", &*bytes)];
         let node = self.program.serve_with(&store, &self.stores.log(), &settings)?;
         let memory = measure(&self.runtime, &node, self.stores.articles)?;
         node.stop()?;
-        self.report.fact("Memory at cache.bytes = 64 MiB: started", memory.begun, mebi(memory.begun));
+        self.report.fact("Memory at cache.max_bytes = 64 MiB: started", memory.begun, mebi(memory.begun));
         for (what, bytes) in memory.then {
             self.report.fact(what, bytes, mebi(bytes));
         }
         self.report.fact("- kept in it, as the node says", memory.kept, mebi(memory.kept));
         let above = memory.peak.saturating_sub(CACHE);
         let verdict = judged((above >> 20) as f64, (BESIDES >> 20) as f64);
-        self.report.fact("- its peak above cache.bytes", above, mebi(above) + &verdict);
+        self.report.fact("- its peak above cache.max_bytes", above, mebi(above) + &verdict);
         Ok(())
     }
 }

@@ -16,16 +16,16 @@ pub const MAX_RECORD_BYTES: usize = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("read the file")]
+    #[error("cannot read the file")]
     Read(#[from] io::Error),
     /// The file is not a file of records.
-    #[error("not a file of Cable records: it does not start with CABLEREC")]
+    #[error("not a file of Cable records: CABLEREC is missing at the start")]
     NoMagic,
     /// A later version of Cable wrote the file.
-    #[error("version {0} of the record file; this release reads version 1")]
+    #[error("unsupported version {0} of the record file: this release reads version 1")]
     Version(u8),
     /// The file is truncated.
-    #[error("the file ends within record {record}, at byte {offset}: it was cut off")]
+    #[error("file truncated within record {record}, at byte {offset}")]
     Truncated {
         /// The number of the record, from 1.
         record: u64,
@@ -34,7 +34,7 @@ pub enum Error {
     },
     /// A length is out of bounds: the file is damaged.
     #[error(
-        "the length of record {record} at byte {offset} is {length}, more than 4 MiB: the file is damaged"
+        "invalid length of record {record} at byte {offset}: {length}, at most 4 MiB; the file is damaged"
     )]
     TooLong {
         /// The number of the record, from 1.
@@ -69,7 +69,7 @@ impl<W: Write> BinaryWriter<W> {
     /// Fails if the record cannot be written or is larger than 4 MiB (`InvalidInput`).
     pub fn write(&mut self, record: &[u8]) -> io::Result<()> {
         if record.len() > MAX_RECORD_BYTES {
-            let message = format!("a record of {} bytes: at most 4 MiB", record.len());
+            let message = format!("record of {} bytes: at most 4 MiB", record.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let mut length = BytesMut::with_capacity(10);
@@ -103,19 +103,19 @@ impl<R: BufRead> BinaryReader<R> {
     /// # Errors
     /// Fails if the file cannot be read, is not a file of records, or has another version.
     pub fn new(mut input: R) -> Result<Self, Error> {
-        let mut head = [0; MAGIC.len() + 1];
-        input.read_exact(&mut head).map_err(|error| match error.kind() {
+        let mut header = [0; MAGIC.len() + 1];
+        input.read_exact(&mut header).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::NoMagic,
             _ => Error::Read(error),
         })?;
-        let [magic @ .., version] = head;
+        let [magic @ .., version] = header;
         if magic != *MAGIC {
             return Err(Error::NoMagic);
         }
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        Ok(BinaryReader { input, offset: head.len() as u64, record: 0, failed: false })
+        Ok(BinaryReader { input, offset: header.len() as u64, record: 0, failed: false })
     }
 
     fn read(&mut self) -> Result<Option<Bytes>, Error> {
@@ -124,24 +124,24 @@ impl<R: BufRead> BinaryReader<R> {
         }
         self.record += 1;
         let start = self.offset;
-        let length = self.length()?;
+        let length = self.read_length()?;
         if length > MAX_RECORD_BYTES as u64 {
             return Err(Error::TooLong { record: self.record, offset: start, length });
         }
         let mut bytes = vec![0; length as usize];
         let mut filled = 0;
         while filled < bytes.len() {
-            filled += self.some(&mut bytes[filled..])?;
+            filled += self.read_some(&mut bytes[filled..])?;
         }
         Ok(Some(bytes.into()))
     }
 
-    fn length(&mut self) -> Result<u64, Error> {
+    fn read_length(&mut self) -> Result<u64, Error> {
         let start = self.offset;
         let mut length = 0;
         for shift in (0..70).step_by(7) {
             let mut byte = [0];
-            self.some(&mut byte)?;
+            self.read_some(&mut byte)?;
             length |= u64::from(byte[0] & 0x7f) << shift.min(63);
             if byte[0] < 0x80 {
                 return Ok(length);
@@ -150,7 +150,7 @@ impl<R: BufRead> BinaryReader<R> {
         Err(Error::TooLong { record: self.record, offset: start, length: u64::MAX })
     }
 
-    fn some(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+    fn read_some(&mut self, into: &mut [u8]) -> Result<usize, Error> {
         loop {
             match self.input.read(into) {
                 Ok(0) => return Err(Error::Truncated { record: self.record, offset: self.offset }),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_back_in_order() {
+    fn records_are_read_in_order() {
         let long = vec![7; 300];
         let records: [&[u8]; 3] = [b"one", b"", &long];
         assert_eq!(read(&file(&records)).unwrap(), records);
@@ -203,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_within_a_record_says_so() {
-        let whole = file(&[b"one", &[7; 300]]);
-        for end in MAGIC.len() + 1..whole.len() {
-            let read = read(&whole[..end]);
+    fn a_truncated_file_is_an_error() {
+        let complete = file(&[b"one", &[7; 300]]);
+        for end in MAGIC.len() + 1..complete.len() {
+            let read = read(&complete[..end]);
             let boundary = [9, 13].contains(&end);
-            assert_eq!(read.is_ok(), boundary, "cut at {end}");
+            assert_eq!(read.is_ok(), boundary, "truncated at {end}");
             if let Err(error) = read {
                 assert!(matches!(error, Error::Truncated { offset, .. } if offset == end as u64), "{error}");
             }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_makes_the_reader_take_more_than_four_mebibytes() {
+    fn records_above_four_mebibytes_are_refused() {
         let mut huge = b"CABLEREC\x01".to_vec();
         encode_varint(MAX_RECORD_BYTES as u64 + 1, &mut huge);
         assert!(matches!(read(&huge), Err(Error::TooLong { record: 1, offset: 9, .. })));
@@ -233,7 +233,7 @@ mod tests {
         ));
         let error = BinaryWriter::new(Vec::new()).unwrap().write(&vec![0; MAX_RECORD_BYTES + 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        let most = vec![1; MAX_RECORD_BYTES];
-        assert_eq!(read(&file(&[&most])).unwrap(), [most]);
+        let largest = vec![1; MAX_RECORD_BYTES];
+        assert_eq!(read(&file(&[&largest])).unwrap(), [largest]);
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encoded_and_raw_slugs_have_one_id() {
+    fn percent_encoded_and_raw_slugs_have_the_same_id() {
         assert_eq!(from_slug("%e6%b8%af"), from_slug("港"));
         assert_eq!(from_slug("港"), "~e6~b8~af");
         assert_eq!(from_slug("100%"), "100~25");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn long_slugs_stay_apart() {
+    fn long_slugs_have_different_ids() {
         let long = "x".repeat(200);
         let longer = "x".repeat(201);
         assert_eq!(from_slug(&long).len(), MAX_BYTES);

@@ -15,14 +15,14 @@ use cable_proto::{POOL, v1};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bytes are not a valid Record.
-    #[error("the record cannot be decoded: {0}")]
+    #[error("cannot decode the record: {0}")]
     Bytes(#[from] prost::DecodeError),
     /// The line is not a valid Record: bad JSON, an unknown field, a value of the wrong type. The message has the cause
-    /// and the place.
+    /// and the location.
     #[error("not a record: {0}")]
     Json(#[from] serde_json::Error),
     /// The line is a Record without an entity.
-    #[error("the record is empty: it must hold an article, author, section, tag, collection or tombstone")]
+    #[error("empty record: must contain an article, author, section, tag, collection or tombstone")]
     Empty,
 }
 
@@ -56,7 +56,7 @@ impl RecordJson {
     /// # Errors
     /// Fails if the line is not JSON, if it names a field that the schema does not have or gives a field a value of
     /// another type (the message has the name and the column), or if it holds no entity.
-    #[expect(clippy::wrong_self_convention, reason = "it is the way back from to_line")]
+    #[expect(clippy::wrong_self_convention, reason = "inverse of to_line")]
     pub fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
         let mut json = serde_json::Deserializer::from_str(line);
         let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
@@ -108,9 +108,9 @@ impl Writer {
             (Value::U64(number), _) => self.json(&number.to_string()),
             (Value::I32(number), _) => self.json(number),
             (Value::U32(number), _) => self.json(number),
-            (Value::Bool(truth), _) => self.json(truth),
+            (Value::Bool(value), _) => self.json(value),
             (Value::String(text), _) => self.json(text),
-            (other, _) => unreachable!("the schema's records hold no {other:?}"),
+            (other, _) => unreachable!("the schema's records contain no {other:?}"),
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_canonical_json_in_the_order_of_the_schema() {
+    fn a_line_is_canonical_json_in_schema_order() {
         let article = v1::Article {
             name: "articles/storm".into(),
             revision: 5_000_000_000,
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_noticed_at_any_depth() {
+    fn unknown_fields_are_detected_at_any_depth() {
         let json = RecordJson::new();
         let tag = v1::Tag { name: "tags/x".into(), ..Default::default() }.encode_to_vec();
         let record = |inner: &[u8]| {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_says_what_and_where() {
+    fn an_invalid_line_is_an_error_with_name_and_column() {
         let json = RecordJson::new();
         let error = |line: &str| json.from_line(line).unwrap_err().to_string();
         let unknown = error(r#"{"article":{"name":"articles/x","headlin":"y"}}"#);

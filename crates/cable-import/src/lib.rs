@@ -21,14 +21,14 @@ pub struct Item {
     /// The kind as the file names it: `post`, `page`, `attachment`, `author`, `category`, `tag`, `term`.
     pub kind: String,
     /// The outcome of the conversion.
-    pub fate: Fate,
+    pub outcome: ItemOutcome,
 }
 
 /// The outcome of an item.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum ItemOutcome {
     /// The item is converted into records.
-    Taken(Taken),
+    Converted(ConvertedItem),
     /// The item is not meant for readers, or Cable has no equivalent for it.
     Skipped(SkipReason),
     /// The item should be converted and cannot be. The text is the cause.
@@ -37,7 +37,7 @@ pub enum Fate {
 
 /// The records of an item.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Taken {
+pub struct ConvertedItem {
     /// The records in the order in which they are written: first those that the item names and the file does not
     /// define, last the item itself.
     pub records: Vec<v1::Record>,
@@ -53,7 +53,7 @@ pub struct Taken {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum SkipReason {
     /// An attachment is a file. It becomes media where a post uses it.
-    #[error("attachment: kept as media of the posts that use it")]
+    #[error("attachment: becomes media of the posts that use it")]
     Attachment,
     /// A menu, a style, a template or a post type that a plug-in adds.
     #[error("post type {0}")]
@@ -71,6 +71,6 @@ pub enum SkipReason {
     #[error("taxonomy {0}")]
     Taxonomy(String),
     /// The file contains the item twice. The first one is converted.
-    #[error("repeated in the file")]
-    Repeated,
+    #[error("duplicate in the file")]
+    Duplicate,
 }

@@ -10,18 +10,18 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Fate, Item, Taken};
+use super::{ConvertedItem, Item, ItemOutcome};
 
 /// The maximum number of problems that the table lists. The JSON lines have all of them.
-const LISTED: usize = 20;
+const MAX_LISTED_PROBLEMS: usize = 20;
 
 /// A report that counts items and records by outcome.
 #[derive(Debug, Default)]
 pub struct Report {
     items: u64,
-    kinds: BTreeMap<String, Fates>,
+    item_kinds: BTreeMap<String, ItemCounts>,
     records: u64,
-    outcomes: BTreeMap<String, Outcomes>,
+    record_kinds: BTreeMap<String, RecordCounts>,
     bodies_with_raw_html: u64,
     raw_html: u64,
     dropped: u64,
@@ -32,15 +32,15 @@ pub struct Report {
 
 /// The outcomes of the items of one kind.
 #[derive(Debug, Default)]
-struct Fates {
-    taken: u64,
+struct ItemCounts {
+    converted: u64,
     skipped: BTreeMap<String, u64>,
     failed: u64,
 }
 
 /// The server's results for the records of one kind.
 #[derive(Debug, Default)]
-struct Outcomes {
+struct RecordCounts {
     written: u64,
     unchanged: u64,
     refused: u64,
@@ -66,7 +66,7 @@ struct Line<'a> {
     dropped: usize,
 }
 
-const NO_LINE: Line<'static> = Line {
+const EMPTY_LINE: Line<'static> = Line {
     outcome: "",
     kind: "",
     label: "",
@@ -87,36 +87,36 @@ impl Report {
     /// HTML, dropped markup or notes.
     pub fn add(&mut self, item: &Item) -> Option<String> {
         self.items += 1;
-        let fates = self.kinds.entry(item.kind.clone()).or_default();
-        let line = Line { kind: &item.kind, label: &item.label, ..NO_LINE };
-        match &item.fate {
-            Fate::Taken(taken) => {
-                fates.taken += 1;
-                self.taken(taken, line)
+        let counts = self.item_kinds.entry(item.kind.clone()).or_default();
+        let line = Line { kind: &item.kind, label: &item.label, ..EMPTY_LINE };
+        match &item.outcome {
+            ItemOutcome::Converted(converted) => {
+                counts.converted += 1;
+                self.add_converted(converted, line)
             }
-            Fate::Skipped(reason) => {
+            ItemOutcome::Skipped(reason) => {
                 let reason = reason.to_string();
-                *fates.skipped.entry(reason.clone()).or_default() += 1;
+                *counts.skipped.entry(reason.clone()).or_default() += 1;
                 Some(to_json(&Line { outcome: "skipped", reason: &reason, ..line }))
             }
-            Fate::Failed(why) => {
-                fates.failed += 1;
-                self.problem(format!("{}: {why}", item.label));
-                Some(to_json(&Line { outcome: "failed", message: why, ..line }))
+            ItemOutcome::Failed(problem) => {
+                counts.failed += 1;
+                self.add_problem(format!("{}: {problem}", item.label));
+                Some(to_json(&Line { outcome: "failed", message: problem, ..line }))
             }
         }
     }
 
-    fn taken(&mut self, taken: &Taken, line: Line<'_>) -> Option<String> {
-        self.records += taken.records.len() as u64;
-        self.bodies_with_raw_html += u64::from(taken.raw_html > 0);
-        self.raw_html += taken.raw_html as u64;
-        self.dropped += taken.dropped as u64;
-        self.notes += taken.notes.len() as u64;
-        let whole = taken.raw_html == 0 && taken.dropped == 0 && taken.notes.is_empty();
-        (!whole).then(|| {
-            let Taken { raw_html, dropped, notes, .. } = taken;
-            to_json(&Line { outcome: "taken", notes, raw_html: *raw_html, dropped: *dropped, ..line })
+    fn add_converted(&mut self, item: &ConvertedItem, line: Line<'_>) -> Option<String> {
+        self.records += item.records.len() as u64;
+        self.bodies_with_raw_html += u64::from(item.raw_html > 0);
+        self.raw_html += item.raw_html as u64;
+        self.dropped += item.dropped as u64;
+        self.notes += item.notes.len() as u64;
+        let is_unchanged = item.raw_html == 0 && item.dropped == 0 && item.notes.is_empty();
+        (!is_unchanged).then(|| {
+            let ConvertedItem { raw_html, dropped, notes, .. } = item;
+            to_json(&Line { outcome: "converted", notes, raw_html: *raw_html, dropped: *dropped, ..line })
         })
     }
 
@@ -127,27 +127,28 @@ impl Report {
 
     /// Counts a record that the server has written. The label is the record's name.
     pub fn written(&mut self, label: &str) {
-        self.outcome(label).written += 1;
+        self.counts_of(label).written += 1;
     }
 
     /// Counts a record that the server already had.
     pub fn unchanged(&mut self, label: &str) {
-        self.outcome(label).unchanged += 1;
+        self.counts_of(label).unchanged += 1;
     }
 
     /// Counts a record that the server rejected. Returns the JSON line (no line feed).
     pub fn refused(&mut self, label: &str, code: &str, reason: &str, message: &str) -> String {
-        self.outcome(label).refused += 1;
-        self.problem(format!("{label}: {code} {reason}: {message}"));
-        to_json(&Line { outcome: "refused", label, code, reason, message, ..NO_LINE })
+        self.counts_of(label).refused += 1;
+        self.add_problem(format!("{label}: {code} {reason}: {message}"));
+        to_json(&Line { outcome: "refused", label, code, reason, message, ..EMPTY_LINE })
     }
 
     /// Returns whether each item and each record is accounted for: the items by their outcomes, the records by the
     /// server's responses. False while records are in flight.
     pub fn totals_match(&self) -> bool {
-        let fates = self.kinds.values().map(|f| f.taken + f.failed + f.skipped.values().sum::<u64>());
-        let outcomes = self.outcomes.values().map(|o| o.written + o.unchanged + o.refused);
-        fates.sum::<u64>() == self.items && outcomes.sum::<u64>() == self.records
+        let items =
+            self.item_kinds.values().map(|i| i.converted + i.failed + i.skipped.values().sum::<u64>());
+        let records = self.record_kinds.values().map(|r| r.written + r.unchanged + r.refused);
+        items.sum::<u64>() == self.items && records.sum::<u64>() == self.records
     }
 
     /// Returns the number of failed items and rejected records.
@@ -155,14 +156,14 @@ impl Report {
         self.problems.len() as u64 + self.more_problems
     }
 
-    fn outcome(&mut self, label: &str) -> &mut Outcomes {
+    fn counts_of(&mut self, label: &str) -> &mut RecordCounts {
         let kind = label.split_once('/').map_or("records", |(kind, _)| kind);
-        self.outcomes.entry(kind.to_owned()).or_default()
+        self.record_kinds.entry(kind.to_owned()).or_default()
     }
 
-    fn problem(&mut self, what: String) {
-        if self.problems.len() < LISTED {
-            self.problems.push(what);
+    fn add_problem(&mut self, problem: String) {
+        if self.problems.len() < MAX_LISTED_PROBLEMS {
+            self.problems.push(problem);
         } else {
             self.more_problems += 1;
         }
@@ -193,40 +194,44 @@ impl Display for Report {
 
 impl Report {
     fn write_items(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<28} {:>10} {:>10} {:>10}", "in the file", "taken", "skipped", "failed")?;
-        let (mut taken, mut skipped, mut failed) = (0, 0, 0);
-        for (kind, fates) in &self.kinds {
-            let of_kind = fates.skipped.values().sum::<u64>();
-            writeln!(f, "{kind:<28} {:>10} {of_kind:>10} {:>10}", fates.taken, fates.failed)?;
-            for (reason, count) in &fates.skipped {
+        writeln!(f, "{:<28} {:>10} {:>10} {:>10}", "in the file", "converted", "skipped", "failed")?;
+        let (mut converted, mut skipped, mut failed) = (0, 0, 0);
+        for (kind, counts) in &self.item_kinds {
+            let skipped_of_kind = counts.skipped.values().sum::<u64>();
+            writeln!(f, "{kind:<28} {:>10} {skipped_of_kind:>10} {:>10}", counts.converted, counts.failed)?;
+            for (reason, count) in &counts.skipped {
                 writeln!(f, "  {count} skipped: {reason}")?;
             }
-            taken += fates.taken;
-            skipped += of_kind;
-            failed += fates.failed;
+            converted += counts.converted;
+            skipped += skipped_of_kind;
+            failed += counts.failed;
         }
-        writeln!(f, "{:<28} {taken:>10} {skipped:>10} {failed:>10}", format!("all {} items", self.items))?;
+        writeln!(
+            f,
+            "{:<28} {converted:>10} {skipped:>10} {failed:>10}",
+            format!("all {} items", self.items)
+        )?;
         if self.raw_html > 0 {
             writeln!(f, "{} raw HTML blocks in {} bodies", self.raw_html, self.bodies_with_raw_html)?;
         }
         if self.dropped > 0 {
-            writeln!(f, "{} places where markup was dropped and its words kept", self.dropped)?;
+            writeln!(f, "{} elements reduced to text", self.dropped)?;
         }
         if self.notes > 0 {
-            writeln!(f, "{} notes on what was changed to fit", self.notes)?;
+            writeln!(f, "{} changes to make items fit", self.notes)?;
         }
         Ok(())
     }
 
     fn write_records(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<28} {:>10} {:>10} {:>10}", "on the server", "written", "unchanged", "refused")?;
-        let mut answered = 0;
-        for (kind, o) in &self.outcomes {
-            writeln!(f, "{kind:<28} {:>10} {:>10} {:>10}", o.written, o.unchanged, o.refused)?;
-            answered += o.written + o.unchanged + o.refused;
+        let mut acknowledged = 0;
+        for (kind, counts) in &self.record_kinds {
+            writeln!(f, "{kind:<28} {:>10} {:>10} {:>10}", counts.written, counts.unchanged, counts.refused)?;
+            acknowledged += counts.written + counts.unchanged + counts.refused;
         }
-        if answered < self.records {
-            writeln!(f, "{} of {} records have no answer", self.records - answered, self.records)?;
+        if acknowledged < self.records {
+            writeln!(f, "{} of {} records have no result", self.records - acknowledged, self.records)?;
         }
         Ok(())
     }
@@ -238,66 +243,73 @@ mod tests {
     use crate::SkipReason;
     use cable_proto::v1;
 
-    fn item(kind: &str, fate: Fate) -> Item {
-        Item { label: format!("{kind} 7 'Harbour'"), kind: kind.into(), fate }
+    fn item(kind: &str, outcome: ItemOutcome) -> Item {
+        Item { label: format!("{kind} 7 'Harbour'"), kind: kind.into(), outcome }
     }
 
-    fn full() -> Report {
+    fn report() -> Report {
         let mut report = Report::default();
         let records = vec![v1::Record::default(); 2];
-        assert_eq!(report.add(&item("post", Fate::Taken(Taken { records, ..Taken::default() }))), None);
-        report.add(&item("post", Fate::Skipped(SkipReason::Status("draft".into()))));
-        report.add(&item("post", Fate::Skipped(SkipReason::Scheduled)));
-        report.add(&item("page", Fate::Failed("it is too large".into())));
+        assert_eq!(
+            report.add(&item(
+                "post",
+                ItemOutcome::Converted(ConvertedItem { records, ..ConvertedItem::default() })
+            )),
+            None
+        );
+        report.add(&item("post", ItemOutcome::Skipped(SkipReason::Status("draft".into()))));
+        report.add(&item("post", ItemOutcome::Skipped(SkipReason::Scheduled)));
+        report.add(&item("page", ItemOutcome::Failed("too large".into())));
         report
     }
 
     #[test]
-    fn totals_match_only_when_every_record_is_answered() {
-        let mut report = full();
+    fn totals_match_once_every_record_has_a_result() {
+        let mut report = report();
         assert!(!report.totals_match());
         report.written("articles/wp-7");
         assert!(!report.totals_match());
-        report.refused("tags/harbour", "FAILED_PRECONDITION", "GONE", "it was removed");
+        report.refused("tags/harbour", "FAILED_PRECONDITION", "GONE", "removed");
         assert!(report.totals_match());
         assert_eq!(report.problems(), 2);
         report.unchanged("articles/wp-7");
-        assert!(!report.totals_match(), "an answer too many is a fault too");
+        assert!(!report.totals_match(), "a surplus result is an error too");
     }
 
     #[test]
-    fn what_is_not_taken_is_a_line_of_json() {
-        let mut report = full();
-        let line = report.add(&item("post", Fate::Skipped(SkipReason::Password))).unwrap();
+    fn skipped_and_refused_items_are_json_lines() {
+        let mut report = report();
+        let line = report.add(&item("post", ItemOutcome::Skipped(SkipReason::Password))).unwrap();
         let expected =
             r#"{"outcome":"skipped","kind":"post","label":"post 7 'Harbour'","reason":"password-protected"}"#;
         assert_eq!(line, expected);
         let line = report.refused("tags/x", "INVALID_ARGUMENT", "BAD_ID", "line\nfeed");
         assert!(line.contains(r#""code":"INVALID_ARGUMENT""#) && !line.contains('\n'), "{line}");
-        let taken = Taken { raw_html: 2, notes: vec!["headline cut".into()], ..Taken::default() };
-        let line = report.add(&item("post", Fate::Taken(taken))).unwrap();
+        let converted =
+            ConvertedItem { raw_html: 2, notes: vec!["headline cut".into()], ..ConvertedItem::default() };
+        let line = report.add(&item("post", ItemOutcome::Converted(converted))).unwrap();
         assert!(line.contains(r#""notes":["headline cut"],"raw_html":2"#), "{line}");
     }
 
     #[test]
     fn the_table_counts_each_item_once() {
-        let mut report = full();
+        let mut report = report();
         report.written("articles/wp-7");
         let table = report.to_string();
-        for wanted in
-            ["1 skipped: status draft", "all 4 items", "it is too large", "1 of 2 records have no answer"]
+        for expected in
+            ["1 skipped: status draft", "all 4 items", "too large", "1 of 2 records have no result"]
         {
-            assert!(table.contains(wanted), "{wanted} in\n{table}");
+            assert!(table.contains(expected), "{expected} in\n{table}");
         }
     }
 
     #[test]
-    fn problems_beyond_the_list_are_counted() {
+    fn problems_above_the_listed_ones_are_counted() {
         let mut report = Report::default();
-        for n in 0..LISTED + 5 {
+        for n in 0..MAX_LISTED_PROBLEMS + 5 {
             report.refused(&format!("tags/{n}"), "INTERNAL", "", "");
         }
-        assert_eq!(report.problems() as usize, LISTED + 5);
+        assert_eq!(report.problems() as usize, MAX_LISTED_PROBLEMS + 5);
         assert!(report.to_string().contains("and 5 more"));
     }
 }

@@ -20,7 +20,7 @@ use self::{
 };
 use cable_body::html;
 
-use crate::{Fate, Item, SkipReason, Taken};
+use crate::{ConvertedItem, Item, ItemOutcome, SkipReason};
 use cable_proto::limit::Limit;
 
 mod article;
@@ -30,19 +30,19 @@ mod references;
 mod terms;
 mod utf8;
 
-const DAMAGED: &str = "it holds bytes that are not UTF-8";
+const NOT_UTF8: &str = "contains bytes that are not UTF-8";
 
 /// An error that ends the reading of an export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("read the file")]
+    #[error("cannot read the file")]
     Read(#[from] io::Error),
     /// The file is not a WordPress export.
     #[error("not a WordPress export: {0}")]
     NotWxr(String),
     /// The file is not well-formed XML.
-    #[error("the XML is not well-formed at byte {position}: {error}")]
+    #[error("XML not well-formed at byte {position}: {error}")]
     Xml {
         /// The error of the XML parser.
         error: quick_xml::Error,
@@ -50,7 +50,7 @@ pub enum Error {
         position: u64,
     },
     /// The file is truncated.
-    #[error("the file ends at byte {position}, within <{within}>: it was cut off")]
+    #[error("file truncated at byte {position}, within <{within}>")]
     Truncated {
         /// The element without an end.
         within: String,
@@ -85,9 +85,9 @@ pub fn open(path: &Path, now: Timestamp) -> Result<Items<BufReader<File>>, Error
 /// # Errors
 /// Fails in the same cases as [`open`].
 pub fn read<R: BufRead>(open: impl Fn() -> io::Result<R>, now: Timestamp) -> Result<Items<R>, Error> {
-    let mut first = First::default();
+    let mut first = FirstPass::default();
     for element in Reader::new(open()?) {
-        first.take(element?);
+        first.add(element?);
     }
     let (terms, channel) = first.terms.finish();
     Ok(Items {
@@ -103,15 +103,15 @@ pub fn read<R: BufRead>(open: impl Fn() -> io::Result<R>, now: Timestamp) -> Res
 }
 
 #[derive(Default)]
-struct First {
+struct FirstPass {
     terms: terms::Collector,
     index: Index,
     language: String,
     items: u64,
 }
 
-impl First {
-    fn take(&mut self, element: Element) {
+impl FirstPass {
+    fn add(&mut self, element: Element) {
         match element.name.as_str() {
             "item" => {
                 self.items += 1;
@@ -139,27 +139,27 @@ impl<R: BufRead> Items<R> {
         let id = item.get("wp:post_id");
         let title = html::plain(item.raw("title"));
         let label = label(kind, id, &title);
-        Item { label, kind: kind.to_owned(), fate: self.fate(item, &title) }
+        Item { label, kind: kind.to_owned(), outcome: self.convert(item, &title) }
     }
 
-    fn fate(&mut self, item: &Element, title: &str) -> Fate {
-        if let Some(reason) = self.skipped(item) {
-            return Fate::Skipped(reason);
+    fn convert(&mut self, item: &Element, title: &str) -> ItemOutcome {
+        if let Some(reason) = self.skip_reason(item) {
+            return ItemOutcome::Skipped(reason);
         }
         if item.damaged {
-            return Fate::Failed(DAMAGED.into());
+            return ItemOutcome::Failed(NOT_UTF8.into());
         }
         let Ok(id) = item.get("wp:post_id").parse::<u64>() else {
-            return Fate::Failed("it has no post id".into());
+            return ItemOutcome::Failed("no post id".into());
         };
         if !self.ids.insert(id) {
-            return Fate::Skipped(SkipReason::Repeated);
+            return ItemOutcome::Skipped(SkipReason::Duplicate);
         }
         let site = article::Site { index: &self.index, language: &self.language };
         article::article(&site, &mut self.terms, id, title, item)
     }
 
-    fn skipped(&self, item: &Element) -> Option<SkipReason> {
+    fn skip_reason(&self, item: &Element) -> Option<SkipReason> {
         match item.get("wp:post_type") {
             "post" | "page" => {}
             "attachment" => return Some(SkipReason::Attachment),
@@ -197,27 +197,27 @@ impl<R: BufRead> Iterator for Items<R> {
 
 /// Returns a label such as `post 1177 'Storm closes the harbour'`.
 fn label(kind: &str, id: &str, title: &str) -> String {
-    const LONGEST_TITLE_BYTES: usize = 80;
+    const MAX_TITLE_BYTES: usize = 80;
     let mut label = kind.to_owned();
     if !id.is_empty() {
         label = format!("{label} {id}");
     }
-    match cut(title, LONGEST_TITLE_BYTES) {
+    match truncate(title, MAX_TITLE_BYTES) {
         "" => label,
         title => format!("{label} '{title}'"),
     }
 }
 
-/// Returns the text, cut to `bytes` bytes.
-fn cut(text: &str, bytes: usize) -> &str {
+/// Returns the text, truncated to `bytes` bytes.
+fn truncate(text: &str, bytes: usize) -> &str {
     html::head(text, bytes).trim_end()
 }
 
-/// Returns the text, cut to its limit. If it is cut, a note reports it.
-fn bounded(text: &str, limit: &Limit, what: &str, notes: &mut Vec<String>) -> String {
-    let bounded = cut(text, limit.maximum as usize);
+/// Returns the text, truncated to its limit. If it is truncated, a note reports it.
+fn bounded(text: &str, limit: &Limit, field: &str, notes: &mut Vec<String>) -> String {
+    let bounded = truncate(text, limit.maximum as usize);
     if bounded.len() < text.len() {
-        notes.push(format!("{what} cut from {} to {} bytes", text.len(), bounded.len()));
+        notes.push(format!("{field} truncated from {} to {} bytes", text.len(), bounded.len()));
     }
     bounded.to_owned()
 }

@@ -90,7 +90,7 @@ pub(crate) async fn run<W: Work>(
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
     if let Some(calls) = plan.calls() {
-        progress::of_items(bar, calls);
+        progress::set_total_items(bar, calls);
     }
     let run = Arc::new(Run { work, connections, start, tally: Mutex::new(Tally::new()) });
     let (stop, stopped) = watch::channel(false);

@@ -34,7 +34,7 @@ mod report;
 mod series;
 
 const MAX_FOLLOWERS: u32 = 100_000;
-/// Maximum feeds on a connection by default: the built-in value of a service's `connections.feeds`.
+/// Maximum feeds on a connection by default: the built-in value of a service's `connections.max_feeds`.
 const FEEDS_PER_CONNECTION: u32 = 100;
 const MAX_PUBLISHES: u64 = 100_000;
 /// Maximum size of a body, in bytes: with it and all other fields, an article is within its limit.
@@ -53,7 +53,7 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_FOLLOWERS)))]
     followers: u32,
     /// Connections to spread the feeds over. If unset, one per 100 followers, the built-in limit of a connection
-    /// (`connections.feeds` of the service).
+    /// (`connections.max_feeds` of the service).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: Option<u32>,
     #[command(flatten)]

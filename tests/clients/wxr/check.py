@@ -101,18 +101,18 @@ def fail(what: str) -> None:
 
 
 def check_counts(items: list[Item], report: str) -> None:
-    """Each kind of item: as many in the file as the importer has taken, skipped and failed."""
+    """Each kind of item: as many in the file as the importer has converted, skipped and failed."""
     found = Counter(item.kind for item in items)
     with open(report, encoding="utf-8") as file:
         rows = re.findall(r"^(\S+) +(\d+) +(\d+) +(\d+)$", file.read().split("on the server")[0], re.MULTILINE)
     told = {kind: tuple(map(int, counts)) for kind, *counts in rows if kind not in NOT_ITEMS}
     if {kind: sum(counts) for kind, counts in told.items()} != dict(found):
         fail(f"the file has {dict(found)}, the importer tells of {told}")
-    taken, skipped, failed = (sum(counts) for counts in zip(*told.values()))
+    converted, skipped, failed = (sum(counts) for counts in zip(*told.values()))
     public = sum(item.is_public() for item in items)
-    if failed or taken != public:
-        fail(f"{public} items are public, {taken} were taken, {failed} failed")
-    print(f"{len(items)} items = {taken} taken + {skipped} skipped + {failed} failed")
+    if failed or converted != public:
+        fail(f"{public} items are public, {converted} were converted, {failed} failed")
+    print(f"{len(items)} items = {converted} converted + {skipped} skipped + {failed} failed")
 
 
 def check_unchanged(before: str, after: str, report: str) -> None:

@@ -26,7 +26,7 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 #[tokio::test]
 async fn a_stopping_node_sends_goaway_and_completes_calls() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
+    let node = Node::start_with(dir.path(), |config| config.server.drain_timeout = millis(60_000)).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     let mut idle = Peer::handshake(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
@@ -48,8 +48,8 @@ async fn a_stopping_node_sends_goaway_and_completes_calls() {
 async fn no_connection_delays_a_stop_beyond_the_drain_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(300);
-        config.connections.preface = millis(60_000);
+        config.server.drain_timeout = millis(300);
+        config.connections.preface_timeout = millis(60_000);
     })
     .await;
     let _silent = Peer::connect(node.address).await;
@@ -70,9 +70,9 @@ async fn no_connection_delays_a_stop_beyond_the_drain_timeout() {
 async fn an_aged_connection_does_not_delay_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(300);
-        config.connections.age = millis(300);
-        config.connections.grace = millis(60_000);
+        config.server.drain_timeout = millis(300);
+        config.connections.max_age = millis(300);
+        config.connections.goaway_grace = millis(60_000);
     })
     .await;
     let mut peer = Peer::handshake(node.address, &[]).await;
@@ -86,8 +86,8 @@ async fn an_aged_connection_does_not_delay_a_stop() {
 async fn a_stopping_node_waits_only_for_calls_in_flight() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.server.drain = millis(60_000);
-        config.connections.preface = millis(60_000);
+        config.server.drain_timeout = millis(60_000);
+        config.connections.preface_timeout = millis(60_000);
     })
     .await;
     node.client().put(article("a", &"x".repeat(800), &["t"])).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_stopping_node_waits_only_for_calls_in_flight() {
 #[tokio::test]
 async fn a_client_stream_ends_between_messages_when_the_node_stops() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.server.drain = millis(60_000)).await;
+    let node = Node::start_with(dir.path(), |config| config.server.drain_timeout = millis(60_000)).await;
     let client = Http2Client::connect(node.address, 1 << 20).await;
     let mut import = client.start_call(IMPORT, &[]).await;
     import.request.send_data(Bytes::new(), false).unwrap();

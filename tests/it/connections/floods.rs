@@ -17,7 +17,7 @@ const MAX_HEADER_LIST_SIZE: u16 = 6;
 #[tokio::test]
 async fn the_limits_of_a_connection_are_announced() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_streams = 3).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     let announced = peer.expect(SETTINGS).await.payload;
     let has = |id: u16, value: u32| {
@@ -32,7 +32,7 @@ async fn the_limits_of_a_connection_are_announced() {
 #[tokio::test]
 async fn a_stream_above_the_limit_is_refused_and_others_complete() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.streams = 3).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_streams = 3).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     for stream in [1, 3, 5, 7] {
         peer.open(stream, LIST_TAGS).await;

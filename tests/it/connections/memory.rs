@@ -25,7 +25,7 @@ const READERS: usize = 16;
 #[tokio::test]
 async fn stalled_readers_neither_grow_memory_nor_block_others() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__MAX_BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
     for at in 0..ARTICLES {
         let mut long = article(&format!("a{at}"), "Long", &[]);
@@ -57,7 +57,7 @@ async fn stalled_readers_neither_grow_memory_nor_block_others() {
 #[tokio::test]
 async fn large_unread_responses_are_not_composed() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__BYTES", "16MiB")]);
+    let program = Program::start(dir.path(), "true", &[("CABLE__CACHE__MAX_BYTES", "16MiB")]);
     let cable = Cable::builder(format!("http://{}", program.address)).build().unwrap();
     let mut long = article("long", "Long", &[]);
     long.body = Some(body(&"y".repeat(60_000)));

@@ -18,7 +18,7 @@ use crate::support::{Node, article};
 #[tokio::test]
 async fn a_connection_above_the_limit_waits_until_another_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.most = 2).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max = 2).await;
     let mut first = Peer::handshake(node.address, &[]).await;
     let mut second = Peer::handshake(node.address, &[]).await;
     first.call(1).await;
@@ -35,7 +35,7 @@ async fn a_peer_above_its_connection_limit_is_refused_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let ops = free_address().await;
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.per_peer = 2;
+        config.connections.max_per_peer = 2;
         config.server.ops_listen = Some(ops);
     })
     .await;

@@ -8,7 +8,7 @@ use super::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait_for_a_call_in_flight() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program::start(dir.path(), ":", &[("CABLE__SERVER__DRAIN", "10m")]);
+    let program = Program::start(dir.path(), ":", &[("CABLE__SERVER__DRAIN_TIMEOUT", "10m")]);
     let mut peer = Peer::handshake(program.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     peer.call(3).await;

@@ -9,7 +9,7 @@ use crate::support::Node;
 #[tokio::test]
 async fn a_connection_without_a_complete_preface_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.preface = millis(300)).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.preface_timeout = millis(300)).await;
     for first in [&[][..], &PREFACE[..12], b"POST /cable.v1.ContentService/ListTags HTTP/1.1\r\nhost"] {
         let mut peer = Peer::connect(node.address).await;
         peer.write(first).await;
@@ -29,7 +29,7 @@ async fn a_connection_without_a_complete_preface_is_closed() {
 async fn a_peer_that_ignores_pings_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.ping = millis(200);
+        config.connections.ping_interval = millis(200);
         config.connections.ping_timeout = millis(400);
     })
     .await;
@@ -53,7 +53,7 @@ async fn a_peer_that_ignores_pings_is_closed() {
 #[tokio::test]
 async fn an_old_connection_receives_goaway_and_its_call_completes() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.age = millis(500)).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.max_age = millis(500)).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     peer.open(1, LIST_TAGS).await;
     assert_eq!(peer.expect(GOAWAY).await.code(), 0);
@@ -67,8 +67,8 @@ async fn an_old_connection_receives_goaway_and_its_call_completes() {
 async fn an_old_connection_is_closed_after_the_goaway_grace() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.age = millis(300);
-        config.connections.grace = millis(300);
+        config.connections.max_age = millis(300);
+        config.connections.goaway_grace = millis(300);
     })
     .await;
     for polite in [true, false] {
@@ -83,7 +83,7 @@ async fn an_old_connection_is_closed_after_the_goaway_grace() {
 #[tokio::test]
 async fn an_idle_connection_receives_goaway() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.idle = millis(300)).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.idle_timeout = millis(300)).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     assert_eq!(peer.expect(GOAWAY).await.code(), 0);
     peer.wait_for_close().await;
@@ -92,7 +92,7 @@ async fn an_idle_connection_receives_goaway() {
 #[tokio::test]
 async fn calls_in_flight_and_short_calls_prevent_the_idle_timeout() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start_with(dir.path(), |config| config.connections.idle = millis(1_500)).await;
+    let node = Node::start_with(dir.path(), |config| config.connections.idle_timeout = millis(1_500)).await;
     let mut peer = Peer::handshake(node.address, &[]).await;
     // Each call gets a response: none of them came after a GOAWAY.
     for stream in 0..30 {

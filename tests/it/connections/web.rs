@@ -91,8 +91,8 @@ async fn oversized_headers_are_refused_over_http_1() {
 async fn an_http_1_connection_is_idle_only_after_its_call_ends() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_with(dir.path(), |config| {
-        config.connections.idle = millis(300);
-        config.connections.grace = millis(300);
+        config.connections.idle_timeout = millis(300);
+        config.connections.goaway_grace = millis(300);
     })
     .await;
     let mut io = soon(TcpStream::connect(node.address)).await.unwrap();

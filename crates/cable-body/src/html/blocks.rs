@@ -5,7 +5,7 @@ use scraper::{ElementRef, Html, Node};
 use super::{
     Attachments, block, collapse, figures, head, line,
     markup::{self, NodeRef},
-    runs::{self, Piece, Style},
+    runs::{self, Inline, Style},
     source, tables, urls,
 };
 use crate::sanitise::{self, sanitise};
@@ -17,7 +17,7 @@ const MAX_LEVEL: usize = 400;
 
 /// The maximum number of bytes that are parsed or sanitised again for one text: elements that remain HTML, and the
 /// content of `noscript`. Such elements within each other are processed once per level.
-const MAX_AGAIN: usize = 16 << 20;
+const MAX_REPARSED_BYTES: usize = 16 << 20;
 
 /// A walker that converts one text.
 pub(super) struct Walker<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Walker<'a> {
     /// The language of the open code block.
     language: String,
     /// The number of bytes that were parsed or sanitised again.
-    again: usize,
+    reparsed_bytes: usize,
     /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
     raw_bytes: usize,
     raw_steps: usize,
@@ -37,7 +37,7 @@ pub(super) struct Walker<'a> {
 
 /// The context of a node in the walk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(super) struct Context {
     pub(super) style: Style,
     /// The depth of the blocks created here, minus one.
     pub(super) depth: usize,
@@ -52,29 +52,29 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     pub(super) blocks: Vec<Block>,
-    run: Vec<Piece>,
+    run: Vec<Inline>,
 }
 
-impl Place {
+impl Context {
     fn marked(&self, mark: Mark) -> Self {
-        let mut place = self.clone();
-        if !place.style.marks.contains(&mark.into()) {
-            place.style.marks.push(mark.into());
+        let mut context = self.clone();
+        if !context.style.marks.contains(&mark.into()) {
+            context.style.marks.push(mark.into());
         }
-        place
+        context
     }
 
     pub(super) fn linked(&self, element: ElementRef<'_>) -> Self {
-        let mut place = self.clone();
+        let mut context = self.clone();
         if let Some(href) = element.attr("href").and_then(urls::link) {
             let title = line(&element.attr("title").map(collapse).unwrap_or_default());
-            place.style.link = Some(v1::Link { href, title, article: String::new() });
+            context.style.link = Some(v1::Link { href, title, article: String::new() });
         }
-        place
+        context
     }
 
     fn inner(&self) -> Self {
-        Place { depth: self.depth + 1, ..self.clone() }
+        Context { depth: self.depth + 1, ..self.clone() }
     }
 }
 
@@ -86,7 +86,7 @@ impl<'a> Walker<'a> {
             dropped: 0,
             editor_blocks: 0,
             language: String::new(),
-            again: 0,
+            reparsed_bytes: 0,
             raw_bytes: 0,
             raw_steps: 0,
         }
@@ -94,39 +94,39 @@ impl<'a> Walker<'a> {
 
     /// Returns the blocks of a parsed text.
     pub(super) fn fragment(&mut self, tree: &Html) -> Vec<Block> {
-        self.flow_of(tree.tree.root(), &Place::default())
+        self.flow_of(tree.tree.root(), &Context::default())
     }
 
     /// Returns the blocks below a node.
-    pub(super) fn flow_of(&mut self, node: NodeRef<'_>, place: &Place) -> Vec<Block> {
+    pub(super) fn flow_of(&mut self, node: NodeRef<'_>, context: &Context) -> Vec<Block> {
         let mut flow = Flow::default();
-        self.children(node, place, &mut flow);
-        self.flush(&mut flow, place);
+        self.children(node, context, &mut flow);
+        self.flush(&mut flow, context);
         flow.blocks
     }
 
     /// Returns the spans below a node, and the blocks there that cannot become spans.
-    pub(super) fn spans_of(&mut self, node: NodeRef<'_>, place: &Place) -> (Vec<Span>, Vec<Block>) {
-        let place = Place { spans_only: true, ..place.clone() };
-        runs::join(self.flow_of(node, &place))
+    pub(super) fn spans_of(&mut self, node: NodeRef<'_>, context: &Context) -> (Vec<Span>, Vec<Block>) {
+        let context = Context { spans_only: true, ..context.clone() };
+        runs::join(self.flow_of(node, &context))
     }
 
-    pub(super) fn children(&mut self, node: NodeRef<'_>, place: &Place, flow: &mut Flow) {
+    pub(super) fn children(&mut self, node: NodeRef<'_>, context: &Context, flow: &mut Flow) {
         for child in node.children() {
-            self.node(child, place, flow);
+            self.node(child, context, flow);
         }
     }
 
-    pub(super) fn node(&mut self, node: NodeRef<'_>, place: &Place, flow: &mut Flow) {
+    pub(super) fn node(&mut self, node: NodeRef<'_>, context: &Context, flow: &mut Flow) {
         match node.value() {
-            Node::Text(text) if place.verse => runs::push_verse(&mut flow.run, text, &place.style),
-            Node::Text(text) => runs::push_text(&mut flow.run, text, &place.style, self.is_classic()),
-            Node::Comment(comment) => self.comment(comment.trim(), place, flow),
+            Node::Text(text) if context.verse => runs::push_verse(&mut flow.run, text, &context.style),
+            Node::Text(text) => runs::push_text(&mut flow.run, text, &context.style, self.is_classic()),
+            Node::Comment(comment) => self.comment(comment.trim(), context, flow),
             _ => {
                 if let Some(element) = ElementRef::wrap(node) {
-                    self.element(element, place, flow);
+                    self.element(element, context, flow);
                 } else {
-                    self.children(node, place, flow);
+                    self.children(node, context, flow);
                 }
             }
         }
@@ -136,23 +136,23 @@ impl<'a> Walker<'a> {
         self.editor_blocks == 0
     }
 
-    fn element(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        let place = &Place { level: place.level + 1, ..place.clone() };
-        if place.level > MAX_LEVEL {
+    fn element(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        let context = &Context { level: context.level + 1, ..context.clone() };
+        if context.level > MAX_LEVEL {
             let text = markup::text_of(*element);
-            flow.run.push(Piece::Text(text, place.style.clone()));
+            flow.run.push(Inline::Text(text, context.style.clone()));
             return;
         }
-        if self.inline(element, place, flow) {
+        if self.inline(element, context, flow) {
             return;
         }
-        self.flush(flow, place);
-        self.block_element(element, place, flow);
-        self.flush(flow, place);
+        self.flush(flow, context);
+        self.block_element(element, context, flow);
+        self.flush(flow, context);
     }
 
     /// Handles an element of running text. Returns false if the element is not one.
-    fn inline(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) -> bool {
+    fn inline(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) -> bool {
         let mark = match element.value().name() {
             "strong" | "b" => Mark::Strong,
             "em" | "i" | "cite" => Mark::Emphasis,
@@ -161,16 +161,16 @@ impl<'a> Walker<'a> {
             "sub" => Mark::Sub,
             "sup" => Mark::Sup,
             "br" => {
-                flow.run.push(Piece::Break(place.style.clone()));
+                flow.run.push(Inline::Break(context.style.clone()));
                 return true;
             }
             "a" => {
-                self.children(*element, &place.linked(element), flow);
+                self.children(*element, &context.linked(element), flow);
                 return true;
             }
             "img" if markup::has_class(element, "wp-smiley") || markup::has_class(element, "emoji") => {
                 let alt = element.attr("alt").unwrap_or_default();
-                flow.run.push(Piece::Text(alt.to_owned(), place.style.clone()));
+                flow.run.push(Inline::Text(alt.to_owned(), context.style.clone()));
                 return true;
             }
             "style" => return true,
@@ -179,50 +179,52 @@ impl<'a> Walker<'a> {
                 return true;
             }
             name if markup::is_inline(name) => {
-                self.children(*element, place, flow);
+                self.children(*element, context, flow);
                 return true;
             }
             _ => return false,
         };
-        self.children(*element, &place.marked(mark), flow);
+        self.children(*element, &context.marked(mark), flow);
         true
     }
 
-    fn block_element(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+    fn block_element(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         match element.value().name() {
-            "h1" | "h2" => self.heading(element, 2, place, flow),
-            "h3" => self.heading(element, 3, place, flow),
-            "h4" => self.heading(element, 4, place, flow),
-            "h5" => self.heading(element, 5, place, flow),
-            "h6" => self.heading(element, 6, place, flow),
-            "ul" | "ol" | "menu" | "dir" => self.list(element, place, flow),
-            "blockquote" => self.quote(element, place, flow),
-            "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, place, flow),
+            "h1" | "h2" => self.heading(element, 2, context, flow),
+            "h3" => self.heading(element, 3, context, flow),
+            "h4" => self.heading(element, 4, context, flow),
+            "h5" => self.heading(element, 5, context, flow),
+            "h6" => self.heading(element, 6, context, flow),
+            "ul" | "ol" | "menu" | "dir" => self.list(element, context, flow),
+            "blockquote" => self.quote(element, context, flow),
+            "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, context, flow),
             "hr" => flow.blocks.push(block(Kind::Divider(v1::Divider {}))),
-            "img" => figures::picture(self, element, place, flow),
-            "figure" => figures::figure(self, element, place, flow),
-            "div" if markup::has_class(element, "wp-caption") => figures::figure(self, element, place, flow),
-            "iframe" => figures::frame(self, element, place, flow),
-            "table" => tables::table(self, element, place, flow),
-            "noscript" => self.noscript(element, place, flow),
+            "img" => figures::picture(self, element, context, flow),
+            "figure" => figures::figure(self, element, context, flow),
+            "div" if markup::has_class(element, "wp-caption") => {
+                figures::figure(self, element, context, flow)
+            }
+            "iframe" => figures::frame(self, element, context, flow),
+            "table" => tables::table(self, element, context, flow),
+            "noscript" => self.noscript(element, context, flow),
             "p" | "div" | "section" | "article" | "main" | "header" | "footer" | "aside" | "nav"
             | "address" | "center" | "hgroup" | "figcaption" | "picture" | "li" | "html" | "body"
             | "head" | "title" | "legend" | "summary" | "dt" | "dd" | "option" | "template" | "slot" => {
-                self.children(*element, place, flow);
+                self.children(*element, context, flow);
             }
             "link" | "meta" | "base" | "source" | "track" | "param" | "col" | "colgroup" => {}
-            _ => self.raw(element, place, flow),
+            _ => self.raw(element, context, flow),
         }
     }
 
     /// Ends the paragraph.
-    pub(super) fn flush(&mut self, flow: &mut Flow, place: &Place) {
+    pub(super) fn flush(&mut self, flow: &mut Flow, context: &Context) {
         if flow.run.is_empty() {
             return;
         }
         for spans in runs::paragraphs(std::mem::take(&mut flow.run)) {
             match runs::bare_text(&spans) {
-                Some(text) if !place.spans_only => {
+                Some(text) if !context.spans_only => {
                     let lines = text.split('\n').collect::<Vec<_>>();
                     self.bare_paragraph(&lines, flow);
                 }
@@ -234,10 +236,10 @@ impl<'a> Walker<'a> {
     /// Adds a paragraph without marks. Lines that are unknown shortcodes, or URLs in classic text, become blocks of
     /// their own.
     fn bare_paragraph(&mut self, lines: &[&str], flow: &mut Flow) {
-        let mut kept: Vec<&str> = Vec::new();
-        let keep = |kept: &mut Vec<&str>, flow: &mut Flow| {
-            if !kept.is_empty() {
-                let text = std::mem::take(kept).join("\n");
+        let mut pending: Vec<&str> = Vec::new();
+        let end_paragraph = |pending: &mut Vec<&str>, flow: &mut Flow| {
+            if !pending.is_empty() {
+                let text = std::mem::take(pending).join("\n");
                 flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
             }
         };
@@ -249,37 +251,37 @@ impl<'a> Walker<'a> {
             };
             match special {
                 Some(block) => {
-                    keep(&mut kept, flow);
+                    end_paragraph(&mut pending, flow);
                     flow.blocks.push(block);
                 }
-                None => kept.push(line),
+                None => pending.push(line),
             }
         }
-        keep(&mut kept, flow);
+        end_paragraph(&mut pending, flow);
     }
 
     fn unknown_shortcode(&mut self, line: &str, name: &str) -> Option<Block> {
         let html = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let html = sanitise(&html);
-        let kept = self.can_hold(&html);
-        self.raw_html += usize::from(kept);
+        let fits = self.reserve_raw_html(&html);
+        self.raw_html += usize::from(fits);
         let reason = format!("shortcode [{name}]");
-        kept.then(|| block(Kind::RawHtml(v1::RawHtml { html, reason })))
+        fits.then(|| block(Kind::RawHtml(v1::RawHtml { html, reason })))
     }
 
-    fn heading(&mut self, element: ElementRef<'_>, level: i32, place: &Place, flow: &mut Flow) {
-        let (spans, rest) = self.spans_of(*element, place);
+    fn heading(&mut self, element: ElementRef<'_>, level: i32, context: &Context, flow: &mut Flow) {
+        let (spans, rest) = self.spans_of(*element, context);
         if !spans.is_empty() {
             flow.blocks.push(block(Kind::Heading(v1::Heading { level, spans })));
         }
         flow.blocks.extend(rest);
     }
 
-    fn list(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
-            return self.raw(element, place, flow);
+    fn list(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        if context.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
+            return self.raw(element, context, flow);
         }
-        let inner = &place.inner();
+        let inner = &context.inner();
         let mut items: Vec<v1::ListItem> = Vec::new();
         let mut stray = Flow::default();
         for child in element.children() {
@@ -302,8 +304,8 @@ impl<'a> Walker<'a> {
     }
 
     /// Adds content of a list outside its items to the item before it.
-    fn stray(&mut self, stray: &mut Flow, place: &Place, items: &mut Vec<v1::ListItem>) {
-        self.flush(stray, place);
+    fn stray(&mut self, stray: &mut Flow, context: &Context, items: &mut Vec<v1::ListItem>) {
+        self.flush(stray, context);
         let blocks = std::mem::take(&mut stray.blocks);
         match items.last_mut() {
             Some(item) => item.blocks.extend(blocks),
@@ -312,11 +314,11 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn quote(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        if place.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
-            return self.raw(element, place, flow);
+    fn quote(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        if context.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
+            return self.raw(element, context, flow);
         }
-        let inner = place.inner();
+        let inner = context.inner();
         let mut quoted = Flow::default();
         let mut attribution = Vec::new();
         let mut rest = Vec::new();
@@ -342,12 +344,12 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn preformatted(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+    fn preformatted(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         let blocks = |e: ElementRef<'_>| matches!(e.value().name(), "img" | "table" | "iframe" | "figure");
         if markup::has_class(element, "verse") || markup::below(element).any(blocks) {
-            let place = Place { verse: true, ..place.clone() };
-            self.children(*element, &place, flow);
-            return self.flush(flow, &place);
+            let context = Context { verse: true, ..context.clone() };
+            self.children(*element, &context, flow);
+            return self.flush(flow, &context);
         }
         let text = markup::text_of(*element);
         let text = text.strip_prefix(' ').unwrap_or(&text);
@@ -360,27 +362,27 @@ impl<'a> Walker<'a> {
     }
 
     /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed.
-    fn noscript(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+    fn noscript(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         if element.children().any(|child| child.value().is_element()) {
-            return self.children(*element, place, flow);
+            return self.children(*element, context, flow);
         }
         let text = element.text().collect::<String>();
-        self.again += text.len();
-        if self.again > MAX_AGAIN {
+        self.reparsed_bytes += text.len();
+        if self.reparsed_bytes > MAX_REPARSED_BYTES {
             self.dropped += 1;
             return;
         }
         let (tree, flattened) = source::parse(&text);
         self.dropped += usize::from(flattened);
-        self.children(tree.tree.root(), place, flow);
+        self.children(tree.tree.root(), context, flow);
     }
 
     /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
     /// player or frame becomes an embed.
-    pub(super) fn raw(&mut self, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
-        self.flush(flow, place);
+    pub(super) fn raw(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        self.flush(flow, context);
         let text = markup::text_of(*element);
-        if let Some(html) = self.kept_html(element, &text) {
+        if let Some(html) = self.stored_html(element, &text) {
             self.raw_html += 1;
             let reason = format!("element <{}>", element.value().name());
             flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
@@ -390,27 +392,27 @@ impl<'a> Walker<'a> {
             Some(embed) => flow.blocks.push(embed),
             None => self.dropped += 1,
         }
-        flow.run.push(Piece::Text(text, Style::default()));
-        self.flush(flow, &Place { spans_only: true, ..place.clone() });
+        flow.run.push(Inline::Text(text, Style::default()));
+        self.flush(flow, &Context { spans_only: true, ..context.clone() });
     }
 
     /// Returns the element as HTML that can be stored, if all its words are in it.
-    fn kept_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
+    fn stored_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
         let source = element.html();
-        self.again += source.len();
-        if self.again > MAX_AGAIN {
+        self.reparsed_bytes += source.len();
+        if self.reparsed_bytes > MAX_REPARSED_BYTES {
             return None;
         }
         let html = sanitise(&source);
         let (tree, _) = source::parse(&html);
-        let kept_text = same_words(text, &markup::text_of(tree.tree.root()));
+        let has_all_words = same_words(text, &markup::text_of(tree.tree.root()));
         let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));
         let empty = text.trim().is_empty() && !shows;
-        (kept_text && !empty && self.can_hold(&html)).then_some(html)
+        (has_all_words && !empty && self.reserve_raw_html(&html)).then_some(html)
     }
 
-    /// Returns whether the HTML can be a block of the body in addition to the HTML already there.
-    pub(super) fn can_hold(&mut self, html: &str) -> bool {
+    /// Reserves room for a block with the HTML. Returns false if the body has no room for it beside its other HTML.
+    pub(super) fn reserve_raw_html(&mut self, html: &str) -> bool {
         let Ok(steps) = sanitise::check(html) else { return false };
         let bytes = self.raw_bytes + html.len();
         let fits = html.len() as u64 <= limit::RAW_HTML.maximum
@@ -423,17 +425,17 @@ impl<'a> Walker<'a> {
         fits
     }
 
-    fn comment(&mut self, comment: &str, place: &Place, flow: &mut Flow) {
+    fn comment(&mut self, comment: &str, context: &Context, flow: &mut Flow) {
         if comment == "nextpage" {
-            self.flush(flow, place);
+            self.flush(flow, context);
             flow.blocks.push(block(Kind::Divider(v1::Divider {})));
         } else if comment == "more" || comment.starts_with("more ") {
-            flow.run.push(Piece::Gap);
+            flow.run.push(Inline::Gap);
         } else if let Some(opened) = comment.strip_prefix("wp:") {
-            self.flush(flow, place);
+            self.flush(flow, context);
             self.open_editor_block(opened, flow);
         } else if comment.starts_with("/wp:") {
-            self.flush(flow, place);
+            self.flush(flow, context);
             self.editor_blocks = self.editor_blocks.saturating_sub(1);
             self.language.clear();
         }
@@ -441,11 +443,11 @@ impl<'a> Walker<'a> {
 
     /// Opens a block, given as `paragraph {"align":"left"}`. With a slash at the end, the block has no HTML of its own.
     fn open_editor_block(&mut self, comment: &str, flow: &mut Flow) {
-        let (whole, without_html) = match comment.strip_suffix('/') {
-            Some(whole) => (whole.trim_end(), true),
+        let (header, without_html) = match comment.strip_suffix('/') {
+            Some(header) => (header.trim_end(), true),
             None => (comment, false),
         };
-        let (name, attributes) = whole.split_once(char::is_whitespace).unwrap_or((whole, ""));
+        let (name, attributes) = header.split_once(char::is_whitespace).unwrap_or((header, ""));
         let attributes = serde_json::from_str(attributes).unwrap_or(serde_json::Value::Null);
         if without_html {
             let block = figures::of_editor_block(self, name, &attributes);
@@ -469,7 +471,7 @@ fn same_words(text: &str, other: &str) -> bool {
     letters(text) == letters(other)
 }
 
-/// Returns the name of a shortcode that fills a whole line: `[contact-form id="1"]`, `[/contact-form]`.
+/// Returns the name of a shortcode that fills a line: `[contact-form id="1"]`, `[/contact-form]`.
 fn shortcode_name(line: &str) -> Option<&str> {
     let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
     let inner = inner.strip_prefix('/').unwrap_or(inner);

@@ -6,20 +6,20 @@ use scraper::ElementRef;
 
 use super::{
     block,
-    blocks::{Flow, Place, Walker},
+    blocks::{Context, Flow, Walker},
     collapse, head, markup, runs, urls,
 };
 use cable_proto::limit;
 use cable_proto::v1::{self, Block, Span, block::Kind};
 
 /// The maximum number of pictures that share one caption. Each of them gets a full copy.
-const MAX_SHARED: usize = 16;
+const MAX_PICTURES_PER_CAPTION: usize = 16;
 
 /// Adds a picture outside a figure.
-pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     match media(walker, img) {
         Some(media) => {
-            let href = place.style.link.as_ref().map(|link| link.href.clone()).unwrap_or_default();
+            let href = context.style.link.as_ref().map(|link| link.href.clone()).unwrap_or_default();
             flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
         }
         None => walker.dropped += 1,
@@ -27,43 +27,43 @@ pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, place: &Plac
 }
 
 /// Adds a figure: pictures with a caption, or the blocks within it.
-pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     if markup::has_class(element, "cable-gallery") {
         return gallery_shortcode(walker, element, flow);
     }
     if markup::has_class(element, "wp-block-embed")
         && let Some(url) = embedded_url(element)
     {
-        let caption = caption_of(element).map(|c| walker.spans_of(*c, place)).unwrap_or_default();
+        let caption = caption_of(element).map(|c| walker.spans_of(*c, context)).unwrap_or_default();
         flow.blocks.push(embed(url, "", caption.0));
         return flow.blocks.extend(caption.1);
     }
-    if holds_only_pictures(element) {
-        return pictures(walker, element, place, flow);
+    if has_only_pictures(element) {
+        return pictures(walker, element, context, flow);
     }
     if markup::below(element).any(|e| matches!(e.value().name(), "video" | "audio")) {
         // The HTML includes the caption.
-        return walker.raw(element, place, flow);
+        return walker.raw(element, context, flow);
     }
-    dissolve(walker, element, place, flow);
+    dissolve(walker, element, context, flow);
 }
 
 /// Adds the blocks within the figure, with the caption on the last of them.
-fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     let pullquote = markup::has_class(element, "pullquote");
     let mut caption = None;
     let mut inner = Flow::default();
     for child in element.children() {
         match ElementRef::wrap(child) {
             Some(found) if markup::is_caption(found) && caption.is_none() => caption = Some(found),
-            _ => walker.node(child, place, &mut inner),
+            _ => walker.node(child, context, &mut inner),
         }
     }
-    walker.flush(&mut inner, place);
+    walker.flush(&mut inner, context);
     if pullquote {
-        inner.blocks = inner.blocks.into_iter().map(pulled).collect();
+        inner.blocks = inner.blocks.into_iter().map(to_pull_quote).collect();
     }
-    let (spans, rest) = caption.map(|c| walker.spans_of(*c, place)).unwrap_or_default();
+    let (spans, rest) = caption.map(|c| walker.spans_of(*c, context)).unwrap_or_default();
     flow.blocks.append(&mut inner.blocks);
     if !spans.is_empty() {
         match flow.blocks.last_mut().and_then(|last| last.kind.as_mut()) {
@@ -76,7 +76,7 @@ fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
 }
 
 /// Converts a quote in the figure of a pull quote.
-fn pulled(quote: Block) -> Block {
+fn to_pull_quote(quote: Block) -> Block {
     match quote.kind {
         Some(Kind::Quote(v1::Quote { blocks, attribution }))
             if blocks.iter().all(|b| matches!(b.kind, Some(Kind::Paragraph(_) | Kind::Heading(_)))) =>
@@ -91,7 +91,7 @@ fn caption_of(element: ElementRef<'_>) -> Option<ElementRef<'_>> {
     element.child_elements().filter(|child| markup::is_caption(*child)).last()
 }
 
-fn holds_only_pictures(element: ElementRef<'_>) -> bool {
+fn has_only_pictures(element: ElementRef<'_>) -> bool {
     let allowed = |e: ElementRef<'_>| {
         let name = e.value().name();
         matches!(
@@ -118,7 +118,7 @@ fn in_caption(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {
 }
 
 /// Adds an image block or a gallery. Captions of inner figures belong to their pictures.
-fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     let mut found = Vec::new();
     let mut href = String::new();
     let mut rest = Vec::new();
@@ -135,13 +135,13 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
             *uses += 1;
             *uses
         });
-        if let Some(caption) = caption.filter(|_| images.len() > 1 && shared <= MAX_SHARED) {
-            let (spans, blocks) = walker.spans_of(*caption, place);
+        if let Some(caption) = caption.filter(|_| images.len() > 1 && shared <= MAX_PICTURES_PER_CAPTION) {
+            let (spans, blocks) = walker.spans_of(*caption, context);
             rest.extend(blocks);
             picture.get_or_insert_default().caption = spans;
         }
-        let link = within().find(|e| e.value().name() == "a").map(|a| place.linked(a).style.link);
-        href = link.unwrap_or_else(|| place.style.link.clone()).map(|link| link.href).unwrap_or_default();
+        let link = within().find(|e| e.value().name() == "a").map(|a| context.linked(a).style.link);
+        href = link.unwrap_or_else(|| context.style.link.clone()).map(|link| link.href).unwrap_or_default();
         walker.dropped += usize::from(picture.is_none());
         found.extend(picture);
     }
@@ -149,7 +149,7 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flo
     let captions = markup::below(element).filter(|e| markup::is_caption(*e));
     let own = |e: &ElementRef<'_>| images.len() == 1 || e.parent().is_some_and(|p| p.id() == element.id());
     for other in captions.filter(own).collect::<Vec<_>>() {
-        let (spans, blocks) = walker.spans_of(*other, place);
+        let (spans, blocks) = walker.spans_of(*other, context);
         runs::append(&mut caption, spans);
         rest.extend(blocks);
     }
@@ -184,7 +184,7 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
         return;
     }
     let html = crate::sanitise::sanitise(&element.inner_html());
-    if !walker.can_hold(&html) {
+    if !walker.reserve_raw_html(&html) {
         walker.dropped += 1;
         let text = markup::text_of(*element);
         return flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
@@ -219,10 +219,10 @@ fn attachment_id(img: ElementRef<'_>) -> Option<u64> {
 }
 
 /// Adds an `iframe` as an embed if it has a usable URL.
-pub(super) fn frame(walker: &mut Walker<'_>, element: ElementRef<'_>, place: &Place, flow: &mut Flow) {
+pub(super) fn frame(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     match embed_of_player(element) {
         Some(embed) => flow.blocks.push(embed),
-        None => walker.raw(element, place, flow),
+        None => walker.raw(element, context, flow),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Style {
 
 /// A piece of running text.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum Inline {
     /// Text in which white space collapses to one space.
     Text(String, Style),
     /// An explicit line break. Two of them end the paragraph.
@@ -26,9 +26,9 @@ pub(super) enum Piece {
 }
 
 /// Adds text. In classic text a line feed is a line break, and an empty line ends the paragraph.
-pub(super) fn push_text(run: &mut Vec<Piece>, text: &str, style: &Style, classic: bool) {
+pub(super) fn push_text(run: &mut Vec<Inline>, text: &str, style: &Style, classic: bool) {
     if !classic {
-        run.push(Piece::Text(text.to_owned(), style.clone()));
+        run.push(Inline::Text(text.to_owned(), style.clone()));
         return;
     }
     let mut lines = text.split('\n').peekable();
@@ -37,39 +37,39 @@ pub(super) fn push_text(run: &mut Vec<Piece>, text: &str, style: &Style, classic
         let last = lines.peek().is_none();
         let empty = line.chars().all(|c| c.is_ascii_whitespace());
         if empty && after_line_feed && !last {
-            run.push(Piece::Gap);
+            run.push(Inline::Gap);
         }
-        run.push(Piece::Text(line.to_owned(), style.clone()));
+        run.push(Inline::Text(line.to_owned(), style.clone()));
         if !last {
-            run.push(Piece::LineFeed(style.clone()));
+            run.push(Inline::LineFeed(style.clone()));
             after_line_feed = true;
         }
     }
 }
 
 /// Adds preformatted text in which marks count.
-pub(super) fn push_verse(run: &mut Vec<Piece>, text: &str, style: &Style) {
+pub(super) fn push_verse(run: &mut Vec<Inline>, text: &str, style: &Style) {
     for (at, line) in text.split('\n').enumerate() {
         if at > 0 {
-            run.push(Piece::LineFeed(style.clone()));
+            run.push(Inline::LineFeed(style.clone()));
         }
         let body = line.trim_start_matches([' ', '\t']);
-        run.push(Piece::Space(line[..line.len() - body.len()].to_owned(), style.clone()));
-        run.push(Piece::Text(body.to_owned(), style.clone()));
+        run.push(Inline::Space(line[..line.len() - body.len()].to_owned(), style.clone()));
+        run.push(Inline::Text(body.to_owned(), style.clone()));
     }
 }
 
 /// Returns the paragraphs of a run. Paragraphs with only white space are left out.
-pub(super) fn paragraphs(run: Vec<Piece>) -> Vec<Vec<Span>> {
+pub(super) fn paragraphs(run: Vec<Inline>) -> Vec<Vec<Span>> {
     let mut writer = Writer::default();
     for piece in run {
         match piece {
-            Piece::Text(text, style) => writer.text(&text, &style),
-            Piece::Space(text, style) if !text.is_empty() => writer.kept = Some((text, style)),
-            Piece::Space(..) => {}
-            Piece::Break(style) => writer.line(true, style),
-            Piece::LineFeed(style) => writer.line(false, style),
-            Piece::Gap => writer.end(),
+            Inline::Text(text, style) => writer.text(&text, &style),
+            Inline::Space(text, style) if !text.is_empty() => writer.indent = Some((text, style)),
+            Inline::Space(..) => {}
+            Inline::Break(style) => writer.line(true, style),
+            Inline::LineFeed(style) => writer.line(false, style),
+            Inline::Gap => writer.end(),
         }
     }
     writer.end();
@@ -81,14 +81,14 @@ struct Writer {
     done: Vec<Vec<Span>>,
     spans: Vec<Span>,
     space: Option<Style>,
-    kept: Option<(String, Style)>,
+    indent: Option<(String, Style)>,
     line_break: Option<Style>,
 }
 
 impl Writer {
     /// Records that a line break is due. A second explicit one ends the paragraph, a line feed does not.
     fn line(&mut self, explicit: bool, style: Style) {
-        self.kept = None;
+        self.indent = None;
         if explicit && self.line_break.is_some() {
             self.end();
         } else {
@@ -122,8 +122,8 @@ impl Writer {
                 self.push(" ", &space);
             }
         }
-        if let Some((kept, style)) = self.kept.take() {
-            self.push(&kept, &style);
+        if let Some((indent, style)) = self.indent.take() {
+            self.push(&indent, &style);
         }
     }
 
@@ -144,7 +144,7 @@ impl Writer {
             self.done.push(spans);
         }
         self.space = None;
-        self.kept = None;
+        self.indent = None;
         self.line_break = None;
     }
 }

@@ -18,11 +18,11 @@ const MAX_OPEN: usize = 100;
 const MAX_TREE_DEPTH: usize = 3 * MAX_OPEN;
 
 /// The bounds on the cost of parsing one text: about 0.3 s, a hundred times the cost of a long article.
-const WORK: Bounds =
+const PARSE_BOUNDS: Bounds =
     Bounds { bytes: super::MAX_BYTES, tags: 200_000, attributes: 100, open: 600, steps: 10_000_000 };
 
 /// The maximum number of invalid shortcodes in one text. Each of them costs a search to the end of the text.
-const MAX_FAILED: usize = 200;
+const MAX_INVALID_SHORTCODES: usize = 200;
 
 /// Parses a text with its shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse_post(html: &str) -> (Html, bool) {
@@ -31,7 +31,7 @@ pub(super) fn parse_post(html: &str) -> (Html, bool) {
 
 /// Parses a text without shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse(html: &str) -> (Html, bool) {
-    if !is_deep(html) && work::steps(html, WORK).is_some() {
+    if !is_deep(html) && work::steps(html, PARSE_BOUNDS).is_some() {
         let tree = Html::parse_fragment(html);
         // The check before parsing limits the parser's time. This check of the resulting tree is the authoritative one.
         if !is_deep_tree(&tree) {
@@ -220,7 +220,7 @@ fn flatten(html: &str) -> String {
             Token::Open(name)
                 if is_any(name, &["img"])
                     && !source[1..].contains('<')
-                    && work::attributes(source) <= WORK.attributes =>
+                    && work::attributes(source) <= PARSE_BOUNDS.attributes =>
             {
                 flat.push_str(source)
             }
@@ -267,7 +267,7 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
     let mut at = text.start;
     while let Some(open) = html[at..text.end.max(at)].find('[').map(|found| at + found) {
         out.push_str(&html[at..open]);
-        let code = Shortcode::parse(html, open).filter(|_| closings.failed < MAX_FAILED);
+        let code = Shortcode::parse(html, open).filter(|_| closings.invalid < MAX_INVALID_SHORTCODES);
         let is_code = code.is_some();
         match code.and_then(|code| code.element(html, closings)) {
             Some((element, end)) if !html[..open].ends_with('[') => {
@@ -275,7 +275,7 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
                 at = end;
             }
             _ => {
-                closings.failed += usize::from(is_code);
+                closings.invalid += usize::from(is_code);
                 out.push('[');
                 at = open + 1;
             }
@@ -289,7 +289,7 @@ fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closin
 #[derive(Default)]
 struct Closings {
     absent: Vec<&'static str>,
-    failed: usize,
+    invalid: usize,
 }
 
 impl Closings {
@@ -315,9 +315,9 @@ struct Shortcode<'a> {
 
 impl<'a> Shortcode<'a> {
     fn parse(html: &'a str, start: usize) -> Option<Self> {
-        const LONGEST_BYTES: usize = 8 << 10;
+        const MAX_BYTES: usize = 8 << 10;
         let inner = &html[start + 1..];
-        let inner = super::head(inner, LONGEST_BYTES);
+        let inner = super::head(inner, MAX_BYTES);
         let name = &inner[..inner.find(|c: char| !c.is_ascii_lowercase() && c != '_')?];
         if !matches!(name, "caption" | "wp_caption" | "gallery" | "embed" | "video" | "audio") {
             return None;
@@ -413,8 +413,9 @@ impl<'a> Shortcode<'a> {
 
 /// Returns a figure around the text if it is a URL.
 fn embed(url: &str) -> Option<String> {
-    let whole = url.starts_with("http") && !url.contains(|c: char| c.is_whitespace() || c == '<' || c == '>');
-    whole.then(|| format!("<figure class=\"wp-block-embed\">{url}</figure>"))
+    let is_url =
+        url.starts_with("http") && !url.contains(|c: char| c.is_whitespace() || c == '<' || c == '>');
+    is_url.then(|| format!("<figure class=\"wp-block-embed\">{url}</figure>"))
 }
 
 fn escape(text: &str) -> String {

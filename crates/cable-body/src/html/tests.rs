@@ -45,7 +45,7 @@ fn text(kind: &Kind) -> String {
 }
 
 #[test]
-fn empty_lines_part_paragraphs_and_line_feeds_break_lines_in_classic_text() {
+fn line_feeds_and_empty_lines_count_in_classic_text() {
     let all = blocks("The ferry is late.\nIt waits.\n\nNobody <em>minds\n\nmuch</em>.\n");
     let expected = [
         paragraph(&[bare("The ferry is late.\nIt waits.")]),
@@ -82,7 +82,7 @@ fn marks_nest_in_the_order_of_the_source() {
 }
 
 #[test]
-fn links_with_harmful_schemes_keep_their_text_only() {
+fn links_with_harmful_schemes_become_text() {
     assert_eq!(one("<p>go <a href='/x'>there</a></p>"), paragraph(&[bare("go "), linked("there", "/x")]));
     let long = format!("<a href='/{}'>there</a>", "x".repeat(2_048));
     for html in
@@ -93,14 +93,14 @@ fn links_with_harmful_schemes_keep_their_text_only() {
 }
 
 #[test]
-fn headings_of_the_first_level_are_of_the_second() {
+fn first_level_headings_become_second_level() {
     let all = blocks("<h1>One</h1><h2>Two</h2><h6>Six</h6>");
     let levels: Vec<_> = all.iter().map(|k| if let Kind::Heading(h) = k { h.level } else { 0 }).collect();
     assert_eq!(levels, [2, 2, 6]);
 }
 
 #[test]
-fn lists_nest_and_keep_their_start() {
+fn lists_nest_and_retain_their_start() {
     let Kind::List(list) = one("<ol start=3><li>three<ul><li>a</li><li>b</li></ul></li><li>four</li></ol>")
     else {
         panic!("no list");
@@ -110,7 +110,7 @@ fn lists_nest_and_keep_their_start() {
 }
 
 #[test]
-fn a_list_put_wrongly_into_a_list_belongs_to_the_item_before() {
+fn a_misplaced_list_belongs_to_the_previous_item() {
     let Kind::List(list) = one("<ul><li>one</li><ul><li>nested</li></ul><li>two</li></ul>") else {
         panic!("no list");
     };
@@ -119,7 +119,7 @@ fn a_list_put_wrongly_into_a_list_belongs_to_the_item_before() {
 }
 
 #[test]
-fn quotes_keep_who_said_it() {
+fn quotes_retain_their_attribution() {
     let Kind::Quote(quote) = one("<blockquote><p>We sail.</p><cite>Ana Möyer</cite></blockquote>") else {
         panic!("no quote");
     };
@@ -151,7 +151,7 @@ fn with_files(html: &str) -> Vec<Kind> {
 }
 
 #[test]
-fn pictures_keep_file_size_text_caption_credit_and_link() {
+fn pictures_retain_size_texts_credit_and_link() {
     let html = "<figure class='wp-block-image'><a href='/big'><img class='wp-image-7' src='https://a.b/c.jpg' \
                 width='640' height='480' alt='A quay'></a><figcaption>The <em>old</em> quay</figcaption></figure>";
     let [Kind::Image(image)] = &with_files(html)[..] else { panic!("no image") };
@@ -179,7 +179,7 @@ fn the_caption_shortcode_is_a_figure() {
 }
 
 #[test]
-fn galleries_come_as_blocks_and_as_shortcodes() {
+fn galleries_are_read_from_blocks_and_shortcodes() {
     let html = "<figure class='wp-block-gallery'><figure><img src='/1.jpg'><figcaption>One</figcaption></figure>\
                 <figure><img src='/2.jpg'></figure><figcaption>Both</figcaption></figure>";
     let Kind::Gallery(gallery) = one(html) else { panic!("no gallery") };
@@ -197,7 +197,7 @@ fn galleries_come_as_blocks_and_as_shortcodes() {
 }
 
 #[test]
-fn what_other_sites_show_is_embedded_by_url() {
+fn content_of_other_sites_is_embedded_by_url() {
     let url = "https://www.youtube.com/watch?v=1";
     let sources = [
         format!("{url}\n"),
@@ -222,7 +222,7 @@ fn what_other_sites_show_is_embedded_by_url() {
 }
 
 #[test]
-fn code_keeps_its_white_space_and_language() {
+fn code_retains_white_space_and_language() {
     let code =
         |text: &str, language: &str| Kind::Code(v1::Code { text: text.into(), language: language.into() });
     let html = "<pre class='language-Rust'>\n  a &lt; b\n\n    [gallery]\n</pre>";
@@ -235,7 +235,7 @@ fn code_keeps_its_white_space_and_language() {
 }
 
 #[test]
-fn tables_of_text_are_tables_and_others_stay_html() {
+fn tables_with_blocks_remain_html() {
     let html = "<figure class='wp-block-table'><table><thead><tr><th colspan=2>Tide</th></tr></thead>\
                 <tbody><tr><td>high</td><td><b>4</b> m</td></tr></tbody></table><figcaption>Tides</figcaption></figure>";
     let Kind::Table(table) = one(html) else { panic!("no table") };
@@ -258,7 +258,7 @@ fn more_is_dropped_and_nextpage_is_a_divider() {
 }
 
 #[test]
-fn elements_without_a_block_stay_as_sanitised_html() {
+fn elements_without_a_block_remain_sanitised_html() {
     let converted =
         body("<dl onclick='x()'><dt>a</dt><dd>b<script>alert(1)</script></dd></dl>", &NoAttachments);
     let [Block { kind: Some(Kind::RawHtml(raw)), .. }] = &converted.body.blocks[..] else {
@@ -270,7 +270,7 @@ fn elements_without_a_block_stay_as_sanitised_html() {
 }
 
 #[test]
-fn what_sanitising_empties_leaves_its_words_or_its_url() {
+fn elements_emptied_by_sanitising_leave_text_or_url() {
     let converted = body("<form><input value=x></form><p>then</p><script>x()</script>", &NoAttachments);
     assert_eq!(converted.dropped, 2);
     assert_eq!(text_of_body(&converted.body).trim(), "then");
@@ -281,7 +281,7 @@ fn what_sanitising_empties_leaves_its_words_or_its_url() {
 }
 
 #[test]
-fn players_stay_html_together_with_their_caption() {
+fn players_remain_html_with_their_caption() {
     let html =
         "<figure><video controls src='https://a.b/c.mp4'></video><figcaption>Waves</figcaption></figure>";
     let Kind::RawHtml(raw) = one(html) else { panic!("no html") };
@@ -289,7 +289,7 @@ fn players_stay_html_together_with_their_caption() {
 }
 
 #[test]
-fn unknown_shortcodes_on_their_own_line_are_marked_as_such() {
+fn unknown_shortcodes_on_a_line_become_raw_html() {
     let all = blocks("Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.");
     let [_, Kind::RawHtml(raw), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
     assert_eq!(raw.reason, "shortcode [contact-form]");
@@ -297,13 +297,13 @@ fn unknown_shortcodes_on_their_own_line_are_marked_as_such() {
 }
 
 #[test]
-fn the_count_of_missing_words_sees_a_lost_one() {
+fn missing_words_are_detected() {
     let body = body("<p>one two two</p>", &NoAttachments).body;
     assert_eq!(missing_words("<b>two</b> two two on<i>e</i> three", &body), ["two", "three"]);
 }
 
 #[test]
-fn wrappers_dissolve() {
+fn wrapper_elements_are_removed() {
     let html = "<div><section><article><div>one<div>two</div></div><p>three</p></article></section></div>";
     assert_eq!(blocks(html).len(), 3);
 }
@@ -318,7 +318,7 @@ fn depth(blocks: &[Block]) -> usize {
 }
 
 #[test]
-fn nesting_ends_at_sixteen_and_what_is_deeper_is_html() {
+fn blocks_nested_deeper_than_sixteen_become_html() {
     for (open, close) in [("<ul><li>", "</li></ul>"), ("<blockquote>", "</blockquote>")] {
         let nested = |levels: usize| format!("{}deep{}", open.repeat(levels), close.repeat(levels));
         let converted = body(&nested(15), &NoAttachments);
@@ -330,7 +330,7 @@ fn nesting_ends_at_sixteen_and_what_is_deeper_is_html() {
 }
 
 #[test]
-fn a_hundred_thousand_nested_elements_are_their_words() {
+fn very_deep_nesting_becomes_text() {
     for tag in ["div", "b", "blockquote", "span", "ul", "svg", "table", "font size=1"] {
         let html = format!("{}deep <b>water</b>", format!("<{tag}>").repeat(100_000));
         let converted = body(&html, &NoAttachments);
@@ -342,7 +342,7 @@ fn a_hundred_thousand_nested_elements_are_their_words() {
 }
 
 #[test]
-fn many_open_shortcodes_cost_no_quadratic_time() {
+fn unclosed_shortcodes_cost_no_quadratic_time() {
     let html = "[caption] [embed] [gallery ".repeat(30_000);
     let start = std::time::Instant::now();
     let converted = body(&html, &NoAttachments);
@@ -369,17 +369,17 @@ proptest! {
     fn no_markup_loses_a_word(html in soup()) {
         let converted = body(&html, &NoAttachments);
         let text = text_of_body(&converted.body);
-        let mut there = numbered(&text);
+        let mut remaining = numbered(&text);
         for word in numbered(&html) {
-            let at = there.iter().position(|other| *other == word);
+            let at = remaining.iter().position(|other| *other == word);
             prop_assert!(at.is_some(), "{} of {} is not in {}", word, html, text);
-            there.swap_remove(at.unwrap());
+            remaining.swap_remove(at.unwrap());
         }
         prop_assert!(depth(&converted.body.blocks) <= 16);
     }
 
     #[test]
-    fn nothing_makes_it_panic(html in "[<>/!\\-\\[\\]\"'=& \\n]{0,10}(\\PC|<[a-z]{1,8}( [a-z]{1,4}=[\"'a-z<>]{0,6})?>|\\[[a-z]{3,8} ?|</[a-z]{1,8}>|<!--|-->|\\n){0,60}") {
+    fn no_html_causes_a_panic(html in "[<>/!\\-\\[\\]\"'=& \\n]{0,10}(\\PC|<[a-z]{1,8}( [a-z]{1,4}=[\"'a-z<>]{0,6})?>|\\[[a-z]{3,8} ?|</[a-z]{1,8}>|<!--|-->|\\n){0,60}") {
         body(&html, &Files);
         plain(&html);
     }

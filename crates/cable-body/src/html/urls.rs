@@ -86,9 +86,9 @@ const PROVIDERS: [(&str, &str); 20] = [
 /// Returns the provider of the content at the URL; empty if unknown.
 pub(super) fn provider(url: &str) -> &'static str {
     let host = host(url).to_ascii_lowercase();
-    let behind =
+    let is_at =
         |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    PROVIDERS.iter().find(|(domain, _)| behind(domain)).map_or("", |(_, provider)| provider)
+    PROVIDERS.iter().find(|(domain, _)| is_at(domain)).map_or("", |(_, provider)| provider)
 }
 
 /// Returns the file as a rendition, if it can be one.
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn only_harmless_schemes_are_links() {
-        for kept in [
+        for allowed in [
             "/a?b:c",
             "a/b:c",
             "#x",
@@ -145,7 +145,7 @@ mod tests {
             "tel:+4940",
             "?x=javascript:1",
         ] {
-            assert_eq!(link(kept).as_deref(), Some(kept));
+            assert_eq!(link(allowed).as_deref(), Some(allowed));
         }
         let dropped = [
             "javascript:alert(1)",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn providers_are_known_by_their_host_only() {
+    fn providers_are_identified_by_host_only() {
         assert_eq!(provider("https://www.youtube.com/watch?v=1"), "youtube");
         assert_eq!(provider("https://youtu.be/1"), "youtube");
         assert_eq!(provider("https://notyoutube.com/"), "");

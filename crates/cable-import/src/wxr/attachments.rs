@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_php_is_no_credit() {
+    fn damaged_php_has_no_credit() {
         assert_eq!(php_string(r#"s:6:"credit";s:99:"x";"#, "credit"), None);
         assert_eq!(php_string(r#"s:6:"credit";s:2:"éé";"#, "credit").as_deref(), Some("é"));
         assert_eq!(php_string(r#"s:6:"credit";s:1:"é";"#, "credit"), None);

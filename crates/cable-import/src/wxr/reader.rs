@@ -27,8 +27,8 @@ pub(super) struct Element {
     pub(super) meta: Vec<(String, String)>,
     /// Whether the element holds bytes that are not UTF-8.
     pub(super) damaged: bool,
-    /// The number of characters left out because no text may hold them.
-    pub(super) left_out: usize,
+    /// The number of characters removed because no text may contain them.
+    pub(super) removed_chars: usize,
 }
 
 /// A child of an element.
@@ -70,7 +70,7 @@ impl Element {
 pub(super) struct Reader<R> {
     xml: quick_xml::Reader<Utf8<R>>,
     buffer: Vec<u8>,
-    begun: bool,
+    has_root: bool,
     ended: bool,
 }
 
@@ -87,7 +87,7 @@ impl<R: BufRead> Reader<R> {
         let mut xml = quick_xml::Reader::from_reader(Utf8::new(input));
         xml.config_mut().expand_empty_elements = true;
         xml.config_mut().allow_dangling_amp = true;
-        Reader { xml, buffer: Vec::new(), begun: false, ended: false }
+        Reader { xml, buffer: Vec::new(), has_root: false, ended: false }
     }
 
     /// Returns the number of bytes read so far.
@@ -97,14 +97,14 @@ impl<R: BufRead> Reader<R> {
 
     fn read(&mut self) -> Result<Option<Element>, Error> {
         loop {
-            match self.step()? {
+            match self.next_step()? {
                 Step::Open(field) => {
                     self.check_root(&field.name)?;
                     if is_element(&field.name) {
                         return self.element(field.name).map(Some);
                     }
                 }
-                Step::End if !self.begun => return Err(Error::NotWxr("it has no elements".into())),
+                Step::End if !self.has_root => return Err(Error::NotWxr("no elements".into())),
                 Step::End => return Ok(None),
                 _ => {}
             }
@@ -112,10 +112,10 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn check_root(&mut self, name: &str) -> Result<(), Error> {
-        if !self.begun && name != "rss" {
-            return Err(Error::NotWxr(format!("its first element is <{name}>, not <rss>")));
+        if !self.has_root && name != "rss" {
+            return Err(Error::NotWxr(format!("first element is <{name}>, not <rss>")));
         }
-        self.begun = true;
+        self.has_root = true;
         Ok(())
     }
 
@@ -123,14 +123,14 @@ impl<R: BufRead> Reader<R> {
         let mut element = Element { name, ..Element::default() };
         let mut path: Vec<String> = Vec::new();
         loop {
-            match self.step()? {
+            match self.next_step()? {
                 Step::Open(field) => {
                     path.push(field.name.clone());
                     element.damaged |=
                         [&field.domain, &field.nicename].into_iter().flatten().any(|v| v.contains(MARK));
-                    element.opened(&path, field);
+                    element.open_child(&path, field);
                 }
-                Step::Text(text) => element.text(&path, &text),
+                Step::Text(text) => element.add_text(&path, &text),
                 Step::Close if path.pop().is_none() => return Ok(element.cleaned()),
                 Step::End => return Err(Error::Truncated { within: element.name, position: self.offset() }),
                 Step::Close | Step::Nothing => {}
@@ -138,7 +138,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    fn step(&mut self) -> Result<Step, Error> {
+    fn next_step(&mut self) -> Result<Step, Error> {
         self.buffer.clear();
         let step = match self.xml.read_event_into(&mut self.buffer) {
             Ok(Event::Start(start)) => Step::Open(field(&start)),
@@ -168,7 +168,7 @@ impl<R: BufRead> Iterator for Reader<R> {
 }
 
 impl Element {
-    fn opened(&mut self, path: &[String], field: Field) {
+    fn open_child(&mut self, path: &[String], field: Field) {
         match path {
             [_] => self.fields.push(field),
             [parent, child] if parent == "wp:postmeta" && child == "wp:meta_key" => {
@@ -188,16 +188,17 @@ impl Element {
         });
         let meta = self.meta.iter_mut().map(|(_, value)| value);
         let texts = fields.chain(meta).chain([&mut self.text]);
-        self.left_out = texts.map(references::clean).sum();
+        self.removed_chars = texts.map(references::clean).sum();
         self
     }
 
-    /// Returns a note on the characters that were left out.
+    /// Returns a note on the characters that were removed.
     pub(super) fn note(&self) -> Option<String> {
-        (self.left_out > 0).then(|| format!("{} control and format characters left out", self.left_out))
+        (self.removed_chars > 0)
+            .then(|| format!("{} control and format characters removed", self.removed_chars))
     }
 
-    fn text(&mut self, path: &[String], text: &str) {
+    fn add_text(&mut self, path: &[String], text: &str) {
         self.damaged |= text.contains(MARK);
         match path {
             [] => self.text.push_str(text),

@@ -5,50 +5,50 @@ use cable_proto::text;
 
 /// Removes the characters and returns their number.
 pub(super) fn clean(source: &mut String) -> usize {
-    let referred = without_references(source);
-    let (cleaned, left_out) = text::remove_forbidden(&referred.0);
-    let left_out = left_out + referred.1;
-    if left_out > 0 {
+    let unreferenced = without_references(source);
+    let (cleaned, removed) = text::remove_forbidden(&unreferenced.0);
+    let removed = removed + unreferenced.1;
+    if removed > 0 {
         *source = cleaned.into_owned();
     }
-    left_out
+    removed
 }
 
 /// Returns the source without references to such characters. Each pass can join two halves of another reference.
 fn without_references(source: &str) -> (String, usize) {
-    let (mut before, mut left_out) = (source.to_owned(), 0);
-    for _ in 0..PASSES {
-        let (after, found) = pass(&before);
-        left_out += found;
+    let (mut before, mut removed) = (source.to_owned(), 0);
+    for _ in 0..MAX_PASSES {
+        let (after, found) = remove_references(&before);
+        removed += found;
         before = after;
         if found == 0 {
             break;
         }
     }
-    (before, left_out)
+    (before, removed)
 }
 
-const PASSES: usize = 3;
+const MAX_PASSES: usize = 3;
 
-fn pass(source: &str) -> (String, usize) {
-    let (mut out, mut left_out) = (String::with_capacity(source.len()), 0);
+fn remove_references(source: &str) -> (String, usize) {
+    let (mut out, mut removed) = (String::with_capacity(source.len()), 0);
     let mut rest = source;
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let length = refused(rest);
-        left_out += usize::from(length > 0);
+        let length = refused_length(rest);
+        removed += usize::from(length > 0);
         if length == 0 {
             out.push('&');
         }
         rest = &rest[length.max(1)..];
     }
     out.push_str(rest);
-    (out, left_out)
+    (out, removed)
 }
 
 /// Returns the length of the reference at the start if it refers to such a character, or else 0.
-fn refused(html: &str) -> usize {
+fn refused_length(html: &str) -> usize {
     const NAMED: [&str; 7] =
         ["&af;", "&ApplyFunction;", "&it;", "&InvisibleTimes;", "&ic;", "&InvisibleComma;", "&#65279;"];
     if let Some(name) = NAMED.iter().find(|name| html.starts_with(**name)) {
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_go_as_they_stand_and_as_references() {
-        for (source, wanted, count) in [
+    fn literal_and_referenced_characters_are_removed() {
+        for (source, expected, count) in [
             ("Low\u{1}water", "Lowwater", 1),
             ("Low&#1;water", "Lowwater", 1),
             ("Low&#x202E;wa&#8238ter", "Lowwater", 2),
@@ -93,7 +93,7 @@ mod tests {
             ("plain", "plain", 0),
         ] {
             let mut cleaned = source.to_owned();
-            assert_eq!((clean(&mut cleaned), &*cleaned), (count, wanted), "{source}");
+            assert_eq!((clean(&mut cleaned), &*cleaned), (count, expected), "{source}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use cable_body::html;
 
-use super::{DAMAGED, Element, Fate, Item, SkipReason, Taken, bounded, label};
+use super::{ConvertedItem, Element, Item, ItemOutcome, NOT_UTF8, SkipReason, bounded, label};
 use crate::ids;
 use cable_proto::v1::{self, record::Record as Kind};
 use cable_proto::{limit, path};
@@ -36,11 +36,11 @@ impl Collector {
     pub(super) fn finish(self) -> (Terms, Vec<Item>) {
         let mut terms = Terms::default();
         for element in &self.elements {
-            terms.learn_slug(element);
+            terms.index_slug(element);
         }
         let items = |names: &[&str], terms: &mut Terms| -> Vec<Item> {
-            let wanted = self.elements.iter().filter(|e| names.contains(&e.name.as_str()));
-            wanted.map(|element| terms.item(element)).collect()
+            let named = self.elements.iter().filter(|e| names.contains(&e.name.as_str()));
+            named.map(|element| terms.item(element)).collect()
         };
         let mut all = items(&["wp:category"], &mut terms);
         all.extend(items(&["wp:author"], &mut terms));
@@ -54,12 +54,12 @@ impl Collector {
 struct Term<'a> {
     slug: String,
     name: &'a str,
-    about: &'a str,
+    description: &'a str,
     parent: &'a str,
 }
 
 impl Terms {
-    fn learn_slug(&mut self, element: &Element) {
+    fn index_slug(&mut self, element: &Element) {
         match element.name.as_str() {
             "wp:category" => {
                 let term = category(element);
@@ -91,7 +91,7 @@ impl Terms {
         let term = Term {
             slug: slug(element.get("wp:term_slug"), element.get("wp:term_name")),
             name: element.get("wp:term_name"),
-            about: element.get("wp:term_description"),
+            description: element.get("wp:term_description"),
             parent: element.get("wp:term_parent"),
         };
         match element.get("wp:term_taxonomy") {
@@ -100,7 +100,7 @@ impl Terms {
             other => Item {
                 label: label("term", id, &html::plain(term.name)),
                 kind: "term".into(),
-                fate: Fate::Skipped(SkipReason::Taxonomy(other.to_owned())),
+                outcome: ItemOutcome::Skipped(SkipReason::Taxonomy(other.to_owned())),
             },
         }
     }
@@ -140,7 +140,7 @@ impl Terms {
         let known = self.section_slugs.get(&plain).filter(|_| nicename.is_empty());
         let slug = known.cloned().unwrap_or_else(|| slug(nicename, name));
         let id = ids::from_slug(&slug);
-        let record = self.section(&Term { slug, name, about: "", parent: "" }, notes);
+        let record = self.section(&Term { slug, name, description: "", parent: "" }, notes);
         (!id.is_empty()).then(|| (format!("sections/{id}"), record))
     }
 
@@ -155,7 +155,7 @@ impl Terms {
         let known = self.tag_slugs.get(&plain).filter(|_| nicename.is_empty());
         let slug = known.cloned().unwrap_or_else(|| slug(nicename, name));
         let id = ids::from_slug(&slug);
-        let record = self.tag(&Term { slug, name, about: "", parent: "" }, notes);
+        let record = self.tag(&Term { slug, name, description: "", parent: "" }, notes);
         (!id.is_empty()).then(|| (format!("tags/{id}"), record))
     }
 
@@ -184,7 +184,7 @@ impl Terms {
         let path = format!("/category/{}/", term.slug);
         Some(record(Kind::Section(v1::Section {
             display_name: display_name(term, notes),
-            tagline: bounded(&html::plain(term.about), &limit::PARAGRAPH, "description", notes),
+            tagline: bounded(&html::plain(term.description), &limit::PARAGRAPH, "description", notes),
             path: if path::is_valid(&path) { path } else { String::new() },
             parent: if parent.is_empty() || parent == id {
                 String::new()
@@ -203,7 +203,7 @@ impl Terms {
         }
         Some(record(Kind::Tag(v1::Tag {
             display_name: display_name(term, notes),
-            description: bounded(&html::plain(term.about), &limit::PARAGRAPH, "description", notes),
+            description: bounded(&html::plain(term.description), &limit::PARAGRAPH, "description", notes),
             name: format!("tags/{id}"),
             ..Default::default()
         })))
@@ -242,13 +242,15 @@ fn item(
     record: Option<v1::Record>,
     notes: Vec<String>,
 ) -> Item {
-    let fate = match record {
-        _ if element.damaged => Fate::Failed(DAMAGED.into()),
-        Some(record) => Fate::Taken(Taken { records: vec![record], notes, ..Taken::default() }),
-        None if name.is_empty() => Fate::Failed("it has neither slug nor name".into()),
-        None => Fate::Skipped(SkipReason::Repeated),
+    let outcome = match record {
+        _ if element.damaged => ItemOutcome::Failed(NOT_UTF8.into()),
+        Some(record) => {
+            ItemOutcome::Converted(ConvertedItem { records: vec![record], notes, ..ConvertedItem::default() })
+        }
+        None if name.is_empty() => ItemOutcome::Failed("no slug and no name".into()),
+        None => ItemOutcome::Skipped(SkipReason::Duplicate),
     };
-    Item { label: label(kind, id, &html::plain(name)), kind: kind.to_owned(), fate }
+    Item { label: label(kind, id, &html::plain(name)), kind: kind.to_owned(), outcome }
 }
 
 pub(super) fn record(kind: Kind) -> v1::Record {
@@ -260,7 +262,7 @@ fn category(element: &Element) -> Term<'_> {
     Term {
         slug: slug(element.get("wp:category_nicename"), name),
         name,
-        about: element.get("wp:category_description"),
+        description: element.get("wp:category_description"),
         parent: element.get("wp:category_parent"),
     }
 }
@@ -270,7 +272,7 @@ fn tag(element: &Element) -> Term<'_> {
     Term {
         slug: slug(element.get("wp:tag_slug"), name),
         name,
-        about: element.get("wp:tag_description"),
+        description: element.get("wp:tag_description"),
         parent: "",
     }
 }

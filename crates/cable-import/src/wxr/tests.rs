@@ -40,13 +40,13 @@ fn items(export: &str) -> Vec<Item> {
     items
 }
 
-fn taken(item: &Item) -> &Taken {
-    let Fate::Taken(taken) = &item.fate else { panic!("{item:?}") };
-    taken
+fn converted(item: &Item) -> &ConvertedItem {
+    let ItemOutcome::Converted(converted) = &item.outcome else { panic!("{item:?}") };
+    converted
 }
 
 fn kinds(item: &Item) -> Vec<Kind> {
-    taken(item).records.iter().filter_map(|record| record.record.clone()).collect()
+    converted(item).records.iter().filter_map(|record| record.record.clone()).collect()
 }
 
 fn article_of(item: &Item) -> v1::Article {
@@ -61,7 +61,7 @@ fn article(fields: &str) -> v1::Article {
 }
 
 #[test]
-fn a_post_is_an_article_with_all_that_it_says() {
+fn a_post_becomes_an_article_with_all_its_fields() {
     let export = channel(&format!(
         "<wp:author><wp:author_id>3</wp:author_id><wp:author_login>ana</wp:author_login>\
          <wp:author_email>ana@harbour.example</wp:author_email>\
@@ -91,7 +91,7 @@ fn a_post_is_an_article_with_all_that_it_says() {
     let kinds_of_items: Vec<_> = all.iter().map(|item| item.kind.as_str()).collect();
     assert_eq!(kinds_of_items, ["category", "author", "tag", "post", "attachment"]);
     assert_eq!(all[3].label, "post 7 'Storm closes the harbour'");
-    assert_eq!(all[4].fate, Fate::Skipped(SkipReason::Attachment));
+    assert_eq!(all[4].outcome, ItemOutcome::Skipped(SkipReason::Attachment));
 
     let [Kind::Section(section)] = &kinds(&all[0])[..] else { panic!("no section") };
     assert_eq!((section.name.as_str(), section.display_name.as_str()), ("sections/sea", "Sea & Port"));
@@ -126,27 +126,30 @@ fn a_post_is_an_article_with_all_that_it_says() {
 }
 
 #[test]
-fn what_is_not_public_is_skipped_each_for_its_reason() {
-    let fate = |fields: &str| items(&channel(&post(1, fields)))[0].fate.clone();
+fn items_that_are_not_public_are_skipped_with_a_reason() {
+    let outcome = |fields: &str| items(&channel(&post(1, fields)))[0].outcome.clone();
     for status in ["draft", "private", "pending", "trash", "auto-draft", "inherit"] {
         let fields = format!("<wp:status>{status}</wp:status>");
-        assert_eq!(fate(&fields), Fate::Skipped(SkipReason::Status(status.into())));
+        assert_eq!(outcome(&fields), ItemOutcome::Skipped(SkipReason::Status(status.into())));
     }
-    assert_eq!(fate("<wp:status>future</wp:status>"), Fate::Skipped(SkipReason::Scheduled));
+    assert_eq!(outcome("<wp:status>future</wp:status>"), ItemOutcome::Skipped(SkipReason::Scheduled));
     assert_eq!(
-        fate("<wp:post_date_gmt>2026-01-01 00:00:01</wp:post_date_gmt>"),
-        Fate::Skipped(SkipReason::Scheduled)
+        outcome("<wp:post_date_gmt>2026-01-01 00:00:01</wp:post_date_gmt>"),
+        ItemOutcome::Skipped(SkipReason::Scheduled)
     );
-    assert_eq!(fate("<wp:post_password>x</wp:post_password>"), Fate::Skipped(SkipReason::Password));
+    assert_eq!(outcome("<wp:post_password>x</wp:post_password>"), ItemOutcome::Skipped(SkipReason::Password));
     assert_eq!(
-        fate("<wp:post_type>nav_menu_item</wp:post_type>"),
-        Fate::Skipped(SkipReason::PostType("nav_menu_item".into()))
+        outcome("<wp:post_type>nav_menu_item</wp:post_type>"),
+        ItemOutcome::Skipped(SkipReason::PostType("nav_menu_item".into()))
     );
-    assert!(matches!(fate("<wp:post_date_gmt>2026-01-01 00:00:00</wp:post_date_gmt>"), Fate::Taken(_)));
+    assert!(matches!(
+        outcome("<wp:post_date_gmt>2026-01-01 00:00:00</wp:post_date_gmt>"),
+        ItemOutcome::Converted(_)
+    ));
 }
 
 #[test]
-fn the_date_is_the_best_that_there_is() {
+fn the_most_precise_date_is_used() {
     let seconds = |fields: &str| article(fields).publish_time.map(|time| time.seconds);
     let zero = "<wp:post_date_gmt>0000-00-00 00:00:00</wp:post_date_gmt>";
     assert_eq!(
@@ -172,19 +175,19 @@ fn the_path_comes_from_the_link_or_else_the_slug() {
 }
 
 #[test]
-fn a_post_without_title_is_headed_by_its_first_words() {
+fn the_headline_defaults_to_the_first_words() {
     let headline = |content: &str| {
         article(&format!("<title></title><content:encoded><![CDATA[{content}]]></content:encoded>")).headline
     };
     assert_eq!(headline("<p>The ferry <b>is</b> late.</p>"), "The ferry is late.");
-    let made = headline(&"harbour ".repeat(20));
-    assert_eq!(made, ["harbour"; 10].join(" "));
+    let derived = headline(&"harbour ".repeat(20));
+    assert_eq!(derived, ["harbour"; 10].join(" "));
     assert_eq!(headline("<img src='/a.jpg'>"), "Untitled");
     assert_eq!(article("<title><![CDATA[Sea &amp; <i>Port</i>]]></title>").headline, "Sea & Port");
 }
 
 #[test]
-fn no_category_or_tag_is_lost_to_a_limit() {
+fn categories_and_tags_above_a_limit_are_preserved() {
     let mut fields: String =
         (0..20).map(|n| format!("<category domain='category' nicename='c{n}'>C{n}</category>")).collect();
     fields += &(0..130)
@@ -194,13 +197,13 @@ fn no_category_or_tag_is_lost_to_a_limit() {
     let article = article_of(&all[0]);
     assert_eq!((article.additional_sections.len(), article.tags.len()), (16, 128));
     assert_eq!(article.annotations["more_tags"], "tags/t128, tags/t129, tags/c17, tags/c18, tags/c19");
-    assert_eq!(taken(&all[0]).notes, ["3 categories more than an article can have became tags"]);
+    assert_eq!(converted(&all[0]).notes, ["3 categories above the limit became tags"]);
     let names: Vec<_> = kinds(&all[0]).iter().filter(|k| matches!(k, Kind::Tag(_))).cloned().collect();
     assert_eq!(names.len(), 133, "each tag has a record");
 }
 
 #[test]
-fn an_export_of_version_one_names_terms_without_slugs() {
+fn terms_without_slugs_are_matched_by_name() {
     let export = channel(&format!(
         "<wp:category><wp:category_nicename>sea</wp:category_nicename><wp:cat_name>Sea</wp:cat_name></wp:category>\
          <wp:category><wp:cat_name>Old Port</wp:cat_name></wp:category>{}",
@@ -240,7 +243,7 @@ fn guest_authors_are_credited_instead_of_the_user() {
 }
 
 #[test]
-fn what_the_server_would_refuse_is_left_out() {
+fn values_that_the_server_would_refuse_are_omitted() {
     let fields = "<link>https://a.example//x y\\z/</link><content:encoded><![CDATA[<a href='/a b' title='T'>x</a>\
                   <img src='/c d.png'><a href='a\\b:c'>y</a>]]></content:encoded>";
     let export = channel(&post(7, fields)).replace("en-GB", "klingon_language_of_old");
@@ -251,7 +254,7 @@ fn what_the_server_would_refuse_is_left_out() {
 }
 
 #[test]
-fn terms_of_other_taxonomies_and_repeated_ones_are_accounted_for() {
+fn other_taxonomies_and_duplicates_are_skipped() {
     let term = |taxonomy: &str, slug: &str| {
         format!(
             "<wp:term><wp:term_taxonomy>{taxonomy}</wp:term_taxonomy><wp:term_slug>{slug}</wp:term_slug><wp:term_name>N</wp:term_name></wp:term>"
@@ -268,15 +271,15 @@ fn terms_of_other_taxonomies_and_repeated_ones_are_accounted_for() {
         ]
         .concat(),
     ));
-    assert!(matches!(all[0].fate, Fate::Taken(_)));
-    assert!(matches!(all[1].fate, Fate::Failed(_)), "a tag without slug and name");
-    assert_eq!(all[2].fate, Fate::Skipped(SkipReason::Taxonomy("nav_menu".into())));
-    assert_eq!(all[3].fate, Fate::Skipped(SkipReason::Repeated));
-    assert!(matches!(all[4].fate, Fate::Taken(_)));
+    assert!(matches!(all[0].outcome, ItemOutcome::Converted(_)));
+    assert!(matches!(all[1].outcome, ItemOutcome::Failed(_)), "a tag without slug and name");
+    assert_eq!(all[2].outcome, ItemOutcome::Skipped(SkipReason::Taxonomy("nav_menu".into())));
+    assert_eq!(all[3].outcome, ItemOutcome::Skipped(SkipReason::Duplicate));
+    assert!(matches!(all[4].outcome, ItemOutcome::Converted(_)));
 }
 
 #[test]
-fn a_post_that_cannot_be_an_article_fails_and_holds_up_no_other() {
+fn an_invalid_post_fails_without_affecting_others() {
     let content = |text: &str| format!("<content:encoded><![CDATA[{text}]]></content:encoded>");
     let export = channel(
         &[
@@ -289,13 +292,15 @@ fn a_post_that_cannot_be_an_article_fails_and_holds_up_no_other() {
         .concat(),
     );
     let all = items(&export);
-    let reasons: Vec<_> =
-        all.iter().map(|item| if let Fate::Failed(why) = &item.fate { why.as_str() } else { "" }).collect();
-    assert_eq!(reasons[0], "its body has 10001 blocks: at most 10,000");
+    let reasons: Vec<_> = all
+        .iter()
+        .map(|item| if let ItemOutcome::Failed(problem) = &item.outcome { problem.as_str() } else { "" })
+        .collect();
+    assert_eq!(reasons[0], "body has 10001 blocks: at most 10,000");
     assert!(reasons[1].ends_with("at most 1 MiB"), "{}", reasons[1]);
-    assert_eq!(reasons[2], "it has no post id");
-    assert!(matches!(all[3].fate, Fate::Taken(_)));
-    assert_eq!(all[4].fate, Fate::Skipped(SkipReason::Repeated));
+    assert_eq!(reasons[2], "no post id");
+    assert!(matches!(all[3].outcome, ItemOutcome::Converted(_)));
+    assert_eq!(all[4].outcome, ItemOutcome::Skipped(SkipReason::Duplicate));
 }
 
 #[test]
@@ -305,12 +310,12 @@ fn bytes_that_are_not_utf8_fail_their_post_only() {
     let at = export.iter().position(|b| *b == 0xc3).unwrap();
     export.remove(at);
     let all: Vec<_> = read(|| Ok(&export[..]), now()).unwrap().collect::<Result<_, _>>().unwrap();
-    assert!(matches!(&all[0].fate, Fate::Failed(why) if why == DAMAGED), "{:?}", all[0]);
-    assert!(matches!(all[1].fate, Fate::Taken(_)));
+    assert!(matches!(&all[0].outcome, ItemOutcome::Failed(problem) if problem == NOT_UTF8), "{:?}", all[0]);
+    assert!(matches!(all[1].outcome, ItemOutcome::Converted(_)));
 }
 
 #[test]
-fn characters_that_no_text_may_hold_are_left_out_with_a_note() {
+fn forbidden_characters_are_removed_with_a_note() {
     let fields = "<title>Low\u{1}water</title><category domain='post_tag' nicename='a'>A&#8238;b</category>\
         <content:encoded><![CDATA[<p>The gauge fell\u{c} and&#1; the&#x202e; boats sat.\u{fffe}</p>]]></content:encoded>";
     let all = items(&channel(&post(91, fields)));
@@ -318,25 +323,25 @@ fn characters_that_no_text_may_hold_are_left_out_with_a_note() {
     assert_eq!(article.headline, "Lowwater");
     let text = cable_body::render(article.body.as_ref().unwrap(), v1::BodyFormat::PlainText);
     assert_eq!(text, "The gauge fell and the boats sat.");
-    let notes = &taken(&all[0]).notes;
-    assert_eq!(notes, &["6 control and format characters left out"]);
+    let notes = &converted(&all[0]).notes;
+    assert_eq!(notes, &["6 control and format characters removed"]);
     let line = Report::default().add(&all[0]).unwrap();
-    assert!(line.contains("control and format characters left out"), "{line}");
+    assert!(line.contains("control and format characters removed"), "{line}");
 }
 
 #[test]
-fn foreign_and_cut_files_are_errors_that_say_where() {
+fn foreign_and_truncated_files_are_errors() {
     let error = |file: &str| read(|| Ok(file.as_bytes()), now()).err().unwrap().to_string();
-    assert_eq!(error("<feed/>"), "not a WordPress export: its first element is <feed>, not <rss>");
+    assert_eq!(error("<feed/>"), "not a WordPress export: first element is <feed>, not <rss>");
     assert!(error("{}").starts_with("not a WordPress export"));
-    let whole = channel(&post(1, ""));
-    let cut = &whole[..whole.find("</item>").unwrap()];
-    assert_eq!(error(cut), format!("the file ends at byte {}, within <item>: it was cut off", cut.len()));
-    assert!(error(&whole.replace("</item>", "</items>")).contains("not well-formed"));
+    let complete = channel(&post(1, ""));
+    let truncated = &complete[..complete.find("</item>").unwrap()];
+    assert_eq!(error(truncated), format!("file truncated at byte {}, within <item>", truncated.len()));
+    assert!(error(&complete.replace("</item>", "</items>")).contains("not well-formed"));
 }
 
 #[test]
-fn entities_and_parted_cdata_are_read_as_meant() {
+fn entities_and_split_cdata_are_decoded() {
     let article = article(
         "<title>Sea &amp;amp; Port &#8211; A&nbsp;B & C</title><content:encoded><![CDATA[a]]]]><![CDATA[>b]]></content:encoded>",
     );
@@ -389,9 +394,9 @@ fn every_word_of_the_theme_unit_test_survives() {
     for item in open(&path, now()).unwrap() {
         let item = item.unwrap();
         report.add(&item);
-        assert!(!matches!(item.fate, Fate::Failed(_)), "{item:?}");
-        let Fate::Taken(taken) = &item.fate else { continue };
-        for record in &taken.records {
+        assert!(!matches!(item.outcome, ItemOutcome::Failed(_)), "{item:?}");
+        let ItemOutcome::Converted(converted) = &item.outcome else { continue };
+        for record in &converted.records {
             let Some(Kind::Article(article)) = &record.record else { continue };
             articles += 1;
             let id: u64 = article.alt_ids[0].value.parse().unwrap();

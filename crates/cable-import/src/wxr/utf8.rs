@@ -10,39 +10,39 @@ pub(super) const MARK: char = '\u{fdd0}';
 pub(super) struct Utf8<R> {
     inner: R,
     ready: Vec<u8>,
-    at: usize,
+    offset: usize,
     /// The start of a character whose rest has not been read.
-    begun: Vec<u8>,
+    partial: Vec<u8>,
 }
 
 impl<R> Utf8<R> {
     pub(super) fn new(inner: R) -> Self {
-        Utf8 { inner, ready: Vec::new(), at: 0, begun: Vec::new() }
+        Utf8 { inner, ready: Vec::new(), offset: 0, partial: Vec::new() }
     }
 }
 
 impl<R: BufRead> Utf8<R> {
     fn refill(&mut self) -> io::Result<()> {
-        self.at = 0;
+        self.offset = 0;
         self.ready.clear();
         loop {
-            let mut bytes = std::mem::take(&mut self.begun);
+            let mut bytes = std::mem::take(&mut self.partial);
             let more = self.inner.fill_buf()?;
             let (length, ended) = (more.len(), more.is_empty());
             bytes.extend_from_slice(more);
             self.inner.consume(length);
-            self.take(bytes, ended);
+            self.accept(bytes, ended);
             if ended || !self.ready.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    fn take(&mut self, mut bytes: Vec<u8>, ended: bool) {
+    fn accept(&mut self, mut bytes: Vec<u8>, ended: bool) {
         match std::str::from_utf8(&bytes) {
             Ok(_) => self.ready = bytes,
             Err(error) if error.error_len().is_none() && !ended => {
-                self.begun = bytes.split_off(error.valid_up_to());
+                self.partial = bytes.split_off(error.valid_up_to());
                 self.ready = bytes;
             }
             Err(_) => self.mark(&bytes, ended),
@@ -58,7 +58,7 @@ impl<R: BufRead> Utf8<R> {
             let (valid, bad) = rest.split_at(error.valid_up_to());
             self.ready.extend_from_slice(valid);
             rest = match error.error_len() {
-                None if !ended => return self.begun = bad.to_vec(),
+                None if !ended => return self.partial = bad.to_vec(),
                 None => &[],
                 Some(length) => &bad[length..],
             };
@@ -77,14 +77,14 @@ impl<R: BufRead> Read for Utf8<R> {
 
 impl<R: BufRead> BufRead for Utf8<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.ready.len() {
+        if self.offset == self.ready.len() {
             self.refill()?;
         }
-        Ok(&self.ready[self.at..])
+        Ok(&self.ready[self.offset..])
     }
 
     fn consume(&mut self, count: usize) {
-        self.at += count;
+        self.offset += count;
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn text_passes_and_bad_bytes_are_marked_wherever_a_chunk_ends() {
+    fn invalid_bytes_are_marked_at_any_chunk_boundary() {
         for chunk in 1..9 {
             assert_eq!(through("aé€𝄞z".as_bytes(), chunk), "aé€𝄞z");
             assert_eq!(through(b"a\xffb\xe2\x82", chunk), "a\u{fdd0}b\u{fdd0}");
@@ -114,7 +114,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn it_marks_what_the_standard_library_replaces(bytes: Vec<u8>, chunk in 1_usize..9) {
+        fn the_marks_are_those_of_the_standard_library(bytes: Vec<u8>, chunk in 1_usize..9) {
             let expected = String::from_utf8_lossy(&bytes).replace('\u{fffd}', "\u{fdd0}");
             prop_assert_eq!(through(&bytes, chunk).replace('\u{fffd}', "\u{fdd0}"), expected);
         }

@@ -196,7 +196,7 @@ fn open(wanted: &Wanted, connection: &Cable, hearing: Arc<Hearing>, said: mpsc::
 fn too_many(error: &cable_client::Error) -> Error {
     Error::Usage(format!(
         "{}: {}: spread the followers over more --connections, or let the service grant more: unless set, \
-         `connections.feeds` is 100 and `feed.most` 20000",
+         `connections.max_feeds` is 100 and `feed.max_open` 20000",
         code_and_reason(error),
         error.message()
     ))
