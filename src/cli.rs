@@ -11,7 +11,7 @@ use cable_client::{Cable, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::output::Output;
-use crate::{config as settings, server, store};
+use cable::{admin, config as settings, server};
 
 mod article;
 mod backup;
@@ -188,12 +188,9 @@ pub(crate) enum Error {
     /// The server cannot run.
     #[error(transparent)]
     Server(#[from] server::Error),
-    /// The store cannot be opened.
+    /// An operation on a store failed.
     #[error(transparent)]
-    Open(#[from] store::OpenError),
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] store::Error),
+    Admin(#[from] admin::Error),
     /// A local file or stream failed.
     #[error("cannot {operation}")]
     Io {
@@ -219,6 +216,14 @@ impl Error {
         }
     }
 
+    /// Returns the error of an operation on the store that `--data` selects.
+    fn of_selected_store(error: admin::Error) -> Self {
+        match error {
+            admin::Error::NoStore(_) => Error::Usage(format!("{error}; select a store with --data")),
+            error => Error::Admin(error),
+        }
+    }
+
     fn io(operation: impl Into<String>, source: io::Error) -> Self {
         Error::Io { operation: operation.into(), source }
     }
@@ -226,10 +231,9 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Error::ClosedPipe => 0,
-            Error::Server(_) | Error::Open(_) | Error::Store(_) | Error::Io { .. } | Error::Incomplete(_) => {
-                1
-            }
             Error::Usage(_) | Error::Config(_) => 2,
+            Error::Admin(admin::Error::Path { .. } | admin::Error::NoStore(_)) => 2,
+            Error::Server(_) | Error::Admin(_) | Error::Io { .. } | Error::Incomplete(_) => 1,
             Error::Call(error) | Error::Resume(error) => match error.kind() {
                 ErrorKind::Config => 2,
                 ErrorKind::NotFound => 3,
@@ -309,7 +313,7 @@ fn code_of(kind: ErrorKind) -> String {
 
 /// Runs the command that the arguments of this process give, and reports a failure on standard error.
 #[must_use]
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help_or_error) => {

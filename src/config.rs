@@ -823,8 +823,11 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Parses a duration: a whole number with its unit.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+/// Parses a duration: a whole number with its unit, ms, s, m, h or d.
+///
+/// # Errors
+/// The text is something else. The error states what is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, &DURATION_UNITS);
     millis
         .map(Duration::from_millis)

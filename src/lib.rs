@@ -4,7 +4,7 @@
 //! Data flows in one direction. A write goes from `publishing` through the `log` into the `store`. A read is served
 //! from the memory of `content`, or from the store into that memory. The modules, from the outside in:
 //!
-//! - [`cli`]: the command line, which calls a node through the client crate
+//! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
 //! - [`config`], [`telemetry`], `ops`: settings; events and metrics; the HTTP endpoints for metrics and health
 //! - [`server`]: assembles, serves and drains a node
 //! - `rpc`: the services: parse, call, respond; maps a `refusal` to a Status
@@ -19,8 +19,8 @@
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`clock`]: the source of a node's time
 
+pub mod admin;
 pub(crate) mod cache;
-pub mod cli;
 pub mod clock;
 pub(crate) mod compose;
 pub mod config;

@@ -1,20 +1,11 @@
 //! `cable backup` and `cable verify`: copy and verify a store, also while a node serves it.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
+use cable::admin;
 use clap::Args;
 
-use super::{
-    Error,
-    output::Output,
-    progress,
-    replace::{check_no_store, parent_directory},
-    serve::Data,
-};
-use crate::store;
+use super::{Error, output::Output, progress, serve::Data};
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -34,65 +25,19 @@ pub(crate) struct Verify {
 
 /// Runs `cable backup`: copies the store, verifies the copy, and only then gives it its name.
 pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result<(), Error> {
-    let dir = existing_store(data)?;
-    check_target(&to)?;
-    let failed = |source| Error::io(format!("write {}", to.display()), source);
-    let parent = parent_directory(&to);
-    let temporary = tempfile::Builder::new().prefix(".cable-backup-").tempdir_in(parent).map_err(failed)?;
-    let bar = progress::bar();
-    bar.set_message("copying");
-    let copy = temporary.path().join(store::DATABASE);
-    store::copy(&store::open_to_read(&dir)?, &copy)?;
-    bar.set_message("verifying the copy");
-    let summary = verify_store(temporary.path())?;
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(failed)?;
-    fs::rename(&copy, &to).map_err(failed)?;
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
-    bar.finish_and_clear();
-    output.text(&format!("{}: {summary}", to.display()))
+    let dir = data.dir()?;
+    let verified = progress::of_phases(|on_phase| admin::backup(&dir, &to, on_phase))
+        .map_err(Error::of_selected_store)?;
+    output.text(&format!("{}: {verified}", to.display()))
 }
 
 /// Runs `cable verify`.
 pub(crate) fn verify(Verify { data }: Verify, output: &mut Output) -> Result<(), Error> {
-    let dir = existing_store(data)?;
-    let bar = progress::bar();
-    bar.set_message("verifying the store");
-    let summary = verify_store(&dir)?;
-    bar.finish_and_clear();
-    output.text(&format!("{}: {summary}", dir.display()))
-}
-
-/// Refuses a target that would replace anything but an older backup or an empty file, as `mktemp` creates it.
-fn check_target(to: &Path) -> Result<(), Error> {
-    check_no_store(to)?;
-    let is_empty = fs::metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-    if fs::symlink_metadata(to).is_err() || is_empty || store::is_backup(to) {
-        return Ok(());
-    }
-    let problem =
-        if to.is_dir() { "is a directory; name a file in it" } else { "not a backup; choose another name" };
-    Err(Error::Usage(format!("{}: {problem}", to.display())))
-}
-
-/// Returns the directory if it contains a store.
-fn existing_store(data: Data) -> Result<PathBuf, Error> {
     let dir = data.dir()?;
-    if dir.join(store::DATABASE).exists() {
-        return Ok(dir);
-    }
-    Err(Error::Usage(format!("{}; select a store with --data", store::OpenError::Absent(dir))))
-}
-
-/// Verifies everything in the store. Returns a description of an intact store, else an error with the damage.
-pub(super) fn verify_store(dir: &Path) -> Result<String, Error> {
-    let connection = store::open_to_read(dir)?;
-    let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
-    if !faults.is_empty() {
-        return Err(Error::Incomplete(format!(
-            "{}: the store is damaged:\n  {}",
-            dir.display(),
-            faults.join("\n  ")
-        )));
-    }
-    Ok(format!("verified: {records} records, revision {} of log {}", head.revision, head.log_id))
+    let verified = progress::of_phases(|on_phase| {
+        on_phase("verifying the store");
+        admin::verify(&dir)
+    })
+    .map_err(Error::of_selected_store)?;
+    output.text(&format!("{}: {verified}", dir.display()))
 }

@@ -22,7 +22,7 @@ use super::{
     output::{Format, Output},
     progress,
 };
-use crate::config as settings;
+use cable::config as settings;
 
 mod check;
 mod draw;

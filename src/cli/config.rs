@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use cable::config::{Effective, Flag, Layers};
+
 use super::{Error, note, output::Output};
-use crate::config::{Effective, Flag, Layers};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {

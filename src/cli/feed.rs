@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Mutex};
 
+use cable::admin;
 use cable_client::{
     Cable, Delivery, EntityKind, Event, Feed, FeedChange, FeedFilter, FilePosition, NameState, Position,
     RawRecord, RemovalReason, ResetReason, v1, v1::ArticleView,
@@ -17,7 +18,6 @@ use super::{
     article::Shape,
     code_and_reason, note,
     output::{Entity, Format, Output},
-    replace::check_no_store,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -173,7 +173,7 @@ pub(crate) fn log_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'stat
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let Command::Watch(watch) = command;
-    watch.position_file.as_deref().map_or(Ok(()), check_no_store)?;
+    watch.position_file.as_deref().map_or(Ok(()), admin::check_no_store)?;
     let mut feed = open(&watch, cable);
     let mut lines = Lines { output, caught_up: false };
     let mut interrupt = std::pin::pin!(ctrl_c());

@@ -28,7 +28,8 @@ use tokio::{
 };
 
 use super::{Error, note, output::Output, progress};
-use crate::telemetry::code_name;
+use cable::admin;
+use cable_proto::code_name;
 
 /// Maximum inputs read ahead of the network. An input is at most some MiB; most are some KiB.
 const MAX_READ_AHEAD: usize = 64;
@@ -76,7 +77,7 @@ enum Input {
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
-    source.report.as_deref().map_or(Ok(()), super::replace::check_no_store)?;
+    source.report.as_deref().map_or(Ok(()), admin::check_no_store)?;
     let log = SharedLog::new(ImportLog::open(source.report.as_deref())?);
     let bar = progress::bar();
     let inputs = read_in_background(command, bar.clone())?;

@@ -2,28 +2,21 @@
 //!
 //! JSON is the canonical JSON of the schema. Only this module and `export` write to standard output.
 
-use std::{
-    io::{self, IsTerminal as _, Write},
-    sync::LazyLock,
-};
+use std::io::{self, IsTerminal as _, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 
 use super::Error;
-use crate::wire;
+use cable_proto::POOL;
 
 /// Rows that are aligned together; a longer listing is printed in parts.
 const ROWS_PER_TABLE: usize = 500;
 
 /// Minimum width of a table, in columns of the terminal. A narrower one is not readable.
 const MIN_WIDTH: u16 = 60;
-
-static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(wire::DESCRIPTORS).expect("the build compiled these descriptors")
-});
 
 /// A format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -128,7 +121,7 @@ impl Noun {
     }
 
     fn descriptor(&self) -> MessageDescriptor {
-        SCHEMA.get_message_by_name(self.message).expect("the schema has all nouns")
+        POOL.get_message_by_name(self.message).expect("the schema has all nouns")
     }
 
     /// Parses one entity from canonical JSON: the entity itself, or a line of an export (`{"tag": {...}}`). `M` is the
@@ -165,7 +158,7 @@ impl Entity {
 
     /// Returns a message of the named type.
     pub(crate) fn of(full_name: &str, message: &impl Message) -> Self {
-        let descriptor = SCHEMA.get_message_by_name(full_name).expect("callers name messages of the schema");
+        let descriptor = POOL.get_message_by_name(full_name).expect("callers name messages of the schema");
         let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
         Entity(decoded.expect("a message of the type named decodes as such"))
     }
@@ -385,7 +378,7 @@ mod tests {
     use std::{cell::RefCell, rc::Rc};
 
     use super::*;
-    use crate::wire::v1;
+    use cable_proto::v1;
 
     #[derive(Clone, Default)]
     struct CaptureBuffer(Rc<RefCell<Vec<u8>>>);

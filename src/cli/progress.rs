@@ -32,3 +32,11 @@ pub(crate) fn set_total_bytes(bar: &ProgressBar, total: u64) {
     set_style(bar, "{bar:30} {bytes}/{total_bytes} {elapsed} {msg}");
     bar.set_length(total);
 }
+
+/// Runs an operation and displays its phases. The display disappears if the operation succeeds.
+pub(crate) fn of_phases<T, E>(run: impl FnOnce(&dyn Fn(&'static str)) -> Result<T, E>) -> Result<T, E> {
+    let bar = bar();
+    let done = run(&|phase| bar.set_message(phase))?;
+    bar.finish_and_clear();
+    Ok(done)
+}

@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cable::admin::{self, parent_directory};
 use tempfile::NamedTempFile;
 
 use super::Error;
-use crate::store;
 
 /// Permissions before the umask, as for any new file.
 const FILE_MODE: u32 = 0o666;
@@ -28,7 +28,7 @@ impl Replacement {
     /// # Errors
     /// The directory cannot be written to, or the path belongs to a store.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        check_no_store(path)?;
+        admin::check_no_store(path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".cable-").permissions(Permissions::from_mode(FILE_MODE));
         let temporary = builder
@@ -54,25 +54,6 @@ impl Replacement {
     pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
         Error::io(format!("write {}", path.display()), source)
     }
-}
-
-/// Refuses an output file that is or leads to a file of a store.
-pub(crate) fn check_no_store(path: &Path) -> Result<(), Error> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if store::is_store(parent_directory(path)) || store::is_store(parent_directory(&target)) {
-        let problem = "in the directory of a store; choose another directory";
-        return Err(Error::Usage(format!("{}: {problem}", path.display())));
-    }
-    if store::is_database(&target) {
-        let problem = "database of a store; choose another name";
-        return Err(Error::Usage(format!("{}: {problem}", path.display())));
-    }
-    Ok(())
-}
-
-/// Returns the directory that contains a file.
-pub(crate) fn parent_directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for Replacement {

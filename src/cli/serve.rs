@@ -2,6 +2,12 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf};
 
+use cable::{
+    admin,
+    clock::Clock,
+    config::{Config, Flag},
+    server, telemetry,
+};
 use cable_client::{Cable, RawRecord, v1::ImportOutcome};
 use cable_import::jsonl::RecordJson;
 use clap::Args;
@@ -12,11 +18,6 @@ use tokio::{
 };
 
 use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
-use crate::{
-    clock::Clock,
-    config::{Config, Flag},
-    server, store, telemetry,
-};
 
 /// A future that resolves when the node must stop.
 type Stop = BoxFuture<'static, ()>;
@@ -84,7 +85,7 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     telemetry::init(level, config.log.format);
     // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {
-        store::check_log(&config.store.dir)?;
+        admin::check_log(&config.store.dir)?;
     }
     let signals = Signals::listen(if demo { Hangup::Stop } else { Hangup::Ignore })?;
     let listener = server::listen("server.listen", config.server.listen).await?;

@@ -6,10 +6,12 @@ pub mod limit;
 pub mod path;
 mod position;
 mod record;
+mod status;
 pub mod text;
 
 pub use position::ParsePositionError;
 pub use record::RawRecord;
+pub use status::code_name;
 
 /// Returns the name of a bare id: `tags/storm` for `storm`. A value with a slash is a name already, and is returned as it
 /// is.

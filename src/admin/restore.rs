@@ -1,0 +1,82 @@
+//! Creates a store from a backup.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use super::{Error, Verified, assign_log_id, identity, rename, temporary_beside, verify_store};
+use crate::{model::LogId, store};
+
+/// A restored store. Displayed as what was verified, and its log id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    verified: Verified,
+    /// The new log id. `None` if it is that of the original.
+    new_log_id: Option<LogId>,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.new_log_id {
+            None => write!(f, "{}; the log id is unchanged", self.verified),
+            Some(log_id) => write!(f, "{}; the new log id is {log_id}", self.verified),
+        }
+    }
+}
+
+/// Creates a store from a backup, and verifies it. The directory must be absent or empty. Without `keep_log_id` the
+/// store is another history: it gets a new log id.
+///
+/// # Errors
+/// There is no backup, the directory is not empty, the store could not be written, or the backup is damaged.
+pub fn restore(
+    from: &Path,
+    to: &Path,
+    keep_log_id: bool,
+    on_phase: impl Fn(&'static str),
+) -> Result<Restored, Error> {
+    check_source(from)?;
+    check_target(to)?;
+    let temporary = temporary_beside(to)?;
+    let store = temporary.path().join("store");
+    on_phase("copying");
+    copy(from, &store).map_err(Error::write(to))?;
+    on_phase("verifying the copy");
+    let verified = verify_store(&store)?;
+    let log_id = assign_log_id(&store, identity(keep_log_id))?;
+    rename(&store, to)?;
+    Ok(Restored { verified, new_log_id: (!keep_log_id).then_some(log_id) })
+}
+
+fn check_source(from: &Path) -> Result<(), Error> {
+    if !from.is_file() {
+        return Err(Error::path(from, "no backup found (no such file)"));
+    }
+    let mut wal = from.as_os_str().to_owned();
+    wal.push("-wal");
+    if fs::metadata(wal).is_ok_and(|meta| meta.len() > 0) {
+        let problem = "database of a store with a write-ahead log; use a file that cable backup wrote";
+        return Err(Error::path(from, problem));
+    }
+    Ok(())
+}
+
+fn check_target(to: &Path) -> Result<(), Error> {
+    let is_absent = fs::symlink_metadata(to).is_err();
+    let is_empty = || fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
+    if is_absent || is_empty() {
+        return Ok(());
+    }
+    Err(Error::path(to, "directory not empty; choose a new one"))
+}
+
+/// Copies only the bytes: the permissions of a backup, which may be read-only, must not become those of the store.
+fn copy(from: &Path, dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    let mut database = File::create_new(dir.join(store::DATABASE))?;
+    io::copy(&mut File::open(from)?, &mut database)?;
+    database.sync_all()
+}
