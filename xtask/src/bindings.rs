@@ -33,11 +33,8 @@ pub(crate) fn check(root: &Path) -> Outcome {
     if found == generate(root)? {
         return Ok(format!("{} is up to date", path.display()));
     }
-    Err(format!(
-        "{} is not what proto/ says: run `cargo run -p xtask -- gen` and commit the file",
-        path.display()
-    )
-    .into())
+    Err(format!("{} is out of date: run `cargo run -p xtask -- gen` and commit the file", path.display())
+        .into())
 }
 
 fn path(root: &Path) -> PathBuf {
