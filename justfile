@@ -1,4 +1,4 @@
-# What there is to do here: `just --list`.
+# Recipes: `just --list` shows them.
 
 # All checks, or some of them: `just ci format lint test`.
 ci *steps:
@@ -21,10 +21,10 @@ clients:
 gen:
     cargo run -p xtask -- gen
 
-# Formats what the checks would complain of.
+# Formats the Rust code as the checks require.
 fmt:
     cargo fmt --all
 
-# A measurement: serving, size, client, instructions or scale.
-bench what="serving":
-    cargo run --release --bin cable-bench -- {{what}}
+# A measurement: serving, size, client, instructions, feeds, scale, costs or memory.
+bench name="serving":
+    cargo run --release --bin cable-bench -- {{name}}

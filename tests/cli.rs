@@ -710,10 +710,10 @@ fn failed_calls_are_counted_by_reason_and_exit_with_1() {
         assert!(failed > 0 && failed < 200, "{report}");
         assert_eq!(number(&report, "calls_failed"), failed);
         assert_eq!(number(&report, "calls_ok"), 200 - failed);
-        assert_eq!(stderr(&output), format!("cable: of 200 calls {failed} failed\n"));
+        assert_eq!(stderr(&output), format!("cable: of 200 calls, {failed} failed\n"));
     }
     let output = demo.run(dir.path(), "bench get --tag nobody-has-it --calls 1");
-    assert_eq!((code(&output), stderr(&output)), (2, "cable: there is no article to get\n".to_owned()));
+    assert_eq!((code(&output), stderr(&output)), (2, "cable: no articles to get\n".to_owned()));
 }
 
 /// Before the handler is installed, a signal would end the process silently.

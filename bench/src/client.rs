@@ -5,6 +5,7 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use cable_client::{Cable, v1};
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tonic::{
@@ -13,7 +14,7 @@ use tonic::{
 };
 
 use crate::{
-    Outcome, newsroom::Newsroom, node::Program, options::Options, report::grouped,
+    Outcome, newsroom::Newsroom, node::Program, report::grouped,
     service::content_service_client::ContentServiceClient,
 };
 
@@ -21,26 +22,44 @@ const ROUNDS: usize = 9;
 const CALLS: usize = 4_000;
 /// The numbers of calls under Valgrind. Costs outside of a call are the same in both runs and cancel out in their
 /// difference.
-const FEW: usize = 500;
-const MANY: usize = 1_500;
-const AT_ONCE: [usize; 2] = [1, 16];
+const FEW_CALLS: usize = 500;
+const MANY_CALLS: usize = 1_500;
+const CONCURRENCY: [usize; 2] = [1, 16];
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The windows that cable-client grants.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct CallOptions {
+    /// Client to call through: `bare` is tonic's alone.
+    #[arg(long, value_parser = ["bare", "cable"])]
+    client: String,
+    /// Endpoint of the node.
+    #[arg(long, value_name = "URL")]
+    endpoint: String,
+    /// Article to get.
+    #[arg(long)]
+    name: String,
+    /// Number of calls.
+    #[arg(long, value_name = "N")]
+    calls: usize,
+    /// Number of concurrent calls.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    at_once: usize,
+}
+
 /// Measures, and writes the results.
 ///
 /// # Errors
 /// Fails if a step of the measurement fails.
-pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
-    options.finish()?;
+pub(crate) fn run(root: &Path) -> Outcome<()> {
     let program = Program::build(root)?;
     let dir = tempfile::tempdir()?;
     let newsroom = Newsroom::publish(&program, dir.path())?;
     let node = program.serve(&newsroom.store, &dir.path().join("node.log"))?;
     let name = &newsroom.names[0];
-    let figures = AT_ONCE.map(|at_once| measure(&node.endpoint, name, at_once, dir.path()));
+    let figures = CONCURRENCY.map(|at_once| measure(&node.endpoint, name, at_once, dir.path()));
     let figures = figures.into_iter().collect::<Outcome<Vec<_>>>()?;
     node.stop()?;
     eprintln!("\n{}", markdown(&figures));
@@ -52,51 +71,47 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
 /// Makes calls and nothing else, so that their instructions can be counted.
 ///
 /// # Errors
-/// Fails if the options are invalid or a call fails.
-pub(crate) fn calls(mut options: Options) -> Outcome<()> {
-    let client: String = options.required("--client")?;
-    let endpoint: String = options.required("--endpoint")?;
-    let name: String = options.required("--name")?;
-    let (calls, at_once) = (options.required("--calls")?, options.required("--at-once")?);
-    options.finish()?;
+/// Fails if a call fails.
+pub(crate) fn calls(options: CallOptions) -> Outcome<()> {
+    let CallOptions { client, endpoint, name, calls, at_once } = options;
     runtime()?.block_on(async {
-        let way = if client == "cable" { Way::cable(&endpoint)? } else { Way::bare(&endpoint)? };
-        way.calls(&name, calls, at_once).await
+        let caller = if client == "cable" { Caller::cable(&endpoint)? } else { Caller::bare(&endpoint)? };
+        caller.calls(&name, calls, at_once).await
     })
 }
 
 /// A way to call.
 #[derive(Clone)]
-enum Way {
+enum Caller {
     Bare(ContentServiceClient<Channel>),
     Cable(Cable),
 }
 
-impl Way {
-    fn bare(endpoint: &str) -> Outcome<Way> {
+impl Caller {
+    fn bare(endpoint: &str) -> Outcome<Caller> {
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Ok(Way::Bare(ContentServiceClient::new(endpoint.connect_lazy())))
+        Ok(Caller::Bare(ContentServiceClient::new(endpoint.connect_lazy())))
     }
 
-    fn cable(endpoint: &str) -> Outcome<Way> {
-        Ok(Way::Cable(Cable::builder(endpoint).timeout(DEADLINE).build()?))
+    fn cable(endpoint: &str) -> Outcome<Caller> {
+        Ok(Caller::Cable(Cable::builder(endpoint).timeout(DEADLINE).build()?))
     }
 
     /// Gets an article. Returns whether the response contains one.
     async fn get(&mut self, name: &str) -> Result<bool, String> {
         let article = match self {
-            Way::Bare(client) => {
+            Caller::Bare(client) => {
                 let mut message = v1::GetArticleRequest::default();
                 name.clone_into(&mut message.name);
                 let mut request = Request::new(message);
                 request.set_timeout(DEADLINE);
-                let answer = client.get_article(request).await.map_err(|status| status.to_string())?;
-                answer.into_inner().article
+                let response = client.get_article(request).await.map_err(|status| status.to_string())?;
+                response.into_inner().article
             }
-            Way::Cable(cable) => {
+            Caller::Cable(cable) => {
                 let fetched = cable.article(name).await.map_err(|error| error.to_string())?;
                 Some(fetched.into_inner())
             }
@@ -108,11 +123,11 @@ impl Way {
     async fn calls(&self, name: &str, calls: usize, at_once: usize) -> Outcome<()> {
         let mut tasks = JoinSet::new();
         for _ in 0..at_once {
-            let (mut way, name) = (self.clone(), name.to_owned());
+            let (mut caller, name) = (self.clone(), name.to_owned());
             tasks.spawn(async move {
                 for _ in 0..calls / at_once {
-                    if !way.get(&name).await? {
-                        return Err("an answer without an article".to_owned());
+                    if !caller.get(&name).await? {
+                        return Err("response without an article".to_owned());
                     }
                 }
                 Ok(())
@@ -153,17 +168,17 @@ fn measure(endpoint: &str, name: &str, at_once: usize, dir: &Path) -> Outcome<Fi
 
 /// Returns the microseconds per call in each round, for tonic's client and for Cable's.
 async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>, Vec<f64>)> {
-    let ways = [Way::bare(endpoint)?, Way::cable(endpoint)?];
+    let callers = [Caller::bare(endpoint)?, Caller::cable(endpoint)?];
     let mut costs = [Vec::new(), Vec::new()];
-    for way in &ways {
-        way.calls(name, CALLS / 4, at_once).await?;
+    for caller in &callers {
+        caller.calls(name, CALLS / 4, at_once).await?;
     }
     for round in 0..ROUNDS {
         // Each goes first in half of the rounds.
-        for place in [round % 2, (round + 1) % 2] {
+        for index in [round % 2, (round + 1) % 2] {
             let before = own_time()?;
-            ways[place].calls(name, CALLS, at_once).await?;
-            costs[place].push((own_time()? - before).as_secs_f64() * 1e6 / CALLS as f64);
+            callers[index].calls(name, CALLS, at_once).await?;
+            costs[index].push((own_time()? - before).as_secs_f64() * 1e6 / CALLS as f64);
         }
     }
     let [bare, cable] = costs;
@@ -172,8 +187,8 @@ async fn rounds(endpoint: &str, name: &str, at_once: usize) -> Outcome<(Vec<f64>
 
 /// Returns the processor time in nanoseconds of this thread, which makes all calls. Ticks are too coarse for a round.
 fn own_time() -> Outcome<Duration> {
-    let told = fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanos = told.split_whitespace().next().ok_or("the system does not tell")?;
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split_whitespace().next().ok_or("/proc/thread-self/schedstat is empty")?;
     Ok(Duration::from_nanos(nanos.parse()?))
 }
 
@@ -188,14 +203,14 @@ fn instructions(client: &str, endpoint: &str, name: &str, at_once: usize, dir: &
         command.args(["--calls", &calls.to_string(), "--at-once", &at_once.to_string()]);
         let output = command.output()?;
         if !output.status.success() {
-            return Err(format!("the calls failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+            return Err(format!("client-calls failed: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
         let counts = fs::read_to_string(out)?;
         let total = counts.lines().find_map(|line| line.strip_prefix("totals: "));
-        Ok(total.ok_or("Valgrind gives no total")?.trim().parse()?)
+        Ok(total.ok_or("no total in the output of Valgrind")?.trim().parse()?)
     };
     // A whole number of calls for each task.
-    let (few, many) = (FEW / at_once * at_once, MANY / at_once * at_once);
+    let (few, many) = (FEW_CALLS / at_once * at_once, MANY_CALLS / at_once * at_once);
     Ok((counted(many)? - counted(few)?) / (many - few) as u64)
 }
 

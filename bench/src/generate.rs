@@ -26,8 +26,8 @@ const DEPARTMENTS: usize = 3;
 /// and twice as much.
 const MEDIAN_BYTES: f64 = 4_400.0;
 const DEVIATION: f64 = 0.7;
-const LEAST_BYTES: f64 = 1_000.0;
-const MOST_BYTES: f64 = 60_000.0;
+const MIN_BYTES: f64 = 1_000.0;
+const MAX_BYTES: f64 = 60_000.0;
 
 /// The time range: ten years from the start of 2015.
 const FIRST_SECOND: i64 = 1_420_070_400;
@@ -37,8 +37,8 @@ const SECONDS: i64 = 10 * 31_557_600;
 const JITTER: usize = 3 * 86_400;
 
 /// One in this many articles is compressed, to check that the text is as dense as real text.
-const SAMPLE: u64 = 50;
-const LEVEL: i32 = 3;
+const SAMPLE_INTERVAL: u64 = 50;
+const ZSTD_LEVEL: i32 = 3;
 
 /// A generated archive.
 #[derive(Debug)]
@@ -85,24 +85,24 @@ fn section_id(number: usize) -> String {
 /// Fails if they cannot be written.
 pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<Archive> {
     let entities = write_entities(entities)?;
-    let mut maker = Maker::new(count);
+    let mut generator = Generator::new(count);
     let mut file = Records::create(articles)?;
     let mut sizes = Vec::with_capacity(count as usize);
     let (mut raw, mut compressed) = (0, 0);
     for number in 0..count {
-        let article = maker.article(number);
+        let article = generator.article(number);
         sizes.push(article.encoded_len() as u32);
-        if number % SAMPLE == 0 {
+        if number % SAMPLE_INTERVAL == 0 {
             let encoded = article.encode_to_vec();
             raw += encoded.len();
-            compressed += zstd::bulk::compress(&encoded, LEVEL)?.len();
+            compressed += zstd::bulk::compress(&encoded, ZSTD_LEVEL)?.len();
         }
         file.write(&article.into())?;
     }
     let (articles, bytes) = file.finish()?;
     sizes.sort_unstable();
     let compression = raw as f64 / compressed.max(1) as f64;
-    Ok(Archive { articles, entities, bytes, sizes, compression, tags: maker.used_tags() })
+    Ok(Archive { articles, entities, bytes, sizes, compression, tags: generator.tags_in_use() })
 }
 
 /// Articles of one kind, each of about `bytes` bytes.
@@ -122,17 +122,17 @@ impl Uniform {
     /// # Errors
     /// Fails if the file cannot be written.
     pub(crate) fn write(&self, path: &Path, tags: impl Fn(u64) -> Vec<&'static str>) -> io::Result<()> {
-        let mut maker = Maker::new(self.numbers.end);
-        maker.random = Random::new(self.seed);
+        let mut generator = Generator::new(self.numbers.end);
+        generator.random = Random::new(self.seed);
         let mut file = Records::create(path)?;
         for number in self.numbers.clone() {
-            let mut article = maker.draft(number);
+            let mut article = generator.draft(number);
             if self.newest {
                 let seconds = FIRST_SECOND + SECONDS + number as i64;
                 article.publish_time = Some(Timestamp { seconds, nanos: 0 });
             }
             article.tags.extend(tags(number).into_iter().map(|tag| format!("tags/{tag}")));
-            maker.fill(&mut article, self.bytes);
+            generator.fill(&mut article, self.bytes);
             file.write(&article.into())?;
         }
         file.finish().map(drop)
@@ -145,7 +145,7 @@ impl Uniform {
 /// Fails if the file cannot be written.
 pub(crate) fn write_entities(path: &Path) -> io::Result<u64> {
     let mut file = Records::create(path)?;
-    Maker::new(0).entities().iter().try_for_each(|record| file.write(record))?;
+    Generator::new(0).entities().iter().try_for_each(|record| file.write(record))?;
     Ok(file.finish()?.0)
 }
 
@@ -179,21 +179,21 @@ impl Records {
     }
 }
 
-struct Maker {
+struct Generator {
     random: Random,
     words: Words,
     tags: Zipf,
-    used: Vec<u32>,
+    tag_counts: Vec<u32>,
     count: u64,
 }
 
-impl Maker {
-    fn new(count: u64) -> Maker {
-        Maker {
+impl Generator {
+    fn new(count: u64) -> Generator {
+        Generator {
             random: Random::new(SEED),
             words: Words::new(SEED),
             tags: Zipf::new(TAGS),
-            used: vec![0; TAGS],
+            tag_counts: vec![0; TAGS],
             count,
         }
     }
@@ -233,7 +233,7 @@ impl Maker {
 
     fn article(&mut self, number: u64) -> v1::Article {
         let mut article = self.draft(number);
-        let size = (MEDIAN_BYTES * (DEVIATION * self.random.normal()).exp()).clamp(LEAST_BYTES, MOST_BYTES);
+        let size = (MEDIAN_BYTES * (DEVIATION * self.random.normal()).exp()).clamp(MIN_BYTES, MAX_BYTES);
         self.fill(&mut article, size as usize);
         article
     }
@@ -265,13 +265,13 @@ impl Maker {
     }
 
     fn draw_tags(&mut self) -> Vec<String> {
-        let wanted = self.random.between(3, 5);
-        let mut ranks: Vec<usize> = Vec::with_capacity(wanted);
-        while ranks.len() < wanted {
+        let count = self.random.between(3, 5);
+        let mut ranks: Vec<usize> = Vec::with_capacity(count);
+        while ranks.len() < count {
             let rank = self.tags.rank(&mut self.random);
             if !ranks.contains(&rank) {
                 ranks.push(rank);
-                self.used[rank] += 1;
+                self.tag_counts[rank] += 1;
             }
         }
         ranks.into_iter().map(|rank| format!("tags/{}", tag_id(rank))).collect()
@@ -299,7 +299,7 @@ impl Maker {
     }
 
     /// Returns two to five sentences, or fewer if space is short. One paragraph in four has a mark or a link.
-    fn paragraph(&mut self, room: usize) -> v1::Block {
+    fn paragraph(&mut self, max_bytes: usize) -> v1::Block {
         let mut paragraph = v1::Paragraph::default();
         let sentences = self.random.between(2, 5);
         let mut plain = String::new();
@@ -316,7 +316,7 @@ impl Maker {
                 plain.push_str(&sentence);
             }
             plain.push(' ');
-            if filled > room {
+            if filled > max_bytes {
                 break;
             }
         }
@@ -339,11 +339,11 @@ impl Maker {
         span
     }
 
-    fn used_tags(&self) -> Vec<(String, u32)> {
-        let used = self.used.iter().enumerate().filter(|(_, count)| **count > 0);
-        let mut used: Vec<_> = used.map(|(number, count)| (tag_id(number), *count)).collect();
-        used.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        used
+    fn tags_in_use(&self) -> Vec<(String, u32)> {
+        let tag_counts = self.tag_counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let mut tag_counts: Vec<_> = tag_counts.map(|(number, count)| (tag_id(number), *count)).collect();
+        tag_counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        tag_counts
     }
 }
 

@@ -4,11 +4,12 @@
 //! do.
 
 use std::{
-    env,
     error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+use clap::{Parser, Subcommand};
 
 mod client;
 mod costs;
@@ -19,7 +20,6 @@ mod machine;
 mod memory;
 mod newsroom;
 mod node;
-mod options;
 mod ordinary;
 mod process;
 mod random;
@@ -33,63 +33,56 @@ mod wire;
 mod words;
 mod yardstick;
 
-use options::Options;
-
 /// The server's own allocator, so that all are measured with the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: cargo run --release --bin cable-bench -- COMMAND [OPTIONS]
+/// Measure Cable, or serve for comparison with it.
+#[derive(Debug, Parser)]
+#[command(name = "cable-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
 
-measurements:
-  scale [--articles N] [--keep DIR]
-      import invented articles, open the store again, read it in every way; writes bench/results/scale.json and
-      bench/results/scale.md; N articles (200000); work in DIR, which must not be there yet, and leave everything in it
-  serving [--rounds N] [--calls N] [--only CASE]
-      Cable beside an ordinary tonic service, grpc-go, hyper alone, nginx and nghttpd, in turns; N rounds (5) of N
-      calls (200000); writes bench/results/serving.json, bench/results/serving.md and plots; with a CASE (get, get-50,
-      get-1, rate, ghz, list, batch, stream) only that, and writes nothing; needs h2load, nginx, nghttpd, taskset and Go
-  size [--articles N] [--keep DIR] [--only PART]
-      the same 1,000 articles in a store of as many and in one of N (1000000; at least 50000): hits and misses in both,
-      start, memory; writes bench/results/size.json and bench/results/size.md; leaves the stores in DIR, and if they are
-      there already builds none; of start, cost, stall and memory only PART, and writes nothing
-  client
-      what a call through cable-client costs its process, against one through tonic's client alone; writes
-      bench/results/client.json and bench/results/client.md
-  costs [--only PART] [--program FILE]
-      the worst request for each method and field: the server's processor time and memory, and another client's wait;
-      writes the table in docs/reliability.md and fails where a bound is not met; with a PART of a method or a request
-      only those, or with another program, and writes nothing
-  feeds [--publishes N]
-      10,000 followers of one tag on 100 connections: what one costs at rest, how soon the last is told of each of N
-      publishes (40), what 1,000 cost that take nothing; writes bench/results/feeds.json and bench/results/feeds.md
-  memory [--only N]
-      the most that peers can make a node hold, each load against a fresh node; writes the table in docs/reliability.md,
-      and fails where a node takes more than cache.max_bytes + 256 MiB or does not give it back; with N only that load, from
-      0, and writes nothing
-  instructions [--check]
-      instructions per call, counted by Valgrind, against those of cable-limit; writes bench/results/instructions.json
-      and bench/results/instructions.md, or fails where a ratio is above the one recorded there
-
-  replay --repo DIR [--every N] [--limit N] [--seed N]
-      the posts of a static site, commit by commit: a follower keeps each tag, and after every N entries (1000) feeds,
-      listings and files must agree; DIR is a git directory or a clone with posts in _posts or content/posts; writes
-      bench/results/replay.json and bench/results/replay.md; with --limit only N commits, and writes nothing; what is
-      drawn at random follows from the seed (7)
-
-what `client` counts:
-  client-calls --client bare|cable --endpoint URL --name NAME --calls N --at-once N
-      calls of GetArticle
-
-a server to compare with, until it is killed (another is the program cable-limit):
-  ordinary --listen ADDRESS --file FILE
-      a service of tonic, prost and moka with the articles of a file that `cable import binary` takes";
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Import a generated archive, reopen the store and read it in every way; writes bench/results/scale.{json,md}.
+    Scale(scale::Options),
+    /// Compare Cable with an ordinary tonic service, grpc-go, hyper alone, nginx and nghttpd, in turns; writes
+    /// bench/results/serving.{json,md} and plots. Requires h2load, nginx, nghttpd, taskset and Go.
+    Serving(serving::Options),
+    /// Compare a small and a large store that hold the same 1,000 hot articles: hits, misses, start and memory; writes
+    /// bench/results/size.{json,md}.
+    Size(size::Options),
+    /// Compare the cost of a call through cable-client with that of tonic's client alone; writes
+    /// bench/results/client.{json,md}.
+    Client,
+    /// Measure the worst request for each method and field: CPU time, memory, and the latency of another client; writes
+    /// the table in docs/reliability.md and fails if a bound is exceeded.
+    Costs(costs::Options),
+    /// Measure 10,000 followers of one tag on 100 connections: memory, delivery latency, and the effect of 1,000 stalled
+    /// followers; writes bench/results/feeds.{json,md}.
+    Feeds(feeds::Options),
+    /// Measure the maximum memory that peers can make a node use, each load against a new node; writes the table in
+    /// docs/reliability.md and fails if a node exceeds cache.max_bytes + 256 MiB or does not release the memory.
+    Memory(memory::Options),
+    /// Count instructions per call with Valgrind, relative to cable-limit; writes bench/results/instructions.{json,md}.
+    Instructions(instructions::Options),
+    /// Replay the history of a static site, one follower per tag, and check that feeds, listings and files agree; writes
+    /// bench/results/replay.{json,md}.
+    Replay(replay::Options),
+    /// Call GetArticle repeatedly; used by `client` to count instructions.
+    ClientCalls(client::CallOptions),
+    /// Serve the articles of a file with tonic, prost and moka until killed; used by `serving`.
+    Ordinary(ordinary::Options),
+}
 
 /// The result of a measurement, or an error.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match run() {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -98,23 +91,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Outcome<()> {
-    let mut arguments = env::args().skip(1);
-    let command = arguments.next();
-    let options = Options::new(arguments);
-    match command.as_deref() {
-        Some("client") => client::run(&root(), options),
-        Some("client-calls") => client::calls(options),
-        Some("costs") => costs::run(&root(), options),
-        Some("feeds") => feeds::run(&root(), options),
-        Some("memory") => memory::run(&root(), options),
-        Some("instructions") => instructions::run(&root(), options),
-        Some("replay") => replay::run(&root(), options),
-        Some("scale") => scale::run(&root(), options),
-        Some("serving") => serving::run(&root(), options),
-        Some("size") => size::run(&root(), options),
-        Some("ordinary") => ordinary::run(options),
-        _ => Err(USAGE.into()),
+fn run(command: Command) -> Outcome<()> {
+    match command {
+        Command::Scale(options) => scale::run(&root(), options),
+        Command::Serving(options) => serving::run(&root(), options),
+        Command::Size(options) => size::run(&root(), options),
+        Command::Client => client::run(&root()),
+        Command::Costs(options) => costs::run(&root(), options),
+        Command::Feeds(options) => feeds::run(&root(), options),
+        Command::Memory(options) => memory::run(&root(), options),
+        Command::Instructions(options) => instructions::run(&root(), options),
+        Command::Replay(options) => replay::run(&root(), options),
+        Command::ClientCalls(options) => client::calls(options),
+        Command::Ordinary(options) => ordinary::run(options),
     }
 }
 
@@ -122,4 +111,64 @@ fn run() -> Outcome<()> {
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let arguments = ["cable-bench"].into_iter().chain(line.split_whitespace());
+        Arguments::try_parse_from(arguments).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_parses_its_options() {
+        for line in [
+            "scale --articles 1000 --keep dir",
+            "serving --rounds 1 --calls 1000 --only get",
+            "size --articles 50000 --keep dir --only stall",
+            "client",
+            "costs --only PutArticle --program cable",
+            "feeds --publishes 3",
+            "memory --only 7",
+            "instructions --check",
+            "replay --repo dir --every 10 --limit 20 --seed 1",
+            "client-calls --client bare --endpoint http://127.0.0.1:1 --name a --calls 10 --at-once 1",
+            "ordinary --file records --listen 127.0.0.1:1",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn missing_unknown_and_invalid_options_are_refused() {
+        for line in [
+            "",
+            "scales",
+            "scale --articles many",
+            "scale --articles",
+            "scale extra",
+            "serving --rounds 0",
+            "serving --calls 999",
+            "serving --only gets",
+            "size --articles 49999",
+            "size --only stalls",
+            "client --check",
+            "memory --only 8",
+            "replay",
+            "replay --repo dir --every 0",
+            "client-calls --client other --endpoint e --name a --calls 10 --at-once 1",
+            "ordinary --file records",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

@@ -11,33 +11,33 @@ use std::{
 };
 
 use cable_client::{Cable, v1};
+use clap::builder::RangedU64ValueParser;
 use prost::Message as _;
 use tokio::runtime::Runtime;
 
 use crate::{
     Outcome,
     node::{Node, Program},
-    options::Options,
 };
 use peer::{Peer, framed};
 
 mod peer;
 
 /// The `cache.max_bytes` of the nodes: small, so that released memory shows.
-const CACHE: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
 
 /// The maximum memory of a node above its cache.
-const ABOVE_CACHE: u64 = 256 << 20;
+const MAX_ABOVE_CACHE: u64 = 256 << 20;
 
 /// The maximum memory that may remain above the start and the cache.
-const LEFT: u64 = 64 << 20;
+const MAX_REMAINING: u64 = 64 << 20;
 
 /// The time for a node to release memory once the load has ended.
-const GIVE_BACK: Duration = Duration::from_secs(20);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The number of connections of one peer, and of calls on each.
-const READERS: usize = 53;
-const CALLS: usize = 200;
+const CONNECTIONS: usize = 53;
+const CALLS_PER_CONNECTION: usize = 200;
 
 const DOCUMENT: &str = "docs/reliability.md";
 const MARKERS: [&str; 2] = ["<!-- memory:begin -->", "<!-- memory:end -->"];
@@ -89,8 +89,8 @@ struct Row {
 }
 
 impl Row {
-    fn fits(&self) -> bool {
-        self.peak <= CACHE + ABOVE_CACHE && self.after <= self.start + CACHE + LEFT
+    fn is_within_bounds(&self) -> bool {
+        self.peak <= CACHE_BYTES + MAX_ABOVE_CACHE && self.after <= self.start + CACHE_BYTES + MAX_REMAINING
     }
 
     fn markdown(&self) -> String {
@@ -100,26 +100,34 @@ impl Row {
     }
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Number of the load to run alone, from 0; writes no results.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(..LOADS.len() as u64))]
+    only: Option<usize>,
+}
+
 /// Measures, and writes the table.
 ///
 /// # Errors
 /// Fails if a step of the measurement fails, or if a node exceeded its limit or did not release the memory.
-pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
-    let only: Option<usize> = options.value("--only")?;
-    options.finish()?;
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    let Options { only } = options;
     let program = Program::build(root)?;
     let mut rows = Vec::new();
-    for (at, load) in LOADS.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at)) {
+    for (number, load) in
+        LOADS.iter().enumerate().filter(|(number, _)| only.is_none_or(|only| only == *number))
+    {
         let dir = tempfile::tempdir()?;
-        let row = measure(&program, dir.path(), load).map_err(|error| format!("load {at}: {error}"))?;
-        eprintln!("{at}: {}", row.markdown());
+        let row = measure(&program, dir.path(), load).map_err(|error| format!("load {number}: {error}"))?;
+        eprintln!("{number}: {}", row.markdown());
         rows.push(row);
     }
     if only.is_none() {
         write(root, &rows)?;
     }
-    let missed: Vec<_> = rows.iter().filter(|row| !row.fits()).map(|row| row.name).collect();
-    if missed.is_empty() { Ok(()) } else { Err(format!("out of bounds: {}", missed.join("; ")).into()) }
+    let missed: Vec<_> = rows.iter().filter(|row| !row.is_within_bounds()).map(|row| row.name).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("above the bound: {}", missed.join("; ")).into()) }
 }
 
 fn measure(program: &Program, dir: &Path, load: &Load) -> Outcome<Row> {
@@ -129,7 +137,7 @@ fn measure(program: &Program, dir: &Path, load: &Load) -> Outcome<Row> {
     sleep(Duration::from_secs(3));
     drop(open);
     let (ended, mut after) = (Instant::now(), target.node.memory()?);
-    while after > start + CACHE + LEFT && ended.elapsed() < GIVE_BACK {
+    while after > start + CACHE_BYTES + MAX_REMAINING && ended.elapsed() < RELEASE_TIMEOUT {
         sleep(Duration::from_millis(200));
         after = target.node.memory()?;
     }
@@ -142,7 +150,7 @@ fn measure(program: &Program, dir: &Path, load: &Load) -> Outcome<Row> {
 impl Target {
     fn start(program: &Program, dir: &Path) -> Outcome<Target> {
         let operations = crate::process::free_address()?;
-        let (bytes, ops_listen) = (CACHE.to_string(), operations.to_string());
+        let (bytes, ops_listen) = (CACHE_BYTES.to_string(), operations.to_string());
         let settings = [
             ("CABLE__CACHE__MAX_BYTES", &bytes[..]),
             ("CABLE__STORE__RESERVE_BYTES", "0"),
@@ -154,8 +162,8 @@ impl Target {
         let address = node.endpoint.trim_start_matches("http://").parse()?;
         runtime.block_on(async {
             cable.put(article("long", 60_000, &["tags/all".to_owned()])).await?;
-            for at in 0..40 {
-                cable.put(article(&format!("large-{at}"), 900_000, &["tags/all".to_owned()])).await?;
+            for number in 0..40 {
+                cable.put(article(&format!("large-{number}"), 900_000, &["tags/all".to_owned()])).await?;
             }
             Ok::<_, cable_client::Error>(())
         })?;
@@ -163,10 +171,10 @@ impl Target {
     }
 
     fn commit(&self, round: usize) -> Outcome<()> {
-        let articles = (0..500).map(|at| {
+        let articles = (0..500).map(|number| {
             let tags: Vec<_> =
-                (0..40).map(|tag| format!("tags/t{}", (at * 7 + tag * 13 + round) % 500)).collect();
-            article(&format!("committed-{at}"), 4_500, &tags)
+                (0..40).map(|tag| format!("tags/t{}", (number * 7 + tag * 13 + round) % 500)).collect();
+            article(&format!("committed-{number}"), 4_500, &tags)
         });
         let mut commit = self.cable.commit();
         for article in articles {
@@ -198,12 +206,12 @@ fn article(id: &str, bytes: usize, tags: &[String]) -> v1::Article {
 }
 
 /// Returns the largest responses of each kind, in turns. Each request is different, so that no response is shared.
-fn request(at: usize) -> (&'static str, Vec<u8>) {
+fn request(number: usize) -> (&'static str, Vec<u8>) {
     let full = v1::ArticleView::Full.into();
-    match at % 8 {
+    match number % 8 {
         0..=2 => {
             let mut names = vec!["articles/long".to_owned(); 34];
-            names.push(format!("articles/absent-{at}"));
+            names.push(format!("articles/absent-{number}"));
             let batch = message(|batch: &mut v1::BatchGetArticlesRequest| {
                 (batch.names, batch.view) = (names, full);
             });
@@ -211,13 +219,13 @@ fn request(at: usize) -> (&'static str, Vec<u8>) {
         }
         3 => {
             let list = message(|list: &mut v1::ListArticlesRequest| {
-                (list.page_size, list.view) = (900 + (at % 100) as i32, full);
+                (list.page_size, list.view) = (900 + (number % 100) as i32, full);
             });
             (LIST, list.encode_to_vec())
         }
         4 => {
             let get = message(|get: &mut v1::GetArticleRequest| {
-                get.name = format!("articles/large-{}", at % 40);
+                get.name = format!("articles/large-{}", number % 40);
                 (get.view, get.body_format) = (full, v1::BodyFormat::Html.into());
             });
             (GET, get.encode_to_vec())
@@ -227,7 +235,7 @@ fn request(at: usize) -> (&'static str, Vec<u8>) {
             (STREAM, stream.encode_to_vec())
         }
         6 => (EXPORT, Vec::new()),
-        _ if at % 16 == 7 => (HEALTH, Vec::new()),
+        _ if number % 16 == 7 => (HEALTH, Vec::new()),
         // The file that contains the service: the largest response of reflection.
         _ => (REFLECTION, [&b"\x22\x1a"[..], b"cable.v1.PublishingService"].concat()),
     }
@@ -243,10 +251,10 @@ fn unread_in_the_socket(target: &Target) -> Outcome<Vec<Peer>> {
 
 fn read_nothing(target: &Target, window: u32) -> Outcome<Vec<Peer>> {
     let mut peers = Vec::new();
-    for connection in 0..READERS {
+    for connection in 0..CONNECTIONS {
         let mut peer = Peer::connect(target.address, window)?;
-        for call in 0..CALLS {
-            let (path, message) = request(connection * CALLS + call);
+        for call in 0..CALLS_PER_CONNECTION {
+            let (path, message) = request(connection * CALLS_PER_CONNECTION + call);
             if !peer.call(path, &message) {
                 break;
             }
@@ -259,8 +267,8 @@ fn read_nothing(target: &Target, window: u32) -> Outcome<Vec<Peer>> {
 
 fn unread_by_browsers(target: &Target) -> Outcome<Vec<Peer>> {
     let mut peers = Vec::new();
-    for connection in 0..READERS {
-        let mut peer = Peer::silent(target.address)?;
+    for connection in 0..CONNECTIONS {
+        let mut peer = Peer::connect_silently(target.address)?;
         for call in 0..20 {
             let (path, message) = request(8 * (20 * connection + call));
             let body = base64(&framed(&message));
@@ -282,7 +290,11 @@ fn base64(bytes: &[u8]) -> String {
     let digits = bytes.chunks(3).flat_map(|three| {
         let all = three.iter().chain(&[0; 2]).take(3).fold(0, |all, byte| all << 8 | usize::from(*byte));
         let count = three.len() + 1;
-        (0..4).map(move |at| if at < count { char::from(DIGITS[all >> (18 - 6 * at) & 63]) } else { '=' })
+        (0..4).map(
+            move |index| {
+                if index < count { char::from(DIGITS[all >> (18 - 6 * index) & 63]) } else { '=' }
+            },
+        )
     });
     digits.collect()
 }
@@ -309,7 +321,7 @@ fn followers(target: &Target) -> Outcome<Vec<Peer>> {
     for round in 0..3 {
         target.commit(round)?;
         for _ in 0..20 {
-            peers.iter_mut().for_each(Peer::take);
+            peers.iter_mut().for_each(Peer::drain);
             sleep(Duration::from_millis(50));
         }
     }
@@ -317,47 +329,47 @@ fn followers(target: &Target) -> Outcome<Vec<Peer>> {
 }
 
 fn reconnects(target: &Target) -> Outcome<Vec<Peer>> {
-    open_and_reset(target, |at| watch((0..64).map(|tag| (at % 50 + tag * 7) % 500)))
+    open_and_reset(target, |number| watch((0..64).map(|tag| (number % 50 + tag * 7) % 500)))
 }
 
 fn filters(target: &Target) -> Outcome<Vec<Peer>> {
-    open_and_reset(target, |at| watch([at, 1_000_000 + at].into_iter()))
+    open_and_reset(target, |number| watch([number, 1_000_000 + number].into_iter()))
 }
 
 /// Opens 100,000 feeds one after the other, with 40 that stay open.
 fn open_and_reset(target: &Target, request: impl Fn(usize) -> Vec<u8>) -> Outcome<Vec<Peer>> {
-    let mut stay = Peer::connect(target.address, (1 << 31) - 1)?;
-    for at in 0..40 {
-        stay.call(WATCH, &request(at));
+    let mut persistent = Peer::connect(target.address, (1 << 31) - 1)?;
+    for number in 0..40 {
+        persistent.call(WATCH, &request(number));
     }
     let mut peer = Peer::connect(target.address, (1 << 31) - 1)?;
-    for at in 0..100_000 {
-        if !peer.call_and_reset(WATCH, &request(at)) {
+    for number in 0..100_000 {
+        if !peer.call_and_reset(WATCH, &request(number)) {
             // The peer was disconnected: 20 resets at once count as a flood.
             peer = Peer::connect(target.address, (1 << 31) - 1)?;
         }
-        if at % 10 == 9 {
-            peer.take();
+        if number % 10 == 9 {
+            peer.drain();
         }
     }
-    Ok(vec![stay, peer])
+    Ok(vec![persistent, peer])
 }
 
 fn half_requests(target: &Target) -> Outcome<Vec<Peer>> {
     let mut peers = Vec::new();
-    let headers: Vec<_> = (0..12).map(|at| (format!("x-{at}"), "x".repeat(1_200))).collect();
+    let headers: Vec<_> = (0..12).map(|number| (format!("x-{number}"), "x".repeat(1_200))).collect();
     for connection in 0..500 {
         let mut peer = Peer::connect(target.address, 0)?;
         for call in 0..200 {
             let path = [PUT, GET, HEALTH, IMPORT, REFLECTION][call % 5];
-            if !peer.begin(path, &headers, &[0, 0, 0, 0x0f, 0xff, 0x0a][..1 + connection % 6]) {
+            if !peer.start_call(path, &headers, &[0, 0, 0, 0x0f, 0xff, 0x0a][..1 + connection % 6]) {
                 break;
             }
         }
         peers.push(peer);
     }
     for _ in 0..300 {
-        let mut peer = Peer::silent(target.operations)?;
+        let mut peer = Peer::connect_silently(target.operations)?;
         peer.send(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-a: ");
         peers.push(peer);
     }
@@ -367,11 +379,13 @@ fn half_requests(target: &Target) -> Outcome<Vec<Peer>> {
 
 fn partial_imports(target: &Target) -> Outcome<Vec<Peer>> {
     let mut peers = Vec::new();
-    let begun = [&[0, 0, 0x3f, 0xff, 0xff][..], &vec![0x0a; 60_000]].concat();
+    let start_of_message = [&[0, 0, 0x3f, 0xff, 0xff][..], &vec![0x0a; 60_000]].concat();
     for _ in 0..20 {
         let mut peer = Peer::connect(target.address, 0)?;
         for _ in 0..60 {
-            if !peer.begin(IMPORT, &[], &begun) || !peer.begin(PUT, &[], &begun) {
+            if !peer.start_call(IMPORT, &[], &start_of_message)
+                || !peer.start_call(PUT, &[], &start_of_message)
+            {
                 break;
             }
         }
@@ -390,8 +404,8 @@ fn write(root: &Path, rows: &[Row]) -> Outcome<()> {
     let path = root.join(DOCUMENT);
     let text = fs::read_to_string(&path)?;
     let [begin, end] = MARKERS;
-    let (before, rest) = text.split_once(begin).ok_or("the document has no place for the table")?;
-    let (_, after) = rest.split_once(end).ok_or("the place for the table has no end")?;
+    let (before, rest) = text.split_once(begin).ok_or_else(|| format!("{DOCUMENT}: missing {begin}"))?;
+    let (_, after) = rest.split_once(end).ok_or_else(|| format!("{DOCUMENT}: missing {end}"))?;
     fs::write(path, format!("{before}{begin}\n{table}\n{end}{after}"))?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
 const ARTICLES: u64 = 4_000;
 pub(crate) const STREAMED: usize = 1_000;
 /// The approximate size of the responses to GetArticle in bytes.
-const SIZE: usize = 6_400;
+const RESPONSE_BYTES: usize = 6_400;
 
 /// A published archive.
 pub(crate) struct Newsroom {
@@ -49,7 +49,7 @@ impl Newsroom {
         for number in 0..ARTICLES {
             let name = format!("articles/{}", article_id(number));
             let bytes = wire.call(&[get(&name)])?[0].len();
-            sized.push((bytes.abs_diff(SIZE), name));
+            sized.push((bytes.abs_diff(RESPONSE_BYTES), name));
         }
         node.stop()?;
         sized.sort();

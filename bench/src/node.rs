@@ -25,15 +25,15 @@ impl Program {
     /// Fails if one does not compile.
     pub(crate) fn build(root: &Path) -> Outcome<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
+        let status = Command::new(cargo)
             .current_dir(root)
             .args(["build", "--release", "--bin", "cable", "--bin", "cable-limit"])
             .status()?;
-        if !built.success() {
-            return Err("the program does not compile".into());
+        if !status.success() {
+            return Err("build failed".into());
         }
-        let own = std::env::current_exe()?;
-        let target = own.ancestors().nth(2).ok_or("this program lies in no target directory")?;
+        let executable = std::env::current_exe()?;
+        let target = executable.ancestors().nth(2).ok_or("cable-bench is not in a target directory")?;
         Ok(Program(target.join("release/cable")))
     }
 
@@ -50,13 +50,13 @@ impl Program {
         let (start, busy) = (Instant::now(), children_cpu()?);
         let output =
             self.command().args(["import", "binary"]).arg(file).args(["--endpoint", endpoint]).output()?;
-        let took = start.elapsed();
+        let elapsed = start.elapsed();
         if !output.status.success() {
             let (out, err) =
                 (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             return Err(format!("the import failed:\n{out}\n{err}").into());
         }
-        Ok((took, children_cpu()?.saturating_sub(busy)))
+        Ok((elapsed, children_cpu()?.saturating_sub(busy)))
     }
 
     /// Starts a node on a free port.

@@ -19,48 +19,54 @@ use tonic::{Request, Response, Status, codegen::BoxStream, transport::Server};
 
 use crate::{
     Outcome,
-    options::Options,
     service::content_service_server::{ContentService, ContentServiceServer},
 };
 
 const PAGE: usize = 20;
 /// A log id of the server's form, so that etags have the same length.
-const LOG: &str = "00000000";
+const LOG_ID: &str = "00000000";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Address to listen at.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// File of records, as `cable import binary` reads them.
+    #[arg(long)]
+    file: PathBuf,
+}
 
 /// Serves until the process is killed.
 ///
 /// # Errors
-/// Fails if the options are invalid, if the file contains no articles, or if the service cannot listen.
-pub(crate) fn run(mut options: Options) -> Outcome<()> {
-    let address: SocketAddr = options.required("--listen")?;
-    let file: PathBuf = options.required("--file")?;
-    options.finish()?;
-    let articles = read(&file)?;
+/// Fails if the file cannot be read, or if the service cannot listen.
+pub(crate) fn run(options: Options) -> Outcome<()> {
+    let articles = read(&options.file)?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let service = ContentServiceServer::from_arc(Arc::new(Articles::new(articles).await));
-        Ok(Server::builder().tcp_nodelay(true).add_service(service).serve(address).await?)
+        Ok(Server::builder().tcp_nodelay(true).add_service(service).serve(options.listen).await?)
     })
 }
 
 /// Returns the articles of a file for `cable import binary`, as a server returns them.
 fn read(path: &Path) -> Outcome<Vec<Article>> {
     let file = fs::read(path)?;
-    let mut rest = file.strip_prefix(b"CABLEREC\x01").ok_or("it is no file of records")?;
+    let mut rest = file.strip_prefix(b"CABLEREC\x01").ok_or("not a file of records")?;
     let mut articles = Vec::new();
     while !rest.is_empty() {
         let length = decode_varint(&mut rest)?;
-        let (record, behind) = rest.split_at_checked(length as usize).ok_or("it is cut off")?;
+        let (record, after) = rest.split_at_checked(length as usize).ok_or("truncated record")?;
         if let Some(v1::record::Record::Article(article)) = v1::Record::decode(record)?.record {
-            articles.push(stamped(article, articles.len() as i64 + 1));
+            articles.push(with_server_fields(article, articles.len() as i64 + 1));
         }
-        rest = behind;
+        rest = after;
     }
     Ok(articles)
 }
 
 /// Adds the fields that a server sets, so that responses are as large as Cable's.
-fn stamped(mut article: Article, revision: i64) -> Article {
-    article.etag = format!("{LOG}-{revision}-{revision:08x}");
+fn with_server_fields(mut article: Article, revision: i64) -> Article {
+    article.etag = format!("{LOG_ID}-{revision}-{revision:08x}");
     article.revision = revision;
     article.create_time = article.publish_time;
     article.update_time = article.publish_time;
@@ -97,7 +103,7 @@ impl Articles {
 
     async fn article(&self, name: &str) -> Result<Article, Status> {
         let found = self.by_name.get(name).await;
-        found.map(|article| (*article).clone()).ok_or_else(|| Status::not_found(format!("no {name}")))
+        found.map(|article| (*article).clone()).ok_or_else(|| Status::not_found(format!("{name}: not found")))
     }
 
     async fn basic(&self, name: &str) -> Result<Article, Status> {
@@ -109,77 +115,77 @@ impl Articles {
     /// Returns the names of the filter's first tag.
     fn tagged(&self, filter: Option<v1::ArticleFilter>) -> Result<Arc<[String]>, Status> {
         let tag = filter.and_then(|filter| filter.all_tags.into_iter().next());
-        let tag = tag.ok_or_else(|| Status::invalid_argument("a tag is wanted"))?;
+        let tag = tag.ok_or_else(|| Status::invalid_argument("filter.all_tags: required"))?;
         Ok(self.by_tag.get(&tag).cloned().unwrap_or_default())
     }
 
     fn meta(&self) -> Option<v1::ResponseMeta> {
         let mut meta = v1::ResponseMeta::default();
-        meta.log_id = LOG.into();
-        meta.etag = format!("{LOG}-{}", self.head);
+        meta.log_id = LOG_ID.into();
+        meta.etag = format!("{LOG_ID}-{}", self.head);
         meta.served_revision = self.head;
         Some(meta)
     }
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+type RpcResult<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl ContentService for Articles {
     async fn get_article(
         self: Arc<Self>,
         request: Request<v1::GetArticleRequest>,
-    ) -> Answer<v1::GetArticleResponse> {
-        let mut answer = v1::GetArticleResponse::default();
-        answer.article = Some(self.article(&request.into_inner().name).await?);
-        answer.meta = self.meta();
-        Ok(Response::new(answer))
+    ) -> RpcResult<v1::GetArticleResponse> {
+        let mut response = v1::GetArticleResponse::default();
+        response.article = Some(self.article(&request.into_inner().name).await?);
+        response.meta = self.meta();
+        Ok(Response::new(response))
     }
 
     async fn batch_get_articles(
         self: Arc<Self>,
         request: Request<v1::BatchGetArticlesRequest>,
-    ) -> Answer<v1::BatchGetArticlesResponse> {
+    ) -> RpcResult<v1::BatchGetArticlesResponse> {
         let request = request.into_inner();
-        let whole = request.view() == v1::ArticleView::Full;
-        let mut answer = v1::BatchGetArticlesResponse::default();
+        let full = request.view() == v1::ArticleView::Full;
+        let mut response = v1::BatchGetArticlesResponse::default();
         for name in request.names {
-            let article = if whole { self.article(&name).await? } else { self.basic(&name).await? };
+            let article = if full { self.article(&name).await? } else { self.basic(&name).await? };
             let mut item = v1::BatchItem::default();
             item.name = name;
             item.result = Some(v1::batch_item::Result::Article(article));
-            answer.items.push(item);
+            response.items.push(item);
         }
-        answer.meta = self.meta();
-        Ok(Response::new(answer))
+        response.meta = self.meta();
+        Ok(Response::new(response))
     }
 
     /// Returns the first page.
     async fn list_articles(
         self: Arc<Self>,
         request: Request<v1::ListArticlesRequest>,
-    ) -> Answer<v1::ListArticlesResponse> {
-        let mut answer = v1::ListArticlesResponse::default();
+    ) -> RpcResult<v1::ListArticlesResponse> {
+        let mut response = v1::ListArticlesResponse::default();
         for name in self.tagged(request.into_inner().filter)?.iter().take(PAGE) {
-            answer.articles.push(self.basic(name).await?);
+            response.articles.push(self.basic(name).await?);
         }
-        answer.meta = self.meta();
-        Ok(Response::new(answer))
+        response.meta = self.meta();
+        Ok(Response::new(response))
     }
 
     /// Streams all articles of a tag, one per message.
     async fn stream_articles(
         self: Arc<Self>,
         request: Request<v1::StreamArticlesRequest>,
-    ) -> Answer<BoxStream<v1::StreamArticlesResponse>> {
+    ) -> RpcResult<BoxStream<v1::StreamArticlesResponse>> {
         let request = request.into_inner();
-        let whole = request.view() == v1::ArticleView::Full;
+        let full = request.view() == v1::ArticleView::Full;
         let names = self.tagged(request.filter)?;
-        let messages = stream::iter(0..names.len()).then(move |place| {
+        let messages = stream::iter(0..names.len()).then(move |index| {
             let (shared, names) = (self.clone(), names.clone());
             async move {
-                let name = &names[place];
-                let article = if whole { shared.article(name).await? } else { shared.basic(name).await? };
+                let name = &names[index];
+                let article = if full { shared.article(name).await? } else { shared.basic(name).await? };
                 let mut message = v1::StreamArticlesResponse::default();
                 message.articles.push(article);
                 Ok(message)
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_way_of_reading_gives_the_articles_of_the_file() {
+    async fn every_read_method_returns_the_articles_of_the_file() {
         let newsroom = newsroom(200).await;
         let (tag, names) = newsroom.by_tag.iter().max_by_key(|(_, names)| names.len()).unwrap();
         let filter = Some(v1::ArticleFilter::default().tag(tag));

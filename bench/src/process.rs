@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Outcome;
 
 /// The time limit for a server to start to listen, far more than it needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time for a server to end when its end is not awaited.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running process. It ends on drop if [`Process::stop`] was not called.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Process {
             if let Some(status) = process.child.try_wait()? {
                 return Err(format!("{command:?} ended with {status}").into());
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > START_TIMEOUT {
                 return Err(format!("{command:?} does not listen at {address}").into());
             }
             sleep(Duration::from_millis(1));
@@ -63,13 +63,17 @@ impl Process {
     /// # Errors
     /// Fails if the exit status is not success.
     pub(crate) fn stop(mut self) -> Outcome<Duration> {
-        let asked = Instant::now();
-        self.ask_to_stop();
+        let start = Instant::now();
+        self.terminate();
         let status = self.child.wait()?;
-        if status.success() { Ok(asked.elapsed()) } else { Err(format!("it ended with {status}").into()) }
+        if status.success() {
+            Ok(start.elapsed())
+        } else {
+            Err(format!("process ended with {status}").into())
+        }
     }
 
-    fn ask_to_stop(&self) {
+    fn terminate(&self) {
         if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
             // Only this code waits for the process, so its id is still valid, if only as a zombie's.
             let _ended = kill_process(pid, Signal::TERM);
@@ -81,14 +85,14 @@ impl Process {
     /// # Errors
     /// Fails if the system does not report it.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        family(self.id())?.iter().map(|id| cpu(&id.to_string(), USER_TIME)).sum()
+        with_children(self.id())?.iter().map(|id| cpu(&id.to_string(), USER_TIME)).sum()
     }
 
     /// Returns the processor time so far of its current threads, in nanoseconds.
     ///
     /// # Errors
     /// Fails if the system does not report it.
-    pub(crate) fn busy(&self) -> Outcome<Duration> {
+    pub(crate) fn threads_cpu(&self) -> Outcome<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.id()))? {
             // A thread can end between the two calls.
@@ -104,7 +108,7 @@ impl Process {
     /// # Errors
     /// Fails if the system does not report it.
     pub(crate) fn memory(&self) -> Outcome<u64> {
-        family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmRSS:")? << 10)).sum()
+        with_children(self.id())?.iter().map(|id| Ok(read_proc(*id, "status", "VmRSS:")? << 10)).sum()
     }
 
     /// Returns the peak resident memory in bytes, including its children.
@@ -112,7 +116,7 @@ impl Process {
     /// # Errors
     /// Fails if the system does not report it.
     pub(crate) fn peak_memory(&self) -> Outcome<u64> {
-        family(self.id())?.iter().map(|id| Ok(told(*id, "status", "VmHWM:")? << 10)).sum()
+        with_children(self.id())?.iter().map(|id| Ok(read_proc(*id, "status", "VmHWM:")? << 10)).sum()
     }
 
     /// Returns the number of bytes written to the disk.
@@ -120,16 +124,16 @@ impl Process {
     /// # Errors
     /// Fails if the system does not report it.
     pub(crate) fn written(&self) -> Outcome<u64> {
-        told(self.id(), "io", "write_bytes:")
+        read_proc(self.id(), "io", "write_bytes:")
     }
 }
 
 impl Drop for Process {
     /// Requests a shutdown first, so that the process can end its children.
     fn drop(&mut self) {
-        let asked = Instant::now();
-        self.ask_to_stop();
-        while asked.elapsed() < LAST_WORDS {
+        let start = Instant::now();
+        self.terminate();
+        while start.elapsed() < STOP_TIMEOUT {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
@@ -141,15 +145,18 @@ impl Drop for Process {
 }
 
 /// Returns a process and its children.
-fn family(id: u32) -> Outcome<Vec<u32>> {
+fn with_children(id: u32) -> Outcome<Vec<u32>> {
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
     let children = children.split_whitespace().map(str::parse);
     Ok(std::iter::once(Ok(id)).chain(children).collect::<Result<_, _>>()?)
 }
 
-fn told(id: u32, file: &str, label: &str) -> Outcome<u64> {
+fn read_proc(id: u32, file: &str, label: &str) -> Outcome<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/{file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(label)).ok_or("the system does not tell")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(label))
+        .ok_or_else(|| format!("no {label} in /proc/{id}/{file}"))?;
     Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
 }
 
@@ -167,12 +174,12 @@ pub(crate) fn children_cpu() -> Outcome<Duration> {
     cpu("self", CHILDREN_USER_TIME)
 }
 
-fn cpu(process: &str, place: usize) -> Outcome<Duration> {
+fn cpu(process: &str, index: usize) -> Outcome<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, behind) = stat.rsplit_once(')').ok_or("the system does not tell")?;
-    let ticks: u64 = behind
+    let (_, rest) = stat.rsplit_once(')').ok_or("malformed /proc/PID/stat")?;
+    let ticks: u64 = rest
         .split_whitespace()
-        .skip(place)
+        .skip(index)
         .take(2)
         .map(|ticks| ticks.parse::<u64>().unwrap_or_default())
         .sum();

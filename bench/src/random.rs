@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_same_numbers_for_ever() {
+    fn a_seed_always_gives_the_same_numbers() {
         let mut random = Random::new(0);
         assert_eq!(random.next(), 0xe220_a839_7b1d_cdaf);
         assert_eq!(random.next(), 0x6e78_9e6a_a1b9_65f4);
     }
 
     #[test]
-    fn the_first_rank_comes_twice_as_often_as_the_second() {
+    fn the_first_rank_is_twice_as_likely_as_the_second() {
         let (zipf, mut random) = (Zipf::new(1_000), Random::new(1));
         let mut counts = vec![0u32; 1_000];
         (0..100_000).for_each(|_| counts[zipf.rank(&mut random)] += 1);

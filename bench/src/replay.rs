@@ -14,7 +14,6 @@ use crate::{
     Outcome,
     machine::machine,
     node::Program,
-    options::Options,
     report::{Report, grouped},
     scale,
 };
@@ -27,32 +26,38 @@ mod post;
 mod site;
 mod watch;
 
-use check::Truth;
+use check::Expected;
 use follower::Followers;
 use git::{Repository, Step};
-use site::{Desk, Faults, Reader};
-
-/// The number of entries between two checks, and the seed.
-const EVERY: i64 = 1_000;
-const SEED: u64 = 7;
+use site::{Faults, Publisher, Reader};
 
 /// The maximum size of one commit.
-const CHANGES: usize = 500;
-const BYTES: usize = 3 << 20;
+const MAX_CHANGES: usize = 500;
+const MAX_BYTES: usize = 3 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Git directory or clone, with posts in _posts or content/posts.
+    #[arg(long, value_name = "DIR")]
+    repo: PathBuf,
+    /// Number of log entries between two checks.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(1..))]
+    every: i64,
+    /// Number of commits to replay; writes no results. If unset, all.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Seed of the random choices.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    seed: u64,
+}
 
 /// Replays a repository and writes the results.
 ///
 /// # Errors
 /// Fails if feeds, listings and files differ, or if a step fails.
-pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
-    let repository = Repository(options.required::<PathBuf>("--repo")?);
-    let every = options.value("--every")?.unwrap_or(EVERY);
-    let limit: Option<usize> = options.value("--limit")?;
-    let seed = options.value("--seed")?.unwrap_or(SEED);
-    options.finish()?;
-    if every < 1 {
-        return Err(format!("--every {every}: at least 1").into());
-    }
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    let Options { repo, every, limit, seed } = options;
+    let repository = Repository(repo);
     let program = Program::build(root)?;
     let dir = tempfile::tempdir()?;
     let mut report = Report::default();
@@ -76,15 +81,15 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
 
 struct Replay {
     repository: Repository,
-    desk: Desk,
-    /// A reader for the truth, without the desk's memory.
-    auditor: Reader,
+    publisher: Publisher,
+    /// A reader of complete trees, independent of the publisher.
+    tree_reader: Reader,
     cable: Cable,
     followers: Followers,
     head: Position,
     every: i64,
     /// The entry at which the next check is due.
-    due: i64,
+    next_check: i64,
     tally: Tally,
 }
 
@@ -106,9 +111,19 @@ impl Replay {
     fn new(repository: Repository, cable: Cable, followers: Followers, every: i64) -> Outcome<Replay> {
         let now = Timestamp::from(SystemTime::now());
         let reader = || Ok::<_, Box<dyn std::error::Error>>(Reader::new(repository.blobs()?, now));
-        let (desk, auditor) = (Desk::new(reader()?), reader()?);
+        let (publisher, tree_reader) = (Publisher::new(reader()?), reader()?);
         let (head, tally) = (Position::default(), Tally::default());
-        Ok(Replay { repository, desk, auditor, cable, followers, head, every, due: every, tally })
+        Ok(Replay {
+            repository,
+            publisher,
+            tree_reader,
+            cable,
+            followers,
+            head,
+            every,
+            next_check: every,
+            tally,
+        })
     }
 
     async fn run(&mut self, limit: Option<usize>) -> Outcome<()> {
@@ -116,22 +131,22 @@ impl Replay {
         for step in self.repository.history()?.take(limit.unwrap_or(usize::MAX)) {
             let step = step?;
             self.step(&step).await?;
-            if self.head.revision >= self.due {
+            if self.head.revision >= self.next_check {
                 self.check(&step.commit).await?;
-                self.due = (self.head.revision / self.every + 1) * self.every;
+                self.next_check = (self.head.revision / self.every + 1) * self.every;
             }
             last = Some(step.commit);
         }
-        let last = last.ok_or("the repository has no posts")?;
+        let last = last.ok_or("no posts in the repository")?;
         self.check(&last).await
     }
 
     async fn step(&mut self, step: &Step) -> Outcome<()> {
-        let edits = self.desk.edit(step)?;
+        let edits = self.publisher.edit(step)?;
         for tag in edits.new_tags {
             self.followers.open(format!("tags/{tag}"), self.head.clone())?;
         }
-        for (part, changes) in portions(edits.changes).into_iter().enumerate() {
+        for (part, changes) in split_changes(edits.changes).into_iter().enumerate() {
             let commit = self.cable.commit().changes(changes).request_id(format!("{}-{part}", step.commit));
             let committed = commit.await.map_err(|error| format!("{}: {error}", step.commit))?;
             committed.results.iter().for_each(|result| self.tally.count(result));
@@ -139,22 +154,22 @@ impl Replay {
             self.head = committed.position;
         }
         self.tally.steps += 1;
-        self.followers.stir();
+        self.followers.advance();
         Ok(())
     }
 
     /// Compares everything with the files of a commit.
     async fn check(&mut self, commit: &str) -> Outcome<()> {
-        let began = Instant::now();
-        let site = self.auditor.site(&self.repository.tree(commit)?)?;
-        self.followers.gather(self.head.revision).await?;
-        let checked = Truth::of(&site).check(&self.followers, &self.cable).await;
+        let start = Instant::now();
+        let site = self.tree_reader.site(&self.repository.tree(commit)?)?;
+        self.followers.recall_all(self.head.revision).await?;
+        let checked = Expected::of(&site).check(&self.followers, &self.cable).await;
         checked.map_err(|error| format!("at {commit}, revision {}: {error}", self.head.revision))?;
         self.tally.articles = site.posts().count();
         self.count_articles().await?;
-        self.followers.dismiss();
+        self.followers.release();
         self.tally.checks += 1;
-        self.tally.checking += began.elapsed();
+        self.tally.checking += start.elapsed();
         let (_, feeds) = self.followers.size();
         eprintln!("revision {}: {} articles, {feeds} feeds agree", self.head.revision, self.tally.articles);
         Ok(())
@@ -162,32 +177,32 @@ impl Replay {
 
     /// Checks the number of articles, which includes those without tags. These are in no feed.
     async fn count_articles(&self) -> Outcome<()> {
-        let counted = self.cable.status().await?.counts.unwrap_or_default().articles;
+        let reported = self.cable.status().await?.counts.unwrap_or_default().articles;
         let articles = self.tally.articles;
-        if counted == articles as i64 {
+        if reported == articles as i64 {
             return Ok(());
         }
-        Err(format!("the node counts {counted} articles, the files are {articles}").into())
+        Err(format!("article count mismatch: {reported} in the node, {articles} in the files").into())
     }
 
-    fn report(&self, report: &mut Report, took: Duration) {
+    fn report(&self, report: &mut Report, elapsed: Duration) {
         let tally = &self.tally;
         count(report, "Commits of the repository", tally.steps);
         count(report, "- as commits to the node", tally.commits);
         count(report, "Entries of the log", self.head.revision as u64);
         count(report, "- puts of articles", tally.puts);
-        count(report, "- of which with other tags", self.desk.retags);
+        count(report, "- of which with other tags", self.publisher.retags);
         count(report, "- removals of articles", tally.removals);
-        count(report, "- of which moved to another name", self.desk.moves);
+        count(report, "- of which moved to another name", self.publisher.moves);
         count(report, "Puts that changed nothing, and made no entry", tally.unchanged);
         count(report, "Articles at the end", tally.articles as u64);
-        count(report, "Tags", self.desk.tags.len() as u64);
-        count(report, "Authors", self.desk.authors.len() as u64);
+        count(report, "Tags", self.publisher.tags.len() as u64);
+        count(report, "Authors", self.publisher.authors.len() as u64);
         self.report_feeds(report);
-        self.report_faults(report, self.desk.faults);
+        self.report_faults(report, self.publisher.faults);
         count(report, "Checks passed", tally.checks);
         let seconds = |time: Duration| (time.as_secs_f64(), format!("{:.1} s", time.as_secs_f64()));
-        let (all, checking) = (seconds(took), seconds(tally.checking));
+        let (all, checking) = (seconds(elapsed), seconds(tally.checking));
         report.fact("Time", all.0, all.1);
         report.fact("- of which checking", checking.0, checking.1);
     }
@@ -221,16 +236,16 @@ impl Tally {
     }
 }
 
-fn count(report: &mut Report, what: &'static str, number: u64) {
-    report.fact(what, number, grouped(number));
+fn count(report: &mut Report, label: &'static str, number: u64) {
+    report.fact(label, number, grouped(number));
 }
 
 /// Splits changes into commits of the maximum size, in their order.
-fn portions(changes: Vec<Change>) -> Vec<Vec<Change>> {
+fn split_changes(changes: Vec<Change>) -> Vec<Vec<Change>> {
     let (mut portions, mut bytes): (Vec<Vec<Change>>, _) = (Vec::new(), 0);
     for change in changes {
         let more = change.encoded_len();
-        match portions.last_mut().filter(|portion| portion.len() < CHANGES && bytes + more <= BYTES) {
+        match portions.last_mut().filter(|portion| portion.len() < MAX_CHANGES && bytes + more <= MAX_BYTES) {
             Some(portion) => {
                 bytes += more;
                 portion.push(change);
@@ -246,10 +261,10 @@ fn portions(changes: Vec<Change>) -> Vec<Vec<Change>> {
 
 fn explanation(every: i64, seed: u64) -> String {
     format!(
-        "At each check, due after every {} entries and at the end, each tag's feed and its listing held the articles that \
-         the files of the commit reached say, with the same headlines, tags and revisions. No revision came twice or out \
-         of order on a stream, and none at or below a position or checkpoint. Seed {seed}; a third of the followers left \
-         and came back at random, one in twenty came at checks only.",
+        "At each check, due after every {} entries and at the end, each tag's feed and its listing held the articles of \
+         the commit's files, with the same headlines, tags and revisions. No revision was repeated or out \
+         of order on a stream, and none at or below a position or checkpoint. Seed {seed}; a third of the followers disconnected \
+         and resumed at random, one in twenty connected at checks only.",
         grouped(every as u64)
     )
 }
@@ -268,15 +283,15 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_holds_so_many_changes_and_so_many_bytes() {
-        let sizes = |changes| portions(changes).iter().map(Vec::len).collect::<Vec<_>>();
+    fn changes_are_split_into_commits_within_the_limits() {
+        let sizes = |changes| split_changes(changes).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes(Vec::new()), [0; 0]);
         assert_eq!(sizes(vec![put(10); 1_001]), [500, 500, 1]);
         assert_eq!(sizes(vec![put(1 << 20); 4]), [2, 2]);
     }
 
     #[test]
-    fn what_a_write_did_is_counted_by_its_kind() {
+    fn write_results_are_counted_by_kind() {
         let result = |name: &str, etag: &str, changed| {
             let mut result = WriteResult::default();
             (result.name, result.etag, result.changed) = (name.into(), etag.into(), changed);

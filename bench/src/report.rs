@@ -18,7 +18,7 @@ pub(crate) struct Report {
 /// One kind of call, made many times.
 #[derive(Debug)]
 pub(crate) struct Calls {
-    pub(crate) what: String,
+    pub(crate) label: String,
     /// The latencies in the order of the calls.
     pub(crate) times: Vec<Duration>,
     /// The node's processor time for all of them.
@@ -31,8 +31,8 @@ impl Calls {
     fn micros(&self, share: f64) -> u64 {
         let mut sorted = self.times.clone();
         sorted.sort_unstable();
-        let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-        sorted.get(place).map_or(0, |time| time.as_micros() as u64)
+        let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+        sorted.get(index).map_or(0, |time| time.as_micros() as u64)
     }
 
     fn first(&self) -> u64 {
@@ -46,12 +46,12 @@ impl Calls {
     fn row(&self) -> String {
         let (p50, p99) = (self.micros(0.5), self.micros(0.99));
         let figures = [self.articles as u64, self.first(), p50, p99, self.cpu_micros()].map(grouped);
-        format!("| {} | {} |", self.what, figures.join(" | "))
+        format!("| {} | {} |", self.label, figures.join(" | "))
     }
 
     fn json(&self) -> Value {
         json!({
-            "call": self.what, "articles": self.articles, "calls": self.times.len(),
+            "call": self.label, "articles": self.articles, "calls": self.times.len(),
             "first_us": self.first(), "p50_us": self.micros(0.5), "p99_us": self.micros(0.99),
             "server_cpu_us": self.cpu_micros(),
         })
@@ -60,10 +60,10 @@ impl Calls {
 
 impl Report {
     /// Adds a figure: its name, its value for the file, and its text for the table.
-    pub(crate) fn fact(&mut self, what: &'static str, value: impl Into<Value>, shown: impl Into<String>) {
+    pub(crate) fn fact(&mut self, label: &'static str, value: impl Into<Value>, shown: impl Into<String>) {
         let shown = shown.into();
-        eprintln!("{what}: {shown}");
-        self.facts.push((what, shown, value.into()));
+        eprintln!("{label}: {shown}");
+        self.facts.push((label, shown, value.into()));
     }
 
     pub(crate) fn calls(&mut self, calls: Calls) {
@@ -74,8 +74,8 @@ impl Report {
     /// Returns the tables.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| Measured | Result |\n| --- | ---: |\n");
-        for (what, shown, _) in &self.facts {
-            let _ = writeln!(text, "| {what} | {shown} |");
+        for (label, shown, _) in &self.facts {
+            let _ = writeln!(text, "| {label} | {shown} |");
         }
         if !self.calls.is_empty() {
             text += "\n| Call, one at a time | Articles | First, us | p50, us | p99, us | Server CPU, us |\n";
@@ -93,7 +93,7 @@ impl Report {
 
     fn json(&self) -> Value {
         let facts: Map<String, Value> =
-            self.facts.iter().map(|(what, _, value)| ((*what).to_owned(), value.clone())).collect();
+            self.facts.iter().map(|(label, _, value)| ((*label).to_owned(), value.clone())).collect();
         let calls: Vec<Value> = self.calls.iter().map(Calls::json).collect();
         json!({ "facts": facts, "calls": calls, "notes": self.notes })
     }
@@ -129,8 +129,8 @@ fn marks(name: &str) -> (String, String) {
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + 4);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_replaced_where_it_stands_and_else_added() {
+    fn a_block_is_replaced_or_appended() {
         let (begin, end) = marks("x");
         let added = with_block("# Cable\n", "x", "one\n");
         assert_eq!(added, format!("# Cable\n\n{begin}\none\n{end}\n"));
@@ -157,9 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_call_is_the_median() {
+    fn the_median_is_the_middle_call() {
         let times = (1..=100).rev().map(Duration::from_micros).collect();
-        let calls = Calls { what: String::new(), times, cpu: Duration::from_micros(500), articles: 1 };
+        let calls = Calls { label: String::new(), times, cpu: Duration::from_micros(500), articles: 1 };
         assert_eq!(
             (calls.first(), calls.micros(0.5), calls.micros(0.99), calls.cpu_micros()),
             (100, 51, 100, 5)

@@ -17,7 +17,6 @@ use crate::{
     generate::{self, Archive, article_id},
     machine::machine,
     node::{Node, Program},
-    options::Options,
     random::Random,
     report::{Calls, Report, grouped},
     yardstick,
@@ -25,25 +24,33 @@ use crate::{
 
 /// The number of calls of a kind, and the number for articles, which are the fastest.
 const CALLS: usize = 200;
-const GETS: usize = 2_000;
+const GET_CALLS: usize = 2_000;
 /// The number of articles on a page, and the number before the deep page.
-const PAGE: u32 = 20;
-const DEPTH: usize = 500;
-const BATCH: usize = 50;
+const PAGE_SIZE: u32 = 20;
+const MAX_DEPTH: usize = 500;
+const BATCH_SIZE: usize = 50;
 /// The rank of the tag of middling frequency: one hundred of ten thousand are more frequent.
-const MIDDLING: usize = 100;
+const MIDDLING_RANK: usize = 100;
 /// The number of articles between two samples of the node's memory.
-const LOOK: u64 = 1_000;
+const MEMORY_SAMPLE_INTERVAL: u64 = 1_000;
 const SEED: u64 = 7;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Number of articles in the archive.
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    articles: u64,
+    /// Directory to create and work in. If unset, a temporary one.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
 
 /// Runs everything, and writes and prints the results.
 ///
 /// # Errors
 /// Fails if a step of the measurement fails or a file cannot be written.
-pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
-    let articles = options.value("--articles")?.unwrap_or(200_000);
-    let keep: Option<PathBuf> = options.value("--keep")?;
-    options.finish()?;
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    let Options { articles, keep } = options;
     let program = Program::build(root)?;
     let temporary = tempfile::tempdir()?;
     let dir = keep.unwrap_or_else(|| temporary.path().join("scale"));
@@ -111,12 +118,16 @@ impl Bench {
         if (counts.articles as u64, (counts.authors + counts.sections + counts.tags) as u64)
             != (archive.articles, archive.entities)
         {
-            return Err(format!("the store does not hold what was imported: {counts:?}").into());
+            return Err(format!("the counts of the store differ from those of the import: {counts:?}").into());
         }
         self.rate("Import by the command line", archive, took);
-        let each = |time: Duration| micros(time) / archive.articles.max(1);
-        let shown = format!("{} us / {} us", grouped(each(cpu)), grouped(each(client_cpu)));
-        self.report.fact("- CPU per article, server / client", vec![each(cpu), each(client_cpu)], shown);
+        let per_article = |time: Duration| micros(time) / archive.articles.max(1);
+        let shown = format!("{} us / {} us", grouped(per_article(cpu)), grouped(per_article(client_cpu)));
+        self.report.fact(
+            "- CPU per article, server / client",
+            vec![per_article(cpu), per_article(client_cpu)],
+            shown,
+        );
         let peak = node.peak_memory()?;
         self.report.fact("- server's peak memory", peak, mega(peak));
         self.report.fact("- written to the disk, log and checkpoints included", written, mega(written));
@@ -129,11 +140,11 @@ impl Bench {
         Ok(())
     }
 
-    fn rate(&mut self, what: &'static str, archive: &Archive, took: Duration) {
+    fn rate(&mut self, label: &'static str, archive: &Archive, took: Duration) {
         let (articles, bytes) =
             (archive.articles as f64 / seconds(took), archive.bytes as f64 / seconds(took));
         let shown = format!("{} articles/s, {:.1} MB/s", grouped(articles as u64), bytes / 1e6);
-        self.report.fact(what, articles as u64, shown);
+        self.report.fact(label, articles as u64, shown);
     }
 
     fn yardstick(&mut self, archive: &Archive) -> Outcome<()> {
@@ -141,14 +152,14 @@ impl Bench {
         let (took, cpu) = yardstick::write(&self.database(), &copy)?;
         fs::remove_file(&copy)?;
         self.rate("The same rows by SQLite alone, 1,000 articles a transaction", archive, took);
-        let each = micros(cpu) / archive.articles.max(1);
-        self.report.fact("- its CPU per article", each, format!("{each} us"));
+        let per_article = micros(cpu) / archive.articles.max(1);
+        self.report.fact("- its CPU per article", per_article, format!("{per_article} us"));
         Ok(())
     }
 
     async fn read(&mut self, archive: &Archive) -> Outcome<()> {
-        let names = some_articles(archive, GETS);
-        forget_pages(&self.database())?;
+        let names = sample_articles(archive, GET_CALLS);
+        drop_from_page_cache(&self.database())?;
         let node = self.serve()?;
         let cable = client(&node)?;
         cable.article(&names[0]).await?;
@@ -168,74 +179,74 @@ impl Bench {
 
     async fn gets(&mut self, node: &Node, cable: &Cable, names: &[String]) -> Outcome<()> {
         let names = &names[1..];
-        for what in ["GetArticle, not in memory", "GetArticle, again"] {
-            let get = async |place: usize| cable.article(&names[place]).await.map(|_| 1);
-            self.measure(node, what, names.len(), get).await?;
+        for label in ["GetArticle, not in memory", "GetArticle, again"] {
+            let get = async |index: usize| cable.article(&names[index]).await.map(|_| 1);
+            self.measure(node, label, names.len(), get).await?;
         }
         Ok(())
     }
 
     async fn lists(&mut self, node: &Node, cable: &Cable, archive: &Archive) -> Outcome<()> {
-        let tag = |place: usize| &archive.tags[place.min(archive.tags.len() - 1)].0;
-        let (hot, second, middling, rare) = (tag(0), tag(1), tag(MIDDLING), tag(usize::MAX));
-        let by_tag = |tag: &str| cable.list(Filter::default().tag(tag)).page_size(PAGE);
+        let tag = |index: usize| &archive.tags[index.min(archive.tags.len() - 1)].0;
+        let (hot, second, middling, rare) = (tag(0), tag(1), tag(MIDDLING_RANK), tag(usize::MAX));
+        let by_tag = |tag: &str| cable.list(Filter::default().tag(tag)).page_size(PAGE_SIZE);
         let (depth, deep) = deep_page(by_tag(hot)).await?;
-        let both = cable.list(Filter::default().tag(hot).tag(second)).page_size(PAGE);
+        let both = cable.list(Filter::default().tag(hot).tag(second)).page_size(PAGE_SIZE);
         let below = Filter::default().section(generate::department()).with_child_sections();
-        for (what, list) in [
+        for (label, list) in [
             ("ListArticles, hottest tag".to_owned(), by_tag(hot)),
             ("ListArticles, middling tag".to_owned(), by_tag(middling)),
             ("ListArticles, rare tag".to_owned(), by_tag(rare)),
             (format!("ListArticles, hottest tag, page {}", depth + 1), deep),
             ("ListArticles, both of the two hottest tags".to_owned(), both),
-            ("ListArticles, section with those below".to_owned(), cable.list(below).page_size(PAGE)),
+            ("ListArticles, section with those below".to_owned(), cable.list(below).page_size(PAGE_SIZE)),
         ] {
             let call = async |_| list.clone().await.map(|page| page.articles.len());
-            self.measure(node, &what, CALLS, call).await?;
+            self.measure(node, &label, CALLS, call).await?;
         }
         Ok(())
     }
 
     async fn batches(&mut self, node: &Node, cable: &Cable, archive: &Archive) -> Outcome<()> {
-        let names = some_articles(archive, CALLS * BATCH);
-        for (what, view) in [("BASIC", View::Basic), ("FULL", View::Full)] {
-            let call = async |place: usize| {
-                let from = place * BATCH % names.len();
-                let batch = names.iter().cycle().skip(from).take(BATCH);
+        let names = sample_articles(archive, CALLS * BATCH_SIZE);
+        for (label, view) in [("BASIC", View::Basic), ("FULL", View::Full)] {
+            let call = async |index: usize| {
+                let from = index * BATCH_SIZE % names.len();
+                let batch = names.iter().cycle().skip(from).take(BATCH_SIZE);
                 cable.articles(batch).view(view).await.map(|articles| articles.found().count())
             };
-            self.measure(node, &format!("BatchGetArticles, {what}"), CALLS, call).await?;
+            self.measure(node, &format!("BatchGetArticles, {label}"), CALLS, call).await?;
         }
         Ok(())
     }
 
     async fn streams(&mut self, node: &Node, cable: &Cable, archive: &Archive) -> Outcome<()> {
         let tag = &archive.tags[0].0;
-        for (what, growth, view) in [
+        for (label, growth, view) in [
             ("StreamArticles of the hottest tag, BASIC", "- server's memory grew by at most", View::Basic),
             ("StreamArticles of the hottest tag, FULL", "- its memory grew by at most", View::Full),
         ] {
             let (memory, cpu, start) = (node.memory()?, node.cpu()?, Instant::now());
             let mut articles = cable.stream(Filter::default().tag(tag)).view(view).articles();
-            let (mut count, mut bytes, mut most) = (0, 0, memory);
+            let (mut count, mut bytes, mut peak) = (0, 0, memory);
             while let Some(article) = articles.next().await {
                 bytes += article?.encoded_len();
                 count += 1;
-                if count % LOOK == 0 {
-                    most = most.max(node.memory()?);
+                if count % MEMORY_SAMPLE_INTERVAL == 0 {
+                    peak = peak.max(node.memory()?);
                 }
             }
             let (took, cpu) = (seconds(start.elapsed()), node.cpu()? - cpu);
             let rate = count as f64 / took;
-            let each = micros(cpu) as f64 / count.max(1) as f64;
+            let per_article = micros(cpu) as f64 / count.max(1) as f64;
             let shown = format!(
-                "{} articles, {} /s, {:.1} MB/s, {each:.1} us CPU each",
+                "{} articles, {} /s, {:.1} MB/s, {per_article:.1} us CPU each",
                 grouped(count),
                 grouped(rate as u64),
                 bytes as f64 / took / 1e6
             );
-            self.report.fact(what, rate as u64, shown);
-            self.report.fact(growth, most - memory, mega(most - memory));
+            self.report.fact(label, rate as u64, shown);
+            self.report.fact(growth, peak - memory, mega(peak - memory));
         }
         Ok(())
     }
@@ -244,20 +255,20 @@ impl Bench {
     async fn measure<F: Future<Output = cable_client::Result<usize>>>(
         &mut self,
         node: &Node,
-        what: &str,
+        label: &str,
         calls: usize,
         call: impl Fn(usize) -> F,
     ) -> Outcome<()> {
         let mut times = Vec::with_capacity(calls);
         let mut articles = 0;
         let cpu = node.cpu()?;
-        for place in 0..calls {
+        for index in 0..calls {
             let start = Instant::now();
-            articles = call(place).await?;
+            articles = call(index).await?;
             times.push(start.elapsed());
         }
         let cpu = node.cpu()? - cpu;
-        self.report.calls(Calls { what: what.to_owned(), times, cpu, articles });
+        self.report.calls(Calls { label: label.to_owned(), times, cpu, articles });
         Ok(())
     }
 
@@ -275,13 +286,13 @@ pub(crate) fn client(node: &Node) -> cable_client::Result<Cable> {
 }
 
 /// Returns different articles from the whole archive.
-fn some_articles(archive: &Archive, count: usize) -> Vec<String> {
+fn sample_articles(archive: &Archive, count: usize) -> Vec<String> {
     let mut random = Random::new(SEED);
     let mut numbers: Vec<u64> = (0..archive.articles).collect();
     let count = count.min(numbers.len());
-    for place in 0..count {
-        let other = place + random.below(numbers.len() - place);
-        numbers.swap(place, other);
+    for index in 0..count {
+        let other = index + random.below(numbers.len() - index);
+        numbers.swap(index, other);
     }
     numbers[..count].iter().copied().map(article_id).collect()
 }
@@ -289,7 +300,7 @@ fn some_articles(archive: &Archive, count: usize) -> Vec<String> {
 /// Follows the pages of a list to the wanted depth, or to the last page. Returns the number of articles before that
 /// page, and the page.
 async fn deep_page(list: ListArticles) -> cable_client::Result<(usize, ListArticles)> {
-    let mut pages = list.clone().pages().take(DEPTH);
+    let mut pages = list.clone().pages().take(MAX_DEPTH);
     let (mut depth, mut deep) = (0, list.clone());
     while let Some(page) = pages.next().await {
         let Some(token) = page?.next_page_token.clone() else { break };
@@ -300,7 +311,7 @@ async fn deep_page(list: ListArticles) -> cable_client::Result<(usize, ListArtic
 }
 
 /// Drops a file's pages from the system's memory, so that reads come from the disk.
-pub(crate) fn forget_pages(path: &Path) -> Outcome<()> {
+pub(crate) fn drop_from_page_cache(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use cable_client::{Cable, Filter, Retry, View, v1};
+use clap::builder::RangedU64ValueParser;
 use futures_util::StreamExt as _;
 use prost::Message;
 use serde_json::json;
@@ -15,7 +16,6 @@ use crate::{
     Outcome, generate,
     machine::machine,
     node::{Node, Program},
-    options::Options,
     process::Process,
 };
 
@@ -43,36 +43,33 @@ const PAGE: usize = 20;
 /// The duration in seconds of a run at a given rate.
 const RATE_SECONDS: u64 = 6;
 
+/// The cases, in the order in which they are measured.
+const CASES: [&str; 8] = ["get", "get-50", "get-1", "rate", "ghz", "list", "batch", "stream"];
+
 const CABLE: &str = "Cable";
 const LIMIT: &str = "hyper alone, framed, coalesced (the limit)";
 const ORDINARY: &str = "ordinary tonic + moka + prost";
 const GO: &str = "grpc-go, map";
-const GO_ENCODED: &str = "grpc-go, map of encoded answers";
+const GO_ENCODED: &str = "grpc-go, map of encoded responses";
 const NGINX: &str = "nginx, file";
 const NGHTTPD: &str = "nghttpd (C), file";
-const AS_LARGE: &str = "Cable, GetArticle of as many bytes";
+const SAME_SIZE: &str = "Cable, GetArticle of the same size";
 
-/// The plan of a measurement.
-#[derive(Debug)]
-struct Plan {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Number of rounds, each with all servers.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
+    /// Number of calls to a server in a round of `get`; other cases make a fraction of it.
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     calls: u64,
+    /// Case to measure alone; writes no results. `rate` also measures `get`.
+    #[arg(long, value_name = "CASE", value_parser = CASES)]
     only: Option<String>,
 }
 
-impl Plan {
-    fn parse(mut options: Options) -> Outcome<Plan> {
-        let rounds = options.value("--rounds")?.unwrap_or(5);
-        let calls = options.value("--calls")?.unwrap_or(200_000);
-        let only = options.value("--only")?;
-        options.finish()?;
-        if rounds == 0 || calls < 1_000 {
-            return Err("at least one round of 1,000 calls".into());
-        }
-        Ok(Plan { rounds, calls, only })
-    }
-
-    fn wants(&self, case: &str) -> bool {
+impl Options {
+    fn includes(&self, case: &str) -> bool {
         match self.only.as_deref() {
             None => true,
             // The rate depends on the speed of the slowest server.
@@ -87,7 +84,6 @@ impl Plan {
 /// # Errors
 /// Fails if a program is missing, if a server does not start, or if a call does not return the expected response.
 pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
-    let plan = Plan::parse(options)?;
     let program = Program::build(root)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -99,12 +95,12 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
         loader: Loader::new(&program, scratch.path())?,
         scratch: scratch.path().to_owned(),
         content,
-        results: Results::new(machine(), plan.rounds),
-        plan: &plan,
+        results: Results::new(machine(), options.rounds),
+        options: &options,
     };
     let results = bench.measure()?;
     eprintln!("\n{}", output::markdown(&results));
-    if plan.only.is_none() {
+    if options.only.is_none() {
         output::write(root, &results)?;
     }
     Ok(())
@@ -148,11 +144,11 @@ impl Content {
         }
         let (records, articles) = (path("records"), path("articles"));
         fs::write(&articles, encoded)?;
-        let tag = archive.tags.first().ok_or("no tag is in use")?.0.clone();
+        let tag = archive.tags.first().ok_or("no article has a tag")?.0.clone();
         let page = cable.list(Filter::default().tag(&tag)).page_size(PAGE as u32).await?;
         let newest = page.articles.iter().map(|article| article.name.clone()).collect();
-        let article = nearest(&sizes, ARTICLE_BYTES)?;
-        let (address, node) = apart(node)?;
+        let article = nearest_in_size(&sizes, ARTICLE_BYTES)?;
+        let (address, node) = address_and_process(node)?;
         Ok(Content { node, address, records, articles, article, sizes, tag: format!("tags/{tag}"), newest })
     }
 
@@ -189,16 +185,16 @@ impl Content {
     }
 }
 
-fn apart(node: Node) -> Outcome<(std::net::SocketAddr, Rc<Process>)> {
+fn address_and_process(node: Node) -> Outcome<(std::net::SocketAddr, Rc<Process>)> {
     let (endpoint, process) = node.into_parts();
-    let address = endpoint.strip_prefix("http://").ok_or("the endpoint is no URL")?.parse()?;
+    let address = endpoint.strip_prefix("http://").ok_or("endpoint is not an http URL")?.parse()?;
     Ok((address, Rc::new(process)))
 }
 
 /// Returns the article whose size is nearest to `bytes` bytes.
-fn nearest(sizes: &[(String, usize)], bytes: usize) -> Outcome<String> {
+fn nearest_in_size(sizes: &[(String, usize)], bytes: usize) -> Outcome<String> {
     let found = sizes.iter().min_by_key(|(_, size)| size.abs_diff(bytes));
-    Ok(found.ok_or("there is no article")?.0.clone())
+    Ok(found.ok_or("no articles")?.0.clone())
 }
 
 /// A server with its requests.
@@ -208,7 +204,7 @@ struct Contestant {
     process: Rc<Process>,
     target: Target,
     /// The size of its response in bytes.
-    answer: u64,
+    response_bytes: u64,
 }
 
 struct Bench<'a> {
@@ -216,36 +212,51 @@ struct Bench<'a> {
     rivals: Rivals,
     loader: Loader,
     scratch: PathBuf,
-    plan: &'a Plan,
+    options: &'a Options,
     results: Results,
 }
 
 impl Bench<'_> {
     fn measure(mut self) -> Outcome<Results> {
-        let calls = self.plan.calls;
-        let load =
-            |connections, streams, calls| Load { connections, streams, calls, rate: None, apart: false };
-        let gets = self.gets()?;
-        self.case("get", "GetArticle, 16 connections of 10 streams", load(16, 10, calls), &gets)?;
+        let calls = self.options.calls;
+        let load = |connections, streams, calls| Load {
+            connections,
+            streams,
+            calls,
+            rate: None,
+            separate_cores: false,
+        };
+        let gets = self.get_contestants()?;
+        self.measure_case("get", "GetArticle, 16 connections of 10 streams", load(16, 10, calls), &gets)?;
         let single = self.without_sendfile(&gets)?;
-        self.case("get-50", "GetArticle, 50 connections of 1 stream", load(50, 1, calls / 2), &single)?;
-        self.case("get-1", "GetArticle, 1 connection of 100 streams", load(1, 100, calls / 2), &gets)?;
-        self.rated(&gets)?;
-        self.ghz(&gets)?;
+        self.measure_case(
+            "get-50",
+            "GetArticle, 50 connections of 1 stream",
+            load(50, 1, calls / 2),
+            &single,
+        )?;
+        self.measure_case(
+            "get-1",
+            "GetArticle, 1 connection of 100 streams",
+            load(1, 100, calls / 2),
+            &gets,
+        )?;
+        self.measure_at_rate(&gets)?;
+        self.measure_with_ghz(&gets)?;
         drop(gets);
-        let lists = self.answers("ListArticles", &self.content.list())?;
+        let lists = self.multi_article_contestants("ListArticles", &self.content.list())?;
         let title = "ListArticles, newest 20 of a tag (BASIC), 16 connections of 10 streams";
-        self.case("list", title, load(16, 10, calls / 4), &lists)?;
+        self.measure_case("list", title, load(16, 10, calls / 4), &lists)?;
         drop(lists);
-        let batches = self.answers("BatchGetArticles", &self.content.batch())?;
+        let batches = self.multi_article_contestants("BatchGetArticles", &self.content.batch())?;
         let title = "BatchGetArticles of 20 (BASIC), 16 connections of 10 streams";
-        self.case("batch", title, load(16, 10, calls / 4), &batches)?;
+        self.measure_case("batch", title, load(16, 10, calls / 4), &batches)?;
         drop(batches);
-        let streams = self.streams()?;
-        let title = "StreamArticles of 10,000 (BASIC), one after the other, client on the other core";
+        let streams = self.stream_contestants()?;
+        let title = "StreamArticles of 10,000 (BASIC), one at a time, client on the other core";
         // This case is the last one: the servers remain on their cores.
-        let load = Load { apart: true, ..load(1, 1, (calls / 500).max(4)) };
-        self.case("stream", title, load, &streams)?;
+        let load = Load { separate_cores: true, ..load(1, 1, (calls / 500).max(4)) };
+        self.measure_case("stream", title, load, &streams)?;
         Ok(self.results)
     }
 
@@ -264,29 +275,29 @@ impl Bench<'_> {
         self.contestant(name, self.content.node.clone(), target)
     }
 
-    fn asked(&self, name: &'static str, server: Server, like: &Target) -> Outcome<Contestant> {
-        let target = Target { address: server.address, ..like.clone() };
+    fn contestant_like(&self, name: &'static str, server: Server, model: &Target) -> Outcome<Contestant> {
+        let target = Target { address: server.address, ..model.clone() };
         self.contestant(name, Rc::new(server.process), target)
     }
 
     fn contestant(&self, name: &'static str, process: Rc<Process>, target: Target) -> Outcome<Contestant> {
-        let answer = self.loader.probe(&target)?;
-        Ok(Contestant { name, process, target, answer })
+        let response_bytes = self.loader.probe(&target)?;
+        Ok(Contestant { name, process, target, response_bytes })
     }
 
     /// Returns all servers with the same article.
-    fn gets(&self) -> Outcome<Vec<Contestant>> {
+    fn get_contestants(&self) -> Outcome<Vec<Contestant>> {
         let cable = self.cable(CABLE, "GetArticle", &self.content.get(&self.content.article))?;
-        let (size, asked) = (cable.answer, cable.target.clone());
-        let file = Target { path: FILE.to_owned(), request: None, ..asked.clone() };
+        let (size, target) = (cable.response_bytes, cable.target.clone());
+        let file = Target { path: FILE.to_owned(), request: None, ..target.clone() };
         Ok(vec![
             cable,
-            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
-            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
-            self.asked(GO, self.rivals.grpc_go("proto")?, &asked)?,
-            self.asked(GO_ENCODED, self.rivals.grpc_go("encoded")?, &asked)?,
-            self.asked(NGINX, self.rivals.nginx(size, true)?, &file)?,
-            self.asked(NGHTTPD, self.rivals.nghttpd(size)?, &file)?,
+            self.contestant_like(LIMIT, self.rivals.limit(size)?, &target)?,
+            self.contestant_like(ORDINARY, self.rivals.ordinary()?, &target)?,
+            self.contestant_like(GO, self.rivals.grpc_go("proto")?, &target)?,
+            self.contestant_like(GO_ENCODED, self.rivals.grpc_go("encoded")?, &target)?,
+            self.contestant_like(NGINX, self.rivals.nginx(size, true)?, &file)?,
+            self.contestant_like(NGHTTPD, self.rivals.nghttpd(size)?, &file)?,
         ])
     }
 
@@ -294,8 +305,8 @@ impl Bench<'_> {
     fn without_sendfile(&self, gets: &[Contestant]) -> Outcome<Vec<Contestant>> {
         let other = |contestant: &Contestant| match contestant.name {
             NGINX => {
-                let server = self.rivals.nginx(contestant.answer, false)?;
-                self.asked(NGINX, server, &contestant.target)
+                let server = self.rivals.nginx(contestant.response_bytes, false)?;
+                self.contestant_like(NGINX, server, &contestant.target)
             }
             _ => Ok(contestant.clone()),
         };
@@ -303,76 +314,94 @@ impl Bench<'_> {
     }
 
     /// Returns a response with several articles, and one with one article of the same size.
-    fn answers(&self, call: &str, request: &impl Message) -> Outcome<Vec<Contestant>> {
+    fn multi_article_contestants(&self, call: &str, request: &impl Message) -> Outcome<Vec<Contestant>> {
         let cable = self.cable(CABLE, call, request)?;
-        let (size, asked) = (cable.answer, cable.target.clone());
-        let as_large = self.content.get(&nearest(&self.content.sizes, usize::try_from(size)?)?);
+        let (size, target) = (cable.response_bytes, cable.target.clone());
+        let same_size = self.content.get(&nearest_in_size(&self.content.sizes, usize::try_from(size)?)?);
         Ok(vec![
             cable,
-            self.cable(AS_LARGE, "GetArticle", &as_large)?,
-            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
-            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
+            self.cable(SAME_SIZE, "GetArticle", &same_size)?,
+            self.contestant_like(LIMIT, self.rivals.limit(size)?, &target)?,
+            self.contestant_like(ORDINARY, self.rivals.ordinary()?, &target)?,
         ])
     }
 
-    fn streams(&self) -> Outcome<Vec<Contestant>> {
+    fn stream_contestants(&self) -> Outcome<Vec<Contestant>> {
         let cable = self.cable(CABLE, "StreamArticles", &self.content.stream())?;
-        let (size, asked) = (cable.answer, cable.target.clone());
+        let (size, target) = (cable.response_bytes, cable.target.clone());
         Ok(vec![
             cable,
-            self.asked(LIMIT, self.rivals.limit(size)?, &asked)?,
-            self.asked(ORDINARY, self.rivals.ordinary()?, &asked)?,
+            self.contestant_like(LIMIT, self.rivals.limit(size)?, &target)?,
+            self.contestant_like(ORDINARY, self.rivals.ordinary()?, &target)?,
         ])
     }
 
-    /// Runs all servers at half of the slowest one's peak.
-    fn rated(&mut self, gets: &[Contestant]) -> Outcome<()> {
+    /// Runs all servers at half of the slowest server's peak.
+    fn measure_at_rate(&mut self, gets: &[Contestant]) -> Outcome<()> {
         let slowest = match self.results.case("get") {
             Some(case) => case.slowest().unwrap_or_default(),
             None => return Ok(()),
         };
         let rate = (slowest / 2.0) as u64;
-        let title = format!("GetArticle at {rate} calls/s, half of the slowest one's peak, 16 connections");
-        let load =
-            Load { connections: 16, streams: 10, calls: rate * RATE_SECONDS, rate: Some(rate), apart: false };
-        self.case("rate", &title, load, gets)
+        let title =
+            format!("GetArticle at {rate} calls/s, half of the slowest server's peak, 16 connections");
+        let load = Load {
+            connections: 16,
+            streams: 10,
+            calls: rate * RATE_SECONDS,
+            rate: Some(rate),
+            separate_cores: false,
+        };
+        self.measure_case("rate", &title, load, gets)
     }
 
-    fn ghz(&mut self, gets: &[Contestant]) -> Outcome<()> {
+    fn measure_with_ghz(&mut self, gets: &[Contestant]) -> Outcome<()> {
         let request = json!({ "name": self.content.article });
-        let load = Load { connections: 8, streams: 8, calls: self.plan.calls / 10, rate: None, apart: false };
-        let speak_grpc: Vec<_> =
+        let load = Load {
+            connections: 8,
+            streams: 8,
+            calls: self.options.calls / 10,
+            rate: None,
+            separate_cores: false,
+        };
+        let with_grpc: Vec<_> =
             gets.iter().filter(|contestant| contestant.target.request.is_some()).collect();
         let title = "GetArticle by ghz, 8 connections, 64 workers: the server's processor time only";
-        self.in_turns("ghz", title, &speak_grpc, |bench, contestant| {
+        self.run_rounds("ghz", title, &with_grpc, |bench, contestant| {
             bench.loader.ghz(&contestant.process, contestant.target.address, &request, load)
         })
     }
 
-    fn case(&mut self, id: &'static str, title: &str, load: Load, contestants: &[Contestant]) -> Outcome<()> {
-        if load.apart {
+    fn measure_case(
+        &mut self,
+        id: &'static str,
+        title: &str,
+        load: Load,
+        contestants: &[Contestant],
+    ) -> Outcome<()> {
+        if load.separate_cores {
             contestants.iter().try_for_each(|contestant| pin(&contestant.process, "0"))?;
         }
         let all: Vec<_> = contestants.iter().collect();
-        self.in_turns(id, title, &all, |bench, contestant| {
-            bench.loader.run(&contestant.process, &contestant.target, load, contestant.answer)
+        self.run_rounds(id, title, &all, |bench, contestant| {
+            bench.loader.run(&contestant.process, &contestant.target, load, contestant.response_bytes)
         })
     }
 
     /// Makes one uncounted round, then the counted rounds. Each starts with another server.
-    fn in_turns(
+    fn run_rounds(
         &mut self,
         id: &'static str,
         title: &str,
         contestants: &[&Contestant],
         run: impl Fn(&Self, &Contestant) -> Outcome<Sample>,
     ) -> Outcome<()> {
-        if !self.plan.wants(id) {
+        if !self.options.includes(id) {
             return Ok(());
         }
         eprintln!("{title}");
         let mut series: Vec<Series> = contestants.iter().map(|c| Series::new(c.name)).collect();
-        for round in 0..=self.plan.rounds {
+        for round in 0..=self.options.rounds {
             for turn in 0..contestants.len() {
                 let turn = (turn + round) % contestants.len();
                 let sample = run(self, contestants[turn])?;

@@ -3,16 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
+use clap::ValueEnum;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Outcome,
     machine::machine,
     node::{Node, Program},
-    options::Options,
     report::{Report, grouped},
     scale,
 };
@@ -27,7 +26,7 @@ use load::median;
 use stores::{HOT, Stores, Which, hot};
 
 /// The minimum number of articles in the large store. With fewer, reads that must miss the cache would repeat.
-const LEAST: u64 = 50_000;
+const MIN_ARTICLES: u64 = 50_000;
 
 /// The number of rounds. The median counts.
 const ROUNDS: usize = 7;
@@ -35,13 +34,13 @@ const ROUNDS: usize = 7;
 const STARTS: usize = 5;
 
 /// The maximum time in seconds to start a node.
-const START: f64 = 2.0;
+const MAX_START_SECS: f64 = 2.0;
 
 /// The index of the scheduling policy in /proc/PID/stat after the name, from 0.
-const POLICY: usize = 38;
+const POLICY_INDEX: usize = 38;
 
 /// A part of the measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Start,
     Cost,
@@ -53,27 +52,25 @@ impl Part {
     const ALL: [Part; 4] = [Part::Start, Part::Cost, Part::Stall, Part::Memory];
 }
 
-impl FromStr for Part {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Part, &'static str> {
-        let mut all = Part::ALL.into_iter();
-        all.find(|part| format!("{part:?}").eq_ignore_ascii_case(name)).ok_or("there is no such part")
-    }
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Number of articles in the large store.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(MIN_ARTICLES..))]
+    articles: u64,
+    /// Directory for the stores. If it has them already, they are not built again. If unset, a temporary one.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Part to measure alone; writes no results.
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
 }
 
 /// Runs everything and writes the results.
 ///
 /// # Errors
 /// Fails if a step of the measurement fails or a file cannot be written.
-pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
-    let articles = options.value("--articles")?.unwrap_or(1_000_000);
-    let keep: Option<PathBuf> = options.value("--keep")?;
-    let wanted: Option<Part> = options.value("--only")?;
-    options.finish()?;
-    if articles < LEAST {
-        return Err(format!("--articles {articles}: at least {LEAST}").into());
-    }
+pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
+    let Options { articles, keep, only } = options;
     let program = Program::build(root)?;
     let temporary = tempfile::tempdir()?;
     let dir = keep.unwrap_or_else(|| temporary.path().join("size"));
@@ -85,11 +82,11 @@ pub(crate) fn run(root: &Path, mut options: Options) -> Outcome<()> {
     bench.facts()?;
     Part::ALL
         .into_iter()
-        .filter(|part| wanted.is_none_or(|only| only == *part))
+        .filter(|part| only.is_none_or(|only| only == *part))
         .try_for_each(|part| bench.measure(part))?;
     bench.report.notes.push(explanation());
     bench.report.notes.extend(priority()?);
-    if wanted.is_none() {
+    if only.is_none() {
         bench.report.write_as(root, "size")?;
     }
     eprintln!("\n{}", bench.report.markdown());
@@ -120,10 +117,10 @@ impl Bench {
     fn facts(&mut self) -> Outcome<()> {
         let articles = self.stores.articles;
         self.report.fact("Articles of the large store", articles, grouped(articles));
-        if let Some(took) = self.stores.imported {
-            let rate = articles as f64 / took.as_secs_f64();
-            let shown = format!("{:.0} s, {} a second", took.as_secs_f64(), grouped(rate as u64));
-            self.report.fact("- imported in", took.as_secs_f64(), shown);
+        if let Some(elapsed) = self.stores.imported {
+            let rate = articles as f64 / elapsed.as_secs_f64();
+            let shown = format!("{:.0} s, {} a second", elapsed.as_secs_f64(), grouped(rate as u64));
+            self.report.fact("- imported in", elapsed.as_secs_f64(), shown);
         }
         let bytes = fs::metadata(self.stores.database(Which::Large))?.len();
         self.report.fact("- on disk", bytes, format!("{} MB", bytes / 1_000_000));
@@ -133,10 +130,10 @@ impl Bench {
     /// Measures the time from the start of a process to its first response, with nothing of the store in the system's
     /// memory.
     fn starts(&mut self) -> Outcome<()> {
-        for (which, what) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
+        for (which, label) in [(Which::Small, "Start of the small"), (Which::Large, "Start of the large")] {
             let mut times = Vec::new();
             for _ in 0..STARTS {
-                self.stores.forget(which)?;
+                self.stores.drop_from_page_cache(which)?;
                 let node = self.serve(which)?;
                 let cable = scale::client(&node)?;
                 self.runtime.block_on(async { cable.article(hot(0)).await })?;
@@ -144,29 +141,29 @@ impl Bench {
                 node.stop()?;
             }
             let start = median(times);
-            self.report.fact(what, start, format!("{start:.3} s{}", judged(start, START)));
+            self.report.fact(label, start, format!("{start:.3} s{}", verdict_of(start, MAX_START_SECS)));
         }
         Ok(())
     }
 }
 
 /// Returns the verdict on a figure with a maximum.
-fn judged(figure: f64, most: f64) -> String {
-    let verdict = if figure <= most { "at most" } else { "MISSED: at most" };
-    format!(" ({verdict} {most})")
+fn verdict_of(figure: f64, max: f64) -> String {
+    let label = if figure <= max { "at most" } else { "MISSED: at most" };
+    format!(" ({label} {max})")
 }
 
 /// Returns a note if this runs at a real-time priority, as `chrt --rr 10` sets it. Its nodes inherit it.
 fn priority() -> Outcome<Option<String>> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let policy = stat.rsplit_once(')').and_then(|(_, behind)| behind.split_whitespace().nth(POLICY));
-    let said = "Nodes and load ran at a real-time priority: what else the machine did shows less.";
-    Ok(policy.filter(|policy| *policy != "0").map(|_| said.to_owned()))
+    let policy = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(POLICY_INDEX));
+    let note = "Nodes and load ran at a real-time priority: other work of the machine affects them less.";
+    Ok(policy.filter(|policy| *policy != "0").map(|_| note.to_owned()))
 }
 
 fn explanation() -> String {
     format!(
-        "Both stores hold the same {} articles of 6.4 KB under the same tag, and the large one some of 1 KB besides. \
+        "Both stores hold the same {} articles of 6.4 KB under the same tag, and the large one also has others of 1 KB. \
          Costs are the server's processor time for a call, the small store's first: medians of {ROUNDS} rounds in \
          turns, the ratio that of the rounds' ratios. Times are a client's, over loopback on the same machine, from \
          the time that a call was intended for, at 2,000 calls a second in the manner of independent users: medians of \
@@ -180,14 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_known_by_its_name() {
-        assert_eq!("stall".parse(), Ok(Part::Stall));
-        assert!("stalls".parse::<Part>().is_err());
-    }
-
-    #[test]
-    fn a_missed_target_is_called_so() {
-        assert_eq!(judged(1.2, 1.2), " (at most 1.2)");
-        assert_eq!(judged(1.3, 1.2), " (MISSED: at most 1.2)");
+    fn a_missed_target_is_marked() {
+        assert_eq!(verdict_of(1.2, 1.2), " (at most 1.2)");
+        assert_eq!(verdict_of(1.3, 1.2), " (MISSED: at most 1.2)");
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use crate::Outcome;
 
 /// The time limit of a response, far more than it needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -34,7 +34,7 @@ const FIRST_WINDOW: u32 = (1 << 16) - 1;
 /// `:method: POST` and `:scheme: http` of HPACK's table (RFC 7541, appendix A).
 const POST_HTTP: [u8; 2] = [0x83, 0x86];
 /// The five fields that the first block adds to the table, from the first to the last.
-const AGAIN: [u8; 5] = [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
+const REPEATED_FIELDS: [u8; 5] = [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
 
 /// A connection for calls of one method.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Wire {
     pub(crate) fn connect(address: SocketAddr, method: &str) -> Outcome<Wire> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&hello())?;
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+        stream.write_all(&client_preface())?;
         Ok(Wire { stream, block: first_block(address, method), next: 1 })
     }
 
@@ -69,22 +69,22 @@ impl Wire {
             let body = [&[0], &length.to_be_bytes()[..], message].concat();
             put_frame(&mut out, DATA, END_STREAM, self.next, &body);
             bodies.insert(self.next, Vec::new());
-            self.block = [&POST_HTTP[..], &AGAIN].concat();
+            self.block = [&POST_HTTP[..], &REPEATED_FIELDS].concat();
             self.next += 2;
         }
         self.stream.write_all(&out)?;
         let mut open = messages.len();
         while open > 0 {
-            open -= usize::from(self.take_frame(&mut bodies)?);
+            open -= usize::from(self.read_frame(&mut bodies)?);
         }
         if bodies.values().any(Vec::is_empty) {
-            return Err("a call was refused".into());
+            return Err("response without a message".into());
         }
         Ok(bodies.into_values().collect())
     }
 
     /// Reads a frame. Returns whether it ends a stream.
-    fn take_frame(&mut self, bodies: &mut BTreeMap<u32, Vec<u8>>) -> Outcome<bool> {
+    fn read_frame(&mut self, bodies: &mut BTreeMap<u32, Vec<u8>>) -> Outcome<bool> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head)?;
         let [a, b, c, kind, flags, stream @ ..] = head;
@@ -92,11 +92,12 @@ impl Wire {
         self.stream.read_exact(&mut payload)?;
         match kind {
             DATA => {
-                let body = bodies.get_mut(&u32::from_be_bytes(stream)).ok_or("data of no call")?;
+                let body =
+                    bodies.get_mut(&u32::from_be_bytes(stream)).ok_or("DATA frame of an unknown stream")?;
                 body.append(&mut payload);
             }
             HEADERS => {}
-            RST_STREAM | GOAWAY => return Err("the server gave a call up".into()),
+            RST_STREAM | GOAWAY => return Err("stream reset or GOAWAY by the server".into()),
             SETTINGS if flags & ACK == 0 => self.acknowledge(SETTINGS, &[])?,
             PING if flags & ACK == 0 => self.acknowledge(PING, &payload)?,
             _ => {}
@@ -112,12 +113,12 @@ impl Wire {
 }
 
 /// Returns the first bytes of a connection, which grant the largest HTTP/2 windows.
-pub(crate) fn hello() -> Vec<u8> {
-    let mut hello = PREFACE.to_vec();
+pub(crate) fn client_preface() -> Vec<u8> {
+    let mut client_preface = PREFACE.to_vec();
     let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &LARGEST_WINDOW.to_be_bytes()].concat();
-    put_frame(&mut hello, SETTINGS, 0, 0, &window);
-    put_frame(&mut hello, WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - FIRST_WINDOW).to_be_bytes());
-    hello
+    put_frame(&mut client_preface, SETTINGS, 0, 0, &window);
+    put_frame(&mut client_preface, WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - FIRST_WINDOW).to_be_bytes());
+    client_preface
 }
 
 pub(crate) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -151,11 +152,11 @@ pub(crate) fn messages(mut body: &[u8]) -> Outcome<Vec<&[u8]>> {
     let mut messages = Vec::new();
     while let [0, a, b, c, d, rest @ ..] = body {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        let (message, behind) = rest.split_at_checked(length).ok_or("a message is cut off")?;
+        let (message, after) = rest.split_at_checked(length).ok_or("truncated message")?;
         messages.push(message);
-        body = behind;
+        body = after;
     }
-    if body.is_empty() { Ok(messages) } else { Err("the body is no gRPC".into()) }
+    if body.is_empty() { Ok(messages) } else { Err("malformed gRPC body".into()) }
 }
 
 #[cfg(test)]
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_taken_apart_only_if_it_is_whole() {
+    fn only_a_complete_body_is_split_into_messages() {
         let body = b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c";
         assert_eq!(messages(body).unwrap(), [&b"ab"[..], b"", b"c"]);
         for cut in [1, 5, 6, 9, body.len() - 1] {

@@ -5,7 +5,7 @@ use crate::random::{Random, Zipf};
 /// The number of words in the vocabulary. With this number, bodies compress to half their size, as newspaper text does.
 const WORDS: usize = 12_000;
 /// The number of short words among them, which represent the small words of a language.
-const SMALL: usize = 120;
+const SHORT_WORDS: usize = 120;
 /// The number of slots over which Zipf's law is spread, so that a draw is one table lookup.
 const SLOTS: usize = 1 << 16;
 
@@ -27,14 +27,14 @@ impl Words {
         let mut words: Vec<String> = Vec::with_capacity(WORDS);
         let mut known = std::collections::HashSet::new();
         while words.len() < WORDS {
-            let syllables = if words.len() < SMALL { 1 } else { random.between(2, 4) };
+            let syllables = if words.len() < SHORT_WORDS { 1 } else { random.between(2, 4) };
             let word: String = (0..syllables).map(|_| syllable(&mut random)).collect();
             if known.insert(word.clone()) {
                 words.push(word);
             }
         }
-        let law = Zipf::new(WORDS);
-        let slots = (0..SLOTS).map(|_| law.rank(&mut random) as u16).collect();
+        let zipf = Zipf::new(WORDS);
+        let slots = (0..SLOTS).map(|_| zipf.rank(&mut random) as u16).collect();
         Words { words, slots }
     }
 
@@ -45,7 +45,7 @@ impl Words {
 
     /// Returns the long word of a number, for names.
     pub(crate) fn name(&self, number: usize) -> String {
-        capital(&self.words[SMALL + number % (WORDS - SMALL)])
+        capital(&self.words[SHORT_WORDS + number % (WORDS - SHORT_WORDS)])
     }
 
     /// Returns some words, the first with a capital letter.
@@ -61,8 +61,8 @@ impl Words {
     pub(crate) fn sentence(&self, random: &mut Random) -> String {
         let mut sentence = capital(self.word(random));
         let length = random.between(7, 24);
-        for place in 1..length {
-            sentence.push_str(if place + 1 < length && random.chance(6) { ", " } else { " " });
+        for index in 1..length {
+            sentence.push_str(if index + 1 < length && random.chance(6) { ", " } else { " " });
             sentence.push_str(self.word(random));
         }
         sentence.push('.');

@@ -14,7 +14,7 @@ use crate::{Outcome, process::own_cpu};
 const BATCH: usize = 1_000;
 
 /// The settings of the store's writer.
-const SETTINGS: &str = "
+const WRITER_PRAGMAS: &str = "
 PRAGMA page_size=8192;
 PRAGMA secure_delete=ON;
 PRAGMA journal_mode=WAL;
@@ -52,20 +52,20 @@ struct Article {
 pub(crate) fn write(store: &Path, copy: &Path) -> Outcome<(Duration, Duration)> {
     let from = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut to = Connection::open(copy)?;
-    to.execute_batch(SETTINGS)?;
+    to.execute_batch(WRITER_PRAGMAS)?;
     for table in tables(&from)? {
         to.execute_batch(&table)?;
     }
-    let (mut took, mut busy) = (Duration::ZERO, Duration::ZERO);
+    let (mut elapsed, mut cpu) = (Duration::ZERO, Duration::ZERO);
     let mut after = 0;
     loop {
         let batch = read(&from, after)?;
-        let Some(last) = batch.last() else { return Ok((took, busy)) };
+        let Some(last) = batch.last() else { return Ok((elapsed, cpu)) };
         after = last.revision;
         let (start, before) = (Instant::now(), own_cpu()?);
         insert(&mut to, &batch)?;
-        took += start.elapsed();
-        busy += own_cpu()?.saturating_sub(before);
+        elapsed += start.elapsed();
+        cpu += own_cpu()?.saturating_sub(before);
     }
 }
 
@@ -125,8 +125,8 @@ fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
             for term in a.terms.chunks_exact(4).filter_map(|term| term.try_into().ok()) {
                 listing.execute(params![u32::from_le_bytes(term), a.time, a.id])?;
             }
-            for (one, rank, place) in &a.paths {
-                path.execute(params![one, a.id, rank, place, a.revision])?;
+            for (value, rank, place) in &a.paths {
+                path.execute(params![value, a.id, rank, place, a.revision])?;
             }
             doc.execute(params![
                 a.revision,

@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use self::{
     pace::Work,
     plan::{Limit, Mode, Plan},
-    report::{Report, Told},
+    report::{CallReport, Report},
 };
 use super::{
     Error,
@@ -94,14 +94,14 @@ impl Load {
             None => Mode::Closed { workers: self.workers.unwrap_or(DEFAULT_WORKERS) },
         };
         if self.calls.is_none() && self.rate.unwrap_or(0.0) * self.duration.as_secs_f64() > MAX_CALLS as f64 {
-            return Err(Error::Usage(format!("--rate times --duration is more than {MAX_CALLS} calls")));
+            return Err(Error::Usage(format!("--rate times --duration must be at most {MAX_CALLS} calls")));
         }
         Ok(Plan { mode, warm_up: self.warm_up, limit })
     }
 
     async fn connect(&self, endpoint: &str, timeout: Duration) -> Result<Vec<Cable>, Error> {
-        let wanted = self.connections.map_or_else(|| 2 * cores(), |given| given as usize);
-        connect(endpoint, wanted, timeout).await
+        let count = self.connections.map_or_else(|| 2 * cores(), |count| count as usize);
+        connect(endpoint, count, timeout).await
     }
 }
 
@@ -117,7 +117,7 @@ async fn connect(endpoint: &str, connections: usize, timeout: Duration) -> Resul
 /// Runs the command.
 pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Id {
-        return Err(Error::Usage("--output: a measurement has no ids".to_owned()));
+        return Err(Error::Usage("--output id: not supported by this command".to_owned()));
     }
     match command {
         Command::Get(get) => {
@@ -137,7 +137,7 @@ pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -
             let connections = stream.load.connect(endpoint, timeout).await?;
             measure(stream::Work::new(&stream, timeout), connections, plan, output).await
         }
-        Command::Watch(watch) => tell(&watch::measure(watch, endpoint).await?, output),
+        Command::Watch(watch) => print_report(&watch::measure(watch, endpoint).await?, output),
     }
 }
 
@@ -151,11 +151,11 @@ async fn measure<W: Work>(
     let bar = progress::bar();
     let measured = pace::run(work, connections, Instant::now(), plan, &bar).await;
     bar.finish_and_clear();
-    tell(&Report::new(W::NAME, plan, facts, measured?), output)
+    print_report(&CallReport::new(W::NAME, plan, facts, measured?), output)
 }
 
 /// Prints a report. If it reports a problem, the command fails.
-fn tell(report: &impl Told, output: &mut Output) -> Result<(), Error> {
+fn print_report(report: &impl Report, output: &mut Output) -> Result<(), Error> {
     match output.format() {
         Format::Table => output.pairs(report.rows())?,
         Format::Json => output.text(&format!("{:#}", report.json()))?,
@@ -174,7 +174,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn bounded(text: &str, low: f64, high: f64) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| (low..=high).contains(number));
-    number.ok_or_else(|| format!("expected a number from {low} to {high}"))
+    number.ok_or_else(|| format!("must be a number from {low} to {high}"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -194,6 +194,6 @@ fn within(text: &str, low: Duration, high: Duration) -> Result<Duration, String>
     if (low..=high).contains(&duration) {
         Ok(duration)
     } else {
-        Err(format!("expected {low:?} to {} h", high.as_secs() / 3600))
+        Err(format!("must be {low:?} to {} h", high.as_secs() / 3600))
     }
 }

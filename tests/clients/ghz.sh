@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs each of bench/ghz/ against the demo: all calls must be answered with OK. The figures are those of a debug build.
+# Runs each configuration of bench/ghz/ against the demo: all calls must return OK. The figures are those of a debug build.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
@@ -10,6 +10,6 @@ for config in "$root"/bench/ghz/*.json; do
     echo
     echo "\$ ghz --config ${config#"$root"/}"
     timeout 120 "$tool" --config "$config" --format json --output "$scratch/run.json" "$address" ||
-        die "ghz ended with $?"
+        die "ghz failed with exit status $?"
     python3 "$root/tests/clients/ghz_check.py" "$config" "$scratch/run.json"
 done

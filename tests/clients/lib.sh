@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: where things are, a server of their own, and what they expect of an output.
+# Sourced by the scripts in this directory: paths, a server for each script, and checks of output.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -14,7 +14,7 @@ finish() {
         wait "$server" 2>/dev/null || true
     fi
     if [ "$status" -ne 0 ] && [ -e "$scratch/server" ]; then
-        echo "--- what the server said:" >&2
+        echo "--- log of the server:" >&2
         tail -n 20 "$scratch/server" >&2
     fi
     rm -rf "$scratch"
@@ -27,9 +27,9 @@ die() {
     exit 1
 }
 
-# serve [--demo | --data DIR]: starts a server on a free port; `$address` is where it is.
+# serve [--demo | --data DIR]: starts a server on a free port and sets `$address`.
 serve() {
-    [ -x "$cable" ] || die "$cable is not there: cargo build --bin cable"
+    [ -x "$cable" ] || die "$cable is missing: run cargo build --bin cable"
     TMPDIR=$scratch "$cable" serve "$@" --listen 127.0.0.1:0 --ops-listen off >"$scratch/server" 2>&1 &
     server=$!
     for _ in $(seq 300); do
@@ -38,11 +38,11 @@ serve() {
         kill -0 "$server" 2>/dev/null || die "the server ended"
         sleep 0.1
     done
-    die "the server says no address within 30 s"
+    die "the server logged no address within 30 s"
 }
 
-# shown COMMAND...: runs it, prints what it says and keeps that in $scratch/out. Its exit status is in `$code`.
-shown() {
+# run_shown COMMAND...: runs a command and prints its output, also to $scratch/out. Sets `$code` to its exit status.
+run_shown() {
     echo
     echo "\$ $(basename "$1")$(quoted "${@:2}")"
     code=0
@@ -50,7 +50,7 @@ shown() {
     cat "$scratch/out"
 }
 
-# The arguments as one would type them.
+# Prints arguments, quoted for a shell.
 quoted() {
     local argument
     for argument; do
@@ -58,42 +58,43 @@ quoted() {
     done
 }
 
-# has PATTERN...: each is somewhere in the last output, which came of a call that went well.
-has() {
+# expect PATTERN...: the last command succeeded, and its output matches each pattern.
+expect() {
     [ "$code" -eq 0 ] || die "exit status $code"
-    holds "$@"
+    expect_output "$@"
 }
 
-holds() {
+# expect_output PATTERN...: the last output matches each pattern.
+expect_output() {
     for pattern in "$@"; do
-        grep -qE -e "$pattern" "$scratch/out" || die "no '$pattern' in the output above"
+        grep -qE -e "$pattern" "$scratch/out" || die "no match of '$pattern' in the output above"
     done
 }
 
-# times COUNT PATTERN: so many lines of the last output have it.
-times() {
+# expect_lines COUNT PATTERN: this number of lines of the last output match.
+expect_lines() {
     found=$(grep -cE -e "$2" "$scratch/out" || true)
-    [ "$found" -eq "$1" ] || die "$found lines with '$2' in the output above, expected $1"
+    [ "$found" -eq "$1" ] || die "$found lines match '$2' in the output above, expected $1"
 }
 
-# go_tool NAME MODULE@VERSION: builds it once; `$tool` is where it is.
+# go_tool NAME MODULE@VERSION: builds a program once and sets `$tool` to its path.
 go_tool() {
     local bin=$tools/$1-${2##*@}
     tool=$bin/$1
     [ -x "$tool" ] || GOBIN=$bin go install "$2" || die "cannot install $2"
 }
 
-# venv: a Python environment with what the clients here need; `$python` is its interpreter.
+# venv: creates a Python environment for the clients here and sets `$python` to its interpreter.
 venv() {
-    local home=$target/clients/venv wanted=$root/tests/clients/python/requirements.txt
+    local home=$target/clients/venv requirements=$root/tests/clients/python/requirements.txt
     python=$home/bin/python
-    cmp -s "$wanted" "$home/installed.txt" && return 0
-    python3 -m venv "$home" || die "cannot make a Python environment (python3-venv?)"
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$wanted" || die "cannot install $wanted"
-    cp "$wanted" "$home/installed.txt"
+    cmp -s "$requirements" "$home/installed.txt" && return 0
+    python3 -m venv "$home" || die "cannot create a Python environment (is python3-venv installed?)"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements" || die "cannot install $requirements"
+    cp "$requirements" "$home/installed.txt"
 }
 
-# generate: code from proto/ for Python, in $PYTHONPATH.
+# generate: generates Python code from proto/ in $PYTHONPATH.
 generate() {
     export PYTHONPATH=$target/clients/gen
     mkdir -p "$PYTHONPATH"

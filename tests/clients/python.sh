@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A Python client, with code that grpcio-tools makes of the schema.
+# A Python client, with code that grpcio-tools generates from the schema.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 venv
 generate
 serve --demo
-shown "$python" "$root/tests/clients/python/newsroom.py" "$address"
-has '^read back: '
+run_shown "$python" "$root/tests/clients/python/newsroom.py" "$address"
+expect '^read back: '
 
 # A follower, and changes until it has seen two of them.
 "$python" "$root/tests/clients/python/follower.py" "$address" tags/russia 2 >"$scratch/followed" 2>&1 &

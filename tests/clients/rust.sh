@@ -6,11 +6,11 @@ source "$(dirname "$0")/lib.sh"
 cd "$root"
 serve --demo
 export CABLE_ENDPOINTS=http://$address
-# As the tests are built, so that no dependency is built again with other features.
+# The same build as that of the tests, so that no dependency is built again with other features.
 cargo build --quiet --workspace --all-targets
 code=0
 timeout 600 cargo test --workspace --doc >"$scratch/out" 2>&1 || code=$?
 cat "$scratch/out"
-[ "$code" -eq 0 ] || die "an example in the documents fails"
-shown "$target/debug/examples/five_minutes"
-[ "$code" -eq 0 ] || die "the example fails"
+[ "$code" -eq 0 ] || die "an example in the documents failed"
+run_shown "$target/debug/examples/five_minutes"
+[ "$code" -eq 0 ] || die "the example failed"

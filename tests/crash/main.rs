@@ -66,7 +66,7 @@ async fn a_kill_during_the_first_start_loses_no_write() {
     }
 }
 
-/// All the writers of one directory, with what they know.
+/// All writers of one directory, with their knowledge of its content.
 struct Campaign {
     writers: Vec<Writer>,
     shared: Shared,
@@ -116,7 +116,7 @@ impl Campaign {
     async fn check(&mut self, cable: &Cable) {
         let before = cable.status().await.unwrap().head.unwrap().revision;
         let highest = self.writers.iter().map(|writer| writer.highest).max().unwrap();
-        assert!(before >= highest, "the head is {before}, and {highest} was acknowledged");
+        assert!(before >= highest, "acknowledged revision {highest} is above the head {before}");
         let stored = export(cable).await;
         assert!(stored.values().all(|stored| stored.revision <= before));
 
@@ -126,8 +126,8 @@ impl Campaign {
             known.extend(writer.names());
         }
         known.extend(self.shared.check(&stored));
-        let strange: Vec<_> = stored.keys().filter(|name| !known.contains(*name)).collect();
-        assert!(strange.is_empty(), "no writer wrote {strange:?}");
+        let unknown: Vec<_> = stored.keys().filter(|name| !known.contains(*name)).collect();
+        assert!(unknown.is_empty(), "no writer wrote {unknown:?}");
 
         let mut written = 0;
         for writer in &mut self.writers {
@@ -149,7 +149,7 @@ impl Campaign {
              were applied and {} were not; {} of them were commits of several changes",
             count(|writer| writer.applied),
             count(|writer| writer.not_applied),
-            count(|writer| writer.doubtful_commits),
+            count(|writer| writer.unacknowledged_commits),
         );
     }
 }

@@ -6,7 +6,7 @@ use v1::record::Record;
 
 /// The content of a name, without the fields that the server sets.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "most are large: a box would only cost")]
+#[allow(clippy::large_enum_variant, reason = "nearly all values are large, so a box would save nothing")]
 pub(crate) enum State {
     Live(Record),
     /// The target of a move. Each removal has a different target, which identifies it.
@@ -99,9 +99,9 @@ impl Operation {
         let written = match (self.call, &first.state) {
             (Call::Commit, _) => {
                 let commit = cable.commit().changes(self.effects.iter().map(change));
-                let done = commit.request_id(id).await?;
-                let revisions = done.results.iter().map(|result| Some(result.revision)).collect();
-                return Ok(Acknowledged { revisions, head: done.position.revision });
+                let committed = commit.request_id(id).await?;
+                let revisions = committed.results.iter().map(|result| Some(result.revision)).collect();
+                return Ok(Acknowledged { revisions, head: committed.position.revision });
             }
             (Call::Import, _) => return self.import(cable).await,
             (Call::Retag, State::Live(Record::Article(article))) => {

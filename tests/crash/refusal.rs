@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::process::{Process, refused};
 
 /// Checks that a start ends with an error that contains `reason`.
-fn is_refused(dir: &Path, reason: &str) -> Duration {
+fn assert_refused(dir: &Path, reason: &str) -> Duration {
     let (output, took) = refused(dir);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -21,7 +21,7 @@ async fn a_second_process_on_the_same_directory_is_refused_at_once() {
     let first = Process::start(dir.path());
     let cable = first.client();
     cable.status().await.unwrap();
-    let took = is_refused(dir.path(), "another process has this store open");
+    let took = assert_refused(dir.path(), "another process has this store open");
     assert!(took < Duration::from_secs(1), "{took:?}");
     cable.status().await.unwrap();
     first.kill();
@@ -41,7 +41,10 @@ async fn a_store_of_another_version_is_refused_and_untouched() {
         database.pragma_update(None, "user_version", version).unwrap();
         database.close().unwrap();
         let before = fs::read(&file).unwrap();
-        is_refused(dir.path(), &format!("unsupported store version {version}: this release reads version 3"));
+        assert_refused(
+            dir.path(),
+            &format!("unsupported store version {version}: this release reads version 3"),
+        );
         assert!(fs::read(&file).unwrap() == before);
     }
 }
@@ -54,7 +57,7 @@ fn a_database_of_another_program_is_refused_and_untouched() {
     database.execute_batch("CREATE TABLE recipe(title TEXT); INSERT INTO recipe VALUES('Soup')").unwrap();
     database.close().unwrap();
     let before = fs::read(&file).unwrap();
-    is_refused(dir.path(), "not a Cable store");
+    assert_refused(dir.path(), "not a Cable store");
     assert!(fs::read(&file).unwrap() == before);
 }
 
@@ -64,6 +67,6 @@ fn a_file_that_is_no_database_is_refused_and_untouched() {
     let file = dir.path().join("cable.db");
     fs::write(&file, "Soup, stew and bread. ".repeat(100)).unwrap();
     let before = fs::read(&file).unwrap();
-    is_refused(dir.path(), "cable.db");
+    assert_refused(dir.path(), "cable.db");
     assert!(fs::read(&file).unwrap() == before);
 }

@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The number of names that every writer writes.
-const SHARED: u64 = 4;
+const SHARED_NAMES: u64 = 4;
 /// The number of groups of names that a writer changes by commits only, and always as a whole.
 const GROUPS: u64 = 4;
 /// The size of the last group. Its commit takes long.
-const LARGE: u64 = 60;
+const LARGE_GROUP_SIZE: u64 = 60;
 
 /// The content of a name as far as its writer knows it. An import does not return the revision.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
     pub(crate) highest: i64,
     pub(crate) applied: usize,
     pub(crate) not_applied: usize,
-    pub(crate) doubtful_commits: usize,
+    pub(crate) unacknowledged_commits: usize,
 }
 
 impl Writer {
@@ -56,7 +56,7 @@ impl Writer {
             highest: 0,
             applied: 0,
             not_applied: 0,
-            doubtful_commits: 0,
+            unacknowledged_commits: 0,
         }
     }
 
@@ -68,7 +68,7 @@ impl Writer {
             match operation.run(&cable).await {
                 Ok(acknowledged) => {
                     self.acknowledged += 1;
-                    self.learn(&operation, &acknowledged);
+                    self.record_acknowledgement(&operation, &acknowledged);
                 }
                 Err(error) => {
                     assert!(error.reason().is_none(), "{operation:?}: {error}");
@@ -79,7 +79,7 @@ impl Writer {
         }
     }
 
-    fn learn(&mut self, operation: &Operation, acknowledged: &Acknowledged) {
+    fn record_acknowledgement(&mut self, operation: &Operation, acknowledged: &Acknowledged) {
         self.highest = self.highest.max(acknowledged.head);
         for (effect, revision) in operation.effects.iter().zip(&acknowledged.revisions) {
             self.highest = self.highest.max(revision.unwrap_or(0));
@@ -102,7 +102,7 @@ impl Writer {
             6..=7 => (Call::Commit, self.group(&marker)),
             8 => (Call::Import, self.imported(&marker)),
             _ => {
-                let name = format!("articles/shared-{}", self.rng.between(1, SHARED));
+                let name = format!("articles/shared-{}", self.rng.between(1, SHARED_NAMES));
                 (Call::Put, vec![Effect { state: self.content(&name, &marker), name }])
             }
         };
@@ -119,9 +119,9 @@ impl Writer {
     }
 
     fn retag(&mut self, marker: &str) -> (Call, Vec<Effect>) {
-        match self.some_live("articles/") {
+        match self.random_live("articles/") {
             Some((name, State::Live(Record::Article(mut article)))) => {
-                (article.tags, article.annotations) = (self.tags(), marked(marker));
+                (article.tags, article.annotations) = (self.tags(), marker_annotation(marker));
                 let state = State::Live(Record::Article(article));
                 (Call::Retag, vec![Effect { name, state }])
             }
@@ -130,14 +130,14 @@ impl Writer {
     }
 
     fn remove(&mut self, marker: &str) -> (Call, Vec<Effect>) {
-        match self.some_live("") {
-            Some((name, _)) => (Call::Remove, vec![Effect { state: moved(&name, marker), name }]),
+        match self.random_live("") {
+            Some((name, _)) => (Call::Remove, vec![Effect { state: moved_state(&name, marker), name }]),
             None => self.put(marker),
         }
     }
 
     /// Returns a live name of this writer that no commit writes.
-    fn some_live(&mut self, prefix: &str) -> Option<(String, State)> {
+    fn random_live(&mut self, prefix: &str) -> Option<(String, State)> {
         let live = |(name, known): (&String, &Known)| {
             let fits = name.starts_with(prefix) && name.contains("/own-");
             (fits && matches!(known.state, State::Live(_))).then(|| (name.clone(), known.state.clone()))
@@ -156,7 +156,7 @@ impl Writer {
     /// Returns the effects on a whole group, put or removed.
     fn group(&mut self, marker: &str) -> Vec<Effect> {
         let group = self.rng.between(1, GROUPS);
-        let members = if group == GROUPS { LARGE } else { group + 1 };
+        let members = if group == GROUPS { LARGE_GROUP_SIZE } else { group + 1 };
         let kinds = ["articles", "authors", "tags", "articles", "collections", "sections"];
         let names = (0..members)
             .map(|i| format!("{}/group-{}-{group}-{i}", kinds[i as usize % kinds.len()], self.number));
@@ -164,7 +164,7 @@ impl Writer {
         let live = matches!(self.known.get(&names[0]), Some(Known { state: State::Live(_), .. }));
         let remove = live && self.rng.one_in(4);
         let effect = |name: String| {
-            let state = if remove { moved(&name, marker) } else { self.content(&name, marker) };
+            let state = if remove { moved_state(&name, marker) } else { self.content(&name, marker) };
             Effect { state, name }
         };
         names.into_iter().map(effect).collect()
@@ -196,7 +196,7 @@ impl Writer {
                 article.name = name.to_owned();
                 article.headline = text;
                 article.summary = "The harbour was quiet. ".repeat(self.rng.between(1, 80) as usize);
-                (article.tags, article.annotations) = (self.tags(), marked(marker));
+                (article.tags, article.annotations) = (self.tags(), marker_annotation(marker));
                 Record::Article(article)
             }
         })
@@ -206,14 +206,14 @@ impl Writer {
     /// that a commit without a response has either all of its names or none.
     pub(crate) fn check(&self, stored: &BTreeMap<String, Stored>) {
         for (name, known) in &self.known {
-            let found = stored.get(name).unwrap_or_else(|| panic!("{name} is lost: {known:?}"));
+            let found = stored.get(name).unwrap_or_else(|| panic!("{name}: lost {known:?}"));
             if found.state == known.state {
                 assert!(
                     known.revision.is_none_or(|revision| revision == found.revision),
                     "{name}: {known:?}"
                 );
             } else {
-                assert!(self.tried(name, found), "{name}: {found:?} and not {known:?}");
+                assert!(self.was_attempted(name, found), "{name}: found {found:?}, expected {known:?}");
             }
         }
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.call == Call::Commit) {
@@ -221,7 +221,7 @@ impl Writer {
         }
     }
 
-    fn tried(&self, name: &str, found: &Stored) -> bool {
+    fn was_attempted(&self, name: &str, found: &Stored) -> bool {
         let mut effects = self.pending.iter().flat_map(|pending| &pending.effects);
         effects.any(|effect| effect.name == name && effect.state == found.state)
     }
@@ -245,24 +245,24 @@ impl Writer {
         let first = pending.run(cable).await.unwrap();
         let second = pending.run(cable).await.unwrap();
         assert_eq!(first.revisions, second.revisions, "{pending:?}");
-        let had = revisions(&pending, stored);
+        let existing = revisions(&pending, stored);
         let shared = is_shared(&pending.effects[0].name);
         let mut written_entries = 0;
-        for (had, got) in had.iter().zip(&first.revisions) {
-            match (had, got) {
-                (Some(had), Some(got)) => assert_eq!(had, got, "{pending:?}"),
+        for (existing, returned) in existing.iter().zip(&first.revisions) {
+            match (existing, returned) {
+                (Some(existing), Some(returned)) => assert_eq!(existing, returned, "{pending:?}"),
                 // Another writer's entry may have followed it.
-                (None, Some(got)) if shared => written_entries += i64::from(*got > head),
-                (None, Some(got)) => {
-                    assert!(*got > head, "{pending:?}");
+                (None, Some(returned)) if shared => written_entries += i64::from(*returned > head),
+                (None, Some(returned)) => {
+                    assert!(*returned > head, "{pending:?}");
                     written_entries += 1;
                 }
-                (had, None) => written_entries += i64::from(had.is_none()),
+                (existing, None) => written_entries += i64::from(existing.is_none()),
             }
         }
         *(if written_entries == 0 { &mut self.applied } else { &mut self.not_applied }) += 1;
-        self.doubtful_commits += usize::from(pending.call == Call::Commit);
-        self.learn(&pending, &first);
+        self.unacknowledged_commits += usize::from(pending.call == Call::Commit);
+        self.record_acknowledgement(&pending, &first);
         written_entries
     }
 
@@ -282,11 +282,11 @@ fn revisions(operation: &Operation, stored: &BTreeMap<String, Stored>) -> Vec<Op
     operation.effects.iter().map(present).collect()
 }
 
-fn marked(marker: &str) -> BTreeMap<String, String> {
+fn marker_annotation(marker: &str) -> BTreeMap<String, String> {
     [("marker".to_owned(), marker.to_owned())].into()
 }
 
-fn moved(name: &str, marker: &str) -> State {
+fn moved_state(name: &str, marker: &str) -> State {
     State::Moved(format!("{}/{marker}", name.split('/').next().unwrap()))
 }
 
@@ -321,10 +321,10 @@ impl Shared {
         for (name, attempts) in names.iter_mut() {
             let highest = attempts.iter().filter_map(|attempt| attempt.revision).max();
             let Some(found) = stored.get(name) else {
-                assert_eq!(highest, None, "{name} is lost");
+                assert_eq!(highest, None, "{name}: lost");
                 continue;
             };
-            assert!(Some(found.revision) >= highest, "{name}: {found:?} is before {highest:?}");
+            assert!(Some(found.revision) >= highest, "{name}: {found:?} is older than {highest:?}");
             let same = |attempt: &&Known| attempt.state == found.state;
             let attempt = attempts.iter().find(same).unwrap_or_else(|| panic!("no writer wrote {found:?}"));
             assert!(attempt.revision.is_none_or(|revision| revision == found.revision), "{name}: {found:?}");

@@ -4,13 +4,13 @@
     tests/docs/run.py [DOCUMENT...]
 
 Each `console` and `sh` block is run command by command, in order, on a terminal. Output that a document shows must be
-what the command prints, but for numbers, times and ids; `...` stands for what was cut. A comment `(exit code N)` says
-how a command ends. A block that stands after a line `*Not run in CI: REASON.*` is counted and skipped; any other block
-that is no command fails the run. Servers and commands that watch go on in the background until their section ends.
+that of the command, except for numbers, times and ids; `...` represents omitted output. A comment `(exit code N)`
+states the exit code. A block after a line `*Not run in CI: REASON.*` is counted and skipped; any other block that is not
+a command fails the run. Servers and commands that watch run in the background until their section ends.
 
 The documents use the default ports, 7190 and 7191, which must be free. A checkout that is a fresh clone itself, with
-nothing changed and nothing built, is used as it is, so that what is built here is built once; files that the commands
-leave there are removed.
+nothing changed and nothing built, is used directly, so that everything is built once; files that the commands create
+there are removed.
 """
 
 import argparse
@@ -37,16 +37,16 @@ NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
 SERVER = re.compile(r"\bserve\b")
 WATCHES = re.compile(r"cable feed watch(?! .*--until-caught-up)|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
 
-# A command on two cores that are busy with it: a release build takes some minutes, all tests some more.
+# Limit on a command, on two cores: a release build takes some minutes, all tests some more.
 LIMIT_SECONDS = 1500
-# What a watching command is to print is there long before.
+# Limit on the expected output of a watching command, which takes far less.
 WATCH_SECONDS = 60
-# How long a background command may take to end when it is interrupted.
+# Limit on the shutdown of an interrupted background command.
 END_SECONDS = 25
 
 
 class Failure(Exception):
-    """A document is not true."""
+    """A document differs from the behaviour of the commands."""
 
 
 class Command:
@@ -57,8 +57,8 @@ class Command:
 
     @property
     def exit_code(self):
-        said = re.search(r"\(exit code (\d+)\)", self.text)
-        return int(said[1]) if said else 0
+        match = re.search(r"\(exit code (\d+)\)", self.text)
+        return int(match[1]) if match else 0
 
     @property
     def watches(self):
@@ -94,25 +94,25 @@ def blocks(text):
 
 
 def commands(block):
-    """The commands of a block. In `console` they have a prompt, and the output follows; in `sh` there is nothing else."""
+    """The commands of a block. In `console` each has a prompt, and its output follows; in `sh` there is no output."""
     found = []
     for number, line in enumerate(block.lines, block.line + 1):
-        begins = line[2:] if line.startswith("$ ") else line if block.language == "sh" and line.strip() else None
-        if found and not is_whole(found[-1].text):
+        text_of_command = line[2:] if line.startswith("$ ") else line if block.language == "sh" and line.strip() else None
+        if found and not is_complete(found[-1].text):
             found[-1].text += "\n" + line
-        elif begins is not None:
-            found.append(Command(begins, number))
+        elif text_of_command is not None:
+            found.append(Command(text_of_command, number))
         elif found:
             found[-1].shown.append(line)
         elif line.strip():
-            raise Failure(f"line {number}: output of no command")
+            raise Failure(f"line {number}: output without a command")
     if not found:
         raise Failure(f"line {block.line}: a block without a command")
     return found
 
 
-def is_whole(text):
-    """Whether a shell would not ask for another line."""
+def is_complete(text):
+    """Whether the command is complete, without another line."""
     try:
         shlex.split(text, comments=True)
     except ValueError:
@@ -130,7 +130,7 @@ UNITS = ("ns", "us", "µs", "ms", "s")
 
 
 def pattern(line):
-    """A line of a transcript as a pattern: what varies between two runs may be anything."""
+    """A line of a transcript as a pattern: parts that vary between runs match any value."""
     parts = []
     for piece in re.split(r"(\s+)", line.strip()):
         if not piece.strip():
@@ -151,33 +151,33 @@ def as_shown(text):
     return found + re.escape(text[at:])
 
 
-def mismatch(shown, printed, may_go_on=False):
-    """The first line of a transcript that an output does not have in its place; None if all are there."""
+def mismatch(shown, printed, may_continue=False):
+    """The first line of a transcript that is missing in the output; None if all match."""
     shown = [line for line in shown if line.strip()]
     printed = [line.strip() for line in printed.splitlines() if line.strip()]
-    # Lines of the output that may come next: more than one after a cut.
-    places, cut = {0}, False
+    # Indices of the output lines that may match next: more than one after a cut.
+    indices, cut = {0}, False
     for line in shown:
         if line.strip() == "...":
             cut = True
             continue
         wanted = pattern(line)
-        here = range(min(places), len(printed)) if cut else sorted(places)
-        places = {i + 1 for i in here if i < len(printed) and wanted.fullmatch(printed[i])}
-        if not places:
+        here = range(min(indices), len(printed)) if cut else sorted(indices)
+        indices = {i + 1 for i in here if i < len(printed) and wanted.fullmatch(printed[i])}
+        if not indices:
             return line
         cut = False
-    if shown and not cut and not may_go_on and len(printed) not in places:
-        return f"(the output goes on: {printed[max(places)]})"
+    if shown and not cut and not may_continue and len(printed) not in indices:
+        return f"(unexpected further output: {printed[max(indices)]})"
     return None
 
 
 class Terminal:
-    """A command on a terminal of its own, with the environment that the commands before it have left."""
+    """A command on a terminal of its own, with the environment that the commands before it set."""
 
     def __init__(self, command, state, directory):
         script = f'set -a; . {state}; cd "$PWD"\n{command.text}\ncode=$?; [ -n "$OF_WATCH" ] || export -p >{state}; exit $code'
-        self.command, self.output, self.begun = command, "", time.monotonic()
+        self.command, self.output, self.started = command, "", time.monotonic()
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
         os.set_blocking(ours, False)
@@ -195,7 +195,7 @@ class Terminal:
         self.ours = ours
 
     def read(self, seconds):
-        """Takes what is printed for so long. Whether more can come."""
+        """Reads output for up to this time. Returns whether the command may print more."""
         ready, _, _ = select.select([self.ours], [], [], seconds)
         try:
             piece = os.read(self.ours, 1 << 16) if ready else b""
@@ -205,7 +205,7 @@ class Terminal:
         return True
 
     def until(self, seen, seconds):
-        """Reads until something is printed. Whether it came in time."""
+        """Reads until `seen` accepts the output. Returns whether it did in time."""
         end = time.monotonic() + seconds
         while not seen(self.output):
             if time.monotonic() > end or not self.read(0.1):
@@ -217,17 +217,17 @@ class Terminal:
         end = time.monotonic() + seconds
         self.until(lambda _: self.process.poll() is not None, seconds)
         try:
-            # The terminal may be closed before the process is gone.
+            # The terminal may be closed before the process has ended.
             code = self.process.wait(max(1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.end()
-            raise Failure(f"{self.command.text}: it runs for more than {seconds} s") from None
+            raise Failure(f"{self.command.text}: still running after {seconds} s") from None
         while select.select([self.ours], [], [], 0)[0] and self.read(0):
             pass
         return code
 
     def end(self):
-        """Interrupts it, as ^C does, and waits. A command in the foreground of a terminal gets it with its children."""
+        """Interrupts it, as ^C does, and waits. The signal is sent to the whole process group."""
         for sent in (signal.SIGINT, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, sent)
@@ -277,7 +277,7 @@ class Reader:
             for command in found:
                 self.run(command)
         else:
-            raise Failure(f"{self.document}:{block.line}: no way to run a block of `{block.language}`")
+            raise Failure(f"{self.document}:{block.line}: cannot run a block of language `{block.language}`")
 
     def run(self, command):
         print(f"{self.document}:{command.line}: $ {command.text}", flush=True)
@@ -285,41 +285,41 @@ class Reader:
         if command.serves:
             self.servers.append(terminal)
             if not terminal.until(lambda output: "is served at" in output, LIMIT_SECONDS):
-                raise self.failure(terminal, "it does not say that it serves")
+                raise self.failure(terminal, "the server did not report that it serves")
         elif command.watches:
             self.watchers.append(terminal)
-            # The next command is typed when this one watches.
+            # Gives the command time to start watching before the next one runs.
             terminal.until(lambda output: False, 2)
         else:
             self.ended(terminal, terminal.wait(LIMIT_SECONDS))
-        took = time.monotonic() - terminal.begun
-        self.times.append((took, command.text.splitlines()[0]))
+        elapsed = time.monotonic() - terminal.started
+        self.times.append((elapsed, command.text.splitlines()[0]))
 
     def ended(self, terminal, code):
         wanted = terminal.command.exit_code
         if code != wanted:
-            raise self.failure(terminal, f"exit code {code} instead of {wanted}")
+            raise self.failure(terminal, f"exit code {code}, expected {wanted}")
         line = mismatch(terminal.command.shown, terminal.output)
         if line is not None:
-            raise self.failure(terminal, f"the document has another output: {line}")
+            raise self.failure(terminal, f"the output differs from the document: {line}")
 
     def end_watchers(self):
-        """A watching command goes on until it is interrupted, and has printed by then what the document shows."""
+        """Interrupts each watching command once it has printed the output of the document."""
         while self.watchers:
             terminal = self.watchers.pop(0)
             shown = terminal.command.shown
-            terminal.until(lambda output: mismatch(shown, output, may_go_on=True) is None, WATCH_SECONDS)
+            terminal.until(lambda output: mismatch(shown, output, may_continue=True) is None, WATCH_SECONDS)
             ended_early = terminal.process.poll()
             terminal.end()
-            line = mismatch(shown, terminal.output, may_go_on=True)
+            line = mismatch(shown, terminal.output, may_continue=True)
             if line is not None:
-                raise self.failure(terminal, f"the document has another output: {line}")
+                raise self.failure(terminal, f"the output differs from the document: {line}")
             if ended_early is not None:
-                raise self.failure(terminal, f"it ended by itself, with {ended_early}")
+                raise self.failure(terminal, f"ended early with exit code {ended_early}")
 
-    def failure(self, terminal, why):
+    def failure(self, terminal, reason):
         output = "\n".join("    " + line for line in terminal.output.splitlines()[-60:])
-        return Failure(f"{self.document}:{terminal.command.line}: {why}\n  it printed:\n{output}")
+        return Failure(f"{self.document}:{terminal.command.line}: {reason}\n  output:\n{output}")
 
 
 def is_free(port):
@@ -333,14 +333,14 @@ def is_free(port):
 
 
 def is_fresh(clone):
-    """Whether a checkout is as `git clone` leaves it, but for a target directory without a build."""
+    """Whether a checkout is a clean clone without a build."""
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, check=True)
     built = any((clone / "target" / profile).exists() for profile in ("debug", "release"))
     return not status.stdout and not built
 
 
 def prepare(scratch):
-    """A fresh clone, and the environment of a reader who has followed the instructions to the commands' places."""
+    """A fresh clone, and the environment of a reader who has followed the instructions so far."""
     clone = ROOT
     if not is_fresh(ROOT):
         clone = scratch / "cable"
@@ -359,9 +359,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", nargs="*", default=DOCUMENTS)
     arguments = parser.parse_args()
-    taken = [port for port in (7190, 7191) if not is_free(port)]
-    if taken:
-        sys.exit(f"FAILED: another process listens at {taken}; the documents use the default ports")
+    used_ports = [port for port in (7190, 7191) if not is_free(port)]
+    if used_ports:
+        sys.exit(f"FAILED: ports in use: {used_ports}; the documents use the default ports")
     with tempfile.TemporaryDirectory(prefix="cable-docs-", ignore_cleanup_errors=True) as scratch:
         clone, state = prepare(pathlib.Path(scratch))
         readers = [Reader(document, clone, state) for document in arguments.documents]
@@ -374,10 +374,10 @@ def main():
             if clone == ROOT:
                 subprocess.run(["git", "clean", "-dfq"], cwd=ROOT, check=True)
     for reader in readers:
-        for took, text in sorted(reader.times, reverse=True)[:5]:
-            print(f"{took:6.0f} s  {reader.document}: {text}")
+        for elapsed, text in sorted(reader.times, reverse=True)[:5]:
+            print(f"{elapsed:6.0f} s  {reader.document}: {text}")
     run, skipped = sum(len(reader.times) for reader in readers), sum(len(reader.skipped) for reader in readers)
-    print(f"{run} commands of {len(readers)} documents do what the documents say; {skipped} blocks are not run in CI")
+    print(f"{run} commands of {len(readers)} documents match the documents; {skipped} blocks are not run in CI")
 
 
 if __name__ == "__main__":

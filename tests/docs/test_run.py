@@ -1,4 +1,4 @@
-"""Tests of run.py: what it finds in a document, and what it refuses."""
+"""Tests of run.py: parsing of documents, and comparison of transcripts."""
 
 import unittest
 
@@ -15,7 +15,7 @@ class Blocks(unittest.TestCase):
         found = run.blocks(text)
         self.assertEqual([(b.language, b.section, b.not_run) for b in found], [("sh", "One", None), ("rust", "Two", "no network")])
 
-    def test_a_reason_holds_for_one_block(self):
+    def test_a_reason_applies_to_one_block(self):
         text = document("*Not run in CI: no network.*", "```sh", "a", "```", "```sh", "b", "```")
         self.assertEqual([b.not_run for b in run.blocks(text)], ["no network", None])
 
@@ -26,12 +26,12 @@ class Blocks(unittest.TestCase):
         self.assertEqual((first.shown, first.exit_code, first.line), (["one", ""], 0, 2))
         self.assertEqual((second.exit_code, second.shown), (4, []))
 
-    def test_output_of_no_command_is_refused(self):
+    def test_output_without_a_command_is_an_error(self):
         for lines in (["one"], []):
             with self.assertRaises(run.Failure):
                 run.commands(run.Block("console", 1, lines, "", None))
 
-    def test_servers_and_watchers_are_known(self):
+    def test_servers_and_watchers_are_recognised(self):
         self.assertTrue(run.Command("cargo run --release -- serve --demo", 1).serves)
         for text in ("cable feed watch --any-tag a", "cable mirror a.jsonl", "grpcurl -d x 127.0.0.1:7190 cable.v1.FeedService/Watch"):
             self.assertTrue(run.Command(text, 1).watches, text)
@@ -54,15 +54,15 @@ class Transcripts(unittest.TestCase):
         self.assertEqual("c", run.mismatch(["a", "c"], "a\nb\nc"))
         self.assertEqual(run.mismatch(["a b"], "a c"), "a b")
 
-    def test_dots_stand_for_what_was_cut(self):
+    def test_dots_match_omitted_output(self):
         self.assertIsNone(run.mismatch(["a", "...", "d"], "a\nb\nc\nd"))
         self.assertIsNone(run.mismatch(["a", "..."], "a\nb"))
         self.assertIsNone(run.mismatch(['{"a": {...}, "b": 1}'], '{"a": {"x": {}}, "b": 22}'))
         self.assertEqual(run.mismatch(["...", "d"], "a\nb"), "d")
         self.assertIsNone(run.mismatch(["...", "}", "{"], "a\n}\n]\n}\n{"))
 
-    def test_a_command_that_watches_may_go_on(self):
-        self.assertIsNone(run.mismatch(["a"], "a\nb", may_go_on=True))
+    def test_a_command_that_watches_may_continue(self):
+        self.assertIsNone(run.mismatch(["a"], "a\nb", may_continue=True))
 
     def test_a_command_without_a_transcript_may_print(self):
         self.assertIsNone(run.mismatch([], "a"))

@@ -1,4 +1,4 @@
-"""Tests of the prose check: what it finds, and what it leaves alone. `vale` and `typos` must be on the PATH."""
+"""Tests of the prose check: its findings and its exceptions. `vale` and `typos` must be on the PATH."""
 
 import json
 import pathlib

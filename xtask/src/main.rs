@@ -11,24 +11,22 @@ mod bindings;
 mod fields;
 mod tidy;
 
-const USAGE: &str = "usage: cargo run -p xtask -- <chore>
+const USAGE: &str = "usage: cargo run -p xtask -- <task>
 
-  gen           write the generated files of cable-proto and cable-client from proto/
-  gen --check   fail if they are not what gen would write
-  tidy          report uses in src/ that go against the order of the modules";
+gen write the generated files of cable - proto and cable - client from proto / gen - - check fail if the bindings are out of date tidy report uses in src / that violate the order of the modules " ;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments[..] {
+    let outcome = match arguments[..] {
         ["gen"] => bindings::write(&root()),
         ["gen", "--check"] => bindings::check(&root()),
         ["tidy"] => tidy::run(&root()),
         _ => Err(USAGE.into()),
     };
-    match done {
-        Ok(what) => {
-            eprintln!("{what}");
+    match outcome {
+        Ok(message) => {
+            eprintln!("{message}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -38,17 +38,20 @@ const MAP: &[Rule] = &[
 
 /// Reads `src/` and reports violations of the map.
 pub(crate) fn run(root: &Path) -> Outcome {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     let sources = sources(&root.join("src"))?;
     for path in &sources {
-        let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        let relative = path.strip_prefix(root).unwrap_or(path).display().to_string();
         let text = fs::read_to_string(path)?;
-        faults
-            .extend(faults_of(&module_of(&shown), &text).into_iter().map(|fault| format!("{shown}{fault}")));
+        violations.extend(
+            violations_of(&module_of(&relative), &text)
+                .into_iter()
+                .map(|violation| format!("{relative}{violation}")),
+        );
     }
-    match faults.len() {
-        0 => Ok(format!("{} sources keep to the map", sources.len())),
-        _ => Err(faults.join("\n").into()),
+    match violations.len() {
+        0 => Ok(format!("{} source files follow the order of the modules", sources.len())),
+        _ => Err(violations.join("\n").into()),
     }
 }
 
@@ -72,60 +75,60 @@ fn module_of(path: &str) -> String {
     inner.trim_end_matches("/mod").replace('/', "::")
 }
 
-fn faults_of(module: &str, text: &str) -> Vec<String> {
-    let code = code_of(text);
-    let Some(own) = layer_of(module) else {
-        return vec![format!(": `{module}` has no place in the map (xtask/src/tidy.rs)")];
+fn violations_of(module: &str, text: &str) -> Vec<String> {
+    let code = without_comments(text);
+    let Some(own_layer) = layer_of(module) else {
+        return vec![format!(": `{module}` is not in the map (xtask/src/tidy.rs)")];
     };
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for (line, named) in named_modules(module, &code) {
         match layer_of(&named) {
-            None => faults.push(format!(":{line}: `{named}` has no place in the map (xtask/src/tidy.rs)")),
-            Some(layer) if layer < own => {
-                faults.push(format!(":{line}: `{module}` names `{named}`, which stands above it"));
+            None => violations.push(format!(":{line}: `{named}` is not in the map (xtask/src/tidy.rs)")),
+            Some(layer) if layer < own_layer => {
+                violations.push(format!(":{line}: `{module}` names `{named}`, which is in a higher layer"));
             }
             Some(_) => {}
         }
     }
     for rule in MAP {
         let Only(name, allowed) = rule else { continue };
-        if !allowed.iter().any(|owner| holds(owner, module)) {
-            let lines = uses_of(&code, name);
-            faults.extend(lines.map(|line| format!(":{line}: `{module}` may not name `{name}`")));
+        if !allowed.iter().any(|owner| contains(owner, module)) {
+            let lines = lines_naming(&code, name);
+            violations.extend(lines.map(|line| format!(":{line}: `{module}` may not name `{name}`")));
         }
     }
-    faults
+    violations
 }
 
 /// Returns the layer of a module: that of the longest entry that contains it.
 fn layer_of(module: &str) -> Option<usize> {
-    let layers = MAP.iter().enumerate().filter_map(|(place, rule)| match rule {
-        Layer(modules) => Some(modules.iter().map(move |entry| (place, *entry))),
+    let layers = MAP.iter().enumerate().filter_map(|(index, rule)| match rule {
+        Layer(modules) => Some(modules.iter().map(move |entry| (index, *entry))),
         Only(..) => None,
     });
-    let holding = layers.flatten().filter(|(_, entry)| holds(entry, module));
-    holding.max_by_key(|(_, entry)| entry.len()).map(|(place, _)| place)
+    let containing = layers.flatten().filter(|(_, entry)| contains(entry, module));
+    containing.max_by_key(|(_, entry)| entry.len()).map(|(index, _)| index)
 }
 
-fn holds(entry: &str, module: &str) -> bool {
+fn contains(entry: &str, module: &str) -> bool {
     module.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Returns the text up to the tests, without comments. Lines keep their numbers.
-fn code_of(text: &str) -> String {
+fn without_comments(text: &str) -> String {
     let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
     let code = lines.map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     code.collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the lines that name the crate: `name::`, or `name` alone in a `use`.
-fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
+fn lines_naming(code: &str, name: &str) -> impl Iterator<Item = usize> {
     let path = format!("{name}::");
     let alone = [format!("use {name};"), format!("use {name} as ")];
     code.lines()
         .enumerate()
         .filter(move |(_, line)| {
-            words(line, &path).next().is_some() || alone.iter().any(|use_| line.contains(use_))
+            positions_of(line, &path).next().is_some() || alone.iter().any(|use_| line.contains(use_))
         })
         .map(|(index, _)| index + 1)
 }
@@ -134,9 +137,9 @@ fn uses_of(code: &str, name: &str) -> impl Iterator<Item = usize> {
 fn named_modules(module: &str, code: &str) -> Vec<(usize, String)> {
     let root = if module == "main" { "cable::" } else { "crate::" };
     let mut named = Vec::new();
-    for at in words(code, root) {
+    for at in positions_of(code, root) {
         let line = code[..at].matches('\n').count() + 1;
-        let paths = paths_at(&code[at + root.len()..]);
+        let paths = parse_use_tree(&code[at + root.len()..]);
         named.extend(paths.into_iter().filter(|path| is_module(path)).map(|path| (line, path)));
     }
     named.sort();
@@ -145,7 +148,7 @@ fn named_modules(module: &str, code: &str) -> Vec<(usize, String)> {
 }
 
 /// Returns the indices at which `word` starts without being the end of a longer name or path.
-fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
+fn positions_of<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
     code.match_indices(word)
         .map(|(at, _)| at)
         .filter(|at| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.')))
@@ -153,12 +156,12 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
 
 /// Returns up to two segments of each path of a use tree: `store`, `wire::codec` and `wire::v1` for `{store,
 /// wire::{codec, v1}}`.
-fn paths_at(tree: &str) -> Vec<String> {
+fn parse_use_tree(tree: &str) -> Vec<String> {
     let tree = tree.trim_start();
     let Some(group) = tree.strip_prefix('{') else {
         let name: String = tree.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let rest = tree[name.len()..].strip_prefix("::");
-        let inner = rest.map(paths_at).unwrap_or_default();
+        let inner = rest.map(parse_use_tree).unwrap_or_default();
         let inner: Vec<String> = inner.iter().map(|path| format!("{name}::{path}")).collect();
         return if inner.is_empty() { vec![name] } else { inner };
     };
@@ -169,7 +172,7 @@ fn paths_at(tree: &str) -> Vec<String> {
             '{' => depth += 1,
             '}' if depth > 0 => depth -= 1,
             ',' | '}' if depth == 0 => {
-                paths.extend(paths_at(&group[start..at]));
+                paths.extend(parse_use_tree(&group[start..at]));
                 start = at + 1;
                 if character == '}' {
                     break;
@@ -192,45 +195,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arrow_that_points_up_is_reported_with_its_line() {
-        let faults = faults_of(
+    fn a_use_of_a_higher_layer_is_reported_with_its_line() {
+        let violations = violations_of(
             "store::schema",
             "//! A store.\nuse crate::{\n    model::Id,\n};\nuse crate::rpc::internal;",
         );
-        assert_eq!(faults, [":5: `store::schema` names `rpc::internal`, which stands above it"]);
+        assert_eq!(violations, [":5: `store::schema` names `rpc::internal`, which is in a higher layer"]);
     }
 
     #[test]
-    fn arrows_that_point_down_or_sideways_are_fine() {
+    fn uses_of_lower_and_equal_layers_pass() {
         assert_eq!(
-            faults_of("content", "use crate::{cache::Cache, wire::{v1, fields}, publishing};"),
+            violations_of("content", "use crate::{cache::Cache, wire::{v1, fields}, publishing};"),
             [""; 0]
         );
-        assert_eq!(faults_of("main", "use cable::server;\nuse cable_client::Cable;"), [""; 0]);
+        assert_eq!(violations_of("main", "use cable::server;\nuse cable_client::Cable;"), [""; 0]);
     }
 
     #[test]
-    fn a_module_within_another_may_have_a_place_of_its_own() {
-        assert_eq!(faults_of("wire::codec", "use crate::rpc;"), [""; 0]);
-        assert_eq!(faults_of("wire::fields", "use crate::rpc;").len(), 1);
-        assert_eq!(faults_of("model", "use crate::wire::codec::Codec;").len(), 1);
+    fn a_nested_module_may_have_an_entry_of_its_own() {
+        assert_eq!(violations_of("wire::codec", "use crate::rpc;"), [""; 0]);
+        assert_eq!(violations_of("wire::fields", "use crate::rpc;").len(), 1);
+        assert_eq!(violations_of("model", "use crate::wire::codec::Codec;").len(), 1);
     }
 
     #[test]
-    fn a_crate_is_named_only_by_its_owners() {
+    fn a_crate_may_be_named_only_by_its_owners() {
         assert_eq!(
-            faults_of("content", "fn f() -> tonic::Status {}"),
+            violations_of("content", "fn f() -> tonic::Status {}"),
             [":1: `content` may not name `tonic`"]
         );
-        assert_eq!(faults_of("cli", "use tonic as t;").len(), 1);
-        assert_eq!(faults_of("rpc::content", "use tonic::Status;"), [""; 0]);
-        assert_eq!(faults_of("content", "use not_tonic::Status; // tonic::Status"), [""; 0]);
-        assert_eq!(faults_of("content", "#[cfg(test)]\nuse tonic::Status;"), [""; 0]);
+        assert_eq!(violations_of("cli", "use tonic as t;").len(), 1);
+        assert_eq!(violations_of("rpc::content", "use tonic::Status;"), [""; 0]);
+        assert_eq!(violations_of("content", "use not_tonic::Status; // tonic::Status"), [""; 0]);
+        assert_eq!(violations_of("content", "#[cfg(test)]\nuse tonic::Status;"), [""; 0]);
     }
 
     #[test]
-    fn a_module_without_a_place_is_reported() {
-        assert_eq!(faults_of("gossip", "").len(), 1);
-        assert_eq!(faults_of("content", "use crate::gossip;").len(), 1);
+    fn a_module_that_is_not_in_the_map_is_reported() {
+        assert_eq!(violations_of("gossip", "").len(), 1);
+        assert_eq!(violations_of("content", "use crate::gossip;").len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 // Command grpc-go is a yardstick for the measurements of Cable: GetArticle from a map, as grpc-go serves it.
 //
-// With -codec proto each call encodes its answer, as grpc-go does by default; with -codec encoded the answers were
+// With -codec proto each call encodes its response, as grpc-go does by default; with -codec encoded the responses were
 // encoded at the start and a codec hands them over as they are.
 package main
 
@@ -27,13 +27,13 @@ import (
 	"cable/bench/grpc-go/cable/v1"
 )
 
-// content is what the server answers with, by name. One of the two maps is filled.
+// content has the responses of the server, by name. One of the two maps is filled.
 type content struct {
 	messages map[string]*cablev1.Article
 	encoded  map[string]encoded
 }
 
-// encoded is an answer as it goes over the wire.
+// encoded is a response as it goes over the wire.
 type encoded []byte
 
 func main() {
@@ -60,11 +60,11 @@ func run(listen, file, codec string) error {
 		}
 	case "encoded":
 		for _, article := range articles {
-			answer, err := proto.Marshal(&cablev1.GetArticleResponse{Article: article})
+			response, err := proto.Marshal(&cablev1.GetArticleResponse{Article: article})
 			if err != nil {
 				return err
 			}
-			content.encoded[article.GetName()] = answer
+			content.encoded[article.GetName()] = response
 		}
 		options = append(options, grpc.ForceServerCodecV2(passing{encoding.GetCodecV2(encodingproto.Name)}))
 	default:
@@ -107,7 +107,7 @@ func read(file string) ([]*cablev1.Article, error) {
 	}
 }
 
-// service is described by hand because the generated one answers with messages only.
+// service is described by hand because the generated one returns messages only.
 var service = grpc.ServiceDesc{
 	ServiceName: "cable.v1.ContentService",
 	HandlerType: (*any)(nil),
@@ -122,23 +122,23 @@ func getArticle(
 		return nil, err
 	}
 	content := server.(*content)
-	if answer, ok := content.encoded[request.GetName()]; ok {
-		return answer, nil
+	if response, ok := content.encoded[request.GetName()]; ok {
+		return response, nil
 	}
 	if article, ok := content.messages[request.GetName()]; ok {
 		return &cablev1.GetArticleResponse{Article: article}, nil
 	}
-	return nil, status.Errorf(codes.NotFound, "there is no %s", request.GetName())
+	return nil, status.Errorf(codes.NotFound, "%s: not found", request.GetName())
 }
 
-// passing is a codec that hands encoded answers over and leaves the rest to another.
+// passing is a codec that hands encoded responses over and leaves the rest to another.
 type passing struct {
 	encoding.CodecV2
 }
 
 func (codec passing) Marshal(message any) (mem.BufferSlice, error) {
-	if answer, ok := message.(encoded); ok {
-		return mem.BufferSlice{mem.SliceBuffer(answer)}, nil
+	if response, ok := message.(encoded); ok {
+		return mem.BufferSlice{mem.SliceBuffer(response)}, nil
 	}
 	return codec.CodecV2.Marshal(message)
 }

@@ -13,7 +13,7 @@ pub(super) struct Case {
     /// The service and method.
     pub(super) method: &'static str,
     /// The reason why it is costly.
-    pub(super) what: &'static str,
+    pub(super) label: &'static str,
     /// A function that fills the store beforehand.
     pub(super) prepare: fn(Raw) -> BoxFuture<'static, Outcome<()>>,
     /// A function that builds the request. Each number gives a different one.
@@ -27,7 +27,7 @@ const PUT: &str = "PublishingService/PutArticle";
 
 /// Returns all cases.
 pub(super) fn all() -> Vec<Case> {
-    [html(), bodies(), fields(), encodings(), commits(), nouns(), reads(), lists()]
+    [html(), bodies(), fields(), encodings(), commits(), entities(), reads(), lists()]
         .into_iter()
         .flatten()
         .collect()
@@ -72,12 +72,18 @@ fn id(i: usize, width: usize) -> String {
     format!("{i:0width$}")
 }
 
-fn none(_: Raw) -> BoxFuture<'static, Outcome<()>> {
+fn prepare_nothing(_: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async { Ok(()) })
 }
 
-fn case(method: &'static str, what: &'static str, request: impl Fn(usize) -> Vec<u8> + 'static) -> Case {
-    Case { method, what, prepare: none, request: Box::new(move |i| request(i).into()), messages: 1 }
+fn case(method: &'static str, label: &'static str, request: impl Fn(usize) -> Vec<u8> + 'static) -> Case {
+    Case {
+        method,
+        label,
+        prepare: prepare_nothing,
+        request: Box::new(move |i| request(i).into()),
+        messages: 1,
+    }
 }
 
 /// Returns an article with these fields as content.
@@ -86,12 +92,12 @@ fn article(name: &str, fields: &[u8]) -> Vec<u8> {
 }
 
 /// Returns a put of the n-th article with these fields.
-fn put(what: &'static str, fields: impl AsRef<[u8]> + 'static) -> Case {
-    case(PUT, what, move |i| f(1, article(&format!("a{i}"), fields.as_ref())))
+fn put(label: &'static str, fields: impl AsRef<[u8]> + 'static) -> Case {
+    case(PUT, label, move |i| f(1, article(&format!("a{i}"), fields.as_ref())))
 }
 
-fn body(what: &'static str, blocks: impl AsRef<[u8]> + 'static) -> Case {
-    put(what, f(15, blocks))
+fn body(label: &'static str, blocks: impl AsRef<[u8]> + 'static) -> Case {
+    put(label, f(15, blocks))
 }
 
 fn block(kind: u32, value: impl AsRef<[u8]>) -> Vec<u8> {
@@ -106,8 +112,8 @@ fn span(text: &str) -> Vec<u8> {
     f(1, f(1, text))
 }
 
-fn raw_html(what: &'static str, html: String) -> Case {
-    body(what, block(13, f(1, html)))
+fn raw_html(label: &'static str, html: String) -> Case {
+    body(label, block(13, f(1, html)))
 }
 
 pub(super) fn small(name: &str) -> v1::Article {
@@ -334,7 +340,7 @@ fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
 
 /// Imports 30,000 small articles. None of those that match the filter has any of the filter's excluded tags, which
 /// other articles have.
-fn crowd(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+fn many_articles(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let tags = |i: usize| if i < 64 { f(20, format!("tags/t{i}")) } else { f(20, "tags/all") };
         raw.import((0..30_000).map(|i| f(1, article(&format!("c{i}"), &tags(i)))).collect()).await
@@ -391,17 +397,17 @@ fn scheduled(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
 }
 
 /// Returns a change that puts an article.
-fn putting(i: usize, fields: &[u8]) -> Vec<u8> {
+fn put_change(i: usize, fields: &[u8]) -> Vec<u8> {
     f(1, f(1, article(&format!("k{i}"), fields)))
 }
 
 fn commits() -> Vec<Case> {
-    let commit = |what, request: fn(usize) -> Vec<u8>| case("PublishingService/Commit", what, request);
-    let import = |what, request: fn(usize) -> Vec<u8>| case("TransferService/Import", what, request);
+    let commit = |label, request: fn(usize) -> Vec<u8>| case("PublishingService/Commit", label, request);
+    let import = |label, request: fn(usize) -> Vec<u8>| case("TransferService/Import", label, request);
     vec![
-        commit("500 small articles", |i| many(500, |j| putting(i * 500 + j, &[]))),
+        commit("500 small articles", |i| many(500, |j| put_change(i * 500 + j, &[]))),
         commit("three articles of 1 MiB", |i| {
-            many(3, |j| putting(i * 3 + j, &f(15, paragraph(span(&x(MIB - 300))))))
+            many(3, |j| put_change(i * 3 + j, &f(15, paragraph(span(&x(MIB - 300))))))
         }),
         Case {
             prepare: large,
@@ -463,7 +469,7 @@ fn commits() -> Vec<Case> {
     ]
 }
 
-fn nouns() -> Vec<Case> {
+fn entities() -> Vec<Case> {
     vec![
         case("PublishingService/PutAuthor", "image: 7,000 empty renditions", |i| {
             f(1, [f(1, format!("authors/a{i}")), f(10, "A"), f(15, many(7_000, |_| f(1, [])))].concat())
@@ -519,7 +525,7 @@ fn reads() -> Vec<Case> {
     let form = |name: &'static str, format: u64| {
         move |i: usize| [f(1, format!("articles/{name}{}", i % 12)), n(3, format)].concat()
     };
-    let names = |what: &'static str, count: usize| many(count, |j| f(1, format!("articles/{what}{j}")));
+    let names = |label: &'static str, count: usize| many(count, |j| f(1, format!("articles/{label}{j}")));
     let includes = || [n(4, 1), n(4, 2), n(4, 3)].concat();
     vec![
         Case { prepare: large, ..case(GET, "1 MiB of text as blocks", form("l", 1)) },
@@ -596,22 +602,22 @@ fn lists() -> Vec<Case> {
     };
     vec![
         Case {
-            prepare: crowd,
+            prepare: many_articles,
             ..case(LIST, "64 none_tags over 30,000 articles", list([f(1, "tags/all"), tags(3)].concat(), 0))
         },
         Case {
-            prepare: crowd,
+            prepare: many_articles,
             ..case(LIST, "64 any_tags over 30,000 articles", list([f(1, "tags/all"), tags(2)].concat(), 0))
         },
         Case {
-            prepare: crowd,
+            prepare: many_articles,
             ..case(
                 LIST,
                 "64 any_tags and none_tags, by revision",
                 list([f(1, "tags/all"), tags(2), tags(3)].concat(), 2),
             )
         },
-        Case { prepare: crowd, ..case(LIST, "no condition, 1,000 articles", list(Vec::new(), 0)) },
+        Case { prepare: many_articles, ..case(LIST, "no condition, 1,000 articles", list(Vec::new(), 0)) },
         case(LIST, "a language of 128 KiB", move |i| filter(f(8, x(127 << 10)), i)),
         Case {
             prepare: newsroom,
@@ -629,7 +635,7 @@ fn lists() -> Vec<Case> {
             ..case("ContentService/ListSections", "1,000 sections", |i| n(1, 1_000 - i as u64))
         },
         Case {
-            prepare: crowd,
+            prepare: many_articles,
             ..case("ContentService/StreamArticles", "64 none_tags: the first message", move |i| {
                 [f(1, [f(1, "tags/all"), tags(3)].concat()), n(7, i as u64)].concat()
             })

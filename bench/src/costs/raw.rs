@@ -19,7 +19,7 @@ use crate::Outcome;
 pub(super) struct Raw(Channel);
 
 impl Raw {
-    pub(super) fn to(endpoint: &str) -> Outcome<Raw> {
+    pub(super) fn connect(endpoint: &str) -> Outcome<Raw> {
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?
             .tcp_nodelay(true)
             .initial_stream_window_size(8 << 20)
@@ -29,17 +29,18 @@ impl Raw {
 
     /// Sends one message and reads up to `messages` responses. Returns the sum of their lengths.
     pub(super) async fn call(&self, method: &str, request: Bytes, messages: usize) -> Result<usize, Status> {
-        let most = 512 << 20;
-        let mut grpc =
-            Grpc::new(self.0.clone()).max_decoding_message_size(most).max_encoding_message_size(most);
+        let max_bytes = 512 << 20;
+        let mut grpc = Grpc::new(self.0.clone())
+            .max_decoding_message_size(max_bytes)
+            .max_encoding_message_size(max_bytes);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let path = PathAndQuery::try_from(format!("/cable.v1.{method}"));
         let path = path.map_err(|error| Status::internal(error.to_string()))?;
         let request = Request::new(stream::once(async { request }));
-        let mut answers = grpc.streaming(request, path, Plain).await?.into_inner();
+        let mut responses = grpc.streaming(request, path, PassThrough).await?.into_inner();
         let mut bytes = 0;
         for _ in 0..messages {
-            let Some(message) = answers.next().await else { break };
+            let Some(message) = responses.next().await else { break };
             bytes += message?.len();
         }
         Ok(bytes)
@@ -78,24 +79,24 @@ pub(super) fn reason(status: &Status) -> String {
 
 /// A codec that passes bytes through.
 #[derive(Debug, Clone, Copy)]
-struct Plain;
+struct PassThrough;
 
-impl Codec for Plain {
+impl Codec for PassThrough {
     type Encode = Bytes;
     type Decode = Bytes;
-    type Encoder = Plain;
-    type Decoder = Plain;
+    type Encoder = PassThrough;
+    type Decoder = PassThrough;
 
-    fn encoder(&mut self) -> Plain {
-        Plain
+    fn encoder(&mut self) -> PassThrough {
+        PassThrough
     }
 
-    fn decoder(&mut self) -> Plain {
-        Plain
+    fn decoder(&mut self) -> PassThrough {
+        PassThrough
     }
 }
 
-impl Encoder for Plain {
+impl Encoder for PassThrough {
     type Item = Bytes;
     type Error = Status;
 
@@ -105,7 +106,7 @@ impl Encoder for Plain {
     }
 }
 
-impl Decoder for Plain {
+impl Decoder for PassThrough {
     type Item = Bytes;
     type Error = Status;
 

@@ -18,27 +18,28 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use crate::{
     Outcome,
     wire::{
-        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, hello, put_frame,
+        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, client_preface,
+        put_frame,
     },
 };
 
 /// The time limit of each step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Fields of WatchResponse, and of its Position.
 const POSITION: u32 = 1;
 const REVISION: u32 = 2;
 const CHANGES: u32 = 2;
 
-/// The records of all followers of a crowd.
-pub(super) struct Notes {
+/// The records of all followers.
+pub(super) struct Recorder {
     epoch: Instant,
     /// The revision of the first publish.
     base: AtomicI64,
     /// The start of each publish in nanoseconds since the epoch.
-    begun: Box<[AtomicU64]>,
+    started: Box<[AtomicU64]>,
     /// The number of followers that have received each publish.
-    arrived: Box<[AtomicU64]>,
+    received: Box<[AtomicU64]>,
     /// The time at which the last of them received it, in nanoseconds since the epoch.
     last: Box<[AtomicU64]>,
     /// The number of messages that were repeated or out of order.
@@ -51,14 +52,14 @@ pub(super) struct Notes {
     lock: Mutex<()>,
 }
 
-impl Notes {
-    fn new(publishes: usize) -> Notes {
+impl Recorder {
+    fn new(publishes: usize) -> Recorder {
         let zeros = || (0..publishes).map(|_| AtomicU64::new(0)).collect();
-        Notes {
+        Recorder {
             epoch: Instant::now(),
             base: AtomicI64::new(i64::MAX),
-            begun: zeros(),
-            arrived: zeros(),
+            started: zeros(),
+            received: zeros(),
             last: zeros(),
             repeated: AtomicU64::new(0),
             ready: AtomicU64::new(0),
@@ -73,39 +74,39 @@ impl Notes {
     }
 
     /// Records the start of the publish with this number.
-    pub(super) fn begin(&self, publish: usize) {
-        self.begun[publish].store(self.now(), Ordering::Relaxed);
+    pub(super) fn record_start(&self, publish: usize) {
+        self.started[publish].store(self.now(), Ordering::Relaxed);
     }
 
-    fn arrive(&self, revision: i64, delays: &mut Vec<u32>) {
+    fn record(&self, revision: i64, delays: &mut Vec<u32>) {
         let publish = usize::try_from(revision - self.base.load(Ordering::Relaxed)).ok();
-        let Some(publish) = publish.filter(|publish| *publish < self.arrived.len()) else { return };
+        let Some(publish) = publish.filter(|publish| *publish < self.received.len()) else { return };
         let now = self.now();
         self.last[publish].fetch_max(now, Ordering::Relaxed);
-        delays.push(((now - self.begun[publish].load(Ordering::Relaxed)) / 1_000) as u32);
-        self.arrived[publish].fetch_add(1, Ordering::Relaxed);
+        delays.push(((now - self.started[publish].load(Ordering::Relaxed)) / 1_000) as u32);
+        self.received[publish].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until `followers` followers have received a publish. Returns the time until the last of them.
     ///
     /// # Errors
     /// Fails if they have not received it in time.
-    pub(super) fn await_all(&self, publish: usize, followers: u64) -> Outcome<Duration> {
-        let told = || self.arrived[publish].load(Ordering::Relaxed);
-        self.wait(|| told() >= followers).map_err(|error| {
+    pub(super) fn wait_for_all(&self, publish: usize, followers: u64) -> Outcome<Duration> {
+        let count = || self.received[publish].load(Ordering::Relaxed);
+        self.wait(|| count() >= followers).map_err(|error| {
             let broken = self.broken.load(Ordering::Relaxed);
-            format!("{error}: {} of {followers} have publish {publish}; {broken} feeds broke", told())
+            format!("{error}: {} of {followers} received publish {publish}; {broken} feeds broke", count())
         })?;
-        let [last, begun] = [&self.last, &self.begun].map(|times| times[publish].load(Ordering::Relaxed));
-        Ok(Duration::from_nanos(last - begun))
+        let [last, started] = [&self.last, &self.started].map(|times| times[publish].load(Ordering::Relaxed));
+        Ok(Duration::from_nanos(last - started))
     }
 
-    fn wait(&self, holds: impl Fn() -> bool) -> Outcome<()> {
+    fn wait(&self, condition: impl Fn() -> bool) -> Outcome<()> {
         let start = Instant::now();
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !holds() {
-            if start.elapsed() > PATIENCE {
-                return Err("the followers are not told in time".into());
+        while !condition() {
+            if start.elapsed() > STEP_TIMEOUT {
+                return Err("timed out waiting for followers".into());
             }
             let waited = self.changed.wait_timeout(guard, Duration::from_millis(1));
             (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -115,22 +116,22 @@ impl Notes {
 }
 
 /// Followers of one feed.
-pub(super) struct Crowd {
-    pub(super) notes: Arc<Notes>,
-    pub(super) followers: u64,
+pub(super) struct Followers {
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) count: u64,
     connections: Vec<TcpStream>,
     readers: Vec<JoinHandle<Result<Vec<u32>, String>>>,
 }
 
-/// The results of a crowd.
-pub(super) struct Heard {
+/// The deliveries to all followers.
+pub(super) struct Deliveries {
     /// The time from the start of a publish until a follower received it, in microseconds.
     pub(super) delays: Vec<u32>,
     pub(super) repeated: u64,
     pub(super) broken: u64,
 }
 
-impl Crowd {
+impl Followers {
     /// Opens feeds on connections, an equal number on each, and waits until all have caught up.
     ///
     /// # Errors
@@ -139,37 +140,38 @@ impl Crowd {
         address: SocketAddr,
         request: &[u8],
         connections: usize,
-        each: usize,
+        feeds_per_connection: usize,
         publishes: usize,
-    ) -> Outcome<Crowd> {
-        let notes = Arc::new(Notes::new(publishes));
+    ) -> Outcome<Followers> {
+        let recorder = Arc::new(Recorder::new(publishes));
         let (mut streams, mut readers) = (Vec::new(), Vec::new());
         for _ in 0..connections {
-            let stream = connect(address, request, each)?;
-            let (reading, notes) = (stream.try_clone()?, notes.clone());
+            let stream = connect(address, request, feeds_per_connection)?;
+            let (reading, recorder) = (stream.try_clone()?, recorder.clone());
             let reader = thread::Builder::new().stack_size(256 << 10);
             readers.push(
-                reader
-                    .spawn(move || Reader::new(reading, &notes).run().map_err(|error| error.to_string()))?,
+                reader.spawn(move || {
+                    Reader::new(reading, &recorder).run().map_err(|error| error.to_string())
+                })?,
             );
             streams.push(stream);
         }
-        let followers = (connections * each) as u64;
-        notes.wait(|| notes.ready.load(Ordering::Relaxed) >= followers)?;
-        Ok(Crowd { notes, followers, connections: streams, readers })
+        let count = (connections * feeds_per_connection) as u64;
+        recorder.wait(|| recorder.ready.load(Ordering::Relaxed) >= count)?;
+        Ok(Followers { recorder, count, connections: streams, readers })
     }
 
     /// Sets the revision of the first publish.
     pub(super) fn expect(&self, base: i64) {
-        self.notes.base.store(base, Ordering::Relaxed);
+        self.recorder.base.store(base, Ordering::Relaxed);
     }
 
     /// Closes all feeds.
     ///
     /// # Errors
     /// Fails if a reader failed.
-    pub(super) fn close(self) -> Outcome<Heard> {
-        let (repeated, broken) = (&self.notes.repeated, &self.notes.broken);
+    pub(super) fn close(self) -> Outcome<Deliveries> {
+        let (repeated, broken) = (&self.recorder.repeated, &self.recorder.broken);
         let (repeated, broken) = (repeated.load(Ordering::Relaxed), broken.load(Ordering::Relaxed));
         for connection in &self.connections {
             // A connection that is closed already was counted as broken.
@@ -179,7 +181,7 @@ impl Crowd {
         for reader in self.readers {
             delays.append(&mut reader.join().map_err(|_| "a reader panicked")??);
         }
-        Ok(Heard { delays, repeated, broken })
+        Ok(Deliveries { delays, repeated, broken })
     }
 }
 
@@ -190,7 +192,7 @@ impl Crowd {
 pub(super) fn connect(address: SocketAddr, request: &[u8], feeds: usize) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    let mut out = hello();
+    let mut out = client_preface();
     let block = headers(address);
     let body = [&[0], &u32::try_from(request.len())?.to_be_bytes()[..], request].concat();
     for feed in 0..feeds {
@@ -220,7 +222,7 @@ fn headers(address: SocketAddr) -> Vec<u8> {
 /// The reader of one connection.
 struct Reader<'a> {
     stream: TcpStream,
-    notes: &'a Notes,
+    recorder: &'a Recorder,
     buffer: Vec<u8>,
     /// The received bytes of incomplete messages, by stream.
     parts: HashMap<u32, Vec<u8>>,
@@ -230,9 +232,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn new(stream: TcpStream, notes: &Notes) -> Reader<'_> {
+    fn new(stream: TcpStream, recorder: &Recorder) -> Reader<'_> {
         let (parts, seen) = (HashMap::new(), HashMap::new());
-        Reader { stream, notes, buffer: Vec::new(), parts, seen, delays: Vec::new() }
+        Reader { stream, recorder, buffer: Vec::new(), parts, seen, delays: Vec::new() }
     }
 
     fn run(mut self) -> Outcome<Vec<u32>> {
@@ -240,21 +242,21 @@ impl Reader<'_> {
         loop {
             let read = self.stream.read(&mut chunk).unwrap_or(0);
             if read == 0 {
-                self.notes.broken.fetch_add(1, Ordering::Relaxed);
+                self.recorder.broken.fetch_add(1, Ordering::Relaxed);
                 return Ok(self.delays);
             }
             self.buffer.extend_from_slice(&chunk[..read]);
             self.frames()?;
-            self.notes.changed.notify_all();
+            self.recorder.changed.notify_all();
         }
     }
 
     fn frames(&mut self) -> Outcome<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let mut rest = &buffer[..];
-        while let [a, b, c, kind, flags, s0, s1, s2, s3, behind @ ..] = rest {
+        while let [a, b, c, kind, flags, s0, s1, s2, s3, after @ ..] = rest {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-            let Some((payload, after)) = behind.split_at_checked(length) else { break };
+            let Some((payload, after)) = after.split_at_checked(length) else { break };
             self.frame(*kind, *flags, u32::from_be_bytes([*s0, *s1, *s2, *s3]), payload)?;
             rest = after;
         }
@@ -268,10 +270,10 @@ impl Reader<'_> {
             SETTINGS if flags & ACK == 0 => self.acknowledge(SETTINGS, &[])?,
             PING if flags & ACK == 0 => self.acknowledge(PING, payload)?,
             RST_STREAM | GOAWAY => {
-                self.notes.broken.fetch_add(1, Ordering::Relaxed);
+                self.recorder.broken.fetch_add(1, Ordering::Relaxed);
             }
             HEADERS if flags & END_STREAM != 0 => {
-                self.notes.broken.fetch_add(1, Ordering::Relaxed);
+                self.recorder.broken.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
         }
@@ -282,9 +284,9 @@ impl Reader<'_> {
         let mut part = self.parts.remove(&stream).unwrap_or_default();
         part.extend_from_slice(payload);
         let mut rest = &part[..];
-        while let [_, a, b, c, d, behind @ ..] = rest {
+        while let [_, a, b, c, d, after @ ..] = rest {
             let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-            let Some((message, after)) = behind.split_at_checked(length) else { break };
+            let Some((message, after)) = after.split_at_checked(length) else { break };
             self.message(stream, message)?;
             rest = after;
         }
@@ -295,15 +297,15 @@ impl Reader<'_> {
     }
 
     fn message(&mut self, stream: u32, message: &[u8]) -> Outcome<()> {
-        let (revision, changes) = read(message)?;
+        let (revision, changes) = parse_message(message)?;
         let seen = self.seen.insert(stream, revision);
         match (changes, seen) {
             (true, Some(seen)) if seen >= revision => {
-                self.notes.repeated.fetch_add(1, Ordering::Relaxed);
+                self.recorder.repeated.fetch_add(1, Ordering::Relaxed);
             }
-            (true, _) => self.notes.arrive(revision, &mut self.delays),
+            (true, _) => self.recorder.record(revision, &mut self.delays),
             (false, None) => {
-                self.notes.ready.fetch_add(1, Ordering::Relaxed);
+                self.recorder.ready.fetch_add(1, Ordering::Relaxed);
             }
             (false, Some(_)) => {}
         }
@@ -318,18 +320,18 @@ impl Reader<'_> {
 }
 
 /// Returns the revision of a message's position, and whether the message contains changes.
-fn read(message: &[u8]) -> Outcome<(i64, bool)> {
+fn parse_message(message: &[u8]) -> Outcome<(i64, bool)> {
     let (mut rest, mut revision, mut changes) = (message, 0, false);
     while !rest.is_empty() {
         let (field, wire_type) = decode_key(&mut rest)?;
         if wire_type != WireType::LengthDelimited {
-            return Err("a message of a feed is malformed".into());
+            return Err("malformed feed message".into());
         }
         let length = decode_varint(&mut rest)? as usize;
-        let (value, after) = rest.split_at_checked(length).ok_or("a message of a feed is cut off")?;
+        let (value, after) = rest.split_at_checked(length).ok_or("truncated feed message")?;
         rest = after;
         match field {
-            POSITION => revision = position(value)?,
+            POSITION => revision = parse_position(value)?,
             CHANGES => changes = true,
             _ => {}
         }
@@ -337,7 +339,7 @@ fn read(message: &[u8]) -> Outcome<(i64, bool)> {
     Ok((revision, changes))
 }
 
-fn position(mut message: &[u8]) -> Outcome<i64> {
+fn parse_position(mut message: &[u8]) -> Outcome<i64> {
     while !message.is_empty() {
         let (field, wire_type) = decode_key(&mut message)?;
         let value = decode_varint(&mut message)?;
@@ -345,7 +347,7 @@ fn position(mut message: &[u8]) -> Outcome<i64> {
             return Ok(value as i64);
         }
         if wire_type == WireType::LengthDelimited {
-            message = message.get(value as usize..).ok_or("a position is cut off")?;
+            message = message.get(value as usize..).ok_or("truncated position")?;
         }
     }
     Ok(0)
@@ -359,16 +361,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_message_tells_is_read_as_the_schema_has_it() {
+    fn positions_and_changes_are_parsed_as_in_the_schema() {
         let mut position = v1::Position::default();
         position.log_id = "0000beef".into();
         position.revision = 300;
         let mut message = v1::WatchResponse::default();
         message.position = Some(position);
         message.event = Some(v1::watch_response::Event::Checkpoint(v1::FeedCheckpoint::default()));
-        assert_eq!(read(&message.encode_to_vec()).unwrap(), (300, false));
+        assert_eq!(parse_message(&message.encode_to_vec()).unwrap(), (300, false));
         message.event = Some(v1::watch_response::Event::Changes(v1::FeedChanges::default()));
-        assert_eq!(read(&message.encode_to_vec()).unwrap(), (300, true));
-        assert!(read(&message.encode_to_vec()[..9]).is_err());
+        assert_eq!(parse_message(&message.encode_to_vec()).unwrap(), (300, true));
+        assert!(parse_message(&message.encode_to_vec()[..9]).is_err());
     }
 }

@@ -11,16 +11,16 @@ use crate::{
     wire::{Wire, messages},
 };
 
-const HOT: usize = 10;
+const HOT_ARTICLES: usize = 10;
 const PAGE: usize = 20;
 const MISSES: usize = 200;
 /// The number of rounds before the counted ones: tables grow and caches settle.
-const WARM: usize = 20;
+const WARM_UP_ROUNDS: usize = 20;
 
 /// Returns every measured path, in this order.
 pub(crate) fn all(newsroom: &Newsroom) -> Vec<Case> {
     let gets = |names: &[String]| names.iter().map(|name| get(name)).collect::<Vec<_>>();
-    let hot = gets(&newsroom.names[..HOT]);
+    let hot = gets(&newsroom.names[..HOT_ARTICLES]);
     let filter = Some(Filter::default().tag(&newsroom.tag));
     let mut batch = v1::BatchGetArticlesRequest::default();
     batch.names = newsroom.names[..PAGE].to_vec();
@@ -28,21 +28,21 @@ pub(crate) fn all(newsroom: &Newsroom) -> Vec<Case> {
     (list.filter, list.page_size) = (filter.clone(), PAGE as i32);
     let mut stream = v1::StreamArticlesRequest::default();
     (stream.filter, stream.max_articles) = (filter, STREAMED as i64);
-    let article = |path, at_once, rounds, requests| {
+    let article = |path, batch, rounds, requests| {
         let (warm, method) = (hot.clone(), "GetArticle");
-        Case { path, method, warm, requests, rounds, at_once, units: 1 }
+        Case { path, method, warm, requests, rounds, batch, units: 1 }
     };
-    let again = |path, method, rounds, units, request: Vec<u8>| {
+    let repeated = |path, method, rounds, units, request: Vec<u8>| {
         let requests = vec![request];
-        Case { path, method, warm: requests.clone(), requests, rounds, at_once: 1, units }
+        Case { path, method, warm: requests.clone(), requests, rounds, batch: 1, units }
     };
     vec![
         article("GetArticle, one at a time", 1, 100, hot.clone()),
         article("GetArticle, ten at a time", 10, 100, hot.clone()),
         article("GetArticle, not in memory", 1, 1, gets(&newsroom.names[PAGE..][..MISSES])),
-        again("BatchGetArticles of 20", "BatchGetArticles", 200, 1, batch.encode_to_vec()),
-        again("ListArticles, a page of 20", "ListArticles", 200, 1, list.encode_to_vec()),
-        again("StreamArticles of 1,000", "StreamArticles", 20, STREAMED as u64, stream.encode_to_vec()),
+        repeated("BatchGetArticles of 20", "BatchGetArticles", 200, 1, batch.encode_to_vec()),
+        repeated("ListArticles, a page of 20", "ListArticles", 200, 1, list.encode_to_vec()),
+        repeated("StreamArticles of 1,000", "StreamArticles", 20, STREAMED as u64, stream.encode_to_vec()),
     ]
 }
 
@@ -56,13 +56,13 @@ pub(crate) struct Case {
     requests: Vec<Vec<u8>>,
     rounds: usize,
     /// The number of requests in one write.
-    at_once: usize,
+    batch: usize,
     /// The number of units per response.
     units: u64,
 }
 
 /// The response that a server has to send for one call.
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) messages: usize,
     /// The average size of a message in bytes.
     pub(crate) bytes: usize,
@@ -73,12 +73,12 @@ impl Case {
     ///
     /// # Errors
     /// Fails if a call fails.
-    pub(crate) fn warm(&self, address: SocketAddr) -> Outcome<(Wire, Answer)> {
+    pub(crate) fn warm(&self, address: SocketAddr) -> Outcome<(Wire, Response)> {
         let mut wire = Wire::connect(address, self.method)?;
         let (mut count, mut bytes) = (0, 0);
-        for _ in 0..WARM {
+        for _ in 0..WARM_UP_ROUNDS {
             (count, bytes) = (0, 0);
-            for group in self.warm.chunks(self.at_once) {
+            for group in self.warm.chunks(self.batch) {
                 for body in wire.call(group)? {
                     let messages = messages(&body)?;
                     count += messages.len();
@@ -86,8 +86,8 @@ impl Case {
                 }
             }
         }
-        let answer = Answer { messages: count / self.warm.len(), bytes: bytes / count.max(1) };
-        Ok((wire, answer))
+        let response = Response { messages: count / self.warm.len(), bytes: bytes / count.max(1) };
+        Ok((wire, response))
     }
 
     /// Makes the counted calls.
@@ -96,7 +96,7 @@ impl Case {
     /// Fails if a call fails.
     pub(crate) fn load(&self, wire: &mut Wire) -> Outcome<()> {
         for _ in 0..self.rounds {
-            for group in self.requests.chunks(self.at_once) {
+            for group in self.requests.chunks(self.batch) {
                 wire.call(group)?;
             }
         }

@@ -14,11 +14,11 @@ use std::{
 use crate::{Outcome, node::Node, process::free_address};
 
 /// The time after the last response in which a server finishes its work. It takes a fraction of this.
-const SETTLED: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct CountedServer {
     pub(crate) address: SocketAddr,
     node: Node,
     /// The directory of its counts and pipes.
@@ -26,15 +26,15 @@ pub(crate) struct Counted {
     dumps: usize,
 }
 
-impl Counted {
+impl CountedServer {
     /// Starts a program that takes `--listen`, in a directory of its own, which must not exist yet.
     ///
     /// # Errors
     /// Fails if the program does not start or Valgrind is missing.
-    pub(crate) fn start(program: &Path, arguments: &[&OsStr], dir: PathBuf) -> Outcome<Counted> {
+    pub(crate) fn start(program: &Path, arguments: &[&OsStr], dir: PathBuf) -> Outcome<CountedServer> {
         fs::create_dir(&dir)?;
         let address = free_address()?;
-        let mut command = bare("valgrind", &dir);
+        let mut command = valgrind_command("valgrind", &dir);
         command
             .args(["--tool=callgrind", "--quiet"])
             .arg(flag("--callgrind-out-file=", &dir.join("counts")))
@@ -42,7 +42,7 @@ impl Counted {
             .args(arguments)
             .args(["--listen", &address.to_string()]);
         let node = Node::start(command, address, &dir.join("log"))?;
-        Ok(Counted { address, node, dir, dumps: 0 })
+        Ok(CountedServer { address, node, dir, dumps: 0 })
     }
 
     /// Returns the instructions that the server executes while `load` runs.
@@ -50,32 +50,32 @@ impl Counted {
     /// # Errors
     /// Fails if the load fails or Valgrind reports no count.
     pub(crate) fn count(&mut self, load: impl FnOnce() -> Outcome<()>) -> Outcome<u64> {
-        sleep(SETTLED);
-        self.tell("zero")?;
+        sleep(SETTLE_TIME);
+        self.send_command("zero")?;
         load()?;
-        sleep(SETTLED);
-        self.tell("dump")?;
+        sleep(SETTLE_TIME);
+        self.send_command("dump")?;
         self.dumps += 1;
         let counts = fs::read_to_string(self.dir.join(format!("counts.{}", self.dumps)))?;
         let total = counts.lines().find_map(|line| line.strip_prefix("totals: "));
-        Ok(total.ok_or("Valgrind gives no total")?.trim().parse()?)
+        Ok(total.ok_or("no total in the output of Valgrind")?.trim().parse()?)
     }
 
-    fn tell(&self, what: &str) -> Outcome<()> {
-        let told = bare("vgdb", &self.dir)
+    fn send_command(&self, command: &str) -> Outcome<()> {
+        let output = valgrind_command("vgdb", &self.dir)
             .arg(format!("--pid={}", self.node.id()))
-            .arg(what)
+            .arg(command)
             .stderr(Stdio::piped())
             .output()?;
-        if told.status.success() {
+        if output.status.success() {
             return Ok(());
         }
-        Err(format!("vgdb {what}: {}", String::from_utf8_lossy(&told.stderr)).into())
+        Err(format!("vgdb {command}: {}", String::from_utf8_lossy(&output.stderr)).into())
     }
 }
 
 /// Returns a program of Valgrind's, in an environment without settings.
-fn bare(program: &str, dir: &Path) -> Command {
+fn valgrind_command(program: &str, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.arg(flag("--vgdb-prefix=", &dir.join("vgdb"))).stdin(Stdio::null()).stdout(Stdio::null());

@@ -19,7 +19,7 @@ const FIRST_WINDOW: u32 = (1 << 16) - 1;
 const CANCEL: u32 = 8;
 
 /// The time for which a node may leave a peer's bytes unread before the peer gives up.
-const PATIENCE: Duration = Duration::from_millis(500);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -33,14 +33,14 @@ impl Peer {
     /// # Errors
     /// Fails if the node does not listen.
     pub(super) fn connect(address: SocketAddr, window: u32) -> Outcome<Peer> {
-        let mut peer = Peer::silent(address)?;
-        let mut hello = PREFACE.to_vec();
+        let mut peer = Peer::connect_silently(address)?;
+        let mut preface = PREFACE.to_vec();
         let setting = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &window.to_be_bytes()].concat();
-        put_frame(&mut hello, SETTINGS, 0, 0, &setting);
+        put_frame(&mut preface, SETTINGS, 0, 0, &setting);
         if window > FIRST_WINDOW {
-            put_frame(&mut hello, WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - FIRST_WINDOW).to_be_bytes());
+            put_frame(&mut preface, WINDOW_UPDATE, 0, 0, &(LARGEST_WINDOW - FIRST_WINDOW).to_be_bytes());
         }
-        peer.stream.write_all(&hello)?;
+        peer.stream.write_all(&preface)?;
         Ok(peer)
     }
 
@@ -48,10 +48,10 @@ impl Peer {
     ///
     /// # Errors
     /// Fails if the node does not listen.
-    pub(super) fn silent(address: SocketAddr) -> Outcome<Peer> {
+    pub(super) fn connect_silently(address: SocketAddr) -> Outcome<Peer> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         stream.set_read_timeout(Some(Duration::from_millis(1)))?;
         Ok(Peer { stream, next: 1 })
     }
@@ -70,24 +70,29 @@ impl Peer {
     }
 
     /// Starts a call with additional headers, and sends the start of a message.
-    pub(super) fn begin(&mut self, path: &str, headers: &[(String, String)], begun: &[u8]) -> bool {
+    pub(super) fn start_call(
+        &mut self,
+        path: &str,
+        headers: &[(String, String)],
+        start_of_message: &[u8],
+    ) -> bool {
         let (mut out, stream) = (Vec::new(), self.next);
         self.open(&mut out, path, headers);
-        begun.chunks(16 << 10).for_each(|piece| put_frame(&mut out, DATA, 0, stream, piece));
+        start_of_message.chunks(16 << 10).for_each(|piece| put_frame(&mut out, DATA, 0, stream, piece));
         self.send(&out)
     }
 
     /// Makes a call and resets it.
     pub(super) fn call_and_reset(&mut self, path: &str, message: &[u8]) -> bool {
         let stream = self.next;
-        let called = self.call(path, message);
+        let sent = self.call(path, message);
         let mut out = Vec::new();
         put_frame(&mut out, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
-        called && self.send(&out)
+        sent && self.send(&out)
     }
 
     /// Reads the available bytes and drops them.
-    pub(super) fn take(&mut self) {
+    pub(super) fn drain(&mut self) {
         let mut buffer = [0; 1 << 16];
         while self.stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
     }

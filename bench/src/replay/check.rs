@@ -1,4 +1,4 @@
-//! The comparison of feeds and listings with the truth.
+//! The comparison of feeds and listings with the files.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -7,33 +7,33 @@ use futures_util::TryStreamExt as _;
 
 use super::{
     follower::Followers,
-    mirror::{Articles, Held, Shown},
+    mirror::{Articles, ComparedFields, MirroredArticle},
     site::Site,
 };
 use crate::Outcome;
 
 /// The number of articles on a page.
-const PAGE: u32 = 1_000;
+const PAGE_SIZE: u32 = 1_000;
 
 /// The maximum number of articles in an error message.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The expected articles of each tag, by the tag's name.
 #[derive(Debug)]
-pub(super) struct Truth(BTreeMap<String, Articles<Shown>>);
+pub(super) struct Expected(BTreeMap<String, Articles<ComparedFields>>);
 
-impl Truth {
-    pub(super) fn of(site: &Site) -> Truth {
-        let mut tags: BTreeMap<String, Articles<Shown>> = BTreeMap::new();
+impl Expected {
+    pub(super) fn of(site: &Site) -> Expected {
+        let mut tags: BTreeMap<String, Articles<ComparedFields>> = BTreeMap::new();
         for article in site.posts().map(|post| &post.article) {
             for tag in &article.tags {
                 tags.entry(tag.clone()).or_default().insert(article.name.clone(), article.into());
             }
         }
-        Truth(tags)
+        Expected(tags)
     }
 
-    /// Compares each tag's feed and listing with the truth, and with one another.
+    /// Compares each tag's feed and listing with the files, and with one another.
     ///
     /// # Errors
     /// Fails if they differ. The error has the tag and the articles.
@@ -44,27 +44,27 @@ impl Truth {
                 let mirror = follower.mirror.borrow();
                 (mirror.tag.clone(), mirror.articles.clone())
             };
-            let truth = self.0.get(&tag).unwrap_or(&none);
+            let expected = self.0.get(&tag).unwrap_or(&none);
             let listed = list(cable, &tag).await?;
-            let of_tag = |what: String| format!("{tag}: {what}");
-            same("the truth", truth, "the feed", &shown(&followed)).map_err(of_tag)?;
-            same("the truth", truth, "the listing", &shown(&listed)).map_err(of_tag)?;
-            same("the listing", &listed, "the feed", &followed).map_err(of_tag)?;
+            let of_tag = |difference: String| format!("{tag}: {difference}");
+            compare("the files", expected, "the feed", &compared_fields(&followed)).map_err(of_tag)?;
+            compare("the files", expected, "the listing", &compared_fields(&listed)).map_err(of_tag)?;
+            compare("the listing", &listed, "the feed", &followed).map_err(of_tag)?;
         }
         Ok(())
     }
 }
 
-async fn list(cable: &Cable, tag: &str) -> cable_client::Result<Articles<Held>> {
-    let articles = cable.list(Filter::default().tag(tag)).page_size(PAGE).items();
-    articles.map_ok(|article| (article.name.clone(), Held::from(&article))).try_collect().await
+async fn list(cable: &Cable, tag: &str) -> cable_client::Result<Articles<MirroredArticle>> {
+    let articles = cable.list(Filter::default().tag(tag)).page_size(PAGE_SIZE).items();
+    articles.map_ok(|article| (article.name.clone(), MirroredArticle::from(&article))).try_collect().await
 }
 
-fn shown(held: &Articles<Held>) -> Articles<Shown> {
-    held.iter().map(|(name, held)| (name.clone(), held.shown.clone())).collect()
+fn compared_fields(mirrored: &Articles<MirroredArticle>) -> Articles<ComparedFields> {
+    mirrored.iter().map(|(name, mirrored)| (name.clone(), mirrored.fields.clone())).collect()
 }
 
-fn same<T: PartialEq + Debug>(
+fn compare<T: PartialEq + Debug>(
     one: &str,
     expected: &Articles<T>,
     other: &str,
@@ -75,11 +75,11 @@ fn same<T: PartialEq + Debug>(
     if differing.is_empty() {
         return Ok(());
     }
-    let named = differing.iter().take(NAMED).map(|name| {
+    let details = differing.iter().take(MAX_NAMED).map(|name| {
         format!("\n  {name}\n    {one}: {:?}\n    {other}: {:?}", expected.get(*name), found.get(*name))
     });
     let count = differing.len();
-    Err(format!("{one} and {other} differ in {count} articles{}", named.collect::<String>()))
+    Err(format!("{one} and {other} differ in {count} articles{}", details.collect::<String>()))
 }
 
 #[cfg(test)]
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_named_on_both_sides() {
+    fn differing_articles_are_listed_with_both_values() {
         let articles = |all: &[(&str, i64)]| -> Articles<i64> {
             all.iter().map(|(name, revision)| ((*name).to_owned(), *revision)).collect()
         };
         let one = articles(&[("articles/a", 1), ("articles/b", 2), ("articles/c", 3)]);
-        assert_eq!(same("one", &one, "other", &one), Ok(()));
+        assert_eq!(compare("one", &one, "other", &one), Ok(()));
         let other = articles(&[("articles/a", 1), ("articles/b", 4), ("articles/d", 5)]);
-        let told = same("one", &one, "other", &other).unwrap_err();
+        let error = compare("one", &one, "other", &other).unwrap_err();
         assert_eq!(
-            told,
+            error,
             "one and other differ in 3 articles\
              \n  articles/b\n    one: Some(2)\n    other: Some(4)\
              \n  articles/c\n    one: Some(3)\n    other: None\

@@ -24,7 +24,7 @@ pub(super) struct Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FileChange {
     /// The former path of a file that was removed or renamed.
-    pub(super) gone: Option<String>,
+    pub(super) old_path: Option<String>,
     /// The new file; none if it was removed.
     pub(super) file: Option<File>,
 }
@@ -58,8 +58,8 @@ impl Repository {
             .arg("--")
             .args(DIRECTORIES);
         let mut git = Git::start(command.stdout(Stdio::piped()))?;
-        let out = git.0.stdout.take().ok_or("git has no output")?;
-        Ok(History { git, tokens: BufReader::new(out).split(0), ahead: None })
+        let output = git.0.stdout.take().ok_or("no standard output of git")?;
+        Ok(History { git, tokens: BufReader::new(output).split(0), next_commit: None })
     }
 
     /// Returns a reader of contents by id.
@@ -70,9 +70,9 @@ impl Repository {
         let mut command = self.git();
         command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut git = Git::start(&mut command)?;
-        let ask = git.0.stdin.take().ok_or("git has no input")?;
-        let out = git.0.stdout.take().ok_or("git has no output")?;
-        Ok(Blobs { ask, out: BufReader::new(out), _git: git })
+        let input = git.0.stdin.take().ok_or("no standard input of git")?;
+        let output = git.0.stdout.take().ok_or("no standard output of git")?;
+        Ok(Blobs { input, output: BufReader::new(output), _git: git })
     }
 
     /// Returns the files in the posts' directories at a commit.
@@ -118,7 +118,7 @@ pub(super) struct History {
     git: Git,
     tokens: Split<BufReader<ChildStdout>>,
     /// The commit whose changes follow next.
-    ahead: Option<String>,
+    next_commit: Option<String>,
 }
 
 impl History {
@@ -128,19 +128,19 @@ impl History {
     }
 
     fn expected(&mut self) -> Outcome<String> {
-        self.token()?.ok_or_else(|| "git log ends within a commit".into())
+        self.token()?.ok_or_else(|| "unexpected end of git log".into())
     }
 
     fn step(&mut self) -> Outcome<Option<Step>> {
-        let first = match self.ahead.take() {
+        let first = match self.next_commit.take() {
             Some(commit) => Some(commit),
             None => self.token()?.map(|token| commit(&token).ok_or(token)).transpose()?,
         };
         let Some(commit_id) = first else { return self.end() };
         let mut changes = Vec::new();
         while let Some(token) = self.token()? {
-            self.ahead = commit(&token);
-            if self.ahead.is_some() {
+            self.next_commit = commit(&token);
+            if self.next_commit.is_some() {
                 break;
             }
             changes.push(self.change(&token)?);
@@ -149,17 +149,19 @@ impl History {
     }
 
     /// Parses `:MODE MODE BLOB BLOB STATUS` and the path, for a rename also the new path.
-    fn change(&mut self, told: &str) -> Outcome<FileChange> {
-        let mut words = told.split(' ').skip(3);
+    fn change(&mut self, header: &str) -> Outcome<FileChange> {
+        let mut words = header.split(' ').skip(3);
         let (Some(blob), Some(status)) = (words.next(), words.next()) else {
-            return Err(format!("git log says `{told}`").into());
+            return Err(format!("unexpected output of git log: `{header}`").into());
         };
         let path = self.expected()?;
         let blob = blob.to_owned();
         Ok(match status.as_bytes().first() {
-            Some(b'D') => FileChange { gone: Some(path), file: None },
-            Some(b'R') => FileChange { gone: Some(path), file: Some(File { path: self.expected()?, blob }) },
-            _ => FileChange { gone: None, file: Some(File { path, blob }) },
+            Some(b'D') => FileChange { old_path: Some(path), file: None },
+            Some(b'R') => {
+                FileChange { old_path: Some(path), file: Some(File { path: self.expected()?, blob }) }
+            }
+            _ => FileChange { old_path: None, file: Some(File { path, blob }) },
         })
     }
 
@@ -183,16 +185,16 @@ fn commit(token: &str) -> Option<String> {
 
 /// Parses `MODE blob BLOB`, a tab, and the path.
 fn tree_entry(entry: &str) -> Outcome<File> {
-    let parts = entry.split_once('\t').and_then(|(about, path)| Some((about.split(' ').nth(2)?, path)));
-    let (blob, path) = parts.ok_or_else(|| format!("git ls-tree says `{entry}`"))?;
+    let parts = entry.split_once('\t').and_then(|(header, path)| Some((header.split(' ').nth(2)?, path)));
+    let (blob, path) = parts.ok_or_else(|| format!("unexpected output of git ls-tree: `{entry}`"))?;
     Ok(File { path: path.to_owned(), blob: blob.to_owned() })
 }
 
 /// A reader of contents.
 #[derive(Debug)]
 pub(super) struct Blobs {
-    ask: ChildStdin,
-    out: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
     _git: Git,
 }
 
@@ -202,17 +204,18 @@ impl Blobs {
     /// # Errors
     /// Fails if git returns anything else.
     pub(super) fn read(&mut self, blob: &str) -> Outcome<Option<Vec<u8>>> {
-        writeln!(self.ask, "{blob}")?;
-        self.ask.flush()?;
-        let mut about = String::new();
-        self.out.read_line(&mut about)?;
-        if about.trim_end().ends_with(" missing") {
+        writeln!(self.input, "{blob}")?;
+        self.input.flush()?;
+        let mut header = String::new();
+        self.output.read_line(&mut header)?;
+        if header.trim_end().ends_with(" missing") {
             return Ok(None);
         }
-        let size = about.split_whitespace().nth(2).and_then(|size| size.parse::<usize>().ok());
-        let size = size.ok_or_else(|| format!("git cat-file says `{}`", about.trim_end()))?;
+        let size = header.split_whitespace().nth(2).and_then(|size| size.parse::<usize>().ok());
+        let size =
+            size.ok_or_else(|| format!("unexpected output of git cat-file: `{}`", header.trim_end()))?;
         let mut content = vec![0; size + 1];
-        self.out.read_exact(&mut content)?;
+        self.output.read_exact(&mut content)?;
         // The line feed after the content.
         content.pop();
         Ok(Some(content))
@@ -262,13 +265,13 @@ pub(super) mod tests {
         fn git(&self, arguments: &[&str]) {
             let mut command = self.repository().git();
             command.args(["-c", "user.name=Ada Moss", "-c", "user.email=ada@norwick.example"]);
-            let done = command.args(arguments).output().unwrap();
-            assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+            let output = command.args(arguments).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
 
     #[test]
-    fn additions_changes_renames_and_removals_come_in_their_order() {
+    fn history_has_changes_in_order() {
         let scratch = Scratch::new();
         let (old, new) = ("_posts/2020-01-02-a \"storm\".md", "content/posts/2020-01-02-storm.md");
         let text = "The harbour of Norwick is closed.\n".repeat(20);
@@ -290,7 +293,7 @@ pub(super) mod tests {
             .iter()
             .map(|step| {
                 let paths = |change: &FileChange| {
-                    (change.gone.clone(), change.file.as_ref().map(|file| file.path.clone()))
+                    (change.old_path.clone(), change.file.as_ref().map(|file| file.path.clone()))
                 };
                 step.changes.iter().map(paths).collect()
             })
@@ -311,7 +314,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_repository_is_told() {
+    fn a_missing_repository_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let repository = Repository(dir.path().to_owned());
         assert!(repository.history().unwrap().next().unwrap().is_err());

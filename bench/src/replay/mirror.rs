@@ -9,15 +9,15 @@ use cable_client::{
 
 /// The compared part of an article.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct ComparedFields {
     headline: String,
     tags: Vec<String>,
 }
 
 /// An article as the node returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) shown: Shown,
+pub(super) struct MirroredArticle {
+    pub(super) fields: ComparedFields,
     pub(super) revision: i64,
 }
 
@@ -29,13 +29,13 @@ pub(super) type Articles<T> = BTreeMap<String, T>;
 pub(super) struct Mirror {
     /// The tag's name, `tags/{id}`.
     pub(super) tag: String,
-    pub(super) articles: Articles<Held>,
+    pub(super) articles: Articles<MirroredArticle>,
     /// The position to resume from.
     pub(super) position: Position,
     /// The revision of the last checkpoint.
     pub(super) checkpoint: i64,
     /// The revision up to which the stream has delivered everything. Later messages must be above it.
-    told: i64,
+    delivered_up_to: i64,
     /// The changes of a commit whose last part has not been received.
     parts: Vec<FeedChange>,
     pub(super) traffic: Traffic,
@@ -53,15 +53,15 @@ pub(super) struct Traffic {
     pub(super) lost: u64,
 }
 
-impl From<&v1::Article> for Shown {
-    fn from(article: &v1::Article) -> Shown {
-        Shown { headline: article.headline.clone(), tags: article.tags.clone() }
+impl From<&v1::Article> for ComparedFields {
+    fn from(article: &v1::Article) -> ComparedFields {
+        ComparedFields { headline: article.headline.clone(), tags: article.tags.clone() }
     }
 }
 
-impl From<&v1::Article> for Held {
-    fn from(article: &v1::Article) -> Held {
-        Held { shown: article.into(), revision: article.revision }
+impl From<&v1::Article> for MirroredArticle {
+    fn from(article: &v1::Article) -> MirroredArticle {
+        MirroredArticle { fields: article.into(), revision: article.revision }
     }
 }
 
@@ -71,7 +71,7 @@ impl Mirror {
             tag,
             articles: Articles::new(),
             checkpoint: 0,
-            told: position.revision,
+            delivered_up_to: position.revision,
             parts: Vec::new(),
             position,
             traffic: Traffic::default(),
@@ -81,7 +81,7 @@ impl Mirror {
 
     /// Prepares for a new stream after the position.
     pub(super) fn resume(&mut self) {
-        self.told = self.position.revision;
+        self.delivered_up_to = self.position.revision;
         self.parts.clear();
         self.traffic.streams += 1;
     }
@@ -96,26 +96,26 @@ impl Mirror {
             && part.more_follows
         {
             if message.position.is_some() {
-                return Err("a part of a commit has a position".into());
+                return Err("position before the last part of a commit".into());
             }
             self.parts.extend(part.changes.iter().cloned());
             return Ok(());
         }
-        let position = message.position.ok_or("a message has no position")?;
+        let position = message.position.ok_or("message without a position")?;
         let checkpoint = match message.event {
             Some(Event::Changes(last)) => {
                 let changes = std::mem::take(&mut self.parts).into_iter().chain(last.changes);
                 changes.into_iter().try_for_each(|change| self.change(change))?;
                 false
             }
-            _ if !self.parts.is_empty() => return Err("another message between two parts of a commit".into()),
+            _ if !self.parts.is_empty() => return Err("another message between the parts of a commit".into()),
             Some(Event::Checkpoint(_)) => true,
-            other => return Err(format!("after a position there is no {other:?}")),
+            other => return Err(format!("unexpected event after a position: {other:?}")),
         };
-        if position.revision < self.told {
-            return Err(format!("the position {} comes after revision {}", position.revision, self.told));
+        if position.revision < self.delivered_up_to {
+            return Err(format!("position {} after revision {}", position.revision, self.delivered_up_to));
         }
-        self.told = position.revision;
+        self.delivered_up_to = position.revision;
         if checkpoint {
             self.checkpoint = position.revision;
         }
@@ -124,16 +124,16 @@ impl Mirror {
     }
 
     fn change(&mut self, FeedChange { revision, change, .. }: FeedChange) -> Result<(), String> {
-        if revision <= self.told {
-            return Err(format!("revision {revision} comes when all up to {} was told", self.told));
+        if revision <= self.delivered_up_to {
+            return Err(format!("revision {revision} after delivery up to {}", self.delivered_up_to));
         }
-        self.told = revision;
+        self.delivered_up_to = revision;
         self.traffic.changes += 1;
         let name = match change {
             Some(feed_change::Change::Upsert(record)) => return self.upsert(revision, &record),
             Some(feed_change::Change::Left(name)) => name,
             Some(feed_change::Change::Removed(tombstone)) => tombstone.name,
-            other => return Err(format!("revision {revision} is {other:?}")),
+            other => return Err(format!("revision {revision}: unexpected change {other:?}")),
         };
         // A feed may remove an article that this follower never held.
         self.articles.remove(&name);
@@ -143,13 +143,16 @@ impl Mirror {
     fn upsert(&mut self, revision: i64, record: &cable_client::RawRecord) -> Result<(), String> {
         let record = record.decode().map_err(|error| error.to_string())?;
         let Some(Record::Article(article)) = record.record else {
-            return Err(format!("revision {revision} is no article"));
+            return Err(format!("revision {revision}: not an article"));
         };
         if article.revision != revision || !article.tags.contains(&self.tag) {
             let (name, tags) = (&article.name, &article.tags);
-            return Err(format!("revision {revision} shows {name} of {} with {tags:?}", article.revision));
+            return Err(format!(
+                "revision {revision}: unexpected {name} of revision {} with tags {tags:?}",
+                article.revision
+            ));
         }
-        self.articles.insert(article.name.clone(), Held::from(&article));
+        self.articles.insert(article.name.clone(), MirroredArticle::from(&article));
         Ok(())
     }
 }
@@ -169,10 +172,10 @@ mod tests {
         change(revision, feed_change::Change::Upsert(RawRecord::from(article)))
     }
 
-    fn change(revision: i64, what: feed_change::Change) -> FeedChange {
+    fn change(revision: i64, kind: feed_change::Change) -> FeedChange {
         let mut change = FeedChange::default();
         change.revision = revision;
-        change.change = Some(what);
+        change.change = Some(kind);
         change
     }
 
@@ -195,7 +198,7 @@ mod tests {
         message
     }
 
-    fn told(revision: i64, changes: Vec<FeedChange>) -> WatchResponse {
+    fn changes_message(revision: i64, changes: Vec<FeedChange>) -> WatchResponse {
         let mut event = v1::FeedChanges::default();
         event.changes = changes;
         at(revision, Event::Changes(event))
@@ -210,12 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_applies_all_messages_holds_what_matches() {
+    fn applying_all_messages_yields_the_matching_articles() {
         let mut mirror = mirror();
         mirror.resume();
-        mirror.apply(told(5, vec![article("a", 1), article("b", 2), article("c", 4)])).unwrap();
+        mirror.apply(changes_message(5, vec![article("a", 1), article("b", 2), article("c", 4)])).unwrap();
         mirror.apply(checkpoint(5)).unwrap();
-        mirror.apply(told(8, vec![left("a", 6), removed("b", 7), removed("unknown", 8)])).unwrap();
+        mirror.apply(changes_message(8, vec![left("a", 6), removed("b", 7), removed("unknown", 8)])).unwrap();
         assert_eq!(mirror.articles.keys().collect::<Vec<_>>(), ["articles/c"]);
         assert_eq!((mirror.checkpoint, mirror.position.revision), (5, 8));
         let traffic = Traffic { streams: 1, messages: 3, changes: 6, lost: 0 };
@@ -223,31 +226,28 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_promise_is_told() {
+    fn a_broken_promise_is_an_error() {
         let broken: [(&str, Vec<WatchResponse>); 6] = [
-            ("twice", vec![told(2, vec![article("a", 2), article("a", 2)])]),
-            ("out of order", vec![told(2, vec![article("a", 2), left("b", 1)])]),
-            ("below a checkpoint", vec![checkpoint(3), told(4, vec![article("a", 3)])]),
-            ("a position before what was told", vec![told(1, vec![article("a", 2)])]),
-            ("a checkpoint that goes back", vec![checkpoint(3), checkpoint(2)]),
-            (
-                "a snapshot that nobody asked for",
-                vec![at(1, Event::SnapshotEnd(v1::FeedSnapshotEnd::default()))],
-            ),
+            ("repeated revision", vec![changes_message(2, vec![article("a", 2), article("a", 2)])]),
+            ("revision out of order", vec![changes_message(2, vec![article("a", 2), left("b", 1)])]),
+            ("revision below a checkpoint", vec![checkpoint(3), changes_message(4, vec![article("a", 3)])]),
+            ("position below a delivered revision", vec![changes_message(1, vec![article("a", 2)])]),
+            ("checkpoint below another", vec![checkpoint(3), checkpoint(2)]),
+            ("snapshot without a request", vec![at(1, Event::SnapshotEnd(v1::FeedSnapshotEnd::default()))]),
         ];
-        for (what, messages) in broken {
+        for (violation, messages) in broken {
             let mut mirror = mirror();
-            assert!(messages.into_iter().any(|message| mirror.apply(message).is_err()), "{what}");
+            assert!(messages.into_iter().any(|message| mirror.apply(message).is_err()), "{violation}");
         }
         let mut other = Mirror::new("tags/land".into(), Position::default());
-        assert!(other.apply(told(1, vec![article("a", 1)])).is_err());
+        assert!(other.apply(changes_message(1, vec![article("a", 1)])).is_err());
     }
 
     #[test]
-    fn a_resumed_stream_tells_nothing_at_or_below_its_position() {
+    fn a_resumed_stream_continues_above_its_position() {
         let mut mirror = mirror();
-        mirror.apply(told(5, vec![article("a", 4)])).unwrap();
+        mirror.apply(changes_message(5, vec![article("a", 4)])).unwrap();
         mirror.resume();
-        assert!(mirror.apply(told(6, vec![article("a", 5)])).is_err());
+        assert!(mirror.apply(changes_message(6, vec![article("a", 5)])).is_err());
     }
 }

@@ -11,22 +11,22 @@ use yaml_rust2::{Yaml, YamlLoader};
 pub(super) const DIRECTORIES: [&str; 2] = ["_posts", "content/posts"];
 
 /// The limits of the schema.
-const MOST_TAGS: usize = 128;
-const MOST_AUTHORS: usize = 64;
-const MOST_BLOCKS: usize = 10_000;
-const LINE: usize = 1 << 10;
-const PARAGRAPH: usize = 4 << 10;
-const ID: usize = 128;
+const MAX_TAGS: usize = 128;
+const MAX_AUTHORS: usize = 64;
+const MAX_BLOCKS: usize = 10_000;
+const MAX_LINE_BYTES: usize = 1 << 10;
+const MAX_PARAGRAPH_BYTES: usize = 4 << 10;
+const MAX_ID_BYTES: usize = 128;
 
 /// The maximum size of the blocks in bytes: an article without the part outside its body.
-const BODY: usize = (1 << 20) - (64 << 10);
+const MAX_BODY_BYTES: usize = (1 << 20) - (64 << 10);
 
 /// The suffix of a cut id: `~~` and 16 hex digits.
-const HASH: usize = 18;
+const HASH_SUFFIX_BYTES: usize = 18;
 
 /// The post that a file contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PostPath {
     /// The article's id: the file's name without date and extension.
     pub(super) id: String,
     date: Date,
@@ -57,14 +57,14 @@ pub(super) enum Malformed {
     NoYaml,
 }
 
-impl Place {
+impl PostPath {
     /// Returns the post of a path, or none if the file name does not start with a date, as those of posts do.
-    pub(super) fn of(path: &str) -> Option<Place> {
+    pub(super) fn of(path: &str) -> Option<PostPath> {
         let (_, file) = path.rsplit_once('/')?;
         let date = file.get(..10)?.parse().ok()?;
         let rest = file.get(10..)?.strip_prefix('-')?;
         let slug = rest.rsplit_once('.').map_or(rest, |(slug, _)| slug);
-        (!slug.is_empty()).then(|| Place { id: id(slug), date })
+        (!slug.is_empty()).then(|| PostPath { id: id(slug), date })
     }
 }
 
@@ -74,24 +74,24 @@ impl Post {
     ///
     /// # Errors
     /// Fails if the file does not have the form of a post.
-    pub(super) fn read(place: &Place, file: &[u8], now: Timestamp) -> Result<Option<Post>, Malformed> {
+    pub(super) fn read(path: &PostPath, file: &[u8], now: Timestamp) -> Result<Option<Post>, Malformed> {
         let text = str::from_utf8(file).map_err(|_| Malformed::NotUtf8)?;
-        let (front, body) = parts(text).ok_or(Malformed::NoFrontMatter)?;
+        let (front, body) = split_front_matter(text).ok_or(Malformed::NoFrontMatter)?;
         let documents = YamlLoader::load_from_str(&indented(front)).map_err(|_| Malformed::NoYaml)?;
         let front = documents.into_iter().next().filter(Yaml::is_hash).ok_or(Malformed::NoYaml)?;
         if front["published"].as_bool() == Some(false) {
             return Ok(None);
         }
-        let tags = labels(&front["tags"], MOST_TAGS);
-        let authors = labels(&front["authors"], MOST_AUTHORS);
+        let tags = labels(&front["tags"], MAX_TAGS);
+        let authors = labels(&front["authors"], MAX_AUTHORS);
         let (blocks, cut) = blocks(body);
         let mut article = v1::Article::default();
-        article.name = format!("articles/{}", place.id);
-        article.headline = headline(&front, &place.id);
+        article.name = format!("articles/{}", path.id);
+        article.headline = headline(&front, &path.id);
         article.summary = summary(&front);
-        article.path = format!("/{}/{}/", place.date.strftime("%Y/%m/%d"), place.id);
+        article.path = format!("/{}/{}/", path.date.strftime("%Y/%m/%d"), path.id);
         article.publish_time =
-            publish_time(&front["date"], place.date).filter(|time| time.seconds <= now.seconds);
+            publish_time(&front["date"], path.date).filter(|time| time.seconds <= now.seconds);
         article.tags = tags.iter().map(|tag| format!("tags/{}", tag.id)).collect();
         article.byline = byline(&authors);
         article.body = Some(v1::Body::default()).map(|mut body| {
@@ -103,7 +103,7 @@ impl Post {
 }
 
 /// Splits the text into front matter and body, which lines of three hyphens separate.
-fn parts(text: &str) -> Option<(&str, &str)> {
+fn split_front_matter(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches('\u{feff}');
     let (first, rest) = text.split_once('\n')?;
     if first.trim_end() != "---" {
@@ -123,7 +123,7 @@ fn parts(text: &str) -> Option<(&str, &str)> {
 fn indented(front: &str) -> String {
     let mut text = String::with_capacity(front.len());
     for line in front.lines() {
-        if !begins(line) {
+        if !starts_entry(line) {
             text.push(' ');
         }
         text.push_str(line);
@@ -133,7 +133,7 @@ fn indented(front: &str) -> String {
 }
 
 /// Returns whether a line starts a key, an item or a comment, or is indented already.
-fn begins(line: &str) -> bool {
+fn starts_entry(line: &str) -> bool {
     let key = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let is_key = key.len() < line.len() && (key == ":" || key.starts_with(": "));
     is_key || line.is_empty() || line.starts_with([' ', '-', '#'])
@@ -152,34 +152,34 @@ fn scalar(value: &Yaml) -> Option<String> {
 /// Returns the title; without one, the words of the id.
 fn headline(front: &Yaml, id: &str) -> String {
     let title = scalar(&front["title"]).unwrap_or_else(|| id.replace('-', " "));
-    clipped(&title, LINE)
+    truncate(&title, MAX_LINE_BYTES)
 }
 
 fn summary(front: &Yaml) -> String {
     let text = scalar(&front["excerpt"]).or_else(|| scalar(&front["description"]));
-    clipped(&text.unwrap_or_default(), PARAGRAPH)
+    truncate(&text.unwrap_or_default(), MAX_PARAGRAPH_BYTES)
 }
 
 /// Returns the time in the front matter, or else the day in the file's name.
-fn publish_time(told: &Yaml, day: Date) -> Option<Timestamp> {
-    let told = scalar(told).unwrap_or_default();
-    if let Ok(time) = told.parse::<jiff::Timestamp>() {
+fn publish_time(value: &Yaml, day: Date) -> Option<Timestamp> {
+    let value = scalar(value).unwrap_or_default();
+    if let Ok(time) = value.parse::<jiff::Timestamp>() {
         return Some(Timestamp { seconds: time.as_second(), nanos: 0 });
     }
-    let day = told.get(..10).and_then(|day| day.parse().ok()).unwrap_or(day);
+    let day = value.get(..10).and_then(|day| day.parse().ok()).unwrap_or(day);
     let midnight = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(Timestamp { seconds: midnight.timestamp().as_second(), nanos: 0 })
 }
 
 /// Returns the names of a list, or of a single value in its place, without duplicates.
-fn labels(value: &Yaml, most: usize) -> Vec<Label> {
+fn labels(value: &Yaml, max: usize) -> Vec<Label> {
     let values = value.as_vec().map_or(std::slice::from_ref(value), Vec::as_slice);
     let mut seen = BTreeSet::new();
     let named = values.iter().filter_map(scalar).map(|name| Label {
         id: id(&name.split_whitespace().collect::<Vec<_>>().join("-").to_lowercase()),
-        display_name: clipped(&name, LINE),
+        display_name: truncate(&name, MAX_LINE_BYTES),
     });
-    named.filter(|label| seen.insert(label.id.clone())).take(most).collect()
+    named.filter(|label| seen.insert(label.id.clone())).take(max).collect()
 }
 
 fn byline(authors: &[Label]) -> Option<v1::Byline> {
@@ -205,8 +205,8 @@ fn id(text: &str) -> String {
             let _ = write!(id, "~{byte:02x}");
         }
     }
-    if id.len() > ID {
-        id.truncate(ID - HASH);
+    if id.len() > MAX_ID_BYTES {
+        id.truncate(MAX_ID_BYTES - HASH_SUFFIX_BYTES);
         let _ = write!(id, "~~{:016x}", fnv(text.as_bytes()));
     }
     id
@@ -219,9 +219,9 @@ fn fnv(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Returns the text, cut to `most` bytes.
-fn clipped(text: &str, most: usize) -> String {
-    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= most).last();
+/// Returns the text, cut to `max` bytes.
+fn truncate(text: &str, max: usize) -> String {
+    let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= max).last();
     text[..fits.unwrap_or(0)].to_owned()
 }
 
@@ -232,7 +232,7 @@ fn blocks(body: &str) -> (Vec<v1::Block>, bool) {
         let block = block(&text);
         // The block's tag and length take at most 5 bytes.
         bytes += block.encoded_len() + 5;
-        if bytes > BODY || blocks.len() == MOST_BLOCKS {
+        if bytes > MAX_BODY_BYTES || blocks.len() == MAX_BLOCKS {
             return (blocks, true);
         }
         blocks.push(block);
@@ -283,12 +283,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
 
-    fn place(slug: &str) -> Place {
-        Place::of(&format!("_posts/2020-03-01-{slug}.md")).unwrap()
+    fn post_path(slug: &str) -> PostPath {
+        PostPath::of(&format!("_posts/2020-03-01-{slug}.md")).unwrap()
     }
 
     fn read(text: &str) -> Result<Option<Post>, Malformed> {
-        Post::read(&place("storm-over-norwick"), text.as_bytes(), NOW)
+        Post::read(&post_path("storm-over-norwick"), text.as_bytes(), NOW)
     }
 
     fn post(text: &str) -> Post {
@@ -304,24 +304,24 @@ mod tests {
     }
 
     #[test]
-    fn a_post_keeps_its_id_in_another_directory_with_another_date_and_extension() {
+    fn the_id_ignores_directory_date_and_extension() {
         for path in [
             "_posts/2020-03-01-storm.md",
             "content/posts/2020-03-01-storm.md",
             "_posts/2021-04-02-storm.html",
             "_posts/norwick/2020-03-01-storm",
         ] {
-            assert_eq!(Place::of(path).unwrap().id, "storm", "{path}");
+            assert_eq!(PostPath::of(path).unwrap().id, "storm", "{path}");
         }
-        assert_eq!(Place::of("_posts/2020-03-01-fähre 2.md").unwrap().id, "f~c3~a4hre~202");
+        assert_eq!(PostPath::of("_posts/2020-03-01-fähre 2.md").unwrap().id, "f~c3~a4hre~202");
     }
 
     #[test]
-    fn what_has_no_date_is_no_post() {
+    fn a_file_without_a_date_is_not_a_post() {
         for path in
             ["_posts/README.md", "_posts/2020-13-01-storm.md", "_posts/2020-03-01-.md", "2020-03-01-storm.md"]
         {
-            assert_eq!(Place::of(path), None, "{path}");
+            assert_eq!(PostPath::of(path), None, "{path}");
         }
     }
 
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_text_may_go_on_at_the_margin() {
+    fn a_quoted_text_may_continue_at_the_margin() {
         let post = post(
             "---\ntitle: \"Storm over\nall Norwick: the harbour\"\ntags:\n- sea\nexcerpt:\n  >\n  Closed.\n---\n",
         );
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_taken_from_the_name() {
+    fn missing_fields_are_taken_from_the_file_name() {
         let post = post("---\ntags: sea\ndate: soon\n---\n");
         assert_eq!(post.article.headline, "storm over norwick");
         assert_eq!(post.article.tags, ["tags/sea"]);
@@ -375,24 +375,24 @@ mod tests {
     }
 
     #[test]
-    fn an_unpublished_post_is_not_there() {
+    fn an_unpublished_post_is_skipped() {
         assert_eq!(read("---\ntitle: Storm\npublished: false\n---\nText"), Ok(None));
         assert!(read("---\ntitle: Storm\npublished: true\n---\nText").unwrap().is_some());
     }
 
     #[test]
-    fn what_is_no_post_is_told_and_not_guessed() {
+    fn malformed_posts_are_errors() {
         assert_eq!(read("title: Storm"), Err(Malformed::NoFrontMatter));
         assert_eq!(read("---\ntitle: Storm\n"), Err(Malformed::NoFrontMatter));
         assert_eq!(read("---\ntitle: \"Storm\" over: Norwick\n---\n"), Err(Malformed::NoYaml));
         assert_eq!(read("---\n- Storm\n---\n"), Err(Malformed::NoYaml));
         assert_eq!(read("---\n---\n"), Err(Malformed::NoYaml));
         let latin = [&b"---\ntitle: F"[..], &[0xe4], b"hre\n---\n"].concat();
-        assert_eq!(Post::read(&place("a"), &latin, NOW), Err(Malformed::NotUtf8));
+        assert_eq!(Post::read(&post_path("a"), &latin, NOW), Err(Malformed::NotUtf8));
     }
 
     #[test]
-    fn a_body_that_no_article_holds_is_cut_off_between_two_paragraphs() {
+    fn a_body_above_the_limit_is_cut_between_paragraphs() {
         let long =
             post(&format!("---\ntitle: Storm\n---\n{}", format!("{}\n\n", "ab ".repeat(3_333)).repeat(120)));
         assert!(long.cut);
@@ -404,16 +404,16 @@ mod tests {
     }
 
     #[test]
-    fn long_ids_stay_valid_and_apart() {
+    fn long_ids_are_valid_and_distinct() {
         let (one, other) = (id(&"ä".repeat(100)), id(&"ä".repeat(101)));
-        assert_eq!((one.len(), other.len()), (ID, ID));
+        assert_eq!((one.len(), other.len()), (MAX_ID_BYTES, MAX_ID_BYTES));
         assert_ne!(one, other);
     }
 
     #[test]
-    fn a_text_is_clipped_between_two_characters() {
-        assert_eq!(clipped("aä", 2), "a");
-        assert_eq!(clipped("aä", 3), "aä");
-        assert_eq!(clipped("", 3), "");
+    fn a_text_is_truncated_between_two_characters() {
+        assert_eq!(truncate("aä", 2), "a");
+        assert_eq!(truncate("aä", 3), "aä");
+        assert_eq!(truncate("", 3), "");
     }
 }

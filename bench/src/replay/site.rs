@@ -9,7 +9,7 @@ use cable_client::{Change, RemovalReason, Timestamp, v1};
 
 use super::{
     git::{Blobs, File, FileChange, Step},
-    post::{Label, Malformed, Place, Post},
+    post::{Label, Malformed, Post, PostPath},
 };
 use crate::Outcome;
 
@@ -48,7 +48,7 @@ pub(super) struct Reader {
 
 /// The reason why a file is not a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unread {
+enum ReadError {
     Malformed(Malformed),
     /// This copy of the repository lacks the file.
     Missing,
@@ -60,9 +60,9 @@ impl Reader {
     }
 
     /// Returns the post in a file; none if it is not published.
-    fn read(&mut self, place: &Place, file: &File) -> Outcome<Result<Option<Post>, Unread>> {
-        let Some(content) = self.blobs.read(&file.blob)? else { return Ok(Err(Unread::Missing)) };
-        Ok(Post::read(place, &content, self.now).map_err(Unread::Malformed))
+    fn read(&mut self, post_path: &PostPath, file: &File) -> Outcome<Result<Option<Post>, ReadError>> {
+        let Some(content) = self.blobs.read(&file.blob)? else { return Ok(Err(ReadError::Missing)) };
+        Ok(Post::read(post_path, &content, self.now).map_err(ReadError::Malformed))
     }
 
     /// Returns the site with all files of a tree.
@@ -72,9 +72,9 @@ impl Reader {
     pub(super) fn site(&mut self, files: &[File]) -> Outcome<Site> {
         let mut site = Site::default();
         for file in files {
-            if let Some(place) = Place::of(&file.path) {
-                let post = self.read(&place, file)?.unwrap_or_default();
-                site.put(&place.id, &file.path, post.map(Rc::new));
+            if let Some(post_path) = PostPath::of(&file.path) {
+                let post = self.read(&post_path, file)?.unwrap_or_default();
+                site.put(&post_path.id, &file.path, post.map(Rc::new));
             }
         }
         Ok(site)
@@ -94,7 +94,7 @@ pub(super) struct Faults {
 
 /// The site along the history, with the tags and authors named so far.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Publisher {
     site: Site,
     reader: Reader,
     pub(super) faults: Faults,
@@ -117,15 +117,15 @@ pub(super) struct Edits {
 
 /// The effect of a commit on an article.
 #[derive(Debug, Default)]
-struct Touched {
+struct Affected {
     before: Option<Rc<Post>>,
     /// The new id of the file that had this id before.
     renamed: Option<String>,
 }
 
-impl Desk {
-    pub(super) fn new(reader: Reader) -> Desk {
-        Desk {
+impl Publisher {
+    pub(super) fn new(reader: Reader) -> Publisher {
+        Publisher {
             site: Site::default(),
             reader,
             faults: Faults::default(),
@@ -141,56 +141,57 @@ impl Desk {
     /// # Errors
     /// Fails if the repository cannot be read.
     pub(super) fn edit(&mut self, step: &Step) -> Outcome<Edits> {
-        let mut touched = BTreeMap::new();
+        let mut affected = BTreeMap::new();
         for change in &step.changes {
-            self.leave(&mut touched, change);
+            self.remove_old_path(&mut affected, change);
             let Some(file) = &change.file else { continue };
-            let Some(place) = Place::of(&file.path) else { continue };
-            self.touch(&mut touched, &place.id);
-            let post = self.reader.read(&place, file)?;
-            let post = self.noted(&file.path, post);
-            self.site.put(&place.id, &file.path, post.map(Rc::new));
+            let Some(post_path) = PostPath::of(&file.path) else { continue };
+            self.mark_affected(&mut affected, &post_path.id);
+            let post = self.reader.read(&post_path, file)?;
+            let post = self.count_fault(&file.path, post);
+            self.site.put(&post_path.id, &file.path, post.map(Rc::new));
         }
-        Ok(self.edits(&touched))
+        Ok(self.edits(&affected))
     }
 
     /// Counts and reports a file that is not a valid post.
-    fn noted(&mut self, path: &str, read: Result<Option<Post>, Unread>) -> Option<Post> {
+    fn count_fault(&mut self, path: &str, read: Result<Option<Post>, ReadError>) -> Option<Post> {
         match &read {
             Ok(post) => self.faults.cut += u64::from(post.as_ref().is_some_and(|post| post.cut)),
-            Err(why) => {
-                eprintln!("{path}: {why:?}");
-                match why {
-                    Unread::Malformed(_) => self.faults.malformed += 1,
-                    Unread::Missing => self.faults.missing += 1,
+            Err(error) => {
+                eprintln!("{path}: {error:?}");
+                match error {
+                    ReadError::Malformed(_) => self.faults.malformed += 1,
+                    ReadError::Missing => self.faults.missing += 1,
                 }
             }
         }
         read.unwrap_or_default()
     }
 
-    fn leave(&mut self, touched: &mut BTreeMap<String, Touched>, change: &FileChange) {
-        let Some(path) = change.gone.as_deref() else { return };
-        let Some(place) = Place::of(path) else { return };
-        let now = change.file.as_ref().and_then(|file| Place::of(&file.path));
-        self.touch(touched, &place.id).renamed = now.map(|now| now.id).filter(|id| *id != place.id);
-        self.site.remove(&place.id, path);
+    fn remove_old_path(&mut self, affected: &mut BTreeMap<String, Affected>, change: &FileChange) {
+        let Some(path) = change.old_path.as_deref() else { return };
+        let Some(post_path) = PostPath::of(path) else { return };
+        let new_path = change.file.as_ref().and_then(|file| PostPath::of(&file.path));
+        self.mark_affected(affected, &post_path.id).renamed =
+            new_path.map(|now| now.id).filter(|id| *id != post_path.id);
+        self.site.remove(&post_path.id, path);
     }
 
-    fn touch<'a>(&self, touched: &'a mut BTreeMap<String, Touched>, id: &str) -> &'a mut Touched {
-        let first = || Touched { before: self.site.post(id).cloned(), renamed: None };
-        touched.entry(id.to_owned()).or_insert_with(first)
+    fn mark_affected<'a>(&self, affected: &'a mut BTreeMap<String, Affected>, id: &str) -> &'a mut Affected {
+        let first = || Affected { before: self.site.post(id).cloned(), renamed: None };
+        affected.entry(id.to_owned()).or_insert_with(first)
     }
 
-    fn edits(&mut self, touched: &BTreeMap<String, Touched>) -> Edits {
+    fn edits(&mut self, affected: &BTreeMap<String, Affected>) -> Edits {
         let (mut edits, mut articles) = (Edits::default(), Vec::new());
-        for (id, Touched { before, renamed }) in touched {
+        for (id, Affected { before, renamed }) in affected {
             match (before, self.site.post(id).cloned()) {
                 (before, Some(post)) => {
                     let tags = |post: &Rc<Post>| post.article.tags.clone();
                     let retagged = before.as_ref().is_some_and(|before| tags(before) != tags(&post));
                     self.retags += u64::from(retagged);
-                    self.introduce(&post, &mut edits);
+                    self.put_new_entities(&post, &mut edits);
                     articles.push(Change::put(post.article.clone()));
                 }
                 (Some(_), None) => {
@@ -205,7 +206,7 @@ impl Desk {
     }
 
     /// Puts the tags and authors that are named for the first time.
-    fn introduce(&mut self, post: &Post, edits: &mut Edits) {
+    fn put_new_entities(&mut self, post: &Post, edits: &mut Edits) {
         for label in &post.tags {
             if self.tags.insert(label.id.clone()) {
                 edits.new_tags.push(label.id.clone());
@@ -243,7 +244,7 @@ fn author(label: &Label) -> v1::Author {
 
 #[cfg(test)]
 mod tests {
-    use cable_client::v1::change::Change as What;
+    use cable_client::v1::change::Change as ChangeKind;
 
     use super::{
         super::git::{Repository, tests::Scratch},
@@ -259,30 +260,30 @@ mod tests {
 
     fn shown(change: &Change) -> String {
         match change.change.as_ref().unwrap() {
-            What::PutArticle(article) => {
+            ChangeKind::PutArticle(article) => {
                 format!("{} {:?} {}", article.name, article.headline, article.tags.join(" "))
             }
-            What::PutTag(tag) => format!("{} {:?}", tag.name, tag.display_name),
-            What::PutAuthor(author) => author.name.clone(),
-            What::Remove(removal) if removal.moved_to.is_empty() => {
+            ChangeKind::PutTag(tag) => format!("{} {:?}", tag.name, tag.display_name),
+            ChangeKind::PutAuthor(author) => author.name.clone(),
+            ChangeKind::Remove(removal) if removal.moved_to.is_empty() => {
                 format!("{} {:?}", removal.name, removal.reason())
             }
-            What::Remove(removal) => format!("{} to {}", removal.name, removal.moved_to),
+            ChangeKind::Remove(removal) => format!("{} to {}", removal.name, removal.moved_to),
             other => panic!("{other:?}"),
         }
     }
 
     /// Returns the edits of each commit. After each, the site must equal the one that is built from its files alone.
-    fn replayed(repository: &Repository) -> (Desk, Vec<Vec<String>>) {
+    fn replayed(repository: &Repository) -> (Publisher, Vec<Vec<String>>) {
         let reader = || Reader::new(repository.blobs().unwrap(), NOW);
-        let (mut desk, mut auditor, mut edits) = (Desk::new(reader()), reader(), Vec::new());
+        let (mut publisher, mut tree_reader, mut edits) = (Publisher::new(reader()), reader(), Vec::new());
         for step in repository.history().unwrap() {
             let step = step.unwrap();
-            edits.push(desk.edit(&step).unwrap().changes.iter().map(shown).collect());
-            let audited = auditor.site(&repository.tree(&step.commit).unwrap()).unwrap();
-            assert!(desk.site.posts().eq(audited.posts()), "{step:?}");
+            edits.push(publisher.edit(&step).unwrap().changes.iter().map(shown).collect());
+            let expected = tree_reader.site(&repository.tree(&step.commit).unwrap()).unwrap();
+            assert!(publisher.site.posts().eq(expected.posts()), "{step:?}");
         }
-        (desk, edits)
+        (publisher, edits)
     }
 
     #[test]
@@ -302,7 +303,7 @@ mod tests {
         scratch.commit();
         scratch.remove("content/posts/2020-01-02-storm.md");
         scratch.commit();
-        let (desk, edits) = replayed(&scratch.repository());
+        let (publisher, edits) = replayed(&scratch.repository());
         assert_eq!(
             edits,
             [
@@ -323,11 +324,11 @@ mod tests {
                 vec!["articles/storm Deleted"],
             ]
         );
-        assert_eq!((desk.retags, desk.moves, desk.faults), (1, 1, Faults::default()));
+        assert_eq!((publisher.retags, publisher.moves, publisher.faults), (1, 1, Faults::default()));
     }
 
     #[test]
-    fn of_two_files_with_one_id_the_last_path_has_it() {
+    fn the_last_path_wins_an_id_of_two_files() {
         let scratch = Scratch::new();
         scratch.write("_posts/2020-01-02-storm.md", &post("Old", "sea"));
         scratch.commit();
@@ -344,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_counted_and_not_there() {
+    fn a_malformed_file_is_counted_and_removed() {
         let scratch = Scratch::new();
         scratch.write("_posts/2020-01-02-storm.md", &post("Storm", "sea"));
         scratch.commit();
         scratch.write("_posts/2020-01-02-storm.md", "---\ntitle: \"Storm\" again\n---\n");
         scratch.commit();
-        let (desk, edits) = replayed(&scratch.repository());
+        let (publisher, edits) = replayed(&scratch.repository());
         assert_eq!(edits[1], ["articles/storm Deleted"]);
-        assert_eq!(desk.faults, Faults { malformed: 1, missing: 0, cut: 0 });
+        assert_eq!(publisher.faults, Faults { malformed: 1, missing: 0, cut: 0 });
     }
 }

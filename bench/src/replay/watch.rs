@@ -14,20 +14,20 @@ use tonic_prost::ProstCodec;
 use crate::Outcome;
 
 /// The checkpoint interval of a feed.
-const CHECKPOINTS: ProtoDuration = ProtoDuration { seconds: 1, nanos: 0 };
+const CHECKPOINT_INTERVAL: ProtoDuration = ProtoDuration { seconds: 1, nanos: 0 };
 
 /// A connection.
 #[derive(Debug, Clone)]
-pub(super) struct Line(Grpc<Channel>);
+pub(super) struct Connection(Grpc<Channel>);
 
-impl Line {
+impl Connection {
     /// Returns a connection to a node. It opens on first use.
     ///
     /// # Errors
     /// Fails if the endpoint is invalid.
-    pub(super) fn to(endpoint: &str) -> Outcome<Line> {
+    pub(super) fn new(endpoint: &str) -> Outcome<Connection> {
         let channel = Endpoint::from_shared(endpoint.to_owned())?.connect_lazy();
-        Ok(Line(Grpc::new(channel).max_decoding_message_size(usize::MAX)))
+        Ok(Connection(Grpc::new(channel).max_decoding_message_size(usize::MAX)))
     }
 
     /// Follows a tag from a position.
@@ -40,7 +40,7 @@ impl Line {
         filter.any_tags.push(tag.to_owned());
         request.filter = Some(filter);
         request.start = Some(Start::After(after));
-        request.checkpoint_interval = Some(CHECKPOINTS);
+        request.checkpoint_interval = Some(CHECKPOINT_INTERVAL);
         let mut grpc = self.0.clone();
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let path = http::uri::PathAndQuery::from_static("/cable.v1.FeedService/Watch");

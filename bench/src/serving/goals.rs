@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{
-    AS_LARGE, CABLE, GO, LIMIT, NGINX, ORDINARY,
+    CABLE, GO, LIMIT, NGINX, ORDINARY, SAME_SIZE,
     results::{BYTES, CALLS, CPU, Figure, P99, Results},
 };
 
 /// A ratio of Cable's figure to another server's.
 struct Goal {
     case: &'static str,
-    what: &'static str,
+    label: &'static str,
     figure: Figure,
     other: &'static str,
     bound: Bound,
@@ -28,12 +28,12 @@ use Bound::{AtLeast, AtMost};
 
 const fn goal(
     case: &'static str,
-    what: &'static str,
+    label: &'static str,
     figure: Figure,
     other: &'static str,
     bound: Bound,
 ) -> Goal {
-    Goal { case, what, figure, other, bound }
+    Goal { case, label, figure, other, bound }
 }
 
 const GOALS: [Goal; 16] = [
@@ -49,8 +49,8 @@ const GOALS: [Goal; 16] = [
     goal("rate", "GetArticle at the same rate: p99", P99, GO, AtMost(1.0)),
     goal("rate", "GetArticle at the same rate: p99", P99, NGINX, AtMost(1.0)),
     goal("ghz", "GetArticle by ghz: CPU", CPU, ORDINARY, AtMost(1.0)),
-    goal("list", "ListArticles of 20: CPU", CPU, AS_LARGE, AtMost(2.0)),
-    goal("batch", "BatchGetArticles of 20: CPU", CPU, AS_LARGE, AtMost(2.0)),
+    goal("list", "ListArticles of 20: CPU", CPU, SAME_SIZE, AtMost(2.0)),
+    goal("batch", "BatchGetArticles of 20: CPU", CPU, SAME_SIZE, AtMost(2.0)),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, LIMIT, AtLeast(0.8)),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, ORDINARY, AtLeast(1.0)),
 ];
@@ -82,11 +82,11 @@ fn found(results: &Results) -> impl Iterator<Item = (&'static Goal, f64)> {
 /// Returns a row for each target whose case was measured.
 pub(super) fn table(results: &Results) -> String {
     let mut text = String::from(
-        "| Cable, by the other | The other | To reach | Found | |\n| --- | --- | ---: | ---: | --- |\n",
+        "| Cable / other server | Other server | Target | Measured | |\n| --- | --- | ---: | ---: | --- |\n",
     );
     for (goal, found) in found(results) {
         let met = if goal.is_met(found) { "" } else { "missed" };
-        let _ = writeln!(text, "| {} | {} | {} | {found:.2} | {met} |", goal.what, goal.other, goal.bound());
+        let _ = writeln!(text, "| {} | {} | {} | {found:.2} | {met} |", goal.label, goal.other, goal.bound());
     }
     text
 }
@@ -94,7 +94,7 @@ pub(super) fn table(results: &Results) -> String {
 pub(super) fn json(results: &Results) -> Vec<Value> {
     let row = |(goal, found): (&Goal, f64)| {
         json!({
-            "case": goal.case, "what": goal.what, "other": goal.other, "to_reach": goal.bound(),
+            "case": goal.case, "what": goal.label, "other": goal.other, "to_reach": goal.bound(),
             "found": (found * 1e3).round() / 1e3, "met": goal.is_met(found),
         })
     };

@@ -39,8 +39,8 @@ pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
 /// Uses the protocol of protoc's plugins: a request on the generator's standard input, files from its output.
 fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
     let set = protox::compile([SCHEMA], [root.join("proto")])?;
-    let ours = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
-    let files: Vec<String> = ours.map(str::to_owned).collect();
+    let own = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
+    let files: Vec<String> = own.map(str::to_owned).collect();
     let packages = files.iter().map(|file| format!("M{file}={PACKAGE}"));
     let parameter =
         std::iter::once("paths=source_relative".to_owned()).chain(packages).collect::<Vec<_>>().join(",");
@@ -51,7 +51,7 @@ fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
         ..CodeGeneratorRequest::default()
     };
     let mut plugin = Command::new(generator).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    plugin.stdin.take().ok_or("the generator takes no input")?.write_all(&request.encode_to_vec())?;
+    plugin.stdin.take().ok_or("no standard input of the generator")?.write_all(&request.encode_to_vec())?;
     let response = CodeGeneratorResponse::decode(&plugin.wait_with_output()?.stdout[..])?;
     if let Some(error) = response.error {
         return Err(format!("generate Go's messages: {error}").into());

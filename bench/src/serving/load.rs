@@ -16,8 +16,8 @@ use crate::{Outcome, node::Program, process::Process};
 const GHZ: (&str, &str) = ("github.com/bojand/ghz/cmd/ghz", "v0.121.0");
 
 /// The time limit of a run: several times the need of the slowest.
-const PATIENCE: Duration = Duration::from_secs(45);
-const MOST_STALLS: u32 = 3;
+const RUN_TIMEOUT: Duration = Duration::from_secs(45);
+const MAX_STALLS: u32 = 3;
 
 /// The exit code of `timeout` when it had to stop a program.
 const TIMED_OUT: i32 = 124;
@@ -41,7 +41,7 @@ pub(super) struct Load {
     /// The total calls per second; none for as many as the server can handle.
     pub(super) rate: Option<u64>,
     /// Whether the server and the client run on separate cores.
-    pub(super) apart: bool,
+    pub(super) separate_cores: bool,
 }
 
 /// The results of one run.
@@ -81,41 +81,49 @@ impl Loader {
     /// # Errors
     /// Fails if there is no response.
     pub(super) fn probe(&self, target: &Target) -> Outcome<u64> {
-        let load = Load { connections: 1, streams: 1, calls: 1, rate: None, apart: false };
-        let text = self.h2load(target, load, None)?.ok_or_else(|| format!("{target:?} does not answer"))?;
-        Ok(read(&text)?.bytes)
+        let load = Load { connections: 1, streams: 1, calls: 1, rate: None, separate_cores: false };
+        let text = self.h2load(target, load, None)?.ok_or_else(|| format!("{target:?}: no response"))?;
+        Ok(parse_h2load(&text)?.bytes)
     }
 
     /// Runs h2load once.
     ///
     /// # Errors
     /// Fails if a call has no response, or one whose size is not `answer` bytes.
-    pub(super) fn run(&self, server: &Process, target: &Target, load: Load, answer: u64) -> Outcome<Sample> {
+    pub(super) fn run(
+        &self,
+        server: &Process,
+        target: &Target,
+        load: Load,
+        response_bytes: u64,
+    ) -> Outcome<Sample> {
         let log = load.rate.map(|_| self.scratch.join("h2load.log"));
         if let Some(log) = &log {
             fs::write(log, "")?;
         }
         let mut stalls = 0;
-        let (told, cpu) = loop {
+        let (report, cpu) = loop {
             let before = server.cpu()?;
             let text = self.h2load(target, load, log.as_deref())?;
             let cpu = server.cpu()? - before;
             match text {
-                Some(text) => break (read(&text)?, cpu),
-                None if stalls == MOST_STALLS => return Err(format!("{target:?} stalls").into()),
+                Some(text) => break (parse_h2load(&text)?, cpu),
+                None if stalls == MAX_STALLS => {
+                    return Err(format!("{target:?}: stalled {stalls} times").into());
+                }
                 None => stalls += 1,
             }
         };
-        if (told.succeeded, told.bytes) != (load.calls, load.calls * answer) {
+        if (report.succeeded, report.bytes) != (load.calls, load.calls * response_bytes) {
             return Err(format!(
-                "{target:?}: {} of {} calls, {} bytes",
-                told.succeeded, load.calls, told.bytes
+                "{target:?}: {} of {} calls succeeded, {} bytes in total",
+                report.succeeded, load.calls, report.bytes
             )
             .into());
         }
         Ok(Sample {
-            calls_per_s: told.calls_per_s,
-            bytes_per_s: told.calls_per_s * answer as f64,
+            calls_per_s: report.calls_per_s,
+            bytes_per_s: report.calls_per_s * response_bytes as f64,
             cpu_us: cpu.as_secs_f64() * 1e6 / load.calls as f64,
             stalls,
             latency_us: log.map(|log| latency(&fs::read_to_string(log)?)).transpose()?,
@@ -125,8 +133,8 @@ impl Loader {
     /// Returns its output, or none if it has not ended in time.
     fn h2load(&self, target: &Target, load: Load, log: Option<&Path>) -> Outcome<Option<String>> {
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string());
-        if load.apart {
+        command.arg(RUN_TIMEOUT.as_secs().to_string());
+        if load.separate_cores {
             command.args(["taskset", "-c", "1"]);
         }
         command.arg(&self.h2load);
@@ -181,7 +189,7 @@ impl Loader {
         let ok = report["statusCodeDistribution"]["OK"].as_u64().unwrap_or_default();
         if ok != load.calls {
             return Err(format!(
-                "ghz: {ok} of {} calls ended well: {}",
+                "ghz: {ok} of {} calls succeeded: {}",
                 load.calls, report["statusCodeDistribution"]
             )
             .into());
@@ -196,27 +204,27 @@ impl Loader {
 
 /// The final output of h2load.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct H2loadReport {
     calls_per_s: f64,
     succeeded: u64,
     /// The size of the response bodies in bytes.
     bytes: u64,
 }
 
-fn read(text: &str) -> Outcome<Told> {
+fn parse_h2load(text: &str) -> Outcome<H2loadReport> {
     let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
     let before = |line: &str, word: &str| {
         let rest = line.split_once(word)?.0.trim_end();
         rest.rsplit([' ', '(']).next().map(str::to_owned)
     };
-    let told = || {
-        Some(Told {
+    let parse = || {
+        Some(H2loadReport {
             calls_per_s: before(line("finished in"), "req/s")?.parse().ok()?,
             succeeded: before(line("requests:"), "succeeded")?.parse().ok()?,
             bytes: before(line("traffic:").rsplit_once("),")?.1, ") data")?.parse().ok()?,
         })
     };
-    told().ok_or_else(|| format!("this is not what h2load prints:\n{text}").into())
+    parse().ok_or_else(|| format!("unexpected output of h2load:\n{text}").into())
 }
 
 /// Returns p50, p99 and p99.9 of a log with a line for each call: its start, status, and microseconds.
@@ -237,16 +245,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_h2load_prints_is_understood() {
+    fn the_output_of_h2load_is_parsed() {
         let text = "\
 finished in 2.16s, 139057.56 req/s, 683.63MB/s
 requests: 300000 total, 300000 started, 300000 done, 299999 succeeded, 1 failed, 0 errored, 0 timeout
 status codes: 300000 2xx, 0 3xx, 0 4xx, 0 5xx
 traffic: 1.44GB (1546501456) total, 586.13KB (600192) headers (space savings 94.74%), 1.43GB (1537500000) data
 ";
-        let told = Told { calls_per_s: 139_057.56, succeeded: 299_999, bytes: 1_537_500_000 };
-        assert_eq!(read(text).unwrap(), told);
-        assert!(read("h2load: error").is_err());
+        let report = H2loadReport { calls_per_s: 139_057.56, succeeded: 299_999, bytes: 1_537_500_000 };
+        assert_eq!(parse_h2load(text).unwrap(), report);
+        assert!(parse_h2load("h2load: error").is_err());
     }
 
     #[test]

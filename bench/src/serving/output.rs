@@ -19,7 +19,7 @@ pub(super) fn markdown(results: &Results) -> String {
     let _ = write!(
         text,
         "\nMedians of {} rounds in turns, over loopback. CPU is that of the server's process, by user and system. \
-         Latency is h2load's, from sending a request to the end of its answer. {}\n",
+         Latency is h2load's, from sending a request to the end of its response. {}\n",
         results.rounds, results.machine
     );
     text

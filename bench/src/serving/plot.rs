@@ -15,9 +15,9 @@ const TOP: f64 = 40.0;
 
 /// Returns each plot with its file name.
 pub(super) fn all(results: &Results) -> Vec<(&'static str, String)> {
-    let plot = |id, name, what: &str, figure: fn(&super::Sample) -> f64| {
+    let plot = |id, name, label: &str, figure: fn(&super::Sample) -> f64| {
         let case = results.case(id)?;
-        Some((name, bars(&format!("{}: {what}", case.title), &rows(case, figure))))
+        Some((name, bars(&format!("{}: {label}", case.title), &rows(case, figure))))
     };
     let plots = [
         plot("get", "get-cpu.svg", "CPU of the server per call, µs", CPU),
@@ -48,8 +48,8 @@ fn bars(title: &str, rows: &[Row]) -> String {
          <text x=\"8\" y=\"22\" font-weight=\"bold\">{}</text>\n",
         escaped(title)
     );
-    for (place, row) in rows.iter().enumerate() {
-        let top = TOP + ROW * place as f64;
+    for (index, row) in rows.iter().enumerate() {
+        let top = TOP + ROW * index as f64;
         let length = (WIDTH - LABELS - VALUES) * row.value / largest;
         let class = if row.label == CABLE { "own" } else { "bar" };
         let (baseline, end) = (top + 15.0, LABELS + length + 6.0);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_bar_fills_the_room_and_others_are_in_proportion() {
+    fn bar_lengths_are_in_proportion_to_the_longest() {
         let svg = bars("a < b", &[Row { label: CABLE, value: 5.0 }, Row { label: "other", value: 20.0 }]);
         assert!(svg.contains("a &lt; b") && svg.contains("class=\"own\""));
         for width in ["width=\"97.5\"", "width=\"390.0\""] {

@@ -65,13 +65,13 @@ impl Series {
 }
 
 impl Case {
-    fn of(&self, server: &str) -> Option<&Series> {
+    fn series_of(&self, server: &str) -> Option<&Series> {
         self.series.iter().find(|series| series.server == server)
     }
 
     /// Returns the median, over the rounds, of the ratio of one server's figure to another's.
     pub(super) fn ratio(&self, figure: Figure, server: &str, other: &str) -> Option<f64> {
-        let (one, other) = (self.of(server)?, self.of(other)?);
+        let (one, other) = (self.series_of(server)?, self.series_of(other)?);
         let pairs = one.samples.iter().zip(&other.samples);
         Some(median(pairs.map(|(one, other)| figure(one) / figure(other)).collect()))
     }
@@ -98,8 +98,8 @@ impl Case {
                 micros(series.median(CPU)),
                 series.peak_memory / 1_000_000
             );
-            for place in 0..if timed { 3 } else { 0 } {
-                let value = series.median(|sample| sample.latency_us.map_or(0.0, |latency| latency[place]));
+            for index in 0..if timed { 3 } else { 0 } {
+                let value = series.median(|sample| sample.latency_us.map_or(0.0, |latency| latency[index]));
                 let _ = write!(text, " {} |", grouped(value as u64));
             }
             text.push('\n');
@@ -107,7 +107,7 @@ impl Case {
         for series in self.series.iter().filter(|series| series.stalls() > 0) {
             let _ = writeln!(
                 text,
-                "\n{} stalled {} times; these runs were made again.",
+                "\n{} stalled {} times; these runs were repeated.",
                 series.server,
                 series.stalls()
             );
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_of_an_even_number_is_between_two() {
+    fn the_median_of_an_even_number_is_a_mean() {
         assert_eq!(
             (median(vec![3.0, 1.0]), median(vec![5.0, 1.0, 2.0]), median(Vec::new())),
             (2.0, 2.0, 0.0)

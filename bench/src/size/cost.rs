@@ -5,59 +5,60 @@ use std::iter;
 use serde_json::json;
 
 use super::{
-    Bench, ROUNDS, judged,
+    Bench, ROUNDS,
     load::{Call, Client, median},
     stores::{Cold, HOT, HOT_TAG, THIRD_TAG, Which, hot},
+    verdict_of,
 };
 use crate::{Outcome, node::Node};
 
 /// The numbers of calls in a round, which takes some seconds. No miss is requested twice.
-const ARTICLES: usize = 100_000;
-const PAGES: usize = 40_000;
+const ARTICLE_CALLS: usize = 100_000;
+const PAGE_CALLS: usize = 40_000;
 const MISSES: u64 = 10_000;
 
 /// The maximum cost of a call to the large store, relative to the small one.
-const COST: f64 = 1.2;
+const MAX_COST_RATIO: f64 = 1.2;
 
 impl Bench {
     /// Measures the cost of calls to the two nodes.
     pub(super) fn costs(&mut self) -> Outcome<()> {
         let (small, large) = (self.serve(Which::Small)?, self.serve(Which::Large)?);
-        let articles = || (0..).map(|place| Call::Article(hot(place)));
+        let articles = || (0..).map(|index| Call::Article(hot(index)));
         let page = |tag| move || iter::repeat(Call::Page(tag));
-        self.compare("GetArticle, cached", [&small, &large], ARTICLES, articles)?;
-        self.compare("ListArticles, first page of the hot tag", [&small, &large], PAGES, page(HOT_TAG))?;
+        self.compare("GetArticle, cached", [&small, &large], ARTICLE_CALLS, articles)?;
+        self.compare("ListArticles, first page of the hot tag", [&small, &large], PAGE_CALLS, page(HOT_TAG))?;
         let third = "ListArticles, first page of a tag on a third of all articles";
-        self.compare(third, [&small, &large], PAGES, page(THIRD_TAG))?;
+        self.compare(third, [&small, &large], PAGE_CALLS, page(THIRD_TAG))?;
         small.stop()?;
-        self.cold(&large)?;
+        self.measure_misses(&large)?;
         large.stop().map(drop)
     }
 
     /// Makes the same calls to both nodes, in turns.
     fn compare<C: Iterator<Item = Call>>(
         &mut self,
-        what: &'static str,
+        label: &'static str,
         nodes: [&Node; 2],
         calls: usize,
-        make: impl Fn() -> C,
+        calls_of: impl Fn() -> C,
     ) -> Outcome<()> {
         let clients = [Client::new(nodes[0])?, Client::new(nodes[1])?];
         for client in &clients {
-            self.runtime.block_on(client.busily(make().take(calls / 10)))?;
+            self.runtime.block_on(client.run(calls_of().take(calls / 10)))?;
         }
         let (mut costs, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
         for round in 0..ROUNDS {
             let mut cost = [0.0; 2];
-            for place in [round % 2, 1 - round % 2] {
-                cost[place] = self.cost(nodes[place], &clients[place], make().take(calls), calls)?;
-                costs[place].push(cost[place]);
+            for index in [round % 2, 1 - round % 2] {
+                cost[index] = self.cost(nodes[index], &clients[index], calls_of().take(calls), calls)?;
+                costs[index].push(cost[index]);
             }
             ratios.push(cost[1] / cost[0]);
         }
         let ([small, large], ratio) = (costs.map(median), median(ratios));
-        let shown = format!("{small:.2} / {large:.2} us; {ratio:.2}{}", judged(ratio, COST));
-        self.report.fact(what, json!({ "small_us": small, "large_us": large, "ratio": ratio }), shown);
+        let shown = format!("{small:.2} / {large:.2} us; {ratio:.2}{}", verdict_of(ratio, MAX_COST_RATIO));
+        self.report.fact(label, json!({ "small_us": small, "large_us": large, "ratio": ratio }), shown);
         Ok(())
     }
 
@@ -70,31 +71,31 @@ impl Bench {
         count: usize,
     ) -> Outcome<f64> {
         let before = node.cpu()?;
-        self.runtime.block_on(client.busily(calls))?;
+        self.runtime.block_on(client.run(calls))?;
         Ok((node.cpu()? - before).as_secs_f64() * 1e6 / count as f64)
     }
 
     /// Measures the cost of responses to first-time requests.
-    fn cold(&mut self, node: &Node) -> Outcome<()> {
+    fn measure_misses(&mut self, node: &Node) -> Outcome<()> {
         let client = Client::new(node)?;
         let mut cold = Cold::new(self.stores.articles);
         let misses = MISSES.min((self.stores.articles - HOT) / (2 * ROUNDS as u64)) as usize;
         let mut calls = iter::from_fn(|| Some(Call::Article(cold.next())));
-        for (what, on_disk) in [
+        for (label, on_disk) in [
             ("GetArticle, not cached, the store in the system's memory", false),
             ("GetArticle, not cached, the store on the disk", true),
         ] {
             let mut costs = Vec::new();
             for _ in 0..ROUNDS {
                 if on_disk {
-                    self.stores.forget(Which::Large)?
+                    self.stores.drop_from_page_cache(Which::Large)?
                 } else {
-                    self.stores.remember(Which::Large)?
+                    self.stores.load_into_page_cache(Which::Large)?
                 }
                 costs.push(self.cost(node, &client, calls.by_ref().take(misses), misses)?);
             }
             let cost = median(costs);
-            self.report.fact(what, cost, format!("{cost:.1} us"));
+            self.report.fact(label, cost, format!("{cost:.1} us"));
         }
         Ok(())
     }

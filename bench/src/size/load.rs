@@ -14,13 +14,13 @@ use crate::{Outcome, node::Node, random::Random, scale};
 
 /// The number of connections to a node, and of concurrent calls over all of them at full speed.
 const CONNECTIONS: usize = 4;
-const AT_A_TIME: usize = 32;
+const CONCURRENCY: usize = 32;
 
 /// The number of articles on a page.
 const PAGE: u32 = 20;
 
 /// The time before a call that is spent in a busy loop: the system wakes a sleeping thread about 60 us late.
-const AWAKE: Duration = Duration::from_micros(100);
+const SPIN_TIME: Duration = Duration::from_micros(100);
 
 /// One call.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(super) struct Times {
     /// The latencies of the ordinary calls.
     pub(super) plain: Vec<Duration>,
     /// The latencies of the separately reported calls.
-    pub(super) apart: Vec<Duration>,
+    pub(super) separate: Vec<Duration>,
     /// The delays of the load generator itself, which are not the node's.
     pub(super) late: Vec<Duration>,
 }
@@ -70,24 +70,24 @@ impl Client {
         Ok(Client(clients?))
     }
 
-    pub(super) fn one(&self, place: usize) -> &Cable {
-        &self.0[place % self.0.len()]
+    pub(super) fn connection(&self, index: usize) -> &Cable {
+        &self.0[index % self.0.len()]
     }
 
     /// Makes calls at full speed.
     ///
     /// # Errors
     /// Fails if a call fails.
-    pub(super) async fn busily(&self, calls: impl Iterator<Item = Call>) -> Outcome<()> {
-        let under_way = calls.enumerate().map(|(place, call)| call.make(self.one(place)));
-        stream::iter(under_way).buffer_unordered(AT_A_TIME).try_collect().await
+    pub(super) async fn run(&self, calls: impl Iterator<Item = Call>) -> Outcome<()> {
+        let calls_in_flight = calls.enumerate().map(|(index, call)| call.make(self.connection(index)));
+        stream::iter(calls_in_flight).buffer_unordered(CONCURRENCY).try_collect().await
     }
 
     /// Makes calls at a rate, like independent users: they start whether or not earlier ones have completed.
     ///
     /// # Errors
     /// Fails if a call fails.
-    pub(super) fn at_rate(
+    pub(super) fn run_at_rate(
         &self,
         runtime: &Runtime,
         rate: f64,
@@ -95,22 +95,22 @@ impl Client {
         random: &mut Random,
     ) -> Outcome<Times> {
         let mut due = Instant::now() + Duration::from_millis(5);
-        let mut under_way = Vec::with_capacity(calls.len());
-        for (place, (call, apart)) in calls.into_iter().enumerate() {
+        let mut calls_in_flight = Vec::with_capacity(calls.len());
+        for (index, (call, separate)) in calls.into_iter().enumerate() {
             due += gap(rate, random);
             wait_until(due);
-            let cable = self.one(place).clone();
-            under_way.push(runtime.spawn(async move {
+            let cable = self.connection(index).clone();
+            calls_in_flight.push(runtime.spawn(async move {
                 let late = due.elapsed();
-                let made = call.make(&cable).await.map_err(|error| error.to_string());
-                made.map(|()| (due.elapsed(), late, apart))
+                let result = call.make(&cable).await.map_err(|error| error.to_string());
+                result.map(|()| (due.elapsed(), late, separate))
             }));
         }
         let mut times = Times::default();
-        for call in under_way {
-            let (took, late, apart) = runtime.block_on(call)??;
+        for call in calls_in_flight {
+            let (took, late, separate) = runtime.block_on(call)??;
             times.late.push(late);
-            if apart { times.apart.push(took) } else { times.plain.push(took) }
+            if separate { times.separate.push(took) } else { times.plain.push(took) }
         }
         Ok(times)
     }
@@ -123,7 +123,7 @@ fn gap(rate: f64, random: &mut Random) -> Duration {
 
 fn wait_until(due: Instant) {
     let left = due.saturating_duration_since(Instant::now());
-    sleep(left.saturating_sub(AWAKE));
+    sleep(left.saturating_sub(SPIN_TIME));
     while Instant::now() < due {
         spin_loop();
     }
@@ -133,8 +133,8 @@ fn wait_until(due: Instant) {
 pub(super) fn quantile(times: &[Duration], share: f64) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
-    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(place).copied().unwrap_or_default()
+    let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or_default()
 }
 
 /// Returns the median.

@@ -11,7 +11,7 @@ use crate::{
     Outcome,
     generate::{self, Uniform, article_id},
     node::Program,
-    scale::forget_pages,
+    scale::drop_from_page_cache,
 };
 
 /// The number of articles that are read hot, and the approximate encoded size of each in bytes.
@@ -27,7 +27,7 @@ pub(super) const THIRD_TAG: &str = "third";
 const THIRD: u64 = 3;
 
 /// The file that marks the stores of a directory as complete. It has the number of articles in the large one.
-const BUILT: &str = "built";
+const MARKER_FILE: &str = "built";
 
 /// Two stores that no process has open.
 #[derive(Debug)]
@@ -52,11 +52,13 @@ impl Stores {
     /// # Errors
     /// Fails if the directory contains anything else, or if an import fails.
     pub(super) fn open(program: &Program, dir: &Path, articles: u64) -> Outcome<Stores> {
-        let built = dir.join(BUILT);
+        let built = dir.join(MARKER_FILE);
         let mut stores = Stores { dir: dir.to_owned(), articles, imported: None };
         match fs::read_to_string(&built) {
             Ok(count) if count.trim() == articles.to_string() => return Ok(stores),
-            Ok(count) => return Err(format!("the stores in {} have {count} articles", dir.display()).into()),
+            Ok(count) => {
+                return Err(format!("the large store in {} has {count} articles", dir.display()).into());
+            }
             Err(_) => fs::create_dir(dir)?,
         }
         stores.imported = Some(stores.build(program)?);
@@ -73,12 +75,12 @@ impl Stores {
     }
 
     /// Drops a store from the system's memory.
-    pub(super) fn forget(&self, which: Which) -> Outcome<()> {
-        forget_pages(&self.database(which))
+    pub(super) fn drop_from_page_cache(&self, which: Which) -> Outcome<()> {
+        drop_from_page_cache(&self.database(which))
     }
 
     /// Loads a store into the system's memory.
-    pub(super) fn remember(&self, which: Which) -> Outcome<()> {
+    pub(super) fn load_into_page_cache(&self, which: Which) -> Outcome<()> {
         io::copy(&mut File::open(self.database(which))?, &mut io::sink())?;
         Ok(())
     }
@@ -101,18 +103,18 @@ impl Stores {
         Uniform { seed: 2, numbers: HOT..self.articles, bytes: BULK_BYTES, newest: false }
             .write(&bulk, third_tag)?;
         self.import(program, Which::Small, &[&entities, &hot])?;
-        let began = Instant::now();
+        let start = Instant::now();
         self.import(program, Which::Large, &[&entities, &bulk, &hot])?;
-        let took = began.elapsed();
+        let elapsed = start.elapsed();
         [entities, hot, bulk].iter().try_for_each(fs::remove_file)?;
-        Ok(took)
+        Ok(elapsed)
     }
 
     fn import(&self, program: &Program, which: Which, files: &[&PathBuf]) -> Outcome<()> {
         let node = program.serve(&self.store(which), &self.log())?;
         for file in files {
-            let (took, _) = program.import(file, &node.endpoint)?;
-            eprintln!("{which:?}: {} imported in {:.1} s", file.display(), took.as_secs_f64());
+            let (elapsed, _) = program.import(file, &node.endpoint)?;
+            eprintln!("{which:?}: {} imported in {:.1} s", file.display(), elapsed.as_secs_f64());
         }
         node.stop().map(drop)
     }
@@ -129,8 +131,8 @@ fn third_tag(number: u64) -> Vec<&'static str> {
 }
 
 /// Returns the id of a hot article. Numbers beyond the last start again from the first.
-pub(super) fn hot(place: u64) -> String {
-    article_id(place % HOT)
+pub(super) fn hot(number: u64) -> String {
+    article_id(number % HOT)
 }
 
 /// A sequence of all other articles, each once, in scattered order. It uses a step that shares no factor with their
@@ -138,7 +140,7 @@ pub(super) fn hot(place: u64) -> String {
 #[derive(Debug)]
 pub(super) struct Cold {
     count: u64,
-    place: u64,
+    position: u64,
     step: u64,
 }
 
@@ -148,13 +150,13 @@ impl Cold {
         // A step near the golden section of the number separates neighbours widely.
         let golden = (count as f64 * 0.618) as u64;
         let step = (golden..).find(|step| gcd(*step, count) == 1).unwrap_or(1);
-        Cold { count, place: 0, step }
+        Cold { count, position: 0, step }
     }
 
     /// Returns the next one.
     pub(super) fn next(&mut self) -> String {
-        self.place = (self.place + self.step) % self.count;
-        article_id(HOT + self.place)
+        self.position = (self.position + self.step) % self.count;
+        article_id(HOT + self.position)
     }
 }
 
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cold_article_comes_once_before_one_comes_again() {
+    fn cold_articles_repeat_only_after_all_were_returned() {
         for articles in [1_001, 1_002, 2_000, 9_973] {
             let mut cold = Cold::new(articles);
             let mut seen: HashSet<String> = HashSet::new();
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn hot_articles_begin_again_after_the_last() {
+    fn hot_articles_repeat_after_the_last() {
         assert_eq!((hot(0), hot(HOT)), (article_id(0), article_id(0)));
         assert_ne!(hot(HOT - 1), hot(HOT));
     }

@@ -13,11 +13,11 @@ use prost_types::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The outcome of a call.
-pub(crate) type Outcome = Result<Answer, Failure>;
+pub(crate) type Outcome = Result<Response, Failure>;
 
 /// The content of a correct response.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) articles: u64,
     /// Size of the encoded articles.
     pub(crate) bytes: u64,
@@ -94,12 +94,12 @@ pub(crate) struct Expected {
     pub(crate) order: ArticleOrder,
     /// The newest revision of each name, and a hash of its content.
     seen: Mutex<HashMap<String, (i64, u64)>>,
-    listing: Mutex<Steady>,
+    listing: Mutex<KnownListing>,
 }
 
 /// The listing at the newest revision.
 #[derive(Debug, Default)]
-struct Steady {
+struct KnownListing {
     revision: i64,
     hash: u64,
     differing: u64,
@@ -117,16 +117,16 @@ impl Expected {
     }
 
     /// Checks one article alone. Returns its encoded size.
-    pub(crate) fn article(&self, article: &Article) -> Result<u64, Fault> {
+    pub(crate) fn check_article(&self, article: &Article) -> Result<u64, Fault> {
         if !has_view(article, self.view, self.format) {
             return Err(Fault::View);
         }
         let bytes = article.encode_to_vec();
-        self.same_as_before(article, xxh3_64(&bytes))?;
+        self.check_unchanged(article, xxh3_64(&bytes))?;
         Ok(bytes.len() as u64)
     }
 
-    fn same_as_before(&self, article: &Article, hash: u64) -> Result<(), Fault> {
+    fn check_unchanged(&self, article: &Article, hash: u64) -> Result<(), Fault> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.get_mut(&article.name) {
             // This response was in flight when a newer one arrived.
@@ -160,7 +160,7 @@ impl Expected {
     fn compare_listing(&self, revision: i64, hash: u64) {
         let mut known = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         if revision > known.revision {
-            *known = Steady { revision, hash, differing: 0 };
+            *known = KnownListing { revision, hash, differing: 0 };
         } else if revision == known.revision && hash != known.hash {
             known.differing += 1;
         }
@@ -171,7 +171,7 @@ impl Expected {
 #[derive(Debug)]
 pub(crate) struct Listing<'a> {
     expected: &'a Expected,
-    answer: Answer,
+    response: Response,
     last: Option<(i64, (i64, String))>,
     hash: u64,
     /// The worst fault so far, with the revision from which on it is a fault: an article that changed after the listing
@@ -181,46 +181,46 @@ pub(crate) struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     pub(crate) fn new(expected: &'a Expected) -> Listing<'a> {
-        Listing { expected, answer: Answer::default(), last: None, hash: 0, fault: None }
+        Listing { expected, response: Response::default(), last: None, hash: 0, fault: None }
     }
 
     /// Checks the next article.
     pub(crate) fn push(&mut self, article: &Article) {
-        self.answer.articles += 1;
-        match self.expected.article(article) {
-            Ok(bytes) => self.answer.bytes += bytes,
-            Err(fault) => self.note(i64::MIN, fault),
+        self.response.articles += 1;
+        match self.expected.check_article(article) {
+            Ok(bytes) => self.response.bytes += bytes,
+            Err(fault) => self.record_fault(i64::MIN, fault),
         }
         let revision = article.revision;
         let with_terms = self.expected.view != ArticleView::Reference;
         if with_terms && !matches(&self.expected.filter, article) {
-            self.note(revision, Fault::Filter);
+            self.record_fault(revision, Fault::Filter);
         }
-        let place = place(self.expected.order, article);
+        let sort_key = sort_key(self.expected.order, article);
         if let Some((before, last)) = self.last.take()
-            && last <= place
+            && last <= sort_key
         {
-            self.note(revision.max(before), Fault::Order);
+            self.record_fault(revision.max(before), Fault::Order);
         }
         self.hash = xxh3_64(format!("{} {} {revision}", self.hash, article.name).as_bytes());
-        self.last = Some((revision, place));
+        self.last = Some((revision, sort_key));
     }
 
-    pub(crate) fn answer_mut(&mut self) -> &mut Answer {
-        &mut self.answer
+    pub(crate) fn response_mut(&mut self) -> &mut Response {
+        &mut self.response
     }
 
     /// Ends a listing made at `revision`. `more` is whether another page follows.
-    pub(crate) fn finish(self, revision: i64, more: bool) -> Result<Answer, Fault> {
+    pub(crate) fn finish(self, revision: i64, more: bool) -> Result<Response, Fault> {
         match self.fault {
             Some((since, fault)) if since <= revision => return Err(fault),
             _ => {}
         }
         self.expected.compare_listing(revision, self.hash ^ u64::from(more));
-        Ok(self.answer)
+        Ok(self.response)
     }
 
-    fn note(&mut self, since: i64, fault: Fault) {
+    fn record_fault(&mut self, since: i64, fault: Fault) {
         if self.fault.is_none_or(|(known, _)| since < known) {
             self.fault = Some((since, fault));
         }
@@ -241,18 +241,18 @@ pub(super) fn has_view(article: &Article, view: ArticleView, format: BodyFormat)
 }
 
 /// Returns the sort key of an article; lists are in descending order. The order compares times in microseconds.
-fn place(order: ArticleOrder, article: &Article) -> (i64, String) {
+fn sort_key(order: ArticleOrder, article: &Article) -> (i64, String) {
     match order {
         ArticleOrder::RevisionDesc => (article.revision, String::new()),
-        _ => (published(article), article.name.clone()),
+        _ => (publish_micros(article), article.name.clone()),
     }
 }
 
-fn published(article: &Article) -> i64 {
-    article.publish_time.or(article.first_publish_time).map_or(0, |time| micros(&time))
+fn publish_micros(article: &Article) -> i64 {
+    article.publish_time.or(article.first_publish_time).map_or(0, |time| to_micros(&time))
 }
 
-fn micros(time: &Timestamp) -> i64 {
+fn to_micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }
 
@@ -266,7 +266,7 @@ fn matches(filter: &ArticleFilter, article: &Article) -> bool {
             || filter.include_child_sections
     };
     let credits = article.byline.iter().flat_map(|byline| &byline.credits);
-    let time = published(article);
+    let time = publish_micros(article);
     filter.all_tags.iter().all(tagged)
         && (filter.any_tags.is_empty() || filter.any_tags.iter().any(tagged))
         && !filter.none_tags.iter().any(tagged)
@@ -274,8 +274,8 @@ fn matches(filter: &ArticleFilter, article: &Article) -> bool {
         && (filter.authors.is_empty()
             || credits.clone().any(|credit| filter.authors.contains(&credit.author)))
         && (filter.language.is_empty() || filter.language.eq_ignore_ascii_case(&article.language))
-        && filter.published_after.is_none_or(|after| time >= micros(&after))
-        && filter.published_before.is_none_or(|before| time < micros(&before))
+        && filter.published_after.is_none_or(|after| time >= to_micros(&after))
+        && filter.published_before.is_none_or(|before| time < to_micros(&before))
 }
 
 #[cfg(test)]
@@ -298,59 +298,59 @@ mod tests {
         Expected::new(ArticleView::Basic, BodyFormat::Blocks, filter, ArticleOrder::PublishTimeDesc)
     }
 
-    fn listed(expected: &Expected, revision: i64, articles: &[Article]) -> Result<u64, Fault> {
+    fn check_listing(expected: &Expected, revision: i64, articles: &[Article]) -> Result<u64, Fault> {
         let mut listing = Listing::new(expected);
         articles.iter().for_each(|article| listing.push(article));
-        listing.finish(revision, false).map(|answer| answer.articles)
+        listing.finish(revision, false).map(|response| response.articles)
     }
 
     #[test]
-    fn other_content_at_the_same_revision_is_wrong_and_at_another_it_is_not() {
+    fn content_may_change_only_with_the_revision() {
         let expected = expected("sea");
         let mut changed = article("a", 5, 1);
-        assert!(expected.article(&changed).is_ok());
+        assert!(expected.check_article(&changed).is_ok());
         changed.headline = "Calm".into();
-        assert_eq!(expected.article(&changed), Err(Fault::Content));
+        assert_eq!(expected.check_article(&changed), Err(Fault::Content));
         changed.revision = 6;
-        assert!(expected.article(&changed).is_ok());
-        assert!(expected.article(&article("a", 5, 1)).is_ok(), "it had been under way");
+        assert!(expected.check_article(&changed).is_ok());
+        assert!(expected.check_article(&article("a", 5, 1)).is_ok(), "an older response may arrive late");
     }
 
     #[test]
-    fn a_view_has_what_it_must_have_and_nothing_else() {
-        let mut whole = article("a", 1, 1);
-        whole.body = Some(Default::default());
-        assert!(has_view(&whole, ArticleView::Full, BodyFormat::Blocks));
-        assert!(!has_view(&whole, ArticleView::Full, BodyFormat::Html));
-        assert!(!has_view(&whole, ArticleView::Basic, BodyFormat::Blocks));
-        assert!(!has_view(&whole, ArticleView::Reference, BodyFormat::Blocks));
-        whole.headline.clear();
-        assert!(!has_view(&whole, ArticleView::Full, BodyFormat::Blocks));
+    fn a_view_has_exactly_its_fields() {
+        let mut full = article("a", 1, 1);
+        full.body = Some(Default::default());
+        assert!(has_view(&full, ArticleView::Full, BodyFormat::Blocks));
+        assert!(!has_view(&full, ArticleView::Full, BodyFormat::Html));
+        assert!(!has_view(&full, ArticleView::Basic, BodyFormat::Blocks));
+        assert!(!has_view(&full, ArticleView::Reference, BodyFormat::Blocks));
+        full.headline.clear();
+        assert!(!has_view(&full, ArticleView::Full, BodyFormat::Blocks));
     }
 
     #[test]
-    fn lists_descend_and_match() {
+    fn lists_are_descending_and_match_the_filter() {
         let (new, old) = (article("a", 1, 20), article("b", 2, 10));
-        assert_eq!(listed(&expected("sea"), 2, &[new.clone(), old.clone()]), Ok(2));
-        assert_eq!(listed(&expected("sea"), 2, &[old.clone(), new.clone()]), Err(Fault::Order));
-        assert_eq!(listed(&expected("sea"), 2, &[new.clone(), new.clone()]), Err(Fault::Order));
-        assert_eq!(listed(&expected("land"), 2, &[new, old]), Err(Fault::Filter));
+        assert_eq!(check_listing(&expected("sea"), 2, &[new.clone(), old.clone()]), Ok(2));
+        assert_eq!(check_listing(&expected("sea"), 2, &[old.clone(), new.clone()]), Err(Fault::Order));
+        assert_eq!(check_listing(&expected("sea"), 2, &[new.clone(), new.clone()]), Err(Fault::Order));
+        assert_eq!(check_listing(&expected("land"), 2, &[new, old]), Err(Fault::Filter));
     }
 
     #[test]
-    fn what_changed_after_the_listing_was_made_may_no_longer_match() {
-        assert_eq!(listed(&expected("land"), 6, &[article("a", 7, 1)]), Ok(1));
-        assert_eq!(listed(&expected("sea"), 6, &[article("a", 1, 1), article("b", 7, 2)]), Ok(2));
+    fn a_later_change_may_break_filter_and_order() {
+        assert_eq!(check_listing(&expected("land"), 6, &[article("a", 7, 1)]), Ok(1));
+        assert_eq!(check_listing(&expected("sea"), 6, &[article("a", 1, 1), article("b", 7, 2)]), Ok(2));
     }
 
     #[test]
-    fn a_shorter_list_at_the_same_revision_is_wrong_unless_a_write_explains_it() {
+    fn listings_at_one_revision_must_be_equal() {
         let expected = expected("sea");
         let all = [article("a", 1, 20), article("b", 2, 10)];
-        assert_eq!(listed(&expected, 2, &all), Ok(2));
-        assert_eq!(listed(&expected, 2, &all[..1]), Ok(1));
+        assert_eq!(check_listing(&expected, 2, &all), Ok(2));
+        assert_eq!(check_listing(&expected, 2, &all[..1]), Ok(1));
         assert_eq!(expected.unsteady(), 1);
-        assert_eq!(listed(&expected, 3, &all[..1]), Ok(1));
+        assert_eq!(check_listing(&expected, 3, &all[..1]), Ok(1));
         assert_eq!(expected.unsteady(), 0);
     }
 }

@@ -37,7 +37,7 @@ impl Draw {
 }
 
 /// Returns a random seed, for a run that was given none.
-pub(crate) fn any_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
@@ -61,19 +61,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_split_mix() {
+    fn split_mix_matches_reference_values() {
         assert_eq!([split_mix(0, 0), split_mix(0, 1)], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]);
     }
 
     #[test]
-    fn all_are_alike_or_follow_the_law() {
+    fn ranks_are_uniform_or_follow_zipf() {
         assert!(counts(None).iter().all(|count| (9_500.0..10_500.0).contains(count)));
         let zipf = counts(Some(1.0));
         assert!((1.9..2.1).contains(&(zipf[0] / zipf[1])) && (9.0..11.0).contains(&(zipf[0] / zipf[9])));
     }
 
     #[test]
-    fn a_seed_gives_the_same_draws() {
+    fn equal_seeds_give_equal_draws() {
         let draws = |seed| (0..50).map(|n| Draw::new(1_000, None, seed).rank(n)).collect::<Vec<_>>();
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{
     Load, bounded,
-    check::{Answer, Expected, Fault, Outcome},
-    draw::{Draw, any_seed},
+    check::{Expected, Fault, Outcome, Response},
+    draw::{Draw, random_seed},
     pace,
 };
 use crate::cli::{
@@ -25,8 +25,8 @@ use crate::cli::{
 
 const MAX_NAMES: usize = 1_000_000;
 /// Maximum size of a file of names, in bytes: `MAX_NAMES` names of the maximum length.
-const MAX_FILE: u64 = 256 << 20;
-const PAGE: u32 = 1_000;
+const MAX_FILE_BYTES: u64 = 256 << 20;
+const PAGE_SIZE: u32 = 1_000;
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
@@ -70,14 +70,14 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) async fn new(get: Get, cable: &Cable) -> Result<Work, Error> {
         let names = match &get.names_file {
-            Some(file) => names_of(file)?,
-            None if get.names.is_empty() => newest(&get, cable).await?,
+            Some(file) => read_names(file)?,
+            None if get.names.is_empty() => list_newest(&get, cable).await?,
             None => get.names.iter().map(|id| ARTICLE.full_name(id)).collect(),
         };
         if names.is_empty() {
-            return Err(Error::Usage("there is no article to get".to_owned()));
+            return Err(Error::Usage("no articles to get".to_owned()));
         }
-        let seed = get.seed.unwrap_or_else(any_seed);
+        let seed = get.seed.unwrap_or_else(random_seed);
         let facts = vec![("names", names.len().into()), ("zipf", get.zipf.into()), ("seed", seed.into())];
         let (view, format) = (get.shape.view(ArticleView::Full), get.shape.body_format());
         let expected = Expected::new(view, format, get.filter.to_message(), get.filter.order());
@@ -85,15 +85,15 @@ impl Work {
     }
 }
 
-fn names_of(path: &Path) -> Result<Vec<String>, Error> {
+fn read_names(path: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::io(format!("read {}", path.display()), source);
-    let lines = BufReader::new(File::open(path).map_err(failed)?.take(MAX_FILE)).lines();
+    let lines = BufReader::new(File::open(path).map_err(failed)?.take(MAX_FILE_BYTES)).lines();
     let mut names = Vec::new();
     for line in lines {
         let line = line.map_err(failed)?;
         if names.len() == MAX_NAMES {
             return Err(Error::Usage(format!(
-                "--names-file: {} has more than {MAX_NAMES} names",
+                "--names-file {}: must have at most {MAX_NAMES} names",
                 path.display()
             )));
         }
@@ -104,9 +104,9 @@ fn names_of(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-async fn newest(get: &Get, cable: &Cable) -> Result<Vec<String>, Error> {
+async fn list_newest(get: &Get, cable: &Cable) -> Result<Vec<String>, Error> {
     let list = cable.list(get.filter.to_message()).order(get.filter.order()).view(ArticleView::Reference);
-    let articles = list.page_size(get.newest.min(PAGE)).items().take(get.newest as usize);
+    let articles = list.page_size(get.newest.min(PAGE_SIZE)).items().take(get.newest as usize);
     Ok(articles.map_ok(|article| article.name).try_collect().await?)
 }
 
@@ -124,8 +124,8 @@ impl pace::Work for Work {
         if article.name != *name {
             return Err(Fault::OtherArticle.into());
         }
-        let bytes = self.expected.article(&article)?;
-        Ok(Answer { articles: 1, bytes, first: None })
+        let bytes = self.expected.check_article(&article)?;
+        Ok(Response { articles: 1, bytes, first: None })
     }
 }
 
@@ -134,10 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_names_an_article_a_line() {
+    fn a_names_file_has_one_name_per_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "storm\n\n  articles/calm \n").unwrap();
-        assert_eq!(names_of(file.path()).unwrap(), ["articles/storm", "articles/calm"]);
-        assert!(names_of(Path::new("/none")).is_err());
+        assert_eq!(read_names(file.path()).unwrap(), ["articles/storm", "articles/calm"]);
+        assert!(read_names(Path::new("/none")).is_err());
     }
 }

@@ -26,14 +26,14 @@ use tokio::{
 
 use super::{
     check::Outcome,
-    plan::{Due, Mode, Pacer, Plan, Step, Turns},
+    plan::{ClosedLoop, Due, Mode, Pacer, Plan, Step},
     report::{Measured, Tally},
 };
 use crate::cli::{Error, progress};
 
 /// Maximum sleep between calls that are far apart: an interrupt takes effect within this time.
-const NAP: Duration = Duration::from_millis(50);
-const TICK: Duration = Duration::from_millis(200);
+const MAX_SLEEP: Duration = Duration::from_millis(50);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A kind of call.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -95,15 +95,15 @@ pub(crate) async fn run<W: Work>(
     let run = Arc::new(Run { work, connections, start, tally: Mutex::new(Tally::new()) });
     let (stop, stopped) = watch::channel(false);
     let mut calls = tokio::spawn(make_calls(run.clone(), plan, stopped));
-    let begin = run.start + plan.warm_up;
-    let (mut cpu_before, mut interrupted, mut tick) = (None, false, interval(TICK));
+    let measure_from = run.start + plan.warm_up;
+    let (mut cpu_before, mut interrupted, mut tick) = (None, false, interval(PROGRESS_INTERVAL));
     loop {
         tokio::select! {
             ended = &mut calls => {
-                ended.map_err(|fault| Error::io("make calls", io::Error::other(fault)))?;
+                ended.map_err(|error| Error::io("make calls", io::Error::other(error)))?;
                 break;
             }
-            () = sleep_until(begin.into()), if cpu_before.is_none() => cpu_before = Some(own_cpu()),
+            () = sleep_until(measure_from.into()), if cpu_before.is_none() => cpu_before = Some(process_cpu()),
             _ = tick.tick() => bar.set_position(run.tally().calls()),
             _ = interrupts.recv() => {
                 if interrupted {
@@ -114,9 +114,9 @@ pub(crate) async fn run<W: Work>(
             }
         }
     }
-    let cpu = cpu_before.map_or(Duration::ZERO, |before| own_cpu().saturating_sub(before));
+    let cpu = cpu_before.map_or(Duration::ZERO, |before| process_cpu().saturating_sub(before));
     let mut tally = run.tally().clone();
-    tally.unsteady(run.work.unsteady());
+    tally.mark_unsteady(run.work.unsteady());
     Ok(Measured { tally, begin: plan.warm_up, cpu, interrupted })
 }
 
@@ -124,23 +124,23 @@ async fn make_calls<W: Work>(run: Arc<Run<W>>, plan: Plan, stopped: watch::Recei
     let Plan { mode, warm_up, limit } = plan;
     match mode {
         Mode::Open { rate, in_flight } => {
-            let room = Arc::new(Semaphore::new(in_flight as usize));
-            let (pacer, own_room) = (Pacer::new(rate, warm_up, limit), room.clone());
+            let permits = Arc::new(Semaphore::new(in_flight as usize));
+            let (pacer, own_permits) = (Pacer::new(rate, warm_up, limit), permits.clone());
             // A sleeping thread is exact to some microseconds, the timer of the runtime to a millisecond.
-            let pace = tokio::task::spawn_blocking(move || pace(&run, pacer, &own_room, stopped));
-            if let Err(fault) = pace.await {
-                std::panic::resume_unwind(fault.into_panic());
+            let pace = tokio::task::spawn_blocking(move || pace(&run, pacer, &own_permits, stopped));
+            if let Err(error) = pace.await {
+                std::panic::resume_unwind(error.into_panic());
             }
             // All permits are free again once all calls have ended.
-            let _all = room.acquire_many(in_flight).await;
+            let _all = permits.acquire_many(in_flight).await;
         }
         Mode::Closed { workers } => {
-            let turns = Arc::new(Turns::new(warm_up, limit, stopped));
+            let calls = Arc::new(ClosedLoop::new(warm_up, limit, stopped));
             let mut callers = JoinSet::new();
             for _ in 0..workers {
-                let (run, turns) = (run.clone(), turns.clone());
+                let (run, calls) = (run.clone(), calls.clone());
                 callers.spawn(async move {
-                    while let Some(due) = turns.take(run.start.elapsed()) {
+                    while let Some(due) = calls.take(run.start.elapsed()) {
                         run.call(due).await;
                     }
                 });
@@ -154,18 +154,18 @@ async fn make_calls<W: Work>(run: Arc<Run<W>>, plan: Plan, stopped: watch::Recei
 fn pace<W: Work>(
     run: &Arc<Run<W>>,
     mut pacer: Pacer,
-    room: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let runtime = Handle::current();
-    wake_exactly();
+    minimise_timer_slack();
     let until = pacer.until.map(|until| run.start + until);
-    let mut held = None;
+    let mut unused = None;
     while !*stopped.borrow() {
         // Acquire the permit first: a call that has to wait for it is late, and the wait is part of its latency.
-        let permit = match held.take() {
+        let permit = match unused.take() {
             Some(permit) => permit,
-            None => match runtime.block_on(room_for_one(room, until, &mut stopped)) {
+            None => match runtime.block_on(acquire_permit(permits, until, &mut stopped)) {
                 Some(permit) => permit,
                 None => break,
             },
@@ -179,45 +179,45 @@ fn pace<W: Work>(
                 });
             }
             Step::Wait(time) => {
-                held = Some(permit);
-                thread::sleep(time.min(NAP));
+                unused = Some(permit);
+                thread::sleep(time.min(MAX_SLEEP));
             }
-            Step::Over => break,
+            Step::Done => break,
         }
     }
     let now = run.start.elapsed();
-    run.tally().miss(pacer.missed(now));
+    run.tally().record_missed(pacer.missed(now));
 }
 
 /// Returns a permit, or `None` if the run ends before one is free.
-async fn room_for_one(
-    room: &Arc<Semaphore>,
+async fn acquire_permit(
+    permits: &Arc<Semaphore>,
     until: Option<Instant>,
     stopped: &mut watch::Receiver<bool>,
 ) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = room.clone().try_acquire_owned() {
+    if let Ok(permit) = permits.clone().try_acquire_owned() {
         return Some(permit);
     }
-    let over = async {
+    let ended = async {
         match until {
             Some(until) => sleep_until(until.into()).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        permit = room.clone().acquire_owned() => permit.ok(),
-        () = over => None,
+        permit = permits.clone().acquire_owned() => permit.ok(),
+        () = ended => None,
         _ = stopped.wait_for(|stopped| *stopped) => None,
     }
 }
 
 /// Makes the sleeps of this thread exact. By default, the system extends each by some 50 us.
-fn wake_exactly() {
+fn minimise_timer_slack() {
     #[cfg(target_os = "linux")]
     let _only_less_exact = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 
 /// Returns the CPU time of this process.
-pub(super) fn own_cpu() -> Duration {
+pub(super) fn process_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

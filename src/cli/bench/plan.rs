@@ -62,7 +62,7 @@ pub(super) struct Due {
 pub(super) enum Step {
     Start(Due),
     Wait(Duration),
-    Over,
+    Done,
 }
 
 /// The calls of an open loop, one after the other.
@@ -97,7 +97,7 @@ impl Pacer {
         }
         let intended = self.intended(self.next);
         if self.next >= self.total || self.until.is_some_and(|until| now >= until) {
-            Step::Over
+            Step::Done
         } else if now < intended {
             Step::Wait(intended - now)
         } else {
@@ -116,7 +116,7 @@ impl Pacer {
 
 /// The calls of a closed loop, which its workers share.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct ClosedLoop {
     warm_up: Duration,
     limit: Limit,
     next: AtomicU64,
@@ -124,20 +124,20 @@ pub(super) struct Turns {
     stopped: watch::Receiver<bool>,
 }
 
-impl Turns {
-    pub(super) fn new(warm_up: Duration, limit: Limit, stopped: watch::Receiver<bool>) -> Turns {
-        Turns { warm_up, limit, next: AtomicU64::new(0), counted: AtomicU64::new(0), stopped }
+impl ClosedLoop {
+    pub(super) fn new(warm_up: Duration, limit: Limit, stopped: watch::Receiver<bool>) -> ClosedLoop {
+        ClosedLoop { warm_up, limit, next: AtomicU64::new(0), counted: AtomicU64::new(0), stopped }
     }
 
     pub(super) fn take(&self, now: Duration) -> Option<Due> {
         let counted = now >= self.warm_up;
-        let goes_on = match self.limit {
+        let continues = match self.limit {
             _ if *self.stopped.borrow() => false,
             _ if !counted => true,
             Limit::Time(time) => now < self.warm_up + time,
             Limit::Calls(calls) => self.counted.fetch_add(1, Relaxed) < calls,
         };
-        goes_on.then(|| Due { number: self.next.fetch_add(1, Relaxed), intended: now, counted })
+        continues.then(|| Due { number: self.next.fetch_add(1, Relaxed), intended: now, counted })
     }
 }
 
@@ -146,26 +146,26 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::cli::bench::{check::Answer, report::Tally};
+    use crate::cli::bench::{check::Response, report::Tally};
 
     const MS: Duration = Duration::from_millis(1);
 
     /// Returns the tally of a service that responds within 1 ms, except that it does not respond from 50 to 150 ms. It
     /// is called with room for `in_flight` calls on a clock that jumps from event to event.
-    fn through_a_stall(in_flight: usize) -> Tally {
+    fn simulate_stall(in_flight: usize) -> Tally {
         let mut pacer = Pacer::new(1_000.0, Duration::ZERO, Limit::Calls(300));
         let (mut tally, mut now) = (Tally::new(), Duration::ZERO);
-        let mut under_way: Vec<(Duration, Duration)> = Vec::new();
+        let mut outstanding: Vec<(Duration, Duration)> = Vec::new();
         let start = Instant::now();
         loop {
-            under_way.retain(|(intended, end)| {
+            outstanding.retain(|(intended, end)| {
                 if *end <= now {
-                    tally.end(*intended, *end, start, Ok(Answer::default()));
+                    tally.end(*intended, *end, start, Ok(Response::default()));
                 }
                 *end > now
             });
-            let soonest = under_way.iter().map(|(_, end)| *end).min();
-            if under_way.len() == in_flight {
+            let soonest = outstanding.iter().map(|(_, end)| *end).min();
+            if outstanding.len() == in_flight {
                 now = soonest.unwrap();
                 continue;
             }
@@ -173,32 +173,32 @@ mod tests {
                 Step::Start(due) => {
                     tally.start(due.intended, now);
                     let stalls = (50 * MS..150 * MS).contains(&now);
-                    under_way.push((due.intended, if stalls { 150 * MS } else { now + MS / 2 }));
+                    outstanding.push((due.intended, if stalls { 150 * MS } else { now + MS / 2 }));
                 }
                 Step::Wait(time) => now = soonest.map_or(now + time, |end| end.min(now + time)),
-                Step::Over if under_way.is_empty() => return tally,
-                Step::Over => now = soonest.unwrap(),
+                Step::Done if outstanding.is_empty() => return tally,
+                Step::Done => now = soonest.unwrap(),
             }
         }
     }
 
     #[test]
-    fn a_stall_of_100_ms_shows_in_each_of_the_100_calls_that_were_due_meanwhile() {
-        let tally = through_a_stall(1_000);
+    fn a_stall_delays_every_call_due_during_it() {
+        let tally = simulate_stall(1_000);
         assert_eq!(tally.calls(), 300);
         assert!((99..=101).contains(&tally.latency_above(MS * 9 / 10)));
         assert!((49..=51).contains(&tally.latency_above(50 * MS)));
         // With room for one call, the calls queue behind the stalled one, and wait for each other too.
-        let tally = through_a_stall(1);
+        let tally = simulate_stall(1);
         assert_eq!(tally.calls(), 300);
         assert!((98..=102).contains(&tally.latency_above(50 * MS)));
     }
 
     #[test]
-    fn with_no_room_the_calls_are_late_and_with_room_they_are_not() {
-        let (late, most) = through_a_stall(1).late();
-        assert!(late >= 95 && most >= 95 * MS, "{late} {most:?}");
-        assert_eq!(through_a_stall(1_000).late(), (0, Duration::ZERO));
+    fn calls_are_late_only_at_the_in_flight_limit() {
+        let (late, latest) = simulate_stall(1).late();
+        assert!(late >= 95 && latest >= 95 * MS, "{late} {latest:?}");
+        assert_eq!(simulate_stall(1_000).late(), (0, Duration::ZERO));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             match pacer.step(now) {
                 Step::Start(one) => due.push((one.intended.as_millis(), one.counted)),
                 Step::Wait(time) => now += time,
-                Step::Over => break,
+                Step::Done => break,
             }
         }
         let warm_up = [0, 10, 20, 30, 40].map(|ms| (ms, false));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_warm_up_could_not_do_is_dropped() {
+    fn unstarted_warm_up_calls_are_dropped() {
         let mut pacer = Pacer::new(100.0, 50 * MS, Limit::Calls(3));
         assert!(matches!(pacer.step(Duration::ZERO), Step::Start(Due { counted: false, .. })));
         let first = Due { number: 5, intended: 50 * MS, counted: true };
@@ -227,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_due_and_never_started_are_accounted_for() {
+    fn due_calls_that_never_started_are_counted() {
         let mut pacer = Pacer::new(100.0, Duration::ZERO, Limit::Time(100 * MS));
         assert!(matches!(pacer.step(Duration::ZERO), Step::Start(_)));
-        assert_eq!(pacer.step(100 * MS), Step::Over);
+        assert_eq!(pacer.step(100 * MS), Step::Done);
         let waited: Vec<u128> = pacer.missed(100 * MS).map(|wait| wait.as_millis()).collect();
         assert_eq!(waited, [90, 80, 70, 60, 50, 40, 30, 20, 10]);
         assert_eq!(pacer.missed(25 * MS).count(), 2);
@@ -239,12 +239,12 @@ mod tests {
     #[test]
     fn a_closed_loop_ends_after_its_calls_or_its_time() {
         let (stop, stopped) = watch::channel(false);
-        let turns = |limit| Turns::new(10 * MS, limit, stopped.clone());
-        let by_calls = turns(Limit::Calls(2));
+        let closed_loop = |limit| ClosedLoop::new(10 * MS, limit, stopped.clone());
+        let by_calls = closed_loop(Limit::Calls(2));
         let counted: Vec<Option<bool>> =
             [0, 9, 10, 11, 12].map(|ms| by_calls.take(ms * MS).map(|due| due.counted)).into();
         assert_eq!(counted, [Some(false), Some(false), Some(true), Some(true), None]);
-        let by_time = turns(Limit::Time(5 * MS));
+        let by_time = closed_loop(Limit::Time(5 * MS));
         assert!(by_time.take(14 * MS).is_some_and(|due| due.counted));
         assert_eq!(by_time.take(15 * MS), None);
         stop.send_replace(true);

@@ -19,16 +19,16 @@ use super::{
 use crate::cli::code_and_reason;
 
 /// Delay above which a call is late. Below it, the delay shows only how exactly a thread can be woken.
-const LATE: Duration = Duration::from_millis(1);
+const LATE_AFTER: Duration = Duration::from_millis(1);
 /// Upper bound of a latency, in microseconds. No call can take as long.
-const LONGEST_US: u64 = 48 * 60 * 60 * 1_000_000;
+const MAX_LATENCY_US: u64 = 48 * 60 * 60 * 1_000_000;
 /// Significant digits of the histograms: each value is at most 0.1 % off.
-const DIGITS: u8 = 3;
+const SIGNIFICANT_DIGITS: u8 = 3;
 /// Share of the cores above which a client measures itself.
-const SATURATED: f64 = 0.9;
+const SATURATED_SHARE: f64 = 0.9;
 pub(super) const SATURATED_NOTE: &str =
-    "this client used nearly all cores: it was measured, rather than the service";
-pub(super) const INTERRUPTED_NOTE: &str = "interrupted: this is what was measured until then";
+    "this client used nearly all cores: the figures describe the client, not the service";
+pub(super) const INTERRUPTED_NOTE: &str = "interrupted: the figures cover the time until then";
 
 /// The outcome of the calls that are counted.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Tally {
     pub(crate) fn start(&mut self, intended: Duration, now: Duration) {
         self.started += 1;
         let late = now.saturating_sub(intended);
-        if late > LATE {
+        if late > LATE_AFTER {
             self.late += 1;
             self.latest = self.latest.max(late);
         }
@@ -82,11 +82,11 @@ impl Tally {
         self.end = self.end.max(now);
         self.latency.saturating_record(micros(now.saturating_sub(intended)));
         let failure = match outcome {
-            Ok(answer) => {
+            Ok(response) => {
                 self.ok += 1;
-                self.articles += answer.articles;
-                self.bytes += answer.bytes;
-                if let Some(first) = answer.first {
+                self.articles += response.articles;
+                self.bytes += response.bytes;
+                if let Some(first) = response.first {
                     let first = first.saturating_duration_since(start);
                     self.first.saturating_record(micros(first.saturating_sub(intended)));
                 }
@@ -102,7 +102,7 @@ impl Tally {
     }
 
     /// Counts calls that were due and were not started, by how long they have waited.
-    pub(crate) fn miss(&mut self, waits: impl Iterator<Item = Duration>) {
+    pub(crate) fn record_missed(&mut self, waits: impl Iterator<Item = Duration>) {
         for wait in waits {
             self.missed += 1;
             self.latest = self.latest.max(wait);
@@ -111,11 +111,11 @@ impl Tally {
     }
 
     /// Counts this many responses as wrong that were counted as correct.
-    pub(crate) fn unsteady(&mut self, answers: u64) {
-        let answers = answers.min(self.ok);
-        if answers > 0 {
-            self.ok -= answers;
-            *self.wrong.entry("unsteady").or_default() += answers;
+    pub(crate) fn mark_unsteady(&mut self, responses: u64) {
+        let responses = responses.min(self.ok);
+        if responses > 0 {
+            self.ok -= responses;
+            *self.wrong.entry("unsteady").or_default() += responses;
         }
     }
 
@@ -194,7 +194,7 @@ pub(crate) struct Measured {
 }
 
 /// A report of a run.
-pub(crate) trait Told {
+pub(crate) trait Report {
     /// Returns the request and the results, in this order.
     fn figures(&self) -> Vec<(&'static str, Value)>;
 
@@ -218,9 +218,9 @@ pub(crate) trait Told {
                 Value::Object(parts) if parts.is_empty() => {}
                 Value::Object(parts) => {
                     rows.push((name.replace('_', " "), String::new()));
-                    rows.extend(parts.iter().map(|(part, value)| (format!("- {part}"), plain(value))));
+                    rows.extend(parts.iter().map(|(part, value)| (format!("- {part}"), plain_text(value))));
                 }
-                value => rows.push((name.replace('_', " "), plain(&value))),
+                value => rows.push((name.replace('_', " "), plain_text(&value))),
             }
         }
         rows.extend(self.notes().into_iter().map(|note| ("note".to_owned(), note.to_owned())));
@@ -230,21 +230,21 @@ pub(crate) trait Told {
 
 /// The report of a run of calls.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct CallReport {
     name: &'static str,
     plan: Plan,
     facts: Vec<(&'static str, Value)>,
     measured: Measured,
 }
 
-impl Report {
+impl CallReport {
     pub(crate) fn new(
         name: &'static str,
         plan: Plan,
         facts: Vec<(&'static str, Value)>,
         measured: Measured,
-    ) -> Report {
-        Report { name, plan, facts, measured }
+    ) -> CallReport {
+        CallReport { name, plan, facts, measured }
     }
 
     /// Returns the time from the start of the measurement to the last response. At a requested rate, it is at least the
@@ -265,21 +265,21 @@ impl Report {
     }
 }
 
-impl Told for Report {
+impl Report for CallReport {
     fn problem(&self) -> Option<String> {
         let tally = &self.measured.tally;
         let unanswered = if self.measured.interrupted { 0 } else { tally.unanswered() };
-        let faults = problems([
+        let faults = join_problems([
             (tally.failed(), "failed"),
-            (tally.wrong(), "were answered wrongly"),
-            (unanswered, "were not answered"),
+            (tally.wrong(), "returned a wrong response"),
+            (unanswered, "returned no response"),
         ])?;
-        Some(format!("of {} calls {faults}", tally.started))
+        Some(format!("of {} calls, {faults}", tally.started))
     }
 
     fn figures(&self) -> Vec<(&'static str, Value)> {
         let (tally, elapsed) = (&self.measured.tally, self.elapsed());
-        let mut all = self.setting();
+        let mut all = self.request_figures();
         all.extend([
             ("elapsed_s", thousandths(elapsed.as_secs_f64())),
             ("interrupted", self.measured.interrupted.into()),
@@ -296,22 +296,19 @@ impl Told for Report {
         if !tally.first.is_empty() {
             all.push(("first_article_us", quantiles(&tally.first)));
         }
-        all.push(("client_cpu_us_per_call", cpu_each(self.measured.cpu, tally.calls())));
-        all.extend(client(self.measured.cpu, elapsed));
+        all.push(("client_cpu_us_per_call", cpu_per_unit(self.measured.cpu, tally.calls())));
+        all.extend(client_figures(self.measured.cpu, elapsed));
         all
     }
 
     fn notes(&self) -> Vec<&'static str> {
         let tally = &self.measured.tally;
         let closed = matches!(self.plan.mode, Mode::Closed { .. });
-        noted([
-            (
-                closed,
-                "a closed loop: its latencies hide stalls, since callers wait; use --rate to measure them",
-            ),
+        applicable_notes([
+            (closed, "closed loop: latencies hide stalls because callers wait; use --rate to measure stalls"),
             (
                 tally.is_late() && !closed,
-                "calls started late: there was no room (--in-flight) or no processor for them",
+                "calls started late: --in-flight was reached, or this client was short of CPU",
             ),
             (self.saturated(), SATURATED_NOTE),
             (self.measured.interrupted, INTERRUPTED_NOTE),
@@ -319,9 +316,9 @@ impl Told for Report {
     }
 }
 
-impl Report {
+impl CallReport {
     /// Returns the figures that describe the request.
-    fn setting(&self) -> Vec<(&'static str, Value)> {
+    fn request_figures(&self) -> Vec<(&'static str, Value)> {
         let mut all: Vec<(&'static str, Value)> = vec![("bench", self.name.into())];
         all.extend(match self.plan.mode {
             Mode::Open { rate, in_flight } => {
@@ -341,23 +338,24 @@ impl Report {
 
 /// Returns an empty histogram of microseconds.
 pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("these bounds and digits are allowed")
+    Histogram::new_with_bounds(1, MAX_LATENCY_US, SIGNIFICANT_DIGITS)
+        .expect("these bounds and digits are allowed")
 }
 
 /// Returns the notes that apply.
-pub(super) fn noted<const N: usize>(all: [(bool, &'static str); N]) -> Vec<&'static str> {
-    all.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect()
+pub(super) fn applicable_notes<const N: usize>(all: [(bool, &'static str); N]) -> Vec<&'static str> {
+    all.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect()
 }
 
 /// Returns the numbers of faults that are not zero, as text.
-pub(super) fn problems<const N: usize>(all: [(u64, &str); N]) -> Option<String> {
-    let some: Vec<String> =
-        all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    (!some.is_empty()).then(|| some.join(", "))
+pub(super) fn join_problems<const N: usize>(all: [(u64, &str); N]) -> Option<String> {
+    let nonzero: Vec<String> =
+        all.iter().filter(|(n, _)| *n > 0).map(|(n, label)| format!("{n} {label}")).collect();
+    (!nonzero.is_empty()).then(|| nonzero.join(", "))
 }
 
 /// Returns the figures that show how busy this client was.
-pub(super) fn client(cpu: Duration, elapsed: Duration) -> [(&'static str, Value); 3] {
+pub(super) fn client_figures(cpu: Duration, elapsed: Duration) -> [(&'static str, Value); 3] {
     let busy = share_of_cores(cpu, elapsed);
     [
         ("client_cpu_share", thousandths(busy)),
@@ -367,13 +365,13 @@ pub(super) fn client(cpu: Duration, elapsed: Duration) -> [(&'static str, Value)
 }
 
 /// Returns the CPU time in microseconds divided by `number`.
-pub(super) fn cpu_each(cpu: Duration, number: u64) -> Value {
+pub(super) fn cpu_per_unit(cpu: Duration, number: u64) -> Value {
     tenths(cpu.as_secs_f64() * 1e6 / number.max(1) as f64)
 }
 
 /// Returns whether this client was too busy to measure anything but itself.
 pub(super) fn is_saturated(cpu: Duration, elapsed: Duration) -> bool {
-    share_of_cores(cpu, elapsed) > SATURATED
+    share_of_cores(cpu, elapsed) > SATURATED_SHARE
 }
 
 /// Returns the share of all cores of this machine that this process used.
@@ -397,20 +395,20 @@ pub(super) fn thousandths(number: f64) -> Value {
     json!((number * 1e3).round() / 1e3)
 }
 
-fn plain(value: &Value) -> String {
+fn plain_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-pub(super) fn quantiles(of: &Histogram<u64>) -> Value {
-    let at = |share: f64| of.value_at_quantile(share);
+pub(super) fn quantiles(histogram: &Histogram<u64>) -> Value {
+    let at = |share: f64| histogram.value_at_quantile(share);
     json!({
-        "mean": (of.mean() * 10.0).round() / 10.0,
+        "mean": (histogram.mean() * 10.0).round() / 10.0,
         "p50": at(0.5),
         "p90": at(0.9),
         "p99": at(0.99),
         "p99_9": at(0.999),
         "p99_99": at(0.9999),
-        "max": of.max(),
+        "max": histogram.max(),
     })
 }
 
@@ -418,16 +416,16 @@ pub(super) fn quantiles(of: &Histogram<u64>) -> Value {
 mod tests {
     use super::*;
     use crate::cli::bench::{
-        check::{Answer, Fault},
+        check::{Fault, Response},
         plan::Limit,
     };
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn report(rate: f64, tally: Tally, cpu: Duration) -> Report {
+    fn report(rate: f64, tally: Tally, cpu: Duration) -> CallReport {
         let plan =
             Plan { mode: Mode::Open { rate, in_flight: 9 }, warm_up: MS, limit: Limit::Calls(tally.started) };
-        Report::new("get", plan, Vec::new(), Measured { tally, begin: MS, cpu, interrupted: false })
+        CallReport::new("get", plan, Vec::new(), Measured { tally, begin: MS, cpu, interrupted: false })
     }
 
     /// Returns ten calls, one every 100 ms, of which one failed and one was wrong.
@@ -440,7 +438,7 @@ mod tests {
             let outcome = match number {
                 3 => Err(Failure::Deadline),
                 4 => Err(Failure::Wrong(Fault::OtherArticle)),
-                _ => Ok(Answer { articles: 2, bytes: 1_000, first: None }),
+                _ => Ok(Response { articles: 2, bytes: 1_000, first: None }),
             };
             tally.end(intended, intended + 5 * MS, start, outcome);
         }
@@ -448,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_add_up_and_rates_are_those_of_right_answers() {
+    fn rates_count_correct_responses_only() {
         let report = report(10.0, ten_calls(), 10 * MS);
         let json = report.json();
         assert_eq!((&json["calls"], &json["calls_ok"]), (&json!(10), &json!(8)));
@@ -458,21 +456,21 @@ mod tests {
         assert_eq!((&json["articles_per_s"], &json["bytes_per_s"]), (&json!(16.0), &json!(8_000.0)));
         assert_eq!(json["client_cpu_us_per_call"], json!(1_000.0));
         assert_eq!(json["client_saturated"], json!(false));
-        assert_eq!(report.problem().unwrap(), "of 10 calls 1 failed, 1 were answered wrongly");
+        assert_eq!(report.problem().unwrap(), "of 10 calls, 1 failed, 1 returned a wrong response");
         assert!(json["latency_us"]["p50"].as_u64().is_some_and(|us| (4_990..=5_010).contains(&us)));
     }
 
     #[test]
-    fn a_client_that_uses_all_cores_says_so() {
+    fn a_saturated_client_adds_a_note() {
         let report = report(10.0, ten_calls(), Duration::from_secs(1) * cores() as u32);
         assert_eq!(report.json()["client_saturated"], json!(true));
-        assert!(report.rows().iter().any(|(_, value)| value.contains("it was measured")));
+        assert!(report.rows().iter().any(|(_, value)| value.contains("describe the client")));
     }
 
     #[test]
-    fn answers_that_turn_out_wrong_at_the_end_are_no_longer_right() {
+    fn unsteady_responses_count_as_wrong() {
         let mut tally = ten_calls();
-        tally.unsteady(3);
+        tally.mark_unsteady(3);
         assert_eq!((tally.ok, tally.wrong(), tally.calls()), (5, 4, 10));
     }
 

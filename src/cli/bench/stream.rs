@@ -52,11 +52,11 @@ impl Work {
         let (mut articles, mut listing) = (call.articles(), Listing::new(&self.expected));
         while let Some(article) = articles.next().await {
             listing.push(&article?);
-            listing.answer_mut().first.get_or_insert_with(Instant::now);
+            listing.response_mut().first.get_or_insert_with(Instant::now);
         }
         let end = articles.end().ok_or(Fault::Count)?;
-        let came = listing.answer_mut().articles;
-        if u64::try_from(end.count) != Ok(came) || self.limit.is_some_and(|limit| came > limit) {
+        let received = listing.response_mut().articles;
+        if u64::try_from(end.count) != Ok(received) || self.limit.is_some_and(|limit| received > limit) {
             return Err(Fault::Count.into());
         }
         Ok(listing.finish(end.revision, false)?)

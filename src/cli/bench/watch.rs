@@ -13,13 +13,13 @@ use serde_json::Value;
 use tokio::{signal::ctrl_c, time::sleep};
 
 use self::{
-    crowd::{Crowd, Hearing, Wanted},
-    report::Report,
+    crowd::{FeedRequest, Followers, Recorder},
+    report::WatchReport,
     series::{Publisher, Series},
 };
 use super::{
     CALL_TIMEOUT, connect,
-    draw::any_seed,
+    draw::random_seed,
     duration, pace,
     plan::{Limit, Mode, Plan},
     rate,
@@ -35,13 +35,13 @@ mod series;
 
 const MAX_FOLLOWERS: u32 = 100_000;
 /// Maximum feeds on a connection by default: the built-in value of a service's `connections.max_feeds`.
-const FEEDS_PER_CONNECTION: u32 = 100;
+const DEFAULT_FEEDS_PER_CONNECTION: u32 = 100;
 const MAX_PUBLISHES: u64 = 100_000;
 /// Maximum size of a body, in bytes: with it and all other fields, an article is within its limit.
-const MAX_SIZE: u32 = 900_000;
+const MAX_BODY_BYTES: u32 = 900_000;
 /// Maximum length of the prefix: with the numbers that follow it, a name is within its limit.
-const MAX_PREFIX: usize = 64;
-const PUBLISHES_IN_FLIGHT: u32 = 100;
+const MAX_PREFIX_LENGTH: usize = 64;
+const MAX_PUBLISHES_IN_FLIGHT: u32 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -86,7 +86,7 @@ struct Publishing {
     #[arg(long, value_name = "ID", default_value = "bench-watch-", value_parser = prefix)]
     prefix: String,
     /// Bytes of text in each body.
-    #[arg(long, value_name = "BYTES", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SIZE)))]
+    #[arg(long, value_name = "BYTES", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_BODY_BYTES)))]
     size: u32,
     /// Leave the articles in the service. If unset, they are removed at the end, as DELETED, which is not measured.
     #[arg(long)]
@@ -95,60 +95,73 @@ struct Publishing {
 
 fn prefix(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
-    if text.len() <= MAX_PREFIX && text.bytes().all(allowed) {
+    if text.len() <= MAX_PREFIX_LENGTH && text.bytes().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err(format!("expected at most {MAX_PREFIX} of the characters A-Z, a-z, 0-9, '.', '_', '~' and '-'"))
+        Err(format!(
+            "must be at most {MAX_PREFIX_LENGTH} of the characters A-Z, a-z, 0-9, '.', '_', '~' and '-'"
+        ))
     }
 }
 
 /// The events while the followers watched.
-struct Happened {
+struct Publishes {
     /// The calls that published; `None` if others published.
     publishes: Option<Tally>,
     interrupted: bool,
 }
 
 /// Opens the feeds, publishes or waits, and accounts for the changes that the followers received.
-pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<Report, Error> {
+pub(super) async fn measure(watch: Watch, endpoint: &str) -> Result<WatchReport, Error> {
     let publisher = connect(endpoint, 1, CALL_TIMEOUT).await?;
-    let crowd = watch.gather(endpoint).await?;
-    let (start, cpu) = (Instant::now(), pace::own_cpu());
-    let happened = watch.happen(&crowd, publisher.clone(), start).await;
-    let cut_short = crowd.settle(watch.timeout).await;
-    let (elapsed, cpu) = (start.elapsed(), pace::own_cpu().saturating_sub(cpu));
+    let followers = watch.open(endpoint).await?;
+    let (start, cpu) = (Instant::now(), pace::process_cpu());
+    let published = watch.publish_or_wait(&followers, publisher.clone(), start).await;
+    let cut_short = followers.wait_for_deliveries(watch.timeout).await;
+    let (elapsed, cpu) = (start.elapsed(), pace::process_cpu().saturating_sub(cpu));
     // Close the feeds before any article is removed, so that they do not receive the removals.
-    let hearing = crowd.leave().await;
-    let Happened { publishes, interrupted } = happened?;
-    let left = match (hearing.series(), &publishes) {
+    let recorder = followers.close().await;
+    let Publishes { publishes, interrupted } = published?;
+    let articles_left = match (recorder.series(), &publishes) {
         (Some(series), Some(tally)) if !watch.publishing.keep => {
             series.remove(&publisher[0], tally.started()).await
         }
         _ => 0,
     };
-    let ledger = std::mem::take(&mut *hearing.ledger());
+    let ledger = std::mem::take(&mut *recorder.ledger());
     let interrupted = interrupted || cut_short;
-    Ok(Report { setting: watch.setting(), publishes, ledger, elapsed, cpu, interrupted, cut_short, left })
+    Ok(WatchReport {
+        request_figures: watch.request_figures(),
+        publishes,
+        ledger,
+        elapsed,
+        cpu,
+        interrupted,
+        cut_short,
+        articles_left,
+    })
 }
 
 impl Watch {
     fn connections(&self) -> u32 {
-        let unset = || self.followers.div_ceil(FEEDS_PER_CONNECTION);
+        let unset = || self.followers.div_ceil(DEFAULT_FEEDS_PER_CONNECTION);
         self.connections.unwrap_or_else(unset).min(self.followers)
     }
 
-    async fn gather(&self, endpoint: &str) -> Result<Crowd, Error> {
+    async fn open(&self, endpoint: &str) -> Result<Followers, Error> {
         let filter = self.filter.to_message();
-        let of_articles = filter.kinds.is_empty() || filter.kinds.contains(&EntityKind::Article.into());
-        if !self.watch_only && !of_articles {
-            return Err(Error::Usage("--kind: what is published are articles".to_owned()));
+        let includes_articles = filter.kinds.is_empty() || filter.kinds.contains(&EntityKind::Article.into());
+        if !self.watch_only && !includes_articles {
+            return Err(Error::Usage(
+                "--kind: must include article, because only articles are published".to_owned(),
+            ));
         }
         let connections = connect(endpoint, self.connections() as usize, CALL_TIMEOUT).await?;
         let followers = self.followers as usize;
-        let hearing = Hearing::new(self.series(&filter), followers);
+        let recorder = Recorder::new(self.series(&filter), followers);
         let (view, format) = self.view();
-        let wanted = Wanted { filter, view, format };
-        Crowd::gather(hearing, &wanted, &connections, (followers, self.timeout)).await
+        let request = FeedRequest { filter, view, format };
+        Followers::open(recorder, &request, &connections, (followers, self.timeout)).await
     }
 
     fn view(&self) -> (ArticleView, BodyFormat) {
@@ -157,38 +170,43 @@ impl Watch {
 
     fn series(&self, filter: &FeedFilter) -> Option<Series> {
         let Publishing { rate, prefix, size, .. } = &self.publishing;
-        let stem = format!("{prefix}{:08x}", any_seed() as u32);
+        let stem = format!("{prefix}{:08x}", random_seed() as u32);
         (!self.watch_only).then(|| Series::new(stem, filter, *size as usize, self.view(), *rate))
     }
 
     /// Publishes the articles, or waits while others publish.
-    async fn happen(&self, crowd: &Crowd, publisher: Vec<Cable>, start: Instant) -> Result<Happened, Error> {
+    async fn publish_or_wait(
+        &self,
+        followers: &Followers,
+        publisher: Vec<Cable>,
+        start: Instant,
+    ) -> Result<Publishes, Error> {
         let bar = progress::bar();
-        let happened = match crowd.hearing.series() {
+        let published = match followers.recorder.series() {
             Some(series) => {
-                series.begin(start);
+                series.set_start(start);
                 let Publishing { publish, rate, .. } = self.publishing;
-                let mode = Mode::Open { rate, in_flight: PUBLISHES_IN_FLIGHT };
+                let mode = Mode::Open { rate, in_flight: MAX_PUBLISHES_IN_FLIGHT };
                 let plan = Plan { mode, warm_up: Duration::ZERO, limit: Limit::Calls(publish) };
-                let work = Publisher(crowd.hearing.clone());
+                let work = Publisher(followers.recorder.clone());
                 let measured = pace::run(work, publisher, start, plan, &bar).await;
-                measured.map(|all| Happened { publishes: Some(all.tally), interrupted: all.interrupted })
+                measured.map(|all| Publishes { publishes: Some(all.tally), interrupted: all.interrupted })
             }
             None => {
                 let interrupted = tokio::select! {
                     () = sleep(self.duration) => false,
                     _ = ctrl_c() => true,
                 };
-                crowd.hearing.ledger().end();
-                Ok(Happened { publishes: None, interrupted })
+                followers.recorder.ledger().end();
+                Ok(Publishes { publishes: None, interrupted })
             }
         };
         bar.finish_and_clear();
-        happened
+        published
     }
 
     /// Returns the figures of the report that describe the request.
-    fn setting(&self) -> Vec<(&'static str, Value)> {
+    fn request_figures(&self) -> Vec<(&'static str, Value)> {
         let mut all = vec![("followers", self.followers.into()), ("connections", self.connections().into())];
         if self.watch_only {
             all.push(("watched_s", thousandths(self.duration.as_secs_f64())));

@@ -1,4 +1,4 @@
-"""Follows a tag from a snapshot on: each commit is applied as one step, over as many streams as it takes.
+"""Follows a tag from a snapshot on. Each commit is applied as one step; a lost stream is resumed.
 
 usage: follower.py ADDRESS TAG [COUNT]: ends after COUNT changes.
 """
@@ -9,18 +9,18 @@ import time
 import grpc
 from cable.v1 import feed_pb2, feed_pb2_grpc
 
-# What a follower can mend by another try, here or at another node.
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+# Errors after which a follower can retry, here or at another node.
+RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 class Follower:
     def __init__(self, tag):
         self.request = feed_pb2.WatchRequest(
             filter=feed_pb2.FeedFilter(any_tags=[tag]), snapshot=True, reset=True, include_backfill=True)
-        self.held, self.count = {}, 0
+        self.articles, self.count = {}, 0
 
-    def follow(self, feeds, enough):
-        """Applies messages until there were enough changes, or the stream ends."""
+    def follow(self, feeds, max_changes):
+        """Applies messages until there were max_changes changes, or the stream ends."""
         parts, snapshot = [], {}
         for message in feeds.Watch(self.request):
             event = message.WhichOneof("event")
@@ -29,7 +29,7 @@ class Follower:
             elif event == "reset":
                 parts, snapshot = [], {}
             elif event == "snapshot_end":
-                self.held = snapshot
+                self.articles = snapshot
             elif event == "changes":
                 parts += message.changes.changes
                 if message.changes.more_follows:
@@ -38,32 +38,32 @@ class Follower:
                 parts = []
             if message.HasField("position"):
                 self.request.after.CopyFrom(message.position)
-            if self.count >= enough:
+            if self.count >= max_changes:
                 return
 
     def apply(self, changes):
         for change in changes:
             kind = change.WhichOneof("change")
             if kind == "upsert":
-                self.held[change.upsert.article.name] = change.upsert.article
+                self.articles[change.upsert.article.name] = change.upsert.article
             else:
-                self.held.pop(change.left or change.removed.name, None)
+                self.articles.pop(change.left or change.removed.name, None)
             print(change.revision, kind, flush=True)
         self.count += len(changes)
 
 
-def main(address, tag, enough):
+def main(address, tag, max_changes):
     follower = Follower(tag)
     with grpc.insecure_channel(address) as channel:
         feeds = feed_pb2_grpc.FeedServiceStub(channel)
-        while follower.count < enough:
+        while follower.count < max_changes:
             try:
-                follower.follow(feeds, enough)
+                follower.follow(feeds, max_changes)
             except grpc.RpcError as error:
-                if error.code() not in PASSING:
+                if error.code() not in RETRYABLE:
                     raise
                 time.sleep(0.2)
-    print(f"{tag}: {len(follower.held)} articles after {follower.count} changes")
+    print(f"{tag}: {len(follower.articles)} articles after {follower.count} changes")
 
 
 if __name__ == "__main__":

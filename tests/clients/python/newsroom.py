@@ -2,7 +2,7 @@
 
     python newsroom.py HOST:PORT
 
-The server is expected to hold the newsroom of `cable serve --demo`. What it answers is checked as it is printed.
+The server must have the newsroom of `cable serve --demo`. Each response is checked and printed.
 """
 
 import sys
@@ -42,17 +42,17 @@ def get(content) -> None:
         body_format=body_pb2.BODY_FORMAT_PLAIN_TEXT,
         includes=[content_pb2.INCLUDE_AUTHORS, content_pb2.INCLUDE_SECTIONS],
     )
-    answer = content.GetArticle(request, timeout=SECONDS)
-    article, author, section = answer.article, answer.includes.authors[0], answer.includes.sections[0]
-    assert article.name == request.name and not answer.includes.missing
+    response = content.GetArticle(request, timeout=SECONDS)
+    article, author, section = response.article, response.includes.authors[0], response.includes.sections[0]
+    assert article.name == request.name and not response.includes.missing
     assert author.bio and section.tagline and len(article.rendered_body.text.split()) > 100
     print(f"{section.display_name}: {article.headline}")
-    print(f"  by {author.display_name}, {article.word_count} words, at revision {answer.meta.served_revision}")
+    print(f"  by {author.display_name}, {article.word_count} words, at revision {response.meta.served_revision}")
 
-    request.if_none_match = answer.meta.etag
+    request.if_none_match = response.meta.etag
     again = content.GetArticle(request, timeout=SECONDS)
     assert again.not_modified and not again.HasField("article")
-    print("  asked again with its etag: not modified")
+    print("  read again with its etag: not modified")
 
 
 def list_pages(content) -> list[str]:
@@ -63,11 +63,11 @@ def list_pages(content) -> list[str]:
     )
     names, pages = [], 0
     while pages == 0 or request.page_token:
-        answer = content.ListArticles(request, timeout=SECONDS)
-        assert len(answer.articles) <= request.page_size
-        names += [article.name for article in answer.articles]
+        response = content.ListArticles(request, timeout=SECONDS)
+        assert len(response.articles) <= request.page_size
+        names += [article.name for article in response.articles]
         pages += 1
-        request.page_token = answer.next_page_token
+        request.page_token = response.next_page_token
     assert len(set(names)) == len(names) > request.page_size, "a page repeats an article"
     print(f"{TAG}: {len(names)} articles on {pages} pages")
     return names
@@ -80,7 +80,7 @@ def stream(content) -> list[str]:
     )
     names, times, end = [], [], None
     for message in content.StreamArticles(request, timeout=SECONDS):
-        assert end is None, "something follows the closing message"
+        assert end is None, "message after the closing message"
         for article in message.articles:
             assert TAG in article.tags and article.body.blocks
             names.append(article.name)
@@ -94,7 +94,7 @@ def stream(content) -> list[str]:
 
 
 def details(error: grpc.RpcError) -> list:
-    """The details of a refusal, unpacked."""
+    """The details of an error, unpacked."""
     status = rpc_status.from_call(error)
     assert status is not None and status.code == error.code().value[0]
     found = []
@@ -107,8 +107,8 @@ def details(error: grpc.RpcError) -> list:
     return found
 
 
-def refused(call, request) -> tuple[grpc.StatusCode, str, list]:
-    """Makes a call that must be refused: its code, the reason, and all details."""
+def expect_error(call, request) -> tuple[grpc.StatusCode, str, list]:
+    """Makes a call that must fail. Returns its code, the reason, and all details."""
     try:
         call(request, timeout=SECONDS)
     except grpc.RpcError as error:
@@ -117,17 +117,17 @@ def refused(call, request) -> tuple[grpc.StatusCode, str, list]:
         assert len(infos) == 1 and infos[0].domain == "cable.v1", infos
         print(f"  {error.code().name} {infos[0].reason}: {error.details()}")
         return error.code(), infos[0].reason, all_details
-    raise AssertionError(f"not refused: {request}")
+    raise AssertionError(f"the call did not fail: {request}")
 
 
 def error_details(content) -> None:
-    print("refusals:")
+    print("errors:")
     missing = content_pb2.GetArticleRequest(name="articles/no-such-article")
-    code, reason, _ = refused(content.GetArticle, missing)
+    code, reason, _ = expect_error(content.GetArticle, missing)
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ARTICLE_NOT_FOUND")
 
     wrong = content_pb2.ListArticlesRequest(page_size=-1)
-    code, reason, found = refused(content.ListArticles, wrong)
+    code, reason, found = expect_error(content.ListArticles, wrong)
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
     fields = [v.field for d in found if isinstance(d, error_details_pb2.BadRequest) for v in d.field_violations]
     assert fields == ["page_size"], fields
@@ -149,10 +149,10 @@ def put(content, publishing) -> None:
     first = publishing.PutArticle(request, timeout=SECONDS)
     assert first.result.changed and first.result.revision == first.position.revision
     print(f"published at revision {first.result.revision}")
-    assert publishing.PutArticle(request, timeout=SECONDS) == first, "a repeated request has another answer"
+    assert publishing.PutArticle(request, timeout=SECONDS) == first, "a repeated request has a different response"
 
     request.request_id = str(uuid.uuid4())
-    code, reason, _ = refused(publishing.PutArticle, request)
+    code, reason, _ = expect_error(publishing.PutArticle, request)
     assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "NAME_EXISTS")
 
     request.article.headline = "Quay reopens after a year"
@@ -161,10 +161,10 @@ def put(content, publishing) -> None:
     second = publishing.PutArticle(request, timeout=SECONDS)
     assert second.result.changed and second.result.revision > first.result.revision
 
-    # Somebody who still holds the first etag does not overwrite what came since.
+    # A writer with an outdated etag does not overwrite a later version.
     request.article.headline = "Quay closed"
     request.request_id = str(uuid.uuid4())
-    code, reason, _ = refused(publishing.PutArticle, request)
+    code, reason, _ = expect_error(publishing.PutArticle, request)
     assert (code, reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
 
     own = content_pb2.GetArticleRequest(name=article.name)

@@ -1,9 +1,9 @@
-"""Holds what a server has after `cable import wxr FILE` against the file, by another reader than the importer's.
+"""Checks the content of a server after `cable import wxr FILE` against the file, with an independent reader.
 
     python check.py FILE HOST:PORT REPORT1 STATUS1 REPORT2 STATUS2
 
-REPORT1 and REPORT2 are what the importer said of the first run and of the second, STATUS1 and STATUS2 what
-`cable status -o json` said after each.
+REPORT1 and REPORT2 are the reports of the importer for the first and the second run, STATUS1 and STATUS2 the output
+of `cable status -o json` after each.
 """
 
 import datetime
@@ -45,74 +45,74 @@ class Item:
 
     def __init__(self, element):
         self.element = element
-        self.id = self.of_wordpress("post_id")
-        self.kind = self.of_wordpress("post_type")
+        self.id = self.wordpress_text("post_id")
+        self.kind = self.wordpress_text("post_type")
         self.link = element.findtext("link") or ""
         self.source = element.findtext(CONTENT) or ""
 
-    def of_wordpress(self, name: str) -> str:
-        """The namespace's last part is the version of the format."""
+    def wordpress_text(self, name: str) -> str:
+        """The text of a WordPress element. The last part of its namespace is the version of the format."""
         for child in self.element:
             if re.fullmatch(r"\{https?://wordpress\.org/export/[0-9.]+/\}" + name, child.tag):
                 return child.text or ""
         return ""
 
     def is_public(self) -> bool:
-        posted = self.kind in ("post", "page") and self.of_wordpress("status") == "publish"
-        return posted and not self.of_wordpress("post_password") and not self.is_ahead()
+        posted = self.kind in ("post", "page") and self.wordpress_text("status") == "publish"
+        return posted and not self.wordpress_text("post_password") and not self.is_ahead()
 
     def is_ahead(self) -> bool:
-        date = self.of_wordpress("post_date_gmt")
+        date = self.wordpress_text("post_date_gmt")
         if not date or date.startswith("0000"):
-            date = self.of_wordpress("post_date")
+            date = self.wordpress_text("post_date")
         return date > datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
     def name(self) -> str:
         return f"articles/wp-{self.id}"
 
     def path(self) -> str:
-        """That of its link; a link by number gives way to the slug."""
+        """The path of the link; the slug if the link is by number."""
         link = urllib.parse.urlsplit(self.link)
         if link.query and link.path in ("", "/"):
-            return f"/{self.of_wordpress('post_name')}/" if self.of_wordpress("post_name") else ""
+            return f"/{self.wordpress_text('post_name')}/" if self.wordpress_text("post_name") else ""
         return re.sub("^/+", "/", link.path)
 
     def tags(self) -> set[str]:
         return {tag_name(slug) for slug in self.terms("post_tag")}
 
     def terms(self, taxonomy: str) -> list[str]:
-        """Slugs of what it is filed under, in the order of the file."""
+        """Slugs of its terms, in the order of the file."""
         fields = [c for c in self.element.iter("category") if c.get("domain") == taxonomy and c.get("nicename")]
         return [field.get("nicename") for field in fields]
 
     def is_in_too_many_categories(self) -> bool:
-        """An article has so many sections; further categories become tags."""
+        """Whether it has more categories than an article has sections; further ones become tags."""
         return len(self.terms("category")) > SECTIONS
 
 
 def tag_name(slug: str) -> str:
-    """Ids have no other bytes than these; each other one is written as `~` and two hex digits."""
+    """The name of a tag. Any other byte than these is written as `~` and two hex digits."""
     escape = lambda byte: chr(byte) if re.match(rb"[A-Za-z0-9._-]", bytes([byte])) else f"~{byte:02x}"
     return "tags/" + "".join(map(escape, urllib.parse.unquote_to_bytes(slug)))
 
 
-def fail(what: str) -> None:
-    sys.exit(f"FAILED: {what}")
+def fail(message: str) -> None:
+    sys.exit(f"FAILED: {message}")
 
 
 def check_counts(items: list[Item], report: str) -> None:
-    """Each kind of item: as many in the file as the importer has converted, skipped and failed."""
+    """For each kind, the items of the file are those that were imported, skipped or failed."""
     found = Counter(item.kind for item in items)
     with open(report, encoding="utf-8") as file:
         rows = re.findall(r"^(\S+) +(\d+) +(\d+) +(\d+)$", file.read().split("on the server")[0], re.MULTILINE)
-    told = {kind: tuple(map(int, counts)) for kind, *counts in rows if kind not in NOT_ITEMS}
-    if {kind: sum(counts) for kind, counts in told.items()} != dict(found):
-        fail(f"the file has {dict(found)}, the importer tells of {told}")
-    converted, skipped, failed = (sum(counts) for counts in zip(*told.values()))
+    reported = {kind: tuple(map(int, counts)) for kind, *counts in rows if kind not in NOT_ITEMS}
+    if {kind: sum(counts) for kind, counts in reported.items()} != dict(found):
+        fail(f"the file has {dict(found)}, the report has {reported}")
+    imported, skipped, failed = (sum(counts) for counts in zip(*reported.values()))
     public = sum(item.is_public() for item in items)
-    if failed or converted != public:
-        fail(f"{public} items are public, {converted} were converted, {failed} failed")
-    print(f"{len(items)} items = {converted} converted + {skipped} skipped + {failed} failed")
+    if failed or imported != public:
+        fail(f"{public} items are public, {imported} were imported, {failed} failed")
+    print(f"{len(items)} items = {imported} imported + {skipped} skipped + {failed} failed")
 
 
 def check_unchanged(before: str, after: str, report: str) -> None:
@@ -147,7 +147,7 @@ def check_public(content, public: list[Item]) -> None:
             fail(f"{item.path()} leads to {found.article.name}, not {item.name()}")
         else:
             by_path += 1
-    print(f"{len(public)} public items are there by id, {by_path} by path, with all {words} words of their texts")
+    print(f"{len(public)} public items are found by id, {by_path} by path, with all {words} words of their texts")
 
 
 def check_tags_of(item: Item, article) -> None:
@@ -162,10 +162,9 @@ def check_tags_of(item: Item, article) -> None:
 
 
 def check_words(content, item: Item, text: str) -> int:
-    """Every word as often as the source has it; the served text may have more (captions, marks of lists).
+    """Each word of the source is in the served text, which may have more (captions, list markers).
 
-    The address of something embedded is no word if a caption stands in the text instead of it; that it is in the body
-    is checked then.
+    If a caption replaces the address of an embed in the text, the address must be in the body.
     """
     wanted = Counter(words_of(item.source))
     missing = wanted - Counter(text.split())
@@ -182,18 +181,18 @@ def check_words(content, item: Item, text: str) -> int:
 
 
 def check_tags(content, public: list[Item]) -> None:
-    """The list of each tag is exactly the public items that have it (see the exception above)."""
-    filed_otherwise = {item.name() for item in public if item.is_in_too_many_categories()}
+    """The list of each tag has exactly the public items with the tag (see the exception above)."""
+    in_more_lists = {item.name() for item in public if item.is_in_too_many_categories()}
     members: dict[str, set[str]] = {}
     for item in public:
         for tag in item.tags():
             members.setdefault(tag, set()).add(item.name())
     for tag, names in sorted(members.items()):
         listed = list_by_tag(content, tag)
-        is_whole = names <= set(listed) <= names | filed_otherwise
-        if not is_whole or len(set(listed)) != len(listed):
-            fail(f"the list of {tag} is {listed}, the file says {names}")
-    print(f"{len(members)} lists by tag, {sum(map(len, members.values()))} places in them")
+        is_complete = names <= set(listed) <= names | in_more_lists
+        if not is_complete or len(set(listed)) != len(listed):
+            fail(f"the list of {tag} is {listed}, the file has {names}")
+    print(f"{len(members)} lists by tag, {sum(map(len, members.values()))} entries in them")
 
 
 def list_by_tag(content, tag: str) -> list[str]:
@@ -201,15 +200,15 @@ def list_by_tag(content, tag: str) -> list[str]:
     request.filter.all_tags.append(tag)
     names: list[str] = []
     while True:
-        answer = content.ListArticles(request, timeout=SECONDS)
-        names += [article.name for article in answer.articles]
-        request.page_token = answer.next_page_token
+        response = content.ListArticles(request, timeout=SECONDS)
+        names += [article.name for article in response.articles]
+        request.page_token = response.next_page_token
         if not request.page_token:
             return names
 
 
 def check_hidden(content, hidden: list[Item]) -> None:
-    """Drafts, scheduled and protected posts cannot be read, nor can what is no post."""
+    """Drafts, scheduled and protected posts, and items that are not posts, cannot be read."""
     for item in hidden:
         try:
             content.GetArticle(content_pb2.GetArticleRequest(name=item.name()), timeout=SECONDS)
@@ -217,13 +216,13 @@ def check_hidden(content, hidden: list[Item]) -> None:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 continue
             raise
-        fail(f"{item.name()} ({item.kind}, {item.of_wordpress('status')}) can be read")
+        fail(f"{item.name()} ({item.kind}, {item.wordpress_text('status')}) can be read")
     print(f"{len(hidden)} other items cannot be read")
 
 
-# The words of a text: what is left of its HTML without tags, comments, scripts, styles and the marks of WordPress's
+# The words of a text: its HTML without tags, comments, scripts, styles and the marks of WordPress's
 # own shortcodes, split by white space. A tag of these parts words, any other does not.
-PARTING = set(
+WORD_BREAKING_TAGS = set(
     "address article aside audio blockquote br button canvas caption center col colgroup dd details div dl dt embed "
     "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr iframe img input li main nav object ol "
     "option p picture pre section select source summary svg table tbody td textarea tfoot th thead tr ul video".split()
@@ -237,22 +236,22 @@ class Words(html.parser.HTMLParser):
     def __init__(self):
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
-        self.unread = ""
+        self.skipped_tag = ""
 
     def handle_starttag(self, tag, attributes):
         if tag in ("script", "style"):
-            self.unread = tag
-        if tag in PARTING:
+            self.skipped_tag = tag
+        if tag in WORD_BREAKING_TAGS:
             self.parts.append(" ")
 
     def handle_endtag(self, tag):
-        if tag == self.unread:
-            self.unread = ""
-        if tag in PARTING:
+        if tag == self.skipped_tag:
+            self.skipped_tag = ""
+        if tag in WORD_BREAKING_TAGS:
             self.parts.append(" ")
 
     def handle_data(self, data):
-        if not self.unread:
+        if not self.skipped_tag:
             self.parts.append(data)
 
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use clap::Parser;
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
@@ -26,12 +27,8 @@ use tokio::{
 };
 
 mod gathered;
-#[path = "../../options.rs"]
-#[allow(dead_code, reason = "other programs have flags without a value")]
-mod options;
 
 use gathered::Gathered;
-use options::Options;
 
 /// The server's own allocator, so that both are measured with the same one.
 #[global_allocator]
@@ -48,7 +45,7 @@ const PREFIX: usize = 5;
 /// The length of the filler field's key and length. The field fills a message, and no message of the schema has it: its
 /// key takes two bytes and its length three.
 const FILLER: usize = 5;
-const LARGEST: usize = 1 << 21;
+const MAX_SIZE: usize = 1 << 21;
 
 /// The connection settings of the server.
 const STREAMS: u32 = 200;
@@ -57,16 +54,27 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 
+/// Serve one response, framed in advance, for every request.
+#[derive(Debug, Parser)]
+#[command(name = "cable-limit")]
+struct Options {
+    /// Address to listen at.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Size of a message, in bytes.
+    #[arg(long, value_name = "BYTES")]
+    size: usize,
+    /// Number of messages in a response.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    messages: usize,
+}
+
 fn main() -> Outcome<()> {
-    let mut options = Options::new(std::env::args().skip(1));
-    let address: SocketAddr = options.required("--listen")?;
-    let size = options.required("--size")?;
-    let messages = options.value("--messages")?.unwrap_or(1);
-    options.finish()?;
-    let answer = Answer::new(size, messages)?;
-    let listener = TcpListener::bind(address)?;
+    let options = Options::parse();
+    let response = CannedResponse::new(options.size, options.messages)?;
+    let listener = TcpListener::bind(options.listen)?;
     let count = thread::available_parallelism().map_or(1, usize::from);
-    let cores = (0..count).map(|_| core(answer.clone())).collect::<Outcome<Vec<_>>>()?;
+    let cores = (0..count).map(|_| start_core(response.clone())).collect::<Outcome<Vec<_>>>()?;
     for core in cores.iter().cycle() {
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
@@ -77,37 +85,40 @@ fn main() -> Outcome<()> {
 }
 
 /// Starts a thread that serves the connections sent to it.
-fn core(answer: Answer) -> Outcome<UnboundedSender<TcpStream>> {
+fn start_core(response: CannedResponse) -> Outcome<UnboundedSender<TcpStream>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, accepted) = unbounded_channel();
-    thread::spawn(move || runtime.block_on(serve_all(accepted, answer)));
+    thread::spawn(move || runtime.block_on(serve_all(accepted, response)));
     Ok(sender)
 }
 
-async fn serve_all(mut accepted: UnboundedReceiver<TcpStream>, answer: Answer) {
+async fn serve_all(mut accepted: UnboundedReceiver<TcpStream>, response: CannedResponse) {
     while let Some(stream) = accepted.recv().await {
-        let answer = answer.clone();
+        let response = response.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, answer).await {
+            if let Err(error) = serve(stream, response).await {
                 eprintln!("a connection failed: {error}");
             }
         });
     }
 }
 
-async fn serve(stream: TcpStream, answer: Answer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn serve(
+    stream: TcpStream,
+    response: CannedResponse,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let io = Gathered::new(TokioIo::new(tokio::net::TcpStream::from_std(stream)?));
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer.clone();
+        let response = response.clone();
         async move {
             let mut body = request.into_body();
             while let Some(Ok(_)) = body.frame().await {}
-            let mut response = Response::new(answer);
+            let mut response = Response::new(response);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http2::Builder::new(AtOnce)
+    let connection = http2::Builder::new(PollFirst)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADERS)
@@ -136,9 +147,9 @@ async fn serve(stream: TcpStream, answer: Answer) -> Result<(), Box<dyn std::err
 
 /// An executor that polls a connection's streams at once, as the server does. A stream that has to wait becomes a task.
 #[derive(Clone)]
-struct AtOnce;
+struct PollFirst;
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PollFirst {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -149,38 +160,38 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
 
 /// A response: messages framed in advance, then OK.
 #[derive(Debug, Clone)]
-struct Answer {
+struct CannedResponse {
     chunk: Bytes,
     /// The number of bytes that are not sent yet.
-    left: usize,
+    unsent: usize,
     /// Whether the status was sent.
     ended: bool,
 }
 
-impl Answer {
-    fn new(size: usize, messages: usize) -> Outcome<Answer> {
+impl CannedResponse {
+    fn new(size: usize, messages: usize) -> Outcome<CannedResponse> {
         let message = framed(size)?;
         let at_once = (CHUNK / message.len()).clamp(1, messages.max(1));
-        let left = message.len() * messages;
-        Ok(Answer { chunk: message.repeat(at_once).into(), left, ended: false })
+        let unsent = message.len() * messages;
+        Ok(CannedResponse { chunk: message.repeat(at_once).into(), unsent, ended: false })
     }
 }
 
 /// Returns a message of `size` bytes that every client accepts: one field, which it does not know.
 fn framed(size: usize) -> Outcome<Vec<u8>> {
-    if !(FILLER..LARGEST).contains(&size) {
-        return Err(format!("--size must be from {FILLER} to {}", LARGEST - 1).into());
+    if !(FILLER..MAX_SIZE).contains(&size) {
+        return Err(format!("--size must be from {FILLER} to {}", MAX_SIZE - 1).into());
     }
     let mut framed = vec![0; PREFIX - 4];
     framed.extend((size as u32).to_be_bytes());
     let filler = size - FILLER;
-    let septet = |place: usize| (filler >> (7 * place) & 0x7f) as u8;
+    let septet = |index: usize| (filler >> (7 * index) & 0x7f) as u8;
     framed.extend([0x82, 0x01, septet(0) | 0x80, septet(1) | 0x80, septet(2)]);
     framed.resize(PREFIX + size, b'x');
     Ok(framed)
 }
 
-impl Body for Answer {
+impl Body for CannedResponse {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -192,9 +203,9 @@ impl Body for Answer {
         if this.ended {
             return Poll::Ready(None);
         }
-        if this.left > 0 {
-            let data = this.chunk.slice(..this.chunk.len().min(this.left));
-            this.left -= data.len();
+        if this.unsent > 0 {
+            let data = this.chunk.slice(..this.chunk.len().min(this.unsent));
+            this.unsent -= data.len();
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         this.ended = true;
@@ -216,8 +227,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_the_size_asked_for_and_is_one() {
-        for size in [FILLER, 130, 6_400, 70_000, LARGEST - 1] {
+    fn a_framed_message_is_valid_and_has_the_requested_size() {
+        for size in [FILLER, 130, 6_400, 70_000, MAX_SIZE - 1] {
             let framed = framed(size).unwrap();
             assert_eq!(framed.len(), PREFIX + size);
             assert_eq!(framed[..PREFIX], [&[0], &(size as u32).to_be_bytes()[..]].concat());
@@ -226,15 +237,15 @@ mod tests {
                 Ok(v1::GetArticleResponse::default())
             );
         }
-        assert!(framed(FILLER - 1).is_err() && framed(LARGEST).is_err());
+        assert!(framed(FILLER - 1).is_err() && framed(MAX_SIZE).is_err());
     }
 
     #[tokio::test]
-    async fn a_body_is_all_its_messages_and_a_status() {
+    async fn a_body_has_all_messages_and_a_status() {
         for messages in [0, 1, 3, 39, 100] {
-            let whole = Answer::new(6_400, messages).unwrap().collect().await.unwrap();
-            assert_eq!(whole.trailers().and_then(|trailers| trailers.get("grpc-status")).unwrap(), "0");
-            assert!(whole.to_bytes() == framed(6_400).unwrap().repeat(messages), "{messages}");
+            let collected = CannedResponse::new(6_400, messages).unwrap().collect().await.unwrap();
+            assert_eq!(collected.trailers().and_then(|trailers| trailers.get("grpc-status")).unwrap(), "0");
+            assert!(collected.to_bytes() == framed(6_400).unwrap().repeat(messages), "{messages}");
         }
     }
 }

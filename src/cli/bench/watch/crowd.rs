@@ -20,25 +20,25 @@ use tokio::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ledger::{Heard, Ledger},
+    ledger::{Ledger, ReceivedChange},
     series::Series,
 };
 use crate::cli::{Error, code_and_reason};
 
 /// Interval of the checks whether all followers have received everything.
-const LOOK: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The series that is measured, and the account of its changes that followers have received.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(super) struct Recorder {
     /// The published series. If `None`, all changes are measured, of any publisher.
     series: Option<Series>,
     ledger: Mutex<Ledger>,
 }
 
-impl Hearing {
-    pub(super) fn new(series: Option<Series>, followers: usize) -> Hearing {
-        Hearing { series, ledger: Mutex::new(Ledger::new(followers)) }
+impl Recorder {
+    pub(super) fn new(series: Option<Series>, followers: usize) -> Recorder {
+        Recorder { series, ledger: Mutex::new(Ledger::new(followers)) }
     }
 
     pub(super) fn series(&self) -> Option<&Series> {
@@ -49,177 +49,187 @@ impl Hearing {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, follower: usize, delivery: &Delivery) {
+    fn record(&self, follower: usize, delivery: &Delivery) {
         let received = (Instant::now(), SystemTime::now());
         let changes: &[FeedChange] = match &delivery.event {
             Event::Changes(changes) => changes,
             _ => &[],
         };
-        let heard: Vec<(Heard<'_>, &FeedChange)> =
-            changes.iter().filter_map(|change| Some((self.heard(change, received)?, change))).collect();
+        let measured: Vec<(ReceivedChange<'_>, &FeedChange)> =
+            changes.iter().filter_map(|change| Some((self.measure(change, received)?, change))).collect();
         let mut ledger = self.ledger();
-        ledger.counts.messages += u64::from(!heard.is_empty());
-        let new: Vec<&FeedChange> = heard
+        ledger.counts.messages += u64::from(!measured.is_empty());
+        let new: Vec<&FeedChange> = measured
             .iter()
-            .filter(|(heard, _)| ledger.hear(follower, heard))
+            .filter(|(measured, _)| ledger.record(follower, measured))
             .map(|(_, change)| *change)
             .collect();
         if let Some(position) = &delivery.position {
-            ledger.reach(position.revision);
+            ledger.advance(position.revision);
         }
         drop(ledger);
         for fault in new.into_iter().filter_map(|change| self.series.as_ref()?.check(change).err()) {
-            self.ledger().wrong(fault);
+            self.ledger().record_fault(fault);
         }
     }
 
     /// Returns a change as the ledger records it, or `None` if it is not measured.
-    fn heard<'a>(
+    fn measure<'a>(
         &self,
         change: &'a FeedChange,
         (received, clock): (Instant, SystemTime),
-    ) -> Option<Heard<'a>> {
+    ) -> Option<ReceivedChange<'a>> {
         let latency = match &self.series {
             Some(series) => series.latency(&change.name, received)?,
-            None => since_made(change, clock),
+            None => change_age(change, clock),
         };
         let (hash, bytes) = match &change.state {
             NameState::Upsert(record) => (xxh3_64(record.as_bytes()), record.as_bytes().len()),
             NameState::Removed(tombstone) => (xxh3_64(&tombstone.encode_to_vec()), tombstone.encoded_len()),
             _ => (0, 0),
         };
-        let leaves = change.state == NameState::Left;
+        let is_departure = change.state == NameState::Left;
         let (revision, name) = (change.revision, &change.name[..]);
-        Some(Heard { revision, name, hash, bytes: bytes as u64, leaves, latency })
+        Some(ReceivedChange { revision, name, hash, bytes: bytes as u64, is_departure, latency })
     }
 }
 
 /// Returns the age of a change by the service's clock and this machine's, which should be the same.
-fn since_made(change: &FeedChange, received: SystemTime) -> Duration {
-    let made = change.time.and_then(|time| SystemTime::try_from(time).ok());
-    made.and_then(|made| received.duration_since(made).ok()).unwrap_or_default()
+fn change_age(change: &FeedChange, received: SystemTime) -> Duration {
+    let changed_at = change.time.and_then(|time| SystemTime::try_from(time).ok());
+    changed_at.and_then(|changed_at| received.duration_since(changed_at).ok()).unwrap_or_default()
 }
 
 /// The request of each follower.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct FeedRequest {
     pub(super) filter: FeedFilter,
     pub(super) view: ArticleView,
     pub(super) format: BodyFormat,
 }
 
 /// The start of a follower: that it has caught up, or the error that prevents it.
-type Arrival = Result<(), Error>;
+type StartResult = Result<(), Error>;
 
 /// Followers that have all caught up.
 #[derive(Debug)]
-pub(super) struct Crowd {
-    pub(super) hearing: Arc<Hearing>,
+pub(super) struct Followers {
+    pub(super) recorder: Arc<Recorder>,
     feeds: JoinSet<()>,
 }
 
-impl Crowd {
+impl Followers {
     /// Opens the feeds, spread over the connections, and waits until each has caught up.
     ///
     /// # Errors
     /// The service refuses a feed, or not all followers caught up in time.
-    pub(super) async fn gather(
-        hearing: Hearing,
-        wanted: &Wanted,
+    pub(super) async fn open(
+        recorder: Recorder,
+        request: &FeedRequest,
         connections: &[Cable],
         (followers, within): (usize, Duration),
-    ) -> Result<Crowd, Error> {
-        let hearing = Arc::new(hearing);
+    ) -> Result<Followers, Error> {
+        let recorder = Arc::new(recorder);
         let mut feeds = JoinSet::new();
-        let (said, mut arrivals) = mpsc::channel(followers);
+        let (started, mut starts) = mpsc::channel(followers);
         for (follower, connection) in (0..followers).zip(connections.iter().cycle()) {
-            let feed = open(wanted, connection, hearing.clone(), said.clone());
-            feeds.spawn(follow(feed, follower, hearing.clone(), said.clone()));
+            let feed = open_feed(request, connection, recorder.clone(), started.clone());
+            feeds.spawn(follow(feed, follower, recorder.clone(), started.clone()));
         }
-        drop(said);
-        let mut there = 0;
+        drop(started);
+        let mut ready = 0;
         let all = async {
-            while there < followers
-                && let Some(arrival) = arrivals.recv().await
+            while ready < followers
+                && let Some(start) = starts.recv().await
             {
-                arrival?;
-                there += 1;
+                start?;
+                ready += 1;
             }
             Ok(())
         };
         let in_time: Result<Result<(), Error>, _> = timeout(within, all).await;
         in_time.unwrap_or_else(|_| {
             Err(Error::Incomplete(format!(
-                "only {there} of {followers} followers were there after {within:?}"
+                "only {ready} of {followers} followers caught up within {within:?}"
             )))
         })?;
-        hearing.ledger().begin();
-        Ok(Crowd { hearing, feeds })
+        recorder.ledger().begin();
+        Ok(Followers { recorder, feeds })
     }
 
     /// Waits until each follower has received everything, but at most for `within`. Returns whether an interrupt ended
     /// the wait.
-    pub(super) async fn settle(&self, within: Duration) -> bool {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let told = async {
-            while self.hearing.ledger().lost() > 0 {
-                look.tick().await;
+    pub(super) async fn wait_for_deliveries(&self, within: Duration) -> bool {
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let all_received = async {
+            while self.recorder.ledger().lost() > 0 {
+                checks.tick().await;
             }
         };
         tokio::select! {
-            () = told => false,
+            () = all_received => false,
             () = sleep(within) => false,
             _ = ctrl_c() => true,
         }
     }
 
     /// Closes the feeds. Returns the account, which is then complete.
-    pub(super) async fn leave(mut self) -> Arc<Hearing> {
+    pub(super) async fn close(mut self) -> Arc<Recorder> {
         self.feeds.shutdown().await;
-        self.hearing
+        self.recorder
     }
 }
 
-fn open(wanted: &Wanted, connection: &Cable, hearing: Arc<Hearing>, said: mpsc::Sender<Arrival>) -> Feed {
+fn open_feed(
+    request: &FeedRequest,
+    connection: &Cable,
+    recorder: Arc<Recorder>,
+    started: mpsc::Sender<StartResult>,
+) -> Feed {
     let retries = move |error: &cable_client::Error| {
         if error.reason() == Some(ErrorReason::TooManyFeeds) {
             // If the channel is full, the next failure reports the error again.
-            let _lost = said.try_send(Err(too_many(error)));
+            let _lost = started.try_send(Err(feed_limit_error(error)));
         }
-        *hearing.ledger().counts.broken.entry(code_and_reason(error)).or_default() += 1;
+        *recorder.ledger().counts.broken.entry(code_and_reason(error)).or_default() += 1;
     };
-    let feed = connection.feed(wanted.filter.clone()).view(wanted.view).body_format(wanted.format);
+    let feed = connection.feed(request.filter.clone()).view(request.view).body_format(request.format);
     feed.on_retry(retries).open()
 }
 
-fn too_many(error: &cable_client::Error) -> Error {
+fn feed_limit_error(error: &cable_client::Error) -> Error {
     Error::Usage(format!(
-        "{}: {}: spread the followers over more --connections, or let the service grant more: unless set, \
-         `connections.max_feeds` is 100 and `feed.max_open` 20000",
+        "{}: {}: use more --connections, or raise the limits of the service: the defaults are \
+         `connections.max_feeds` = 100 and `feed.max_open` = 20000",
         code_and_reason(error),
         error.message()
     ))
 }
 
-async fn follow(mut feed: Feed, follower: usize, hearing: Arc<Hearing>, said: mpsc::Sender<Arrival>) {
-    let (mut said, mut reconnects) = (Some(said), 0);
+async fn follow(
+    mut feed: Feed,
+    follower: usize,
+    recorder: Arc<Recorder>,
+    started: mpsc::Sender<StartResult>,
+) {
+    let (mut started, mut reconnects) = (Some(started), 0);
     while let Some(delivery) = feed.next().await {
         match delivery {
             Ok(delivery) => {
-                hearing.hear(follower, &delivery);
+                recorder.record(follower, &delivery);
                 let before = std::mem::replace(&mut reconnects, feed.reconnects());
                 if reconnects > before {
-                    hearing.ledger().counts.reconnects += reconnects - before;
+                    recorder.ledger().counts.reconnects += reconnects - before;
                 }
-                if let Some(said) = said.take_if(|_| feed.is_caught_up()) {
-                    let _nobody_waits = said.send(Ok(())).await;
+                if let Some(started) = started.take_if(|_| feed.is_caught_up()) {
+                    let _start_was_reported = started.send(Ok(())).await;
                 }
             }
             Err(error) => {
-                *hearing.ledger().counts.ended.entry(code_and_reason(&error)).or_default() += 1;
-                if let Some(said) = said.take() {
-                    let _nobody_waits = said.send(Err(error.into())).await;
+                *recorder.ledger().counts.ended.entry(code_and_reason(&error)).or_default() += 1;
+                if let Some(started) = started.take() {
+                    let _start_was_reported = started.send(Err(error.into())).await;
                 }
             }
         }

@@ -16,15 +16,15 @@ use prost::Message as _;
 use serde_json::Value;
 use tokio::signal::ctrl_c;
 
-use super::crowd::Hearing;
+use super::crowd::Recorder;
 use crate::cli::bench::{
-    check::{Answer, Fault, Outcome, has_view},
+    check::{Fault, Outcome, Response, has_view},
     pace,
 };
 
 /// Bytes of text in a paragraph of the body.
 const PARAGRAPH_BYTES: usize = 500;
-const REMOVALS_AT_ONCE: usize = 16;
+const MAX_REMOVALS_IN_FLIGHT: usize = 16;
 
 /// The articles of one run.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Series {
     /// Prefix of all names, and of no other run's names.
     stem: String,
     /// The fields that all articles share.
-    pattern: v1::Article,
+    template: v1::Article,
     view: ArticleView,
     format: BodyFormat,
     /// Articles per second.
@@ -49,16 +49,16 @@ impl Series {
         (view, format): (ArticleView, BodyFormat),
         rate: f64,
     ) -> Series {
-        let mut pattern = v1::Article::default();
-        pattern.tags = filter.any_tags.first().cloned().into_iter().collect();
-        pattern.section = filter.sections.first().cloned().unwrap_or_default();
-        pattern.byline = filter.authors.first().map(|author| byline(author));
-        pattern.body = (bytes > 0).then(|| body(bytes));
-        Series { stem: format!("articles/{stem}-"), pattern, view, format, rate, start: OnceLock::new() }
+        let mut template = v1::Article::default();
+        template.tags = filter.any_tags.first().cloned().into_iter().collect();
+        template.section = filter.sections.first().cloned().unwrap_or_default();
+        template.byline = filter.authors.first().map(|author| byline(author));
+        template.body = (bytes > 0).then(|| body(bytes));
+        Series { stem: format!("articles/{stem}-"), template, view, format, rate, start: OnceLock::new() }
     }
 
     /// Sets the time from which on articles are due.
-    pub(super) fn begin(&self, start: Instant) {
+    pub(super) fn set_start(&self, start: Instant) {
         self.start.get_or_init(|| start);
     }
 
@@ -74,21 +74,21 @@ impl Series {
     pub(super) fn check(&self, change: &FeedChange) -> Result<(), Fault> {
         let NameState::Upsert(record) = &change.state else { return Err(Fault::Published) };
         let record = record.decode().ok().and_then(|record| record.record);
-        let Some(v1::record::Record::Article(told)) = record else { return Err(Fault::Published) };
-        if !has_view(&told, self.view, self.format) {
+        let Some(v1::record::Record::Article(received)) = record else { return Err(Fault::Published) };
+        if !has_view(&received, self.view, self.format) {
             return Err(Fault::View);
         }
         let published = self.number(&change.name).map(|number| self.article(number));
         let same = published.is_some_and(|published| {
-            let text = told.headline == published.headline && told.tags == published.tags;
+            let text = received.headline == published.headline && received.tags == published.tags;
             (self.view == ArticleView::Reference || text)
-                && (told.body.is_none() || told.body == published.body)
+                && (received.body.is_none() || received.body == published.body)
         });
         if same { Ok(()) } else { Err(Fault::Published) }
     }
 
     fn article(&self, number: u64) -> v1::Article {
-        let mut article = self.pattern.clone();
+        let mut article = self.template.clone();
         article.name = self.name(number);
         article.headline = format!("Measured publish {number}");
         article
@@ -107,19 +107,19 @@ impl Series {
     pub(super) async fn remove(&self, cable: &Cable, articles: u64) -> u64 {
         let removals = stream::iter(0..articles)
             .map(|number| cable.remove(self.name(number), RemovalReason::Deleted).into_future());
-        let mut removals = removals.buffer_unordered(REMOVALS_AT_ONCE);
+        let mut removals = removals.buffer_unordered(MAX_REMOVALS_IN_FLIGHT);
         let mut interrupt = pin!(ctrl_c());
-        let mut left = articles;
+        let mut remaining = articles;
         loop {
             let removed = tokio::select! {
-                _ = &mut interrupt => return left,
+                _ = &mut interrupt => return remaining,
                 removed = removals.next() => removed,
             };
             match removed {
-                Some(Ok(_)) => left -= 1,
-                Some(Err(error)) if error.kind() == ErrorKind::NotFound => left -= 1,
+                Some(Ok(_)) => remaining -= 1,
+                Some(Err(error)) if error.kind() == ErrorKind::NotFound => remaining -= 1,
                 Some(Err(_)) => {}
-                None => return left,
+                None => return remaining,
             }
         }
     }
@@ -127,7 +127,7 @@ impl Series {
 
 /// A publisher of a series to its followers.
 #[derive(Debug)]
-pub(super) struct Publisher(pub(super) Arc<Hearing>);
+pub(super) struct Publisher(pub(super) Arc<Recorder>);
 
 impl pace::Work for Publisher {
     const NAME: &'static str = "watch";
@@ -137,12 +137,12 @@ impl pace::Work for Publisher {
     }
 
     async fn call(&self, cable: &Cable, number: u64) -> Outcome {
-        let Some(series) = self.0.series() else { return Ok(Answer::default()) };
+        let Some(series) = self.0.series() else { return Ok(Response::default()) };
         let article = series.article(number);
         let bytes = article.encoded_len() as u64;
         let written = cable.put(article).if_absent().await?;
         self.0.ledger().expect(written.revision, &written.name);
-        Ok(Answer { articles: 1, bytes, first: None })
+        Ok(Response { articles: 1, bytes, first: None })
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     /// Returns the change that a server sends for an article.
-    fn told(mut article: v1::Article) -> FeedChange {
+    fn upsert(mut article: v1::Article) -> FeedChange {
         article.etag = "00000000-7".into();
         article.revision = 7;
         let mut record = v1::Record::default();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn articles_are_what_the_filter_matches() {
+    fn generated_articles_match_the_filter() {
         let article = series().article(3);
         assert_eq!(article.name, "articles/run-3");
         assert_eq!(
@@ -214,7 +214,7 @@ mod tests {
         let (series, start) = (series(), Instant::now());
         let received = start + Duration::from_millis(450);
         assert_eq!(series.latency("articles/run-4", received), None, "nothing is due yet");
-        series.begin(start);
+        series.set_start(start);
         assert_eq!(series.latency("articles/run-4", received), Some(Duration::from_millis(50)));
         for other in ["articles/run-", "articles/run-x", "articles/other-4", "tags/run-4"] {
             assert_eq!(series.latency(other, received), None, "{other}");
@@ -222,20 +222,20 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_published_is_right() {
+    fn only_the_published_article_passes() {
         let series = series();
-        assert_eq!(series.check(&told(series.article(3))), Ok(()));
+        assert_eq!(series.check(&upsert(series.article(3))), Ok(()));
         let mut other = series.article(3);
         other.headline = "Calm".into();
-        assert_eq!(series.check(&told(other)), Err(Fault::Published));
+        assert_eq!(series.check(&upsert(other)), Err(Fault::Published));
         let mut other = series.article(3);
         other.body = Some(body(7));
-        assert_eq!(series.check(&told(other)), Err(Fault::Published));
+        assert_eq!(series.check(&upsert(other)), Err(Fault::Published));
         let mut reference = series.article(3);
         reference.headline.clear();
-        assert_eq!(series.check(&told(reference)), Err(Fault::View));
-        let mut gone = told(series.article(3));
-        gone.state = NameState::Left;
-        assert_eq!(series.check(&gone), Err(Fault::Published));
+        assert_eq!(series.check(&upsert(reference)), Err(Fault::View));
+        let mut departed = upsert(series.article(3));
+        departed.state = NameState::Left;
+        assert_eq!(series.check(&departed), Err(Fault::Published));
     }
 }
