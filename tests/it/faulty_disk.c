@@ -1,4 +1,4 @@
-/* Preloaded into the program: syncs and writes of the store fail while a file in $FAULTS says so. */
+/* Preloaded into the program: syncs and writes of the store fail while $FAULTS contains a file of that name. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
