@@ -1,6 +1,6 @@
 //! Converts a feed to purges of an HTTP cache, such as Varnish or a CDN.
 //!
-//! `cargo run -p cable-client --example purge -- [--dry-run] [--tag TAG]... [--save FILE] http://cache:6081`
+//! `cargo run -p cable-client --example purge -- [--dry-run] [--any-tag TAG]... [--position-file FILE] http://cache:6081`
 //!
 //! For each change, it sends `PURGE {path}` for every current and former path of the article, and one `PURGE /` with
 //! the header `Surrogate-Key` for the pages that show the article. Each page must therefore carry the resource names of
@@ -12,7 +12,7 @@
 //! - Changes were missed: the feed delivers only the newest change of an article, which may have left other pages
 //!   before.
 //!
-//! A purge is repeated until the cache confirms it. Only then is the next change requested and, with `--save`, the
+//! A purge is repeated until the cache confirms it. Only then is the next change requested and, with `--position-file`, the
 //! position written.
 
 #![allow(clippy::print_stdout, reason = "a dry run prints its purges")]
@@ -30,7 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const USAGE: &str = "usage: purge [--dry-run] [--tag TAG]... [--save FILE] http://HOST:PORT";
+const USAGE: &str = "usage: purge [--dry-run] [--any-tag TAG]... [--position-file FILE] http://HOST:PORT";
 /// The time limit for the response of the cache.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,20 +70,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run_with_args(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn std::error::Error>> {
-    let (mut filter, mut save, mut cache, mut dry_run) = (FeedFilter::default(), None, None, false);
+    let (mut filter, mut positions, mut cache, mut dry_run) = (FeedFilter::default(), None, None, false);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--dry-run" => dry_run = true,
-            "--tag" => filter = filter.any_tag(arguments.next().ok_or(USAGE)?),
-            "--save" => save = Some(FilePosition::new(arguments.next().ok_or(USAGE)?)),
+            "--any-tag" => filter = filter.any_tag(arguments.next().ok_or(USAGE)?),
+            "--position-file" => positions = Some(FilePosition::new(arguments.next().ok_or(USAGE)?)),
             url => cache = Some(url.strip_prefix("http://").ok_or(USAGE)?.trim_end_matches('/').to_owned()),
         }
     }
     let cache = if dry_run { Cache::Print } else { Cache::Http(cache.ok_or(USAGE)?) };
     let mut feed = Cable::from_env()?.feed(filter).allow_reset(true);
     feed = feed.on_retry(|error| eprintln!("purge: {error}; retrying"));
-    if let Some(file) = save {
+    if let Some(file) = positions {
         feed = feed.save_to(file);
     }
     Ok(run(feed.open(), &cache).await?)
