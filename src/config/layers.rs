@@ -1,0 +1,635 @@
+//! The layers of the settings, from the built-in values to the flags, and the configuration that results.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, SETTINGS};
+
+/// The settings files to look for, in this order, if none is named.
+pub const SEARCH_PATHS: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
+
+/// The prefix of settings in the environment: `CABLE__SERVER__LISTEN` is `server.listen`.
+pub const ENV_PREFIX: &str = "CABLE__";
+
+/// The origin of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The built-in value.
+    Default,
+    /// A line of a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+    },
+    /// An environment variable, by its name.
+    Env(String),
+    /// A flag of the command.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Env(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// An error that prevents a configuration. The caller can only report it to the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file does not exist or cannot be read.
+    #[error("cannot read the settings file {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The file is not valid TOML.
+    #[error("{path}:{line}: {source}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// The problem at that line.
+        source: toml::de::Error,
+    },
+    /// The setting does not exist.
+    #[error("{origin}: unknown setting `{key}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// The key as given.
+        key: String,
+        /// The origin of the key.
+        origin: Origin,
+        /// The setting with the most similar name, as that layer writes it.
+        nearest: String,
+    },
+    /// The value of a setting is not allowed.
+    #[error("{origin}: invalid value {value:?} for `{key}`: {expected}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// The value as given.
+        value: String,
+        /// The origin of the value.
+        origin: Origin,
+        /// A description of the allowed values.
+        expected: String,
+    },
+    /// Other machines could read all traffic of an address.
+    #[error(
+        "`{key}` is {address} ({origin}), which other machines can reach without TLS: use a loopback address \
+         behind a proxy that provides TLS or, on a network that you trust, set `server.plaintext = true` \
+         (flag --plaintext)"
+    )]
+    Plaintext {
+        /// The setting that has the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The origin of the address.
+        origin: Origin,
+    },
+    /// Both listeners have the same address, which they cannot share.
+    #[error(
+        "`server.listen` and `server.ops_listen` are both {0}: use two addresses, or set `ops_listen = \"off\"`"
+    )]
+    SameAddress(SocketAddr),
+}
+
+/// The layers above the built-in values, lowest first.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// The file to read. If `None`, no file is read.
+    pub file: Option<PathBuf>,
+    /// The environment. Variables of other programs are ignored.
+    pub env: Vec<(String, String)>,
+    /// The flags that were given.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that sets a setting.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Key of the setting.
+    pub key: &'static str,
+    /// The value as given.
+    pub value: String,
+}
+
+impl Layers {
+    /// Returns the layers of this process: `file`, or else the first of [`SEARCH_PATHS`] that exists; the environment;
+    /// `flags`.
+    #[must_use]
+    pub fn for_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let found = || SEARCH_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
+        Layers { file: file.or_else(found), env, flags }
+    }
+}
+
+/// A checked configuration with the origin of each value.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    config: Config,
+    /// One origin for each of [`SETTINGS`].
+    origins: Vec<Origin>,
+    warnings: Vec<String>,
+}
+
+impl Effective {
+    /// Applies the layers, lowest first, and checks the result.
+    ///
+    /// # Errors
+    /// The file cannot be read, a key does not exist, a value is not allowed, or two values conflict.
+    pub fn load(layers: Layers) -> Result<Self, Error> {
+        let mut effective = Effective {
+            config: Config::default(),
+            origins: vec![Origin::Default; SETTINGS.len()],
+            warnings: Vec::new(),
+        };
+        if let Some(path) = &layers.file {
+            effective.add_file(path)?;
+        }
+        for (name, value) in &layers.env {
+            if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
+                let key = rest.to_ascii_lowercase().replace("__", ".");
+                effective.set(&key, value, Origin::Env(name.clone()))?;
+            } else {
+                effective.warnings.extend(misspelling_warning(name));
+            }
+        }
+        for Flag { name, key, value } in &layers.flags {
+            effective.set(key, value, Origin::Flag(name))?;
+        }
+        effective.check()?;
+        Ok(effective)
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns warnings of probable mistakes, as text.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Consumes the value and returns the configuration.
+    #[must_use]
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// Returns the configuration as a settings file that results in it. Each setting has its documentation and, if
+    /// requested, the origin of its value.
+    #[must_use]
+    pub fn to_toml(&self, with_origins: bool) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for (setting, origin) in SETTINGS.iter().zip(&self.origins) {
+            let (of, key) = section_and_name(setting.key);
+            if of != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                text += &format!("{gap}[{of}]\n");
+                section = of;
+            }
+            let value = (setting.show)(&self.config);
+            let from = if with_origins { format!("  # {origin}") } else { String::new() };
+            // Another machine that reads the file must not take over this machine's number of cores.
+            let unset = *origin == Origin::Default && setting.per_machine;
+            let key = if unset { format!("#{key}") } else { key.to_owned() };
+            // The line starts with the space that follows the slashes of the comment.
+            text += &format!("#{}\n{key} = {value}{from}\n", setting.doc);
+        }
+        text
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let line_of =
+            |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
+        let table = DeTable::parse(&text).map_err(|source| {
+            let line = line_of(source.span().map_or(0, |span| span.start));
+            Error::Syntax { path: path.into(), line, source }
+        })?;
+        for (key, value, at) in leaves(table.get_ref(), "") {
+            let origin = Origin::File { path: path.into(), line: line_of(at) };
+            self.set(&key, &value, origin)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), Error> {
+        let Some(at) = index_of(key) else {
+            return Err(unknown_key(key, origin));
+        };
+        let setting = &SETTINGS[at];
+        (setting.set)(&mut self.config, value.trim()).map_err(|expected| Error::Value {
+            key: setting.key,
+            value: value.to_owned(),
+            origin: origin.clone(),
+            expected,
+        })?;
+        self.origins[at] = origin;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let server = &self.config.server;
+        let addresses = [("server.listen", Some(server.listen)), ("server.ops_listen", server.ops_listen)];
+        for (key, address) in addresses {
+            match address {
+                Some(address) if !server.plaintext && !is_loopback(address.ip()) => {
+                    return Err(Error::Plaintext { key, address, origin: self.origin(key) });
+                }
+                _ => {}
+            }
+        }
+        // Port 0 is a different port each time.
+        if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
+            return Err(Error::SameAddress(server.listen));
+        }
+        Ok(())
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        index_of(key).map_or(Origin::Default, |at| self.origins[at].clone())
+    }
+}
+
+/// Returns the index of a setting in [`SETTINGS`].
+fn index_of(key: &str) -> Option<usize> {
+    SETTINGS.iter().position(|setting| setting.key == key)
+}
+
+/// Splits a key. A key without a section has an empty one.
+fn section_and_name(key: &str) -> (&str, &str) {
+    key.split_once('.').unwrap_or(("", key))
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// Returns a warning if a variable is almost that of a setting: with one underscore too few, or in lower case.
+fn misspelling_warning(name: &str) -> Option<String> {
+    let letters = |text: &str| text.replace(['_', '.'], "").to_ascii_lowercase();
+    let upper = name.to_ascii_uppercase();
+    let rest = upper.strip_prefix("CABLE_")?;
+    let intended = SETTINGS.iter().find(|setting| letters(setting.key) == letters(rest))?;
+    Some(format!("environment variable {name} ignored; did you mean {}?", variable(intended.key)))
+}
+
+/// Returns the environment variable of a setting.
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+}
+
+/// Returns every value of a file with its dotted key and the offset of that key. A table that no setting belongs to,
+/// even an empty one, counts as a value, so that it is refused by name.
+fn leaves(table: &DeTable<'_>, prefix: &str) -> Vec<(String, String, usize)> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let key = format!("{prefix}{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{key}."))) => {
+                found.extend(leaves(inner, &format!("{key}.")));
+            }
+            other => found.push((key, plain(other), name.span().start)),
+        }
+    }
+    found.sort_by_key(|(_, _, at)| *at);
+    found
+}
+
+/// Returns the text of a value, as an environment variable would have it.
+fn plain(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "[...]".to_owned(),
+        DeValue::Table(_) => "{...}".to_owned(),
+    }
+}
+
+fn unknown_key(key: &str, origin: Origin) -> Error {
+    let (_, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let similarity = |setting: &str| {
+        let ratio = strsim::normalized_damerau_levenshtein;
+        let (section, name) = section_and_name(setting);
+        // A key without its section, or in the wrong one, is still similar; so is a section without a key.
+        ratio(setting, key).max(0.9 * ratio(name, last)).max(0.9 * ratio(section, key))
+    };
+    let keys = SETTINGS.iter().map(|setting| setting.key);
+    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b))).unwrap_or_default();
+    let nearest = match origin {
+        Origin::Env(_) => variable(nearest),
+        _ => nearest.to_owned(),
+    };
+    Error::UnknownKey { key: key.to_owned(), origin, nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::{Cache, Connections, Feed, Log, Server, Store, Web},
+        *,
+    };
+    use crate::telemetry;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn flag(name: &'static str, key: &'static str, value: &str) -> Flag {
+        Flag { name, key, value: value.to_owned() }
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cable.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn load_error(text: &str) -> String {
+        let (_dir, path) = file(text);
+        let error = Effective::load(Layers { file: Some(path.clone()), ..Default::default() }).unwrap_err();
+        error.to_string().replace(&path.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn without_layers_the_defaults_apply() {
+        let config = Effective::load(Layers::default()).unwrap().into_config();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:7190");
+        assert_eq!(config.store.reserve_bytes, 536_870_912);
+        assert!((1..=4).contains(&config.store.readers));
+    }
+
+    #[test]
+    fn flags_override_environment_override_file_override_defaults() {
+        let (_dir, path) = file(
+            "[server]\nlisten = '127.0.0.1:1'\ndrain_timeout = '1m'\n[cache]\nmax_bytes = 1_048_576\n[store]\nreaders=3",
+        );
+        let layers = Layers {
+            file: Some(path.clone()),
+            env: env(&[
+                ("CABLE__SERVER__LISTEN", "127.0.0.1:2"),
+                ("CABLE__CACHE__MAX_BYTES", "2 MiB"),
+                ("CABLE_ENDPOINTS", "http://ignored"),
+            ]),
+            flags: vec![flag("--listen", "server.listen", "127.0.0.1:3")],
+        };
+        let effective = Effective::load(layers).unwrap();
+        let config = effective.config();
+        assert_eq!(config.server.listen.port(), 3);
+        assert_eq!(config.cache.max_bytes, 2 << 20);
+        assert_eq!(config.server.drain_timeout, Duration::from_secs(60));
+        assert_eq!(config.store.readers, 3);
+        assert_eq!(effective.origin("server.listen"), Origin::Flag("--listen"));
+        assert_eq!(effective.origin("cache.max_bytes"), Origin::Env("CABLE__CACHE__MAX_BYTES".into()));
+        assert_eq!(effective.origin("server.drain_timeout"), Origin::File { path, line: 3 });
+        assert_eq!(effective.origin("log.level"), Origin::Default);
+    }
+
+    #[test]
+    fn an_unknown_key_is_reported_with_origin_and_nearest_key() {
+        for (text, expected) in [
+            (
+                "[server]\nlisen = 'x'",
+                "FILE:2: unknown setting `server.lisen`; did you mean `server.listen`?",
+            ),
+            (
+                "drain_timeout = '1s'",
+                "FILE:1: unknown setting `drain_timeout`; did you mean `server.drain_timeout`?",
+            ),
+            ("\n[sever]\n", "FILE:2: unknown setting `sever`; did you mean `server."),
+            ("[server.listen]\nx = 1", "invalid value \"{...}\" for `server.listen`"),
+        ] {
+            let error = load_error(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+        let layers = Layers { env: env(&[("CABLE__CACHE__MAX_BYTE", "1")]), ..Default::default() };
+        let error = Effective::load(layers).unwrap_err().to_string();
+        assert!(error.contains("variable CABLE__CACHE__MAX_BYTE"), "{error}");
+        assert!(error.contains("did you mean `CABLE__CACHE__MAX_BYTES`?"), "{error}");
+    }
+
+    #[test]
+    fn an_invalid_value_is_reported_with_its_origin() {
+        for (text, expected) in [
+            (
+                "[server]\nlisten = 'localhost'",
+                "FILE:2: invalid value \"localhost\" for `server.listen`: expected an IP",
+            ),
+            (
+                "[server]\ndrain_timeout = 20",
+                "invalid value \"20\" for `server.drain_timeout`: expected a whole number and",
+            ),
+            ("[server]\nplaintext = 'yes'", "expected true or false"),
+            ("[store]\nreaders = 0", "expected a number from 1 to 64"),
+            ("[store]\nreaders = 65", "expected a number from 1 to 64"),
+            ("[store]\ndir = ''", "expected the path of a directory"),
+            ("[cache]\nmax_bytes = '1 parsec'", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = -1", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = '99999999999GiB'", "expected a whole number and KiB"),
+            ("[cache]\nmax_bytes = 0", "invalid value \"0\" for `cache.max_bytes`: expected at least 1MiB"),
+            ("[cache]\nmax_bytes = '1023KiB'", "expected at least 1MiB"),
+            (
+                "[connections]\nmax_age = '1ms'",
+                "invalid value \"1ms\" for `connections.max_age`: expected at least 1s",
+            ),
+            ("[connections]\nidle_timeout = '999ms'", "expected at least 1s"),
+            ("[connections]\nping_interval = '0s'", "expected at least 1s"),
+            ("[connections]\npreface_timeout = '99ms'", "expected at least 100ms"),
+            ("[connections]\ngoaway_grace = '0s'", "expected at least 100ms"),
+            ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
+            ("[feed]\nhistory_retention = '59s'", "expected at least 1m"),
+            ("[cache]\nmax_bytes = [1]", "invalid value \"[...]\" for `cache.max_bytes`"),
+            ("[connections]\nmax_buffered_response_bytes = '1MiB'", "expected at least 16MiB"),
+            ("[connections]\nmax_buffered_request_bytes = 0", "expected at least 64MiB"),
+            ("[web]\norigins = '*'", "expected only scheme and host"),
+            ("[web]\norigins = 'https://a.example/'", "expected only scheme and host"),
+            ("[log]\nlevel = 'info,=,'", "invalid value \"info,=,\" for `log.level`"),
+            ("[log]\nformat = 'xml'", "expected text or json"),
+            ("[log]\nformat = ", "FILE:2: "),
+        ] {
+            let error = load_error(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_reachable_address_requires_plaintext() {
+        for address in ["0.0.0.0:7190", "[::]:7190", "192.0.2.1:7190", "[::ffff:192.0.2.1]:7190"] {
+            let flags = vec![flag("--listen", "server.listen", address)];
+            let error = Effective::load(Layers { flags: flags.clone(), ..Default::default() }).unwrap_err();
+            assert!(matches!(error, Error::Plaintext { key: "server.listen", .. }), "{address}: {error}");
+            assert!(error.to_string().contains("set `server.plaintext = true`"), "{error}");
+            let flags = [flags, vec![flag("--plaintext", "server.plaintext", "true")]].concat();
+            assert!(Effective::load(Layers { flags, ..Default::default() }).is_ok(), "{address}");
+        }
+        for address in ["127.0.0.1:9", "127.8.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            let flags = vec![flag("--listen", "server.listen", address)];
+            assert!(Effective::load(Layers { flags, ..Default::default() }).is_ok(), "{address}");
+        }
+        let flags = vec![flag("--ops-listen", "server.ops_listen", "0.0.0.0:7191")];
+        assert!(Effective::load(Layers { flags, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn both_servers_on_one_address_are_refused() {
+        let same = |port| {
+            let address = format!("127.0.0.1:{port}");
+            let flags = vec![
+                flag("--listen", "server.listen", &address),
+                flag("--ops-listen", "server.ops_listen", &address),
+            ];
+            Effective::load(Layers { flags, ..Default::default() })
+        };
+        assert!(matches!(same(7000), Err(Error::SameAddress(_))));
+        assert!(same(0).is_ok());
+    }
+
+    #[test]
+    fn printed_settings_load_as_the_same_configuration() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let config = Config {
+            server: Server {
+                listen: "[::1]:80".parse().unwrap(),
+                ops_listen: None,
+                plaintext: true,
+                drain_timeout: Duration::from_millis(1500),
+                threads: 3,
+            },
+            connections: Connections {
+                max: 7,
+                max_per_peer: 1,
+                max_streams: 2,
+                max_age: SECOND,
+                ..Connections::default()
+            },
+            web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
+            store: Store {
+                dir: "a \"b\"\\c".into(),
+                reserve_bytes: 0,
+                scrub_interval: Duration::from_secs(7_200),
+                readers: 64,
+            },
+            cache: Cache { max_bytes: 2_000_000 },
+            feed: Feed { max_open: 3, history_retention: 36 * 3_600 * SECOND, history_min_entries: 7 },
+            log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
+        };
+        for config in [config, Config::default()] {
+            let effective = Effective {
+                config: config.clone(),
+                origins: vec![Origin::Env("X".into()); SETTINGS.len()],
+                warnings: Vec::new(),
+            };
+            for origins in [false, true] {
+                let (_dir, path) = file(&effective.to_toml(origins));
+                let read = Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap();
+                assert_eq!(read.config(), &config);
+            }
+        }
+    }
+
+    #[test]
+    fn machine_dependent_defaults_are_printed_as_comments() {
+        let text = Effective::load(Layers::default()).unwrap().to_toml(false);
+        assert!(text.contains("\n#threads = ") && text.contains("\n#readers = "), "{text}");
+        let layers = Layers { env: env(&[("CABLE__SERVER__THREADS", "3")]), ..Default::default() };
+        assert!(Effective::load(layers).unwrap().to_toml(false).contains("\nthreads = 3\n"));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_warned_about() {
+        let names = [
+            "CABLE_SERVER__LISTEN",
+            "CABLE_SERVER_LISTEN",
+            "cable__server__listen",
+            "CABLE_SERVER_OPS_LISTEN",
+            "CABLE_ENDPOINTS",
+            "CABLE_BIN",
+            "LISTEN",
+        ];
+        let layers = Layers { env: env(&names.map(|name| (name, "1"))), ..Default::default() };
+        let effective = Effective::load(layers).unwrap();
+        let warning =
+            |name, intended| format!("environment variable {name} ignored; did you mean {intended}?");
+        assert_eq!(
+            effective.warnings(),
+            [
+                warning(names[0], "CABLE__SERVER__LISTEN"),
+                warning(names[1], "CABLE__SERVER__LISTEN"),
+                warning(names[2], "CABLE__SERVER__LISTEN"),
+                warning(names[3], "CABLE__SERVER__OPS_LISTEN"),
+            ]
+        );
+    }
+
+    #[test]
+    fn origins_are_printed_beside_their_values() {
+        let layers = Layers { env: env(&[("CABLE__LOG__FORMAT", "json")]), ..Default::default() };
+        let text = Effective::load(layers).unwrap().to_toml(true);
+        assert!(text.contains("format = \"json\"  # environment variable CABLE__LOG__FORMAT\n"), "{text}");
+        assert!(text.contains("listen = \"127.0.0.1:7190\"  # default\n"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_names_it() {
+        let layers = Layers { file: Some("/nonexistent/cable.toml".into()), ..Default::default() };
+        let error = Effective::load(layers).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the settings file /nonexistent/cable.toml");
+    }
+
+    /// The example names every setting, commented out, with its built-in value.
+    #[test]
+    fn the_example_file_shows_the_defaults() {
+        let example =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/cable.toml")).unwrap();
+        let parsed = |text: &str| {
+            let (_dir, path) = file(text);
+            Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap()
+        };
+        assert_eq!(parsed(&example).config(), &Config::default());
+        let uncommented = parsed(&example.replace("\n#", "\n").replace("\n ", "\n# "));
+        assert_eq!(
+            Config {
+                store: Store { readers: Store::default().readers, ..uncommented.config().store.clone() },
+                ..uncommented.config().clone()
+            },
+            Config::default()
+        );
+        for (setting, origin) in SETTINGS.iter().zip(&uncommented.origins) {
+            assert_ne!(origin, &Origin::Default, "{} is missing in the example", setting.key);
+        }
+    }
+}
