@@ -14,22 +14,26 @@ use crate::Outcome;
 enum Rule {
     /// The modules may name each other and those of later layers, never those of earlier ones.
     Layer(&'static [&'static str]),
+    /// These modules may not name each other.
+    Apart(&'static [&'static str]),
     /// Only these modules, and those within them, may name the crate.
     Only(&'static str, &'static [&'static str]),
 }
 
-use Rule::{Layer, Only};
+use Rule::{Apart, Layer, Only};
 
-/// The map, from the top down. A module within another belongs to the other's layer unless it has an entry of its own.
+/// The map, from the top down. A module within another belongs to the other's layer.
 const MAP: &[Rule] = &[
     Layer(&["main", "lib"]),
     Layer(&["cli"]),
     Layer(&["server", "ops"]),
-    Layer(&["rpc", "wire::codec"]),
-    Layer(&["publishing", "content", "feed", "transfer", "compose", "import", "refusal"]),
-    Layer(&["cache", "log", "store", "render", "sanitise", "entry", "digest"]),
+    Layer(&["rpc"]),
+    Layer(&["publishing", "content", "feed", "transfer"]),
+    Layer(&["compose", "refusal", "parse", "page_token"]),
+    Layer(&["cache", "log", "store", "entry", "digest"]),
     Layer(&["wire", "model", "clock", "config", "telemetry", "health", "supervise"]),
-    Only("tonic", &["rpc", "server", "wire"]),
+    Apart(&["publishing", "content", "feed", "transfer"]),
+    Only("tonic", &["rpc", "server"]),
     Only("rusqlite", &["store"]),
     Only("moka", &["cache"]),
     Only("ammonia", &["sanitise"]),
@@ -66,7 +70,7 @@ fn sources(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Returns the module of a path: `wire::codec` for `src/wire/codec.rs`.
+/// Returns the module of a path: `wire::fields` for `src/wire/fields.rs`.
 fn module_of(path: &str) -> String {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     inner.trim_end_matches("/mod").replace('/', "::")
@@ -84,6 +88,9 @@ fn faults_of(module: &str, text: &str) -> Vec<String> {
             Some(layer) if layer < own => {
                 faults.push(format!(":{line}: `{module}` names `{named}`, which stands above it"));
             }
+            Some(_) if are_apart(module, &named) => {
+                faults.push(format!(":{line}: `{module}` names `{named}`, which is apart from it"));
+            }
             Some(_) => {}
         }
     }
@@ -97,14 +104,19 @@ fn faults_of(module: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// Returns the layer of a module: that of the longest entry that contains it.
+/// Returns the layer of a module.
 fn layer_of(module: &str) -> Option<usize> {
-    let layers = MAP.iter().enumerate().filter_map(|(place, rule)| match rule {
-        Layer(modules) => Some(modules.iter().map(move |entry| (place, *entry))),
-        Only(..) => None,
-    });
-    let holding = layers.flatten().filter(|(_, entry)| holds(entry, module));
-    holding.max_by_key(|(_, entry)| entry.len()).map(|(place, _)| place)
+    MAP.iter()
+        .position(|rule| matches!(rule, Layer(modules) if modules.iter().any(|entry| holds(entry, module))))
+}
+
+/// Returns whether a rule keeps the two modules apart.
+fn are_apart(module: &str, named: &str) -> bool {
+    MAP.iter().any(|rule| {
+        let Apart(modules) = rule else { return false };
+        let entry = |module| modules.iter().find(|entry| holds(entry, module));
+        entry(module).zip(entry(named)).is_some_and(|(own, other)| own != other)
+    })
 }
 
 fn holds(entry: &str, module: &str) -> bool {
@@ -151,8 +163,8 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> {
         .filter(|at| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.')))
 }
 
-/// Returns up to two segments of each path of a use tree: `store`, `wire::codec` and `wire::v1` for `{store,
-/// wire::{codec, v1}}`.
+/// Returns up to two segments of each path of a use tree: `store`, `wire::fields` and `wire::v1` for `{store,
+/// wire::{fields, v1}}`.
 fn paths_at(tree: &str) -> Vec<String> {
     let tree = tree.trim_start();
     let Some(group) = tree.strip_prefix('{') else {
@@ -203,17 +215,25 @@ mod tests {
     #[test]
     fn arrows_that_point_down_or_sideways_are_fine() {
         assert_eq!(
-            faults_of("content", "use crate::{cache::Cache, wire::{v1, fields}, publishing};"),
+            faults_of("content", "use crate::{cache::Cache, wire::{v1, fields}, content::filter};"),
             [""; 0]
         );
         assert_eq!(faults_of("main", "use cable::server;\nuse cable_client::Cable;"), [""; 0]);
     }
 
     #[test]
-    fn a_module_within_another_may_have_a_place_of_its_own() {
-        assert_eq!(faults_of("wire::codec", "use crate::rpc;"), [""; 0]);
+    fn modules_that_are_apart_do_not_name_each_other() {
+        assert_eq!(
+            faults_of("feed::filter", "use crate::{\n    parse,\n    publishing::check,\n};"),
+            [":3: `feed::filter` names `publishing::check`, which is apart from it"]
+        );
+    }
+
+    #[test]
+    fn a_module_within_another_belongs_to_its_layer() {
+        assert_eq!(faults_of("rpc::codec", "use crate::rpc;"), [""; 0]);
         assert_eq!(faults_of("wire::fields", "use crate::rpc;").len(), 1);
-        assert_eq!(faults_of("model", "use crate::wire::codec::Codec;").len(), 1);
+        assert_eq!(faults_of("model", "use crate::rpc::codec::Codec;").len(), 1);
     }
 
     #[test]
