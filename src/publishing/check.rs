@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 
 use crate::{
     digest::content_of,
-    entry,
+    entry::Release,
     model::{
         Id, Kind, Name, limit,
         limit::Limit,
@@ -31,9 +31,7 @@ pub(crate) struct Checked {
     pub(crate) word_count: i32,
     /// Articles: `publish_time`, in microseconds since 1970 UTC.
     pub(crate) publish_time: Option<i64>,
-    /// The time from which readers may see it, in microseconds since 1970 UTC. `i64::MIN` if it has no release time,
-    /// `None` if it is not released until another put.
-    pub(crate) release: Option<i64>,
+    pub(crate) release: Release,
     /// The times that the entity itself states. An import retains them.
     pub(crate) original_times: OriginalTimes,
 }
@@ -102,7 +100,14 @@ fn check_named(
 ) -> Result<Checked, Refusal> {
     let name = name(kind, text, "name")?;
     let original_times = OriginalTimes { created: time(created, "create_time")?, first_published: None };
-    Ok(Checked { name, content, word_count: 0, publish_time: None, release: Some(i64::MIN), original_times })
+    Ok(Checked {
+        name,
+        content,
+        word_count: 0,
+        publish_time: None,
+        release: Release::Immediate,
+        original_times,
+    })
 }
 
 fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
@@ -223,24 +228,26 @@ fn lists(article: &v1::Article) -> Check {
 fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
-    time(article.publish_time.as_ref(), "publish_time")?;
+    let publish_time = time(article.publish_time.as_ref(), "publish_time")?;
     let expire_time = time(article.expire_time.as_ref(), "expire_time")?;
     if let Some(embargo) = &article.embargo {
         time(embargo.until.as_ref(), "embargo.until")?;
         text(&limit::PARAGRAPH, &embargo.note, "embargo.note")?;
     }
     let Some(expire_time) = expire_time else { return Ok(()) };
-    let publish_time = article.publish_time.as_ref().map_or(i64::MIN, fields::micros);
-    let visible = release(article).unwrap_or(publish_time);
-    if expire_time > now.max(visible) {
+    let visible = match release(article) {
+        Release::At(time) => Some(time),
+        Release::Immediate | Release::OnPut => publish_time,
+    };
+    if expire_time > visible.map_or(now, |time| time.max(now)) {
         return Ok(());
     }
     Err(Refusal::field("expire_time", "must be later than now, publish_time and embargo.until"))
 }
 
-fn release(article: &v1::Article) -> Option<i64> {
+fn release(article: &v1::Article) -> Release {
     let publish_time = article.publish_time.as_ref().map(fields::micros);
-    entry::release(publish_time, article.embargo.as_ref())
+    Release::of(publish_time, article.embargo.as_ref())
 }
 
 fn check_author(author: &v1::Author) -> Check {
