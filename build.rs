@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&service)?;
     let mut builder = tonic_prost_build::configure()
         .build_client(false)
-        .codec_path("crate::wire::Codec")
+        .codec_path("crate::rpc::Codec")
         .bytes(".")
         .btree_map(".")
         .out_dir(&service);
@@ -99,7 +99,7 @@ fn commit() -> String {
 }
 
 /// Adds a field to the requests that have a request_id, in the server's bindings alone: the bytes as received, which
-/// `wire::Codec` fills in. With it, the identity of a request also covers fields unknown to this release.
+/// `rpc::Codec` fills in. With it, the identity of a request also covers fields unknown to this release.
 fn add_received(set: &mut FileDescriptorSet) {
     for file in set.file.iter_mut().filter(|file| file.package() == "cable.v1") {
         let comments = file.source_code_info.get_or_insert_default();

@@ -17,7 +17,6 @@ pub(crate) mod filter;
 mod page;
 mod part;
 mod stream;
-pub(crate) mod token;
 
 use answer::{CachedResponse, CachedSlice, SliceKey};
 pub(crate) use answer::{Listing, Read, ReadQuery, RequestKey};

@@ -117,14 +117,35 @@ impl Claim {
     pub(crate) const OWN: i64 = 3;
 }
 
-/// Returns the release time of an article, in microseconds since 1970 UTC: the later of `publish_time` and the end of
-/// its embargo, or `i64::MIN` without either. Returns `None` if its embargo has no end.
-pub(crate) fn release(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) -> Option<i64> {
-    let lifted = match embargo {
-        Some(embargo) => fields::micros(embargo.until.as_ref()?),
-        None => i64::MIN,
-    };
-    Some(lifted.max(publish_time.unwrap_or(i64::MIN)))
+/// The time from which readers may see a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The version has no release time.
+    Immediate,
+    /// The version is released at this time, in microseconds since 1970 UTC.
+    At(i64),
+    /// The version is not released until another put.
+    OnPut,
+}
+
+impl Release {
+    /// Returns the release of an article: at the later of `publish_time` and the end of its embargo.
+    pub(crate) fn of(publish_time: Option<i64>, embargo: Option<&v1::Embargo>) -> Release {
+        let Some(embargo) = embargo else { return publish_time.map_or(Release::Immediate, Release::At) };
+        match embargo.until.as_ref().map(fields::micros) {
+            Some(until) => Release::At(publish_time.map_or(until, |time| time.max(until))),
+            None => Release::OnPut,
+        }
+    }
+
+    /// Returns whether the version waits for its release.
+    pub(crate) fn is_pending(self, now: i64) -> bool {
+        match self {
+            Release::Immediate => false,
+            Release::At(time) => time > now,
+            Release::OnPut => true,
+        }
+    }
 }
 
 /// A list that articles belong to.
@@ -259,7 +280,12 @@ impl Derived {
     /// time.
     pub(crate) fn pending(log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
-        let due = if live { release_of(&log.content) } else { None };
+        let due = match release_of(&log.content) {
+            _ if !live => None,
+            Release::Immediate => Some(log.time),
+            Release::At(time) => Some(time),
+            Release::OnPut => None,
+        };
         let base = live.then_some(log.base_revision);
         let wanted_path = own_path(&log.content).filter(|_| live).map(|own| path::normalise(&own));
         Derived { live, due, base, wanted_path, ..Derived::default() }
@@ -363,10 +389,10 @@ pub(crate) fn publish_time(content: &[u8]) -> Option<i64> {
     fields::last(content, article::PUBLISH_TIME).and_then(read_time)
 }
 
-fn release_of(content: &[u8]) -> Option<i64> {
+fn release_of(content: &[u8]) -> Release {
     let embargo = fields::last(content, article::EMBARGO);
     let embargo = embargo.map(|embargo| v1::Embargo::decode(embargo).unwrap_or_default());
-    release(publish_time(content), embargo.as_ref())
+    Release::of(publish_time(content), embargo.as_ref())
 }
 
 fn read_time(value: &[u8]) -> Option<i64> {

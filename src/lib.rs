@@ -7,11 +7,12 @@
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
 //! - [`config`], [`telemetry`], `ops`: settings; events and metrics; the HTTP endpoints for metrics and health
 //! - [`server`]: assembles, serves and drains a node
-//! - `rpc`: the services: parse, call, respond; maps a `refusal` to a Status
+//! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
 //! - `feed`: delivers the changes that match a filter
 //! - `transfer`: exports whole stores
+//! - `refusal`, `parse`, `page_token`: why a call fails; values and page tokens in the requests of several services
 //! - `log`: the order of writes
 //! - `store`: the newest entry of each name on disk, with its lists and paths
 //! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
@@ -32,6 +33,8 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod ops;
+pub(crate) mod page_token;
+pub(crate) mod parse;
 pub(crate) mod publishing;
 pub(crate) mod refusal;
 pub(crate) mod rpc;

@@ -31,7 +31,6 @@ mod pending;
 mod plan;
 mod workers;
 
-pub(crate) use check::{name as check_name, path as check_path, time as check_time};
 pub(crate) use due::run_scheduler;
 pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;

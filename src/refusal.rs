@@ -1,5 +1,5 @@
 //! Refusals: why a call fails, in the caller's terms, and the field at fault if there is one. `rpc` converts a refusal
-//! into a Status. An item of a batch or an import carries it as it is.
+//! into a Status; the response to a batch or an import holds that of an item as its error.
 
 use crate::{
     health::{Condition, Health},
@@ -7,6 +7,8 @@ use crate::{
     store::{self, Damage, Tombstone},
     wire::v1::RemovalReason,
 };
+
+mod error_parts;
 
 /// The reason why a call, or one item of it, fails.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -11,13 +11,11 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
 };
 
-mod codec;
 pub(crate) mod elements;
 pub(crate) mod fields;
 pub(crate) mod framed;
 pub(crate) mod number;
 
-pub(crate) use codec::Codec;
 pub(crate) use framed::Framed;
 
 #[allow(

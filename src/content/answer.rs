@@ -9,12 +9,13 @@ use crate::{
     cache::Weigh,
     compose::{Composer, ResponseTemplate, Shape, Wants},
     model::{Kind, LogId, Name, Revision},
+    page_token::PageScope,
     refusal::Refusal,
     store::{
         Damage, Stripe,
         listing::{Cursor, Query},
     },
-    wire::{Framed, v1::ItemError},
+    wire::Framed,
 };
 
 /// The read methods.
@@ -53,8 +54,6 @@ pub(crate) enum ReadQuery {
     Batch {
         names: Vec<Name>,
         selection: Selection,
-        /// Converts the refusal of an article that cannot be returned into the error of its item.
-        describe_error: fn(&Refusal) -> ItemError,
     },
     List {
         listing: Listing,
@@ -83,8 +82,8 @@ pub(crate) enum ReadQuery {
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
     pub(crate) query: Query,
-    /// A hash that binds page tokens to the request.
-    pub(crate) fingerprint: u64,
+    /// The scope of its page tokens.
+    pub(crate) scope: PageScope,
     pub(crate) page_size: usize,
     pub(crate) page_token: String,
 }

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{
-    Content, Listing, MAX_LOADS, ReadQuery, Selection, page::Page, part::State, put_articles, token,
-};
+use super::{Content, Listing, MAX_LOADS, ReadQuery, Selection, page::Page, part::State, put_articles};
 use crate::{
     compose::{Composer, Shape},
     entry::{self, Term},
     model::{Kind, Name, limit, path},
+    page_token::{self, PageScope},
     refusal::Refusal,
     store::{
         self, Damage, Subject,
@@ -28,9 +27,7 @@ impl Content {
     ) -> Result<(), Refusal> {
         match query {
             ReadQuery::Article { name, selection } => self.put_article(composer, name, selection).await,
-            ReadQuery::Batch { names, selection, describe_error } => {
-                self.put_batch(composer, &names, selection, describe_error).await
-            }
+            ReadQuery::Batch { names, selection } => self.put_batch(composer, &names, selection).await,
             ReadQuery::List { listing, selection } => self.put_list(composer, listing, selection).await,
             ReadQuery::Path { path, selection } => self.put_resolved(composer, path, selection).await,
             ReadQuery::Entity(name) => self.put_entity(composer, name).await.map(drop),
@@ -64,7 +61,6 @@ impl Content {
         composer: &mut Composer,
         names: &[Name],
         selection: Selection,
-        describe_error: fn(&Refusal) -> ItemError,
     ) -> Result<(), Refusal> {
         let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
         let mut included = 0;
@@ -82,7 +78,7 @@ impl Content {
                 match &part.state {
                     State::Live { bytes, .. } => fields::put_bytes(&mut item, 2, bytes),
                     _ => {
-                        let error = part.refusal().as_ref().map(describe_error).unwrap_or_default();
+                        let error = part.refusal().as_ref().map(ItemError::from).unwrap_or_default();
                         fields::put_message(&mut item, 3, &error);
                         page.reserve(item.len());
                     }
@@ -102,7 +98,7 @@ impl Content {
         listing: Listing,
         selection: Selection,
     ) -> Result<(), Refusal> {
-        let from = token::read(&listing.page_token, self.log_id, listing.fingerprint)?;
+        let from = page_token::read(&listing.page_token, self.log_id, listing.scope)?;
         let query = Arc::new(listing.query);
         depend_on_query(composer, &query);
         let bound = limit::PAGE.maximum as usize;
@@ -110,7 +106,7 @@ impl Content {
         put_articles(composer, &page, 1);
         page.includes.compose(composer, 2);
         if let Some(cursor) = next {
-            composer.field(3, token::write(&cursor, self.log_id, listing.fingerprint).as_bytes());
+            composer.field(3, page_token::write(&cursor, self.log_id, listing.scope).as_bytes());
         }
         put_damage(composer, 5, &page.damage);
         Ok(())
@@ -195,9 +191,9 @@ impl Content {
         page_token: &str,
     ) -> Result<(), Refusal> {
         composer.depends_on(Subject::Kind(kind));
-        let request = kind as u64;
+        let scope = PageScope::Entities(kind);
         let from =
-            token::read(page_token, self.log_id, request)?.unwrap_or(Cursor { key: 0, id: String::new() });
+            page_token::read(page_token, self.log_id, scope)?.unwrap_or(Cursor { key: 0, id: String::new() });
         let names = move |connection: &store::Connection| {
             let snapshot = connection.unchecked_transaction()?;
             Ok((read::names(&snapshot, kind, &from.id, page_size + 1)?, read::head(&snapshot)?.revision))
@@ -226,7 +222,7 @@ impl Content {
             }
         }
         if let Some(id) = last.filter(|_| more) {
-            composer.field(2, token::write(&Cursor { key: 0, id }, self.log_id, request).as_bytes());
+            composer.field(2, page_token::write(&Cursor { key: 0, id }, self.log_id, scope).as_bytes());
         }
         put_damage(composer, 3, &damage);
         Ok(())

@@ -7,11 +7,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     entry::Term,
-    model::{Id, Kind, limit},
-    publishing::{check_name, check_time},
+    model::{Kind, limit},
+    page_token::PageScope,
+    parse,
     refusal::{Refusal, at_most},
     store::listing::{Order, Query},
-    wire::{fields, v1},
+    wire::v1,
 };
 
 /// Checks and converts a filter and an order.
@@ -20,17 +21,18 @@ use crate::{
 /// A name, type or time is invalid, or there are too many of them.
 pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Refusal> {
     let mut query = Query { order: self::order(order)?, ..Query::default() };
-    query.groups.extend(terms(Kind::Tag, &filter.all_tags, "all_tags")?.into_iter().map(|term| vec![term]));
+    let all_tags = parse::terms(Kind::Tag, &filter.all_tags, "filter.all_tags", Term::Tag)?;
+    query.groups.extend(all_tags.into_iter().map(|term| vec![term]));
     for group in [
-        terms(Kind::Tag, &filter.any_tags, "any_tags")?,
-        terms(Kind::Author, &filter.authors, "authors")?,
+        parse::terms(Kind::Tag, &filter.any_tags, "filter.any_tags", Term::Tag)?,
+        parse::terms(Kind::Author, &filter.authors, "filter.authors", Term::Author)?,
         types(&filter.types)?,
     ] {
         query.groups.extend((!group.is_empty()).then_some(group));
     }
-    query.excluded = terms(Kind::Tag, &filter.none_tags, "none_tags")?;
+    query.excluded = parse::terms(Kind::Tag, &filter.none_tags, "filter.none_tags", Term::Tag)?;
     if !filter.section.is_empty() {
-        let section = check_name(Kind::Section, &filter.section, "filter.section")?.id;
+        let section = parse::name(Kind::Section, &filter.section, "filter.section")?.id;
         match filter.include_child_sections {
             true => query.section_tree = Some(section),
             false => query.groups.push(vec![Term::Section(section)]),
@@ -42,10 +44,8 @@ pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Ref
         at_most(&limit::TOKEN, filter.language.len(), "filter.language")?;
         query.groups.push(vec![Term::Language(filter.language.to_lowercase())]);
     }
-    check_time(filter.published_after.as_ref(), "filter.published_after")?;
-    check_time(filter.published_before.as_ref(), "filter.published_before")?;
-    query.not_before = filter.published_after.as_ref().map(fields::micros);
-    query.before = filter.published_before.as_ref().map(fields::micros);
+    query.not_before = parse::time(filter.published_after.as_ref(), "filter.published_after")?;
+    query.before = parse::time(filter.published_before.as_ref(), "filter.published_before")?;
     Ok(query)
 }
 
@@ -55,15 +55,6 @@ fn order(order: i32) -> Result<Order, Refusal> {
         Ok(v1::ArticleOrder::RevisionDesc) => Ok(Order::Revision),
         Err(_) => Err(Refusal::field("order", format!("unknown order {order}"))),
     }
-}
-
-fn terms(kind: Kind, names: &[String], field: &str) -> Result<Vec<Term>, Refusal> {
-    at_most(&limit::FILTER, names.len(), format!("filter.{field}"))?;
-    let term = |(i, name): (usize, &String)| {
-        let id: Id = check_name(kind, name, &format!("filter.{field}[{i}]"))?.id;
-        Ok(if kind == Kind::Tag { Term::Tag(id) } else { Term::Author(id) })
-    };
-    names.iter().enumerate().map(term).collect()
 }
 
 fn types(types: &[i32]) -> Result<Vec<Term>, Refusal> {
@@ -76,12 +67,11 @@ fn types(types: &[i32]) -> Result<Vec<Term>, Refusal> {
     types.iter().enumerate().map(term).collect()
 }
 
-/// Returns a hash of what a page token is bound to: the method, the filter and the order.
+/// Returns the scope of the page tokens of a listing of articles.
 #[must_use]
-pub(crate) fn fingerprint(method: &str, filter: &v1::ArticleFilter, order: Order) -> u64 {
+pub(crate) fn page_scope(filter: &v1::ArticleFilter, order: Order) -> PageScope {
     let mut hasher = Xxh3::new();
-    hasher.update(method.as_bytes());
     hasher.update(&filter.encode_to_vec());
     hasher.write_u8(order as u8);
-    hasher.digest()
+    PageScope::Articles(hasher.digest())
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     entry::Term,
-    model::{Kind, Name, limit},
-    publishing::check_name,
-    refusal::{Refusal, at_most},
+    model::{Id, Kind},
+    parse,
+    refusal::Refusal,
     store::{history::Selection, listing::Query},
     wire::v1,
 };
@@ -25,9 +25,9 @@ impl Filter {
     /// A name or a kind is invalid, or there are too many.
     pub(crate) fn parse(message: &v1::FeedFilter) -> Result<Filter, Refusal> {
         let groups = [
-            terms(Kind::Tag, &message.any_tags, "any_tags", Term::Tag)?,
-            terms(Kind::Section, &message.sections, "sections", Term::Section)?,
-            terms(Kind::Author, &message.authors, "authors", Term::Author)?,
+            terms(Kind::Tag, &message.any_tags, "filter.any_tags", Term::Tag)?,
+            terms(Kind::Section, &message.sections, "filter.sections", Term::Section)?,
+            terms(Kind::Author, &message.authors, "filter.authors", Term::Author)?,
         ];
         let groups: Vec<Vec<Term>> = groups.into_iter().filter(|group| !group.is_empty()).collect();
         let kinds = kinds(&message.kinds, !groups.is_empty())?;
@@ -92,18 +92,8 @@ impl Filter {
     }
 }
 
-fn terms(
-    kind: Kind,
-    names: &[String],
-    field: &str,
-    term: fn(crate::model::Id) -> Term,
-) -> Result<Vec<Term>, Refusal> {
-    at_most(&limit::FILTER, names.len(), format!("filter.{field}"))?;
-    let parse = |(i, text): (usize, &String)| {
-        let Name { id, .. } = check_name(kind, text, &format!("filter.{field}[{i}]"))?;
-        Ok(term(id))
-    };
-    let mut terms = names.iter().enumerate().map(parse).collect::<Result<Vec<_>, Refusal>>()?;
+fn terms(kind: Kind, names: &[String], field: &str, term: fn(Id) -> Term) -> Result<Vec<Term>, Refusal> {
+    let mut terms = parse::terms(kind, names, field, term)?;
     terms.sort_unstable();
     terms.dedup();
     Ok(terms)

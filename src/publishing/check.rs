@@ -7,13 +7,13 @@ use prost_types::Timestamp;
 
 use crate::{
     digest::content_of,
-    entry,
+    entry::Release,
     model::{
         Id, Kind, Name, limit,
         limit::Limit,
-        path,
         text::{self, Lines},
     },
+    parse::{self, characters, line, name, path, time},
     refusal::{Refusal, at_most, decode_error},
     wire::{elements, fields, v1},
 };
@@ -31,9 +31,7 @@ pub(crate) struct Checked {
     pub(crate) word_count: i32,
     /// Articles: `publish_time`, in microseconds since 1970 UTC.
     pub(crate) publish_time: Option<i64>,
-    /// The time from which readers may see it, in microseconds since 1970 UTC. `i64::MIN` if it has no release time,
-    /// `None` if it is not released until another put.
-    pub(crate) release: Option<i64>,
+    pub(crate) release: Release,
     /// The times that the entity itself states. An import retains them.
     pub(crate) original_times: OriginalTimes,
 }
@@ -90,14 +88,6 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
     }
 }
 
-/// Parses a name of one kind in a field.
-pub(crate) fn name(kind: Kind, text: &str, field: &str) -> Result<Name, Refusal> {
-    Name::parse_as(kind, text).ok_or_else(|| {
-        let id = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
-        Refusal::field(field, format!("must be `{}/{{id}}`, where the id has {id}", kind.collection()))
-    })
-}
-
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
     M::decode(bytes).map_err(|error| decode_error(&error))
 }
@@ -109,9 +99,15 @@ fn check_named(
     created: Option<&Timestamp>,
 ) -> Result<Checked, Refusal> {
     let name = name(kind, text, "name")?;
-    time(created, "create_time")?;
-    let original_times = OriginalTimes { created: created.map(fields::micros), first_published: None };
-    Ok(Checked { name, content, word_count: 0, publish_time: None, release: Some(i64::MIN), original_times })
+    let original_times = OriginalTimes { created: time(created, "create_time")?, first_published: None };
+    Ok(Checked {
+        name,
+        content,
+        word_count: 0,
+        publish_time: None,
+        release: Release::Immediate,
+        original_times,
+    })
 }
 
 fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
@@ -232,24 +228,26 @@ fn lists(article: &v1::Article) -> Check {
 fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
-    time(article.publish_time.as_ref(), "publish_time")?;
-    time(article.expire_time.as_ref(), "expire_time")?;
+    let publish_time = time(article.publish_time.as_ref(), "publish_time")?;
+    let expire_time = time(article.expire_time.as_ref(), "expire_time")?;
     if let Some(embargo) = &article.embargo {
         time(embargo.until.as_ref(), "embargo.until")?;
         text(&limit::PARAGRAPH, &embargo.note, "embargo.note")?;
     }
-    let Some(expire_time) = article.expire_time.as_ref().map(fields::micros) else { return Ok(()) };
-    let publish_time = article.publish_time.as_ref().map_or(i64::MIN, fields::micros);
-    let visible = release(article).unwrap_or(publish_time);
-    if expire_time > now.max(visible) {
+    let Some(expire_time) = expire_time else { return Ok(()) };
+    let visible = match release(article) {
+        Release::At(time) => Some(time),
+        Release::Immediate | Release::OnPut => publish_time,
+    };
+    if expire_time > visible.map_or(now, |time| time.max(now)) {
         return Ok(());
     }
     Err(Refusal::field("expire_time", "must be later than now, publish_time and embargo.until"))
 }
 
-fn release(article: &v1::Article) -> Option<i64> {
+fn release(article: &v1::Article) -> Release {
     let publish_time = article.publish_time.as_ref().map(fields::micros);
-    entry::release(publish_time, article.embargo.as_ref())
+    Release::of(publish_time, article.embargo.as_ref())
 }
 
 fn check_author(author: &v1::Author) -> Check {
@@ -346,12 +344,6 @@ fn required(value: &str, field: &str) -> Check {
     }
 }
 
-/// Checks a text of one line.
-fn line(limit: &'static Limit, value: &str, field: &str) -> Check {
-    at_most(limit, value.len(), field)?;
-    characters(value, Lines::One, field)
-}
-
 /// Checks a text that may have several lines.
 fn text(limit: &'static Limit, value: &str, field: &str) -> Check {
     at_most(limit, value.len(), field)?;
@@ -361,11 +353,6 @@ fn text(limit: &'static Limit, value: &str, field: &str) -> Check {
 /// Checks a text that has no limit but that of its entity.
 fn prose(value: &str, field: &str) -> Check {
     characters(value, Lines::Many, field)
-}
-
-fn characters(value: &str, lines: Lines, field: &str) -> Check {
-    let Some(c) = text::find_forbidden(value, lines) else { return Ok(()) };
-    Err(Refusal::field(field, format!("must not contain U+{:04X}", u32::from(c))))
 }
 
 /// Checks an id in another system. Sites turn ids that look like URLs into links.
@@ -382,7 +369,7 @@ fn count<T>(limit: &'static Limit, values: &[T], field: &str) -> Check {
 }
 
 fn reference(kind: Kind, text: &str, field: &str) -> Check {
-    if text.is_empty() { Ok(()) } else { name(kind, text, field).map(drop) }
+    parse::optional_name(kind, text, field).map(drop)
 }
 
 fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
@@ -396,19 +383,6 @@ fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
     Ok(())
 }
 
-/// Checks a path on the site.
-pub(crate) fn path(path: &str, field: &str) -> Check {
-    line(&limit::PATH, path, field)?;
-    let rule = match path::fault(path) {
-        None => return Ok(()),
-        Some(path::Fault::DotSegment) => "must not contain a segment `.` or `..`, even percent-encoded",
-        Some(path::Fault::Form) => {
-            "must start with exactly one `/` and contain no `?`, `#`, `\\`, space or control character"
-        }
-    };
-    Err(Refusal::field(field, rule))
-}
-
 /// Checks a URL that can be shown as a link or a source: no scheme that could run a script.
 fn url(url: &str, field: &str) -> Check {
     at_most(&limit::URL, url.len(), field)?;
@@ -418,16 +392,4 @@ fn url(url: &str, field: &str) -> Check {
     let problem = "must be a relative URL, or start with `http://`, `https://`, `mailto:` or `tel:`, and contain no white \
                    space, `\\` or control character";
     Err(Refusal::field(field, problem))
-}
-
-/// Checks that a time is within the range that google.protobuf.Timestamp allows.
-pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Check {
-    const FIRST: i64 = -62_135_596_800;
-    const LAST: i64 = 253_402_300_799;
-    let valid =
-        |time: &Timestamp| (FIRST..=LAST).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
-    if time.is_none_or(valid) {
-        return Ok(());
-    }
-    Err(Refusal::field(field, "must be in the years 1 to 9999, with nanos from 0 to 999999999"))
 }

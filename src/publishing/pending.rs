@@ -5,18 +5,15 @@ use bytes::Bytes;
 use super::Publishing;
 use crate::{
     compose::{self, Shape},
-    content::token,
     entry::Derived,
     model::{LogId, Name, Revision, limit},
+    page_token::{self, PageScope},
     refusal::Refusal,
     store::{Connection, Damage, Error, Record, due, listing::Cursor, read},
 };
 
 /// The maximum number of records that one job of a reader thread loads.
 const MAX_LOADS: usize = 32;
-
-/// The value that binds a page token to this listing, so that no other listing accepts it.
-const TOKEN_SCOPE: u64 = u64::from_be_bytes(*b"pending.");
 
 /// A version that is not due yet.
 #[derive(Debug, Clone)]
@@ -87,7 +84,7 @@ impl Publishing {
         shape: Shape,
     ) -> Result<PendingPage, Refusal> {
         let log_id = self.store.head().log_id;
-        let mut last = token::read(page_token, log_id, TOKEN_SCOPE)?;
+        let mut last = page_token::read(page_token, log_id, PageScope::Pending)?;
         let (mut page, mut bytes) = (PendingPage::default(), 0);
         page.damage.database = self.store.is_damaged();
         while page.found.len() < size {
@@ -115,7 +112,8 @@ impl Publishing {
 
 impl PendingPage {
     fn with_next_token(mut self, last: Option<&Cursor>, log_id: LogId) -> PendingPage {
-        self.next_page_token = last.map(|last| token::write(last, log_id, TOKEN_SCOPE)).unwrap_or_default();
+        let token = last.map(|last| page_token::write(last, log_id, PageScope::Pending));
+        self.next_page_token = token.unwrap_or_default();
         self
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     entry::{Derived, own_path},
     log::Expected,
     model::{Kind, LogId, Name, Revision, Slot, path},
+    parse,
     refusal::Refusal,
     store::{self, Connection, Record, WriteOutcome, read, salvage},
     wire::{
@@ -120,7 +121,7 @@ impl Draft {
             }),
             Verb::Patch { article, mask } => {
                 let name = fields::last(&article, NAME).unwrap_or_default();
-                let name = check::name(Kind::Article, &String::from_utf8_lossy(name), "name");
+                let name = parse::name(Kind::Article, &String::from_utf8_lossy(name), "name");
                 name.map(|name| draft(name, Action::Patch { article, mask }))
             }
             Verb::Remove { name, reason, moved_to } => remove::check(&name, reason, moved_to.as_ref())

@@ -7,12 +7,12 @@ use futures_util::{TryStreamExt as _, stream::BoxStream};
 use prost::Message;
 use tonic::Status;
 
-use super::{item_error, request};
+use super::request;
 use crate::{
     content::{Content, Listing, Read, ReadQuery, RequestKey, filter},
     model::{Kind, Revision, limit, path},
-    publishing::{check_name, check_path},
-    refusal::{Refusal, at_most, decode_error},
+    parse,
+    refusal::{Refusal, decode_error},
     wire::{
         Framed,
         v1::{self, ArticleView, Freshness},
@@ -146,7 +146,7 @@ impl ReadRequest for v1::GetArticleRequest {
     caller!(if_none_match);
 
     fn query(self) -> Result<ReadQuery, Refusal> {
-        let name = check_name(Kind::Article, &self.name, "name")?;
+        let name = parse::name(Kind::Article, &self.name, "name")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
         Ok(ReadQuery::Article { name, selection })
     }
@@ -159,11 +159,9 @@ impl ReadRequest for v1::BatchGetArticlesRequest {
         if self.names.is_empty() {
             return Err(Refusal::field("names", "must not be empty"));
         }
-        at_most(&limit::BATCH, self.names.len(), "names")?;
-        let name = |(i, name): (usize, &String)| check_name(Kind::Article, name, &format!("names[{i}]"));
-        let names = self.names.iter().enumerate().map(name).collect::<Result<Vec<_>, _>>()?;
+        let names = parse::names(Kind::Article, &limit::BATCH, &self.names, "names")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Basic)?;
-        Ok(ReadQuery::Batch { names, selection, describe_error: item_error })
+        Ok(ReadQuery::Batch { names, selection })
     }
 }
 
@@ -175,7 +173,7 @@ impl ReadRequest for v1::ListArticlesRequest {
         let filter = self.filter.unwrap_or_default();
         let query = filter::parse(&filter, self.order)?;
         let listing = Listing {
-            fingerprint: filter::fingerprint("ListArticles", &filter, query.order),
+            scope: filter::page_scope(&filter, query.order),
             query,
             page_size: request::page_size(self.page_size)?,
             page_token: self.page_token,
@@ -188,7 +186,7 @@ impl ReadRequest for v1::ResolvePathRequest {
     caller!(if_none_match);
 
     fn query(self) -> Result<ReadQuery, Refusal> {
-        check_path(&self.path, "path")?;
+        parse::path(&self.path, "path")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Full)?;
         Ok(ReadQuery::Path { path: path::normalise(&self.path), selection })
     }
@@ -198,7 +196,7 @@ impl ReadRequest for v1::GetCollectionRequest {
     caller!(if_none_match);
 
     fn query(self) -> Result<ReadQuery, Refusal> {
-        let name = check_name(Kind::Collection, &self.name, "name")?;
+        let name = parse::name(Kind::Collection, &self.name, "name")?;
         let selection = request::selection(self.view, self.body_format, &self.includes, ArticleView::Basic)?;
         Ok(ReadQuery::Collection { name, selection })
     }
@@ -211,7 +209,7 @@ macro_rules! get {
             caller!(if_none_match);
 
             fn query(self) -> Result<ReadQuery, Refusal> {
-                Ok(ReadQuery::Entity(check_name(Kind::$kind, &self.name, "name")?))
+                Ok(ReadQuery::Entity(parse::name(Kind::$kind, &self.name, "name")?))
             }
         }
     )*};

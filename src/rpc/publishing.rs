@@ -13,7 +13,8 @@ use super::{
 use crate::{
     log::Position,
     model::{Kind, Name, Slot, limit},
-    publishing::{Change, Pending, Publishing, Verb, check_mask, check_name},
+    parse,
+    publishing::{Change, Pending, Publishing, Verb, check_mask},
     refusal::{Refusal, at_most},
     store::WriteOutcome,
     wire::{
@@ -77,17 +78,14 @@ fn removal(
     moved_to: &str,
 ) -> Result<(Name, RemovalReason, Option<Name>), Refusal> {
     let name = match kind {
-        Some(kind) => check_name(kind, name, "name")?,
+        Some(kind) => parse::name(kind, name, "name")?,
         None => Name::parse(name).ok_or_else(|| {
             Refusal::field("name", "must be a resource name, such as `articles/{id}` or `authors/{id}`")
         })?,
     };
     let reason = RemovalReason::try_from(reason)
         .map_err(|_| Refusal::field("reason", format!("unknown value {reason}")))?;
-    let moved_to = match moved_to {
-        "" => None,
-        text => Some(check_name(name.kind, text, "moved_to")?),
-    };
+    let moved_to = parse::optional_name(name.kind, moved_to, "moved_to")?;
     Ok((name, reason, moved_to))
 }
 
@@ -393,7 +391,7 @@ impl PublishingService for PublishingRpc {
         request: Request<v1::GetPendingRequest>,
     ) -> Result<Response<service::GetPendingResponse>, Status> {
         let request = request.into_inner();
-        let name = check_name(Kind::Article, &request.name, "name")?;
+        let name = parse::name(Kind::Article, &request.name, "name")?;
         let selection = request::selection(request.view, request.body_format, &[], ArticleView::Full)?;
         let found = self.publishing.get_pending(name, selection.shape).await?;
         Ok(Response::new(service::GetPendingResponse { pending: Some(pending(found)) }))
@@ -421,7 +419,7 @@ impl PublishingService for PublishingRpc {
         let request = request.into_inner();
         let change = || {
             Ok(Change {
-                verb: Verb::RemovePending { name: check_name(Kind::Article, &request.name, "name")? },
+                verb: Verb::RemovePending { name: parse::name(Kind::Article, &request.name, "name")? },
                 precondition: request::precondition(request.precondition.clone())?,
                 update_kind: Some(UpdateKind::Major),
                 allow_killed: false,

@@ -10,10 +10,11 @@ use prost::Message as _;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{item_error, publishing::position, request};
+use super::{publishing::position, request};
 use crate::{
     health::Health,
     model::{Kind, Name, limit},
+    parse,
     publishing::{Change, Checked, Publishing, Verb},
     refusal::{Refusal, at_most},
     store::{Store, WriteOutcome},
@@ -199,7 +200,7 @@ fn import_result(name: String, result: &Result<WriteOutcome, Refusal>) -> v1::Im
     let (outcome, error) = match result {
         Ok(written) if written.changed => (v1::ImportOutcome::Written, None),
         Ok(_) => (v1::ImportOutcome::Unchanged, None),
-        Err(refusal) => (v1::ImportOutcome::Refused, Some(item_error(refusal))),
+        Err(refusal) => (v1::ImportOutcome::Refused, Some(refusal.into())),
     };
     v1::ImportResult { name, outcome: outcome as i32, error }
 }
@@ -244,13 +245,10 @@ fn parse_record(record: service::Record) -> Result<Change, Refusal> {
 fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     let name = Name::parse(&tombstone.name)
         .ok_or_else(|| Refusal::field("name", "must be a resource name, such as `articles/{id}`"))?;
-    let moved_to = match tombstone.moved_to.as_str() {
-        "" => None,
-        text => Some(crate::publishing::check_name(name.kind, text, "moved_to")?),
-    };
+    let moved_to = parse::optional_name(name.kind, &tombstone.moved_to, "moved_to")?;
     at_most(&limit::ALIAS_PATHS, tombstone.paths.len(), "paths")?;
     for (i, path) in tombstone.paths.iter().enumerate() {
-        crate::publishing::check_path(path, &format!("paths[{i}]"))?;
+        parse::path(path, &format!("paths[{i}]"))?;
     }
     Ok(Verb::ImportTombstone { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
 }

@@ -28,7 +28,7 @@ pub(super) fn put(
     state: &State,
     context: PlanContext,
 ) -> Result<Planned, Refusal> {
-    let is_pending = checked.release.is_none_or(|release| release > context.now);
+    let is_pending = checked.release.is_pending(context.now);
     let replaced = match (&draft.precondition, is_pending) {
         (Some(Precondition::Absent), _) => state.live().or(state.pending_record()),
         (_, true) => state.pending_record().or(state.live()),

@@ -10,8 +10,11 @@ use tonic::{
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use super::{RECEIVED, elements::Shape, fields};
-use crate::{model::limit, rpc};
+use crate::{
+    model::limit,
+    refusal::{Refusal, at_most, decode_error},
+    wire::{RECEIVED, elements::Shape, fields},
+};
 
 /// A codec that encodes `T` and decodes `U`.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl<T: Message> Encoder for Half<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buf).map_err(|_| rpc::internal("response does not fit its buffer"))
+        item.encode(buf).map_err(|_| Refusal::Internal("response does not fit its buffer").into())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -67,9 +70,9 @@ impl<U: Message + Default> Decoder for Half<U> {
         let message = buf.copy_to_bytes(buf.remaining());
         if let Some(shape) = shape::<U>() {
             let elements = shape.elements(&message, limit::ELEMENTS.maximum as usize);
-            rpc::check_elements(elements.map_err(|error| rpc::decode_status(&error))?)?;
+            at_most(&limit::ELEMENTS, elements.map_err(|error| decode_error(&error))?, "request")?;
         }
-        receive(message).map(Some).map_err(|error| rpc::decode_status(&error))
+        Ok(Some(receive(message).map_err(|error| decode_error(&error))?))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
