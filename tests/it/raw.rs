@@ -20,7 +20,8 @@ use crate::support::Node;
 /// The window of a narrow connection in bytes: the smallest that HTTP/2 has for a connection.
 const WINDOW: u32 = 65_535;
 
-static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(cable_proto::DESCRIPTORS).unwrap());
+static SCHEMA: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(cable_proto::DESCRIPTORS).unwrap());
 
 /// A connection that sends bytes unchanged.
 #[derive(Clone)]
