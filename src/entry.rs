@@ -281,11 +281,12 @@ impl Derived {
     pub(crate) fn pending(log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let due = match release_of(&log.content) {
-            _ if !live => None,
+            // Such a version is put into the live slot. Here, it would be due at once.
             Release::Immediate => Some(log.time),
             Release::At(time) => Some(time),
             Release::OnPut => None,
         };
+        let due = due.filter(|_| live);
         let base = live.then_some(log.base_revision);
         let wanted_path = own_path(&log.content).filter(|_| live).map(|own| path::normalise(&own));
         Derived { live, due, base, wanted_path, ..Derived::default() }

@@ -18,10 +18,7 @@ use crate::{
     model::{Kind, Name, limit},
     refusal::Refusal,
     store::{self, Store, WriteOutcome, envelope, request},
-    wire::{
-        log::LogEntry,
-        v1::{RemovalReason, UpdateKind},
-    },
+    wire::{log::LogEntry, v1::UpdateKind},
 };
 
 pub(crate) mod check;
@@ -34,6 +31,7 @@ mod workers;
 pub(crate) use due::run_scheduler;
 pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;
+pub(crate) use plan::Removal;
 use plan::{Draft, PlanContext, Planned, State};
 use workers::{Stop, Workers};
 
@@ -54,10 +52,8 @@ pub(crate) enum Verb {
     /// Replace top-level fields of an article with those of this one. Without a mask, the fields that are set are
     /// replaced.
     Patch { article: bytes::Bytes, mask: Option<Vec<String>> },
-    /// Remove the name.
-    Remove { name: Name, reason: RemovalReason, moved_to: Option<Name> },
-    /// Record that the name was removed in another store, with the paths that led to it.
-    ImportTombstone { name: Name, reason: RemovalReason, moved_to: Option<Name>, paths: Vec<String> },
+    /// Remove the name, or record that it was removed in another store.
+    Remove { name: Name, removal: Removal },
     /// Remove the pending version of an article.
     RemovePending { name: Name },
 }
@@ -88,7 +84,7 @@ impl Change {
         match &self.verb {
             Verb::Put { entity, .. } => entity.len(),
             Verb::Patch { article, .. } => article.len(),
-            Verb::Remove { .. } | Verb::ImportTombstone { .. } | Verb::RemovePending { .. } => 0,
+            Verb::Remove { .. } | Verb::RemovePending { .. } => 0,
         }
     }
 }

@@ -25,6 +25,7 @@ mod put;
 mod remove;
 
 pub(super) use due::{Rivals, plan_due};
+pub(crate) use remove::Removal;
 
 /// A change that meets its own rules. The current state has not been read yet.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ pub(super) struct Draft {
 enum Action {
     Put(Checked),
     Patch { article: bytes::Bytes, mask: Option<Vec<String>> },
-    Remove { reason: RemovalReason, moved_to: Option<Name>, imported_paths: Option<Vec<String>> },
+    Remove(Removal),
     RemovePending,
 }
 
@@ -124,11 +125,8 @@ impl Draft {
                 let name = parse::name(Kind::Article, &String::from_utf8_lossy(name), "name");
                 name.map(|name| draft(name, Action::Patch { article, mask }))
             }
-            Verb::Remove { name, reason, moved_to } => remove::check(&name, reason, moved_to.as_ref())
-                .map(|()| draft(name, Action::Remove { reason, moved_to, imported_paths: None })),
-            Verb::ImportTombstone { name, reason, moved_to, paths } => {
-                remove::check_imported(&name, reason, moved_to.as_ref())
-                    .map(|()| draft(name, Action::Remove { reason, moved_to, imported_paths: Some(paths) }))
+            Verb::Remove { name, removal } => {
+                removal.check(&name).map(|()| draft(name, Action::Remove(removal)))
             }
             Verb::RemovePending { name } => Ok(draft(name, Action::RemovePending)),
         };
@@ -140,13 +138,13 @@ impl Draft {
         match &self.action {
             Action::Put(checked) => checked.content.len(),
             Action::Patch { article, .. } => article.len(),
-            Action::Remove { .. } | Action::RemovePending => 0,
+            Action::Remove(_) | Action::RemovePending => 0,
         }
     }
 
     /// Returns whether the present content is to be erased, not only removed.
     pub(super) fn erases(&self) -> bool {
-        matches!(self.action, Action::Remove { reason: RemovalReason::Killed, .. })
+        matches!(self.action, Action::Remove(Removal { reason: RemovalReason::Killed, .. }))
     }
 
     /// Returns the path that the article is to have, as far as the draft itself states one.
@@ -314,14 +312,7 @@ fn plan(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, R
             let checked = checked.map_err(|refusal| refusal.within(&draft.field))?;
             put::put(draft, &checked, state, context)
         }
-        Action::Remove { reason, moved_to, imported_paths } => {
-            let removal = remove::Removal {
-                reason: *reason,
-                moved_to: moved_to.as_ref(),
-                imported_paths: imported_paths.as_deref(),
-            };
-            remove::remove(draft, &removal, state, context)
-        }
+        Action::Remove(removal) => remove::remove(draft, removal, state, context),
         Action::RemovePending => remove::remove_pending(draft, state, context),
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     log::Position,
     model::{Kind, Name, Slot, limit},
     parse,
-    publishing::{Change, Pending, Publishing, Verb, check_mask},
+    publishing::{Change, Pending, Publishing, Removal, Verb, check_mask},
     refusal::{Refusal, at_most},
     store::WriteOutcome,
     wire::{
@@ -71,12 +71,7 @@ fn pending(pending: Pending) -> service::PendingArticle {
     }
 }
 
-fn removal(
-    name: &str,
-    kind: Option<Kind>,
-    reason: i32,
-    moved_to: &str,
-) -> Result<(Name, RemovalReason, Option<Name>), Refusal> {
+fn removal(name: &str, kind: Option<Kind>, reason: i32, moved_to: &str) -> Result<Verb, Refusal> {
     let name = match kind {
         Some(kind) => parse::name(kind, name, "name")?,
         None => Name::parse(name).ok_or_else(|| {
@@ -86,7 +81,7 @@ fn removal(
     let reason = RemovalReason::try_from(reason)
         .map_err(|_| Refusal::field("reason", format!("unknown value {reason}")))?;
     let moved_to = parse::optional_name(name.kind, moved_to, "moved_to")?;
-    Ok((name, reason, moved_to))
+    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths: None } })
 }
 
 /// The fields that all five requests to remove an entity have.
@@ -160,9 +155,8 @@ impl PublishingRpc {
     async fn remove(&self, method: Method, fields: RemoveFields<'_>) -> WriteResponse {
         let RemoveFields { kind, name, reason, moved_to, precondition, request_id, received } = fields;
         let change = || {
-            let (name, reason, moved_to) = removal(name, Some(kind), reason, moved_to)?;
             Ok(Change {
-                verb: Verb::Remove { name, reason, moved_to },
+                verb: removal(name, Some(kind), reason, moved_to)?,
                 precondition: request::precondition(precondition)?,
                 update_kind: Some(UpdateKind::Major),
                 allow_killed: false,
@@ -228,8 +222,7 @@ fn verb(change: Option<&change::Change>) -> Result<(Verb, &'static str), Refusal
         }
         Operation::Remove(removed) => {
             let removal = removal(&removed.name, None, removed.reason, &removed.moved_to);
-            let (name, reason, moved_to) = removal.map_err(|refusal| refusal.within("remove"))?;
-            (Verb::Remove { name, reason, moved_to }, "remove")
+            (removal.map_err(|refusal| refusal.within("remove"))?, "remove")
         }
     })
 }

@@ -15,7 +15,7 @@ use crate::{
     health::Health,
     model::{Kind, Name, limit},
     parse,
-    publishing::{Change, Checked, Publishing, Verb},
+    publishing::{Change, Checked, Publishing, Removal, Verb},
     refusal::{Refusal, at_most},
     store::{Store, WriteOutcome},
     transfer::{End, Export, Next},
@@ -250,5 +250,6 @@ fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     for (i, path) in tombstone.paths.iter().enumerate() {
         parse::path(path, &format!("paths[{i}]"))?;
     }
-    Ok(Verb::ImportTombstone { name, reason: tombstone.reason(), moved_to, paths: tombstone.paths })
+    let (reason, imported_paths) = (tombstone.reason(), Some(tombstone.paths));
+    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths } })
 }

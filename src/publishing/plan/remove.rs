@@ -15,46 +15,44 @@ use crate::{
     },
 };
 
-/// A removal, as requested by the caller.
-pub(super) struct Removal<'a> {
-    pub(super) reason: RemovalReason,
-    pub(super) moved_to: Option<&'a Name>,
+/// A removal of a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Removal {
+    pub(crate) reason: RemovalReason,
+    pub(crate) moved_to: Option<Name>,
     /// For a removal in another store, the paths that led to the name there.
-    pub(super) imported_paths: Option<&'a [String]>,
+    pub(crate) imported_paths: Option<Vec<String>>,
 }
 
-/// Checks the reason that a caller gives.
-pub(super) fn check(name: &Name, reason: RemovalReason, moved_to: Option<&Name>) -> Result<(), Refusal> {
-    match (reason, moved_to) {
-        (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
-            Err(Refusal::field("reason", "must be MOVED, WITHDRAWN, DELETED or KILLED"))
+impl Removal {
+    /// Checks the reason that a caller gives. In another store, an article may have expired.
+    pub(super) fn check(&self, name: &Name) -> Result<(), Refusal> {
+        let is_imported = self.imported_paths.is_some();
+        let reason = match self.reason {
+            RemovalReason::Expired if is_imported => RemovalReason::Deleted,
+            reason => reason,
+        };
+        match (reason, &self.moved_to) {
+            (RemovalReason::Unspecified | RemovalReason::Expired, _) => {
+                Err(Refusal::field("reason", "must be MOVED, WITHDRAWN, DELETED or KILLED"))
+            }
+            (RemovalReason::Moved, None) => Err(Refusal::field("moved_to", "required with the reason MOVED")),
+            (RemovalReason::Moved, Some(target)) if target.kind != name.kind || target == name => {
+                Err(Refusal::field("moved_to", format!("must be another {}", name.kind.noun())))
+            }
+            (RemovalReason::Withdrawn | RemovalReason::Deleted | RemovalReason::Killed, Some(_)) => {
+                Err(Refusal::field("moved_to", "allowed only with the reason MOVED"))
+            }
+            _ => Ok(()),
         }
-        (RemovalReason::Moved, None) => Err(Refusal::field("moved_to", "required with the reason MOVED")),
-        (RemovalReason::Moved, Some(target)) if target.kind != name.kind || target == name => {
-            Err(Refusal::field("moved_to", format!("must be another {}", name.kind.noun())))
-        }
-        (RemovalReason::Withdrawn | RemovalReason::Deleted | RemovalReason::Killed, Some(_)) => {
-            Err(Refusal::field("moved_to", "allowed only with the reason MOVED"))
-        }
-        _ => Ok(()),
     }
-}
-
-/// Checks the reason of a removal in another store. There, an article may have expired.
-pub(super) fn check_imported(
-    name: &Name,
-    reason: RemovalReason,
-    moved_to: Option<&Name>,
-) -> Result<(), Refusal> {
-    let reason = if reason == RemovalReason::Expired { RemovalReason::Deleted } else { reason };
-    check(name, reason, moved_to)
 }
 
 /// Plans a removal. It also removes the pending version. Only a kill applies to a name that has nothing but a pending
 /// version.
 pub(super) fn remove(
     draft: &Draft,
-    removal: &Removal<'_>,
+    removal: &Removal,
     state: &State,
     context: PlanContext,
 ) -> Result<Planned, Refusal> {
@@ -79,26 +77,26 @@ pub(super) fn remove(
 
 /// Returns whether the live slot changes. A kill remains a kill, and leaves no tombstone of a name that was never
 /// visible.
-fn leaves_tombstone(removal: &Removal<'_>, state: &State) -> bool {
+fn leaves_tombstone(removal: &Removal, state: &State) -> bool {
     let Some(record) = &state.record else {
         return state.kill_tombstone().is_none()
             && (state.pending_record().is_none() || removal.imported_paths.is_some());
     };
-    let moved_to = removal.moved_to.map(ToString::to_string).unwrap_or_default();
+    let moved_to = removal.moved_to.as_ref().map(ToString::to_string).unwrap_or_default();
     let is_same = record.log.reason() == removal.reason && record.log.moved_to == moved_to;
     record.is_put() || (state.kill_tombstone().is_none() && !is_same)
 }
 
 fn tombstone(
     draft: &Draft,
-    removal: &Removal<'_>,
+    removal: &Removal,
     state: &State,
     context: PlanContext,
 ) -> Result<LogEntry, Refusal> {
     let kind = update_kind(draft, state)?;
     let mut log = live_removal(&draft.name, state.record.as_ref(), removal.reason, kind, context);
-    log.moved_to = removal.moved_to.map(ToString::to_string).unwrap_or_default();
-    for path in removal.imported_paths.unwrap_or_default() {
+    log.moved_to = removal.moved_to.as_ref().map(ToString::to_string).unwrap_or_default();
+    for path in removal.imported_paths.as_deref().unwrap_or_default() {
         if !log.former_paths.iter().any(|former| former.path == *path) {
             log.former_paths.push(FormerPath {
                 path: path.clone(),
