@@ -14,7 +14,7 @@ use super::{
     replace::{check_no_store, parent_directory},
     serve::Data,
 };
-use crate::store;
+use crate::store::{self, ReadOnlyStore, verify::Findings};
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -42,7 +42,7 @@ pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result
     let bar = progress::bar();
     bar.set_message("copying");
     let copy = temporary.path().join(store::DATABASE);
-    store::copy(&store::open_to_read(&dir)?, &copy)?;
+    ReadOnlyStore::open(&dir)?.copy_to(&copy)?;
     bar.set_message("verifying the copy");
     let summary = verify_store(temporary.path())?;
     File::open(&copy).and_then(|file| file.sync_all()).map_err(failed)?;
@@ -85,8 +85,8 @@ fn existing_store(data: Data) -> Result<PathBuf, Error> {
 
 /// Verifies everything in the store. Returns a description of an intact store, else an error with the damage.
 pub(super) fn verify_store(dir: &Path) -> Result<String, Error> {
-    let connection = store::open_to_read(dir)?;
-    let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
+    let store = ReadOnlyStore::open(dir)?;
+    let Findings { head, records, faults } = store.read(|snapshot| snapshot.verify())?;
     if !faults.is_empty() {
         return Err(Error::Incomplete(format!(
             "{}: the store is damaged:\n  {}",

@@ -133,8 +133,8 @@ mod tests {
     use crate::{
         model::Slot,
         store::{
-            fixture::{apply, article, faults, name, noise, open, pending, removal},
-            open_to_read, read,
+            ReadOnlyStore,
+            fixture::{apply, article, faults, name, noise, open, pending, removal, snapshot},
         },
         wire::v1::RemovalReason,
     };
@@ -192,10 +192,10 @@ mod tests {
             if secure {
                 let (_store, writer) = open(dir.path());
                 assert_eq!(traces_left(), [0; 3]);
-                let tombstone = read::record(&writer.connection, &name("a")).unwrap().unwrap().tombstone();
+                let tombstone = snapshot(&writer).record(&name("a")).unwrap().unwrap().tombstone();
                 assert_eq!(tombstone.unwrap().reason, RemovalReason::Killed);
                 for entry in others {
-                    let found = read::record(&writer.connection, &entry.name).unwrap().unwrap();
+                    let found = snapshot(&writer).record(&entry.name).unwrap().unwrap();
                     assert_eq!(found.log, entry.log);
                 }
                 assert_eq!(faults(dir.path()), Vec::<String>::new());
@@ -240,14 +240,16 @@ mod tests {
         let (_store, mut writer) = open(dir.path());
         apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);
         let killed = stored(&writer, "a", Slot::Live);
-        let reader = open_to_read(dir.path()).unwrap();
-        let snapshot = reader.unchecked_transaction().unwrap();
-        read::head(&snapshot).unwrap();
-        apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
-        writer.reader_timeout = Duration::ZERO;
-        assert!(matches!(writer.erase(), Err(Error::NotErased)));
-        assert!(traces(dir.path(), &killed) > 0);
-        drop(snapshot);
+        let reader = ReadOnlyStore::open(dir.path()).unwrap();
+        let read = reader.read(|snapshot| {
+            snapshot.head()?;
+            apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
+            writer.reader_timeout = Duration::ZERO;
+            assert!(matches!(writer.erase(), Err(Error::NotErased)));
+            assert!(traces(dir.path(), &killed) > 0);
+            Ok(())
+        });
+        read.unwrap();
         writer.erase().unwrap();
         assert_eq!(traces(dir.path(), &killed), 0);
     }
