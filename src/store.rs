@@ -52,6 +52,7 @@ mod snapshot;
 pub(crate) mod verify;
 mod wal;
 
+use apply::NextDue;
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
@@ -566,7 +567,7 @@ impl Store {
         self.ledgers.note(&effect.superseded, effect.head.revision);
         self.revision.store(effect.head.revision, Ordering::Release);
         self.head.send_replace(Arc::new(effect.head));
-        if let Some(due) = effect.due {
+        if let NextDue::Updated(due) = effect.next_due {
             self.due.send_replace(due);
         }
     }

@@ -88,8 +88,15 @@ pub(super) struct Effect {
     pub(super) head: Head,
     pub(super) changed: Vec<(Stripe, Revision)>,
     pub(super) superseded: Vec<Superseded>,
-    /// The earliest due time, if it may have changed.
-    pub(super) due: Option<Option<i64>>,
+    pub(super) next_due: NextDue,
+}
+
+/// The effect of a transaction on the earliest due time.
+#[derive(Debug)]
+pub(super) enum NextDue {
+    Unchanged,
+    /// The time may be another one now, in microseconds since 1970 UTC. `None` if nothing is scheduled.
+    Updated(Option<i64>),
 }
 
 fn transact<T>(
@@ -508,8 +515,12 @@ impl Applier<'_> {
         if self.head != *before {
             self.write_head()?;
         }
-        let due = if self.due_changed { Some(due::next(self.transaction)?) } else { None };
-        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, due })
+        let next_due = if self.due_changed {
+            NextDue::Updated(due::next(self.transaction)?)
+        } else {
+            NextDue::Unchanged
+        };
+        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, next_due })
     }
 
     fn write_head(&self) -> Result<(), Error> {
