@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     model::LogId,
-    store::{self, Head, Identity, Options, Store, rebuild::RebuildError},
+    store::{self, Head, Identity, Options, ReadOnlyStore, Store, rebuild::RebuildError, verify::Findings},
 };
 
 mod rebuild;
@@ -131,8 +131,8 @@ pub fn verify(dir: &Path) -> Result<Verified, Error> {
 }
 
 fn verify_store(dir: &Path) -> Result<Verified, Error> {
-    let connection = store::open_to_read(dir)?;
-    let store::verify::Findings { head, records, faults } = store::verify::verify(&connection)?;
+    let store = ReadOnlyStore::open(dir)?;
+    let Findings { head, records, faults } = store.read(|snapshot| snapshot.verify())?;
     if !faults.is_empty() {
         return Err(Error::Damaged { path: dir.to_owned(), faults });
     }
@@ -150,7 +150,7 @@ pub fn backup(dir: &Path, to: &Path, on_phase: impl Fn(&'static str)) -> Result<
     let temporary = temporary_beside(to)?;
     on_phase("copying");
     let copy = temporary.path().join(store::DATABASE);
-    store::copy(&store::open_to_read(dir)?, &copy)?;
+    ReadOnlyStore::open(dir)?.copy_to(&copy)?;
     on_phase("verifying the copy");
     let verified = verify_store(temporary.path())?;
     File::open(&copy).and_then(|file| file.sync_all()).map_err(Error::write(to))?;

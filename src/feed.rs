@@ -19,8 +19,8 @@ use crate::{
     model::{LogId, Revision},
     refusal::{Differs, Refusal},
     store::{
-        self, Connection, Store,
-        history::{self, Bounds, ChainPosition, HistoryRange},
+        self, Store,
+        history::{Bounds, ChainPosition, HistoryRange},
     },
     wire::{fields, v1::FeedResetReason},
 };
@@ -224,8 +224,7 @@ impl Feeds {
         if revision < head.floor {
             return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
         }
-        let position =
-            self.store.read(move |connection| history::chain_position(connection, revision)).await?;
+        let position = self.store.read(move |snapshot| snapshot.chain_position(revision)).await?;
         match (chain, position.chain) {
             (Some(given), Some(known)) if given != known => {
                 let differs = Differs::Revision(revision);
@@ -241,7 +240,7 @@ impl Feeds {
     /// The read failed.
     async fn read<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
+        job: impl FnOnce(store::Snapshot<'_>) -> Result<T, store::Error> + Clone + Send + 'static,
     ) -> Result<T, store::Error> {
         let _permit = self.reads.acquire().await.map_err(|_| store::Error::Closed)?;
         loop {
@@ -256,7 +255,7 @@ impl Feeds {
     /// other followers wait for.
     async fn read_in_task<T: Send + 'static>(
         self: &Arc<Self>,
-        job: impl FnOnce(&Connection) -> Result<T, store::Error> + Clone + Send + 'static,
+        job: impl FnOnce(store::Snapshot<'_>) -> Result<T, store::Error> + Clone + Send + 'static,
     ) -> Result<T, store::Error> {
         let feeds = self.clone();
         tokio::spawn(async move { feeds.read(job).await }).await.unwrap_or(Err(store::Error::Closed))
@@ -292,8 +291,8 @@ impl Feeds {
     /// Reads and encodes a slice, both on a reader thread.
     async fn read_slice(&self, group: &Arc<Group>, after: Revision) -> Result<Slice, store::Error> {
         let (erasures, log_id, key) = (self.hub.erasures(), self.log_id, group.key.clone());
-        let job = move |connection: &Connection| {
-            let range = history::read_range(connection, after, &key.filter.wanted(), SLICE_BOUNDS)?;
+        let job = move |snapshot: store::Snapshot<'_>| {
+            let range = snapshot.history(after, &key.filter.wanted(), SLICE_BOUNDS)?;
             Ok(encode(range, &key, log_id, MAX_CHANGES_BYTES))
         };
         let EncodedRange { message, reached, is_part, floor } = self.read(job).await?;
@@ -418,8 +417,8 @@ mod tests {
     /// reached, and whether it is a part of a commit.
     async fn encoded(feeds: &Feeds, limit: usize) -> (usize, Revision, bool) {
         let key = sea();
-        let job = move |connection: &Connection| {
-            let range = history::read_range(connection, 0, &key.filter.wanted(), SLICE_BOUNDS)?;
+        let job = move |snapshot: store::Snapshot<'_>| {
+            let range = snapshot.history(0, &key.filter.wanted(), SLICE_BOUNDS)?;
             Ok(encode(range, &key, LogId(7), limit))
         };
         let EncodedRange { message, reached, is_part, .. } = feeds.read(job).await.unwrap();
@@ -529,10 +528,9 @@ mod tests {
         assert_eq!(feeds.hub.retained_bytes(), 0);
     }
 
-    async fn only_commit(feeds: &Feeds, after: Revision) -> history::Commit {
+    async fn only_commit(feeds: &Feeds, after: Revision) -> store::history::Commit {
         let wanted = sea().filter.wanted();
-        let job =
-            move |connection: &Connection| history::read_range(connection, after, &wanted, SLICE_BOUNDS);
+        let job = move |snapshot: store::Snapshot<'_>| snapshot.history(after, &wanted, SLICE_BOUNDS);
         feeds.read(job).await.unwrap().commits.remove(0)
     }
 

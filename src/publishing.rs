@@ -17,7 +17,7 @@ use crate::{
     log::{Commit, Log, Outcome, Position, Step},
     model::{Kind, Name, limit},
     refusal::Refusal,
-    store::{self, Store, WriteOutcome, envelope, request},
+    store::{Snapshot, Store, WriteOutcome, envelope, request},
     wire::{log::LogEntry, v1::UpdateKind},
 };
 
@@ -131,7 +131,7 @@ impl Publishing {
     ) -> Result<Option<(Vec<WriteOutcome>, Position)>, Refusal> {
         let Some(request) = request else { return Ok(None) };
         let (id, now) = (request.0.clone(), self.clock.now());
-        let past = self.store.read(move |connection| request::find(connection, &id, now)).await?;
+        let past = self.store.read(move |snapshot| snapshot.find_request(&id, now)).await?;
         match past {
             Some(past) => self.replay_outcome(past, request).await.map(Some),
             None => Ok(None),
@@ -289,13 +289,12 @@ impl Publishing {
         let id = request.map(|(id, _)| id.clone());
         // Read both in one transaction. If the request committed between the reads, its retry would fail its own
         // precondition.
-        let read = move |connection: &store::Connection| {
-            let snapshot = connection.unchecked_transaction()?;
-            let past = id.map_or(Ok(None), |id| request::find(&snapshot, &id, now))?;
+        let read = move |snapshot: Snapshot<'_>| {
+            let past = id.map_or(Ok(None), |id| snapshot.find_request(&id, now))?;
             let names = drafts.iter().map(|draft| &draft.name).collect();
             let (mut states, mut bytes) = (Vec::with_capacity(drafts.len()), 0);
             for draft in drafts.iter() {
-                let state = State::read(&snapshot, draft, &names)?;
+                let state = State::read(snapshot, draft, &names)?;
                 bytes += state.bytes();
                 if bytes as u64 > limit::COMMIT_READ.maximum && !states.is_empty() {
                     break;

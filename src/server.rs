@@ -401,7 +401,7 @@ fn return_freed_memory() {
 
 /// Counts the pending versions, if a reader thread is available. Returns whether they were counted.
 async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
-    let Ok(counts) = store.read(store::due::counts).await else { return false };
+    let Ok(counts) = store.read(|snapshot| snapshot.count_pending()).await else { return false };
     metrics.pending.set(counts.pending);
     metrics.pending_held.set(counts.held);
     metrics.pending_path_conflicts.set(counts.taking_a_path);

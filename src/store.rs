@@ -15,9 +15,7 @@ use std::{
     },
 };
 
-/// A connection that reads. Its other abilities are for the store alone.
-pub(crate) use rusqlite::Connection;
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 use tokio::sync::watch;
 
 use crate::{
@@ -40,27 +38,33 @@ pub(crate) mod floor;
 pub(crate) mod history;
 mod ledger;
 pub(crate) mod listing;
-pub(crate) mod read;
+mod read;
+mod read_only;
 mod readers;
 pub(crate) mod rebuild;
 pub(crate) mod request;
 mod row;
-pub(crate) mod salvage;
+mod salvage;
 mod schema;
 pub(crate) mod scrub;
 mod session;
+mod snapshot;
 pub(crate) mod verify;
 mod wal;
 
+use apply::NextDue;
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
 pub(crate) use damage::Damage;
 use ledger::Ledgers;
 pub(crate) use ledger::Tally;
+pub(crate) use read::RecordCount;
+pub(crate) use read_only::ReadOnlyStore;
 use readers::Readers;
 use session::Session;
 pub(crate) use session::{Identity, is_backup, is_database, is_store};
+pub(crate) use snapshot::Snapshot;
 
 /// The file name of the database in the directory.
 pub(crate) const DATABASE: &str = "cable.db";
@@ -481,13 +485,13 @@ impl Store {
         stripes.iter().all(|stripe| self.changed.at(*stripe) <= revision)
     }
 
-    /// Runs a read on one of the reader threads. It must be short: some hundred rows.
+    /// Runs a read in one transaction, on one of the reader threads. It must be short: some hundred rows.
     ///
     /// # Errors
     /// Fails if the queue is full, or if the read fails.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(Snapshot<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.readers.run(job).await.inspect_err(|error| error.report(&self.options.health))
     }
@@ -517,7 +521,7 @@ impl Store {
         }
         let mut pass = scrub::Pass::new(self.start_tally());
         loop {
-            match pass.step(connection) {
+            match Snapshot::read(connection, |snapshot| pass.step(snapshot)) {
                 Ok(None) => {}
                 Ok(Some(findings)) => return self.record_scrub(findings, None),
                 Err(error) => return tracing::warn!(%error, "initial scrub failed"),
@@ -563,7 +567,7 @@ impl Store {
         self.ledgers.note(&effect.superseded, effect.head.revision);
         self.revision.store(effect.head.revision, Ordering::Release);
         self.head.send_replace(Arc::new(effect.head));
-        if let Some(due) = effect.due {
+        if let NextDue::Updated(due) = effect.next_due {
             self.due.send_replace(due);
         }
     }
@@ -630,43 +634,6 @@ pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
     }
     wal::check_orphan(dir)?;
     wal::check(dir)
-}
-
-/// Opens the database of a store for reading, beside the process that serves it.
-///
-/// # Errors
-/// Fails if there is no database, or if it is not a store of Cable.
-pub(crate) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
-    let path = dir.join(DATABASE);
-    if !path.exists() {
-        return Err(OpenError::Absent(dir.to_owned()));
-    }
-    check_log(dir)?;
-    let has_log = !is_served(dir) && session::check_log(dir)?;
-    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let engine = |source| OpenError::engine(&path, source);
-    let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
-    // A command that reads a killed store leaves its files as they are.
-    session::set_log_retained(&connection, has_log).map_err(engine)?;
-    match schema::version(&connection).map_err(engine)? {
-        Some(schema::VERSION) => {}
-        Some(0) | None => return Err(OpenError::Foreign(path)),
-        Some(version) => return Err(OpenError::Version { path, version }),
-    }
-    schema::configure(&connection, schema::Role::Reader).map_err(engine)?;
-    Ok(connection)
-}
-
-/// Copies the database in its state at one point in time, while others continue to read and write it. The copy is
-/// compact, and not yet synced to the disk.
-///
-/// # Errors
-/// Fails if the store cannot be read, or if the copy cannot be written. The target must not exist yet.
-pub(crate) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
-    // A query-only connection may not write other files either.
-    connection.pragma_update(None, "query_only", false)?;
-    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
-    Ok(session::mark_copy(to)?)
 }
 
 #[cfg(test)]

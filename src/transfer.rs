@@ -11,7 +11,7 @@ use crate::{
     log::Position,
     model::{Kind, LogId, Revision},
     refusal::Refusal,
-    store::{Connection, Damage, Error, Head, Record, Store, Tally, read},
+    store::{Damage, Error, Head, Record, RecordCount, Snapshot, Store, Tally},
     wire::{
         Encoded, fields,
         service::{self, record},
@@ -68,13 +68,9 @@ impl Export {
     pub(crate) async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
             let (at, sent_before, log_id) = (self.at, self.sent_before, self.log_id);
-            let chunk = self.store.read(move |connection| {
-                let snapshot = connection.unchecked_transaction()?;
-                if at < sent_before {
-                    count(&snapshot, at, sent_before)
-                } else {
-                    chunk(&snapshot, at, log_id)
-                }
+            let chunk = self.store.read(move |snapshot| match at < sent_before {
+                true => count(snapshot, at, sent_before),
+                false => chunk(snapshot, at, log_id),
             });
             let Chunk { records, contents, damage, last, head } = chunk.await?;
             self.damage.merge(&damage);
@@ -112,7 +108,7 @@ impl Export {
     }
 }
 
-/// Records that follow a revision, read in one transaction.
+/// Records that follow a revision, read from one snapshot.
 struct Chunk {
     records: Vec<service::Record>,
     /// The content hash of each record that readers see.
@@ -123,12 +119,12 @@ struct Chunk {
     head: Head,
 }
 
-fn chunk(snapshot: &Connection, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
-    let head = read::head(snapshot)?;
+fn chunk(snapshot: Snapshot<'_>, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
+    let head = snapshot.head()?;
     let mut chunk =
         Chunk { records: Vec::new(), contents: Vec::new(), damage: Damage::default(), last: None, head };
     let mut bytes = 0;
-    read::changes(snapshot, after, MAX_CHUNK, |revision, found| {
+    snapshot.visit_records(after, MAX_CHUNK, |revision, found| {
         let found = match found {
             Ok(found) => found,
             Err(name) => {
@@ -153,9 +149,9 @@ fn chunk(snapshot: &Connection, after: Revision, log_id: LogId) -> Result<Chunk,
 }
 
 /// Like [`chunk`], for records that are not sent: they are not opened, but their checksums are verified.
-fn count(snapshot: &Connection, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
-    let head = read::head(snapshot)?;
-    let read::RecordCount { contents, damage, last } = read::count(snapshot, (after, up_to), MAX_COUNTED)?;
+fn count(snapshot: Snapshot<'_>, after: Revision, up_to: Revision) -> Result<Chunk, Error> {
+    let head = snapshot.head()?;
+    let RecordCount { contents, damage, last } = snapshot.count_records((after, up_to), MAX_COUNTED)?;
     Ok(Chunk { records: Vec::new(), contents, damage, last, head })
 }
 

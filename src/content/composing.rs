@@ -12,8 +12,7 @@ use crate::{
     refusal::Refusal,
     store::{
         self, Damage, Subject,
-        listing::{self, Cursor, Order, Query},
-        read,
+        listing::{Cursor, Order, Query},
     },
     wire::{fields, number, v1::ItemError},
 };
@@ -122,10 +121,8 @@ impl Content {
         bound: usize,
     ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
         let (read_query, after) = (query.clone(), from.clone());
-        let slice = self.store.read(move |connection| {
-            listing::slice(&*connection.unchecked_transaction()?, &read_query, after.as_ref(), limit)
-        });
-        let slice = slice.await?;
+        let slice =
+            self.store.read(move |snapshot| snapshot.articles(&read_query, after.as_ref(), limit)).await?;
         let mut page = Page::new(self, selection, bound);
         page.damage.database = self.store.is_damaged();
         let mut last = from;
@@ -155,7 +152,7 @@ impl Content {
     ) -> Result<(), Refusal> {
         composer.depends_on(Subject::Path(&path));
         let requested = path.clone();
-        let owner = self.store.read(move |connection| read::resolve_path(connection, &requested)).await?;
+        let owner = self.store.read(move |snapshot| snapshot.resolve_path(&requested)).await?;
         let owner = owner.ok_or_else(|| match self.store.is_damaged() {
             true => Refusal::Store(store::Error::damaged()),
             false => Refusal::PathNotFound,
@@ -192,13 +189,11 @@ impl Content {
     ) -> Result<(), Refusal> {
         composer.depends_on(Subject::Kind(kind));
         let scope = PageScope::Entities(kind);
-        let from =
-            page_token::read(page_token, self.log_id, scope)?.unwrap_or(Cursor { key: 0, id: String::new() });
-        let names = move |connection: &store::Connection| {
-            let snapshot = connection.unchecked_transaction()?;
-            Ok((read::names(&snapshot, kind, &from.id, page_size + 1)?, read::head(&snapshot)?.revision))
-        };
-        let (mut names, head) = self.store.read(names).await?;
+        let after = page_token::read(page_token, self.log_id, scope)?;
+        let names = self.store.read(move |snapshot| {
+            Ok((snapshot.names(kind, after.as_ref(), page_size + 1)?, snapshot.head()?.revision))
+        });
+        let (mut names, head) = names.await?;
         let mut more = names.len() > page_size;
         names.truncate(page_size);
         let (mut bytes_used, mut last) = (0, None);
@@ -218,11 +213,11 @@ impl Content {
                 } else if part.is_damaged(head, None) {
                     damage.add(&part.name);
                 }
-                last = Some(part.name.id.to_string());
+                last = Some(Cursor::by_id(&part.name));
             }
         }
-        if let Some(id) = last.filter(|_| more) {
-            composer.field(2, page_token::write(&Cursor { key: 0, id }, self.log_id, scope).as_bytes());
+        if let Some(last) = last.filter(|_| more) {
+            composer.field(2, page_token::write(&last, self.log_id, scope).as_bytes());
         }
         put_damage(composer, 3, &damage);
         Ok(())

@@ -10,7 +10,7 @@ use crate::{
     entry::Derived,
     model::{LogId, Name, Revision},
     refusal::Refusal,
-    store::{self, Connection, Store, Stripe, Subject, Tombstone, read},
+    store::{self, Snapshot, Store, Stripe, Subject, Tombstone},
 };
 
 /// The state of a name in one shape, and the head at which it was read.
@@ -46,8 +46,8 @@ impl Part {
     pub(super) async fn load(store: &Store, log_id: LogId, names: Vec<Name>, shape: Shape) -> Vec<Arc<Part>> {
         let as_of = store.revision();
         let wanted = names.clone();
-        let read = store.read(move |connection| {
-            let state = |name| read_state(connection, name, log_id, shape).unwrap_or_else(State::Failed);
+        let read = store.read(move |snapshot| {
+            let state = |name| read_state(snapshot, name, log_id, shape).unwrap_or_else(State::Failed);
             Ok(wanted.iter().map(state).collect::<Vec<_>>())
         });
         let states = match read.await {
@@ -106,12 +106,12 @@ impl Part {
 }
 
 fn read_state(
-    connection: &Connection,
+    snapshot: Snapshot<'_>,
     name: &Name,
     log_id: LogId,
     shape: Shape,
 ) -> Result<State, store::Error> {
-    let Some(record) = read::record(connection, name)? else { return Ok(State::Absent) };
+    let Some(record) = snapshot.record(name)? else { return Ok(State::Absent) };
     if let Some(tombstone) = record.tombstone() {
         return Ok(State::Gone(tombstone));
     }

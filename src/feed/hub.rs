@@ -21,7 +21,7 @@ use crate::{
     model::{Kind, LogId, Revision},
     store::{
         Error, Store,
-        history::{self, Bounds, ChainPosition, Commit, HistoryRange, Selection},
+        history::{Bounds, ChainPosition, Commit, HistoryRange, Selection},
     },
 };
 
@@ -183,9 +183,7 @@ impl Hub {
         let delivered = self.groups.delivered();
         let wanted =
             Selection { departed_terms: Some(Vec::new()), kinds: Kind::ALL.to_vec(), ..Selection::default() };
-        let read = self
-            .store
-            .read(move |connection| history::read_range(connection, delivered, &wanted, READ_BOUNDS));
+        let read = self.store.read(move |snapshot| snapshot.history(delivered, &wanted, READ_BOUNDS));
         let HistoryRange { commits, reached, within, .. } = read.await?;
         Ok(Some(CommitBatch { commits, reached, within, erasures }))
     }

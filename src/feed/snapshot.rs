@@ -9,9 +9,8 @@ use crate::{
     entry::Derived,
     model::{Kind, LogId, Name, Revision},
     store::{
-        Connection, Damage, Error, Record,
-        listing::{self, Cursor, Query},
-        read,
+        self, Damage, Error, Record,
+        listing::{Cursor, Query},
     },
     wire::fields,
 };
@@ -63,10 +62,9 @@ impl Snapshot {
         let log_id = feeds.log_id;
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
-            let read = feeds.read_in_task(move |connection| {
-                let snapshot = connection.unchecked_transaction()?;
-                let (names, next) = names(&snapshot, kind, query.as_deref(), from.as_ref())?;
-                part(&snapshot, kind, (&names, next), head, log_id, shape)
+            let read = feeds.read_in_task(move |snapshot| {
+                let (names, next) = names(snapshot, kind, query.as_deref(), from.as_ref())?;
+                part(snapshot, kind, (&names, next), head, log_id, shape)
             });
             let part = read.await?;
             self.from = part.next;
@@ -87,19 +85,18 @@ impl Snapshot {
 type Names = (Vec<(Name, Cursor)>, Option<Cursor>);
 
 fn names(
-    connection: &Connection,
+    snapshot: store::Snapshot<'_>,
     kind: Kind,
     query: Option<&Query>,
     from: Option<&Cursor>,
 ) -> Result<Names, Error> {
     if let (Kind::Article, Some(query)) = (kind, query) {
-        let slice = listing::slice(connection, query, from, MAX_NAMES)?;
+        let slice = snapshot.articles(query, from, MAX_NAMES)?;
         return Ok((slice.found, slice.next));
     }
-    let after = from.map_or("", |cursor| &cursor.id);
-    let names = read::names(connection, kind, after, MAX_NAMES)?;
+    let names = snapshot.names(kind, from, MAX_NAMES)?;
     let with_cursor = |name: Name| {
-        let cursor = Cursor { key: 0, id: name.id.to_string() };
+        let cursor = Cursor::by_id(&name);
         (name, cursor)
     };
     let names: Vec<_> = names.into_iter().map(with_cursor).collect();
@@ -108,7 +105,7 @@ fn names(
 }
 
 fn part(
-    connection: &Connection,
+    snapshot: store::Snapshot<'_>,
     kind: Kind,
     (names, next): (&[(Name, Cursor)], Option<Cursor>),
     head: Revision,
@@ -117,9 +114,9 @@ fn part(
 ) -> Result<Part, Error> {
     let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
     for (name, cursor) in names {
-        let record = match read::record(connection, name) {
+        let record = match snapshot.record(name) {
             Ok(Some(record)) => record,
-            // The name was found in an index by the same transaction.
+            // The name was found in an index of the same state.
             Ok(None) | Err(Error::Corrupt(_)) => {
                 part.damage.add(name);
                 continue;

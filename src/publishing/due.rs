@@ -17,10 +17,7 @@ use crate::{
     log::Commit,
     model::Slot,
     refusal::Refusal,
-    store::{
-        Connection, Error,
-        due::{self, Due},
-    },
+    store::{Error, Snapshot, due::Due},
     supervise,
 };
 
@@ -81,7 +78,7 @@ impl Publishing {
         let (mut last, mut failed) = (None, None);
         loop {
             let after = last.clone();
-            let found = self.store.read(move |connection| read(connection, now, after.as_ref())).await?;
+            let found = self.store.read(move |snapshot| read(snapshot, now, after.as_ref())).await?;
             let Some((due, ..)) = found.last() else { return failed.map_or(Ok(()), Err) };
             last = Some(due.clone());
             let (bytes, context) = (found.iter().map(bytes).sum(), self.plan_context(now));
@@ -158,13 +155,12 @@ fn plan_single(
     })
 }
 
-/// Reads due changes and their states in one transaction, so that each due change is in its state.
-fn read(connection: &Connection, now: i64, after: Option<&Due>) -> Result<DueBatch, Error> {
-    let snapshot = connection.unchecked_transaction()?;
-    let found = due::by(&snapshot, now, after, MAX_BATCH)?;
+/// Reads due changes and their states from one snapshot, so that each due change is in its state.
+fn read(snapshot: Snapshot<'_>, now: i64, after: Option<&Due>) -> Result<DueBatch, Error> {
+    let found = snapshot.due_by(now, after, MAX_BATCH)?;
     let with_state = |due: Due| {
-        let state = State::of(&snapshot, &due.name)?;
-        let rivals = Rivals::of(&snapshot, &due.name, &state)?;
+        let state = State::of(snapshot, &due.name)?;
+        let rivals = Rivals::of(snapshot, &due.name, &state)?;
         Ok((due, state, rivals))
     };
     found.into_iter().map(with_state).collect()

@@ -9,7 +9,7 @@ use crate::{
     model::{LogId, Name, Revision, limit},
     page_token::{self, PageScope},
     refusal::Refusal,
-    store::{Connection, Damage, Error, Record, due, listing::Cursor, read},
+    store::{Damage, Error, Record, Snapshot, listing::Cursor},
 };
 
 /// The maximum number of records that one job of a reader thread loads.
@@ -41,16 +41,15 @@ pub(crate) struct PendingPage {
 }
 
 impl Pending {
-    fn read(connection: &Connection, record: &Record, log_id: LogId, shape: Shape) -> Result<Pending, Error> {
+    fn read(snapshot: Snapshot<'_>, record: &Record, log_id: LogId, shape: Shape) -> Result<Pending, Error> {
         let article = compose::entity(record, log_id, shape);
         let derived = Derived::pending(&record.log);
-        let holders =
-            derived.wanted_path.map_or(Ok(Vec::new()), |path| read::path_owners(connection, &path))?;
+        let holders = derived.wanted_path.map_or(Ok(Vec::new()), |path| snapshot.path_owners(&path))?;
         Ok(Pending {
             article,
             due: derived.due,
             base: record.log.base_revision,
-            held: due::is_held(connection, &record.name)?,
+            held: snapshot.is_held(&record.name)?,
             path_owner: holders.into_iter().find(|holder| *holder != record.name),
         })
     }
@@ -64,10 +63,7 @@ impl Publishing {
     pub(crate) async fn get_pending(&self, name: Name, shape: Shape) -> Result<Pending, Refusal> {
         let log_id = self.store.head().log_id;
         let requested = name.clone();
-        let load = move |connection: &Connection| {
-            let snapshot = connection.unchecked_transaction()?;
-            read_pending(&snapshot, &requested, log_id, shape)
-        };
+        let load = move |snapshot: Snapshot<'_>| read_pending(snapshot, &requested, log_id, shape);
         let found = self.store.read(load).await?;
         found.ok_or(Refusal::NotFound(name))
     }
@@ -89,7 +85,7 @@ impl Publishing {
         page.damage.database = self.store.is_damaged();
         while page.found.len() < size {
             let (after, limit) = (last.clone(), MAX_LOADS.min(size - page.found.len()));
-            let load = move |connection: &Connection| load(connection, after.as_ref(), limit, log_id, shape);
+            let load = move |snapshot: Snapshot<'_>| load(snapshot, after.as_ref(), limit, log_id, shape);
             let loaded = self.store.read(load).await?;
             if loaded.is_empty() {
                 return Ok(page);
@@ -119,13 +115,13 @@ impl PendingPage {
 }
 
 fn read_pending(
-    connection: &Connection,
+    snapshot: Snapshot<'_>,
     name: &Name,
     log_id: LogId,
     shape: Shape,
 ) -> Result<Option<Pending>, Error> {
-    let record = read::pending(connection, name)?.filter(Record::is_put);
-    record.map(|record| Pending::read(connection, &record, log_id, shape)).transpose()
+    let record = snapshot.pending_record(name)?.filter(Record::is_put);
+    record.map(|record| Pending::read(snapshot, &record, log_id, shape)).transpose()
 }
 
 /// A pending version, or the name of a damaged record, and the cursor after it.
@@ -133,17 +129,16 @@ type Loaded = (Cursor, Result<Pending, Name>);
 
 /// Loads pending versions. A damaged record is returned as its name, because it must not blank a page.
 fn load(
-    connection: &Connection,
+    snapshot: Snapshot<'_>,
     after: Option<&Cursor>,
     limit: usize,
     log_id: LogId,
     shape: Shape,
 ) -> Result<Vec<Loaded>, Error> {
-    let snapshot = connection.unchecked_transaction()?;
     let mut loaded = Vec::with_capacity(limit);
-    for (name, cursor) in due::pending(&snapshot, after, limit)? {
-        let pending = match read_pending(&snapshot, &name, log_id, shape) {
-            // An index of the same transaction contains it.
+    for (name, cursor) in snapshot.pending_names(after, limit)? {
+        let pending = match read_pending(snapshot, &name, log_id, shape) {
+            // An index of the same snapshot contains it.
             Ok(None) | Err(Error::Corrupt(_)) => Err(name),
             pending => pending?.ok_or(name),
         };

@@ -10,7 +10,7 @@ use crate::{
     model::{Kind, LogId, Name, Revision, Slot, path},
     parse,
     refusal::Refusal,
-    store::{self, Connection, Record, WriteOutcome, read, salvage},
+    store::{self, Record, Snapshot, WriteOutcome},
     wire::{
         fields,
         log::LogEntry,
@@ -164,13 +164,13 @@ impl Draft {
 impl State {
     /// Reads the state of a draft's name. `together` are the names that are written in the same call.
     pub(super) fn read(
-        connection: &Connection,
+        snapshot: Snapshot<'_>,
         draft: &Draft,
         together: &HashSet<&Name>,
     ) -> Result<State, store::Error> {
-        let mut state = State::of(connection, &draft.name)?;
+        let mut state = State::of(snapshot, &draft.name)?;
         if let Some(path) = draft.requested_path().filter(|path| state.has_lost_path(path)) {
-            let holders = read::path_owners(connection, &path::normalise(&path))?;
+            let holders = snapshot.path_owners(&path::normalise(&path))?;
             // An owner that is written in the same call may release the path.
             state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
         }
@@ -178,23 +178,23 @@ impl State {
     }
 
     /// Reads the state of a name that requests no path.
-    pub(super) fn of(connection: &Connection, name: &Name) -> Result<State, store::Error> {
-        let log_id = read::head(connection)?.log_id;
+    pub(super) fn of(snapshot: Snapshot<'_>, name: &Name) -> Result<State, store::Error> {
+        let log_id = snapshot.head()?.log_id;
         let mut state = State { record: None, pending: None, damaged: Vec::new(), path_owner: None, log_id };
-        state.record = state.newest(connection, name, Slot::Live)?;
+        state.record = state.newest(snapshot, name, Slot::Live)?;
         if name.kind == Kind::Article {
-            state.pending = state.newest(connection, name, Slot::Pending)?;
+            state.pending = state.newest(snapshot, name, Slot::Pending)?;
         }
         Ok(state)
     }
 
     fn newest(
         &mut self,
-        connection: &Connection,
+        snapshot: Snapshot<'_>,
         name: &Name,
         slot: Slot,
     ) -> Result<Option<Record>, store::Error> {
-        let found = salvage::record(connection, name, slot)?;
+        let found = snapshot.record_or_stand_in(name, slot)?;
         self.damaged.extend(found.iter().filter(|(_, is_damaged)| *is_damaged).map(|_| slot));
         Ok(found.map(|(record, _)| record))
     }

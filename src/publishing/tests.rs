@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     log::local::LocalLog,
-    store::fixture,
+    store::{self, fixture},
     supervise::failpoint::Kill,
     wire::{fields, v1},
 };
@@ -89,7 +89,7 @@ impl Publisher {
     }
 
     async fn holders(&self, path: &'static str) -> Vec<String> {
-        let holders = self.store.read(move |connection| store::read::path_owners(connection, path)).await;
+        let holders = self.store.read(move |snapshot| snapshot.path_owners(path)).await;
         holders.unwrap().iter().map(ToString::to_string).collect()
     }
 }

@@ -10,11 +10,11 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Error, Head, Store, Stripe, Subject, due,
+    Error, Head, Snapshot, Store, Stripe, Subject, due,
     envelope::{self, Packed},
     erase,
     ledger::Superseded,
-    read, request,
+    request,
     row::{self, Columns},
     session::Session,
 };
@@ -88,8 +88,15 @@ pub(super) struct Effect {
     pub(super) head: Head,
     pub(super) changed: Vec<(Stripe, Revision)>,
     pub(super) superseded: Vec<Superseded>,
-    /// The earliest due time, if it may have changed.
-    pub(super) due: Option<Option<i64>>,
+    pub(super) next_due: NextDue,
+}
+
+/// The effect of a transaction on the earliest due time.
+#[derive(Debug)]
+pub(super) enum NextDue {
+    Unchanged,
+    /// The time may be another one now, in microseconds since 1970 UTC. `None` if nothing is scheduled.
+    Updated(Option<i64>),
 }
 
 fn transact<T>(
@@ -165,12 +172,12 @@ impl Applier<'_> {
 
     /// Returns the outcome of a request that was committed before.
     pub(crate) fn find_request(&self, id: &str, now: i64) -> Result<Option<request::PastRequest>, Error> {
-        request::find(self.transaction, id, now)
+        Snapshot::within(self.transaction).find_request(id, now)
     }
 
     /// Returns the live article whose own path this is, by the path's normal form.
     pub(crate) fn path_owner(&self, path: &str) -> Result<Option<Name>, Error> {
-        Ok(read::path_owners(self.transaction, path)?.into_iter().next())
+        Ok(Snapshot::within(self.transaction).path_owners(path)?.into_iter().next())
     }
 
     /// Applies the next entry of the log and returns its revision.
@@ -508,8 +515,12 @@ impl Applier<'_> {
         if self.head != *before {
             self.write_head()?;
         }
-        let due = if self.due_changed { Some(due::next(self.transaction)?) } else { None };
-        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, due })
+        let next_due = if self.due_changed {
+            NextDue::Updated(due::next(self.transaction)?)
+        } else {
+            NextDue::Unchanged
+        };
+        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, next_due })
     }
 
     fn write_head(&self) -> Result<(), Error> {
@@ -557,7 +568,7 @@ mod tests {
         model::{HashPrefix, Id},
         store::{
             WriteOutcome,
-            fixture::{apply, article, faults, name, open, removal},
+            fixture::{apply, article, faults, name, open, removal, snapshot},
             floor::History,
             history,
             request::{MAX_CHANGES, MAX_DROPPED, RETENTION},
@@ -591,7 +602,7 @@ mod tests {
             writer.transact(request).unwrap();
         };
         let is_stored =
-            |writer: &Writer, n| request::find(&writer.connection, &format!("r{n}"), 0).unwrap().is_some();
+            |writer: &Writer, n| snapshot(writer).find_request(&format!("r{n}"), 0).unwrap().is_some();
         for n in 1..=MAX_CHANGES / 5_000 {
             record(&mut writer, n, &outcomes);
         }
@@ -626,7 +637,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = open(dir.path());
         writer.transact(|applier| applier.record_request("r", &[7; 32], &[], 5)).unwrap();
-        let at = |now| request::find(&writer.connection, "r", now).unwrap();
+        let at = |now| snapshot(&writer).find_request("r", now).unwrap();
         assert_eq!(at(RETENTION + 5).map(|past| past.hash), Some([7; 32]));
         assert_eq!(at(RETENTION + 6), None);
         assert_eq!(count(&writer, "SELECT count(*) FROM request"), 1);
@@ -696,7 +707,7 @@ mod tests {
                 departed_terms: Some(terms),
                 kinds: vec![Kind::Article],
             };
-            let range = history::read_range(&writer.connection, after, &selection, bounds).unwrap();
+            let range = snapshot(&writer).history(after, &selection, bounds).unwrap();
             let events = range.commits.into_iter().flat_map(|commit| commit.events);
             events.map(|event| event.revision).collect::<Vec<_>>()
         };

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, listing::Cursor, read::row_name};
+use super::{Error, Snapshot, listing::Cursor, read::row_name};
 use crate::{
     entry::{Claim, Entry},
     model::{Id, Kind, Name, Revision, Slot},
@@ -17,8 +17,8 @@ pub(crate) struct Due {
     pub(crate) slot: Slot,
 }
 
-/// The sort key of pending versions without a due time: they come last.
-pub(crate) const HELD: i64 = i64::MAX;
+/// The key in the cursor of a pending version without a due time: such versions come last.
+const UNTIMED: i64 = i64::MAX;
 
 /// Returns the earliest due time.
 pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<i64>> {
@@ -27,60 +27,74 @@ pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     statement.query_row([], |row| row.get(0))
 }
 
-/// Returns up to `limit` changes that are due by a time, the earliest first, after one that was read before.
-pub(crate) fn by(
-    connection: &Connection,
-    time: i64,
-    after: Option<&Due>,
-    limit: usize,
-) -> Result<Vec<Due>, Error> {
-    let sql = "SELECT kind, id, slot, due FROM doc
-               WHERE due IS NOT NULL AND held = 0 AND due <= ?1 AND (due, kind, slot, id) > (?2, ?3, ?4, ?5)
-               ORDER BY due, kind, slot, id LIMIT ?6";
-    let mut statement = connection.prepare_cached(sql)?;
-    let start = after.map_or((i64::MIN, 0, 0, ""), |due| {
-        (due.time, due.name.kind as i64, due.slot as i64, due.name.id.as_str())
-    });
-    let mut rows = statement.query(params![time, start.0, start.1, start.2, start.3, limit as i64])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let key = row_name(row)?.zip(Slot::from_number(row.get(2)?));
-        let time = row.get(3)?;
-        found.extend(key.map(|(name, slot)| Due { time, name, slot }));
+impl Snapshot<'_> {
+    /// Returns up to `limit` changes that are due by a time, the earliest first, after one that was read before.
+    pub(crate) fn due_by(self, time: i64, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, Error> {
+        let sql = "SELECT kind, id, slot, due FROM doc
+                   WHERE due IS NOT NULL AND held = 0 AND due <= ?1 AND (due, kind, slot, id) > (?2, ?3, ?4, ?5)
+                   ORDER BY due, kind, slot, id LIMIT ?6";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let after = after.map_or((i64::MIN, 0, 0, ""), |due| {
+            (due.time, due.name.kind as i64, due.slot as i64, due.name.id.as_str())
+        });
+        let mut rows = statement.query(params![time, after.0, after.1, after.2, after.3, limit as i64])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = row_name(row)?.zip(Slot::from_number(row.get(2)?));
+            let time = row.get(3)?;
+            found.extend(key.map(|(name, slot)| Due { time, name, slot }));
+        }
+        Ok(found)
     }
-    Ok(found)
-}
 
-/// Returns up to `limit` pending versions after a cursor, in the order in which they are due. Those without a due time
-/// come last.
-pub(crate) fn pending(
-    connection: &Connection,
-    after: Option<&Cursor>,
-    limit: usize,
-) -> Result<Vec<(Name, Cursor)>, Error> {
-    let start = Cursor { key: i64::MIN, id: String::new() };
-    let after = after.unwrap_or(&start);
-    let timed = "SELECT due, id FROM doc INDEXED BY pending
-                 WHERE slot = 2 AND live = 1 AND (due, id) > (?1, ?2) ORDER BY due, id LIMIT ?3";
-    let mut statement = connection.prepare_cached(timed)?;
-    let mut found = cursors(statement.query(params![after.key, after.id, limit as i64])?)?;
-    if found.len() < limit {
-        let held = "SELECT ?1, id FROM doc INDEXED BY pending
-                    WHERE slot = 2 AND live = 1 AND due IS NULL AND id > ?2 ORDER BY id LIMIT ?3";
-        let mut statement = connection.prepare_cached(held)?;
-        let id = if after.key == HELD { after.id.as_str() } else { "" };
-        found.extend(cursors(statement.query(params![HELD, id, (limit - found.len()) as i64])?)?);
+    /// Returns up to `limit` names with a pending version after a cursor, in the order in which they are due. Those
+    /// without a due time come last.
+    pub(crate) fn pending_names(
+        self,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Name, Cursor)>, Error> {
+        let timed = "SELECT due, id FROM doc INDEXED BY pending
+                     WHERE slot = 2 AND live = 1 AND (due, id) > (?1, ?2) ORDER BY due, id LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(timed)?;
+        let (due, id) = after.map_or((i64::MIN, ""), |cursor| (cursor.key, &cursor.id));
+        let mut found = cursors(statement.query(params![due, id, limit as i64])?)?;
+        if found.len() < limit {
+            let untimed = "SELECT ?1, id FROM doc INDEXED BY pending
+                           WHERE slot = 2 AND live = 1 AND due IS NULL AND id > ?2 ORDER BY id LIMIT ?3";
+            let mut statement = self.connection.prepare_cached(untimed)?;
+            let id = after.filter(|cursor| cursor.key == UNTIMED).map_or("", |cursor| &cursor.id);
+            let rows = statement.query(params![UNTIMED, id, (limit - found.len()) as i64])?;
+            found.extend(cursors(rows)?);
+        }
+        Ok(found)
     }
-    Ok(found)
-}
 
-/// Returns whether the pending version of an article is held, because the live version is no longer the one that it is
-/// based on.
-pub(crate) fn is_held(connection: &Connection, name: &Name) -> Result<bool, Error> {
-    let sql = "SELECT held FROM doc WHERE kind = ?1 AND slot = 2 AND id = ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let held = statement.query_row(params![name.kind as i64, name.id.as_str()], |row| row.get(0));
-    Ok(held.optional()?.unwrap_or(false))
+    /// Returns whether the pending version of an article is held, because the live version is no longer the one that it
+    /// is based on.
+    pub(crate) fn is_held(self, name: &Name) -> Result<bool, Error> {
+        let sql = "SELECT held FROM doc WHERE kind = ?1 AND slot = 2 AND id = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let held = statement.query_row(params![name.kind as i64, name.id.as_str()], |row| row.get(0));
+        Ok(held.optional()?.unwrap_or(false))
+    }
+
+    /// Counts the pending versions.
+    pub(crate) fn count_pending(self) -> Result<Counts, Error> {
+        let sql = "SELECT (SELECT count(*) FROM doc INDEXED BY pending WHERE slot = 2 AND live = 1),
+                          (SELECT count(*) FROM doc WHERE held = 1),
+                          (SELECT count(*) FROM
+                             (SELECT id, wanted FROM doc INDEXED BY pending
+                              WHERE slot = 2 AND live = 1 AND due IS NOT NULL ORDER BY due LIMIT ?1) AS next
+                           WHERE EXISTS(SELECT 1 FROM path
+                                        WHERE path.path = next.wanted AND rank = ?2 AND path.id != next.id))";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let counts = statement.query_row([MAX_PATH_LOOKUPS, Claim::OWN], |row| {
+            let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Counts { pending: count(0)?, held: count(1)?, taking_a_path: count(2)? })
+        });
+        Ok(counts?)
+    }
 }
 
 /// Returns whether an entry puts a pending version that must be held. Only an entry from another store can do so, never
@@ -115,23 +129,6 @@ pub(crate) struct Counts {
 /// The number of pending versions whose paths are looked up for each count: some 5 ms.
 const MAX_PATH_LOOKUPS: i64 = 1_000;
 
-/// Counts the pending versions.
-pub(crate) fn counts(connection: &Connection) -> Result<Counts, Error> {
-    let sql = "SELECT (SELECT count(*) FROM doc INDEXED BY pending WHERE slot = 2 AND live = 1),
-                      (SELECT count(*) FROM doc WHERE held = 1),
-                      (SELECT count(*) FROM
-                         (SELECT id, wanted FROM doc INDEXED BY pending
-                          WHERE slot = 2 AND live = 1 AND due IS NOT NULL ORDER BY due LIMIT ?1) AS next
-                       WHERE EXISTS(SELECT 1 FROM path
-                                    WHERE path.path = next.wanted AND rank = ?2 AND path.id != next.id))";
-    let mut statement = connection.prepare_cached(sql)?;
-    let counts = statement.query_row([MAX_PATH_LOOKUPS, Claim::OWN], |row| {
-        let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
-        Ok(Counts { pending: count(0)?, held: count(1)?, taking_a_path: count(2)? })
-    });
-    Ok(counts?)
-}
-
 fn cursors(mut rows: rusqlite::Rows<'_>) -> Result<Vec<(Name, Cursor)>, Error> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -149,7 +146,7 @@ mod tests {
         model::Revision,
         store::{
             Writer,
-            fixture::{apply, article, faults, name, open, pending, removal},
+            fixture::{apply, article, faults, name, open, pending, removal, snapshot},
             floor::History,
             rebuild::rebuild,
             session::Identity,
@@ -177,7 +174,7 @@ mod tests {
 
     fn held(writer: &Writer) -> Vec<&'static str> {
         let ids = ["a", "b", "c", "d", "e"];
-        ids.into_iter().filter(|id| is_held(&writer.connection, &name(id)).unwrap()).collect()
+        ids.into_iter().filter(|id| snapshot(writer).is_held(&name(id)).unwrap()).collect()
     }
 
     #[test]
@@ -194,11 +191,14 @@ mod tests {
         // The expired version is not the one that the pending version is based on.
         apply(&mut writer, &[expired("c", 10)]);
         let due = |writer: &Writer| {
-            let due = by(&writer.connection, 100, None, 10).unwrap();
+            let due = snapshot(writer).due_by(100, None, 10).unwrap();
             due.into_iter().map(|due| due.name.id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
-        assert_eq!(counts(&writer.connection).unwrap(), Counts { pending: 4, held: 2, taking_a_path: 1 });
+        assert_eq!(
+            snapshot(&writer).count_pending().unwrap(),
+            Counts { pending: 4, held: 2, taking_a_path: 1 }
+        );
         assert_eq!(*store.next_due().borrow(), Some(50));
 
         let history = History { age: std::time::Duration::ZERO, entries: 0 };
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!((held(&writer), due(&writer)), (vec!["a", "c"], vec!["b".to_owned(), "d".to_owned()]));
         // A new put is based on the current version.
         let again = |id, base| pending(scheduled(id, base));
-        let revision = crate::store::read::record(&writer.connection, &name("a")).unwrap().unwrap().revision;
+        let revision = snapshot(&writer).record(&name("a")).unwrap().unwrap().revision;
         apply(&mut writer, &[again("a", revision), again("c", 0), again("b", 0), again("d", 0)]);
         assert_eq!((held(&writer), due(&writer).len()), (vec![], 4));
         apply(&mut writer, &["a", "b", "c", "d"].map(|id| pending(removal(id, RemovalReason::Withdrawn, 9))));

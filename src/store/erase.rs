@@ -19,6 +19,24 @@ pub(super) const READER_TIMEOUT: Duration = Duration::from_secs(10);
 /// disk.
 const MAX_PAGES: u32 = 1_024;
 
+/// The types of the nodes of a tree, in the first byte of a page:
+/// <https://sqlite.org/fileformat2.html#b_tree_pages>.
+const INTERIOR_INDEX: u8 = 2;
+const INTERIOR_TABLE: u8 = 5;
+const LEAF_INDEX: u8 = 10;
+const LEAF_TABLE: u8 = 13;
+
+/// The sizes of the headers of nodes, in bytes. The list of cells follows the header.
+const INTERIOR_HEADER_BYTES: usize = 12;
+const LEAF_HEADER_BYTES: usize = 8;
+
+/// The offsets of the number of cells and of the start of their content in a header, 2 bytes each.
+const CELL_COUNT_OFFSET: usize = 3;
+const CELL_CONTENT_OFFSET: usize = 5;
+
+/// The size of an item in the list of cells, in bytes.
+const CELL_POINTER_BYTES: usize = 2;
+
 impl Writer {
     /// Erases removed content: from the caches, from the pages of the database, and from the write-ahead log, by
     /// emptying it. Reads continue meanwhile. It takes about a second per GB of the store.
@@ -102,18 +120,18 @@ fn clear(connection: &mut Connection, pages: RangeInclusive<u32>) -> rusqlite::R
 }
 
 /// Returns a node of a tree with zeroes between its list of cells and the first of them. Returns `None` if the page is
-/// not a node, which its first byte shows thanks to `schema::SETTINGS`, or if those bytes are zero. The format is
-/// <https://sqlite.org/fileformat2.html#b_tree_pages>.
+/// not a node, which its first byte shows thanks to `schema::SETTINGS`, or if those bytes are zero.
 fn cleared(page: &[u8]) -> Option<Vec<u8>> {
-    let header = match page.first()? {
-        2 | 5 => 12,
-        10 | 13 => 8,
+    let cell_list = match *page.first()? {
+        INTERIOR_INDEX | INTERIOR_TABLE => INTERIOR_HEADER_BYTES,
+        LEAF_INDEX | LEAF_TABLE => LEAF_HEADER_BYTES,
         _ => return None,
     };
     let number = |at: usize| Some(usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?])));
-    let unused = header + 2 * number(3)?..number(5)?;
+    let cell_count = number(CELL_COUNT_OFFSET)?;
+    let unused = cell_list + CELL_POINTER_BYTES * cell_count..number(CELL_CONTENT_OFFSET)?;
     // A damaged page must not lose cells that it still has.
-    let cells = (0..number(3)?).map(|cell| number(header + 2 * cell));
+    let cells = (0..cell_count).map(|cell| number(cell_list + CELL_POINTER_BYTES * cell));
     if cells.clone().any(|start| start.is_none_or(|start| start < unused.end)) {
         return None;
     }
@@ -133,8 +151,8 @@ mod tests {
     use crate::{
         model::Slot,
         store::{
-            fixture::{apply, article, faults, name, noise, open, pending, removal},
-            open_to_read, read,
+            ReadOnlyStore,
+            fixture::{apply, article, faults, name, noise, open, pending, removal, snapshot},
         },
         wire::v1::RemovalReason,
     };
@@ -192,10 +210,10 @@ mod tests {
             if secure {
                 let (_store, writer) = open(dir.path());
                 assert_eq!(traces_left(), [0; 3]);
-                let tombstone = read::record(&writer.connection, &name("a")).unwrap().unwrap().tombstone();
+                let tombstone = snapshot(&writer).record(&name("a")).unwrap().unwrap().tombstone();
                 assert_eq!(tombstone.unwrap().reason, RemovalReason::Killed);
                 for entry in others {
-                    let found = read::record(&writer.connection, &entry.name).unwrap().unwrap();
+                    let found = snapshot(&writer).record(&entry.name).unwrap().unwrap();
                     assert_eq!(found.log, entry.log);
                 }
                 assert_eq!(faults(dir.path()), Vec::<String>::new());
@@ -240,14 +258,16 @@ mod tests {
         let (_store, mut writer) = open(dir.path());
         apply(&mut writer, &[article("a", &noise(1, 1 << 16), &[], 1)]);
         let killed = stored(&writer, "a", Slot::Live);
-        let reader = open_to_read(dir.path()).unwrap();
-        let snapshot = reader.unchecked_transaction().unwrap();
-        read::head(&snapshot).unwrap();
-        apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
-        writer.reader_timeout = Duration::ZERO;
-        assert!(matches!(writer.erase(), Err(Error::NotErased)));
-        assert!(traces(dir.path(), &killed) > 0);
-        drop(snapshot);
+        let reader = ReadOnlyStore::open(dir.path()).unwrap();
+        let read = reader.read(|snapshot| {
+            snapshot.head()?;
+            apply(&mut writer, &[removal("a", RemovalReason::Killed, 2)]);
+            writer.reader_timeout = Duration::ZERO;
+            assert!(matches!(writer.erase(), Err(Error::NotErased)));
+            assert!(traces(dir.path(), &killed) > 0);
+            Ok(())
+        });
+        read.unwrap();
         writer.erase().unwrap();
         assert_eq!(traces(dir.path(), &killed), 0);
     }

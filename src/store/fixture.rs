@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Options, Store, Writer, envelope};
+use super::{Options, ReadOnlyStore, Snapshot, Store, Writer, envelope};
 use crate::{
     entry::Entry,
     model::{LogId, Name, Revision, Slot},
@@ -81,7 +81,12 @@ pub(crate) fn hide_departures(dir: &Path, hide: bool) {
 
 /// Returns the faults of a store, none if it is intact.
 pub(crate) fn faults(dir: &Path) -> Vec<String> {
-    super::verify::verify(&super::open_to_read(dir).unwrap()).unwrap().faults
+    ReadOnlyStore::open(dir).unwrap().read(|snapshot| snapshot.verify()).unwrap().faults
+}
+
+/// Returns the state that the writer's next transaction starts from.
+pub(super) fn snapshot(writer: &Writer) -> Snapshot<'_> {
+    Snapshot { connection: &writer.connection }
 }
 
 /// Returns the number of rows that the writer has changed so far.

@@ -129,7 +129,7 @@ impl Applier<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::fixture::{apply, article, faults, name, open, removal};
+    use crate::store::fixture::{apply, article, faults, name, open, removal, snapshot};
 
     const BY_AGE: History = History { age: Duration::from_micros(100), entries: 0 };
 
@@ -147,7 +147,7 @@ mod tests {
             assert!(!writer.compact(now, &BY_AGE).unwrap());
             assert_eq!(store.head().floor, floor, "{now}");
         }
-        assert_eq!(read::head(&writer.connection).unwrap(), *store.head());
+        assert_eq!(snapshot(&writer).head().unwrap(), *store.head());
     }
 
     #[test]
@@ -189,8 +189,8 @@ mod tests {
             ("late", true),
             ("a", true),
         ] {
-            assert_eq!(read::record(&writer.connection, &name(id)).unwrap().is_some(), is_retained, "{id}");
-            let owner = read::resolve_path(&writer.connection, &format!("/{id}")).unwrap();
+            assert_eq!(snapshot(&writer).record(&name(id)).unwrap().is_some(), is_retained, "{id}");
+            let owner = snapshot(&writer).resolve_path(&format!("/{id}")).unwrap();
             assert_eq!(owner.is_some(), is_retained, "{id}");
         }
         assert_eq!(digests(&store.head()), before);

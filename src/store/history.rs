@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
+use rusqlite::{OptionalExtension as _, Row, Rows, params};
 
 use super::{
-    Error, Record,
+    Error, Record, Snapshot,
     apply::{ANY_TERM, unpack_departures, unpack_terms},
     read::{self, LIVE_SLOT},
     row::{COLUMNS, Columns},
@@ -103,41 +103,76 @@ pub(crate) struct HistoryRange {
     pub(crate) floor: Revision,
 }
 
-/// Reads the range after a revision, in one read transaction. It contains whole commits if one fits into the bounds,
-/// otherwise a part of the first one. A commit above the bounds is never in memory as a whole.
-pub(crate) fn read_range(
-    connection: &Connection,
-    after: Revision,
-    selection: &Selection,
-    bounds: Bounds,
-) -> Result<HistoryRange, Error> {
-    let snapshot = connection.unchecked_transaction()?;
-    let head = read::head(&snapshot)?;
-    let terms = term_numbers(&snapshot, &selection.terms)?;
-    let departed_terms =
-        selection.departed_terms.as_ref().map(|terms| term_numbers(&snapshot, terms)).transpose()?;
-    let mut reader = RangeReader {
-        snapshot: &snapshot,
-        bounds,
-        rows: 0,
-        last: after,
-        bytes: 0,
-        events: Vec::new(),
-        spans: BTreeMap::new(),
-    };
-    let stopped_at = reader.read((after, head.revision), selection, &terms, departed_terms.as_ref())?;
-    let RangeReader { mut events, spans, .. } = reader;
-    let (reached, within) = commit_boundary(&spans, after, stopped_at.unwrap_or(head.revision));
-    events.retain(|event| event.revision <= reached);
-    let commits = group_by_commit(&snapshot, events, &spans)?;
-    Ok(HistoryRange { commits, reached: chain_position(&snapshot, reached)?, within, floor: head.floor })
+impl Snapshot<'_> {
+    /// Reads the range after a revision. It contains whole commits if one fits into the bounds, otherwise a part of the
+    /// first one. A commit above the bounds is never in memory as a whole.
+    pub(crate) fn history(
+        self,
+        after: Revision,
+        selection: &Selection,
+        bounds: Bounds,
+    ) -> Result<HistoryRange, Error> {
+        let head = self.head()?;
+        let terms = TermSet::read(self, &selection.terms)?;
+        let departed_terms =
+            selection.departed_terms.as_ref().map(|terms| TermSet::read(self, terms)).transpose()?;
+        let mut reader = RangeReader {
+            snapshot: self,
+            bounds,
+            rows: 0,
+            last: after,
+            bytes: 0,
+            events: Vec::new(),
+            spans: BTreeMap::new(),
+        };
+        let stopped_at =
+            reader.read((after, head.revision), &selection.kinds, &terms, departed_terms.as_ref())?;
+        let RangeReader { mut events, spans, .. } = reader;
+        let (reached, within) = commit_boundary(&spans, after, stopped_at.unwrap_or(head.revision));
+        events.retain(|event| event.revision <= reached);
+        let commits = group_by_commit(self, events, &spans)?;
+        Ok(HistoryRange { commits, reached: self.chain_position(reached)?, within, floor: head.floor })
+    }
+
+    /// Returns a revision with its link of the chain.
+    pub(crate) fn chain_position(self, revision: Revision) -> Result<ChainPosition, Error> {
+        let mut statement = self.connection.prepare_cached("SELECT chain FROM chain WHERE revision = ?1")?;
+        let chain = statement.query_row([revision], |row| row.get(0)).optional()?;
+        Ok(ChainPosition { revision, chain })
+    }
 }
 
-/// Returns a revision with its link of the chain.
-pub(crate) fn chain_position(connection: &Connection, revision: Revision) -> Result<ChainPosition, Error> {
-    let mut statement = connection.prepare_cached("SELECT chain FROM chain WHERE revision = ?1")?;
-    let chain = statement.query_row([revision], |row| row.get(0)).optional()?;
-    Ok(ChainPosition { revision, chain })
+/// The lists of a selection, by their numbers.
+enum TermSet {
+    All,
+    /// These lists; none of them if no article has ever been in any.
+    Of(HashSet<i64>),
+}
+
+impl TermSet {
+    /// Looks up the numbers of terms, including those whose lists are empty now. Without terms, every list is selected.
+    fn read(snapshot: Snapshot<'_>, terms: &[Term]) -> Result<TermSet, Error> {
+        if terms.is_empty() {
+            return Ok(TermSet::All);
+        }
+        let sql = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
+        let mut statement = snapshot.connection.prepare_cached(sql)?;
+        let mut numbers = HashSet::with_capacity(terms.len());
+        for term in terms {
+            let (kind, value) = term.parts();
+            let number = statement.query_row(params![kind, value], |row| row.get::<_, i64>(0));
+            numbers.extend(number.optional()?);
+        }
+        Ok(TermSet::Of(numbers))
+    }
+
+    /// Returns whether a list is selected. The term that represents all unknown departures always is.
+    fn contains(&self, term: i64) -> bool {
+        match self {
+            TermSet::All => true,
+            TermSet::Of(numbers) => term == ANY_TERM || numbers.contains(&term),
+        }
+    }
 }
 
 /// The index of the entry in a row that begins with [`COLUMNS`].
@@ -148,7 +183,7 @@ type Spans = BTreeMap<Revision, Revision>;
 
 /// A range that is being read: newest entries and departures, merged by revision.
 struct RangeReader<'a> {
-    snapshot: &'a Connection,
+    snapshot: Snapshot<'a>,
     bounds: Bounds,
     /// The number of rows read so far.
     rows: usize,
@@ -166,17 +201,18 @@ impl RangeReader<'_> {
     fn read(
         &mut self,
         (after, head): (Revision, Revision),
-        selection: &Selection,
-        terms: &HashSet<i64>,
-        departed_terms: Option<&HashSet<i64>>,
+        kinds: &[Kind],
+        terms: &TermSet,
+        departed_terms: Option<&TermSet>,
     ) -> Result<Option<Revision>, Error> {
         // All slots, because the slot itself may be damaged.
         let sql = format!("SELECT {COLUMNS}, entry FROM doc WHERE revision > ?1 ORDER BY revision");
-        let mut statement = self.snapshot.prepare_cached(&sql)?;
+        let connection = self.snapshot.connection;
+        let mut statement = connection.prepare_cached(&sql)?;
         let mut entries = statement.query(params![after])?;
         let sql = "SELECT revision, term, id FROM departure WHERE revision > ?1 AND revision <= ?2
                    ORDER BY revision, term, id";
-        let mut statement = self.snapshot.prepare_cached(sql)?;
+        let mut statement = connection.prepare_cached(sql)?;
         let mut departures = match departed_terms {
             Some(terms) => Some(Departures { rows: statement.query([after, head])?, terms, next: None }),
             None => None,
@@ -197,7 +233,7 @@ impl RangeReader<'_> {
             }
             self.rows += 1;
             self.last = revision;
-            let is_selected = !is_intact || is_selected(&columns, selection, terms);
+            let is_selected = !is_intact || is_selected(&columns, kinds, terms);
             if is_selected && let Some(event) = self.event(&columns, is_intact, row)? {
                 let (first, last) = span(&event.newest);
                 self.spans.insert(first, last);
@@ -217,7 +253,7 @@ impl RangeReader<'_> {
         match read::open(name.clone(), Slot::Live, columns.revision, stored) {
             Ok(newest) => Ok(Some(Event::from_record(newest))),
             Err(Error::Corrupt(_)) => {
-                let newest = salvage::stand_in(self.snapshot, &name, Slot::Live, columns)?;
+                let newest = salvage::stand_in(self.snapshot.connection, &name, Slot::Live, columns)?;
                 let damage = if is_intact { EventDamage::Content } else { EventDamage::All };
                 Ok(Some(Event { damage, ..Event::from_record(newest) }))
             }
@@ -268,8 +304,7 @@ impl RangeReader<'_> {
 /// The rows of departures in the order of the log. An entry is of one article, so all rows of a revision are, too.
 struct Departures<'a> {
     rows: Rows<'a>,
-    /// The selected lists; if empty, every list.
-    terms: &'a HashSet<i64>,
+    terms: &'a TermSet,
     /// The row that was read and is not processed yet. It has a name if the article has left one of the lists.
     next: Option<(Revision, Option<Name>)>,
 }
@@ -277,8 +312,7 @@ struct Departures<'a> {
 impl Departures<'_> {
     fn read(&mut self) -> Result<Option<(Revision, Option<Name>)>, Error> {
         let Some(row) = self.rows.next()? else { return Ok(None) };
-        let term = row.get(1)?;
-        let is_selected = self.terms.is_empty() || term == ANY_TERM || self.terms.contains(&term);
+        let is_selected = self.terms.contains(row.get(1)?);
         let id = row.get_ref(2)?.as_str().ok().filter(|_| is_selected).and_then(Id::parse);
         Ok(Some((row.get(0)?, id.map(|id| Name { kind: Kind::Article, id }))))
     }
@@ -341,46 +375,31 @@ fn commit_boundary(spans: &Spans, after: Revision, reached: Revision) -> (Revisi
     }
 }
 
-/// Returns the numbers of terms, including those whose lists are empty now.
-fn term_numbers(connection: &Connection, terms: &[Term]) -> Result<HashSet<i64>, Error> {
-    let mut statement = connection.prepare_cached("SELECT n FROM term WHERE kind = ?1 AND value = ?2")?;
-    let mut numbers = HashSet::with_capacity(terms.len());
-    for term in terms {
-        let (kind, value) = term.parts();
-        numbers.extend(statement.query_row(params![kind, value], |row| row.get::<_, i64>(0)).optional()?);
-    }
-    // No article has ever had the terms: no row is selected.
-    if numbers.is_empty() && !terms.is_empty() {
-        numbers.insert(i64::MIN);
-    }
-    Ok(numbers)
-}
-
 /// Returns whether an entry is selected: its article is in one of the lists, has just left one or, if the entry is a
 /// tombstone, had left one at any time.
-fn is_selected(columns: &Columns, selection: &Selection, terms: &HashSet<i64>) -> bool {
-    if !Kind::from_number(columns.kind).is_some_and(|kind| selection.kinds.contains(&kind)) {
+fn is_selected(columns: &Columns, kinds: &[Kind], terms: &TermSet) -> bool {
+    if !Kind::from_number(columns.kind).is_some_and(|kind| kinds.contains(&kind)) {
         return false;
     }
-    if selection.terms.is_empty() {
+    if matches!(terms, TermSet::All) {
         return true;
     }
     let departures = unpack_departures(&columns.departures);
     let (live, revision) = (columns.live, columns.revision);
     let mut departed = departures.iter().filter(|(_, at)| !live || *at == revision).map(|(term, _)| term);
-    departed.any(|term| *term == ANY_TERM || terms.contains(term))
-        || unpack_terms(&columns.terms).iter().any(|term| terms.contains(term))
+    departed.any(|term| terms.contains(*term))
+        || unpack_terms(&columns.terms).into_iter().any(|term| terms.contains(term))
 }
 
 /// Groups events by commit.
-fn group_by_commit(snapshot: &Connection, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
+fn group_by_commit(snapshot: Snapshot<'_>, events: Vec<Event>, spans: &Spans) -> Result<Vec<Commit>, Error> {
     let mut commits: Vec<Commit> = Vec::new();
     for event in events {
         let known = spans.range(..=event.revision).next_back().map(|(_, last)| *last);
         let end = known.filter(|last| *last >= event.revision).unwrap_or(event.revision);
         match commits.last_mut().filter(|commit| commit.end.revision == end) {
             Some(commit) => commit.events.push(event),
-            None => commits.push(Commit { events: vec![event], end: chain_position(snapshot, end)? }),
+            None => commits.push(Commit { events: vec![event], end: snapshot.chain_position(end)? }),
         }
     }
     Ok(commits)
@@ -388,10 +407,10 @@ fn group_by_commit(snapshot: &Connection, events: Vec<Event>, spans: &Spans) -> 
 
 /// Returns the event of a departure, or `None` if the article left the list with its newest entry, whose own event
 /// includes the departure.
-fn departure_event(snapshot: &Connection, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
+fn departure_event(snapshot: Snapshot<'_>, revision: Revision, name: &Name) -> Result<Option<Event>, Error> {
     // The lists of a damaged entry are known: they are stored beside it.
-    let Some((newest, _)) = salvage::record(snapshot, name, Slot::Live)? else { return Ok(None) };
-    let mut statement = snapshot.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
+    let Some((newest, _)) = snapshot.record_or_stand_in(name, Slot::Live)? else { return Ok(None) };
+    let mut statement = snapshot.connection.prepare_cached("SELECT time FROM chain WHERE revision = ?1")?;
     let time = statement.query_row([revision], |row| row.get(0)).optional()?.unwrap_or(0);
     Ok((newest.revision != revision).then(|| {
         let mut event = Event::new(revision, time, newest);
@@ -412,7 +431,7 @@ mod tests {
     use super::*;
     use crate::{
         entry::Entry,
-        store::{Writer, fixture, open_to_read},
+        store::{ReadOnlyStore, Writer, fixture},
         wire::log::Left,
     };
 
@@ -439,8 +458,13 @@ mod tests {
     /// The revisions of each commit, the revision reached, and the end of the commit that is incomplete.
     type Read = (Vec<Vec<Revision>>, Revision, Option<Revision>);
 
+    fn range(dir: &std::path::Path, after: Revision, bounds: Bounds) -> HistoryRange {
+        let store = ReadOnlyStore::open(dir).unwrap();
+        store.read(|snapshot| snapshot.history(after, &everything(), bounds)).unwrap()
+    }
+
     fn read(dir: &std::path::Path, after: Revision, bounds: Bounds) -> Read {
-        let range = read_range(&open_to_read(dir).unwrap(), after, &everything(), bounds).unwrap();
+        let range = range(dir, after, bounds);
         let revisions = |commit: &Commit| commit.events.iter().map(|event| event.revision).collect();
         (range.commits.iter().map(revisions).collect(), range.reached.revision, range.within)
     }
@@ -508,7 +532,7 @@ mod tests {
         let mut entry = fixture::article("a", "Calm again", &["sea"], 1);
         entry.log.left = departures(1, 0..200);
         commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
-        let all = read_range(&open_to_read(dir.path()).unwrap(), 0, &everything(), MANY).unwrap();
+        let all = range(dir.path(), 0, MANY);
         let events: Vec<&Event> = all.commits.iter().flat_map(|commit| &commit.events).collect();
         assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert!(events[0].newest.log.content.is_empty() && events[0].departures.len() == 200);

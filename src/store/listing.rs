@@ -10,12 +10,9 @@ use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
 };
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{
-    Error,
-    read::{self, LIVE_SLOT},
-};
+use super::{Error, Snapshot, read::LIVE_SLOT};
 use crate::{
     entry::Term,
     model::{Id, Kind, Name, Revision},
@@ -54,13 +51,25 @@ pub(crate) enum Order {
     Revision,
 }
 
-/// A cursor in a listing. The rows that follow are below it in the order.
+/// A cursor in a listing. The listing continues after it in its order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cursor {
-    /// The time or the revision, depending on the order.
+    /// The time or the revision, depending on the order; 0 in the order of ids.
     pub(crate) key: i64,
     /// The id at that time; empty in the order of revisions.
     pub(crate) id: String,
+}
+
+impl Cursor {
+    /// Returns the cursor of an article in the order of revisions.
+    fn by_revision(revision: Revision) -> Cursor {
+        Cursor { key: revision, id: String::new() }
+    }
+
+    /// Returns the cursor of a name in the order of ids.
+    pub(crate) fn by_id(name: &Name) -> Cursor {
+        Cursor { key: 0, id: name.id.to_string() }
+    }
 }
 
 /// A part of a listing.
@@ -74,23 +83,26 @@ pub(crate) struct Slice {
     pub(crate) head: Revision,
 }
 
-/// Returns up to `limit` articles after a cursor, within one transaction of the caller.
-pub(crate) fn slice(
-    connection: &Connection,
-    query: &Query,
-    from: Option<&Cursor>,
-    limit: usize,
-) -> Result<Slice, Error> {
-    let head = read::head(connection)?.revision;
-    let Some(plan) = Plan::build(connection, query)? else { return Ok(Slice { head, ..Slice::default() }) };
-    let slice = match query.order {
-        Order::Time => by_time(connection, query, &plan, from, limit),
-        Order::Revision if plan.articles <= MAX_SCANNED as i64 => {
-            by_revision_sorted(connection, query, &plan, from, limit)
-        }
-        Order::Revision => by_revision_scanned(connection, query, &plan, from, limit),
-    };
-    Ok(Slice { head, ..slice? })
+impl Snapshot<'_> {
+    /// Returns up to `limit` articles after a cursor.
+    pub(crate) fn articles(
+        self,
+        query: &Query,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Slice, Error> {
+        let head = self.head()?.revision;
+        let Some(plan) = Plan::build(self, query)? else { return Ok(Slice { head, ..Slice::default() }) };
+        let connection = self.connection;
+        let slice = match query.order {
+            Order::Time => by_time(connection, query, &plan, after, limit),
+            Order::Revision if plan.articles <= MAX_SCANNED as i64 => {
+                by_revision_sorted(connection, query, &plan, after, limit)
+            }
+            Order::Revision => by_revision_scanned(connection, query, &plan, after, limit),
+        };
+        Ok(Slice { head, ..slice? })
+    }
 }
 
 /// A query with the numbers of its terms.
@@ -106,10 +118,11 @@ struct Plan {
 
 impl Plan {
     /// Returns `None` if a group can match no article.
-    fn build(connection: &Connection, query: &Query) -> Result<Option<Plan>, Error> {
+    fn build(snapshot: Snapshot<'_>, query: &Query) -> Result<Option<Plan>, Error> {
+        let connection = snapshot.connection;
         let mut groups = query.groups.clone();
         if let Some(root) = &query.section_tree {
-            groups.push(section_tree(connection, root)?);
+            groups.push(section_tree(snapshot, root)?);
         }
         if groups.is_empty() {
             groups.push(vec![Term::All]);
@@ -180,15 +193,15 @@ fn term_numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64
 }
 
 /// Returns a section and all sections below it. Sections whose parents form a cycle are each visited once.
-fn section_tree(connection: &Connection, root: &Id) -> Result<Vec<Term>, Error> {
+fn section_tree(snapshot: Snapshot<'_>, root: &Id) -> Result<Vec<Term>, Error> {
     let mut children: HashMap<Id, Vec<Id>> = HashMap::new();
-    let mut after = String::new();
+    let mut after = None;
     loop {
-        let names = read::names(connection, Kind::Section, &after, BATCH)?;
+        let names = snapshot.names(Kind::Section, after.as_ref(), BATCH)?;
         let Some(last) = names.last() else { break };
-        after = last.id.to_string();
+        after = Some(Cursor::by_id(last));
         for name in names {
-            let record = read::record(connection, &name)?;
+            let record = snapshot.record(&name)?;
             let parent = record.as_ref().and_then(|record| fields::last(&record.log.content, SECTION_PARENT));
             let parent = parent.and_then(|parent| Name::parse(std::str::from_utf8(parent).ok()?));
             if let Some(parent) = parent {
@@ -211,25 +224,35 @@ fn section_tree(connection: &Connection, root: &Id) -> Result<Vec<Term>, Error> 
 struct Reader {
     term: i64,
     rows: VecDeque<(i64, String)>,
-    below: (i64, String),
+    /// The bound below which the rows are. `None` if they are all rows of the list.
+    below: Option<Cursor>,
     exhausted: bool,
 }
 
 impl Reader {
     fn next(&mut self, connection: &Connection) -> Result<Option<(i64, String)>, Error> {
         if self.rows.is_empty() && !self.exhausted {
-            let sql = "SELECT time, id FROM listing WHERE term = ?1 AND (time, id) < (?2, ?3)
-                       ORDER BY time DESC, id DESC LIMIT ?4";
-            let mut statement = connection.prepare_cached(sql)?;
-            let page = params![self.term, self.below.0, self.below.1, BATCH as i64];
-            let rows = statement.query_map(page, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            self.rows = rows.collect::<rusqlite::Result<_>>()?;
+            self.rows = self.batch(connection)?;
             self.exhausted = self.rows.len() < BATCH;
-            if let Some(last) = self.rows.back() {
-                self.below = last.clone();
+            if let Some((time, id)) = self.rows.back() {
+                self.below = Some(Cursor { key: *time, id: id.clone() });
             }
         }
         Ok(self.rows.pop_front())
+    }
+
+    fn batch(&self, connection: &Connection) -> rusqlite::Result<VecDeque<(i64, String)>> {
+        let all = "SELECT time, id FROM listing WHERE term = ?1 ORDER BY time DESC, id DESC LIMIT ?2";
+        let below = "SELECT time, id FROM listing WHERE term = ?1 AND (time, id) < (?3, ?4)
+                     ORDER BY time DESC, id DESC LIMIT ?2";
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (term, limit) = (self.term, BATCH as i64);
+        match &self.below {
+            None => connection.prepare_cached(all)?.query_map(params![term, limit], row)?.collect(),
+            Some(Cursor { key, id }) => {
+                connection.prepare_cached(below)?.query_map(params![term, limit, key, id], row)?.collect()
+            }
+        }
     }
 }
 
@@ -237,14 +260,14 @@ fn by_time(
     connection: &Connection,
     query: &Query,
     plan: &Plan,
-    from: Option<&Cursor>,
+    after: Option<&Cursor>,
     limit: usize,
 ) -> Result<Slice, Error> {
-    // No id is above this one: a cursor before all rows of its time.
-    let top = (query.before.map_or(i64::MAX, |before| before - 1), "\u{7f}".to_owned());
-    let start = from.map_or(top.clone(), |cursor| top.min((cursor.key, cursor.id.clone())));
+    // The empty id is below all ids of its time.
+    let end = query.before.map(|before| Cursor { key: before, id: String::new() });
+    let below = after.cloned().into_iter().chain(end).min();
     let reader =
-        |term: &i64| Reader { term: *term, rows: VecDeque::new(), below: start.clone(), exhausted: false };
+        |term: &i64| Reader { term: *term, rows: VecDeque::new(), below: below.clone(), exhausted: false };
     let mut merge = Merge::new(connection, plan.driver.iter().map(reader).collect())?;
     let mut found = Vec::new();
     for scanned in 1.. {
@@ -311,10 +334,10 @@ fn by_revision_sorted(
     connection: &Connection,
     query: &Query,
     plan: &Plan,
-    from: Option<&Cursor>,
+    after: Option<&Cursor>,
     limit: usize,
 ) -> Result<Slice, Error> {
-    let below = from.map_or(Revision::MAX, |cursor| cursor.key);
+    let below = after.map_or(Revision::MAX, |cursor| cursor.key);
     let mut candidates = HashSet::new();
     let mut all = connection.prepare_cached("SELECT time, id FROM listing WHERE term = ?1")?;
     for term in &plan.driver {
@@ -341,9 +364,9 @@ fn by_revision_sorted(
             return Ok(slice);
         }
         if plan.matches_rest(connection, time, &id)? {
-            slice.found.extend(article_name(&id).map(|name| (name, revision_cursor(revision))));
+            slice.found.extend(article_name(&id).map(|name| (name, Cursor::by_revision(revision))));
         }
-        slice.next = Some(revision_cursor(revision));
+        slice.next = Some(Cursor::by_revision(revision));
     }
     slice.next = None;
     Ok(slice)
@@ -354,10 +377,10 @@ fn by_revision_scanned(
     connection: &Connection,
     query: &Query,
     plan: &Plan,
-    from: Option<&Cursor>,
+    after: Option<&Cursor>,
     limit: usize,
 ) -> Result<Slice, Error> {
-    let below = from.map_or(Revision::MAX, |cursor| cursor.key);
+    let below = after.map_or(Revision::MAX, |cursor| cursor.key);
     let sql = "SELECT revision, time, id, kind, live FROM doc WHERE revision < ?1 AND slot = ?3
          ORDER BY revision DESC LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
@@ -367,13 +390,13 @@ fn by_revision_scanned(
         let (revision, time): (Revision, i64) = (row.get(0)?, row.get(1)?);
         let (id, kind, live): (String, i64, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
         scanned += 1;
-        slice.next = Some(revision_cursor(revision));
+        slice.next = Some(Cursor::by_revision(revision));
         let candidate = live && kind == Kind::Article as i64 && is_in_time_range(query, time);
         let is_match = candidate
             && plan.any_contains(connection, &plan.driver, time, &id)?
             && plan.matches_rest(connection, time, &id)?;
         if is_match {
-            slice.found.extend(article_name(&id).map(|name| (name, revision_cursor(revision))));
+            slice.found.extend(article_name(&id).map(|name| (name, Cursor::by_revision(revision))));
         }
         if slice.found.len() == limit || plan.is_exhausted(0) {
             return Ok(slice);
@@ -383,8 +406,4 @@ fn by_revision_scanned(
         slice.next = None;
     }
     Ok(slice)
-}
-
-fn revision_cursor(revision: Revision) -> Cursor {
-    Cursor { key: revision, id: String::new() }
 }

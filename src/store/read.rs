@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Damage, Error, Head, Record, damage, envelope, row};
+use super::{Damage, Error, Head, Record, Snapshot, damage, envelope, listing::Cursor, row};
 use crate::{
     digest::{Hash, SetDigest},
     entry::{self, Claim},
@@ -14,7 +14,7 @@ use prost::Message as _;
 pub(super) const LIVE_SLOT: i64 = Slot::Live as i64;
 
 /// Returns the head of the store.
-pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
+pub(super) fn head(connection: &Connection) -> rusqlite::Result<Head> {
     let sql = "SELECT log_id, revision, chain, floor, log_digest, content_digest,
                       articles, authors, sections, tags, collections FROM head";
     connection.query_row(sql, [], |row| {
@@ -29,29 +29,6 @@ pub(crate) fn head(connection: &Connection) -> rusqlite::Result<Head> {
             live,
         })
     })
-}
-
-/// Returns the record of a name that readers see: content or tombstone.
-pub(crate) fn record(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
-    newest(connection, name, Slot::Live)
-}
-
-/// Returns the pending version of a name, or the tombstone of one. Never for readers.
-pub(crate) fn pending(connection: &Connection, name: &Name) -> Result<Option<Record>, Error> {
-    newest(connection, name, Slot::Pending)
-}
-
-pub(super) fn newest(connection: &Connection, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
-    let sql = "SELECT revision, entry FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
-    match rows.next()? {
-        Some(row) => {
-            let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
-            open(name.clone(), slot, row.get(0)?, stored).map(Some)
-        }
-        None => row::revision(connection, name, slot).map(|_absent| None),
-    }
 }
 
 pub(super) fn open(name: Name, slot: Slot, revision: Revision, stored: &[u8]) -> Result<Record, Error> {
@@ -72,36 +49,6 @@ pub(super) fn row_name(row: &Row<'_>) -> rusqlite::Result<Option<Name>> {
     Ok(kind.zip(id).map(|(kind, id)| Name { kind, id }))
 }
 
-/// Visits the records that readers see after a revision, in the order of the log: each with its revision, a damaged one
-/// by its name. Ends after `limit` records, or when `visit` returns false.
-pub(crate) fn changes(
-    connection: &Connection,
-    after: Revision,
-    limit: usize,
-    mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
-) -> Result<(), Error> {
-    let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
-               ORDER BY revision LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
-    while let Some(row) = rows.next()? {
-        let revision = row.get(2)?;
-        let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let opened = row_name(row)?;
-        let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
-        let found = match opened {
-            Some(Ok(record)) => Ok(record),
-            Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
-            Some(Err(error)) => return Err(error),
-            None => Err(format!("revision {revision}")),
-        };
-        if !visit(revision, found) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Records that were counted without being opened.
 #[derive(Debug, Default)]
 pub(crate) struct RecordCount {
@@ -112,65 +59,125 @@ pub(crate) struct RecordCount {
     pub(crate) last: Option<Revision>,
 }
 
-/// Counts up to `limit` records that readers see within a range of revisions: after the first, up to the second.
-pub(crate) fn count(
-    connection: &Connection,
-    range: (Revision, Revision),
-    limit: usize,
-) -> Result<RecordCount, Error> {
-    let sql = format!(
-        "SELECT {}, entry FROM doc WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3",
-        row::COLUMNS
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![range.0, range.1, limit as i64])?;
-    let mut record_count = RecordCount::default();
-    while let Some(row) = rows.next()? {
-        let columns = row::Columns::read(row)?;
-        let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();
-        let key = columns.key().filter(|_| columns.is_intact());
-        let is_intact =
-            key.is_some_and(|(name, slot)| envelope::is_intact(stored, (&name, slot), columns.revision));
-        if !is_intact {
-            record_count.damage.add(columns.label());
-        } else if columns.slot == LIVE_SLOT {
-            record_count.contents.extend(columns.content_hash);
-        }
-        record_count.last = Some(columns.revision);
+impl Snapshot<'_> {
+    /// Returns the head of the store.
+    pub(crate) fn head(self) -> Result<Head, Error> {
+        Ok(head(self.connection)?)
     }
-    Ok(record_count)
-}
 
-/// Returns the live names of a kind after an id, in the order of ids.
-pub(crate) fn names(
-    connection: &Connection,
-    kind: Kind,
-    after: &str,
-    limit: usize,
-) -> Result<Vec<Name>, Error> {
-    let sql = "SELECT kind, id FROM doc INDEXED BY doc_key
-               WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], row_name)?;
-    let names: rusqlite::Result<Vec<_>> = rows.collect();
-    Ok(names?.into_iter().flatten().collect())
-}
+    /// Returns the record of a name that readers see: content or tombstone.
+    pub(crate) fn record(self, name: &Name) -> Result<Option<Record>, Error> {
+        self.newest(name, Slot::Live)
+    }
 
-/// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise one
-/// that lists it as an alias; otherwise one that owned it; otherwise one that was removed.
-pub(crate) fn resolve_path(connection: &Connection, path: &str) -> Result<Option<Name>, Error> {
-    let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([path], row_name).optional()?.flatten())
-}
+    /// Returns the pending version of a name, or the tombstone of one. Never for readers.
+    pub(crate) fn pending_record(self, name: &Name) -> Result<Option<Record>, Error> {
+        self.newest(name, Slot::Pending)
+    }
 
-/// Returns the live articles whose own path this is, by its normal form: one, or several if records are damaged. The
-/// one that the path leads to comes first.
-pub(crate) fn path_owners(connection: &Connection, path: &str) -> Result<Vec<Name>, Error> {
-    let sql = "SELECT 1, id FROM path WHERE path = ?1 AND rank = ?2 ORDER BY place DESC, id";
-    let mut statement = connection.prepare_cached(sql)?;
-    let names: rusqlite::Result<Vec<_>> = statement.query_map(params![path, Claim::OWN], row_name)?.collect();
-    Ok(names?.into_iter().flatten().collect())
+    /// Returns the newest entry of a key.
+    pub(super) fn newest(self, name: &Name, slot: Slot) -> Result<Option<Record>, Error> {
+        let sql =
+            "SELECT revision, entry FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![name.kind as i64, slot as i64, name.id.as_str()])?;
+        match rows.next()? {
+            Some(row) => {
+                let stored = row.get_ref(1)?.as_blob().unwrap_or_default();
+                open(name.clone(), slot, row.get(0)?, stored).map(Some)
+            }
+            None => row::revision(self.connection, name, slot).map(|_absent| None),
+        }
+    }
+
+    /// Visits the records that readers see after a revision, in the order of the log: each with its revision, a damaged
+    /// one by its name. Ends after `limit` records, or when `visit` returns false.
+    pub(crate) fn visit_records(
+        self,
+        after: Revision,
+        limit: usize,
+        mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
+    ) -> Result<(), Error> {
+        let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
+                   ORDER BY revision LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let revision = row.get(2)?;
+            let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
+            let opened = row_name(row)?;
+            let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
+            let found = match opened {
+                Some(Ok(record)) => Ok(record),
+                Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
+                Some(Err(error)) => return Err(error),
+                None => Err(format!("revision {revision}")),
+            };
+            if !visit(revision, found) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts up to `limit` records that readers see within a range of revisions: after the first, up to the second.
+    pub(crate) fn count_records(
+        self,
+        range: (Revision, Revision),
+        limit: usize,
+    ) -> Result<RecordCount, Error> {
+        let sql = format!(
+            "SELECT {}, entry FROM doc WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3",
+            row::COLUMNS
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![range.0, range.1, limit as i64])?;
+        let mut record_count = RecordCount::default();
+        while let Some(row) = rows.next()? {
+            let columns = row::Columns::read(row)?;
+            let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();
+            let key = columns.key().filter(|_| columns.is_intact());
+            let is_intact =
+                key.is_some_and(|(name, slot)| envelope::is_intact(stored, (&name, slot), columns.revision));
+            if !is_intact {
+                record_count.damage.add(columns.label());
+            } else if columns.slot == LIVE_SLOT {
+                record_count.contents.extend(columns.content_hash);
+            }
+            record_count.last = Some(columns.revision);
+        }
+        Ok(record_count)
+    }
+
+    /// Returns up to `limit` live names of a kind in the order of ids, after a cursor.
+    pub(crate) fn names(self, kind: Kind, after: Option<&Cursor>, limit: usize) -> Result<Vec<Name>, Error> {
+        let sql = "SELECT kind, id FROM doc INDEXED BY doc_key
+                   WHERE kind = ?1 AND slot = ?2 AND id > ?3 AND live = 1 ORDER BY id LIMIT ?4";
+        // No id is empty.
+        let after = after.map_or("", |cursor| &cursor.id);
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], row_name)?;
+        let names: rusqlite::Result<Vec<_>> = rows.collect();
+        Ok(names?.into_iter().flatten().collect())
+    }
+
+    /// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise
+    /// one that lists it as an alias; otherwise one that owned it; otherwise one that was removed.
+    pub(crate) fn resolve_path(self, path: &str) -> Result<Option<Name>, Error> {
+        let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row([path], row_name).optional()?.flatten())
+    }
+
+    /// Returns the live articles whose own path this is, by its normal form: one, or several if records are damaged.
+    /// The one that the path leads to comes first.
+    pub(crate) fn path_owners(self, path: &str) -> Result<Vec<Name>, Error> {
+        let sql = "SELECT 1, id FROM path WHERE path = ?1 AND rank = ?2 ORDER BY place DESC, id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let names: rusqlite::Result<Vec<_>> =
+            statement.query_map(params![path, Claim::OWN], row_name)?.collect();
+        Ok(names?.into_iter().flatten().collect())
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         entry::Entry,
-        store::fixture::{apply, faults, name, open, removal},
+        store::fixture::{apply, faults, name, open, removal, snapshot},
         wire::{log, v1},
     };
 
@@ -230,14 +237,14 @@ mod tests {
                 let entries: Vec<Entry> = order.iter().map(|n| claims[*n].clone()).collect();
                 apply(&mut writer, &entries);
                 for best in &claims {
-                    let owner = resolve_path(&writer.connection, "/p").unwrap();
+                    let owner = snapshot(&writer).resolve_path("/p").unwrap();
                     assert_eq!(owner.as_ref(), Some(&best.name), "{order:?}");
                     assert_eq!(faults(dir.path()), Vec::<String>::new());
                     // The article no longer claims the path.
                     let id = best.name.id.as_str();
                     apply(&mut writer, &[live(id, &format!("/{id}"), &[], &[])]);
                 }
-                assert_eq!(resolve_path(&writer.connection, "/p").unwrap(), None);
+                assert_eq!(snapshot(&writer).resolve_path("/p").unwrap(), None);
             }
         }
     }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use super::{Error, schema};
+use super::{Error, Snapshot, schema};
 use crate::{health::Health, supervise};
 
 /// The maximum number of queued reads. At 10 µs each, the last one waits some 10 ms; more would only wait longer.
@@ -47,7 +47,7 @@ impl Readers {
 
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(Snapshot<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, response) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
@@ -68,9 +68,9 @@ impl Readers {
 /// Runs one read. If it panics, only its caller fails.
 fn run_one<T>(
     connection: &Connection,
-    job: impl FnOnce(&Connection) -> Result<T, Error>,
+    job: impl FnOnce(Snapshot<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| Snapshot::read(connection, job))).unwrap_or_else(|panic| {
         tracing::error!(panic = supervise::describe_panic(&*panic), "store read panicked");
         Err(Error::Panicked)
     })
@@ -84,7 +84,7 @@ mod tests {
     async fn a_read_that_panics_fails_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _writer) = fixture::open(dir.path());
-        let panics = |_: &Connection| -> Result<(), Error> { panic!("injected panic") };
+        let panics = |_: Snapshot<'_>| -> Result<(), Error> { panic!("injected panic") };
         assert!(matches!(store.read(panics).await, Err(Error::Panicked)));
         assert_eq!(store.read(|_| Ok(7)).await.unwrap(), 7);
         assert!(store.health().cause(crate::health::Condition::TaskFailed).is_none());

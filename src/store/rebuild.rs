@@ -3,13 +3,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 
 use super::{
-    Error, Head, Identity, OpenError, Options, Store, Writer,
+    Error, Head, Identity, OpenError, Options, ReadOnlyStore, Snapshot, Store, Writer,
     apply::Applier,
     envelope::{self, Packed},
-    open_to_read, read,
 };
 use crate::{
     digest::Hash,
@@ -41,12 +40,6 @@ pub(crate) enum RebuildError {
     Store(#[from] Error),
 }
 
-impl From<rusqlite::Error> for RebuildError {
-    fn from(error: rusqlite::Error) -> RebuildError {
-        RebuildError::Store(error.into())
-    }
-}
-
 /// Creates a store in the directory `to`, which must contain none, from the store in `from` in its state at one point
 /// in time, with the same revisions. The log id is that of the old store only if `identity` keeps it. Remembered
 /// requests are not copied, because they are not part of the log.
@@ -54,9 +47,15 @@ impl From<rusqlite::Error> for RebuildError {
 /// # Errors
 /// Fails if the old store cannot be read, or if the new one cannot be written.
 pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<RebuildReport, RebuildError> {
-    let connection = open_to_read(from)?;
-    let snapshot = connection.unchecked_transaction()?;
-    let source = read::head(&snapshot)?;
+    ReadOnlyStore::open(from)?.read(|snapshot| Ok(rebuild_from(snapshot, to, identity)))?
+}
+
+fn rebuild_from(
+    snapshot: Snapshot<'_>,
+    to: &Path,
+    identity: Identity,
+) -> Result<RebuildReport, RebuildError> {
+    let source = snapshot.head()?;
     let options = Options { dir: to.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
     let log_id = match identity {
         Identity::New(log_id) => log_id,
@@ -64,7 +63,7 @@ pub(crate) fn rebuild(from: &Path, to: &Path, identity: Identity) -> Result<Rebu
     };
     let (store, writer) = Store::open(options, log_id)?;
     let mut rebuild = Rebuild { writer, anchored: true, entries: 0, faults: Vec::new() };
-    rebuild.copy_revisions(&snapshot)?;
+    rebuild.copy_revisions(snapshot)?;
     rebuild.writer.transact(|applier| {
         applier.head.floor = source.floor;
         Ok(())
@@ -129,11 +128,11 @@ fn entry(
 
 impl Rebuild {
     /// Visits all revisions of which the old store has data, in their order.
-    fn copy_revisions(&mut self, from: &Connection) -> Result<(), Error> {
+    fn copy_revisions(&mut self, from: Snapshot<'_>) -> Result<(), Error> {
         let sql = "SELECT revision, chain.chain, chain.time, doc.entry, doc.hash, doc.kind, doc.id, doc.slot
                    FROM (SELECT revision FROM doc UNION SELECT revision FROM chain)
                    LEFT JOIN chain USING(revision) LEFT JOIN doc USING(revision) ORDER BY revision";
-        let mut statement = from.prepare(sql)?;
+        let mut statement = from.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         let (mut chunk, mut size) = (Vec::with_capacity(MAX_CHUNK_ROWS), 0);
         while let Some(row) = rows.next()? {
@@ -202,6 +201,8 @@ impl Applier<'_> {
 #[cfg(test)]
 mod tests {
     use std::{fs, time::Duration};
+
+    use rusqlite::Connection;
 
     use super::*;
     use crate::{

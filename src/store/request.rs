@@ -1,8 +1,8 @@
 //! The requests of the last 24 hours, with their outcomes.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
-use super::{Error, WriteOutcome, apply::Applier};
+use super::{Error, Snapshot, WriteOutcome, apply::Applier};
 use crate::{
     digest::Hash,
     model::{HashPrefix, Id, Kind, Name, Slot},
@@ -27,19 +27,21 @@ pub(crate) struct PastRequest {
     pub(crate) outcomes: Vec<WriteOutcome>,
 }
 
-/// Looks up a request by its `request_id`, at a time. A request that is too old may still have its row, and is not
-/// found.
-pub(crate) fn find(connection: &Connection, id: &str, now: i64) -> Result<Option<PastRequest>, Error> {
-    let sql = "SELECT hash, made FROM request WHERE id = ?1 AND time >= ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row(params![id, now - RETENTION], |row| {
-        let packed: Vec<u8> = row.get(1)?;
-        Ok(unpack(&packed).zip(Some(row.get(0)?)))
-    });
-    match found.optional()? {
-        None => Ok(None),
-        Some(Some((outcomes, hash))) => Ok(Some(PastRequest { hash, outcomes })),
-        Some(None) => Err(rusqlite::Error::InvalidQuery.into()),
+impl Snapshot<'_> {
+    /// Looks up a request by its `request_id`, at a time. A request that is too old may still have its row, and is not
+    /// found.
+    pub(crate) fn find_request(self, id: &str, now: i64) -> Result<Option<PastRequest>, Error> {
+        let sql = "SELECT hash, made FROM request WHERE id = ?1 AND time >= ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![id, now - RETENTION], |row| {
+            let packed: Vec<u8> = row.get(1)?;
+            Ok(unpack(&packed).zip(Some(row.get(0)?)))
+        });
+        match found.optional()? {
+            None => Ok(None),
+            Some(Some((outcomes, hash))) => Ok(Some(PastRequest { hash, outcomes })),
+            Some(None) => Err(rusqlite::Error::InvalidQuery.into()),
+        }
     }
 }
 

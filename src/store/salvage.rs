@@ -6,9 +6,8 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Error, Record,
+    Error, Record, Snapshot,
     apply::{ANY_TERM, unpack_departures, unpack_terms},
-    read,
     row::{self, Columns},
 };
 use crate::{
@@ -20,21 +19,19 @@ use crate::{
     },
 };
 
-/// Returns the newest entry of a key, or a stand-in for it if it is damaged, and whether it is a stand-in.
-pub(crate) fn record(
-    connection: &Connection,
-    name: &Name,
-    slot: Slot,
-) -> Result<Option<(Record, bool)>, Error> {
-    match read::newest(connection, name, slot) {
-        Err(Error::Corrupt(_)) => {
-            let columns = row::columns(connection, name, slot)?;
-            Ok(columns
-                .map(|columns| stand_in(connection, name, slot, &columns))
-                .transpose()?
-                .map(|record| (record, true)))
+impl Snapshot<'_> {
+    /// Returns the newest entry of a key, or a stand-in for it if it is damaged, and whether it is a stand-in.
+    pub(crate) fn record_or_stand_in(self, name: &Name, slot: Slot) -> Result<Option<(Record, bool)>, Error> {
+        match self.newest(name, slot) {
+            Err(Error::Corrupt(_)) => {
+                let columns = row::columns(self.connection, name, slot)?;
+                Ok(columns
+                    .map(|columns| stand_in(self.connection, name, slot, &columns))
+                    .transpose()?
+                    .map(|record| (record, true)))
+            }
+            record => Ok(record?.map(|record| (record, false))),
         }
-        record => Ok(record?.map(|record| (record, false))),
     }
 }
 

@@ -6,12 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{
-    Damage, Error, Tally,
+    Damage, Error, Snapshot, Tally,
     apply::{unpack_departures, unpack_terms},
-    read,
     row::{self, COLUMNS, Columns},
     verify::{Check, Sums},
 };
@@ -63,7 +62,7 @@ pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock
         let mut pass = Some(Pass::new(store.start_tally()));
         while let Some(mut step) = pass.take() {
             let started = Instant::now();
-            let result = store.read(move |connection| step.step(connection).map(|found| (step, found))).await;
+            let result = store.read(move |snapshot| step.step(snapshot).map(|found| (step, found))).await;
             match result {
                 Ok((_, Some(found))) => store.record_scrub(found, Some(clock.now())),
                 Ok((rest, None)) => pass = Some(rest),
@@ -113,11 +112,11 @@ impl Pass {
     ///
     /// # Errors
     /// Fails if the store cannot be read at all. Damage that SQLite reports is a finding.
-    pub(crate) fn step(&mut self, connection: &Connection) -> Result<Option<ScrubFindings>, Error> {
+    pub(crate) fn step(&mut self, snapshot: Snapshot<'_>) -> Result<Option<ScrubFindings>, Error> {
         if matches!(self.cursor, ScrubCursor::End) || self.findings.fault.is_some() {
             return Ok(Some(std::mem::take(&mut self.findings)));
         }
-        match self.advance(connection) {
+        match self.advance(snapshot) {
             Err(Error::Malformed(cause)) => self.report_fault(cause.to_string()),
             // More records were superseded than the ledger notes: the sums of this pass are not compared.
             Err(Error::Overloaded) => self.cursor = ScrubCursor::Keys(0, 0, String::new()),
@@ -130,19 +129,18 @@ impl Pass {
         self.findings.fault.get_or_insert_with(|| fault.into());
     }
 
-    fn advance(&mut self, connection: &Connection) -> Result<(), Error> {
-        let snapshot = connection.unchecked_transaction()?;
+    fn advance(&mut self, snapshot: Snapshot<'_>) -> Result<(), Error> {
         let next = match self.cursor.clone() {
-            ScrubCursor::Records(after) => self.records(&snapshot, after)?,
-            ScrubCursor::Keys(kind, slot, id) => self.keys(&snapshot, (kind, slot, id.as_str()))?,
-            ScrubCursor::Ids(id, kind, slot) => self.ids(&snapshot, (id.as_str(), kind, slot))?,
-            ScrubCursor::Listings(term, time, id) => self.listings(&snapshot, (term, time, id.as_str()))?,
-            ScrubCursor::Paths(path, id) => self.paths(&snapshot, (path.as_str(), id.as_str()))?,
+            ScrubCursor::Records(after) => self.records(snapshot, after)?,
+            ScrubCursor::Keys(kind, slot, id) => self.keys(snapshot, (kind, slot, id.as_str()))?,
+            ScrubCursor::Ids(id, kind, slot) => self.ids(snapshot, (id.as_str(), kind, slot))?,
+            ScrubCursor::Listings(term, time, id) => self.listings(snapshot, (term, time, id.as_str()))?,
+            ScrubCursor::Paths(path, id) => self.paths(snapshot, (path.as_str(), id.as_str()))?,
             ScrubCursor::Departures(revision, term, id) => {
-                self.departures(&snapshot, (revision, term, id.as_str()))?
+                self.departures(snapshot, (revision, term, id.as_str()))?
             }
-            ScrubCursor::Terms(after) => self.terms(&snapshot, after)?,
-            ScrubCursor::Chain(after) => self.chain(&snapshot, after)?,
+            ScrubCursor::Terms(after) => self.terms(snapshot, after)?,
+            ScrubCursor::Chain(after) => self.chain(snapshot, after)?,
             ScrubCursor::End => ScrubCursor::End,
         };
         // Rows that are out of order would make the pass endless.
@@ -154,8 +152,8 @@ impl Pass {
         Ok(())
     }
 
-    fn records(&mut self, snapshot: &Connection, after: Revision) -> Result<ScrubCursor, Error> {
-        let head = read::head(snapshot)?;
+    fn records(&mut self, snapshot: Snapshot<'_>, after: Revision) -> Result<ScrubCursor, Error> {
+        let head = snapshot.head()?;
         let mut check = Check::new(snapshot);
         let mut sums = Sums::default();
         let last = check.records_after(after, STEP_ROWS, &mut sums)?;
@@ -176,10 +174,11 @@ impl Pass {
         Ok(ScrubCursor::Keys(0, 0, String::new()))
     }
 
-    fn keys(&mut self, snapshot: &Connection, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
+    fn keys(&mut self, snapshot: Snapshot<'_>, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT kind, slot, id, revision FROM doc INDEXED BY doc_key
                    WHERE (kind, slot, id) > (?1, ?2, ?3) ORDER BY kind, slot, id LIMIT ?4";
         let rows: Vec<(i64, i64, String, Revision)> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -194,10 +193,11 @@ impl Pass {
         }))
     }
 
-    fn ids(&mut self, snapshot: &Connection, after: (&str, i64, i64)) -> Result<ScrubCursor, Error> {
+    fn ids(&mut self, snapshot: Snapshot<'_>, after: (&str, i64, i64)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT id, kind, slot, revision FROM doc INDEXED BY doc_id
                    WHERE (id, kind, slot) > (?1, ?2, ?3) ORDER BY id, kind, slot LIMIT ?4";
         let rows: Vec<(String, i64, i64, Revision)> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
@@ -214,12 +214,12 @@ impl Pass {
 
     fn check_index_row(
         &mut self,
-        snapshot: &Connection,
+        snapshot: Snapshot<'_>,
         revision: Revision,
         key: (i64, i64, &str),
     ) -> Result<(), Error> {
         let sql = format!("SELECT {COLUMNS} FROM doc WHERE revision = ?1");
-        let mut statement = snapshot.prepare_cached(&sql)?;
+        let mut statement = snapshot.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([revision])?;
         let matches = match rows.next()? {
             Some(row) => {
@@ -235,19 +235,21 @@ impl Pass {
     }
 
     /// Returns the columns of a live slot, or `None` if they allow no conclusion.
-    fn columns(&mut self, snapshot: &Connection, id: &str, table: &str) -> Result<Option<Columns>, Error> {
+    fn columns(&mut self, snapshot: Snapshot<'_>, id: &str, table: &str) -> Result<Option<Columns>, Error> {
         let name = crate::model::Id::parse(id).map(|id| Name { kind: Kind::Article, id });
-        let columns = name.map(|name| row::columns(snapshot, &name, Slot::Live)).transpose()?.flatten();
+        let columns =
+            name.map(|name| row::columns(snapshot.connection, &name, Slot::Live)).transpose()?.flatten();
         if columns.is_none() {
             self.report_fault(format!("row without a record in {table}: {id}"));
         }
         Ok(columns.filter(Columns::is_intact))
     }
 
-    fn listings(&mut self, snapshot: &Connection, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
+    fn listings(&mut self, snapshot: Snapshot<'_>, after: (i64, i64, &str)) -> Result<ScrubCursor, Error> {
         let sql = "SELECT term, time, id FROM listing WHERE (term, time, id) > (?1, ?2, ?3)
                    ORDER BY term, time, id LIMIT ?4";
         let rows: Vec<(i64, i64, String)> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -267,10 +269,11 @@ impl Pass {
         }))
     }
 
-    fn paths(&mut self, snapshot: &Connection, after: (&str, &str)) -> Result<ScrubCursor, Error> {
+    fn paths(&mut self, snapshot: Snapshot<'_>, after: (&str, &str)) -> Result<ScrubCursor, Error> {
         let sql =
             "SELECT path, id, revision FROM path WHERE (path, id) > (?1, ?2) ORDER BY path, id LIMIT ?3";
         let rows: Vec<(String, String, Revision)> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map(params![after.0, after.1, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -290,12 +293,13 @@ impl Pass {
 
     fn departures(
         &mut self,
-        snapshot: &Connection,
+        snapshot: Snapshot<'_>,
         after: (Revision, i64, &str),
     ) -> Result<ScrubCursor, Error> {
         let sql = "SELECT revision, term, id FROM departure WHERE (revision, term, id) > (?1, ?2, ?3)
                    ORDER BY revision, term, id LIMIT ?4";
         let rows: Vec<(Revision, i64, String)> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map(params![after.0, after.1, after.2, STEP_ROWS], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -316,18 +320,21 @@ impl Pass {
     }
 
     /// Checks the terms. The count of a list decides whether the list is read at all.
-    fn terms(&mut self, snapshot: &Connection, after: i64) -> Result<ScrubCursor, Error> {
+    fn terms(&mut self, snapshot: Snapshot<'_>, after: i64) -> Result<ScrubCursor, Error> {
         let sql = "SELECT n, kind, value, articles, (SELECT count(*) FROM listing WHERE term = n)
                    FROM term WHERE n > ?1 ORDER BY n LIMIT ?2";
         let by_value = "SELECT n FROM term WHERE kind = ?1 AND value = ?2";
-        let mut statement = snapshot.prepare_cached(sql)?;
+        let mut statement = snapshot.connection.prepare_cached(sql)?;
         let mut rows = statement.query([after, STEP_ROWS])?;
         let mut last = None;
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let (kind, value): (i64, String) = (row.get(1)?, row.get(2)?);
             let (recorded, counted): (i64, i64) = (row.get(3)?, row.get(4)?);
-            let found = snapshot.prepare_cached(by_value)?.query_row(params![kind, value], |row| row.get(0));
+            let found = snapshot
+                .connection
+                .prepare_cached(by_value)?
+                .query_row(params![kind, value], |row| row.get(0));
             if recorded != counted || rusqlite::OptionalExtension::optional(found)? != Some(number) {
                 self.report_fault(format!("list {value}: count is {recorded}, but {counted} rows exist"));
             }
@@ -337,10 +344,11 @@ impl Pass {
     }
 
     /// Checks that the chain has no gap from its first link to the head.
-    fn chain(&mut self, snapshot: &Connection, after: Revision) -> Result<ScrubCursor, Error> {
-        let head = read::head(snapshot)?;
+    fn chain(&mut self, snapshot: Snapshot<'_>, after: Revision) -> Result<ScrubCursor, Error> {
+        let head = snapshot.head()?;
         let sql = "SELECT revision FROM chain WHERE revision > ?1 ORDER BY revision LIMIT ?2";
         let revisions: Vec<Revision> = snapshot
+            .connection
             .prepare_cached(sql)?
             .query_map([after, 8 * STEP_ROWS], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
@@ -363,14 +371,14 @@ impl Pass {
 mod tests {
     use super::*;
     use crate::{
-        store::fixture::{apply, article, noise, open, pending, removal},
+        store::fixture::{apply, article, noise, open, pending, removal, snapshot},
         wire::v1::RemovalReason,
     };
 
-    fn scrub(connection: &Connection, tally: Tally) -> ScrubFindings {
+    fn scrub(snapshot: Snapshot<'_>, tally: Tally) -> ScrubFindings {
         let mut pass = Pass::new(tally);
         loop {
-            if let Some(found) = pass.step(connection).unwrap() {
+            if let Some(found) = pass.step(snapshot).unwrap() {
                 return found;
             }
         }
@@ -391,7 +399,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         store(dir.path());
         let (store, writer) = open(dir.path());
-        let found = scrub(&writer.connection, store.start_tally());
+        let found = scrub(snapshot(&writer), store.start_tally());
         assert!(found.damage.is_empty() && found.fault.is_none(), "{found:?}");
     }
 
@@ -424,7 +432,7 @@ mod tests {
             store(dir.path());
             let (store, writer) = open(dir.path());
             assert!(writer.connection.execute(change, []).unwrap() > 0, "{change}");
-            let found = scrub(&writer.connection, store.start_tally());
+            let found = scrub(snapshot(&writer), store.start_tally());
             match name {
                 Some(name) => assert_eq!(
                     (&found.damage.names[..], found.fault),

@@ -400,9 +400,8 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        self, Store, Writer,
+        self, ReadOnlyStore, Store, Writer,
         fixture::{apply, article, faults, open},
-        open_to_read,
     };
 
     /// The log id of the stores that the fixture creates.
@@ -468,7 +467,7 @@ mod tests {
     }
 
     fn backup(dir: &Path, to: &Path) {
-        store::copy(&open_to_read(dir).unwrap(), to).unwrap();
+        ReadOnlyStore::open(dir).unwrap().copy_to(to).unwrap();
     }
 
     fn session_file(dir: &Path) -> PathBuf {
@@ -497,7 +496,11 @@ mod tests {
     }
 
     fn chain_of(dir: &Path, revision: Revision) -> Hash {
-        chain_at(&open_to_read(dir).unwrap(), revision).unwrap().unwrap()
+        ReadOnlyStore::open(dir)
+            .unwrap()
+            .read(|snapshot| Ok(chain_at(snapshot.connection, revision)?))
+            .unwrap()
+            .unwrap()
     }
 
     /// A way to copy the store in the first directory, which was stopped at revision 2, to the second one.
@@ -665,7 +668,7 @@ mod tests {
             let filled = || files(&dir).into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect::<Files>();
             let before = filled();
             let error = open_error(&dir);
-            drop(open_to_read(&dir));
+            drop(ReadOnlyStore::open(&dir));
             assert!(filled() == before, "{index}: nothing was changed");
             // A truncated log is rejected before it is opened.
             let is_cut = matches!(error, OpenError::DamagedLog { .. });
@@ -725,7 +728,7 @@ mod tests {
                 let error = open_error(&dir);
                 assert!(matches!(error, OpenError::ForeignLog(_)), "{name}: {error}");
                 assert!(error.to_string().contains("cable.db-wal"), "{name}: {error}");
-                let read = open_to_read(&dir).err();
+                let read = ReadOnlyStore::open(&dir).err();
                 assert!(matches!(read, Some(OpenError::ForeignLog(_))), "{name}: {read:?}");
             }
             assert!(files(&dir) == before, "{name}: nothing was changed");

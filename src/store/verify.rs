@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Damage, Error, Head,
+    Damage, Error, Head, Snapshot,
     apply::{ANY_TERM, Departure, unpack_departures, unpack_terms},
     due, envelope,
-    read::{self, row_name},
+    read::row_name,
     row::{self, COLUMNS, Columns},
 };
 use crate::{
@@ -31,18 +31,19 @@ pub(crate) struct Findings {
 /// The maximum number of faults that are reported. A store with more is as good as lost.
 const MAX_FAULTS: usize = 100;
 
-/// Checks every record, list, path and link of a store, within one transaction.
-pub(crate) fn verify(connection: &Connection) -> Result<Findings, Error> {
-    let snapshot = connection.unchecked_transaction()?;
-    let head = read::head(&snapshot)?;
-    let mut check = Check::new(&snapshot);
-    check.check_integrity()?;
-    check.check_records(&head)?;
-    check.check_chain(&head)?;
-    let damaged = check.damage.names.iter().map(|name| format!("{name}: checksum mismatch"));
-    check.faults.splice(0..0, damaged);
-    check.faults.truncate(MAX_FAULTS);
-    Ok(Findings { head: head.clone(), records: check.records, faults: check.faults })
+impl Snapshot<'_> {
+    /// Checks every record, list, path and link of the store.
+    pub(crate) fn verify(self) -> Result<Findings, Error> {
+        let head = self.head()?;
+        let mut check = Check::new(self);
+        check.check_integrity()?;
+        check.check_records(&head)?;
+        check.check_chain(&head)?;
+        let damaged = check.damage.names.iter().map(|name| format!("{name}: checksum mismatch"));
+        check.faults.splice(0..0, damaged);
+        check.faults.truncate(MAX_FAULTS);
+        Ok(Findings { head, records: check.records, faults: check.faults })
+    }
 }
 
 pub(super) struct Check<'a> {
@@ -71,8 +72,8 @@ pub(super) struct Sums {
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(connection: &'a Connection) -> Check<'a> {
-        Check { connection, faults: Vec::new(), damage: Damage::default(), records: 0 }
+    pub(super) fn new(snapshot: Snapshot<'a>) -> Check<'a> {
+        Check { connection: snapshot.connection, faults: Vec::new(), damage: Damage::default(), records: 0 }
     }
 
     fn report_fault(&mut self, fault: impl Into<String>) {

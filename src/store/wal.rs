@@ -179,8 +179,8 @@ pub(super) fn check_orphan(dir: &Path) -> Result<(), OpenError> {
 mod tests {
     use super::*;
     use crate::store::{
+        ReadOnlyStore,
         fixture::{apply, article, noise, open},
-        open_to_read,
     };
 
     const PAGE_BYTES: usize = 8_192;
@@ -300,7 +300,7 @@ mod tests {
         for _ in 0..2 {
             let errors = [
                 crate::store::Store::open(options(), crate::model::LogId(1)).map(drop).unwrap_err(),
-                open_to_read(dir.path()).map(drop).unwrap_err(),
+                ReadOnlyStore::open(dir.path()).map(drop).unwrap_err(),
             ];
             for error in errors {
                 assert!(matches!(error, OpenError::DamagedLog { .. }), "{error}");

@@ -4,7 +4,7 @@ use super::{PlanContext, Planned, State, past::carry_history, put::first_publish
 use crate::{
     entry::{self, own_path},
     model::{Name, Slot, path},
-    store::{self, Connection, Record, due::Due, read},
+    store::{self, Record, Snapshot, due::Due},
     wire::{
         fields,
         log::{LogEntry, Operation},
@@ -24,7 +24,7 @@ pub(in crate::publishing) struct Rivals {
 impl Rivals {
     /// Reads the owners of the path that the pending version of a name requests.
     pub(in crate::publishing) fn of(
-        connection: &Connection,
+        snapshot: Snapshot<'_>,
         name: &Name,
         state: &State,
     ) -> Result<Rivals, store::Error> {
@@ -32,9 +32,9 @@ impl Rivals {
         let Some(path) = state.pending_record().and_then(|pending| own_path(&pending.log.content)) else {
             return Ok(rivals);
         };
-        let holders = read::path_owners(connection, &path::normalise(&path))?;
+        let holders = snapshot.path_owners(&path::normalise(&path))?;
         for rival in holders.into_iter().filter(|rival| rival != name) {
-            let state = State::of(connection, &rival)?;
+            let state = State::of(snapshot, &rival)?;
             match state.check_readable(&rival, Slot::Live) {
                 Ok(()) => rivals.losers.push((rival, state)),
                 Err(_) => rivals.damaged.push(rival),
