@@ -272,7 +272,7 @@ impl Error {
 /// whether the write may have been applied.
 fn describe_call_error(error: &cable_client::Error, remedy: Option<&str>) -> String {
     let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
-    let mut text = format!("cable: {}{message}", code_and_reason(error));
+    let mut text = format!("cable: {}{message}", error.code_and_reason());
     if let Some(remedy) = remedy {
         text += &format!("\n  {remedy}");
     }
@@ -288,27 +288,6 @@ fn describe_call_error(error: &cable_client::Error, remedy: Option<&str>) -> Str
         text += "\n  the write may have been applied";
     }
     text
-}
-
-/// Returns code and reason, as in `NOT_FOUND ARTICLE_GONE`, or the code alone if the server gave no reason.
-fn code_and_reason(error: &cable_client::Error) -> String {
-    let code = code_of(error.kind());
-    match error.reason() {
-        Some(reason) => format!("{code} {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")),
-        None => code,
-    }
-}
-
-/// Returns the name of a kind as gRPC spells it: `NOT_FOUND` for `NotFound`.
-fn code_of(kind: ErrorKind) -> String {
-    let mut name = String::new();
-    for letter in format!("{kind:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
 }
 
 /// Runs the command that the arguments of this process give, and reports a failure on standard error.
@@ -422,12 +401,6 @@ mod tests {
         for code in 0..=5 {
             assert!(AFTER_HELP.contains(&format!("\n  {code}  ")), "{code}");
         }
-    }
-
-    #[test]
-    fn codes_are_named_as_in_grpc() {
-        assert_eq!(code_of(ErrorKind::NotFound), "NOT_FOUND");
-        assert_eq!(code_of(ErrorKind::Unavailable), "UNAVAILABLE");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::signal::ctrl_c;
 use super::{
     Error,
     article::Shape,
-    code_and_reason, note,
+    note,
     output::{Entity, Format, Output},
 };
 
@@ -161,7 +161,7 @@ fn feed_error(error: cable_client::Error) -> Error {
 pub(crate) fn log_retry() -> impl Fn(&cable_client::Error) + Send + Sync + 'static {
     let last = Mutex::new(String::new());
     move |error| {
-        let text = format!("cable: {}: {}; retrying", code_and_reason(error), error.message());
+        let text = format!("cable: {}: {}; retrying", error.code_and_reason(), error.message());
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *last != text {
             let _unreportable = note(&text);

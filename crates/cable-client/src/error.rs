@@ -133,6 +133,17 @@ impl Error {
         self.0.reason
     }
 
+    /// Returns the code and the reason as text, for logs and metrics: `NOT_FOUND ARTICLE_GONE`, or the code alone if there
+    /// is no reason. An error of the client has the name of its kind in place of a code.
+    #[must_use]
+    pub fn code_and_reason(&self) -> String {
+        let code = self.0.kind.code_name();
+        match self.0.reason {
+            Some(reason) => format!("{code} {}", reason.as_str_name().trim_start_matches("ERROR_REASON_")),
+            None => code,
+        }
+    }
+
     /// Returns the text of the error, for people.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -383,6 +394,18 @@ impl ErrorKind {
             Code::Ok | Code::Unknown => ErrorKind::Unknown,
         }
     }
+
+    /// Returns the name of the kind as gRPC spells it: `NOT_FOUND` for `NotFound`.
+    fn code_name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
 }
 
 impl fmt::Display for Error {
@@ -471,6 +494,14 @@ pub(crate) mod tests {
         assert_eq!(error.retry_after(), wait);
         assert_eq!(error.to_string(), "no; article.path: must start with / (ETAG_MISMATCH)");
         assert!(!error.is_retryable() && !error.is_node_failure() && !error.has_unknown_outcome());
+    }
+
+    #[test]
+    fn codes_are_named_as_in_grpc() {
+        assert_eq!(ErrorKind::NotFound.code_name(), "NOT_FOUND");
+        assert_eq!(ErrorKind::Unavailable.code_name(), "UNAVAILABLE");
+        let error = Error::from(refused_status(Code::Aborted, "ETAG_MISMATCH", None));
+        assert_eq!(error.code_and_reason(), "ABORTED ETAG_MISMATCH");
     }
 
     #[test]

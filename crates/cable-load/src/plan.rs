@@ -9,31 +9,40 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The load of a run.
+/// The amount and duration of a load.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) mode: Mode,
+pub struct Plan {
+    /// The condition under which a call is due.
+    pub mode: Mode,
     /// Duration of the warm-up before the measurement.
-    pub(crate) warm_up: Duration,
-    pub(crate) limit: Limit,
+    pub warm_up: Duration,
+    /// The end of the measurement.
+    pub limit: Limit,
 }
 
+/// The condition under which a call is due.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Mode {
+pub enum Mode {
+    /// An open loop: each call is due at a time of its own.
     Open {
         /// Calls per second.
         rate: f64,
+        /// Maximum calls in flight; beyond it, calls are late.
         in_flight: u32,
     },
+    /// A closed loop: each worker sends its next call after its last response.
     Closed {
+        /// Number of workers.
         workers: u32,
     },
 }
 
-/// The end of the measurement.
+/// The end of a measurement.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Limit {
+pub enum Limit {
+    /// After this time.
     Time(Duration),
+    /// After this many calls.
     Calls(u64),
 }
 
@@ -146,7 +155,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::cli::bench::{check::Response, report::Tally};
+    use crate::{check::Response, report::Tally};
 
     const MS: Duration = Duration::from_millis(1);
 

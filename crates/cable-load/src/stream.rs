@@ -1,48 +1,26 @@
-//! `cable bench stream`: calls StreamArticles, each for all articles that match.
+//! Calls of StreamArticles, each for all articles that match.
 
 use std::time::{Duration, Instant};
 
-use cable_client::{Cable, v1::ArticleView};
-use clap::Args;
+use cable_client::Cable;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    Load,
     check::{Expected, Failure, Fault, Listing, Outcome},
     pace,
 };
-use crate::cli::article::{Filter, Shape};
-
-#[derive(Debug, Args)]
-pub(crate) struct Stream {
-    #[command(flatten)]
-    filter: Filter,
-    /// Maximum number of articles in a stream. If unset, all.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
-    limit: Option<u64>,
-    #[command(flatten)]
-    shape: Shape,
-    #[command(flatten)]
-    pub(super) load: Load,
-}
 
 /// StreamArticles calls with one filter.
 #[derive(Debug)]
 pub(crate) struct Work {
-    expected: Expected,
-    limit: Option<u64>,
-    timeout: Duration,
+    pub(crate) expected: Expected,
+    pub(crate) limit: Option<u64>,
+    pub(crate) timeout: Duration,
 }
 
 impl Work {
-    pub(crate) fn new(stream: &Stream, timeout: Duration) -> Work {
-        let (view, format) = (stream.shape.view(ArticleView::Basic), stream.shape.body_format());
-        let expected = Expected::new(view, format, stream.filter.to_message(), stream.filter.order());
-        Work { expected, limit: stream.limit, timeout }
-    }
-
     async fn stream(&self, cable: &Cable) -> Outcome {
         let Expected { view, format, filter, order, .. } = &self.expected;
         let mut call = cable.stream(filter.clone()).order(*order).view(*view).body_format(*format);

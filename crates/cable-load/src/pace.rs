@@ -13,7 +13,6 @@ use std::{
 };
 
 use cable_client::Cable;
-use indicatif::ProgressBar;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::{
@@ -25,11 +24,11 @@ use tokio::{
 };
 
 use super::{
+    Error, Progress,
     check::Outcome,
     plan::{ClosedLoop, Due, Mode, Pacer, Plan, Step},
     report::{Measured, Tally},
 };
-use crate::cli::{Error, progress};
 
 /// Maximum sleep between calls that are far apart: an interrupt takes effect within this time.
 const MAX_SLEEP: Duration = Duration::from_millis(50);
@@ -37,7 +36,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A kind of call.
 pub(crate) trait Work: Send + Sync + 'static {
-    /// Name of the kind on the command line.
+    /// Name of the kind in the report.
     const NAME: &'static str;
 
     /// Returns the figures of the report that describe the setup.
@@ -85,35 +84,32 @@ pub(crate) async fn run<W: Work>(
     connections: Vec<Cable>,
     start: Instant,
     plan: Plan,
-    bar: &ProgressBar,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Measured, Error> {
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
-    if let Some(calls) = plan.calls() {
-        progress::set_total_items(bar, calls);
-    }
+    progress(Progress::Started { calls: plan.calls() });
     let run = Arc::new(Run { work, connections, start, tally: Mutex::new(Tally::new()) });
     let (stop, stopped) = watch::channel(false);
     let mut calls = tokio::spawn(make_calls(run.clone(), plan, stopped));
     let measure_from = run.start + plan.warm_up;
     let (mut cpu_before, mut interrupted, mut tick) = (None, false, interval(PROGRESS_INTERVAL));
-    loop {
+    let ended = loop {
         tokio::select! {
-            ended = &mut calls => {
-                ended.map_err(|error| Error::io("make calls", io::Error::other(error)))?;
-                break;
-            }
+            ended = &mut calls => break ended,
             () = sleep_until(measure_from.into()), if cpu_before.is_none() => cpu_before = Some(process_cpu()),
-            _ = tick.tick() => bar.set_position(run.tally().calls()),
+            _ = tick.tick() => progress(Progress::Calls(run.tally().calls())),
             _ = interrupts.recv() => {
                 if interrupted {
-                    break;
+                    break Ok(());
                 }
                 interrupted = true;
                 stop.send_replace(true);
             }
         }
-    }
+    };
+    progress(Progress::Ended);
+    ended.map_err(|error| Error::io("make calls", io::Error::other(error)))?;
     let cpu = cpu_before.map_or(Duration::ZERO, |before| process_cpu().saturating_sub(before));
     let mut tally = run.tally().clone();
     tally.mark_unsteady(run.work.unsteady());

@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::ledger::Ledger;
-use crate::cli::bench::report::{
+use crate::report::{
     INTERRUPTED_NOTE, Report, SATURATED_NOTE, Tally, applicable_notes, client_figures, cpu_per_unit,
     is_saturated, join_problems, per_second, quantiles, tenths, thousandths,
 };
 
-/// A measurement that has ended.
+/// The report of a run of followers.
 #[derive(Debug)]
-pub(in crate::cli::bench) struct WatchReport {
+pub struct WatchReport {
     /// Figures that describe the request.
     pub(super) request_figures: Vec<(&'static str, Value)>,
     /// The calls that published; `None` if others published.
@@ -116,7 +116,7 @@ fn sum<'a, K: 'a>(counts: impl IntoIterator<Item = (&'a K, &'a u64)>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::watch::ledger::ReceivedChange;
+    use crate::watch::ledger::ReceivedChange;
 
     /// Returns a report of two changes and two followers, the second of which has not received the second change.
     fn report() -> WatchReport {

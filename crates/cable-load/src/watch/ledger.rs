@@ -12,7 +12,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use crate::cli::bench::{
+use crate::{
     check::Fault,
     report::{histogram, micros},
 };

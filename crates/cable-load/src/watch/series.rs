@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::signal::ctrl_c;
 
 use super::crowd::Recorder;
-use crate::cli::bench::{
+use crate::{
     check::{Fault, Outcome, Response, has_view},
     pace,
 };

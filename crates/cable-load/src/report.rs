@@ -16,7 +16,6 @@ use super::{
     cores,
     plan::{Mode, Plan},
 };
-use crate::cli::code_and_reason;
 
 /// Delay above which a call is late. Below it, the delay shows only how exactly a thread can be woken.
 const LATE_AFTER: Duration = Duration::from_millis(1);
@@ -96,7 +95,7 @@ impl Tally {
         };
         match failure {
             Failure::Wrong(fault) => *self.wrong.entry(fault.name()).or_default() += 1,
-            Failure::Call(error) => *self.failed.entry(code_and_reason(&error)).or_default() += 1,
+            Failure::Call(error) => *self.failed.entry(error.code_and_reason()).or_default() += 1,
             Failure::Deadline => *self.failed.entry("DEADLINE_EXCEEDED".to_owned()).or_default() += 1,
         }
     }
@@ -194,7 +193,7 @@ pub(crate) struct Measured {
 }
 
 /// A report of a run.
-pub(crate) trait Report {
+pub trait Report {
     /// Returns the request and the results, in this order.
     fn figures(&self) -> Vec<(&'static str, Value)>;
 
@@ -230,7 +229,7 @@ pub(crate) trait Report {
 
 /// The report of a run of calls.
 #[derive(Debug)]
-pub(crate) struct CallReport {
+pub struct CallReport {
     name: &'static str,
     plan: Plan,
     facts: Vec<(&'static str, Value)>,
@@ -415,7 +414,7 @@ pub(super) fn quantiles(histogram: &Histogram<u64>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::{
+    use crate::{
         check::{Fault, Response},
         plan::Limit,
     };

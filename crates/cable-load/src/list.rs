@@ -1,42 +1,18 @@
-//! `cable bench list`: calls ListArticles for the first page of a list.
+//! Calls of ListArticles for the first page of a list.
 
-use cable_client::{Cable, v1::ArticleView};
-use clap::Args;
+use cable_client::Cable;
 use serde_json::Value;
 
 use super::{
-    Load,
     check::{Expected, Fault, Listing, Outcome},
     pace,
 };
-use crate::cli::article::{Filter, Shape};
-
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    #[command(flatten)]
-    filter: Filter,
-    /// Maximum number of articles on a page.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    page_size: u32,
-    #[command(flatten)]
-    shape: Shape,
-    #[command(flatten)]
-    pub(super) load: Load,
-}
 
 /// ListArticles calls with one filter.
 #[derive(Debug)]
 pub(crate) struct Work {
-    expected: Expected,
-    page_size: u32,
-}
-
-impl Work {
-    pub(crate) fn new(list: &List) -> Work {
-        let (view, format) = (list.shape.view(ArticleView::Basic), list.shape.body_format());
-        let expected = Expected::new(view, format, list.filter.to_message(), list.filter.order());
-        Work { expected, page_size: list.page_size }
-    }
+    pub(crate) expected: Expected,
+    pub(crate) page_size: u32,
 }
 
 impl pace::Work for Work {

@@ -7,9 +7,11 @@ use std::{
     time::Instant,
 };
 
-use cable_client::v1::{Article, ArticleFilter, ArticleOrder, ArticleView, BodyFormat};
+use cable_client::{
+    Timestamp,
+    v1::{Article, ArticleFilter, ArticleOrder, ArticleView, BodyFormat},
+};
 use prost::Message as _;
-use prost_types::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The outcome of a call.

@@ -23,7 +23,7 @@ use super::{
     ledger::{Ledger, ReceivedChange},
     series::Series,
 };
-use crate::cli::{Error, code_and_reason};
+use crate::Error;
 
 /// Interval of the checks whether all followers have received everything.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -148,11 +148,7 @@ impl Followers {
             Ok(())
         };
         let in_time: Result<Result<(), Error>, _> = timeout(within, all).await;
-        in_time.unwrap_or_else(|_| {
-            Err(Error::Incomplete(format!(
-                "only {ready} of {followers} followers caught up within {within:?}"
-            )))
-        })?;
+        in_time.unwrap_or_else(|_| Err(Error::NotCaughtUp { ready, followers, within }))?;
         recorder.ledger().begin();
         Ok(Followers { recorder, feeds })
     }
@@ -190,21 +186,13 @@ fn open_feed(
     let retries = move |error: &cable_client::Error| {
         if error.reason() == Some(ErrorReason::TooManyFeeds) {
             // If the channel is full, the next failure reports the error again.
-            let _lost = started.try_send(Err(feed_limit_error(error)));
+            let refusal = format!("{}: {}", error.code_and_reason(), error.message());
+            let _lost = started.try_send(Err(Error::TooManyFeeds(refusal)));
         }
-        *recorder.ledger().counts.broken.entry(code_and_reason(error)).or_default() += 1;
+        *recorder.ledger().counts.broken.entry(error.code_and_reason()).or_default() += 1;
     };
     let feed = connection.feed(request.filter.clone()).view(request.view).body_format(request.format);
     feed.on_retry(retries).open()
-}
-
-fn feed_limit_error(error: &cable_client::Error) -> Error {
-    Error::Usage(format!(
-        "{}: {}: use more --connections, or raise the limits of the service: the defaults are \
-         `connections.max_feeds` = 100 and `feed.max_open` = 20000",
-        code_and_reason(error),
-        error.message()
-    ))
 }
 
 async fn follow(
@@ -227,7 +215,7 @@ async fn follow(
                 }
             }
             Err(error) => {
-                *recorder.ledger().counts.ended.entry(code_and_reason(&error)).or_default() += 1;
+                *recorder.ledger().counts.ended.entry(error.code_and_reason()).or_default() += 1;
                 if let Some(started) = started.take() {
                     let _start_was_reported = started.send(Err(error.into())).await;
                 }
