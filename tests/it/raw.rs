@@ -17,13 +17,11 @@ use tonic_types::StatusExt as _;
 
 use crate::support::Node;
 
-/// The schema as the build compiled it.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
-
 /// The window of a narrow connection in bytes: the smallest that HTTP/2 has for a connection.
 const WINDOW: u32 = 65_535;
 
-static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
+static SCHEMA: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(cable_proto::DESCRIPTORS).unwrap());
 
 /// A connection that sends bytes unchanged.
 #[derive(Clone)]
