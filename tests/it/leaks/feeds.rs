@@ -8,7 +8,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::Streaming;
 
-use super::{Pair, UNRELATED, names_unrelated, random_names};
+use super::{Pair, UNRELATED, responses::names_unrelated, steps::random_names};
 use crate::{
     dice::Rng,
     raw::{Raw, decode, describe, field, request_bytes, retain_fields, values},

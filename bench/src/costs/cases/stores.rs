@@ -1,0 +1,107 @@
+//! The stores that the cases run against: each function imports the content of one.
+
+use futures_util::future::BoxFuture;
+
+use super::encoding::{article, block, f, id, many, n, paragraph, span, x};
+use crate::{Outcome, costs::raw::Raw};
+
+pub(super) fn prepare_nothing(_: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async { Ok(()) })
+}
+
+/// Imports articles of 1 MiB of text.
+pub(super) fn large(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let text = |i: usize| f(15, paragraph(many(9_000, |j| span(&format!("{i} {j} {} ", x(96))))));
+        raw.import((0..12).map(|i| f(1, article(&format!("l{i}"), &text(i)))).collect()).await
+    })
+}
+
+/// Imports articles of 1 MiB with the most expensive rendering.
+pub(super) fn costly(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let link = |i: usize| f(3, f(1, format!("/{i}")));
+        let marked = move |i: usize| f(1, [f(1, "x"), f(2, [1, 2, 3]), link(i)].concat());
+        let body = f(15, [paragraph(many(6_500, marked)), paragraph(span(&x(200_000)))].concat());
+        raw.import((0..12).map(|i| f(1, article(&format!("l{i}"), &body))).collect()).await
+    })
+}
+
+/// Imports a thousand articles of 9 KB.
+pub(super) fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let body = f(15, many(30, |i| paragraph(span(&format!("{i} {}", "word ".repeat(55))))));
+        let tags = |i: usize| {
+            (0..64).flat_map(move |tag| {
+                if (i + tag).is_multiple_of(50) { f(20, format!("tags/t{tag}")) } else { Vec::new() }
+            })
+        };
+        let section = |i: usize| f(18, format!("sections/s{}", i % 500));
+        let one = |i: usize| {
+            f(1, article(&format!("n{i}"), &[body.clone(), tags(i).collect(), section(i)].concat()))
+        };
+        raw.import((0..1_000).map(one).collect()).await?;
+        let section = |i: usize| {
+            f(3, [f(1, format!("sections/s{i}")), f(10, "S"), f(13, format!("sections/s{}", i / 2))].concat())
+        };
+        raw.import((0..1_000).map(section).collect()).await
+    })
+}
+
+/// Imports 30,000 small articles. None of those that match the filter has any of the filter's excluded tags, which
+/// other articles have.
+pub(super) fn many_articles(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let tags = |i: usize| if i < 64 { f(20, format!("tags/t{i}")) } else { f(20, "tags/all") };
+        raw.import((0..30_000).map(|i| f(1, article(&format!("c{i}"), &tags(i)))).collect()).await
+    })
+}
+
+/// Imports an article with everything that it can include, at the limits.
+pub(super) fn everything(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let name = |kind: &str, i: usize| format!("{kind}/{}", id(i, 120));
+        let author = |i| {
+            f(
+                2,
+                [f(1, name("authors", i)), f(10, "A"), f(11, x(8_000)), f(15, f(3, span(&x(7_900))))]
+                    .concat(),
+            )
+        };
+        let tag = |i| {
+            f(
+                4,
+                [f(1, name("tags", i)), f(10, "T"), f(12, x(4_000)), f(14, x(2_000)), f(14, x(1_800))]
+                    .concat(),
+            )
+        };
+        let section = |i| f(3, [f(1, name("sections", i)), f(10, x(1_000)), f(11, x(4_000))].concat());
+        let records = (0..64).map(author).chain((0..128).map(tag)).chain((0..17).map(section));
+        raw.import(records.collect()).await?;
+        let credits = f(17, many(64, |i| f(2, f(1, name("authors", i)))));
+        let tags = many(128, |i| f(20, name("tags", i)));
+        let sections = [f(18, name("sections", 0)), many(16, |i| f(19, name("sections", i + 1)))].concat();
+        let body = f(
+            15,
+            [
+                block(11, many(60, |_| f(1, many(300, |_| f(1, [n(3, 2), n(4, 2)].concat()))))),
+                paragraph(span(&x(400_000))),
+            ]
+            .concat(),
+        );
+        raw.import(vec![f(1, article("e", &[credits, tags, sections, body].concat()))]).await
+    })
+}
+
+pub(super) fn scheduled(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let later = f(25, n(1, 4_000_000_000));
+        let body = f(15, many(9_000, |j| paragraph(span(&format!("{j} {}", x(90))))));
+        raw.import(
+            (0..12)
+                .map(|i| f(1, article(&format!("p{i}"), &[later.clone(), body.clone()].concat())))
+                .collect(),
+        )
+        .await
+    })
+}

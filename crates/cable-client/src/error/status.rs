@@ -1,0 +1,95 @@
+//! The error of a gRPC status, which the server sent or the transport created.
+
+use std::error::Error as _;
+
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use tonic_types::StatusExt as _;
+
+use super::{Connection, Error, ErrorKind, Inner, Violation};
+use crate::v1::ErrorReason;
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Error {
+        match local_failure(&status) {
+            Some(LocalFailure::TimedOut) => Error::deadline().with_source(status),
+            Some(LocalFailure::Connection(connection)) => {
+                let message = match connection {
+                    Connection::Refused => "cannot connect to the server",
+                    _ => "connection to the server lost",
+                };
+                let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
+                error.0.connection = connection;
+                error
+            }
+            None => server_error(&status),
+        }
+    }
+}
+
+/// The `ErrorInfo` domain of the reasons in [`ErrorReason`].
+pub(super) const DOMAIN: &str = "cable.v1";
+
+/// The end of a call to which the server sent no status.
+enum LocalFailure {
+    TimedOut,
+    Connection(Connection),
+}
+
+/// Returns the connection failure behind a status, if there is one. A status has a source only if it was created on
+/// this side.
+///
+/// Not every such status is UNAVAILABLE: a lost connection is CANCELLED, UNKNOWN or INTERNAL, depending on when it was
+/// lost. Failures that do not concern the connection, such as a response that is too large, have no source.
+fn local_failure(status: &Status) -> Option<LocalFailure> {
+    let mut source = status.source();
+    source?;
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return Some(LocalFailure::TimedOut);
+        }
+        if error.is::<ConnectError>() {
+            return Some(LocalFailure::Connection(Connection::Refused));
+        }
+        source = error.source();
+    }
+    let lost = matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal);
+    lost.then_some(LocalFailure::Connection(Connection::Lost))
+}
+
+fn server_error(status: &Status) -> Error {
+    if is_oversized(status) {
+        let message = format!(
+            "{}; Cable servers send at most 3.5 MiB per message: update the server, or check for a proxy that merges \
+             messages",
+            status.message()
+        );
+        return Error::new(ErrorKind::TooLarge, message);
+    }
+    let details = status.get_error_details();
+    let info = details.error_info().filter(|info| info.domain == DOMAIN);
+    let violations = details.bad_request().map(|bad| &bad.field_violations[..]).unwrap_or_default();
+    Error(Box::new(Inner {
+        kind: ErrorKind::from_code(status.code()),
+        reason: info.and_then(|info| parse_reason(&info.reason)),
+        message: status.message().to_owned(),
+        violations: violations
+            .iter()
+            .map(|v| Violation { field: v.field.clone(), description: v.description.clone() })
+            .collect(),
+        metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
+        retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        ..Inner::default()
+    }))
+}
+
+/// Returns whether tonic refused a message of the server because of its length. tonic uses the code of
+/// REVISION_COMPACTED for that, without details.
+fn is_oversized(status: &Status) -> bool {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+        && status.details().is_empty()
+        && status.message().contains("message length too large")
+}
+
+fn parse_reason(name: &str) -> Option<ErrorReason> {
+    ErrorReason::from_str_name(&format!("ERROR_REASON_{name}"))
+}

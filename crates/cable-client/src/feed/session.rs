@@ -1,0 +1,317 @@
+//! The streams of a feed: connecting, accepting messages, retrying and resuming.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::Streaming;
+
+use super::{Delivery, Event, FeedChange, FeedStatus, ResetReason};
+use crate::{
+    Cable, Error, ErrorKind, Position, RawRecord, Result, Retry,
+    client::report_outcome,
+    pool::NodeGuard,
+    position::Saver,
+    read::malformed_response,
+    v1::{self, WatchRequest, WatchResponse, watch_request, watch_response},
+};
+
+pub(super) struct FeedDriver {
+    pub(super) cable: Cable,
+    pub(super) request: WatchRequest,
+    pub(super) max_silence: Duration,
+    pub(super) on_retry: Option<OnRetry>,
+    /// The start of the next stream.
+    pub(super) resume: Start,
+    /// The number of records delivered of the current snapshot.
+    pub(super) snapshot_records: u64,
+    pub(super) stream: Option<OpenStream>,
+    pub(super) parts: CommitParts,
+    /// Failures since the last delivery with a new position.
+    pub(super) failures: u32,
+    /// The number of these failures that are faults of the server.
+    pub(super) faults: u32,
+    pub(super) pause_until: Option<Instant>,
+    pub(super) status: Arc<FeedStatus>,
+    pub(super) saver: Option<Arc<Saver>>,
+    pub(super) is_started: bool,
+    pub(super) is_ended: bool,
+}
+
+impl FeedDriver {
+    pub(super) async fn next(&mut self) -> Option<Result<Delivery>> {
+        if self.is_ended {
+            return None;
+        }
+        let delivery = self.deliver().await;
+        if delivery.is_err() {
+            self.is_ended = true;
+            self.status.lock().caught_up = false;
+        }
+        Some(delivery)
+    }
+
+    /// A request for a delivery marks the previous one as handled.
+    async fn deliver(&mut self) -> Result<Delivery> {
+        if self.is_started {
+            self.mark_handled()?;
+        } else {
+            self.load_position().await?;
+        }
+        loop {
+            let accepted = match self.receive().await {
+                Ok(message) => self.accept(message),
+                Err(error) => Err(error),
+            };
+            let delivery = match accepted {
+                Ok(delivery) => delivery,
+                Err(error) => self.recover(error)?,
+            };
+            if let Some(delivery) = delivery {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    async fn load_position(&mut self) -> Result<()> {
+        if let Some(saver) = &self.saver
+            && let Some(position) = saver.load().await?
+        {
+            self.resume = Start::After(position);
+        }
+        if let Start::After(position) = &self.resume {
+            self.status.lock().position = Some(position.clone());
+        }
+        self.is_started = true;
+        Ok(())
+    }
+
+    fn mark_handled(&self) -> Result<()> {
+        let Some(saver) = &self.saver else { return Ok(()) };
+        match self.status.lock().position.clone() {
+            Some(position) => saver.mark_handled(position),
+            None => Ok(()),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<WatchResponse> {
+        if self.stream.is_none() {
+            self.connect().await?;
+        }
+        let Some(OpenStream { messages, node }) = &mut self.stream else { return Err(stream_ended()) };
+        match timeout(self.max_silence, messages.message()).await {
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => Err(stream_ended()),
+            Ok(Err(status)) => {
+                let error = Error::from(status);
+                report_outcome(node, Some(&error));
+                Err(error)
+            }
+            Err(_) => {
+                node.record_failure();
+                let message = format!("no message from the server for {:?}", self.max_silence);
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        if let Some(until) = self.pause_until.take() {
+            sleep_until(until).await;
+        }
+        let start = match &self.resume {
+            Start::Now => None,
+            Start::After(position) => Some(watch_request::Start::After(position.clone())),
+            Start::Snapshot => Some(watch_request::Start::Snapshot(true)),
+        };
+        self.request.start = start;
+        let (messages, node) = self.cable.open(|| self.request.clone(), None, &Retry::none()).await?;
+        self.stream = Some(OpenStream { messages, node });
+        self.status.lock().streams += 1;
+        Ok(())
+    }
+
+    /// Returns the delivery for a message, or `None` if it contains nothing new.
+    fn accept(&mut self, message: WatchResponse) -> Result<Option<Delivery>> {
+        let WatchResponse { position, event } = message;
+        // An event type of a later release.
+        let Some(event) = event else { return Ok(None) };
+        let may_follow_part =
+            matches!(&event, watch_response::Event::Changes(_) | watch_response::Event::Reset(_));
+        if !self.parts.changes.is_empty() && !may_follow_part {
+            return Err(malformed_response("message between two parts of a commit"));
+        }
+        let event = match event {
+            watch_response::Event::Reset(reset) => {
+                return Ok(Some(self.reset(ResetReason::from_message(reset.reason()))));
+            }
+            watch_response::Event::Snapshot(part) => return Ok(Some(self.snapshot_part(part.records))),
+            watch_response::Event::SnapshotEnd(end) => {
+                Event::SnapshotEnd { count: self.snapshot_end(end.count)?, damage: end.damage }
+            }
+            watch_response::Event::Checkpoint(checkpoint) => Event::Checkpoint { behind: checkpoint.behind },
+            watch_response::Event::Changes(changes) => {
+                let Some(changes) = self.parts.add(changes)? else { return Ok(None) };
+                match self.new_changes(changes, position.as_ref())? {
+                    changes if changes.is_empty() => return Ok(None),
+                    changes => Event::Changes(changes),
+                }
+            }
+        };
+        let position = position.ok_or_else(|| malformed_response("feed message without position"))?;
+        self.advance_to(&position, event == Event::Checkpoint { behind: false });
+        Ok(Some(Delivery { position: Some(position), event }))
+    }
+
+    /// Drops the changes that were delivered before.
+    fn new_changes(
+        &self,
+        changes: Vec<v1::FeedChange>,
+        position: Option<&Position>,
+    ) -> Result<Vec<FeedChange>> {
+        let delivered_up_to = match (&self.status.lock().position, position) {
+            (Some(last), Some(now)) if last.log_id.is_empty() || last.log_id == now.log_id => last.revision,
+            _ => 0,
+        };
+        changes
+            .into_iter()
+            .filter(|change| change.revision > delivered_up_to)
+            .map(FeedChange::try_from)
+            .collect()
+    }
+
+    fn snapshot_part(&mut self, records: Vec<RawRecord>) -> Delivery {
+        self.snapshot_records += records.len() as u64;
+        Delivery { position: None, event: Event::Snapshot(records) }
+    }
+
+    fn snapshot_end(&mut self, count: i64) -> Result<u64> {
+        if i64::try_from(self.snapshot_records) != Ok(count) {
+            let problem = format!("{} snapshot records instead of {count}", self.snapshot_records);
+            return Err(malformed_response(problem));
+        }
+        Ok(std::mem::take(&mut self.snapshot_records))
+    }
+
+    fn reset(&mut self, reason: ResetReason) -> Delivery {
+        self.resume = Start::Snapshot;
+        self.snapshot_records = 0;
+        self.parts.clear();
+        let mut status = self.status.lock();
+        status.position = None;
+        status.caught_up = false;
+        Delivery { position: None, event: Event::Reset(reason) }
+    }
+
+    fn advance_to(&mut self, position: &Position, caught_up: bool) {
+        let mut status = self.status.lock();
+        if status.position.as_ref() != Some(position) {
+            (self.failures, self.faults) = (0, 0);
+        }
+        status.position = Some(position.clone());
+        status.caught_up |= caught_up;
+        drop(status);
+        self.resume = Start::After(position.clone());
+    }
+
+    /// Prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, the
+    /// snapshot restarts, and a reset is delivered.
+    fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
+        self.stream = None;
+        self.parts.clear();
+        self.status.lock().caught_up = false;
+        self.faults += u32::from(is_server_fault(&error));
+        if is_permanent(&error) || self.faults >= MAX_SERVER_FAULTS {
+            return Err(error);
+        }
+        self.failures += 1;
+        self.pause_until = Some(Instant::now() + self.cable.shared.retry.pause(self.failures, &error));
+        if let Some(callback) = &self.on_retry {
+            callback(&error);
+        }
+        Ok((self.snapshot_records > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
+    }
+}
+
+/// The start of the next stream.
+#[derive(Debug, Clone)]
+pub(super) enum Start {
+    Now,
+    After(Position),
+    Snapshot,
+}
+
+pub(super) type OnRetry = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// An open stream, and the guard by which its node counts as busy.
+pub(super) struct OpenStream {
+    messages: Streaming<WatchResponse>,
+    node: NodeGuard,
+}
+
+/// The changes of a commit of which the last part has not arrived yet.
+#[derive(Default)]
+pub(super) struct CommitParts {
+    pub(super) changes: Vec<v1::FeedChange>,
+    /// The encoded size of the changes in bytes.
+    pub(super) bytes: usize,
+    pub(super) max_bytes: usize,
+}
+
+impl CommitParts {
+    /// Adds a message. Returns all changes of the commit if it was the last part.
+    fn add(&mut self, part: v1::FeedChanges) -> Result<Option<Vec<v1::FeedChange>>> {
+        if !part.more_follows && self.changes.is_empty() {
+            return Ok(Some(part.changes));
+        }
+        self.bytes += part.encoded_len();
+        if self.bytes > self.max_bytes {
+            let message = format!(
+                "commit larger than {} bytes: raise max_commit_bytes, or use a smaller view or filter",
+                self.max_bytes
+            );
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        self.changes.extend(part.changes);
+        if part.more_follows {
+            return Ok(None);
+        }
+        self.bytes = 0;
+        Ok(Some(std::mem::take(&mut self.changes)))
+    }
+
+    /// Drops the parts: the server sends the commit again, or a snapshot supersedes it.
+    fn clear(&mut self) {
+        self.changes = Vec::new();
+        self.bytes = 0;
+    }
+}
+
+/// The number of server faults in a row that ends a feed: a retry does not repair a damaged record.
+const MAX_SERVER_FAULTS: u32 = 5;
+
+fn stream_ended() -> Error {
+    Error::truncated("server ended the feed")
+}
+
+/// Returns whether a retry cannot help, on this node or another.
+fn is_permanent(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidArgument
+            | ErrorKind::OutOfRange
+            | ErrorKind::FailedPrecondition
+            | ErrorKind::Unauthenticated
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unimplemented
+            | ErrorKind::TooLarge
+    )
+}
+
+/// Returns whether the server itself failed, so that a retry can fail in the same way.
+fn is_server_fault(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DataLoss | ErrorKind::Internal | ErrorKind::Unknown | ErrorKind::Malformed
+    )
+}

@@ -1,0 +1,341 @@
+//! Imports: records in chunks, and the acknowledgement of each one.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use prost::{Message as _, encoding::encoded_len_varint};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use super::TransferCall;
+use crate::{
+    Cable, Error, ErrorKind, RawRecord, Result, Retry,
+    client::Chunks,
+    list::{ResultStream, messages},
+    v1::{ImportRequest, ImportResponse, ImportResult, Position},
+};
+
+impl Cable {
+    /// Imports records in chunks. Poll the stream of acknowledgements to keep the import running.
+    ///
+    /// After a lost connection, the import resumes with the records that were not acknowledged. Those of them that had
+    /// been written are then acknowledged as UNCHANGED.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::{RawRecord, v1};
+    /// use futures_util::{TryStreamExt as _, stream};
+    ///
+    /// let mut tag = v1::Tag::default();
+    /// tag.name = "tags/storm".into();
+    /// tag.display_name = "Storm".into();
+    /// let mut acks = cable.import(stream::iter([RawRecord::from(tag)]));
+    /// while let Some(ack) = acks.try_next().await? {
+    ///     println!("{} records acknowledged", ack.results.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
+        let source = Source { records: records.boxed(), peeked: None, chunk: Vec::new(), next_index: 0 };
+        let import = Arc::new(PendingImport {
+            source: AsyncMutex::new(source),
+            sent: Mutex::default(),
+            permits: Semaphore::new(IN_FLIGHT),
+            all_sent: AtomicBool::new(false),
+        });
+        Import { acks: acknowledgements(self.clone(), import) }
+    }
+}
+
+/// The acknowledgement of consecutive records of an import: each one is on disk or refused.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ImportAck {
+    /// The index of the first acknowledged record among all records of the import, from 0.
+    pub first: u64,
+    /// The result of each record, in order.
+    pub results: Vec<ImportResult>,
+    /// The position after these records.
+    pub position: Position,
+}
+
+/// The acknowledgements of an import, in order. If the stream ends without an error, every record was acknowledged. See
+/// [`Cable::import`].
+#[must_use = "streams do nothing unless polled"]
+pub struct Import {
+    acks: ResultStream<ImportAck>,
+}
+
+impl fmt::Debug for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import").finish_non_exhaustive()
+    }
+}
+
+impl Stream for Import {
+    type Item = Result<ImportAck>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.acks.poll_next_unpin(cx)
+    }
+}
+
+/// The largest number of records and bytes in one chunk of an import; a single larger record is a chunk of its own. The
+/// server writes a chunk in one transaction and accepts 4 MiB. Large chunks cause far fewer writes of list pages.
+const CHUNK_RECORDS: usize = 1_000;
+
+const CHUNK_BYTES: usize = 3 << 20;
+/// The largest number of unacknowledged chunks: enough that the server never waits for the network.
+const IN_FLIGHT: usize = 4;
+
+/// The records in flight. They outlive the calls that carry them.
+struct PendingImport {
+    source: AsyncMutex<Source>,
+    /// The unacknowledged chunks, the oldest first. The number of a chunk is the index of its first record.
+    sent: Mutex<VecDeque<ImportRequest>>,
+    /// A permit for each chunk that may be added to `sent`.
+    permits: Semaphore,
+    all_sent: AtomicBool,
+}
+
+impl PendingImport {
+    fn sent(&self) -> MutexGuard<'_, VecDeque<ImportRequest>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the chunk to send after chunk `last`: the next unacknowledged one or, if there is none, a new one.
+    async fn next_chunk(&self, last: i64) -> Option<ImportRequest> {
+        let unacknowledged = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
+        if let Some(chunk) = unacknowledged() {
+            return Some(chunk);
+        }
+        let permit = self.permits.acquire().await.ok()?;
+        let mut source = self.source.lock().await;
+        // The previous call may still have been running, and may have added a chunk meanwhile.
+        if let Some(chunk) = unacknowledged() {
+            return Some(chunk);
+        }
+        let Some(chunk) = source.chunk().await else {
+            self.all_sent.store(true, Relaxed);
+            return None;
+        };
+        permit.forget();
+        self.sent().push_back(chunk.clone());
+        Some(chunk)
+    }
+
+    fn chunks(self: Arc<Self>) -> impl Stream<Item = ImportRequest> + Send + 'static {
+        stream::unfold((self, -1), |(import, last)| async move {
+            let chunk = import.next_chunk(last).await?;
+            let last = chunk.chunk;
+            Some((chunk, (import, last)))
+        })
+    }
+
+    fn acknowledge(&self, response: ImportResponse) -> Result<ImportAck> {
+        let mut sent = self.sent();
+        let matches = sent.front().is_some_and(|chunk| {
+            chunk.chunk == response.chunk && chunk.records.len() == response.results.len()
+        });
+        if !matches {
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                "acknowledgement does not match the oldest chunk in flight",
+            ));
+        }
+        sent.pop_front();
+        self.permits.add_permits(1);
+        Ok(ImportAck {
+            first: response.chunk.unsigned_abs(),
+            results: response.results,
+            position: response.position.unwrap_or_default(),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.all_sent.load(Relaxed) && self.sent().is_empty()
+    }
+}
+
+/// The source of the records. Records that it has read but not yet returned in a chunk stay here if a call is
+/// cancelled.
+struct Source {
+    records: stream::BoxStream<'static, RawRecord>,
+    peeked: Option<RawRecord>,
+    chunk: Vec<RawRecord>,
+    next_index: i64,
+}
+
+impl Source {
+    /// Returns the next chunk, or `None` at the end.
+    async fn chunk(&mut self) -> Option<ImportRequest> {
+        let mut bytes: usize = self.chunk.iter().map(size).sum();
+        while self.chunk.len() < CHUNK_RECORDS {
+            if self.peeked.is_none() {
+                self.peeked = self.records.next().await;
+            }
+            let Some(record) = self.peeked.take() else { break };
+            bytes += size(&record);
+            if bytes > CHUNK_BYTES && !self.chunk.is_empty() {
+                self.peeked = Some(record);
+                break;
+            }
+            self.chunk.push(record);
+        }
+        let chunk = ImportRequest { chunk: self.next_index, records: std::mem::take(&mut self.chunk) };
+        self.next_index += chunk.records.len() as i64;
+        (!chunk.records.is_empty()).then_some(chunk)
+    }
+}
+
+fn acknowledgements(cable: Cable, import: Arc<PendingImport>) -> ResultStream<ImportAck> {
+    let call = TransferCall::default();
+    stream::try_unfold((cable, import, call), |(cable, import, mut call)| async move {
+        loop {
+            match next_response(&cable, &import, &mut call).await {
+                Ok(Some(response)) => {
+                    call.failures = 0;
+                    let ack = import.acknowledge(response)?;
+                    return Ok(Some((ack, (cable, import, call))));
+                }
+                Ok(None) if import.is_done() => return Ok(None),
+                Ok(None) => {
+                    return Err(Error::truncated("server ended the import before the last chunk"));
+                }
+                Err(mut error) => {
+                    error.set_may_have_applied(!import.sent().is_empty());
+                    call.recover(&cable, error).await?;
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+async fn next_response(
+    cable: &Cable,
+    import: &Arc<PendingImport>,
+    call: &mut TransferCall<ImportResponse>,
+) -> Result<Option<ImportResponse>> {
+    let responses = match &mut call.responses {
+        Some(responses) => responses,
+        none => {
+            let request = || Chunks(Arc::clone(import).chunks());
+            none.insert(messages(cable.open(request, None, &Retry::none()).await?))
+        }
+    };
+    responses.next().await.transpose()
+}
+
+/// Returns the size of a record within its chunk in bytes.
+fn size(record: &RawRecord) -> usize {
+    let length = record.encoded_len();
+    1 + encoded_len_varint(length as u64) + length
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::v1;
+
+    fn record(id: usize, bytes: usize) -> RawRecord {
+        let name = format!("articles/{id}");
+        v1::Article { name, dek: "x".repeat(bytes), ..Default::default() }.into()
+    }
+
+    fn import(records: Vec<RawRecord>, permits: usize) -> Arc<PendingImport> {
+        let records = stream::iter(records).boxed();
+        Arc::new(PendingImport {
+            source: AsyncMutex::new(Source { records, peeked: None, chunk: Vec::new(), next_index: 0 }),
+            sent: Mutex::default(),
+            permits: Semaphore::new(permits),
+            all_sent: AtomicBool::new(false),
+        })
+    }
+
+    fn ack(chunk: &ImportRequest) -> ImportResponse {
+        let results = vec![ImportResult::default(); chunk.records.len()];
+        ImportResponse { chunk: chunk.chunk, results, position: None }
+    }
+
+    #[tokio::test]
+    async fn chunks_have_all_records_in_order_within_limits() {
+        let records: Vec<RawRecord> =
+            (0..2_500).map(|id| record(id, if id == 1_200 { CHUNK_BYTES + 5 } else { 400 })).collect();
+        let chunks: Vec<ImportRequest> = import(records.clone(), 100).chunks().collect().await;
+        let mut next = 0;
+        for chunk in &chunks {
+            assert_eq!(chunk.chunk, next);
+            next += chunk.records.len() as i64;
+            assert!(chunk.records.len() <= CHUNK_RECORDS);
+            let bytes: usize = chunk.records.iter().map(size).sum();
+            assert!(bytes <= CHUNK_BYTES || chunk.records.len() == 1);
+        }
+        assert_eq!(chunks.into_iter().flat_map(|chunk| chunk.records).collect::<Vec<_>>(), records);
+    }
+
+    #[tokio::test]
+    async fn the_number_of_chunks_in_flight_is_bounded() {
+        let import = import((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 2);
+        let mut chunks = Box::pin(Arc::clone(&import).chunks());
+        let first = chunks.next().await.unwrap();
+        chunks.next().await.unwrap();
+        assert!(chunks.next().now_or_never().is_none());
+        import.acknowledge(ack(&first)).unwrap();
+        assert!(chunks.next().now_or_never().is_some());
+        assert!(chunks.next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_second_call_resends_unacknowledged_chunks() {
+        let import = import((0..5).map(|id| record(id, CHUNK_BYTES)).collect(), 3);
+        let mut first = Box::pin(Arc::clone(&import).chunks());
+        for _ in 0..3 {
+            first.next().await.unwrap();
+        }
+        let oldest = import.sent()[0].clone();
+        assert_eq!(import.acknowledge(ack(&oldest)).unwrap().first, 0);
+        drop(first);
+        let mut second = Box::pin(Arc::clone(&import).chunks());
+        let mut numbers = Vec::new();
+        while let Some(chunk) = second.next().await {
+            numbers.push(chunk.chunk);
+            import.acknowledge(ack(&chunk)).unwrap();
+        }
+        assert_eq!(numbers, [1, 2, 3, 4]);
+        assert!(import.is_done());
+    }
+
+    #[tokio::test]
+    async fn a_partial_chunk_survives_a_cancelled_call() {
+        let import = import(Vec::new(), 2);
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        import.source.try_lock().unwrap().records = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
+        sender.send(record(0, 1)).unwrap();
+        let mut first = Box::pin(Arc::clone(&import).chunks());
+        assert!(first.next().now_or_never().is_none());
+        drop(first);
+        sender.send(record(1, 1)).unwrap();
+        drop(sender);
+        let chunks: Vec<ImportRequest> = Arc::clone(&import).chunks().collect().await;
+        assert_eq!(chunks[0].records, [record(0, 1), record(1, 1)]);
+        assert_eq!(chunks.len(), 1);
+    }
+
+    #[test]
+    fn an_unexpected_acknowledgement_is_refused() {
+        let import = import(Vec::new(), 1);
+        assert_eq!(import.acknowledge(ImportResponse::default()).unwrap_err().kind(), ErrorKind::Malformed);
+    }
+}

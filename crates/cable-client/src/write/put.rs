@@ -1,0 +1,80 @@
+//! Puts of entities.
+
+use std::{future::IntoFuture, time::Duration};
+
+use super::{Entity, WriteOptions, WriteOutcome, write_option_setters};
+use crate::{
+    BoxFuture, Cable, Result,
+    v1::{self, Precondition, UpdateKind},
+};
+
+impl Cable {
+    /// Puts an article, author, section, tag or collection: creates it, or replaces it as a whole. Its name can be a
+    /// bare id.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::v1;
+    ///
+    /// let mut article = v1::Article::default();
+    /// article.name = "storm".into();
+    /// article.headline = "Storm over Norwick".into();
+    /// let written = cable.put(article).if_absent().await?;
+    /// println!("{} has the etag {}", written.name, written.etag);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT with the invalid fields. ALREADY_EXISTS with `PathTaken`, or with `NameExists` after
+    /// [`if_absent`](Put::if_absent). ABORTED with `EtagMismatch` after [`if_etag`](Put::if_etag). FAILED_PRECONDITION
+    /// with `NameKilled`: see [`allow_killed`](Put::allow_killed) for an article and [`Change::allow_killed()`](crate::Change::allow_killed()) for
+    /// other kinds.
+    pub fn put<E: Entity>(&self, entity: E) -> Put<E> {
+        Put { cable: self.clone(), entity: entity.with_full_name(), options: WriteOptions::default() }
+    }
+}
+
+/// A call that puts an entity. Await it. See [`Cable::put`].
+#[derive(Debug, Clone)]
+#[must_use = "calls do nothing unless awaited"]
+pub struct Put<E> {
+    cable: Cable,
+    entity: E,
+    options: WriteOptions,
+}
+
+impl<E: Entity> Put<E> {
+    write_option_setters!();
+
+    /// Requires the name to have no version, live or pending. Otherwise the put fails: ALREADY_EXISTS with
+    /// `NameExists`.
+    pub fn if_absent(mut self) -> Self {
+        self.options.precondition = Some(Precondition::absent());
+        self
+    }
+}
+
+impl Put<v1::Article> {
+    /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
+    pub fn update_kind(mut self, kind: UpdateKind) -> Self {
+        self.options.update_kind = kind;
+        self
+    }
+
+    /// Allows the put to publish a killed name again. If unset, such a put fails: FAILED_PRECONDITION with
+    /// `NameKilled`.
+    pub fn allow_killed(mut self) -> Self {
+        self.options.allow_killed = true;
+        self
+    }
+}
+
+impl<E: Entity> IntoFuture for Put<E> {
+    type Output = Result<WriteOutcome>;
+    type IntoFuture = BoxFuture<Result<WriteOutcome>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.entity.put(self.cable, self.options)
+    }
+}

@@ -1,0 +1,56 @@
+//! `cable config`: the origin of each setting, and the remedy for an invalid one.
+
+use std::fs;
+
+use crate::support::{cable, code, run, stderr, stdout};
+
+#[test]
+fn settings_come_from_the_local_file_and_show_their_origin() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cable.toml"), "[cache]\nmax_bytes = \"1GiB\"\n").unwrap();
+    let output = cable(dir.path())
+        .args(["config", "print", "--origin"])
+        .env("CABLE__LOG__LEVEL", "warn")
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    for line in [
+        "max_bytes = \"1GiB\"  # cable.toml:2",
+        "level = \"warn\"  # environment variable CABLE__LOG__LEVEL",
+        "listen = \"127.0.0.1:7190\"  # default",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    assert_eq!(code(&run(dir.path(), "config check")), 0);
+}
+
+#[test]
+fn invalid_settings_exit_with_2_and_name_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.toml");
+    for (text, want) in [
+        ("[server]\nlisten = '0.0.0.0:7190'", "set `server.plaintext = true`"),
+        (
+            "[server]\nlissen = ''",
+            "own.toml:2: unknown setting `server.lissen`; did you mean `server.listen`?",
+        ),
+        ("[server", "own.toml:1: "),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = run(dir.path(), "config check --config own.toml");
+        assert_eq!(code(&output), 2, "{text}");
+        assert!(stderr(&output).contains(want), "{text}: {}", stderr(&output));
+    }
+    let output = run(dir.path(), "config check --config none.toml");
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("cannot read the settings file none.toml: No such file"),
+        "{}",
+        stderr(&output)
+    );
+    let output =
+        cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("did you mean `CABLE__SERVER__"), "{}", stderr(&output));
+}

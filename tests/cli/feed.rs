@@ -1,0 +1,146 @@
+//! `cable feed watch` and `cable mirror`.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+};
+
+use crate::support::{Demo, code, follow, interrupt, put_article, read_feed, stderr, stdout};
+
+#[test]
+fn a_feed_prints_one_line_per_change_with_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let held = read_feed(&demo, dir.path(), "--any-tag russia --snapshot");
+    let (parts, rest) = held.split_at(held.len() - 2);
+    assert!(parts.iter().all(|part| part["snapshot"]["article"]["headline"].is_string()), "{held:?}");
+    assert_eq!(rest[0]["snapshotEnd"]["count"], parts.len().to_string());
+    assert!(rest[1]["checkpoint"].is_object(), "{rest:?}");
+    let position = &rest[1]["position"];
+    let after = position.to_string();
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border --reason withdrawn");
+    let changes = read_feed(&demo, dir.path(), &format!("--any-tag russia --view full --after {after}"));
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    assert_eq!(changes[0]["change"]["upsert"]["article"]["headline"], "Quay reopens");
+    assert_eq!(changes[0]["change"]["updateKind"], "UPDATE_KIND_MAJOR");
+    let removed = &changes[1]["change"]["removed"];
+    assert_eq!(
+        (&removed["name"], &removed["reason"]),
+        (&"articles/king-crab-border".into(), &"REMOVAL_REASON_WITHDRAWN".into())
+    );
+    assert_eq!(changes[1]["position"]["revision"], changes[1]["change"]["revision"]);
+    assert_eq!(read_feed(&demo, dir.path(), &format!("--kind tag --after {after}")).len(), 1);
+    let names = demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o id"));
+    assert_eq!(stdout(&names), "articles/quay\narticles/king-crab-border\n");
+    let table =
+        stdout(&demo.run(dir.path(), &format!("feed watch --until-caught-up --after {after} -o table")));
+    for text in ["put       articles/quay  Quay reopens", "removed   articles/king-crab-border  (withdrawn)"]
+    {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+}
+
+#[test]
+fn a_feed_resumes_after_the_position_in_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    assert_eq!(read_feed(&demo, dir.path(), "--position-file position").len(), 1);
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    let changes = read_feed(&demo, dir.path(), "--position-file position");
+    assert_eq!(changes[0]["change"]["upsert"]["article"]["name"], "articles/quay");
+    assert_eq!(
+        read_feed(&demo, dir.path(), "--position-file position").len(),
+        1,
+        "the change was delivered before"
+    );
+    fs::write(dir.path().join("position"), "damaged").unwrap();
+    let output = demo.run(dir.path(), "feed watch --until-caught-up --position-file position");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("cable: POSITION_STORE"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let output = demo.run(dir.path(), "feed watch --after 00000000:5");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("cable: FAILED_PRECONDITION LOG_CHANGED"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--allow-reset"), "{}", stderr(&output));
+    let position = &read_feed(&demo, dir.path(), "")[0]["position"];
+    let after = format!("{}:{}", position["logId"].as_str().unwrap(), position["revision"].as_str().unwrap());
+    let output = demo.run(dir.path(), &format!("feed watch --after {after}:{}", "07".repeat(32)));
+    assert_eq!(code(&output), 1);
+    let problem = format!("chain mismatch at revision {}", position["revision"].as_str().unwrap());
+    assert!(
+        stderr(&output).contains(&problem) && stderr(&output).contains("--allow-reset"),
+        "{}",
+        stderr(&output)
+    );
+    let restarted = read_feed(&demo, dir.path(), "--any-tag russia --after 00000000:5 --allow-reset");
+    assert_eq!(restarted[0]["reset"]["reason"], "LOG_CHANGED");
+    assert!(restarted[1]["snapshot"].is_object() && restarted.last().unwrap()["checkpoint"].is_object());
+}
+
+#[test]
+fn a_feed_prints_immediately_and_ends_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for interrupted in [true, false] {
+        let mut follower = follow(&demo, dir.path(), "feed watch --any-tag russia");
+        let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with("{\"checkpoint\":{}"));
+        put_article(&demo, dir.path(), "quay", &format!("Quay reopens {interrupted}"));
+        assert!(lines.next().unwrap().unwrap().contains("Quay reopens"));
+        let output = if interrupted {
+            interrupt(follower)
+        } else {
+            drop(lines);
+            put_article(&demo, dir.path(), "quay", "Quay closes");
+            follower.wait_with_output().unwrap()
+        };
+        assert_eq!((code(&output), stderr(&output)), (0, String::new()), "interrupted: {interrupted}");
+    }
+}
+
+#[test]
+fn a_mirror_file_stays_equal_to_an_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let file = dir.path().join("russia.jsonl");
+    let exported = || {
+        let lines = stdout(&demo.run(dir.path(), "export"));
+        let mut lines: Vec<String> = lines
+            .lines()
+            .filter(|line| line.contains("\"tags/russia\"") && line.starts_with("{\"article\""))
+            .map(str::to_owned)
+            .collect();
+        lines.sort_by_key(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["article"]["name"].to_string()
+        });
+        lines
+    };
+    let mirrored = || fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let output = demo.run(dir.path(), "mirror --any-tag russia --once russia.jsonl");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("11 records as of revision "), "{}", stderr(&output));
+    assert_eq!(mirrored(), exported());
+    let follower = follow(&demo, dir.path(), "mirror --any-tag russia russia.jsonl");
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    demo.run(dir.path(), "article rm king-crab-border");
+    for _ in 0..600 {
+        if mirrored() == exported() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(mirrored(), exported());
+    let output = interrupt(follower);
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(files.iter().all(|name| !name.to_str().unwrap().contains(".cable-")), "{files:?}");
+    let output = demo.run(dir.path(), "mirror --once none/russia.jsonl");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("write none/russia.jsonl"), "{}", stderr(&output));
+}

@@ -1,0 +1,13 @@
+//! The program from the user's side: its output, the stream that it uses, and its exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod article;
+mod bench;
+mod config;
+mod feed;
+mod serve;
+mod store;
+mod support;
+mod transfer;
+mod usage;

@@ -1,0 +1,202 @@
+//! `cable backup`, `restore`, `verify` and `rebuild`: the commands for the store of a node.
+
+use std::{fs, path::Path};
+
+use rusqlite::Connection;
+
+use crate::support::{
+    Demo, FAR, check_lines, code, put_article, read_feed, run, stderr, stdout, write_article,
+};
+
+#[test]
+fn a_backup_opens_as_a_store_and_verify_finds_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", store.display()));
+    assert_eq!(code(&output), 1, "the directory does not exist");
+    fs::create_dir(dir.path().join("copy")).unwrap();
+    let output = run(dir.path(), &format!("backup --data {} --to copy/cable.db", store.display()));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data copy")), 0);
+    let file = dir.path().join("copy/cable.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    // Two pages: damage to a page that no row uses could remain unnoticed.
+    bytes[middle..middle + 16_384].fill(0x5a);
+    fs::write(&file, bytes).unwrap();
+    let output = run(dir.path(), "verify --data copy");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("cable: "), "{}", stderr(&output));
+    let output = run(dir.path(), "verify --data none");
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("none: there is no store here (no cable.db)"), "{}", stderr(&output));
+    let output = run(dir.path(), "rebuild --from none --to new");
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr(&output), "cable: none: there is no store here (no cable.db)\n");
+}
+
+#[test]
+fn a_restore_assigns_a_new_log_id_by_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Demo::serve(dir, "store");
+    put_article(&node, dir, "quay", "Quay reopens");
+    assert_eq!(code(&run(dir, "backup --data store --to backup")), 0);
+    let original = log_id(&node, dir);
+    let position = read_feed(&node, dir, "")[0]["position"].to_string();
+    let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
+    assert_eq!(code(&after(&node)), 0);
+    for (line, problem) in [
+        ("restore --from none --to new", "none: no backup found"),
+        ("restore --from backup --to store", "store: directory not empty"),
+        ("restore --from store/cable.db --to new", "cable.db: database of a store"),
+    ] {
+        let output = run(dir, line);
+        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains(problem), "{line}: {}", stderr(&output));
+        assert!(!dir.join("new").exists(), "{line}");
+    }
+    assert_eq!(node.stop(), 0);
+
+    fs::create_dir(dir.join("other")).unwrap();
+    let output = run(dir, "restore --from backup --to other");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let node = Demo::serve(dir, "other");
+    let other = log_id(&node, dir);
+    assert_ne!(other, original);
+    assert!(stdout(&output).contains(&format!("the new log id is {other}")), "{}", stdout(&output));
+    let refused = after(&node);
+    assert_eq!(code(&refused), 1);
+    for text in ["LOG_CHANGED", &format!("log_id mismatch: this is log {other}, not {original}")] {
+        assert!(stderr(&refused).contains(text), "{text}: {}", stderr(&refused));
+    }
+    assert!(stderr(&refused).lines().nth(1).unwrap().contains("--allow-reset"), "{}", stderr(&refused));
+    assert_eq!(node.stop(), 0);
+    assert_eq!(code(&run(dir, "verify --data other")), 0);
+
+    let output = run(dir, "restore --from backup --to same --keep-log-id");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let node = Demo::serve(dir, "same");
+    assert_eq!(log_id(&node, dir), original);
+    assert_eq!(code(&after(&node)), 0);
+    assert_eq!(node.stop(), 0);
+
+    let damaged = Connection::open(dir.join("backup")).unwrap();
+    assert_eq!(damaged.execute("UPDATE doc SET entry = zeroblob(9)", []).unwrap(), 1);
+    damaged.close().unwrap();
+    assert_eq!(code(&run(dir, "restore --from backup --to new")), 1);
+    assert!(!dir.join("new").exists());
+}
+
+#[test]
+fn no_command_replaces_the_database_of_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Demo::serve(dir, "store");
+    put_article(&node, dir, "quay", "Quay reopens");
+    assert_eq!(Demo::serve(dir, "stopped").stop(), 0);
+    std::os::unix::fs::symlink("store/cable.db", dir.join("symbolic")).unwrap();
+    std::os::unix::fs::symlink("store", dir.join("directory")).unwrap();
+    fs::hard_link(dir.join("stopped/cable.db"), dir.join("hard")).unwrap();
+    fs::write(dir.join("notes"), "not a backup").unwrap();
+    let targets = [
+        "store/cable.db",
+        "store/new",
+        "stopped/cable.db",
+        "stopped/cable.db-wal",
+        "symbolic",
+        "directory/cable.db",
+        "hard",
+    ];
+    let before = fs::read(dir.join("stopped/cable.db")).unwrap();
+    for target in targets {
+        for line in [
+            "backup --data store --to",
+            "export --to",
+            "mirror --once",
+            "feed watch --until-caught-up --position-file",
+        ] {
+            let output = node.run(dir, &format!("{line} {target}"));
+            assert_eq!(code(&output), 2, "{line} {target}: {}", stderr(&output));
+            assert!(stderr(&output).contains("store"), "{line} {target}: {}", stderr(&output));
+        }
+    }
+    for (target, problem) in [("notes", "notes: not a backup"), (".", ".: is a directory")] {
+        let output = run(dir, &format!("backup --data store --to {target}"));
+        assert_eq!(code(&output), 2, "{target}: {}", stderr(&output));
+        assert!(stderr(&output).contains(problem), "{target}: {}", stderr(&output));
+    }
+    assert_eq!(fs::read(dir.join("stopped/cable.db")).unwrap(), before);
+    assert_eq!(fs::read_to_string(dir.join("notes")).unwrap(), "not a backup");
+    for _ in 0..2 {
+        assert_eq!(code(&run(dir, "backup --data store --to backup")), 0, "an older backup is replaced");
+    }
+    assert_eq!(node.stop(), 0);
+    assert_eq!(code(&run(dir, "verify --data store")), 0);
+}
+
+#[test]
+fn a_served_store_is_rebuilt_and_a_damaged_one_needs_a_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    let output = run(dir.path(), &format!("rebuild --from {} --to rebuilt", store.display()));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("match the old store"), "{}", stdout(&output));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
+    assert_eq!(code(&run(dir.path(), "rebuild --from rebuilt --to rebuilt")), 2, "the store exists already");
+
+    let database = Connection::open(dir.path().join("rebuilt/cable.db")).unwrap();
+    let damage = "UPDATE doc SET entry = zeroblob(9) WHERE id = 'station-lamp-23'";
+    assert_eq!(database.execute(damage, []).unwrap(), 1);
+    database.close().unwrap();
+    let output = run(dir.path(), "rebuild --from rebuilt --to repaired");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("(station-lamp-23): the entry is damaged"), "{}", stderr(&output));
+    assert!(!dir.path().join("repaired").exists());
+    assert_eq!(code(&run(dir.path(), "rebuild --from rebuilt --to repaired --skip-damaged")), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data repaired")), 0);
+}
+
+#[test]
+fn a_rebuilt_store_serves_live_and_pending_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let store = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("store");
+    write_article(dir.path(), "quay", "Quay reopens", serde_json::json!({"publishTime": FAR}));
+    let next = serde_json::json!({"publishTime": FAR, "path": "/next"});
+    write_article(dir.path(), "station-lamp-23", "A twenty-fourth lamp", next);
+    write_article(dir.path(), "vote", "Vote held", serde_json::json!({"embargo": {}}));
+    let puts = ["quay", "station-lamp-23", "vote"].map(|id| format!("article put {id}.json"));
+    check_lines(&demo, dir.path(), &puts.each_ref().map(|put| (&**put, 0, "")));
+    check_lines(&demo, dir.path(), &[("article pending rm vote", 0, "")]);
+
+    let commands = ["article pending ls -o json", "article pending get station-lamp-23 -o json", "export"];
+    let outputs = |demo: &Demo| commands.map(|line| stdout(&demo.run(dir.path(), line)));
+    let digests = |demo: &Demo| {
+        let status: serde_json::Value =
+            serde_json::from_str(&stdout(&demo.run(dir.path(), "status -o json"))).unwrap();
+        ["head", "logDigest", "contentDigest", "counts"].map(|part| status[part].clone())
+    };
+    let (outputs_before, digests_before) = (outputs(&demo), digests(&demo));
+    assert!(
+        outputs_before[0].contains("quay") && outputs_before[1].contains("A twenty-fourth lamp"),
+        "{outputs_before:?}"
+    );
+    let rebuilt = run(dir.path(), &format!("rebuild --from {} --to rebuilt --keep-log-id", store.display()));
+    assert!(stdout(&rebuilt).contains("match the old store"), "{} {}", stdout(&rebuilt), stderr(&rebuilt));
+    assert_eq!(demo.stop(), 0);
+    assert_eq!(code(&run(dir.path(), "verify --data rebuilt")), 0);
+    let rebuilt = Demo::serve(dir.path(), "rebuilt");
+    assert_eq!(outputs(&rebuilt), outputs_before);
+    assert_eq!(digests(&rebuilt), digests_before);
+    assert_eq!(rebuilt.stop(), 0);
+}
+
+/// Returns the log id of a node.
+fn log_id(node: &Demo, dir: &Path) -> String {
+    stdout(&node.run(dir, "status -o id")).trim_end().to_owned()
+}
