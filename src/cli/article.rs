@@ -202,7 +202,7 @@ impl Filter {
             |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
         filter.all_tags = names(&TAG, &self.tags);
         filter.any_tags = names(&TAG, &self.any_tags);
-        filter.none_tags = names(&TAG, &self.no_tags);
+        filter.excluded_tags = names(&TAG, &self.no_tags);
         filter.section = self.section.as_deref().map(|id| SECTION.full_name(id)).unwrap_or_default();
         filter.include_child_sections = self.children;
         filter.authors = names(&AUTHOR, &self.authors);
@@ -368,7 +368,7 @@ mod tests {
                     --after 2026-03-01 --before 2026-03-01T06:00:00+02:00 --language en-GB";
         let filter = parse(line).unwrap().filter.to_message();
         assert_eq!(filter.all_tags, ["tags/russia", "tags/ukraine"]);
-        assert_eq!((&filter.any_tags[0][..], &filter.none_tags[0][..]), ("tags/a", "tags/b"));
+        assert_eq!((&filter.any_tags[0][..], &filter.excluded_tags[0][..]), ("tags/a", "tags/b"));
         assert_eq!((&filter.section[..], filter.include_child_sections), ("sections/world", true));
         assert_eq!(filter.authors, ["authors/ann"]);
         assert_eq!(filter.published_after.unwrap().seconds, 1_772_323_200);

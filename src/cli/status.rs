@@ -29,7 +29,7 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
         ),
         ("log", head.log_id),
         ("head revision", head.revision.to_string()),
-        ("oldest revision", status.floor_revision.to_string()),
+        ("oldest revision", status.oldest_revision.to_string()),
         ("articles", counts.articles.to_string()),
         ("authors", counts.authors.to_string()),
         ("sections", counts.sections.to_string()),

@@ -30,7 +30,7 @@ pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Ref
     ] {
         query.groups.extend((!group.is_empty()).then_some(group));
     }
-    query.excluded = parse::terms(Kind::Tag, &filter.none_tags, "filter.none_tags", Term::Tag)?;
+    query.excluded = parse::terms(Kind::Tag, &filter.excluded_tags, "filter.excluded_tags", Term::Tag)?;
     if !filter.section.is_empty() {
         let section = parse::name(Kind::Section, &filter.section, "filter.section")?.id;
         match filter.include_child_sections {

@@ -41,7 +41,7 @@ fn parse_watch(request: v1::WatchRequest) -> Result<Watch, Refusal> {
         backfill: request.include_backfill,
     };
     let interval = parse_interval(request.checkpoint_interval)?;
-    Ok(Watch { group_key, start: parse_start(request.start)?, may_reset: request.reset, interval })
+    Ok(Watch { group_key, start: parse_start(request.start)?, may_reset: request.allow_reset, interval })
 }
 
 fn parse_start(start: Option<watch_request::Start>) -> Result<Start, Refusal> {

@@ -45,8 +45,7 @@ impl StatusService for StatusRpc {
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             head: Some(position(&Position::of(&head))),
-            floor_revision: head.floor,
-            lag: Some(prost_types::Duration::default()),
+            oldest_revision: head.floor,
             counts: Some(v1::Counts {
                 articles: head.live(Kind::Article),
                 authors: head.live(Kind::Author),

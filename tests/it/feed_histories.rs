@@ -271,7 +271,7 @@ impl Simulation {
 
     /// Checks the floor. The node looks for old history once a minute, also when the clock moves in small steps.
     async fn check_floor(&mut self) {
-        let floor = self.cable.status().await.unwrap().floor_revision;
+        let floor = self.cable.status().await.unwrap().oldest_revision;
         assert!(floor <= self.world.floor_by_age(HISTORY), "{floor} is too young to be dropped");
         self.world.floor = self.world.floor.max(floor);
     }
@@ -291,7 +291,7 @@ impl Simulation {
                 return;
             }
             for _ in 0..200 {
-                if self.cable.status().await.unwrap().floor_revision == floor {
+                if self.cable.status().await.unwrap().oldest_revision == floor {
                     self.world.floor = floor;
                     return;
                 }

@@ -245,7 +245,7 @@ async fn a_foreign_position_is_refused_or_resets_the_feed() {
         let mut watch = request(&["sea"], Some(Start::After(position)));
         let refused = WatchStream::open(&node, watch.clone()).await.err().unwrap();
         assert_eq!(refused.code(), Code::FailedPrecondition);
-        watch.reset = true;
+        watch.allow_reset = true;
         let mut feed = WatchStream::open(&node, watch).await.unwrap();
         assert_eq!(feed.next().await, (FeedEvent::Reset(v1::FeedResetReason::LogChanged), None));
         assert_eq!(feed.next().await, (FeedEvent::Snapshot(vec!["articles/a".into()]), None));

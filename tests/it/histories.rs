@@ -146,7 +146,7 @@ impl Model {
         let time = article.publish_time.unwrap().seconds;
         filter.all_tags.iter().all(has)
             && any(&filter.any_tags, &has)
-            && !filter.none_tags.iter().any(has)
+            && !filter.excluded_tags.iter().any(has)
             && any(&filter.authors, &|author| authors.contains(&author))
             && (filter.section.is_empty() || sections.any(belongs))
             && (filter.types.is_empty() || filter.types.contains(&article.r#type))
@@ -244,7 +244,7 @@ fn random_filter(rng: &mut Rng) -> Filter {
         match rng.between(0, 8) {
             0 => filter.all_tags = random_names(rng, "tags/t", 2, 5),
             1 => filter.any_tags = random_names(rng, "tags/t", 3, 5),
-            2 => filter.none_tags = random_names(rng, "tags/t", 2, 5),
+            2 => filter.excluded_tags = random_names(rng, "tags/t", 2, 5),
             3 => filter.section = format!("sections/s{}", rng.between(1, 5)),
             4 => {
                 filter.section = format!("sections/s{}", rng.between(1, 5));

@@ -258,7 +258,7 @@ async fn restart_with_short_history(
     // The node drops history once a minute.
     pair.pass(60 * SECOND).await;
     for raw in [&pair.holding, &pair.plain] {
-        while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
+        while raw.call("GetStatus", json!({})).await.unwrap()["oldest_revision"].is_null() {
             tokio::task::yield_now().await;
         }
     }

@@ -204,9 +204,8 @@ async fn a_request_one_byte_above_the_limit_is_refused() {
 }
 
 /// Reasons that no test here can produce, with the cause.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("UNSPECIFIED", "not used"),
-    ("NOT_SUPPORTED", "this release holds all that the schema has"),
     ("OVERLOADED", "needs more work than the queues hold"),
     ("DRAINING", "needs a call between the signal and the last response"),
     ("NODE_FAILED", "needs a part of the node that fails: src/server/failures.rs"),

@@ -271,7 +271,7 @@ fn matches(filter: &ArticleFilter, article: &Article) -> bool {
     let time = publish_micros(article);
     filter.all_tags.iter().all(tagged)
         && (filter.any_tags.is_empty() || filter.any_tags.iter().any(tagged))
-        && !filter.none_tags.iter().any(tagged)
+        && !filter.excluded_tags.iter().any(tagged)
         && (filter.section.is_empty() || within(&filter.section))
         && (filter.authors.is_empty()
             || credits.clone().any(|credit| filter.authors.contains(&credit.author)))

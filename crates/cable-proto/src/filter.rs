@@ -33,7 +33,7 @@ impl ArticleFilter {
     /// Adds an excluded tag: the article has none of the tags that are added in this way, at most 64.
     #[must_use]
     pub fn without_tag(mut self, tag: impl Into<String>) -> Self {
-        self.none_tags.push(full_name("tags", tag));
+        self.excluded_tags.push(full_name("tags", tag));
         self
     }
 

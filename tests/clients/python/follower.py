@@ -16,7 +16,7 @@ RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.Status
 class Follower:
     def __init__(self, tag):
         self.request = feed_pb2.WatchRequest(
-            filter=feed_pb2.FeedFilter(any_tags=[tag]), snapshot=True, reset=True, include_backfill=True)
+            filter=feed_pb2.FeedFilter(any_tags=[tag]), snapshot=True, allow_reset=True, include_backfill=True)
         self.articles, self.count = {}, 0
 
     def follow(self, feeds, max_changes):

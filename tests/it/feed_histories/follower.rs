@@ -164,7 +164,7 @@ impl Follower {
         request.filter = Some(self.options.filter.clone());
         request.view = self.options.view.into();
         request.include_backfill = self.options.backfill;
-        request.reset = self.reset;
+        request.allow_reset = self.reset;
         request.checkpoint_interval = Some(cable_client::ProtoDuration { seconds: 1, nanos: 0 });
         let resumed = matches!(start, Some(Start::After(_)));
         request.start = start;

@@ -242,7 +242,7 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
         let refused = expect_equal(pair, start("after", foreign.clone())).await.unwrap_err();
         assert!(refused.contains("LOG_CHANGED"), "{refused}");
         let mut resetting = start("after", foreign);
-        resetting["reset"] = json!(true);
+        resetting["allow_reset"] = json!(true);
         let _ = expect_equal(pair, resetting).await.unwrap();
     }
 }
@@ -251,7 +251,7 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
 pub(super) async fn refusals(pair: &Pair, rng: &mut Rng) {
     let status = pair.holding.call("GetStatus", json!({})).await.unwrap();
     let head = status["head"]["revision"].as_u64().unwrap();
-    let floor = status["floor_revision"].as_u64().unwrap_or(0);
+    let floor = status["oldest_revision"].as_u64().unwrap_or(0);
     let refused = async |position: Value, reason: &str| {
         let request = json!({"filter": {"kinds": KINDS}, "after": position});
         let refused = expect_equal(pair, request).await.unwrap_err();

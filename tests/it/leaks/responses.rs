@@ -159,7 +159,7 @@ fn random_filter(rng: &mut Rng) -> Value {
     match rng.between(0, 9) {
         0 => json!({"all_tags": random_names(rng, "tags/t", 2, 4)}),
         1 => json!({"any_tags": random_names(rng, "tags/t", 3, 4)}),
-        2 => json!({"none_tags": random_names(rng, "tags/t", 2, 4)}),
+        2 => json!({"excluded_tags": random_names(rng, "tags/t", 2, 4)}),
         3 => json!({"section": "sections/s2"}),
         4 => json!({"section": "sections/s1", "include_child_sections": true}),
         5 => json!({"authors": ["authors/x1", "authors/x2"]}),

@@ -15,7 +15,7 @@ async fn an_invalid_read_field_is_refused_with_its_path() {
     let mut table: Vec<Invalid> = vec![
         ("ListArticles", json!({"filter": {"all_tags": ["tags/a", "sections/b"]}}), "filter.all_tags[1]"),
         ("ListArticles", json!({"filter": {"any_tags": ["a"]}}), "filter.any_tags[0]"),
-        ("ListArticles", json!({"filter": {"none_tags": ["tags/"]}}), "filter.none_tags[0]"),
+        ("ListArticles", json!({"filter": {"excluded_tags": ["tags/"]}}), "filter.excluded_tags[0]"),
         ("ListArticles", json!({"filter": {"authors": ["tags/a"]}}), "filter.authors[0]"),
         ("ListArticles", json!({"filter": {"section": "tags/a"}}), "filter.section"),
         ("ListArticles", json!({"filter": {"types": [1, 99]}}), "filter.types[1]"),

@@ -26,7 +26,7 @@ async fn a_feed_that_cannot_resume_returns_the_known_revisions() {
     }
     // The node drops history once a minute.
     hands.set(60_000_000);
-    while raw.call("GetStatus", json!({})).await.unwrap()["floor_revision"].is_null() {
+    while raw.call("GetStatus", json!({})).await.unwrap()["oldest_revision"].is_null() {
         tokio::task::yield_now().await;
     }
     let refused = async |after: Value| raw.call("Watch", json!({"after": after})).await.unwrap_err();

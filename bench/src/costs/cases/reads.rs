@@ -90,7 +90,11 @@ pub(super) fn lists() -> Vec<Case> {
     vec![
         Case {
             prepare: many_articles,
-            ..case(LIST, "64 none_tags over 30,000 articles", list([f(1, "tags/all"), tags(3)].concat(), 0))
+            ..case(
+                LIST,
+                "64 excluded_tags over 30,000 articles",
+                list([f(1, "tags/all"), tags(3)].concat(), 0),
+            )
         },
         Case {
             prepare: many_articles,
@@ -100,7 +104,7 @@ pub(super) fn lists() -> Vec<Case> {
             prepare: many_articles,
             ..case(
                 LIST,
-                "64 any_tags and none_tags, by revision",
+                "64 any_tags and excluded_tags, by revision",
                 list([f(1, "tags/all"), tags(2), tags(3)].concat(), 2),
             )
         },
@@ -123,7 +127,7 @@ pub(super) fn lists() -> Vec<Case> {
         },
         Case {
             prepare: many_articles,
-            ..case("ContentService/StreamArticles", "64 none_tags: the first message", move |i| {
+            ..case("ContentService/StreamArticles", "64 excluded_tags: the first message", move |i| {
                 [f(1, [f(1, "tags/all"), tags(3)].concat()), n(7, i as u64)].concat()
             })
         },

@@ -101,7 +101,7 @@ impl FeedBuilder {
     /// delivers [`Event::Reset`](crate::Event::Reset) and then a snapshot. If not, which is the default, the feed ends with the reason
     /// `RevisionCompacted` or `LogChanged`.
     pub fn allow_reset(mut self, allowed: bool) -> Self {
-        self.request.reset = allowed;
+        self.request.allow_reset = allowed;
         self
     }
 

@@ -1047,7 +1047,7 @@ pub(crate) mod feed_service_client {
         /// * STORE_FAILED (UNAVAILABLE): the node cannot read new commits. Resume, on another node.
         /// * TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
         ///
-        /// With `reset`, the first two are not errors: the stream continues with a new snapshot.
+        /// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<::cable_proto::v1::WatchRequest>,

@@ -212,7 +212,9 @@ async fn a_mirror_of_broken_streams_stays_correct_and_atomic() {
         let records = held.entities.iter().map(|(name, entity)| (name.clone(), entity.to_record()));
         assert_eq!(records.collect::<BTreeMap<_, _>>(), History::state(&history.0), "seed {seed}");
         assert!(mirror.len() == held.entities.len() && !mirror.is_empty());
-        assert!(requests.lock().unwrap().iter().all(|request| request.reset && request.include_backfill));
+        assert!(
+            requests.lock().unwrap().iter().all(|request| request.allow_reset && request.include_backfill)
+        );
     }
 }
 

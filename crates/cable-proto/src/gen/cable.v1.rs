@@ -937,8 +937,6 @@ pub enum ErrorReason {
     RecordCorrupt = 19,
     /// UNAVAILABLE. The store could not be read or written.
     StoreFailed = 20,
-    /// UNIMPLEMENTED. This release cannot store the content. Metadata: `feature`.
-    NotSupported = 21,
     /// INTERNAL. An internal error of the server.
     Internal = 22,
     /// OUT_OF_RANGE. The position is older than the history floor. Metadata: `oldest_revision`, the oldest revision from
@@ -985,7 +983,6 @@ impl ErrorReason {
             Self::StoreFull => "ERROR_REASON_STORE_FULL",
             Self::RecordCorrupt => "ERROR_REASON_RECORD_CORRUPT",
             Self::StoreFailed => "ERROR_REASON_STORE_FAILED",
-            Self::NotSupported => "ERROR_REASON_NOT_SUPPORTED",
             Self::Internal => "ERROR_REASON_INTERNAL",
             Self::RevisionCompacted => "ERROR_REASON_REVISION_COMPACTED",
             Self::TooManyFeeds => "ERROR_REASON_TOO_MANY_FEEDS",
@@ -1018,7 +1015,6 @@ impl ErrorReason {
             "ERROR_REASON_STORE_FULL" => Some(Self::StoreFull),
             "ERROR_REASON_RECORD_CORRUPT" => Some(Self::RecordCorrupt),
             "ERROR_REASON_STORE_FAILED" => Some(Self::StoreFailed),
-            "ERROR_REASON_NOT_SUPPORTED" => Some(Self::NotSupported),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
             "ERROR_REASON_REVISION_COMPACTED" => Some(Self::RevisionCompacted),
             "ERROR_REASON_TOO_MANY_FEEDS" => Some(Self::TooManyFeeds),
@@ -1236,7 +1232,7 @@ pub struct ArticleFilter {
     pub any_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The article has none of these tags, `tags/{id}`; at most 64.
     #[prost(string, repeated, tag = "3")]
-    pub none_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    pub excluded_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The article is in this section, `sections/{id}`, as its main or an additional section.
     #[prost(string, tag = "4")]
     pub section: ::prost::alloc::string::String,
@@ -2599,7 +2595,7 @@ pub struct WatchRequest {
     /// Whether the server may restart the feed. If it cannot resume after `after`, it sends `reset` and then a snapshot.
     /// If unset, the call fails.
     #[prost(bool, tag = "6")]
-    pub reset: bool,
+    pub allow_reset: bool,
     /// Whether to deliver BACKFILL writes too. A snapshot always contains what they put.
     #[prost(bool, tag = "7")]
     pub include_backfill: bool,
@@ -2856,10 +2852,7 @@ pub struct GetStatusResponse {
     pub head: ::core::option::Option<Position>,
     /// The history floor: the oldest revision from which a feed can resume. All departures after it are known.
     #[prost(int64, tag = "3")]
-    pub floor_revision: i64,
-    /// How far the node is behind the log. Zero on a node with its own log.
-    #[prost(message, optional, tag = "4")]
-    pub lag: ::core::option::Option<::prost_types::Duration>,
+    pub oldest_revision: i64,
     /// The numbers of live versions by kind.
     #[prost(message, optional, tag = "5")]
     pub counts: ::core::option::Option<Counts>,

@@ -35,7 +35,7 @@ async fn a_feed_sends_its_options_and_delivers_whole_messages() {
     assert_eq!((feed.position(), feed.is_caught_up(), feed.reconnects()), (Some(position(5)), true, 0));
     let request = requests.lock().unwrap()[0].clone();
     assert_eq!(request.filter, Some(filter));
-    assert_eq!((request.view(), request.include_backfill, request.reset), (View::Full, true, true));
+    assert_eq!((request.view(), request.include_backfill, request.allow_reset), (View::Full, true, true));
     assert_eq!(request.checkpoint_interval.unwrap().seconds, 7);
     assert_eq!(request.start, Some(Start::After(Position::from(1))));
 }

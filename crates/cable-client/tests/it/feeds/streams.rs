@@ -140,7 +140,7 @@ async fn errors_that_need_intervention_end_the_feed() {
         (Code::InvalidArgument, "FIELD_INVALID", ErrorReason::FieldInvalid),
         (Code::OutOfRange, "REVISION_COMPACTED", ErrorReason::RevisionCompacted),
         (Code::FailedPrecondition, "LOG_CHANGED", ErrorReason::LogChanged),
-        (Code::Unimplemented, "NOT_SUPPORTED", ErrorReason::NotSupported),
+        (Code::Unimplemented, "", ErrorReason::Unspecified),
         (Code::Unauthenticated, "", ErrorReason::Unspecified),
         (Code::PermissionDenied, "", ErrorReason::Unspecified),
     ] {
@@ -154,7 +154,7 @@ async fn errors_that_need_intervention_end_the_feed() {
         assert_eq!(error.reason().unwrap_or_default(), expected, "{error:?}");
         assert!(feed.next().await.is_none() && !feed.is_caught_up());
         assert_eq!(requests.lock().unwrap().len(), 2, "{reason}");
-        assert!(requests.lock().unwrap().iter().all(|request| !request.reset));
+        assert!(requests.lock().unwrap().iter().all(|request| !request.allow_reset));
         assert_eq!(feed.position(), Some(position(7)), "the position remains for a later resume");
     }
 }
