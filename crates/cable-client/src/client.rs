@@ -1,4 +1,8 @@
 //! The client, and the function through which it sends every call.
+//!
+//! Every call takes the same path: the pool picks a node, the call is attempted there within the rest of its timeout,
+//! the outcome is reported to the pool, and the retry policy decides about another attempt. For a stream, the path ends
+//! when it opens: its owner handles later failures.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -22,11 +26,28 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A client of one Cable with one or several nodes. Cheap to clone; clones share their connections.
 ///
 /// The methods return builders: set options, then `.await` the builder or take its stream.
+///
+/// A client needs a tokio runtime when it makes its first call, not when it is built.
+///
+/// ```no_run
+/// # async fn example() -> cable_client::Result<()> {
+/// use cable_client::Cable;
+///
+/// let cable = Cable::builder(["http://10.0.0.1:7190", "http://10.0.0.2:7190"]).build()?;
+/// let worker = tokio::spawn({
+///     let cable = cable.clone(); // the same connections
+///     async move { cable.article("storm").await }
+/// });
+/// println!("{}", cable.article("flood").await?.headline);
+/// # worker.await.unwrap().map(|_| ())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Cable {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// The state that all clones of a client share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) timeout: Duration,
@@ -41,6 +62,16 @@ impl fmt::Debug for Cable {
 
 impl Cable {
     /// Returns the settings of a client for these endpoints.
+    ///
+    /// ```no_run
+    /// # fn example() -> cable_client::Result<()> {
+    /// use cable_client::Cable;
+    ///
+    /// // One string with commas, as in an environment variable, or a list of strings.
+    /// let cable = Cable::builder("http://10.0.0.1:7190,http://10.0.0.2:7190").build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(endpoints: impl IntoEndpoints) -> Builder {
         Builder::new(endpoints)
     }
@@ -93,6 +124,12 @@ impl Cable {
         self.try_until(Instant::now() + timeout, false, retry, request).await
     }
 
+    /// Attempts a call until it succeeds, until the policy allows no retry, or until the next wait would end after the
+    /// deadline. With `send_deadline`, the server learns the deadline and stops working on the call when it passes;
+    /// streams do without, because the deadline would end them too.
+    ///
+    /// A write whose earlier attempt may have been applied stays in doubt until an attempt settles it; see
+    /// [`Error::may_have_applied`].
     async fn try_until<Q: Rpc>(
         &self,
         deadline: Instant,
@@ -120,6 +157,7 @@ impl Cable {
     }
 }
 
+/// Makes one attempt on a node, and reports its outcome to the pool.
 async fn attempt<Q: Rpc>(
     node: &NodeGuard,
     request: Q,
@@ -155,6 +193,7 @@ pub(crate) trait Rpc: Send + Sized + 'static {
     /// Whether the method writes.
     const WRITES: bool = false;
 
+    /// Sends the request on a connection.
     fn send(
         request: Request<Self>,
         channel: Channel,

@@ -17,6 +17,14 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 /// A value that lists the endpoints of one Cable: `"http://a:7190"`, `"http://a:7190,http://b:7190"`, or a list of such
 /// strings.
+///
+/// ```
+/// use cable_client::IntoEndpoints as _;
+///
+/// let both = ["http://a:7190", "http://b:7190"];
+/// assert_eq!("http://a:7190, http://b:7190".into_endpoints(), both);
+/// assert_eq!(both.into_endpoints(), both);
+/// ```
 pub trait IntoEndpoints {
     /// Returns the endpoints, one per element.
     fn into_endpoints(self) -> Vec<String>;
@@ -71,6 +79,9 @@ impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
 ///     .build()?;
 /// # Ok::<_, cable_client::Error>(())
 /// ```
+///
+/// Connections are HTTP/2 without TLS, one per endpoint, with keepalive pings every 20 s while calls are open. A ping
+/// without a response for 10 s closes the connection.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
@@ -90,6 +101,7 @@ impl Builder {
         }
     }
 
+    /// Returns the settings for the endpoints in `CABLE_ENDPOINTS`, or for the default endpoint.
     pub(crate) fn from_env() -> Builder {
         let endpoints = std::env::var("CABLE_ENDPOINTS").unwrap_or_default();
         Builder::new(if endpoints.trim().is_empty() { DEFAULT_ENDPOINT } else { &endpoints })
@@ -97,12 +109,18 @@ impl Builder {
 
     /// Sets the timeout of each call, including all its attempts and the waits between them. The timeout of a stream
     /// applies until the stream opens. If unset, 10 s.
+    ///
+    /// A call can have a timeout of its own, such as [`GetArticle::timeout`](crate::GetArticle::timeout). A call that
+    /// times out fails with [`ErrorKind::DeadlineExceeded`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// Sets the timeout for establishing a connection. If unset, 2 s.
+    ///
+    /// An attempt that cannot connect in time counts as a failure of the node: the next attempt goes to another node,
+    /// if there is one.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -128,6 +146,7 @@ impl Builder {
         Ok(Cable { shared: Arc::new(Shared { pool: Pool::new(endpoints), timeout, retry }) })
     }
 
+    /// Returns the endpoint for an address, with the timeouts and windows of its connection.
     fn endpoint(&self, address: &str) -> Result<Endpoint> {
         let invalid =
             |problem: &str| Error::new(ErrorKind::Config, format!("endpoint `{address}`: {problem}"));

@@ -14,6 +14,8 @@ pub(crate) mod tests;
 pub use kind::ErrorKind;
 
 /// The result of a call.
+///
+/// The error type can be set, so that an import of this alias does not shadow other results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error of a call, or of one item of a call.
@@ -33,6 +35,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     Err(error) if error.is_not_found() => println!("not found"),
 ///     Err(error) => return Err(error),
 /// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A write that fails with [`may_have_applied`](Error::may_have_applied) is settled by the same write with the same
+/// request_id:
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// # let article = cable_client::v1::Article::default();
+/// let put = cable.put(article).request_id("cms-4711");
+/// match put.clone().await {
+///     Err(error) if error.may_have_applied() => put.await?, // applied at most once
+///     outcome => outcome?,
+/// };
 /// # Ok(())
 /// # }
 /// ```
@@ -69,12 +86,27 @@ impl Error {
     }
 
     /// Returns the invalid fields.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// # let article = cable_client::v1::Article::default();
+    /// if let Err(error) = cable.put(article).await {
+    ///     for violation in error.violations() {
+    ///         println!("{}: {}", violation.field, violation.description); // article.headline: required
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.0.violations
     }
 
     /// Returns the metadata of the reason; [`ErrorReason`] lists the keys.
+    ///
+    /// For example, `etag` is the current etag after `EtagMismatch`, `owner` the article that has the path after
+    /// `PathTaken`, and `moved_to` the new name after `ArticleMoved`.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
@@ -265,6 +297,7 @@ pub struct Violation {
     pub description: String,
 }
 
+/// The content of an error, boxed so that results stay small.
 #[derive(Default)]
 struct Inner {
     kind: ErrorKind,

@@ -1,4 +1,7 @@
 //! Feeds: streams of changes that survive lost connections, node failures and restarts of the client.
+//!
+//! [`FeedBuilder`] holds the options, `session` runs the streams, and [`Feed`] is the handle that the caller polls. The
+//! handle and the session share a [`FeedStatus`], which can be read while the stream waits.
 
 use std::{
     fmt,
@@ -19,6 +22,18 @@ pub use builder::FeedBuilder;
 pub use events::{Delivery, Event, FeedChange, NameState, ResetReason};
 
 /// The filter of a feed or a mirror.
+///
+/// All set conditions must match; of the values of one condition, any. Only articles have tags, sections and authors:
+/// with one of these conditions, only articles match. The empty filter matches everything.
+///
+/// ```
+/// use cable_client::{EntityKind, FeedFilter};
+///
+/// let storms = FeedFilter::default().any_tag("storm").any_tag("flood").section("world");
+/// assert_eq!(storms.any_tags, ["tags/storm", "tags/flood"]);
+/// let taxonomy = FeedFilter::default().kind(EntityKind::Section).kind(EntityKind::Tag);
+/// assert_eq!(taxonomy.kinds.len(), 2);
+/// ```
 pub type FeedFilter = v1::FeedFilter;
 
 /// A stream of the changes that match a filter, without gaps and without repeats, across connections.
@@ -36,6 +51,24 @@ pub type FeedFilter = v1::FeedFilter;
 ///   [`ErrorKind::Malformed`](crate::ErrorKind::Malformed)).
 ///
 /// The feed retries after all other errors, without limit and with growing random waits.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{FeedFilter, FilePosition};
+/// use futures_util::TryStreamExt as _;
+///
+/// let store = FilePosition::new("storm.position");
+/// let mut feed = cable.feed(FeedFilter::default().any_tag("storm")).save_to(store).open();
+/// while let Some(delivery) = feed.try_next().await? {
+///     println!("{:?} after {} reconnects", delivery.event, feed.reconnects());
+///     if feed.is_caught_up() {
+///         break;
+///     }
+/// }
+/// feed.close().await?; // writes the position of the last delivery
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Feed {
     deliveries: ResultStream<Delivery>,
@@ -59,6 +92,8 @@ impl Feed {
 
     /// Returns whether the feed has caught up: the current stream has delivered a checkpoint that is not `behind`, and
     /// no reset since.
+    ///
+    /// A feed that has caught up has delivered everything that the node had when it sent the checkpoint.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.status.is_caught_up()
@@ -71,6 +106,10 @@ impl Feed {
     }
 
     /// Closes the feed. All its deliveries count as handled, and the position of the last one is written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PositionStore`](crate::ErrorKind::PositionStore): the position could not be saved. A later feed
+    /// repeats the deliveries since the last saved one. A feed without a store cannot fail.
     pub async fn close(self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
         if let Some(position) = self.position() {
@@ -105,6 +144,7 @@ impl Drop for Feed {
 #[derive(Default)]
 pub(crate) struct FeedStatus(Mutex<State>);
 
+/// The position of the last delivery, whether the stream has caught up, and the number of streams opened so far.
 #[derive(Debug, Default)]
 struct State {
     position: Option<Position>,

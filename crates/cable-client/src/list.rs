@@ -1,4 +1,8 @@
 //! Reads that return many articles or entities: batches, pages and streams.
+//!
+//! The three kinds of response are in files of their own: a batch is one call per 500 names, a listing one call per
+//! page, a stream one call. A stream and a listing end with an error if the server could not read some of the records,
+//! after all the others were delivered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,6 +67,7 @@ pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, NodeG
         .boxed()
 }
 
+/// Returns a page token, or `None` for the empty token of the last page.
 pub(crate) fn non_empty(token: String) -> Option<String> {
     Some(token).filter(|token| !token.is_empty())
 }

@@ -1,4 +1,7 @@
 //! Mirrors: local copies of what a filter matches. A feed keeps a mirror up to date; reads from it do not wait.
+//!
+//! A task polls the feed and applies each delivery. A snapshot is collected on the side and replaces the content as a
+//! whole; changes are decoded first and then applied under one lock, so that readers never see half a commit.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +47,21 @@ impl Cable {
 }
 
 /// A builder for a [`Mirror`]; [`start`](MirrorBuilder::start) starts it. See [`Cable::mirror`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{BodyFormat, FeedFilter, View};
+///
+/// let mirror = cable
+///     .mirror(FeedFilter::default().section("world"))
+///     .view(View::Full)
+///     .body_format(BodyFormat::Html)
+///     .on_retry(|error| eprintln!("mirror: {error}"))
+///     .start();
+/// mirror.ready().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "mirrors do nothing unless started"]
 pub struct MirrorBuilder(FeedBuilder);
@@ -163,6 +181,8 @@ mirror_entities! {
 }
 
 /// The content of a mirror at one position.
+///
+/// Cloning a snapshot clones names and pointers, not the entities.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MirrorSnapshot {
@@ -214,9 +234,29 @@ const MAX_DAMAGED_NAMES: usize = 100;
 /// The mirror is empty until its first snapshot is complete ([`ready`](Mirror::ready)). While no node can be reached,
 /// it serves the last known content. If the feed restarts, the mirror replaces its content as a whole once the new
 /// snapshot is complete.
+///
+/// The mirror holds the decoded entities of its filter in memory, in the view of its builder.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{FeedFilter, MirrorEntity};
+///
+/// let mirror = cable.mirror(FeedFilter::default()).start();
+/// mirror.ready().await?;
+/// if let Some(article) = mirror.article("storm") {
+///     println!("{}", article.headline);
+/// }
+/// let sections = mirror.snapshot().entities.into_values();
+/// for entity in sections.filter(|entity| matches!(entity, MirrorEntity::Section(_))) {
+///     println!("{} at revision {}", entity.name(), entity.revision());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Mirror(Arc<Owner>);
 
+/// The owner of the task of a mirror. The handles share it, and the task ends with the last handle.
 struct Owner {
     shared: Arc<Shared>,
     task: AbortHandle,
@@ -228,6 +268,7 @@ impl Drop for Owner {
     }
 }
 
+/// The state that the task of a mirror writes and its handles read.
 struct Shared {
     content: RwLock<MirrorSnapshot>,
     status: watch::Sender<MirrorStatus>,
@@ -272,6 +313,8 @@ impl Mirror {
     }
 
     /// Returns the current content with its position.
+    ///
+    /// The content is that of one position: no commit is visible in part.
     #[must_use]
     pub fn snapshot(&self) -> MirrorSnapshot {
         self.0.shared.read().clone()
@@ -311,6 +354,19 @@ impl Mirror {
 }
 
 /// A handle that waits for changes of a mirror. See [`Mirror::watch`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::FeedFilter;
+///
+/// let mirror = cable.mirror(FeedFilter::default()).start();
+/// let mut changes = mirror.watch();
+/// loop {
+///     changes.changed().await?; // one or several commits
+///     println!("{} entities at {:?}", mirror.len(), mirror.position());
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MirrorWatch {
     status: watch::Receiver<MirrorStatus>,
@@ -339,6 +395,7 @@ fn dropped_error(_: RecvError) -> Error {
     Error::new(ErrorKind::Cancelled, "mirror was dropped")
 }
 
+/// Applies deliveries until the feed ends. Its error is kept for the waiting handles; readers keep the last content.
 async fn run(mut feed: Feed, shared: Arc<Shared>) {
     let mut incoming = MirrorSnapshot::default();
     while let Some(delivery) = feed.next().await {

@@ -92,6 +92,19 @@ macro_rules! pending_setters {
 }
 
 /// A call that gets a pending version. Await it. See [`Cable::pending`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::BodyFormat;
+///
+/// // A preview for the editor, as readers will see it.
+/// let version = cable.pending("storm").body_format(BodyFormat::Html).await?;
+/// if let Some(article) = version.article {
+///     println!("{} ({:?})", article.headline, article.rendered_body);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct GetPending {

@@ -17,14 +17,17 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::retry::jittered;
 
+/// The ejection after the first failure, which doubles with each further one, and the longest ejection.
 const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
 /// The time for which other calls avoid a node while one call probes it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The nodes of a client, in the order of its endpoints.
 #[derive(Debug)]
 pub(crate) struct Pool(Vec<Arc<Node>>);
 
+/// A node: its connection, its calls in flight and its health.
 #[derive(Debug)]
 struct Node {
     endpoint: Endpoint,
@@ -67,6 +70,8 @@ impl Pool {
     }
 }
 
+/// Returns the less busy of two random usable nodes or, if all are ejected, the one whose ejection ends first. Two
+/// random choices keep many clients from all picking the same node.
 fn pick_from(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
     let health: Vec<Health> = nodes.iter().map(|node| node.health()).collect();
     let mut usable: Vec<usize> = (0..nodes.len()).filter(|i| health[*i].is_usable(now)).collect();
@@ -79,6 +84,7 @@ fn pick_from(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
 }
 
 impl NodeGuard {
+    /// Returns the connection to the node. It is established when the first call uses it.
     pub(crate) fn channel(&self) -> Channel {
         self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
     }
@@ -116,6 +122,7 @@ impl Health {
         self.ejected_until.is_none_or(|until| until <= now)
     }
 
+    /// Ejects the node: for 250 ms after the first failure in a row, doubling up to 10 s.
     fn fail(&mut self, now: Instant) {
         let longer = FIRST_EJECTION.saturating_mul(1 << self.failures.min(16));
         self.failures += 1;

@@ -21,6 +21,26 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// thread that drops the feed. A follower that writes the feed's content to a database should instead write
 /// [`Delivery::position`](crate::Delivery::position) in the same transaction and start
 /// [`after`](crate::FeedBuilder::after) it: then no delivery is applied twice.
+///
+/// ```
+/// use std::{io, sync::Mutex};
+/// use cable_client::{Position, PositionStore};
+///
+/// /// A store for tests: the position does not survive the process.
+/// #[derive(Default)]
+/// struct Memory(Mutex<Option<Position>>);
+///
+/// impl PositionStore for Memory {
+///     fn load(&self) -> io::Result<Option<Position>> {
+///         Ok(self.0.lock().unwrap().clone())
+///     }
+///
+///     fn save(&self, position: &Position) -> io::Result<()> {
+///         *self.0.lock().unwrap() = Some(position.clone());
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait PositionStore: Send + Sync + 'static {
     /// Returns the position that was saved last. `None` if none was ever saved.
     ///
@@ -59,6 +79,7 @@ impl FilePosition {
         FilePosition { path: path.into() }
     }
 
+    /// Returns the path of the new file until it is renamed.
     fn temporary_path(&self) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".new");
@@ -103,6 +124,7 @@ pub(crate) struct Saver {
     writing: Mutex<()>,
 }
 
+/// The position that waits to be written, and the error of the last write.
 #[derive(Default)]
 struct Pending {
     /// The position to write.
@@ -118,6 +140,7 @@ impl Saver {
         Saver { store, pending: Mutex::default(), writing: Mutex::default() }
     }
 
+    /// Loads the position that was saved last, which a later save of the same position does not repeat.
     pub(crate) async fn load(self: &Arc<Self>) -> Result<Option<Position>> {
         let saver = Arc::clone(self);
         let loaded = spawn_blocking(move || saver.store.load()).await.unwrap_or_else(|e| Err(e.into()));
@@ -146,6 +169,7 @@ impl Saver {
         Ok(())
     }
 
+    /// Writes the newest handled position after the write interval. An error is reported by the next call of the saver.
     async fn write_after_delay(self: Arc<Self>) {
         sleep(WRITE_INTERVAL).await;
         let _result_is_stored = spawn_blocking(move || {
@@ -183,6 +207,7 @@ impl Saver {
     }
 }
 
+/// Returns the error of the kind `PositionStore` for a failed load or save.
 fn store_error(action: &str, source: io::Error) -> Error {
     let message = format!("feed position could not be {action}: {source}");
     Error::new(ErrorKind::PositionStore, message).with_source(source)

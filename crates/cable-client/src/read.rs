@@ -1,4 +1,7 @@
 //! Reads of one resource: an article, a path, an author, a section, a tag, or a collection with its articles.
+//!
+//! A read becomes a [`ReadResponse`] when it is awaited. [`Conditional`] and [`Optional`] wrap it: each adds one
+//! `Option` to the result, for a response that is still current and for a name that does not exist.
 
 use std::{
     fmt,
@@ -15,6 +18,18 @@ use crate::{
 };
 
 /// A response with its included entities and metadata. It dereferences to the value.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::Include;
+///
+/// let article = cable.article("storm").include([Include::Tags]).await?;
+/// println!("{} has {} tags", article.headline, article.includes.tags.len()); // a field of the article
+/// println!("as of revision {}", article.meta.served_revision);
+/// let article = article.into_inner(); // the article alone
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ReadResponse<T> {
@@ -29,6 +44,7 @@ pub struct ReadResponse<T> {
 
 impl<T> ReadResponse<T> {
     /// Returns the value alone.
+    /// The includes and the metadata are dropped.
     pub fn into_inner(self) -> T {
         self.value
     }
@@ -128,6 +144,7 @@ pub(crate) fn fetch_unconditionally<R: Read>(read: R) -> BoxFuture<Result<ReadRe
     Box::pin(async move { fetched.await?.ok_or_else(|| malformed_response("no content")) })
 }
 
+/// Returns the error for a response that no server of this schema sends.
 pub(crate) fn malformed_response(problem: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Malformed, format!("malformed response: {problem}"))
 }
@@ -265,6 +282,18 @@ impl Cable {
 }
 
 /// A call that gets one article. Await it. See [`Cable::article`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use std::time::Duration;
+/// use cable_client::View;
+///
+/// // Metadata only, and a failure within a second rather than the timeout of the client.
+/// let article = cable.article("storm").view(View::Basic).timeout(Duration::from_secs(1)).await?;
+/// assert!(article.body.is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct GetArticle {
@@ -313,6 +342,21 @@ pub struct ResolvedArticle {
 }
 
 /// A call that gets the article at a path. Await it. See [`Cable::resolve`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::ErrorReason;
+///
+/// match cable.resolve("/world/storm").await {
+///     Ok(page) if page.redirect_path.is_some() => println!("301 {:?}", page.redirect_path),
+///     Ok(page) => println!("200 {}", page.article.headline),
+///     Err(error) if error.reason() == Some(ErrorReason::ArticleGone) => println!("410"),
+///     Err(error) if error.is_not_found() => println!("404"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct ResolvePath {
@@ -401,6 +445,17 @@ gettable! {
 }
 
 /// A call that gets one author, section or tag. Await it. See [`Cable::author`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// let section = cable.section("world").await?;
+/// println!("{} below {:?}", section.display_name, section.parent);
+/// if let Some(tag) = cable.tag("storm").optional().await? {
+///     println!("{}", tag.description);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct GetEntity<E> {
@@ -443,6 +498,19 @@ pub struct CollectionWithArticles {
 ///
 /// If the articles are too large for one response, the client fetches the rest with further calls. The result then has
 /// no etag, because no etag covers all of it.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::View;
+///
+/// let front = cable.collection("front").view(View::Reference).await?;
+/// println!("{}: {} articles", front.collection.title, front.articles.len());
+/// for name in &front.includes.missing {
+///     println!("{name} does not exist");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct GetCollection {
@@ -455,6 +523,7 @@ pub struct GetCollection {
 impl GetCollection {
     shape_setters!();
 
+    /// Fetches the articles that did not fit into the response, in the order of the collection.
     async fn complete(
         self,
         mut fetched: ReadResponse<CollectionWithArticles>,

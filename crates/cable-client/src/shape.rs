@@ -1,8 +1,28 @@
 //! The options that reads share: filter, view, body format, includes and freshness.
+//!
+//! The setters are macros because each read has its own builder type: an option that a method lacks, such as the view
+//! of a tag, then does not compile.
 
 use crate::v1::{self, ArticleView, BodyFormat, Freshness, Include};
 
 /// The filter of a listing or a stream.
+///
+/// All set conditions must match. Values of [`tag`](v1::ArticleFilter::tag) must all match, those of
+/// [`any_tag`](v1::ArticleFilter::any_tag) at least once, and those of [`without_tag`](v1::ArticleFilter::without_tag)
+/// never.
+///
+/// ```
+/// use cable_client::Filter;
+///
+/// // Everything about storms in the section and its child sections, except opinion.
+/// let filter = Filter::default()
+///     .section("world")
+///     .with_child_sections()
+///     .tag("storm")
+///     .without_tag("opinion")
+///     .language("en");
+/// assert_eq!(filter.all_tags, ["tags/storm"]);
+/// ```
 pub type Filter = v1::ArticleFilter;
 
 /// The requested form and freshness of the articles in a response.
@@ -15,6 +35,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Adds included kinds of entity, each at most once: the server refuses duplicates.
     pub(crate) fn include(&mut self, more: impl IntoIterator<Item = Include>) {
         for include in more {
             if !self.includes.contains(&include.into()) {
@@ -23,6 +44,7 @@ impl Shape {
         }
     }
 
+    /// Sets the longest wait for freshness, whether or not a freshness is set yet.
     pub(crate) fn max_wait(&mut self, wait: std::time::Duration) {
         let wait = prost_types::Duration::try_from(wait).ok();
         self.freshness.get_or_insert_default().max_wait = wait;

@@ -1,4 +1,7 @@
 //! Writes. Each write has a request_id, random unless the caller sets one, so that retries are safe.
+//!
+//! A put, a patch, a removal and a commit are builders of their own, one per file. They share the options in
+//! [`sealed::WriteOptions`] and end in the same outcome.
 
 use std::time::Duration;
 
@@ -23,6 +26,24 @@ pub use remove::Remove;
 use sealed::{Sealed, WriteOptions};
 
 /// The result of a write.
+///
+/// When a write succeeds, it is on disk.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::v1;
+///
+/// let mut tag = v1::Tag::default();
+/// tag.name = "storm".into();
+/// tag.display_name = "Storm".into();
+/// let written = cable.put(tag).await?;
+/// // The same put again changes nothing and keeps the revision.
+/// println!("{} at revision {}: changed {}", written.name, written.revision, written.changed);
+/// // This read sees the write, on any node.
+/// cable.tag("storm").not_older_than(&written.position).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct WriteOutcome {
@@ -46,6 +67,8 @@ pub struct WriteOutcome {
 }
 
 /// The result of a commit.
+///
+/// The changes of a commit have consecutive revisions; readers and followers see all of them or none.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CommitOutcome {
@@ -56,6 +79,8 @@ pub struct CommitOutcome {
 }
 
 /// An entity that can be put: an article, author, section, tag or collection.
+///
+/// A name can be a bare id: `storm` in an article is `articles/storm`, in a tag `tags/storm`. The trait is sealed.
 pub trait Entity: Sealed {}
 
 macro_rules! entity {
@@ -131,6 +156,7 @@ macro_rules! write_option_setters {
 
 pub(crate) use write_option_setters;
 
+/// Returns the outcome in a response. A response without a result is malformed.
 pub(crate) fn write_outcome(result: Option<WriteResult>, position: Option<Position>) -> Result<WriteOutcome> {
     let WriteResult { name, etag, revision, changed, due_time, pending, path_owner } =
         result.ok_or_else(|| malformed_response("no result"))?;

@@ -7,25 +7,43 @@ use tonic::Code;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The request is invalid; see [`Error::violations`](crate::Error::violations).
+    ///
+    /// INVALID_ARGUMENT. The same request fails again.
     InvalidArgument,
     /// The name does not exist: it was never put, was removed, or moved.
+    ///
+    /// NOT_FOUND. [`Optional`](crate::Optional) turns it into `None`.
     NotFound,
     /// The precondition requires the name to be absent, but it exists; or another live article has the path.
+    ///
+    /// ALREADY_EXISTS, with the reason `NameExists` or `PathTaken`.
     AlreadyExists,
     /// The etag of the precondition is not the current one.
+    ///
+    /// ABORTED, with the reason `EtagMismatch`. Read the name again, and decide whether to write.
     Aborted,
     /// The state of the server does not allow the call: for example, the position belongs to another history, or the
     /// name was killed.
+    ///
+    /// FAILED_PRECONDITION, with the reason `LogChanged` or `NameKilled`.
     FailedPrecondition,
     /// A value is outside the available range: for example, the position of a feed is older than the history floor.
+    ///
+    /// OUT_OF_RANGE, with the reason `RevisionCompacted`. A feed that may be reset takes a snapshot instead.
     OutOfRange,
     /// The server lacks a resource: for example, disk space, or a free slot for a feed.
+    ///
+    /// RESOURCE_EXHAUSTED, with the reason `StoreFull` or `TooManyFeeds`. Only feeds retry it.
     ResourceExhausted,
     /// The server does not implement the call, or cannot store the content.
     Unimplemented,
     /// No node could be reached, the connection was lost, or the node could not serve the call.
+    ///
+    /// UNAVAILABLE, or no status at all. The client has made all attempts that its [`Retry`](crate::Retry) allows.
     Unavailable,
     /// The timeout expired.
+    ///
+    /// DEADLINE_EXCEEDED, or no response in time. A write may have been applied.
     DeadlineExceeded,
     /// The call was cancelled.
     Cancelled,
@@ -34,6 +52,9 @@ pub enum ErrorKind {
     /// The caller lacks the permission for the call.
     PermissionDenied,
     /// Stored data is damaged.
+    ///
+    /// DATA_LOSS, with the reason `RecordCorrupt` or `StoreDamaged`. Also the end of a listing or an export that lacks
+    /// the records that the server cannot read.
     DataLoss,
     /// An internal error of the server.
     Internal,
@@ -43,6 +64,8 @@ pub enum ErrorKind {
     /// A stream ended early: the items that it delivered are incomplete.
     Truncated,
     /// A setting of the client or a position in text form is invalid.
+    ///
+    /// No call was made.
     Config,
     /// Received or given bytes are not a valid message.
     Malformed,

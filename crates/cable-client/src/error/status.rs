@@ -1,4 +1,7 @@
 //! The error of a gRPC status, which the server sent or the transport created.
+//!
+//! The transport uses the codes of the server for its own failures. They have a source, which a received status lacks,
+//! and only they concern the connection.
 
 use std::error::Error as _;
 

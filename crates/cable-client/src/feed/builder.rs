@@ -44,6 +44,24 @@ impl Cable {
 }
 
 /// A builder for a [`Feed`]; [`open`](FeedBuilder::open) returns the feed. See [`Cable::feed`].
+///
+/// ```no_run
+/// # fn example(cable: cable_client::Cable) {
+/// use std::time::Duration;
+/// use cable_client::{FeedFilter, Position, View};
+///
+/// # let last: Position = Position::default();
+/// // `last` was written in one transaction with the changes before it.
+/// let feed = cable
+///     .feed(FeedFilter::default().section("world"))
+///     .view(View::Full)
+///     .after(last)
+///     .checkpoint_interval(Duration::from_secs(5)) // reconnects after 15 s of silence
+///     .max_commit_bytes(64 << 20)
+///     .on_retry(|error| eprintln!("feed: {error}"))
+///     .open();
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use = "feeds do nothing unless opened"]
 pub struct FeedBuilder {
@@ -153,6 +171,8 @@ impl FeedBuilder {
     }
 
     /// Sets a function that is called with the error before each retry, for example to log it.
+    ///
+    /// The function runs on the task that polls the feed, and should not block.
     pub fn on_retry(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(callback));
         self

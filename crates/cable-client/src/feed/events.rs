@@ -20,6 +20,36 @@ pub struct Delivery {
 }
 
 /// The event of a delivery.
+///
+/// A follower that keeps a copy applies the events as follows:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use cable_client::{Event, NameState, RawRecord};
+///
+/// fn apply(copy: &mut BTreeMap<String, RawRecord>, event: Event) -> cable_client::Result<()> {
+///     match event {
+///         Event::Reset(_) => copy.clear(),
+///         Event::Snapshot(records) => {
+///             for record in records {
+///                 copy.insert(record.name()?, record);
+///             }
+///         }
+///         Event::Changes(changes) => {
+///             for change in changes {
+///                 match change.state {
+///                     NameState::Upsert(record) => drop(copy.insert(change.name, record)),
+///                     NameState::Unreadable => println!("{} is out of date", change.name),
+///                     _ => drop(copy.remove(&change.name)),
+///                 }
+///             }
+///         }
+///         Event::SnapshotEnd { count, .. } => println!("{count} records"),
+///         _ => {} // a checkpoint, or an event of a later release
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -45,6 +75,8 @@ pub enum Event {
 }
 
 /// The reason of a reset.
+///
+/// After a reset, the feed delivers a whole snapshot, whatever the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
@@ -70,6 +102,9 @@ impl ResetReason {
 }
 
 /// The newest state of a name.
+///
+/// A feed delivers states, not every step between them: if a name changes twice before the feed reads it, only the
+/// newer state is delivered.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FeedChange {
@@ -91,6 +126,9 @@ pub struct FeedChange {
 }
 
 /// The new state of a name.
+///
+/// [`Left`](NameState::Left) and [`Removed`](NameState::Removed) may name an entity that the follower never had, so a
+/// follower deletes without requiring that the entity exists.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum NameState {

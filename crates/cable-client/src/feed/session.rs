@@ -1,4 +1,9 @@
 //! The streams of a feed: connecting, accepting messages, retrying and resuming.
+//!
+//! [`FeedDriver::next`] returns one delivery per call: it connects if there is no stream, receives a message, turns it
+//! into a delivery and records its position. A failure closes the stream and schedules the next attempt; the stream
+//! after it starts from the last recorded position. Nothing is requested ahead of the caller, so that the last delivery
+//! counts as handled exactly when the next one is requested.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +21,7 @@ use crate::{
     v1::{self, WatchRequest, WatchResponse, watch_request, watch_response},
 };
 
+/// The state of a feed between two deliveries.
 pub(super) struct FeedDriver {
     pub(super) cable: Cable,
     pub(super) request: WatchRequest,
@@ -39,6 +45,7 @@ pub(super) struct FeedDriver {
 }
 
 impl FeedDriver {
+    /// Returns the next delivery. The feed ends after an error.
     pub(super) async fn next(&mut self) -> Option<Result<Delivery>> {
         if self.is_ended {
             return None;
@@ -73,6 +80,7 @@ impl FeedDriver {
         }
     }
 
+    /// Loads the saved position, which takes precedence over every other start.
     async fn load_position(&mut self) -> Result<()> {
         if let Some(saver) = &self.saver
             && let Some(position) = saver.load().await?
@@ -86,6 +94,7 @@ impl FeedDriver {
         Ok(())
     }
 
+    /// Marks the last delivery as handled.
     fn mark_handled(&self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
         match self.status.lock().position.clone() {
@@ -94,6 +103,7 @@ impl FeedDriver {
         }
     }
 
+    /// Receives a message, on a new stream if there is none. A silent stream counts as broken.
     async fn receive(&mut self) -> Result<WatchResponse> {
         if self.stream.is_none() {
             self.connect().await?;
@@ -115,6 +125,7 @@ impl FeedDriver {
         }
     }
 
+    /// Opens a stream that starts where the last one stopped, after the wait that the last failure requires.
     async fn connect(&mut self) -> Result<()> {
         if let Some(until) = self.pause_until.take() {
             sleep_until(until).await;
@@ -180,11 +191,13 @@ impl FeedDriver {
             .collect()
     }
 
+    /// Counts the records of a part. A part has no position: a snapshot cannot be resumed.
     fn snapshot_part(&mut self, records: Vec<RawRecord>) -> Delivery {
         self.snapshot_records += records.len() as u64;
         Delivery { position: None, event: Event::Snapshot(records) }
     }
 
+    /// Checks that the snapshot is complete, and returns the number of its records.
     fn snapshot_end(&mut self, count: i64) -> Result<u64> {
         if i64::try_from(self.snapshot_records) != Ok(count) {
             let problem = format!("{} snapshot records instead of {count}", self.snapshot_records);
@@ -193,6 +206,7 @@ impl FeedDriver {
         Ok(std::mem::take(&mut self.snapshot_records))
     }
 
+    /// Discards what was received. The next stream starts with a snapshot.
     fn reset(&mut self, reason: ResetReason) -> Delivery {
         self.resume = Start::Snapshot;
         self.snapshot_records = 0;
@@ -203,6 +217,8 @@ impl FeedDriver {
         Delivery { position: None, event: Event::Reset(reason) }
     }
 
+    /// Records the position of a delivery, from which the next stream resumes. A new position restarts the count of
+    /// failures.
     fn advance_to(&mut self, position: &Position, caught_up: bool) {
         let mut status = self.status.lock();
         if status.position.as_ref() != Some(position) {
@@ -241,6 +257,7 @@ pub(super) enum Start {
     Snapshot,
 }
 
+/// The function that is called with the error before each retry.
 pub(super) type OnRetry = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// An open stream, and the guard by which its node counts as busy.
@@ -290,6 +307,7 @@ impl CommitParts {
 /// The number of server faults in a row that ends a feed: a retry does not repair a damaged record.
 const MAX_SERVER_FAULTS: u32 = 5;
 
+/// Returns the error for a stream that ends with OK, as no healthy server does.
 fn stream_ended() -> Error {
     Error::truncated("server ended the feed")
 }

@@ -48,6 +48,7 @@ pub struct BatchArticles {
 
 impl BatchArticles {
     /// Returns the articles that were found, without the errors.
+    /// Names that do not exist are dropped, and so are articles that the server could not read.
     pub fn found(self) -> impl Iterator<Item = v1::Article> {
         self.items.into_iter().filter_map(|item| item.article.ok())
     }
@@ -64,6 +65,23 @@ pub struct BatchItem {
 }
 
 /// A call that gets several articles by name. Await it. See [`Cable::articles`].
+///
+/// The calls are made one after the other, so the articles need not be of the same revision. With
+/// [`not_older_than`](GetArticles::not_older_than), all of them are at least as new as a position.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Include, View};
+///
+/// let names = (1..=2_000).map(|n| format!("match-report-{n}"));
+/// let batch = cable.articles(names).view(View::Reference).include([Include::Authors]).await?;
+/// println!("{} authors", batch.includes.authors.len());
+/// for article in batch.found() {
+///     println!("{}", article.name);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct GetArticles {
@@ -80,6 +98,8 @@ impl GetArticles {
         GetArticles { cable: cable.clone(), names, shape, timeout }
     }
 
+    /// Makes as many calls as are needed. The server defers articles that do not fit into a response; they are
+    /// requested again first, so that the order of the items remains that of the names.
     async fn fetch(self) -> Result<BatchArticles> {
         let mut remaining = VecDeque::from(self.names);
         let mut all =
@@ -122,6 +142,7 @@ fn batch_request(names: Vec<String>, shape: &Shape) -> v1::BatchGetArticlesReque
     }
 }
 
+/// Returns one item of a response: an article, or the error of its name.
 fn parse_item(item: v1::BatchItem) -> Result<BatchItem> {
     let article = match item.result {
         Some(batch_item::Result::Article(article)) => Ok(article),

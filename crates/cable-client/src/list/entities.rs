@@ -47,6 +47,17 @@ impl Cable {
 
 /// A call that lists all authors, sections, tags or collections, sorted by id; [`items`](ListEntities::items) returns
 /// the stream. See [`Cable::tags`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use futures_util::TryStreamExt as _;
+///
+/// let sections: Vec<_> = cable.sections().page_size(1_000).items().try_collect().await?;
+/// let top = sections.iter().filter(|section| section.parent.is_empty());
+/// println!("{} of {} sections are at the top", top.count(), sections.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless their stream is polled"]
 pub struct ListEntities<E> {

@@ -34,6 +34,9 @@ impl Cable {
 }
 
 /// One page of a listing.
+///
+/// A page lists live versions only. Its token is bound to the filter, the order and the log of the request, not to its
+/// page size.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
@@ -49,6 +52,23 @@ pub struct Page {
 /// [`pages`](ListArticles::pages). See [`Cable::list`].
 ///
 /// An article that does not change while the pages are read is returned exactly once.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Filter, Order};
+///
+/// // One page for a web page, and the token for its link to the next one.
+/// let page = cable.list(Filter::default().section("world")).order(Order::RevisionDesc).page_size(20).await?;
+/// for article in &page.articles {
+///     println!("{}", article.headline);
+/// }
+/// if let Some(token) = &page.next_page_token {
+///     let next = cable.list(Filter::default().section("world")).order(Order::RevisionDesc).page_token(token);
+///     println!("{} more", next.page_size(20).await?.articles.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct ListArticles {

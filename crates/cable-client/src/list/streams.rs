@@ -40,6 +40,22 @@ impl Cable {
 
 /// A call that streams all articles that match a filter; [`articles`](StreamArticles::articles) returns the stream. See
 /// [`Cable::stream`].
+///
+/// An article that matches throughout is sent exactly once. Only one whose place in the order changes meanwhile may be
+/// sent twice or not at all.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Filter, Order};
+/// use futures_util::TryStreamExt as _;
+///
+/// // The hundred articles that changed last.
+/// let newest = cable.stream(Filter::default()).order(Order::RevisionDesc).max_articles(100).articles();
+/// let names: Vec<String> = newest.map_ok(|article| article.name).try_collect().await?;
+/// println!("{names:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless their stream is polled"]
 pub struct StreamArticles {
@@ -65,6 +81,9 @@ impl StreamArticles {
     }
 
     /// Returns the stream of articles. The call is made when the stream is first polled.
+    ///
+    /// A call that cannot be opened is retried like any other; a stream that breaks later is not, and ends with an
+    /// error.
     pub fn articles(self) -> ArticleStream {
         let StreamArticles { cable, mut request, shape, timeout } = self;
         request.view = shape.view.into();
@@ -91,6 +110,21 @@ impl StreamArticles {
 /// A connection that breaks is an error, and so is a stream without the server's closing message
 /// ([`ErrorKind::Truncated`](crate::ErrorKind::Truncated)). If the server cannot read some articles, the last item is
 /// an error ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Filter, View};
+/// use futures_util::TryStreamExt as _;
+///
+/// let mut articles = cable.stream(Filter::default()).view(View::Full).articles();
+/// while let Some(article) = articles.try_next().await? {
+///     println!("{}", article.name);
+/// }
+/// // The stream is complete. A feed after this revision delivers everything that changed since the stream began.
+/// println!("{:?}", articles.end().map(|end| end.revision));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct ArticleStream {
     messages: ResultStream<v1::StreamArticlesResponse>,
@@ -123,6 +157,7 @@ impl ArticleStream {
         &self.includes
     }
 
+    /// Adds the articles of a message, and checks the count in the closing message.
     fn accept(&mut self, message: v1::StreamArticlesResponse) -> Result<()> {
         self.received += i64::try_from(message.articles.len()).unwrap_or(i64::MAX);
         if let Some(end) = message.end {

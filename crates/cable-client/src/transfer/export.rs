@@ -1,4 +1,7 @@
 //! Exports: all records of a store in log order.
+//!
+//! A message carries the revision of its last record. After a lost connection, a new call resumes after that revision,
+//! and the count in the closing message then covers that call alone.
 
 use std::{
     collections::VecDeque,
@@ -38,6 +41,21 @@ impl Cable {
 }
 
 /// A call that exports a store; [`records`](Export::records) returns the stream. See [`Cable::export`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use futures_util::TryStreamExt as _;
+///
+/// # let saved = cable_client::Position::default();
+/// let mut records = cable.export().after(&saved).records();
+/// while let Some(record) = records.try_next().await? {
+///     println!("{}", record.name()?);
+/// }
+/// let end = records.end().map(|end| &end.content_digest);
+/// println!("content digest {end:?}, complete up to {}", records.position());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless their stream is polled"]
 pub struct Export {
@@ -117,6 +135,7 @@ impl RecordStream {
         &self.consumed
     }
 
+    /// Takes the records and the damage of a message.
     fn accept(&mut self, part: ExportPart) {
         let ExportPart { message, log_id } = part;
         self.received.log_id = log_id.as_ref().into();
@@ -170,6 +189,7 @@ struct ExportState {
 }
 
 impl ExportState {
+    /// Returns the next message of the current call, which is made first if there is none.
     async fn next(&mut self) -> Result<ExportResponse> {
         if self.request.log_id.is_empty() {
             // A resumed call needs the log id of its revision, which only the closing message of an export contains.
@@ -214,6 +234,7 @@ struct ExportPart {
     log_id: Arc<str>,
 }
 
+/// Returns the messages of an export across calls.
 fn parts(cable: Cable, request: ExportRequest) -> ResultStream<ExportPart> {
     let export = ExportState { cable, request, call: TransferCall::default(), received: 0, ended: false };
     stream::try_unfold(export, |mut export| async move {

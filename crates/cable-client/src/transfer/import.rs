@@ -1,4 +1,8 @@
 //! Imports: records in chunks, and the acknowledgement of each one.
+//!
+//! The client sends up to four chunks before it waits for the acknowledgement of the first. Chunks that were sent and
+//! not acknowledged stay in memory: a new call after a lost connection starts with them, in the same order and with the
+//! same numbers. The server acknowledges records that it has already as UNCHANGED, so nothing is written twice.
 
 use std::{
     collections::VecDeque,
@@ -57,6 +61,8 @@ impl Cable {
 }
 
 /// The acknowledgement of consecutive records of an import: each one is on disk or refused.
+///
+/// An acknowledgement covers at most 1,000 records. The outcome of each is WRITTEN, UNCHANGED or REFUSED.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImportAck {
@@ -70,6 +76,26 @@ pub struct ImportAck {
 
 /// The acknowledgements of an import, in order. If the stream ends without an error, every record was acknowledged. See
 /// [`Cable::import`].
+///
+/// A refused record does not affect the others. The stream reports it in its acknowledgement and continues.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{RawRecord, v1};
+/// use futures_util::{TryStreamExt as _, stream};
+///
+/// # let records: Vec<RawRecord> = Vec::new();
+/// let mut acks = cable.import(stream::iter(records));
+/// while let Some(ack) = acks.try_next().await? {
+///     for (index, result) in (ack.first..).zip(&ack.results) {
+///         if let Some(error) = &result.error {
+///             println!("record {index}, {}: {} {}", result.name, error.field, error.message);
+///         }
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Import {
     acks: ResultStream<ImportAck>,
@@ -133,6 +159,7 @@ impl PendingImport {
         Some(chunk)
     }
 
+    /// Returns the chunks for one call: first those in flight, then new ones.
     fn chunks(self: Arc<Self>) -> impl Stream<Item = ImportRequest> + Send + 'static {
         stream::unfold((self, -1), |(import, last)| async move {
             let chunk = import.next_chunk(last).await?;
@@ -141,6 +168,7 @@ impl PendingImport {
         })
     }
 
+    /// Removes the oldest chunk in flight, which the response must match, and frees its permit.
     fn acknowledge(&self, response: ImportResponse) -> Result<ImportAck> {
         let mut sent = self.sent();
         let matches = sent.front().is_some_and(|chunk| {
@@ -161,6 +189,7 @@ impl PendingImport {
         })
     }
 
+    /// Returns whether the source has ended and every chunk is acknowledged.
     fn is_done(&self) -> bool {
         self.all_sent.load(Relaxed) && self.sent().is_empty()
     }
@@ -197,6 +226,8 @@ impl Source {
     }
 }
 
+/// Returns the acknowledgements. A call that fails is made again until the policy allows no further attempt; the
+/// attempts are counted from the last acknowledgement.
 fn acknowledgements(cable: Cable, import: Arc<PendingImport>) -> ResultStream<ImportAck> {
     let call = TransferCall::default();
     stream::try_unfold((cable, import, call), |(cable, import, mut call)| async move {
@@ -221,6 +252,7 @@ fn acknowledgements(cable: Cable, import: Arc<PendingImport>) -> ResultStream<Im
     .boxed()
 }
 
+/// Returns the next response of the current call, which is made first if there is none.
 async fn next_response(
     cable: &Cable,
     import: &Arc<PendingImport>,

@@ -38,6 +38,26 @@ impl Cable {
 
 /// A call that applies several changes atomically: 1 to 500 changes of different names, at most 3 MiB in total. Await
 /// it. See [`Cable::commit`].
+///
+/// An article may take a path that another article of the commit gives up. If one change is refused, no change is
+/// applied, and the field of the error starts with its index, such as `changes[1].put_article.path`.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Change, v1};
+///
+/// let mut moved = v1::Article::default();
+/// moved.name = "storm".into();
+/// moved.path = "/archive/storm".into();
+/// let mut newer = v1::Article::default();
+/// newer.name = "storm-2".into();
+/// newer.headline = "Second storm".into();
+/// newer.path = "/world/storm".into();
+/// let commit = cable.commit().change(Change::patch(moved, ["path"])).put(newer).await?;
+/// println!("{} changes", commit.results.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct Commit {

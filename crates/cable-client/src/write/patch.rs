@@ -36,6 +36,19 @@ impl Cable {
 }
 
 /// A call that replaces fields of an article. Await it. See [`Cable::patch`].
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::v1;
+///
+/// let current = cable.article("storm").await?;
+/// let mut article = v1::Article::default();
+/// article.name = "storm".into();
+/// // The mask names `kicker`, which is unset here: the patch clears it. No other field changes.
+/// cable.patch(article, ["kicker"]).if_etag(&current.etag).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct Patch {

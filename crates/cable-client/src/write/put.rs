@@ -36,6 +36,23 @@ impl Cable {
 }
 
 /// A call that puts an entity. Await it. See [`Cable::put`].
+///
+/// An article whose `publish_time` or embargo lies in the future becomes the pending version of its name. It becomes
+/// visible at that time, unless the live version changes before.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{Timestamp, UpdateKind, v1};
+///
+/// let mut article = v1::Article::default();
+/// article.name = "storm".into();
+/// article.headline = "Storm over Norwick".into();
+/// article.publish_time = Some(Timestamp { seconds: 4_102_444_800, nanos: 0 }); // 2100
+/// let written = cable.put(article).update_kind(UpdateKind::Minor).request_id("cms-4711").await?;
+/// assert!(written.pending);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct Put<E> {

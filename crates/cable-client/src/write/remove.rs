@@ -28,6 +28,23 @@ impl Cable {
 }
 
 /// A call that removes a name. Await it. See [`Cable::remove`].
+///
+/// A removal leaves a tombstone with the reason. KILLED also erases the content from the store, its write-ahead log,
+/// memory and feeds before the call returns.
+///
+/// ```no_run
+/// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+/// use cable_client::{ErrorReason, RemovalReason};
+///
+/// match cable.remove("storm", RemovalReason::Killed).await {
+///     Ok(removed) => println!("erased at revision {}", removed.revision),
+///     // The content is not erased yet. Repeat the call until it succeeds.
+///     Err(error) if error.reason() == Some(ErrorReason::OutcomeUnknown) => println!("repeat the call"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "calls do nothing unless awaited"]
 pub struct Remove {
