@@ -45,8 +45,11 @@ pub(crate) fn check(root: &Path) -> Outcome {
     Ok("the generated files are up to date".to_owned())
 }
 
-/// Returns the path and the content of each file.
-fn generate(root: &Path) -> Result<[(&'static str, Vec<u8>); 4], Box<dyn Error>> {
+/// The path and the content of a file.
+type Generated = (&'static str, Vec<u8>);
+
+/// Returns the generated files.
+fn generate(root: &Path) -> Result<[Generated; 4], Box<dyn Error>> {
     let schema = compile(&root.join("proto"), &["cable/v1", "cable/log/v1"])?;
     let public = with_raw_records(compile(&root.join("proto"), &["cable/v1"])?);
     let out = Scratch::new()?;

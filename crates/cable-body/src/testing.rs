@@ -227,7 +227,7 @@ pub fn soup() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "w[0-9]{1,6}".prop_map(|word| format!(" {word} ")),
         4 => prop::sample::select(tags.to_vec()).prop_map(|tag| format!("<{tag}>")),
-        4 => prop::sample::select(tags.to_vec()).prop_map(|tag| format!("</{}>", tag.split(' ').next().unwrap())),
+        4 => prop::sample::select(tags.to_vec()).prop_map(|tag| format!("</{}>", tag.split(' ').next().unwrap_or_default())),
         1 => prop::sample::select(vec!["<br>", "<hr>", "<img src='/a.jpg'>", "<img>", "\n", "\n\n", "<!--more-->",
             "<!-- wp:paragraph -->", "<!-- /wp:paragraph -->", "<!--nextpage-->", "<script>x</script>", "&amp;"])
             .prop_map(str::to_owned),

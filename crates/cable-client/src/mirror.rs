@@ -395,7 +395,7 @@ fn dropped_error(_: RecvError) -> Error {
     Error::new(ErrorKind::Cancelled, "mirror was dropped")
 }
 
-/// Applies deliveries until the feed ends. Its error is kept for the waiting handles; readers keep the last content.
+/// Applies deliveries until the feed ends. Its error is retained for the waiting handles; readers keep the last content.
 async fn run(mut feed: Feed, shared: Arc<Shared>) {
     let mut incoming = MirrorSnapshot::default();
     while let Some(delivery) = feed.next().await {
