@@ -49,11 +49,13 @@ impl Series {
         (view, format): (ArticleView, BodyFormat),
         rate: f64,
     ) -> Series {
-        let mut template = v1::Article::default();
-        template.tags = filter.any_tags.first().cloned().into_iter().collect();
-        template.section = filter.sections.first().cloned().unwrap_or_default();
-        template.byline = filter.authors.first().map(|author| byline(author));
-        template.body = (bytes > 0).then(|| body(bytes));
+        let template = v1::Article {
+            tags: filter.any_tags.first().cloned().into_iter().collect(),
+            section: filter.sections.first().cloned().unwrap_or_default(),
+            byline: filter.authors.first().map(|author| byline(author)),
+            body: (bytes > 0).then(|| body(bytes)),
+            ..Default::default()
+        };
         Series { stem: format!("articles/{stem}-"), template, view, format, rate, start: OnceLock::new() }
     }
 
@@ -147,28 +149,20 @@ impl pace::Work for Publisher {
 }
 
 fn byline(author: &str) -> v1::Byline {
-    let (mut byline, mut credit) = (v1::Byline::default(), v1::Credit::default());
-    author.clone_into(&mut credit.author);
-    byline.credits = vec![credit];
-    byline
+    let credit = v1::Credit { author: author.to_owned(), ..Default::default() };
+    v1::Byline { credits: vec![credit], ..Default::default() }
 }
 
 /// Returns paragraphs with `bytes` bytes of text in total.
 fn body(bytes: usize) -> v1::Body {
     let text: String = "It was measured how long this takes. ".chars().cycle().take(bytes).collect();
-    let mut body = v1::Body::default();
-    body.blocks = text.as_bytes().chunks(PARAGRAPH_BYTES).map(paragraph).collect();
-    body
+    v1::Body { blocks: text.as_bytes().chunks(PARAGRAPH_BYTES).map(paragraph).collect() }
 }
 
 fn paragraph(text: &[u8]) -> v1::Block {
-    let mut span = v1::Span::default();
-    span.text = String::from_utf8_lossy(text).into_owned();
-    let mut paragraph = v1::Paragraph::default();
-    paragraph.spans = vec![span];
-    let mut block = v1::Block::default();
-    block.kind = Some(v1::block::Kind::Paragraph(paragraph));
-    block
+    let span = v1::Span { text: String::from_utf8_lossy(text).into_owned(), ..Default::default() };
+    let paragraph = v1::Paragraph { spans: vec![span] };
+    v1::Block { kind: Some(v1::block::Kind::Paragraph(paragraph)), ..Default::default() }
 }
 
 #[cfg(test)]
