@@ -32,8 +32,15 @@ pub struct RecordJson {
     record: MessageDescriptor,
 }
 
+impl Default for RecordJson {
+    fn default() -> Self {
+        RecordJson::new()
+    }
+}
+
 impl RecordJson {
     /// Parses the schema. The converter is cheap to clone afterwards.
+    #[must_use]
     pub fn new() -> Self {
         let record = POOL.get_message_by_name("cable.v1.Record").expect("the schema has Record");
         RecordJson { record }
@@ -56,7 +63,6 @@ impl RecordJson {
     /// # Errors
     /// Fails if the line is not JSON, if it names a field that the schema does not have or gives a field a value of
     /// another type (the message has the name and the column), or if it holds no entity.
-    #[expect(clippy::wrong_self_convention, reason = "inverse of to_line")]
     pub fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
         let mut json = serde_json::Deserializer::from_str(line);
         let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
