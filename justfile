@@ -17,7 +17,7 @@ clients:
     cargo build --bin cable
     tests/clients/run
 
-# The client's bindings, after a change of proto/.
+# The generated files of cable-proto and cable-client and proto/fields.txt, after a change of proto/.
 gen:
     cargo run -p xtask -- gen
 

@@ -1,7 +1,7 @@
 //! Operations on a store that need no running node: back up, verify, restore, rebuild.
 //!
-//! A new store or backup gets its name only once it is complete. Each operation reports its phases to a callback, for
-//! the display of its progress.
+//! A new store or backup gets its name only once it is complete. Backing up and
+//! restoring report their phases to a callback, for the display of their progress.
 
 use std::{
     fmt,

@@ -4,9 +4,8 @@
 //! Data flows in one direction. A write goes from `publishing` through the `log` into the `store`. A read is served
 //! from the memory of `content`, or from the store into that memory. The modules, from the outside in:
 //!
+//! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics and health
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
-//! - [`config`], [`telemetry`], `ops`: settings; events and metrics; the HTTP endpoints for metrics and health
-//! - [`server`]: assembles, serves and drains a node
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
@@ -17,6 +16,7 @@
 //! - `store`: the newest entry of each name on disk, with its lists and paths
 //! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
 //! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
+//! - [`config`], [`telemetry`]: settings; events and metrics
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`clock`]: the source of a node's time
 

@@ -1,4 +1,4 @@
-//! The `cable` program: the command line over the server library and the client crate.
+//! The `cable` program: the command line over the server library, the client, the importers and the load generator.
 
 use std::process::ExitCode;
 

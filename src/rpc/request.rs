@@ -1,5 +1,5 @@
-//! Fields that many requests have in common, parsed in one place. Beyond these functions there are no raw strings or
-//! numbers.
+//! The options that many requests have in common, parsed in one place: views and includes, freshness, page sizes,
+//! preconditions. `parse` has the values that other modules parse, too.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The HTML that may be stored and served: an allow-list for article text, without script, style, frames or forms.
+//! The HTML that may be stored and served: an allow-list for article text, without script, style, frames or forms. The
+//! rules for characters and for the addresses of links and files are here, too.
 //!
 //! This is the only module that uses the sanitising library. Invariant: [`sanitise`] returns its own output unchanged,
 //! so the question "would the sanitiser change it?" has one result.

@@ -1,7 +1,7 @@
 //! Conversion of other systems' exports into records, and of records into Cable's own files: JSON lines or
-//! length-delimited messages, and back.
+//! length-delimited messages, and back; and the report of an import.
 //!
-//! This module reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
+//! This crate reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
 //! file is accounted for exactly once, as an [`Item`].
 
 use cable_proto::v1;

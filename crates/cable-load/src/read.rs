@@ -1,4 +1,4 @@
-//! Loads of reads.
+//! A load of reads, all of one kind: single articles, lists or streams.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The changes of a commit, built step by step.
+//! The parts of a write, built step by step: changes of a commit, removals, patches and preconditions.
 
 use prost_types::FieldMask;
 

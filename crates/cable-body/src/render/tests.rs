@@ -1,3 +1,5 @@
+//! The forms of bodies, and the check that parsers find the same words, marks and links in each of them.
+
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*, sample::select};
