@@ -1,5 +1,5 @@
-//! The cost of 10,000 followers of one tag, and the time until the last of them has received a change. The server and
-//! all followers share two cores.
+//! The memory and CPU cost of 10,000 followers of one tag, and the time until a change reaches the last of them. The
+//! server and all followers share two cores.
 
 use std::{net::SocketAddr, path::Path, thread::sleep, time::Duration};
 
@@ -20,19 +20,21 @@ mod crowd;
 
 const CONNECTIONS: usize = 100;
 const FEEDS_PER_CONNECTION: usize = 100;
-/// The interval between two publishes: longer than the delivery to all followers takes.
+/// The interval between the starts of two publishes. It is longer than a delivery to all followers takes.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(400);
 const STALLED_FOLLOWERS: usize = 1_000;
-/// The number of rounds with stalled followers, and the number of publishes in each that fill the buffers of the
-/// system.
+/// The number of rounds with stalled followers.
 const STALL_ROUNDS: usize = 3;
+/// The number of publishes per round that fill the windows of the stalled followers and the system's socket buffers.
 const FILL_PUBLISHES: usize = 60;
-/// The time for a server to become idle.
+/// The wait before a reading of the node's memory, in which the node becomes idle.
 const IDLE_TIME: Duration = Duration::from_secs(2);
 
-/// The targets.
+/// Target: the maximum time until a publish reaches the last follower, in milliseconds.
 const MAX_LAST_MS: f64 = 250.0;
+/// Target: the maximum memory of one follower.
 const MAX_BYTES_PER_FOLLOWER: f64 = 8_192.0;
+/// Target: the maximum ratio of the time until the last follower with stalled followers to the time without.
 const MAX_SLOWDOWN: f64 = 1.1;
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,7 @@ pub(crate) struct Options {
     publishes: usize,
 }
 
-/// Measures, and writes the results.
+/// Runs the measurement and writes its results.
 ///
 /// # Errors
 /// Fails if a step of the measurement fails, or if a follower does not receive each change exactly once.
@@ -66,7 +68,7 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     report.write_as(root, "feeds")
 }
 
-/// A node and its publisher.
+/// A node, and a client that publishes to it.
 struct Bench {
     node: Node,
     address: SocketAddr,
@@ -75,8 +77,9 @@ struct Bench {
     view: v1::ArticleView,
     article: v1::Article,
     request: Vec<u8>,
-    /// The prefix of the articles' names: none is published twice.
+    /// The prefix of the names of published articles. It differs between setups, so that no name is published twice.
     prefix: &'static str,
+    /// The number of articles published so far.
     published: usize,
 }
 
@@ -103,7 +106,7 @@ impl Bench {
         Ok(Bench { node, address, runtime, cable, view, article, request, prefix, published: 0 })
     }
 
-    /// Publishes an article that all followers receive.
+    /// Publishes an article that all followers receive. Returns its revision.
     fn publish(&mut self) -> Outcome<i64> {
         self.published += 1;
         let mut article = self.article.clone();
@@ -118,22 +121,23 @@ impl Bench {
         Followers::open(self.address, &self.request, CONNECTIONS, FEEDS_PER_CONNECTION, publishes)
     }
 
-    /// Publishes several times. Returns the time of each publish until the last follower has received it.
+    /// Publishes one article per `PUBLISH_INTERVAL`. Returns the times until the last follower received each.
     fn publish_paced(
         &mut self,
         followers: &Followers,
         from: usize,
         publishes: usize,
     ) -> Outcome<Vec<Duration>> {
-        let mut lasts = Vec::with_capacity(publishes);
+        let mut times = Vec::with_capacity(publishes);
         for publish in from..from + publishes {
-            lasts.append(&mut self.publish_unpaced(followers, publish, 1)?);
-            sleep(PUBLISH_INTERVAL.saturating_sub(*lasts.last().unwrap_or(&PUBLISH_INTERVAL)));
+            times.append(&mut self.publish_unpaced(followers, publish, 1)?);
+            sleep(PUBLISH_INTERVAL.saturating_sub(*times.last().unwrap_or(&PUBLISH_INTERVAL)));
         }
-        Ok(lasts)
+        Ok(times)
     }
 
-    /// Does the same without a pause.
+    /// Publishes each article as soon as all followers have received the previous one. Returns the same times as
+    /// `publish_paced`.
     fn publish_unpaced(
         &mut self,
         followers: &Followers,
@@ -150,9 +154,9 @@ impl Bench {
         (from..from + publishes).map(publish_one).collect()
     }
 
-    /// Measures the cost of idle followers, and the delivery time to all of them.
+    /// Measures the memory of idle followers, and the time and CPU cost of deliveries to all of them.
     fn fan_out(mut self, report: &mut Report, publishes: usize) -> Outcome<()> {
-        let [idle, last, each, cpu] = match self.view {
+        let [idle_label, last_label, delay_label, cpu_label] = match self.view {
             v1::ArticleView::Full => [
                 "FULL: memory of an idle follower",
                 "- a publish reaches the last of 10,000, median / worst",
@@ -172,19 +176,19 @@ impl Bench {
         sleep(IDLE_TIME);
         let bytes = self.node.memory()?.saturating_sub(before) as f64 / followers.count as f64;
         report.fact(
-            idle,
+            idle_label,
             bytes.round(),
             format!("{bytes:.0} bytes{}", verdict_of(bytes, MAX_BYTES_PER_FOLLOWER)),
         );
-        let busy = self.node.cpu()?;
-        let lasts = self.publish_paced(&followers, 0, publishes)?;
-        let busy = self.node.cpu()?.saturating_sub(busy);
+        let cpu_before = self.node.cpu()?;
+        let last_times = self.publish_paced(&followers, 0, publishes)?;
+        let cpu_time = self.node.cpu()?.saturating_sub(cpu_before);
         let received = followers.count * publishes as u64;
         let deliveries = close_and_check(followers, publishes)?;
-        let [median, worst] = [0.5, 1.0].map(|share| quantile_ms(&lasts, share));
+        let [median, worst] = [0.5, 1.0].map(|share| quantile_ms(&last_times, share));
         let verdict = verdict_of(worst, MAX_LAST_MS);
         report.fact(
-            last,
+            last_label,
             json!({ "median_ms": median, "worst_ms": worst }),
             format!("{median:.0} / {worst:.0} ms{verdict}"),
         );
@@ -192,13 +196,13 @@ impl Bench {
             deliveries.delays.iter().map(|delay| Duration::from_micros(u64::from(*delay))).collect();
         delays.sort_unstable();
         let [p50, p99] = [0.5, 0.99].map(|share| quantile_ms(&delays, share));
-        report.fact(each, json!({ "p50_ms": p50, "p99_ms": p99 }), format!("{p50:.0} / {p99:.0} ms"));
-        let micros = busy.as_secs_f64() * 1e6 / received as f64;
-        report.fact(cpu, micros, format!("{micros:.1} us"));
+        report.fact(delay_label, json!({ "p50_ms": p50, "p99_ms": p99 }), format!("{p50:.0} / {p99:.0} ms"));
+        let micros = cpu_time.as_secs_f64() * 1e6 / received as f64;
+        report.fact(cpu_label, micros, format!("{micros:.1} us"));
         self.node.stop().map(drop)
     }
 
-    /// Measures the cost of stalled followers, and the delay that they cause for others.
+    /// Measures the memory of stalled followers, and how much they delay deliveries to the others.
     fn stalled(mut self, report: &mut Report, publishes: usize) -> Outcome<()> {
         let followers = self.open(STALL_ROUNDS * (2 * publishes + FILL_PUBLISHES) + publishes)?;
         self.publish_paced(&followers, 0, publishes)?;
@@ -212,7 +216,7 @@ impl Bench {
             let stalled = (0..STALLED_FOLLOWERS / FEEDS_PER_CONNECTION)
                 .map(|_| connect(self.address, &self.request, FEEDS_PER_CONNECTION));
             let stalled = stalled.collect::<Outcome<Vec<_>>>()?;
-            // The publishes continue until the stalled followers and the system's buffers are full.
+            // Fills the windows of the stalled followers and the system's socket buffers.
             self.publish_unpaced(&followers, from + publishes, FILL_PUBLISHES)?;
             beside.append(&mut self.publish_paced(
                 &followers,
@@ -224,7 +228,7 @@ impl Bench {
             drop(stalled);
             sleep(IDLE_TIME);
         }
-        // Later rounds reuse the memory of an earlier one.
+        // Only the maximum counts, because later rounds reuse memory that an earlier one has allocated.
         let cost = bytes.iter().copied().fold(0.0, f64::max);
         let shown = format!("{cost:.0} bytes{}", verdict_of(cost, MAX_BYTES_PER_FOLLOWER));
         report.fact(
@@ -232,7 +236,7 @@ impl Bench {
             json!({ "bytes": cost.round(), "by_round": bytes.iter().map(|bytes| bytes.round()).collect::<Vec<_>>() }),
             shown,
         );
-        let [alone, beside] = [alone, beside].map(|lasts| quantile_ms(&lasts, 0.5));
+        let [alone, beside] = [alone, beside].map(|times| quantile_ms(&times, 0.5));
         let ratio = beside / alone;
         let value = json!({ "alone_ms": alone, "beside_ms": beside, "ratio": ratio });
         let shown = format!("{alone:.0} / {beside:.0} ms; {ratio:.2}{}", verdict_of(ratio, MAX_SLOWDOWN));
@@ -242,7 +246,7 @@ impl Bench {
     }
 }
 
-/// Closes the feeds. Each follower must have received everything exactly once.
+/// Closes the feeds and checks that each follower has received each publish exactly once.
 fn close_and_check(followers: Followers, publishes: usize) -> Outcome<Deliveries> {
     let expected = followers.count * publishes as u64;
     let deliveries = followers.close()?;

@@ -1,4 +1,5 @@
-//! The archive of an invented newspaper. It is the same for the same seed, and is written as it is generated.
+//! Generates the archive of a fictional newspaper. The same seed always yields the same archive. Each article is
+//! written to the file as soon as it is generated.
 
 use std::{
     fs::File,
@@ -18,12 +19,12 @@ use crate::{
 const SEED: u64 = 2026;
 const TAGS: usize = 10_000;
 const AUTHORS: usize = 300;
-/// The number of sections: three departments with three parts each.
+/// The number of sections: three departments with three subsections each.
 const SECTIONS: usize = 12;
 const DEPARTMENTS: usize = 3;
 
-/// The distribution of encoded sizes: half of the articles are below the median, and two thirds are between half of it
-/// and twice as much.
+/// The log-normal distribution of encoded sizes: two thirds of the articles are between half the median and twice the
+/// median.
 const MEDIAN_BYTES: f64 = 4_400.0;
 const DEVIATION: f64 = 0.7;
 const MIN_BYTES: f64 = 1_000.0;
@@ -32,11 +33,11 @@ const MAX_BYTES: f64 = 60_000.0;
 /// The time range: ten years from the start of 2015.
 const FIRST_SECOND: i64 = 1_420_070_400;
 const SECONDS: i64 = 10 * 31_557_600;
-/// The deviation from the order of time in seconds. Articles are in the order of their times up to this deviation,
-/// because newsrooms do not work in strict order.
+/// The maximum random delay of a publish time in seconds. It makes the order of articles differ slightly from the order
+/// of their publish times, as in a real newsroom.
 const JITTER: usize = 3 * 86_400;
 
-/// One in this many articles is compressed, to check that the text is as dense as real text.
+/// One article in this many is compressed, to check that generated text compresses about as well as real text.
 const SAMPLE_INTERVAL: u64 = 50;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -45,28 +46,27 @@ const ZSTD_LEVEL: i32 = 3;
 pub(crate) struct Archive {
     pub(crate) articles: u64,
     pub(crate) entities: u64,
-    /// The size of the file of articles in bytes.
+    /// The size of the articles file in bytes.
     pub(crate) bytes: u64,
-    /// The encoded size of each article, ascending.
+    /// The encoded size of each article in bytes, in ascending order.
     pub(crate) sizes: Vec<u32>,
-    /// The compression ratio of an article under zstd at the store's level.
+    /// The compression ratio of the sampled articles, compressed one by one with zstd at the store's level.
     pub(crate) compression: f64,
-    /// The tags and the number of articles that have them, the most frequent first. Tags without an article are left
-    /// out.
+    /// The ids of the tags in use and their numbers of articles, most frequent first.
     pub(crate) tags: Vec<(String, u32)>,
 }
 
-/// Returns the id of an article, by its number.
+/// Returns the id of the article with this number.
 pub(crate) fn article_id(number: u64) -> String {
     format!("a{number:07}")
 }
 
-/// Returns a section that has subsections.
+/// Returns the id of a section that has subsections.
 pub(crate) fn department() -> String {
     section_id(0)
 }
 
-/// Returns the id of a tag, by its number. The lower the number, the more articles have the tag.
+/// Returns the id of the tag with this number. The lower the number, the more articles have the tag.
 pub(crate) fn tag_id(number: usize) -> String {
     format!("t{number:05}")
 }
@@ -79,10 +79,10 @@ fn section_id(number: usize) -> String {
     format!("s{number:02}")
 }
 
-/// Writes two files for `cable import binary`.
+/// Writes an archive for `cable import binary`: one file of entities and one of articles.
 ///
 /// # Errors
-/// Fails if they cannot be written.
+/// Fails if a file cannot be written.
 pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<Archive> {
     let entities = write_entities(entities)?;
     let mut generator = Generator::new(count);
@@ -105,19 +105,20 @@ pub(crate) fn write(entities: &Path, articles: &Path, count: u64) -> io::Result<
     Ok(Archive { articles, entities, bytes, sizes, compression, tags: generator.tags_in_use() })
 }
 
-/// Articles of one kind, each of about `bytes` bytes.
+/// A set of articles of about the same size.
 #[derive(Debug)]
 pub(crate) struct Uniform {
     pub(crate) seed: u64,
     pub(crate) numbers: Range<u64>,
+    /// The approximate encoded size of each article.
     pub(crate) bytes: usize,
-    /// Whether they are published after all others.
+    /// Whether the articles are newer than every article of an archive.
     pub(crate) newest: bool,
 }
 
 impl Uniform {
-    /// Writes a file of them for `cable import binary`. In addition to random tags, each article has the tags that
-    /// `tags` returns for its number.
+    /// Writes the articles to a file for `cable import binary`. In addition to random tags, each article has the tags
+    /// that `tags` returns for its number.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
@@ -139,7 +140,7 @@ impl Uniform {
     }
 }
 
-/// Writes a file of the sections, authors and tags that the articles of any archive name.
+/// Writes a file of the sections, authors and tags to which the articles of any archive refer.
 ///
 /// # Errors
 /// Fails if the file cannot be written.
@@ -149,7 +150,7 @@ pub(crate) fn write_entities(path: &Path) -> io::Result<u64> {
     Ok(file.finish()?.0)
 }
 
-/// A file of records: `CABLEREC`, the version, then each record after its length.
+/// A writer of a file of records: `CABLEREC`, a version byte, then each record, preceded by its length.
 struct Records {
     file: BufWriter<File>,
     count: u64,
@@ -258,7 +259,7 @@ impl Generator {
         article
     }
 
-    /// Adds a body, so that the article has about `bytes` bytes.
+    /// Adds a body that brings the article to about `bytes` bytes.
     fn fill(&mut self, article: &mut v1::Article, bytes: usize) {
         let body = bytes.saturating_sub(article.encoded_len());
         article.body = Some(self.body(body));
@@ -277,7 +278,7 @@ impl Generator {
         ranks.into_iter().map(|rank| format!("tags/{}", tag_id(rank))).collect()
     }
 
-    /// Returns paragraphs with occasional headings, of `bytes` bytes in total.
+    /// Returns a body of about `bytes` bytes. Every sixth block is a heading, and all others are paragraphs.
     fn body(&mut self, bytes: usize) -> v1::Body {
         let mut body = v1::Body::default();
         let mut filled = 0;
@@ -298,7 +299,8 @@ impl Generator {
         block(v1::block::Kind::Heading(heading))
     }
 
-    /// Returns two to five sentences, or fewer if space is short. One paragraph in four has a mark or a link.
+    /// Returns a paragraph of two to five sentences, or fewer if they exceed `max_bytes`. One sentence in four has a
+    /// mark or a link.
     fn paragraph(&mut self, max_bytes: usize) -> v1::Block {
         let mut paragraph = v1::Paragraph::default();
         let sentences = self.random.between(2, 5);
@@ -374,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_has_the_sizes_and_the_density_of_a_real_one() {
+    fn generated_archive_is_realistic_and_reproducible() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let archive = write(&path("entities"), &path("articles"), 2_000).unwrap();

@@ -1,4 +1,4 @@
-//! The code, reason and details of each refusal: the table of `errors.proto`.
+//! The status code, reason and details of each refusal, as `errors.proto` documents them.
 
 use super::{Refusal, reason_name};
 use crate::{
@@ -10,10 +10,11 @@ use crate::{
     },
 };
 
-/// The maximum length of a status message in bytes. A status is sent in headers, which peers limit to 8 to 16 KiB.
+/// The maximum length of a status message in bytes. gRPC sends it in HTTP/2 headers, and
+/// peers limit headers to between 8 and 16 KiB.
 const MAX_MESSAGE: usize = 512;
 
-/// The status codes of refusals, with their numbers in gRPC.
+/// The gRPC status code of a refusal, under its number in gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidArgument = 3,
@@ -28,13 +29,16 @@ pub(crate) enum Code {
     DataLoss = 15,
 }
 
-/// A refusal in the terms of the public contract.
+/// A refusal as the public contract expresses it.
 pub(crate) struct ErrorParts {
     pub(crate) code: Code,
     pub(crate) reason: ErrorReason,
+    /// The path of the field at fault.
     pub(crate) field: Option<String>,
+    /// The type and name of the resource at fault.
     pub(crate) resource: Option<(&'static str, String)>,
     pub(crate) metadata: Vec<(&'static str, String)>,
+    /// Whether a later attempt can succeed.
     pub(crate) retry: bool,
 }
 
@@ -137,7 +141,7 @@ impl Refusal {
         }
     }
 
-    /// Returns the text of the refusal for a status, within the maximum length.
+    /// Returns the status message of the refusal, truncated to the maximum length.
     pub(crate) fn message(&self) -> String {
         let mut message = self.to_string();
         if message.len() > MAX_MESSAGE {
@@ -180,7 +184,7 @@ fn store_error(error: &store::Error) -> ErrorParts {
     }
 }
 
-/// The error of one item of a response.
+/// Converts the refusal of one item of a batch or an import.
 impl From<&Refusal> for ItemError {
     fn from(refusal: &Refusal) -> ItemError {
         let parts = refusal.describe();
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_the_numbers_of_grpc() {
+    fn codes_have_their_grpc_numbers() {
         for code in [
             Code::InvalidArgument,
             Code::NotFound,

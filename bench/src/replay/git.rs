@@ -1,4 +1,5 @@
-//! A repository's history, contents and trees, read from git: one process for each, read as a stream.
+//! Reads the history, file contents and trees of a git repository. The history and all contents are streamed, each from
+//! one git process.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Split, Write as _},
@@ -9,7 +10,7 @@ use std::{
 use super::post::DIRECTORIES;
 use crate::Outcome;
 
-/// A git directory, or a clone.
+/// The path of a bare repository or of a clone.
 #[derive(Debug)]
 pub(super) struct Repository(pub(super) PathBuf);
 
@@ -20,25 +21,25 @@ pub(super) struct Step {
     pub(super) changes: Vec<FileChange>,
 }
 
-/// The change of a file.
+/// The change of one file in a commit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FileChange {
-    /// The former path of a file that was removed or renamed.
+    /// The old path of a removed or renamed file; none for other changes.
     pub(super) old_path: Option<String>,
-    /// The new file; none if it was removed.
+    /// The file after the change; none if it was removed.
     pub(super) file: Option<File>,
 }
 
-/// A file of a tree.
+/// A file in a tree.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct File {
     pub(super) path: String,
-    /// The id of its content.
+    /// The id of the blob that holds the content.
     pub(super) blob: String,
 }
 
 impl Repository {
-    /// Returns the commits that changed posts, along the first parents, the oldest first.
+    /// Returns the commits that changed posts, oldest first. Follows only the first parent of a merge.
     ///
     /// # Errors
     /// Fails if git does not start.
@@ -58,11 +59,11 @@ impl Repository {
             .arg("--")
             .args(DIRECTORIES);
         let mut git = Git::start(command.stdout(Stdio::piped()))?;
-        let output = git.0.stdout.take().ok_or("no standard output of git")?;
+        let output = git.0.stdout.take().ok_or("git has no standard output")?;
         Ok(History { git, tokens: BufReader::new(output).split(0), next_commit: None })
     }
 
-    /// Returns a reader of contents by id.
+    /// Returns a reader of blobs by id.
     ///
     /// # Errors
     /// Fails if git does not start.
@@ -70,12 +71,12 @@ impl Repository {
         let mut command = self.git();
         command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut git = Git::start(&mut command)?;
-        let input = git.0.stdin.take().ok_or("no standard input of git")?;
-        let output = git.0.stdout.take().ok_or("no standard output of git")?;
+        let input = git.0.stdin.take().ok_or("git has no standard input")?;
+        let output = git.0.stdout.take().ok_or("git has no standard output")?;
         Ok(Blobs { input, output: BufReader::new(output), _git: git })
     }
 
-    /// Returns the files in the posts' directories at a commit.
+    /// Returns the files in the directories of posts at a commit.
     ///
     /// # Errors
     /// Fails if the commit does not exist.
@@ -95,7 +96,7 @@ impl Repository {
     }
 }
 
-/// A running git process, which ends on drop.
+/// A git process, which is killed on drop.
 #[derive(Debug)]
 struct Git(Child);
 
@@ -107,17 +108,17 @@ impl Git {
 
 impl Drop for Git {
     fn drop(&mut self) {
-        // A process that has ended cannot be killed, and need not be.
-        let _ended = self.0.kill().and_then(|()| self.0.wait());
+        // Errors are ignored, because `drop` cannot return them.
+        let _result = self.0.kill().and_then(|()| self.0.wait());
     }
 }
 
-/// The steps of a history.
+/// An iterator over the steps of a history.
 #[derive(Debug)]
 pub(super) struct History {
     git: Git,
     tokens: Split<BufReader<ChildStdout>>,
-    /// The commit whose changes follow next.
+    /// The commit whose changes come next in the output.
     next_commit: Option<String>,
 }
 
@@ -148,7 +149,7 @@ impl History {
         Ok(Some(Step { commit: commit_id, changes }))
     }
 
-    /// Parses `:MODE MODE BLOB BLOB STATUS` and the path, for a rename also the new path.
+    /// Parses a header, `:MODE MODE BLOB BLOB STATUS`, and reads the path after it; for a rename, also the new path.
     fn change(&mut self, header: &str) -> Outcome<FileChange> {
         let mut words = header.split(' ').skip(3);
         let (Some(blob), Some(status)) = (words.next(), words.next()) else {
@@ -167,7 +168,7 @@ impl History {
 
     fn end(&mut self) -> Outcome<Option<Step>> {
         let status = self.git.0.wait()?;
-        if status.success() { Ok(None) } else { Err(format!("git log ended with {status}").into()) }
+        if status.success() { Ok(None) } else { Err(format!("git log failed: {status}").into()) }
     }
 }
 
@@ -190,7 +191,7 @@ fn tree_entry(entry: &str) -> Outcome<File> {
     Ok(File { path: path.to_owned(), blob: blob.to_owned() })
 }
 
-/// A reader of contents.
+/// A reader of blobs.
 #[derive(Debug)]
 pub(super) struct Blobs {
     input: ChildStdin,
@@ -199,10 +200,10 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    /// Returns a content; none if this copy of the repository lacks it.
+    /// Returns the content of a blob; none if this clone lacks it.
     ///
     /// # Errors
-    /// Fails if git returns anything else.
+    /// Fails if git ends or its output cannot be parsed.
     pub(super) fn read(&mut self, blob: &str) -> Outcome<Option<Vec<u8>>> {
         writeln!(self.input, "{blob}")?;
         self.input.flush()?;
@@ -216,7 +217,7 @@ impl Blobs {
             size.ok_or_else(|| format!("unexpected output of git cat-file: `{}`", header.trim_end()))?;
         let mut content = vec![0; size + 1];
         self.output.read_exact(&mut content)?;
-        // The line feed after the content.
+        // Git writes a line feed after the content.
         content.pop();
         Ok(Some(content))
     }
@@ -228,7 +229,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A repository that a test writes.
+    /// A temporary repository that a test writes to.
     pub(in super::super) struct Scratch(tempfile::TempDir);
 
     impl Scratch {
@@ -298,15 +299,20 @@ pub(super) mod tests {
                 step.changes.iter().map(paths).collect()
             })
             .collect();
-        let (was, is) = (Some(old.to_owned()), Some(new.to_owned()));
+        let (before, after) = (Some(old.to_owned()), Some(new.to_owned()));
         assert_eq!(
             shapes,
-            [[(None, was.clone())], [(None, was.clone())], [(was, is.clone())], [(is.clone(), None)]]
+            [
+                [(None, before.clone())],
+                [(None, before.clone())],
+                [(before, after.clone())],
+                [(after.clone(), None)]
+            ]
         );
 
         let renamed = repository.tree(&steps[2].commit).unwrap();
         assert_eq!(renamed.len(), 1);
-        assert_eq!(Some(renamed[0].path.clone()), is);
+        assert_eq!(Some(renamed[0].path.clone()), after);
         let mut blobs = repository.blobs().unwrap();
         assert_eq!(blobs.read(&renamed[0].blob).unwrap(), Some(changed.into_bytes()));
         assert_eq!(blobs.read(&"1".repeat(40)).unwrap(), None);

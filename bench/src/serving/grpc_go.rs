@@ -1,5 +1,5 @@
-//! Builds the yardstick in Go. Go's own generator produces its messages from the schema, which a compiler in Rust
-//! provides, so that protoc is not needed.
+//! Builds the Go server that Cable is compared with. protoc-gen-go generates its messages. protox, a compiler written
+//! in Rust, parses the schema, so protoc is not needed.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use crate::Outcome;
 
 const SOURCES: [&str; 3] = ["main.go", "go.mod", "go.sum"];
 const SCHEMA: &str = "cable/v1/content.proto";
-/// The package that `main.go` imports.
+/// The import path and the name of the generated Go package, which `main.go` imports.
 const PACKAGE: &str = "cable/bench/grpc-go/cable/v1;cablev1";
 const GENERATOR: (&str, &str) = ("google.golang.org/protobuf/cmd/protoc-gen-go", "v1.36.12");
 
-/// Builds the server in a directory and returns the program.
+/// Builds the server in a subdirectory of `tools` and returns the path of the program.
 ///
 /// # Errors
 /// Fails if Go is missing or the server does not compile.
@@ -36,11 +36,12 @@ pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
     Ok(program)
 }
 
-/// Uses the protocol of protoc's plugins: a request on the generator's standard input, files from its output.
+/// Generates the Go messages. The generator is a protoc plugin: it reads a request from standard input and writes a
+/// response with the files to standard output.
 fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
     let set = protox::compile([SCHEMA], [root.join("proto")])?;
-    let own = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
-    let files: Vec<String> = own.map(str::to_owned).collect();
+    let cable_files = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
+    let files: Vec<String> = cable_files.map(str::to_owned).collect();
     let packages = files.iter().map(|file| format!("M{file}={PACKAGE}"));
     let parameter =
         std::iter::once("paths=source_relative".to_owned()).chain(packages).collect::<Vec<_>>().join(",");
@@ -51,10 +52,10 @@ fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
         ..CodeGeneratorRequest::default()
     };
     let mut plugin = Command::new(generator).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    plugin.stdin.take().ok_or("no standard input of the generator")?.write_all(&request.encode_to_vec())?;
+    plugin.stdin.take().ok_or("the generator has no standard input")?.write_all(&request.encode_to_vec())?;
     let response = CodeGeneratorResponse::decode(&plugin.wait_with_output()?.stdout[..])?;
     if let Some(error) = response.error {
-        return Err(format!("generate Go's messages: {error}").into());
+        return Err(format!("protoc-gen-go: {error}").into());
     }
     for file in response.file {
         let path = work.join(file.name());

@@ -1,4 +1,4 @@
-//! The results, case by case.
+//! The results of a run, grouped by case.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ pub(super) struct Results {
     pub(super) cases: Vec<Case>,
 }
 
-/// One kind of load, with the servers that were measured.
+/// One kind of load, with the series of each server measured under it.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) id: &'static str,
@@ -23,16 +23,16 @@ pub(super) struct Case {
     pub(super) series: Vec<Series>,
 }
 
-/// One server's runs, round by round.
+/// The samples of one server, one per round.
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) server: &'static str,
     pub(super) samples: Vec<Sample>,
-    /// The peak memory in bytes, up to the end of the case.
+    /// The server's peak memory in bytes at the end of the case.
     pub(super) peak_memory: u64,
 }
 
-/// A figure of a run.
+/// A function that returns one figure of a sample.
 pub(super) type Figure = fn(&Sample) -> f64;
 
 pub(super) const CPU: Figure = |sample| sample.cpu_us;
@@ -49,7 +49,7 @@ impl Series {
         median(self.samples.iter().map(figure).collect())
     }
 
-    /// Returns the number of runs that stalled and were repeated.
+    /// Returns the number of attempts that stalled and were repeated.
     fn stalls(&self) -> u32 {
         self.samples.iter().map(|sample| sample.stalls).sum()
     }
@@ -69,14 +69,14 @@ impl Case {
         self.series.iter().find(|series| series.server == server)
     }
 
-    /// Returns the median, over the rounds, of the ratio of one server's figure to another's.
+    /// Returns the ratio of one server's figure to another's: the median of the ratios of the rounds.
     pub(super) fn ratio(&self, figure: Figure, server: &str, other: &str) -> Option<f64> {
         let (one, other) = (self.series_of(server)?, self.series_of(other)?);
         let pairs = one.samples.iter().zip(&other.samples);
         Some(median(pairs.map(|(one, other)| figure(one) / figure(other)).collect()))
     }
 
-    /// Returns the calls per second of the slowest server.
+    /// Returns the median calls per second of the slowest server.
     pub(super) fn slowest(&self) -> Option<f64> {
         self.series.iter().map(|series| series.median(CALLS)).min_by(f64::total_cmp)
     }
@@ -131,7 +131,7 @@ impl Results {
     }
 }
 
-/// Formats a value with three significant digits.
+/// Formats microseconds: two decimals below 10, one below 100, none above.
 pub(super) fn micros(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.2}"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_the_median_of_the_rounds_ratios() {
+    fn ratio_is_the_median_of_the_ratios_of_rounds() {
         let series = vec![series("a", &[1.0, 2.0, 30.0]), series("b", &[2.0, 2.0, 20.0])];
         let case = Case { id: "x", title: String::new(), series };
         assert_eq!(case.ratio(CPU, "a", "b"), Some(1.0));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_is_a_mean() {
+    fn median_of_an_even_count_is_the_middle_mean() {
         assert_eq!(
             (median(vec![3.0, 1.0]), median(vec![5.0, 1.0, 2.0]), median(Vec::new())),
             (2.0, 2.0, 0.0)

@@ -1,4 +1,4 @@
-//! The node's processor time for a call.
+//! The node's CPU time per call, on the small store and on the large one.
 
 use std::iter;
 
@@ -12,16 +12,18 @@ use super::{
 };
 use crate::{Outcome, node::Node};
 
-/// The numbers of calls in a round, which takes some seconds. No miss is requested twice.
+/// Calls per round. A round takes a few seconds.
 const ARTICLE_CALLS: usize = 100_000;
 const PAGE_CALLS: usize = 40_000;
+/// The maximum number of cache misses per round. Each requests a different article, because a repeated call would be a
+/// cache hit.
 const MISSES: u64 = 10_000;
 
-/// The maximum cost of a call to the large store, relative to the small one.
+/// Target: the maximum ratio of the cost of a call on the large store to its cost on the small one.
 const MAX_COST_RATIO: f64 = 1.2;
 
 impl Bench {
-    /// Measures the cost of calls to the two nodes.
+    /// Measures the cost of calls to a node with the small store and to a node with the large one.
     pub(super) fn costs(&mut self) -> Outcome<()> {
         let (small, large) = (self.serve(Which::Small)?, self.serve(Which::Large)?);
         let articles = || (0..).map(|index| Call::Article(hot(index)));
@@ -35,7 +37,7 @@ impl Bench {
         large.stop().map(drop)
     }
 
-    /// Makes the same calls to both nodes, in turns.
+    /// Makes the same calls to both nodes in alternating order. Reports the median cost on each and the median ratio.
     fn compare<C: Iterator<Item = Call>>(
         &mut self,
         label: &'static str,
@@ -44,6 +46,7 @@ impl Bench {
         calls_of: impl Fn() -> C,
     ) -> Outcome<()> {
         let clients = [Client::new(nodes[0])?, Client::new(nodes[1])?];
+        // Warms up the caches and the connections.
         for client in &clients {
             self.runtime.block_on(client.run(calls_of().take(calls / 10)))?;
         }
@@ -62,7 +65,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Returns the node's processor time for each of some calls, in microseconds.
+    /// Makes the calls and returns the node's mean CPU time per call in microseconds.
     fn cost(
         &self,
         node: &Node,
@@ -75,7 +78,7 @@ impl Bench {
         Ok((node.cpu()? - before).as_secs_f64() * 1e6 / count as f64)
     }
 
-    /// Measures the cost of responses to first-time requests.
+    /// Measures the cost of GetArticle for articles that the node has not cached.
     fn measure_misses(&mut self, node: &Node) -> Outcome<()> {
         let client = Client::new(node)?;
         let mut cold = Cold::new(self.stores.articles);

@@ -1,4 +1,5 @@
-//! HTTP/2 that no well-behaved client sends: hand-made frames (RFC 9113), headers without compression (RFC 7541).
+//! An HTTP/2 client for traffic that no well-behaved client sends. It builds frames by hand (RFC 9113) and does not
+//! compress headers (RFC 7541).
 
 use std::{
     io,
@@ -30,11 +31,12 @@ pub(super) const END_HEADERS: u8 = 4;
 pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The largest window, and the largest increment to reach it.
+/// The maximum size of a flow-control window, and the maximum increment of WINDOW_UPDATE.
 pub(super) const WINDOW: u32 = (1 << 31) - 1;
 
-/// The method that lists tags. Its request is an empty message.
+/// The path of a call whose request can be an empty message.
 pub(super) const LIST_TAGS: &str = "/cable.v1.ContentService/ListTags";
+/// An empty gRPC message: only the five bytes of its prefix.
 pub(super) const EMPTY: &[u8] = &[0; 5];
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Returns the error code of RST_STREAM and GOAWAY.
+    /// Returns the error code of an RST_STREAM or GOAWAY frame.
     pub(super) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -60,7 +62,7 @@ impl Frame {
 /// The client end of a connection.
 pub(super) struct Peer {
     io: TcpStream,
-    /// Whether it sends the acknowledgements that the protocol requires.
+    /// Whether the peer acknowledges SETTINGS and PING, as HTTP/2 requires.
     pub(super) polite: bool,
 }
 
@@ -70,14 +72,14 @@ impl Peer {
         Peer { io: soon(TcpStream::connect(address)).await.unwrap(), polite: true }
     }
 
-    /// Connects from the given address.
-    pub(super) async fn connect_from(own: IpAddr, address: SocketAddr) -> Peer {
+    /// Connects from the given local address and sends nothing.
+    pub(super) async fn connect_from(local: IpAddr, address: SocketAddr) -> Peer {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((own, 0).into()).unwrap();
+        socket.bind((local, 0).into()).unwrap();
         Peer { io: soon(socket.connect(address)).await.unwrap(), polite: true }
     }
 
-    /// Connects and starts HTTP/2 with these settings.
+    /// Connects and sends the HTTP/2 preface with the given settings.
     pub(super) async fn handshake(address: SocketAddr, settings: &[(u16, u32)]) -> Peer {
         let mut peer = Peer::connect(address).await;
         peer.send_preface(settings).await;
@@ -90,22 +92,22 @@ impl Peer {
         self.write(&[&PREFACE[..], &frame(SETTINGS, 0, 0, &settings)].concat()).await;
     }
 
-    /// Writes bytes. If the node has closed the connection, the next read reports it.
+    /// Writes bytes and ignores errors: if the node has closed the connection, the next read reports it.
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         let _ = soon(self.io.write_all(bytes)).await;
     }
 
-    /// Starts a call and leaves its request open.
+    /// Sends the headers of a call and leaves its request open.
     pub(super) async fn open(&mut self, stream: u32, path: &str) {
         self.write(&frame(HEADERS, END_HEADERS, stream, &request(path))).await;
     }
 
-    /// Sends the rest of a call's request.
+    /// Sends the request message of a call and ends the request.
     pub(super) async fn finish(&mut self, stream: u32, message: &[u8]) {
         self.write(&frame(DATA, END_STREAM, stream, message)).await;
     }
 
-    /// Returns the next frame, or none if the connection has ended. Acknowledges SETTINGS and PING if it is polite.
+    /// Returns the next frame, or none if the connection has ended. A polite peer acknowledges SETTINGS and PING first.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         let frame = soon(self.read()).await.ok()?;
         if self.polite && frame.flags & ACK == 0 && [SETTINGS, PING].contains(&frame.kind) {
@@ -124,7 +126,7 @@ impl Peer {
         Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// Returns the next frame of a kind and skips all others.
+    /// Returns the next frame of the given kind and discards the frames before it.
     pub(super) async fn expect(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await;
@@ -136,11 +138,12 @@ impl Peer {
         }
     }
 
-    /// Reads a response to its end. Returns the size of its messages in bytes.
+    /// Reads a response to its end and discards the frames of other streams. Returns the length of its messages in
+    /// bytes, including their prefixes.
     pub(super) async fn read_response(&mut self, stream: u32) -> usize {
         let mut length = 0;
         loop {
-            let frame = self.next().await.expect("the connection ended within a response");
+            let frame = self.next().await.expect("the connection ended during a response");
             if frame.stream != stream {
                 continue;
             }
@@ -152,7 +155,7 @@ impl Peer {
         }
     }
 
-    /// Makes a call, which must return a message.
+    /// Calls ListTags and checks that the response message is not empty.
     pub(super) async fn call(&mut self, stream: u32) {
         self.open(stream, LIST_TAGS).await;
         self.finish(stream, EMPTY).await;
@@ -170,9 +173,9 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Returns the header block of a call.
+/// Returns the header block of a call to the given path.
 pub(super) fn request(path: &str) -> Vec<u8> {
-    // POST and http are in the static table.
+    // The static table has `:method: POST` at index 3 and `:scheme: http` at index 6.
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
         (":path", path),
@@ -185,7 +188,7 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     block
 }
 
-/// Adds a header without compression.
+/// Appends a literal header without indexing and without Huffman coding.
 pub(super) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for text in [name, value] {
@@ -194,7 +197,7 @@ pub(super) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// Returns an integer with a prefix of 7 bits.
+/// Appends an integer with a 7-bit prefix (RFC 7541, 5.1).
 fn length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(0x7f) else {
         block.push(length as u8);
@@ -208,7 +211,7 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.push(rest as u8);
 }
 
-/// Returns HEADERS and as many CONTINUATION frames as a block needs.
+/// Returns a header block as one HEADERS frame and as many CONTINUATION frames as it needs.
 pub(super) fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
     let parts: Vec<&[u8]> = block.chunks(16 << 10).collect();
     let last = parts.len() - 1;

@@ -1,4 +1,4 @@
-//! The comparison of the two stores by every kind of read, export and status.
+//! Compares the responses of the two stores to every kind of read, to exports and to GetStatus.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -12,14 +12,14 @@ use crate::{
     raw::{Raw, decode, field, request_bytes, values},
 };
 
-/// Compares every call that readers have. Each service has a function here.
+/// Compares the responses to every call that a reader can make.
 pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     by_name(pair, rng).await;
     listings(pair, rng).await;
     other_entities(pair, rng).await;
     transfers(pair, rng).await;
     status(pair).await;
-    // A feed that starts now receives only what both have delivered.
+    // A feed that starts now must not receive earlier changes. This waits until both stores have delivered them.
     pair.compare_live_feeds().await;
     feeds::compare(pair, rng).await;
 }
@@ -72,13 +72,14 @@ async fn other_entities(pair: &Pair, rng: &mut Rng) {
     for method in ["ListTags", "ListSections", "ListCollections"] {
         pages(pair, method, json!({"page_size": rng.between(1, 3)}), (2, 2)).await;
     }
-    // The unrelated author is in this list, and in no other. Its bytes are left out, and with them the etag.
-    let listed = async |raw: &Raw| {
+    // ListAuthors is the only listing with the unrelated author. Only the other authors are compared, because the
+    // unrelated one also changes the etag of the response.
+    let other_authors = async |raw: &Raw| {
         let response = raw.bytes("ListAuthors", Bytes::new()).await;
         let others = values(&response, 1).into_iter().filter(|author| !names_unrelated(author));
         others.map(<[u8]>::to_vec).collect::<Vec<_>>()
     };
-    assert_eq!(listed(&pair.holding).await, listed(&pair.plain).await);
+    assert_eq!(other_authors(&pair.holding).await, other_authors(&pair.plain).await);
 }
 
 async fn transfers(pair: &Pair, rng: &mut Rng) {
@@ -92,15 +93,16 @@ pub(super) async fn status(pair: &Pair) {
     let read_status = async |raw: &Raw| {
         let mut status = raw.call("GetStatus", json!({})).await.unwrap();
         status["head"]["chain"] = json!(null);
-        for own in ["log_digest", "content_digest", "store_bytes", "cache_bytes", "check_time"] {
-            status[own] = json!(null);
+        for key in ["log_digest", "content_digest", "store_bytes", "cache_bytes", "check_time"] {
+            status[key] = json!(null);
         }
         status
     };
     assert_eq!(read_status(&pair.holding).await, read_status(&pair.plain).await);
 }
 
-/// Compares all pages of a listing, whose token is a field of the response and of the request.
+/// Compares all pages of a listing. The last argument has the field numbers of the page token in the response and in
+/// the request.
 async fn pages(pair: &Pair, method: &str, request: Value, (response_field, request_field): (u32, u32)) {
     let start = request_bytes(method, request);
     let mut request = start.to_vec();
@@ -113,7 +115,8 @@ async fn pages(pair: &Pair, method: &str, request: Value, (response_field, reque
     }
 }
 
-/// Returns the content of an export: its records without the unrelated author's, their number, and the head.
+/// Returns the records of an export without those of the unrelated author, their count as the export reports it, and
+/// the revision of its position.
 async fn exported(raw: &Raw, after: i64) -> (Vec<Vec<u8>>, i64, Value) {
     let messages =
         raw.send_bytes("Export", request_bytes("Export", json!({"after_revision": after}))).await.unwrap();
@@ -124,7 +127,7 @@ async fn exported(raw: &Raw, after: i64) -> (Vec<Vec<u8>>, i64, Value) {
     (records, count, end["position"]["revision"].clone())
 }
 
-/// Makes a request to both. All messages, or the error, must be the same.
+/// Sends a request to both stores. Panics unless both return the same messages or the same error.
 async fn expect_equal(pair: &Pair, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
     let holding = pair.holding.send_bytes(method, request.clone()).await;
     let plain = pair.plain.send_bytes(method, request.clone()).await;
@@ -134,7 +137,7 @@ async fn expect_equal(pair: &Pair, method: &str, request: Bytes) -> Result<Vec<B
             Err(error) => vec![error.clone()],
         };
         let request = decode(&format!("{method}Request"), request);
-        panic!("{method} {request}:\n{:#?}\n{:#?}", read(&holding), read(&plain));
+        panic!("responses to {method} {request} differ:\n{:#?}\n{:#?}", read(&holding), read(&plain));
     }
     holding
 }
@@ -147,7 +150,7 @@ fn response_json(method: &str, response: &Bytes) -> Value {
     decode(&format!("{method}Response"), response.clone())
 }
 
-/// Returns random views and includes for a response with articles.
+/// Returns a random view, body format and set of includes, as fields of a request.
 fn random_selection(rng: &mut Rng) -> Value {
     let includes: Vec<u64> = (1..=3).filter(|_| rng.one_in(2)).collect();
     let view = rng.between(0, 3);

@@ -1,4 +1,4 @@
-//! The files that posts use: a map from attachment id to picture.
+//! The attachments of a WordPress export: the media of each one by id, and the attachments of each post.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use cable_body::html::{self, Attachments, rendition};
 use cable_proto::limit;
 use cable_proto::v1;
 
-/// Custom fields in which themes and plug-ins store a credit line, the most specific first.
+/// Custom fields in which themes and plug-ins store a credit line, in order of preference.
 const CREDIT_KEYS: [&str; 10] = [
     "_media_credit",
     "media_credit",
@@ -26,7 +26,9 @@ const CREATOR_KEYS: [&str; 3] = ["photographer", "_photographer", "photographer_
 /// All attachments of an export.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// The media of each attachment by id.
     media: HashMap<u64, v1::Media>,
+    /// The ids of the attachments of each post, in the order of the export.
     children: HashMap<u64, Vec<u64>>,
 }
 
@@ -44,7 +46,7 @@ impl Index {
     }
 }
 
-/// The attachments from the view of one post.
+/// The attachments of an export as seen from one post.
 pub(super) struct OfPost<'a> {
     pub(super) index: &'a Index,
     pub(super) post: u64,
@@ -67,7 +69,7 @@ fn media(item: &Element) -> v1::Media {
         "" => item.get("guid"),
         url => url,
     };
-    // A serialised PHP array. WordPress stores width, height and the file's IPTC data there.
+    // A serialised PHP array in which WordPress stores the width, height and IPTC data of the file.
     let file = item.meta("_wp_attachment_metadata").unwrap_or_default();
     let first_of = |keys: &[&str]| keys.iter().find_map(|key| item.meta(key)).map(html::plain);
     let creator = first_of(&CREATOR_KEYS).unwrap_or_default();
@@ -85,13 +87,14 @@ fn media(item: &Element) -> v1::Media {
     }
 }
 
-/// Reads a number from `s:5:"width";i:580;`.
+/// Returns the integer under a key, such as 580 for `width` in `s:5:"width";i:580;`; none if it is not positive.
 fn php_int(serialised: &str, key: &str) -> Option<i32> {
     let value = serialised.split_once(&php_key(key))?.1.strip_prefix("i:")?;
     value.split_once(';')?.0.parse().ok().filter(|n| *n > 0)
 }
 
-/// Reads a string from `s:6:"credit";s:9:"Ana Moyer";`, where the number is the length in bytes.
+/// Returns the string under a key, as in `s:6:"credit";s:9:"Ana Moyer";`. PHP writes the length of a string in bytes
+/// before it.
 fn php_string(serialised: &str, key: &str) -> Option<String> {
     let value = serialised.split_once(&php_key(key))?.1.strip_prefix("s:")?;
     let (length, text) = value.split_once(":\"")?;
@@ -99,6 +102,7 @@ fn php_string(serialised: &str, key: &str) -> Option<String> {
     (!text.is_empty()).then(|| html::plain(text))
 }
 
+/// Returns a key as PHP serialises it.
 fn php_key(key: &str) -> String {
     format!("s:{}:\"{key}\";", key.len())
 }
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_php_has_no_credit() {
+    fn damaged_php_values_are_ignored_or_truncated() {
         assert_eq!(php_string(r#"s:6:"credit";s:99:"x";"#, "credit"), None);
         assert_eq!(php_string(r#"s:6:"credit";s:2:"éé";"#, "credit").as_deref(), Some("é"));
         assert_eq!(php_string(r#"s:6:"credit";s:1:"é";"#, "credit"), None);
