@@ -13,7 +13,9 @@ mod tidy;
 
 const USAGE: &str = "usage: cargo run -p xtask -- <task>
 
-gen write the generated files of cable - proto and cable - client from proto / gen - - check fail if the bindings are out of date tidy report uses in src / that violate the order of the modules " ;
+  gen           write the generated files of cable-proto, cable-client and proto/fields.txt
+  gen --check   fail if the generated files are out of date
+  tidy          report uses in src/ that violate the order of the modules";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
