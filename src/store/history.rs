@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension as _, Row, Rows, params};
 use super::{
     Error, Record, Snapshot,
     apply::{ANY_TERM, unpack_departures, unpack_terms},
+    envelope,
     read::{self, LIVE_SLOT},
     row::{COLUMNS, Columns},
     salvage,
@@ -175,6 +176,13 @@ impl TermSet {
     }
 }
 
+/// Returns whether damaged columns may be those of a pending version: the entry is sealed as one or, if the entry is
+/// damaged too, the columns state it.
+fn may_be_pending(name: &Name, columns: &Columns, stored: &[u8]) -> bool {
+    let is_sealed = |slot| envelope::is_intact(stored, (name, slot), columns.revision);
+    is_sealed(Slot::Pending) || (columns.slot == Slot::Pending as i64 && !is_sealed(Slot::Live))
+}
+
 /// The index of the entry in a row that begins with [`COLUMNS`].
 const ENTRY_COLUMN: usize = 15;
 
@@ -220,9 +228,6 @@ impl RangeReader<'_> {
         while let Some(row) = entries.next()? {
             let columns = Columns::read(row)?;
             let (revision, is_intact) = (columns.revision, columns.is_intact());
-            if is_intact && columns.slot != LIVE_SLOT {
-                continue;
-            }
             if let Some(departures) = &mut departures
                 && let Some(stopped_at) = self.departures_before(departures, revision)?
             {
@@ -233,6 +238,9 @@ impl RangeReader<'_> {
             }
             self.rows += 1;
             self.last = revision;
+            if is_intact && columns.slot != LIVE_SLOT {
+                continue;
+            }
             let is_selected = !is_intact || is_selected(&columns, kinds, terms);
             if is_selected && let Some(event) = self.event(&columns, is_intact, row)? {
                 let (first, last) = span(&event.newest);
@@ -246,10 +254,15 @@ impl RangeReader<'_> {
         }
     }
 
-    /// Returns the event of a row, or `None` if the row does not state its name. Damage has then been reported.
+    /// Returns the event of a row, or `None` if the row does not state its name, or may be that of a pending version,
+    /// which followers must not learn of.
     fn event(&self, columns: &Columns, is_intact: bool, row: &Row<'_>) -> Result<Option<Event>, Error> {
-        let Some((name, _)) = columns.key() else { return Ok(None) };
+        let stated = Kind::from_number(columns.kind).zip(Id::parse(&columns.id));
+        let Some(name) = stated.map(|(kind, id)| Name { kind, id }) else { return Ok(None) };
         let stored = row.get_ref(ENTRY_COLUMN)?.as_blob().unwrap_or_default();
+        if !is_intact && may_be_pending(&name, columns, stored) {
+            return Ok(None);
+        }
         match read::open(name.clone(), Slot::Live, columns.revision, stored) {
             Ok(newest) => Ok(Some(Event::from_record(newest))),
             Err(Error::Corrupt(_)) => {

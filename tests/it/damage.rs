@@ -313,6 +313,31 @@ async fn a_resumed_feed_names_the_records_it_cannot_read() {
     }
 }
 
+/// A follower must not learn that a pending version exists, not even by its damage.
+#[tokio::test]
+async fn a_damaged_pending_version_is_not_delivered() {
+    for part in PARTS {
+        let (dir, _) = create_store().await;
+        let node = Node::start(dir.path()).await;
+        let raw = Raw::to(&node).await;
+        let from = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+        let mut pending = article("secret", "Pending", "sea");
+        pending["publish_time"] = json!("2040-01-01T00:00:00Z");
+        put(&raw, pending).await;
+        put(&raw, article("a", "New", "sea")).await;
+        node.stop().await;
+        damage(dir.path(), (1, 2, "secret"), part);
+
+        let node = Node::start(dir.path()).await;
+        let raw = Raw::to(&node).await;
+        for filter in [json!({}), json!({"any_tags": ["tags/sea"]}), json!({"any_tags": ["tags/other"]})] {
+            let changes = changes_after(&raw, &from, filter).await;
+            assert!(!json!(changes).to_string().contains("secret"), "{part:?}: {changes:?}");
+        }
+        node.stop().await;
+    }
+}
+
 /// Hides the last row of an index or a table: flips one bit in the row count of its first leaf page.
 fn hide_last_row(dir: &Path, table: &str) {
     let path = dir.join("cable.db");
