@@ -1,6 +1,8 @@
 //! The rules that an entity must meet to be put: every rule in the comments of the schema, checked before anything is
 //! written.
 
+use std::collections::HashSet;
+
 use cable_body::sanitise;
 use prost::Message;
 use prost_types::Timestamp;
@@ -153,7 +155,32 @@ fn texts(article: &v1::Article) -> Check {
     if let Some(source) = &article.source {
         line(&limit::LINE, &source.name, "source.name")?;
     }
+    line(&limit::LINE, &article.dateline, "dateline")?;
+    foreign_id(&limit::URL, &article.genre, "genre")?;
+    foreign_id(&limit::URL, &article.digital_source_type, "digital_source_type")?;
+    text(&limit::BIO, &article.editorial_note, "editorial_note")?;
+    alternative_headlines(&article.alternative_headlines)?;
+    if !article.translation_group.is_empty() && Id::parse(&article.translation_group).is_none() {
+        let problem = "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -";
+        return Err(Refusal::field("translation_group", problem));
+    }
     language(&article.language)
+}
+
+fn alternative_headlines(headlines: &[v1::AlternativeHeadline]) -> Check {
+    count(&limit::ALTERNATIVE_HEADLINES, headlines, "alternative_headlines")?;
+    let mut roles = HashSet::new();
+    for (i, headline) in headlines.iter().enumerate() {
+        let field = |field| format!("alternative_headlines[{i}].{field}");
+        required(&headline.role, &field("role"))?;
+        line(&limit::TOKEN, &headline.role, &field("role"))?;
+        if !roles.insert(&headline.role) {
+            return Err(Refusal::field(field("role"), format!("duplicate: {}", headline.role)));
+        }
+        required(&headline.text, &field("text"))?;
+        line(&limit::LINE, &headline.text, &field("text"))?;
+    }
+    Ok(())
 }
 
 /// Checks the shape of a BCP 47 tag: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters.
@@ -170,13 +197,8 @@ fn language(tag: &str) -> Check {
 }
 
 fn references(article: &v1::Article) -> Check {
-    let credits = article.byline.as_ref().map_or(&[][..], |byline| &byline.credits);
-    count(&limit::CREDITS, credits, "byline.credits")?;
-    for (i, credit) in credits.iter().enumerate() {
-        let field = |field| format!("byline.credits[{i}].{field}");
-        reference(Kind::Author, &credit.author, &field("author"))?;
-        line(&limit::LINE, &credit.display_name, &field("display_name"))?;
-        line(&limit::LINE, &credit.role, &field("role"))?;
+    if let Some(byline) = &article.byline {
+        credits(&byline.credits, "byline.credits")?;
     }
     reference(Kind::Section, &article.section, "section")?;
     count(&limit::ADDITIONAL_SECTIONS, &article.additional_sections, "additional_sections")?;
@@ -187,6 +209,17 @@ fn references(article: &v1::Article) -> Check {
     for (i, related) in article.related.iter().enumerate() {
         name(Kind::Article, &related.article, &format!("related[{i}].article"))?;
         line(&limit::TOKEN, &related.kind, &format!("related[{i}].kind"))?;
+    }
+    Ok(())
+}
+
+fn credits(credits: &[v1::Credit], list: &str) -> Check {
+    count(&limit::CREDITS, credits, list)?;
+    for (i, credit) in credits.iter().enumerate() {
+        let field = |field| format!("{list}[{i}].{field}");
+        reference(Kind::Author, &credit.author, &field("author"))?;
+        line(&limit::LINE, &credit.display_name, &field("display_name"))?;
+        line(&limit::LINE, &credit.role, &field("role"))?;
     }
     Ok(())
 }
@@ -228,6 +261,7 @@ fn lists(article: &v1::Article) -> Check {
 fn timing(article: &v1::Article, now: i64) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
+    time(article.modified_time.as_ref(), "modified_time")?;
     let publish_time = time(article.publish_time.as_ref(), "publish_time")?;
     let expire_time = time(article.expire_time.as_ref(), "expire_time")?;
     if let Some(embargo) = &article.embargo {
@@ -316,10 +350,26 @@ fn media(media: &v1::Media) -> Check {
     line(&limit::LINE, &media.creator, "creator")?;
     line(&limit::LINE, &media.supplier, "supplier")?;
     line(&limit::LINE, &media.copyright_notice, "copyright_notice")?;
+    text(&limit::PARAGRAPH, &media.usage_terms, "usage_terms")?;
+    if !media.poster.is_empty() {
+        url(&media.poster, "poster")?;
+    }
+    if media.duration.is_some_and(|duration| !is_duration(&duration)) {
+        return Err(Refusal::field("duration", "must be a valid duration, not negative"));
+    }
+    if media.focal_point.is_some_and(|point| ![point.x, point.y].iter().all(|at| (0.0..=1.0).contains(at))) {
+        return Err(Refusal::field("focal_point", "x and y must be from 0 to 1"));
+    }
     for (i, rendition) in media.renditions.iter().enumerate() {
         self::rendition(rendition).map_err(at(|| format!("renditions[{i}]")))?;
     }
     Ok(())
+}
+
+/// Returns whether a duration is one by the rules of google.protobuf.Duration, and not negative.
+fn is_duration(duration: &prost_types::Duration) -> bool {
+    const MAX_SECONDS: i64 = 315_576_000_000;
+    (0..=MAX_SECONDS).contains(&duration.seconds) && (0..1_000_000_000).contains(&duration.nanos)
 }
 
 fn rendition(rendition: &v1::Rendition) -> Check {
@@ -373,7 +423,7 @@ fn reference(kind: Kind, text: &str, field: &str) -> Check {
 }
 
 fn distinct(kind: Kind, names: &[String], field: &str) -> Check {
-    let mut seen = std::collections::HashSet::<Id>::with_capacity(names.len());
+    let mut seen = HashSet::<Id>::with_capacity(names.len());
     for (i, text) in names.iter().enumerate() {
         let field = format!("{field}[{i}]");
         if !seen.insert(name(kind, text, &field)?.id) {

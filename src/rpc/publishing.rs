@@ -58,6 +58,7 @@ fn result(written: &WriteOutcome, position: &Position) -> v1::WriteResult {
         due_time: written.due.map(fields::timestamp),
         pending: written.slot == Slot::Pending && !written.removed,
         path_owner: written.path_owner.as_ref().map(ToString::to_string).unwrap_or_default(),
+        body_conversion: None,
     }
 }
 

@@ -39,7 +39,7 @@ pub fn text_of_block(block: &Block, text: &mut String) {
         }
         Kind::Image(i) => i.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Gallery(g) => {
-            g.media.iter().for_each(|m| text_of_media(m, text));
+            g.images.iter().filter_map(|i| i.media.as_ref()).for_each(|m| text_of_media(m, text));
             line(&g.caption, text);
         }
         Kind::Embed(e) => {
@@ -55,6 +55,9 @@ pub fn text_of_block(block: &Block, text: &mut String) {
             t.rows.iter().flat_map(|r| &r.cells).for_each(|c| line(&c.spans, text));
             line(&t.caption, text);
         }
+        Kind::LivePost(p) => p.blocks.iter().for_each(|b| text_of_block(b, text)),
+        Kind::Video(v) => v.media.iter().for_each(|m| text_of_media(m, text)),
+        Kind::Audio(a) => a.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Divider(_) => {}
         Kind::RawHtml(r) => {
             text.push_str(&words_of_source(&r.html).join(" "));

@@ -11,7 +11,7 @@ use prost_types::Timestamp;
 use crate::{
     BoxFuture, Cable, Result,
     read::malformed_response,
-    v1::{self, Position, Precondition, UpdateKind, WriteResult},
+    v1::{self, BodyConversion, Position, Precondition, UpdateKind, WriteResult},
 };
 
 mod commit;
@@ -61,6 +61,8 @@ pub struct WriteOutcome {
     pub due_time: Option<Timestamp>,
     /// The article that took the path of this put; the put was written without the path. Empty if there is none.
     pub path_owner: String,
+    /// The conversion of a body that was put as HTML or Markdown. `None` for all other writes.
+    pub body_conversion: Option<BodyConversion>,
     /// The position after the write. A read with [`not_older_than`](crate::GetArticle::not_older_than) this position
     /// sees the write.
     pub position: Position,
@@ -93,7 +95,7 @@ macro_rules! entity {
                     $field: Some(self),
                     precondition: options.precondition,
                     request_id: options.request_id.unwrap_or_else(random_request_id),
-                    $($update_kind: options.update_kind.into(), allow_killed: options.allow_killed,)?
+                    $($update_kind: options.update_kind.into(), allow_killed: options.allow_killed, body_source: None,)?
                 };
                 Box::pin(async move {
                     let response = cable.call(request, options.timeout).await?;
@@ -158,10 +160,20 @@ pub(crate) use write_option_setters;
 
 /// Returns the outcome in a response. A response without a result is malformed.
 pub(crate) fn write_outcome(result: Option<WriteResult>, position: Option<Position>) -> Result<WriteOutcome> {
-    let WriteResult { name, etag, revision, changed, due_time, pending, path_owner } =
+    let WriteResult { name, etag, revision, changed, due_time, pending, path_owner, body_conversion } =
         result.ok_or_else(|| malformed_response("no result"))?;
     let position = position.unwrap_or_default();
-    Ok(WriteOutcome { name, etag, revision, changed, pending, due_time, path_owner, position })
+    Ok(WriteOutcome {
+        name,
+        etag,
+        revision,
+        changed,
+        pending,
+        due_time,
+        path_owner,
+        body_conversion,
+        position,
+    })
 }
 
 /// Returns 128 random bits as 32 hex digits.

@@ -75,6 +75,7 @@ limits! {
     BLOCKS = "blocks" 10_000;
     BLOCK_DEPTH = "block_depth" 16;
     ALIAS_PATHS = "alias_paths" 256;
+    ALTERNATIVE_HEADLINES = "alternative_headlines" 16;
     NOTICES = "notices" 256;
     RELATED = "related" 256;
     ALT_IDS = "alt_ids" 64;

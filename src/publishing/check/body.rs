@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use cable_body::sanitise::{self, Unfit};
 
-use super::{Check, at, count, media, prose, text, url};
+use super::{Check, at, count, prose, text, time, url};
 use crate::{
     model::{Kind, limit},
     refusal::{Refusal, at_most},
@@ -45,9 +45,15 @@ fn blocks(all: &[v1::Block]) -> usize {
     let nested = all.iter().map(|block| match &block.kind {
         Some(Block::List(list)) => list.items.iter().map(|item| blocks(&item.blocks)).sum(),
         Some(Block::Quote(quote)) => blocks(&quote.blocks),
+        Some(Block::LivePost(post)) => blocks(&post.blocks),
+        Some(Block::Table(table)) => cells(table).map(|cell| blocks(&cell.blocks)).sum(),
         _ => 0,
     });
     all.len() + nested.sum::<usize>()
+}
+
+fn cells(table: &v1::Table) -> impl Iterator<Item = &v1::TableCell> {
+    table.rows.iter().flat_map(|row| &row.cells)
 }
 
 /// Checks inline text.
@@ -107,9 +113,12 @@ impl<'a> Walk<'a> {
             Block::PullQuote(quote) => (pull_quote(quote), "pull_quote"),
             Block::Image(image) => (self::image(image), "image"),
             Block::Gallery(gallery) => (self::gallery(gallery), "gallery"),
+            Block::Video(video) => (media_at(video.media.as_ref()), "video"),
+            Block::Audio(audio) => (media_at(audio.media.as_ref()), "audio"),
+            Block::LivePost(post) => (self.live_post(post, depth), "live_post"),
             Block::Embed(embed) => (self::embed(embed), "embed"),
             Block::Code(code) => (self::code(code), "code"),
-            Block::Table(table) => (self::table(table), "table"),
+            Block::Table(table) => (self.table(table, depth), "table"),
             Block::Divider(_) => (Ok(()), ""),
             Block::RawHtml(raw) => (self.raw_html(raw), "raw_html"),
         };
@@ -126,6 +135,40 @@ impl<'a> Walk<'a> {
     fn quote(&mut self, quote: &'a v1::Quote, depth: usize) -> Check {
         self.blocks(&quote.blocks, depth + 1).map_err(at(|| "blocks".into()))?;
         spans_at(&quote.attribution, "attribution")
+    }
+
+    fn live_post(&mut self, post: &'a v1::LivePost, depth: usize) -> Check {
+        if depth > 1 {
+            return Err(Refusal::field("", "must be a block of the body itself, not of another block"));
+        }
+        super::line(&limit::LINE, &post.title, "title")?;
+        for (field, moment) in [("publish_time", &post.publish_time), ("update_time", &post.update_time)] {
+            time(moment.as_ref(), field)?;
+        }
+        super::credits(&post.credits, "credits")?;
+        self.blocks(&post.blocks, depth + 1).map_err(at(|| "blocks".into()))
+    }
+
+    fn table(&mut self, table: &'a v1::Table, depth: usize) -> Check {
+        for (r, row) in table.rows.iter().enumerate() {
+            for (c, cell) in row.cells.iter().enumerate() {
+                self.cell(cell, depth).map_err(at(|| format!("rows[{r}].cells[{c}]")))?;
+            }
+        }
+        count(&limit::BLOCKS, &table.rows, "rows")?;
+        spans_at(&table.caption, "caption")
+    }
+
+    fn cell(&mut self, cell: &'a v1::TableCell, depth: usize) -> Check {
+        for (span, field) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
+            let span = usize::try_from(span).map_err(|_| Refusal::field(field, "must not be negative"))?;
+            at_most(&limit::SPAN, span, field)?;
+        }
+        if !cell.blocks.is_empty() && !cell.spans.is_empty() {
+            return Err(Refusal::field("blocks", "must be empty if the cell has spans"));
+        }
+        spans_at(&cell.spans, "spans")?;
+        self.blocks(&cell.blocks, depth + 1).map_err(at(|| "blocks".into()))
     }
 
     /// Checks HTML against the limits of one block and those of all blocks of the body.
@@ -177,12 +220,16 @@ fn image(image: &v1::Image) -> Check {
     if !image.href.is_empty() {
         url(&image.href, "href")?;
     }
-    image.media.as_ref().map_or(Ok(()), media).map_err(at(|| "media".into()))
+    media_at(image.media.as_ref())
+}
+
+fn media_at(media: Option<&v1::Media>) -> Check {
+    media.map_or(Ok(()), super::media).map_err(at(|| "media".into()))
 }
 
 fn gallery(gallery: &v1::Gallery) -> Check {
-    for (i, picture) in gallery.media.iter().enumerate() {
-        media(picture).map_err(at(|| format!("media[{i}]")))?;
+    for (i, picture) in gallery.images.iter().enumerate() {
+        image(picture).map_err(at(|| format!("images[{i}]")))?;
     }
     spans_at(&gallery.caption, "caption")
 }
@@ -198,22 +245,4 @@ fn embed(embed: &v1::Embed) -> Check {
 fn code(code: &v1::Code) -> Check {
     prose(&code.text, "text")?;
     super::line(&limit::TOKEN, &code.language, "language")
-}
-
-fn table(table: &v1::Table) -> Check {
-    for (r, row) in table.rows.iter().enumerate() {
-        for (c, cell) in row.cells.iter().enumerate() {
-            self::cell(cell).map_err(at(|| format!("rows[{r}].cells[{c}]")))?;
-        }
-    }
-    count(&limit::BLOCKS, &table.rows, "rows")?;
-    spans_at(&table.caption, "caption")
-}
-
-fn cell(cell: &v1::TableCell) -> Check {
-    for (span, field) in [(cell.column_span, "column_span"), (cell.row_span, "row_span")] {
-        let span = usize::try_from(span).map_err(|_| Refusal::field(field, "must not be negative"))?;
-        at_most(&limit::SPAN, span, field)?;
-    }
-    spans_at(&cell.spans, "spans")
 }

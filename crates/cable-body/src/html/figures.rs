@@ -166,8 +166,13 @@ fn push_pictures(mut found: Vec<v1::Media>, caption: Vec<Span>, href: String, fl
             runs::append(&mut media.caption, caption);
             flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
         }
-        _ => flow.blocks.push(block(Kind::Gallery(v1::Gallery { media: found, caption }))),
+        _ => flow.blocks.push(block(Kind::Gallery(gallery(found, caption)))),
     }
+}
+
+fn gallery(media: Vec<v1::Media>, caption: Vec<Span>) -> v1::Gallery {
+    let image = |media| v1::Image { media: Some(media), href: String::new() };
+    v1::Gallery { images: media.into_iter().map(image).collect(), caption }
 }
 
 /// Adds the gallery of a `[gallery]` shortcode: the pictures with the given ids, or all pictures of the post.
@@ -180,7 +185,7 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
         None => walker.attachments.own_pictures(),
     };
     if !media.is_empty() {
-        flow.blocks.push(block(Kind::Gallery(v1::Gallery { media, caption: Vec::new() })));
+        flow.blocks.push(block(Kind::Gallery(gallery(media, Vec::new()))));
         return;
     }
     let html = crate::sanitise::sanitise(&element.inner_html());
@@ -284,6 +289,6 @@ pub(super) fn of_editor_block(
     match (name, media.len()) {
         (_, 0) => None,
         ("image", _) => Some(block(Kind::Image(v1::Image { media: media.pop(), href: String::new() }))),
-        _ => Some(block(Kind::Gallery(v1::Gallery { media, caption: Vec::new() }))),
+        _ => Some(block(Kind::Gallery(gallery(media, Vec::new())))),
     }
 }

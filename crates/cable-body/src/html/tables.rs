@@ -62,7 +62,7 @@ fn row(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, tabl
             markup::number(child, attribute).filter(|n| *n > 1).unwrap_or(0).min(limit::SPAN.maximum as i32)
         };
         let (column_span, row_span) = (covers("colspan"), covers("rowspan"));
-        row.cells.push(v1::TableCell { spans, header, column_span, row_span });
+        row.cells.push(v1::TableCell { spans, header, column_span, row_span, blocks: Vec::new() });
     }
     if !row.cells.is_empty() {
         table.rows.push(row);

@@ -183,13 +183,13 @@ fn galleries_are_read_from_blocks_and_shortcodes() {
     let html = "<figure class='wp-block-gallery'><figure><img src='/1.jpg'><figcaption>One</figcaption></figure>\
                 <figure><img src='/2.jpg'></figure><figcaption>Both</figcaption></figure>";
     let Kind::Gallery(gallery) = one(html) else { panic!("no gallery") };
-    assert_eq!(gallery.media[0].caption, [bare("One")]);
+    assert_eq!(gallery.images[0].media.as_ref().unwrap().caption, [bare("One")]);
     assert_eq!(gallery.caption, [bare("Both")]);
     for (html, count) in
         [("[gallery ids=\"1,2,200\"]", 2), ("<p>[gallery]</p>", 1), ("[gallery ids='3'/]", 1)]
     {
         let all = with_files(html);
-        assert!(matches!(&all[..], [Kind::Gallery(g)] if g.media.len() == count), "{all:?}");
+        assert!(matches!(&all[..], [Kind::Gallery(g)] if g.images.len() == count), "{all:?}");
     }
     assert!(
         matches!(&with_files("[gallery ids='200']")[..], [Kind::RawHtml(raw)] if raw.reason == "shortcode [gallery]")

@@ -64,6 +64,9 @@ impl Html {
                 self.wrapped("div", id, |html| html.out.push_str(&safe_html(&raw.html)));
             }
             Some(Kind::RawHtml(raw)) => self.out.push_str(&safe_html(&raw.html)),
+            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(id, media, None)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(id, media, None)),
             None => {}
         }
     }
@@ -277,7 +280,7 @@ impl Html {
     }
 
     fn gallery(&mut self, gallery: &Gallery) {
-        gallery.media.iter().for_each(|media| self.media("", media, None));
+        gallery.images.iter().for_each(|image| self.image("", image));
         self.line("figcaption", "", &gallery.caption);
     }
 
@@ -343,6 +346,7 @@ impl Html {
         }
         self.out.push('>');
         self.spans(&cell.spans);
+        self.blocks(&cell.blocks);
         self.close(tag);
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::sanitise::{link_target, safe_html};
 use cable_proto::v1::{
-    Block, Body, Code, Embed, Gallery, Heading, List, ListItem, Mark, Media, Span, Table, TableCell,
+    Block, Body, Code, Embed, Gallery, Heading, Image, List, ListItem, Mark, Media, Span, Table, TableCell,
     block::Kind,
 };
 use inline::Piece;
@@ -71,9 +71,7 @@ impl Markdown {
             Some(Kind::PullQuote(quote)) => {
                 self.quote(&quote.attribution, |markdown| markdown.spans(&quote.spans));
             }
-            Some(Kind::Image(image)) => {
-                image.media.iter().for_each(|media| self.media(media, link_target(&image.href)));
-            }
+            Some(Kind::Image(image)) => self.image(image),
             Some(Kind::Gallery(gallery)) => self.gallery(gallery),
             Some(Kind::Embed(embed)) => self.embed(embed),
             Some(Kind::Code(code)) => self.code(code),
@@ -81,6 +79,9 @@ impl Markdown {
             // The only form of a rule that cannot be read as a list marker, nor as a continuation of one.
             Some(Kind::Divider(_)) => self.lines.push_str("___"),
             Some(Kind::RawHtml(raw)) => self.raw_html(&raw.html),
+            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(media, None)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(media, None)),
             None => {}
         }
         None
@@ -145,6 +146,10 @@ impl Markdown {
         }
     }
 
+    fn image(&mut self, image: &Image) {
+        image.media.iter().for_each(|media| self.media(media, link_target(&image.href)));
+    }
+
     fn media(&mut self, media: &Media, target: Option<&str>) {
         let caption = match stand_in(media) {
             Some(text) if largest(media).is_none() => vec![Piece::emphasised(text)],
@@ -193,11 +198,11 @@ impl Markdown {
 
     fn gallery(&mut self, gallery: &Gallery) {
         let begin = self.lines.len();
-        for media in &gallery.media {
+        for image in &gallery.images {
             if self.lines.len() > begin {
                 self.lines.break_line(2);
             }
-            self.media(media, None);
+            self.image(image);
         }
         if !are_blank(&gallery.caption) {
             if self.lines.len() > begin {

@@ -61,6 +61,11 @@ fn assert_forms(blocks: Vec<Block>, html: &str, markdown: &str, text: &str) {
     assert_eq!(render(&body, BodyFormat::PlainText), text);
 }
 
+fn gallery(media: Vec<Media>, caption: Vec<Span>) -> Gallery {
+    let image = |media| Image { media: Some(media), href: String::new() };
+    Gallery { images: media.into_iter().map(image).collect(), caption }
+}
+
 #[test]
 fn an_empty_body_is_an_empty_text() {
     let nothing = vec![
@@ -214,7 +219,7 @@ fn galleries_are_figures_of_figures() {
         alt_text: alt.to_owned(),
         ..Media::default()
     };
-    let gallery = Gallery { media: vec![picture("/a", "a"), picture("/b", "b")], caption: vec![span("c")] };
+    let gallery = gallery(vec![picture("/a", "a"), picture("/b", "b")], vec![span("c")]);
     assert_forms(
         vec![block(Kind::Gallery(gallery))],
         "<figure><figure><img src=\"/a\" alt=\"a\"></figure><figure><img src=\"/b\" alt=\"b\"></figure>\
@@ -436,7 +441,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_cell()(spans in any_spans(), header in any::<bool>(), column_span in 0..3, row_span in 0..3) -> TableCell {
-        TableCell { spans, header, column_span, row_span }
+        TableCell { spans, header, column_span, row_span, blocks: Vec::new() }
     }
 }
 
@@ -454,7 +459,7 @@ fn any_leaf() -> impl Strategy<Value = Kind> {
         1 => (any_media(), select(HREFS))
             .prop_map(|(media, href)| Kind::Image(Image { media: Some(media), href: href.to_owned() })),
         1 => (vec(any_media(), 0..3), any_spans())
-            .prop_map(|(media, caption)| Kind::Gallery(Gallery { media, caption })),
+            .prop_map(|(media, caption)| Kind::Gallery(gallery(media, caption))),
         1 => any_embed().prop_map(Kind::Embed),
         1 => (words_of_text(), select(TEXTS))
             .prop_map(|(text, language)| Kind::Code(Code { text, language: language.to_owned() })),

@@ -59,6 +59,9 @@ impl Text {
             Some(Kind::Table(table)) => self.table(table),
             Some(Kind::Divider(_)) if self.decorated => self.lines.push_str("* * *"),
             Some(Kind::RawHtml(raw)) => self.raw_html(&raw.html),
+            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(media)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(media)),
             Some(Kind::Divider(_)) | None => {}
         }
     }
@@ -129,7 +132,7 @@ impl Text {
     }
 
     fn gallery(&mut self, gallery: &Gallery) {
-        for media in &gallery.media {
+        for media in gallery.images.iter().filter_map(|image| image.media.as_ref()) {
             self.media(media);
             self.lines.end_line();
         }
