@@ -105,13 +105,16 @@ impl Claim {
     /// Returns the claim as the store orders it: its rank, and the order among claims of one rank. Larger values win.
     pub(crate) fn order(self, revision: Revision) -> (i64, i64) {
         match self {
-            Claim::Removed(time) => (0, time),
+            Claim::Removed(time) => (Claim::REMOVED, time),
             Claim::Former(time) => (1, time),
             // Between two aliases the order of the writes does not matter.
             Claim::Alias => (2, 0),
             Claim::Own => (Claim::OWN, revision),
         }
     }
+
+    /// The rank of a path of a removed article.
+    pub(crate) const REMOVED: i64 = 0;
 
     /// The rank of an own path.
     pub(crate) const OWN: i64 = 3;
