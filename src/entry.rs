@@ -316,11 +316,12 @@ impl Derived {
                 .iter()
                 .map(|former| (path::normalise(&former.path), claim(former.cease_time)));
             derived.paths.extend(former);
-            let departure = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
-            derived.departures.extend(log.left.iter().filter_map(departure));
+            let departure =
+                |departure: &log::Departure| Some((Term::from_name(&departure.name)?, departure.revision));
+            derived.departures.extend(log.departures.iter().filter_map(departure));
             derived.departures.sort_unstable();
             derived.departures.dedup_by(|a, b| a.0 == b.0);
-            derived.departure_floor = log.left_floor;
+            derived.departure_floor = log.departure_floor;
             if live {
                 derived.read_article(&log.content);
             }

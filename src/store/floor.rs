@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::{
     Error, Writer,
-    apply::{Applier, Departure, unpack_departures},
+    apply::{Applier, DepartureRow, unpack_departures},
     envelope, is_permanent, read,
 };
 use crate::{
@@ -72,7 +72,7 @@ impl Writer {
 }
 
 /// A tombstone that is no longer needed, with its departures.
-type DroppableTombstone = (Name, Revision, Vec<Departure>);
+type DroppableTombstone = (Name, Revision, Vec<DepartureRow>);
 
 impl Applier<'_> {
     fn raise_floor(&mut self, floor: Revision) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Reads of single records, paths and the order of changes.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Damage, Error, Head, Record, Snapshot, damage, envelope, listing::Cursor, row};
 use crate::{

@@ -3,6 +3,7 @@
 pub mod change;
 mod filter;
 pub mod limit;
+#[cfg(feature = "path")]
 pub mod path;
 mod position;
 mod record;
