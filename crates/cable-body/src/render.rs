@@ -32,7 +32,25 @@ pub fn render(body: &Body, format: BodyFormat) -> String {
 /// dashes and rules that only the plain text has.
 pub fn word_count(body: &Body) -> i32 {
     let words = text::words(body, body.encoded_len());
-    words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
+    count_words(&words).try_into().unwrap_or(i32::MAX)
+}
+
+/// Returns the number of sequences without white space, like `split_whitespace`, but decodes only the characters
+/// beyond ASCII.
+fn count_words(text: &str) -> usize {
+    let (mut words, mut at, mut in_word) = (0, 0, false);
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let (is_space, length) = if byte.is_ascii() {
+            (matches!(byte, b'\t'..=b'\r' | b' '), 1)
+        } else {
+            let c = text[at..].chars().next().unwrap_or_default();
+            (c.is_whitespace(), c.len_utf8())
+        };
+        words += usize::from(!is_space && !in_word);
+        in_word = !is_space;
+        at += length;
+    }
+    words
 }
 
 /// The set of bytes that need a closer look: those of control characters, and the format's own.
