@@ -52,10 +52,17 @@ pub fn text_of_block(block: &Block, text: &mut String) {
             text.push('\n');
         }
         Kind::Table(t) => {
-            t.rows.iter().flat_map(|r| &r.cells).for_each(|c| line(&c.spans, text));
+            for cell in t.rows.iter().flat_map(|row| &row.cells) {
+                line(&cell.spans, text);
+                cell.blocks.iter().for_each(|block| text_of_block(block, text));
+            }
             line(&t.caption, text);
         }
-        Kind::LivePost(p) => p.blocks.iter().for_each(|b| text_of_block(b, text)),
+        Kind::LivePost(p) => {
+            text.push_str(&p.title);
+            text.push('\n');
+            p.blocks.iter().for_each(|b| text_of_block(b, text));
+        }
         Kind::Video(v) => v.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Audio(a) => a.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Divider(_) => {}

@@ -24,6 +24,10 @@ impl Piece<'_> {
         Self { marks: Marks::default().with(Mark::Emphasis), ..Self::plain(text) }
     }
 
+    pub(super) fn code(text: &str) -> Self {
+        Self { code: true, ..Self::plain(text) }
+    }
+
     fn is_space(&self) -> bool {
         self.text.chars().all(char::is_whitespace)
     }
