@@ -7,6 +7,8 @@ mod convert;
 pub mod html;
 mod markdown;
 mod render;
+#[cfg(test)]
+mod round_trips;
 pub mod sanitise;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

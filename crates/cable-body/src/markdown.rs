@@ -41,6 +41,10 @@ fn to_html(markdown: &str) -> Option<String> {
             events.next();
             let is_last = matches!(events.peek(), Some(Event::End(TagEnd::BlockQuote(_))));
             writer.paragraph(inline, is_last);
+        } else if is_inline(&event) {
+            let rest = std::iter::from_fn(|| events.next_if(is_inline));
+            let inline: Vec<_> = std::iter::once(event).chain(rest).collect();
+            writer.line(inline);
         } else {
             writer.event(event);
         }
@@ -59,6 +63,8 @@ struct Writer {
     head: Option<usize>,
     /// For each open quotation, whether it has a block already.
     quotes: Vec<bool>,
+    /// Whether a heading, a cell or code is open.
+    in_line: bool,
     /// The label of a footnote whose text has not started.
     label: Option<String>,
     /// The text of the open picture, and the number of pictures open in it.
@@ -82,6 +88,14 @@ impl Writer {
             (_, event) => self.event(event),
         });
         self.out.push_str(&format!("</{tag}>\n"));
+    }
+
+    /// Writes running text outside a paragraph: that of a heading, a cell, code or an item.
+    fn line(&mut self, events: Vec<Event<'_>>) {
+        match figure::figure(&events).filter(|_| !self.in_line) {
+            Some(found) => self.figure(found),
+            None => events.into_iter().for_each(|event| self.event(event)),
+        }
     }
 
     fn figure(&mut self, found: figure::Figure<'_, '_>) {
@@ -159,6 +173,7 @@ impl Writer {
     }
 
     fn start(&mut self, tag: Tag<'_>) {
+        self.in_line |= matches!(tag, Tag::Heading { .. } | Tag::TableCell | Tag::CodeBlock(_));
         match tag {
             Tag::Heading { level, .. } => self.open(&format!("{level}")),
             Tag::BlockQuote(_) => {
@@ -192,6 +207,7 @@ impl Writer {
     }
 
     fn end(&mut self, tag: TagEnd) {
+        self.in_line &= !matches!(tag, TagEnd::Heading(_) | TagEnd::TableCell | TagEnd::CodeBlock);
         match tag {
             TagEnd::Heading(level) => self.close(&format!("{level}")),
             TagEnd::BlockQuote(_) => {
@@ -304,6 +320,21 @@ impl Writer {
                 c => self.out.push(c),
             }
         }
+    }
+}
+
+/// Returns whether the event is part of running text.
+fn is_inline(event: &Event<'_>) -> bool {
+    use {Tag as T, TagEnd as E};
+    match event {
+        Event::Start(tag) => {
+            matches!(tag, T::Emphasis | T::Strong | T::Strikethrough | T::Link { .. } | T::Image { .. })
+        }
+        Event::End(tag) => {
+            matches!(tag, E::Emphasis | E::Strong | E::Strikethrough | E::Link | E::Image)
+        }
+        Event::Html(_) | Event::Rule => false,
+        _ => true,
     }
 }
 

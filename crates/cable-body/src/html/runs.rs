@@ -177,28 +177,21 @@ pub(super) fn join(blocks: Vec<v1::Block>) -> (Vec<Span>, Vec<v1::Block>) {
         };
         append(&mut joined, spans);
     }
-    (merged(joined), rest)
+    (joined, rest)
 }
 
 /// Adds spans on a line of their own.
 pub(super) fn append(line: &mut Vec<Span>, spans: Vec<Span>) {
-    if !line.is_empty() && !spans.is_empty() {
-        line.push(Span { text: "\n".into(), ..Span::default() });
-    }
-    line.extend(spans);
-}
-
-fn merged(spans: Vec<Span>) -> Vec<Span> {
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
+    let line_feed = Span { text: "\n".into(), ..Span::default() };
+    let apart = (!line.is_empty() && !spans.is_empty()).then_some(line_feed);
+    for span in apart.into_iter().chain(spans) {
+        match line.last_mut() {
             Some(last) if last.marks == span.marks && last.link == span.link => {
-                last.text.push_str(&span.text)
+                last.text.push_str(&span.text);
             }
-            _ => merged.push(span),
+            _ => line.push(span),
         }
     }
-    merged
 }
 
 /// Returns a paragraph block.
