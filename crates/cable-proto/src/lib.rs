@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod body;
 pub mod change;
 mod filter;
 pub mod limit;
@@ -10,6 +11,7 @@ mod record;
 mod status;
 pub mod text;
 
+pub use body::Text;
 pub use position::ParsePositionError;
 pub use record::RawRecord;
 pub use status::code_name;
