@@ -165,5 +165,5 @@ fn encoded(found: &Record, log_id: LogId) -> service::Record {
         (true, Kind::Tag) => record::Record::Tag(entity()),
         (true, Kind::Collection) => record::Record::Collection(entity()),
     };
-    service::Record { record: Some(record) }
+    service::Record { record: Some(record), ..Default::default() }
 }

@@ -202,12 +202,12 @@ fn import_result(name: String, result: &Result<WriteOutcome, Refusal>) -> v1::Im
         Ok(_) => (v1::ImportOutcome::Unchanged, None),
         Err(refusal) => (v1::ImportOutcome::Refused, Some(refusal.into())),
     };
-    v1::ImportResult { name, outcome: outcome as i32, error }
+    v1::ImportResult { name, outcome: outcome as i32, error, ..Default::default() }
 }
 
 fn record_name(record: &service::Record) -> String {
     let entity = match &record.record {
-        None => return String::new(),
+        None | Some(record::Record::PendingArticle(_)) => return String::new(),
         Some(record::Record::Tombstone(tombstone)) => return truncate(&tombstone.name),
         Some(
             record::Record::Article(entity)
@@ -238,6 +238,7 @@ fn parse_record(record: service::Record) -> Result<Change, Refusal> {
         record::Record::Tag(entity) => put(Kind::Tag, entity),
         record::Record::Collection(entity) => put(Kind::Collection, entity),
         record::Record::Tombstone(tombstone) => import_tombstone(tombstone)?,
+        record::Record::PendingArticle(_) => return Err(Refusal::field("", "unknown kind of record")),
     };
     Ok(Change { verb, precondition: None, update_kind: None, allow_killed: false, field: String::new() })
 }

@@ -74,7 +74,7 @@ macro_rules! from_entity {
         impl From<v1::$entity> for RawRecord {
             fn from(entity: v1::$entity) -> Self {
                 let record = Some(v1::record::Record::$entity(entity));
-                RawRecord::from(&v1::Record { record })
+                RawRecord::from(&v1::Record { record, ..Default::default() })
             }
         }
     )*};
@@ -196,10 +196,14 @@ mod tests {
         encoding::uint64::encode(9003, &u64::MAX, &mut bytes);
         bytes.extend_from_slice(RawRecord::from(article()).as_bytes());
         let record = RawRecord::from_bytes(bytes.into());
-        let chunk = v1::ImportRequest { chunk: 1, records: vec![record.clone(), record.clone()] };
+        let chunk = v1::ImportRequest {
+            chunk: 1,
+            records: vec![record.clone(), record.clone()],
+            ..Default::default()
+        };
         let decoded = v1::ImportRequest::decode(&chunk.encode_to_vec()[..]).unwrap();
         assert_eq!(decoded.records, [record.clone(), record]);
-        let v1::Record { record: Some(v1::record::Record::Article(entity)) } =
+        let v1::Record { record: Some(v1::record::Record::Article(entity)), .. } =
             decoded.records[0].decode().unwrap()
         else {
             panic!("not an article")

@@ -68,7 +68,7 @@ impl Export {
     /// has.
     pub fn after(mut self, position: impl Into<Freshness>) -> Self {
         let Freshness { at_least_revision, log_id, .. } = position.into();
-        self.request = ExportRequest { after_revision: at_least_revision, log_id };
+        self.request = ExportRequest { after_revision: at_least_revision, log_id, ..self.request };
         self
     }
 
@@ -267,7 +267,7 @@ mod tests {
 
     fn export_state() -> ExportState {
         let cable = Cable::builder("http://127.0.0.1:1").build().unwrap();
-        let request = ExportRequest { log_id: "0123abcd".into(), after_revision: 0 };
+        let request = ExportRequest { log_id: "0123abcd".into(), ..Default::default() };
         ExportState { cable, request, call: TransferCall::default(), received: 0, ended: false }
     }
 

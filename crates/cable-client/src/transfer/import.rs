@@ -220,7 +220,11 @@ impl Source {
             }
             self.chunk.push(record);
         }
-        let chunk = ImportRequest { chunk: self.next_index, records: std::mem::take(&mut self.chunk) };
+        let chunk = ImportRequest {
+            chunk: self.next_index,
+            records: std::mem::take(&mut self.chunk),
+            ..Default::default()
+        };
         self.next_index += chunk.records.len() as i64;
         (!chunk.records.is_empty()).then_some(chunk)
     }
