@@ -90,30 +90,34 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Visits the records that readers see after a revision, in the order of the log: each with its revision, a damaged
-    /// one by its name. Ends after `limit` records, or when `visit` returns false.
+    /// Visits the records of some slots after a revision, in the order of the log: each with its revision, a damaged one
+    /// by its name. A pending version that was removed is not a record. Ends after `limit` records, or when `visit`
+    /// returns false.
     pub(crate) fn visit_records(
         self,
         after: Revision,
         limit: usize,
-        mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
+        slots: &[Slot],
+        mut visit: impl FnMut(Revision, Result<Record, String>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
-                   ORDER BY revision LIMIT ?3";
+        let sql = "SELECT kind, id, revision, entry, slot FROM doc
+                   WHERE revision > ?1 AND (slot = ?2 OR (?3 AND live = 1)) ORDER BY revision LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
+        let pending = slots.contains(&Slot::Pending);
+        let mut rows = statement.query(params![after, LIVE_SLOT, pending, limit as i64])?;
         while let Some(row) = rows.next()? {
             let revision = row.get(2)?;
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = row_name(row)?;
-            let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
+            let slot = Slot::from_number(row.get(4)?);
+            let opened = opened.zip(slot).map(|(name, slot)| open(name, slot, revision, stored));
             let found = match opened {
                 Some(Ok(record)) => Ok(record),
                 Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
                 Some(Err(error)) => return Err(error),
                 None => Err(format!("revision {revision}")),
             };
-            if !visit(revision, found) {
+            if !visit(revision, found)? {
                 break;
             }
         }
