@@ -5,10 +5,7 @@
 //! caller gave no precondition, a write that lost a race is planned again on the newer state. A call may be cancelled
 //! at any await: nothing here is held for a queued write.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     clock::Clock,

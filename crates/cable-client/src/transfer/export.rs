@@ -21,7 +21,8 @@ use crate::{
 };
 
 impl Cable {
-    /// Exports all live versions and all tombstones in log order; [`records`](Export::records) returns the stream.
+    /// Exports all live versions and all tombstones in log order, and on request all pending versions;
+    /// [`records`](Export::records) returns the stream.
     ///
     /// ```no_run
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -72,7 +73,13 @@ impl Export {
         self
     }
 
-    /// Returns the stream of records. A name that changes during the export is sent again: of two records of one name,
+    /// Includes pending versions. They must not become public before their time.
+    pub fn include_pending(mut self) -> Self {
+        self.request.include_pending = true;
+        self
+    }
+
+    /// Returns the stream of records. A name that changes during the export is sent again: of two records of one version,
     /// the later one is valid.
     pub fn records(self) -> RecordStream {
         let Export { cable, request } = self;
