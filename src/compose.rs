@@ -10,6 +10,7 @@ use crate::{
     store::{Record, Stripe, Subject},
     wire::{
         Framed, fields, framed,
+        log::{self, LogEntry},
         number::{META, article},
         v1,
     },
@@ -69,9 +70,19 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
     };
     fields::put_varint(out, 7, state as u64);
     fields::put_varint(out, 8, u64::try_from(log.word_count).unwrap_or(0));
+    put_content(out, log, shape);
+    if let Shape::Full(_) = shape {
+        put_former_paths(out, log);
+    }
+}
+
+/// Adds the part of an article's content that a shape has.
+fn put_content(out: &mut Vec<u8>, log: &LogEntry, shape: Shape) {
     match shape {
         Shape::Reference => fields::copy_if(&log.content, out, |number| number == article::PUBLISH_TIME),
-        Shape::Basic => fields::copy_if(&log.content, out, |number| number != article::BODY),
+        Shape::Basic => fields::copy_if(&log.content, out, |number| {
+            !matches!(number, article::BODY | article::EDITORIAL_NOTE)
+        }),
         Shape::Full(v1::BodyFormat::Blocks | v1::BodyFormat::Unspecified) => {
             out.extend_from_slice(&log.content)
         }
@@ -89,6 +100,26 @@ fn put_entity(out: &mut Vec<u8>, record: &Record, log_id: LogId, shape: Shape) {
     }
 }
 
+fn put_former_paths(out: &mut Vec<u8>, log: &LogEntry) {
+    for former in &log.former_paths {
+        fields::put_message(out, article::FORMER_PATHS, &former_path(former));
+    }
+}
+
+/// Returns a former path as it is served.
+#[must_use]
+pub(crate) fn former_path(former: &log::FormerPath) -> v1::FormerPath {
+    let taken_by = match former.taken_by.as_str() {
+        "" => String::new(),
+        id => format!("{}/{id}", Kind::Article.collection()),
+    };
+    v1::FormerPath {
+        path: former.path.clone(),
+        cease_time: Some(fields::timestamp(former.cease_time)),
+        taken_by,
+    }
+}
+
 /// Returns the public tombstone of a removed name.
 #[must_use]
 pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
@@ -100,6 +131,7 @@ pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
         remove_time: Some(fields::timestamp(log.time)),
         revision: record.revision,
         paths: log.former_paths.iter().map(|former| former.path.clone()).collect(),
+        former_paths: Vec::new(),
     }
 }
 
@@ -239,7 +271,7 @@ impl ResponseTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::HashPrefix, wire::log::LogEntry};
+    use crate::model::HashPrefix;
 
     #[test]
     fn a_view_without_the_body_needs_no_memory_for_it() {

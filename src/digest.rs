@@ -120,6 +120,21 @@ pub(crate) fn canonical_content(name: &Name, content: &[u8]) -> Hash {
     hasher.finalize().into()
 }
 
+/// Returns the hash of a content together with the paths that led to its article, in any order.
+pub(crate) fn with_former_paths(content: Hash, mut paths: Vec<&str>) -> Hash {
+    if paths.is_empty() {
+        return content;
+    }
+    paths.sort_unstable();
+    let mut hasher = Sha256::new();
+    hasher.update(content);
+    for path in paths {
+        hasher.update(path);
+        hasher.update([0]);
+    }
+    hasher.finalize().into()
+}
+
 /// Hashes the fields that the schema does not know, each with the number and index of the fields that enclose it.
 /// Within a message, fields are hashed in the order of their numbers. It makes one pass over the bytes: decoding by
 /// reflection takes a thousand bytes of memory per message.
@@ -181,9 +196,9 @@ pub(crate) fn has_unknown_fields(descriptor: &MessageDescriptor, message: &[u8])
 }
 
 /// Returns an entity as received without the fields that belong to the server.
-pub(crate) fn content_of(entity: &[u8]) -> Vec<u8> {
+pub(crate) fn content_of(kind: Kind, entity: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(entity.len());
-    fields::copy_if(entity, &mut content, |number| number >= number::FIRST_CONTENT);
+    fields::copy_if(entity, &mut content, |number| !number::is_server_field(kind, number));
     content
 }
 
@@ -226,6 +241,15 @@ mod tests {
         assert_eq!(canonical_content(&name, &one), canonical_content(&name, &other));
         fields::put_string(&mut other, 900, "later");
         assert_ne!(canonical_content(&name, &one), canonical_content(&name, &other));
+    }
+
+    #[test]
+    fn former_paths_count_as_a_set() {
+        let with = |paths: &[&str]| with_former_paths([7; 32], paths.to_vec());
+        assert_eq!(with(&[]), [7; 32]);
+        assert_eq!(with(&["/a", "/b"]), with(&["/b", "/a"]));
+        let hashes = [with(&[]), with(&["/a"]), with(&["/b"]), with(&["/a", "/b"]), with(&["/a/b"])];
+        assert_eq!(hashes.iter().collect::<std::collections::BTreeSet<_>>().len(), hashes.len());
     }
 
     #[test]

@@ -9,17 +9,24 @@ use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    digest::{Hash, canonical_content},
+    digest::{self, Hash, canonical_content},
     model::{
         HashPrefix, Id, Kind, Name, Revision, Slot,
         limit::{self, Limit},
         path,
     },
-    wire::{fields, log, number::article, v1},
+    wire::{
+        fields,
+        log::{self, PendingBase},
+        number::article,
+        v1,
+    },
 };
 
-/// The format version that this release writes and reads.
-const FORMAT_VERSION: u32 = 1;
+/// The format version that this release writes. It also reads the one before, whose entries have a content hash without
+/// former paths.
+const FORMAT_VERSION: u32 = 2;
+const FORMAT_WITHOUT_PATHS: u32 = 1;
 
 /// The largest encoded entry, in bytes. No request reaches it: a change that would is rejected, because the store reads
 /// nothing larger.
@@ -41,7 +48,7 @@ const _: () = {
 
 /// The parts of an entry that have limits of their own fit into one entry; 4 KiB are for names, times and numbers.
 const _: () = {
-    let former_paths = limit::ALIAS_PATHS.maximum * (limit::PATH.maximum + 32);
+    let former_paths = limit::ALIAS_PATHS.maximum * (limit::PATH.maximum + limit::ID.maximum + 32);
     let parts = limit::ARTICLE.maximum + former_paths + MAX_DEPARTURE_BYTES as u64 + (4 << 10);
     assert!(parts <= MAX_ENTRY.maximum);
 };
@@ -76,12 +83,13 @@ pub(crate) struct Derived {
     /// The revision at or below which departures are unknown. If 0, `departures` contains all departures within the
     /// history.
     pub(crate) departure_floor: Revision,
-    /// The sha256 of name and canonical content, for content that readers see.
+    /// The sha256 of name, canonical content and former paths, for content that readers see.
     pub(crate) content_hash: Option<Hash>,
     /// The time at which a pending version becomes visible or a live article expires, in microseconds since 1970 UTC.
     pub(crate) due: Option<i64>,
-    /// For a pending version, the live revision that it is based on, or 0 if there was none. For a tombstone, the
-    /// revision that expired.
+    /// For a pending version, the live revision that it is based on; 0 if there was none, or if it is based on the live
+    /// version of an import; `None` if it is held in any case. For a live version, 0 if an import wrote it. For a
+    /// tombstone, the revision that expired.
     pub(crate) base: Option<Revision>,
     /// For a pending version, its own path in normal form.
     pub(crate) wanted_path: Option<String>,
@@ -226,7 +234,7 @@ impl Term {
 pub(crate) enum Malformed {
     #[error("log entry cannot be decoded")]
     Undecodable(#[from] prost::DecodeError),
-    #[error("unsupported format {0} of a log entry: this release reads {FORMAT_VERSION}")]
+    #[error("unsupported format {0} of a log entry: this release reads up to {FORMAT_VERSION}")]
     Format(u32),
     #[error("log entry without a valid key")]
     Key,
@@ -252,7 +260,7 @@ impl Entry {
     /// Reads an entry from the bytes that an engine stored.
     pub(crate) fn decode(bytes: Bytes) -> Result<Entry, Malformed> {
         let log = log::LogEntry::decode(bytes.clone())?;
-        if log.format != FORMAT_VERSION {
+        if !(FORMAT_WITHOUT_PATHS..=FORMAT_VERSION).contains(&log.format) {
             return Err(Malformed::Format(log.format));
         }
         let key = log.key.as_ref().ok_or(Malformed::Key)?;
@@ -272,10 +280,19 @@ impl Entry {
     }
 }
 
+/// Returns the hash that the content digest sums for an entry that readers see.
+pub(crate) fn content_hash(name: &Name, log: &log::LogEntry) -> Hash {
+    let content = canonical_content(name, &log.content);
+    if log.format == FORMAT_WITHOUT_PATHS {
+        return content;
+    }
+    digest::with_former_paths(content, log.former_paths.iter().map(|former| &*former.path).collect())
+}
+
 impl Derived {
     fn of(name: &Name, log: &log::LogEntry) -> Derived {
         let derived = Derived::without_content_hash(name, log);
-        let content_hash = derived.live.then(|| canonical_content(name, &log.content));
+        let content_hash = derived.live.then(|| content_hash(name, log));
         Derived { content_hash, ..derived }
     }
 
@@ -290,7 +307,9 @@ impl Derived {
             Release::OnPut => None,
         };
         let due = due.filter(|_| live);
-        let base = live.then_some(log.base_revision);
+        let is_held =
+            log.import.as_ref().is_some_and(|import| import.pending_base() == PendingBase::Superseded);
+        let base = Some(log.base_revision).filter(|_| live && !is_held);
         let wanted_path = own_path(&log.content).filter(|_| live).map(|own| path::normalise(&own));
         Derived { live, due, base, wanted_path, ..Derived::default() }
     }
@@ -308,7 +327,10 @@ impl Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
         if name.kind == Kind::Article {
-            derived.base = Some(log.base_revision).filter(|base| *base != 0);
+            derived.base = match live {
+                true => log.import.as_ref().map(|_| 0),
+                false => Some(log.base_revision).filter(|base| *base != 0),
+            };
             derived.time = log.first_publish_time;
             let claim = if live { Claim::Former } else { Claim::Removed };
             let former = log
@@ -433,9 +455,42 @@ mod tests {
     #[test]
     fn an_entry_of_a_later_format_is_refused() {
         let mut log = article(&v1::Article::default()).log;
-        log.format = 2;
-        let decoded = Entry::decode(log.encode_to_vec().into());
-        assert!(matches!(decoded, Err(Malformed::Format(2))));
+        for format in [0, 3] {
+            log.format = format;
+            let decoded = Entry::decode(log.encode_to_vec().into());
+            assert!(matches!(decoded, Err(Malformed::Format(found)) if found == format));
+        }
+    }
+
+    #[test]
+    fn former_paths_change_the_content_hash_since_format_2() {
+        let plain = article(&v1::Article { headline: "Storm".into(), ..Default::default() });
+        let mut moved = plain.log.clone();
+        moved.former_paths.push(log::FormerPath { path: "/old".into(), ..Default::default() });
+        let hash =
+            |log: &log::LogEntry| Entry::decode(log.encode_to_vec().into()).unwrap().derived.content_hash;
+        assert_ne!(hash(&moved), plain.derived.content_hash);
+        moved.format = 1;
+        assert_eq!(hash(&moved), plain.derived.content_hash);
+    }
+
+    #[test]
+    fn an_imported_version_is_marked_for_pending_versions() {
+        let base = |slot, base_revision, import: Option<PendingBase>| {
+            let log = log::LogEntry {
+                operation: log::Operation::Put as i32,
+                base_revision,
+                import: import.map(|base| log::Import { pending_base: base as i32, ..Default::default() }),
+                ..Default::default()
+            };
+            Entry::new(Name::parse("articles/a").unwrap(), slot, log).derived.base
+        };
+        assert_eq!(base(Slot::Live, 0, None), None);
+        assert_eq!(base(Slot::Live, 0, Some(PendingBase::Unspecified)), Some(0));
+        assert_eq!(base(Slot::Pending, 7, None), Some(7));
+        assert_eq!(base(Slot::Pending, 7, Some(PendingBase::Unspecified)), Some(7));
+        assert_eq!(base(Slot::Pending, 0, Some(PendingBase::Imported)), Some(0));
+        assert_eq!(base(Slot::Pending, 0, Some(PendingBase::Superseded)), None);
     }
 
     #[test]

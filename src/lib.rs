@@ -35,6 +35,7 @@ pub(crate) mod model;
 pub(crate) mod ops;
 pub(crate) mod page_token;
 pub(crate) mod parse;
+pub(crate) mod pending;
 pub(crate) mod publishing;
 pub(crate) mod refusal;
 pub(crate) mod rpc;

@@ -11,7 +11,7 @@ use crate::{
         text::{self, Lines},
     },
     refusal::{Refusal, at_most},
-    wire::fields,
+    wire::{fields, log::FormerPath, v1},
 };
 
 /// Parses a name of one kind in a field.
@@ -76,6 +76,27 @@ pub(crate) fn path(path: &str, field: &str) -> Result<(), Refusal> {
         }
     };
     Err(Refusal::field(field, rule))
+}
+
+/// Parses the former paths of an imported record. A path without a time has the time 0.
+pub(crate) fn former_paths(paths: &[v1::FormerPath]) -> Result<Vec<FormerPath>, Refusal> {
+    at_most(&limit::ALIAS_PATHS, paths.len(), "former_paths")?;
+    let parse = |(i, former): (usize, &v1::FormerPath)| {
+        let field = |field| format!("former_paths[{i}].{field}");
+        path(&former.path, &field("path"))?;
+        let taken_by = optional_name(Kind::Article, &former.taken_by, &field("taken_by"))?;
+        Ok(FormerPath {
+            path: former.path.clone(),
+            cease_time: time(former.cease_time.as_ref(), &field("cease_time"))?.unwrap_or(0),
+            taken_by: taken_by.map(|name| name.id.to_string()).unwrap_or_default(),
+        })
+    };
+    paths.iter().enumerate().map(parse).collect()
+}
+
+/// Checks the source of an import.
+pub(crate) fn import_source(source: &str, field: &str) -> Result<(), Refusal> {
+    line(&limit::URL, source, field)
 }
 
 /// Checks a text of one line.

@@ -5,10 +5,7 @@
 //! caller gave no precondition, a write that lost a race is planned again on the newer state. A call may be cancelled
 //! at any await: nothing here is held for a queued write.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     clock::Clock,
@@ -23,6 +20,7 @@ use crate::{
 
 pub(crate) mod check;
 mod due;
+mod import;
 mod patch;
 mod pending;
 mod plan;
@@ -30,18 +28,15 @@ mod source;
 mod workers;
 
 pub(crate) use due::run_scheduler;
+pub(crate) use import::{Checked, Imported, OmittedPath};
 pub(crate) use patch::check as check_mask;
-pub(crate) use pending::Pending;
-pub(crate) use plan::Removal;
 use plan::{Draft, PlanContext, Planned, State};
+pub(crate) use plan::{Import, PendingRecord, Removal};
 pub(crate) use source::Source;
 use workers::{Stop, Workers};
 
 /// The number of times that a write is planned before it fails.
 const MAX_ATTEMPTS: usize = 16;
-
-/// The number of changes of an import that justify another thread to encode them.
-const MIN_CHANGES_PER_THREAD: usize = 4;
 
 /// A `request_id`, and the identity of its request.
 pub(crate) type RequestIdentity = (String, Hash);
@@ -74,6 +69,8 @@ pub(crate) struct Change {
     pub(crate) precondition: Option<Precondition>,
     /// `None` in an import: BACKFILL for a name that readers never saw, MINOR for others, MAJOR for pending versions.
     pub(crate) update_kind: Option<UpdateKind>,
+    /// The properties of the record, in an import.
+    pub(crate) import: Option<Import>,
     /// Whether a put may publish a killed name again.
     pub(crate) allow_killed: bool,
     /// The path of the request's field that holds the change. The fields of errors are below it.
@@ -89,12 +86,6 @@ impl Change {
             Verb::Remove { .. } | Verb::RemovePending { .. } => 0,
         }
     }
-}
-
-/// Changes that have been checked against the rules that need no store, in their order.
-pub(crate) struct Checked {
-    drafts: Vec<Result<Draft, Refusal>>,
-    now: i64,
 }
 
 /// The write side of a node.
@@ -187,78 +178,6 @@ impl Publishing {
         Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS })
     }
 
-    /// Checks changes for [`Publishing::commit_each`], as far as that needs no store: some 40 µs per article.
-    ///
-    /// # Errors
-    /// Fails if too many writes are waiting to be checked.
-    pub(crate) async fn check(&self, changes: Vec<Result<Change, Refusal>>) -> Result<Checked, Refusal> {
-        let now = self.clock.now();
-        let bytes = changes.iter().flatten().map(Change::bytes).sum();
-        let check = move |stop: &Stop| {
-            let check = |change: Result<Change, Refusal>| {
-                stop.check()?;
-                Ok(change.and_then(|change| Draft::check(change, now)))
-            };
-            changes.into_iter().map(check).collect::<Result<_, Refusal>>()
-        };
-        Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
-    }
-
-    /// Commits each change on its own, in order. A change that is rejected delays no other.
-    ///
-    /// # Errors
-    /// Fails if the store cannot write. Changes that were committed before the failure remain.
-    pub(crate) async fn commit_each(
-        &self,
-        checked: Checked,
-    ) -> Result<(Vec<Result<WriteOutcome, Refusal>>, Position), Refusal> {
-        let Checked { drafts, now } = checked;
-        let (mut results, mut open) = index_results(drafts);
-        let mut position = Position::of(&self.store.head());
-        let mut conflicts = 0;
-        while !open.is_empty() && conflicts < MAX_ATTEMPTS {
-            let (mut round, later) = split_at_duplicate(open);
-            let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
-            let (states, _) = self.read(&drafts, None, now).await?;
-            let unread = round.split_off(states.len());
-            let context = self.plan_context(now);
-            let planned = self.workers.run(content_bytes(&drafts, &states), move |_| {
-                Ok(plan::plan_each(&drafts, &states, context))
-            });
-            let round = Round::partition(round, planned.await?);
-            for (index, result) in round.settled {
-                results[index] = Some(result);
-            }
-            open = unread.into_iter().chain(later).collect();
-            let (appended, planned): (IndexedDrafts, Vec<_>) = round.appends.into_iter().unzip();
-            let encoded = encode_singly(&self.workers, planned, now).await?;
-            let (commits, appended) = partition_encoded(appended, encoded, &mut results);
-            let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
-            let (before, mut replanned) = (open.len(), HashSet::new());
-            for ((index, draft), outcome) in appended.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Committed(mut written, at) => {
-                        results[index] = written.pop().map(Ok);
-                        position = at;
-                    }
-                    // An owner that is planned again may release the path.
-                    Outcome::PathTaken { path, owner, .. } if !replanned.contains(&owner) => {
-                        results[index] = Some(Err(path_taken(&draft.field, path, owner)));
-                    }
-                    _ => {
-                        replanned.insert(draft.name.clone());
-                        open.push((index, draft));
-                    }
-                }
-            }
-            conflicts += usize::from(open.len() > before);
-            open.sort_unstable_by_key(|(index, _)| *index);
-        }
-        let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
-        let results = results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect();
-        Ok((results, position))
-    }
-
     /// Plans the drafts of one commit. Returns its steps, encoded, hashed and compressed.
     async fn plan(&self, drafts: &Arc<[Draft]>, states: Vec<State>, now: i64) -> Result<Vec<Step>, Refusal> {
         let (drafts, context) = (drafts.clone(), self.plan_context(now));
@@ -326,67 +245,6 @@ impl Publishing {
     }
 }
 
-type Results = Vec<Option<Result<WriteOutcome, Refusal>>>;
-
-/// Returns a slot for the result of each change, and the drafts that passed the check, each with its index.
-fn index_results(drafts: Vec<Result<Draft, Refusal>>) -> (Results, IndexedDrafts) {
-    let (mut results, mut open) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
-    for (index, draft) in drafts.into_iter().enumerate() {
-        match draft {
-            Ok(draft) => {
-                open.push((index, draft));
-                results.push(None);
-            }
-            Err(refusal) => results.push(Some(Err(refusal))),
-        }
-    }
-    (results, open)
-}
-
-/// Returns the commits that were encoded, with their drafts. The other drafts get a refusal as result.
-fn partition_encoded(
-    drafts: IndexedDrafts,
-    encoded: Vec<Result<Commit, Refusal>>,
-    results: &mut Results,
-) -> (Vec<Commit>, IndexedDrafts) {
-    let (mut commits, mut appended) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
-    for ((index, draft), commit) in drafts.into_iter().zip(encoded) {
-        match commit {
-            Ok(commit) => {
-                commits.push(commit);
-                appended.push((index, draft));
-            }
-            Err(refusal) => results[index] = Some(Err(refusal)),
-        }
-    }
-    (commits, appended)
-}
-
-/// The results of one round of changes, each on its own.
-#[derive(Default)]
-struct Round {
-    settled: Vec<(usize, Result<WriteOutcome, Refusal>)>,
-    appends: Vec<((usize, Draft), Single)>,
-}
-
-impl Round {
-    fn partition(drafts: IndexedDrafts, planned: Vec<Result<Planned, Refusal>>) -> Round {
-        let mut round = Round::default();
-        for ((index, draft), planned) in drafts.into_iter().zip(planned) {
-            let erases = draft.erases();
-            match planned {
-                Err(refusal) => round.settled.push((index, Err(refusal))),
-                Ok(Planned::Unchanged { found, .. }) if !erases => round.settled.push((index, Ok(found))),
-                Ok(append) => {
-                    let single = Single { planned: vec![append], displaces: Vec::new(), erases };
-                    round.appends.push(((index, draft), single));
-                }
-            }
-        }
-        round
-    }
-}
-
 fn path_taken(field: &str, path: String, owner: Name) -> Refusal {
     Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
 }
@@ -414,39 +272,11 @@ fn check_distinct_names(drafts: &[Draft]) -> Result<(), Refusal> {
     Ok(())
 }
 
-type IndexedDrafts = Vec<(usize, Draft)>;
-
-fn split_at_duplicate(mut drafts: IndexedDrafts) -> (IndexedDrafts, IndexedDrafts) {
-    let mut seen = HashSet::new();
-    let repeated = drafts.iter().position(|(_, draft)| !seen.insert(&draft.name));
-    let later = drafts.split_off(repeated.unwrap_or(drafts.len()));
-    (drafts, later)
-}
-
 /// A planned commit that is not combined with others.
 struct Single {
     planned: Vec<Planned>,
     displaces: Vec<Name>,
     erases: bool,
-}
-
-/// Encodes many small commits on as many threads as there are cores, because an import waits for nothing else.
-async fn encode_singly(
-    workers: &Workers,
-    mut planned: Vec<Single>,
-    time: i64,
-) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
-    let commit = move |single| encode_single(single, time);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = planned.len().div_ceil(cores).max(MIN_CHANGES_PER_THREAD);
-    let mut parts = Vec::with_capacity(cores);
-    while !planned.is_empty() {
-        let rest = planned.split_off(share.min(planned.len()));
-        let part = std::mem::replace(&mut planned, rest);
-        let bytes = part.iter().flat_map(|single| &single.planned).map(Planned::bytes).sum();
-        parts.push(workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
-    }
-    Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
 }
 
 fn encode_single(Single { planned, displaces, erases }: Single, time: i64) -> Result<Commit, Refusal> {

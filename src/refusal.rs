@@ -40,6 +40,9 @@ pub(crate) enum Refusal {
     /// The name was killed: set `allow_killed` to publish it again.
     #[error("{name}: killed; set allow_killed to publish it again")]
     Killed { name: Name, time: i64 },
+    /// The name holds a version of another import source: import under other names, or insist.
+    #[error("{name}: {}", describe_conflict(.holder))]
+    SourceConflict { name: Name, holder: String },
     /// Another article has the path: choose another one.
     #[error("{field}: path {path} is already used by {owner}")]
     PathTaken { field: String, path: String, owner: Name },
@@ -118,6 +121,13 @@ impl Refusal {
                 Err(Refusal::LogChanged { log_id: served, differs, remedy })
             }
         }
+    }
+}
+
+fn describe_conflict(source: &str) -> String {
+    match source {
+        "" => "holds another article of the same system; import with a prefix".to_owned(),
+        source => format!("holds a version from {source}; import with a prefix"),
     }
 }
 

@@ -140,14 +140,12 @@ pub(crate) struct Tombstone {
 impl Tombstone {
     /// Returns whether the tombstone is retained for ever, and not only as long as the history.
     pub(crate) fn is_permanent(&self) -> bool {
-        is_permanent(self.reason)
+        PERMANENT.contains(&self.reason)
     }
 }
 
-/// Returns whether tombstones with this reason are retained for ever.
-pub(crate) fn is_permanent(reason: v1::RemovalReason) -> bool {
-    matches!(reason, v1::RemovalReason::Moved | v1::RemovalReason::Killed)
-}
+/// The reasons whose tombstones are retained for ever.
+const PERMANENT: [v1::RemovalReason; 2] = [v1::RemovalReason::Moved, v1::RemovalReason::Killed];
 
 /// The outcome of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]

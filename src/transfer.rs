@@ -7,14 +7,17 @@ use prost::Message as _;
 
 use crate::{
     compose::{self, Shape},
-    digest::{Hash, canonical_content},
+    digest::Hash,
+    entry,
     log::Position,
-    model::{Kind, LogId, Revision},
+    model::{Kind, LogId, Revision, Slot},
+    pending::Pending,
     refusal::Refusal,
     store::{Damage, Error, Head, Record, RecordCount, Snapshot, Store, Tally},
     wire::{
         Encoded, fields,
         service::{self, record},
+        v1,
     },
 };
 
@@ -32,6 +35,8 @@ pub(crate) struct Export {
     log_id: LogId,
     /// The revision up to which the client has the records. They are counted and not sent.
     sent_before: Revision,
+    /// Whether the export includes pending versions.
+    include_pending: bool,
     /// The revision up to which all records have been read.
     at: Revision,
     sent: i64,
@@ -56,9 +61,10 @@ pub(crate) struct End {
 
 impl Export {
     /// Creates an export that starts after a revision.
-    pub(crate) fn new(store: Arc<Store>, after: Revision) -> Export {
+    pub(crate) fn new(store: Arc<Store>, after: Revision, include_pending: bool) -> Export {
         let (log_id, tally) = (store.head().log_id, store.start_tally());
-        Export { store, log_id, sent_before: after, at: 0, sent: 0, tally, damage: Damage::default() }
+        let damage = Damage::default();
+        Export { store, log_id, sent_before: after, include_pending, at: 0, sent: 0, tally, damage }
     }
 
     /// Returns the next records, or the end.
@@ -67,10 +73,11 @@ impl Export {
     /// Fails if the store cannot be read, or if more records changed than can be tracked. The export may be resumed.
     pub(crate) async fn next(&mut self) -> Result<Next, Refusal> {
         loop {
-            let (at, sent_before, log_id) = (self.at, self.sent_before, self.log_id);
+            let (at, sent_before) = (self.at, self.sent_before);
+            let (log_id, include_pending) = (self.log_id, self.include_pending);
             let chunk = self.store.read(move |snapshot| match at < sent_before {
                 true => count(snapshot, at, sent_before),
-                false => chunk(snapshot, at, log_id),
+                false => chunk(snapshot, at, log_id, include_pending),
             });
             let Chunk { records, contents, damage, last, head } = chunk.await?;
             self.damage.merge(&damage);
@@ -119,31 +126,40 @@ struct Chunk {
     head: Head,
 }
 
-fn chunk(snapshot: Snapshot<'_>, after: Revision, log_id: LogId) -> Result<Chunk, Error> {
+fn chunk(
+    snapshot: Snapshot<'_>,
+    after: Revision,
+    log_id: LogId,
+    include_pending: bool,
+) -> Result<Chunk, Error> {
     let head = snapshot.head()?;
     let mut chunk =
         Chunk { records: Vec::new(), contents: Vec::new(), damage: Damage::default(), last: None, head };
     let mut bytes = 0;
-    snapshot.visit_records(after, MAX_CHUNK, |revision, found| {
+    let slots = if include_pending { &Slot::ALL[..] } else { &[Slot::Live] };
+    snapshot.visit_records(after, MAX_CHUNK, slots, |revision, found| {
         let found = match found {
             Ok(found) => found,
             Err(name) => {
                 chunk.damage.add(name);
                 chunk.last = Some(revision);
-                return true;
+                return Ok(true);
             }
         };
-        let record = encoded(&found, log_id);
+        let mut record = encoded(snapshot, &found, log_id)?;
+        if include_pending && found.slot == Slot::Live && found.name.kind == Kind::Article {
+            record.has_pending = Some(snapshot.has_pending(&found.name)?);
+        }
         bytes += fields::bytes_len(1, record.encoded_len());
         if bytes > MAX_CHUNK_BYTES && !chunk.records.is_empty() {
-            return false;
+            return Ok(false);
         }
-        if found.is_put() {
-            chunk.contents.push(canonical_content(&found.name, &found.log.content));
+        if found.is_put() && found.slot == Slot::Live {
+            chunk.contents.push(entry::content_hash(&found.name, &found.log));
         }
         chunk.records.push(record);
         chunk.last = Some(revision);
-        true
+        Ok(true)
     })?;
     Ok(chunk)
 }
@@ -155,15 +171,26 @@ fn count(snapshot: Snapshot<'_>, after: Revision, up_to: Revision) -> Result<Chu
     Ok(Chunk { records: Vec::new(), contents, damage, last, head })
 }
 
-fn encoded(found: &Record, log_id: LogId) -> service::Record {
-    let entity = || Encoded(compose::entity(found, log_id, Shape::FULL_BLOCKS));
+fn encoded(snapshot: Snapshot<'_>, found: &Record, log_id: LogId) -> Result<service::Record, Error> {
+    let shape = Shape::FULL_BLOCKS;
+    let entity = || Encoded(compose::entity(found, log_id, shape));
     let record = match (found.is_put(), found.name.kind) {
-        (false, _) => record::Record::Tombstone(compose::tombstone(found)),
+        (false, _) => record::Record::Tombstone(tombstone(found)),
+        (true, Kind::Article) if found.slot == Slot::Pending => {
+            record::Record::PendingArticle(Pending::read(snapshot, found, log_id, shape)?.into_message())
+        }
         (true, Kind::Article) => record::Record::Article(entity()),
         (true, Kind::Author) => record::Record::Author(entity()),
         (true, Kind::Section) => record::Record::Section(entity()),
         (true, Kind::Tag) => record::Record::Tag(entity()),
         (true, Kind::Collection) => record::Record::Collection(entity()),
     };
-    service::Record { record: Some(record) }
+    let import_source = found.log.import.as_ref().map(|import| import.source.clone()).unwrap_or_default();
+    Ok(service::Record { record: Some(record), import_source, ..Default::default() })
+}
+
+/// Returns a tombstone with the times of its paths, by which the paths of removed articles are resolved.
+fn tombstone(found: &Record) -> v1::Tombstone {
+    let former_paths = found.log.former_paths.iter().map(compose::former_path).collect();
+    v1::Tombstone { former_paths, ..compose::tombstone(found) }
 }

@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cable_client::{Cable, ErrorKind, RawRecord};
+use cable_client::{Cable, ErrorKind, RawRecord, v1::ArticleView};
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 
 use super::{Error, note, progress, replace::Replacement};
 use cable_import::{binary::BinaryWriter, jsonl::RecordJson};
+
+/// The largest page of the list of pending versions.
+const MAX_PAGE_SIZE: u32 = 1_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -31,25 +34,48 @@ pub(crate) struct Export {
     /// File to write; an existing file is replaced once the export is complete. If unset or `-`, standard output.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    /// Include scheduled and embargoed versions. Protect the file: they must not become public before their time.
+    #[arg(long)]
+    pending: bool,
 }
 
 /// Runs the command.
 pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
+    let omitted = if export.pending { 0 } else { count_pending(cable).await? };
     let bar = progress::bar();
     let summary = match export.to.as_deref().filter(|path| *path != Path::new("-")) {
-        Some(path) => to_file(path, export.format, cable, &bar).await,
-        None => write_to(BufWriter::new(io::stdout()), export.format, cable, &bar, Error::stdout)
+        Some(path) => to_file(path, &export, cable, &bar).await,
+        None => write_to(BufWriter::new(io::stdout()), &export, cable, &bar, Error::stdout)
             .await
             .map(|(_, summary)| summary),
     };
     bar.finish_and_clear();
-    note(&summary?)
+    note(&summary?)?;
+    match omitted {
+        0 => Ok(()),
+        1 => note("1 pending version was left out: use --pending"),
+        omitted => note(&format!("{omitted} pending versions were left out: use --pending")),
+    }
 }
 
-async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
+/// Returns the number of pending versions that can be read.
+async fn count_pending(cable: &Cable) -> Result<usize, Error> {
+    let mut pending = cable.list_pending().view(ArticleView::Reference).page_size(MAX_PAGE_SIZE).items();
+    let mut count = 0;
+    while let Some(item) = pending.next().await {
+        match item {
+            Ok(_) => count += 1,
+            Err(error) if error.kind() == ErrorKind::DataLoss => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(count)
+}
+
+async fn to_file(path: &Path, export: &Export, cable: &Cable, bar: &ProgressBar) -> Result<String, Error> {
     let failed = |source| Replacement::failed(path, source);
     let replacement = BufWriter::new(Replacement::create(path)?);
-    let written = write_to(replacement, format, cable, bar, failed).await;
+    let written = write_to(replacement, export, cable, bar, failed).await;
     let (written, summary) = written.map_err(|error| match error {
         Error::Call(error) if error.kind() == ErrorKind::DataLoss => Error::Incomplete(format!(
             "{}: not written: {error}; export to standard output for the records that can be read",
@@ -64,13 +90,14 @@ async fn to_file(path: &Path, format: Format, cable: &Cable, bar: &ProgressBar) 
 /// Writes all records to `to`. Returns it with a summary for people.
 async fn write_to<W: Write>(
     to: W,
-    format: Format,
+    export: &Export,
     cable: &Cable,
     bar: &ProgressBar,
     failed: impl Fn(io::Error) -> Error,
 ) -> Result<(W, String), Error> {
-    let mut sink = Sink::new(to, format).map_err(&failed)?;
-    let mut records = cable.export().records();
+    let mut sink = Sink::new(to, export.format).map_err(&failed)?;
+    let call = cable.export();
+    let mut records = if export.pending { call.include_pending() } else { call }.records();
     let (mut count, mut lossy) = (0_u64, 0_u64);
     let mut incomplete = Ok(());
     while let Some(record) = records.next().await {

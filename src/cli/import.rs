@@ -21,7 +21,6 @@ use cable_import::{
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use indicatif::ProgressBar;
-use prost::Message as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -60,6 +59,22 @@ pub(crate) struct Source {
     /// File for the report of all items that were not imported unchanged, with the reason: one JSON object per line.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Default, Clone, clap::Args)]
+struct Options {
+    /// Replace also what was changed or removed since its import, except killed names.
+    #[arg(long)]
+    overwrite: bool,
+    /// Report what an import would do to the content as it is, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Name of the system that the records come from; versions of different sources never replace each other [default:
+    /// for WXR, the address of the site; else none].
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 /// A part of the file, as the reading thread sends it.
@@ -79,12 +94,16 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
     source.report.as_deref().map_or(Ok(()), admin::check_no_store)?;
     let log = SharedLog::new(ImportLog::open(source.report.as_deref())?);
+    let options = source.options.clone();
     let bar = progress::bar();
-    let inputs = read_in_background(command, bar.clone())?;
-    let transferred = transfer(inputs, cable, &log, &bar).await;
+    let reading = read_in_background(command, bar.clone())?;
+    let transferred = transfer(reading, &options, cable, &log, &bar).await;
     bar.finish_and_clear();
     let mut log = log.lock();
     output.text(&log.report.to_string())?;
+    if options.dry_run {
+        note("dry run: nothing was written")?;
+    }
     log.close();
     // The cause that ended the input early explains more than its consequences.
     let interrupted = match log.failure.take() {
@@ -107,14 +126,27 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
 /// Sends the records and accounts for the results. Returns whether the user interrupted it: the first interrupt ends
 /// the input and waits for the outstanding acknowledgements, the second one does not wait.
 async fn transfer(
-    inputs: mpsc::Receiver<Result<Input, Error>>,
+    reading: Reading,
+    options: &Options,
     cable: &Cable,
     log: &SharedLog,
     bar: &ProgressBar,
 ) -> Result<bool, Error> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
-    let mut acks = cable.import(records(inputs, log.clone()).take_until(stopped));
+    let Reading { inputs, source } = reading;
+    // If the file cannot be opened, it has no source, and its only input is the error.
+    let source = match &options.source {
+        Some(source) => source.clone(),
+        None => source.await.unwrap_or_default(),
+    };
+    let mut acks = cable.import(records(inputs, log.clone()).take_until(stopped)).source(source);
+    if options.overwrite {
+        acks = acks.overwrite();
+    }
+    if options.dry_run {
+        acks = acks.dry_run();
+    }
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|source| Error::io("listen for signals", source))?;
     loop {
@@ -185,8 +217,9 @@ impl ImportLog {
                 let line = self.report.add(&item);
                 self.write_line(line);
                 let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
-                let encoded = converted.records.iter().map(|record| record.encode_to_vec().into());
-                Some(encoded.map(RawRecord::from_bytes).collect())
+                let mentions = converted.mentions.into_iter();
+                let mentions = mentions.map(|record| v1::Record { mentioned: true, ..record });
+                Some(mentions.chain(converted.records).map(|record| RawRecord::from(&record)).collect())
             }
             Ok(Input::Record(bytes)) => {
                 self.report.add_record();
@@ -217,7 +250,15 @@ impl ImportLog {
     fn add_result(&mut self, index: u64, result: &v1::ImportResult) {
         let unnamed = format!("record {}", index + 1);
         let label = if result.name.is_empty() { &unnamed } else { &result.name };
+        if !result.omitted_path.is_empty() {
+            let line = self.report.without_path(label, &result.omitted_path, &result.path_owner);
+            self.write_line(Some(line));
+        }
         match result.outcome() {
+            v1::ImportOutcome::Kept => {
+                let line = self.report.kept(label, result.keep_reason());
+                self.write_line(Some(line));
+            }
             v1::ImportOutcome::Written => self.report.written(label),
             v1::ImportOutcome::Unchanged => self.report.unchanged(label),
             _ => {
@@ -252,15 +293,20 @@ impl ImportLog {
     }
 }
 
+/// A file that a thread reads.
+struct Reading {
+    inputs: mpsc::Receiver<Result<Input, Error>>,
+    /// The source that the file states. The sender is dropped without one if the file states none.
+    source: oneshot::Receiver<String>,
+}
+
 /// Starts to read the file. The channel closes at the end of the file, or after the first error.
-fn read_in_background(
-    command: Command,
-    bar: ProgressBar,
-) -> Result<mpsc::Receiver<Result<Input, Error>>, Error> {
+fn read_in_background(command: Command, bar: ProgressBar) -> Result<Reading, Error> {
     let (sender, inputs) = mpsc::channel(MAX_READ_AHEAD);
+    let (source_sender, source) = oneshot::channel();
     let reading = move || {
         let read = match command {
-            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &sender),
+            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, source_sender, &sender),
             Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &sender),
             Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &sender),
         };
@@ -271,7 +317,7 @@ fn read_in_background(
         .name("cable-import".into())
         .spawn(reading)
         .map_err(|source| Error::io("start a thread", source))?;
-    Ok(inputs)
+    Ok(Reading { inputs, source })
 }
 
 type Sender = mpsc::Sender<Result<Input, Error>>;
@@ -283,12 +329,19 @@ fn send(sender: &Sender, input: Result<Input, Error>) -> Result<(), Stopped> {
     sender.blocking_send(input).map_err(|_| Stopped)
 }
 
-fn read_wxr(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
+fn read_wxr(
+    file: &Path,
+    bar: &ProgressBar,
+    source: oneshot::Sender<String>,
+    sender: &Sender,
+) -> Result<(), Stopped> {
     let failed = |error: wxr::Error| read_error(file, error);
     let items = match wxr::open(file, jiff::Timestamp::now()) {
         Ok(items) => items,
         Err(error) => return send(sender, Err(failed(error))),
     };
+    // If the receiver no longer exists, the caller named the source.
+    let _named = source.send(items.source().to_owned());
     progress::set_total_items(bar, items.total());
     for item in items {
         send(sender, item.map(Input::Item).map_err(failed))?;
@@ -372,7 +425,7 @@ mod tests {
     use super::*;
 
     fn source(file: &Path) -> Source {
-        Source { file: file.to_owned(), report: None }
+        Source { file: file.to_owned(), report: None, options: Options::default() }
     }
 
     fn new_log() -> SharedLog {
@@ -382,7 +435,7 @@ mod tests {
     /// Returns the number of records that would be sent of a file, and the log.
     async fn read(command: Command) -> (usize, SharedLog) {
         let log = new_log();
-        let inputs = read_in_background(command, ProgressBar::hidden()).unwrap();
+        let Reading { inputs, .. } = read_in_background(command, ProgressBar::hidden()).unwrap();
         let sent = records(inputs, log.clone()).count().await;
         (sent, log)
     }

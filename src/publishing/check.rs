@@ -17,7 +17,7 @@ use crate::{
     },
     parse::{self, characters, line, name, path, time},
     refusal::{Refusal, at_most, decode_error},
-    wire::{elements, fields, v1},
+    wire::{elements, fields, log::FormerPath, number, v1},
 };
 
 mod body;
@@ -34,24 +34,36 @@ pub(crate) struct Checked {
     /// Articles: `publish_time`, in microseconds since 1970 UTC.
     pub(crate) publish_time: Option<i64>,
     pub(crate) release: Release,
-    /// The times that the entity itself states. An import retains them.
-    pub(crate) original_times: OriginalTimes,
+    /// Articles: `expire_time`, in microseconds since 1970 UTC.
+    pub(crate) expire_time: Option<i64>,
+    /// The values of the server's fields in another store. Only imports have and retain them.
+    pub(crate) original: Original,
 }
 
-/// The times of a creation and a first publication in another store, in microseconds since 1970 UTC.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct OriginalTimes {
+/// The values of the server's fields in the store that a record comes from. Times are in microseconds since 1970 UTC.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Original {
     pub(crate) created: Option<i64>,
     pub(crate) first_published: Option<i64>,
+    pub(crate) former_paths: Vec<FormerPath>,
+}
+
+/// The write that an entity is checked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A put at a time, in microseconds since 1970 UTC. The server's fields are ignored.
+    Put { now: i64 },
+    /// An import, in which an article may have expired.
+    Import,
 }
 
 type Check = Result<(), Refusal>;
 
-/// Checks an entity as received. `now` is in microseconds since 1970 UTC.
+/// Checks an entity as received.
 ///
 /// # Errors
 /// Returns the first rule that the entity violates, with the field's path.
-pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refusal> {
+pub(crate) fn entity(kind: Kind, bytes: &[u8], mode: Mode) -> Result<Checked, Refusal> {
     let maximum = match kind {
         Kind::Article => &limit::ARTICLE,
         Kind::Author => &limit::AUTHOR,
@@ -59,35 +71,44 @@ pub(crate) fn entity(kind: Kind, bytes: &[u8], now: i64) -> Result<Checked, Refu
         Kind::Tag => &limit::TAG,
         Kind::Collection => &limit::COLLECTION,
     };
-    let content = content_of(bytes);
+    let content = content_of(kind, bytes);
     at_most(maximum, content.len(), "")?;
     match kind {
         Kind::Article => {
-            let elements = elements::article().elements(bytes, limit::ELEMENTS.maximum as usize);
-            at_most(&limit::ELEMENTS, elements.map_err(|error| decode_error(&error))?, "")?;
-            article(&decode(bytes)?, content, now)
+            check_elements(bytes)?;
+            article(&decode(bytes)?, content, mode)
         }
         Kind::Author => {
             let author: v1::Author = decode(bytes)?;
             check_author(&author)?;
-            check_named(kind, &author.name, content, author.create_time.as_ref())
+            check_named(kind, &author.name, content, author.create_time.as_ref(), mode)
         }
         Kind::Section => {
             let section: v1::Section = decode(bytes)?;
             check_section(&section)?;
-            check_named(kind, &section.name, content, section.create_time.as_ref())
+            check_named(kind, &section.name, content, section.create_time.as_ref(), mode)
         }
         Kind::Tag => {
             let tag: v1::Tag = decode(bytes)?;
             check_tag(&tag)?;
-            check_named(kind, &tag.name, content, tag.create_time.as_ref())
+            check_named(kind, &tag.name, content, tag.create_time.as_ref(), mode)
         }
         Kind::Collection => {
             let collection: v1::Collection = decode(bytes)?;
             check_collection(&collection)?;
-            check_named(kind, &collection.name, content, collection.create_time.as_ref())
+            check_named(kind, &collection.name, content, collection.create_time.as_ref(), mode)
         }
     }
+}
+
+/// Bounds the elements of an article before it is decoded. Former paths, which are not content, count on their own.
+fn check_elements(bytes: &[u8]) -> Check {
+    let fields = fields::fields(bytes).map_while(Result::ok);
+    let former_paths = fields.filter(|field| field.number == number::article::FORMER_PATHS).count();
+    at_most(&limit::ALIAS_PATHS, former_paths, "former_paths")?;
+    let elements = elements::article().elements(bytes, limit::ELEMENTS.maximum as usize + former_paths);
+    let elements = elements.map_err(|error| decode_error(&error))?;
+    at_most(&limit::ELEMENTS, elements.saturating_sub(former_paths), "")
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
@@ -99,35 +120,42 @@ fn check_named(
     text: &str,
     content: Vec<u8>,
     created: Option<&Timestamp>,
+    mode: Mode,
 ) -> Result<Checked, Refusal> {
     let name = name(kind, text, "name")?;
-    let original_times = OriginalTimes { created: time(created, "create_time")?, first_published: None };
+    let created = time(created, "create_time")?.filter(|_| mode == Mode::Import);
+    let original = Original { created, ..Original::default() };
     Ok(Checked {
         name,
         content,
         word_count: 0,
         publish_time: None,
         release: Release::Immediate,
-        original_times,
+        expire_time: None,
+        original,
     })
 }
 
-fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked, Refusal> {
+fn article(article: &v1::Article, content: Vec<u8>, mode: Mode) -> Result<Checked, Refusal> {
     let name = name(Kind::Article, &article.name, "name")?;
     texts(article)?;
     references(article)?;
     paths(article)?;
     lists(article)?;
-    timing(article, now)?;
+    timing(article, mode)?;
     let none = v1::Body::default();
     let body = article.body.as_ref().unwrap_or(&none);
     if let Some(media) = &article.lead_media {
         self::media(media).map_err(at(|| "lead_media".into()))?;
     }
     body::check(body, content.len().saturating_sub(body.encoded_len()))?;
-    let original_times = OriginalTimes {
-        created: article.create_time.as_ref().map(fields::micros),
-        first_published: article.first_publish_time.as_ref().map(fields::micros),
+    let original = match mode {
+        Mode::Put { .. } => Original::default(),
+        Mode::Import => Original {
+            created: article.create_time.as_ref().map(fields::micros),
+            first_published: article.first_publish_time.as_ref().map(fields::micros),
+            former_paths: parse::former_paths(&article.former_paths)?,
+        },
     };
     Ok(Checked {
         name,
@@ -135,7 +163,8 @@ fn article(article: &v1::Article, content: Vec<u8>, now: i64) -> Result<Checked,
         word_count: cable_body::word_count(body),
         publish_time: article.publish_time.as_ref().map(fields::micros),
         release: release(article),
-        original_times,
+        expire_time: article.expire_time.as_ref().map(fields::micros),
+        original,
     })
 }
 
@@ -258,7 +287,7 @@ fn lists(article: &v1::Article) -> Check {
 }
 
 /// Checks that times are valid and that no end is before its start.
-fn timing(article: &v1::Article, now: i64) -> Check {
+fn timing(article: &v1::Article, mode: Mode) -> Check {
     time(article.create_time.as_ref(), "create_time")?;
     time(article.first_publish_time.as_ref(), "first_publish_time")?;
     time(article.modified_time.as_ref(), "modified_time")?;
@@ -273,7 +302,11 @@ fn timing(article: &v1::Article, now: i64) -> Check {
         Release::At(time) => Some(time),
         Release::Immediate | Release::OnPut => publish_time,
     };
-    if expire_time > visible.map_or(now, |time| time.max(now)) {
+    let now = match mode {
+        Mode::Put { now } => Some(now),
+        Mode::Import => None,
+    };
+    if [visible, now].into_iter().flatten().all(|time| expire_time > time) {
         return Ok(());
     }
     Err(Refusal::field("expire_time", "must be later than now, publish_time and embargo.until"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    model::limit,
+    model::{Kind, limit},
     refusal::{Refusal, at_most},
     wire::{POOL, fields, number},
 };
@@ -18,7 +18,7 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
         None => fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect(),
         Some(paths) => numbers(paths)?,
     };
-    let replaces = |number: u32| number < number::FIRST_CONTENT || replaced.contains(&number);
+    let replaces = |number: u32| is_server_field(number) || replaced.contains(&number);
     let mut patched = Vec::with_capacity(article.len() + patch.len());
     fields::copy_if(article, &mut patched, |number| !replaces(number));
     fields::copy_if(patch, &mut patched, replaces);
@@ -44,6 +44,10 @@ pub(super) fn value<'a>(patch: &'a [u8], mask: Option<&[String]>, number: u32) -
     }
 }
 
+fn is_server_field(number: u32) -> bool {
+    number::is_server_field(Kind::Article, number)
+}
+
 fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
     let article = POOL.get_message_by_name("cable.v1.Article").expect("the schema contains cable.v1.Article");
     let mut numbers = BTreeSet::new();
@@ -52,11 +56,11 @@ fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
             if paths.len() > 1 {
                 return Err(Refusal::field("update_mask", "`*` must be the only path"));
             }
-            return Ok((number::FIRST_CONTENT..=u32::from(u16::MAX)).collect());
+            return Ok((1..=u32::from(u16::MAX)).filter(|number| !is_server_field(*number)).collect());
         }
         let field = article.get_field_by_name(path).map(|field| field.number());
         match field {
-            Some(number) if number >= number::FIRST_CONTENT => numbers.insert(number),
+            Some(number) if !is_server_field(number) => numbers.insert(number),
             Some(_) => return Err(Refusal::field("update_mask", format!("set by the server: {path}"))),
             None => {
                 let problem = format!("not a top-level field of an article: {path}");
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_mask_of_other_fields_is_refused() {
-        for path in ["revision", "name", "byline.text", "colour", "", "Headline"] {
+        for path in ["revision", "name", "former_paths", "byline.text", "colour", "", "Headline"] {
             let refused = apply(&[], &[], Some(&[path.to_owned()]));
             assert!(matches!(refused, Err(Refusal::Field { field, .. }) if field == "update_mask"), "{path}");
         }

@@ -1,34 +1,17 @@
 //! Pending versions as their publishers see them. Reads for readers are served elsewhere, and never from here.
 
-use bytes::Bytes;
-
 use super::Publishing;
 use crate::{
-    compose::{self, Shape},
-    entry::Derived,
-    model::{LogId, Name, Revision, limit},
+    compose::Shape,
+    model::{LogId, Name, limit},
     page_token::{self, PageScope},
+    pending::Pending,
     refusal::Refusal,
     store::{Damage, Error, Record, Snapshot, listing::Cursor},
 };
 
 /// The maximum number of records that one job of a reader thread loads.
 const MAX_LOADS: usize = 32;
-
-/// A version that is not due yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Pending {
-    /// The article, encoded.
-    pub(crate) article: Bytes,
-    /// The time at which it becomes visible, in microseconds since 1970 UTC. `None` if it needs another put.
-    pub(crate) due: Option<i64>,
-    /// The live revision that it is based on; 0 if there was none.
-    pub(crate) base: Revision,
-    /// Whether it is held for an editor's decision, because the live version is not the one that it is based on.
-    pub(crate) held: bool,
-    /// The live article that loses its path to this version when it becomes visible.
-    pub(crate) path_owner: Option<Name>,
-}
 
 /// A page of pending versions.
 #[derive(Debug, Clone, Default)]
@@ -38,21 +21,6 @@ pub(crate) struct PendingPage {
     pub(crate) next_page_token: String,
     /// Pending versions of this page that cannot be read.
     pub(crate) damage: Damage,
-}
-
-impl Pending {
-    fn read(snapshot: Snapshot<'_>, record: &Record, log_id: LogId, shape: Shape) -> Result<Pending, Error> {
-        let article = compose::entity(record, log_id, shape);
-        let derived = Derived::pending(&record.log);
-        let holders = derived.wanted_path.map_or(Ok(Vec::new()), |path| snapshot.path_owners(&path))?;
-        Ok(Pending {
-            article,
-            due: derived.due,
-            base: record.log.base_revision,
-            held: snapshot.is_held(&record.name)?,
-            path_owner: holders.into_iter().find(|holder| *holder != record.name),
-        })
-    }
 }
 
 impl Publishing {

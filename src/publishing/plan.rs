@@ -13,18 +13,21 @@ use crate::{
     store::{self, Record, Snapshot, WriteOutcome},
     wire::{
         fields,
-        log::LogEntry,
+        log::{self, LogEntry, PendingBase},
         number::{NAME, article},
         v1::{RemovalReason, UpdateKind},
     },
 };
 
 mod due;
+mod import;
 mod past;
 mod put;
 mod remove;
 
 pub(super) use due::{Rivals, plan_due};
+pub(super) use import::{Decision, plan_each};
+pub(crate) use import::{Import, PendingRecord};
 pub(crate) use remove::Removal;
 
 /// A change that meets its own rules. The current state has not been read yet.
@@ -36,6 +39,9 @@ pub(super) struct Draft {
     precondition: Option<Precondition>,
     update_kind: Option<UpdateKind>,
     allow_killed: bool,
+    pub(super) import: Option<Import>,
+    /// The article that has the path that this one is to be written without.
+    pub(super) path_owner: Option<Name>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +62,7 @@ pub(super) struct State {
     /// The slots whose newest entry cannot be read. The stand-in for it has its revision, its lists and its paths, but
     /// not its content.
     damaged: Vec<Slot>,
-    /// The article that took from this one the path that the draft names.
+    /// The article that has the path that the draft names, if the article is written without it.
     path_owner: Option<Name>,
     log_id: LogId,
 }
@@ -96,6 +102,14 @@ impl Planned {
         }
     }
 
+    /// Returns the owner of the path that was omitted.
+    pub(super) fn path_owner(&self) -> Option<&Name> {
+        match self {
+            Planned::Append { path_owner, .. } => path_owner.as_ref(),
+            Planned::Unchanged { found, .. } => found.path_owner.as_ref(),
+        }
+    }
+
     /// Records the owner of the path that was omitted.
     fn with_path_owner(mut self, state: &State) -> Planned {
         match &mut self {
@@ -110,13 +124,14 @@ impl Planned {
 
 impl Draft {
     pub(super) fn check(change: Change, now: i64) -> Result<Draft, Refusal> {
-        let Change { verb, precondition, update_kind, allow_killed, field } = change;
+        let Change { verb, precondition, update_kind, allow_killed, import, field } = change;
+        let mode = if import.is_some() { check::Mode::Import } else { check::Mode::Put { now } };
         let draft = |name, action| {
             let field = field.clone();
-            Draft { name, field, action, precondition, update_kind, allow_killed }
+            Draft { name, field, action, precondition, update_kind, allow_killed, import, path_owner: None }
         };
         let checked = match verb {
-            Verb::Put { kind, entity } => check::entity(kind, &entity, now).map(|checked| {
+            Verb::Put { kind, entity } => check::entity(kind, &entity, mode).map(|checked| {
                 let name = checked.name.clone();
                 draft(name, Action::Put(checked))
             }),
@@ -147,8 +162,13 @@ impl Draft {
         matches!(self.action, Action::Remove(Removal { reason: RemovalReason::Killed, .. }))
     }
 
+    /// Returns whether the outcome is determined and nothing is written.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.import.as_ref().is_some_and(|import| import.dry_run)
+    }
+
     /// Returns the path that the article is to have, as far as the draft itself states one.
-    fn requested_path(&self) -> Option<String> {
+    pub(super) fn requested_path(&self) -> Option<String> {
         let path = match &self.action {
             Action::Put(checked) if self.name.kind == Kind::Article => {
                 fields::last(&checked.content, article::PATH)
@@ -169,9 +189,13 @@ impl State {
         together: &HashSet<&Name>,
     ) -> Result<State, store::Error> {
         let mut state = State::of(snapshot, &draft.name)?;
-        if let Some(path) = draft.requested_path().filter(|path| state.has_lost_path(path)) {
+        state.path_owner.clone_from(&draft.path_owner);
+        let is_uncertain = |path: &String| draft.is_dry_run() || state.has_lost_path(path);
+        if state.path_owner.is_none()
+            && let Some(path) = draft.requested_path().filter(is_uncertain)
+        {
             let holders = snapshot.path_owners(&path::normalise(&path))?;
-            // An owner that is written in the same call may release the path.
+            // An owner that is written in the same call may release the path. The article itself is one of these.
             state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
         }
         Ok(state)
@@ -288,15 +312,6 @@ pub(super) fn plan_all(
     drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, context)).collect()
 }
 
-/// Plans changes that are committed one after the other, each on its own.
-pub(super) fn plan_each(
-    drafts: &[Draft],
-    states: &[State],
-    context: PlanContext,
-) -> Vec<Result<Planned, Refusal>> {
-    drafts.iter().zip(states).map(|(draft, state)| plan(draft, state, context)).collect()
-}
-
 fn plan(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, Refusal> {
     match &draft.action {
         Action::Put(checked) => put::put(draft, checked, state, context),
@@ -308,12 +323,22 @@ fn plan(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, R
             state.check_readable(&draft.name, Slot::Live).map_err(Refusal::from)?;
             let mut patched = patch::apply(&record.log.content, article, mask.as_deref())?;
             fields::put_string(&mut patched, NAME, &draft.name.to_string());
-            let checked = check::entity(Kind::Article, &patched, context.now);
+            let checked = check::entity(Kind::Article, &patched, check::Mode::Put { now: context.now });
             let checked = checked.map_err(|refusal| refusal.within(&draft.field))?;
             put::put(draft, &checked, state, context)
         }
         Action::Remove(removal) => remove::remove(draft, removal, state, context),
         Action::RemovePending => remove::remove_pending(draft, state, context),
+    }
+}
+
+/// Returns whether a pending version is held, because the live version is not the one that it is based on.
+fn is_held(pending: &Record, live: Option<&Record>) -> bool {
+    let base = pending.log.import.as_ref().map_or(PendingBase::Unspecified, log::Import::pending_base);
+    match base {
+        PendingBase::Superseded => true,
+        PendingBase::Imported => live.is_some_and(|live| live.log.import.is_none()),
+        PendingBase::Unspecified => live.is_some_and(|live| live.revision != pending.log.base_revision),
     }
 }
 

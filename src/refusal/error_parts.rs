@@ -102,6 +102,10 @@ impl Refusal {
             Refusal::Killed { name, time } => ErrorParts::new(Code::FailedPrecondition, Reason::NameKilled)
                 .resource(name)
                 .with("remove_time", fields::timestamp(*time)),
+            Refusal::SourceConflict { name, holder } => {
+                let parts = ErrorParts::new(Code::AlreadyExists, Reason::SourceConflict).resource(name);
+                if holder.is_empty() { parts } else { parts.with("source", holder) }
+            }
             Refusal::PathTaken { field, path, owner } => {
                 ErrorParts::new(Code::AlreadyExists, Reason::PathTaken)
                     .field(field)

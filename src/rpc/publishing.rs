@@ -14,7 +14,8 @@ use crate::{
     log::Position,
     model::{Kind, Name, Slot, limit},
     parse,
-    publishing::{Change, Pending, Publishing, Removal, Source, Verb, check_mask},
+    pending::Pending,
+    publishing::{Change, Publishing, Removal, Source, Verb, check_mask},
     refusal::{Refusal, at_most},
     store::WriteOutcome,
     wire::{
@@ -63,16 +64,6 @@ fn result(
         pending: written.slot == Slot::Pending && !written.removed,
         path_owner: written.path_owner.as_ref().map(ToString::to_string).unwrap_or_default(),
         body_conversion,
-    }
-}
-
-fn pending(pending: Pending) -> service::PendingArticle {
-    service::PendingArticle {
-        article: Some(Encoded(pending.article)),
-        due_time: pending.due.map(fields::timestamp),
-        path_owner: pending.path_owner.map(|owner| owner.to_string()).unwrap_or_default(),
-        hold_reason: if pending.held { v1::HoldReason::LiveVersionChanged as i32 } else { 0 },
-        base_revision: pending.base,
     }
 }
 
@@ -181,6 +172,7 @@ impl PublishingRpc {
                 precondition: request::precondition(precondition)?,
                 update_kind: Some(UpdateKind::Major),
                 allow_killed: false,
+                import: None,
                 field: String::new(),
             })
         };
@@ -201,6 +193,7 @@ fn put(
         precondition: request::precondition(precondition)?,
         update_kind: Some(update_kind),
         allow_killed: false,
+        import: None,
         field: field.to_owned(),
     })
 }
@@ -221,6 +214,7 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
             precondition: request::precondition(change.precondition.clone())?,
             update_kind: Some(request::update_kind(change.update_kind)?),
             allow_killed: change.allow_killed,
+            import: None,
             field: format!("{field}.{verb_field}"),
         })
     };
@@ -291,6 +285,7 @@ impl PublishingService for PublishingRpc {
                 precondition: request::precondition(request.precondition.clone())?,
                 update_kind: Some(request::update_kind(request.update_kind)?),
                 allow_killed: false,
+                import: None,
                 field: "article".into(),
             })
         };
@@ -424,7 +419,7 @@ impl PublishingService for PublishingRpc {
         let name = parse::name(Kind::Article, &request.name, "name")?;
         let selection = request::selection(request.view, request.body_format, &[], ArticleView::Full)?;
         let found = self.publishing.get_pending(name, selection.shape).await?;
-        Ok(Response::new(service::GetPendingResponse { pending: Some(pending(found)) }))
+        Ok(Response::new(service::GetPendingResponse { pending: Some(found.into_message()) }))
     }
 
     async fn list_pending(
@@ -436,7 +431,7 @@ impl PublishingService for PublishingRpc {
         let selection = request::selection(request.view, request.body_format, &[], ArticleView::Basic)?;
         let page = self.publishing.list_pending(size, &request.page_token, selection.shape).await?;
         Ok(Response::new(service::ListPendingResponse {
-            pending: page.found.into_iter().map(pending).collect(),
+            pending: page.found.into_iter().map(Pending::into_message).collect(),
             next_page_token: page.next_page_token,
             damage: page.damage.to_message(),
         }))
@@ -453,6 +448,7 @@ impl PublishingService for PublishingRpc {
                 precondition: request::precondition(request.precondition.clone())?,
                 update_kind: Some(UpdateKind::Major),
                 allow_killed: false,
+                import: None,
                 field: String::new(),
             })
         };

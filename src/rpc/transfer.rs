@@ -15,12 +15,14 @@ use crate::{
     health::Health,
     model::{Kind, Name, limit},
     parse,
-    publishing::{Change, Checked, Publishing, Removal, Verb},
+    publishing::{Change, Checked, Import, Imported, OmittedPath, PendingRecord, Publishing, Removal, Verb},
     refusal::{Refusal, at_most},
-    store::{Store, WriteOutcome},
+    store::Store,
     transfer::{End, Export, Next},
     wire::{
         fields,
+        log::FormerPath,
+        number::NAME,
         service::{
             self, record,
             transfer_service_server::{TransferService, TransferServiceServer},
@@ -60,7 +62,7 @@ impl TransferService for TransferRpc {
     ) -> Result<Response<Self::ImportStream>, Status> {
         let publishing = self.publishing.clone();
         let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
-        let import = Import {
+        let import = Importing {
             chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).boxed(),
             publishing: self.publishing.clone(),
             health: self.health.clone(),
@@ -86,7 +88,7 @@ impl TransferService for TransferRpc {
         let log_id = self.store.head().log_id;
         let remedy = "leave log_id and after_revision unset to export everything";
         Refusal::check_log(request::log_id(&request.log_id, "log_id")?, log_id, remedy)?;
-        let export = Export::new(self.store.clone(), request.after_revision);
+        let export = Export::new(self.store.clone(), request.after_revision, request.include_pending);
         let exporting = Exporting::Records(Box::new(export), self.draining.clone(), self.health.clone());
         let messages = stream::try_unfold(exporting, |exporting| async move {
             match exporting {
@@ -136,7 +138,7 @@ async fn next_message(
 
 /// One client's import. Chunks are written one after the other, so that a later record sees the effect of an earlier
 /// one. While one chunk is written, the checks of the next that need no store are made.
-struct Import {
+struct Importing {
     chunks: BoxStream<'static, Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
     health: Arc<Health>,
@@ -159,12 +161,14 @@ async fn check(
         return Err(Refusal::field("records", "must not be empty").into());
     }
     at_most(&limit::IMPORT, chunk.records.len(), "records")?;
+    let options = parse_options(&chunk)?;
     let names = chunk.records.iter().map(record_name).collect();
-    let checked = publishing.check(chunk.records.into_iter().map(parse_record).collect()).await?;
+    let changes = chunk.records.into_iter().map(|record| parse_record(record, &options)).collect();
+    let checked = publishing.check(changes).await?;
     Ok(Chunk { number: chunk.chunk, names, checked })
 }
 
-impl Import {
+impl Importing {
     async fn next(&mut self) -> Result<Option<v1::ImportResponse>, Status> {
         if *self.draining.borrow() {
             return Err(Refusal::of_shutdown(&self.health).into());
@@ -196,28 +200,43 @@ fn shorten_errors(mut response: v1::ImportResponse) -> v1::ImportResponse {
     response
 }
 
-fn import_result(name: String, result: &Result<WriteOutcome, Refusal>) -> v1::ImportResult {
-    let (outcome, error) = match result {
-        Ok(written) if written.changed => (v1::ImportOutcome::Written, None),
-        Ok(_) => (v1::ImportOutcome::Unchanged, None),
-        Err(refusal) => (v1::ImportOutcome::Refused, Some(refusal.into())),
+fn import_result(name: String, result: &Result<Imported, Refusal>) -> v1::ImportResult {
+    let mut message = v1::ImportResult { name, ..Default::default() };
+    let outcome = match result {
+        Ok(Imported::Stored { changed, omitted_path }) => {
+            if let Some(OmittedPath { path, owner }) = omitted_path {
+                (message.omitted_path, message.path_owner) = (path.clone(), owner.to_string());
+            }
+            if *changed { v1::ImportOutcome::Written } else { v1::ImportOutcome::Unchanged }
+        }
+        Ok(Imported::Kept(reason)) => {
+            message.keep_reason = *reason as i32;
+            v1::ImportOutcome::Kept
+        }
+        Err(refusal) => {
+            message.error = Some(refusal.into());
+            v1::ImportOutcome::Refused
+        }
     };
-    v1::ImportResult { name, outcome: outcome as i32, error }
+    message.outcome = outcome as i32;
+    message
 }
 
 fn record_name(record: &service::Record) -> String {
     let entity = match &record.record {
-        None => return String::new(),
+        None => None,
         Some(record::Record::Tombstone(tombstone)) => return truncate(&tombstone.name),
+        Some(record::Record::PendingArticle(pending)) => pending.article.as_ref(),
         Some(
             record::Record::Article(entity)
             | record::Record::Author(entity)
             | record::Record::Section(entity)
             | record::Record::Tag(entity)
             | record::Record::Collection(entity),
-        ) => entity,
+        ) => Some(entity),
     };
-    truncate(&String::from_utf8_lossy(fields::last(&entity.0, 1).unwrap_or_default()))
+    let name = entity.and_then(|entity| fields::last(&entity.0, NAME)).unwrap_or_default();
+    truncate(&String::from_utf8_lossy(name))
 }
 
 /// Returns the first bytes of a text, cut between two characters.
@@ -226,10 +245,32 @@ fn truncate(text: &str) -> String {
     text[..end.unwrap_or(0)].to_owned()
 }
 
-fn parse_record(record: service::Record) -> Result<Change, Refusal> {
-    let Some(record) = record.record else {
+/// Returns the properties that all records of a chunk have.
+fn parse_options(chunk: &service::ImportRequest) -> Result<Import, Refusal> {
+    parse::import_source(&chunk.source, "source")?;
+    let mode = v1::ImportMode::try_from(chunk.mode)
+        .map_err(|_| Refusal::field("mode", format!("unknown value {}", chunk.mode)))?;
+    Ok(Import {
+        source: chunk.source.as_str().into(),
+        overwrites: mode == v1::ImportMode::Overwrite,
+        dry_run: chunk.dry_run,
+        ..Import::default()
+    })
+}
+
+fn parse_record(record: service::Record, options: &Import) -> Result<Change, Refusal> {
+    let service::Record { record, mentioned, import_source, has_pending } = record;
+    let Some(record) = record else {
         return Err(Refusal::field("", "unknown kind of record"));
     };
+    parse::import_source(&import_source, "import_source")?;
+    let pending = match &record {
+        record::Record::PendingArticle(pending) => {
+            Some(PendingRecord { is_held: pending.hold_reason() != v1::HoldReason::Unspecified })
+        }
+        _ => None,
+    };
+    let import = Import { record_source: import_source, mentioned, pending, has_pending, ..options.clone() };
     let put = |kind, entity: crate::wire::Encoded| Verb::Put { kind, entity: entity.0 };
     let verb = match record {
         record::Record::Article(entity) => put(Kind::Article, entity),
@@ -238,8 +279,13 @@ fn parse_record(record: service::Record) -> Result<Change, Refusal> {
         record::Record::Tag(entity) => put(Kind::Tag, entity),
         record::Record::Collection(entity) => put(Kind::Collection, entity),
         record::Record::Tombstone(tombstone) => import_tombstone(tombstone)?,
+        record::Record::PendingArticle(pending) => {
+            put(Kind::Article, pending.article.ok_or_else(|| Refusal::field("article", "required"))?)
+        }
     };
-    Ok(Change { verb, precondition: None, update_kind: None, allow_killed: false, field: String::new() })
+    let import = Some(import);
+    let field = String::new();
+    Ok(Change { verb, precondition: None, update_kind: None, allow_killed: false, import, field })
 }
 
 fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
@@ -250,6 +296,11 @@ fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     for (i, path) in tombstone.paths.iter().enumerate() {
         parse::path(path, &format!("paths[{i}]"))?;
     }
-    let (reason, imported_paths) = (tombstone.reason(), Some(tombstone.paths));
-    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths } })
+    let mut imported_paths = parse::former_paths(&tombstone.former_paths)?;
+    if imported_paths.is_empty() {
+        let without_time = |path: &String| FormerPath { path: path.clone(), ..FormerPath::default() };
+        imported_paths = tombstone.paths.iter().map(without_time).collect();
+    }
+    let reason = tombstone.reason();
+    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths: Some(imported_paths) } })
 }

@@ -415,11 +415,12 @@ impl Applier<'_> {
     /// Holds the pending version of an article if the live version is not the one that it is based on: it would
     /// overwrite a version that its editor has not seen.
     fn hold_pending(&mut self, entry: &Entry, revision: Revision) -> Result<(), Error> {
-        let version = due::live_version(entry.derived.live, revision, entry.derived.base);
-        let sql = "UPDATE doc SET held = (base != ?1 AND (?2 OR base != 0))
+        let version = due::LiveVersion::of(entry.derived.live, revision, entry.derived.base);
+        let sql = "UPDATE doc SET held = (base IS NULL OR (base != ?1 AND (base != 0 OR ?2)))
                    WHERE kind = 1 AND slot = 2 AND id = ?3 AND live = 1";
         let mut update = self.transaction.prepare_cached(sql)?;
-        let held = update.execute(params![version, entry.derived.live, entry.name.id.as_str()])?;
+        let id = entry.name.id.as_str();
+        let held = update.execute(params![version.revision, version.holds_first_versions, id])?;
         self.due_changed |= held > 0;
         Ok(())
     }

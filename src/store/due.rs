@@ -79,6 +79,23 @@ impl Snapshot<'_> {
         Ok(held.optional()?.unwrap_or(false))
     }
 
+    /// Returns whether an article has a pending version.
+    pub(crate) fn has_pending(self, name: &Name) -> Result<bool, Error> {
+        let sql = "SELECT live FROM doc WHERE kind = ?1 AND slot = 2 AND id = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let live = statement.query_row(params![name.kind as i64, name.id.as_str()], |row| row.get(0));
+        Ok(live.optional()?.unwrap_or(false))
+    }
+
+    /// Returns the revision of the live version of an article if an import wrote it, otherwise 0.
+    pub(crate) fn imported_revision(self, name: &Name) -> Result<Revision, Error> {
+        let sql = "SELECT revision FROM doc
+                   WHERE kind = ?1 AND slot = 1 AND id = ?2 AND live = 1 AND base IS NOT NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let revision = statement.query_row(params![name.kind as i64, name.id.as_str()], |row| row.get(0));
+        Ok(revision.optional()?.unwrap_or(0))
+    }
+
     /// Counts the pending versions.
     pub(crate) fn count_pending(self) -> Result<Counts, Error> {
         let sql = "SELECT (SELECT count(*) FROM doc INDEXED BY pending WHERE slot = 2 AND live = 1),
@@ -98,23 +115,45 @@ impl Snapshot<'_> {
 }
 
 /// Returns whether an entry puts a pending version that must be held. Only an entry from another store can do so, never
-/// one that was planned on this store.
+/// one that was planned for a write on this store.
 pub(super) fn must_hold(connection: &Connection, entry: &Entry) -> Result<bool, Error> {
-    let Some(base) = entry.derived.base.filter(|_| entry.slot == Slot::Pending) else { return Ok(false) };
+    if entry.slot != Slot::Pending || !entry.derived.live {
+        return Ok(false);
+    }
     let sql = "SELECT live, revision, base FROM doc WHERE kind = 1 AND slot = 1 AND id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let held = statement.query_row([entry.name.id.as_str()], |row| {
-        let live = row.get(0)?;
-        Ok(live_version(live, row.get(1)?, row.get(2)?) != base && (live || base != 0))
+    let version = statement.query_row([entry.name.id.as_str()], |row| {
+        Ok(LiveVersion::of(row.get(0)?, row.get(1)?, row.get(2)?))
     });
-    Ok(held.optional()?.unwrap_or(false))
+    let version = version.optional()?;
+    Ok(match entry.derived.base {
+        None => true,
+        Some(base) => version.is_some_and(|version| version.holds(base)),
+    })
 }
 
-/// Returns the revision of the present or last version in the live slot of an article: the revision of its newest entry
-/// or, if that is an expiry, the revision that expired. An expiry therefore changes nothing for a pending version that
-/// is based on the expired one.
-pub(super) fn live_version(live: bool, revision: Revision, base: Option<Revision>) -> Revision {
-    if live { revision } else { base.unwrap_or(revision) }
+/// The present or last version in the live slot of an article, as pending versions are compared with it.
+pub(super) struct LiveVersion {
+    /// The revision of the newest entry or, if that is an expiry, the revision that expired. An expiry therefore changes
+    /// nothing for a pending version that is based on the expired one.
+    pub(super) revision: Revision,
+    /// Whether it holds a pending version that is based on none. A version that an import wrote does not: the pending
+    /// version of the same import is based on it, whichever of the two came first.
+    pub(super) holds_first_versions: bool,
+}
+
+impl LiveVersion {
+    /// Returns the version of a row or an entry, from its derived values.
+    pub(super) fn of(live: bool, revision: Revision, base: Option<Revision>) -> LiveVersion {
+        LiveVersion {
+            revision: if live { revision } else { base.unwrap_or(revision) },
+            holds_first_versions: live && base.is_none(),
+        }
+    }
+
+    fn holds(&self, base: Revision) -> bool {
+        base != self.revision && (base != 0 || self.holds_first_versions)
+    }
 }
 
 /// The numbers of pending versions, for operators.
@@ -215,9 +254,9 @@ mod tests {
         let mut seen = Vec::new();
         let visit = |_, record: Result<Record, String>| {
             seen.push(record.unwrap().name.id.to_string());
-            true
+            Ok(true)
         };
-        readers.visit_records(0, 10, visit).unwrap();
+        readers.visit_records(0, 10, &[Slot::Live], visit).unwrap();
         assert_eq!(seen, ["a"]);
         let rebuilt = rebuild(&old, &new, Identity::Original).unwrap();
         assert_eq!((rebuilt.faults, faults(&new)), (vec![], vec![]));

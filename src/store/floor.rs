@@ -6,9 +6,9 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
-    Error, Writer,
+    Error, PERMANENT, Writer,
     apply::{Applier, DepartureRow, unpack_departures},
-    envelope, is_permanent, read,
+    envelope, read,
 };
 use crate::{
     entry::Entry,
@@ -109,7 +109,7 @@ impl Applier<'_> {
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = envelope::open(stored, (&name, slot), revision);
             let entry = opened.ok().and_then(|bytes| Entry::decode(bytes).ok());
-            if entry.is_some_and(|entry| !is_permanent(entry.log.reason())) {
+            if entry.is_some_and(|entry| !PERMANENT.contains(&entry.log.reason())) {
                 let departures: Vec<u8> = row.get(5)?;
                 droppable.push((name, revision, unpack_departures(&departures)));
             }

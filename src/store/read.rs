@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Damage, Error, Head, Record, Snapshot, damage, envelope, listing::Cursor, row};
+use super::{Damage, Error, Head, PERMANENT, Record, Snapshot, damage, envelope, listing::Cursor, row};
 use crate::{
     digest::{Hash, SetDigest},
     entry::{self, Claim},
@@ -98,31 +98,38 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Visits the records that readers see after a revision, in the order of the log: each with its revision, a damaged
-    /// one by its name. Ends after `limit` records, or when `visit` returns false.
+    /// Visits the records of some slots after a revision, in the order of the log: each with its revision, a damaged one
+    /// by its name. A pending version that was removed is not a record, nor is a tombstone past its retention. Ends after
+    /// `limit` records, or when `visit` returns false.
     pub(crate) fn visit_records(
         self,
         after: Revision,
         limit: usize,
-        mut visit: impl FnMut(Revision, Result<Record, String>) -> bool,
+        slots: &[Slot],
+        mut visit: impl FnMut(Revision, Result<Record, String>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let sql = "SELECT kind, id, revision, entry FROM doc WHERE revision > ?1 AND slot = ?2
-                   ORDER BY revision LIMIT ?3";
+        let sql = "SELECT kind, id, revision, entry, slot FROM doc
+                   WHERE revision > ?1 AND (slot = ?2 OR (?3 AND live = 1))
+                     AND (live = 1 OR revision > ?4 OR reason IN (?5, ?6)) ORDER BY revision LIMIT ?7";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![after, LIVE_SLOT, limit as i64])?;
+        let pending = slots.contains(&Slot::Pending);
+        let floor = self.head()?.floor;
+        let [moved, killed] = PERMANENT.map(|reason| reason as i32);
+        let mut rows =
+            statement.query(params![after, LIVE_SLOT, pending, floor, moved, killed, limit as i64])?;
         while let Some(row) = rows.next()? {
             let revision = row.get(2)?;
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = row_name(row)?;
-            let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
+            let slot = Slot::from_number(row.get(4)?);
+            let opened = opened.zip(slot).map(|(name, slot)| open(name, slot, revision, stored));
             let found = match opened {
-                Some(Ok(record)) if self.is_outlived(&record)? => continue,
                 Some(Ok(record)) => Ok(record),
                 Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
                 Some(Err(error)) => return Err(error),
                 None => Err(format!("revision {revision}")),
             };
-            if !visit(revision, found) {
+            if !visit(revision, found)? {
                 break;
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     entry::{Claim, Term},
     model::{HashPrefix, Kind, Name, Revision, Slot},
     wire::{
-        log::{Departure, FormerPath, LogEntry, Operation},
+        log::{Departure, FormerPath, Import, LogEntry, Operation},
         v1::{self, RemovalReason},
     },
 };
@@ -50,6 +50,8 @@ pub(super) fn stand_in(
     log.operation = if is_put { Operation::Put } else { Operation::Remove } as i32;
     if !is_put {
         log.reason = reason(columns) as i32;
+    } else if slot == Slot::Live && columns.base.is_some() {
+        log.import = Some(Import::default());
     }
     if name.kind == Kind::Article && slot == Slot::Live {
         log.first_publish_time = columns.time;

@@ -28,7 +28,8 @@ CREATE TABLE doc(
   hash BLOB NOT NULL,           -- sha256 of the uncompressed entry
   content_hash BLOB,            -- summed by the content digest; NULL for a tombstone or a pending version
   departures BLOB NOT NULL,     -- term number and revision, 8 bytes each, little-endian, ascending: its departure rows
-  base INTEGER,                 -- pending: the live revision it was based on, 0 for none; tombstone: the expired one
+  base INTEGER,                 -- pending: the live revision it was based on, 0 for none or an import's, NULL: held;
+                                -- live: 0 if an import wrote it; tombstone: the revision that expired
   wanted TEXT,                  -- of a pending version: its own path, in its normal form
   sum INTEGER NOT NULL,         -- checksum of the columns above, see row.rs
   held INTEGER NOT NULL,        -- 1: `base` is not the live version: not published when due

@@ -1,8 +1,15 @@
 //! The numbers of the schema's fields that the server reads or cuts without decoding the message around them. A test
 //! checks them against the schema.
 
+use crate::model::Kind;
+
 /// The first number of content. In every entity, the fields below it belong to the server.
-pub(crate) const FIRST_CONTENT: u32 = 10;
+const FIRST_CONTENT: u32 = 10;
+
+/// Returns whether a field of an entity belongs to the server: it is not part of the stored content.
+pub(crate) fn is_server_field(kind: Kind, number: u32) -> bool {
+    number < FIRST_CONTENT || (kind == Kind::Article && number == article::FORMER_PATHS)
+}
 
 /// The field `name` of every entity.
 pub(crate) const NAME: u32 = 1;
@@ -22,6 +29,9 @@ pub(crate) mod article {
     pub(crate) const PUBLISH_TIME: u32 = 25;
     pub(crate) const EMBARGO: u32 = 26;
     pub(crate) const EXPIRE_TIME: u32 = 27;
+    pub(crate) const ALT_IDS: u32 = 32;
+    pub(crate) const FORMER_PATHS: u32 = 34;
+    pub(crate) const EDITORIAL_NOTE: u32 = 41;
 }
 
 /// The field `parent` of a section.
@@ -59,6 +69,9 @@ mod tests {
             ("publish_time", article::PUBLISH_TIME),
             ("embargo", article::EMBARGO),
             ("expire_time", article::EXPIRE_TIME),
+            ("alt_ids", article::ALT_IDS),
+            ("former_paths", article::FORMER_PATHS),
+            ("editorial_note", article::EDITORIAL_NOTE),
         ] {
             assert_eq!(number("Article", field), expected, "{field}");
         }

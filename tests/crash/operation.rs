@@ -34,12 +34,14 @@ impl State {
         match record {
             Record::Article(mut article) => {
                 (article.first_publish_time, article.state, article.word_count) = (None, 0, 0);
+                article.former_paths.clear();
                 live!(Article, article)
             }
             Record::Author(mut author) => live!(Author, author),
             Record::Section(mut section) => live!(Section, section),
             Record::Tag(mut tag) => live!(Tag, tag),
             Record::Collection(mut collection) => live!(Collection, collection),
+            Record::PendingArticle(pending) => unreachable!("no write schedules one: {pending:?}"),
             Record::Tombstone(gone) => {
                 (gone.name, Stored { revision: gone.revision, state: State::Moved(gone.moved_to) })
             }
@@ -124,7 +126,7 @@ impl Operation {
             State::Moved(_) => unreachable!("imports put"),
         };
         let records: Vec<RawRecord> = self.effects.iter().map(record).collect();
-        let acks: Vec<_> = cable.import(stream::iter(records)).try_collect().await?;
+        let acks: Vec<_> = cable.import(stream::iter(records)).overwrite().try_collect().await?;
         let results: Vec<_> = acks.iter().flat_map(|ack| &ack.results).collect();
         assert_eq!(results.len(), self.effects.len());
         assert!(results.iter().all(|result| result.outcome() != v1::ImportOutcome::Refused), "{results:?}");

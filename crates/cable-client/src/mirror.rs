@@ -152,7 +152,7 @@ macro_rules! mirror_entities {
             fn from_record(record: &RawRecord) -> Result<Option<Self>> {
                 Ok(match record.decode()?.record {
                     $(Some(record::Record::$entity(entity)) => Some(MirrorEntity::$entity(Arc::new(entity))),)*
-                    Some(record::Record::Tombstone(_)) | None => None,
+                    Some(record::Record::Tombstone(_) | record::Record::PendingArticle(_)) | None => None,
                 })
             }
         }

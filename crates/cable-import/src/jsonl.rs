@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn encoded(entity: Entity) -> Vec<u8> {
-        v1::Record { record: Some(entity) }.encode_to_vec()
+        v1::Record { record: Some(entity), ..Default::default() }.encode_to_vec()
     }
 
     #[test]

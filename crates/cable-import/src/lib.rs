@@ -38,8 +38,10 @@ pub enum ItemOutcome {
 /// The records of an item.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConvertedItem {
-    /// The records in the order in which they are written: first those that the item names and the file does not
-    /// define, last the item itself.
+    /// The authors, sections and tags that the item names and the file does not list, with nothing but a name. They are
+    /// written before the item, and only where the store has none of that name.
+    pub mentions: Vec<v1::Record>,
+    /// The records of the item itself.
     pub records: Vec<v1::Record>,
     /// The number of raw_html blocks in the body.
     pub raw_html: usize,

@@ -11,6 +11,7 @@ use std::{
 use serde::Serialize;
 
 use super::{ConvertedItem, Item, ItemOutcome};
+use cable_proto::v1::KeepReason;
 
 /// The maximum number of problems that the table lists. The JSON lines have all of them.
 const MAX_LISTED_PROBLEMS: usize = 20;
@@ -26,6 +27,8 @@ pub struct Report {
     raw_html: u64,
     dropped: u64,
     notes: u64,
+    /// The number of articles that were written without their path.
+    without_path: u64,
     problems: Vec<String>,
     more_problems: u64,
 }
@@ -43,7 +46,19 @@ struct ItemCounts {
 struct RecordCounts {
     written: u64,
     unchanged: u64,
+    /// The records whose versions the server kept, by reason.
+    kept: BTreeMap<&'static str, u64>,
     refused: u64,
+}
+
+impl RecordCounts {
+    fn kept(&self) -> u64 {
+        self.kept.values().sum()
+    }
+
+    fn all(&self) -> u64 {
+        self.written + self.unchanged + self.kept() + self.refused
+    }
 }
 
 #[derive(Serialize)]
@@ -108,7 +123,7 @@ impl Report {
     }
 
     fn add_converted(&mut self, item: &ConvertedItem, line: Line<'_>) -> Option<String> {
-        self.records += item.records.len() as u64;
+        self.records += (item.mentions.len() + item.records.len()) as u64;
         self.bodies_with_raw_html += u64::from(item.raw_html > 0);
         self.raw_html += item.raw_html as u64;
         self.dropped += item.dropped as u64;
@@ -135,6 +150,27 @@ impl Report {
         self.counts_of(label).unchanged += 1;
     }
 
+    /// Counts a record that replaces nothing on the server, for a reason. Returns the JSON line (no line feed).
+    pub fn kept(&mut self, label: &str, reason: KeepReason) -> String {
+        let reason = match reason {
+            KeepReason::Removed => "removed",
+            KeepReason::Mentioned => "exists already; the file only mentions it",
+            KeepReason::Changed | KeepReason::Unspecified => {
+                "changed since its import, or not imported from here"
+            }
+        };
+        *self.counts_of(label).kept.entry(reason).or_default() += 1;
+        to_json(&Line { outcome: "kept", label, reason, ..EMPTY_LINE })
+    }
+
+    /// Notes that an article has no path because another article has it. Returns the JSON line (no line feed). Its
+    /// outcome is counted on its own.
+    pub fn without_path(&mut self, label: &str, path: &str, owner: &str) -> String {
+        self.without_path += 1;
+        let message = format!("path {path} belongs to {owner}");
+        to_json(&Line { outcome: "without path", label, message: &message, ..EMPTY_LINE })
+    }
+
     /// Counts a record that the server rejected. Returns the JSON line (no line feed).
     pub fn refused(&mut self, label: &str, code: &str, reason: &str, message: &str) -> String {
         self.counts_of(label).refused += 1;
@@ -147,7 +183,7 @@ impl Report {
     pub fn totals_match(&self) -> bool {
         let items =
             self.item_kinds.values().map(|i| i.converted + i.failed + i.skipped.values().sum::<u64>());
-        let records = self.record_kinds.values().map(|r| r.written + r.unchanged + r.refused);
+        let records = self.record_kinds.values().map(RecordCounts::all);
         items.sum::<u64>() == self.items && records.sum::<u64>() == self.records
     }
 
@@ -224,11 +260,20 @@ impl Report {
     }
 
     fn write_records(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<28} {:>10} {:>10} {:>10}", "on the server", "written", "unchanged", "refused")?;
+        let row = |f: &mut fmt::Formatter<'_>, [a, b, c, d, e]: [&dyn Display; 5]| {
+            writeln!(f, "{a:<28} {b:>10} {c:>10} {d:>10} {e:>10}")
+        };
+        row(f, [&"on the server", &"written", &"unchanged", &"kept", &"refused"])?;
         let mut acknowledged = 0;
         for (kind, counts) in &self.record_kinds {
-            writeln!(f, "{kind:<28} {:>10} {:>10} {:>10}", counts.written, counts.unchanged, counts.refused)?;
-            acknowledged += counts.written + counts.unchanged + counts.refused;
+            row(f, [kind, &counts.written, &counts.unchanged, &counts.kept(), &counts.refused])?;
+            for (reason, count) in &counts.kept {
+                writeln!(f, "  {count} kept: {reason}")?;
+            }
+            acknowledged += counts.all();
+        }
+        if self.without_path > 0 {
+            writeln!(f, "{} articles without their path, which other articles have", self.without_path)?;
         }
         if acknowledged < self.records {
             writeln!(f, "{} of {} records have no result", self.records - acknowledged, self.records)?;
@@ -301,6 +346,25 @@ mod tests {
         {
             assert!(table.contains(expected), "{expected} in\n{table}");
         }
+    }
+
+    #[test]
+    fn kept_versions_and_omitted_paths_are_no_problems() {
+        let mut report = report();
+        let line = report.kept("articles/wp-7", KeepReason::Changed);
+        assert!(line.starts_with(r#"{"outcome":"kept","label":"articles/wp-7","reason":"changed"#), "{line}");
+        report.kept("tags/a", KeepReason::Mentioned);
+        assert!(report.totals_match());
+        let line = report.without_path("articles/wp-7", "/a", "articles/b");
+        assert!(
+            line.contains(r#""outcome":"without path""#) && line.contains("/a belongs to articles/b"),
+            "{line}"
+        );
+        let table = report.to_string();
+        for expected in ["1 kept: changed since", "1 kept: exists already", "1 articles without their path"] {
+            assert!(table.contains(expected), "{expected} in\n{table}");
+        }
+        assert_eq!(report.problems(), 1, "the failed page");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub struct Items<R> {
     terms: Terms,
     index: Index,
     language: String,
+    source: String,
     ids: HashSet<u64>,
     now: Timestamp,
     total: u64,
@@ -97,6 +98,7 @@ pub fn read<R: BufRead>(open: impl Fn() -> io::Result<R>, now: Timestamp) -> Res
         terms,
         index: first.index,
         language: first.language,
+        source: first.source,
         ids: HashSet::new(),
         now,
     })
@@ -107,6 +109,7 @@ struct FirstPass {
     terms: terms::Collector,
     index: Index,
     language: String,
+    source: String,
     items: u64,
 }
 
@@ -120,12 +123,18 @@ impl FirstPass {
                 }
             }
             "language" => element.text.trim().clone_into(&mut self.language),
+            "wp:base_blog_url" => element.text.trim().clone_into(&mut self.source),
             _ => self.terms.add(element),
         }
     }
 }
 
 impl<R: BufRead> Items<R> {
+    /// Returns the source of the records: the URL of the site. Empty if the export does not state it.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Returns the total number of items.
     pub fn total(&self) -> u64 {
         self.total

@@ -74,7 +74,7 @@ macro_rules! from_entity {
         impl From<v1::$entity> for RawRecord {
             fn from(entity: v1::$entity) -> Self {
                 let record = Some(v1::record::Record::$entity(entity));
-                RawRecord::from(&v1::Record { record })
+                RawRecord::from(&v1::Record { record, ..Default::default() })
             }
         }
     )*};
@@ -146,8 +146,21 @@ struct Name {
     name: String,
 }
 
-/// Returns the name of the entity in a record. The field with the lowest number is the entity, even if this client does
-/// not know its kind.
+/// The article of a pending version.
+#[derive(Message)]
+struct PendingName {
+    #[prost(message, optional, tag = "1")]
+    article: Option<Name>,
+}
+
+/// The number of the field of a pending version, whose first field is the article.
+const PENDING_ARTICLE: u32 = 7;
+
+/// The number of the field `import_source`, the only text beside the entity.
+const IMPORT_SOURCE: u32 = 9;
+
+/// Returns the name of the entity in a record. The message with the lowest number is the entity, even if this client
+/// does not know its kind.
 fn decode_name(mut record: Bytes) -> Result<String, DecodeError> {
     let mut entity: Option<(u32, Bytes)> = None;
     while record.has_remaining() {
@@ -161,12 +174,15 @@ fn decode_name(mut record: Bytes) -> Result<String, DecodeError> {
             return Err(malformed("truncated field"));
         }
         let field = record.split_to(length);
-        if entity.as_ref().is_none_or(|(lowest, _)| tag <= *lowest) {
+        if tag != IMPORT_SOURCE && entity.as_ref().is_none_or(|(lowest, _)| tag <= *lowest) {
             entity = Some((tag, field));
         }
     }
-    let (_, entity) = entity.ok_or_else(|| malformed("no entity"))?;
-    match Name::decode(entity)?.name {
+    let name = match entity.ok_or_else(|| malformed("no entity"))? {
+        (PENDING_ARTICLE, pending) => PendingName::decode(pending)?.article.unwrap_or_default().name,
+        (_, entity) => Name::decode(entity)?.name,
+    };
+    match name {
         name if name.is_empty() => Err(malformed("entity without name")),
         name => Ok(name),
     }
@@ -196,10 +212,14 @@ mod tests {
         encoding::uint64::encode(9003, &u64::MAX, &mut bytes);
         bytes.extend_from_slice(RawRecord::from(article()).as_bytes());
         let record = RawRecord::from_bytes(bytes.into());
-        let chunk = v1::ImportRequest { chunk: 1, records: vec![record.clone(), record.clone()] };
+        let chunk = v1::ImportRequest {
+            chunk: 1,
+            records: vec![record.clone(), record.clone()],
+            ..Default::default()
+        };
         let decoded = v1::ImportRequest::decode(&chunk.encode_to_vec()[..]).unwrap();
         assert_eq!(decoded.records, [record.clone(), record]);
-        let v1::Record { record: Some(v1::record::Record::Article(entity)) } =
+        let v1::Record { record: Some(v1::record::Record::Article(entity)), .. } =
             decoded.records[0].decode().unwrap()
         else {
             panic!("not an article")
@@ -215,6 +235,14 @@ mod tests {
         assert_eq!(RawRecord::from_bytes(bytes.into()).name().unwrap(), "articles/a");
         let tombstone = v1::Tombstone { name: "tags/a".into(), revision: 7, ..Default::default() };
         assert_eq!(RawRecord::from(tombstone).name().unwrap(), "tags/a");
+        let pending = v1::PendingArticle { article: Some(article()), ..Default::default() };
+        let record = v1::Record {
+            record: Some(v1::record::Record::PendingArticle(pending)),
+            import_source: "https://news.example".into(),
+            mentioned: true,
+            has_pending: Some(false),
+        };
+        assert_eq!(RawRecord::from(&record).name().unwrap(), "articles/a");
         for nameless in [RawRecord::default(), RawRecord::from(v1::Tag::default())] {
             assert!(nameless.name().is_err());
         }

@@ -15,7 +15,9 @@ use crate::model::Kind;
 
 /// Returns the reason to refuse an entity, if there is one.
 fn refusal(kind: Kind, entity: &impl Message) -> Option<String> {
-    super::entity(kind, &entity.encode_to_vec(), 0).err().map(|refusal| format!("{refusal:?}"))
+    super::entity(kind, &entity.encode_to_vec(), super::Mode::Import)
+        .err()
+        .map(|refusal| format!("{refusal:?}"))
 }
 
 fn refusal_of_body(html: &str) -> Option<String> {

@@ -1,13 +1,13 @@
 //! Plans the changes of a name that are due.
 
-use super::{PlanContext, Planned, State, past::carry_history, put::first_publish_time, remove};
+use super::{PlanContext, Planned, State, is_held, past::carry_history, put::first_publish_time, remove};
 use crate::{
     entry::{self, own_path},
     model::{Name, Slot, path},
     store::{self, Record, Snapshot, due::Due},
     wire::{
         fields,
-        log::{LogEntry, Operation},
+        log::{Import, LogEntry, Operation},
         number::article,
         v1::{RemovalReason, UpdateKind},
     },
@@ -55,15 +55,13 @@ pub(in crate::publishing) fn plan_due(
     let entries = match (due.slot, state.pending_record(), state.live()) {
         (Slot::Pending, ..) if state.check_readable(&due.name, Slot::Pending).is_err() => return Vec::new(),
         // The live version is not the one that it was based on: the pending version is held.
-        (Slot::Pending, Some(pending), live)
-            if live.is_none_or(|live| live.revision == pending.log.base_revision) =>
-        {
+        (Slot::Pending, Some(pending), live) if !is_held(pending, live) => {
             promote(due, pending, state.record.as_ref(), context)
         }
         (Slot::Live, _, Some(record)) => {
             let (reason, kind) = (RemovalReason::Expired, UpdateKind::Major);
             let mut expiry = remove::live_removal(&due.name, Some(record), reason, kind, context);
-            expiry.base_revision = record.revision;
+            (expiry.base_revision, expiry.import) = (record.revision, record.log.import.clone());
             vec![(Slot::Live, expiry)]
         }
         _ => return Vec::new(),
@@ -90,6 +88,7 @@ fn path_loss(name: &Name, record: &Record, to: &Name, context: PlanContext) -> L
         first_publish_time: record.log.first_publish_time,
         content: content.into(),
         word_count: record.log.word_count,
+        import: record.log.import.clone(),
         ..LogEntry::default()
     };
     carry_history(name, &mut log, Some(record), context);
@@ -117,6 +116,7 @@ fn promote(
         first_publish_time: first,
         content: pending.log.content.clone(),
         word_count: pending.log.word_count,
+        import: pending.log.import.clone().map(|import| Import { pending_base: 0, ..import }),
         ..LogEntry::default()
     };
     carry_history(&due.name, &mut log, before, context);

@@ -1,6 +1,6 @@
 //! The part of its past that an article's new entry retains: former paths and departures, both bounded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message as _;
 
@@ -64,6 +64,34 @@ fn bound_departures(mut departures: Vec<Departure>, floor: Revision) -> (Vec<Dep
 pub(super) fn latest(mut paths: Vec<FormerPath>) -> Vec<FormerPath> {
     let surplus = paths.len().saturating_sub(limit::ALIAS_PATHS.maximum as usize);
     paths.split_off(surplus)
+}
+
+/// Adds the former paths of an imported record to those that the article has in this store. Of two times of one path,
+/// that of the record counts; a path without a time keeps its own, or ceases now.
+pub(super) fn add_imported_paths(log: &mut LogEntry, imported: &[FormerPath], now: i64) {
+    if imported.is_empty() {
+        return;
+    }
+    let own = own_path(&log.content).filter(|_| log.operation() == Operation::Put);
+    let carried = std::mem::take(&mut log.former_paths);
+    let known: HashMap<String, i64> =
+        carried.iter().map(|former| (path::normalise(&former.path), former.cease_time)).collect();
+    let mut seen: HashSet<String> = own.iter().map(|own| path::normalise(own)).collect();
+    for former in imported {
+        let normal = path::normalise(&former.path);
+        let known = known.get(&normal).copied().unwrap_or(now);
+        let cease_time = if former.cease_time == 0 { known } else { former.cease_time };
+        if seen.insert(normal) {
+            log.former_paths.push(FormerPath { cease_time, ..former.clone() });
+        }
+    }
+    let count = log.former_paths.len();
+    log.former_paths
+        .extend(carried.into_iter().filter(|former| !seen.contains(&path::normalise(&former.path))));
+    if log.former_paths.len() > count {
+        log.former_paths.sort_by_key(|former| former.cease_time);
+    }
+    log.former_paths = latest(std::mem::take(&mut log.former_paths));
 }
 
 fn former_paths(before: &LogEntry, was: Option<String>, is: Option<&str>, now: i64) -> Vec<FormerPath> {

@@ -3,19 +3,18 @@
 use std::borrow::Cow;
 
 use super::{
-    Draft, PlanContext, Planned, State, check_precondition, past::carry_history, remove, update_kind,
+    Draft, Import, PlanContext, Planned, State, check_precondition, is_held,
+    past::{add_imported_paths, carry_history},
+    remove, update_kind,
 };
 use crate::{
     model::{Kind, Slot},
-    publishing::{
-        Precondition,
-        check::{Checked, OriginalTimes},
-    },
+    publishing::{Precondition, check::Checked},
     refusal::Refusal,
     store::Record,
     wire::{
         fields,
-        log::{LogEntry, Operation},
+        log::{self, FormerPath, LogEntry, Operation, PendingBase},
         number::article,
         v1::{RemovalReason, UpdateKind},
     },
@@ -28,7 +27,13 @@ pub(super) fn put(
     state: &State,
     context: PlanContext,
 ) -> Result<Planned, Refusal> {
-    let is_pending = checked.release.is_pending(context.now);
+    let import = draft.import.as_ref();
+    let is_pending =
+        import.is_some_and(|import| import.pending.is_some()) || checked.release.is_pending(context.now);
+    let has_expired = checked.expire_time.is_some_and(|time| time <= context.now);
+    if import.is_some() && !is_pending && has_expired {
+        return remove::expired(draft, checked, state, context);
+    }
     let replaced = match (&draft.precondition, is_pending) {
         (Some(Precondition::Absent), _) => state.live().or(state.pending_record()),
         (_, true) => state.pending_record().or(state.live()),
@@ -53,11 +58,19 @@ fn put_live(
 ) -> Result<Planned, Refusal> {
     let name = &draft.name;
     let checked = &*without_lost_path(checked, state);
-    if let Some(record) = state.live().filter(|record| state.has_content(name, record, checked)) {
-        return Ok(state.unchanged(record).with_path_owner(state));
+    let former_paths = &checked.original.former_paths;
+    let superseded = superseded_pending(draft.import.as_ref(), state, context);
+    let is_same =
+        |record: &&Record| state.has_content(name, record, checked) && has_paths(record, former_paths);
+    if let Some(record) = state.live().filter(is_same) {
+        let planned = match (draft.import.as_ref(), superseded) {
+            (Some(_), Some(removal)) => state.append(name, vec![removal]),
+            _ => state.unchanged(record),
+        };
+        return Ok(planned.with_path_owner(state));
     }
     let before = state.record.as_ref();
-    let original = original_times(draft, checked);
+    let original = &checked.original;
     let first = first_publish_time(before).or(original.first_published).or(checked.publish_time);
     let is_article = name.kind == Kind::Article;
     let mut log = LogEntry {
@@ -72,15 +85,38 @@ fn put_live(
         ..LogEntry::default()
     };
     carry_history(name, &mut log, before, context);
-    let superseded = state.pending_record().filter(|_| state.live().is_none());
-    let superseded =
-        superseded.map(|pending| remove::pending_removal(pending, RemovalReason::Withdrawn, context));
+    add_imported_paths(&mut log, former_paths, context.now);
     let entries = superseded.into_iter().chain([(Slot::Live, log)]).collect();
     Ok(state.append(name, entries).with_path_owner(state))
 }
 
-/// Omits a path that a scheduled article has taken from this one. The publisher may not know of that yet, and a
-/// correction must not fail for it.
+/// Returns the removal of the pending version that a put of the live one replaces: of one that no live version was beside
+/// or, if the file of an import has none, of one that an import wrote.
+fn superseded_pending(
+    import: Option<&Import>,
+    state: &State,
+    context: PlanContext,
+) -> Option<(Slot, LogEntry)> {
+    let pending = state.pending_record()?;
+    let is_superseded = match import.and_then(|import| import.has_pending) {
+        Some(has_pending) => !has_pending,
+        None => state.live().is_none(),
+    };
+    is_superseded.then(|| remove::pending_removal(pending, RemovalReason::Withdrawn, context))
+}
+
+/// Returns whether an article has all former paths of an imported record, with their times.
+fn has_paths(record: &Record, imported: &[FormerPath]) -> bool {
+    if imported.is_empty() {
+        return true;
+    }
+    let mut log = record.log.clone();
+    add_imported_paths(&mut log, imported, record.log.time);
+    log.former_paths == record.log.former_paths
+}
+
+/// Omits a path that another article has: one that a scheduled article has taken from this one, because the publisher
+/// may not know of that yet, and a correction must not fail for it; or one that an import brings.
 fn without_lost_path<'a>(checked: &'a Checked, state: &State) -> Cow<'a, Checked> {
     if state.path_owner.is_none() {
         return Cow::Borrowed(checked);
@@ -105,14 +141,19 @@ fn put_pending(
         None | Some(UpdateKind::Unspecified) => UpdateKind::Major,
         Some(kind) => kind,
     };
-    let base = state.base_revision();
-    let is_same =
-        |record: &&Record| record.log.base_revision == base && state.has_content(name, record, checked);
+    let record_of_pending = draft.import.as_ref().and_then(|import| import.pending);
+    let base = record_of_pending.map_or(PendingBase::Unspecified, |pending| pending.base(state.live()));
+    let base_revision = if base == PendingBase::Unspecified { state.base_revision() } else { 0 };
+    let has_base = |record: &Record| match record_of_pending {
+        Some(pending) => is_held(record, state.live()) == pending.is_held,
+        None => record.log.base_revision == base_revision && !is_held(record, state.live()),
+    };
+    let is_same = |record: &&Record| has_base(record) && state.has_content(name, record, checked);
     if let Some(record) = state.pending_record().filter(is_same) {
         return Ok(state.unchanged(record));
     }
     let before = state.record.as_ref();
-    let original = original_times(draft, checked);
+    let original = &checked.original;
     let create_time = before.or(state.pending_record()).map(|record| record.log.create_time);
     let log = LogEntry {
         operation: Operation::Put as i32,
@@ -122,15 +163,12 @@ fn put_pending(
         first_publish_time: first_publish_time(before).or(original.first_published).unwrap_or(0),
         content: checked.content.clone().into(),
         word_count: checked.word_count,
-        base_revision: base,
+        base_revision,
+        import: record_of_pending
+            .map(|_| log::Import { pending_base: base as i32, ..log::Import::default() }),
         ..LogEntry::default()
     };
     Ok(state.append(name, vec![(Slot::Pending, log)]))
-}
-
-/// Returns the times of creation and first publication in another store. Only an import states them.
-fn original_times(draft: &Draft, checked: &Checked) -> OriginalTimes {
-    if draft.update_kind.is_none() { checked.original_times } else { OriginalTimes::default() }
 }
 
 /// Returns the time at which a name first became readable.

@@ -2,11 +2,13 @@
 
 use super::{
     Draft, PlanContext, Planned, State, check_precondition,
-    past::{carry_history, latest},
+    past::{add_imported_paths, carry_history},
     update_kind,
 };
 use crate::{
+    entry::own_path,
     model::{Name, Slot},
+    publishing::check::Checked,
     refusal::Refusal,
     store::Record,
     wire::{
@@ -20,8 +22,8 @@ use crate::{
 pub(crate) struct Removal {
     pub(crate) reason: RemovalReason,
     pub(crate) moved_to: Option<Name>,
-    /// For a removal in another store, the paths that led to the name there.
-    pub(crate) imported_paths: Option<Vec<String>>,
+    /// For a removal in another store, the paths that led to the name there. A path with the time 0 has no known time.
+    pub(crate) imported_paths: Option<Vec<FormerPath>>,
 }
 
 impl Removal {
@@ -64,10 +66,13 @@ pub(super) fn remove(
         return Err(state.not_found(&draft.name));
     }
     let reason = if kill { RemovalReason::Killed } else { RemovalReason::Withdrawn };
-    let removed_pending = state.pending_record().map(|pending| pending_removal(pending, reason, context));
+    let stays = draft.import.as_ref().is_some_and(|import| import.has_pending == Some(true)) && !kill;
+    let removed_pending = state.pending_record().filter(|_| !stays);
+    let removed_pending = removed_pending.map(|pending| pending_removal(pending, reason, context));
     let mut entries: Vec<_> = removed_pending.into_iter().collect();
-    if leaves_tombstone(removal, state) {
-        entries.push((Slot::Live, tombstone(draft, removal, state, context)?));
+    let tombstone = tombstone(draft, removal, state, context)?;
+    if leaves_tombstone(removal, state, &tombstone) {
+        entries.push((Slot::Live, tombstone));
     }
     match newest.filter(|_| entries.is_empty()) {
         Some(newest) => Ok(state.unchanged(newest)),
@@ -77,13 +82,13 @@ pub(super) fn remove(
 
 /// Returns whether the live slot changes. A kill remains a kill, and leaves no tombstone of a name that was never
 /// visible.
-fn leaves_tombstone(removal: &Removal, state: &State) -> bool {
+fn leaves_tombstone(removal: &Removal, state: &State, tombstone: &LogEntry) -> bool {
     let Some(record) = &state.record else {
         return state.kill_tombstone().is_none()
             && (state.pending_record().is_none() || removal.imported_paths.is_some());
     };
-    let moved_to = removal.moved_to.as_ref().map(ToString::to_string).unwrap_or_default();
-    let is_same = record.log.reason() == removal.reason && record.log.moved_to == moved_to;
+    let meaning = |log: &LogEntry| (log.reason(), log.moved_to.clone(), log.former_paths.clone());
+    let is_same = meaning(&record.log) == meaning(tombstone);
     record.is_put() || (state.kill_tombstone().is_none() && !is_same)
 }
 
@@ -96,17 +101,21 @@ fn tombstone(
     let kind = update_kind(draft, state)?;
     let mut log = live_removal(&draft.name, state.record.as_ref(), removal.reason, kind, context);
     log.moved_to = removal.moved_to.as_ref().map(ToString::to_string).unwrap_or_default();
-    for path in removal.imported_paths.as_deref().unwrap_or_default() {
-        if !log.former_paths.iter().any(|former| former.path == *path) {
-            log.former_paths.push(FormerPath {
-                path: path.clone(),
-                cease_time: context.now,
-                ..FormerPath::default()
-            });
-        }
-    }
-    log.former_paths = latest(log.former_paths);
+    add_imported_paths(&mut log, removal.imported_paths.as_deref().unwrap_or_default(), context.now);
     Ok(log)
+}
+
+/// Plans the import of an article that has expired: its tombstone.
+pub(super) fn expired(
+    draft: &Draft,
+    checked: &Checked,
+    state: &State,
+    context: PlanContext,
+) -> Result<Planned, Refusal> {
+    let mut paths = checked.original.former_paths.clone();
+    paths.extend(own_path(&checked.content).map(|path| FormerPath { path, ..FormerPath::default() }));
+    let removal = Removal { reason: RemovalReason::Expired, moved_to: None, imported_paths: Some(paths) };
+    remove(draft, &removal, state, context)
 }
 
 /// Returns the entry that ends the live version.

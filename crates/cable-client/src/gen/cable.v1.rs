@@ -1268,11 +1268,21 @@ pub(crate) mod transfer_service_client {
             self
         }
         /// Imports records in chunks and acknowledges each chunk once it is on disk. A record that exists already changes
-        /// nothing, so a client repeats an interrupted import from the start. A refused record does not affect others.
+        /// nothing, so a client repeats an interrupted import from the start. A refused record does not affect others. Names
+        /// may come in any order; of two records of one version, the later one counts.
+        ///
+        /// An import can be repeated beside editors. A record replaces a version only if an import wrote that version and
+        /// nothing has changed it since; otherwise the version is kept. A removed name stays removed. IMPORT_MODE_OVERWRITE
+        /// replaces these, too.
+        ///
+        /// * Versions of different sources are never mixed: a record whose name holds the version of another source is refused
+        ///  with SOURCE_CONFLICT. A record without a source replaces versions of every source.
+        /// * A path that another article has costs a record its path, not the article: it is written without the path, and the
+        ///  result names the owner. A later import of the record gives it the path if that is free.
         ///
         /// The call ends with LIMIT_EXCEEDED for a chunk above its limits, with STORE_FULL if the disk has too little space,
         /// and with OUTCOME_UNKNOWN if a chunk may have been written. Reasons of a refused record: FIELD_INVALID,
-        /// LIMIT_EXCEEDED, PATH_TAKEN, NAME_KILLED and OVERLOADED.
+        /// LIMIT_EXCEEDED, SOURCE_CONFLICT, NAME_KILLED and OVERLOADED.
         pub async fn import(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -1299,8 +1309,10 @@ pub(crate) mod transfer_service_client {
                 .insert(GrpcMethod::new("cable.v1.TransferService", "Import"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Exports all live versions and all tombstones in log order, then one closing message. A name that changes during the
-        /// export is sent again: of two records of one name, the later one is valid. No message is larger than 3.5 MiB.
+        /// Exports all live versions and all tombstones in log order, on request also the pending versions, then one closing
+        /// message. A name that changes during the export is sent again: of two records of one version, the later one is
+        /// valid. No message is larger than 3.5 MiB. An import of all records into an empty store makes a store that responds
+        /// to every read like this one, except for revisions and times of the server.
         ///
         /// The server compares the sum of the records that it read with its counts and its content digest. If a record cannot
         /// be read, the export continues without it; the closing message then has `damage`, and the call ends with DATA_LOSS:

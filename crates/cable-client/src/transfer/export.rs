@@ -21,7 +21,8 @@ use crate::{
 };
 
 impl Cable {
-    /// Exports all live versions and all tombstones in log order; [`records`](Export::records) returns the stream.
+    /// Exports all live versions and all tombstones in log order, and on request all pending versions;
+    /// [`records`](Export::records) returns the stream.
     ///
     /// ```no_run
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -68,11 +69,17 @@ impl Export {
     /// has.
     pub fn after(mut self, position: impl Into<Freshness>) -> Self {
         let Freshness { at_least_revision, log_id, .. } = position.into();
-        self.request = ExportRequest { after_revision: at_least_revision, log_id };
+        self.request = ExportRequest { after_revision: at_least_revision, log_id, ..self.request };
         self
     }
 
-    /// Returns the stream of records. A name that changes during the export is sent again: of two records of one name,
+    /// Includes pending versions. They must not become public before their time.
+    pub fn include_pending(mut self) -> Self {
+        self.request.include_pending = true;
+        self
+    }
+
+    /// Returns the stream of records. A name that changes during the export is sent again: of two records of one version,
     /// the later one is valid.
     pub fn records(self) -> RecordStream {
         let Export { cable, request } = self;
@@ -267,7 +274,7 @@ mod tests {
 
     fn export_state() -> ExportState {
         let cable = Cable::builder("http://127.0.0.1:1").build().unwrap();
-        let request = ExportRequest { log_id: "0123abcd".into(), after_revision: 0 };
+        let request = ExportRequest { log_id: "0123abcd".into(), ..Default::default() };
         ExportState { cable, request, call: TransferCall::default(), received: 0, ended: false }
     }
 

@@ -24,11 +24,14 @@ use crate::{
     Cable, Error, ErrorKind, RawRecord, Result, Retry,
     client::Chunks,
     list::{ResultStream, messages},
-    v1::{ImportRequest, ImportResponse, ImportResult, Position},
+    v1::{ImportMode, ImportRequest, ImportResponse, ImportResult, Position},
 };
 
 impl Cable {
     /// Imports records in chunks. Poll the stream of acknowledgements to keep the import running.
+    ///
+    /// A record replaces a version only if an import of the same [`source`](Import::source) wrote that version and
+    /// nothing has changed it since, so an import can be repeated beside editors. See [`Import::overwrite`].
     ///
     /// After a lost connection, the import resumes with the records that were not acknowledged. Those of them that had
     /// been written are then acknowledged as UNCHANGED.
@@ -49,20 +52,20 @@ impl Cable {
     /// # }
     /// ```
     pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
-        let source = Source { records: records.boxed(), peeked: None, chunk: Vec::new(), next_index: 0 };
-        let import = Arc::new(PendingImport {
-            source: AsyncMutex::new(source),
-            sent: Mutex::default(),
-            permits: Semaphore::new(IN_FLIGHT),
-            all_sent: AtomicBool::new(false),
-        });
-        Import { acks: acknowledgements(self.clone(), import) }
+        let source = Source {
+            records: records.boxed(),
+            options: ImportRequest::default(),
+            peeked: None,
+            chunk: Vec::new(),
+            next_index: 0,
+        };
+        Import { cable: self.clone(), state: ImportState::Configured(Some(source)) }
     }
 }
 
 /// The acknowledgement of consecutive records of an import: each one is on disk or refused.
 ///
-/// An acknowledgement covers at most 1,000 records. The outcome of each is WRITTEN, UNCHANGED or REFUSED.
+/// An acknowledgement covers at most 1,000 records. The outcome of each is WRITTEN, UNCHANGED, KEPT or REFUSED.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImportAck {
@@ -98,7 +101,42 @@ pub struct ImportAck {
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Import {
-    acks: ResultStream<ImportAck>,
+    cable: Cable,
+    state: ImportState,
+}
+
+/// The state of an import before and after it is first polled.
+enum ImportState {
+    /// `None` only while the import starts.
+    Configured(Option<Source>),
+    Running(ResultStream<ImportAck>),
+}
+
+impl Import {
+    /// Sets the source of the records: a text that identifies the system that they come from, such as the URL of its
+    /// site. Versions of different sources are never mixed. If unset, the records come from no particular source.
+    pub fn source(self, source: impl Into<String>) -> Self {
+        self.with(|request| request.source = source.into())
+    }
+
+    /// Replaces also versions that were changed or removed since their import, and those of other sources. Killed names
+    /// and names that a record only mentions stay as they are.
+    pub fn overwrite(self) -> Self {
+        self.with(|request| request.mode = ImportMode::Overwrite.into())
+    }
+
+    /// Writes nothing. The results are those of an import of each record alone into the store as it is.
+    pub fn dry_run(self) -> Self {
+        self.with(|request| request.dry_run = true)
+    }
+
+    /// Changes the options of every chunk. A running import keeps its options.
+    fn with(mut self, change: impl FnOnce(&mut ImportRequest)) -> Self {
+        if let ImportState::Configured(Some(source)) = &mut self.state {
+            change(&mut source.options);
+        }
+        self
+    }
 }
 
 impl fmt::Debug for Import {
@@ -110,8 +148,18 @@ impl fmt::Debug for Import {
 impl Stream for Import {
     type Item = Result<ImportAck>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.acks.poll_next_unpin(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let import = self.get_mut();
+        if let ImportState::Configured(source) = &mut import.state
+            && let Some(source) = source.take()
+        {
+            let acks = acknowledgements(import.cable.clone(), Arc::new(PendingImport::new(source)));
+            import.state = ImportState::Running(acks);
+        }
+        match &mut import.state {
+            ImportState::Running(acks) => acks.poll_next_unpin(cx),
+            ImportState::Configured(_) => Poll::Ready(None),
+        }
     }
 }
 
@@ -134,6 +182,15 @@ struct PendingImport {
 }
 
 impl PendingImport {
+    fn new(source: Source) -> Self {
+        PendingImport {
+            source: AsyncMutex::new(source),
+            sent: Mutex::default(),
+            permits: Semaphore::new(IN_FLIGHT),
+            all_sent: AtomicBool::new(false),
+        }
+    }
+
     fn sent(&self) -> MutexGuard<'_, VecDeque<ImportRequest>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -199,6 +256,8 @@ impl PendingImport {
 /// cancelled.
 struct Source {
     records: stream::BoxStream<'static, RawRecord>,
+    /// The options of the import: a chunk without records.
+    options: ImportRequest,
     peeked: Option<RawRecord>,
     chunk: Vec<RawRecord>,
     next_index: i64,
@@ -220,7 +279,11 @@ impl Source {
             }
             self.chunk.push(record);
         }
-        let chunk = ImportRequest { chunk: self.next_index, records: std::mem::take(&mut self.chunk) };
+        let chunk = ImportRequest {
+            chunk: self.next_index,
+            records: std::mem::take(&mut self.chunk),
+            ..self.options.clone()
+        };
         self.next_index += chunk.records.len() as i64;
         (!chunk.records.is_empty()).then_some(chunk)
     }
@@ -289,7 +352,13 @@ mod tests {
     fn import(records: Vec<RawRecord>, permits: usize) -> Arc<PendingImport> {
         let records = stream::iter(records).boxed();
         Arc::new(PendingImport {
-            source: AsyncMutex::new(Source { records, peeked: None, chunk: Vec::new(), next_index: 0 }),
+            source: AsyncMutex::new(Source {
+                records,
+                options: ImportRequest::default(),
+                peeked: None,
+                chunk: Vec::new(),
+                next_index: 0,
+            }),
             sent: Mutex::default(),
             permits: Semaphore::new(permits),
             all_sent: AtomicBool::new(false),

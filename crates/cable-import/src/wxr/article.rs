@@ -182,7 +182,7 @@ fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, result
 
 fn insert(names: &mut Vec<String>, named: Option<(String, Option<v1::Record>)>, result: &mut ConvertedItem) {
     let Some((name, record)) = named else { return };
-    result.records.extend(record);
+    result.mentions.extend(record);
     if !names.contains(&name) {
         names.push(name);
     }
@@ -261,7 +261,7 @@ fn set_byline(article: &mut v1::Article, terms: &mut Terms, item: &Element, resu
         let Some((author, display_name, record)) = terms.author_of_post(login, &mut result.notes) else {
             continue;
         };
-        result.records.extend(record);
+        result.mentions.extend(record);
         if credits.iter().all(|credit| credit.author != author) {
             credits.push(v1::Credit { author, display_name, role: String::new() });
         }

@@ -254,7 +254,7 @@ fn item(
 }
 
 pub(super) fn record(kind: Kind) -> v1::Record {
-    v1::Record { record: Some(kind) }
+    v1::Record { record: Some(kind), ..Default::default() }
 }
 
 fn category(element: &Element) -> Term<'_> {

@@ -1198,6 +1198,8 @@ pub enum ErrorReason {
     /// UNAVAILABLE. A part of the node has failed and the node is shutting down; retry on another node. The call changed
     /// nothing, except that an import may have written earlier records.
     NodeFailed = 27,
+    /// ALREADY_EXISTS. The name holds a version of another import source. Metadata: `source`, if it is known.
+    SourceConflict = 28,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1233,6 +1235,7 @@ impl ErrorReason {
             Self::NameKilled => "ERROR_REASON_NAME_KILLED",
             Self::StoreDamaged => "ERROR_REASON_STORE_DAMAGED",
             Self::NodeFailed => "ERROR_REASON_NODE_FAILED",
+            Self::SourceConflict => "ERROR_REASON_SOURCE_CONFLICT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1265,6 +1268,7 @@ impl ErrorReason {
             "ERROR_REASON_NAME_KILLED" => Some(Self::NameKilled),
             "ERROR_REASON_STORE_DAMAGED" => Some(Self::StoreDamaged),
             "ERROR_REASON_NODE_FAILED" => Some(Self::NodeFailed),
+            "ERROR_REASON_SOURCE_CONFLICT" => Some(Self::SourceConflict),
             _ => None,
         }
     }
@@ -2132,11 +2136,76 @@ impl ArticleOrder {
         }
     }
 }
+/// A pending version of an article.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PendingArticle {
+    /// The article.
+    #[prost(message, optional, tag = "1")]
+    pub article: ::core::option::Option<Article>,
+    /// The time at which the version becomes visible, unless it is held. If unset, it stays pending until another put.
+    #[prost(message, optional, tag = "2")]
+    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The live article, `articles/{id}`, that has the path of this version and loses it when this version becomes
+    /// visible. If unset, there is none.
+    #[prost(string, tag = "3")]
+    pub path_owner: ::prost::alloc::string::String,
+    /// The reason why the version is held. A held version does not become visible, whatever its due_time. If unset, it is
+    /// not held.
+    #[prost(enumeration = "HoldReason", tag = "4")]
+    pub hold_reason: i32,
+    /// The revision of the live version at the time of the put, on which this version is based. If unset, there was none.
+    #[prost(int64, tag = "5")]
+    pub base_revision: i64,
+}
+/// Reasons why a pending version is held. An editor decides: by another put, which is based on the live version at that
+/// time, or by RemovePending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HoldReason {
+    /// The version is not held.
+    Unspecified = 0,
+    /// The live version is no longer the one that the pending version is based on, for example because of a correction.
+    /// Publishing the pending version would undo that change.
+    LiveVersionChanged = 1,
+}
+impl HoldReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HOLD_REASON_UNSPECIFIED",
+            Self::LiveVersionChanged => "HOLD_REASON_LIVE_VERSION_CHANGED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HOLD_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "HOLD_REASON_LIVE_VERSION_CHANGED" => Some(Self::LiveVersionChanged),
+            _ => None,
+        }
+    }
+}
 /// An entity or a tombstone: the unit of exports, imports and feeds. Files hold one record per line or per message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
+    /// In imports: the file only mentions the entity and does not define it, as an article mentions the names of its tags.
+    /// The record is written if the name is free, and never replaces anything. Exports never set it.
+    #[prost(bool, tag = "8")]
+    pub mentioned: bool,
+    /// The source of the import that wrote this version (ImportRequest.source). Exports set it if nothing has changed the
+    /// version since. In imports, it replaces ImportRequest.source for this record; at most 2,048 bytes.
+    #[prost(string, tag = "9")]
+    pub import_source: ::prost::alloc::string::String,
+    /// Articles and their tombstones in an export with pending versions: whether the name also has a pending version,
+    /// which is a record of its own. If false, an import removes a pending version that an import wrote. If unset, the
+    /// record says nothing about it.
+    #[prost(bool, optional, tag = "10")]
+    pub has_pending: ::core::option::Option<bool>,
     /// The content of the record. A record of a kind that the server does not know is refused.
-    #[prost(oneof = "record::Record", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "record::Record", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub record: ::core::option::Option<record::Record>,
 }
 /// Nested message and enum types in `Record`.
@@ -2162,10 +2231,14 @@ pub mod record {
         /// The tombstone of a removed name.
         #[prost(message, tag = "6")]
         Tombstone(super::Tombstone),
+        /// The pending version of an article. Exports contain it only if the request includes pending versions. An import
+        /// uses its `article` and `hold_reason`: a held version remains held.
+        #[prost(message, tag = "7")]
+        PendingArticle(super::PendingArticle),
     }
 }
 /// The remains of a removed name. It holds no content.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Tombstone {
     /// The removed name.
     #[prost(string, tag = "1")]
@@ -2185,6 +2258,11 @@ pub struct Tombstone {
     /// The paths that led to the article and now lead to this tombstone; at most 256.
     #[prost(string, repeated, tag = "6")]
     pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The same paths with the times from which they no longer were the article's own. If several removed articles had a
+    /// path, it leads to the one that had it last. Exports alone set it. In imports, a path without a time counts from the
+    /// import; at most 256.
+    #[prost(message, repeated, tag = "7")]
+    pub former_paths: ::prost::alloc::vec::Vec<FormerPath>,
 }
 /// Reasons for a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2676,27 +2754,6 @@ pub struct CommitResponse {
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
 }
-/// A pending version of an article.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct PendingArticle {
-    /// The article.
-    #[prost(message, optional, tag = "1")]
-    pub article: ::core::option::Option<Article>,
-    /// The time at which the version becomes visible, unless it is held. If unset, it stays pending until another put.
-    #[prost(message, optional, tag = "2")]
-    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The live article, `articles/{id}`, that has the path of this version and loses it when this version becomes
-    /// visible. If unset, there is none.
-    #[prost(string, tag = "3")]
-    pub path_owner: ::prost::alloc::string::String,
-    /// The reason why the version is held. A held version does not become visible, whatever its due_time. If unset, it is
-    /// not held.
-    #[prost(enumeration = "HoldReason", tag = "4")]
-    pub hold_reason: i32,
-    /// The revision of the live version at the time of the put, on which this version is based. If unset, there was none.
-    #[prost(int64, tag = "5")]
-    pub base_revision: i64,
-}
 /// Request for GetPending.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPendingRequest {
@@ -2812,37 +2869,6 @@ impl UpdateKind {
         }
     }
 }
-/// Reasons why a pending version is held. An editor decides: by another put, which is based on the live version at that
-/// time, or by RemovePending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum HoldReason {
-    /// The version is not held.
-    Unspecified = 0,
-    /// The live version is no longer the one that the pending version is based on, for example because of a correction.
-    /// Publishing the pending version would undo that change.
-    LiveVersionChanged = 1,
-}
-impl HoldReason {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "HOLD_REASON_UNSPECIFIED",
-            Self::LiveVersionChanged => "HOLD_REASON_LIVE_VERSION_CHANGED",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "HOLD_REASON_UNSPECIFIED" => Some(Self::Unspecified),
-            "HOLD_REASON_LIVE_VERSION_CHANGED" => Some(Self::LiveVersionChanged),
-            _ => None,
-        }
-    }
-}
 /// Request for Watch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -2948,7 +2974,7 @@ pub struct FeedChanges {
     pub more_follows: bool,
 }
 /// The newest state of a name.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedChange {
     /// The revision of the change in the log.
     #[prost(int64, tag = "1")]
@@ -2974,7 +3000,7 @@ pub struct FeedChange {
 /// Nested message and enum types in `FeedChange`.
 pub mod feed_change {
     /// The new state of the name.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Change {
         /// UPSERT: the name matches, and this is its content. Never a tombstone.
         #[prost(message, tag = "4")]
@@ -3182,11 +3208,21 @@ pub struct ImportRequest {
     /// The client's number for the chunk, returned in its acknowledgement.
     #[prost(int64, tag = "1")]
     pub chunk: i64,
-    /// The records, 1 to 1,000. A name that was never live is written as BACKFILL, with the given create_time and
-    /// first_publish_time; other records are ordinary puts and removals with MINOR. An article that is not due yet becomes
-    /// the pending version of its name, with MAJOR.
+    /// The records, 1 to 1,000. A name that was never live is written as BACKFILL, with the given create_time,
+    /// first_publish_time and former_paths; other records are ordinary puts and removals with MINOR. An article that is
+    /// not due yet becomes the pending version of its name, with MAJOR.
     #[prost(message, repeated, tag = "2")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
+    /// The source of the records: a text that identifies the system that they come from, such as the URL of its site; at
+    /// most 2,048 bytes. If unset, they come from no particular source, like the records of an export.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// Which versions the records replace. If unset, those that an import wrote and nothing has changed since.
+    #[prost(enumeration = "ImportMode", tag = "4")]
+    pub mode: i32,
+    /// Whether nothing is written. The results are those of an import of each record alone into the store as it is.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
 }
 /// The acknowledgement of one chunk; at most 3.5 MiB. If it would be larger, the texts of its errors are shortened and
 /// their metadata is omitted.
@@ -3214,6 +3250,15 @@ pub struct ImportResult {
     /// The error of a refused record. Set only with REFUSED.
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<ItemError>,
+    /// The reason why the store keeps its version. Set only with KEPT.
+    #[prost(enumeration = "KeepReason", tag = "4")]
+    pub keep_reason: i32,
+    /// The path that the article was written without, because `path_owner` has it. If unset, it has its path.
+    #[prost(string, tag = "5")]
+    pub omitted_path: ::prost::alloc::string::String,
+    /// The article, `articles/{id}`, that has `omitted_path`.
+    #[prost(string, tag = "6")]
+    pub path_owner: ::prost::alloc::string::String,
 }
 /// Request for Export.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3226,6 +3271,9 @@ pub struct ExportRequest {
     /// If unset, the log is not checked.
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
+    /// Whether pending versions are included.
+    #[prost(bool, tag = "3")]
+    pub include_pending: bool,
 }
 /// One message of an export: records, or the end.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3256,6 +3304,35 @@ pub struct ExportEnd {
     #[prost(message, optional, tag = "4")]
     pub damage: ::core::option::Option<Damage>,
 }
+/// Modes of an import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ImportMode {
+    /// Replaces versions that an import wrote and nothing has changed since.
+    Unspecified = 0,
+    /// Replaces all versions and the tombstones of removed names, except killed ones. A mention still replaces nothing.
+    Overwrite = 1,
+}
+impl ImportMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "IMPORT_MODE_UNSPECIFIED",
+            Self::Overwrite => "IMPORT_MODE_OVERWRITE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "IMPORT_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "IMPORT_MODE_OVERWRITE" => Some(Self::Overwrite),
+            _ => None,
+        }
+    }
+}
 /// Outcomes of an imported record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3268,6 +3345,8 @@ pub enum ImportOutcome {
     Unchanged = 2,
     /// The record was refused; see the error.
     Refused = 3,
+    /// The store keeps its version; see the reason. Nothing was written.
+    Kept = 4,
 }
 impl ImportOutcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3280,6 +3359,7 @@ impl ImportOutcome {
             Self::Written => "IMPORT_OUTCOME_WRITTEN",
             Self::Unchanged => "IMPORT_OUTCOME_UNCHANGED",
             Self::Refused => "IMPORT_OUTCOME_REFUSED",
+            Self::Kept => "IMPORT_OUTCOME_KEPT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3289,6 +3369,44 @@ impl ImportOutcome {
             "IMPORT_OUTCOME_WRITTEN" => Some(Self::Written),
             "IMPORT_OUTCOME_UNCHANGED" => Some(Self::Unchanged),
             "IMPORT_OUTCOME_REFUSED" => Some(Self::Refused),
+            "IMPORT_OUTCOME_KEPT" => Some(Self::Kept),
+            _ => None,
+        }
+    }
+}
+/// Reasons why a store keeps its version of an imported record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum KeepReason {
+    /// Not used.
+    Unspecified = 0,
+    /// No import of this source wrote the version, or something has changed it since.
+    Changed = 1,
+    /// The name was removed.
+    Removed = 2,
+    /// The record is a mention, and the name exists.
+    Mentioned = 3,
+}
+impl KeepReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "KEEP_REASON_UNSPECIFIED",
+            Self::Changed => "KEEP_REASON_CHANGED",
+            Self::Removed => "KEEP_REASON_REMOVED",
+            Self::Mentioned => "KEEP_REASON_MENTIONED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "KEEP_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "KEEP_REASON_CHANGED" => Some(Self::Changed),
+            "KEEP_REASON_REMOVED" => Some(Self::Removed),
+            "KEEP_REASON_MENTIONED" => Some(Self::Mentioned),
             _ => None,
         }
     }
