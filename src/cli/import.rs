@@ -46,7 +46,7 @@ const READER_PANICKED: &str = "internal error while reading the file: the rest w
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Import a WordPress export (WXR 1.0 to 1.2).
-    Wxr(Source),
+    Wxr(WordPress),
     /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
     /// Import records as `cable export --as binary` writes them; fields unknown to this release survive.
@@ -55,11 +55,51 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
-    /// File to import; `-` is standard input (not for WXR, which is read twice).
+    /// File to import; `-` is standard input.
     file: PathBuf,
-    /// File for the report of all items that were not imported unchanged, with the reason: one JSON object per line.
+    #[command(flatten)]
+    report: ReportFile,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WordPress {
+    /// Files of one export. They are read twice, so that posts in one file can refer to pictures in another.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Prefix for the ids of articles, authors, sections and tags, which are unique within one site only; a hyphen
+    /// follows it [default: none].
+    #[arg(long, value_parser = prefix)]
+    prefix: Option<String>,
+    #[command(flatten)]
+    report: ReportFile,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportFile {
+    /// File for the report: one JSON object per line for each item of the file, and for each record that was refused.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+/// Maximum length of a prefix in bytes: a quarter of an id.
+const MAX_PREFIX_BYTES: usize = 32;
+
+/// Parses a prefix of ids.
+fn prefix(text: &str) -> Result<String, String> {
+    let is_in_ids = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text.len() > MAX_PREFIX_BYTES || !text.bytes().all(is_in_ids) {
+        return Err(format!("must be 1 to {MAX_PREFIX_BYTES} characters of A-Z a-z 0-9 . _ -"));
+    }
+    Ok(text.to_owned())
+}
+
+impl Command {
+    fn report(&self) -> Option<&Path> {
+        let (Command::Wxr(WordPress { report, .. })
+        | Command::Jsonl(Source { report, .. })
+        | Command::Binary(Source { report, .. })) = self;
+        report.report.as_deref()
+    }
 }
 
 /// A part of the file, as the reading thread sends it.
@@ -76,9 +116,8 @@ enum Input {
 
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
-    source.report.as_deref().map_or(Ok(()), admin::check_no_store)?;
-    let log = SharedLog::new(ImportLog::open(source.report.as_deref())?);
+    command.report().map_or(Ok(()), admin::check_no_store)?;
+    let log = SharedLog::new(ImportLog::open(command.report())?);
     let bar = progress::bar();
     let inputs = read_in_background(command, bar.clone())?;
     let transferred = transfer(inputs, cable, &log, &bar).await;
@@ -183,9 +222,10 @@ impl ImportLog {
         match input {
             Ok(Input::Item(item)) => {
                 let line = self.report.add(&item);
-                self.write_line(line);
+                self.write_line(&line);
                 let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
-                let encoded = converted.records.iter().map(|record| record.encode_to_vec().into());
+                let records = converted.mentions.iter().chain(&converted.records);
+                let encoded = records.map(|record| record.encode_to_vec().into());
                 Some(encoded.map(RawRecord::from_bytes).collect())
             }
             Ok(Input::Record(bytes)) => {
@@ -195,7 +235,7 @@ impl ImportLog {
             Ok(Input::Invalid(location, problem)) => {
                 self.report.add_record();
                 let line = self.report.refused(&location, "INVALID_ARGUMENT", "", &problem);
-                self.write_line(Some(line));
+                self.write_line(&line);
                 Some(Vec::new())
             }
             Ok(Input::End) => None,
@@ -227,14 +267,14 @@ impl ImportLog {
                 let has_field = error.field.is_empty() || error.message.starts_with(&field);
                 let message = if has_field { error.message } else { field + &error.message };
                 let line = self.report.refused(label, code_name(error.code), reason, &message);
-                self.write_line(Some(line));
+                self.write_line(&line);
             }
         }
     }
 
     /// Writes a line of the report. If that fails, the import continues and reports the error at its end.
-    fn write_line(&mut self, line: Option<String>) {
-        if let (Some(line), Some((path, file))) = (line, &mut self.lines)
+    fn write_line(&mut self, line: &str) {
+        if let Some((path, file)) = &mut self.lines
             && let Err(source) = writeln!(file, "{line}")
         {
             let operation = format!("write {}", path.display());
@@ -260,7 +300,7 @@ fn read_in_background(
     let (sender, inputs) = mpsc::channel(MAX_READ_AHEAD);
     let reading = move || {
         let read = match command {
-            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, &sender),
+            Command::Wxr(source) => read_wxr(source, &bar, &sender),
             Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &sender),
             Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &sender),
         };
@@ -283,9 +323,10 @@ fn send(sender: &Sender, input: Result<Input, Error>) -> Result<(), Stopped> {
     sender.blocking_send(input).map_err(|_| Stopped)
 }
 
-fn read_wxr(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
-    let failed = |error: wxr::Error| read_error(file, error);
-    let items = match wxr::open(file, jiff::Timestamp::now()) {
+fn read_wxr(source: WordPress, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
+    let failed = |error: wxr::FileError| read_error(&error.file, error.error);
+    let prefix = source.prefix.unwrap_or_default();
+    let items = match wxr::open(&source.files, &wxr::Options { now: jiff::Timestamp::now(), prefix }) {
         Ok(items) => items,
         Err(error) => return send(sender, Err(failed(error))),
     };
@@ -372,7 +413,7 @@ mod tests {
     use super::*;
 
     fn source(file: &Path) -> Source {
-        Source { file: file.to_owned(), report: None }
+        Source { file: file.to_owned(), report: ReportFile { report: None } }
     }
 
     fn new_log() -> SharedLog {

@@ -4,6 +4,8 @@
 //! This crate reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
 //! file is accounted for exactly once, as an [`Item`].
 
+use std::collections::BTreeMap;
+
 use cable_proto::v1;
 
 pub mod binary;
@@ -38,8 +40,10 @@ pub enum ItemOutcome {
 /// The records of an item.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConvertedItem {
-    /// The records in the order in which they are written: first those that the item names and the file does not
-    /// define, last the item itself.
+    /// The authors, sections and tags that the item names and the file does not list, with nothing but a name. They are
+    /// written before the item, and only where the store has none of that name.
+    pub mentions: Vec<v1::Record>,
+    /// The records of the item itself.
     pub records: Vec<v1::Record>,
     /// The number of raw_html blocks in the body.
     pub raw_html: usize,
@@ -47,6 +51,8 @@ pub struct ConvertedItem {
     pub dropped: usize,
     /// Changes that were made so that the item fits, for an editor to check.
     pub notes: Vec<String>,
+    /// The number of parts of the item that have no place in a record, by kind: `comments`, `custom field _edit_last`.
+    pub not_imported: BTreeMap<String, u64>,
 }
 
 /// The reason to skip an item that has no fault.
@@ -61,16 +67,16 @@ pub enum SkipReason {
     /// The post is not public: `draft`, `private`, `pending`, `trash`, `auto-draft`, `inherit`.
     #[error("status {0}")]
     Status(String),
-    /// The post is scheduled for a later time.
-    #[error("scheduled")]
-    Scheduled,
+    /// The post is scheduled, and its time is missing or cannot be read.
+    #[error("scheduled without a time")]
+    ScheduledWithoutTime,
     /// Readers need a password for the post.
     #[error("password-protected")]
     Password,
     /// The term belongs to a taxonomy that is neither category nor tag.
     #[error("taxonomy {0}")]
     Taxonomy(String),
-    /// The file contains the item twice. The first one is converted.
+    /// The file contains the same item twice. The first one is converted.
     #[error("duplicate in the file")]
     Duplicate,
 }
