@@ -9,12 +9,14 @@ use cable_proto::limit;
 use cable_proto::v1::{self, block::Kind};
 
 mod blocks;
+mod brackets;
 mod figures;
 mod literal;
 mod markup;
 mod runs;
 mod source;
 mod tables;
+mod twins;
 mod urls;
 
 pub use urls::rendition;
@@ -52,8 +54,6 @@ pub struct Converted {
     pub raw_html: usize,
     /// The number of places where no safe markup remained. The words there are preserved.
     pub dropped: usize,
-    /// A line for each link, file and id of the source that no block has, up to a maximum number.
-    pub notes: Vec<String>,
 }
 
 /// Converts a text into a body. Every input has a result; the caller checks its [`count`].
@@ -65,7 +65,6 @@ pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
         body: v1::Body { blocks },
         raw_html: walker.raw_html,
         dropped: walker.dropped + usize::from(flattened),
-        notes: Vec::new(),
     }
 }
 

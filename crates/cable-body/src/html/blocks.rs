@@ -3,10 +3,12 @@
 use scraper::{ElementRef, Html, Node};
 
 use super::{
-    Attachments, block, collapse, figures, head, line,
+    Attachments, block,
+    brackets::Shortcodes,
+    collapse, figures, head, line,
     markup::{self, NodeRef},
     runs::{self, Inline, Style},
-    source, tables, urls,
+    source, tables, twins, urls,
 };
 use crate::sanitise::{self, sanitise};
 use cable_proto::limit;
@@ -33,6 +35,7 @@ pub(super) struct Walker<'a> {
     /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
     raw_bytes: usize,
     raw_steps: usize,
+    shortcodes: Shortcodes,
 }
 
 /// The context of a node in the walk.
@@ -89,6 +92,7 @@ impl<'a> Walker<'a> {
             reparsed_bytes: 0,
             raw_bytes: 0,
             raw_steps: 0,
+            shortcodes: Shortcodes::default(),
         }
     }
 
@@ -195,6 +199,9 @@ impl<'a> Walker<'a> {
             "h4" => self.heading(element, 4, context, flow),
             "h5" => self.heading(element, 5, context, flow),
             "h6" => self.heading(element, 6, context, flow),
+            "ul" | "ol" | "div" | "section" | "dl" if figures::is_gallery(element) => {
+                figures::all_pictures(self, element, context, flow);
+            }
             "ul" | "ol" | "menu" | "dir" => self.list(element, context, flow),
             "blockquote" => self.quote(element, context, flow),
             "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, context, flow),
@@ -244,7 +251,7 @@ impl<'a> Walker<'a> {
             }
         };
         for line in lines {
-            let special = match shortcode_name(line) {
+            let special = match self.shortcodes.name_of(line) {
                 Some(name) => self.unknown_shortcode(line, name),
                 None if self.is_classic() => figures::embed_of_line(line),
                 None => None,
@@ -351,6 +358,12 @@ impl<'a> Walker<'a> {
             self.children(*element, &context, flow);
             return self.flush(flow, &context);
         }
+        if markup::below(element).any(|e| e.attr("href").and_then(urls::link).is_some()) {
+            // A code block has no links, text that is marked as code does.
+            let context = Context { verse: true, ..context.marked(Mark::Code) };
+            self.children(*element, &context, flow);
+            return self.flush(flow, &context);
+        }
         let text = markup::text_of(*element);
         let text = text.strip_prefix(' ').unwrap_or(&text);
         let text = text.trim_end().trim_start_matches('\n').to_owned();
@@ -361,8 +374,9 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed.
-    fn noscript(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed. Pictures there that the block
+    /// before shows are left out.
+    pub(super) fn noscript(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         if element.children().any(|child| child.value().is_element()) {
             return self.children(*element, context, flow);
         }
@@ -374,7 +388,9 @@ impl<'a> Walker<'a> {
         }
         let (tree, flattened) = source::parse(&text);
         self.dropped += usize::from(flattened);
-        self.children(tree.tree.root(), context, flow);
+        if !twins::merge(self, &tree, flow.blocks.last_mut()) {
+            self.children(tree.tree.root(), context, flow);
+        }
     }
 
     /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
@@ -469,16 +485,6 @@ fn is_text(block: &Block) -> bool {
 fn same_words(text: &str, other: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     letters(text) == letters(other)
-}
-
-/// Returns the name of a shortcode that fills a line: `[contact-form id="1"]`, `[/contact-form]`.
-fn shortcode_name(line: &str) -> Option<&str> {
-    let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
-    let inner = inner.strip_prefix('/').unwrap_or(inner);
-    let end = inner.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')));
-    let (name, rest) = inner.split_at(end.unwrap_or(inner.len()));
-    let attributes = rest.is_empty() || rest.starts_with([' ', '/', ']']);
-    (name.len() > 2 && name.starts_with(|c: char| c.is_ascii_lowercase()) && attributes).then_some(name)
 }
 
 /// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`.

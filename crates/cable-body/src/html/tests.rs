@@ -249,6 +249,49 @@ fn tables_with_blocks_remain_html() {
 }
 
 #[test]
+fn galleries_of_any_markup_are_galleries() {
+    let (a, b) = ("<img src='/a.jpg'>", "<img src='/b.jpg'>");
+    for html in [
+        format!(
+            "<ul class='wp-block-gallery columns-2'><li class='blocks-gallery-item'><figure>{a}</figure></li>\
+             <li><figure>{b}</figure></li></ul>"
+        ),
+        format!(
+            "<!-- wp:gallery --><ul class='wp-block-gallery'><li>{a}</li><li>{b}</li></ul><!-- /wp:gallery -->"
+        ),
+        format!(
+            "<figure class='wp-block-gallery'><ul class='blocks-gallery-grid'><li>{a}</li><li>{b}</li></ul></figure>"
+        ),
+        format!("<ol class='gallery'><li>{a}</li><li>{b}</li></ol>"),
+        format!(
+            "<div class='gallery'><dl class='gallery-item'><dt>{a}</dt><dd class='gallery-caption'>A</dd></dl>\
+             <dl><dt>{b}</dt></dl></div>"
+        ),
+        format!("<div class='tiled-gallery'><div class='gallery-row'>{a}{b}</div></div>"),
+    ] {
+        let Kind::Gallery(gallery) = one(&html) else { panic!("{html}") };
+        assert_eq!(gallery.images.len(), 2, "{html}");
+    }
+    for html in [
+        format!("<ul><li>{a}</li><li>{b}</li></ul>"),
+        format!("<ul class='gallery'><li>{a} one</li><li>{b}</li></ul>"),
+    ] {
+        assert!(matches!(one(&html), Kind::List(_)), "{html}");
+    }
+}
+
+#[test]
+fn links_in_preformatted_text_survive() {
+    let Kind::Paragraph(paragraph) = one("<pre>let x =\n  <a href='/doc'>doc</a>;</pre>") else {
+        panic!("no paragraph")
+    };
+    let text: String = paragraph.spans.iter().map(|span| span.text.as_str()).collect();
+    assert_eq!(text, "let x =\n  doc;");
+    assert!(paragraph.spans.iter().all(|span| span.marks == [i32::from(Mark::Code)]));
+    assert!(paragraph.spans.iter().any(|span| span.link.as_ref().is_some_and(|link| link.href == "/doc")));
+}
+
+#[test]
 fn more_is_dropped_and_nextpage_is_a_divider() {
     let all = blocks("one<!--more-->two\n<!--nextpage-->\nthree<hr>");
     assert!(matches!(
@@ -290,8 +333,10 @@ fn players_remain_html_with_their_caption() {
 
 #[test]
 fn unknown_shortcodes_on_a_line_become_raw_html() {
-    let all = blocks("Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.");
-    let [_, Kind::RawHtml(raw), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
+    let all = blocks(
+        "Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.\n\n[figure 4: each boat has a crew]",
+    );
+    let [_, Kind::RawHtml(raw), Kind::Paragraph(_), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
     assert_eq!(raw.reason, "shortcode [contact-form]");
     assert_eq!(text(&all[1]), "[contact-form id=\"1\"]");
 }
