@@ -61,10 +61,14 @@ fn duration(value: &str) -> Option<i64> {
     })
 }
 
-/// Returns whether one of the blocks shows the file of a block, as sound, video or embed.
+/// Returns whether one of the blocks shows the file of a block, as sound, video, embed or raw HTML.
 fn is_in(blocks: &[v1::Block], wanted: &v1::Block) -> bool {
     fn shows(block: &v1::Block, url: &str) -> bool {
-        urls(block).any(|other| other == url) || html::nested(block).any(|inner| shows(inner, url))
+        let is_raw = match &block.kind {
+            Some(Kind::RawHtml(raw)) => raw.html.contains(&url.replace('&', "&amp;")),
+            _ => false,
+        };
+        is_raw || urls(block).any(|other| other == url) || html::nested(block).any(|inner| shows(inner, url))
     }
     urls(wanted).next().is_some_and(|url| blocks.iter().any(|block| shows(block, url)))
 }

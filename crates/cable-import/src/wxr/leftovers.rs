@@ -1,6 +1,6 @@
 //! What an export has and a record has no place for, counted by kind.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use cable_body::html;
 use cable_proto::limit;
@@ -27,7 +27,20 @@ pub(super) fn of_term(element: &Element, counts: &mut Counts) {
 
 fn custom_fields(kind: &str, element: &Element, taken: &[&str], counts: &mut Counts) {
     for (key, _) in element.meta.iter().filter(|(key, _)| !taken.contains(&key.as_str())) {
-        add(counts, &format!("{kind} {}", html::head(key.trim(), limit::TOKEN.maximum as usize)), 1);
+        add(
+            counts,
+            &format!("{kind} {}", html::head(&without_hash(key.trim()), limit::TOKEN.maximum as usize)),
+            1,
+        );
+    }
+}
+
+/// Returns the name of a custom field with `*` for a hash at its end: WordPress names its caches so.
+fn without_hash(key: &str) -> Cow<'_, str> {
+    let is_hash = |hash: &str| hash.len() >= 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match key.rsplit_once('_') {
+        Some((name, hash)) if is_hash(hash) => format!("{name}_*").into(),
+        _ => key.into(),
     }
 }
 

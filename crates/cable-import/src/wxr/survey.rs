@@ -38,6 +38,8 @@ pub(super) struct Surveyor {
     now: Timestamp,
     items: u64,
     has_posts: bool,
+    /// The error at which the reading of a file ended early.
+    failure: Option<Error>,
 }
 
 impl Surveyor {
@@ -53,7 +55,10 @@ impl Surveyor {
         for element in reader {
             let element = match element {
                 Ok(element) => element,
-                Err(Error::Truncated { .. } | Error::Damaged(_)) => break,
+                Err(error @ (Error::Truncated { .. } | Error::Damaged(_))) => {
+                    self.failure = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             is_wordpress |= is_of_wordpress(&element);
@@ -61,7 +66,8 @@ impl Surveyor {
             self.add(element);
         }
         if !is_wordpress {
-            return Err(Error::NotWxr("no element is in a namespace of WordPress".into()));
+            let foreign = || Error::NotWxr("no element is in a namespace of WordPress".into());
+            return Err(self.failure.take().unwrap_or_else(foreign));
         }
         let (expected, found) = (self.survey.site.address(), site.address());
         if expected != found && !found.is_empty() {
@@ -117,9 +123,9 @@ impl Surveyor {
     /// Returns the survey, an item for each listed element (categories, authors, tags, then other terms), and the total
     /// number of items.
     pub(super) fn finish(self) -> Result<(Survey, Vec<Item>, u64), Error> {
-        let Surveyor { mut survey, paths, listed, items, has_posts, .. } = self;
+        let Surveyor { mut survey, paths, listed, items, has_posts, failure, .. } = self;
         if !has_posts {
-            return Err(Error::NoPosts);
+            return Err(failure.unwrap_or(Error::NoPosts));
         }
         survey.paths = paths.finish();
         let mut channel = Vec::new();

@@ -145,6 +145,8 @@ fn parts_without_a_field_are_counted() {
         "<wp:comment><wp:comment_id>1</wp:comment_id><wp:comment_content>First</wp:comment_content></wp:comment>",
         "<wp:comment><wp:comment_id>2</wp:comment_id></wp:comment>",
         &meta("_edit_last", "1"),
+        &meta("_oembed_26afb00b3c55411ff47bd585cbb4a4eb", "x"),
+        &meta("_oembed_29351fff85c1be1d1e9a965a0332a861", "x"),
         &meta("mood", "calm"),
         &meta("mood", "wild"),
         &meta("_thumbnail_id", "1"),
@@ -159,6 +161,7 @@ fn parts_without_a_field_are_counted() {
         [
             ("comments", 2),
             ("custom field _edit_last", 1),
+            ("custom field _oembed_*", 2),
             ("custom field enclosure", 1),
             ("custom field mood", 2),
             ("page parents", 1),
@@ -200,6 +203,7 @@ fn enclosures_become_blocks_unless_the_body_has_them() {
     let all = blocks("<p>Listen.</p>");
     assert!(matches!(&all[..], [_, v1::Block { kind: Some(v1::block::Kind::Audio(_)), .. }]), "{all:?}");
     assert_eq!(blocks("<p>Listen.</p>[audio src=\"https://a.example/talk.mp3\"]").len(), 2);
+    assert_eq!(blocks("<blockquote><audio src='https://a.example/talk.mp3'></audio></blockquote>").len(), 1);
 }
 
 #[test]
