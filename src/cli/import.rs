@@ -326,7 +326,7 @@ fn send(sender: &Sender, input: Result<Input, Error>) -> Result<(), Stopped> {
 fn read_wxr(source: WordPress, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
     let failed = |error: wxr::FileError| read_error(&error.file, error.error);
     let prefix = source.prefix.unwrap_or_default();
-    let items = match wxr::open(&source.files, &wxr::Options { now: jiff::Timestamp::now(), prefix }) {
+    let items = match wxr::read(source.files, &wxr::Options { now: jiff::Timestamp::now(), prefix }) {
         Ok(items) => items,
         Err(error) => return send(sender, Err(failed(error))),
     };

@@ -98,12 +98,50 @@ pub struct Options {
     pub prefix: String,
 }
 
+/// A file of an export. It is opened twice.
+pub trait ExportFile {
+    /// The reader of the file.
+    type Input: BufRead;
+    /// Returns the name of the file.
+    fn path(&self) -> PathBuf;
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be opened.
+    fn open(&self) -> io::Result<Self::Input>;
+}
+
+impl ExportFile for PathBuf {
+    type Input = BufReader<File>;
+
+    fn path(&self) -> PathBuf {
+        self.clone()
+    }
+
+    fn open(&self) -> io::Result<Self::Input> {
+        Ok(BufReader::with_capacity(1 << 18, File::open(self)?))
+    }
+}
+
+/// A name and the content of the file.
+impl<'a> ExportFile for (&'a str, &'a [u8]) {
+    type Input = &'a [u8];
+
+    fn path(&self) -> PathBuf {
+        self.0.into()
+    }
+
+    fn open(&self) -> io::Result<Self::Input> {
+        Ok(self.1)
+    }
+}
+
 /// The items of an export: sections, authors and tags first, then all others in the order of the files. An error in a
 /// file ends the reading of that file only; the iterator returns the first one at its end.
-pub struct Items<F, R> {
+pub struct Items<F: ExportFile> {
     /// The files that have not been read.
-    files: VecDeque<(PathBuf, F)>,
-    reader: Option<(PathBuf, Reader<R>)>,
+    files: VecDeque<F>,
+    reader: Option<(PathBuf, Reader<F::Input>)>,
     channel: VecDeque<Item>,
     survey: Survey,
     /// The hash of the item of each post id.
@@ -117,31 +155,13 @@ pub struct Items<F, R> {
 ///
 /// # Errors
 /// Fails if a file cannot be read or is not a WordPress export, or if the files come from different sites.
-pub fn open(
-    files: &[PathBuf],
-    options: &Options,
-) -> Result<Items<impl Fn() -> io::Result<BufReader<File>> + use<>, BufReader<File>>, FileError> {
-    let open = |file: &PathBuf| {
-        let path = file.clone();
-        (file.clone(), move || Ok(BufReader::with_capacity(1 << 18, File::open(&path)?)))
-    };
-    read(files.iter().map(open).collect(), options)
-}
-
-/// Reads an export from sources that can be opened twice, each with its name.
-///
-/// # Errors
-/// Fails in the same cases as [`open`].
-pub fn read<R: BufRead, F: Fn() -> io::Result<R>>(
-    files: Vec<(PathBuf, F)>,
-    options: &Options,
-) -> Result<Items<F, R>, FileError> {
+pub fn read<F: ExportFile>(files: Vec<F>, options: &Options) -> Result<Items<F>, FileError> {
     let mut surveyor = Surveyor::new(&options.prefix, options.now);
-    for (file, open) in &files {
-        let added = open().map_err(Error::Read).and_then(|input| surveyor.add_file(Reader::new(input)));
-        added.map_err(|error| FileError { file: file.clone(), error })?;
+    for file in &files {
+        let added = file.open().map_err(Error::Read).and_then(|input| surveyor.add_file(Reader::new(input)));
+        added.map_err(|error| FileError { file: file.path(), error })?;
     }
-    let last = files.last().map(|(file, _)| file.clone()).unwrap_or_default();
+    let last = files.last().map(ExportFile::path).unwrap_or_default();
     let (survey, channel, total) = surveyor.finish().map_err(|error| FileError { file: last, error })?;
     Ok(Items {
         files: files.into(),
@@ -155,7 +175,7 @@ pub fn read<R: BufRead, F: Fn() -> io::Result<R>>(
     })
 }
 
-impl<F, R> Items<F, R> {
+impl<F: ExportFile> Items<F> {
     /// Returns the total number of items.
     pub fn total(&self) -> u64 {
         self.total
@@ -203,15 +223,15 @@ impl<F, R> Items<F, R> {
     }
 }
 
-impl<F: Fn() -> io::Result<R>, R: BufRead> Items<F, R> {
+impl<F: ExportFile> Items<F> {
     /// Returns the next element of the files. Records an error and continues with the next file.
     fn next_element(&mut self) -> Option<Element> {
         loop {
             if self.reader.is_none() {
-                let (file, open) = self.files.pop_front()?;
-                match open() {
-                    Ok(input) => self.reader = Some((file, Reader::new(input))),
-                    Err(error) => self.fail(file, Error::Read(error)),
+                let file = self.files.pop_front()?;
+                match file.open() {
+                    Ok(input) => self.reader = Some((file.path(), Reader::new(input))),
+                    Err(error) => self.fail(file.path(), Error::Read(error)),
                 }
             }
             let Some((file, reader)) = &mut self.reader else { continue };
@@ -232,7 +252,7 @@ impl<F: Fn() -> io::Result<R>, R: BufRead> Items<F, R> {
     }
 }
 
-impl<F: Fn() -> io::Result<R>, R: BufRead> Iterator for Items<F, R> {
+impl<F: ExportFile> Iterator for Items<F> {
     type Item = Result<Item, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -43,7 +43,7 @@ fn refusals(item: &Item) -> Vec<String> {
 
 fn items(export: &str) -> Vec<Item> {
     let options = wxr::Options { now: "2026-01-01T00:00:00Z".parse().unwrap(), prefix: String::new() };
-    let items = wxr::read(vec![("export.xml".into(), || Ok(export.as_bytes()))], &options).unwrap();
+    let items = wxr::read(vec![("export.xml", export.as_bytes())], &options).unwrap();
     items.collect::<Result<_, _>>().unwrap()
 }
 

@@ -95,10 +95,9 @@ fn several_files_are_one_export() {
     assert_eq!(all[3].outcome, ItemOutcome::Skipped(SkipReason::Duplicate));
 
     let other = channel(&[site("https://gazette.example"), post(7, "")].concat());
-    let sources =
-        [first.as_str(), other.as_str()].map(|file| (file.len().to_string().into(), || Ok(file.as_bytes())));
-    let error = read(sources.into(), &options()).err().unwrap();
-    assert_eq!(error.file.as_os_str(), other.len().to_string().as_str());
+    let error =
+        read(vec![("a.xml", first.as_bytes()), ("b.xml", other.as_bytes())], &options()).err().unwrap();
+    assert_eq!(error.file.as_os_str(), "b.xml");
     let message = error.to_string();
     assert!(message.contains("gazette.example") && message.contains("lantern.example"), "{message}");
     let secure = channel(&[site("http://Lantern.example/"), post(8, "")].concat());
