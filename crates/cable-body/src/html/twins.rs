@@ -10,7 +10,7 @@ use super::{
 use cable_proto::v1::{self, Block, block::Kind};
 
 /// Merges the pictures of a `noscript` with those of the block before it. Returns false if it has anything else.
-pub(super) fn merge(walker: &Walker<'_>, tree: &Html, before: Option<&mut Block>) -> bool {
+pub(super) fn merge(walker: &mut Walker<'_>, tree: &Html, before: Option<&mut Block>) -> bool {
     let images = match before.and_then(|block| block.kind.as_mut()) {
         Some(Kind::Image(image)) => std::slice::from_mut(image),
         Some(Kind::Gallery(gallery)) => &mut gallery.images[..],
@@ -22,7 +22,7 @@ pub(super) fn merge(walker: &Walker<'_>, tree: &Html, before: Option<&mut Block>
 }
 
 /// Returns the pictures of a tree.
-fn pictures_of(walker: &Walker<'_>, tree: &Html) -> Vec<v1::Media> {
+fn pictures_of(walker: &mut Walker<'_>, tree: &Html) -> Vec<v1::Media> {
     let images = markup::below(tree.root_element()).filter(|e| e.value().name() == "img");
     images.filter_map(|img| media(walker, img)).collect()
 }

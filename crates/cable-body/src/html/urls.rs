@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use scraper::ElementRef;
+
+use super::markup;
 use crate::sanitise;
 use cable_proto::limit;
 use cable_proto::v1;
@@ -36,7 +39,7 @@ pub(super) fn file(url: &str) -> Option<String> {
 }
 
 /// Returns the URL of a page on another site if it is http or https. A URL that starts with `//` gets https.
-pub(super) fn page(url: &str) -> Option<String> {
+pub(crate) fn page(url: &str) -> Option<String> {
     let url = url.trim();
     let url = if url.starts_with("//") { format!("https:{url}") } else { url.to_owned() };
     file(&url).filter(|url| scheme(url).is_some() && host(url).contains('.'))
@@ -102,6 +105,12 @@ pub fn rendition(url: &str, width: Option<i32>, height: Option<i32>) -> Option<v
     })
 }
 
+/// Returns the number of links and files in an element.
+pub(super) fn count(element: ElementRef<'_>) -> usize {
+    let all = std::iter::once(element).chain(markup::below(element));
+    all.map(|e| ["href", "src"].iter().filter(|name| e.attr(name).is_some()).count()).sum()
+}
+
 /// Returns the name of a file without its extension and the size that WordPress adds to it: `quay` for
 /// `https://a.example/quay-300x200.jpg?x`.
 pub(super) fn file_stem(url: &str) -> &str {
@@ -115,7 +124,7 @@ pub(super) fn file_stem(url: &str) -> &str {
     stem.rsplit_once('-').filter(|(_, size)| is_size(size)).map_or(stem, |(stem, _)| stem)
 }
 
-fn media_type(url: &str) -> &'static str {
+pub(crate) fn media_type(url: &str) -> &'static str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let extension =
         path.rsplit('/').next().and_then(|file| file.rsplit_once('.')).map(|(_, extension)| extension);

@@ -112,6 +112,10 @@ fn body(survey: &Survey, id: u64, item: &Element, result: &mut ConvertedItem) ->
     let converted = html::body(content, &OfPost { index: &survey.index, post: id });
     result.raw_html = converted.raw_html;
     result.dropped = converted.dropped;
+    result.notes.extend(converted.notes.lines);
+    if converted.notes.omitted > 0 {
+        result.notes.push(format!("and {} more notes on the text", converted.notes.omitted));
+    }
     let mut body = converted.body;
     let enclosures = enclosures::blocks(item, &body);
     body.blocks.extend(enclosures);
