@@ -45,7 +45,7 @@ const READER_PANICKED: &str = "internal error while reading the file: the rest w
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Import a WordPress export (WXR 1.0 to 1.2).
-    Wxr(Source),
+    Wxr(WordPress),
     /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
     /// Import records as `cable export --as binary` writes them; fields unknown to this release survive.
@@ -54,17 +54,30 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
-    /// File to import; `-` is standard input (not for WXR, which is read twice).
+    /// File to import; `-` is standard input.
     file: PathBuf,
-    /// File for the report of all items that were not imported unchanged, with the reason: one JSON object per line.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WordPress {
+    /// Files of one export. They are read twice, so that posts in one file can refer to pictures in another.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Prefix for the ids of articles, authors, sections and tags, which are unique within one site only; a hyphen
+    /// follows it [default: none].
+    #[arg(long, value_parser = prefix)]
+    prefix: Option<String>,
     #[command(flatten)]
     options: Options,
 }
 
 #[derive(Debug, Default, Clone, clap::Args)]
 struct Options {
+    /// File for the report: one JSON object per line for each item of the file, and for each record that was refused.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Replace also what was changed or removed since its import, except killed names.
     #[arg(long)]
     overwrite: bool,
@@ -75,6 +88,27 @@ struct Options {
     /// for WXR, the address of the site; else none].
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+}
+
+/// Maximum length of a prefix in bytes: a quarter of an id.
+const MAX_PREFIX_BYTES: usize = 32;
+
+/// Parses a prefix of ids.
+fn prefix(text: &str) -> Result<String, String> {
+    let is_in_ids = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text.len() > MAX_PREFIX_BYTES || !text.bytes().all(is_in_ids) {
+        return Err(format!("must be 1 to {MAX_PREFIX_BYTES} characters of A-Z a-z 0-9 . _ -"));
+    }
+    Ok(text.to_owned())
+}
+
+impl Command {
+    fn options(&self) -> &Options {
+        let (Command::Wxr(WordPress { options, .. })
+        | Command::Jsonl(Source { options, .. })
+        | Command::Binary(Source { options, .. })) = self;
+        options
+    }
 }
 
 /// A part of the file, as the reading thread sends it.
@@ -91,10 +125,9 @@ enum Input {
 
 /// Runs the command.
 pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let (Command::Wxr(source) | Command::Jsonl(source) | Command::Binary(source)) = &command;
-    source.report.as_deref().map_or(Ok(()), admin::check_no_store)?;
-    let log = SharedLog::new(ImportLog::open(source.report.as_deref())?);
-    let options = source.options.clone();
+    command.options().report.as_deref().map_or(Ok(()), admin::check_no_store)?;
+    let log = SharedLog::new(ImportLog::open(command.options().report.as_deref())?);
+    let options = command.options().clone();
     let bar = progress::bar();
     let reading = read_in_background(command, bar.clone())?;
     let transferred = transfer(reading, &options, cable, &log, &bar).await;
@@ -215,7 +248,7 @@ impl ImportLog {
         match input {
             Ok(Input::Item(item)) => {
                 let line = self.report.add(&item);
-                self.write_line(line);
+                self.write_line(&line);
                 let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
                 let mentions = converted.mentions.into_iter();
                 let mentions = mentions.map(|record| v1::Record { mentioned: true, ..record });
@@ -228,7 +261,7 @@ impl ImportLog {
             Ok(Input::Invalid(location, problem)) => {
                 self.report.add_record();
                 let line = self.report.refused(&location, "INVALID_ARGUMENT", "", &problem);
-                self.write_line(Some(line));
+                self.write_line(&line);
                 Some(Vec::new())
             }
             Ok(Input::End) => None,
@@ -252,12 +285,12 @@ impl ImportLog {
         let label = if result.name.is_empty() { &unnamed } else { &result.name };
         if !result.omitted_path.is_empty() {
             let line = self.report.without_path(label, &result.omitted_path, &result.path_owner);
-            self.write_line(Some(line));
+            self.write_line(&line);
         }
         match result.outcome() {
             v1::ImportOutcome::Kept => {
                 let line = self.report.kept(label, result.keep_reason());
-                self.write_line(Some(line));
+                self.write_line(&line);
             }
             v1::ImportOutcome::Written => self.report.written(label),
             v1::ImportOutcome::Unchanged => self.report.unchanged(label),
@@ -268,14 +301,14 @@ impl ImportLog {
                 let has_field = error.field.is_empty() || error.message.starts_with(&field);
                 let message = if has_field { error.message } else { field + &error.message };
                 let line = self.report.refused(label, code_name(error.code), reason, &message);
-                self.write_line(Some(line));
+                self.write_line(&line);
             }
         }
     }
 
     /// Writes a line of the report. If that fails, the import continues and reports the error at its end.
-    fn write_line(&mut self, line: Option<String>) {
-        if let (Some(line), Some((path, file))) = (line, &mut self.lines)
+    fn write_line(&mut self, line: &str) {
+        if let Some((path, file)) = &mut self.lines
             && let Err(source) = writeln!(file, "{line}")
         {
             let operation = format!("write {}", path.display());
@@ -306,7 +339,7 @@ fn read_in_background(command: Command, bar: ProgressBar) -> Result<Reading, Err
     let (source_sender, source) = oneshot::channel();
     let reading = move || {
         let read = match command {
-            Command::Wxr(Source { file, .. }) => read_wxr(&file, &bar, source_sender, &sender),
+            Command::Wxr(source) => read_wxr(source, &bar, source_sender, &sender),
             Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &sender),
             Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &sender),
         };
@@ -330,13 +363,14 @@ fn send(sender: &Sender, input: Result<Input, Error>) -> Result<(), Stopped> {
 }
 
 fn read_wxr(
-    file: &Path,
+    files: WordPress,
     bar: &ProgressBar,
     source: oneshot::Sender<String>,
     sender: &Sender,
 ) -> Result<(), Stopped> {
-    let failed = |error: wxr::Error| read_error(file, error);
-    let items = match wxr::open(file, jiff::Timestamp::now()) {
+    let failed = |error: wxr::FileError| read_error(&error.file, error.error);
+    let prefix = files.prefix.unwrap_or_default();
+    let items = match wxr::read(files.files, &wxr::Options { now: jiff::Timestamp::now(), prefix }) {
         Ok(items) => items,
         Err(error) => return send(sender, Err(failed(error))),
     };
@@ -425,7 +459,7 @@ mod tests {
     use super::*;
 
     fn source(file: &Path) -> Source {
-        Source { file: file.to_owned(), report: None, options: Options::default() }
+        Source { file: file.to_owned(), options: Options::default() }
     }
 
     fn new_log() -> SharedLog {

@@ -48,3 +48,69 @@ fn an_import_reports_refused_records_and_writes_the_rest() {
     assert!(report.contains("\"tags/bad\"") && report.contains("\"line 3\""), "{report}");
     assert_eq!(code(&demo.run(dir.path(), "tag get new")), 0);
 }
+
+/// Returns a WordPress export with one post, in the form of one of its files.
+fn export(site: &str, id: u32, title: &str, more: &str) -> String {
+    format!(
+        "<rss xmlns:wp='http://wordpress.org/export/1.2/' xmlns:dc='http://purl.org/dc/elements/1.1/'><channel>\
+         <wp:base_blog_url>https://{site}</wp:base_blog_url><item><title>{title}</title>\
+         <link>https://{site}/{id}/</link><wp:post_id>{id}</wp:post_id><wp:post_type>post</wp:post_type>\
+         <wp:status>publish</wp:status><dc:creator>desk</dc:creator>{more}</item></channel></rss>"
+    )
+}
+
+#[test]
+fn wordpress_files_of_two_sites_live_under_two_prefixes() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let later = "<wp:post_date_gmt>2999-01-01 00:00:00</wp:post_date_gmt>";
+    for (file, content) in [
+        ("a1.xml", export("lantern.example", 7, "Eels", "")),
+        ("a2.xml", export("lantern.example", 8, "Later", later)),
+        (
+            "b.xml",
+            export(
+                "gazette.example",
+                7,
+                "Cranes",
+                "<category domain='category' nicename='sea'>Sea</category>",
+            ),
+        ),
+    ] {
+        fs::write(dir.path().join(file), content).unwrap();
+    }
+    let output = demo.run(dir.path(), "import wxr a1.xml a2.xml --report report.jsonl");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(dir.path().join("report.jsonl")).unwrap().lines().count(), 2);
+    let output = demo.run(dir.path(), "import wxr b.xml --prefix gazette");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for (command, expected) in [
+        ("article get wp-7 -o json", "\"Eels\""),
+        ("article pending get wp-8 -o json", "\"Later\""),
+        ("article get gazette-wp-7 -o json", "\"authors/gazette-desk\""),
+        ("section get gazette-sea -o json", "\"Sea\""),
+    ] {
+        let output = demo.run(dir.path(), command);
+        assert!(stdout(&output).contains(expected), "{command}: {}{}", stdout(&output), stderr(&output));
+    }
+    let output = demo.run(dir.path(), "import wxr a1.xml b.xml");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("b.xml: the file comes from gazette.example"), "{}", stderr(&output));
+    for prefix in ["", "a/b", "a b", &"x".repeat(33)] {
+        let output =
+            demo.run(dir.path(), &format!("import wxr a1.xml --prefix={}", prefix.replace(' ', "\u{a0}")));
+        assert_eq!(code(&output), 2, "{prefix}");
+    }
+}
+
+#[test]
+fn a_wordpress_file_that_was_cut_off_is_imported_up_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let whole = export("lantern.example", 7, "Eels", "");
+    fs::write(dir.path().join("cut.xml"), &whole[..whole.len() - "</rss>".len()]).unwrap();
+    let output = demo.run(dir.path(), "import wxr cut.xml");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("cut.xml: the file was cut off at byte"), "{}", stderr(&output));
+    assert_eq!(code(&demo.run(dir.path(), "article get wp-7")), 0);
+}

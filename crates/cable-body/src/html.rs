@@ -11,8 +11,10 @@ use cable_proto::limit;
 use cable_proto::v1::{self, block::Kind};
 
 mod blocks;
+mod brackets;
 mod figures;
 mod ids;
+mod literal;
 mod markup;
 mod notes;
 mod players;
@@ -20,6 +22,7 @@ mod posts;
 mod runs;
 mod source;
 mod tables;
+mod twins;
 mod urls;
 
 pub(crate) use blocks::{CHECKED, UNCHECKED};
@@ -106,28 +109,38 @@ pub fn plain(html: &str) -> String {
     collapse(&markup::text_of(tree.tree.root()))
 }
 
-/// Converts a short piece of HTML, such as a caption, into spans.
+/// Returns the words of a short text that may hold markup, such as a title, a name or an alternative text. Signs that
+/// begin no markup are words, too: `List<String>`.
+pub fn text(html: &str) -> String {
+    plain(&literal::escape_signs(html))
+}
+
+/// Converts a short text that may hold markup, such as a caption, into spans. Signs are treated as in [`text`].
 pub fn spans(html: &str) -> Vec<v1::Span> {
-    let (tree, _) = source::parse(html);
+    let (tree, _) = source::parse(&literal::escape_signs(html));
     let mut walker = Walker::new(&NoAttachments, Dialect::WordPress);
     runs::join(walker.fragment(&tree)).0
 }
 
 /// Returns the number of blocks, including nested ones.
 pub fn count(body: &v1::Body) -> usize {
-    fn of(blocks: &[v1::Block]) -> usize {
-        let nested = blocks.iter().map(|block| match &block.kind {
-            Some(Kind::List(list)) => list.items.iter().map(|item| of(&item.blocks)).sum(),
-            Some(Kind::Quote(quote)) => of(&quote.blocks),
-            Some(Kind::LivePost(post)) => of(&post.blocks),
-            Some(Kind::Table(table)) => {
-                table.rows.iter().flat_map(|row| &row.cells).map(|cell| of(&cell.blocks)).sum()
-            }
-            _ => 0,
-        });
-        blocks.len() + nested.sum::<usize>()
+    fn of(block: &v1::Block) -> usize {
+        1 + nested(block).map(of).sum::<usize>()
     }
-    of(&body.blocks)
+    body.blocks.iter().map(of).sum()
+}
+
+/// Returns the blocks directly within a block, in order.
+pub fn nested(block: &v1::Block) -> impl Iterator<Item = &v1::Block> {
+    let (blocks, items, rows): (&[v1::Block], &[v1::ListItem], &[v1::TableRow]) = match &block.kind {
+        Some(Kind::List(list)) => (&[], &list.items, &[]),
+        Some(Kind::Quote(quote)) => (&quote.blocks, &[], &[]),
+        Some(Kind::LivePost(post)) => (&post.blocks, &[], &[]),
+        Some(Kind::Table(table)) => (&[], &[], &table.rows),
+        _ => (&[], &[], &[]),
+    };
+    let cells = rows.iter().flat_map(|row| &row.cells).flat_map(|cell| &cell.blocks);
+    blocks.iter().chain(items.iter().flat_map(|item| &item.blocks)).chain(cells)
 }
 
 /// Returns the longest prefix of the text that has at most `bytes` bytes.

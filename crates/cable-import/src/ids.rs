@@ -10,12 +10,16 @@ const MAX_BYTES: usize = limit::ID.maximum as usize;
 /// The suffix of a cut id: `~~` and 16 hex digits. No shorter id contains `~~`.
 const HASH_BYTES: usize = 18;
 
-/// Returns the id for a slug: the percent-decoded slug, in which `~` and two hex digits replace each byte that an id
-/// cannot contain, and each byte of `.` and `..`. Slugs that decode to different bytes have different ids. An id that is too long is cut and ends in a
-/// hash of the whole.
-pub(crate) fn from_slug(slug: &str) -> String {
+/// Returns the id for a slug: the prefix and the percent-decoded slug, in which `~` and two hex digits replace each byte
+/// that an id cannot contain, and each byte of `.` and `..`. Slugs that decode to different bytes have different ids. An
+/// id that is too long is cut and ends in a hash of the slug. An empty slug has no id.
+pub(crate) fn from_slug(prefix: &str, slug: &str) -> String {
     let bytes = percent_decoded(slug);
-    let mut id = String::with_capacity(bytes.len());
+    if bytes.is_empty() {
+        return String::new();
+    }
+    let mut id = String::with_capacity(prefix.len() + bytes.len());
+    id.push_str(prefix);
     // No id is `.` or `..`.
     let is_dots = matches!(&bytes[..], b"." | b"..");
     for &byte in &bytes {
@@ -63,6 +67,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn from_slug(slug: &str) -> String {
+        super::from_slug("", slug)
+    }
+
+    #[test]
+    fn a_prefix_comes_before_the_slug() {
+        assert_eq!(super::from_slug("gazette-", "port"), "gazette-port");
+        assert_eq!(super::from_slug("gazette-", ""), "");
+        let long = super::from_slug("gazette-", &"x".repeat(200));
+        assert!(long.starts_with("gazette-x") && long.len() == MAX_BYTES);
+    }
 
     #[test]
     fn a_plain_slug_is_its_own_id() {

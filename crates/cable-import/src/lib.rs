@@ -4,6 +4,8 @@
 //! This crate reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
 //! file is accounted for exactly once, as an [`Item`].
 
+use std::collections::BTreeMap;
+
 use cable_proto::v1;
 
 pub mod binary;
@@ -49,6 +51,8 @@ pub struct ConvertedItem {
     pub dropped: usize,
     /// Changes that were made so that the item fits, for an editor to check.
     pub notes: Vec<String>,
+    /// The number of parts of the item that have no place in a record, by kind: `comments`, `custom field _edit_last`.
+    pub not_imported: BTreeMap<String, u64>,
 }
 
 /// The reason to skip an item that has no fault.
@@ -63,16 +67,16 @@ pub enum SkipReason {
     /// The post is not public: `draft`, `private`, `pending`, `trash`, `auto-draft`, `inherit`.
     #[error("status {0}")]
     Status(String),
-    /// The post is scheduled for a later time.
-    #[error("scheduled")]
-    Scheduled,
+    /// The post is scheduled, and its time is missing or cannot be read.
+    #[error("scheduled without a time")]
+    ScheduledWithoutTime,
     /// Readers need a password for the post.
     #[error("password-protected")]
     Password,
     /// The term belongs to a taxonomy that is neither category nor tag.
     #[error("taxonomy {0}")]
     Taxonomy(String),
-    /// The file contains the item twice. The first one is converted.
+    /// The file contains the same item twice. The first one is converted.
     #[error("duplicate in the file")]
     Duplicate,
 }

@@ -1,9 +1,10 @@
 //! The report of an import: each item once, and the outcome of each record, so that nothing is lost silently.
 //!
-//! The report stores counts only. For each item that is not imported, it returns a JSON line at once, which the caller
-//! writes to a file: an export can have millions of items.
+//! The report stores counts only. For each item, it returns a JSON line at once, which the caller writes to a file: an
+//! export can have millions of items.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fmt::{self, Display},
 };
@@ -15,6 +16,12 @@ use cable_proto::v1::KeepReason;
 
 /// The maximum number of problems that the table lists. The JSON lines have all of them.
 const MAX_LISTED_PROBLEMS: usize = 20;
+
+/// The maximum number of kinds of parts that are counted each. An export can name a custom field as it likes.
+const MAX_NOT_IMPORTED_KINDS: usize = 1_000;
+
+/// The maximum number of kinds of parts that the table lists.
+const MAX_LISTED_KINDS: usize = 20;
 
 /// A report that counts items and records by outcome.
 #[derive(Debug, Default)]
@@ -29,6 +36,8 @@ pub struct Report {
     notes: u64,
     /// The number of articles that were written without their path.
     without_path: u64,
+    /// The number of parts that were not imported, by kind.
+    not_imported: BTreeMap<String, u64>,
     problems: Vec<String>,
     more_problems: u64,
 }
@@ -79,7 +88,11 @@ struct Line<'a> {
     raw_html: usize,
     #[serde(skip_serializing_if = "is_zero")]
     dropped: usize,
+    #[serde(skip_serializing_if = "is_empty")]
+    not_imported: &'a BTreeMap<String, u64>,
 }
+
+static NOTHING: BTreeMap<String, u64> = BTreeMap::new();
 
 const EMPTY_LINE: Line<'static> = Line {
     outcome: "",
@@ -91,16 +104,20 @@ const EMPTY_LINE: Line<'static> = Line {
     notes: &[],
     raw_html: 0,
     dropped: 0,
+    not_imported: &NOTHING,
 };
 
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+fn is_empty(counts: &BTreeMap<String, u64>) -> bool {
+    counts.is_empty()
+}
+
 impl Report {
-    /// Counts an item. Returns a JSON line (no line feed) if the item was not converted, or was converted with raw
-    /// HTML, dropped markup or notes.
-    pub fn add(&mut self, item: &Item) -> Option<String> {
+    /// Counts an item. Returns its JSON line (no line feed).
+    pub fn add(&mut self, item: &Item) -> String {
         self.items += 1;
         let counts = self.item_kinds.entry(item.kind.clone()).or_default();
         let line = Line { kind: &item.kind, label: &item.label, ..EMPTY_LINE };
@@ -112,27 +129,30 @@ impl Report {
             ItemOutcome::Skipped(reason) => {
                 let reason = reason.to_string();
                 *counts.skipped.entry(reason.clone()).or_default() += 1;
-                Some(to_json(&Line { outcome: "skipped", reason: &reason, ..line }))
+                to_json(&Line { outcome: "skipped", reason: &reason, ..line })
             }
             ItemOutcome::Failed(problem) => {
                 counts.failed += 1;
                 self.add_problem(format!("{}: {problem}", item.label));
-                Some(to_json(&Line { outcome: "failed", message: problem, ..line }))
+                to_json(&Line { outcome: "failed", message: problem, ..line })
             }
         }
     }
 
-    fn add_converted(&mut self, item: &ConvertedItem, line: Line<'_>) -> Option<String> {
+    fn add_converted(&mut self, item: &ConvertedItem, line: Line<'_>) -> String {
         self.records += (item.mentions.len() + item.records.len()) as u64;
         self.bodies_with_raw_html += u64::from(item.raw_html > 0);
         self.raw_html += item.raw_html as u64;
         self.dropped += item.dropped as u64;
         self.notes += item.notes.len() as u64;
-        let is_unchanged = item.raw_html == 0 && item.dropped == 0 && item.notes.is_empty();
-        (!is_unchanged).then(|| {
-            let ConvertedItem { raw_html, dropped, notes, .. } = item;
-            to_json(&Line { outcome: "converted", notes, raw_html: *raw_html, dropped: *dropped, ..line })
-        })
+        for (kind, count) in &item.not_imported {
+            let has_room = self.not_imported.len() < MAX_NOT_IMPORTED_KINDS;
+            let kind = if has_room || self.not_imported.contains_key(kind) { kind } else { "other" };
+            *self.not_imported.entry(kind.to_owned()).or_default() += count;
+        }
+        let ConvertedItem { raw_html, dropped, notes, not_imported, .. } = item;
+        let (raw_html, dropped) = (*raw_html, *dropped);
+        to_json(&Line { outcome: "converted", notes, raw_html, dropped, not_imported, ..line })
     }
 
     /// Counts a sent record that does not come from an [`Item`] but from a file of records.
@@ -256,6 +276,18 @@ impl Report {
         if self.notes > 0 {
             writeln!(f, "{} changes to make items fit", self.notes)?;
         }
+        self.write_not_imported(f)
+    }
+
+    fn write_not_imported(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut kinds: Vec<_> = self.not_imported.iter().collect();
+        kinds.sort_by_key(|(_, count)| Reverse(**count));
+        for (kind, count) in kinds.iter().take(MAX_LISTED_KINDS) {
+            writeln!(f, "not imported: {kind}: {count}")?;
+        }
+        if let Some(more @ 1..) = kinds.len().checked_sub(MAX_LISTED_KINDS) {
+            writeln!(f, "not imported: {more} more kinds, see the report file")?;
+        }
         Ok(())
     }
 
@@ -295,15 +327,13 @@ mod tests {
     fn report() -> Report {
         let mut report = Report::default();
         let records = vec![v1::Record::default(); 2];
-        assert_eq!(
-            report.add(&item(
-                "post",
-                ItemOutcome::Converted(ConvertedItem { records, ..ConvertedItem::default() })
-            )),
-            None
-        );
+        let line = report.add(&item(
+            "post",
+            ItemOutcome::Converted(ConvertedItem { records, ..ConvertedItem::default() }),
+        ));
+        assert_eq!(line, r#"{"outcome":"converted","kind":"post","label":"post 7 'Harbour'"}"#);
         report.add(&item("post", ItemOutcome::Skipped(SkipReason::Status("draft".into()))));
-        report.add(&item("post", ItemOutcome::Skipped(SkipReason::Scheduled)));
+        report.add(&item("post", ItemOutcome::Skipped(SkipReason::ScheduledWithoutTime)));
         report.add(&item("page", ItemOutcome::Failed("too large".into())));
         report
     }
@@ -322,9 +352,9 @@ mod tests {
     }
 
     #[test]
-    fn skipped_and_refused_items_are_json_lines() {
+    fn every_item_is_a_json_line() {
         let mut report = report();
-        let line = report.add(&item("post", ItemOutcome::Skipped(SkipReason::Password))).unwrap();
+        let line = report.add(&item("post", ItemOutcome::Skipped(SkipReason::Password)));
         let expected =
             r#"{"outcome":"skipped","kind":"post","label":"post 7 'Harbour'","reason":"password-protected"}"#;
         assert_eq!(line, expected);
@@ -332,7 +362,7 @@ mod tests {
         assert!(line.contains(r#""code":"INVALID_ARGUMENT""#) && !line.contains('\n'), "{line}");
         let converted =
             ConvertedItem { raw_html: 2, notes: vec!["headline cut".into()], ..ConvertedItem::default() };
-        let line = report.add(&item("post", ItemOutcome::Converted(converted))).unwrap();
+        let line = report.add(&item("post", ItemOutcome::Converted(converted)));
         assert!(line.contains(r#""notes":["headline cut"],"raw_html":2"#), "{line}");
     }
 
@@ -365,6 +395,26 @@ mod tests {
             assert!(table.contains(expected), "{expected} in\n{table}");
         }
         assert_eq!(report.problems(), 1, "the failed page");
+    }
+
+    #[test]
+    fn parts_that_are_not_imported_are_counted_by_kind() {
+        let mut report = Report::default();
+        let convert = |counts: &[(&str, u64)]| {
+            let not_imported = counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+            item("post", ItemOutcome::Converted(ConvertedItem { not_imported, ..ConvertedItem::default() }))
+        };
+        let line = report.add(&convert(&[("comments", 2), ("custom field mood", 1)]));
+        assert!(line.ends_with(r#""not_imported":{"comments":2,"custom field mood":1}}"#), "{line}");
+        report.add(&convert(&[("comments", 3)]));
+        let table = report.to_string();
+        assert!(table.contains("not imported: comments: 5\nnot imported: custom field mood: 1\n"), "{table}");
+        for n in 0..2 * MAX_NOT_IMPORTED_KINDS {
+            report.add(&convert(&[(&format!("custom field {n}"), 1)]));
+        }
+        assert_eq!(report.not_imported.len(), MAX_NOT_IMPORTED_KINDS + 1);
+        assert_eq!(report.not_imported.values().sum::<u64>(), 6 + 2 * MAX_NOT_IMPORTED_KINDS as u64);
+        assert!(report.to_string().contains("more kinds"));
     }
 
     #[test]

@@ -40,12 +40,12 @@ fn refusals(item: &Item) -> Vec<String> {
         Record::Tag(tag) => refusal(Kind::Tag, tag),
         other => Some(format!("an importer makes no {other:?}")),
     };
-    converted.records.iter().filter_map(refused).collect()
+    converted.mentions.iter().chain(&converted.records).filter_map(refused).collect()
 }
 
 fn items(export: &str) -> Vec<Item> {
-    let now = "2026-01-01T00:00:00Z".parse().unwrap();
-    let items = wxr::read(|| Ok(export.as_bytes()), now).unwrap();
+    let options = wxr::Options { now: "2026-01-01T00:00:00Z".parse().unwrap(), prefix: String::new() };
+    let items = wxr::read(vec![("export.xml", export.as_bytes())], &options).unwrap();
     items.collect::<Result<_, _>>().unwrap()
 }
 

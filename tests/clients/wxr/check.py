@@ -58,8 +58,14 @@ class Item:
         return ""
 
     def is_public(self) -> bool:
-        posted = self.kind in ("post", "page") and self.wordpress_text("status") == "publish"
-        return posted and not self.wordpress_text("post_password") and not self.is_ahead()
+        return self.is_posted() and not self.is_ahead()
+
+    def is_scheduled(self) -> bool:
+        return self.is_posted() and self.is_ahead()
+
+    def is_posted(self) -> bool:
+        posted = self.kind in ("post", "page") and self.wordpress_text("status") in ("publish", "future")
+        return posted and not self.wordpress_text("post_password")
 
     def is_ahead(self) -> bool:
         date = self.wordpress_text("post_date_gmt")
@@ -110,8 +116,9 @@ def check_counts(items: list[Item], report: str) -> None:
         fail(f"the file has {dict(found)}, the report has {reported}")
     imported, skipped, failed = (sum(counts) for counts in zip(*reported.values()))
     public = sum(item.is_public() for item in items)
-    if failed or imported != public:
-        fail(f"{public} items are public, {imported} were imported, {failed} failed")
+    scheduled = sum(item.is_scheduled() for item in items)
+    if failed or imported != public + scheduled:
+        fail(f"{public} items are public, {scheduled} scheduled, {imported} were imported, {failed} failed")
     print(f"{len(items)} items = {imported} imported + {skipped} skipped + {failed} failed")
 
 

@@ -3,14 +3,16 @@
 use scraper::{ElementRef, Html, Node};
 
 use super::{
-    Attachments, Dialect, block, collapse, figures, head,
+    Attachments, Dialect, block,
+    brackets::Shortcodes,
+    collapse, figures, head,
     ids::{self, Ids},
     line,
     markup::{self, NodeRef},
     notes::{Notes, quoted},
     players, posts,
     runs::{self, Inline, Style},
-    source, tables, urls,
+    source, tables, twins, urls,
 };
 use crate::sanitise::{self, sanitise};
 use cable_proto::limit;
@@ -46,6 +48,7 @@ pub(super) struct Walker<'a> {
     /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
     raw_bytes: usize,
     raw_steps: usize,
+    shortcodes: Shortcodes,
 }
 
 /// The context of a node in the walk.
@@ -112,6 +115,7 @@ impl<'a> Walker<'a> {
             reparsed_bytes: 0,
             raw_bytes: 0,
             raw_steps: 0,
+            shortcodes: Shortcodes::default(),
         }
     }
 
@@ -234,9 +238,7 @@ impl<'a> Walker<'a> {
                 return true;
             }
             "a" => {
-                if let Some(href) = element.attr("href").filter(|href| urls::link(href).is_none()) {
-                    self.notes.add(|| format!("link to {}: left out, its text stays", quoted(href)));
-                }
+                self.check_link(element);
                 self.children(*element, &context.linked(element), flow);
                 return true;
             }
@@ -265,6 +267,13 @@ impl<'a> Walker<'a> {
         true
     }
 
+    /// Reports a link that no text can have.
+    pub(super) fn check_link(&mut self, element: ElementRef<'_>) {
+        if let Some(href) = element.attr("href").filter(|href| urls::link(href).is_none()) {
+            self.notes.add(|| format!("link to {}: left out, its text stays", quoted(href)));
+        }
+    }
+
     fn block_element(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         if context.depth == 0 && posts::is_post(element) {
             return posts::post(self, element, context, flow);
@@ -275,6 +284,9 @@ impl<'a> Walker<'a> {
             "h4" => self.heading(element, 4, context, flow),
             "h5" => self.heading(element, 5, context, flow),
             "h6" => self.heading(element, 6, context, flow),
+            "ul" | "ol" | "div" | "section" | "dl" if figures::is_gallery(element) => {
+                figures::all_pictures(self, element, context, flow);
+            }
             "ul" | "ol" | "menu" | "dir" => self.list(element, context, flow),
             "blockquote" => self.quote(element, context, flow),
             "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, context, flow),
@@ -328,7 +340,7 @@ impl<'a> Walker<'a> {
             }
         };
         for line in lines {
-            let special = match shortcode_name(line) {
+            let special = match self.shortcodes.name_of(line) {
                 Some(name) => self.unknown_shortcode(line, name),
                 None if self.is_classic() => figures::embed_of_line(line),
                 None => None,
@@ -444,6 +456,13 @@ impl<'a> Walker<'a> {
             self.children(*element, &context, flow);
             return self.flush(flow, &context);
         }
+        if markup::below(element).any(|e| e.attr("href").and_then(urls::link).is_some()) {
+            // A code block has no links, text that is marked as code does.
+            let context = Context { verse: true, ..context.marked(Mark::Code) };
+            self.children(*element, &context, flow);
+            return self.flush(flow, &context);
+        }
+        markup::below(element).for_each(|e| self.check_link(e));
         let text = markup::text_of(*element);
         let text = text.strip_prefix(' ').unwrap_or(&text);
         let text = text.trim_end().trim_start_matches('\n').to_owned();
@@ -454,8 +473,9 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed.
-    fn noscript(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+    /// The parser acts as if scripts ran, so it leaves the content of `noscript` unparsed. Pictures there that the block
+    /// before shows are left out.
+    pub(super) fn noscript(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
         if element.children().any(|child| child.value().is_element()) {
             return self.children(*element, context, flow);
         }
@@ -468,7 +488,9 @@ impl<'a> Walker<'a> {
         if flattened {
             self.drop_markup(|| format!("<noscript>: {}", source::FLATTENED));
         }
-        self.children(tree.tree.root(), context, flow);
+        if !twins::merge(self, &tree, flow.blocks.last_mut()) {
+            self.children(tree.tree.root(), context, flow);
+        }
     }
 
     /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
@@ -506,7 +528,15 @@ impl<'a> Walker<'a> {
         let has_all_words = same_words(text, &markup::text_of(tree.tree.root()));
         let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));
         let empty = text.trim().is_empty() && !shows;
-        (has_all_words && !empty && self.reserve_raw_html(&html)).then_some(html)
+        if !has_all_words || empty || !self.reserve_raw_html(&html) {
+            return None;
+        }
+        let lost = urls::count(element).saturating_sub(urls::count(tree.root_element()));
+        if lost > 0 {
+            let name = element.value().name();
+            self.notes.add(|| format!("element <{name}>: {lost} links or files left out"));
+        }
+        Some(html)
     }
 
     /// Reserves room for a block with the HTML. Returns false if the body has no room for it beside its other HTML.
@@ -569,16 +599,6 @@ fn is_text(block: &Block) -> bool {
 fn same_words(text: &str, other: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     letters(text) == letters(other)
-}
-
-/// Returns the name of a shortcode that fills a line: `[contact-form id="1"]`, `[/contact-form]`.
-fn shortcode_name(line: &str) -> Option<&str> {
-    let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
-    let inner = inner.strip_prefix('/').unwrap_or(inner);
-    let end = inner.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')));
-    let (name, rest) = inner.split_at(end.unwrap_or(inner.len()));
-    let attributes = rest.is_empty() || rest.starts_with([' ', '/', ']']);
-    (name.len() > 2 && name.starts_with(|c: char| c.is_ascii_lowercase()) && attributes).then_some(name)
 }
 
 /// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`.

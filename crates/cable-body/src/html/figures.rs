@@ -51,7 +51,7 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, context: 
         return flow.blocks.extend(caption.1);
     }
     if has_only_pictures(element) {
-        return pictures(walker, element, context, flow);
+        return all_pictures(walker, element, context, flow);
     }
     if let Some(found) = linked_embed(element) {
         let caption = caption_of(element).map(|c| walker.spans_of(*c, context)).unwrap_or_default();
@@ -186,17 +186,18 @@ fn caption_of(element: ElementRef<'_>) -> Option<ElementRef<'_>> {
     element.child_elements().filter(|child| markup::is_caption(*child)).last()
 }
 
-fn has_only_pictures(element: ElementRef<'_>) -> bool {
+/// Returns whether the element has nothing but pictures, their captions, and what browsers without scripts show.
+pub(super) fn has_only_pictures(element: ElementRef<'_>) -> bool {
     let allowed = |e: ElementRef<'_>| {
         let name = e.value().name();
         matches!(
             name,
             "img" | "a" | "figure" | "ul" | "li" | "div" | "br" | "picture" | "source" | "p" | "span"
-        )
+        ) || matches!(name, "ol" | "dl" | "dt" | "dd" | "section")
     };
     let mut images = 0;
     for below in markup::below(element) {
-        if in_caption(below, element) {
+        if in_caption(below, element) || below.value().name() == "noscript" {
             continue;
         }
         if !allowed(below) {
@@ -204,7 +205,31 @@ fn has_only_pictures(element: ElementRef<'_>) -> bool {
         }
         images += usize::from(below.value().name() == "img");
     }
-    images > 0 && markup::text_without(*element, markup::is_caption).trim().is_empty()
+    let is_beside = |e: ElementRef<'_>| markup::is_caption(e) || e.value().name() == "noscript";
+    images > 0 && markup::text_without(*element, is_beside).trim().is_empty()
+}
+
+/// Returns whether the element is a gallery that is no figure, such as the lists of WordPress 5.0.
+pub(super) fn is_gallery(element: ElementRef<'_>) -> bool {
+    let is_one = |e: ElementRef<'_>| markup::has_class(e, "gallery");
+    // The outermost element of a gallery has been examined with everything in it.
+    let is_outermost = || !element.ancestors().filter_map(ElementRef::wrap).any(is_one);
+    is_one(element) && is_outermost() && has_only_pictures(element)
+}
+
+/// Adds the pictures of an element, and those for browsers without scripts that are no twins of them.
+pub(super) fn all_pictures(
+    walker: &mut Walker<'_>,
+    element: ElementRef<'_>,
+    context: &Context,
+    flow: &mut Flow,
+) {
+    pictures(walker, element, context, flow);
+    for found in markup::below(element).filter(|e| e.value().name() == "noscript") {
+        if !in_caption(found, element) {
+            walker.noscript(found, context, flow);
+        }
+    }
 }
 
 fn in_caption(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {
@@ -230,7 +255,10 @@ fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context,
                 rest.extend(caption_media(walker, caption, context, picture.get_or_insert_default()));
             }
         }
-        let link = within().find(|e| e.value().name() == "a").map(|a| context.linked(a).style.link);
+        let link = within().find(|e| e.value().name() == "a").map(|a| {
+            walker.check_link(a);
+            context.linked(a).style.link
+        });
         let link = link.unwrap_or_else(|| context.style.link.clone());
         let href = link.map(|link| link.href).unwrap_or_default();
         match picture {
@@ -292,17 +320,23 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
 }
 
 /// Returns the media of an `img`, or none if neither its file nor its alternative text is known.
-fn media(walker: &Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
+pub(super) fn media(walker: &mut Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
     let attached = attachment_id(img).and_then(|id| walker.attachments.media(id)).unwrap_or_default();
     // Pages with lazy loading have a placeholder in src.
-    let sources = ["src", "data-src", "data-lazy-src", "data-orig-file"].map(|name| img.attr(name));
+    let sources = ["data-src", "data-lazy-src", "src", "data-orig-file"].map(|name| img.attr(name));
     let size = |name| markup::number(img, name);
     let rendition = sources.iter().flatten().find_map(|src| {
         let rendition = urls::rendition(src, size("width"), size("height"))?;
         (!rendition.href.starts_with('#')).then_some(rendition)
     });
-    let alt_text = img.attr("alt").map_or(attached.alt_text, collapse);
-    let alt_text = head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
+    let full_alt_text = img.attr("alt").map_or(attached.alt_text, collapse);
+    let alt_text = head(&full_alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
+    if alt_text.len() < full_alt_text.len() {
+        walker.notes.add(|| format!("text alternative {}: truncated", quoted(&alt_text)));
+    }
+    if let (None, Some(source), false) = (&rendition, sources.iter().flatten().next(), alt_text.is_empty()) {
+        walker.notes.add(|| format!("file {} of a picture: left out, its text stays", quoted(source)));
+    }
     if rendition.is_none() && alt_text.is_empty() {
         return None;
     }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, ops::Range};
 use ego_tree::iter::Edge;
 use scraper::Html;
 
-use super::markup::is_inline;
+use super::{markup::is_inline, urls};
 use crate::sanitise::work::{self, Bounds};
 
 /// The maximum number of open elements. Real pages have a few dozen.
@@ -409,15 +409,35 @@ impl<'a> Shortcode<'a> {
         format!("<figure class=\"cable-gallery\"{}>{source}</figure>", ids.unwrap_or_default())
     }
 
+    /// Returns a player of the files, or an embed if another site plays the first one.
     fn player(&self, html: &str) -> Option<(String, usize)> {
-        let keys =
-            ["src", "mp4", "m4v", "webm", "ogv", "mov", "wmv", "flv", "mp3", "m4a", "ogg", "wav", "wma"];
+        let keys = [
+            "src", "mp4", "m4v", "webm", "ogv", "mov", "wmv", "flv", "mp3", "m4a", "ogg", "wav", "wma",
+            "flac",
+        ];
         let bare = || self.attributes.split_whitespace().find(|word| word.starts_with("http"));
-        let url = keys.iter().find_map(|key| self.attribute(key)).or_else(bare)?;
+        let mut urls: Vec<&str> = keys.iter().filter_map(|key| self.attribute(key)).collect();
+        if urls.is_empty() {
+            urls.extend(bare());
+        }
         let closing = if self.name == "video" { "[/video]" } else { "[/audio]" };
         let end = if html[self.end..].starts_with(closing) { self.end + closing.len() } else { self.end };
-        Some((embed(url)?, end))
+        let poster = self.attribute("poster");
+        Some((player(self.name, &urls, poster).or_else(|| embed(urls.first()?))?, end))
     }
+}
+
+/// Returns a player of the files that are sound or video, if there is one.
+fn player(name: &str, urls: &[&str], poster: Option<&str>) -> Option<String> {
+    let value = |url: &str| escape(url).replace('"', "&quot;");
+    let is_file = |url: &&&str| {
+        let media_type = urls::media_type(url);
+        media_type.starts_with("video/") || media_type.starts_with("audio/")
+    };
+    let sources: String =
+        urls.iter().filter(is_file).map(|url| format!("<source src=\"{}\">", value(url))).collect();
+    let poster = poster.map(|url| format!(" poster=\"{}\"", value(url))).unwrap_or_default();
+    (!sources.is_empty()).then(|| format!("<{name}{poster}>{sources}</{name}>"))
 }
 
 /// Returns a figure around the text if it is a URL.

@@ -285,6 +285,95 @@ fn kind_name(kind: &Kind) -> &'static str {
 }
 
 #[test]
+fn galleries_of_any_markup_are_galleries() {
+    let (a, b) = ("<img src='/a.jpg'>", "<img src='/b.jpg'>");
+    for html in [
+        format!(
+            "<ul class='wp-block-gallery columns-2'><li class='blocks-gallery-item'><figure>{a}</figure></li>\
+             <li><figure>{b}</figure></li></ul>"
+        ),
+        format!(
+            "<!-- wp:gallery --><ul class='wp-block-gallery'><li>{a}</li><li>{b}</li></ul><!-- /wp:gallery -->"
+        ),
+        format!(
+            "<figure class='wp-block-gallery'><ul class='blocks-gallery-grid'><li>{a}</li><li>{b}</li></ul></figure>"
+        ),
+        format!("<ol class='gallery'><li>{a}</li><li>{b}</li></ol>"),
+        format!(
+            "<div class='gallery'><dl class='gallery-item'><dt>{a}</dt><dd class='gallery-caption'>A</dd></dl>\
+             <dl><dt>{b}</dt></dl></div>"
+        ),
+        format!("<div class='tiled-gallery'><div class='gallery-row'>{a}{b}</div></div>"),
+    ] {
+        let Kind::Gallery(gallery) = one(&html) else { panic!("{html}") };
+        assert_eq!(gallery.images.len(), 2, "{html}");
+    }
+    for html in [
+        format!("<ul><li>{a}</li><li>{b}</li></ul>"),
+        format!("<ul class='gallery'><li>{a} one</li><li>{b}</li></ul>"),
+    ] {
+        assert!(matches!(one(&html), Kind::List(_)), "{html}");
+    }
+}
+
+#[test]
+fn shortcodes_of_players_become_players() {
+    for (shortcode, files) in [
+        ("[video width=\"640\" mp4=\"/c.mp4\" webm=\"/c.webm?a=1&amp;b=2\" poster=\"/p.jpg\"][/video]", 2),
+        ("[video src='https://a.b/c.mov' /]", 1),
+        ("[audio mp3=\"https://a.b/c.mp3\" ogg=\"https://a.b/c.ogg\"][/audio]", 2),
+        ("[audio https://a.b/c.mp3]", 1),
+    ] {
+        let media = match one(shortcode) {
+            Kind::Video(video) => {
+                let media = video.media.unwrap();
+                assert_eq!(media.poster.is_empty(), files == 1, "{shortcode}");
+                media
+            }
+            Kind::Audio(audio) => audio.media.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(media.renditions.len(), files, "{shortcode}");
+    }
+    assert!(matches!(one("[video src='https://vimeo.com/1']"), Kind::Embed(_)));
+}
+
+#[test]
+fn urls_that_are_not_taken_are_noted() {
+    let long = "x".repeat(2_048);
+    for (html, note) in [
+        ("<p><a href='javascript:void(0)'>x</a></p>".to_owned(), "link to `javascript:void(0)`"),
+        ("<h2><a href='data:x'>x</a></h2>".to_owned(), "link to `data:x`"),
+        ("<table><tr><td><a href='x:y'>x</a></td></tr></table>".to_owned(), "link to `x:y`"),
+        ("<pre>a <a href='javascript:x'>b</a></pre>".to_owned(), "link to `javascript:x`"),
+        (
+            "<figure><a href='javascript:x'><img src='/a.jpg'></a></figure>".to_owned(),
+            "link to `javascript:x`",
+        ),
+        ("<img src='data:image/png;base64,AAAA' alt='x'>".to_owned(), "file `data:image/png;base64,AAAA`"),
+        ("<figure><img src='file:///c:/x.png' alt='x'></figure>".to_owned(), "file `file:///c:/x.png`"),
+        ("<img src='file:///c:/x.png'>".to_owned(), "picture `file:///c:/x.png`"),
+        ("<dl><dt><a href='javascript:x'>a</a></dt></dl>".to_owned(), "element <dl>: 1 links or files"),
+        (format!("<p><a href='/{long}'>x</a></p>"), "link to `/xxx"),
+        (format!("<img src='/a.jpg' alt='{}'>", "x".repeat(5_000)), "text alternative `xxx"),
+    ] {
+        let notes = body(&html, &NoAttachments).notes;
+        assert!(notes.lines.iter().any(|line| line.starts_with(note)), "{html}: {notes:?}");
+    }
+}
+
+#[test]
+fn links_in_preformatted_text_survive() {
+    let Kind::Paragraph(paragraph) = one("<pre>let x =\n  <a href='/doc'>doc</a>;</pre>") else {
+        panic!("no paragraph")
+    };
+    let text: String = paragraph.spans.iter().map(|span| span.text.as_str()).collect();
+    assert_eq!(text, "let x =\n  doc;");
+    assert!(paragraph.spans.iter().all(|span| span.marks == [i32::from(Mark::Code)]));
+    assert!(paragraph.spans.iter().any(|span| span.link.as_ref().is_some_and(|link| link.href == "/doc")));
+}
+
+#[test]
 fn more_is_dropped_and_nextpage_is_a_divider() {
     let all = blocks("one<!--more-->two\n<!--nextpage-->\nthree<hr>");
     assert!(matches!(
@@ -356,8 +445,10 @@ fn players_have_files_poster_caption_and_credit() {
 
 #[test]
 fn unknown_shortcodes_on_a_line_become_raw_html() {
-    let all = blocks("Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.");
-    let [_, Kind::RawHtml(raw), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
+    let all = blocks(
+        "Before\n\n[contact-form id=\"1\"]\n\nAfter [1] and [sic] go on.\n\n[figure 4: each boat has a crew]",
+    );
+    let [_, Kind::RawHtml(raw), Kind::Paragraph(_), Kind::Paragraph(_)] = &all[..] else { panic!("{all:?}") };
     assert_eq!(raw.reason, "shortcode [contact-form]");
     assert_eq!(text(&all[1]), "[contact-form id=\"1\"]");
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use scraper::ElementRef;
+
+use super::markup;
 use crate::sanitise;
 use cable_proto::limit;
 use cable_proto::v1;
@@ -102,6 +105,25 @@ pub fn rendition(url: &str, width: Option<i32>, height: Option<i32>) -> Option<v
     })
 }
 
+/// Returns the number of links and files in an element.
+pub(super) fn count(element: ElementRef<'_>) -> usize {
+    let all = std::iter::once(element).chain(markup::below(element));
+    all.map(|e| ["href", "src"].iter().filter(|name| e.attr(name).is_some()).count()).sum()
+}
+
+/// Returns the name of a file without its extension and the size that WordPress adds to it: `quay` for
+/// `https://a.example/quay-300x200.jpg?x`.
+pub(super) fn file_stem(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let is_size = |size: &str| {
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        size == "scaled" || size.split_once('x').is_some_and(|(w, h)| is_number(w) && is_number(h))
+    };
+    stem.rsplit_once('-').filter(|(_, size)| is_size(size)).map_or(stem, |(stem, _)| stem)
+}
+
 pub(crate) fn media_type(url: &str) -> &'static str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let extension =
@@ -124,6 +146,9 @@ pub(crate) fn media_type(url: &str) -> &'static str {
         Some("m4a") => "audio/mp4",
         Some("ogg" | "oga") => "audio/ogg",
         Some("wav") => "audio/wav",
+        Some("aac") => "audio/aac",
+        Some("flac") => "audio/flac",
+        Some("opus") => "audio/ogg",
         Some("pdf") => "application/pdf",
         _ => "",
     }
@@ -178,6 +203,14 @@ mod tests {
         assert_eq!(provider("https://youtu.be/1"), "youtube");
         assert_eq!(provider("https://notyoutube.com/"), "");
         assert_eq!(provider("https://x.com@example.org/"), "");
+    }
+
+    #[test]
+    fn files_of_any_size_have_one_stem() {
+        for file in ["quay.jpg", "quay-300x200.jpg", "quay-scaled.jpg?w=3", "a/b/quay.webp#x", "quay"] {
+            assert_eq!(file_stem(&format!("https://a.example/{file}")), "quay");
+        }
+        assert_eq!(file_stem("/old-quay-2x.jpg"), "old-quay-2x");
     }
 
     #[test]

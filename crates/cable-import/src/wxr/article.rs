@@ -2,81 +2,172 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{Timestamp, civil, fmt::rfc2822, tz::TimeZone};
+use jiff::Timestamp;
 use prost::Message as _;
 
 use super::{
-    ConvertedItem, Element, ItemOutcome,
+    ConvertedItem, Element, ItemOutcome, SkipReason,
     attachments::{Index, OfPost},
-    bounded, html,
-    reader::Field,
-    terms::{Terms, record},
+    bounded,
+    element::Field,
+    enclosures, html, leftovers,
+    survey::Survey,
+    terms::record,
+    times::LocalTime,
     truncate,
 };
+use cable_proto::limit;
 use cable_proto::v1::{self, record::Record as Kind};
-use cable_proto::{limit, path};
 
 /// The approximate length in bytes of a headline that is derived from the text.
 const DERIVED_HEADLINE_BYTES: usize = 80;
 
-/// The data that all posts of an export share.
-pub(super) struct Site<'a> {
-    pub(super) index: &'a Index,
-    pub(super) language: &'a str,
+/// The custom field with the description that the plug-in Yoast writes for search engines.
+const META_DESCRIPTION: &str = "_yoast_wpseo_metadesc";
+/// The custom field with the title that the plug-in Yoast writes for search engines.
+const META_TITLE: &str = "_yoast_wpseo_title";
+
+/// Whether readers see a post now or later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visibility {
+    /// The post is visible.
+    Live,
+    /// The post becomes visible at its publication time.
+    Scheduled,
+}
+
+/// Returns when readers see an item, or the reason why they do not see it.
+pub(super) fn visibility(
+    item: &Element,
+    times: &LocalTime,
+    now: Timestamp,
+) -> Result<Visibility, SkipReason> {
+    match item.get("wp:post_type") {
+        "post" | "page" => {}
+        "attachment" => return Err(SkipReason::Attachment),
+        "" => return Err(SkipReason::PostType("not given".into())),
+        other => return Err(SkipReason::PostType(other.to_owned())),
+    }
+    let status = item.get("wp:status");
+    if !matches!(status, "publish" | "future") {
+        return Err(SkipReason::Status(status.to_owned()));
+    }
+    if !item.get("wp:post_password").is_empty() {
+        return Err(SkipReason::Password);
+    }
+    match times.published(item) {
+        Some(time) if time.instant > now => Ok(Visibility::Scheduled),
+        None if status == "future" => Err(SkipReason::ScheduledWithoutTime),
+        _ => Ok(Visibility::Live),
+    }
 }
 
 /// Converts a post or page.
 pub(super) fn article(
-    site: &Site<'_>,
-    terms: &mut Terms,
+    survey: &mut Survey,
+    visibility: Visibility,
     id: u64,
     title: &str,
     item: &Element,
 ) -> ItemOutcome {
-    let mut result = ConvertedItem { notes: item.note().into_iter().collect(), ..ConvertedItem::default() };
     let content = item.raw("content:encoded");
     if content.len() > html::MAX_BYTES {
         return ItemOutcome::Failed(format!("text has {} bytes: at most 4 MiB", content.len()));
     }
-    let converted = html::body(content, &OfPost { index: site.index, post: id });
-    result.raw_html = converted.raw_html;
-    result.dropped = converted.dropped;
-    let blocks = html::count(&converted.body);
+    let mut result = ConvertedItem { notes: item.note().into_iter().collect(), ..ConvertedItem::default() };
+    let body = body(survey, id, item, &mut result);
+    let blocks = html::count(&body);
     if blocks as u64 > limit::BLOCKS.maximum {
         return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000"));
     }
-    let time = publish_time(item).map(timestamp);
+    let paths = survey.paths.of_post(id, item, survey.site.directory(), &mut result.notes);
     let mut article = v1::Article {
-        name: format!("articles/wp-{id}"),
-        create_time: time,
-        first_publish_time: time,
-        publish_time: time,
+        name: survey.site.article(id),
         r#type: v1::ArticleType::Article.into(),
         headline: headline(title, content, &mut result.notes),
-        summary: bounded(
-            &html::plain(item.raw("excerpt:encoded")),
-            &limit::PARAGRAPH,
-            "summary",
-            &mut result.notes,
-        ),
-        body: Some(converted.body),
-        lead_media: lead_media(site, item, &mut result.notes),
-        path: path(item).unwrap_or_default(),
-        language: language(site.language),
-        alt_ids: vec![v1::AltId { role: "wordpress".into(), value: id.to_string() }],
+        body: Some(body),
+        lead_media: lead_media(&survey.index, item, &mut result.notes),
+        path: paths.path,
+        alias_paths: paths.alias_paths,
+        language: survey.site.language(),
+        alt_ids: vec![survey.site.post_id(id, item.get("guid"))],
         ..Default::default()
     };
-    if article.path.is_empty() {
-        result.notes.push("no path".into());
-    }
-    classify(&mut article, terms, item, &mut result);
-    set_byline(&mut article, terms, item, &mut result);
+    set_times(&mut article, visibility, &survey.times, item, &mut result.notes);
+    let taken = set_descriptions(&mut article, item, &mut result.notes);
+    leftovers::of_post(item, &taken, &mut result.not_imported);
+    classify(&mut article, survey, item, &mut result);
+    set_byline(&mut article, survey, item, &mut result);
     let length = article.encoded_len();
     if length as u64 > limit::ARTICLE.maximum {
         return ItemOutcome::Failed(format!("encoded size is {length} bytes: at most 1 MiB"));
     }
     result.records.push(record(Kind::Article(article)));
     ItemOutcome::Converted(result)
+}
+
+/// Returns the text with the enclosures at its end.
+fn body(survey: &Survey, id: u64, item: &Element, result: &mut ConvertedItem) -> v1::Body {
+    let content = item.raw("content:encoded");
+    let converted = html::body(content, &OfPost { index: &survey.index, post: id });
+    result.raw_html = converted.raw_html;
+    result.dropped = converted.dropped;
+    result.notes.extend(converted.notes.lines);
+    if converted.notes.omitted > 0 {
+        result.notes.push(format!("and {} more notes on the text", converted.notes.omitted));
+    }
+    let mut body = converted.body;
+    let enclosures = enclosures::blocks(item, &body);
+    body.blocks.extend(enclosures);
+    body
+}
+
+/// Sets the times. Only a post that is visible has been published.
+fn set_times(
+    article: &mut v1::Article,
+    visibility: Visibility,
+    times: &LocalTime,
+    item: &Element,
+    notes: &mut Vec<String>,
+) {
+    let published = times.published(item);
+    let published_at = published.as_ref().map(|time| time.instant);
+    article.publish_time = published_at.map(timestamp);
+    notes.extend(published.and_then(|time| time.note));
+    if visibility == Visibility::Live {
+        article.create_time = article.publish_time;
+        article.first_publish_time = article.publish_time;
+    }
+    if let Some(modified) = times.modified(item) {
+        // WordPress changes a scheduled post before its publication, but readers see no change before it.
+        let instant = published_at.map_or(modified.instant, |published| published.max(modified.instant));
+        article.modified_time = Some(timestamp(instant));
+        notes.extend(modified.note);
+    }
+}
+
+/// Sets the summary and the headline for search engines. Returns the custom fields that are taken.
+fn set_descriptions(article: &mut v1::Article, item: &Element, notes: &mut Vec<String>) -> Vec<&'static str> {
+    let mut taken = vec!["_thumbnail_id", "_wp_old_slug", "_wp_old_date"];
+    if enclosures::are_all_usable(item) {
+        taken.push(enclosures::KEY);
+    }
+    // Texts with variables such as `%%title%%` are templates, which only the plug-in fills.
+    let text_of_plugin =
+        |key| item.meta(key).map(html::text).filter(|text| !text.is_empty() && !text.contains("%%"));
+    let excerpt = html::text(item.raw("excerpt:encoded"));
+    let description = text_of_plugin(META_DESCRIPTION);
+    if description.as_deref().is_some_and(|description| excerpt.is_empty() || excerpt == description) {
+        taken.push(META_DESCRIPTION);
+    }
+    let summary = if excerpt.is_empty() { description.unwrap_or_default() } else { excerpt };
+    article.summary = bounded(&summary, &limit::PARAGRAPH, "summary", notes);
+    if let Some(title) = text_of_plugin(META_TITLE) {
+        taken.push(META_TITLE);
+        let text = bounded(&title, &limit::LINE, "headline for search engines", notes);
+        article.alternative_headlines.push(v1::AlternativeHeadline { role: "seo".into(), text });
+    }
+    taken
 }
 
 /// Returns the title; without one, the first words of the text.
@@ -95,54 +186,13 @@ fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
     }
 }
 
-fn lead_media(site: &Site<'_>, item: &Element, notes: &mut Vec<String>) -> Option<v1::Media> {
+fn lead_media(index: &Index, item: &Element, notes: &mut Vec<String>) -> Option<v1::Media> {
     let id = item.meta("_thumbnail_id")?;
-    let media = id.parse().ok().and_then(|id| site.index.get(id)).cloned();
+    let media = id.parse().ok().and_then(|id| index.get(id)).cloned();
     if media.is_none() {
         notes.push(format!("featured image, attachment {id}, not in the file"));
     }
     media
-}
-
-/// Returns the path of the post's page: the path of its link, or of its slug if the link is by number.
-fn path(item: &Element) -> Option<String> {
-    let link = item.get("link");
-    let after_scheme = link.split_once("://").map_or(link, |(_, rest)| rest);
-    let path_and_query = after_scheme.find(['/', '?', '#']).map_or("", |at| &after_scheme[at..]);
-    let path = path_and_query.split(['?', '#']).next().unwrap_or_default();
-    let by_number = path_and_query.len() > path.len() && matches!(path, "" | "/" | "/index.php");
-    let path = match item.get("wp:post_name") {
-        "" if by_number => return None,
-        name if by_number => format!("/{name}/"),
-        _ if path.is_empty() => return None,
-        _ => format!("/{}", path.trim_start_matches('/')),
-    };
-    path::is_valid(&path).then_some(path)
-}
-
-/// Returns the publication time. WordPress writes UTC, local time without its zone, and the date of the feed. Zeros
-/// mean that there is no time.
-pub(super) fn publish_time(item: &Element) -> Option<Timestamp> {
-    let civil = |text: &str| {
-        let time = civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
-        TimeZone::UTC.to_timestamp(time).ok()
-    };
-    // Timestamps of the schema start with the year 1.
-    let is_in_range = |time: &Timestamp| time.as_second() >= -62_135_596_800;
-    civil(item.get("wp:post_date_gmt"))
-        .or_else(|| civil(item.get("wp:post_date")))
-        .or_else(|| rfc2822::parse(item.get("pubDate")).ok().map(|time| time.timestamp()))
-        .filter(is_in_range)
-}
-
-/// Returns the language of the site as a BCP 47 tag, if it has the form of one.
-fn language(text: &str) -> String {
-    let tag = text.replace('_', "-");
-    let subtag =
-        |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
-    let primary = tag.split('-').next().unwrap_or_default();
-    let has_primary = primary.len() > 1 && primary.bytes().all(|b| b.is_ascii_alphabetic());
-    if has_primary && tag.len() <= 64 && tag.split('-').all(subtag) { tag } else { String::new() }
 }
 
 fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -151,7 +201,8 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 /// Maps categories to sections, tags to tags, and terms of other taxonomies to annotations. Sections above the limit
 /// become tags, tags above the limit an annotation.
-fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, result: &mut ConvertedItem) {
+fn classify(article: &mut v1::Article, survey: &mut Survey, item: &Element, result: &mut ConvertedItem) {
+    let Survey { terms, site, .. } = survey;
     let mut sections: Vec<String> = Vec::new();
     let mut tags: Vec<String> = Vec::new();
     let mut overflow = Vec::new();
@@ -161,7 +212,7 @@ fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, result
             overflow.push(field);
             continue;
         }
-        let name = terms.section_of_post(nicename, field.text.trim(), &mut result.notes);
+        let name = terms.section_of_post(site, nicename, field.text.trim(), &mut result.notes);
         insert(&mut sections, name, result);
     }
     if !overflow.is_empty() {
@@ -169,7 +220,7 @@ fn classify(article: &mut v1::Article, terms: &mut Terms, item: &Element, result
     }
     for field in terms_of(item, &["post_tag", "tag"]).into_iter().chain(overflow) {
         let nicename = field.nicename.as_deref().unwrap_or_default().trim();
-        let name = terms.tag_of_post(nicename, field.text.trim(), &mut result.notes);
+        let name = terms.tag_of_post(site, nicename, field.text.trim(), &mut result.notes);
         insert(&mut tags, name, result);
     }
     article.annotations =
@@ -249,21 +300,23 @@ fn limit_annotations(all: &mut BTreeMap<String, String>, notes: &mut Vec<String>
 
 /// Sets the authors: the guest authors that Co-Authors Plus stores as a taxonomy, or else the user who created the
 /// post.
-fn set_byline(article: &mut v1::Article, terms: &mut Terms, item: &Element, result: &mut ConvertedItem) {
+fn set_byline(article: &mut v1::Article, survey: &mut Survey, item: &Element, result: &mut ConvertedItem) {
+    let Survey { authors, site, .. } = survey;
     let guests = item.all("category").filter(|field| field.domain.as_deref() == Some("author"));
-    let slugs = guests.filter_map(|guest| guest.nicename.as_deref());
-    let mut logins: Vec<&str> = slugs.map(|slug| slug.strip_prefix("cap-").unwrap_or(slug)).collect();
-    if logins.is_empty() {
-        logins.push(item.get("dc:creator"));
+    let guests: Vec<_> =
+        guests.filter_map(|guest| Some((guest.nicename.as_deref()?, guest.text.trim()))).collect();
+    let mut found = Vec::new();
+    for (slug, name) in &guests {
+        found.extend(authors.credit_of_guest(site, slug, name, &mut result.notes));
+    }
+    if guests.is_empty() {
+        found.extend(authors.credit_of_user(site, item.get("dc:creator"), &mut result.notes));
     }
     let mut credits: Vec<v1::Credit> = Vec::new();
-    for login in logins {
-        let Some((author, display_name, record)) = terms.author_of_post(login, &mut result.notes) else {
-            continue;
-        };
+    for (credit, record) in found {
         result.mentions.extend(record);
-        if credits.iter().all(|credit| credit.author != author) {
-            credits.push(v1::Credit { author, display_name, role: String::new() });
+        if credits.iter().all(|other| other.author != credit.author) {
+            credits.push(credit);
         }
     }
     let more = credits.split_off(credits.len().min(limit::CREDITS.maximum as usize));

@@ -33,6 +33,7 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Adds an attachment. The first one of an id counts.
     pub(super) fn add(&mut self, item: &Element) {
         let Ok(id) = item.get("wp:post_id").parse() else { return };
         if let Ok(parent @ 1..) = item.get("wp:post_parent").parse() {
@@ -71,11 +72,11 @@ fn media(item: &Element) -> v1::Media {
     };
     // A serialised PHP array in which WordPress stores the width, height and IPTC data of the file.
     let file = item.meta("_wp_attachment_metadata").unwrap_or_default();
-    let first_of = |keys: &[&str]| keys.iter().find_map(|key| item.meta(key)).map(html::plain);
+    let first_of = |keys: &[&str]| keys.iter().find_map(|key| item.meta(key)).map(html::text);
     let creator = first_of(&CREATOR_KEYS).unwrap_or_default();
     let credit = first_of(&CREDIT_KEYS).or_else(|| php_string(file, "credit"));
     let rendition = rendition(url, php_int(file, "width"), php_int(file, "height"));
-    let alt_text = html::plain(item.meta("_wp_attachment_image_alt").unwrap_or_default());
+    let alt_text = html::text(item.meta("_wp_attachment_image_alt").unwrap_or_default());
     v1::Media {
         renditions: rendition.into_iter().collect(),
         alt_text: html::head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned(),
@@ -99,7 +100,7 @@ fn php_string(serialised: &str, key: &str) -> Option<String> {
     let value = serialised.split_once(&php_key(key))?.1.strip_prefix("s:")?;
     let (length, text) = value.split_once(":\"")?;
     let text = text.get(..length.parse().ok()?)?.trim();
-    (!text.is_empty()).then(|| html::plain(text))
+    (!text.is_empty()).then(|| html::text(text))
 }
 
 /// Returns a key as PHP serialises it.

@@ -1,156 +1,173 @@
 //! A reader of an export's XML that returns one element of the channel at a time.
 //!
-//! It knows which elements exist, but not their meaning.
+//! It knows the structure of a channel, but not the meaning of its elements. Damage costs only the element in which it
+//! is: the reader continues after the first end tag of that element.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
 
 use quick_xml::{
-    XmlVersion,
-    events::{BytesRef, BytesStart, Event},
+    escape,
+    events::{BytesRef, Event},
 };
 
 use super::{
-    Error, references,
-    utf8::{MARK, Utf8},
+    Error,
+    element::{Element, Field},
+    names::Names,
+    source::{MAX_ELEMENT_BYTES, Source},
 };
 
-/// An element of the channel: an item, an author, a category, a tag, a term, the language.
-#[derive(Debug, Default)]
-pub(super) struct Element {
-    /// The element's name: `item`, `wp:author`, ...
-    pub(super) name: String,
-    /// The element's own text.
-    pub(super) text: String,
-    /// The child elements, in order.
-    pub(super) fields: Vec<Field>,
-    /// The wp:postmeta fields, in order.
-    pub(super) meta: Vec<(String, String)>,
-    /// Whether the element holds bytes that are not UTF-8.
-    pub(super) damaged: bool,
-    /// The number of characters removed because no text may contain them.
-    pub(super) removed_chars: usize,
-}
-
-/// A child of an element.
-#[derive(Debug, Default)]
-pub(super) struct Field {
-    name: String,
-    /// The taxonomy of a `category`.
-    pub(super) domain: Option<String>,
-    /// The slug of a `category`.
-    pub(super) nicename: Option<String>,
-    /// The field's text.
-    pub(super) text: String,
-}
-
-impl Element {
-    /// Returns the trimmed text of the first child with that name; empty if there is none.
-    pub(super) fn get(&self, name: &str) -> &str {
-        self.raw(name).trim()
-    }
-
-    /// Returns the text of the first child with that name, with its white space.
-    pub(super) fn raw(&self, name: &str) -> &str {
-        self.fields.iter().find(|field| field.name == name).map_or("", |field| &field.text)
-    }
-
-    /// Returns the children with that name.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> {
-        self.fields.iter().filter(move |field| field.name == name)
-    }
-
-    /// Returns the last non-empty value of a custom field.
-    pub(super) fn meta(&self, key: &str) -> Option<&str> {
-        let values = self.meta.iter().rev().filter(|(k, _)| k == key);
-        values.map(|(_, value)| value.trim()).find(|value| !value.is_empty())
-    }
-}
+/// The maximum number of bytes of a file that are read again to find the end of damaged elements. Damage is usually
+/// found within its element, where nothing is read again.
+const MAX_REREAD_BYTES: usize = 16 << 20;
 
 /// A reader of a channel's elements.
 pub(super) struct Reader<R> {
-    xml: quick_xml::Reader<Utf8<R>>,
-    buffer: Vec<u8>,
-    has_root: bool,
-    ended: bool,
+    source: Source<R>,
+    names: Names,
+    place: Place,
+    reread_bytes: usize,
 }
 
-enum Step {
-    Open(Field),
-    Close,
-    Text(String),
-    Nothing,
+/// The part of the file that comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Rss,
+    Channel,
     End,
+}
+
+/// Damage that ends the reading of an element.
+enum Fault {
+    /// The source cannot be read.
+    Read(io::Error),
+    /// The text is not well-formed.
+    Xml(quick_xml::Error),
+    /// The text ends within the element.
+    Ended,
+    /// A section of the element has no end, so that it contains the element that follows.
+    Unclosed,
+    /// The first element of the file is not that of RSS.
+    NotRss(String),
+}
+
+impl From<quick_xml::Error> for Fault {
+    fn from(error: quick_xml::Error) -> Self {
+        match error {
+            quick_xml::Error::Io(error) => Fault::Read(io::Error::new(error.kind(), error)),
+            quick_xml::Error::Syntax(_) => Fault::Ended,
+            error => Fault::Xml(error),
+        }
+    }
+}
+
+type Xml<'a, R> = quick_xml::Reader<&'a mut Source<R>>;
+
+fn parser<R: BufRead>(source: &mut Source<R>) -> Xml<'_, R> {
+    let mut xml = quick_xml::Reader::from_reader(source);
+    let config = xml.config_mut();
+    config.expand_empty_elements = true;
+    config.allow_dangling_amp = true;
+    config.allow_unmatched_ends = true;
+    xml
 }
 
 impl<R: BufRead> Reader<R> {
     pub(super) fn new(input: R) -> Self {
-        let mut xml = quick_xml::Reader::from_reader(Utf8::new(input));
-        xml.config_mut().expand_empty_elements = true;
-        xml.config_mut().allow_dangling_amp = true;
-        Reader { xml, buffer: Vec::new(), has_root: false, ended: false }
-    }
-
-    /// Returns the number of bytes read so far.
-    pub(super) fn offset(&self) -> u64 {
-        self.xml.buffer_position()
+        Reader { source: Source::new(input), names: Names::default(), place: Place::Start, reread_bytes: 0 }
     }
 
     fn read(&mut self) -> Result<Option<Element>, Error> {
-        loop {
-            match self.next_step()? {
-                Step::Open(field) => {
-                    self.check_root(&field.name)?;
-                    if is_element(&field.name) {
-                        return self.element(field.name).map(Some);
-                    }
-                }
-                Step::End if !self.has_root => return Err(Error::NotWxr("no elements".into())),
-                Step::End => return Ok(None),
-                _ => {}
-            }
-        }
-    }
-
-    fn check_root(&mut self, name: &str) -> Result<(), Error> {
-        if !self.has_root && name != "rss" {
-            return Err(Error::NotWxr(format!("first element is <{name}>, not <rss>")));
-        }
-        self.has_root = true;
-        Ok(())
-    }
-
-    fn element(&mut self, name: String) -> Result<Element, Error> {
-        let mut element = Element { name, ..Element::default() };
-        let mut path: Vec<String> = Vec::new();
-        loop {
-            match self.next_step()? {
-                Step::Open(field) => {
-                    path.push(field.name.clone());
-                    element.damaged |=
-                        [&field.domain, &field.nicename].into_iter().flatten().any(|v| v.contains(MARK));
-                    element.open_child(&path, field);
-                }
-                Step::Text(text) => element.add_text(&path, &text),
-                Step::Close if path.pop().is_none() => return Ok(element.cleaned()),
-                Step::End => return Err(Error::Truncated { within: element.name, position: self.offset() }),
-                Step::Close | Step::Nothing => {}
-            }
-        }
-    }
-
-    fn next_step(&mut self) -> Result<Step, Error> {
-        self.buffer.clear();
-        let step = match self.xml.read_event_into(&mut self.buffer) {
-            Ok(Event::Start(start)) => Step::Open(field(&start)),
-            Ok(Event::End(_)) => Step::Close,
-            Ok(Event::Text(text)) => Step::Text(text.xml10_content().into_owned()),
-            Ok(Event::CData(text)) => Step::Text(text.xml10_content().into_owned()),
-            Ok(Event::GeneralRef(name)) => Step::Text(resolve(&name)),
-            Ok(Event::Eof) => Step::End,
-            Ok(_) => Step::Nothing,
-            Err(error) => return Err(Error::Xml { error, position: self.offset() }),
+        self.source.start_recording();
+        let level = self.names.level();
+        let mut xml = parser(&mut self.source);
+        let (start, mut element) = match next_start(&mut xml, &mut self.names, &mut self.place) {
+            Ok(Some(start)) => start,
+            Ok(None) => return self.end(),
+            Err(Fault::Read(error)) => return Err(Error::Read(error)),
+            Err(fault) => return self.skip_markup(level, &fault),
         };
-        Ok(step)
+        xml.get_mut().start_recording();
+        match read_element(&mut xml, &mut self.names, &mut element, &start) {
+            Ok(()) => Ok(Some(element.cleaned())),
+            Err(Fault::Read(error)) => Err(Error::Read(error)),
+            Err(fault) => self.skip_element(level, element.name, &start, &fault).map(Some),
+        }
+    }
+
+    fn end(&self) -> Result<Option<Element>, Error> {
+        let truncated = |within: &str| Err(self.truncated(within));
+        match self.place {
+            Place::Start => Err(Error::NotWxr("no elements".into())),
+            Place::Rss => truncated("rss"),
+            Place::Channel => truncated("channel"),
+            Place::End => Ok(None),
+        }
+    }
+
+    fn truncated(&self, within: &str) -> Error {
+        Error::Truncated { within: within.to_owned(), position: self.source.position() }
+    }
+
+    /// Skips the start of markup between the elements of the channel that cannot be read. Returns an element for it.
+    fn skip_markup(&mut self, level: u16, fault: &Fault) -> Result<Option<Element>, Error> {
+        let message = self.message(fault);
+        if self.place == Place::Start {
+            return Err(Error::NotWxr(message));
+        }
+        self.names.return_to(level);
+        let recorded = self.source.stop_recording();
+        self.reread_bytes += recorded.len();
+        if self.reread_bytes > MAX_REREAD_BYTES || recorded.len() >= MAX_ELEMENT_BYTES {
+            return Err(Error::Damaged(message));
+        }
+        self.source.push_back(recorded);
+        self.source.skip_past("<")?;
+        Ok(Some(Element::damaged("markup".into(), "", message)))
+    }
+
+    /// Skips the rest of a damaged element. Returns an element that names it.
+    fn skip_element(
+        &mut self,
+        level: u16,
+        name: String,
+        start: &str,
+        fault: &Fault,
+    ) -> Result<Element, Error> {
+        let mut message = self.message(fault);
+        self.names.return_to(level);
+        let end_tag = format!("</{start}>");
+        let recorded = self.source.stop_recording();
+        self.reread_bytes += recorded.len();
+        if self.reread_bytes <= MAX_REREAD_BYTES {
+            self.source.push_back(recorded);
+        } else {
+            let lost = String::from_utf8_lossy(&recorded).matches(&format!("<{start}>")).count();
+            if lost > 0 {
+                message += &format!("; {lost} more elements within it are lost");
+            }
+        }
+        self.source.start_recording();
+        if !self.source.skip_past(&end_tag)? {
+            message = "the file was cut off within it".to_owned();
+        }
+        let source = self.source.stop_recording();
+        Ok(Element::damaged(name, &String::from_utf8_lossy(&source), message))
+    }
+
+    fn message(&self, fault: &Fault) -> String {
+        let position = self.source.position();
+        match fault {
+            Fault::Read(error) => error.to_string(),
+            Fault::Xml(error) => format!("XML not well-formed at byte {position}: {error}"),
+            Fault::Ended if self.source.recorded().len() >= MAX_ELEMENT_BYTES => {
+                format!("longer than {} MiB", MAX_ELEMENT_BYTES >> 20)
+            }
+            Fault::Ended => "a tag, comment or CDATA section without an end".to_owned(),
+            Fault::Unclosed => "a comment or CDATA section without an end".to_owned(),
+            Fault::NotRss(name) => format!("first element is <{name}>, not <rss>"),
+        }
     }
 }
 
@@ -158,88 +175,108 @@ impl<R: BufRead> Iterator for Reader<R> {
     type Item = Result<Element, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
         let read = self.read();
-        self.ended = !matches!(read, Ok(Some(_)));
+        if !matches!(read, Ok(Some(_))) {
+            self.place = Place::End;
+        }
         read.transpose()
     }
 }
 
-impl Element {
-    fn open_child(&mut self, path: &[String], field: Field) {
-        match path {
-            [_] => self.fields.push(field),
-            [parent, child] if parent == "wp:postmeta" && child == "wp:meta_key" => {
-                self.meta.push(Default::default());
+/// Reads to the start of the next element of the channel. Returns its name as the file has it, and the element.
+fn next_start<R: BufRead>(
+    xml: &mut Xml<'_, R>,
+    names: &mut Names,
+    place: &mut Place,
+) -> Result<Option<(String, Element)>, Fault> {
+    let mut buffer = Vec::new();
+    while *place != Place::End {
+        buffer.clear();
+        match xml.read_event_into(&mut buffer)? {
+            Event::Start(start) if *place == Place::Start => {
+                let name = names.open_root(&start).map_err(quick_xml::Error::from)?;
+                if name != "rss" {
+                    return Err(Fault::NotRss(name));
+                }
+                *place = Place::Rss;
             }
+            Event::Start(start) => {
+                let name = names.open(&start).map_err(quick_xml::Error::from)?;
+                if *place != Place::Rss || name != "channel" {
+                    return Ok(Some((
+                        start.name().as_ref().to_owned(),
+                        Element { name, ..Element::default() },
+                    )));
+                }
+                *place = Place::Channel;
+            }
+            Event::End(end) => match (end.local_name().into_inner(), *place) {
+                ("channel", Place::Channel) => {
+                    names.close();
+                    *place = Place::Rss;
+                }
+                ("rss", Place::Channel | Place::Rss) => *place = Place::End,
+                // The end tag of a damaged element.
+                _ => {}
+            },
+            Event::Eof if xml.get_ref().recorded().len() >= MAX_ELEMENT_BYTES => return Err(Fault::Ended),
+            Event::Eof => break,
             _ => {}
         }
     }
+    Ok(None)
+}
 
-    /// Returns the element without the characters that no text may hold, literal or as an HTML reference.
-    fn cleaned(mut self) -> Self {
-        if self.damaged {
-            return self;
-        }
-        let fields = self.fields.iter_mut().flat_map(|field| {
-            [Some(&mut field.text), field.domain.as_mut(), field.nicename.as_mut()].into_iter().flatten()
-        });
-        let meta = self.meta.iter_mut().map(|(_, value)| value);
-        let texts = fields.chain(meta).chain([&mut self.text]);
-        self.removed_chars = texts.map(references::clean).sum();
-        self
-    }
-
-    /// Returns a note on the characters that were removed.
-    pub(super) fn note(&self) -> Option<String> {
-        (self.removed_chars > 0)
-            .then(|| format!("{} control and format characters removed", self.removed_chars))
-    }
-
-    fn add_text(&mut self, path: &[String], text: &str) {
-        self.damaged |= text.contains(MARK);
-        match path {
-            [] => self.text.push_str(text),
-            // Markup that is not escaped is read for its text.
-            [parent, ..]
-                if path.len() == 1
-                    || !matches!(parent.as_str(), "wp:comment" | "wp:postmeta" | "wp:termmeta") =>
-            {
-                if let Some(field) = self.fields.last_mut() {
-                    field.text.push_str(text);
+/// Reads the content of an element up to its end tag.
+fn read_element<R: BufRead>(
+    xml: &mut Xml<'_, R>,
+    names: &mut Names,
+    element: &mut Element,
+    start: &str,
+) -> Result<(), Fault> {
+    let end_tag = format!("</{start}>");
+    let mut buffer = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    loop {
+        buffer.clear();
+        match xml.read_event_into(&mut buffer)? {
+            Event::Start(start) => {
+                let name = names.open(&start).map_err(quick_xml::Error::from)?;
+                path.push(name.clone());
+                element.open_child(&path, Field::new(name, &start));
+            }
+            Event::End(_) => {
+                names.close();
+                if path.pop().is_none() {
+                    return Ok(());
                 }
             }
-            [parent, child] if parent == "wp:postmeta" => {
-                let Some((key, value)) = self.meta.last_mut() else { return };
-                match child.as_str() {
-                    "wp:meta_key" => key.push_str(text),
-                    "wp:meta_value" => value.push_str(text),
-                    _ => {}
+            Event::Text(text) => element.add_text(&path, &text.xml10_content()),
+            Event::CData(text) => {
+                let text = text.xml10_content();
+                if contains_next(&text, &end_tag) && is_cdata_unclosed(&text) {
+                    return Err(Fault::Unclosed);
                 }
+                element.add_text(&path, &text);
             }
+            Event::Comment(text) if contains_next(&text, &end_tag) => return Err(Fault::Unclosed),
+            Event::GeneralRef(name) => element.add_text(&path, &resolve(&name)),
+            Event::Eof => return Err(Fault::Ended),
             _ => {}
         }
     }
 }
 
-fn is_element(name: &str) -> bool {
-    matches!(name, "item" | "wp:author" | "wp:category" | "wp:tag" | "wp:term" | "language")
+/// Returns whether an end tag in the text is followed by a tag, as it is where the section with the text began in
+/// another element.
+fn contains_next(text: &str, end_tag: &str) -> bool {
+    text.split_once(end_tag).is_some_and(|(_, rest)| rest.trim_start().starts_with('<'))
 }
 
-fn field(start: &BytesStart<'_>) -> Field {
-    let mut field = Field { name: start.name().as_ref().to_owned(), ..Field::default() };
-    // Plug-ins write attributes that are not well-formed; those name no taxonomy.
-    for attribute in start.attributes().flatten() {
-        let value = || attribute.normalized_value(XmlVersion::Implicit1_0).ok().map(|v| v.into_owned());
-        match attribute.key.as_ref() {
-            "domain" => field.domain = value(),
-            "nicename" => field.nicename = value(),
-            _ => {}
-        }
-    }
-    field
+/// Returns whether the text has the start of a CDATA section without its end. An author who writes about XML has the
+/// end, too: WordPress splits a text between its brackets.
+fn is_cdata_unclosed(text: &str) -> bool {
+    text.rsplit_once("<![CDATA[").is_some_and(|(_, last)| !last.ends_with("]]"))
 }
 
 /// Returns the value of a reference. HTML's own references are left for the HTML parser.
@@ -248,7 +285,7 @@ fn resolve(name: &BytesRef<'_>) -> String {
         return char.into();
     }
     let name = name.xml10_content();
-    match quick_xml::escape::resolve_xml_entity(&name) {
+    match escape::resolve_xml_entity(&name) {
         Some(text) => text.to_owned(),
         None => format!("&{name};"),
     }

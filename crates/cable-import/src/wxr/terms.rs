@@ -1,53 +1,75 @@
-//! Authors, categories and tags: those that the export lists, and those that a post names without a listing.
+//! Categories and tags: those that the export lists, and those that a post names without a listing.
 
 use std::collections::{HashMap, HashSet};
 
 use cable_body::html;
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ConvertedItem, Element, Item, ItemOutcome, NOT_UTF8, SkipReason, bounded, label};
+use super::{
+    ConvertedItem, Element, Item, ItemOutcome, SkipReason, addresses::without_addresses, bounded, label,
+    leftovers, site::Site,
+};
 use crate::ids;
 use cable_proto::v1::{self, record::Record as Kind};
 use cable_proto::{limit, path};
 
-/// The terms that posts can name.
+/// The records that an export lists or mentions, by name.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// The hash of each listed record; none for a record that is only mentioned so far.
+    hashes: HashMap<String, Option<u64>>,
+}
+
+impl Records {
+    /// Returns the outcome of an item that lists a record. The first one of a name counts.
+    pub(super) fn item(&mut self, record: v1::Record, notes: Vec<String>) -> ItemOutcome {
+        let hash = xxh3_64(&record.encode_to_vec());
+        let listed = self.hashes.entry(name_of(&record)).or_default();
+        match *listed {
+            Some(other) if other == hash => ItemOutcome::Skipped(SkipReason::Duplicate),
+            Some(_) => {
+                ItemOutcome::Failed(format!("another item with other content became {}", name_of(&record)))
+            }
+            None => {
+                *listed = Some(hash);
+                ItemOutcome::Converted(ConvertedItem { records: vec![record], notes, ..Default::default() })
+            }
+        }
+    }
+
+    /// Returns the record at its first mention, if no item lists it.
+    pub(super) fn mention(&mut self, record: v1::Record) -> Option<v1::Record> {
+        let name = name_of(&record);
+        if self.hashes.contains_key(&name) {
+            return None;
+        }
+        self.hashes.insert(name, None);
+        Some(record)
+    }
+}
+
+fn name_of(record: &v1::Record) -> String {
+    match &record.record {
+        Some(Kind::Author(author)) => author.name.clone(),
+        Some(Kind::Section(section)) => section.name.clone(),
+        Some(Kind::Tag(tag)) => tag.name.clone(),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn record(kind: Kind) -> v1::Record {
+    v1::Record { record: Some(kind), ..Default::default() }
+}
+
+/// The categories and tags that posts can name.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
-    sections: HashSet<String>,
-    tags: HashSet<String>,
-    /// Display names by id.
-    authors: HashMap<String, String>,
-    /// Slugs by name, for posts of WXR 1.0 that name terms by name only.
+    records: Records,
+    /// Slugs by name, for posts and parents of WXR 1.0, which name terms by name only.
     section_slugs: HashMap<String, String>,
     tag_slugs: HashMap<String, String>,
-}
-
-/// A collector of the elements that the channel lists.
-#[derive(Debug, Default)]
-pub(super) struct Collector {
-    elements: Vec<Element>,
-}
-
-impl Collector {
-    pub(super) fn add(&mut self, element: Element) {
-        self.elements.push(element);
-    }
-
-    /// Returns the terms, and an item for each element: sections, authors, tags, then other terms.
-    pub(super) fn finish(self) -> (Terms, Vec<Item>) {
-        let mut terms = Terms::default();
-        for element in &self.elements {
-            terms.index_slug(element);
-        }
-        let items = |names: &[&str], terms: &mut Terms| -> Vec<Item> {
-            let named = self.elements.iter().filter(|e| names.contains(&e.name.as_str()));
-            named.map(|element| terms.item(element)).collect()
-        };
-        let mut all = items(&["wp:category"], &mut terms);
-        all.extend(items(&["wp:author"], &mut terms));
-        all.extend(items(&["wp:tag"], &mut terms));
-        all.extend(items(&["wp:term"], &mut terms));
-        (terms, all)
-    }
+    listed_sections: HashSet<String>,
 }
 
 /// A category or tag, as the channel or a post has it.
@@ -59,132 +81,88 @@ struct Term<'a> {
 }
 
 impl Terms {
-    fn index_slug(&mut self, element: &Element) {
-        match element.name.as_str() {
-            "wp:category" => {
-                let term = category(element);
-                self.section_slugs.insert(html::plain(term.name), term.slug);
+    /// Collects the slug of a term that the channel lists.
+    pub(super) fn add(&mut self, element: &Element) {
+        let Some((taxonomy, term)) = term(element) else { return };
+        let name = html::text(term.name);
+        match taxonomy {
+            "category" => {
+                self.listed_sections.insert(term.slug.clone());
+                self.section_slugs.entry(name).or_insert(term.slug);
             }
-            "wp:tag" => {
-                let term = tag(element);
-                self.tag_slugs.insert(html::plain(term.name), term.slug);
+            "post_tag" => {
+                self.tag_slugs.entry(name).or_insert(term.slug);
             }
             _ => {}
         }
     }
 
-    fn item(&mut self, element: &Element) -> Item {
-        match element.name.as_str() {
-            "wp:category" => {
-                self.section_item("category", element.get("wp:term_id"), &category(element), element)
+    /// Returns the item of a term that the channel lists.
+    pub(super) fn item(&mut self, site: &Site, element: &Element) -> Item {
+        let kind = element.name.strip_prefix("wp:").unwrap_or(&element.name);
+        let (taxonomy, term) = term(element).unwrap_or(("", Term::of_post("", "")));
+        let label = label(kind, element.get("wp:term_id"), &without_addresses(&html::text(term.name)));
+        Item { label, kind: kind.to_owned(), outcome: self.outcome(site, element, taxonomy, &term) }
+    }
+
+    fn outcome(&mut self, site: &Site, element: &Element, taxonomy: &str, term: &Term<'_>) -> ItemOutcome {
+        if let Some(damage) = &element.damage {
+            return ItemOutcome::Failed(damage.clone());
+        }
+        if !matches!(taxonomy, "category" | "post_tag") {
+            return ItemOutcome::Skipped(SkipReason::Taxonomy(taxonomy.to_owned()));
+        }
+        let mut notes = Vec::from_iter(element.note());
+        if term.slug.is_empty() {
+            return ItemOutcome::Failed("no slug and no name".into());
+        }
+        let record = match taxonomy {
+            "category" => self.section(site, term, &mut notes),
+            _ => tag(site, term, &mut notes),
+        };
+        match self.records.item(record, notes) {
+            ItemOutcome::Converted(mut converted) => {
+                leftovers::of_term(element, &mut converted.not_imported);
+                ItemOutcome::Converted(converted)
             }
-            "wp:author" => self.author_item(element),
-            "wp:tag" => self.tag_item("tag", element.get("wp:term_id"), &tag(element), element),
-            _ => self.term_item(element),
+            outcome => outcome,
         }
     }
 
-    /// Returns the item of a wp:term. WXR 1.2 lists terms of every taxonomy so; some plug-ins list categories and tags
-    /// only so.
-    fn term_item(&mut self, element: &Element) -> Item {
-        let id = element.get("wp:term_id");
-        let term = Term {
-            slug: slug(element.get("wp:term_slug"), element.get("wp:term_name")),
-            name: element.get("wp:term_name"),
-            description: element.get("wp:term_description"),
-            parent: element.get("wp:term_parent"),
-        };
-        match element.get("wp:term_taxonomy") {
-            "category" => self.section_item("term", id, &term, element),
-            "post_tag" => self.tag_item("term", id, &term, element),
-            other => Item {
-                label: label("term", id, &html::plain(term.name)),
-                kind: "term".into(),
-                outcome: ItemOutcome::Skipped(SkipReason::Taxonomy(other.to_owned())),
-            },
-        }
-    }
-
-    fn section_item(&mut self, kind: &str, id: &str, term: &Term<'_>, element: &Element) -> Item {
-        let mut notes = Vec::from_iter(element.note());
-        let record = self.section(term, &mut notes);
-        item(kind, id, term.name, element, record, notes)
-    }
-
-    fn tag_item(&mut self, kind: &str, id: &str, term: &Term<'_>, element: &Element) -> Item {
-        let mut notes = Vec::from_iter(element.note());
-        let record = self.tag(term, &mut notes);
-        item(kind, id, term.name, element, record, notes)
-    }
-
-    fn author_item(&mut self, element: &Element) -> Item {
-        let mut notes = Vec::from_iter(element.note());
-        let login = element.get("wp:author_login");
-        let display_name = match element.get("wp:author_display_name") {
-            "" => login,
-            name => name,
-        };
-        let wordpress_id = element.get("wp:author_id");
-        let record = self.author(login, display_name, wordpress_id, &mut notes);
-        item("author", wordpress_id, display_name, element, record, notes)
-    }
-
-    /// Returns the section for a category of a post, and its record if this is its first use.
+    /// Returns the section for a category of a post, and its record if this is the first mention of a section that the
+    /// export does not list.
     pub(super) fn section_of_post(
         &mut self,
+        site: &Site,
         nicename: &str,
         name: &str,
         notes: &mut Vec<String>,
     ) -> Option<(String, Option<v1::Record>)> {
-        let plain = html::plain(name);
-        let known = self.section_slugs.get(&plain).filter(|_| nicename.is_empty());
-        let slug = known.cloned().unwrap_or_else(|| slug(nicename, name));
-        let id = ids::from_slug(&slug);
-        let record = self.section(&Term { slug, name, description: "", parent: "" }, notes);
-        (!id.is_empty()).then(|| (format!("sections/{id}"), record))
+        let term = named(&self.section_slugs, nicename, name)?;
+        let record = self.section(site, &term, notes);
+        Some((name_of(&record), self.records.mention(record)))
     }
 
-    /// Returns the tag for a tag of a post, and its record if this is its first use.
+    /// Returns the tag for a tag of a post, and its record if this is the first mention of a tag that the export does
+    /// not list.
     pub(super) fn tag_of_post(
         &mut self,
+        site: &Site,
         nicename: &str,
         name: &str,
         notes: &mut Vec<String>,
     ) -> Option<(String, Option<v1::Record>)> {
-        let plain = html::plain(name);
-        let known = self.tag_slugs.get(&plain).filter(|_| nicename.is_empty());
-        let slug = known.cloned().unwrap_or_else(|| slug(nicename, name));
-        let id = ids::from_slug(&slug);
-        let record = self.tag(&Term { slug, name, description: "", parent: "" }, notes);
-        (!id.is_empty()).then(|| (format!("tags/{id}"), record))
+        let record = tag(site, &named(&self.tag_slugs, nicename, name)?, notes);
+        Some((name_of(&record), self.records.mention(record)))
     }
 
-    /// Returns the author of a post: the name, the display name, and the record if this is its first use.
-    pub(super) fn author_of_post(
-        &mut self,
-        login: &str,
-        notes: &mut Vec<String>,
-    ) -> Option<(String, String, Option<v1::Record>)> {
-        let id = ids::from_slug(login);
-        let record = self.author(login, login, "", notes);
-        let display_name = self.authors.get(&id)?.clone();
-        Some((format!("authors/{id}"), display_name, record))
-    }
-
-    fn section(&mut self, term: &Term<'_>, notes: &mut Vec<String>) -> Option<v1::Record> {
-        let id = ids::from_slug(&term.slug);
-        if id.is_empty() || !self.sections.insert(id.clone()) {
-            return None;
-        }
-        let parent = match term.parent {
-            "" => String::new(),
-            // WXR 1.0 gives the parent's name, later versions its slug.
-            parent => ids::from_slug(self.section_slugs.get(parent).map_or(parent, String::as_str)),
-        };
+    fn section(&self, site: &Site, term: &Term<'_>, notes: &mut Vec<String>) -> v1::Record {
+        let id = site.id(&term.slug);
+        let parent = site.id(self.parent_slug(site, term));
         let path = format!("/category/{}/", term.slug);
-        Some(record(Kind::Section(v1::Section {
+        record(Kind::Section(v1::Section {
             display_name: display_name(term, notes),
-            tagline: bounded(&html::plain(term.description), &limit::PARAGRAPH, "description", notes),
+            tagline: bounded(&html::text(term.description), &limit::PARAGRAPH, "description", notes),
             path: if path::is_valid(&path) { path } else { String::new() },
             parent: if parent.is_empty() || parent == id {
                 String::new()
@@ -193,99 +171,80 @@ impl Terms {
             },
             name: format!("sections/{id}"),
             ..Default::default()
-        })))
+        }))
     }
 
-    fn tag(&mut self, term: &Term<'_>, notes: &mut Vec<String>) -> Option<v1::Record> {
-        let id = ids::from_slug(&term.slug);
-        if id.is_empty() || !self.tags.insert(id.clone()) {
-            return None;
+    /// Returns the slug of the parent. WXR 1.0 gives the parent's name, later versions give its slug.
+    fn parent_slug<'a>(&'a self, site: &Site, term: &Term<'a>) -> &'a str {
+        if !site.names_parents() || self.listed_sections.contains(term.parent) {
+            return term.parent;
         }
-        Some(record(Kind::Tag(v1::Tag {
-            display_name: display_name(term, notes),
-            description: bounded(&html::plain(term.description), &limit::PARAGRAPH, "description", notes),
-            name: format!("tags/{id}"),
-            ..Default::default()
-        })))
-    }
-
-    fn author(
-        &mut self,
-        login: &str,
-        display_name: &str,
-        wordpress_id: &str,
-        notes: &mut Vec<String>,
-    ) -> Option<v1::Record> {
-        let id = ids::from_slug(login);
-        if id.is_empty() || self.authors.contains_key(&id) {
-            return None;
-        }
-        let display_name = match html::plain(display_name) {
-            name if name.is_empty() => login.to_owned(),
-            name => name,
-        };
-        let display_name = bounded(&display_name, &limit::LINE, "display name", notes);
-        self.authors.insert(id.clone(), display_name.clone());
-        let mut author = v1::Author { name: format!("authors/{id}"), display_name, ..Default::default() };
-        if !wordpress_id.is_empty() {
-            author.alt_ids.insert("wordpress".into(), wordpress_id.to_owned());
-        }
-        Some(record(Kind::Author(author)))
+        self.section_slugs.get(&html::text(term.parent)).map_or(term.parent, String::as_str)
     }
 }
 
-fn item(
-    kind: &str,
-    id: &str,
-    name: &str,
-    element: &Element,
-    record: Option<v1::Record>,
-    notes: Vec<String>,
-) -> Item {
-    let outcome = match record {
-        _ if element.damaged => ItemOutcome::Failed(NOT_UTF8.into()),
-        Some(record) => {
-            ItemOutcome::Converted(ConvertedItem { records: vec![record], notes, ..ConvertedItem::default() })
-        }
-        None if name.is_empty() => ItemOutcome::Failed("no slug and no name".into()),
-        None => ItemOutcome::Skipped(SkipReason::Duplicate),
+fn tag(site: &Site, term: &Term<'_>, notes: &mut Vec<String>) -> v1::Record {
+    record(Kind::Tag(v1::Tag {
+        display_name: display_name(term, notes),
+        description: bounded(&html::text(term.description), &limit::PARAGRAPH, "description", notes),
+        name: format!("tags/{}", site.id(&term.slug)),
+        ..Default::default()
+    }))
+}
+
+impl<'a> Term<'a> {
+    fn of_post(slug: &str, name: &'a str) -> Self {
+        Term { slug: slug.to_owned(), name, description: "", parent: "" }
+    }
+}
+
+/// Returns the term that a post names by its slug, or only by its name.
+fn named<'a>(slugs: &HashMap<String, String>, nicename: &str, name: &'a str) -> Option<Term<'a>> {
+    let known = slugs.get(&html::text(name)).filter(|_| nicename.is_empty());
+    let slug = known.cloned().unwrap_or_else(|| slug(nicename, name));
+    (!slug.is_empty()).then(|| Term::of_post(&slug, name))
+}
+
+/// Returns the taxonomy and the term of an element of the channel. WXR 1.2 lists terms of every taxonomy as `wp:term`;
+/// some plug-ins list categories and tags only so.
+fn term(element: &Element) -> Option<(&str, Term<'_>)> {
+    let (taxonomy, slug_field, name_field, description, parent) = match element.name.as_str() {
+        "wp:category" => (
+            "category",
+            "wp:category_nicename",
+            "wp:cat_name",
+            "wp:category_description",
+            "wp:category_parent",
+        ),
+        "wp:tag" => ("post_tag", "wp:tag_slug", "wp:tag_name", "wp:tag_description", ""),
+        "wp:term" => (
+            element.get("wp:term_taxonomy"),
+            "wp:term_slug",
+            "wp:term_name",
+            "wp:term_description",
+            "wp:term_parent",
+        ),
+        _ => return None,
     };
-    Item { label: label(kind, id, &html::plain(name)), kind: kind.to_owned(), outcome }
-}
-
-pub(super) fn record(kind: Kind) -> v1::Record {
-    v1::Record { record: Some(kind), ..Default::default() }
-}
-
-fn category(element: &Element) -> Term<'_> {
-    let name = element.get("wp:cat_name");
-    Term {
-        slug: slug(element.get("wp:category_nicename"), name),
+    let name = element.get(name_field);
+    let term = Term {
+        slug: slug(element.get(slug_field), name),
         name,
-        description: element.get("wp:category_description"),
-        parent: element.get("wp:category_parent"),
-    }
-}
-
-fn tag(element: &Element) -> Term<'_> {
-    let name = element.get("wp:tag_name");
-    Term {
-        slug: slug(element.get("wp:tag_slug"), name),
-        name,
-        description: element.get("wp:tag_description"),
-        parent: "",
-    }
+        description: element.get(description),
+        parent: element.get(parent),
+    };
+    Some((taxonomy, term))
 }
 
 fn slug(nicename: &str, name: &str) -> String {
     match nicename {
-        "" => ids::slug_of_name(&html::plain(name)),
+        "" => ids::slug_of_name(&html::text(name)),
         slug => slug.to_owned(),
     }
 }
 
 fn display_name(term: &Term<'_>, notes: &mut Vec<String>) -> String {
-    match html::plain(term.name) {
+    match html::text(term.name) {
         name if name.is_empty() => bounded(&term.slug, &limit::LINE, "display name", notes),
         name => bounded(&name, &limit::LINE, "display name", notes),
     }
