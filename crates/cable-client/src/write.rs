@@ -95,7 +95,7 @@ macro_rules! entity {
                     $field: Some(self),
                     precondition: options.precondition,
                     request_id: options.request_id.unwrap_or_else(random_request_id),
-                    $($update_kind: options.update_kind.into(), allow_killed: options.allow_killed, body_source: None,)?
+                    $($update_kind: options.update_kind.into(), allow_killed: options.allow_killed, body_source: options.body_source,)?
                 };
                 Box::pin(async move {
                     let response = cable.call(request, options.timeout).await?;
@@ -124,6 +124,7 @@ pub(crate) mod sealed {
         pub(crate) request_id: Option<String>,
         pub(crate) update_kind: UpdateKind,
         pub(crate) allow_killed: bool,
+        pub(crate) body_source: Option<v1::BodySource>,
         pub(crate) timeout: Option<Duration>,
     }
 

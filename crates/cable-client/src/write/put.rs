@@ -73,6 +73,13 @@ impl<E: Entity> Put<E> {
 }
 
 impl Put<v1::Article> {
+    /// Sets the body as HTML or Markdown, instead of [`Article::body`](v1::Article), which must be unset. The server
+    /// converts it to blocks; [`WriteOutcome::body_conversion`] describes what it could not map.
+    pub fn body_source(mut self, source: v1::BodySource) -> Self {
+        self.options.body_source = Some(source);
+        self
+    }
+
     /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
         self.options.update_kind = kind;
