@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_writer_escapes_complete_writes() {
         let mut written = Vec::new();
-        write!(Escaped(&mut written), "{} é\u{9b}", "\u{1b}").unwrap();
+        write!(Escaped(&mut written), "\u{1b} {}", "é\u{9b}".to_owned()).unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), "\\u001b é\\u009b");
     }
 
