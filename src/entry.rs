@@ -105,13 +105,16 @@ impl Claim {
     /// Returns the claim as the store orders it: its rank, and the order among claims of one rank. Larger values win.
     pub(crate) fn order(self, revision: Revision) -> (i64, i64) {
         match self {
-            Claim::Removed(time) => (0, time),
+            Claim::Removed(time) => (Claim::REMOVED, time),
             Claim::Former(time) => (1, time),
             // Between two aliases the order of the writes does not matter.
             Claim::Alias => (2, 0),
             Claim::Own => (Claim::OWN, revision),
         }
     }
+
+    /// The rank of a path of a removed article.
+    pub(crate) const REMOVED: i64 = 0;
 
     /// The rank of an own path.
     pub(crate) const OWN: i64 = 3;
@@ -313,11 +316,12 @@ impl Derived {
                 .iter()
                 .map(|former| (path::normalise(&former.path), claim(former.cease_time)));
             derived.paths.extend(former);
-            let departure = |left: &log::Left| Some((Term::from_name(&left.name)?, left.revision));
-            derived.departures.extend(log.left.iter().filter_map(departure));
+            let departure =
+                |departure: &log::Departure| Some((Term::from_name(&departure.name)?, departure.revision));
+            derived.departures.extend(log.departures.iter().filter_map(departure));
             derived.departures.sort_unstable();
             derived.departures.dedup_by(|a, b| a.0 == b.0);
-            derived.departure_floor = log.left_floor;
+            derived.departure_floor = log.departure_floor;
             if live {
                 derived.read_article(&log.content);
             }

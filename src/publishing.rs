@@ -26,6 +26,7 @@ mod due;
 mod patch;
 mod pending;
 mod plan;
+mod source;
 mod workers;
 
 pub(crate) use due::run_scheduler;
@@ -33,6 +34,7 @@ pub(crate) use patch::check as check_mask;
 pub(crate) use pending::Pending;
 pub(crate) use plan::Removal;
 use plan::{Draft, PlanContext, Planned, State};
+pub(crate) use source::Source;
 use workers::{Stop, Workers};
 
 /// The number of times that a write is planned before it fails.

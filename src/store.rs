@@ -137,6 +137,18 @@ pub(crate) struct Tombstone {
     pub(crate) revision: Revision,
 }
 
+impl Tombstone {
+    /// Returns whether the tombstone is retained for ever, and not only as long as the history.
+    pub(crate) fn is_permanent(&self) -> bool {
+        is_permanent(self.reason)
+    }
+}
+
+/// Returns whether tombstones with this reason are retained for ever.
+pub(crate) fn is_permanent(reason: v1::RemovalReason) -> bool {
+    matches!(reason, v1::RemovalReason::Moved | v1::RemovalReason::Killed)
+}
+
 /// The outcome of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WriteOutcome {

@@ -11,10 +11,8 @@ use std::{
 use cable_client::{RawRecord, Timestamp, v1};
 use prost::{Message as _, encoding::encode_varint};
 
-use crate::{
-    random::{Random, Zipf},
-    words::Words,
-};
+use crate::words::Words;
+use cable_load::random::{Random, Ranks};
 
 const SEED: u64 = 2026;
 const TAGS: usize = 10_000;
@@ -183,7 +181,7 @@ impl Records {
 struct Generator {
     random: Random,
     words: Words,
-    tags: Zipf,
+    tags: Ranks,
     tag_counts: Vec<u32>,
     count: u64,
 }
@@ -193,7 +191,7 @@ impl Generator {
         Generator {
             random: Random::new(SEED),
             words: Words::new(SEED),
-            tags: Zipf::new(TAGS),
+            tags: Ranks::zipf(TAGS, 1.0),
             tag_counts: vec![0; TAGS],
             count,
         }
@@ -269,7 +267,7 @@ impl Generator {
         let count = self.random.between(3, 5);
         let mut ranks: Vec<usize> = Vec::with_capacity(count);
         while ranks.len() < count {
-            let rank = self.tags.rank(&mut self.random);
+            let rank = self.tags.draw(&mut self.random);
             if !ranks.contains(&rank) {
                 ranks.push(rank);
                 self.tag_counts[rank] += 1;

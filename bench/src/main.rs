@@ -1,4 +1,4 @@
-//! Measurements, and the servers that Cable is compared with: `cargo run --release --bin cable-bench`.
+//! Measurements, and the servers that Cable is compared with: `cargo run --release -p cable-bench`.
 //!
 //! Each measurement runs the released program as a process of its own, with a store of its own, and calls it as users
 //! do.
@@ -22,7 +22,6 @@ mod newsroom;
 mod node;
 mod ordinary;
 mod process;
-mod random;
 mod replay;
 mod report;
 mod scale;

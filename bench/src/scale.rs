@@ -17,10 +17,10 @@ use crate::{
     generate::{self, Archive, article_id},
     machine::machine,
     node::{Node, Program},
-    random::Random,
     report::{Calls, Report, grouped},
     yardstick,
 };
+use cable_load::random::Random;
 
 /// The number of calls of a kind, and the number for articles, which are the fastest.
 const CALLS: usize = 200;

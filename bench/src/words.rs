@@ -1,6 +1,6 @@
 //! An invented vocabulary, and sentences of it. Short words are frequent, as in a real language.
 
-use crate::random::{Random, Zipf};
+use cable_load::random::{Random, Ranks};
 
 /// The number of words in the vocabulary. With this number, bodies compress to half their size, as newspaper text does.
 const WORDS: usize = 12_000;
@@ -33,8 +33,8 @@ impl Words {
                 words.push(word);
             }
         }
-        let zipf = Zipf::new(WORDS);
-        let slots = (0..SLOTS).map(|_| zipf.rank(&mut random) as u16).collect();
+        let zipf = Ranks::zipf(WORDS, 1.0);
+        let slots = (0..SLOTS).map(|_| zipf.draw(&mut random) as u16).collect();
         Words { words, slots }
     }
 

@@ -54,15 +54,17 @@ impl Comparison {
 
     fn of<K: Kind>(current: Option<DynamicMessage>, document: &Document<K>) -> Self {
         let source = document.body.as_ref();
-        let new = Entity::new(K::NOUN, &document.entity).into_message();
+        let rendered = source.and(current.as_ref()).map(rendered_body);
+        let body = source.map(|source| match &rendered {
+            // The text that the server rendered is the body that it has.
+            Some(rendered) if rendered.trim() == source.text.trim() => rendered.clone(),
+            _ => normalised(source),
+        });
         Comparison {
             name: document.name.clone(),
             etag: current.as_ref().map(|current| text(current, "etag").into_owned()).unwrap_or_default(),
-            current: current.map(|current| {
-                let body = source.map(|_| rendered_body(&current));
-                Version { content: content(current), body }
-            }),
-            new: Version { content: content(new), body: source.map(|source| source.text.clone()) },
+            current: current.map(|current| Version { content: content(current), body: rendered }),
+            new: Version { content: content(Entity::new(K::NOUN, &document.entity).into_message()), body },
         }
     }
 
@@ -122,6 +124,14 @@ impl Version {
                 front_matter::write(&article.unwrap_or_default(), &format!("{}\n", body.trim()))
             }
         }
+    }
+}
+
+/// Returns the text of a body as the server will render it. A text that it will refuse is returned unchanged.
+fn normalised(source: &v1::BodySource) -> String {
+    match cable_body::convert(source.format(), &source.text) {
+        Ok(converted) => cable_body::render(&converted.body, source.format()),
+        Err(_) => source.text.clone(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `cable article edit`: opens an article as Markdown in an editor, and puts it back if it is unchanged since.
 
 use std::{
-    collections::BTreeSet,
     env, fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -14,7 +13,6 @@ use cable_client::{
 };
 use cable_import::front_matter;
 use clap::Args;
-use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
 use super::{
     Error,
@@ -22,7 +20,7 @@ use super::{
     document::{self, FileFormat},
     note,
     noun::{print_result, write_result},
-    output::{ARTICLE, Entity, Output},
+    output::{Entity, Output},
 };
 
 /// The editor if the environment names none, as POSIX has it.
@@ -37,8 +35,8 @@ pub(crate) struct Edit {
     allow_loss: bool,
 }
 
-/// The blocks that Markdown expresses.
-const IN_MARKDOWN: [&str; 7] = ["paragraph", "heading", "list", "quote", "code", "table", "divider"];
+/// The words of a block that identify it for an editor.
+const SHOWN_WORDS: usize = 5;
 
 /// Runs the command.
 pub(crate) async fn run(edit: Edit, cable: &Cable, output: &mut Output) -> Result<(), Error> {
@@ -121,41 +119,31 @@ async fn write_back(
     })
 }
 
-/// Returns an error if the body has parts that Markdown cannot express.
+/// Returns an error if the body has parts that are lost on the way through Markdown.
 async fn check_loss(original: &v1::Article, cable: &Cable) -> Result<(), Error> {
     let article = cable.article(&original.name).await?.into_inner();
-    let mut parts = BTreeSet::new();
-    add_inexpressible(Entity::new(&ARTICLE, &article).message(), &mut parts);
-    if parts.is_empty() {
-        return Ok(());
-    }
-    let parts: Vec<String> = parts.into_iter().collect();
+    let body = original.rendered_body.as_ref().map_or("", |body| &body.text);
+    let converted = cable_body::convert(BodyFormat::Markdown, body).map(|converted| converted.body);
+    let blocks = article.body.unwrap_or_default().blocks;
+    let lost = match converted {
+        Ok(converted) if converted.blocks == blocks => return Ok(()),
+        Ok(converted) => {
+            blocks.iter().filter(|block| !converted.blocks.contains(block)).map(first_words).collect()
+        }
+        Err(error) => vec![error.to_string()],
+    };
     Err(Error::Usage(format!(
         "the body has parts that Markdown cannot express: {}; add --allow-loss to write it nevertheless, or edit its \
          JSON",
-        parts.join(", ")
+        lost.join(", ")
     )))
 }
 
-/// Adds the parts of a message, at any depth, that Markdown cannot express.
-fn add_inexpressible(message: &DynamicMessage, parts: &mut BTreeSet<String>) {
-    let descriptor = message.descriptor();
-    for (field, value) in message.fields() {
-        match (descriptor.full_name(), field.name()) {
-            ("cable.v1.Article", name) if name != "body" => continue,
-            ("cable.v1.Block", "id") => _ = parts.insert("block ids".to_owned()),
-            ("cable.v1.Block", kind) if !IN_MARKDOWN.contains(&kind) => _ = parts.insert(kind.to_owned()),
-            ("cable.v1.Link", "article") => _ = parts.insert("links to articles".to_owned()),
-            _ => match value {
-                Value::Message(message) => add_inexpressible(message, parts),
-                Value::List(values) => {
-                    values
-                        .iter()
-                        .filter_map(Value::as_message)
-                        .for_each(|message| add_inexpressible(message, parts));
-                }
-                _ => {}
-            },
-        }
-    }
+/// Returns the kind of a block with its first words.
+fn first_words(block: &v1::Block) -> String {
+    let message = Entity::of("cable.v1.Block", block).into_message();
+    let kind = message.fields().map(|(field, _)| field.json_name().to_owned()).find(|name| name != "id");
+    let text = cable_body::render(&v1::Body { blocks: vec![block.clone()] }, BodyFormat::PlainText);
+    let words: Vec<&str> = text.split_whitespace().take(SHOWN_WORDS).collect();
+    format!("{} \"{}\"", kind.unwrap_or_default(), words.join(" "))
 }

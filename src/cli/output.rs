@@ -210,11 +210,6 @@ impl Entity {
     }
 
     /// Returns the message.
-    pub(crate) fn message(&self) -> &DynamicMessage {
-        &self.0
-    }
-
-    /// Returns the message.
     pub(crate) fn into_message(self) -> DynamicMessage {
         self.0
     }

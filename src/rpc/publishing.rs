@@ -14,7 +14,7 @@ use crate::{
     log::Position,
     model::{Kind, Name, Slot, limit},
     parse,
-    publishing::{Change, Pending, Publishing, Removal, Verb, check_mask},
+    publishing::{Change, Pending, Publishing, Removal, Source, Verb, check_mask},
     refusal::{Refusal, at_most},
     store::WriteOutcome,
     wire::{
@@ -47,7 +47,11 @@ pub(super) fn position(position: &Position) -> v1::Position {
     }
 }
 
-fn result(written: &WriteOutcome, position: &Position) -> v1::WriteResult {
+fn result(
+    written: &WriteOutcome,
+    position: &Position,
+    body_conversion: Option<v1::BodyConversion>,
+) -> v1::WriteResult {
     let etag = || position.log_id.etag(written.revision, written.prefix);
     let etag = if written.removed { String::new() } else { etag() };
     v1::WriteResult {
@@ -58,7 +62,7 @@ fn result(written: &WriteOutcome, position: &Position) -> v1::WriteResult {
         due_time: written.due.map(fields::timestamp),
         pending: written.slot == Slot::Pending && !written.removed,
         path_owner: written.path_owner.as_ref().map(ToString::to_string).unwrap_or_default(),
-        body_conversion: None,
+        body_conversion,
     }
 }
 
@@ -113,21 +117,36 @@ macro_rules! remove_fields {
 
 type WriteResponse = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
 
+/// The changes of a request, and the sources of their bodies.
+struct Changes {
+    changes: Vec<Change>,
+    sources: Vec<Source>,
+}
+
 impl PublishingRpc {
-    /// Returns the outcome of a request: the stored outcome if the request was committed before, otherwise that of
-    /// `changes`. The request is validated only in the second case.
+    /// Returns the results of a request and the position after it: the stored outcome if the request was committed
+    /// before, otherwise that of `changes`. The request is validated, and its sources are converted, only in the second
+    /// case.
     async fn write(
         &self,
         method: Method,
         request_id: &str,
         received: Bytes,
-        changes: impl FnOnce() -> Result<Vec<Change>, Refusal>,
-    ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
+        changes: impl FnOnce() -> Result<Changes, Refusal>,
+    ) -> Result<(Vec<v1::WriteResult>, v1::Position), Refusal> {
         let request = identify(&self.publishing, method, request_id, received).await?;
-        match self.publishing.find_committed(request.as_ref()).await? {
-            Some(first) => Ok(first),
-            None => self.publishing.commit(changes()?, request).await,
-        }
+        let (written, at, reports) = match self.publishing.find_committed(request.as_ref()).await? {
+            Some((first, at)) => (first, at, Vec::new()),
+            None => {
+                let Changes { changes, sources } = changes()?;
+                let (changes, reports) = self.publishing.convert_bodies(changes, sources).await?;
+                let (written, at) = self.publishing.commit(changes, request).await?;
+                (written, at, reports)
+            }
+        };
+        let reports = reports.into_iter().chain(std::iter::repeat(None));
+        let results = written.iter().zip(reports).map(|(written, report)| result(written, &at, report));
+        Ok((results.collect(), position(&at)))
     }
 
     async fn write_one(
@@ -137,8 +156,9 @@ impl PublishingRpc {
         received: Bytes,
         change: impl FnOnce() -> Result<Change, Refusal>,
     ) -> WriteResponse {
-        let (written, at) = self.write(method, request_id, received, || Ok(vec![change()?])).await?;
-        Ok((written.first().map(|written| result(written, &at)), Some(position(&at))))
+        let changes = || Ok(Changes { changes: vec![change()?], sources: Vec::new() });
+        let (mut results, at) = self.write(method, request_id, received, changes).await?;
+        Ok((results.pop(), Some(at)))
     }
 
     async fn put(
@@ -207,6 +227,16 @@ fn change(i: usize, change: &service::Change) -> Result<Change, Refusal> {
     parsed().map_err(|refusal: Refusal| refusal.within(&field))
 }
 
+/// Returns the source of the body that a change puts, if it has one.
+fn source(i: usize, change: &service::Change) -> Result<Option<Source>, Refusal> {
+    let Some(source) = change.body_source.clone() else { return Ok(None) };
+    let field = format!("changes[{i}].body_source");
+    match &change.change {
+        Some(change::Change::PutArticle(_)) => Ok(Some(Source { change: i, field, source })),
+        _ => Err(Refusal::field(field, "allowed only with put_article")),
+    }
+}
+
 /// Parses the operation of a change. Returns it with the name of the field that holds it.
 fn verb(change: Option<&change::Change>) -> Result<(Verb, &'static str), Refusal> {
     use change::Change as Operation;
@@ -235,16 +265,19 @@ impl PublishingService for PublishingRpc {
         request: Request<service::PutArticleRequest>,
     ) -> Result<Response<v1::PutArticleResponse>, Status> {
         let request = request.into_inner();
-        let change = || {
+        let changes = || {
             let precondition = request.precondition.clone();
             let update_kind = request::update_kind(request.update_kind)?;
             let change = put(Kind::Article, request.article.as_ref(), precondition, update_kind, "article")?;
-            Ok(Change { allow_killed: request.allow_killed, ..change })
+            let source = request.body_source.clone();
+            let source = source.map(|source| Source { change: 0, field: "body_source".into(), source });
+            let changes = vec![Change { allow_killed: request.allow_killed, ..change }];
+            Ok(Changes { changes, sources: source.into_iter().collect() })
         };
         let received = request.received.clone();
-        let (result, position) =
-            self.write_one(Method::PutArticle, &request.request_id, received, change).await?;
-        Ok(Response::new(v1::PutArticleResponse { result, position }))
+        let (mut results, at) =
+            self.write(Method::PutArticle, &request.request_id, received, changes).await?;
+        Ok(Response::new(v1::PutArticleResponse { result: results.pop(), position: Some(at) }))
     }
 
     async fn patch_article(
@@ -372,12 +405,15 @@ impl PublishingService for PublishingRpc {
             }
             at_most(&limit::COMMIT, request.changes.len(), "changes")?;
             at_most(&limit::COMMIT_BYTES, request.changes.iter().map(Message::encoded_len).sum(), "changes")?;
-            request.changes.iter().enumerate().map(|(i, one)| change(i, one)).collect()
+            let all = request.changes.iter().enumerate();
+            let sources = all.clone().filter_map(|(i, one)| source(i, one).transpose());
+            let sources = sources.collect::<Result<_, Refusal>>()?;
+            let changes = all.map(|(i, one)| change(i, one)).collect::<Result<_, Refusal>>()?;
+            Ok(Changes { changes, sources })
         };
         let received = request.received.clone();
-        let (written, at) = self.write(Method::Commit, &request.request_id, received, changes).await?;
-        let results = written.iter().map(|written| result(written, &at)).collect();
-        Ok(Response::new(v1::CommitResponse { results, position: Some(position(&at)) }))
+        let (results, at) = self.write(Method::Commit, &request.request_id, received, changes).await?;
+        Ok(Response::new(v1::CommitResponse { results, position: Some(at) }))
     }
 
     async fn get_pending(

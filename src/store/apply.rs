@@ -144,14 +144,14 @@ struct PreviousRow {
     terms: Vec<i64>,
     hash: Hash,
     content_hash: Option<Hash>,
-    departures: Vec<Departure>,
+    departures: Vec<DepartureRow>,
     /// Whether the columns are damaged. The lists that the article is in or has left then have to be looked up in the
     /// tables of lists and departures.
     is_damaged: bool,
 }
 
 /// The number of a list that an article has left, and the revision.
-pub(super) type Departure = (i64, Revision);
+pub(super) type DepartureRow = (i64, Revision);
 
 /// The rows that a transaction adds to those of a term.
 #[derive(Debug, Clone, Copy, Default)]
@@ -309,7 +309,7 @@ impl Applier<'_> {
     }
 
     /// Deletes a departure.
-    pub(super) fn drop_departure(&mut self, id: &str, (term, at): Departure) -> Result<(), Error> {
+    pub(super) fn drop_departure(&mut self, id: &str, (term, at): DepartureRow) -> Result<(), Error> {
         let delete = "DELETE FROM departure WHERE revision = ?1 AND term = ?2 AND id = ?3";
         self.transaction.prepare_cached(delete)?.execute(params![at, term, id])?;
         self.term_delta(term).departures -= 1;
@@ -370,7 +370,7 @@ impl Applier<'_> {
         entry: &Entry,
         revision: Revision,
         old: Option<&PreviousRow>,
-    ) -> Result<Vec<Departure>, Error> {
+    ) -> Result<Vec<DepartureRow>, Error> {
         let Derived { departures: derived_departures, departure_floor, .. } = &entry.derived;
         let mut departures = Vec::with_capacity(derived_departures.len() + 1);
         departures.extend((*departure_floor > 0).then_some((ANY_TERM, *departure_floor)));
@@ -430,7 +430,7 @@ impl Applier<'_> {
         packed: &Packed,
         revision: Revision,
         old: Option<&PreviousRow>,
-        (terms, departures): (&[i64], &[Departure]),
+        (terms, departures): (&[i64], &[DepartureRow]),
     ) -> Result<(), Error> {
         if let Some(old) = old {
             self.transaction
@@ -549,11 +549,11 @@ fn pack_terms(terms: &[i64]) -> Vec<u8> {
     terms.iter().flat_map(|term| term.to_le_bytes()).collect()
 }
 
-fn pack_departures(departures: &[Departure]) -> Vec<u8> {
+fn pack_departures(departures: &[DepartureRow]) -> Vec<u8> {
     departures.iter().flat_map(|(term, at)| [*term, *at]).flat_map(i64::to_le_bytes).collect()
 }
 
-pub(super) fn unpack_departures(packed: &[u8]) -> Vec<Departure> {
+pub(super) fn unpack_departures(packed: &[u8]) -> Vec<DepartureRow> {
     unpack_terms(packed).chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
 }
 
@@ -573,7 +573,7 @@ mod tests {
             history,
             request::{MAX_CHANGES, MAX_DROPPED, RETENTION},
         },
-        wire::{log::Left, v1::RemovalReason},
+        wire::{log::Departure, v1::RemovalReason},
     };
 
     fn count(writer: &Writer, sql: &str) -> i64 {
@@ -663,8 +663,8 @@ mod tests {
             let mut log = article(id, "A", tags, 1).log;
             let departures = departures
                 .iter()
-                .map(|(tag, revision)| Left { name: format!("tags/{tag}"), revision: *revision });
-            log.left = departures.collect();
+                .map(|(tag, revision)| Departure { name: format!("tags/{tag}"), revision: *revision });
+            log.departures = departures.collect();
             Entry::new(name(id), Slot::Live, log)
         };
         apply(&mut writer, &[article("a", "A", &["t", "u"], 1), article("b", "A", &["u"], 1)]);
@@ -696,7 +696,7 @@ mod tests {
         let (_store, mut writer) = open(dir.path());
         apply(&mut writer, &[article("a", "A", &["t"], 1), article("a", "B", &["u"], 1)]);
         let mut log = article("a", "C", &["v"], 1).log;
-        log.left_floor = 2;
+        log.departure_floor = 2;
         apply(&mut writer, &[Entry::new(name("a"), Slot::Live, log)]);
         assert_eq!(faults(dir.path()), Vec::<String>::new());
         let bounds = history::Bounds { rows: 10, events: 10, bytes: 1_000 };

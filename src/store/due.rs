@@ -145,7 +145,7 @@ mod tests {
     use crate::{
         model::Revision,
         store::{
-            Writer,
+            Record, Writer,
             fixture::{apply, article, faults, name, open, pending, removal, snapshot},
             floor::History,
             rebuild::rebuild,
@@ -202,8 +202,23 @@ mod tests {
         assert_eq!(*store.next_due().borrow(), Some(50));
 
         let history = History { age: std::time::Duration::ZERO, entries: 0 };
+        assert!(["b", "c"].iter().all(|id| snapshot(&writer).record(&name(id)).unwrap().is_some()));
         writer.compact(1_000, &history).unwrap();
         assert_eq!(faults(&old), Vec::<String>::new());
+        // Readers do not see the tombstones that only pending versions retain.
+        let readers = snapshot(&writer);
+        for id in ["b", "c"] {
+            assert!(readers.newest(&name(id), Slot::Live).unwrap().is_some(), "{id}");
+            assert!(readers.record(&name(id)).unwrap().is_none(), "{id}");
+            assert_eq!(readers.resolve_path(&format!("/{id}")).unwrap(), None, "{id}");
+        }
+        let mut seen = Vec::new();
+        let visit = |_, record: Result<Record, String>| {
+            seen.push(record.unwrap().name.id.to_string());
+            true
+        };
+        readers.visit_records(0, 10, visit).unwrap();
+        assert_eq!(seen, ["a"]);
         let rebuilt = rebuild(&old, &new, Identity::Original).unwrap();
         assert_eq!((rebuilt.faults, faults(&new)), (vec![], vec![]));
         drop(store);

@@ -8,7 +8,7 @@ use std::{cell::RefCell, io};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::{
     entry::MAX_ENTRY,
@@ -26,6 +26,8 @@ const LEVEL: i32 = 3;
 thread_local! {
     /// The compressor of a thread. Creating one costs as much as compressing a small article.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    /// The decompressor of a thread: some 100 KB. Creating one costs more than decompressing an article.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// A compressed entry without its checksum, which needs the revision that only the log knows.
@@ -104,10 +106,18 @@ pub(super) fn open(stored: &[u8], (name, slot): Key<'_>, revision: Revision) -> 
     }
     let entry = match (header[0], header[1]) {
         (VERSION, RAW) => data.to_vec(),
-        (VERSION, ZSTD) => zstd::bulk::decompress(data, length).map_err(|_| Damaged)?,
+        (VERSION, ZSTD) => decompress(data, length).map_err(|_| Damaged)?,
         _ => return Err(Damaged),
     };
     if entry.len() == length { Ok(entry.into()) } else { Err(Damaged) }
+}
+
+/// Decompresses data of at most `length` bytes.
+fn decompress(data: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|cached| match cached {
+        Some(decompressor) => decompressor.decompress(data, length),
+        empty => empty.insert(Decompressor::new()?).decompress(data, length),
+    })
 }
 
 /// Returns the header without the checksum, and the data, if the checksum matches.

@@ -7,13 +7,12 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::{
     Error, Writer,
-    apply::{Applier, Departure, unpack_departures},
-    envelope, read,
+    apply::{Applier, DepartureRow, unpack_departures},
+    envelope, is_permanent, read,
 };
 use crate::{
     entry::Entry,
     model::{Kind, Name, Revision, Slot},
-    wire::v1::RemovalReason,
 };
 
 /// The number of newest positions whose chain is retained even below the floor, so that their lineage can be proved.
@@ -73,7 +72,7 @@ impl Writer {
 }
 
 /// A tombstone that is no longer needed, with its departures.
-type DroppableTombstone = (Name, Revision, Vec<Departure>);
+type DroppableTombstone = (Name, Revision, Vec<DepartureRow>);
 
 impl Applier<'_> {
     fn raise_floor(&mut self, floor: Revision) -> Result<(), Error> {
@@ -110,9 +109,7 @@ impl Applier<'_> {
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = envelope::open(stored, (&name, slot), revision);
             let entry = opened.ok().and_then(|bytes| Entry::decode(bytes).ok());
-            let is_permanent =
-                |entry: &Entry| matches!(entry.log.reason(), RemovalReason::Moved | RemovalReason::Killed);
-            if entry.is_some_and(|entry| !is_permanent(&entry)) {
+            if entry.is_some_and(|entry| !is_permanent(entry.log.reason())) {
                 let departures: Vec<u8> = row.get(5)?;
                 droppable.push((name, revision, unpack_departures(&departures)));
             }
@@ -130,6 +127,7 @@ impl Applier<'_> {
 mod tests {
     use super::*;
     use crate::store::fixture::{apply, article, faults, name, open, removal, snapshot};
+    use crate::wire::v1::RemovalReason;
 
     const BY_AGE: History = History { age: Duration::from_micros(100), entries: 0 };
 

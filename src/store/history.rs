@@ -347,7 +347,7 @@ impl Event {
         for (_, at) in departures.iter_mut().filter(|(_, at)| *at == 0) {
             *at = newest.revision;
         }
-        newest.log.left = Vec::new();
+        newest.log.departures = Vec::new();
         Event { revision, time, newest, terms, departures, departure_floor, damage: EventDamage::None }
     }
 
@@ -445,7 +445,7 @@ mod tests {
     use crate::{
         entry::Entry,
         store::{ReadOnlyStore, Writer, fixture},
-        wire::log::Left,
+        wire::log::Departure,
     };
 
     const MANY: Bounds = Bounds { rows: 10_000, events: 10_000, bytes: 1 << 30 };
@@ -519,7 +519,7 @@ mod tests {
             commit(&mut writer, articles(&[id], "sea"));
         }
         let mut entry = fixture::article("d", "Calm", &["sea"], 1);
-        entry.log.left = vec![Left { name: "tags/ice".into(), revision: 0 }];
+        entry.log.departures = vec![Departure { name: "tags/ice".into(), revision: 0 }];
         commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
         let bounds = Bounds { events: 1, ..MANY };
         for after in 0..4 {
@@ -532,18 +532,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_store, mut writer) = fixture::open(dir.path());
         let departures = |revision, tags: std::ops::Range<usize>| {
-            tags.map(move |n| Left { name: format!("tags/{n:0>100}"), revision }).collect::<Vec<_>>()
+            tags.map(move |n| Departure { name: format!("tags/{n:0>100}"), revision }).collect::<Vec<_>>()
         };
         for id in ["a", "b", "c"] {
             let mut entry = fixture::article(id, "Calm", &["sea"], 1);
-            entry.log.left = departures(0, 0..200);
+            entry.log.departures = departures(0, 0..200);
             commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
         }
         let bounds = Bounds { bytes: 20_000, ..MANY };
         assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1]], 1, None));
         // A later entry of the first article: at revision 1 there is only its departure.
         let mut entry = fixture::article("a", "Calm again", &["sea"], 1);
-        entry.log.left = departures(1, 0..200);
+        entry.log.departures = departures(1, 0..200);
         commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
         let all = range(dir.path(), 0, MANY);
         let events: Vec<&Event> = all.commits.iter().flat_map(|commit| &commit.events).collect();

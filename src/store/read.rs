@@ -1,6 +1,6 @@
 //! Reads of single records, paths and the order of changes.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Damage, Error, Head, Record, Snapshot, damage, envelope, listing::Cursor, row};
 use crate::{
@@ -67,7 +67,15 @@ impl Snapshot<'_> {
 
     /// Returns the record of a name that readers see: content or tombstone.
     pub(crate) fn record(self, name: &Name) -> Result<Option<Record>, Error> {
-        self.newest(name, Slot::Live)
+        let Some(record) = self.newest(name, Slot::Live)? else { return Ok(None) };
+        Ok((!self.is_outlived(&record)?).then_some(record))
+    }
+
+    /// Returns whether a tombstone is past its retention: at or below the floor, where compaction retains it only for a
+    /// pending version. Readers do not see it, because nothing that they see depends on a pending version.
+    fn is_outlived(self, record: &Record) -> Result<bool, Error> {
+        let is_droppable = record.tombstone().is_some_and(|tombstone| !tombstone.is_permanent());
+        Ok(is_droppable && record.revision <= self.head()?.floor)
     }
 
     /// Returns the pending version of a name, or the tombstone of one. Never for readers.
@@ -108,6 +116,7 @@ impl Snapshot<'_> {
             let opened = row_name(row)?;
             let opened = opened.map(|name| open(name, Slot::Live, revision, stored));
             let found = match opened {
+                Some(Ok(record)) if self.is_outlived(&record)? => continue,
                 Some(Ok(record)) => Ok(record),
                 Some(Err(Error::Corrupt(name))) => Err(name.to_string()),
                 Some(Err(error)) => return Err(error),
@@ -164,9 +173,27 @@ impl Snapshot<'_> {
     /// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise
     /// one that lists it as an alias; otherwise one that owned it; otherwise one that was removed.
     pub(crate) fn resolve_path(self, path: &str) -> Result<Option<Name>, Error> {
-        let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT 1";
+        let sql = "SELECT 1, id, rank FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id";
         let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement.query_row([path], row_name).optional()?.flatten())
+        let mut rows = statement.query([path])?;
+        while let Some(row) = rows.next()? {
+            let Some(name) = row_name(row)? else { continue };
+            let of_live: bool = row.get::<_, i64>(2)? != Claim::REMOVED;
+            if of_live || self.leads_to_tombstone(&name)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns whether a removed article, which claims a path, has a tombstone that readers see. A damaged one counts:
+    /// its reader gets the error.
+    fn leads_to_tombstone(self, name: &Name) -> Result<bool, Error> {
+        match self.record(name) {
+            Ok(record) => Ok(record.is_some()),
+            Err(Error::Corrupt(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the live articles whose own path this is, by its normal form: one, or several if records are damaged.

@@ -14,7 +14,7 @@ use crate::{
     entry::{Claim, Term},
     model::{HashPrefix, Kind, Name, Revision, Slot},
     wire::{
-        log::{FormerPath, Left, LogEntry, Operation},
+        log::{Departure, FormerPath, LogEntry, Operation},
         v1::{self, RemovalReason},
     },
 };
@@ -58,9 +58,9 @@ pub(super) fn stand_in(
             .into_iter()
             .map(|path| FormerPath { path, cease_time: time, ..FormerPath::default() })
             .collect();
-        log.left = departures(connection, &columns.departures)?;
+        log.departures = departures(connection, &columns.departures)?;
         let floor = unpack_departures(&columns.departures).into_iter().find(|(term, _)| *term == ANY_TERM);
-        log.left_floor = floor.map_or(0, |(_, at)| at);
+        log.departure_floor = floor.map_or(0, |(_, at)| at);
         log.content = content(connection, &columns.terms, own)?.encode_to_vec().into();
     }
     let prefix = HashPrefix::of(&columns.hash);
@@ -94,11 +94,11 @@ fn paths(connection: &Connection, name: &Name) -> Result<(Option<String>, Vec<St
     Ok((own, others))
 }
 
-fn departures(connection: &Connection, departures: &[u8]) -> Result<Vec<Left>, Error> {
+fn departures(connection: &Connection, departures: &[u8]) -> Result<Vec<Departure>, Error> {
     let mut departed = Vec::new();
     for (number, revision) in unpack_departures(departures) {
         let name = term(connection, number)?.and_then(|term| term.name());
-        departed.extend(name.map(|name| Left { name, revision }));
+        departed.extend(name.map(|name| Departure { name, revision }));
     }
     Ok(departed)
 }

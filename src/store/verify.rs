@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Damage, Error, Head, Snapshot,
-    apply::{ANY_TERM, Departure, unpack_departures, unpack_terms},
+    apply::{ANY_TERM, DepartureRow, unpack_departures, unpack_terms},
     due, envelope,
     read::row_name,
     row::{self, COLUMNS, Columns},
@@ -179,7 +179,7 @@ impl<'a> Check<'a> {
         &mut self,
         entry: &Entry,
         revision: Revision,
-        departures: &[Departure],
+        departures: &[DepartureRow],
         sums: &mut Sums,
     ) -> Result<(), Error> {
         let Derived { departures: derived_departures, departure_floor, .. } = &entry.derived;
@@ -192,7 +192,7 @@ impl<'a> Check<'a> {
         let sql = "SELECT kind, value FROM departure LEFT JOIN term ON term.n = departure.term
                    WHERE departure.revision = ?1 AND departure.term = ?2 AND departure.id = ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let departure = |(term, at): &Departure| {
+        let departure = |(term, at): &DepartureRow| {
             let row = params![at, term, entry.name.id.as_str()];
             statement.query_row(row, |row| Ok(((row.get(0)?, row.get(1)?), *at))).optional()
         };

@@ -236,6 +236,99 @@ fn a_diff_shows_the_changes_of_a_put() {
     assert!(diff.starts_with("--- /dev/null\n+++ articles/new\n") && diff.contains("\n+x\n"), "{diff}");
 }
 
+const STORY: &str = "---
+title: Quay reopens
+dek: \"After a year: boats\"
+tags: [port-averil]
+authors: [leila-haddow, Nessa Voss]
+path: /local/quay
+---
+
+## Boats
+
+The quay **opened** again.
+
+<script>alert(1)</script>
+";
+
+#[test]
+fn markdown_and_html_are_put_as_blocks_and_the_losses_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    write(dir.path(), "story.md", STORY);
+    let html = "+++\nid = 'page'\nheadline = 'Page'\n+++\n<h2>Boats</h2><p>The quay <b>opened</b> again.</p><script>x</script>";
+    write(dir.path(), "story.html", html);
+    write(dir.path(), "note.txt", html);
+    let losses = "articles/story: body: <script>: left out\n";
+    let put = demo.run(dir.path(), "article put story.md -o table");
+    assert_eq!((code(&put), &*stderr(&put)), (0, losses));
+    assert!(stdout(&put).starts_with("articles/story put: revision "), "{}", stdout(&put));
+    let result = get(&demo, dir.path(), "article put story.md");
+    assert_eq!(result["bodyConversion"]["notes"], json!(["<script>: left out"]));
+    assert_eq!(result["changed"], Value::Null, "the second put changes nothing");
+
+    let article = get(&demo, dir.path(), "article get story");
+    assert_eq!(
+        (&article["dek"], &article["tags"]),
+        (&json!("After a year: boats"), &json!(["tags/port-averil"]))
+    );
+    assert_eq!(
+        article["byline"]["credits"],
+        json!([{"author": "authors/leila-haddow"}, {"displayName": "Nessa Voss"}])
+    );
+    assert_eq!(article["body"]["blocks"][0]["heading"]["level"], 2);
+    for line in ["article put story.html", "article put note.txt --as html --ignore-etag"] {
+        assert_eq!(code(&demo.run(dir.path(), line)), 0, "{line}");
+        let page = get(&demo, dir.path(), "article get page");
+        assert_eq!(page["body"], article["body"], "{line}");
+    }
+    check_lines(
+        &demo,
+        dir.path(),
+        &[
+            ("article put story.md --dry-run -o table", 0, "articles/story would not change\n"),
+            ("article put story.md --if-absent", 4, "cable: ALREADY_EXISTS NAME_EXISTS"),
+            ("article get --path /local/quay -o id", 0, "story\n"),
+        ],
+    );
+    assert_eq!(stdout(&demo.run(dir.path(), "article diff story.md")), "");
+    let etag = article["etag"].as_str().unwrap();
+    write(
+        dir.path(),
+        "story.md",
+        &STORY.replace("title:", &format!("etag: {etag}\ntitle:")).replace("again", "at last"),
+    );
+    let (first, second) =
+        (demo.run(dir.path(), "article put story.md"), demo.run(dir.path(), "article put story.md"));
+    assert_eq!((code(&first), code(&second)), (0, 4), "{}", stderr(&second));
+}
+
+#[test]
+fn an_edited_body_is_written_unless_blocks_would_be_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    write(dir.path(), "story.md", STORY);
+    check_lines(&demo, dir.path(), &[("article put story.md", 0, "")]);
+    let output = edit(&demo, dir.path(), &["story"], r#"sed -i 's/again/at last/' "$2""#);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let body = stdout(&demo.run(dir.path(), "article get story --body markdown"));
+    assert_eq!(body.trim(), "## Boats\n\nThe quay **opened** at last.");
+
+    let script = r#"sed -i 's/fog/mist/' "$2""#;
+    let output = edit(&demo, dir.path(), &["station-lamp-23"], script);
+    assert_eq!(code(&output), 2, "a paragraph links to another article by name");
+    assert!(
+        stderr(&output).contains("paragraph \"It brings to 23 the")
+            && stderr(&output).contains("--allow-loss"),
+        "{}",
+        stderr(&output)
+    );
+    let output = edit(&demo, dir.path(), &["station-lamp-23", "--allow-loss"], script);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let body = stdout(&demo.run(dir.path(), "article get station-lamp-23 --body markdown"));
+    assert!(body.contains("reported mist."), "{body}");
+}
+
 /// Runs `cable article edit` with an editor that is a shell script.
 fn edit(demo: &Demo, dir: &Path, arguments: &[&str], script: &str) -> Output {
     let editor = dir.join("the editor");

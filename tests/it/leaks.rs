@@ -265,22 +265,6 @@ async fn restart_with_short_history(
     started.try_into().ok().unwrap()
 }
 
-/// Cancels the pending versions of removed names. Compaction retains the tombstone that a pending version is based on,
-/// so such a name stays ARTICLE_GONE where it would be ARTICLE_NOT_FOUND without the version: a known difference.
-async fn remove_pending_over_tombstones(pair: &mut Pair) {
-    let is_based_on_tombstone = |known: &Known| known.live.is_none() && known.created.is_some();
-    let names: Vec<String> = pair
-        .names
-        .iter()
-        .filter(|(_, known)| known.pending.is_some() && is_based_on_tombstone(known))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in names {
-        assert!(pair.call_hidden("RemovePending", json!({"name": name})).await, "{name}");
-        pair.names.get_mut(&name).unwrap().pending = None;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pending_versions_change_no_response() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -320,7 +304,6 @@ async fn pending_versions_change_no_response() {
     feeds::refusals(&pair, &mut rng).await;
     // The history contained enough of the tested cases.
     assert!(pending_count > STEPS && live_count > STEPS, "{pending_count} {live_count}");
-    remove_pending_over_tombstones(&mut pair).await;
     let nodes = restart_with_short_history(&mut pair, nodes, &dirs, &clock).await;
     compare(&mut pair, &mut rng).await;
     feeds::refusals(&pair, &mut rng).await;

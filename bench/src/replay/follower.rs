@@ -10,7 +10,8 @@ use super::{
     mirror::{Mirror, Traffic},
     watch::Connection,
 };
-use crate::{Outcome, random::Random};
+use crate::Outcome;
+use cable_load::random::Random;
 
 /// The number of feeds on a connection. It is below the node's limit, since the node sees the end of a feed later than
 /// the follower that ended it.

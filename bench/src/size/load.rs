@@ -10,7 +10,8 @@ use cable_client::{Cable, Filter};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Runtime;
 
-use crate::{Outcome, node::Node, random::Random, scale};
+use crate::{Outcome, node::Node, scale};
+use cable_load::random::Random;
 
 /// The number of connections to a node, and of concurrent calls over all of them at full speed.
 const CONNECTIONS: usize = 4;

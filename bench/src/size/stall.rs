@@ -10,7 +10,8 @@ use super::{
     stores::{Cold, HOT, Which, hot},
     verdict_of,
 };
-use crate::{Outcome, random::Random};
+use crate::Outcome;
+use cable_load::random::Random;
 
 /// The calls per second: a tenth of the machine's capacity, so that neither end is the bottleneck.
 const CALLS_PER_SECOND: f64 = 2_000.0;

@@ -1,25 +1,48 @@
-//! Conversion of HTML from WordPress into a body: block-editor markup, and classic text, in which line feeds are
-//! significant.
+//! Conversion of HTML into a body: plain HTML, such as that of editors and of this crate's renderer; and HTML of
+//! WordPress, with block-editor markup, and classic text, in which line feeds are significant.
 //!
 //! Invariant: the words of the source are the words of the body, in order; only markup is ever lost. Elements without a
 //! matching block remain as sanitised HTML. If the sanitiser leaves nothing of an element, its words become a
 //! paragraph.
 
+use crate::sanitise::work::Bounds;
+use blocks::Walker;
 use cable_proto::limit;
 use cable_proto::v1::{self, block::Kind};
 
 mod blocks;
 mod figures;
+mod ids;
 mod markup;
+mod notes;
+mod players;
+mod posts;
 mod runs;
 mod source;
 mod tables;
 mod urls;
 
+pub(crate) use blocks::{CHECKED, UNCHECKED};
+pub use notes::{MAX_NOTES, Notes};
 pub use urls::rendition;
+pub(crate) use urls::{media_type, page};
 
 /// The maximum length of one text's HTML, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
+
+/// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk, on a slow core. Markdown becomes
+/// HTML of up to eight times its size. An article with more elements than this has no valid body.
+const PLAIN_BOUNDS: Bounds =
+    Bounds { bytes: 8 << 20, tags: 100_000, attributes: 100, open: 600, steps: 6_000_000 };
+
+/// The origin of HTML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// Line feeds and shortcodes count outside the blocks of the block editor.
+    WordPress,
+    /// Line feeds are spaces.
+    Plain,
+}
 
 /// A source of the files that a text refers to by number.
 pub trait Attachments {
@@ -51,18 +74,27 @@ pub struct Converted {
     pub raw_html: usize,
     /// The number of places where no safe markup remained. The words there are preserved.
     pub dropped: usize,
+    /// A line for each part of the source that was changed or left out.
+    pub notes: Notes,
 }
 
-/// Converts a text into a body. Every input has a result; the caller checks its [`count`].
+/// Converts a text of WordPress into a body. Every input has a result; the caller checks its [`count`].
 pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
-    let (tree, flattened) = source::parse_post(html);
-    let mut walker = blocks::Walker::new(attachments);
-    let blocks = walker.fragment(&tree);
-    Converted {
-        body: v1::Body { blocks },
-        raw_html: walker.raw_html,
-        dropped: walker.dropped + usize::from(flattened),
+    converted(source::parse_post(html), Walker::new(attachments, Dialect::WordPress))
+}
+
+/// Converts plain HTML into a body. Every input has a result; the caller checks its [`count`].
+pub(crate) fn plain_body(html: &str) -> Converted {
+    converted(source::parse_within(html, PLAIN_BOUNDS), Walker::new(&NoAttachments, Dialect::Plain))
+}
+
+fn converted((tree, flattened): (scraper::Html, bool), mut walker: Walker<'_>) -> Converted {
+    if flattened {
+        walker.drop_markup(|| source::FLATTENED.to_owned());
     }
+    let blocks = walker.fragment(&tree);
+    let Walker { raw_html, dropped, notes, .. } = walker;
+    Converted { body: v1::Body { blocks }, raw_html, dropped, notes }
 }
 
 /// Returns the words of a piece of HTML: entities decoded, markup stripped, white space collapsed.
@@ -77,7 +109,7 @@ pub fn plain(html: &str) -> String {
 /// Converts a short piece of HTML, such as a caption, into spans.
 pub fn spans(html: &str) -> Vec<v1::Span> {
     let (tree, _) = source::parse(html);
-    let mut walker = blocks::Walker::new(&NoAttachments);
+    let mut walker = Walker::new(&NoAttachments, Dialect::WordPress);
     runs::join(walker.fragment(&tree)).0
 }
 
@@ -87,6 +119,10 @@ pub fn count(body: &v1::Body) -> usize {
         let nested = blocks.iter().map(|block| match &block.kind {
             Some(Kind::List(list)) => list.items.iter().map(|item| of(&item.blocks)).sum(),
             Some(Kind::Quote(quote)) => of(&quote.blocks),
+            Some(Kind::LivePost(post)) => of(&post.blocks),
+            Some(Kind::Table(table)) => {
+                table.rows.iter().flat_map(|row| &row.cells).map(|cell| of(&cell.blocks)).sum()
+            }
             _ => 0,
         });
         blocks.len() + nested.sum::<usize>()

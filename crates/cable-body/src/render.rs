@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use prost::Message as _;
 
 use crate::sanitise::{clean_char, file_address, link_target};
-use cable_proto::v1::{Body, BodyFormat, Embed, Link, Mark, Media, Rendition, Span};
+use cable_proto::v1::{Body, BodyFormat, Embed, Link, LivePost, Mark, Media, Rendition, Span};
 
 mod html;
 mod lines;
@@ -16,6 +16,16 @@ mod markdown;
 #[cfg(test)]
 mod tests;
 mod text;
+
+/// The properties of schema.org that mark the parts of a live post in HTML. [`crate::html`] reads them back.
+pub(crate) const POST: &str = "liveBlogUpdate";
+pub(crate) const HEADLINE: &str = "headline";
+pub(crate) const PUBLISHED: &str = "datePublished";
+pub(crate) const MODIFIED: &str = "dateModified";
+pub(crate) const AUTHOR: &str = "author";
+/// The attributes of a live post that schema.org has no property for.
+pub(crate) const KEY_EVENT: &str = "data-key-event";
+pub(crate) const PINNED: &str = "data-pinned";
 
 /// Returns the body in the given format, or an empty text if the format is not a text format.
 pub fn render(body: &Body, format: BodyFormat) -> String {
@@ -32,7 +42,25 @@ pub fn render(body: &Body, format: BodyFormat) -> String {
 /// dashes and rules that only the plain text has.
 pub fn word_count(body: &Body) -> i32 {
     let words = text::words(body, body.encoded_len());
-    words.split_whitespace().count().try_into().unwrap_or(i32::MAX)
+    count_words(&words).try_into().unwrap_or(i32::MAX)
+}
+
+/// Returns the number of sequences without white space, like `split_whitespace`, but decodes only the characters
+/// beyond ASCII.
+fn count_words(text: &str) -> usize {
+    let (mut words, mut at, mut in_word) = (0, 0, false);
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let (is_space, length) = if byte.is_ascii() {
+            (matches!(byte, b'\t'..=b'\r' | b' '), 1)
+        } else {
+            let c = text[at..].chars().next().unwrap_or_default();
+            (c.is_whitespace(), c.len_utf8())
+        };
+        words += usize::from(!is_space && !in_word);
+        in_word = !is_space;
+        at += length;
+    }
+    words
 }
 
 /// The set of bytes that need a closer look: those of control characters, and the format's own.
@@ -151,6 +179,12 @@ fn largest(media: &Media) -> Option<File<'_>> {
     files(media).reduce(|a, b| if (b.0.width, b.0.height) > (a.0.width, a.0.height) { b } else { a })
 }
 
+/// Returns the files of a video or a sound that a browser may play: all except pictures and texts.
+fn playable(media: &Media) -> impl Iterator<Item = File<'_>> {
+    let plays = |file: &&Rendition| !["image/", "text/"].iter().any(|kind| file.r#type.starts_with(kind));
+    media.renditions.iter().filter(plays).filter_map(|file| Some((file, file_address(&file.href)?)))
+}
+
 /// Returns the credit line as printed; without one, the names of the creator and the supplier of the picture.
 fn credit(media: &Media) -> Cow<'_, str> {
     let Media { credit, creator, supplier, .. } = media;
@@ -166,6 +200,42 @@ fn credit(media: &Media) -> Cow<'_, str> {
 fn stand_in(media: &Media) -> Option<&str> {
     let needed = are_blank(&media.caption) && !is_blank(&media.alt_text);
     needed.then_some(media.alt_text.as_str())
+}
+
+/// Returns the printed names of the authors of a post, each with a role or an empty text. A credit without a printed
+/// name is left out: only the server can look up the author's name.
+fn authors(post: &LivePost) -> impl Iterator<Item = (&str, &str)> {
+    let named = post.credits.iter().filter(|credit| !is_blank(&credit.display_name));
+    named.map(|credit| (credit.display_name.as_str(), if is_blank(&credit.role) { "" } else { &credit.role }))
+}
+
+/// A time of a live post.
+struct PostTime {
+    /// The property of schema.org.
+    property: &'static str,
+    /// The time for programs, as RFC 3339.
+    exact: String,
+    /// The time for people, to the minute. The time of a change is in parentheses.
+    shown: String,
+}
+
+/// Returns the times of a live post that are set and valid.
+fn times(post: &LivePost) -> impl Iterator<Item = PostTime> {
+    // The years 1 to 9999.
+    const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+    let published = post.publish_time.iter().map(|time| (PUBLISHED, time));
+    let all = published.chain(post.update_time.iter().map(|time| (MODIFIED, time)));
+    all.filter(|(_, time)| SECONDS.contains(&time.seconds)).map(|(property, time)| {
+        let exact = time.to_string();
+        let shown = format!("{} {} UTC", &exact[..10], &exact[11..16]);
+        let shown = if property == MODIFIED { format!("({shown})") } else { shown };
+        PostTime { property, exact, shown }
+    })
+}
+
+/// Returns whether an id needs no escaping, neither in HTML nor in a URL.
+pub(crate) fn is_token(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 }
 
 /// Returns the text of a link to embedded content, and the text beside it.

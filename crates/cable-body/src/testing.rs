@@ -19,8 +19,10 @@ fn line(spans: &[Span], text: &mut String) {
 
 fn text_of_media(media: &v1::Media, text: &mut String) {
     line(&media.caption, text);
-    text.push_str(&media.alt_text);
-    text.push('\n');
+    for part in [&media.alt_text, &media.credit] {
+        text.push_str(part);
+        text.push('\n');
+    }
 }
 
 /// Appends the text of a block.
@@ -43,8 +45,10 @@ pub fn text_of_block(block: &Block, text: &mut String) {
             line(&g.caption, text);
         }
         Kind::Embed(e) => {
-            text.push_str(&e.url);
-            text.push('\n');
+            for part in [&e.url, &e.title, &e.fallback_text] {
+                text.push_str(part);
+                text.push('\n');
+            }
             line(&e.caption, text);
         }
         Kind::Code(c) => {
@@ -52,10 +56,21 @@ pub fn text_of_block(block: &Block, text: &mut String) {
             text.push('\n');
         }
         Kind::Table(t) => {
-            t.rows.iter().flat_map(|r| &r.cells).for_each(|c| line(&c.spans, text));
+            for cell in t.rows.iter().flat_map(|row| &row.cells) {
+                line(&cell.spans, text);
+                cell.blocks.iter().for_each(|block| text_of_block(block, text));
+            }
             line(&t.caption, text);
         }
-        Kind::LivePost(p) => p.blocks.iter().for_each(|b| text_of_block(b, text)),
+        Kind::LivePost(p) => {
+            for part in
+                std::iter::once(&p.title).chain(p.credits.iter().flat_map(|c| [&c.display_name, &c.role]))
+            {
+                text.push_str(part);
+                text.push('\n');
+            }
+            p.blocks.iter().for_each(|b| text_of_block(b, text));
+        }
         Kind::Video(v) => v.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Audio(a) => a.media.iter().for_each(|m| text_of_media(m, text)),
         Kind::Divider(_) => {}

@@ -35,7 +35,7 @@ pub use shape::Filter;
 pub use transfer::{Export, Import, ImportAck, RecordStream};
 pub use write::{Commit, CommitOutcome, Entity, Patch, Put, Remove, WriteOutcome};
 
-pub use cable_proto::{RawRecord, v1};
+pub use cable_proto::{RawRecord, Text, v1};
 pub use prost_types::{Duration as ProtoDuration, Timestamp};
 pub use v1::{
     ArticleOrder as Order, ArticleView as View, BodyFormat, Change, EntityKind, ErrorReason, Include,

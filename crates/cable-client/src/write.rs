@@ -11,7 +11,7 @@ use prost_types::Timestamp;
 use crate::{
     BoxFuture, Cable, Result,
     read::malformed_response,
-    v1::{self, BodyConversion, Position, Precondition, UpdateKind, WriteResult},
+    v1::{self, BodyConversion, BodySource, Position, Precondition, UpdateKind, WriteResult},
 };
 
 mod commit;
@@ -124,7 +124,7 @@ pub(crate) mod sealed {
         pub(crate) request_id: Option<String>,
         pub(crate) update_kind: UpdateKind,
         pub(crate) allow_killed: bool,
-        pub(crate) body_source: Option<v1::BodySource>,
+        pub(crate) body_source: Option<BodySource>,
         pub(crate) timeout: Option<Duration>,
     }
 

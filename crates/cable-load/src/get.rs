@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::{
     Error,
     check::{Expected, Fault, Outcome, Response},
-    draw::{Draw, random_seed},
     pace,
+    random::{Random, Ranks, random_seed},
 };
 
 /// Maximum number of articles that a run draws from.
@@ -73,7 +73,8 @@ async fn list_first(count: u32, expected: &Expected, cable: &Cable) -> Result<Ve
 #[derive(Debug)]
 pub(crate) struct Work {
     names: Vec<String>,
-    draw: Draw,
+    ranks: Ranks,
+    seed: u64,
     expected: Expected,
     facts: Vec<(&'static str, Value)>,
 }
@@ -82,7 +83,9 @@ impl Work {
     pub(crate) fn new(names: Vec<String>, zipf: Option<f64>, seed: Option<u64>, expected: Expected) -> Work {
         let seed = seed.unwrap_or_else(random_seed);
         let facts = vec![("names", names.len().into()), ("zipf", zipf.into()), ("seed", seed.into())];
-        Work { draw: Draw::new(names.len(), zipf, seed), names, expected, facts }
+        let ranks =
+            zipf.map_or_else(|| Ranks::uniform(names.len()), |exponent| Ranks::zipf(names.len(), exponent));
+        Work { names, ranks, seed, expected, facts }
     }
 }
 
@@ -94,7 +97,7 @@ impl pace::Work for Work {
     }
 
     async fn call(&self, cable: &Cable, number: u64) -> Outcome {
-        let name = &self.names[self.draw.rank(number)];
+        let name = &self.names[self.ranks.draw(&mut Random::at(self.seed, number))];
         let call = cable.article(name).view(self.expected.view).body_format(self.expected.format);
         let article = call.await?.into_inner();
         if article.name != *name {

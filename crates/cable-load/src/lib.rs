@@ -20,11 +20,11 @@ pub use self::{
 };
 
 mod check;
-mod draw;
 mod get;
 mod list;
 mod pace;
 mod plan;
+pub mod random;
 mod read;
 mod report;
 mod stream;

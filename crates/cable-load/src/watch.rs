@@ -17,10 +17,9 @@ use self::{
     series::{Publisher, Series},
 };
 use super::{
-    CALL_TIMEOUT, Error, Progress, connect,
-    draw::random_seed,
-    pace,
+    CALL_TIMEOUT, Error, Progress, connect, pace,
     plan::{Limit, Mode, Plan},
+    random::random_seed,
     report::{Tally, thousandths},
 };
 

@@ -108,6 +108,14 @@ impl Change {
         self
     }
 
+    /// Sets the body of an article that is put as HTML or Markdown: see [`v1::Body::html`] and [`v1::Body::markdown`].
+    /// The server refuses it for other changes.
+    #[must_use]
+    pub fn with_body_source(mut self, source: v1::BodySource) -> Change {
+        self.body_source = Some(source);
+        self
+    }
+
     fn from_change(change: change::Change) -> Change {
         Change { change: Some(change), ..Change::default() }
     }

@@ -1,14 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+mod body;
 pub mod change;
 mod filter;
 pub mod limit;
+#[cfg(feature = "path")]
 pub mod path;
 mod position;
 mod record;
 mod status;
 pub mod text;
 
+pub use body::Text;
 pub use position::ParsePositionError;
 pub use record::RawRecord;
 pub use status::code_name;

@@ -30,6 +30,8 @@ limits! {
     /// 128 tags fit into 1 MiB of includes.
     TAG = "tag_bytes" 8 << 10;
     COLLECTION = "collection_bytes" 128 << 10;
+    /// A body that is put as HTML or Markdown: as large as a rendered one.
+    BODY_SOURCE = "body_source_bytes" 1 << 20;
     /// A body as HTML, Markdown or plain text: rendered bodies must fit a response, too.
     RENDERED = "rendered_body_bytes" 1 << 20;
     /// An article with its rendered body. With everything that it can include, 2.2 MiB, it fits the 3.5 MiB of a

@@ -9,7 +9,7 @@ use crate::{
     entry::{Derived, MAX_DEPARTURE_BYTES, MAX_DEPARTURES, own_path},
     model::{Kind, Name, Revision, limit, path},
     store::Record,
-    wire::log::{FormerPath, Left, LogEntry, Operation},
+    wire::log::{Departure, FormerPath, LogEntry, Operation},
 };
 
 /// The maximum size of the key and length of a departure within its entry, in bytes.
@@ -22,17 +22,18 @@ pub(super) fn carry_history(name: &Name, log: &mut LogEntry, before: Option<&Rec
     let new = Derived::without_content_hash(name, log);
     let own = |log: &LogEntry| Some(own_path(&log.content)?).filter(|_| log.operation() == Operation::Put);
     log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), context.now);
-    let floor = Some(before.log.left_floor).filter(|floor| *floor >= context.floor).unwrap_or(0);
-    (log.left, log.left_floor) = bound_departures(departures(before, &old, &new, context.floor), floor);
+    let floor = Some(before.log.departure_floor).filter(|floor| *floor >= context.floor).unwrap_or(0);
+    (log.departures, log.departure_floor) =
+        bound_departures(departures(before, &old, &new, context.floor), floor);
 }
 
 /// Returns the departures since the history floor, the newest first.
-fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) -> Vec<Left> {
+fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) -> Vec<Departure> {
     let current: BTreeSet<String> = new.followed_lists().collect();
-    let newest = old.followed_lists().map(|name| Left { name, revision: 0 });
-    let mut departures: Vec<Left> = newest.filter(|newest| !current.contains(&newest.name)).collect();
+    let newest = old.followed_lists().map(|name| Departure { name, revision: 0 });
+    let mut departures: Vec<Departure> = newest.filter(|newest| !current.contains(&newest.name)).collect();
     let known: BTreeSet<String> = departures.iter().map(|departure| departure.name.clone()).collect();
-    let older = before.log.left.iter().map(|older| Left {
+    let older = before.log.departures.iter().map(|older| Departure {
         revision: if older.revision == 0 { before.revision } else { older.revision },
         ..older.clone()
     });
@@ -43,9 +44,9 @@ fn departures(before: &Record, old: &Derived, new: &Derived, floor: Revision) ->
 }
 
 /// Drops the oldest departures above the limits, and raises the article's own floor to the newest one dropped.
-fn bound_departures(mut departures: Vec<Left>, floor: Revision) -> (Vec<Left>, Revision) {
+fn bound_departures(mut departures: Vec<Departure>, floor: Revision) -> (Vec<Departure>, Revision) {
     let mut bytes = 0;
-    let fits = |departure: &&Left| {
+    let fits = |departure: &&Departure| {
         bytes += departure.encoded_len() + KEY_AND_LENGTH;
         bytes <= MAX_DEPARTURE_BYTES
     };
@@ -122,20 +123,23 @@ mod tests {
         /// learns of each departure since.
         fn check(&self) {
             let (now, log) = (self.had.last().unwrap(), &self.record.log);
-            let revision = |departure: &Left| match departure.revision {
+            let revision = |departure: &Departure| match departure.revision {
                 0 => self.record.revision,
                 revision => revision,
             };
-            let known: BTreeMap<&str, Revision> =
-                log.left.iter().map(|departure| (departure.name.as_str(), revision(departure))).collect();
+            let known: BTreeMap<&str, Revision> = log
+                .departures
+                .iter()
+                .map(|departure| (departure.name.as_str(), revision(departure)))
+                .collect();
             for (had, after) in self.had.iter().zip(1..) {
-                for tag in had.difference(now).filter(|_| log.left_floor <= after) {
+                for tag in had.difference(now).filter(|_| log.departure_floor <= after) {
                     assert!(known.get(tag.as_str()).is_some_and(|at| *at > after), "{tag} after {after}");
                 }
             }
-            for departure in &log.left {
+            for departure in &log.departures {
                 assert!(!now.contains(&departure.name), "{departure:?}");
-                assert!(departure.revision == 0 || departure.revision > log.left_floor, "{departure:?}");
+                assert!(departure.revision == 0 || departure.revision > log.departure_floor, "{departure:?}");
             }
         }
     }
@@ -152,7 +156,7 @@ mod tests {
             let mut article: Option<Retagged> = None;
             for round in 0..200 {
                 let (next, entry) = Retagged::put(article.take(), tags(round, count, length));
-                let departures = &next.record.log.left;
+                let departures = &next.record.log.departures;
                 let encoded = departures.iter().map(|departure| departure.encoded_len() + KEY_AND_LENGTH);
                 let bytes: usize = encoded.sum();
                 assert!(departures.len() <= MAX_DEPARTURES && bytes <= MAX_DEPARTURE_BYTES);
@@ -162,7 +166,7 @@ mod tests {
                 }
                 article = Some(next);
             }
-            assert!(article.unwrap().record.log.left_floor > 150);
+            assert!(article.unwrap().record.log.departure_floor > 150);
         }
     }
 
@@ -172,13 +176,13 @@ mod tests {
         for round in 1..10 {
             (article, _) = Retagged::put(Some(article), tags(round, 60, 4));
         }
-        assert_eq!(article.record.log.left_floor, 0);
+        assert_eq!(article.record.log.departure_floor, 0);
         article.check();
     }
 
     #[test]
     fn a_floor_below_the_history_floor_is_reset() {
-        let mut log = LogEntry { left_floor: 7, ..Default::default() };
+        let mut log = LogEntry { departure_floor: 7, ..Default::default() };
         let record = Record {
             name: name("a"),
             slot: Slot::Live,
@@ -188,7 +192,7 @@ mod tests {
         };
         for (floor, expected) in [(7, 7), (8, 0)] {
             carry_history(&name("a"), &mut log, Some(&record), PlanContext { now: 0, floor });
-            assert_eq!(log.left_floor, expected);
+            assert_eq!(log.departure_floor, expected);
         }
     }
 
@@ -204,7 +208,7 @@ mod tests {
             changes.push(fixture::changes(&writer) - before);
             article = Some(next);
         }
-        let full = article.unwrap().record.log.left_floor > 100;
+        let full = article.unwrap().record.log.departure_floor > 100;
         assert!(full && changes[20..].iter().all(|rows| *rows < 1_400), "{changes:?}");
         assert_eq!(faults(dir.path()), Vec::<String>::new());
     }

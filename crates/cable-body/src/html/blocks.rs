@@ -3,8 +3,12 @@
 use scraper::{ElementRef, Html, Node};
 
 use super::{
-    Attachments, block, collapse, figures, head, line,
+    Attachments, Dialect, block, collapse, figures, head,
+    ids::{self, Ids},
+    line,
     markup::{self, NodeRef},
+    notes::{Notes, quoted},
+    players, posts,
     runs::{self, Inline, Style},
     source, tables, urls,
 };
@@ -19,11 +23,20 @@ const MAX_LEVEL: usize = 400;
 /// content of `noscript`. Such elements within each other are processed once per level.
 const MAX_REPARSED_BYTES: usize = 16 << 20;
 
+/// The text of a checkbox, such as that of a task list.
+pub(crate) const CHECKED: &str = "\u{2611} ";
+pub(crate) const UNCHECKED: &str = "\u{2610} ";
+
 /// A walker that converts one text.
 pub(super) struct Walker<'a> {
     pub(super) attachments: &'a dyn Attachments,
+    dialect: Dialect,
     pub(super) raw_html: usize,
     pub(super) dropped: usize,
+    pub(super) notes: Notes,
+    pub(super) ids: Ids,
+    /// The properties of the live post around the current node.
+    pub(super) post: Option<v1::LivePost>,
     /// The number of open blocks of the block editor. Outside of them the text is classic.
     editor_blocks: usize,
     /// The language of the open code block.
@@ -44,8 +57,10 @@ pub(super) struct Context {
     level: usize,
     /// Whether the node is in preformatted text in which marks count.
     verse: bool,
-    /// Whether the node is in a heading, a caption or a cell, where only spans are wanted.
+    /// Whether the node is in a heading or a caption, where only spans are wanted.
     spans_only: bool,
+    /// Whether no line of text becomes a block of its own: in headings, captions and cells.
+    plain_lines: bool,
 }
 
 /// The blocks so far, and the running text that is not yet in a block.
@@ -73,17 +88,25 @@ impl Context {
         context
     }
 
-    fn inner(&self) -> Self {
+    pub(super) fn inner(&self) -> Self {
         Context { depth: self.depth + 1, ..self.clone() }
+    }
+
+    pub(super) fn in_cell(&self) -> Self {
+        Context { plain_lines: true, ..self.inner() }
     }
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(attachments: &'a dyn Attachments) -> Self {
+    pub(super) fn new(attachments: &'a dyn Attachments, dialect: Dialect) -> Self {
         Walker {
             attachments,
+            dialect,
             raw_html: 0,
             dropped: 0,
+            notes: Notes::default(),
+            ids: Ids::default(),
+            post: None,
             editor_blocks: 0,
             language: String::new(),
             reparsed_bytes: 0,
@@ -94,7 +117,9 @@ impl<'a> Walker<'a> {
 
     /// Returns the blocks of a parsed text.
     pub(super) fn fragment(&mut self, tree: &Html) -> Vec<Block> {
-        self.flow_of(tree.tree.root(), &Context::default())
+        let blocks = self.flow_of(tree.tree.root(), &Context::default());
+        self.ids.finish(&mut self.notes);
+        blocks
     }
 
     /// Returns the blocks below a node.
@@ -107,8 +132,26 @@ impl<'a> Walker<'a> {
 
     /// Returns the spans below a node, and the blocks there that cannot become spans.
     pub(super) fn spans_of(&mut self, node: NodeRef<'_>, context: &Context) -> (Vec<Span>, Vec<Block>) {
-        let context = Context { spans_only: true, ..context.clone() };
-        runs::join(self.flow_of(node, &context))
+        self.spans_of_all(node.children(), context)
+    }
+
+    /// Returns the same as [`Self::spans_of`], of several nodes.
+    pub(super) fn spans_of_all<'n>(
+        &mut self,
+        nodes: impl Iterator<Item = NodeRef<'n>>,
+        context: &Context,
+    ) -> (Vec<Span>, Vec<Block>) {
+        let context = Context { spans_only: true, plain_lines: true, ..context.clone() };
+        let mut flow = Flow::default();
+        nodes.for_each(|node| self.node(node, &context, &mut flow));
+        self.flush(&mut flow, &context);
+        runs::join(flow.blocks)
+    }
+
+    /// Reports a part of the source of which no markup remains.
+    pub(super) fn drop_markup(&mut self, line: impl FnOnce() -> String) {
+        self.dropped += 1;
+        self.notes.add(line);
     }
 
     pub(super) fn children(&mut self, node: NodeRef<'_>, context: &Context, flow: &mut Flow) {
@@ -133,7 +176,7 @@ impl<'a> Walker<'a> {
     }
 
     fn is_classic(&self) -> bool {
-        self.editor_blocks == 0
+        self.dialect == Dialect::WordPress && self.editor_blocks == 0
     }
 
     fn element(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
@@ -143,16 +186,42 @@ impl<'a> Walker<'a> {
             flow.run.push(Inline::Text(text, context.style.clone()));
             return;
         }
+        if self.post.as_mut().is_some_and(|post| posts::take(post, element)) {
+            return;
+        }
         if self.inline(element, context, flow) {
             return;
         }
         self.flush(flow, context);
+        self.named_block(element, context, flow);
+    }
+
+    /// Adds the blocks of an element. The first of them gets the element's id, unless it has one. Ids around an element
+    /// with a block of its own belong to that block, not to those within it.
+    fn named_block(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        let before = flow.blocks.len();
+        self.ids.add_block(element);
+        let wraps = markup::is_wrapper(element.value().name())
+            && !posts::is_post(element)
+            && !figures::is_pull_quote(element);
+        let outer = (!wraps).then(|| self.ids.set_aside());
         self.block_element(element, context, flow);
         self.flush(flow, context);
+        let later = outer.map(|outer| self.ids.put_back(outer)).unwrap_or_default();
+        if let Some(block) = flow.blocks.get_mut(before).filter(|_| !context.spans_only) {
+            self.ids.name(block, &mut self.notes);
+            self.ids.extend(later);
+            self.ids.name(block, &mut self.notes);
+        } else {
+            self.ids.extend(later);
+        }
     }
 
     /// Handles an element of running text. Returns false if the element is not one.
     fn inline(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) -> bool {
+        if let Some(id) = ids::id_of(element).filter(|_| markup::is_inline(element.value().name())) {
+            flow.run.push(Inline::Anchor(id));
+        }
         let mark = match element.value().name() {
             "strong" | "b" => Mark::Strong,
             "em" | "i" | "cite" => Mark::Emphasis,
@@ -165,6 +234,9 @@ impl<'a> Walker<'a> {
                 return true;
             }
             "a" => {
+                if let Some(href) = element.attr("href").filter(|href| urls::link(href).is_none()) {
+                    self.notes.add(|| format!("link to {}: left out, its text stays", quoted(href)));
+                }
                 self.children(*element, &context.linked(element), flow);
                 return true;
             }
@@ -174,8 +246,13 @@ impl<'a> Walker<'a> {
                 return true;
             }
             "style" => return true,
+            "input" if element.attr("type").is_some_and(|kind| kind.eq_ignore_ascii_case("checkbox")) => {
+                let text = if element.attr("checked").is_some() { CHECKED } else { UNCHECKED };
+                flow.run.push(Inline::Text(text.to_owned(), context.style.clone()));
+                return true;
+            }
             "script" => {
-                self.dropped += 1;
+                self.drop_markup(|| "<script>: left out".to_owned());
                 return true;
             }
             name if markup::is_inline(name) => {
@@ -189,6 +266,9 @@ impl<'a> Walker<'a> {
     }
 
     fn block_element(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        if context.depth == 0 && posts::is_post(element) {
+            return posts::post(self, element, context, flow);
+        }
         match element.value().name() {
             "h1" | "h2" => self.heading(element, 2, context, flow),
             "h3" => self.heading(element, 3, context, flow),
@@ -206,12 +286,10 @@ impl<'a> Walker<'a> {
             }
             "iframe" => figures::frame(self, element, context, flow),
             "table" => tables::table(self, element, context, flow),
+            "video" | "audio" => players::player(self, element, context, flow),
+            "aside" if figures::is_pull_quote(element) => figures::pull_quote(self, element, context, flow),
             "noscript" => self.noscript(element, context, flow),
-            "p" | "div" | "section" | "article" | "main" | "header" | "footer" | "aside" | "nav"
-            | "address" | "center" | "hgroup" | "figcaption" | "picture" | "li" | "html" | "body"
-            | "head" | "title" | "legend" | "summary" | "dt" | "dd" | "option" | "template" | "slot" => {
-                self.children(*element, context, flow);
-            }
+            name if markup::is_wrapper(name) => self.children(*element, context, flow),
             "link" | "meta" | "base" | "source" | "track" | "param" | "col" | "colgroup" => {}
             _ => self.raw(element, context, flow),
         }
@@ -222,13 +300,19 @@ impl<'a> Walker<'a> {
         if flow.run.is_empty() {
             return;
         }
-        for spans in runs::paragraphs(std::mem::take(&mut flow.run)) {
+        for runs::Text { spans, anchors } in runs::paragraphs(std::mem::take(&mut flow.run)) {
+            anchors.into_iter().for_each(|id| self.ids.add_text(id));
+            let before = flow.blocks.len();
             match runs::bare_text(&spans) {
-                Some(text) if !context.spans_only => {
+                _ if spans.is_empty() => {}
+                Some(text) if self.dialect == Dialect::WordPress && !context.plain_lines => {
                     let lines = text.split('\n').collect::<Vec<_>>();
                     self.bare_paragraph(&lines, flow);
                 }
                 _ => flow.blocks.push(runs::paragraph(spans)),
+            }
+            if let Some(block) = flow.blocks.get_mut(before).filter(|_| !context.spans_only) {
+                self.ids.name(block, &mut self.notes);
             }
         }
     }
@@ -263,10 +347,18 @@ impl<'a> Walker<'a> {
     fn unknown_shortcode(&mut self, line: &str, name: &str) -> Option<Block> {
         let html = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let html = sanitise(&html);
-        let fits = self.reserve_raw_html(&html);
-        self.raw_html += usize::from(fits);
+        if !self.reserve_raw_html(&html) {
+            return None;
+        }
         let reason = format!("shortcode [{name}]");
-        fits.then(|| block(Kind::RawHtml(v1::RawHtml { html, reason })))
+        self.add_raw_html(&reason);
+        Some(block(Kind::RawHtml(v1::RawHtml { html, reason })))
+    }
+
+    /// Counts and reports a raw_html block.
+    pub(super) fn add_raw_html(&mut self, reason: &str) {
+        self.raw_html += 1;
+        self.notes.add(|| format!("{reason}: stored as raw HTML, no other block fits"));
     }
 
     fn heading(&mut self, element: ElementRef<'_>, level: i32, context: &Context, flow: &mut Flow) {
@@ -288,6 +380,7 @@ impl<'a> Walker<'a> {
             let item = ElementRef::wrap(child).filter(|e| e.value().name() == "li");
             if let Some(item) = item {
                 self.stray(&mut stray, inner, &mut items);
+                self.ids.add_block(item);
                 let blocks = self.flow_of(*item, inner);
                 items.push(v1::ListItem { blocks });
             } else {
@@ -369,11 +462,12 @@ impl<'a> Walker<'a> {
         let text = element.text().collect::<String>();
         self.reparsed_bytes += text.len();
         if self.reparsed_bytes > MAX_REPARSED_BYTES {
-            self.dropped += 1;
-            return;
+            return self.drop_markup(|| "<noscript>: left out, the text has too many".to_owned());
         }
         let (tree, flattened) = source::parse(&text);
-        self.dropped += usize::from(flattened);
+        if flattened {
+            self.drop_markup(|| format!("<noscript>: {}", source::FLATTENED));
+        }
         self.children(tree.tree.root(), context, flow);
     }
 
@@ -383,17 +477,21 @@ impl<'a> Walker<'a> {
         self.flush(flow, context);
         let text = markup::text_of(*element);
         if let Some(html) = self.stored_html(element, &text) {
-            self.raw_html += 1;
             let reason = format!("element <{}>", element.value().name());
+            self.add_raw_html(&reason);
             flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
             return;
         }
-        match figures::embed_of_player(element) {
-            Some(embed) => flow.blocks.push(embed),
-            None => self.dropped += 1,
+        let name = element.value().name();
+        if let Some(embed) = figures::embed_of_player(element) {
+            self.notes.add(|| format!("element <{name}>: became an embed"));
+            flow.blocks.push(embed);
+        } else {
+            let words = if text.trim().is_empty() { "" } else { ", its words became a paragraph" };
+            self.drop_markup(|| format!("element <{name}>: left out{words}"));
         }
         flow.run.push(Inline::Text(text, Style::default()));
-        self.flush(flow, &Context { spans_only: true, ..context.clone() });
+        self.flush(flow, &Context { plain_lines: true, ..context.clone() });
     }
 
     /// Returns the element as HTML that can be stored, if all its words are in it.
@@ -452,7 +550,9 @@ impl<'a> Walker<'a> {
         if without_html {
             let block = figures::of_editor_block(self, name, &attributes);
             // This block refers to content that is stored elsewhere. The site generates all others itself.
-            self.dropped += usize::from(block.is_none() && name == "block");
+            if block.is_none() && name == "block" {
+                self.drop_markup(|| "wp:block: left out, its content is stored elsewhere".to_owned());
+            }
             flow.blocks.extend(block);
         } else {
             self.editor_blocks += usize::from(!matches!(name, "freeform" | "core/freeform"));

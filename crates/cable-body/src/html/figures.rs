@@ -7,13 +7,18 @@ use scraper::ElementRef;
 use super::{
     block,
     blocks::{Context, Flow, Walker},
-    collapse, head, markup, runs, urls,
+    collapse, head, markup,
+    notes::quoted,
+    runs, urls,
 };
 use cable_proto::limit;
 use cable_proto::v1::{self, Block, Span, block::Kind};
 
 /// The maximum number of pictures that share one caption. Each of them gets a full copy.
 const MAX_PICTURES_PER_CAPTION: usize = 16;
+
+/// The maximum number of files that are read from a `srcset`.
+const MAX_FILES: usize = 16;
 
 /// Adds a picture outside a figure.
 pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, context: &Context, flow: &mut Flow) {
@@ -22,8 +27,15 @@ pub(super) fn picture(walker: &mut Walker<'_>, img: ElementRef<'_>, context: &Co
             let href = context.style.link.as_ref().map(|link| link.href.clone()).unwrap_or_default();
             flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
         }
-        None => walker.dropped += 1,
+        None => drop_picture(walker, img),
     }
+}
+
+fn drop_picture(walker: &mut Walker<'_>, img: ElementRef<'_>) {
+    let source = img.attr("src").unwrap_or_default();
+    walker.drop_markup(|| {
+        format!("picture {}: left out, it has neither a usable file nor a text", quoted(source))
+    });
 }
 
 /// Adds a figure: pictures with a caption, or the blocks within it.
@@ -41,9 +53,10 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, context: 
     if has_only_pictures(element) {
         return pictures(walker, element, context, flow);
     }
-    if markup::below(element).any(|e| matches!(e.value().name(), "video" | "audio")) {
-        // The HTML includes the caption.
-        return walker.raw(element, context, flow);
+    if let Some(found) = linked_embed(element) {
+        let caption = caption_of(element).map(|c| walker.spans_of(*c, context)).unwrap_or_default();
+        flow.blocks.push(block(Kind::Embed(v1::Embed { caption: caption.0, ..found })));
+        return flow.blocks.extend(caption.1);
     }
     dissolve(walker, element, context, flow);
 }
@@ -63,16 +76,97 @@ fn dissolve(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context,
     if pullquote {
         inner.blocks = inner.blocks.into_iter().map(to_pull_quote).collect();
     }
-    let (spans, rest) = caption.map(|c| walker.spans_of(*c, context)).unwrap_or_default();
+    let rest =
+        caption.map(|found| add_caption(walker, found, context, &mut inner.blocks)).unwrap_or_default();
     flow.blocks.append(&mut inner.blocks);
-    if !spans.is_empty() {
-        match flow.blocks.last_mut().and_then(|last| last.kind.as_mut()) {
-            Some(Kind::Table(table)) if table.caption.is_empty() => table.caption = spans,
-            Some(Kind::Embed(embed)) if embed.caption.is_empty() => embed.caption = spans,
-            _ => flow.blocks.push(runs::paragraph(spans)),
-        }
-    }
     flow.blocks.extend(rest);
+}
+
+/// Adds a caption to the last of the blocks of its figure, or a paragraph if that block has none. Returns the blocks in
+/// the caption.
+fn add_caption(
+    walker: &mut Walker<'_>,
+    found: ElementRef<'_>,
+    context: &Context,
+    blocks: &mut Vec<Block>,
+) -> Vec<Block> {
+    let media = match blocks.last_mut().and_then(|last| last.kind.as_mut()) {
+        Some(Kind::Video(v1::Video { media })) | Some(Kind::Audio(v1::Audio { media })) => media.as_mut(),
+        _ => None,
+    };
+    if let Some(media) = media.filter(|media| media.caption.is_empty()) {
+        return caption_media(walker, found, context, media);
+    }
+    let (spans, rest) = walker.spans_of(*found, context);
+    match blocks.last_mut().and_then(|last| last.kind.as_mut()) {
+        _ if spans.is_empty() => {}
+        Some(Kind::Table(table)) if table.caption.is_empty() => table.caption = spans,
+        Some(Kind::Embed(embed)) if embed.caption.is_empty() => embed.caption = spans,
+        _ => blocks.push(runs::paragraph(spans)),
+    }
+    rest
+}
+
+/// Adds the text of a caption to a picture or a player. Small print at its end is the credit, if none is known from
+/// elsewhere. Returns the blocks in the caption.
+fn caption_media(
+    walker: &mut Walker<'_>,
+    found: ElementRef<'_>,
+    context: &Context,
+    media: &mut v1::Media,
+) -> Vec<Block> {
+    let is_credit = |e: &ElementRef<'_>| e.value().name() == "small" && markup::is_last(**e);
+    let credit = found.child_elements().find(is_credit).filter(|_| media.credit.is_empty());
+    let credit = credit.map(|small| (small.id(), collapse(&markup::text_of(*small))));
+    let credit = credit.filter(|(_, text)| !text.is_empty() && text.len() as u64 <= limit::LINE.maximum);
+    let (id, text) = credit.unzip();
+    media.credit = text.unwrap_or_else(|| std::mem::take(&mut media.credit));
+    let others = found.children().filter(|child| Some(child.id()) != id);
+    let (spans, rest) = walker.spans_of_all(others, context);
+    runs::append(&mut media.caption, spans);
+    rest
+}
+
+/// Returns the embed of a figure in the form in which this crate renders one: a link with the title, a paragraph with
+/// other text, and a caption.
+fn linked_embed(element: ElementRef<'_>) -> Option<v1::Embed> {
+    let has_only_elements = element.children().all(|child| match child.value() {
+        scraper::Node::Text(text) => text.trim().is_empty(),
+        _ => true,
+    });
+    let mut parts = element.child_elements().filter(|part| !markup::is_caption(*part));
+    let link = parts.next().filter(|link| has_only_elements && link.value().name() == "a")?;
+    let fallback = parts.next();
+    let is_text = |part: ElementRef<'_>| markup::below(part).all(|e| e.value().name() == "br");
+    let fits = is_text(link)
+        && fallback.is_none_or(|text| text.value().name() == "p" && is_text(text))
+        && parts.next().is_none();
+    let url = link.attr("href").filter(|_| fits).and_then(urls::page)?;
+    let text = collapse(&markup::text_of(*link));
+    let title = if text == url { String::new() } else { text };
+    let fallback_text = fallback.map(|text| collapse(&markup::text_of(*text))).unwrap_or_default();
+    let provider = urls::provider(&url).to_owned();
+    Some(v1::Embed { provider, url, title, fallback_text, caption: Vec::new() })
+}
+
+/// Returns whether the element is a pull quote in the form in which this crate renders one.
+pub(super) fn is_pull_quote(element: ElementRef<'_>) -> bool {
+    let mut parts = element.child_elements();
+    let is_quote = parts.next().is_some_and(|only| only.value().name() == "blockquote");
+    element.value().name() == "aside" && is_quote && parts.next().is_none()
+}
+
+/// Adds the quotes of an `aside` as pull quotes.
+pub(super) fn pull_quote(
+    walker: &mut Walker<'_>,
+    element: ElementRef<'_>,
+    context: &Context,
+    flow: &mut Flow,
+) {
+    let mut inner = Flow::default();
+    walker.children(*element, context, &mut inner);
+    walker.flush(&mut inner, context);
+    flow.blocks.extend(inner.blocks.into_iter().map(to_pull_quote));
 }
 
 /// Converts a quote in the figure of a pull quote.
@@ -81,7 +175,8 @@ fn to_pull_quote(quote: Block) -> Block {
         Some(Kind::Quote(v1::Quote { blocks, attribution }))
             if blocks.iter().all(|b| matches!(b.kind, Some(Kind::Paragraph(_) | Kind::Heading(_)))) =>
         {
-            block(Kind::PullQuote(v1::PullQuote { spans: runs::join(blocks).0, attribution }))
+            let kind = Kind::PullQuote(v1::PullQuote { spans: runs::join(blocks).0, attribution });
+            Block { id: quote.id, kind: Some(kind) }
         }
         kind => Block { kind, ..quote },
     }
@@ -119,54 +214,51 @@ fn in_caption(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {
 
 /// Adds an image block or a gallery. Captions of inner figures belong to their pictures.
 fn pictures(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
-    let mut found = Vec::new();
-    let mut href = String::new();
-    let mut rest = Vec::new();
     let images = markup::below(element).filter(|e| e.value().name() == "img" && !in_caption(*e, element));
     let images: Vec<_> = images.collect();
-    let (mut captions, mut used) = (HashMap::new(), HashMap::new());
+    let (mut captions, mut uses) = (HashMap::new(), HashMap::new());
+    let (mut found, mut rest) = (Vec::new(), Vec::new());
     for img in &images {
         let within =
             || img.ancestors().take_while(|node| node.id() != element.id()).filter_map(ElementRef::wrap);
         let mut picture = media(walker, *img);
-        let caption = within().find_map(|e| *captions.entry(e.id()).or_insert_with(|| caption_of(e)));
-        let shared = caption.map_or(0, |caption| {
-            let uses = used.entry(caption.id()).or_insert(0);
+        if let Some(caption) = within().find_map(|e| *captions.entry(e.id()).or_insert_with(|| caption_of(e)))
+        {
+            let uses = uses.entry(caption.id()).or_insert(0);
             *uses += 1;
-            *uses
-        });
-        if let Some(caption) = caption.filter(|_| images.len() > 1 && shared <= MAX_PICTURES_PER_CAPTION) {
-            let (spans, blocks) = walker.spans_of(*caption, context);
-            rest.extend(blocks);
-            picture.get_or_insert_default().caption = spans;
+            if *uses <= MAX_PICTURES_PER_CAPTION {
+                rest.extend(caption_media(walker, caption, context, picture.get_or_insert_default()));
+            }
         }
         let link = within().find(|e| e.value().name() == "a").map(|a| context.linked(a).style.link);
-        href = link.unwrap_or_else(|| context.style.link.clone()).map(|link| link.href).unwrap_or_default();
-        walker.dropped += usize::from(picture.is_none());
-        found.extend(picture);
+        let link = link.unwrap_or_else(|| context.style.link.clone());
+        let href = link.map(|link| link.href).unwrap_or_default();
+        match picture {
+            Some(media) => found.push(v1::Image { media: Some(media), href }),
+            None => drop_picture(walker, *img),
+        }
     }
     let mut caption = Vec::new();
-    let captions = markup::below(element).filter(|e| markup::is_caption(*e));
-    let own = |e: &ElementRef<'_>| images.len() == 1 || e.parent().is_some_and(|p| p.id() == element.id());
-    for other in captions.filter(own).collect::<Vec<_>>() {
-        let (spans, blocks) = walker.spans_of(*other, context);
-        runs::append(&mut caption, spans);
-        rest.extend(blocks);
+    let captions = markup::below(element).filter(|e| markup::is_caption(*e) && !uses.contains_key(&e.id()));
+    for other in captions.collect::<Vec<_>>() {
+        if let [v1::Image { media: Some(media), .. }] = &mut found[..] {
+            rest.extend(caption_media(walker, other, context, media));
+        } else {
+            let (spans, blocks) = walker.spans_of(*other, context);
+            runs::append(&mut caption, spans);
+            rest.extend(blocks);
+        }
     }
-    push_pictures(found, caption, href, flow);
+    push_pictures(found, caption, flow);
     flow.blocks.extend(rest);
 }
 
-fn push_pictures(mut found: Vec<v1::Media>, caption: Vec<Span>, href: String, flow: &mut Flow) {
+fn push_pictures(mut found: Vec<v1::Image>, caption: Vec<Span>, flow: &mut Flow) {
     match found.len() {
         0 if caption.is_empty() => {}
         0 => flow.blocks.push(runs::paragraph(caption)),
-        1 => {
-            let mut media = found.remove(0);
-            runs::append(&mut media.caption, caption);
-            flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href })));
-        }
-        _ => flow.blocks.push(block(Kind::Gallery(gallery(found, caption)))),
+        1 => flow.blocks.push(block(Kind::Image(found.remove(0)))),
+        _ => flow.blocks.push(block(Kind::Gallery(v1::Gallery { images: found, caption }))),
     }
 }
 
@@ -190,12 +282,12 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
     }
     let html = crate::sanitise::sanitise(&element.inner_html());
     if !walker.reserve_raw_html(&html) {
-        walker.dropped += 1;
+        walker.drop_markup(|| "shortcode [gallery]: its words became a paragraph".to_owned());
         let text = markup::text_of(*element);
         return flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
     }
-    walker.raw_html += 1;
     let reason = "shortcode [gallery]".to_owned();
+    walker.add_raw_html(&reason);
     flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
 }
 
@@ -214,8 +306,23 @@ fn media(walker: &Walker<'_>, img: ElementRef<'_>) -> Option<v1::Media> {
     if rendition.is_none() && alt_text.is_empty() {
         return None;
     }
-    let renditions = rendition.into_iter().collect();
+    let mut renditions: Vec<_> = rendition.into_iter().collect();
+    for file in img.attr("srcset").map(files_of_set).unwrap_or_default() {
+        if renditions.iter().all(|other| other.href != file.href) {
+            renditions.push(file);
+        }
+    }
     Some(v1::Media { renditions, alt_text, caption: Vec::new(), ..attached })
+}
+
+/// Returns the files of a `srcset` whose width is known.
+fn files_of_set(set: &str) -> Vec<v1::Rendition> {
+    let file = |candidate: &str| {
+        let (url, width) = candidate.trim().split_once(char::is_whitespace)?;
+        let width = width.trim().strip_suffix('w')?.parse().ok().filter(|width| *width > 0)?;
+        urls::rendition(url, Some(width), None)
+    };
+    set.split(", ").filter_map(file).take(MAX_FILES).collect()
 }
 
 fn attachment_id(img: ElementRef<'_>) -> Option<u64> {

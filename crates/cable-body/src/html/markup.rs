@@ -50,6 +50,39 @@ pub(super) fn is_inline(name: &str) -> bool {
     )
 }
 
+/// Returns whether an element has no block of its own, only those within it.
+pub(super) fn is_wrapper(name: &str) -> bool {
+    matches!(
+        name,
+        "p" | "div"
+            | "section"
+            | "article"
+            | "main"
+            | "header"
+            | "footer"
+            | "aside"
+            | "nav"
+            | "address"
+            | "center"
+            | "hgroup"
+            | "figcaption"
+            | "picture"
+            | "li"
+            | "html"
+            | "body"
+            | "head"
+            | "title"
+            | "legend"
+            | "summary"
+            | "dt"
+            | "dd"
+            | "option"
+            | "template"
+            | "slot"
+            | "noscript"
+    )
+}
+
 /// Returns the text below a node without that of scripts and styles. The text of block elements is separated from the
 /// text around it.
 pub(super) fn text_of(node: NodeRef<'_>) -> String {

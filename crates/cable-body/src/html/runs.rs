@@ -23,6 +23,15 @@ pub(super) enum Inline {
     Space(String, Style),
     /// The end of the paragraph.
     Gap,
+    /// The id of an element of running text.
+    Anchor(String),
+}
+
+/// A paragraph with the ids in it. A run can end with ids after which no text follows: these have no spans.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) spans: Vec<Span>,
+    pub(super) anchors: Vec<String>,
 }
 
 /// Adds text. In classic text a line feed is a line break, and an empty line ends the paragraph.
@@ -60,7 +69,7 @@ pub(super) fn push_verse(run: &mut Vec<Inline>, text: &str, style: &Style) {
 }
 
 /// Returns the paragraphs of a run. Paragraphs with only white space are left out.
-pub(super) fn paragraphs(run: Vec<Inline>) -> Vec<Vec<Span>> {
+pub(super) fn paragraphs(run: Vec<Inline>) -> Vec<Text> {
     let mut writer = Writer::default();
     for piece in run {
         match piece {
@@ -70,16 +79,21 @@ pub(super) fn paragraphs(run: Vec<Inline>) -> Vec<Vec<Span>> {
             Inline::Break(style) => writer.line(true, style),
             Inline::LineFeed(style) => writer.line(false, style),
             Inline::Gap => writer.end(),
+            Inline::Anchor(id) => writer.anchors.push(id),
         }
     }
     writer.end();
+    if !writer.anchors.is_empty() {
+        writer.done.push(Text { anchors: writer.anchors, ..Text::default() });
+    }
     writer.done
 }
 
 #[derive(Default)]
 struct Writer {
-    done: Vec<Vec<Span>>,
+    done: Vec<Text>,
     spans: Vec<Span>,
+    anchors: Vec<String>,
     space: Option<Style>,
     indent: Option<(String, Style)>,
     line_break: Option<Style>,
@@ -141,7 +155,7 @@ impl Writer {
     fn end(&mut self) {
         let spans = std::mem::take(&mut self.spans);
         if spans.iter().any(|span| !span.text.trim().is_empty()) {
-            self.done.push(spans);
+            self.done.push(Text { spans, anchors: std::mem::take(&mut self.anchors) });
         }
         self.space = None;
         self.indent = None;
@@ -163,28 +177,21 @@ pub(super) fn join(blocks: Vec<v1::Block>) -> (Vec<Span>, Vec<v1::Block>) {
         };
         append(&mut joined, spans);
     }
-    (merged(joined), rest)
+    (joined, rest)
 }
 
 /// Adds spans on a line of their own.
 pub(super) fn append(line: &mut Vec<Span>, spans: Vec<Span>) {
-    if !line.is_empty() && !spans.is_empty() {
-        line.push(Span { text: "\n".into(), ..Span::default() });
-    }
-    line.extend(spans);
-}
-
-fn merged(spans: Vec<Span>) -> Vec<Span> {
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
+    let line_feed = Span { text: "\n".into(), ..Span::default() };
+    let apart = (!line.is_empty() && !spans.is_empty()).then_some(line_feed);
+    for span in apart.into_iter().chain(spans) {
+        match line.last_mut() {
             Some(last) if last.marks == span.marks && last.link == span.link => {
-                last.text.push_str(&span.text)
+                last.text.push_str(&span.text);
             }
-            _ => merged.push(span),
+            _ => line.push(span),
         }
     }
-    merged
 }
 
 /// Returns a paragraph block.

@@ -24,6 +24,10 @@ const PARSE_BOUNDS: Bounds =
 /// The maximum number of invalid shortcodes in one text. Each of them costs a search to the end of the text.
 const MAX_INVALID_SHORTCODES: usize = 200;
 
+/// The note on a text whose markup was removed.
+pub(super) const FLATTENED: &str =
+    "nested too deeply or too costly to parse: all markup but paragraphs and pictures left out";
+
 /// Parses a text with its shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse_post(html: &str) -> (Html, bool) {
     parse(&shortcodes(html))
@@ -31,7 +35,12 @@ pub(super) fn parse_post(html: &str) -> (Html, bool) {
 
 /// Parses a text without shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse(html: &str) -> (Html, bool) {
-    if !is_deep(html) && work::steps(html, PARSE_BOUNDS).is_some() {
+    parse_within(html, PARSE_BOUNDS)
+}
+
+/// Parses a text with other bounds than those of an import.
+pub(super) fn parse_within(html: &str, bounds: Bounds) -> (Html, bool) {
+    if !is_deep(html) && work::steps(html, bounds).is_some() {
         let tree = Html::parse_fragment(html);
         // The check before parsing limits the parser's time. This check of the resulting tree is the authoritative one.
         if !is_deep_tree(&tree) {

@@ -235,17 +235,53 @@ fn code_retains_white_space_and_language() {
 }
 
 #[test]
-fn tables_with_blocks_remain_html() {
+fn cells_have_text_or_blocks() {
     let html = "<figure class='wp-block-table'><table><thead><tr><th colspan=2>Tide</th></tr></thead>\
                 <tbody><tr><td>high</td><td><b>4</b> m</td></tr></tbody></table><figcaption>Tides</figcaption></figure>";
     let Kind::Table(table) = one(html) else { panic!("no table") };
     assert_eq!(table.rows.len(), 2);
     assert!(table.rows[0].cells[0].header && table.rows[0].cells[0].column_span == 2);
     assert_eq!(table.caption, [bare("Tides")]);
-    let Kind::RawHtml(raw) = one("<table><tr><td><ul><li>x</li></ul></td></tr></table>") else {
-        panic!("no html")
-    };
-    assert_eq!(raw.reason, "element <table>");
+    for (cell, wanted) in [
+        ("<p>one</p>", vec![]),
+        ("", vec![]),
+        ("<p>one</p><p>two</p>", vec!["paragraph", "paragraph"]),
+        ("one<ul><li>two</li></ul>", vec!["paragraph", "list"]),
+        ("<img src='/a.jpg'>one", vec!["image", "paragraph"]),
+        ("<h3>one</h3>", vec!["heading"]),
+        ("<table><tr><td>one</td></tr></table>", vec!["table"]),
+        ("<p id=x>one</p>", vec!["paragraph"]),
+        ("https://video.example/1", vec![]),
+    ] {
+        let Kind::Table(table) = one(&format!("<table><tr><td>{cell}</td></tr></table>")) else {
+            panic!("no table of {cell}")
+        };
+        let [cell] = &table.rows[0].cells[..] else { panic!("{table:?}") };
+        let kinds: Vec<_> = cell.blocks.iter().flat_map(|block| &block.kind).map(kind_name).collect();
+        assert_eq!(kinds, wanted);
+        assert!(cell.blocks.is_empty() || cell.spans.is_empty());
+    }
+    for irregular in [
+        "<table><tr><td>x</td></tr><tbody><div>y</div></tbody><form></form></table>",
+        "<table><form></form></table>",
+    ] {
+        assert!(!blocks(irregular).iter().any(|kind| matches!(kind, Kind::Table(t) if t.rows.is_empty())));
+    }
+}
+
+fn kind_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Paragraph(_) => "paragraph",
+        Kind::Heading(_) => "heading",
+        Kind::List(_) => "list",
+        Kind::Image(_) => "image",
+        Kind::Table(_) => "table",
+        Kind::Video(_) => "video",
+        Kind::Audio(_) => "audio",
+        Kind::Embed(_) => "embed",
+        Kind::RawHtml(_) => "raw_html",
+        _ => "other",
+    }
 }
 
 #[test]
@@ -281,11 +317,41 @@ fn elements_emptied_by_sanitising_leave_text_or_url() {
 }
 
 #[test]
-fn players_remain_html_with_their_caption() {
-    let html =
-        "<figure><video controls src='https://a.b/c.mp4'></video><figcaption>Waves</figcaption></figure>";
-    let Kind::RawHtml(raw) = one(html) else { panic!("no html") };
-    assert!(raw.html.contains("https://a.b/c.mp4") && raw.html.contains("Waves"), "{}", raw.html);
+fn players_have_files_poster_caption_and_credit() {
+    let html = "<figure><video controls poster='/p.jpg' width=640 height=360 aria-label='Sea'>\
+                <source src='https://a.b/c.mp4' type='video/mp4'><source src='/c.webm'></video>\
+                <figcaption>Waves <small>Ann Vale</small></figcaption></figure>";
+    let Kind::Video(video) = one(html) else { panic!("no video") };
+    let media = video.media.unwrap();
+    let file = |href: &str, kind: &str, width, height| v1::Rendition {
+        href: href.into(),
+        r#type: kind.into(),
+        width,
+        height,
+    };
+    assert_eq!(
+        media.renditions,
+        [file("https://a.b/c.mp4", "video/mp4", 640, 360), file("/c.webm", "video/webm", 0, 0)]
+    );
+    assert_eq!((media.poster.as_str(), media.alt_text.as_str()), ("/p.jpg", "Sea"));
+    assert_eq!((&media.caption[..], media.credit.as_str()), (&[bare("Waves")][..], "Ann Vale"));
+    for (html, wanted) in [
+        ("<audio src='/a.mp3'></audio>", "audio"),
+        ("<video src='/a.mp4'>Get a new browser.</video>", "video"),
+        ("<p>w1 <video src='/a.mp4'></video></p>", "paragraph video"),
+        ("<video src='/a.mp4'><p>w1<div>w2</div></video>", "video paragraph paragraph"),
+        ("<video src='javascript:x'>w1</video>", "raw_html"),
+        ("<iframe src='https://video.example/1'></iframe>", "embed"),
+        (
+            "<figure><video src='/a.mp4'></video><img src='/b.jpg'><figcaption>w1</figcaption></figure>",
+            "video image paragraph",
+        ),
+    ] {
+        let kinds: Vec<_> = with_files(html).iter().map(kind_name).collect();
+        assert_eq!(kinds.join(" "), wanted, "{html}");
+    }
+    let converted = body("<video src='/a.mp4'><track src='/t.vtt'>Get a browser.</video>", &NoAttachments);
+    assert_eq!(converted.notes.lines.len(), 2, "{:?}", converted.notes);
 }
 
 #[test]
@@ -383,4 +449,94 @@ proptest! {
         body(&html, &Files);
         plain(&html);
     }
+}
+
+#[test]
+fn ids_of_elements_become_ids_of_blocks() {
+    for (html, wanted) in [
+        ("<h2 id=a>one</h2><p id=b>two</p>", vec!["a", "b"]),
+        ("<h2><a name=a></a>one</h2>", vec!["a"]),
+        ("<p>one <sup id=a>1</sup></p>", vec!["a"]),
+        ("<p id=a>one <sup id=b>1</sup></p>", vec!["a"]),
+        ("<div id=a><p>one</p><p>two</p></div>", vec!["a", ""]),
+        ("<div id=a><p id=b>one</p></div>", vec!["b"]),
+        ("<a id=a></a><p>one</p>", vec!["a"]),
+        ("<p>one</p><a id=a></a><ul><li>two</li></ul>", vec!["", "a"]),
+        ("one\n\n<a id=a></a>two", vec!["", "a"]),
+        ("<figure id=a><img src='/a.jpg'></figure>", vec!["a"]),
+        ("<ul id=a><li id=b>one</li></ul>", vec!["a"]),
+        ("<table id=a><tr><td>one</td></tr></table>", vec!["a"]),
+        ("<dl id=a><dt>one</dt></dl>", vec!["a"]),
+        ("<hr id=a>", vec!["a"]),
+        ("<p id=a>one</p><p id=a>two</p>", vec!["a", ""]),
+        ("<p id='a b'>one</p>", vec![""]),
+        ("<p id=''>one</p>", vec![""]),
+    ] {
+        let converted = body(html, &NoAttachments);
+        let ids: Vec<_> = converted.body.blocks.iter().map(|block| block.id.as_str()).collect();
+        assert_eq!(ids, wanted, "{html}");
+    }
+    let Kind::List(list) = one("<ul id=a><li id=b>one</li><li><p id=c>two</p></li></ul>") else {
+        panic!("no list")
+    };
+    assert_eq!(list.items.iter().map(|item| item.blocks[0].id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    let lost = body("<p id=a>one</p><p id=a>two</p><p id='a b'>three</p><i id=c></i>", &NoAttachments);
+    assert_eq!(lost.notes.lines.len(), 3, "{:?}", lost.notes);
+}
+
+#[test]
+fn pictures_of_a_gallery_have_links_and_files() {
+    let html = "<figure><a href='/x'><img src='/1.jpg' srcset='/1.jpg 800w, /s.jpg 400w, /d.jpg 2x'></a>\
+                <figure><img src='/2.jpg'><figcaption>Two</figcaption></figure></figure>";
+    let Kind::Gallery(gallery) = one(html) else { panic!("no gallery") };
+    assert_eq!(gallery.images.iter().map(|i| i.href.as_str()).collect::<Vec<_>>(), ["/x", ""]);
+    let files = &gallery.images[0].media.as_ref().unwrap().renditions;
+    assert_eq!(
+        files.iter().map(|f| (f.href.as_str(), f.width)).collect::<Vec<_>>(),
+        [("/1.jpg", 0), ("/s.jpg", 400)]
+    );
+    let html = "<figure><img src='/1.jpg'><img src='/2.jpg'><figure><figcaption>Three</figcaption></figure></figure>";
+    assert!(matches!(one(html), Kind::Gallery(gallery) if gallery.caption == [bare("Three")]));
+}
+
+#[test]
+fn updates_of_a_live_blog_are_live_posts() {
+    let html = "<article id=p1 itemprop=liveBlogUpdate data-key-event><header><h2 itemprop=headline>The <b>crane</b></h2>\
+                <p><time itemprop=datePublished datetime='2026-03-01T14:05:00Z'>2 pm</time> \
+                <span itemprop=author>Kay Lund <small>(Reporter)</small></span>, <span itemprop=author>Ann</span></p></header>\
+                <p>Up.</p></article>";
+    let converted = plain_body(html);
+    let [Block { id, kind: Some(Kind::LivePost(post)) }] = &converted.body.blocks[..] else {
+        panic!("{converted:?}")
+    };
+    assert_eq!(
+        (id.as_str(), post.title.as_str(), post.key_event, post.pinned),
+        ("p1", "The crane", true, false)
+    );
+    assert_eq!(post.publish_time.unwrap().to_string(), "2026-03-01T14:05:00Z");
+    let credits: Vec<_> = post.credits.iter().map(|c| (c.display_name.as_str(), c.role.as_str())).collect();
+    assert_eq!(credits, [("Kay Lund", "Reporter"), ("Ann", "")]);
+    assert_eq!(post.blocks.len(), 1);
+    let post = |html: &str| match plain_body(html).body.blocks.pop().and_then(|block| block.kind) {
+        Some(Kind::LivePost(post)) => post,
+        other => panic!("{html}: {other:?}"),
+    };
+    let titled = post("<div itemprop='x liveBlogUpdate'><h3>Up</h3><p>w1</p></div>");
+    assert_eq!((titled.title.as_str(), titled.blocks.len()), ("Up", 1));
+    for (html, blocks) in [
+        ("<div itemprop=liveBlogUpdate><time itemprop=datePublished datetime=soon>w1</time> w2</div>", 1),
+        ("<div itemprop=liveBlogUpdate><p>By <span itemprop=author>Ann</span> w1</p></div>", 1),
+        ("<div itemprop=liveBlogUpdate><div itemprop=liveBlogUpdate><p>w1</p></div><p>w2</p></div>", 2),
+    ] {
+        assert_eq!(post(html).blocks.len(), blocks, "{html}");
+    }
+    let nested = plain_body("<ul><li><div itemprop=liveBlogUpdate>w1</div></li></ul>");
+    assert!(matches!(nested.body.blocks[0].kind, Some(Kind::List(_))));
+}
+
+#[test]
+fn line_feeds_and_shortcodes_mean_nothing_in_plain_html() {
+    let converted = plain_body("one\ntwo\n\n[gallery]\nhttps://video.example/1<p>[form]</p>");
+    assert_eq!(text_of_body(&converted.body), "one two [gallery] https://video.example/1\n[form]\n");
+    assert_eq!((converted.raw_html, converted.dropped), (0, 0));
 }

@@ -36,7 +36,7 @@ pub(super) fn file(url: &str) -> Option<String> {
 }
 
 /// Returns the URL of a page on another site if it is http or https. A URL that starts with `//` gets https.
-pub(super) fn page(url: &str) -> Option<String> {
+pub(crate) fn page(url: &str) -> Option<String> {
     let url = url.trim();
     let url = if url.starts_with("//") { format!("https:{url}") } else { url.to_owned() };
     file(&url).filter(|url| scheme(url).is_some() && host(url).contains('.'))
@@ -102,7 +102,7 @@ pub fn rendition(url: &str, width: Option<i32>, height: Option<i32>) -> Option<v
     })
 }
 
-fn media_type(url: &str) -> &'static str {
+pub(crate) fn media_type(url: &str) -> &'static str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let extension =
         path.rsplit('/').next().and_then(|file| file.rsplit_once('.')).map(|(_, extension)| extension);

@@ -1,13 +1,19 @@
 //! A body as HTML: semantic elements without classes, except a code block's language.
 //!
 //! A picture is a `figure`, with the credit in `small` after the caption. Files of one picture become `srcset` if they
-//! have the type of the largest file, so that no browser selects one that it cannot read.
+//! have the type of the largest file, so that no browser selects one that it cannot read. The focal point has no
+//! attribute, and styles are not allowed: it is left out.
+
+mod player;
+mod post;
+
+pub(super) use post::{start_tag as post_start_tag, time_elements};
 
 use std::fmt::Write as _;
 
 use super::{
-    Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, language, largest, level,
-    link, span_of, stand_in,
+    Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, is_token, language, largest,
+    level, link, span_of, stand_in,
 };
 use crate::sanitise::{clean_char, link_target, safe_html};
 use cable_proto::v1::{
@@ -64,9 +70,9 @@ impl Html {
                 self.wrapped("div", id, |html| html.out.push_str(&safe_html(&raw.html)));
             }
             Some(Kind::RawHtml(raw)) => self.out.push_str(&safe_html(&raw.html)),
-            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
-            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(id, media, None)),
-            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(id, media, None)),
+            Some(Kind::LivePost(post)) => self.live_post(id, post),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.player("video", id, media)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.player("audio", id, media)),
             None => {}
         }
     }
@@ -242,7 +248,7 @@ impl Html {
                 }
                 _ => html.picture(media),
             }
-            html.wrapped("figcaption", "", |html| html.caption(media));
+            html.wrapped("figcaption", "", |html| html.caption(media, largest(media).is_some()));
         });
     }
 
@@ -263,10 +269,11 @@ impl Html {
         self.out.push('>');
     }
 
-    fn caption(&mut self, media: &Media) {
+    /// Writes the caption and the credit. If the content is not shown, its alternative text replaces a missing caption.
+    fn caption(&mut self, media: &Media, is_shown: bool) {
         let begin = self.out.len();
         match stand_in(media) {
-            Some(text) if largest(media).is_none() => self.text(text),
+            Some(text) if !is_shown => self.text(text),
             _ => self.spans(&media.caption),
         }
         let credit = credit(media);
@@ -361,11 +368,6 @@ fn tag_of(mark: Mark) -> &'static str {
         Mark::Sup => "sup",
         Mark::Unspecified => "span",
     }
-}
-
-/// Returns whether an id needs no escaping, neither in HTML nor in a URL.
-fn is_token(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 }
 
 /// Returns the files of the given type by width if there are several. The browser chooses among them.

@@ -2,14 +2,17 @@
 //!
 //! If a parser for this dialect reads the text back, it finds the same words, marks and links. A mark becomes an HTML
 //! element where a parser would not recognise its Markdown delimiters (within words, beside punctuation), and for sub-
-//! and superscript. Properties without a Markdown form are left out: block ids, sizes of pictures, cells that cover
-//! others.
+//! and superscript. A post of a live blog is Markdown between the tags of an HTML element, which has its properties.
+//! Other properties without a Markdown form are left out: ids of blocks, sizes and focal points of pictures, other files
+//! than the largest or first, cells that cover others.
 
+mod cell;
 mod inline;
+mod post;
 
 use super::{
     Marks, are_blank, clean, credit, embed_texts, first_number, is_blank, language, largest, level,
-    lines::Lines, span_of, stand_in,
+    lines::Lines, playable, span_of, stand_in,
 };
 use crate::sanitise::{link_target, safe_html};
 use cable_proto::v1::{
@@ -79,9 +82,9 @@ impl Markdown {
             // The only form of a rule that cannot be read as a list marker, nor as a continuation of one.
             Some(Kind::Divider(_)) => self.lines.push_str("___"),
             Some(Kind::RawHtml(raw)) => self.raw_html(&raw.html),
-            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
-            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(media, None)),
-            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(media, None)),
+            Some(Kind::LivePost(post)) => self.live_post(&block.id, post),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.player(media)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.player(media)),
             None => {}
         }
         None
@@ -151,18 +154,28 @@ impl Markdown {
     }
 
     fn media(&mut self, media: &Media, target: Option<&str>) {
-        let caption = match stand_in(media) {
-            Some(text) if largest(media).is_none() => vec![Piece::emphasised(text)],
-            _ => inline::pieces(&media.caption, Marks::default().with(Mark::Emphasis)),
-        };
-        if let Some((_, address)) = largest(media) {
+        let file = largest(media);
+        if let Some((_, address)) = file {
             self.picture(&media.alt_text, address, target);
         }
-        let credit = credit(media);
-        let mut pieces = caption;
-        pieces.push(Piece::emphasised(" "));
-        pieces.push(Piece::emphasised(&credit));
-        self.next_line(pieces);
+        self.next_line(caption(media, file.is_some()));
+    }
+
+    /// Writes a video or a sound as a link to its first file.
+    fn player(&mut self, media: &Media) {
+        let file = playable(media).next();
+        if let Some((_, address)) = file {
+            let text = if is_blank(&media.alt_text) { address } else { &media.alt_text };
+            self.link(text, address);
+        }
+        self.next_line(caption(media, file.is_some()));
+    }
+
+    fn link(&mut self, text: &str, target: &str) {
+        self.lines.push('[');
+        self.inline(vec![Piece::plain(&text.replace('\n', " "))], true);
+        self.lines.push(']');
+        self.destination(target, "");
     }
 
     fn picture(&mut self, alt: &str, address: &str, target: Option<&str>) {
@@ -215,12 +228,7 @@ impl Markdown {
     fn embed(&mut self, embed: &Embed) {
         let (title, fallback) = embed_texts(embed);
         match link_target(&embed.url) {
-            Some(target) => {
-                self.lines.push('[');
-                self.inline(vec![Piece::plain(title)], false);
-                self.lines.push(']');
-                self.destination(target, "");
-            }
+            Some(target) => self.link(title, target),
             None => self.inline(vec![Piece::plain(title)], false),
         }
         self.next_line(vec![Piece::plain(fallback.unwrap_or_default())]);
@@ -272,7 +280,7 @@ impl Markdown {
         for cell in cells {
             self.lines.push(' ');
             if let Some(cell) = cell {
-                self.inline(inline::pieces(&cell.spans, Marks::default()), true);
+                self.cell(cell);
             }
             self.lines.push_str(" |");
         }
@@ -297,6 +305,18 @@ impl Markdown {
         }
         self.lines.push_str("</div>");
     }
+}
+
+/// Returns the caption and the credit in emphasis. If the content is not shown, its alternative text replaces a missing
+/// caption.
+fn caption(media: &Media, is_shown: bool) -> Vec<Piece<'_>> {
+    let mut pieces = match stand_in(media) {
+        Some(text) if !is_shown => vec![Piece::emphasised(text)],
+        _ => inline::pieces(&media.caption, Marks::default().with(Mark::Emphasis)),
+    };
+    pieces.push(Piece::emphasised(" "));
+    pieces.push(Piece::emphasised(&credit(media)));
+    pieces
 }
 
 /// Returns whether an item is a line of text, or lists, or text followed by lists. All other items end with an empty

@@ -626,6 +626,13 @@ fn element_mark(tag: &str) -> Option<Mark> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
+    #[test]
+    fn words_are_counted_as_by_split_whitespace(
+        text in "[aé \\t\\n\\x0b\\x1f\u{85}\u{a0}\u{1680}\u{2003}\u{2028}\u{3000}\u{200b}]{0,40}|\\PC{0,40}",
+    ) {
+        prop_assert_eq!(count_words(&text), text.split_whitespace().count());
+    }
+
     /// Regardless of the texts, the HTML contains nothing active.
     #[test]
     fn html_contains_nothing_active(body in any_body()) {

@@ -1,26 +1,30 @@
-//! A body as plain text: an empty line between blocks, a tab between table cells, links as their text.
+//! A body as plain text: an empty line between blocks, a tab between table cells, links as their text. Blocks in a cell
+//! are joined into one line.
 //!
-//! Text that the renderer adds to the body (bullets, numbers, dashes before an attribution, dividers) is left out when
-//! only the words are wanted. No line ends in white space, not even in code.
+//! Text that the renderer adds to the body (bullets, numbers, dashes before an attribution, dividers, the times of live
+//! posts) is left out when only the words are wanted. No line ends in white space, not even in code.
 
-use super::{Stops, are_blank, clean, credit, embed_texts, first_number, is_blank, lines::Lines, stand_in};
+use super::{
+    Stops, are_blank, authors, clean, credit, embed_texts, first_number, is_blank, lines::Lines, playable,
+    stand_in, times,
+};
 use crate::sanitise::{clean_char, safe_html, text_of};
 use cable_proto::v1::{
-    Block, Body, Embed, Gallery, List, Media, Span, Table, TableCell, TableRow, block::Kind,
+    Block, Body, Embed, Gallery, List, LivePost, Media, Span, Table, TableCell, TableRow, block::Kind,
 };
 
 pub(super) fn render(body: &Body, capacity: usize) -> String {
-    write(body, capacity, true)
+    write(&body.blocks, capacity, true)
 }
 
 /// Returns only the words of the body, without the renderer's additions.
 pub(super) fn words(body: &Body, capacity: usize) -> String {
-    write(body, capacity, false)
+    write(&body.blocks, capacity, false)
 }
 
-fn write(body: &Body, capacity: usize, decorated: bool) -> String {
+fn write(blocks: &[Block], capacity: usize, decorated: bool) -> String {
     let mut text = Text { lines: Lines::with_capacity(capacity), decorated };
-    text.blocks(&body.blocks);
+    text.blocks(blocks);
     text.lines.finish()
 }
 
@@ -59,9 +63,9 @@ impl Text {
             Some(Kind::Table(table)) => self.table(table),
             Some(Kind::Divider(_)) if self.decorated => self.lines.push_str("* * *"),
             Some(Kind::RawHtml(raw)) => self.raw_html(&raw.html),
-            Some(Kind::LivePost(post)) => self.blocks(&post.blocks),
-            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.media(media)),
-            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.media(media)),
+            Some(Kind::LivePost(post)) => self.live_post(post),
+            Some(Kind::Video(video)) => video.media.iter().for_each(|media| self.player(media)),
+            Some(Kind::Audio(audio)) => audio.media.iter().for_each(|media| self.player(media)),
             Some(Kind::Divider(_)) | None => {}
         }
     }
@@ -131,6 +135,40 @@ impl Text {
         self.text(&credit(media));
     }
 
+    /// Writes the texts of a video or a sound or, if it has none, the URL of its first file.
+    fn player(&mut self, media: &Media) {
+        let begin = self.lines.len();
+        self.media(media);
+        if let (true, true, Some((_, address))) =
+            (self.decorated, self.lines.len() == begin, playable(media).next())
+        {
+            self.text(address);
+        }
+    }
+
+    fn live_post(&mut self, post: &LivePost) {
+        let begin = self.lines.len();
+        self.text(&post.title);
+        self.lines.end_line();
+        if self.decorated {
+            times(post).for_each(|time| {
+                self.text(&time.shown);
+                self.text(" ");
+            });
+        }
+        for (at, (name, role)) in authors(post).enumerate() {
+            self.text(if at > 0 { ", " } else { "" });
+            self.text(name);
+            if !role.is_empty() {
+                self.text(&format!(" ({role})"));
+            }
+        }
+        if self.lines.len() > begin {
+            self.lines.break_line(2);
+        }
+        self.blocks(&post.blocks);
+    }
+
     fn gallery(&mut self, gallery: &Gallery) {
         for media in gallery.images.iter().filter_map(|image| image.media.as_ref()) {
             self.media(media);
@@ -164,21 +202,28 @@ impl Text {
 
     fn table(&mut self, table: &Table) {
         self.spans(&table.caption);
-        for row in table.rows.iter().filter(|row| !row.cells.iter().all(|cell| are_blank(&cell.spans))) {
-            self.lines.end_line();
-            self.row(row);
-        }
+        table.rows.iter().for_each(|row| self.row(row));
     }
 
+    /// Writes a row, unless all its cells are empty.
     fn row(&mut self, row: &TableRow) {
+        let saved = self.lines.save();
+        self.lines.end_line();
+        let mut is_empty = true;
         for (at, cell) in row.cells.iter().enumerate() {
             if at > 0 {
                 self.lines.push('\t');
             }
+            let begin = self.lines.len();
             self.cell(cell);
+            is_empty &= self.lines.len() == begin;
+        }
+        if is_empty {
+            self.lines.restore(&saved);
         }
     }
 
+    /// Writes a cell in one line.
     fn cell(&mut self, cell: &TableCell) {
         let begin = self.lines.len();
         for c in cell.spans.iter().flat_map(|span| span.text.chars()).filter_map(clean_char) {
@@ -187,6 +232,10 @@ impl Text {
                 '\n' | '\t' => self.lines.push(' '),
                 c => self.lines.push(c),
             }
+        }
+        if !cell.blocks.is_empty() {
+            let text = write(&cell.blocks, 0, self.decorated);
+            self.lines.push_str(&text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
 

@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use super::{Entity, WriteOptions, WriteOutcome, write_option_setters};
 use crate::{
     BoxFuture, Cable, Result,
-    v1::{self, Precondition, UpdateKind},
+    v1::{self, Body, BodySource, Precondition, UpdateKind},
 };
 
 impl Cable {
@@ -73,13 +73,6 @@ impl<E: Entity> Put<E> {
 }
 
 impl Put<v1::Article> {
-    /// Sets the body as HTML or Markdown, instead of [`Article::body`](v1::Article), which must be unset. The server
-    /// converts it to blocks; [`WriteOutcome::body_conversion`] describes what it could not map.
-    pub fn body_source(mut self, source: v1::BodySource) -> Self {
-        self.options.body_source = Some(source);
-        self
-    }
-
     /// Sets the kind of update, for followers of feeds. If unset, MAJOR.
     pub fn update_kind(mut self, kind: UpdateKind) -> Self {
         self.options.update_kind = kind;
@@ -91,6 +84,38 @@ impl Put<v1::Article> {
     pub fn allow_killed(mut self) -> Self {
         self.options.allow_killed = true;
         self
+    }
+
+    /// Sets the body as HTML or Markdown, instead of `body`, which must be unset. The server converts it to blocks.
+    /// [`WriteOutcome::body_conversion`] reports what it could not map.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::v1::{Article, Body};
+    ///
+    /// let mut article = Article::default();
+    /// article.name = "storm".into();
+    /// article.headline = "Storm over Norwick".into();
+    /// let written = cable.put(article).body_source(Body::markdown("The **ferry** is late.")).await?;
+    /// for note in written.body_conversion.unwrap_or_default().notes {
+    ///     println!("{note}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn body_source(mut self, source: BodySource) -> Self {
+        self.options.body_source = Some(source);
+        self
+    }
+
+    /// Sets the body as HTML: see [`body_source`](Put::body_source).
+    pub fn body_html(self, text: impl Into<String>) -> Self {
+        self.body_source(Body::html(text))
+    }
+
+    /// Sets the body as Markdown: see [`body_source`](Put::body_source).
+    pub fn body_markdown(self, text: impl Into<String>) -> Self {
+        self.body_source(Body::markdown(text))
     }
 }
 

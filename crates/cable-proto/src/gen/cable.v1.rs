@@ -450,7 +450,8 @@ pub struct LivePost {
     /// The time of the last change of the post. If unset, it has not changed.
     #[prost(message, optional, tag = "3")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The people who wrote the post; at most 64. If empty, those of the article.
+    /// The people who wrote the post; at most 64. If empty, those of the article. Rendered bodies name those with a
+    /// `display_name`.
     #[prost(message, repeated, tag = "4")]
     pub credits: ::prost::alloc::vec::Vec<Credit>,
     /// Whether the post is one of the key events of the live blog.
@@ -487,13 +488,21 @@ pub struct RenderedBody {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
-/// The body of a put as text in HTML or Markdown, which the server converts to blocks.
+/// The body of a put as text in HTML or Markdown, which the server converts to blocks. No word is lost: what no other
+/// block fits becomes a raw_html block or text. Control characters are left out. The limits of an article apply to the
+/// blocks.
+///
+/// * HTML is read as browsers read it; line feeds are spaces. The ids of its elements become Block.id.
+/// * Markdown is CommonMark with tables, strikethrough, footnotes and task lists; HTML in it is converted like other HTML.
+///   A paragraph that is only a URL is an embed, or a video or audio if it is the URL of such a file. A picture or a link
+///   to a video or sound that is a paragraph of its own, with or without a line of emphasis below it as its caption, is an
+///   image, video or audio.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BodySource {
     /// The format: HTML or MARKDOWN. Required.
     #[prost(enumeration = "BodyFormat", tag = "1")]
     pub format: i32,
-    /// The text; at most 1 MiB.
+    /// The text; at most 1 MiB, in all changes of a commit together.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
@@ -2269,7 +2278,8 @@ pub struct WriteResult {
     /// written without the path. Unset if the path, if any, belongs to the written article.
     #[prost(string, tag = "7")]
     pub path_owner: ::prost::alloc::string::String,
-    /// The conversion of the put's `body_source`. Unset if the put had none.
+    /// The conversion of the put's `body_source`. Unset if the put had none, and in the response to a retry of a request
+    /// that was committed before.
     #[prost(message, optional, tag = "8")]
     pub body_conversion: ::core::option::Option<BodyConversion>,
 }

@@ -24,6 +24,10 @@ impl Piece<'_> {
         Self { marks: Marks::default().with(Mark::Emphasis), ..Self::plain(text) }
     }
 
+    pub(super) fn code(text: &str) -> Self {
+        Self { code: true, ..Self::plain(text) }
+    }
+
     fn is_space(&self) -> bool {
         self.text.chars().all(char::is_whitespace)
     }
@@ -65,12 +69,15 @@ fn arrange(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
     let mut parts: Vec<Piece<'_>> = Vec::with_capacity(pieces.len() * 2);
     for piece in pieces {
         let text = piece.text.as_str();
-        let begin = text.len() - text.trim_start().len();
-        let end = text.trim_end().len().max(begin);
-        for part in
-            [&text[..begin], &text[begin..end], &text[end..]].into_iter().filter(|part| !part.is_empty())
-        {
-            join(&mut parts, piece.with_text(part));
+        // A line break ends code: within it, a parser would read a space. No text contains a null character.
+        for line in text.split_inclusive(if piece.code { '\n' } else { '\0' }) {
+            let begin = line.len() - line.trim_start().len();
+            let end = line.trim_end().len().max(begin);
+            for part in
+                [&line[..begin], &line[begin..end], &line[end..]].into_iter().filter(|part| !part.is_empty())
+            {
+                join(&mut parts, piece.with_text(part));
+            }
         }
     }
     for at in 0..parts.len() {
@@ -106,7 +113,8 @@ fn between<'a>(parts: &[Piece<'a>], at: usize) -> Look<'a> {
     let before = at.checked_sub(1).and_then(|at| parts.get(at));
     match (before, parts.get(at + 1)) {
         (Some(a), Some(b)) if a.link == b.link => {
-            (a.marks.outer(a.marks.shared(&b.marks)), a.code && b.code && a.marks == b.marks, a.link)
+            let code = a.code && b.code && a.marks == b.marks && !parts[at].text.contains('\n');
+            (a.marks.outer(a.marks.shared(&b.marks)), code, a.link)
         }
         _ => (Marks::default(), false, None),
     }
