@@ -3,11 +3,14 @@
 //! Commands that read or write content use the client crate, as any other program does.
 
 use std::{
+    borrow::Cow,
+    ffi::OsStr,
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use cable_client::{Cable, ErrorKind};
+use cable_client::{Cable, ErrorKind, Violation};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::output::Output;
@@ -16,7 +19,10 @@ use cable::{admin, config as settings, server};
 mod article;
 mod backup;
 mod bench;
+mod changes;
 mod config;
+mod document;
+mod edit;
 mod export;
 mod feed;
 mod import;
@@ -25,11 +31,14 @@ mod noun;
 mod output;
 mod pending;
 mod progress;
+mod put;
 mod rebuild;
 mod replace;
 mod restore;
 mod serve;
 mod status;
+mod terminal;
+mod unmatched;
 
 /// The address at which a server without settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
@@ -47,10 +56,13 @@ Exit codes:
   0  success
   1  a call or some of its items failed; the store or the server failed, or a second signal
      stopped the server
-  2  invalid usage or settings
+  2  invalid usage, settings or content
   3  not found, or removed
   4  conflict: etag mismatch, the name already exists, or the path is taken
   5  the service is unavailable or did not respond in time";
+
+/// The exit code if no node can be reached, or none responds in time.
+const UNAVAILABLE: u8 = 5;
 
 /// Cable, a content-delivery service for publishers: the server, and the commands that use one.
 #[derive(Debug, Parser)]
@@ -185,6 +197,28 @@ pub(crate) enum Error {
     /// A feed cannot resume.
     #[error(transparent)]
     Resume(cable_client::Error),
+    /// The version of a name is no longer the one whose etag is in a file.
+    #[error(transparent)]
+    FileEtag(cable_client::Error),
+    /// A write would be refused because of the current version.
+    #[error("{0}")]
+    Conflict(String),
+    /// Some documents were refused, which has been reported already.
+    #[error("{message}")]
+    Partial {
+        /// The number of documents.
+        message: String,
+        /// The exit code of the first one.
+        exit_code: u8,
+    },
+    /// An edited text could not be written back.
+    #[error("{error}")]
+    Kept {
+        /// The failure.
+        error: Box<Error>,
+        /// The file that contains the text.
+        file: PathBuf,
+    },
     /// The server cannot run.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -234,11 +268,14 @@ impl Error {
             Error::Usage(_) | Error::Config(_) => 2,
             Error::Admin(admin::Error::Path { .. } | admin::Error::NoStore(_)) => 2,
             Error::Server(_) | Error::Admin(_) | Error::Io { .. } | Error::Incomplete(_) => 1,
-            Error::Call(error) | Error::Resume(error) => match error.kind() {
-                ErrorKind::Config => 2,
+            Error::Conflict(_) => 4,
+            Error::Partial { exit_code, .. } => *exit_code,
+            Error::Kept { error, .. } => error.exit_code(),
+            Error::Call(error) | Error::Resume(error) | Error::FileEtag(error) => match error.kind() {
+                ErrorKind::Config | ErrorKind::InvalidArgument => 2,
                 ErrorKind::NotFound => 3,
                 ErrorKind::Aborted | ErrorKind::AlreadyExists => 4,
-                ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => 5,
+                ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => UNAVAILABLE,
                 _ => 1,
             },
         }
@@ -250,6 +287,16 @@ impl Error {
             Error::Call(error) => describe_call_error(error, None),
             Error::Resume(error) => {
                 describe_call_error(error, Some("to restart from a snapshot, add --allow-reset"))
+            }
+            Error::FileEtag(error) => describe_call_error(
+                error,
+                Some("the etag is the one in the file; to replace the current version, add --ignore-etag"),
+            ),
+            Error::Kept { error, file } => {
+                let file = file.display();
+                let text = error.describe();
+                let remedy = format!("the text is in {file}: see `cable article diff {file}`, then put it");
+                format!("{text}\n  {remedy}")
             }
             other => {
                 let mut text = format!("cable: {other}");
@@ -276,10 +323,14 @@ fn describe_call_error(error: &cable_client::Error, remedy: Option<&str>) -> Str
     if let Some(remedy) = remedy {
         text += &format!("\n  {remedy}");
     }
-    for violation in error.violations() {
-        let repeated = format!("{}: ", violation.field);
-        let description = violation.description.strip_prefix(&repeated).unwrap_or(&violation.description);
-        text += &format!("\n  field {repeated}{description}");
+    for Violation { field, description, .. } in error.violations() {
+        let description = description.strip_prefix(&format!("{field}: ")).unwrap_or(description);
+        // The message of the server is often that of the first field.
+        match (error.message().contains(description), error.message().contains(field.as_str())) {
+            (true, true) => {}
+            (true, false) => text += &format!("\n  field {field}"),
+            (false, _) => text += &format!("\n  field {field}: {description}"),
+        }
     }
     for (key, value) in error.metadata() {
         text += &format!("\n  {key}: {value}");
@@ -297,7 +348,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(help_or_error) => {
             // A reader that closes the pipe needs no more of the help text.
-            let _closed = help_or_error.print();
+            let _closed = print_usage(&help_or_error);
             return ExitCode::from(u8::try_from(help_or_error.exit_code()).unwrap_or(2));
         }
     };
@@ -305,10 +356,24 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::ClosedPipe) => ExitCode::SUCCESS,
         Err(error) => {
-            let _unreportable = writeln!(io::stderr(), "{}", error.describe());
+            let _unreportable = note(&error.describe());
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Prints help or a usage error. An error that repeats control characters of an argument is printed without style.
+fn print_usage(help_or_error: &clap::Error) -> io::Result<()> {
+    let plain = help_or_error.to_string();
+    match terminal::escape(&plain) {
+        Cow::Borrowed(_) if std::env::args_os().all(|arg| is_plain(&arg)) => help_or_error.print(),
+        escaped => write!(io::stderr(), "{escaped}"),
+    }
+}
+
+/// Returns whether an argument has no character that could control a terminal.
+fn is_plain(argument: &OsStr) -> bool {
+    matches!(terminal::escape(&argument.to_string_lossy()), Cow::Borrowed(_))
 }
 
 fn execute(Cli { command }: Cli) -> Result<(), Error> {
@@ -378,7 +443,8 @@ async fn run_call(call: Call) -> Result<(), Error> {
 
 /// Prints a line for people on standard error: standard output is for the requested data.
 fn note(text: &str) -> Result<(), Error> {
-    writeln!(io::stderr(), "{text}").map_err(|source| Error::io("write to standard error", source))
+    writeln!(io::stderr(), "{}", terminal::escape(text))
+        .map_err(|source| Error::io("write to standard error", source))
 }
 
 fn completion(shell: clap_complete::Shell, output: &mut Output) -> Result<(), Error> {
@@ -417,8 +483,20 @@ mod tests {
             error.describe(),
             "cable: INVALID_ARGUMENT FIELD_INVALID: wrong\n  field article.headline: required\n  maximum: 9"
         );
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("article.headline", "article.headline: required");
+        details.add_bad_request_violation("article.dek", "too long");
+        for message in ["article.headline: required", "required", "article.headline: required; 2 fields"] {
+            let status = Status::with_error_details(Code::InvalidArgument, message, details.clone());
+            let text = Error::from(cable_client::Error::from(status)).describe();
+            assert_eq!(text.matches("required").count(), 1, "{text}");
+            assert!(
+                text.contains("article.headline") && text.ends_with("\n  field article.dek: too long"),
+                "{text}"
+            );
+        }
         for (code, exit) in [
-            (Code::InvalidArgument, 1),
+            (Code::InvalidArgument, 2),
             (Code::NotFound, 3),
             (Code::Aborted, 4),
             (Code::AlreadyExists, 4),

@@ -19,6 +19,7 @@
 //! - [`config`], [`telemetry`]: settings; events and metrics
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`clock`]: the source of a node's time
+//! - [`near`]: the known name that a misspelt one is likely to mean
 
 pub mod admin;
 pub(crate) mod cache;
@@ -32,6 +33,7 @@ pub(crate) mod feed;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod model;
+pub mod near;
 pub(crate) mod ops;
 pub(crate) mod page_token;
 pub(crate) mod parse;

@@ -1,20 +1,25 @@
 //! `cable article`: reads, lists, streams, puts and removes articles.
 
 use cable_client::{
-    Cable,
+    Cable, Put as PutCall,
     v1::{self, ArticleFilter, ArticleOrder, ArticleView, BodyFormat, UpdateKind},
 };
+use cable_import::front_matter::parse_time;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt as _;
 use prost_types::Timestamp;
 
 use super::{
     Error,
+    document::{Document, FileFormat},
+    edit,
     feed::describe_damage,
     note,
-    noun::{self, Put, Remove},
+    noun::{self, Remove},
     output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
     pending,
+    put::{self, Diff, Put},
+    unmatched,
 };
 
 /// The server's limit on a page.
@@ -22,14 +27,20 @@ const MAX_PAGE_SIZE: u32 = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print an article.
+    /// Print one article or several.
     Get(Get),
     /// Print the newest articles that match.
     Ls(Ls),
     /// Print all articles that match, as they arrive.
     Stream(Stream),
-    /// Create an article or replace it completely.
+    /// Create articles or replace them completely, from JSON, Markdown or HTML.
+    #[command(after_help = TEXT_HELP)]
     Put(PutArticle),
+    /// Print the changes that a put would make, as a unified diff.
+    Diff(DiffArticle),
+    /// Edit an article as Markdown in $VISUAL or $EDITOR, and put it back unless it has changed meanwhile.
+    #[command(after_help = TEXT_HELP)]
+    Edit(edit::Edit),
     /// Remove an article, leaving a tombstone with the reason.
     Rm(Remove),
     /// Print and cancel pending versions, which are not yet due.
@@ -37,10 +48,32 @@ pub(crate) enum Command {
     Pending(pending::Command),
 }
 
+/// The help about articles in text files.
+const TEXT_HELP: &str = "\
+Articles in Markdown or HTML have their fields above the body, in YAML between lines `---` or in TOML between lines
+`+++`:
+
+  ---
+  id: quay-reopens            # if unset, the name of the file
+  headline: Quay reopens      # or title
+  dek: After a year, boats land again
+  tags: [port-averil]
+  section: local
+  authors: [ada, Nessa Voss]  # ids, or names of people without an entry
+  date: 2026-03-01T06:00:00Z  # publishTime; updated is modifiedTime
+  path: /local/quay-reopens
+  ---
+  The quay **opened again** on Monday.
+
+All other fields of an article have their names in JSON. A put replaces the whole article.";
+
 #[derive(Debug, Args)]
 pub(crate) struct PutArticle {
     #[command(flatten)]
     put: Put,
+    /// Format of the files. If unset, that of the extension: .md, .html, else JSON.
+    #[arg(long = "as", value_name = "FORMAT", value_enum)]
+    format: Option<FileFormat>,
     /// Kind of the change, for followers.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
@@ -50,10 +83,19 @@ pub(crate) struct PutArticle {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiffArticle {
+    #[command(flatten)]
+    diff: Diff,
+    /// Format of the files. If unset, that of the extension: .md, .html, else JSON.
+    #[arg(long = "as", value_name = "FORMAT", value_enum)]
+    format: Option<FileFormat>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Id of the article.
-    #[arg(required_unless_present = "path", conflicts_with = "path")]
-    id: Option<String>,
+    /// Ids of the articles.
+    #[arg(required_unless_present = "path", conflicts_with = "path", value_name = "ID")]
+    ids: Vec<String>,
     /// Path of the article's page, instead of an id; former paths work too.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
@@ -212,6 +254,13 @@ impl Filter {
         filter
     }
 
+    /// Returns the names that articles must have.
+    fn names(&self) -> unmatched::Names {
+        let ArticleFilter { all_tags, any_tags, section, authors, .. } = self.to_message();
+        let sections = Some(section).filter(|section| !section.is_empty()).into_iter().collect();
+        unmatched::Names { tags: [all_tags, any_tags].concat(), sections, authors }
+    }
+
     /// Returns the order as an enum of the schema.
     pub(crate) fn order(&self) -> ArticleOrder {
         match self.order {
@@ -223,13 +272,7 @@ impl Filter {
 
 /// Parses a time, or a day, which stands for its first instant in UTC.
 fn time(text: &str) -> Result<Timestamp, String> {
-    // The parser of dates would accept a time without an offset and ignore all but its day.
-    let day = || {
-        let day = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
-        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
-    };
-    let time: Option<jiff::Timestamp> = text.parse().ok().or_else(day);
-    let time = time
+    let time = parse_time(text)
         .ok_or("expected a day such as 2026-03-01 or a time with its offset such as 2026-03-01T06:00:00Z")?;
     Ok(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
@@ -241,29 +284,40 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
         Command::Ls(ls) => run_ls(ls, cable, output).await,
         Command::Stream(stream) => run_stream(stream, cable, output).await,
         Command::Put(put) => run_put(put, cable, output).await,
+        Command::Diff(diff) => put::diff::<v1::Article>(diff.diff, diff.format, cable, output).await,
+        Command::Edit(edit) => edit::run(edit, cable, output).await,
         Command::Rm(remove) => noun::remove(&ARTICLE, remove, cable, output).await,
         Command::Pending(command) => pending::run(command, cable, output).await,
     }
 }
 
-async fn run_get(get: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let (view, format) = requested(&get.shape, output);
-    let article = match &get.path {
-        Some(path) => cable.resolve(path).view(view).body_format(format).await?.into_inner().article,
-        None => cable.article(get.id.unwrap_or_default()).view(view).body_format(format).await?.into_inner(),
-    };
-    print(&article, &get.shape, output)
+async fn run_get(Get { ids, path, shape }: Get, cable: &Cable, output: &mut Output) -> Result<(), Error> {
+    let (view, format) = requested(&shape, output);
+    if let Some(path) = path {
+        let resolved = cable.resolve(path).view(view).body_format(format).await?.into_inner();
+        return print(&resolved.article, &shape, output);
+    }
+    let get = |id: String| async { Ok(cable.article(id).view(view).body_format(format).await?.into_inner()) };
+    let (articles, missing) = noun::get_each(ids, get).await?;
+    let is_json = output.is_explicit() && output.format() != Format::Table;
+    if is_json || (shape.body_format.is_none() && output.format() != Format::Table) {
+        noun::print_entities(&ARTICLE, &articles, output)?;
+    } else {
+        noun::print_each(&articles, output, |article, output| print(article, &shape, output))?;
+    }
+    missing
 }
 
-/// Returns whether the output is for people, and no body format is requested.
+/// Returns whether the output is for people, who read a body as Markdown, and no other format of it is requested.
 fn is_readable_table(shape: &Shape, output: &Output) -> bool {
     output.format() == Format::Table && shape.body_format.is_none()
 }
 
-/// Returns the view and the body format to request for one article.
+/// Returns the view and the body format to request for one article. Only the view FULL has a body.
 pub(crate) fn requested(shape: &Shape, output: &Output) -> (ArticleView, BodyFormat) {
-    let format = if is_readable_table(shape, output) { BodyFormat::Markdown } else { shape.body_format() };
-    (shape.view(ArticleView::Full), format)
+    let view = shape.view(ArticleView::Full);
+    let is_readable = view == ArticleView::Full && is_readable_table(shape, output);
+    (view, if is_readable { BodyFormat::Markdown } else { shape.body_format() })
 }
 
 /// Prints one article: its fields and its readable body, the body alone, or JSON.
@@ -272,7 +326,8 @@ pub(crate) fn print(article: &v1::Article, shape: &Shape, output: &mut Output) -
     match &article.rendered_body {
         Some(body) if is_readable_table(shape, output) => {
             output.one(&entity)?;
-            output.text(&format!("\n{}", body.text))
+            output.text("")?;
+            output.markdown(&body.text)
         }
         Some(body) if !output.is_explicit() || output.format() == Format::Table => output.text(&body.text),
         _ => output.one(&entity),
@@ -280,7 +335,7 @@ pub(crate) fn print(article: &v1::Article, shape: &Shape, output: &mut Output) -
 }
 
 async fn run_put(
-    PutArticle { put, kind, allow_killed }: PutArticle,
+    PutArticle { put, format, kind, allow_killed }: PutArticle,
     cable: &Cable,
     output: &mut Output,
 ) -> Result<(), Error> {
@@ -290,11 +345,23 @@ async fn run_put(
         Kind::Republish => UpdateKind::Republish,
         Kind::Backfill => UpdateKind::Backfill,
     };
-    let mut call = noun::put_call::<v1::Article>(&ARTICLE, put, cable)?;
-    if allow_killed {
-        call = call.allow_killed();
+    let configure = |call: PutCall<v1::Article>, document: &Document<v1::Article>| {
+        let call = call.update_kind(kind);
+        let call = if allow_killed { call.allow_killed() } else { call };
+        match document.body_source() {
+            Some(source) => call.body_source(source),
+            None => call,
+        }
+    };
+    put::run(put, format, configure, cable, output).await
+}
+
+/// Reports that a listing is empty, with the names that are the likely cause.
+async fn report_empty(filter: &Filter, cable: &Cable, output: &Output) -> Result<(), Error> {
+    if output.format() == Format::Table {
+        note("no articles match")?;
     }
-    noun::print_result(&call.update_kind(kind).await?, "put", output)
+    unmatched::report(filter.names(), cable).await
 }
 
 async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error> {
@@ -313,7 +380,9 @@ async fn run_ls(ls: Ls, cable: &Cable, output: &mut Output) -> Result<(), Error>
         remaining = remaining.saturating_sub(page.articles.len());
         incomplete = page.damage.or(incomplete);
     }
-    listing.finish()?;
+    if listing.finish()? == 0 {
+        report_empty(&filter, cable, output).await?;
+    }
     incomplete
         .map_or(Ok(()), |damage| Err(Error::Incomplete(format!("incomplete: {}", describe_damage(&damage)))))
 }
@@ -334,7 +403,9 @@ async fn run_stream(stream: Stream, cable: &Cable, output: &mut Output) -> Resul
             Err(error) => return Err(error.into()),
         }
     }
-    listing.finish()?;
+    if listing.finish()? == 0 {
+        report_empty(&filter, cable, output).await?;
+    }
     incomplete?;
     match articles.end() {
         Some(end) => {

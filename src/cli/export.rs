@@ -3,7 +3,7 @@
 //! The file gets its name only once it is complete.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use cable_client::{Cable, ErrorKind, RawRecord, v1::ArticleView};
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
 
-use super::{Error, note, progress, replace::Replacement};
+use super::{Error, note, progress, replace::Replacement, terminal};
 use cable_import::{binary::BinaryWriter, jsonl::RecordJson};
 
 /// The largest page of the list of pending versions.
@@ -45,7 +45,10 @@ pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
     let bar = progress::bar();
     let summary = match export.to.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => to_file(path, &export, cable, &bar).await,
-        None => write_to(BufWriter::new(io::stdout()), &export, cable, &bar, Error::stdout)
+        None if export.format == Format::Binary && io::stdout().is_terminal() => {
+            Err(Error::Usage("binary records are not for a terminal: add --to FILE".to_owned()))
+        }
+        None => write_to(BufWriter::new(terminal::stdout()), &export, cable, &bar, Error::stdout)
             .await
             .map(|(_, summary)| summary),
     };

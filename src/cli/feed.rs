@@ -8,7 +8,7 @@ use cable_client::{
     RawRecord, RemovalReason, ResetReason, v1, v1::ArticleView,
 };
 use clap::{Args, ValueEnum};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::FusedFuture as _};
 use prost_types::Timestamp;
 use serde_json::Value;
 use tokio::signal::ctrl_c;
@@ -17,7 +17,8 @@ use super::{
     Error,
     article::Shape,
     note,
-    output::{Entity, Format, Output},
+    output::{Entity, Format, Output, format_minute},
+    unmatched,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -109,6 +110,12 @@ impl Filter {
         let filter = self.authors.iter().fold(filter, FeedFilter::author);
         self.kinds.iter().fold(filter, |filter, kind| filter.kind((*kind).into()))
     }
+
+    /// Returns the names that articles must have.
+    pub(crate) fn names(&self) -> unmatched::Names {
+        let FeedFilter { any_tags: tags, sections, authors, .. } = self.to_message();
+        unmatched::Names { tags, sections, authors }
+    }
 }
 
 fn position(text: &str) -> Result<Position, String> {
@@ -177,9 +184,14 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     let mut feed = open(&watch, cable);
     let mut lines = Lines { output, caught_up: false };
     let mut interrupt = std::pin::pin!(ctrl_c());
+    let mut hints = std::pin::pin!(unmatched::report(watch.filter.names(), cable).fuse());
     loop {
         let delivery = tokio::select! {
             _ = &mut interrupt => break,
+            reported = &mut hints => {
+                reported?;
+                continue;
+            }
             delivery = feed.next() => delivery,
         };
         let Some(delivery) = delivery else { break };
@@ -187,6 +199,9 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
         if watch.until_caught_up && feed.is_caught_up() {
             break;
         }
+    }
+    if watch.until_caught_up && !hints.is_terminated() {
+        hints.await?;
     }
     Ok(feed.close().await?)
 }
@@ -299,7 +314,7 @@ fn readable(delivery: &Delivery) -> Vec<String> {
     match &delivery.event {
         Event::Changes(changes) => changes.iter().map(readable_change).collect(),
         Event::Snapshot(records) => {
-            records.iter().map(|record| format!("{:>27}  snapshot  {}", "", name_and_title(record))).collect()
+            records.iter().map(|record| format!("{:>28}  snapshot  {}", "", name_and_title(record))).collect()
         }
         Event::SnapshotEnd { count, damage } => {
             let incomplete =
@@ -323,7 +338,7 @@ fn readable_change(change: &FeedChange) -> String {
         NameState::Unreadable => format!("unreadable  {}", change.name),
         _ => change.name.clone(),
     };
-    format!("{:>9}  {:16}  {event}", change.revision, change.time.map(format_minute).unwrap_or_default())
+    format!("{:>9}  {:17}  {event}", change.revision, change.time.map(format_time).unwrap_or_default())
 }
 
 fn removal_reason(tombstone: &v1::Tombstone) -> String {
@@ -333,9 +348,8 @@ fn removal_reason(tombstone: &v1::Tombstone) -> String {
     }
 }
 
-fn format_minute(time: Timestamp) -> String {
-    let time = jiff::Timestamp::new(time.seconds, time.nanos);
-    time.map(|time| time.strftime("%Y-%m-%d %H:%M").to_string()).unwrap_or_default()
+fn format_time(time: Timestamp) -> String {
+    jiff::Timestamp::new(time.seconds, time.nanos).map(format_minute).unwrap_or_default()
 }
 
 /// Returns the name of a record with its headline, display name or title.

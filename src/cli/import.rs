@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _},
+    io::{self, BufRead, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,7 +15,7 @@ use cable_client::{Cable, ImportAck, RawRecord, v1};
 use cable_import::{
     Item, ItemOutcome,
     binary::{self, BinaryReader},
-    jsonl::RecordJson,
+    jsonl::{Line, Lines},
     report::Report,
     wxr,
 };
@@ -32,10 +32,6 @@ use cable_proto::code_name;
 
 /// Maximum inputs read ahead of the network. An input is at most some MiB; most are some KiB.
 const MAX_READ_AHEAD: usize = 64;
-
-/// Maximum length of a line, in bytes. A longer one is not a record: the largest record, an article of 1 MiB, is a
-/// fraction of it as JSON.
-const MAX_LINE_BYTES: u64 = 16 << 20;
 
 const RETRY_HINT: &str = "repeat the command to import the rest; unchanged records are not written again";
 
@@ -385,40 +381,19 @@ fn read_wxr(
 }
 
 fn read_jsonl(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
-    let mut reader = match open(file, bar) {
+    let reader = match open(file, bar) {
         Ok(reader) => reader,
         Err(error) => return send(sender, Err(error)),
     };
-    let json = RecordJson::new();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) if line.trim_ascii().is_empty() => {}
-            Ok(_) if line.len() as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") => {
-                let problem = format!("longer than {} MiB", MAX_LINE_BYTES >> 20);
-                send(sender, Ok(Input::Invalid(format!("line {number}"), problem)))?;
-                if let Err(source) = reader.skip_until(b'\n') {
-                    return send(sender, Err(Error::io(format!("read {}", file.display()), source)));
-                }
-            }
-            Ok(_) => send(sender, Ok(parse_line(&json, number, &line)))?,
+    for line in Lines::new(reader) {
+        let input = match line {
+            Ok(Line::Record(record)) => Ok(Input::Record(record.into())),
+            Ok(Line::Invalid { number, problem }) => Ok(Input::Invalid(format!("line {number}"), problem)),
             Err(source) => return send(sender, Err(Error::io(format!("read {}", file.display()), source))),
-        }
+        };
+        send(sender, input)?;
     }
     Ok(())
-}
-
-fn parse_line(json: &RecordJson, number: u64, line: &[u8]) -> Input {
-    let parsed = match std::str::from_utf8(line) {
-        Ok(line) => json.from_line(line.trim()).map_err(|error| error.to_string()),
-        Err(error) => Err(format!("not UTF-8: {error}")),
-    };
-    match parsed {
-        Ok(record) => Input::Record(record.into()),
-        Err(problem) => Input::Invalid(format!("line {number}"), problem),
-    }
 }
 
 fn read_binary(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
@@ -507,7 +482,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_line_after_an_overlong_one_is_read() {
-        let mut lines = vec![b'x'; MAX_LINE_BYTES as usize + 10];
+        let mut lines = vec![b'x'; cable_import::jsonl::MAX_LINE_BYTES as usize + 10];
         lines.extend_from_slice(b"\n{\"tag\":{\"name\":\"tags/a\"}}\n");
         let file = file(&lines);
         let (sent, log) = read(Command::Jsonl(source(file.path()))).await;

@@ -18,6 +18,7 @@ use super::{
     feed::{Filter, describe_damage, log_retry},
     note,
     replace::Replacement,
+    unmatched,
 };
 use cable_import::jsonl::RecordJson;
 
@@ -38,9 +39,10 @@ pub(crate) struct Mirror {
 
 /// Runs the command.
 pub(crate) async fn run(args: Mirror, cable: &Cable) -> Result<(), Error> {
+    let hints = unmatched::report(args.filter.names(), cable);
     tokio::select! {
         _ = ctrl_c() => Ok(()),
-        ended = update_file(args, cable) => ended,
+        ended = async { tokio::try_join!(hints, update_file(args, cable)) } => ended.map(drop),
     }
 }
 

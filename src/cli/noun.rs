@@ -1,56 +1,73 @@
 //! `cable author`, `section`, `tag` and `collection`, and the put and remove that articles share with them.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
+use cable_client::{
+    Cable, ErrorKind, RemovalReason, Timestamp, WriteOutcome,
+    v1::{self, BodyFormat},
 };
-
-use cable_client::{Cable, ErrorKind, RemovalReason, Timestamp, WriteOutcome, v1};
 use clap::{Args, ValueEnum};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use prost::Message;
 
 use super::{
     Error,
+    document::FileFormat,
+    note,
     output::{ARTICLE, AUTHOR, COLLECTION, Entity, Format, Noun, Output, SECTION, TAG},
+    put::{self, Diff, Put},
 };
+
+/// The server's limit on a page.
+const MAX_PAGE_SIZE: u32 = 1_000;
+
+/// Maximum number of concurrent calls for the ids of one command.
+const MAX_CONCURRENT_GETS: usize = 8;
+
+/// A kind of entity that can be read by its name and put.
+pub(crate) trait Kind: Message + Default + Clone + cable_client::Entity {
+    const NOUN: &'static Noun;
+
+    /// Gets the entity with an id or name. The format is that of an article's body.
+    async fn get(id: String, format: BodyFormat, cable: &Cable) -> cable_client::Result<Self>;
+}
+
+macro_rules! kinds {
+    ($($entity:ident, $noun:ident: |$cable:ident, $id:ident, $format:ident| $get:expr;)*) => {$(
+        impl Kind for v1::$entity {
+            const NOUN: &'static Noun = &$noun;
+
+            async fn get($id: String, $format: BodyFormat, $cable: &Cable) -> cable_client::Result<Self> {
+                Ok($get)
+            }
+        }
+    )*};
+}
+
+kinds! {
+    Article, ARTICLE: |cable, id, format| cable.article(id).body_format(format).await?.into_inner();
+    Author, AUTHOR: |cable, id, _format| cable.author(id).await?.into_inner();
+    Section, SECTION: |cable, id, _format| cable.section(id).await?.into_inner();
+    Tag, TAG: |cable, id, _format| cable.tag(id).await?.into_inner();
+    Collection, COLLECTION: |cable, id, _format| {
+        cable.collection(id).view(v1::ArticleView::Reference).await?.into_inner().collection
+    };
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print one.
+    /// Print one or several.
     Get {
-        /// Id of the entity.
-        id: String,
+        /// Ids of the entities.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Print all, ordered by id.
     Ls,
-    /// Create one or replace it completely.
+    /// Create one or several, or replace them completely.
     Put(Put),
+    /// Print the changes that a put would make, as a unified diff.
+    Diff(Diff),
     /// Remove one, leaving a tombstone with the reason.
     Rm(Remove),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Put {
-    /// File with canonical JSON, as `get -o json` prints it, or with a line of an export; `-` is standard input.
-    file: PathBuf,
-    #[command(flatten)]
-    precondition: Precondition,
-    /// Request id that makes a repetition of this command within 24 hours harmless.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
-}
-
-/// The preconditions of a write.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Precondition {
-    /// Write only if the name does not exist yet.
-    #[arg(long)]
-    if_absent: bool,
-    /// Etag that must still be current.
-    #[arg(long, value_name = "ETAG")]
-    etag: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -84,51 +101,118 @@ enum Reason {
 
 /// Runs `cable author`.
 pub(crate) async fn author(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    match command {
-        Command::Get { id } => print_one(&AUTHOR, &cable.author(id).await?.value, output),
-        Command::Ls => print_all(&AUTHOR, cable.authors().page_size(MAX_PAGE_SIZE).items(), output).await,
-        Command::Put(args) => put::<v1::Author>(&AUTHOR, args, cable, output).await,
-        Command::Rm(args) => remove(&AUTHOR, args, cable, output).await,
-    }
+    run(command, cable.authors().page_size(MAX_PAGE_SIZE).items(), cable, output).await
 }
 
 /// Runs `cable section`.
 pub(crate) async fn section(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    match command {
-        Command::Get { id } => print_one(&SECTION, &cable.section(id).await?.value, output),
-        Command::Ls => print_all(&SECTION, cable.sections().page_size(MAX_PAGE_SIZE).items(), output).await,
-        Command::Put(args) => put::<v1::Section>(&SECTION, args, cable, output).await,
-        Command::Rm(args) => remove(&SECTION, args, cable, output).await,
-    }
+    run(command, cable.sections().page_size(MAX_PAGE_SIZE).items(), cable, output).await
 }
 
 /// Runs `cable tag`.
 pub(crate) async fn tag(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    match command {
-        Command::Get { id } => print_one(&TAG, &cable.tag(id).await?.value, output),
-        Command::Ls => print_all(&TAG, cable.tags().page_size(MAX_PAGE_SIZE).items(), output).await,
-        Command::Put(args) => put::<v1::Tag>(&TAG, args, cable, output).await,
-        Command::Rm(args) => remove(&TAG, args, cable, output).await,
-    }
+    run(command, cable.tags().page_size(MAX_PAGE_SIZE).items(), cable, output).await
 }
 
-/// Runs `cable collection`.
+/// Runs `cable collection`. A table of one collection also has its articles.
 pub(crate) async fn collection(command: Command, cable: &Cable, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Get { id } => print_collection(&id, cable, output).await,
-        Command::Ls => {
-            print_all(&COLLECTION, cable.collections().page_size(MAX_PAGE_SIZE).items(), output).await
+        Command::Get { ids } if output.format() == Format::Table => {
+            let get = |id| async { Ok(cable.collection(id).await?.into_inner()) };
+            let (collections, missing) = get_each(ids, get).await?;
+            print_each(&collections, output, |collection, output| {
+                output.one(&Entity::new(&COLLECTION, &collection.collection))?;
+                output.text("")?;
+                print_list(&ARTICLE, &collection.articles, output)
+            })?;
+            missing
         }
-        Command::Put(args) => put::<v1::Collection>(&COLLECTION, args, cable, output).await,
-        Command::Rm(args) => remove(&COLLECTION, args, cable, output).await,
+        command => run(command, cable.collections().page_size(MAX_PAGE_SIZE).items(), cable, output).await,
     }
 }
 
-/// The server's limit on a page.
-const MAX_PAGE_SIZE: u32 = 1_000;
+/// Runs a command of a kind. `all` lists the entities of the kind.
+async fn run<K: Kind>(
+    command: Command,
+    all: impl Stream<Item = cable_client::Result<K>> + Unpin,
+    cable: &Cable,
+    output: &mut Output,
+) -> Result<(), Error> {
+    match command {
+        Command::Get { ids } => {
+            let (entities, missing) = get_each(ids, |id| K::get(id, BodyFormat::Blocks, cable)).await?;
+            print_entities(K::NOUN, &entities, output)?;
+            missing
+        }
+        Command::Ls => print_all(K::NOUN, all, output).await,
+        Command::Put(args) => {
+            put::run::<K>(args, Some(FileFormat::Json), |call, _| call, cable, output).await
+        }
+        Command::Diff(args) => put::diff::<K>(args, Some(FileFormat::Json), cable, output).await,
+        Command::Rm(args) => remove(K::NOUN, args, cable, output).await,
+    }
+}
 
-fn print_one(noun: &Noun, message: &impl Message, output: &mut Output) -> Result<(), Error> {
-    output.one(&Entity::new(noun, message))
+/// Gets the entities with these ids, in their order. Ids that do not exist are left out: the second value is their
+/// error.
+pub(crate) async fn get_each<T, F: Future<Output = cable_client::Result<T>>>(
+    ids: Vec<String>,
+    get: impl Fn(String) -> F,
+) -> Result<(Vec<T>, Result<(), Error>), Error> {
+    let mut results = stream::iter(ids).map(get).buffered(MAX_CONCURRENT_GETS);
+    let (mut found, mut missing) = (Vec::new(), Ok(()));
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(value) => found.push(value),
+            Err(error) if error.is_not_found() => {
+                // The last one is reported by the command's end.
+                if let Err(earlier) = std::mem::replace(&mut missing, Err(Error::Call(error))) {
+                    note(&earlier.describe())?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((found, missing))
+}
+
+/// Prints values one after the other, with an empty line between them.
+pub(crate) fn print_each<T>(
+    values: &[T],
+    output: &mut Output,
+    print: impl Fn(&T, &mut Output) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            output.text("")?;
+        }
+        print(value, output)?;
+    }
+    Ok(())
+}
+
+/// Prints one entity, or several: one after the other as tables, and as a listing in the other formats.
+pub(crate) fn print_entities<M: Message>(
+    noun: &Noun,
+    entities: &[M],
+    output: &mut Output,
+) -> Result<(), Error> {
+    match entities {
+        [_] => print_each(entities, output, |entity, output| output.one(&Entity::new(noun, entity))),
+        _ if output.format() == Format::Table => {
+            print_each(entities, output, |entity, output| output.one(&Entity::new(noun, entity)))
+        }
+        [] => Ok(()),
+        _ => print_list(noun, entities, output),
+    }
+}
+
+fn print_list<M: Message>(noun: &Noun, entities: &[M], output: &mut Output) -> Result<(), Error> {
+    let mut listing = output.list(noun);
+    for entity in entities {
+        listing.push(&Entity::new(noun, entity))?;
+    }
+    listing.finish().map(drop)
 }
 
 async fn print_all<M: Message>(
@@ -148,47 +232,6 @@ async fn print_all<M: Message>(
     }
     listing.finish()?;
     Ok(incomplete?)
-}
-
-/// Prints a collection. A table for people also has its articles, in its order.
-async fn print_collection(id: &str, cable: &Cable, output: &mut Output) -> Result<(), Error> {
-    let collection = cable.collection(id).await?.into_inner();
-    print_one(&COLLECTION, &collection.collection, output)?;
-    if output.format() != Format::Table {
-        return Ok(());
-    }
-    output.text("")?;
-    let mut listing = output.list(&ARTICLE);
-    for article in &collection.articles {
-        listing.push(&Entity::new(&ARTICLE, article))?;
-    }
-    listing.finish()
-}
-
-/// Puts the entity of a file.
-async fn put<M>(noun: &Noun, args: Put, cable: &Cable, output: &mut Output) -> Result<(), Error>
-where
-    M: Message + Default + cable_client::Entity,
-{
-    print_result(&put_call::<M>(noun, args, cable)?.await?, "put", output)
-}
-
-/// Returns the call that puts the entity of a file.
-pub(crate) fn put_call<M>(noun: &Noun, args: Put, cable: &Cable) -> Result<cable_client::Put<M>, Error>
-where
-    M: Message + Default + cable_client::Entity,
-{
-    let mut call = cable.put(noun.parse::<M>(&read_text(&args.file)?)?);
-    if args.precondition.if_absent {
-        call = call.if_absent();
-    }
-    if let Some(etag) = args.precondition.etag {
-        call = call.if_etag(etag);
-    }
-    if let Some(id) = args.request_id {
-        call = call.request_id(id);
-    }
-    Ok(call)
 }
 
 /// Removes an entity of the noun.
@@ -214,25 +257,60 @@ pub(crate) async fn remove(
     if let Some(id) = args.request_id {
         call = call.request_id(id);
     }
-    print_result(&call.await?, "removed", output)
+    print_result(&write_result(&call.await?), "removed", output)
 }
 
 /// Prints the result of a write: a sentence for people, a WriteResult for programs.
-pub(crate) fn print_result(written: &WriteOutcome, done: &str, output: &mut Output) -> Result<(), Error> {
-    if output.format() == Format::Table {
-        let done = if written.changed { done } else { "unchanged" };
-        let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };
-        let due = if written.pending { describe_due_time(written.due_time) } else { String::new() };
-        return output.text(&format!("{} {done}: revision {}{etag}{due}", written.name, written.revision));
+pub(crate) fn print_result(written: &v1::WriteResult, done: &str, output: &mut Output) -> Result<(), Error> {
+    report_conversion(written, output.format())?;
+    match output.format() {
+        Format::Table => output.text(&describe_result(written, done)),
+        _ => output.one(&Entity::of("cable.v1.WriteResult", written)),
     }
-    let mut result = v1::WriteResult::default();
-    result.name.clone_from(&written.name);
-    result.etag.clone_from(&written.etag);
-    result.revision = written.revision;
-    result.changed = written.changed;
-    result.pending = written.pending;
-    result.due_time = written.due_time;
-    output.one(&Entity::of("cable.v1.WriteResult", &result))
+}
+
+fn describe_result(written: &v1::WriteResult, done: &str) -> String {
+    let done = if written.changed { done } else { "unchanged" };
+    let etag = if written.etag.is_empty() { String::new() } else { format!(", etag {}", written.etag) };
+    let due = if written.pending { describe_due_time(written.due_time) } else { String::new() };
+    let path = match &*written.path_owner {
+        "" => String::new(),
+        owner => format!(", without its path, which {owner} took"),
+    };
+    format!("{} {done}: revision {}{etag}{due}{path}", written.name, written.revision)
+}
+
+/// Returns the result of a write as a message of the schema.
+pub(crate) fn write_result(written: &WriteOutcome) -> v1::WriteResult {
+    v1::WriteResult {
+        name: written.name.clone(),
+        etag: written.etag.clone(),
+        revision: written.revision,
+        changed: written.changed,
+        due_time: written.due_time,
+        pending: written.pending,
+        path_owner: written.path_owner.clone(),
+        body_conversion: written.body_conversion.clone(),
+    }
+}
+
+/// Reports for people what the server could not map of a body in HTML or Markdown. In JSON, it is in the result.
+fn report_conversion(written: &v1::WriteResult, format: Format) -> Result<(), Error> {
+    let Some(conversion) = written.body_conversion.as_ref() else { return Ok(()) };
+    if matches!(format, Format::Json | Format::Jsonl) {
+        return Ok(());
+    }
+    for line in &conversion.notes {
+        note(&format!("{}: body: {line}", written.name))?;
+    }
+    match conversion.omitted_notes {
+        0 => {}
+        more => note(&format!("{}: body: {more} further notes", written.name))?,
+    }
+    match conversion.raw_html_blocks {
+        0 => Ok(()),
+        count => note(&format!("{}: body: {count} blocks of raw HTML", written.name)),
+    }
 }
 
 /// Describes when a pending version is due.
@@ -241,12 +319,4 @@ fn describe_due_time(time: Option<Timestamp>) -> String {
         Some(time) => format!(", pending until {time}"),
         None => ", pending until another put".to_owned(),
     }
-}
-
-fn read_text(file: &Path) -> Result<String, Error> {
-    let read = match file.to_str() {
-        Some("-") => io::read_to_string(io::stdin()),
-        _ => fs::read_to_string(file),
-    };
-    read.map_err(|source| Error::io(format!("read {}", file.display()), source))
 }

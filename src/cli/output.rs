@@ -9,7 +9,8 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, terminal};
+use cable_import::references;
 use cable_proto::POOL;
 
 /// Rows that are aligned together; a longer listing is printed in parts.
@@ -76,6 +77,14 @@ pub(crate) const PENDING: Noun = Noun {
     ],
 };
 
+/// The result of a write. Tables have a sentence instead.
+pub(crate) const RESULT: Noun = Noun {
+    name: "result",
+    plural: "results",
+    message: "cable.v1.WriteResult",
+    columns: &[("NAME", &["name"])],
+};
+
 pub(crate) const AUTHOR: Noun = Noun {
     name: "author",
     plural: "authors",
@@ -124,31 +133,68 @@ impl Noun {
         POOL.get_message_by_name(self.message).expect("the schema has all nouns")
     }
 
-    /// Parses one entity from canonical JSON: the entity itself, or a line of an export (`{"tag": {...}}`). `M` is the
-    /// noun's message.
-    pub(crate) fn parse<M: Message + Default>(&self, json: &str) -> Result<M, Error> {
-        let invalid = |error: serde_json::Error| Error::Usage(format!("not a valid {}: {error}", self.name));
-        let inner = match serde_json::from_str::<Value>(json).map_err(invalid)? {
-            Value::Object(mut record) if record.len() == 1 => {
-                record.remove(self.name).filter(Value::is_object)
+    /// Parses entities from canonical JSON: one or several entities, lists of them, or lines of an export
+    /// (`{"tag": {...}}`). Bare ids are accepted wherever a name is.
+    pub(crate) fn parse(&self, json: &str) -> Result<Vec<DynamicMessage>, Error> {
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+        let (mut entities, mut end) = (Vec::new(), 0);
+        while let Some(value) = values.next() {
+            let start = std::mem::replace(&mut end, values.byte_offset());
+            match value.map_err(|error| self.invalid(&error))? {
+                Value::Array(list) => {
+                    for value in list {
+                        entities.push(self.entity(self.unwrap_record(&value).unwrap_or(&value))?);
+                    }
+                }
+                value => entities.push(match self.unwrap_record(&value) {
+                    Some(entity) => self.entity(entity)?,
+                    // From the text rather than the value: errors then have a line and a column.
+                    None => self.entity_at(json, start, end)?,
+                }),
             }
-            _ => None,
-        };
-        // Parse the text rather than the value where possible: errors then have a line and a column.
-        let message = match inner {
-            Some(entity) => DynamicMessage::deserialize(self.descriptor(), entity).map_err(invalid)?,
-            None => {
-                let mut reader = serde_json::Deserializer::from_str(json);
-                DynamicMessage::deserialize(self.descriptor(), &mut reader).map_err(invalid)?
-            }
-        };
-        message.transcode_to().map_err(|error| Error::Usage(format!("not a valid {}: {error}", self.name)))
+        }
+        Ok(entities)
+    }
+
+    /// Returns the entity within a line of an export.
+    fn unwrap_record<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+        let record = value.as_object().filter(|record| record.len() == 1)?;
+        record.get(self.name).filter(|entity| entity.is_object())
+    }
+
+    fn entity(&self, json: &Value) -> Result<DynamicMessage, Error> {
+        self.completed(DynamicMessage::deserialize(self.descriptor(), json))
+    }
+
+    fn completed(&self, parsed: serde_json::Result<DynamicMessage>) -> Result<DynamicMessage, Error> {
+        let mut entity = parsed.map_err(|error| self.invalid(&error))?;
+        references::complete(&mut entity);
+        Ok(entity)
+    }
+
+    /// Parses the entity at a range of a text.
+    fn entity_at(&self, json: &str, start: usize, end: usize) -> Result<DynamicMessage, Error> {
+        let lines_before = "\n".repeat(json[..start].matches('\n').count());
+        let padded = lines_before + &json[start..end];
+        let mut json = serde_json::Deserializer::from_str(&padded);
+        self.completed(DynamicMessage::deserialize(self.descriptor(), &mut json))
+    }
+
+    /// Returns the error of content that is not an entity of this kind.
+    pub(crate) fn invalid(&self, error: &impl std::fmt::Display) -> Error {
+        Error::Usage(format!("not a valid {}: {error}", self.name))
     }
 }
 
 /// A message that can be printed.
 #[derive(Debug)]
 pub(crate) struct Entity(DynamicMessage);
+
+impl From<DynamicMessage> for Entity {
+    fn from(message: DynamicMessage) -> Self {
+        Entity(message)
+    }
+}
 
 impl Entity {
     /// Returns a message of the noun's type.
@@ -161,6 +207,11 @@ impl Entity {
         let descriptor = POOL.get_message_by_name(full_name).expect("callers name messages of the schema");
         let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
         Entity(decoded.expect("a message of the type named decodes as such"))
+    }
+
+    /// Returns the message.
+    pub(crate) fn into_message(self) -> DynamicMessage {
+        self.0
     }
 
     /// Returns canonical JSON on one line.
@@ -193,8 +244,8 @@ impl Output {
         Output {
             format: format.unwrap_or_else(Format::default_for_stdout),
             explicit: format.is_some(),
-            width: terminal_width(),
-            to: Box::new(io::stdout()),
+            width: terminal::width(),
+            to: terminal::stdout(),
         }
     }
 
@@ -213,6 +264,14 @@ impl Output {
         let end = if text.ends_with('\n') { "" } else { "\n" };
         let written = write!(self.to, "{text}{end}").and_then(|()| self.to.flush());
         written.map_err(Error::stdout)
+    }
+
+    /// Prints a body in Markdown for people, wrapped on a terminal.
+    pub(crate) fn markdown(&mut self, text: &str) -> Result<(), Error> {
+        match self.width {
+            Some(width) => self.text(&terminal::wrap_markdown(text, width)),
+            None => self.text(text),
+        }
     }
 
     /// Prints one entity. As a table, it has one field per line and no body.
@@ -253,7 +312,8 @@ impl Listing<'_> {
         match self.output.format {
             Format::Table => {
                 let value = entity.value();
-                self.rows.push(self.noun.columns.iter().map(|(_, fields)| cell(&value, fields)).collect());
+                let cells = self.noun.columns.iter().map(|(_, fields)| cell(&value, fields));
+                self.rows.push(cells.map(|cell| terminal::escape(&cell).into_owned()).collect());
                 return if self.rows.len() < ROWS_PER_TABLE { Ok(()) } else { self.print_rows() };
             }
             Format::Json => {
@@ -269,14 +329,15 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Prints the rest of the listing.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    /// Prints the rest of the listing. Returns the number of entities.
+    pub(crate) fn finish(mut self) -> Result<usize, Error> {
         match self.output.format {
-            Format::Table => self.print_rows(),
-            Format::Json if self.printed == 0 => self.output.text("[]"),
-            Format::Json => self.output.text("\n]"),
-            Format::Jsonl | Format::Id => Ok(()),
+            Format::Table => self.print_rows()?,
+            Format::Json if self.printed == 0 => self.output.text("[]")?,
+            Format::Json => self.output.text("\n]")?,
+            Format::Jsonl | Format::Id => {}
         }
+        Ok(self.printed)
     }
 
     fn print_rows(&mut self) -> Result<(), Error> {
@@ -310,15 +371,10 @@ fn table_text(mut table: Table) -> String {
     table.trim_fmt()
 }
 
-fn terminal_width() -> Option<u16> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    Some(size.ws_col).filter(|columns| *columns > 0)
-}
-
 /// Returns a table of headings and values.
 fn pairs(rows: impl IntoIterator<Item = (String, String)>, width: Option<u16>) -> String {
     let mut table = plain_table(width);
-    table.add_rows(rows.into_iter().map(|(heading, value)| [heading, value]));
+    table.add_rows(rows.into_iter().map(|(heading, value)| [heading, terminal::escape(&value).into_owned()]));
     table_text(table)
 }
 
@@ -356,9 +412,14 @@ fn short_text(text: &str) -> String {
         return value.to_ascii_lowercase();
     }
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M").to_string(),
+        Ok(time) => format_minute(time),
         Err(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
     }
+}
+
+/// Returns a time to the minute, with its zone.
+pub(crate) fn format_minute(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// Returns a value for one cell: its readable parts, in its order.
@@ -460,17 +521,56 @@ mod tests {
     fn printed_json_and_export_lines_can_be_put_again() {
         let entity = &tags()[0];
         for json in [entity.line(), entity.pretty(), format!("{{\"tag\": {}}}", entity.line())] {
-            let tag: v1::Tag = TAG.parse(&json).unwrap();
+            let tag: v1::Tag = TAG.parse(&json).unwrap()[0].transcode_to().unwrap();
             assert_eq!((tag.name.as_str(), tag.kind, tag.revision), ("tags/harbour", 4, 7));
         }
     }
 
     #[test]
+    fn several_entities_are_parsed_from_lists_and_lines() {
+        let (a, b) = (r#"{"name": "a", "parent": "b"}"#, r#"{"tag": {"name": "tags/b"}}"#);
+        for json in [
+            format!("{a}{b}"),
+            format!("\n{a}\n\n{b}\n"),
+            format!("[{a}, {b}]"),
+            format!("[{a}] [] [{b}]"),
+            listed(
+                Format::Json,
+                &TAG.parse(&format!("{a}{b}")).unwrap().into_iter().map(Entity).collect::<Vec<_>>(),
+            ),
+        ] {
+            let tags = TAG.parse(&json).unwrap();
+            let tags: Vec<v1::Tag> = tags.iter().map(|tag| tag.transcode_to().unwrap()).collect();
+            let names: Vec<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
+            assert_eq!(names, ["tags/a", "tags/b"], "{json}");
+            assert_eq!(tags[0].parent, "tags/b", "{json}");
+        }
+        assert!(TAG.parse(" \n").unwrap().is_empty());
+        let error = TAG.parse("{\"name\": \"a\"}\n\n{\n\"nam\": 1}").unwrap_err().to_string();
+        assert!(error.contains("line 4"), "{error}");
+        for json in ["[[]]", "1", "[1]", r#""a""#, r#"[{"article": {}}]"#, "{} x"] {
+            assert!(TAG.parse(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_escaped_in_tables() {
+        let tag =
+            v1::Tag { name: "tags/x".into(), display_name: "\u{1b}[2J\u{9b}".into(), ..Default::default() };
+        let entity = Entity::new(&TAG, &tag);
+        let listing = listed(Format::Table, std::slice::from_ref(&entity));
+        let one = printed(Format::Table, |output| output.one(&entity).unwrap());
+        for text in [listing, one] {
+            assert!(text.contains("\\u001b[2J\\u009b") && !text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_with_its_line() {
-        let error = TAG.parse::<v1::Tag>("{\n \"dispayName\": \"x\"}").unwrap_err().to_string();
+        let error = TAG.parse("{\n \"dispayName\": \"x\"}").unwrap_err().to_string();
         assert!(error.contains("dispayName") && error.contains("line 2"), "{error}");
-        assert!(TAG.parse::<v1::Tag>("{").is_err());
-        assert!(TAG.parse::<v1::Tag>(r#"{"article": {"name": "articles/x"}}"#).is_err());
+        assert!(TAG.parse("{").is_err());
+        assert!(TAG.parse(r#"{"article": {"name": "articles/x"}}"#).is_err());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
             if let Some(id) = remove.request_id {
                 call = call.request_id(id);
             }
-            noun::print_result(&call.await?, "cancelled", output)
+            noun::print_result(&noun::write_result(&call.await?), "cancelled", output)
         }
     }
 }

@@ -23,10 +23,7 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
     let started = status.start_time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
     let mut rows = vec![
         ("version", status.version.clone()),
-        (
-            "started",
-            started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
-        ),
+        ("started", started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())),
         ("log", head.log_id),
         ("head revision", head.revision.to_string()),
         ("oldest revision", status.oldest_revision.to_string()),
@@ -37,8 +34,8 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
         ("collections", counts.collections.to_string()),
         ("store", mebibytes(status.store_bytes)),
         ("cache", mebibytes(status.cache_bytes)),
-        ("content digest", hex(&status.content_digest)),
-        ("log digest", hex(&status.log_digest)),
+        ("content digest", base64(&status.content_digest)),
+        ("log digest", base64(&status.log_digest)),
     ];
     let limits = status.limits.iter().map(|limit| (limit.name.as_str(), limit.maximum.to_string()));
     rows.push(("limits", String::new()));
@@ -51,8 +48,10 @@ fn mebibytes(bytes: i64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Returns a digest as canonical JSON has it, so that it has one form everywhere.
+fn base64(digest: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    STANDARD.encode(digest)
 }
 
 #[cfg(test)]
@@ -60,10 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_in_mebibytes_and_digests_in_hex() {
+    fn sizes_are_in_mebibytes_and_digests_as_in_json() {
         assert_eq!(mebibytes(0), "0.0 MiB");
         assert_eq!(mebibytes((3 << 20) + (1 << 19)), "3.5 MiB");
-        assert_eq!(hex(&[0, 255, 16]), "00ff10");
+        assert_eq!(base64(&[0, 255, 16]), "AP8Q");
     }
 
     #[test]

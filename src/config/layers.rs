@@ -9,6 +9,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, SETTINGS};
+use crate::near;
 
 /// The settings files to look for, in this order, if none is named.
 pub const SEARCH_PATHS: [&str; 2] = ["cable.toml", "/etc/cable/cable.toml"];
@@ -67,14 +68,14 @@ pub enum Error {
         source: toml::de::Error,
     },
     /// The setting does not exist.
-    #[error("{origin}: unknown setting `{key}`; did you mean `{nearest}`?")]
+    #[error("{origin}: unknown setting `{key}`{}", did_you_mean(nearest.as_deref()))]
     UnknownKey {
         /// The key as given.
         key: String,
         /// The origin of the key.
         origin: Origin,
-        /// The setting with the most similar name, as that layer writes it.
-        nearest: String,
+        /// The setting that the key is likely to mean, as that layer writes it.
+        nearest: Option<String>,
     },
     /// The value of a setting is not allowed.
     #[error("{origin}: invalid value {value:?} for `{key}`: {expected}")]
@@ -336,21 +337,36 @@ fn plain(value: &DeValue<'_>) -> String {
     }
 }
 
+/// Returns the error of a key that is not a setting, with the setting that it is likely to mean.
 fn unknown_key(key: &str, origin: Origin) -> Error {
-    let (_, last) = key.rsplit_once('.').unwrap_or(("", key));
-    let similarity = |setting: &str| {
-        let ratio = strsim::normalized_damerau_levenshtein;
-        let (section, name) = section_and_name(setting);
-        // A key without its section, or in the wrong one, is still similar; so is a section without a key.
-        ratio(setting, key).max(0.9 * ratio(name, last)).max(0.9 * ratio(section, key))
-    };
-    let keys = SETTINGS.iter().map(|setting| setting.key);
-    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b))).unwrap_or_default();
+    let nearest = nearest_setting(key);
     let nearest = match origin {
-        Origin::Env(_) => variable(nearest),
-        _ => nearest.to_owned(),
+        Origin::Env(_) => nearest.map(variable),
+        _ => nearest.or_else(|| nearest_section(key)).map(str::to_owned),
     };
     Error::UnknownKey { key: key.to_owned(), origin, nearest }
+}
+
+/// Returns the setting that a key is likely to mean: its section or its name is misspelt, or it belongs to another
+/// section.
+fn nearest_setting(key: &str) -> Option<&'static str> {
+    let keys = || SETTINGS.iter().map(|setting| setting.key);
+    let (section, name) = section_and_name(key);
+    // Compared as a whole, two keys of one section would have much in common.
+    let in_section = |setting: &&str| {
+        section.is_empty() || near::nearest(section, [section_and_name(setting).0], |known| known).is_some()
+    };
+    near::nearest(name, keys().filter(in_section), |setting| section_and_name(setting).1)
+        .or_else(|| keys().find(|setting| section_and_name(setting).1 == name))
+}
+
+/// Returns the section that a key without a section is likely to mean.
+fn nearest_section(key: &str) -> Option<&'static str> {
+    near::nearest(key, SETTINGS.iter().map(|setting| section_and_name(setting.key).0), |section| section)
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
 #[cfg(test)]
@@ -430,11 +446,23 @@ mod tests {
                 "drain_timeout = '1s'",
                 "FILE:1: unknown setting `drain_timeout`; did you mean `server.drain_timeout`?",
             ),
-            ("\n[sever]\n", "FILE:2: unknown setting `sever`; did you mean `server."),
+            ("\n[sever]\n", "FILE:2: unknown setting `sever`; did you mean `server`?"),
+            (
+                "[server]\ndrain = '1s'",
+                "unknown setting `server.drain`; did you mean `server.drain_timeout`?",
+            ),
+            ("[cache]\nlisten = 'x'", "unknown setting `cache.listen`; did you mean `server.listen`?"),
             ("[server.listen]\nx = 1", "invalid value \"{...}\" for `server.listen`"),
         ] {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
+        }
+        for text in ["[tls]\ncert_file = 'x'", "quota = 1", "[server]\ntoken = 'x'", "[tls]\n"] {
+            let error = load_error(text);
+            assert!(
+                error.contains("unknown setting") && !error.contains("did you mean"),
+                "{text:?}: {error}"
+            );
         }
         let layers = Layers { env: env(&[("CABLE__CACHE__MAX_BYTE", "1")]), ..Default::default() };
         let error = Effective::load(layers).unwrap_err().to_string();

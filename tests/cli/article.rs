@@ -29,14 +29,14 @@ fn a_missing_name_exits_with_3_and_a_conflict_with_4() {
         ("tag put tag.json", 0, ""),
         ("tag put tag.json --if-absent", 4, "cable: ALREADY_EXISTS NAME_EXISTS: "),
         ("tag put tag.json --etag 00000000-1", 4, "cable: ABORTED ETAG_MISMATCH: "),
-        ("article put copy.json", 4, "cable: ALREADY_EXISTS PATH_TAKEN: "),
+        ("article put copy.json --ignore-etag", 4, "cable: ALREADY_EXISTS PATH_TAKEN: "),
         ("article rm station-lamp-23 --moved-to murmansk-pilots-wait", 0, ""),
         ("article get station-lamp-23", 3, "cable: NOT_FOUND ARTICLE_MOVED: "),
-        ("article put copy.json", 0, ""),
+        ("article put copy.json --ignore-etag", 0, ""),
         ("article get none", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
         ("article get --path /none", 3, "cable: NOT_FOUND ARTICLE_NOT_FOUND: "),
         ("tag rm none", 3, "cable: NOT_FOUND NAME_NOT_FOUND: "),
-        ("article get a!b", 1, "cable: INVALID_ARGUMENT FIELD_INVALID: "),
+        ("article get a!b", 2, "cable: INVALID_ARGUMENT FIELD_INVALID: "),
     ] {
         let output = demo.run(dir.path(), line);
         assert_eq!(code(&output), exit_code, "{line}: {}", stderr(&output));

@@ -49,8 +49,17 @@ fn invalid_settings_exit_with_2_and_name_a_remedy() {
         "{}",
         stderr(&output)
     );
-    let output =
-        cable(dir.path()).args(["config", "check"]).env("CABLE__SERVER__PORT", "1").output().unwrap();
-    assert_eq!(code(&output), 2);
-    assert!(stderr(&output).contains("did you mean `CABLE__SERVER__"), "{}", stderr(&output));
+    for (variable, hint) in [
+        ("CABLE__SERVER__LISTN", "unknown setting `server.listn`; did you mean `CABLE__SERVER__LISTEN`?\n"),
+        (
+            "CABLE__SERVER__DRAIN",
+            "unknown setting `server.drain`; did you mean `CABLE__SERVER__DRAIN_TIMEOUT`?\n",
+        ),
+        ("CABLE__SERVER__PORT", "unknown setting `server.port`\n"),
+        ("CABLE__TLS__CERT_FILE", "unknown setting `tls.cert_file`\n"),
+    ] {
+        let output = cable(dir.path()).args(["config", "check"]).env(variable, "1").output().unwrap();
+        assert_eq!(code(&output), 2);
+        assert!(stderr(&output).ends_with(hint), "{variable}: {}", stderr(&output));
+    }
 }

@@ -9,5 +9,7 @@ mod feed;
 mod serve;
 mod store;
 mod support;
+mod terminal;
+mod text;
 mod transfer;
 mod usage;

@@ -169,7 +169,7 @@ async fn attempt<Q: Rpc>(
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
     }
     let response = match timeout_at(deadline, Q::send(request, node.channel())).await {
-        Ok(response) => response.map_err(Error::from),
+        Ok(response) => response.map_err(|status| Error::from_call(status, node.address())),
         Err(_) => Err(Error::deadline()),
     };
     report_outcome(node, response.as_ref().err());

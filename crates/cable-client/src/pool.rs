@@ -31,6 +31,8 @@ pub(crate) struct Pool(Vec<Arc<Node>>);
 #[derive(Debug)]
 struct Node {
     endpoint: Endpoint,
+    /// The address for messages: `http://127.0.0.1:7190`.
+    address: String,
     /// The connection, created at the first call: only then is a runtime certain to exist.
     channel: OnceLock<Channel>,
     calls: AtomicUsize,
@@ -50,7 +52,8 @@ pub(crate) struct NodeGuard(Arc<Node>);
 
 impl Pool {
     pub(crate) fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Pool {
-        let node = |endpoint| Node {
+        let node = |endpoint: Endpoint| Node {
+            address: endpoint.uri().to_string().trim_end_matches('/').to_owned(),
             endpoint,
             channel: OnceLock::new(),
             calls: AtomicUsize::new(0),
@@ -87,6 +90,11 @@ impl NodeGuard {
     /// Returns the connection to the node. It is established when the first call uses it.
     pub(crate) fn channel(&self) -> Channel {
         self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
+    }
+
+    /// Returns the address of the node, for messages.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
     }
 
     /// Records that the node responded, even if it refused the call.

@@ -3,13 +3,20 @@
 //! Fields are in the order of their numbers and map entries in the order of their keys, so equal records give equal
 //! lines.
 
+use std::io::{self, BufRead, Read as _};
+
 use prost::Message as _;
 use prost_reflect::{
     DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
 };
 use serde::Serialize;
 
+use crate::text;
 use cable_proto::{POOL, v1};
+
+/// Maximum length of a line, in bytes. A longer one is not a record: the largest record, an article of 1 MiB, is a
+/// fraction of it as JSON.
+pub const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// An error in the conversion between a record and a line.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +81,92 @@ impl RecordJson {
             return Err(Error::Empty);
         }
         Ok(record.encode_to_vec())
+    }
+}
+
+/// A reader of the records in a file of JSON lines. It skips empty lines, and byte order marks at the start of lines,
+/// which files that were joined have. It reads at most [`MAX_LINE_BYTES`] of a line into memory.
+#[derive(Debug)]
+pub struct Lines<R> {
+    reader: R,
+    json: RecordJson,
+    line: Vec<u8>,
+    number: u64,
+    /// Whether no line with content has been read yet.
+    is_start: bool,
+}
+
+/// A line that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// An encoded Record.
+    Record(Vec<u8>),
+    /// A line that is not a record.
+    Invalid {
+        /// Number of the line, from 1.
+        number: u64,
+        /// The problem.
+        problem: String,
+    },
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Returns a reader of the lines of `reader`.
+    pub fn new(reader: R) -> Self {
+        Lines { reader, json: RecordJson::new(), line: Vec::new(), number: 0, is_start: true }
+    }
+
+    /// Reads the next line that is not empty.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its text is UTF-16 or UTF-32.
+    fn read(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            self.number += 1;
+            self.line.clear();
+            let mut line = self.reader.by_ref().take(MAX_LINE_BYTES);
+            if line.read_until(b'\n', &mut self.line)? == 0 {
+                return Ok(None);
+            }
+            if self.is_start && text::is_wide(&self.line) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text::Error::Wide));
+            }
+            if self.line.len() as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
+                self.reader.skip_until(b'\n')?;
+                return Ok(Some(self.invalid(format!("longer than {} MiB", MAX_LINE_BYTES >> 20))));
+            }
+            if let Some(line) = self.parse() {
+                self.is_start = false;
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// Returns the line that was read, or `None` if it is empty.
+    fn parse(&self) -> Option<Line> {
+        let line = match std::str::from_utf8(&self.line) {
+            Ok(line) => line.strip_prefix(text::BYTE_ORDER_MARK).unwrap_or(line).trim(),
+            Err(error) => return Some(self.invalid(text::Error::from(error).to_string())),
+        };
+        if line.is_empty() {
+            return None;
+        }
+        Some(match self.json.from_line(line) {
+            Ok(record) => Line::Record(record),
+            Err(error) => self.invalid(error.to_string()),
+        })
+    }
+
+    fn invalid(&self, problem: String) -> Line {
+        Line::Invalid { number: self.number, problem }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = io::Result<Line>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
     }
 }
 
@@ -240,6 +333,54 @@ mod tests {
         assert!(error("{}").contains("empty"));
         assert!(error(r#"{"tag":{"kind":"TAG_KIND_SHIP"}}"#).contains("TAG_KIND_SHIP"));
         assert!(json.to_line(b"\x0a\xff").is_err());
+    }
+
+    /// Returns the names of the records and the numbers of the invalid lines.
+    fn read_lines(file: &[u8]) -> Vec<Result<String, u64>> {
+        let lines = Lines::new(file).map(|line| match line.unwrap() {
+            Line::Record(record) => {
+                let Some(Entity::Tag(tag)) = v1::Record::decode(&record[..]).unwrap().record else {
+                    panic!()
+                };
+                Ok(tag.name)
+            }
+            Line::Invalid { number, .. } => Err(number),
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn byte_order_marks_and_empty_lines_are_skipped() {
+        let line = |id: &str| format!("{{\"tag\":{{\"name\":\"tags/{id}\"}}}}");
+        let (a, b) = (line("a"), line("b"));
+        let both = [Ok("tags/a".to_owned()), Ok("tags/b".to_owned())];
+        for file in [
+            format!("{a}\n{b}"),
+            format!("\u{feff}{a}\n{b}\n"),
+            format!("\u{feff}{a}\r\n\u{feff}{b}\r\n"),
+            format!("\u{feff}\n\n {a}\n\t\n{b}\n\n"),
+        ] {
+            assert_eq!(read_lines(file.as_bytes()), both, "{file:?}");
+        }
+        let mut file = format!("{a}\n\u{feff}\u{feff}{b}\n\0\0\n").into_bytes();
+        file.push(0xff);
+        assert_eq!(read_lines(&file), [Ok("tags/a".to_owned()), Err(2), Err(3), Err(4)]);
+        assert_eq!(read_lines(b""), []);
+    }
+
+    #[test]
+    fn a_file_in_a_wide_encoding_is_refused_as_a_whole() {
+        for wide in text::tests::wide_encodings("\n{\"tag\":{\"name\":\"tags/a\"}}\n{}\n") {
+            let error = Lines::new(&wide[..]).next().unwrap().unwrap_err();
+            assert_eq!(error.to_string(), text::Error::Wide.to_string(), "{wide:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped() {
+        let mut file = vec![b'x'; usize::try_from(MAX_LINE_BYTES).unwrap() + 1];
+        file.extend_from_slice(b"\n{\"tag\":{\"name\":\"tags/a\"}}\n");
+        assert_eq!(read_lines(&file), [Err(1), Ok("tags/a".to_owned())]);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! Conversion of other systems' exports into records, and of records into Cable's own files: JSON lines or
-//! length-delimited messages, and back; and the report of an import.
+//! length-delimited messages, and back; articles as text with front matter; and the report of an import.
 //!
-//! This crate reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in a
-//! file is accounted for exactly once, as an [`Item`].
+//! This crate reads and maps. It opens no connection and repeats no decision of the server. Invariant: each thing in an
+//! export is accounted for exactly once, as an [`Item`].
 
 use std::collections::BTreeMap;
 
 use cable_proto::v1;
 
 pub mod binary;
-
+pub mod front_matter;
 mod ids;
 pub mod jsonl;
+pub mod references;
 pub mod report;
+pub mod text;
 pub mod wxr;
 
 /// One thing found in a foreign file, with its outcome.

@@ -13,20 +13,39 @@ use crate::v1::ErrorReason;
 
 impl From<Status> for Error {
     fn from(status: Status) -> Error {
-        match local_failure(&status) {
-            Some(LocalFailure::TimedOut) => Error::deadline().with_source(status),
-            Some(LocalFailure::Connection(connection)) => {
-                let message = match connection {
-                    Connection::Refused => "cannot connect to the server",
-                    _ => "connection to the server lost",
-                };
-                let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
-                error.0.connection = connection;
-                error
-            }
-            None => server_error(&status),
-        }
+        Error::from_call(status, "the server")
     }
+}
+
+impl Error {
+    /// Returns the error of a call to the node at `address`. A failed connection is described with the address and the
+    /// cause.
+    pub(crate) fn from_call(status: Status, address: &str) -> Error {
+        let connection = match local_failure(&status) {
+            Some(LocalFailure::TimedOut) => return Error::deadline().with_source(status),
+            Some(LocalFailure::Connection(connection)) => connection,
+            None => return server_error(&status),
+        };
+        let cause = root_cause(&status);
+        let message = match connection {
+            Connection::Refused => format!("cannot connect to {address}: {cause}"),
+            _ => format!("connection to {address} lost: {cause}"),
+        };
+        let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
+        error.0.connection = connection;
+        error
+    }
+}
+
+/// Returns the text of the innermost cause, which says what the others only wrap: `Connection refused (os error 111)`.
+fn root_cause(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
 }
 
 /// The `ErrorInfo` domain of the reasons in [`ErrorReason`].

@@ -71,6 +71,20 @@ fn a_refused_connection_has_a_known_outcome() {
 }
 
 #[test]
+fn a_failed_connection_is_described_with_its_address_and_cause() {
+    let refused = transport_status(Code::Unavailable, connect_error());
+    let error = Error::from_call(refused, "http://node:7190");
+    assert_eq!(error.message(), "cannot connect to http://node:7190: connection refused");
+    let nested = std::io::Error::other(std::io::Error::other("reset by peer"));
+    let error = Error::from_call(transport_status(Code::Unknown, nested), "http://node:7190");
+    assert_eq!(error.message(), "connection to http://node:7190 lost: reset by peer");
+    assert_eq!(
+        Error::from_call(Status::new(Code::Unavailable, "busy"), "http://node:7190").message(),
+        "busy"
+    );
+}
+
+#[test]
 fn a_lost_connection_has_an_unknown_outcome() {
     for code in [Code::Unavailable, Code::Cancelled, Code::Unknown, Code::Internal] {
         let error = Error::from(transport_status(code, std::io::Error::other("reset")));

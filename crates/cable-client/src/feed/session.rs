@@ -113,7 +113,7 @@ impl FeedDriver {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(stream_ended()),
             Ok(Err(status)) => {
-                let error = Error::from(status);
+                let error = Error::from_call(status, node.address());
                 report_outcome(node, Some(&error));
                 Err(error)
             }

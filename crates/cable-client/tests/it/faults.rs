@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cable_client::{Cable, ErrorKind, ErrorReason, Filter, RawRecord, v1};
+use cable_client::{Cable, ErrorKind, ErrorReason, Filter, RawRecord, Retry, v1};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 use tonic::{Code, Status, Streaming};
 
 use crate::support::{Responses, Server, article, both_streams, position, refusal, server_stream, unary};
@@ -48,6 +49,39 @@ async fn attempts_are_limited_and_the_last_error_is_returned() {
     assert_eq!(error.reason(), Some(ErrorReason::NotCaughtUp));
     assert_eq!(calls.load(SeqCst), 3);
     assert!(error.is_retryable() && !error.may_have_applied());
+}
+
+/// Starts a listener that sends `response` on each connection and closes it.
+async fn serve_bytes(response: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _closed = connection.write_all(response).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_connection_error_names_the_address_and_the_cause() {
+    let alert = serve_bytes(b"\x15\x03\x03\x00\x02\x02\x46").await;
+    for (url, start) in [
+        // No server listens on port 1.
+        ("http://127.0.0.1:1".to_owned(), "cannot connect to {url}: Connection refused"),
+        ("http://no-such-host.invalid:7190".to_owned(), "cannot connect to {url}: failed to lookup address"),
+        (alert, "connection to {url} lost: "),
+        (serve_bytes(b"").await, "connection to {url} lost: "),
+    ] {
+        let cable = Cable::builder(&url).retry(Retry::none()).build().unwrap();
+        let start = start.replace("{url}", &url);
+        let call = cable.status().await.unwrap_err();
+        let stream = cable.stream(Filter::default()).articles().next().await.unwrap().unwrap_err();
+        for error in [call, stream] {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{url}: {error}");
+            assert!(error.message().starts_with(&start) && error.message() != start, "{url}: {error}");
+        }
+    }
 }
 
 #[tokio::test]
