@@ -28,6 +28,7 @@ mod feed;
 mod import;
 mod mirror;
 mod noun;
+mod nouns;
 mod output;
 mod pending;
 mod progress;

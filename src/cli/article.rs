@@ -16,7 +16,8 @@ use super::{
     feed::describe_damage,
     note,
     noun::{self, Remove},
-    output::{ARTICLE, AUTHOR, Entity, Format, Output, SECTION, TAG},
+    nouns::{ARTICLE, AUTHOR, SECTION, TAG},
+    output::{Entity, Format, Output},
     pending,
     put::{self, Diff, Put},
     unmatched,
@@ -241,7 +242,7 @@ impl Filter {
     pub(crate) fn to_message(&self) -> ArticleFilter {
         let mut filter = ArticleFilter::default();
         let names =
-            |noun: &super::output::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
+            |noun: &super::nouns::Noun, ids: &[String]| ids.iter().map(|id| noun.full_name(id)).collect();
         filter.all_tags = names(&TAG, &self.tags);
         filter.any_tags = names(&TAG, &self.any_tags);
         filter.excluded_tags = names(&TAG, &self.no_tags);

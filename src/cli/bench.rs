@@ -12,7 +12,8 @@ use super::{
     Error,
     article::{Filter, Shape},
     feed,
-    output::{ARTICLE, Format, Output},
+    nouns::ARTICLE,
+    output::{Format, Output},
     progress,
 };
 use cable::config as settings;

@@ -11,12 +11,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 use similar::TextDiff;
 
-use super::{
-    Error,
-    document::Document,
-    noun::Kind,
-    output::{ARTICLE, Entity},
-};
+use super::{Error, document::Document, noun::Kind, nouns::ARTICLE, output::Entity};
 
 /// The time after which a diff may be longer than necessary. Without it, long texts that share nothing take minutes.
 const DIFF_TIMEOUT: Duration = Duration::from_millis(500);

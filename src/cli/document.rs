@@ -11,7 +11,7 @@ use cable_import::{front_matter, references::is_id, text};
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 
-use super::{Error, noun::Kind, output::ARTICLE};
+use super::{Error, noun::Kind, nouns::ARTICLE};
 use cable::near;
 
 /// A format of files.

@@ -12,7 +12,8 @@ use super::{
     Error,
     document::FileFormat,
     note,
-    output::{ARTICLE, AUTHOR, COLLECTION, Entity, Format, Noun, Output, SECTION, TAG},
+    nouns::{ARTICLE, AUTHOR, COLLECTION, Noun, SECTION, TAG},
+    output::{Entity, Format, Output},
     put::{self, Diff, Put},
 };
 

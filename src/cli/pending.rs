@@ -8,7 +8,8 @@ use super::{
     Error,
     article::{self, Shape},
     noun,
-    output::{Entity, Output, PENDING},
+    nouns::PENDING,
+    output::{Entity, Output},
 };
 
 /// The server's limit on a page.

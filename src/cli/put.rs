@@ -11,7 +11,8 @@ use super::{
     document::{self, Document, FileFormat},
     note,
     noun::{Kind, print_result, write_result},
-    output::{Entity, Format, Output, RESULT},
+    nouns::RESULT,
+    output::{Entity, Format, Output},
 };
 
 /// An etag that no version has: revisions start at 1. The server checks a put with it and then refuses it.

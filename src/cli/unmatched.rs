@@ -5,7 +5,7 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::{
     Error, note,
-    output::{AUTHOR, Noun, SECTION, TAG},
+    nouns::{AUTHOR, Noun, SECTION, TAG},
 };
 use cable::near;
 
