@@ -2,16 +2,17 @@
 //! after it nothing changes, and no word is ever lost.
 
 use cable_proto::v1::{
-    self, Block, Body, BodyFormat, Code, Credit, Divider, Embed, Gallery, Heading, Image, Link, List, ListItem,
-    LivePost, Media, Paragraph, PullQuote, Quote, RawHtml, Rendition, Span, Table, TableCell, TableRow,
-    block::Kind,
+    self, Block, Body, BodyFormat, Code, Credit, Divider, Embed, Gallery, Heading, Image, Link, List,
+    ListItem, LivePost, Media, Paragraph, PullQuote, Quote, RawHtml, Rendition, Span, Table, TableCell,
+    TableRow, block::Kind,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{convert, render, testing::text_of_body};
 
 fn words() -> impl Strategy<Value = String> {
-    vec("w[0-9]{1,4}|[*_<>&#\\[\\]`~|!.:()\u{e9}\u{2014}+=-]|1[.]|&amp;|</p>|\\\\", 1..6).prop_map(|parts| parts.join(" "))
+    vec("w[0-9]{1,4}|[*_<>&#\\[\\]`~|!.:()\u{e9}\u{2014}+=-]|1[.]|&amp;|</p>|\\\\", 1..6)
+        .prop_map(|parts| parts.join(" "))
 }
 
 fn plain_words() -> impl Strategy<Value = String> {
@@ -53,14 +54,19 @@ fn media(files: &'static [(&'static str, &'static str)]) -> impl Strategy<Value 
     (vec(file, 0..3), maybe(words()), maybe_spans(), maybe(words()), select(&["", "/p.jpg"][..])).prop_map(
         |(renditions, alt_text, caption, credit, poster)| {
             // Without a file, the alternative text is shown only in place of a caption.
-            let alt_text = if renditions.is_empty() && !caption.is_empty() { String::new() } else { alt_text };
+            let alt_text =
+                if renditions.is_empty() && !caption.is_empty() { String::new() } else { alt_text };
             Media { renditions, alt_text, caption, credit, poster: poster.to_owned(), ..Media::default() }
         },
     )
 }
 
 fn image() -> impl Strategy<Value = Image> {
-    let media = media(&[("/a.jpg", "image/jpeg"), ("/b_(c).png", ""), ("https://a.example/d.jpg?x=1&y=2", "image/jpeg")]);
+    let media = media(&[
+        ("/a.jpg", "image/jpeg"),
+        ("/b_(c).png", ""),
+        ("https://a.example/d.jpg?x=1&y=2", "image/jpeg"),
+    ]);
     (media, select(&["", "/x", "https://a.example/"][..]))
         .prop_map(|(media, href)| Image { media: Some(media), href: href.to_owned() })
 }
@@ -101,12 +107,8 @@ fn table(inner: impl Strategy<Value = Block> + 'static) -> impl Strategy<Value =
         3 => maybe_spans().prop_map(|spans| (spans, Vec::new())),
         1 => vec(inner, 1..3).prop_map(|blocks| (Vec::new(), blocks)),
     ];
-    let cell = (content, any::<bool>(), 0..3_i32).prop_map(|((spans, blocks), header, column_span)| TableCell {
-        spans,
-        header,
-        column_span,
-        blocks,
-        ..TableCell::default()
+    let cell = (content, any::<bool>(), 0..3_i32).prop_map(|((spans, blocks), header, column_span)| {
+        TableCell { spans, header, column_span, blocks, ..TableCell::default() }
     });
     let rows = vec(vec(cell, 1..3).prop_map(|cells| TableRow { cells }), 1..4);
     (rows, maybe_spans()).prop_map(|(rows, caption)| Kind::Table(Table { rows, caption }))
@@ -116,8 +118,11 @@ fn nested() -> impl Strategy<Value = Block> {
     leaf().prop_map(block).prop_recursive(3, 16, 3, |inner| {
         let items = vec(vec(inner.clone(), 1..3).prop_map(|blocks| ListItem { blocks }), 1..4);
         prop_oneof![
-            (any::<bool>(), 1..12, items)
-                .prop_map(|(ordered, start, items)| Kind::List(List { ordered, start, items })),
+            (any::<bool>(), 1..12, items).prop_map(|(ordered, start, items)| Kind::List(List {
+                ordered,
+                start,
+                items
+            })),
             (vec(inner.clone(), 1..4), maybe_spans())
                 .prop_map(|(blocks, attribution)| Kind::Quote(Quote { blocks, attribution })),
             table(inner),

@@ -63,7 +63,9 @@ pub fn text_of_block(block: &Block, text: &mut String) {
             line(&t.caption, text);
         }
         Kind::LivePost(p) => {
-            for part in std::iter::once(&p.title).chain(p.credits.iter().flat_map(|c| [&c.display_name, &c.role])) {
+            for part in
+                std::iter::once(&p.title).chain(p.credits.iter().flat_map(|c| [&c.display_name, &c.role]))
+            {
                 text.push_str(part);
                 text.push('\n');
             }
