@@ -157,6 +157,10 @@ fn bounds() -> Vec<Bound> {
             let article = field(1, &[field(1, b"articles/a"), field(11, b"H")].concat());
             [article, field(2, &field(1, b"headline").repeat(n))].concat().into()
         };
+        "body_source_bytes" 1_048_576 "PutArticle" "body_source.text" |n| {
+            let article = json!({"name": "articles/a", "headline": "H"});
+            request_bytes("PutArticle", json!({"article": article, "body_source": {"format": 2, "text": " ".repeat(n)}}))
+        };
         "raw_html_bytes" 65_536 "PutArticle" "article.body.blocks[0].raw_html.html" |n| raw_html(&[text(n)]);
         "raw_html_tags" 2_000 "PutArticle" "article.body.blocks[0].raw_html.html" |n| raw_html(&["<br>".repeat(n)]);
         "raw_html_body_bytes" 262_144 "PutArticle" "article.body.blocks[4].raw_html.html" |n| {

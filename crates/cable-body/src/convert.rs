@@ -55,9 +55,9 @@ impl fmt::Display for ConvertError {
         match self {
             ConvertError::Format => f.write_str("must be HTML or MARKDOWN"),
             ConvertError::TooLarge => write!(f, "must be at most {} bytes", limit::BODY_SOURCE.maximum),
-            ConvertError::TooCostly => {
-                f.write_str("takes too long to parse: nested too deeply, or with too many brackets")
-            }
+            ConvertError::TooCostly => f.write_str(
+                "takes too long to parse: send a shorter text, or one with fewer `<`, `&` and markup",
+            ),
         }
     }
 }

@@ -33,10 +33,10 @@ pub(crate) use urls::{media_type, page};
 /// The maximum length of one text's HTML, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk, on a slow core. Markdown becomes
-/// HTML of up to eight times its size. An article with more elements than this has no valid body.
+/// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk. Markdown becomes HTML of up to
+/// four times its size. An article with more elements than this has no valid body.
 const PLAIN_BOUNDS: Bounds =
-    Bounds { bytes: 8 << 20, tags: 100_000, attributes: 100, open: 600, steps: 6_000_000 };
+    Bounds { bytes: 4 << 20, tags: 60_000, attributes: 100, open: 600, steps: 6_000_000 };
 
 /// The origin of HTML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

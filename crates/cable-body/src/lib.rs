@@ -4,6 +4,8 @@
 //! Pure functions without I/O. Each one bounds its work by the size of its input.
 
 mod convert;
+#[cfg(test)]
+mod costs;
 pub mod html;
 mod markdown;
 mod render;

@@ -116,7 +116,7 @@ const DROPPED_WITH_CONTENT: [&str; 13] = [
 
 const ATTRIBUTES: [(&str, &[&str]); 19] = [
     ("a", &["href"]),
-    ("audio", &["controls", "src"]),
+    ("audio", &["aria-label", "controls", "src"]),
     ("col", &["span"]),
     ("colgroup", &["span"]),
     ("data", &["value"]),
@@ -133,7 +133,7 @@ const ATTRIBUTES: [(&str, &[&str]); 19] = [
     ("track", &["kind", "label", "src", "srclang"]),
     ("bdo", &["dir"]),
     ("ul", &[]),
-    ("video", &["controls", "height", "poster", "src", "width"]),
+    ("video", &["aria-label", "controls", "height", "poster", "src", "width"]),
 ];
 
 const GLOBAL_ATTRIBUTES: [&str; 3] = ["dir", "lang", "title"];
@@ -172,6 +172,14 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
         });
     cleaner
 });
+
+/// Returns whether the sanitiser allows an element, and an attribute on it.
+#[cfg(test)]
+pub(crate) fn allows(tag: &str, attribute: Option<&str>) -> bool {
+    let own = ATTRIBUTES.iter().find(|(other, _)| *other == tag).map_or(&[][..], |(_, names)| names);
+    TAGS.contains(&tag)
+        && attribute.is_none_or(|name| own.contains(&name) || GLOBAL_ATTRIBUTES.contains(&name))
+}
 
 /// Returns the HTML without the parts that may not be stored. Its output passes through it unchanged. HTML above the
 /// bounds of a raw_html block is shown as its source.

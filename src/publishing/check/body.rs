@@ -19,14 +19,16 @@ const MAX_GROWTH: usize = 16;
 /// list adds 11 bytes.
 const MAX_GROWTH_BY_DEPTH: usize = 6;
 
+/// The maximum size in bytes of what surrounds the content of a live post: its tags, times and line breaks.
+const MAX_POST_BYTES: usize = 512;
+
 /// Checks a body, and that each of its renderings fits a response with the `rest` bytes of its article. A body that
 /// cannot reach the limits is not rendered for this.
 pub(super) fn check(body: &v1::Body, rest: usize) -> Check {
     at_most(&limit::BLOCKS, blocks(&body.blocks), "body.blocks")?;
     let mut walk = Walk::default();
     walk.blocks(&body.blocks, 1).map_err(at(|| "body.blocks".into()))?;
-    let growth = MAX_GROWTH + MAX_GROWTH_BY_DEPTH * walk.depth;
-    let longest = prost::Message::encoded_len(body) * growth;
+    let longest = walk.longest_form(prost::Message::encoded_len(body));
     if longest <= limit::RENDERED.maximum as usize
         && rest + longest <= limit::RENDERED_ARTICLE.maximum as usize
     {
@@ -80,12 +82,18 @@ fn link(link: &v1::Link) -> Check {
 #[derive(Default)]
 struct Walk<'a> {
     depth: usize,
+    posts: usize,
     ids: HashSet<&'a str>,
     html_bytes: usize,
     html_steps: usize,
 }
 
 impl<'a> Walk<'a> {
+    /// Returns the size that no rendered form of the body exceeds, from its encoded size.
+    fn longest_form(&self, encoded: usize) -> usize {
+        encoded * (MAX_GROWTH + MAX_GROWTH_BY_DEPTH * self.depth) + self.posts * MAX_POST_BYTES
+    }
+
     fn blocks(&mut self, blocks: &'a [v1::Block], depth: usize) -> Check {
         let depth = if blocks.is_empty() { 0 } else { depth };
         at_most(&limit::BLOCK_DEPTH, depth, "")?;
@@ -141,6 +149,7 @@ impl<'a> Walk<'a> {
         if depth > 1 {
             return Err(Refusal::field("", "must be a block of the body itself, not of another block"));
         }
+        self.posts += 1;
         super::line(&limit::LINE, &post.title, "title")?;
         for (field, moment) in [("publish_time", &post.publish_time), ("update_time", &post.update_time)] {
             time(moment.as_ref(), field)?;
@@ -245,4 +254,100 @@ fn embed(embed: &v1::Embed) -> Check {
 fn code(code: &v1::Code) -> Check {
     prose(&code.text, "text")?;
     super::line(&limit::TOKEN, &code.language, "language")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use v1::{Block as Any, Body, Credit, LivePost, Media, Rendition, Span, TableCell, TableRow};
+
+    use super::*;
+
+    fn any(kind: Block) -> Any {
+        Any { kind: Some(kind), ..Any::default() }
+    }
+
+    fn text(marks: &[i32]) -> Vec<Span> {
+        vec![Span { text: "a".into(), marks: marks.into(), link: None }]
+    }
+
+    fn paragraph(marks: &[i32]) -> Any {
+        any(Block::Paragraph(v1::Paragraph { spans: text(marks) }))
+    }
+
+    fn media() -> Option<Media> {
+        let files = vec![Rendition { href: "/".into(), ..Rendition::default() }];
+        Some(Media { renditions: files, caption: text(&[1]), ..Media::default() })
+    }
+
+    fn table(cell: TableCell) -> Any {
+        let rows = vec![TableRow { cells: vec![cell] }];
+        any(Block::Table(v1::Table { rows, caption: Vec::new() }))
+    }
+
+    fn list(blocks: Vec<Any>) -> Any {
+        let items = vec![v1::ListItem { blocks }];
+        any(Block::List(v1::List { ordered: true, start: 999_999_999, items }))
+    }
+
+    /// The blocks whose forms are the longest beside their encoding.
+    fn extremes() -> Vec<Any> {
+        let time = Some(prost_types::Timestamp { seconds: 253_402_300_799, nanos: 1 });
+        let epoch = Some(prost_types::Timestamp::default());
+        let credits = vec![Credit { display_name: "a".into(), role: "b".into(), ..Credit::default() }; 3];
+        let post = |time: Option<prost_types::Timestamp>, credits| LivePost {
+            title: "a".into(),
+            publish_time: time,
+            update_time: time,
+            credits,
+            key_event: true,
+            pinned: true,
+            blocks: Vec::new(),
+        };
+        vec![
+            paragraph(&[]),
+            paragraph(&[1]),
+            paragraph(&[1, 2, 3, 4, 5, 6]),
+            any(Block::Divider(v1::Divider {})),
+            any(Block::Image(v1::Image { media: media(), href: "/".into() })),
+            any(Block::Video(v1::Video { media: media() })),
+            any(Block::Audio(v1::Audio { media: media() })),
+            any(Block::Gallery(v1::Gallery {
+                images: vec![v1::Image { media: media(), href: "/".into() }; 2],
+                caption: text(&[1]),
+            })),
+            any(Block::Embed(v1::Embed { url: "/".into(), ..Default::default() })),
+            any(Block::Code(v1::Code { text: "a".into(), language: "b".into() })),
+            table(TableCell::default()),
+            table(TableCell { header: true, column_span: 1_000, row_span: 1_000, ..TableCell::default() }),
+            table(TableCell {
+                blocks: vec![paragraph(&[1]), list(vec![paragraph(&[])])],
+                ..TableCell::default()
+            }),
+            table(TableCell { blocks: vec![table(TableCell::default())], ..TableCell::default() }),
+            list(vec![paragraph(&[])]),
+            list(vec![list(vec![any(Block::Code(v1::Code {
+                text: "\n".repeat(99) + "a",
+                ..Default::default()
+            }))])]),
+            any(Block::LivePost(post(epoch, Vec::new()))),
+            any(Block::LivePost(post(time, credits))),
+            any(Block::LivePost(LivePost { blocks: vec![paragraph(&[])], ..LivePost::default() })),
+        ]
+    }
+
+    /// A body below the bound is not rendered when it is put: no form may exceed it.
+    #[test]
+    fn no_form_is_longer_than_the_bound() {
+        for block in extremes() {
+            let body = Body { blocks: vec![block; 20] };
+            let mut walk = Walk::default();
+            walk.blocks(&body.blocks, 1).unwrap();
+            let longest = walk.longest_form(body.encoded_len());
+            for format in [v1::BodyFormat::Html, v1::BodyFormat::Markdown, v1::BodyFormat::PlainText] {
+                let length = cable_body::render(&body, format).len();
+                assert!(length <= longest, "{format:?}: {length} > {longest} of {:?}", body.blocks[0]);
+            }
+        }
+    }
 }

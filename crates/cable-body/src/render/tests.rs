@@ -8,8 +8,8 @@ use scraper::{ElementRef, Html};
 
 use super::*;
 use cable_proto::v1::{
-    Block, Code, Divider, Gallery, Heading, Image, List, ListItem, Paragraph, PullQuote, Quote, RawHtml,
-    Table, TableCell, TableRow, block::Kind,
+    Audio, Block, Code, Credit, Divider, Gallery, Heading, Image, List, ListItem, LivePost, Paragraph,
+    PullQuote, Quote, RawHtml, Table, TableCell, TableRow, Video, block::Kind,
 };
 
 fn span(text: &str) -> Span {
@@ -285,6 +285,126 @@ fn tables_have_headers_and_cells_that_span() {
 }
 
 #[test]
+fn players_have_files_poster_caption_and_credit() {
+    let file = |href, kind: &str, width| Rendition { r#type: kind.to_owned(), ..file(href, width) };
+    let media = Media {
+        renditions: vec![
+            file("/a.mp4", "video/mp4", 640),
+            file("/a.webm", "", 0),
+            file("/still.jpg", "image/jpeg", 9),
+        ],
+        alt_text: "The quay".to_owned(),
+        caption: vec![span("High water.")],
+        credit: "Ann Vale".to_owned(),
+        poster: "/p.jpg".to_owned(),
+        ..Media::default()
+    };
+    let sound = Media { renditions: vec![file("/b.mp3", "audio/mpeg", 0)], ..Media::default() };
+    let lost = Media { alt_text: "Gone".to_owned(), ..Media::default() };
+    assert_forms(
+        vec![
+            Block { id: "v".to_owned(), ..block(Kind::Video(Video { media: Some(media) })) },
+            block(Kind::Audio(Audio { media: Some(sound) })),
+            block(Kind::Video(Video { media: Some(lost) })),
+            block(Kind::Audio(Audio::default())),
+        ],
+        "<figure id=\"v\"><video controls=\"\" poster=\"/p.jpg\" aria-label=\"The quay\" width=\"640\">\
+         <source src=\"/a.mp4\" type=\"video/mp4\"><source src=\"/a.webm\"></video>\
+         <figcaption>High water. <small>Ann Vale</small></figcaption></figure>\n\
+         <figure><audio controls=\"\"><source src=\"/b.mp3\" type=\"audio/mpeg\"></audio></figure>\n\
+         <figure><figcaption>Gone</figcaption></figure>",
+        "[The quay](/a.mp4)\\\n*High water. Ann Vale*\n\n[/b.mp3](/b.mp3)\n\n*Gone*",
+        "High water. Ann Vale\n\n/b.mp3\n\nGone",
+    );
+}
+
+#[test]
+fn live_posts_have_title_times_and_authors() {
+    let time = |text: &str| Some(text.parse().unwrap());
+    let credit = |name: &str, role: &str| Credit {
+        display_name: name.to_owned(),
+        role: role.to_owned(),
+        ..Credit::default()
+    };
+    let post = LivePost {
+        title: "The *crane* is up".to_owned(),
+        publish_time: time("2026-03-01T14:05:07Z"),
+        update_time: time("2026-03-01T15:00:00.5Z"),
+        credits: vec![
+            credit("Kay Lund", "Reporter"),
+            Credit { author: "authors/ann".to_owned(), ..Credit::default() },
+            credit("Ann Vale", ""),
+        ],
+        key_event: true,
+        pinned: true,
+        blocks: vec![p("One."), p("Two.")],
+    };
+    let bare = LivePost { blocks: vec![p("Three.")], ..LivePost::default() };
+    let empty = LivePost { key_event: true, ..LivePost::default() };
+    let body_of = vec![
+        Block { id: "p1".to_owned(), ..block(Kind::LivePost(post)) },
+        block(Kind::LivePost(bare)),
+        block(Kind::LivePost(empty)),
+    ];
+    let start = |id: &str, marks: &str| {
+        format!(
+            "<article{id} itemprop=\"liveBlogUpdate\" itemscope=\"\" itemtype=\"https://schema.org/BlogPosting\"{marks}>"
+        )
+    };
+    let (first, second) = (start(" id=\"p1\"", " data-key-event=\"\" data-pinned=\"\""), start("", ""));
+    let times = "<time itemprop=\"datePublished\" datetime=\"2026-03-01T14:05:07Z\">2026-03-01 14:05 UTC</time> \
+                 <time itemprop=\"dateModified\" datetime=\"2026-03-01T15:00:00.500Z\">(2026-03-01 15:00 UTC)</time>";
+    let authors = "<span itemprop=\"author\">Kay Lund <small>(Reporter)</small></span>, <span itemprop=\"author\">Ann Vale</span>";
+    assert_forms(
+        body_of.clone(),
+        &format!(
+            "{first}<header><h2 itemprop=\"headline\">The *crane* is up</h2><p>{times} {authors}</p></header>\n\
+             <p>One.</p>\n<p>Two.</p></article>\n{second}<p>Three.</p></article>"
+        ),
+        &format!(
+            "{first}\n\n## The \\*crane\\* is up\n\n{times} {authors}\n\nOne.\n\nTwo.\n\n</article>\n\n\
+             {second}\n\nThree.\n\n</article>"
+        ),
+        "The *crane* is up\n2026-03-01 14:05 UTC (2026-03-01 15:00 UTC) Kay Lund (Reporter), Ann Vale\n\n\
+         One.\n\nTwo.\n\nThree.",
+    );
+    assert_eq!(word_count(&body(body_of)), 12);
+    let late = LivePost { publish_time: time("9999-12-31T23:59:59Z"), ..LivePost::default() };
+    let mut invalid = late.clone();
+    invalid.publish_time.as_mut().unwrap().seconds += 1;
+    let html = |post| render(&body(vec![block(Kind::LivePost(post))]), BodyFormat::Html);
+    assert!(html(late).contains("9999-12-31 23:59 UTC"));
+    assert_eq!(html(invalid), "");
+}
+
+#[test]
+fn blocks_in_cells_are_one_line_in_markdown_and_text() {
+    let picture = Media { renditions: vec![file("/a.jpg", 0)], alt_text: "a".to_owned(), ..Media::default() };
+    let blocks = vec![
+        p("b|c"),
+        block(Kind::Image(Image { media: Some(picture), href: "/x".to_owned() })),
+        block(Kind::List(list(vec![vec![p("d")], vec![paragraph(vec![linked("e", "/e")])]]))),
+        block(Kind::Code(Code { text: "f\ng".to_owned(), ..Code::default() })),
+        block(Kind::Divider(Divider {})),
+    ];
+    let cells = vec![TableCell { blocks, ..TableCell::default() }, cell("h"), TableCell::default()];
+    let table = Table { rows: vec![TableRow { cells }], caption: vec![] };
+    let body = body(vec![block(Kind::Table(table))]);
+    assert_eq!(
+        render(&body, BodyFormat::Html),
+        "<table><tbody><tr><td><p>b|c</p>\n<figure><a href=\"/x\"><img src=\"/a.jpg\" alt=\"a\"></a></figure>\n\
+         <ul><li>d</li><li><a href=\"/e\">e</a></li></ul>\n<pre><code>f\ng</code></pre>\n<hr></td><td>h</td><td></td></tr></tbody></table>"
+    );
+    assert_eq!(
+        render(&body, BodyFormat::Markdown),
+        "|  |  |  |\n| --- | --- | --- |\n\
+         | b\\|c<br>[![a](/a.jpg)](/x)<br>d<br>[e](/e)<br>`f`<br>`g` | h |  |"
+    );
+    assert_eq!(render(&body, BodyFormat::PlainText), "b|c a - d - e f g * * *\th\t");
+    assert_eq!(word_count(&body), 7);
+}
+
+#[test]
 fn dividers_and_raw_html_have_a_form_each() {
     let raw = |html: &str| block(Kind::RawHtml(RawHtml { html: html.to_owned(), ..RawHtml::default() }));
     assert_forms(
@@ -439,9 +559,39 @@ prop_compose! {
     }
 }
 
+/// Generates a player. Markdown shows the URL of a file without an alternative text, which is not among the words.
+fn any_player() -> impl Strategy<Value = Media> {
+    (any_media(), words_of_text()).prop_map(|(media, alt)| match media.renditions.is_empty() {
+        true => media,
+        false => Media { alt_text: format!("T{alt}"), caption: Vec::new(), ..media },
+    })
+}
+
 prop_compose! {
-    fn any_cell()(spans in any_spans(), header in any::<bool>(), column_span in 0..3, row_span in 0..3) -> TableCell {
-        TableCell { spans, header, column_span, row_span, blocks: Vec::new() }
+    fn any_cell()(
+        content in prop_oneof![
+            3 => any_spans().prop_map(|spans| (spans, Vec::new())),
+            1 => vec(any_simple().prop_map(block), 1..3).prop_map(|blocks| (Vec::new(), blocks)),
+        ],
+        header in any::<bool>(),
+        column_span in 0..3,
+        row_span in 0..3,
+    ) -> TableCell {
+        let (spans, blocks) = content;
+        TableCell { spans, header, column_span, row_span, blocks }
+    }
+}
+
+prop_compose! {
+    fn any_post()(
+        title in words_of_text(),
+        credits in vec((words_of_text(), words_of_text()), 0..3),
+        key_event in any::<bool>(),
+        blocks in vec(any_block(any_leaf()), 0..3),
+    ) -> Kind {
+        let credit = |(display_name, role)| Credit { display_name, role, ..Credit::default() };
+        let credits = credits.into_iter().map(credit).collect();
+        Kind::LivePost(LivePost { title, credits, key_event, blocks, ..LivePost::default() })
     }
 }
 
@@ -451,6 +601,10 @@ fn any_table() -> impl Strategy<Value = Table> {
 }
 
 fn any_leaf() -> impl Strategy<Value = Kind> {
+    prop_oneof![10 => any_simple(), 1 => any_table().prop_map(Kind::Table)]
+}
+
+fn any_simple() -> impl Strategy<Value = Kind> {
     prop_oneof![
         4 => any_spans().prop_map(|spans| Kind::Paragraph(Paragraph { spans })),
         1 => (0..8, any_spans()).prop_map(|(level, spans)| Kind::Heading(Heading { level, spans })),
@@ -463,7 +617,8 @@ fn any_leaf() -> impl Strategy<Value = Kind> {
         1 => any_embed().prop_map(Kind::Embed),
         1 => (words_of_text(), select(TEXTS))
             .prop_map(|(text, language)| Kind::Code(Code { text, language: language.to_owned() })),
-        1 => any_table().prop_map(Kind::Table),
+        1 => any_player().prop_map(|media| Kind::Video(Video { media: Some(media) })),
+        1 => any_player().prop_map(|media| Kind::Audio(Audio { media: Some(media) })),
         1 => Just(Kind::Divider(Divider {})),
     ]
 }
@@ -500,20 +655,22 @@ fn any_block(leaf: impl Strategy<Value = Kind> + 'static) -> impl Strategy<Value
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
-    vec(any_block(prop_oneof![6 => any_leaf(), 1 => any_raw()]), 0..5).prop_map(body)
+    let block = any_block(prop_oneof![6 => any_leaf(), 1 => any_raw()]);
+    vec(prop_oneof![5 => block, 1 => any_post().prop_map(self::block)], 0..5).prop_map(body)
 }
 
 fn any_body_without_raw_html() -> impl Strategy<Value = Body> {
-    vec(any_block(any_leaf()), 0..5).prop_map(body)
+    vec(prop_oneof![5 => any_block(any_leaf()), 1 => any_post().prop_map(block)], 0..5).prop_map(body)
 }
 
 // Parsers of other projects read the forms back.
 
 fn html_text(element: ElementRef<'_>, text: &mut String) {
-    const INLINE: [&str; 9] = ["a", "strong", "em", "s", "code", "sub", "sup", "b", "small"];
+    const INLINE: [&str; 10] = ["a", "strong", "em", "s", "code", "sub", "sup", "b", "small", "span"];
     let part = if INLINE.contains(&element.value().name()) { "" } else { " " };
     text.push_str(part);
-    text.push_str(element.attr("alt").unwrap_or_default());
+    let alternative = ["alt", "aria-label"].iter().find_map(|name| element.attr(name));
+    text.push_str(alternative.unwrap_or_default());
     for child in element.children() {
         match ElementRef::wrap(child) {
             Some(element) => html_text(element, text),
@@ -539,6 +696,7 @@ fn markdown_text(markdown: &str) -> String {
             Event::InlineHtml(tag) if &*tag != "<br>" => {}
             Event::Start(tag) if is_inline(&tag.to_end()) => {}
             Event::End(tag) if is_inline(&tag) => {}
+            Event::Html(tag) if tag.starts_with("<article") || &*tag.trim() == "</article>" => text.push(' '),
             Event::Html(html) => panic!("unexpected {html:?}"),
             _ => text.push(' '),
         }
@@ -643,6 +801,23 @@ proptest! {
             for (name, value) in element.value().attrs() {
                 prop_assert!(!name.starts_with("on") && name != "style", "{name} in {html}");
                 prop_assert!(!matches!(name, "href" | "src") || link_target(value).is_some(), "{value} in {html}");
+            }
+        }
+    }
+
+    /// A client may send the HTML back: the sanitiser allows each element, and each attribute except those that only the
+    /// renderer may write.
+    #[test]
+    fn the_sanitiser_allows_rendered_html(body in any_body()) {
+        const OWN: [&str; 8] =
+            ["id", "class", "srcset", "itemprop", "itemscope", "itemtype", KEY_EVENT, PINNED];
+        let html = render(&body, BodyFormat::Html);
+        for element in Html::parse_fragment(&html).root_element().descendent_elements() {
+            let name = element.value().name();
+            prop_assert!(crate::sanitise::allows(name, None), "{name} in {html}");
+            for (attribute, _) in element.value().attrs() {
+                let is_allowed = OWN.contains(&attribute) || crate::sanitise::allows(name, Some(attribute));
+                prop_assert!(is_allowed, "{attribute} in {html}");
             }
         }
     }

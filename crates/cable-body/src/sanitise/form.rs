@@ -12,6 +12,9 @@ const VOID_ELEMENTS: [&str; 6] = ["br", "col", "hr", "img", "source", "track"];
 /// The maximum nesting depth. A parser searches the open elements for each tag.
 pub(super) const MAX_DEPTH: usize = 100;
 
+/// The maximum number of attributes of an element: those of a `video` with the global ones.
+const MAX_ATTRIBUTES: usize = 9;
+
 /// Returns whether the HTML has this form and is no deeper than [`MAX_DEPTH`].
 pub(super) fn is_plain(html: &str) -> bool {
     let mut open = Vec::new();
@@ -41,7 +44,7 @@ fn start<'a>(html: &'a str, open: &mut Vec<&'a str>) -> Option<&'a str> {
         return None;
     }
     let own = ATTRIBUTES.iter().find(|(tag, _)| *tag == name).map_or(&[][..], |(_, names)| names);
-    let mut seen: [&str; 8] = [""; 8];
+    let mut seen = [""; MAX_ATTRIBUTES];
     let mut count = 0;
     while let Some(attribute) = rest.strip_prefix(' ') {
         let (attribute, value) = attribute.split_once("=\"")?;
@@ -96,6 +99,8 @@ mod tests {
             "<p title=\"a &gt; b\">c<br>d</p>",
             "<a href=\"https://example.org/?a=1&amp;b\" lang=\"en\"><b>x</b></a>",
             "<video controls=\"\" src=\"/a\"><source src=\"/b\"></video>",
+            "<video aria-label=\"a\" controls=\"\" height=\"1\" poster=\"/p\" src=\"/a\" width=\"1\" dir=\"ltr\" lang=\"en\" \
+             title=\"t\"></video>",
         ] {
             assert!(is_plain(html), "{html}");
         }
