@@ -107,7 +107,14 @@ fn article(id: &str, path: &str, publish_time: Option<i64>) -> bytes::Bytes {
 
 fn change(verb: Verb) -> Change {
     let update_kind = Some(UpdateKind::Major);
-    Change { verb, precondition: None, update_kind, allow_killed: false, import: None, field: "article".into() }
+    Change {
+        verb,
+        precondition: None,
+        update_kind,
+        allow_killed: false,
+        import: None,
+        field: "article".into(),
+    }
 }
 
 fn put(id: &str, path: &str, publish_time: Option<i64>) -> Change {
@@ -259,6 +266,7 @@ fn an_entry_too_large_to_read_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_entry_that_is_too_large_delays_no_other() {
-    let encoded = import::encode_singly(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
+    let encoded =
+        import::encode_singly(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
     assert!(encoded[0].is_err() && encoded[1].is_ok());
 }

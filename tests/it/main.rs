@@ -19,6 +19,7 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
+
 mod paging;
 mod paths;
 mod pending;
@@ -29,5 +30,6 @@ mod requests;
 mod restores;
 mod retags;
 mod support;
+mod transfers;
 mod unknown_fields;
 mod write_model;
