@@ -26,6 +26,7 @@ mod pending;
 mod plan;
 mod workers;
 
+pub(crate) use check::Original;
 pub(crate) use due::run_scheduler;
 pub(crate) use import::{Checked, Imported, OmittedPath};
 pub(crate) use patch::check as check_mask;

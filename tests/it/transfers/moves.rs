@@ -65,7 +65,8 @@ fn without_server_values(value: &mut Value) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(without_server_values),
         Value::Object(fields) => {
-            for name in ["etag", "revision", "update_time", "meta", "remove_time", "base_revision"] {
+            for name in ["log_id", "etag", "revision", "update_time", "meta", "remove_time", "base_revision"]
+            {
                 fields.remove(name);
             }
             fields.values_mut().for_each(without_server_values);
