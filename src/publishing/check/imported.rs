@@ -40,7 +40,7 @@ fn refusals(item: &Item) -> Vec<String> {
         Record::Tag(tag) => refusal(Kind::Tag, tag),
         other => Some(format!("an importer makes no {other:?}")),
     };
-    converted.records.iter().filter_map(refused).collect()
+    converted.mentions.iter().chain(&converted.records).filter_map(refused).collect()
 }
 
 fn items(export: &str) -> Vec<Item> {

@@ -22,6 +22,8 @@ pub(super) struct World {
     /// The time at the end of the history, in seconds after the start.
     pub(super) now: i64,
     paths: BTreeSet<String>,
+    /// Whether every put may publish a killed name again.
+    revives: bool,
 }
 
 impl World {
@@ -57,13 +59,25 @@ pub(super) fn filters() -> Vec<Value> {
 
 /// Makes a history. Some of its writes are refused, for example because a path is taken.
 pub(super) async fn fill(store: &Store, rng: &mut Rng) -> World {
-    let mut world = World { now: 0, paths: BTreeSet::new() };
-    for _ in 0..STEPS {
+    let mut world = World { now: 0, paths: BTreeSet::new(), revives: false };
+    make_steps(store, &mut world, rng, STEPS).await;
+    world
+}
+
+/// Continues the history of a store. The same seed makes the same writes.
+pub(super) async fn extend(store: &Store, now: i64, seed: u64) -> World {
+    let mut world = World { now, paths: BTreeSet::new(), revives: true };
+    make_steps(store, &mut world, &mut Rng::new(seed), STEPS / 4).await;
+    world
+}
+
+async fn make_steps(store: &Store, world: &mut World, rng: &mut Rng, count: u64) {
+    for _ in 0..count {
         let id = rng.between(0, ARTICLES - 1);
         match rng.between(0, 19) {
-            0..=8 => put(store, &mut world, rng, id, false).await,
-            9..=11 => put(store, &mut world, rng, id, true).await,
-            12 => patch(store, &world, rng, id).await,
+            0..=8 => put(store, world, rng, id, false).await,
+            9..=11 => put(store, world, rng, id, true).await,
+            12 => patch(store, world, rng, id).await,
             13 | 14 => remove(store, rng, "articles", &format!("a{id}"), "a0").await,
             15 => drop(store.raw.call("RemovePending", json!({"name": format!("articles/a{id}")})).await),
             16 | 17 => entity(store, rng).await,
@@ -79,7 +93,6 @@ pub(super) async fn fill(store: &Store, rng: &mut Rng) -> World {
             }
         }
     }
-    world
 }
 
 async fn put(store: &Store, world: &mut World, rng: &mut Rng, id: u64, later: bool) {
@@ -110,10 +123,11 @@ async fn put(store: &Store, world: &mut World, rng: &mut Rng, id: u64, later: bo
     } else if rng.one_in(3) {
         article["publish_time"] = json!(at(now - rng.between(0, 100) as i64));
     }
-    if rng.one_in(6) {
-        article["expire_time"] = json!(at(now + rng.between(61, 100) as i64));
+    if rng.one_in(4) {
+        let soonest = if later { 61 } else { 1 };
+        article["expire_time"] = json!(at(now + soonest + rng.between(0, 15) as i64));
     }
-    let request = json!({"article": article, "allow_killed": !later && rng.one_in(2)});
+    let request = json!({"article": article, "allow_killed": world.revives || (!later && rng.one_in(2))});
     let _refused = store.raw.call("PutArticle", request).await;
 }
 

@@ -46,7 +46,8 @@ fn converted(item: &Item) -> &ConvertedItem {
 }
 
 fn kinds(item: &Item) -> Vec<Kind> {
-    converted(item).records.iter().filter_map(|record| record.record.clone()).collect()
+    let ConvertedItem { mentions, records, .. } = converted(item);
+    mentions.iter().chain(records).filter_map(|record| record.record.clone()).collect()
 }
 
 fn article_of(item: &Item) -> v1::Article {

@@ -2028,7 +2028,7 @@ pub enum ArticleView {
     Unspecified = 0,
     /// Name, etag, revision, state, word count and times: create, update, first publish and publish time.
     Reference = 1,
-    /// All fields except the body.
+    /// All fields except the body, the editorial note and the former paths.
     Basic = 2,
     /// All fields.
     Full = 3,
