@@ -131,7 +131,7 @@ pub(crate) fn tombstone(record: &Record) -> v1::Tombstone {
         remove_time: Some(fields::timestamp(log.time)),
         revision: record.revision,
         paths: log.former_paths.iter().map(|former| former.path.clone()).collect(),
-        former_paths: Vec::new(),
+        ..v1::Tombstone::default()
     }
 }
 

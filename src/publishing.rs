@@ -27,6 +27,7 @@ mod plan;
 mod source;
 mod workers;
 
+pub(crate) use check::Original;
 pub(crate) use due::run_scheduler;
 pub(crate) use import::{Checked, Imported, OmittedPath};
 pub(crate) use patch::check as check_mask;

@@ -189,8 +189,14 @@ fn encoded(snapshot: Snapshot<'_>, found: &Record, log_id: LogId) -> Result<serv
     Ok(service::Record { record: Some(record), import_source, ..Default::default() })
 }
 
-/// Returns a tombstone with the times of its paths, by which the paths of removed articles are resolved.
+/// Returns a tombstone with the times of its paths, by which the paths of removed articles are resolved, and those of
+/// the name, which a later put retains.
 fn tombstone(found: &Record) -> v1::Tombstone {
-    let former_paths = found.log.former_paths.iter().map(compose::former_path).collect();
-    v1::Tombstone { former_paths, ..compose::tombstone(found) }
+    let time = |time: i64| (time != 0).then(|| fields::timestamp(time));
+    v1::Tombstone {
+        former_paths: found.log.former_paths.iter().map(compose::former_path).collect(),
+        create_time: time(found.log.create_time),
+        first_publish_time: time(found.log.first_publish_time),
+        ..compose::tombstone(found)
+    }
 }

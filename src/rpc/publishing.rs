@@ -77,7 +77,7 @@ fn removal(name: &str, kind: Option<Kind>, reason: i32, moved_to: &str) -> Resul
     let reason = RemovalReason::try_from(reason)
         .map_err(|_| Refusal::field("reason", format!("unknown value {reason}")))?;
     let moved_to = parse::optional_name(name.kind, moved_to, "moved_to")?;
-    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths: None } })
+    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported: None } })
 }
 
 /// The fields that all five requests to remove an entity have.

@@ -15,7 +15,9 @@ use crate::{
     health::Health,
     model::{Kind, Name, limit},
     parse,
-    publishing::{Change, Checked, Import, Imported, OmittedPath, PendingRecord, Publishing, Removal, Verb},
+    publishing::{
+        Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Publishing, Removal, Verb,
+    },
     refusal::{Refusal, at_most},
     store::Store,
     transfer::{End, Export, Next},
@@ -296,11 +298,16 @@ fn import_tombstone(tombstone: v1::Tombstone) -> Result<Verb, Refusal> {
     for (i, path) in tombstone.paths.iter().enumerate() {
         parse::path(path, &format!("paths[{i}]"))?;
     }
-    let mut imported_paths = parse::former_paths(&tombstone.former_paths)?;
-    if imported_paths.is_empty() {
+    let mut former_paths = parse::former_paths(&tombstone.former_paths)?;
+    if former_paths.is_empty() {
         let without_time = |path: &String| FormerPath { path: path.clone(), ..FormerPath::default() };
-        imported_paths = tombstone.paths.iter().map(without_time).collect();
+        former_paths = tombstone.paths.iter().map(without_time).collect();
     }
+    let original = Original {
+        created: parse::time(tombstone.create_time.as_ref(), "create_time")?,
+        first_published: parse::time(tombstone.first_publish_time.as_ref(), "first_publish_time")?,
+        former_paths,
+    };
     let reason = tombstone.reason();
-    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported_paths: Some(imported_paths) } })
+    Ok(Verb::Remove { name, removal: Removal { reason, moved_to, imported: Some(original) } })
 }

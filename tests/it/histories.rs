@@ -265,6 +265,7 @@ pub(crate) fn stripped(mut article: v1::Article) -> v1::Article {
     article.etag.clear();
     (article.revision, article.state, article.word_count) = (0, 0, 0);
     (article.create_time, article.update_time, article.first_publish_time) = (None, None, None);
+    article.former_paths.clear();
     article
 }
 
@@ -341,15 +342,28 @@ async fn import(cable: &Cable, model: &mut Model, rng: &mut Rng) {
     let records: Vec<_> = articles.iter().cloned().map(RawRecord::from).collect();
     let steps: Vec<_> = articles.into_iter().map(Step::Put).collect();
     check_articles(cable, model, &steps).await;
-    let acks: Vec<_> = cable.import(stream::iter(records)).try_collect().await.unwrap();
+    let acks: Vec<_> = cable.import(stream::iter(records)).overwrite().try_collect().await.unwrap();
     let results = acks.into_iter().flat_map(|ack| ack.results);
     for (step, result) in steps.iter().zip(results) {
-        let refused = result.outcome() == v1::ImportOutcome::Refused;
+        let mut outcome = model.apply(std::slice::from_ref(step));
         assert_eq!(
-            model.apply(std::slice::from_ref(step)).is_err(),
-            refused,
+            matches!(outcome, Err(Refusal::PathTaken)),
+            !result.omitted_path.is_empty(),
             "{steps:?}: {step:?}, {result:?}"
         );
+        if let (Err(Refusal::PathTaken), Step::Put(article)) = (&outcome, step) {
+            let without_path = v1::Article { path: String::new(), ..article.clone() };
+            outcome = model.apply(&[Step::Put(without_path)]);
+        }
+        assert_eq!(outcome.is_err(), result.outcome() == v1::ImportOutcome::Refused, "{step:?}, {result:?}");
+    }
+    // An article that loses its path is written after the others of its chunk.
+    for step in &steps {
+        if let (Some(version), Ok(found)) =
+            (model.articles.get_mut(step.name()), cable.article(step.name()).await)
+        {
+            version.revision = found.into_inner().revision;
+        }
     }
     check_articles(cable, model, &steps).await;
 }
@@ -364,8 +378,10 @@ async fn check_articles(cable: &Cable, model: &Model, steps: &[Step]) {
 
 fn check_article(model: &Model, name: &str, found: Result<v1::Article, Error>) {
     match (model.articles.get(name), found) {
-        (Some(Version { live: Some(article), revision, .. }), Ok(found)) => {
+        (Some(Version { live: Some(article), revision, former_paths, .. }), Ok(found)) => {
             assert_eq!(found.revision, *revision, "{name}");
+            let served = found.former_paths.iter().map(|former| former.path.clone());
+            assert_eq!(served.collect::<BTreeSet<_>>(), *former_paths, "{name}");
             assert_eq!(stripped(found), *article);
         }
         (version, Err(error)) => check_missing(version, name, &error),

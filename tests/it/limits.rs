@@ -383,7 +383,7 @@ async fn the_bytes_read_for_a_page_and_a_commit_are_limited() {
     commit(8).await.unwrap();
     // An import reads batches of the same size, and continues.
     let record = |i: usize| json!({"article": {"name": format!("articles/l{i:02}"), "headline": "I"}});
-    let response = raw.call("Import", json!({"records": many(14, record)})).await.unwrap();
+    let response = raw.call("Import", json!({"records": many(14, record), "mode": 1})).await.unwrap();
     let written = response["results"]
         .as_array()
         .unwrap()

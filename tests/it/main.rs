@@ -20,6 +20,7 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
+
 mod paging;
 mod paths;
 mod pending;
@@ -30,5 +31,6 @@ mod requests;
 mod restores;
 mod retags;
 mod support;
+mod transfers;
 mod unknown_fields;
 mod write_model;

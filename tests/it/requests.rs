@@ -168,13 +168,15 @@ async fn a_path_can_move_between_records_of_an_import() {
     let (_dir, node, cable) = start().await;
     cable.put(at_path("a", "/x")).await.unwrap();
     let records = [at_path("a", "/y"), at_path("b", "/x"), at_path("a", "/z"), at_path("c", "/y")];
-    let acks: Vec<_> = cable.import(stream::iter(records.map(RawRecord::from))).try_collect().await.unwrap();
+    let records = stream::iter(records.map(RawRecord::from));
+    let acks: Vec<_> = cable.import(records).overwrite().try_collect().await.unwrap();
     for result in acks.iter().flat_map(|ack| &ack.results) {
         assert_eq!(result.outcome(), v1::ImportOutcome::Written, "{result:?}");
     }
     let record = RawRecord::from(at_path("e", "/z"));
     let acks: Vec<_> = cable.import(stream::iter([record])).try_collect().await.unwrap();
-    assert_eq!(acks[0].results[0].error.as_ref().unwrap().reason(), ErrorReason::PathTaken);
+    let result = &acks[0].results[0];
+    assert_eq!((&*result.omitted_path, &*result.path_owner), ("/z", "articles/a"));
     node.stop().await;
 }
 

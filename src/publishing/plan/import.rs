@@ -95,7 +95,7 @@ impl Import {
     fn judge(&self, draft: &Draft, state: &State) -> Verdict {
         let present = [state.live(), state.pending_record()];
         if present.iter().all(Option::is_none) {
-            return self.judge_removed(state);
+            return self.judge_removed(draft, state);
         }
         // The content of a damaged version is lost already.
         let is_readable = |version: &&Record| state.check_readable(&draft.name, version.slot).is_ok();
@@ -104,15 +104,18 @@ impl Import {
         match conflict.filter(|_| !self.overwrites) {
             Some(source) => Verdict::Conflict(source),
             None if self.mentioned => Verdict::Keep(KeepReason::Mentioned),
-            None if self.overwrites || versions.iter().all(|version| self.owns(version)) => Verdict::Write,
+            // Killed content must not remain anywhere, whoever changed it.
+            None if self.overwrites || draft.erases() => Verdict::Write,
+            None if versions.iter().all(|version| self.owns(version)) => Verdict::Write,
             None => Verdict::Keep(KeepReason::Changed),
         }
     }
 
     /// Judges a record of a name that has no version now.
-    fn judge_removed(&self, state: &State) -> Verdict {
+    fn judge_removed(&self, draft: &Draft, state: &State) -> Verdict {
         let Some(removed) = state.record.as_ref().or(state.kill_tombstone()) else { return Verdict::Write };
-        let is_open = self.overwrites || (self.owns(removed) && state.kill_tombstone().is_none());
+        let is_open =
+            self.overwrites || draft.erases() || (self.owns(removed) && state.kill_tombstone().is_none());
         if is_open && !self.mentioned { Verdict::Write } else { Verdict::Keep(KeepReason::Removed) }
     }
 

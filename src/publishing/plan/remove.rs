@@ -8,7 +8,7 @@ use super::{
 use crate::{
     entry::own_path,
     model::{Name, Slot},
-    publishing::check::Checked,
+    publishing::check::{Checked, Original},
     refusal::Refusal,
     store::Record,
     wire::{
@@ -22,14 +22,15 @@ use crate::{
 pub(crate) struct Removal {
     pub(crate) reason: RemovalReason,
     pub(crate) moved_to: Option<Name>,
-    /// For a removal in another store, the paths that led to the name there. A path with the time 0 has no known time.
-    pub(crate) imported_paths: Option<Vec<FormerPath>>,
+    /// For a removal in another store, the times of the name and the paths that led to it there. A path with the time 0
+    /// has no known time.
+    pub(crate) imported: Option<Original>,
 }
 
 impl Removal {
     /// Checks the reason that a caller gives. In another store, an article may have expired.
     pub(super) fn check(&self, name: &Name) -> Result<(), Refusal> {
-        let is_imported = self.imported_paths.is_some();
+        let is_imported = self.imported.is_some();
         let reason = match self.reason {
             RemovalReason::Expired if is_imported => RemovalReason::Deleted,
             reason => reason,
@@ -62,7 +63,7 @@ pub(super) fn remove(
     let target = state.live().or(state.pending_record().filter(|_| kill));
     check_precondition(draft, state, target)?;
     let newest = state.record.as_ref().or(state.kill_tombstone());
-    if target.or(newest.filter(|_| kill)).is_none() && removal.imported_paths.is_none() {
+    if target.or(newest.filter(|_| kill)).is_none() && removal.imported.is_none() {
         return Err(state.not_found(&draft.name));
     }
     let reason = if kill { RemovalReason::Killed } else { RemovalReason::Withdrawn };
@@ -85,7 +86,7 @@ pub(super) fn remove(
 fn leaves_tombstone(removal: &Removal, state: &State, tombstone: &LogEntry) -> bool {
     let Some(record) = &state.record else {
         return state.kill_tombstone().is_none()
-            && (state.pending_record().is_none() || removal.imported_paths.is_some());
+            && (state.pending_record().is_none() || removal.imported.is_some());
     };
     let meaning = |log: &LogEntry| (log.reason(), log.moved_to.clone(), log.former_paths.clone());
     let is_same = meaning(&record.log) == meaning(tombstone);
@@ -101,7 +102,13 @@ fn tombstone(
     let kind = update_kind(draft, state)?;
     let mut log = live_removal(&draft.name, state.record.as_ref(), removal.reason, kind, context);
     log.moved_to = removal.moved_to.as_ref().map(ToString::to_string).unwrap_or_default();
-    add_imported_paths(&mut log, removal.imported_paths.as_deref().unwrap_or_default(), context.now);
+    if let Some(original) = &removal.imported {
+        add_imported_paths(&mut log, &original.former_paths, context.now);
+        if state.record.is_none() {
+            log.create_time = original.created.unwrap_or(context.now);
+            log.first_publish_time = original.first_published.unwrap_or(0);
+        }
+    }
     Ok(log)
 }
 
@@ -112,9 +119,10 @@ pub(super) fn expired(
     state: &State,
     context: PlanContext,
 ) -> Result<Planned, Refusal> {
-    let mut paths = checked.original.former_paths.clone();
-    paths.extend(own_path(&checked.content).map(|path| FormerPath { path, ..FormerPath::default() }));
-    let removal = Removal { reason: RemovalReason::Expired, moved_to: None, imported_paths: Some(paths) };
+    let mut original = checked.original.clone();
+    let own = own_path(&checked.content).map(|path| FormerPath { path, ..FormerPath::default() });
+    original.former_paths.extend(own);
+    let removal = Removal { reason: RemovalReason::Expired, moved_to: None, imported: Some(original) };
     remove(draft, &removal, state, context)
 }
 

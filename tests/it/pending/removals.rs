@@ -78,7 +78,14 @@ async fn a_kill_erases_pending_versions_and_blocks_the_name() {
             assert_eq!(refused.metadata["remove_time"], at(0));
             let commit = json!({"changes": [{"put_article": article}]});
             assert_eq!(node.refused("Commit", commit).await.reason, "NAME_KILLED");
-            let report = node.call("Import", json!({"records": [{"article": article}]})).await;
+            let import = json!({"records": [{"article": article}]});
+            assert_eq!(
+                node.call("Import", import.clone()).await["results"][0]["keep_reason"],
+                "KEEP_REASON_REMOVED"
+            );
+            let mut insisting = import;
+            insisting["mode"] = json!("IMPORT_MODE_OVERWRITE");
+            let report = node.call("Import", insisting).await;
             assert_eq!(report["results"][0]["error"]["reason"], "ERROR_REASON_NAME_KILLED");
         }
         let tombstone = json!({"name": format!("articles/{id}"), "reason": "REMOVAL_REASON_DELETED"});
@@ -166,7 +173,7 @@ async fn removals_of_every_kind_may_use_the_disk_reserve() {
     let removal = json!({"changes": [{"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}}]});
     node.call("Commit", removal).await;
     let tombstone = json!({"tombstone": {"name": "articles/c", "reason": "REMOVAL_REASON_DELETED"}});
-    let imported = node.call("Import", json!({"records": [tombstone]})).await;
+    let imported = node.call("Import", json!({"records": [tombstone], "mode": 1})).await;
     assert_eq!(imported["results"][0]["outcome"], "IMPORT_OUTCOME_WRITTEN", "{imported}");
     assert_eq!(node.head().await, 13);
     // A version that is due first and exceeds a limit does not delay an expiry.

@@ -22,6 +22,21 @@ async fn an_invalid_import_record_is_refused_with_its_field() {
         (json!({"tombstone": {"name": "tags/x", "reason": moved, "moved_to": "articles/x"}}), "moved_to"),
         (json!({"tombstone": {"name": "articles/x", "reason": 4, "paths": ["/a", "b"]}}), "paths[1]"),
         (
+            json!({"tombstone": {"name": "articles/x", "reason": 4, "former_paths": [{"path": "b"}]}}),
+            "former_paths[0].path",
+        ),
+        (
+            json!({"article": {"name": "articles/a", "headline": "H", "former_paths": [{"path": "/a"}, {"path": "//b"}]}}),
+            "former_paths[1].path",
+        ),
+        (
+            json!({"article": {"name": "articles/a", "headline": "H", "former_paths": [{"path": "/a", "taken_by": "b"}]}}),
+            "former_paths[0].taken_by",
+        ),
+        (json!({"pending_article": {}}), "article"),
+        (json!({"pending_article": {"article": {"name": "articles/a"}}}), "headline"),
+        (json!({"tag": {"name": "tags/x", "display_name": "X"}, "import_source": "a\nb"}), "import_source"),
+        (
             json!({"article": {"name": "articles/a", "headline": "H", "create_time": "9999-12-31T23:59:59Z"}}),
             "WRITTEN",
         ),
@@ -44,5 +59,34 @@ async fn an_invalid_import_record_is_refused_with_its_field() {
     let chunk = field(2, &field(4, &tag));
     let ack = raw.send("Import", chunk.into()).await.unwrap().remove(0);
     assert_eq!(ack["results"][0]["error"]["field"], "create_time", "{ack}");
+    for (options, field) in [
+        (json!({"source": "a\nb"}), "source"),
+        (json!({"source": "x".repeat(2_049)}), "source"),
+        (json!({"mode": 2}), "mode"),
+    ] {
+        let mut chunk = options;
+        chunk["records"] = json!([{"tag": {"name": "tags/x", "display_name": "X"}}]);
+        let refused = raw.call("Import", chunk).await.unwrap_err();
+        assert_eq!(refused.field, field);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_of_another_source_is_refused_with_the_source() {
+    let (_dir, node, raw) = start().await;
+    let import = async |source: &str, name: &str| {
+        let record = json!({"tag": {"name": "tags/a", "display_name": name}});
+        raw.call("Import", json!({"source": source, "records": [record]})).await.unwrap()["results"][0]
+            .clone()
+    };
+    assert_eq!(import("https://a.example", "A").await["outcome"], "IMPORT_OUTCOME_WRITTEN");
+    let error = import("https://b.example", "B").await["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["reason"]),
+        (&json!(6), &json!("ERROR_REASON_SOURCE_CONFLICT")),
+        "{error}"
+    );
+    assert_eq!(error["metadata"]["source"], "https://a.example");
     node.stop().await;
 }

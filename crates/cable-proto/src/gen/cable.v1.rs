@@ -2037,7 +2037,7 @@ pub enum ArticleView {
     Unspecified = 0,
     /// Name, etag, revision, state, word count and times: create, update, first publish and publish time.
     Reference = 1,
-    /// All fields except the body.
+    /// All fields except the body, the editorial note and the former paths.
     Basic = 2,
     /// All fields.
     Full = 3,
@@ -2263,6 +2263,13 @@ pub struct Tombstone {
     /// import; at most 256.
     #[prost(message, repeated, tag = "7")]
     pub former_paths: ::prost::alloc::vec::Vec<FormerPath>,
+    /// The time of the first put of the name. Exports alone set it; a later put of the name in the store that imports the
+    /// tombstone retains it.
+    #[prost(message, optional, tag = "8")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time at which the article first became readable, likewise.
+    #[prost(message, optional, tag = "9")]
+    pub first_publish_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Reasons for a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3149,8 +3156,8 @@ pub struct GetStatusResponse {
     /// log have equal digests.
     #[prost(bytes = "bytes", tag = "6")]
     pub log_digest: ::prost::bytes::Bytes,
-    /// The set digest of (name, content without the fields set by the server) of all live versions: 32 bytes. It is the
-    /// same after an export and an import.
+    /// The set digest of (name, content without the fields set by the server, former paths without their times) of all live
+    /// versions: 32 bytes. It is the same after an export and an import.
     #[prost(bytes = "bytes", tag = "7")]
     pub content_digest: ::prost::bytes::Bytes,
     /// The limits in force.

@@ -1,0 +1,97 @@
+//! Exports and imports: stores that are moved, and imports that are repeated beside editors.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use cable::clock::{Clock, ManualClock};
+use cable_client::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    histories::verify,
+    raw::{Raw, encode, field, request_bytes, values},
+    support::Node,
+};
+
+mod editors;
+mod generated;
+mod moves;
+
+/// The start of each test: in 2030, seconds since 1970 UTC.
+const START: i64 = 1_900_000_000;
+
+/// A node with a clock that the test sets.
+struct Store {
+    dir: tempfile::TempDir,
+    server: Node,
+    raw: Raw,
+    hands: ManualClock,
+}
+
+impl Store {
+    async fn open(seconds: i64) -> Store {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, hands) = Clock::manual((START + seconds) * 1_000_000);
+        let server = Node::start_at(dir.path(), clock).await;
+        let raw = Raw::to(&server).await;
+        Store { dir, server, raw, hands }
+    }
+
+    async fn call(&self, method: &str, request: Value) -> Value {
+        self.raw.call(method, request).await.unwrap_or_else(|refused| panic!("{method}: {refused:?}"))
+    }
+
+    /// Sets the time and waits until nothing is due.
+    async fn advance(&self, seconds: i64) {
+        self.hands.set((START + seconds) * 1_000_000);
+        while self.has_due(&at(seconds)).await {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn has_due(&self, now: &str) -> bool {
+        let pending = self.call("ListPending", json!({"page_size": 1000})).await;
+        let live = self.call("ListArticles", json!({"page_size": 1000})).await;
+        let is_due = |item: &Value, time: &str| item[time].as_str().is_some_and(|time| time <= now);
+        let items = |list: &Value, name: &str| list[name].as_array().cloned().unwrap_or_default();
+        items(&pending, "pending")
+            .iter()
+            .any(|item| item["hold_reason"].is_null() && is_due(item, "due_time"))
+            || items(&live, "articles").iter().any(|article| is_due(article, "expire_time"))
+    }
+
+    /// Returns the encoded records of an export with pending versions.
+    async fn export(&self) -> Vec<Vec<u8>> {
+        let request = request_bytes("Export", json!({"include_pending": true}));
+        let messages = self.raw.send_bytes("Export", request).await.unwrap();
+        messages.iter().flat_map(|message| values(message, 1)).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Imports encoded records in chunks. Returns the outcomes.
+    async fn import(&self, records: &[Vec<u8>], options: Value) -> Vec<Value> {
+        let options = encode("ImportRequest", options);
+        let mut results = Vec::new();
+        for chunk in records.chunks(50) {
+            let records: Vec<u8> = chunk.iter().flat_map(|record| field(2, record)).collect();
+            let request = Bytes::from([&records[..], &options[..]].concat());
+            let response = self.raw.send("Import", request).await.unwrap().remove(0);
+            results.extend(response["results"].as_array().unwrap().clone());
+        }
+        results
+    }
+
+    async fn close(self) {
+        self.server.stop().await;
+        verify(self.dir.path());
+    }
+}
+
+/// Returns a time, given in seconds after the start.
+fn at(seconds: i64) -> String {
+    Timestamp { seconds: START + seconds, nanos: 0 }.to_string()
+}
+
+/// Returns the distinct outcomes of records.
+fn outcomes(results: &[Value]) -> BTreeSet<&str> {
+    results.iter().map(|result| result["outcome"].as_str().unwrap()).collect()
+}
