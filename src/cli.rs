@@ -173,7 +173,7 @@ enum Call {
     Feed(SubcommandWithOutput<feed::Command>),
     /// Mirror matching content into a file until interrupted.
     Mirror(WithService<mirror::Mirror>),
-    /// Import content from a file. A repetition updates what nobody has changed since its import.
+    /// Import content from a file. A repetition replaces only unedited content.
     Import(SubcommandWithService<import::Command>),
     /// Export all content to a file or to standard output.
     Export(WithService<export::Export>),

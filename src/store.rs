@@ -138,13 +138,13 @@ pub(crate) struct Tombstone {
 }
 
 impl Tombstone {
-    /// Returns whether the tombstone is retained for ever, and not only as long as the history.
+    /// Returns whether the tombstone is retained permanently, and not only as long as the history.
     pub(crate) fn is_permanent(&self) -> bool {
         PERMANENT.contains(&self.reason)
     }
 }
 
-/// The reasons whose tombstones are retained for ever.
+/// The reasons whose tombstones are retained permanently.
 const PERMANENT: [v1::RemovalReason; 2] = [v1::RemovalReason::Moved, v1::RemovalReason::Killed];
 
 /// The outcome of one change.

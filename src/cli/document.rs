@@ -175,7 +175,7 @@ mod tests {
     fn a_file_that_holds_no_document_is_refused_with_its_name() {
         for (name, text, expected) in [
             ("a b.md", &b"x"[..], "add `id` to the front matter"),
-            ("quay.md", b"---\nsumary: x\n---\n", "unknown field `sumary`; did you mean `summary`?"),
+            ("quay.md", b"---\nheadlin: x\n---\n", "unknown field `headlin`; did you mean `headline`?"),
             ("quay.md", b"---\ncanonical: x\n---\n", "unknown field `canonical`"),
             ("quay.json", b"", "contains no article"),
             ("quay.json", b"[]", "contains no article"),

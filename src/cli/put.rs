@@ -42,7 +42,7 @@ struct Condition {
     /// Etag that must still be current, instead of the one in the file; for a single document.
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
-    /// Ignore the etag in the file: replace the current version whatever it is.
+    /// Ignore the etag in the file: replace the current version unconditionally.
     #[arg(long)]
     ignore_etag: bool,
 }

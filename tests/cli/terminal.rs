@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::support::{Demo, FAR, cable, code, stderr, write_article};
 
-/// What a command writes to a terminal, and its exit code.
+/// The output of a command on a terminal, and its exit code.
 struct Screen {
     stdout: String,
     stderr: String,

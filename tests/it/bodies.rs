@@ -54,7 +54,7 @@ async fn html_and_markdown_become_blocks_with_a_report() {
     let rendered = rendered.rendered_body.as_ref().unwrap().text.clone();
     assert_eq!(rendered, "<h2 id=\"t\">Timetable</h2>\n<dl><dt>noon</dt></dl>");
 
-    // What was rendered can be put again, and changes nothing.
+    // The rendered text can be put again, and changes nothing.
     let again = cable.put(bare("a")).body_html(rendered).await.unwrap();
     assert_eq!((again.revision, again.changed), (written.revision, false));
     node.stop().await;

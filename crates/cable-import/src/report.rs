@@ -55,7 +55,7 @@ struct ItemCounts {
 struct RecordCounts {
     written: u64,
     unchanged: u64,
-    /// The records whose versions the server kept, by reason.
+    /// The records that replaced nothing on the server, by reason.
     kept: BTreeMap<&'static str, u64>,
     refused: u64,
 }

@@ -67,7 +67,7 @@ pub enum Error {
     /// The file is damaged so that the next element cannot be found.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// The file is truncated. What comes before is imported.
+    /// The file is truncated. The items before that point are imported.
     #[error("the file was cut off at byte {position}, within <{within}>")]
     Truncated {
         /// The element without an end.

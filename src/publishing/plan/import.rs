@@ -73,7 +73,7 @@ pub(in crate::publishing) fn plan_each(
 fn decide(draft: &Draft, state: &State, context: PlanContext) -> Result<Decision, Refusal> {
     let planned = plan(draft, state, context);
     let Some(import) = &draft.import else { return planned.map(Decision::Planned) };
-    // A record that the store has already is unchanged, whoever wrote it.
+    // A record that the store has already is unchanged, regardless of its writer.
     if let Ok(unchanged @ Planned::Unchanged { .. }) = planned {
         return Ok(Decision::Planned(unchanged));
     }
@@ -104,7 +104,7 @@ impl Import {
         match conflict.filter(|_| !self.overwrites) {
             Some(source) => Verdict::Conflict(source),
             None if self.mentioned => Verdict::Keep(KeepReason::Mentioned),
-            // Killed content must not remain anywhere, whoever changed it.
+            // Killed content must not remain anywhere, regardless of edits.
             None if self.overwrites || draft.erases() => Verdict::Write,
             None if versions.iter().all(|version| self.owns(version)) => Verdict::Write,
             None => Verdict::Keep(KeepReason::Changed),

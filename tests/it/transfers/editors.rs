@@ -1,4 +1,4 @@
-//! Imports that are repeated beside editors: what was changed, removed or scheduled since an import is kept.
+//! Imports that are repeated beside editors: changes, removals and scheduled versions since an import stay.
 
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ async fn a_tombstone_removes_only_unchanged_versions() {
     assert_eq!(store.import_one(tombstone("same"), false).await, "UNCHANGED");
     assert_eq!(store.import_one(tombstone("edited"), false).await, "KEPT CHANGED");
     assert_eq!(store.import_one(tombstone("edited"), true).await, "WRITTEN");
-    // What an import removed may return with the next one.
+    // A name that an import removed may return with the next one.
     let back = |id: &str| json!({"article": article(id, "Back", json!({}))});
     assert_eq!(store.import_one(back("same"), false).await, "WRITTEN");
     store.close().await;
@@ -208,7 +208,7 @@ async fn the_source_of_a_version_moves_with_an_export() {
     for (id, expected) in [("same", "WRITTEN"), ("edited", "KEPT CHANGED")] {
         assert_eq!(copy.import_one(record(id, "Two"), false).await, expected, "{id}");
     }
-    // The next export replaces what came with the first one, but not what was edited in the copy.
+    // The next export replaces the records of the first one, but not those that were edited in the copy.
     store.put(article("edited", "Corrected again", json!({}))).await;
     let again = async || super::outcomes(&copy.import(&store.export().await, json!({})).await).len();
     assert_eq!(again().await, 1);
@@ -319,7 +319,7 @@ async fn changes_by_the_server_are_not_those_of_editors() {
     let gone = store.raw.call("ResolvePath", json!({"path": "/gone"})).await.unwrap_err();
     assert_eq!((&*gone.reason, &*gone.metadata["reason"]), ("ARTICLE_GONE", "EXPIRED"));
     assert_eq!(import("gone", "One", json!({"expire_time": at(5), "path": "/gone"})).await, "UNCHANGED");
-    // An editor's scheduled change of an imported article is kept, too.
+    // An editor's scheduled change of an imported article stays, too.
     store.put(article("scheduled", "Later", json!({"publish_time": at(90)}))).await;
     assert_eq!(import("scheduled", "Three", json!({"publish_time": at(10)})).await, "KEPT CHANGED");
     store.close().await;

@@ -17,7 +17,7 @@ const STEPS: u64 = 220;
 
 const REASONS: [&str; 4] = ["MOVED", "WITHDRAWN", "DELETED", "KILLED"];
 
-/// What the history of a store has left to ask for.
+/// The names, paths and times that the history of a store leaves behind.
 pub(super) struct World {
     /// The time at the end of the history, in seconds after the start.
     pub(super) now: i64,

@@ -138,7 +138,7 @@ async fn an_imported_export_responds_like_the_original() {
             assert_eq!(copy.export().await.len(), records.len(), "{case}");
             copies.push((case, copy));
         }
-        // What is pending becomes visible or stays held, and writes have the same effect, in all of them.
+        // Pending versions become visible or stay held, and writes have the same effect, in all of them.
         let (later, seed) = (world.now + 1_000, rng.next());
         let continue_with = async |store: &Store| {
             store.advance(later).await;

@@ -37,7 +37,7 @@ impl Error {
     }
 }
 
-/// Returns the text of the innermost cause, which says what the others only wrap: `Connection refused (os error 111)`.
+/// Returns the text of the innermost cause, which the others wrap: `Connection refused (os error 111)`.
 fn root_cause(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = status.source();

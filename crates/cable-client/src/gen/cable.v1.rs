@@ -1272,7 +1272,7 @@ pub(crate) mod transfer_service_client {
         /// may come in any order; of two records of one version, the later one counts.
         ///
         /// An import can be repeated beside editors. A record replaces a version only if an import wrote that version and
-        /// nothing has changed it since; otherwise the version is kept. A removed name stays removed. IMPORT_MODE_OVERWRITE
+        /// nothing has changed it since; otherwise the version stays. A removed name stays removed. IMPORT_MODE_OVERWRITE
         /// replaces these, too. A tombstone with KILLED always applies.
         ///
         /// * Versions of different sources are never mixed: a record whose name holds the version of another source is refused

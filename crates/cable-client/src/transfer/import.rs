@@ -65,7 +65,8 @@ impl Cable {
 
 /// The acknowledgement of consecutive records of an import: each one is on disk or refused.
 ///
-/// An acknowledgement covers at most 1,000 records. The outcome of each is WRITTEN, UNCHANGED, KEPT or REFUSED.
+/// An acknowledgement covers at most 1,000 records. The outcome of each is `WRITTEN`, `UNCHANGED`, `KEPT` or
+/// `REFUSED`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImportAck {

@@ -117,7 +117,7 @@ fn authors_have_three_forms() {
 #[test]
 fn an_error_names_the_field_or_the_line() {
     for (front_matter, expected) in [
-        ("sumary: x", "unknown field `sumary`"),
+        ("headlin: x", "unknown field `headlin`"),
         ("byline: {texts: x}", "unknown field `byline.texts`"),
         ("headline: a\ntitle: b", "`title`: `headline` is given twice"),
         ("publishTime: 2026-03-01\npublish_time: 2026-03-02", "given twice"),

@@ -241,12 +241,12 @@ mod tests {
     #[test]
     fn names_of_guest_authors_come_from_their_terms() {
         for (login, description, expected) in [
-            ("tilda-moss", "Tilda Moss tilda-moss 900 tilda@lantern.example", "Tilda Moss"),
-            ("tilda-moss", "Tilda Moss Tilda Moss tilda-moss 900 tilda@lantern.example", "Tilda Moss"),
-            ("tilda", "tilda@lantern.example Tilda Moss tilda 900", "Tilda Moss"),
-            ("Tilda Moss", "", "Tilda Moss"),
-            ("tilda-moss", "", ""),
-            ("t@lantern.example", "Tilda Moss t@lantern.example 900 t@lantern.example", "Tilda Moss"),
+            ("marta-fenn", "Marta Fenn marta-fenn 900 marta@lantern.example", "Marta Fenn"),
+            ("marta-fenn", "Marta Fenn Marta Fenn marta-fenn 900 marta@lantern.example", "Marta Fenn"),
+            ("marta", "marta@lantern.example Marta Fenn marta 900", "Marta Fenn"),
+            ("Marta Fenn", "", "Marta Fenn"),
+            ("marta-fenn", "", ""),
+            ("t@lantern.example", "Marta Fenn t@lantern.example 900 t@lantern.example", "Marta Fenn"),
         ] {
             assert_eq!(name_of_term(login, description), expected, "{description}");
         }

@@ -86,7 +86,7 @@ fn encoding_of(head: &[u8]) -> io::Result<(&'static Encoding, usize)> {
         io::Error::new(io::ErrorKind::InvalidData, format!("the file declares the unknown encoding {label}"))
     };
     let encoding = Encoding::for_label_no_replacement(label).ok_or_else(unknown)?;
-    // A declaration that can be read as ASCII is not in UTF-16, whatever it says.
+    // A declaration that can be read as ASCII is not in UTF-16, even if it names it.
     let encoding = if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding };
     Ok((encoding, 0))
 }

@@ -1,4 +1,4 @@
-//! What an export has and a record has no place for, counted by kind.
+//! The parts of an export that a record has no place for, counted by kind.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

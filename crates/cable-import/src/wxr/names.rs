@@ -9,7 +9,7 @@ use quick_xml::{
 #[derive(Default)]
 pub(super) struct Names {
     resolver: NamespaceResolver,
-    /// The namespace of the root element. The elements of RSS have none, or all the same.
+    /// The namespace of the root element. The elements of RSS have none, or the same one.
     root: Option<String>,
 }
 

@@ -17,7 +17,7 @@ use super::{
     times::LocalTime,
 };
 
-/// What the posts of an export refer to.
+/// The things that the posts of an export refer to.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) site: Site,

@@ -827,15 +827,15 @@ pub struct AltId {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
-/// Who may read a whole article (schema.org isAccessibleForFree, with metering).
+/// The readers of a whole article (schema.org isAccessibleForFree, with metering).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Access {
     /// Not stated.
     Unspecified = 0,
-    /// Everybody.
+    /// All readers.
     Free = 1,
-    /// Everybody, a limited number of times.
+    /// All readers, a limited number of times each.
     Metered = 2,
     /// Subscribers.
     Subscriber = 3,
@@ -2200,8 +2200,8 @@ pub struct Record {
     #[prost(string, tag = "9")]
     pub import_source: ::prost::alloc::string::String,
     /// Articles and their tombstones in an export with pending versions: whether the name also has a pending version,
-    /// which is a record of its own. If false, an import removes a pending version that an import wrote. If unset, the
-    /// record says nothing about it.
+    /// which is a record of its own. If false, an import removes a pending version that an import wrote. If unset, it
+    /// is unknown.
     #[prost(bool, optional, tag = "10")]
     pub has_pending: ::core::option::Option<bool>,
     /// The content of the record. A record of a kind that the server does not know is refused.
@@ -3257,7 +3257,7 @@ pub struct ImportResult {
     /// The error of a refused record. Set only with REFUSED.
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<ItemError>,
-    /// The reason why the store keeps its version. Set only with KEPT.
+    /// The reason why the store keeps its version. Set only with the outcome `KEPT`.
     #[prost(enumeration = "KeepReason", tag = "4")]
     pub keep_reason: i32,
     /// The path that the article was written without, because `path_owner` has it. If unset, it has its path.
