@@ -44,7 +44,7 @@ async fn html_and_markdown_become_blocks_with_a_report() {
     assert_eq!((report.raw_html_blocks, report.notes, report.omitted_notes), (0, vec![], 0));
     let article = cable.article("a").not_older_than(&written.position).await.unwrap();
     assert_eq!(kinds(article.body.as_ref().unwrap()), ["heading", "paragraph", "image", "table", "embed"]);
-    assert_eq!(article.word_count, 14);
+    assert_eq!(article.word_count, 13);
 
     let html = "<h2 id=t>Timetable</h2><dl><dt>noon</dt></dl><script>x()</script>";
     let written = cable.put(bare("a")).body_html(html).await.unwrap();

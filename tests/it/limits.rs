@@ -180,6 +180,10 @@ fn bounds() -> Vec<Bound> {
             |n| blocks(nested(n));
         "alias_paths" 256 "PutArticle" "article.alias_paths"
             |n| article("alias_paths", many(n, |i| json!(format!("/p{i}"))));
+        "alternative_headlines" 16 "PutArticle" "article.alternative_headlines" |n| {
+            let headline = |i| json!({"role": format!("r{i}"), "text": "T"});
+            article("alternative_headlines", many(n, headline))
+        };
         "notices" 256 "PutArticle" "article.notices" |n| article("notices", many(n, |_| json!({"text": "N"})));
         "related" 256 "PutArticle" "article.related"
             |n| article("related", many(n, |i| json!({"article": format!("articles/r{i}")})));

@@ -76,7 +76,7 @@ pub fn convert(format: BodyFormat, text: &str) -> Result<Conversion, ConvertErro
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let (text, omitted) = remove_forbidden(&text);
     let converted = match format {
-        BodyFormat::Html => html::plain_body(&text),
+        BodyFormat::Html => html::plain_body(&text).ok_or(ConvertError::TooCostly)?,
         BodyFormat::Markdown => markdown::body(&text).ok_or(ConvertError::TooCostly)?,
         _ => return Err(ConvertError::Format),
     };

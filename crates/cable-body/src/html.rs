@@ -36,7 +36,10 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk. Markdown becomes HTML of up to
 /// four times its size. An article with more elements than this has no valid body.
 const PLAIN_BOUNDS: Bounds =
-    Bounds { bytes: 4 << 20, tags: 60_000, attributes: 100, open: 600, steps: 6_000_000 };
+    Bounds { bytes: 4 << 20, tags: 40_000, attributes: 100, open: 600, steps: 6_000_000 };
+
+/// The maximum number of `&` in plain HTML. A parser takes about a microsecond for each reference.
+const MAX_REFERENCES: usize = 50_000;
 
 /// The origin of HTML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +89,13 @@ pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
     converted(source::parse_post(html), Walker::new(attachments, Dialect::WordPress))
 }
 
-/// Converts plain HTML into a body. Every input has a result; the caller checks its [`count`].
-pub(crate) fn plain_body(html: &str) -> Converted {
-    converted(source::parse_within(html, PLAIN_BOUNDS), Walker::new(&NoAttachments, Dialect::Plain))
+/// Converts plain HTML into a body, unless that would take too long. The caller checks its [`count`].
+pub(crate) fn plain_body(html: &str) -> Option<Converted> {
+    if html.matches('&').count() > MAX_REFERENCES {
+        return None;
+    }
+    let tree = source::parse_within(html, PLAIN_BOUNDS)?;
+    Some(converted(tree, Walker::new(&NoAttachments, Dialect::Plain)))
 }
 
 fn converted((tree, flattened): (scraper::Html, bool), mut walker: Walker<'_>) -> Converted {

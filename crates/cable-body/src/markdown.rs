@@ -16,13 +16,9 @@ mod figure;
 /// The maximum size in bytes of the HTML that Markdown becomes. Texts that people write take less than twice their own.
 const MAX_HTML_BYTES: usize = 4 << 20;
 
-/// The maximum number of characters `<` and `&` of the text that have to be escaped. An HTML parser takes about a
-/// microsecond for each.
-const MAX_ESCAPES: usize = 50_000;
-
 /// Converts a text into a body, unless that would take too long.
 pub(crate) fn body(markdown: &str) -> Option<Converted> {
-    Some(html::plain_body(&to_html(markdown)?))
+    html::plain_body(&to_html(markdown)?)
 }
 
 fn to_html(markdown: &str) -> Option<String> {
@@ -47,7 +43,7 @@ fn to_html(markdown: &str) -> Option<String> {
         } else {
             writer.event(event);
         }
-        if writer.out.len() > MAX_HTML_BYTES || writer.escapes > MAX_ESCAPES {
+        if writer.out.len() > MAX_HTML_BYTES {
             return None;
         }
     }
@@ -58,8 +54,6 @@ fn to_html(markdown: &str) -> Option<String> {
 #[derive(Default)]
 struct Writer {
     out: String,
-    /// The number of characters that were escaped.
-    escapes: usize,
     /// The start of the head of the open table.
     head: Option<usize>,
     /// For each open quotation, whether it has a block already.
@@ -328,7 +322,6 @@ impl Writer {
             self.out.push_str(plain);
             let (found, after) = special.split_at(1);
             let is_escaped = may_start(after);
-            self.escapes += usize::from(is_escaped);
             self.out.push_str(match found {
                 "<" if is_escaped => "&lt;",
                 "&" if is_escaped => "&amp;",

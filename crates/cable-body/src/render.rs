@@ -206,7 +206,9 @@ fn stand_in(media: &Media) -> Option<&str> {
 /// name is left out: only the server can look up the author's name.
 fn authors(post: &LivePost) -> impl Iterator<Item = (&str, &str)> {
     let named = post.credits.iter().filter(|credit| !is_blank(&credit.display_name));
-    named.map(|credit| (credit.display_name.as_str(), if is_blank(&credit.role) { "" } else { &credit.role }))
+    named.map(|credit| {
+        (credit.display_name.trim(), if is_blank(&credit.role) { "" } else { credit.role.trim() })
+    })
 }
 
 /// A time of a live post.

@@ -25,6 +25,12 @@ const MAX_LEVEL: usize = 400;
 /// content of `noscript`. Such elements within each other are processed once per level.
 const MAX_REPARSED_BYTES: usize = 16 << 20;
 
+/// The same for plain HTML, which is converted while a caller waits.
+const MAX_REPARSED_BYTES_OF_PLAIN: usize = 1 << 20;
+
+/// The number of bytes for which an element counts in addition to its own: each needs several parsers.
+const REPARSED_ELEMENT_BYTES: usize = 1 << 10;
+
 /// The text of a checkbox, such as that of a task list.
 pub(crate) const CHECKED: &str = "\u{2611} ";
 pub(crate) const UNCHECKED: &str = "\u{2610} ";
@@ -480,8 +486,7 @@ impl<'a> Walker<'a> {
             return self.children(*element, context, flow);
         }
         let text = element.text().collect::<String>();
-        self.reparsed_bytes += text.len();
-        if self.reparsed_bytes > MAX_REPARSED_BYTES {
+        if !self.may_reparse(&text) {
             return self.drop_markup(|| "<noscript>: left out, the text has too many".to_owned());
         }
         let (tree, flattened) = source::parse(&text);
@@ -491,6 +496,16 @@ impl<'a> Walker<'a> {
         if !twins::merge(self, &tree, flow.blocks.last_mut()) {
             self.children(tree.tree.root(), context, flow);
         }
+    }
+
+    /// Counts a text that is to be parsed again. Returns false if there were too many.
+    fn may_reparse(&mut self, text: &str) -> bool {
+        let maximum = match self.dialect {
+            Dialect::WordPress => MAX_REPARSED_BYTES,
+            Dialect::Plain => MAX_REPARSED_BYTES_OF_PLAIN,
+        };
+        self.reparsed_bytes += text.len() + REPARSED_ELEMENT_BYTES;
+        self.reparsed_bytes <= maximum
     }
 
     /// Adds an element as HTML. If sanitising removes more than markup, the words become a paragraph and the element's
@@ -519,8 +534,7 @@ impl<'a> Walker<'a> {
     /// Returns the element as HTML that can be stored, if all its words are in it.
     fn stored_html(&mut self, element: ElementRef<'_>, text: &str) -> Option<String> {
         let source = element.html();
-        self.reparsed_bytes += source.len();
-        if self.reparsed_bytes > MAX_REPARSED_BYTES {
+        if !self.may_reparse(&source) {
             return None;
         }
         let html = sanitise(&source);

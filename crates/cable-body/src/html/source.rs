@@ -35,19 +35,28 @@ pub(super) fn parse_post(html: &str) -> (Html, bool) {
 
 /// Parses a text without shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse(html: &str) -> (Html, bool) {
-    parse_within(html, PARSE_BOUNDS)
-}
-
-/// Parses a text with other bounds than those of an import.
-pub(super) fn parse_within(html: &str, bounds: Bounds) -> (Html, bool) {
-    if !is_deep(html) && work::steps(html, bounds).is_some() {
-        let tree = Html::parse_fragment(html);
-        // The check before parsing limits the parser's time. This check of the resulting tree is the authoritative one.
-        if !is_deep_tree(&tree) {
-            return (tree, false);
-        }
+    if !is_deep(html) && work::steps(html, PARSE_BOUNDS).is_some() {
+        return parse_measured(html);
     }
     (Html::parse_fragment(&flatten(html)), true)
+}
+
+/// Parses a text without shortcodes, unless that would exceed the bounds. Markup is removed only if the text is nested
+/// too deeply.
+pub(super) fn parse_within(html: &str, bounds: Bounds) -> Option<(Html, bool)> {
+    let is_small = html.len() <= bounds.bytes && work::tags(html) <= bounds.tags;
+    if is_small && is_deep(html) {
+        return Some((Html::parse_fragment(&flatten(html)), true));
+    }
+    work::steps(html, bounds).filter(|_| is_small)?;
+    Some(parse_measured(html))
+}
+
+/// Parses a text whose cost is within bounds.
+fn parse_measured(html: &str) -> (Html, bool) {
+    let tree = Html::parse_fragment(html);
+    // The check before parsing limits the parser's time. This check of the resulting tree is the authoritative one.
+    if is_deep_tree(&tree) { (Html::parse_fragment(&flatten(html)), true) } else { (tree, false) }
 }
 
 fn is_deep_tree(tree: &Html) -> bool {

@@ -400,7 +400,7 @@ fn blocks_in_cells_are_one_line_in_markdown_and_text() {
         "|  |  |  |\n| --- | --- | --- |\n\
          | b\\|c<br>[![a](/a.jpg)](/x)<br>d<br>[e](/e)<br>`f`<br>`g` | h |  |"
     );
-    assert_eq!(render(&body, BodyFormat::PlainText), "b|c a - d - e f g * * *\th\t");
+    assert_eq!(render(&body, BodyFormat::PlainText), "b|c a - d - e f g * * *\th");
     assert_eq!(word_count(&body), 7);
 }
 
@@ -812,7 +812,7 @@ proptest! {
         const OWN: [&str; 8] =
             ["id", "class", "srcset", "itemprop", "itemscope", "itemtype", KEY_EVENT, PINNED];
         let html = render(&body, BodyFormat::Html);
-        for element in Html::parse_fragment(&html).root_element().descendent_elements() {
+        for element in Html::parse_fragment(&html).root_element().descendent_elements().skip(1) {
             let name = element.value().name();
             prop_assert!(crate::sanitise::allows(name, None), "{name} in {html}");
             for (attribute, _) in element.value().attrs() {
