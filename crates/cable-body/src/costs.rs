@@ -35,7 +35,7 @@ fn measure(format: BodyFormat, texts: &[String]) -> (Vec<String>, usize) {
         let time = used(start) - before;
         refused += usize::from(converted == Err(ConvertError::TooCostly));
         let head: String = text.chars().take(24).collect();
-        println!("{time:>10.1?} {} {head:?}", if converted.is_ok() { "converted" } else { "refused  " });
+        eprintln!("{time:>10.1?} {} {head:?}", if converted.is_ok() { "converted" } else { "refused  " });
         if time > MAX_TIME {
             slow.push(format!("{time:?} {head:?}"));
         }
