@@ -334,10 +334,17 @@ fn read_in_background(command: Command, bar: ProgressBar) -> Result<Reading, Err
     let (sender, inputs) = mpsc::channel(MAX_READ_AHEAD);
     let (source_sender, source) = oneshot::channel();
     let reading = move || {
+        // The caller waits for the source before it receives inputs, of which the channel holds only some.
         let read = match command {
             Command::Wxr(source) => read_wxr(source, &bar, source_sender, &sender),
-            Command::Jsonl(Source { file, .. }) => read_jsonl(&file, &bar, &sender),
-            Command::Binary(Source { file, .. }) => read_binary(&file, &bar, &sender),
+            Command::Jsonl(Source { file, .. }) => {
+                drop(source_sender);
+                read_jsonl(&file, &bar, &sender)
+            }
+            Command::Binary(Source { file, .. }) => {
+                drop(source_sender);
+                read_binary(&file, &bar, &sender)
+            }
         };
         // If the receiver no longer exists, the import has stopped.
         let _stopped = read.and_then(|()| send(&sender, Ok(Input::End)));
@@ -478,6 +485,21 @@ mod tests {
             log.add_result(0, &result("tags/a", v1::ImportOutcome::Unchanged));
         }
         assert!(log.report.totals_match());
+    }
+
+    #[tokio::test]
+    async fn the_source_is_known_before_the_inputs_are_received() {
+        let line = "{\"tag\":{\"name\":\"tags/a\"}}\n";
+        let file = file(line.repeat(3 * MAX_READ_AHEAD).as_bytes());
+        let Reading { mut inputs, source } =
+            read_in_background(Command::Jsonl(self::source(file.path())), ProgressBar::hidden()).unwrap();
+        let source = tokio::time::timeout(std::time::Duration::from_secs(30), source).await.unwrap();
+        assert!(source.is_err(), "a file of records has no source of its own");
+        let mut count = 0;
+        while let Some(Ok(Input::Record(_))) = inputs.recv().await {
+            count += 1;
+        }
+        assert_eq!(count, 3 * MAX_READ_AHEAD);
     }
 
     #[tokio::test]

@@ -342,6 +342,16 @@ fn is_held(pending: &Record, live: Option<&Record>) -> bool {
     }
 }
 
+/// Returns the entry that holds the pending version of an import because something else changes the live version. The
+/// version is not based on a revision that could be compared later, after the changed version has expired, too.
+fn hold_imported(state: &State, context: PlanContext) -> Option<(Slot, LogEntry)> {
+    let mut log = state.pending_record()?.log.clone();
+    let import = log.import.as_mut().filter(|import| import.pending_base() == PendingBase::Imported)?;
+    import.set_pending_base(PendingBase::Superseded);
+    log.time = context.now;
+    Some((Slot::Pending, log))
+}
+
 /// Checks the precondition against the version that is to be replaced.
 fn check_precondition(draft: &Draft, state: &State, replaced: Option<&Record>) -> Result<(), Refusal> {
     let current = replaced.map(|record| state.log_id.etag(record.revision, record.prefix));

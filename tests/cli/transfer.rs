@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Demo, code, run, stderr, stdout};
+use crate::support::{Demo, FAR, code, run, stderr, stdout, write_article};
 
 #[test]
 fn a_failed_export_neither_creates_nor_changes_a_file() {
@@ -112,4 +112,49 @@ fn a_wordpress_file_that_was_cut_off_is_imported_up_to_its_end() {
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("cut.xml: the file was cut off at byte"), "{}", stderr(&output));
     assert_eq!(code(&demo.run(dir.path(), "article get wp-7")), 0);
+}
+
+#[test]
+fn an_export_has_pending_versions_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    write_article(dir.path(), "later", "Later", serde_json::json!({"publishTime": FAR}));
+    demo.run(dir.path(), "article put later.json");
+    let plain = demo.run(dir.path(), "export --to plain.jsonl");
+    assert_eq!(code(&plain), 0, "{}", stderr(&plain));
+    assert!(stderr(&plain).contains("pending version"), "{}", stderr(&plain));
+    assert!(!fs::read_to_string(dir.path().join("plain.jsonl")).unwrap().contains("articles/later"));
+    let whole = demo.run(dir.path(), "export --pending --to whole.jsonl");
+    assert!(!stderr(&whole).contains("left out"), "{}", stderr(&whole));
+    let other = Demo::start(dir.path());
+    let output = other.run(dir.path(), "import jsonl whole.jsonl");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let pending = other.run(dir.path(), "article pending get later -o json");
+    assert!(stdout(&pending).contains("Later"), "{}", stderr(&pending));
+}
+
+#[test]
+fn a_repeated_import_reports_the_versions_that_it_keeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let line = |title: &str| format!("{{\"tag\":{{\"name\":\"tags/a\",\"displayName\":\"{title}\"}}}}\n");
+    let import = |title: &str, options: &str| {
+        fs::write(dir.path().join("tags.jsonl"), line(title)).unwrap();
+        let output =
+            demo.run(dir.path(), &format!("import jsonl tags.jsonl --report report.jsonl {options}"));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        (stdout(&output) + &stderr(&output), fs::read_to_string(dir.path().join("report.jsonl")).unwrap())
+    };
+    let title = || stdout(&demo.run(dir.path(), "tag get a -o json"));
+    import("One", "");
+    let (table, _) = import("Two", "--dry-run");
+    assert!(table.contains("dry run: nothing was written") && title().contains("One"), "{table}");
+    import("Two", "");
+    fs::write(dir.path().join("tag.json"), r#"{"name":"tags/a","displayName":"Edited"}"#).unwrap();
+    assert_eq!(code(&demo.run(dir.path(), "tag put tag.json")), 0);
+    let (table, report) = import("Three", "");
+    assert!(table.contains("1 kept: changed since its import") && title().contains("Edited"), "{table}");
+    assert!(report.contains(r#""outcome":"kept","label":"tags/a""#), "{report}");
+    import("Three", "--overwrite");
+    assert!(title().contains("Three"));
 }

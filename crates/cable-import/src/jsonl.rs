@@ -170,6 +170,15 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
+/// Returns the text of a number that is not finite in ProtoJSON.
+fn non_finite(number: f32) -> &'static str {
+    match number {
+        f32::INFINITY => "Infinity",
+        f32::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    }
+}
+
 struct Writer {
     line: String,
     unknown: bool,
@@ -207,6 +216,9 @@ impl Writer {
             (Value::U64(number), _) => self.json(&number.to_string()),
             (Value::I32(number), _) => self.json(number),
             (Value::U32(number), _) => self.json(number),
+            // JSON has no number for the others, which ProtoJSON writes as texts.
+            (Value::F32(number), _) if number.is_finite() => self.json(number),
+            (Value::F32(number), _) => self.json(non_finite(*number)),
             (Value::Bool(value), _) => self.json(value),
             (Value::String(text), _) => self.json(text),
             (other, _) => unreachable!("the schema's records contain no {other:?}"),

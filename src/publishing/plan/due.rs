@@ -1,6 +1,8 @@
 //! Plans the changes of a name that are due.
 
-use super::{PlanContext, Planned, State, is_held, past::carry_history, put::first_publish_time, remove};
+use super::{
+    PlanContext, Planned, State, hold_imported, is_held, past::carry_history, put::first_publish_time, remove,
+};
 use crate::{
     entry::{self, own_path},
     model::{Name, Slot, path},
@@ -71,7 +73,8 @@ pub(in crate::publishing) fn plan_due(
     let losses = losses.filter_map(|(name, loser)| {
         let entry = path_loss(name, loser.live()?, &due.name, context);
         tracing::warn!(%name, to = %due.name, "article lost its path to a scheduled article");
-        Some(loser.append(name, vec![(Slot::Live, entry)]))
+        let held = hold_imported(loser, context);
+        Some(loser.append(name, held.into_iter().chain([(Slot::Live, entry)]).collect()))
     });
     losses.chain([state.append(&due.name, entries)]).collect()
 }

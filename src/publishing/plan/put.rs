@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Draft, Import, PlanContext, Planned, State, check_precondition, is_held,
+    Draft, Import, PlanContext, Planned, State, check_precondition, hold_imported, is_held,
     past::{add_imported_paths, carry_history},
     remove, update_kind,
 };
@@ -86,7 +86,9 @@ fn put_live(
     };
     carry_history(name, &mut log, before, context);
     add_imported_paths(&mut log, former_paths, context.now);
-    let entries = superseded.into_iter().chain([(Slot::Live, log)]).collect();
+    let is_change = draft.import.is_none() && state.live().is_some();
+    let held = hold_imported(state, context).filter(|_| is_change && superseded.is_none());
+    let entries = superseded.into_iter().chain(held).chain([(Slot::Live, log)]).collect();
     Ok(state.append(name, entries).with_path_owner(state))
 }
 

@@ -82,11 +82,8 @@ async fn a_record_of_another_source_is_refused_with_the_source() {
     };
     assert_eq!(import("https://a.example", "A").await["outcome"], "IMPORT_OUTCOME_WRITTEN");
     let error = import("https://b.example", "B").await["error"].clone();
-    assert_eq!(
-        (&error["code"], &error["reason"]),
-        (&json!(6), &json!("ERROR_REASON_SOURCE_CONFLICT")),
-        "{error}"
-    );
+    let reason = error["reason"].as_str().unwrap().trim_start_matches("ERROR_REASON_");
+    assert_eq!((&error["code"], reason), (&json!(6), "SOURCE_CONFLICT"));
     assert_eq!(error["metadata"]["source"], "https://a.example");
     node.stop().await;
 }
