@@ -39,7 +39,7 @@ impl Publishing {
             return Ok((changes, reports));
         }
         let text = sources.iter().map(|source| source.source.text.len()).sum();
-        at_most(&limit::BODY_SOURCE, text, &format!("{}.text", sources[0].field))?;
+        at_most(&limit::BODY_SOURCE, text, format!("{}.text", sources[0].field))?;
         let bytes = text + changes.iter().map(Change::bytes).sum::<usize>();
         self.workers.run(bytes, move |stop| convert_each(changes, reports, sources, stop)).await
     }

@@ -68,7 +68,7 @@ fn take_line(post: &mut v1::LivePost, line: ElementRef<'_>) -> bool {
     let between = markup::text_without(*line, is_property);
     let is_line = !fields.is_empty()
         && !between.contains(char::is_alphanumeric)
-        && line.child_elements().all(|child| is_property(child));
+        && line.child_elements().all(is_property);
     let mut taken = post.clone();
     let is_taken = is_line && fields.into_iter().all(|field| take_property(&mut taken, field));
     if is_taken {

@@ -696,7 +696,7 @@ fn markdown_text(markdown: &str) -> String {
             Event::InlineHtml(tag) if &*tag != "<br>" => {}
             Event::Start(tag) if is_inline(&tag.to_end()) => {}
             Event::End(tag) if is_inline(&tag) => {}
-            Event::Html(tag) if tag.starts_with("<article") || &*tag.trim() == "</article>" => text.push(' '),
+            Event::Html(tag) if tag.starts_with("<article") || tag.trim() == "</article>" => text.push(' '),
             Event::Html(html) => panic!("unexpected {html:?}"),
             _ => text.push(' '),
         }
