@@ -1,5 +1,7 @@
 //! The processor time that the conversion of the worst texts of 1 MiB takes.
 
+#![allow(clippy::print_stdout, reason = "the times, to compare them")]
+
 use std::time::{Duration, Instant};
 
 use cable_proto::{limit, v1::BodyFormat};

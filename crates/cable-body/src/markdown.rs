@@ -34,8 +34,8 @@ fn to_html(markdown: &str) -> Option<String> {
                 std::iter::from_fn(|| events.next_if(|event| *event != Event::End(TagEnd::Paragraph)))
                     .collect();
             events.next();
-            let is_last = matches!(events.peek(), Some(Event::End(TagEnd::BlockQuote(_))));
-            writer.paragraph(inline, is_last);
+            let ends_quote = matches!(events.peek(), Some(Event::End(TagEnd::BlockQuote(_))));
+            writer.paragraph(inline, ends_quote);
         } else if is_inline(&event) {
             let rest = std::iter::from_fn(|| events.next_if(is_inline));
             let inline: Vec<_> = std::iter::once(event).chain(rest).collect();
@@ -56,8 +56,6 @@ struct Writer {
     out: String,
     /// The start of the head of the open table.
     head: Option<usize>,
-    /// For each open quotation, whether it has a block already.
-    quotes: Vec<bool>,
     /// Whether a heading, a cell or code is open.
     in_line: bool,
     /// The label of a footnote whose text has not started.
@@ -67,21 +65,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn paragraph(&mut self, events: Vec<Event<'_>>, is_last: bool) {
-        let follows = self.quotes.last_mut().is_some_and(|has_block| std::mem::replace(has_block, true));
+    fn paragraph(&mut self, events: Vec<Event<'_>>, ends_quote: bool) {
         if let Some(found) = figure::figure(&events) {
             return self.figure(found);
         }
-        let attribution = if is_last && follows { attribution(&events) } else { None };
+        let attribution = if ends_quote { attribution(&events) } else { None };
         let tag = if attribution.is_some() { "footer" } else { "p" };
         self.out.push_str(&format!("<{tag}>"));
         self.label();
-        events.into_iter().for_each(|event| match (attribution, event) {
-            (Some(dash), Event::Text(text)) if text.starts_with(dash) => {
-                self.escaped(text[dash.len()..].trim_start())
-            }
-            (_, event) => self.event(event),
-        });
+        let mut events = events.into_iter();
+        if let Some(text) = attribution {
+            events.next();
+            self.escaped(&text);
+        }
+        events.for_each(|event| self.event(event));
         self.out.push_str(&format!("</{tag}>\n"));
     }
 
@@ -171,10 +168,7 @@ impl Writer {
         self.in_line |= matches!(tag, Tag::Heading { .. } | Tag::TableCell | Tag::CodeBlock(_));
         match tag {
             Tag::Heading { level, .. } => self.open(&format!("{level}")),
-            Tag::BlockQuote(_) => {
-                self.quotes.push(false);
-                self.open("blockquote");
-            }
+            Tag::BlockQuote(_) => self.open("blockquote"),
             Tag::CodeBlock(kind) => self.code_block(&kind),
             Tag::List(None) => self.open("ul"),
             Tag::List(Some(start)) => self.open(&format!("ol start=\"{start}\"")),
@@ -205,10 +199,7 @@ impl Writer {
         self.in_line &= !matches!(tag, TagEnd::Heading(_) | TagEnd::TableCell | TagEnd::CodeBlock);
         match tag {
             TagEnd::Heading(level) => self.close(&format!("{level}")),
-            TagEnd::BlockQuote(_) => {
-                self.quotes.pop();
-                self.close("blockquote");
-            }
+            TagEnd::BlockQuote(_) => self.close("blockquote"),
             TagEnd::CodeBlock => self.out.push_str("</code></pre>\n"),
             TagEnd::List(is_ordered) => self.close(if is_ordered { "ol" } else { "ul" }),
             TagEnd::Item => self.close("li"),
@@ -349,10 +340,12 @@ fn is_inline(event: &Event<'_>) -> bool {
     }
 }
 
-/// Returns the dash before the attribution of a quotation, if the paragraph is one.
-fn attribution(events: &[Event<'_>]) -> Option<&'static str> {
-    const DASH: &str = "\u{2014} ";
-    matches!(events.first(), Some(Event::Text(text)) if text.starts_with(DASH)).then_some(DASH)
+/// Returns the first text of an attribution without the dash before it, if the paragraph of a quotation is one.
+fn attribution(events: &[Event<'_>]) -> Option<String> {
+    match events.first() {
+        Some(Event::Text(text)) => text.strip_prefix("\u{2014} ").map(|text| text.trim_start().to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

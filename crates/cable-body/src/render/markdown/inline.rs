@@ -285,8 +285,12 @@ impl Markdown {
 
     /// Returns the character before the mark to open, and before stars that it joins.
     fn before(&self, state: &State, mark: Mark) -> char {
-        if self.lines.at_start() || state.hard_break {
+        if self.lines.at_start() {
             return ' ';
+        }
+        if state.hard_break {
+            // In one line, the break is `<br>`.
+            return if state.one_line { '>' } else { ' ' };
         }
         let written = self.lines.written();
         let (begin, end) = state.opened;
