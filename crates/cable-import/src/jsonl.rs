@@ -280,6 +280,42 @@ mod tests {
         v1::Record { record: Some(entity), ..Default::default() }.encode_to_vec()
     }
 
+    /// Writes a record that has every field of the schema set, down to a depth.
+    #[test]
+    fn fields_of_every_kind_can_be_written() {
+        fn filled(of: &prost_reflect::MessageDescriptor, depth: usize) -> DynamicMessage {
+            let mut message = DynamicMessage::new(of.clone());
+            for field in of.fields().filter(|_| !of.full_name().starts_with("google.protobuf.")) {
+                if matches!(field.kind(), Kind::Message(_)) && (depth == 0 || field.is_map()) {
+                    continue;
+                }
+                let value = match field.kind() {
+                    Kind::Message(inner) => Value::Message(filled(&inner, depth - 1)),
+                    kind => match Value::default_value(&kind) {
+                        Value::F32(_) => Value::F32(0.375),
+                        Value::F64(_) => Value::F64(0.375),
+                        other => other,
+                    },
+                };
+                message.set_field(&field, if field.is_list() { Value::List(vec![value]) } else { value });
+            }
+            message
+        }
+        let of = cable_proto::POOL.get_message_by_name("cable.v1.Record").unwrap();
+        for field in of.oneofs().next().unwrap().fields() {
+            let Kind::Message(entity) = field.kind() else { panic!("{field:?}") };
+            let mut record = DynamicMessage::new(of.clone());
+            record.set_field(&field, Value::Message(filled(&entity, 6)));
+            let mut writer = Writer { line: String::new(), unknown: false };
+            writer.message(&record).unwrap();
+            let read = DynamicMessage::deserialize(
+                of.clone(),
+                &mut serde_json::Deserializer::from_str(&writer.line),
+            );
+            assert_eq!(read.unwrap().encode_to_vec(), record.encode_to_vec(), "{}", writer.line);
+        }
+    }
+
     #[test]
     fn a_line_is_canonical_json_in_schema_order() {
         let article = v1::Article {
