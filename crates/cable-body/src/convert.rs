@@ -56,7 +56,7 @@ impl fmt::Display for ConvertError {
             ConvertError::Format => f.write_str("must be HTML or MARKDOWN"),
             ConvertError::TooLarge => write!(f, "must be at most {} bytes", limit::BODY_SOURCE.maximum),
             ConvertError::TooCostly => f.write_str(
-                "takes too long to parse: send a shorter text, or one with fewer `<`, `&` and markup",
+                "takes too long to parse: send a text with less markup, fewer lines, or fewer `<`, `&` and `[`",
             ),
         }
     }

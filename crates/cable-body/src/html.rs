@@ -33,10 +33,13 @@ pub(crate) use urls::{media_type, page};
 /// The maximum length of one text's HTML, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 
+/// The maximum number of start tags in plain HTML. Three for each block that a body may have.
+pub(crate) const MAX_TAGS: usize = 3 * limit::BLOCKS.maximum as usize;
+
 /// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk. Markdown becomes HTML of up to
 /// four times its size. An article with more elements than this has no valid body.
 const PLAIN_BOUNDS: Bounds =
-    Bounds { bytes: 4 << 20, tags: 40_000, attributes: 100, open: 600, steps: 6_000_000 };
+    Bounds { bytes: 4 << 20, tags: MAX_TAGS, attributes: 100, open: 600, steps: 6_000_000 };
 
 /// The maximum number of `&` in plain HTML. A parser takes about a microsecond for each reference.
 const MAX_REFERENCES: usize = 50_000;
