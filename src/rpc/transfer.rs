@@ -1,6 +1,6 @@
 //! TransferService.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{
     StreamExt as _,
@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{publishing::position, request};
 use crate::{
     health::Health,
+    log::Position,
     model::{Kind, Name, limit},
     parse,
     publishing::{
@@ -37,8 +38,11 @@ use crate::{
 /// three such texts are 1 MB.
 const MAX_SHORT_BYTES: usize = 256;
 
-/// Chunks of an import that are processed at once: one is written while the next is checked.
+/// Chunks of an import that are received and checked at once.
 const MAX_CHUNKS_IN_FLIGHT: usize = 2;
+
+/// Checked chunks of an import that wait until the one before them is written.
+const MAX_CHECKED_CHUNKS: usize = 1;
 
 /// The imports and exports of a node.
 pub(crate) struct TransferRpc {
@@ -65,7 +69,8 @@ impl TransferService for TransferRpc {
         let publishing = self.publishing.clone();
         let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
         let import = Importing {
-            chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).boxed(),
+            chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).fuse().boxed(),
+            checked: VecDeque::new(),
             publishing: self.publishing.clone(),
             health: self.health.clone(),
             draining: self.draining.clone(),
@@ -139,9 +144,13 @@ async fn next_message(
 }
 
 /// One client's import. Chunks are written one after the other, so that a later record sees the effect of an earlier
-/// one. While one chunk is written, the checks of the next that need no store are made.
+/// one. While one chunk is written, the next ones are received, and checked by the rules that need no store: without
+/// that, a write would wait for a whole chunk to pass through the window of its stream.
 struct Importing {
+    /// The received chunks. After the last one, the stream stays at its end.
     chunks: BoxStream<'static, Result<Chunk, Status>>,
+    /// Chunks that were checked while an earlier one was written.
+    checked: VecDeque<Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
     health: Arc<Health>,
     draining: watch::Receiver<bool>,
@@ -175,12 +184,33 @@ impl Importing {
         if *self.draining.borrow() {
             return Err(Refusal::of_shutdown(&self.health).into());
         }
-        let Some(chunk) = self.chunks.next().await.transpose()? else { return Ok(None) };
-        let Chunk { number, names, checked } = chunk;
-        let (results, at) = self.publishing.commit_each(checked).await?;
+        let chunk = match self.checked.pop_front() {
+            Some(chunk) => Some(chunk),
+            None => self.chunks.next().await,
+        };
+        let Some(Chunk { number, names, checked }) = chunk.transpose()? else { return Ok(None) };
+        let (results, at) = self.commit(checked).await?;
         let results =
             names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
         Ok(Some(shorten_errors(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) })))
+    }
+
+    /// Writes a chunk, and receives the next ones meanwhile.
+    async fn commit(
+        &mut self,
+        checked: Checked,
+    ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
+        let commit = self.publishing.commit_each(checked);
+        tokio::pin!(commit);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut commit => return written,
+                Some(next) = self.chunks.next(), if self.checked.len() < MAX_CHECKED_CHUNKS => {
+                    self.checked.push_back(next);
+                }
+            }
+        }
     }
 }
 

@@ -41,6 +41,34 @@ async fn an_invalid_entity_field_is_refused_with_its_path() {
             article("lead_media", json!({"renditions": [{"href": "data:x"}]})),
             "article.lead_media.renditions[0].href",
         ),
+        (
+            "PutArticle",
+            article("lead_media", json!({"focal_point": {"x": 1.5}})),
+            "article.lead_media.focal_point",
+        ),
+        ("PutArticle", article("lead_media", json!({"duration": "-1s"})), "article.lead_media.duration"),
+        ("PutArticle", article("lead_media", json!({"poster": "data:x"})), "article.lead_media.poster"),
+        ("PutArticle", article("translation_group", json!("a b")), "article.translation_group"),
+        (
+            "PutArticle",
+            article(
+                "alternative_headlines",
+                json!([{"role": "print", "text": "A"}, {"role": "print", "text": "B"}]),
+            ),
+            "article.alternative_headlines[1].role",
+        ),
+        (
+            "PutArticle",
+            block(
+                json!({"table": {"rows": [{"cells": [{"spans": [{"text": "a"}], "blocks": [{"divider": {}}]}]}]}}),
+            ),
+            "article.body.blocks[1].table.rows[0].cells[0].blocks",
+        ),
+        (
+            "PutArticle",
+            block(json!({"quote": {"blocks": [{"live_post": {}}]}})),
+            "article.body.blocks[1].quote.blocks[0].live_post",
+        ),
         ("PutArticle", block(json!({"heading": {"level": 1}})), "article.body.blocks[1].heading.level"),
         (
             "PutArticle",
@@ -278,7 +306,17 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
     };
     let span = || json!([{"text": value}]);
     let media = || json!({"alt_text": value});
-    let simple = ["headline", "dek", "kicker", "summary"].map(|field| (field, json!(value), ""));
+    let simple = [
+        "headline",
+        "dek",
+        "kicker",
+        "summary",
+        "dateline",
+        "genre",
+        "digital_source_type",
+        "editorial_note",
+    ]
+    .map(|field| (field, json!(value), ""));
     let nested = [
         ("byline", json!({"text": value}), ".text"),
         ("byline", json!({"credits": [{"display_name": value}]}), ".credits[0].display_name"),
@@ -286,6 +324,8 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
         ("rights", json!({"copyright_notice": value}), ".copyright_notice"),
         ("rights", json!({"usage_terms": value}), ".usage_terms"),
         ("source", json!({"name": value}), ".name"),
+        ("alternative_headlines", json!([{"role": value, "text": "T"}]), "[0].role"),
+        ("alternative_headlines", json!([{"role": "print", "text": value}]), "[0].text"),
         ("embargo", json!({"note": value}), ".note"),
         ("notices", json!([{"text": value}]), "[0].text"),
         ("related", json!([{"article": "articles/b", "kind": value}]), "[0].kind"),
@@ -325,7 +365,15 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
         (json!({"pull_quote": {"spans": span()}}), "pull_quote.spans[0].text"),
         (json!({"pull_quote": {"attribution": span()}}), "pull_quote.attribution[0].text"),
         (json!({"image": {"media": media()}}), "image.media.alt_text"),
-        (json!({"gallery": {"media": [{}, media()]}}), "gallery.media[1].alt_text"),
+        (json!({"gallery": {"images": [{}, {"media": media()}]}}), "gallery.images[1].media.alt_text"),
+        (json!({"video": {"media": media()}}), "video.media.alt_text"),
+        (json!({"audio": {"media": {"usage_terms": value}}}), "audio.media.usage_terms"),
+        (json!({"live_post": {"title": value}}), "live_post.title"),
+        (json!({"live_post": {"credits": [{"role": value}]}}), "live_post.credits[0].role"),
+        (
+            json!({"live_post": {"blocks": [{"paragraph": {"spans": span()}}]}}),
+            "live_post.blocks[0].paragraph.spans[0].text",
+        ),
         (json!({"gallery": {"caption": span()}}), "gallery.caption[0].text"),
         (json!({"embed": {"url": "/a", "title": value}}), "embed.title"),
         (json!({"embed": {"url": "/a", "fallback_text": value}}), "embed.fallback_text"),
@@ -336,6 +384,10 @@ fn texts(value: &str) -> Vec<(&'static str, Value, String)> {
         (
             json!({"table": {"rows": [{"cells": [{}, {"spans": span()}]}]}}),
             "table.rows[0].cells[1].spans[0].text",
+        ),
+        (
+            json!({"table": {"rows": [{"cells": [{"blocks": [{"paragraph": {"spans": span()}}]}]}]}}),
+            "table.rows[0].cells[0].blocks[0].paragraph.spans[0].text",
         ),
         (json!({"table": {"caption": span()}}), "table.caption[0].text"),
         (json!({"raw_html": {"html": value}}), "raw_html.html"),
