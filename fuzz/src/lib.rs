@@ -9,19 +9,29 @@ use std::io::Cursor;
 use cable_body::{ConvertError, convert, html, render, sanitise, word_count};
 use cable_import::{
     binary::{BinaryReader, BinaryWriter},
+    front_matter,
     jsonl::RecordJson,
+    report::Report,
+    wxr,
 };
 use cable_proto::{
     limit,
-    v1::{Block, Body, BodyFormat, Position, block::Kind},
+    v1::{Article, Block, Body, BodyFormat, Position, block::Kind},
 };
 
 /// A function that checks one input.
 pub type Target = fn(&[u8]);
 
 /// All targets with the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 5] =
-    [("html", html), ("markdown", markdown), ("jsonl", jsonl), ("binary", binary), ("position", position)];
+pub const TARGETS: [(&str, Target); 7] = [
+    ("html", html),
+    ("markdown", markdown),
+    ("front_matter", front_matter),
+    ("wxr", wxr),
+    ("jsonl", jsonl),
+    ("binary", binary),
+    ("position", position),
+];
 
 /// Checks the conversion of HTML.
 pub fn html(data: &[u8]) {
@@ -95,6 +105,29 @@ fn inner(block: &Block) -> Vec<&Vec<Block>> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Checks that the text below front matter is complete.
+pub fn front_matter(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(document) = front_matter::parse(&text) else { return };
+    assert!(text.ends_with(&document.body));
+    assert!(document.article.body.is_none());
+    assert!(document.body.len() < text.len() || document.article == Article::default());
+}
+
+/// Checks that each item of an export has its line in the report, unless an error names the file.
+pub fn wxr(data: &[u8]) {
+    let Ok(items) = wxr::read(vec![("export.xml", data)], &wxr::Options::default()) else { return };
+    let (total, mut report) = (items.total(), Report::default());
+    let (mut lines, mut is_whole) = (0, true);
+    for item in items {
+        match item {
+            Ok(item) => lines += u64::from(!report.add(&item).is_empty()),
+            Err(_) => is_whole = false,
+        }
+    }
+    assert!(lines == total || !is_whole, "{lines} of {total} items");
 }
 
 /// Checks that a line that is a record becomes the same record again.
