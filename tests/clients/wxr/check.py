@@ -128,8 +128,9 @@ def check_unchanged(before: str, after: str, report: str) -> None:
     for key in ("head", "logDigest", "contentDigest", "counts"):
         if not one[key] or one[key] != two[key]:
             fail(f"the second run changed {key} from {one[key]} to {two[key]}")
-    outcomes = re.findall(r"^\S+ +(\d+) +(\d+) +(\d+)$", text.split("on the server")[1], re.MULTILINE)
-    if not outcomes or any(written != "0" or refused != "0" for written, _, refused in outcomes):
+    row = r"^\S+ +(\d+) +(\d+) +(\d+) +(\d+)$"
+    outcomes = re.findall(row, text.split("on the server")[1], re.MULTILINE)
+    if not outcomes or any([written, kept, refused] != ["0"] * 3 for written, _, kept, refused in outcomes):
         fail(f"the second run wrote: {outcomes}")
     print(f"a second run changed nothing: revision {two['head']['revision']}, content {two['contentDigest']}")
 
