@@ -27,7 +27,18 @@ impl Program {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
             .current_dir(root)
-            .args(["build", "--release", "--bin", "cable", "--bin", "cable-limit"])
+            .args([
+                "build",
+                "--release",
+                "-p",
+                "cable",
+                "-p",
+                "cable-bench",
+                "--bin",
+                "cable",
+                "--bin",
+                "cable-limit",
+            ])
             .status()?;
         if !status.success() {
             return Err("build failed".into());
