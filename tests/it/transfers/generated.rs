@@ -118,7 +118,7 @@ async fn put(store: &Store, world: &mut World, rng: &mut Rng, id: u64, later: bo
         match rng.between(0, 2) {
             0 => article["publish_time"] = json!(at(now + rng.between(1, 60) as i64)),
             1 => article["embargo"] = json!({"until": at(now + rng.between(1, 60) as i64)}),
-            _ => article["embargo"] = json!({"note": "until the family is told"}),
+            _ => article["embargo"] = json!({"note": "until the family agrees"}),
         }
     } else if rng.one_in(3) {
         article["publish_time"] = json!(at(now - rng.between(0, 100) as i64));
