@@ -1,6 +1,6 @@
 //! A lost history leaves etags, page tokens and positions in clients. These meet the history that replaced it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use cable_client::{Cable, ErrorReason, Filter, Position, v1::watch_request::Start};
 use futures_util::StreamExt as _;
@@ -13,12 +13,18 @@ use crate::{
 
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// Returns the files of a store, except those that belong to a process.
+/// Returns the files of a stopped store, except those that belong to a process. An empty write-ahead log may disappear
+/// at any time, so it is never among them.
 pub(crate) fn files(dir: &Path) -> Files {
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
     let names = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap()));
     let names = names.filter(|name| name != "cable.lock" && !name.ends_with("-shm"));
-    names.map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
+    let read = |name: String| match fs::read(dir.join(&name)) {
+        Ok(bytes) => Some((name, bytes)),
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound && name.ends_with("-wal") => None,
+        Err(error) => panic!("{name}: {error}"),
+    };
+    names.filter_map(read).filter(|(name, bytes)| !(name.ends_with("-wal") && bytes.is_empty())).collect()
 }
 
 /// Overwrites the files of a store.
