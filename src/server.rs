@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod accept;
+mod bridge;
 mod calls;
 mod coalesce;
 mod connection;
@@ -40,14 +41,17 @@ mod delivery;
 pub(crate) mod entrance;
 mod flight;
 mod frames;
+mod head;
 mod inbound;
 mod life;
 mod memory;
 mod message;
 mod reply;
 mod streams;
+mod transport;
 mod web;
 
+use bridge::Bridge;
 use calls::{Calls, Services};
 use connection::ConnectionContext;
 use cores::Cores;
@@ -277,7 +281,7 @@ impl Node {
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
         let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
-        Calls::new(services, routes, limits, memory, &self.metrics, draining, health)
+        Calls::new(services, Bridge::new(routes), limits, memory, &self.metrics, draining, health)
     }
 
     /// Starts the tasks that continue while the node drains.

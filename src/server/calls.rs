@@ -11,25 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, select},
     stream,
 };
-use http::{HeaderMap, Request, Response};
-use http_body::Body;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tonic::{
-    Code, Status,
-    codegen::{Service as _, StdError},
-    service::Routes,
-};
+use tonic::{Code, Status};
 
 use super::{
+    bridge::Bridge,
     delivery::Pace,
     flight::Charge,
+    head::{Head, RequestBody},
     inbound::{ClientStream, Inbound},
     memory::Memory,
     message,
@@ -53,7 +49,7 @@ pub(super) struct Calls {
     /// The method for all unknown paths, so that a peer cannot create metric labels.
     other: Arc<Method>,
     services: Services,
-    routes: Routes,
+    bridge: Bridge,
     /// The maximum number of open feeds on one connection.
     feeds: usize,
     /// The maximum time until the response, even if the client's deadline is later or missing.
@@ -79,6 +75,8 @@ enum NativeMethod {
 /// A method of a service.
 struct Method {
     native: Option<NativeMethod>,
+    /// `/package.Service/Method`; of an unknown method, a path that tonic does not know either.
+    path: String,
     limit: &'static Limit,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
@@ -139,6 +137,7 @@ impl Method {
             ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
         Method {
             native,
+            path: path(method),
             limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
@@ -152,6 +151,7 @@ impl Method {
     /// Returns a method of the health or reflection service.
     fn tonic(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         Method {
+            path: path(method),
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
@@ -163,6 +163,7 @@ impl Method {
     fn unknown(metrics: RpcMetrics) -> Method {
         Method {
             native: None,
+            path: "/".to_owned(),
             limit: &limit::CHECK_REQUEST,
             client_streams: false,
             streams: false,
@@ -185,16 +186,17 @@ impl Method {
     }
 }
 
-/// Returns the methods of a pool with their paths.
-fn list_methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
-    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods
-        .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))
-        .collect()
+/// Returns the path of a method.
+fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+fn list_methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+    pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
 /// Returns the methods of the services of tonic's crates that a node has in addition to its own.
-fn tonic_methods() -> Vec<(String, MethodDescriptor)> {
+fn tonic_methods() -> Vec<MethodDescriptor> {
     let files = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -204,31 +206,38 @@ fn tonic_methods() -> Vec<(String, MethodDescriptor)> {
     pools.flat_map(|pool| list_methods(&pool)).collect()
 }
 
-/// A response, and the pace at which it is passed to the connection.
-type CallResponse = (Response<Reply>, Pace);
+/// A reply, and the pace at which it is passed to the connection.
+pub(super) type CallReply = (Reply, Pace);
+
+/// A call of which only the head has been read.
+struct Opened {
+    call: Call,
+    deadline: Result<Option<Instant>, Status>,
+    head_bytes: usize,
+}
 
 impl Calls {
     pub(super) fn new(
         services: Services,
-        routes: Routes,
+        bridge: Bridge,
         limits: &Connections,
         memory: Arc<Memory>,
         metrics: &Metrics,
         draining: watch::Receiver<bool>,
         health: Arc<Health>,
     ) -> Calls {
-        let cable_methods = list_methods(&POOL).into_iter().map(|(name, method)| {
-            let metrics = metrics.for_method(&name);
-            (format!("/{name}"), Arc::new(Method::cable(&method, metrics)))
+        let own = list_methods(&POOL).into_iter().map(|method| {
+            let metrics = metrics.for_method(path(&method).trim_start_matches('/'));
+            Method::cable(&method, metrics)
         });
-        let tonic_methods = tonic_methods().into_iter().map(|(name, method)| {
-            (format!("/{name}"), Arc::new(Method::tonic(&method, metrics.for_method("other"))))
-        });
+        let others = tonic_methods().into_iter();
+        let others = others.map(|method| Method::tonic(&method, metrics.for_method("other")));
+        let methods = own.chain(others).map(|method| (method.path.clone(), Arc::new(method)));
         Calls {
-            methods: cable_methods.chain(tonic_methods).collect(),
+            methods: methods.collect(),
             other: Arc::new(Method::unknown(metrics.for_method("other"))),
             services,
-            routes,
+            bridge,
             feeds: limits.max_feeds,
             request_timeout: limits.request_timeout,
             memory,
@@ -237,74 +246,85 @@ impl Calls {
         }
     }
 
-    /// Serves a call.
-    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> CallResponse
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
-        let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
+    /// Serves a call. Its head is needed only until this returns.
+    pub(super) fn call<B: RequestBody>(
+        self: Arc<Self>,
+        head: &Head<'_>,
+        body: B,
+        streams: Streams,
+    ) -> impl Future<Output = CallReply> + use<B> {
+        let opened = self.open(head);
+        async move { self.serve(opened, body, streams).await }
+    }
+
+    /// Decides from the head alone whether a call is served. The body of a refused call is never read.
+    fn open(&self, head: &Head<'_>) -> Opened {
+        let method = self.methods.get(head.path).unwrap_or(&self.other);
         let start = Instant::now();
-        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start, resources: None });
-        let deadline = match deadline(request.headers()) {
-            Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
-            Err(refusal) => return reject(refusal.into(), call, streams),
+        let call = Call { method: method.clone(), code: Code::Cancelled, start, resources: None };
+        let timeout = head.timeout.map(parse_timeout).transpose();
+        let deadline = timeout.map(|timeout| timeout.and_then(|timeout| start.checked_add(timeout)));
+        Opened { call, deadline: deadline.map_err(Status::from), head_bytes: head.bytes }
+    }
+
+    async fn serve(&self, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
+        let Opened { call, deadline, head_bytes } = opened;
+        let deadline = match deadline {
+            Ok(deadline) => deadline,
+            Err(status) => return reject(status, Some(call), streams),
         };
+        let (method, start) = (call.method.clone(), call.start);
+        let mut call = Some(call);
         let result = {
-            let response = pin!(async {
+            let reply = pin!(async {
                 match method.native {
                     Some(NativeMethod::Read(read)) => {
-                        self.read((method, read), request.into_body(), &streams, &mut call, deadline).await
+                        self.read((&method, read), body, &streams, &mut call, deadline).await
                     }
                     Some(NativeMethod::Watch) => {
-                        Box::pin(self.watch(request.into_body(), &streams, &mut call, deadline)).await
+                        Box::pin(self.watch(body, &streams, &mut call, deadline)).await
                     }
-                    None => Box::pin(self.route(method, request, &streams, &mut call, deadline)).await,
+                    None => {
+                        let route = self.route(&method, (head_bytes, body), &streams, &mut call, deadline);
+                        Box::pin(route).await
+                    }
                 }
             });
-            AssertUnwindSafe(with_deadline(
-                method.response_deadline(start, self.request_timeout, deadline),
-                response,
-            ))
-            .catch_unwind()
-            .await
+            let bound = method.response_deadline(start, self.request_timeout, deadline);
+            AssertUnwindSafe(with_deadline(bound, reply)).catch_unwind().await
         };
         match result.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
-            Ok(response) => response,
+            Ok(reply) => reply,
             Err(status) => reject(status, call, streams),
         }
     }
 
-    async fn read<B>(
+    async fn read(
         &self,
         (method, read): (&Method, Read),
-        request: B,
+        body: impl RequestBody,
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<StdError>,
-    {
-        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
+    ) -> Result<CallReply, Status> {
+        let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
             let charge = streams.reserve(method.reservation.first).await?;
             let stream = self.services.content.stream(message).await?;
             let until = deadline.map(deadline_status);
             let pace = Pace::pieces(charge, method.reservation.next);
-            return Ok((respond(call, |call| Reply::stream(stream, call, until)), pace));
+            return Ok((reply(call, |call| Reply::stream(stream, call, until)), pace));
         }
         let key = RequestKey { read, message };
         if let Some(cached) = self.services.content.get_cached(&key).await {
-            let response = cached?;
-            if let Some(charge) = streams.try_charge(response.remaining()) {
-                return Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)));
+            let message = cached?;
+            if let Some(charge) = streams.try_charge(message.remaining()) {
+                return Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)));
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (response, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
-        Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)))
+        let (message, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
+        Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)))
     }
 
     /// Returns a response with the charge for its bytes. Room is reserved before the response is made. A response that
@@ -327,20 +347,16 @@ impl Calls {
         }
     }
 
-    async fn watch<B>(
+    async fn watch(
         &self,
-        request: B,
+        body: impl RequestBody,
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<StdError>,
-    {
+    ) -> Result<CallReply, Status> {
         let permit = streams.try_open_feed(self.feeds);
         let permit = permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
-        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
+        let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
         let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
             let piece = follower.next().await?;
@@ -355,29 +371,24 @@ impl Calls {
         // A waiting piece needs no room of its own: it shares its bytes with the message that the follower holds
         // anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
-        Ok((respond(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
+        Ok((reply(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
     }
 
-    async fn route<B>(
+    async fn route<B: RequestBody>(
         &self,
         method: &Method,
-        request: Request<B>,
+        (head_bytes, body): (usize, B),
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
+    ) -> Result<CallReply, Status> {
         if let Some(quota) = method.quota {
             let permit = self.acquire_permit(quota)?;
             attach(call, |resources| resources.permit = Some(permit));
         }
         let stream =
             method.client_streams.then(|| ClientStream::new(self.drain_status(), self.request_timeout));
-        let (head, body) = request.into_parts();
-        let body = Inbound::new(body, header_bytes(&head.headers), method.limit, streams.clone(), stream)?;
+        let body = Inbound::new(body, head_bytes, method.limit, streams.clone(), stream)?;
         let charge = match streams.try_charge(method.reservation.first) {
             Some(charge) => charge,
             None => {
@@ -387,7 +398,11 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
-        let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
+        let routed = self.bridge.call(&method.path, body).await;
+        let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
+            Some(refusal) => refusal.into(),
+            None => status,
+        })?;
         let until = match deadline.filter(|_| method.streams) {
             Some(deadline) => Some(deadline_status(deadline)),
             None => method.endless.then(|| self.drain_status()),
@@ -395,13 +410,8 @@ impl Calls {
         if method.endless {
             attach(call, |resources| resources.endless = Some(streams.endless()));
         }
-        let refused = Status::from_header_map(response.headers());
-        let too_large = refused.and_then(|status| rpc::message_too_large(&status, method.limit));
-        if let Some(refusal) = too_large {
-            return Err(refusal.into());
-        }
         let pace = Pace::pieces(charge, method.reservation.next);
-        Ok((respond(call, |call| Reply::routed(response, call, until)), pace))
+        Ok((reply(call, |call| Reply::routed(routed, call, until)), pace))
     }
 
     fn acquire_permit(&self, quota: Quota) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -413,11 +423,6 @@ impl Calls {
         };
         all.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded(exhausted))
     }
-}
-
-/// Returns the size of headers in bytes.
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 impl Calls {
@@ -434,8 +439,8 @@ impl Calls {
     }
 }
 
-fn respond(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -> Response<Reply> {
-    reply(call.take().expect("each call has exactly one response"))
+fn reply(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Reply) -> Reply {
+    reply(call.take().expect("each call has exactly one reply"))
 }
 
 fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
@@ -444,34 +449,29 @@ fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
     }
 }
 
-fn reject(status: Status, call: Option<Call>, streams: Streams) -> CallResponse {
-    let pace = Pace::message(Charge::new(streams, 0));
-    (respond(&mut { call }, |call| Reply::status(&status, call)), pace)
+fn reject(status: Status, mut call: Option<Call>, streams: Streams) -> CallReply {
+    (reply(&mut call, |call| Reply::status(status, call)), Pace::message(Charge::new(streams, 0)))
 }
 
-static GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
-
-/// Returns the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let Some(given) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
-    let parsed = given.to_str().ok().and_then(|text| {
-        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let digits = (1..=8).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-        let number = number.parse::<u64>().ok().filter(|_| digits)?;
+/// Parses the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
+fn parse_timeout(text: &[u8]) -> Result<Duration, Refusal> {
+    let parsed = text.split_last().and_then(|(unit, digits)| {
+        if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
         Some(match unit {
-            "H" => Duration::from_secs(number * 3_600),
-            "M" => Duration::from_secs(number * 60),
-            "S" => Duration::from_secs(number),
-            "m" => Duration::from_millis(number),
-            "u" => Duration::from_micros(number),
-            "n" => Duration::from_nanos(number),
+            b'H' => Duration::from_secs(number * 3_600),
+            b'M' => Duration::from_secs(number * 60),
+            b'S' => Duration::from_secs(number),
+            b'm' => Duration::from_millis(number),
+            b'u' => Duration::from_micros(number),
+            b'n' => Duration::from_nanos(number),
             _ => return None,
         })
     });
-    match parsed {
-        Some(deadline) => Ok(Some(deadline)),
-        None => Err(Refusal::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u or n")),
-    }
+    parsed
+        .ok_or_else(|| Refusal::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u or n"))
 }
 
 /// Returns the result of a future, or DEADLINE_EXCEEDED. Most calls are ready immediately and never need a timer. The
@@ -526,10 +526,11 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    use super::*;
+    use super::{super::bridge::Routed, *};
 
     fn method(client_streams: bool) -> Method {
         Method { client_streams, ..Method::unknown(Metrics::new().for_method("a")) }
@@ -547,19 +548,19 @@ mod tests {
     #[test]
     fn every_method_that_is_served_is_described() {
         let tonic_methods = tonic_methods();
-        let names: Vec<_> = tonic_methods.iter().map(|(name, _)| &name[..]).collect();
+        let paths: Vec<_> = tonic_methods.iter().map(path).collect();
         for name in [
             "grpc.health.v1.Health/Check",
             "grpc.health.v1.Health/Watch",
             "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ] {
-            assert!(names.contains(&name), "{name}: {names:?}");
+            assert!(paths.contains(&format!("/{name}")), "{name}: {paths:?}");
         }
         let metrics = Metrics::new();
         let of = |method: &MethodDescriptor| Method::tonic(method, metrics.for_method("a"));
-        for (name, method) in &tonic_methods {
-            let described = of(method);
+        for method in &tonic_methods {
+            let (name, described) = (path(method), of(method));
             assert_eq!(described.limit.maximum, 4 << 10, "{name}");
             assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
         }
@@ -580,12 +581,7 @@ mod tests {
 
     #[test]
     fn grpc_timeout_is_parsed_as_specified() {
-        let read = |text: &str| {
-            deadline(&HeaderMap::from_iter([(
-                http::HeaderName::from_static("grpc-timeout"),
-                text.parse().unwrap(),
-            )]))
-        };
+        let read = |text: &str| parse_timeout(text.as_bytes());
         for (text, duration) in [
             ("1H", Duration::from_secs(3_600)),
             ("2M", Duration::from_secs(120)),
@@ -594,7 +590,7 @@ mod tests {
             ("5u", Duration::from_micros(5)),
             ("6n", Duration::from_nanos(6)),
         ] {
-            assert_eq!(read(text).ok(), Some(Some(duration)), "{text}");
+            assert_eq!(read(text).ok(), Some(duration), "{text}");
         }
         for text in ["", "S", "1", "1s", "123456789S", "-1S", "+1S", "1 S", "1.5S", "é"] {
             assert!(read(text).is_err(), "{text}");
@@ -606,13 +602,13 @@ mod tests {
         let panics = || stream::poll_fn(|_| panic!("injected"));
         let native = Reply::stream(panics().boxed(), call(), None);
         let panics_too = stream::poll_fn(|_| -> Poll<Option<Result<_, Status>>> { panic!("injected") });
-        let routed = tonic::body::Body::new(StreamBody::new(panics_too));
-        let routed = Reply::routed(Response::new(routed), call(), None);
+        let routed = Routed::new(tonic::body::Body::new(StreamBody::new(panics_too)));
+        let routed = Reply::routed(routed, call(), None);
         let one = Framed::from(Bytes::from_static(b"one"));
         let later = stream::iter([Ok(one)]).chain(panics());
         let later = Reply::stream(later.boxed(), call(), None);
-        for response in [native, routed, later] {
-            let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+        for reply in [native, routed, later] {
+            let trailers = reply.collect().await.unwrap().trailers().cloned().unwrap();
             assert_eq!(trailers["grpc-status"], (Code::Internal as i32).to_string());
         }
     }

@@ -33,8 +33,8 @@ use super::{
     frames::Frames,
     life::{self, Lifetime, Shutdown},
     memory::CoreMemory,
-    streams::{self, StallGuard, Streams, Watched},
-    web,
+    streams::{StallGuard, Streams, Watched},
+    transport, web,
 };
 use crate::config::Connections;
 
@@ -107,15 +107,14 @@ async fn serve_http2(
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
         // An async block around both branches would hold the request twice, for as long as a stream is open.
-        let response =
-            if web::is_native(&request) {
-                Either::Right(calls.call(request, streams).map(|(response, pace)| {
-                    response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
-                }))
-            } else {
-                let response = web::respond(calls, origin_policy.clone(), streams, request);
-                Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
-            };
+        let response = if web::is_native(&request) {
+            Either::Right(transport::call(calls, request, streams).map(|(reply, pace)| {
+                transport::response(reply).map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
+            }))
+        } else {
+            let response = web::respond(calls, origin_policy.clone(), streams, request);
+            Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
+        };
         response.map(Ok::<_, Infallible>)
     });
     let lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
@@ -221,12 +220,10 @@ async fn serve_http1(
     let mut guard: Option<StallGuard> = None;
     poll_fn(|cx| {
         loop {
-            // Discard a value that another connection left on this thread.
-            streams::take_watched();
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
             }
-            if let Some(watched) = streams::take_watched() {
+            if let Some(watched) = streams.take_watched() {
                 guard = Some(streams.guard(watched));
             }
             if guard.as_mut().is_some_and(|guard| guard.poll(cx).is_ready()) {

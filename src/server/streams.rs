@@ -1,10 +1,9 @@
 //! Runs the streams of a connection, and counts them and the memory that they hold.
 
 use std::{
-    cell::Cell,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
@@ -35,22 +34,6 @@ const CONNECTION_STALL_CHECKS: u32 = 5;
 /// How long a call waits for room for its response, and how often it checks: other connections may have released room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-
-thread_local! {
-    /// The object to watch for the stream that is being polled.
-    static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
-}
-
-/// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself, because
-/// it is not polled while the peer's window is closed.
-pub(super) fn watch(watched: Watched) {
-    WATCHED.set(Some(watched));
-}
-
-/// Takes the value of the last [`watch`], if it was called since this was last called.
-pub(super) fn take_watched() -> Option<Watched> {
-    WATCHED.take()
-}
 
 /// An object that must make progress.
 #[derive(Debug)]
@@ -109,6 +92,8 @@ struct Counts {
     room_waiters: AtomicUsize,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
+    /// The object to watch for the stream that is being polled. Streams of one connection are polled one at a time.
+    watched: Mutex<Option<Watched>>,
 }
 
 impl Streams {
@@ -129,6 +114,7 @@ impl Streams {
             room: Notify::new(),
             room_waiters: AtomicUsize::new(0),
             rest: AtomicWaker::new(),
+            watched: Mutex::new(None),
         }))
     }
 
@@ -176,6 +162,21 @@ impl Streams {
     /// Watches an object of this connection for progress.
     pub(super) fn guard(&self, watched: Watched) -> StallGuard {
         StallGuard { watched, interval: self.0.progress_timeout / STALL_CHECKS, seen: None, alarm: None }
+    }
+
+    /// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself,
+    /// because it is not polled while the peer's window is closed.
+    pub(super) fn watch(&self, watched: Watched) {
+        *self.watched() = Some(watched);
+    }
+
+    /// Takes the value of the last [`Streams::watch`], if it was called since this was last called.
+    pub(super) fn take_watched(&self) -> Option<Watched> {
+        self.watched().take()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn responses(&self) -> &Account {
@@ -320,12 +321,12 @@ impl Drop for InProgress {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
-        WATCHED.take();
         // If the stream has to wait, its task polls it again, and registers the effective waker.
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            let guard = take_watched().map(|watched| self.guard(watched));
+            let guard = self.take_watched().map(|watched| self.guard(watched));
             tokio::spawn(PendingStream { stream, guard, streams: self.clone(), _in_progress: self.track() });
         } else {
+            self.take_watched();
             self.0.activity.fetch_add(1, Relaxed);
         }
     }
@@ -380,11 +381,12 @@ impl<F: Future<Output = ()>> Future for PendingStream<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        WATCHED.take();
-        if this.stream.as_mut().poll(cx).is_ready() {
+        let ended = this.stream.as_mut().poll(cx).is_ready();
+        let watched = this.streams.take_watched();
+        if ended {
             return Poll::Ready(());
         }
-        if let Some(watched) = take_watched() {
+        if let Some(watched) = watched {
             this.guard = Some(this.streams.guard(watched));
         }
         let Some(guard) = &mut this.guard else { return Poll::Pending };
