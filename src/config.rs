@@ -16,11 +16,13 @@ use std::{
 };
 
 pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATHS};
-use syntax::{Address, AddressOrOff, Boolean, Count, Directory, Level, Origins, Syntax as _, Threads, Word};
+use syntax::{
+    Address, AddressOrOff, Boolean, Count, Directory, FilePath, Level, Origins, Syntax as _, Threads, Word,
+};
 pub use units::duration;
 use units::{Bytes, Days, Seconds};
 
-use crate::telemetry;
+use crate::{auth::Anonymous, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -190,6 +192,20 @@ settings! {
         ping_timeout: Duration = 10 * SECOND, Seconds { min: MIN_TIMEOUT };
     }
 
+    /// Who may call a node.
+    auth: Auth {
+        /// File of the credentials that `cable token` creates. If empty, credentials.toml in the directory of the data.
+        ///
+        /// A backup does not contain it.
+        credentials: PathBuf = PathBuf::new(), FilePath;
+
+        /// What callers without a credential may do: none, reader, editor, publisher, admin, or auto.
+        ///
+        /// With "auto", they may do everything on a node that only this machine can reach and that has no credentials,
+        /// otherwise nothing.
+        anonymous: Anonymous = Anonymous::Auto, Word;
+    }
+
     /// Web pages that may call a node.
     web: Web {
         /// Origins of web pages that may call the node, separated by commas, as in "https://desk.example".
@@ -241,6 +257,17 @@ settings! {
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word;
+    }
+}
+
+impl Config {
+    /// Returns the path of the file of credentials.
+    #[must_use]
+    pub fn credentials_path(&self) -> PathBuf {
+        match self.auth.credentials.as_os_str().is_empty() {
+            true => self.store.dir.join("credentials.toml"),
+            false => self.auth.credentials.clone(),
+        }
     }
 }
 

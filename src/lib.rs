@@ -6,6 +6,7 @@
 //!
 //! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics and health
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
+//! - [`auth`]: who makes a call, and what it may do
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
@@ -22,6 +23,7 @@
 //! - [`near`]: the known name that a misspelt one is likely to mean
 
 pub mod admin;
+pub mod auth;
 pub(crate) mod cache;
 pub mod clock;
 pub(crate) mod compose;

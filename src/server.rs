@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     pin::pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -15,6 +16,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    auth::{Access, CredentialError, CredentialFile},
     clock::Clock,
     config::{Config, Connections},
     content::Content,
@@ -88,6 +90,21 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The credentials cannot be read.
+    #[error("cannot read the credentials")]
+    Credentials(#[from] CredentialError),
+    /// Nobody could call the node.
+    #[error(
+        "{address} is open to nobody: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
+         say what callers without one may do with `auth.anonymous`, such as \"reader\"",
+        path = path.display()
+    )]
+    NoCredentials {
+        /// The address of the node.
+        address: SocketAddr,
+        /// The file of credentials.
+        path: PathBuf,
+    },
     /// The serving side cannot start.
     #[error("cannot start the server")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -137,7 +154,8 @@ async fn run_with(
         Some(address) => Some(listen("server.ops_listen", address).await?),
         None => None,
     };
-    let node = Node::start(&config, clock, health.clone())?;
+    let access = open_access(&config, clock.clone())?;
+    let node = Node::start(&config, clock, health.clone(), access)?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
@@ -204,12 +222,13 @@ struct Node {
     metrics: Arc<Metrics>,
     /// Whether the node is shutting down.
     draining: watch::Sender<bool>,
+    access: Arc<Access>,
     /// The start time, in microseconds since 1970 UTC.
     started: i64,
 }
 
 impl Node {
-    fn start(config: &Config, clock: Clock, health: Arc<Health>) -> Result<Node, Error> {
+    fn start(config: &Config, clock: Clock, health: Arc<Health>, access: Arc<Access>) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
@@ -231,6 +250,7 @@ impl Node {
             store,
             metrics: Arc::new(Metrics::new()),
             draining: watch::Sender::new(false),
+            access,
             started: clock.now(),
             log,
             clock,
@@ -281,7 +301,8 @@ impl Node {
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
         let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
-        Calls::new(services, Bridge::new(routes), limits, memory, &self.metrics, draining, health)
+        let access = self.access.clone();
+        Calls::new(services, Bridge::new(routes), limits, memory, &self.metrics, draining, health, access)
     }
 
     /// Starts the tasks that continue while the node drains.
@@ -295,6 +316,7 @@ impl Node {
             start("health", Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone()))),
             start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
+            start("credentials", Box::pin(self.access.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
             start(
                 "scrub",
@@ -318,6 +340,22 @@ impl Node {
             "serving"
         );
     }
+}
+
+/// Reads the credentials. A node that nobody could call does not start.
+fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
+    let file = CredentialFile::new(config.credentials_path());
+    let loopback = config.server.listen.ip().to_canonical().is_loopback();
+    let access = Access::open(file, clock, config.auth.anonymous, loopback)?;
+    if !access.is_usable() {
+        return Err(Error::NoCredentials { address: config.server.listen, path: config.credentials_path() });
+    }
+    if loopback && access.count() == 0 {
+        tracing::info!(
+            "every program on this machine may read and write: no credentials; see `cable token new --help`"
+        );
+    }
+    Ok(Arc::new(access))
 }
 
 /// Returns the limits and checks of the operations listener.

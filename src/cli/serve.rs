@@ -55,7 +55,12 @@ pub(crate) struct Data {
 impl Data {
     /// Returns the directory, by flag or by settings.
     pub(crate) fn dir(self) -> Result<PathBuf, Error> {
-        Ok(self.load(Vec::new())?.store.dir)
+        Ok(self.config()?.store.dir)
+    }
+
+    /// Returns the settings of the node that uses the directory.
+    pub(crate) fn config(self) -> Result<Config, Error> {
+        self.load(Vec::new())
     }
 
     fn load(self, mut flags: Vec<Flag>) -> Result<Config, Error> {

@@ -374,10 +374,13 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Cache, Connections, Feed, Log, Server, Store, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Server, Store, Web},
         *,
     };
-    use crate::telemetry;
+    use crate::{
+        auth::{Anonymous, Role},
+        telemetry,
+    };
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -563,6 +566,10 @@ mod tests {
                 max_streams: 2,
                 max_age: SECOND,
                 ..Connections::default()
+            },
+            auth: Auth {
+                credentials: "/etc/cable/credentials.toml".into(),
+                anonymous: Anonymous::Role(Role::Reader),
             },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
             store: Store {

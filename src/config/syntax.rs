@@ -101,6 +101,19 @@ impl Syntax<PathBuf> for Directory {
     }
 }
 
+/// The path of a file, or nothing.
+pub(super) struct FilePath;
+
+impl Syntax<PathBuf> for FilePath {
+    fn parse(&self, text: &str) -> Result<PathBuf, String> {
+        Ok(text.into())
+    }
+
+    fn show(&self, value: &PathBuf) -> String {
+        quoted(value.display())
+    }
+}
+
 /// Origins as browsers write them, separated by commas: scheme, host and port, with nothing after them.
 pub(super) struct Origins;
 

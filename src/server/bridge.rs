@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use super::{head::RequestBody, inbound::Inbound, reply::Piece};
-use crate::wire::Framed;
+use crate::{auth::Identity, wire::Framed};
 
 /// The services that tonic serves.
 #[derive(Clone)]
@@ -26,16 +26,22 @@ impl Bridge {
         Bridge(routes)
     }
 
-    /// Makes a call of the method with this path.
+    /// Makes a call of the method with this path. The service finds the caller among the extensions of its request.
     ///
     /// # Errors
     /// The service refuses the call without a message.
-    pub(super) async fn call<B: RequestBody>(&self, path: &str, body: Inbound<B>) -> Result<Routed, Status> {
+    pub(super) async fn call<B: RequestBody>(
+        &self,
+        path: &str,
+        body: Inbound<B>,
+        caller: Identity,
+    ) -> Result<Routed, Status> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = http::Version::HTTP_2;
         *request.uri_mut() = path.parse().map_err(|_| Status::unimplemented("unknown method"))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        request.extensions_mut().insert(caller);
         let Ok(response) = self.0.clone().call(request).await;
         let (head, body) = Response::into_parts(response);
         match Status::from_header_map(&head.headers) {

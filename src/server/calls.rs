@@ -14,7 +14,7 @@ use std::{
 use bytes::Buf as _;
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, select},
+    future::{BoxFuture, pending, select_all},
     stream,
 };
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -33,6 +33,7 @@ use super::{
     streams::{Endless, Streams},
 };
 use crate::{
+    auth::{self, Access, Identity, Role},
     config::Connections,
     content::{Read, RequestKey},
     health::Health,
@@ -57,6 +58,7 @@ pub(super) struct Calls {
     memory: Arc<Memory>,
     draining: watch::Receiver<bool>,
     health: Arc<Health>,
+    access: Arc<Access>,
 }
 
 /// The services that are served here without tonic.
@@ -77,6 +79,8 @@ struct Method {
     native: Option<NativeMethod>,
     /// `/package.Service/Method`; of an unknown method, a path that tonic does not know either.
     path: String,
+    /// The role that a caller needs. `None`: anyone may call it.
+    required_role: Option<Role>,
     limit: &'static Limit,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
@@ -138,6 +142,7 @@ impl Method {
         Method {
             native,
             path: path(method),
+            required_role: auth::required_role(&name(method)),
             limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
@@ -152,6 +157,7 @@ impl Method {
     fn tonic(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         Method {
             path: path(method),
+            required_role: auth::required_role(&name(method)),
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
@@ -164,6 +170,7 @@ impl Method {
         Method {
             native: None,
             path: "/".to_owned(),
+            required_role: Some(Role::Reader),
             limit: &limit::CHECK_REQUEST,
             client_streams: false,
             streams: false,
@@ -172,6 +179,11 @@ impl Method {
             quota: None,
             metrics,
         }
+    }
+
+    /// Returns the name of the method, without that of its service.
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
     }
 
     /// Returns the time by which the response must be ready, or a streamed response must have started.
@@ -186,9 +198,14 @@ impl Method {
     }
 }
 
+/// Returns the name of a method with that of its service.
+fn name(method: &MethodDescriptor) -> String {
+    format!("{}/{}", method.parent_service().full_name(), method.name())
+}
+
 /// Returns the path of a method.
 fn path(method: &MethodDescriptor) -> String {
-    format!("/{}/{}", method.parent_service().full_name(), method.name())
+    format!("/{}", name(method))
 }
 
 fn list_methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
@@ -212,7 +229,13 @@ pub(super) type CallReply = (Reply, Pace);
 /// A call of which only the head has been read.
 struct Opened {
     call: Call,
-    deadline: Result<Option<Instant>, Status>,
+    /// Why it is refused, if it is.
+    admitted: Result<Admitted, Status>,
+}
+
+/// What the head of a call says about how to serve it.
+struct Admitted {
+    deadline: Option<Instant>,
     head_bytes: usize,
 }
 
@@ -225,9 +248,10 @@ impl Calls {
         metrics: &Metrics,
         draining: watch::Receiver<bool>,
         health: Arc<Health>,
+        access: Arc<Access>,
     ) -> Calls {
         let own = list_methods(&POOL).into_iter().map(|method| {
-            let metrics = metrics.for_method(path(&method).trim_start_matches('/'));
+            let metrics = metrics.for_method(&name(&method));
             Method::cable(&method, metrics)
         });
         let others = tonic_methods().into_iter();
@@ -243,6 +267,7 @@ impl Calls {
             memory,
             draining,
             health,
+            access,
         }
     }
 
@@ -253,24 +278,42 @@ impl Calls {
         body: B,
         streams: Streams,
     ) -> impl Future<Output = CallReply> + use<B> {
-        let opened = self.open(head);
+        let opened = self.open(head, &streams);
         async move { self.serve(opened, body, streams).await }
     }
 
     /// Decides from the head alone whether a call is served. The body of a refused call is never read.
-    fn open(&self, head: &Head<'_>) -> Opened {
+    fn open(&self, head: &Head<'_>, streams: &Streams) -> Opened {
         let method = self.methods.get(head.path).unwrap_or(&self.other);
-        let start = Instant::now();
-        let call = Call { method: method.clone(), code: Code::Cancelled, start, resources: None };
-        let timeout = head.timeout.map(parse_timeout).transpose();
-        let deadline = timeout.map(|timeout| timeout.and_then(|timeout| start.checked_add(timeout)));
-        Opened { call, deadline: deadline.map_err(Status::from), head_bytes: head.bytes }
+        let mut call = Call {
+            method: method.clone(),
+            code: Code::Cancelled,
+            start: Instant::now(),
+            caller: Identity::NOBODY,
+            resources: None,
+        };
+        let admitted = self.admit(&mut call, head, streams).map_err(Status::from);
+        Opened { call, admitted }
+    }
+
+    fn admit(&self, call: &mut Call, head: &Head<'_>, streams: &Streams) -> Result<Admitted, Refusal> {
+        if let Some(required) = call.method.required_role {
+            let find = || self.access.identify(head.authorization, []);
+            call.caller = match head.authorization {
+                None => self.access.anonymous(),
+                authorization => streams.caller(authorization, find)?,
+            };
+            call.caller.require(required, call.method.name())?;
+        }
+        let timeout = head.timeout.map(parse_timeout).transpose()?;
+        let deadline = timeout.and_then(|timeout| call.start.checked_add(timeout));
+        Ok(Admitted { deadline, head_bytes: head.bytes })
     }
 
     async fn serve(&self, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
-        let Opened { call, deadline, head_bytes } = opened;
-        let deadline = match deadline {
-            Ok(deadline) => deadline,
+        let Opened { call, admitted } = opened;
+        let Admitted { deadline, head_bytes } = match admitted {
+            Ok(admitted) => admitted,
             Err(status) => return reject(status, Some(call), streams),
         };
         let (method, start) = (call.method.clone(), call.start);
@@ -311,7 +354,7 @@ impl Calls {
         if read == Read::StreamArticles {
             let charge = streams.reserve(method.reservation.first).await?;
             let stream = self.services.content.stream(message).await?;
-            let until = deadline.map(deadline_status);
+            let until = stream_end(call, deadline, None);
             let pace = Pace::pieces(charge, method.reservation.next);
             return Ok((reply(call, |call| Reply::stream(stream, call, until)), pace));
         }
@@ -362,16 +405,12 @@ impl Calls {
             let piece = follower.next().await?;
             Ok(Some((piece, (follower, permit))))
         });
-        let drained = self.drain_status();
-        let until = match deadline.map(deadline_status) {
-            Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
-            None => drained,
-        };
+        let until = stream_end(call, deadline, Some(self.drain_status()));
         attach(call, |resources| resources.endless = Some(streams.endless()));
         // A waiting piece needs no room of its own: it shares its bytes with the message that the follower holds
         // anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
-        Ok((reply(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
+        Ok((reply(call, |call| Reply::stream(Box::pin(pieces), call, until)), pace))
     }
 
     async fn route<B: RequestBody>(
@@ -386,8 +425,10 @@ impl Calls {
             let permit = self.acquire_permit(quota)?;
             attach(call, |resources| resources.permit = Some(permit));
         }
-        let stream =
-            method.client_streams.then(|| ClientStream::new(self.drain_status(), self.request_timeout));
+        let stream = method.client_streams.then(|| {
+            let end = stream_end(call, None, Some(self.drain_status()));
+            ClientStream::new(end.unwrap_or_else(|| Box::pin(pending())), self.request_timeout)
+        });
         let body = Inbound::new(body, head_bytes, method.limit, streams.clone(), stream)?;
         let charge = match streams.try_charge(method.reservation.first) {
             Some(charge) => charge,
@@ -398,15 +439,14 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
-        let routed = self.bridge.call(&method.path, body).await;
+        let caller = call.as_ref().map_or(Identity::NOBODY, |call| call.caller.clone());
+        let routed = self.bridge.call(&method.path, body, caller).await;
         let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
             Some(refusal) => refusal.into(),
             None => status,
         })?;
-        let until = match deadline.filter(|_| method.streams) {
-            Some(deadline) => Some(deadline_status(deadline)),
-            None => method.endless.then(|| self.drain_status()),
-        };
+        let drained = method.endless.then(|| self.drain_status());
+        let until = if method.streams { stream_end(call, deadline, drained) } else { None };
         if method.endless {
             attach(call, |resources| resources.endless = Some(streams.endless()));
         }
@@ -436,6 +476,28 @@ impl Calls {
             tokio::task::yield_now().await;
             Refusal::of_shutdown(&health).into()
         })
+    }
+}
+
+/// Returns a future that completes with the status for a stream at its deadline, at the end of its caller's credential
+/// and when the node drains.
+fn stream_end(
+    call: &Option<Call>,
+    deadline: Option<Instant>,
+    drained: Option<BoxFuture<'static, Status>>,
+) -> Option<BoxFuture<'static, Status>> {
+    let credential = call.as_ref().and_then(|call| call.caller.credential().cloned());
+    let credential_ended = credential.map(|credential| -> BoxFuture<'static, Status> {
+        Box::pin(async move {
+            credential.wait_for_end().await;
+            Refusal::Unauthenticated("the credential has expired or was revoked").into()
+        })
+    });
+    let mut ends: Vec<_> =
+        [deadline.map(deadline_status), credential_ended, drained].into_iter().flatten().collect();
+    match ends.len() {
+        0 | 1 => ends.pop(),
+        _ => Some(Box::pin(select_all(ends).map(|(status, ..)| status))),
     }
 }
 
@@ -502,6 +564,7 @@ pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
     start: Instant,
+    caller: Identity,
     resources: Option<Box<CallResources>>,
 }
 
@@ -541,6 +604,7 @@ mod tests {
             method: Arc::new(method(false)),
             code: Code::Cancelled,
             start: Instant::now(),
+            caller: Identity::NOBODY,
             resources: None,
         }
     }

@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
+use subtle::ConstantTimeEq as _;
 use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep_until, timeout},
@@ -21,7 +22,7 @@ use super::{
     flight::{Charge, Flight},
     memory::{Account, CoreMemory},
 };
-use crate::refusal::Refusal;
+use crate::{auth::Identity, refusal::Refusal};
 
 /// The number of progress checks of a stream within the progress timeout. A stream without progress in that many
 /// consecutive checks is reset.
@@ -94,6 +95,16 @@ struct Counts {
     rest: AtomicWaker,
     /// The object to watch for the stream that is being polled. Streams of one connection are polled one at a time.
     watched: Mutex<Option<Watched>>,
+    /// The caller of the last call, with the credentials that it sent.
+    caller: Mutex<Option<KnownCaller>>,
+}
+
+/// A caller, and the value of `authorization` by which it is known. A connection usually has one caller, so that most
+/// calls need no look-up and no hash.
+#[derive(Debug)]
+struct KnownCaller {
+    authorization: Option<Box<[u8]>>,
+    identity: Identity,
 }
 
 impl Streams {
@@ -115,6 +126,7 @@ impl Streams {
             room_waiters: AtomicUsize::new(0),
             rest: AtomicWaker::new(),
             watched: Mutex::new(None),
+            caller: Mutex::new(None),
         }))
     }
 
@@ -177,6 +189,29 @@ impl Streams {
 
     fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the caller with these credentials: that of the last call if they are the same, else the one that `find`
+    /// finds.
+    ///
+    /// # Errors
+    /// `find` fails.
+    pub(super) fn caller(
+        &self,
+        authorization: Option<&[u8]>,
+        find: impl FnOnce() -> Result<Identity, Refusal>,
+    ) -> Result<Identity, Refusal> {
+        let mut caller = self.0.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*caller
+            && same_secret(known.authorization.as_deref(), authorization)
+            && known.identity.is_current()
+        {
+            return Ok(known.identity.clone());
+        }
+        let identity = find()?;
+        *caller =
+            Some(KnownCaller { authorization: authorization.map(Into::into), identity: identity.clone() });
+        Ok(identity)
     }
 
     pub(super) fn responses(&self) -> &Account {
@@ -267,6 +302,14 @@ impl Streams {
 
     pub(super) fn is_flooded(&self) -> bool {
         self.0.flooded.load(Relaxed)
+    }
+}
+
+/// Compares two secrets in a time that does not depend on where they differ.
+fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => bool::from(a.ct_eq(b)),
+        (a, b) => a.is_none() && b.is_none(),
     }
 }
 
