@@ -50,11 +50,6 @@ pub(crate) fn required_role(method: &str) -> Option<Role> {
     METHODS.iter().find(|(name, _)| *name == method).map_or(Some(Admin), |(_, role)| *role)
 }
 
-/// Whether a method writes.
-pub(crate) fn writes(method: &str) -> bool {
-    required_role(method) == Some(Publisher)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
