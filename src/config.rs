@@ -59,6 +59,8 @@ struct Setting {
     doc: &'static str,
     /// Whether the built-in value depends on the machine.
     per_machine: bool,
+    /// Whether a node takes over a new value at a reload. The others require a restart.
+    reloads: bool,
     /// Parses and stores the value, or returns a description of valid values.
     set: fn(&mut Config, &str) -> Result<(), String>,
     /// Returns the value as TOML.
@@ -72,7 +74,8 @@ macro_rules! settings {
         $section:ident: $Section:ident {$(
             #[doc = $doc:literal]
             $(#[doc = $more:literal])*
-            $name:ident: $type:ty = $default:expr, $syntax:expr $(, per_machine: $per_machine:literal)?;
+            $name:ident: $type:ty = $default:expr, $syntax:expr
+                $(, per_machine: $per_machine:literal)? $(, reloads: $reloads:literal)?;
         )+}
     )+) => {
         /// The settings of a node.
@@ -104,6 +107,7 @@ macro_rules! settings {
             key: concat!(stringify!($section), ".", stringify!($name)),
             doc: $doc,
             per_machine: false $(|| $per_machine)?,
+            reloads: false $(|| $reloads)?,
             set: |config, text| {
                 config.$section.$name = $syntax.parse(text)?;
                 Ok(())
@@ -237,7 +241,7 @@ settings! {
     /// The log events that a node writes to standard error.
     log: Log {
         /// Events on standard error: error, warn, info, debug, trace, or as in "info,cable=debug".
-        level: String = "info".into(), Level;
+        level: String = "info".into(), Level, reloads: true;
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word;

@@ -44,6 +44,7 @@ mod inbound;
 mod life;
 mod memory;
 mod message;
+mod reload;
 mod reply;
 mod streams;
 mod web;
@@ -53,6 +54,7 @@ use connection::ConnectionContext;
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
+pub use reload::{Reload, Requests};
 
 /// How often gauges are refreshed.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -106,8 +108,23 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
-/// finish within `server.drain_timeout`.
+/// The requests of the operator to a running node.
+pub struct Control {
+    /// Completes when the node must stop.
+    pub shutdown: BoxFuture<'static, ()>,
+    /// Requests to read files again.
+    pub reload: Reload,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> From<F> for Control {
+    /// Returns the control of a node that only stops.
+    fn from(shutdown: F) -> Control {
+        Control { shutdown: Box::pin(shutdown), reload: Reload::default() }
+    }
+}
+
+/// Runs a node, with `clock` as its time, until `control` requests its stop and the node has drained. Calls in flight
+/// may finish within `server.drain_timeout`.
 ///
 /// # Errors
 /// The node cannot start, or one of its tasks or threads failed.
@@ -115,9 +132,9 @@ pub async fn run(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: impl Into<Control>,
 ) -> Result<(), Error> {
-    run_with(config, clock, listener, shutdown, Arc::default()).await
+    run_with(config, clock, listener, control.into(), Arc::default()).await
 }
 
 /// As [`run`], for a node whose health the caller shares.
@@ -125,7 +142,7 @@ async fn run_with(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: Control,
     health: Arc<Health>,
 ) -> Result<(), Error> {
     // Listen before the store is opened: a node that cannot listen creates no directory.
@@ -157,7 +174,7 @@ async fn run_with(
     let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
     tokio::select! {
         () = supervise::run_endless("accept", health.clone(), accepting) => {}
-        () = shutdown => {}
+        () = control.shutdown => {}
         () = health.wait_for(Condition::TaskFailed) => {}
     }
     tracing::info!("draining");

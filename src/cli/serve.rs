@@ -5,8 +5,9 @@ use std::{future::Future, net::SocketAddr, path::PathBuf};
 use cable::{
     admin,
     clock::Clock,
-    config::{Config, Flag},
-    server, telemetry,
+    config::{Config, Effective, Flag, Layers},
+    server::{self, Control, Reload},
+    telemetry::{self, LogLevel},
 };
 use cable_client::{Cable, RawRecord, v1::ImportOutcome};
 use cable_import::jsonl::RecordJson;
@@ -17,7 +18,12 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
+use super::{
+    DEFAULT_ENDPOINT, Error,
+    config::{self, Settings},
+    note,
+    output::Output,
+};
 
 /// A future that resolves when the node must stop.
 type Stop = BoxFuture<'static, ()>;
@@ -55,43 +61,54 @@ pub(crate) struct Data {
 impl Data {
     /// Returns the directory, by flag or by settings.
     pub(crate) fn dir(self) -> Result<PathBuf, Error> {
-        Ok(self.load(Vec::new())?.store.dir)
+        Ok(config::load(self.layers(Vec::new()))?.into_config().store.dir)
     }
 
-    fn load(self, mut flags: Vec<Flag>) -> Result<Config, Error> {
+    fn layers(self, mut flags: Vec<Flag>) -> Layers {
         flags.extend(self.data.map(|value| Flag { name: "--data", key: "store.dir", value }));
-        Ok(self.settings.load(flags)?.into_config())
+        self.settings.layers(flags)
     }
 }
 
 impl Serve {
-    fn config(self) -> Result<Config, Error> {
+    fn layers(self) -> Layers {
         let flag = |name, key| move |value| Flag { name, key, value };
         let flags = [
             self.listen.map(flag("--listen", "server.listen")),
             self.ops_listen.map(flag("--ops-listen", "server.ops_listen")),
             self.plaintext.then(|| flag("--plaintext", "server.plaintext")("true".to_owned())),
         ];
-        self.data.load(flags.into_iter().flatten().collect())
+        self.data.layers(flags.into_iter().flatten().collect())
     }
 }
 
 /// Runs the command.
 pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> {
     let demo = serve.demo;
-    let mut config = serve.config()?;
+    let layers = serve.layers();
+    let mut config = config::load(layers.clone())?.into_config();
     // The first lines of the demo are for people, who have no use for its log.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
-    telemetry::init(level, config.log.format);
+    let log_level = telemetry::init(level, config.log.format);
     // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {
         admin::check_log(&config.store.dir)?;
     }
-    let signals = Signals::listen(if demo { Hangup::Stop } else { Hangup::Ignore })?;
+    let reload = Reload::default();
+    let hangup = match demo {
+        true => Hangup::Stop,
+        false => Hangup::Reload(Box::new(Reloader {
+            layers,
+            running: config.clone(),
+            log_level,
+            node: reload.clone(),
+        })),
+    };
+    let signals = Signals::listen(hangup)?;
     let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
     if !demo {
-        let node = |stop| server::run(config, Clock::system(), listener, stop);
+        let node = |shutdown| server::run(config, Clock::system(), listener, Control { shutdown, reload });
         return run_until_stopped(node, std::future::pending(), signals).await;
     }
     let store = tempfile::tempdir().map_err(|source| Error::io("create a directory for the demo", source))?;
@@ -102,12 +119,53 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
 }
 
 /// The effect of SIGHUP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hangup {
-    /// No effect. A service has nothing to reload yet, and it must not end because its operator has logged out.
-    Ignore,
+    /// The node reads its files again. A service must not end because its operator has logged out.
+    Reload(Box<Reloader>),
     /// The node stops. A demo ends with its terminal.
     Stop,
+}
+
+/// What a reload reads again: the settings, and the files that the parts of the node read.
+struct Reloader {
+    layers: Layers,
+    /// The settings that the node was started with.
+    running: Config,
+    log_level: LogLevel,
+    node: Reload,
+}
+
+impl Reloader {
+    /// Takes over the settings that can change while the node runs, and names the others. The node reads its other
+    /// files again even if the settings are invalid: a new certificate must not wait for a mistake there.
+    fn reload(&self) {
+        match Effective::load(self.layers.clone()) {
+            Ok(loaded) => self.take_over(&loaded),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "reload: invalid settings; the previous ones remain in effect");
+            }
+        }
+        self.node.request();
+    }
+
+    fn take_over(&self, loaded: &Effective) {
+        let level = &loaded.config().log.level;
+        // Before and after the change, because one of the levels may omit these lines.
+        tracing::info!(level, "reloading");
+        if let Err(error) = self.log_level.set(level) {
+            tracing::error!(error, "reload: the log level cannot change");
+        }
+        let needing_restart = loaded.needing_restart(&self.running);
+        if !needing_restart.is_empty() {
+            let settings = needing_restart.join(" ");
+            tracing::warn!(
+                settings,
+                "reload: these settings have changed; they take effect at the next start"
+            );
+        }
+        tracing::info!(level, "reloaded");
+    }
 }
 
 /// The signals that a node handles.
@@ -135,9 +193,9 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupts.recv() => return "SIGINT",
                 _ = self.terminations.recv() => return "SIGTERM",
-                _ = self.hangups.recv() => match self.hangup {
+                _ = self.hangups.recv() => match &self.hangup {
                     Hangup::Stop => return "SIGHUP",
-                    Hangup::Ignore => tracing::info!("SIGHUP ignored: settings are read at startup only"),
+                    Hangup::Reload(reloader) => reloader.reload(),
                 },
             }
         }
@@ -236,7 +294,7 @@ mod tests {
     }
 
     fn signals() -> Signals {
-        Signals::listen(Hangup::Ignore).unwrap()
+        Signals::listen(Hangup::Stop).unwrap()
     }
 
     #[tokio::test]
