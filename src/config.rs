@@ -132,7 +132,12 @@ settings! {
         /// Whether addresses that other machines can reach may be served without TLS.
         plaintext: bool = false, Boolean;
 
-        /// Maximum time for calls in flight to end once the node is asked to stop.
+        /// Time that a node asked to stop continues to serve while it reports that it is not ready, before it drains.
+        ///
+        /// Balancers need it to take the node out of rotation.
+        lame_duck: Duration = Duration::ZERO, Seconds { min: Duration::ZERO };
+
+        /// Maximum time for calls in flight to end once the node drains.
         drain_timeout: Duration = 20 * SECOND, Seconds { min: Duration::ZERO };
 
         /// Number of serving threads, 1 to 64. If unset, one per core.
@@ -245,6 +250,20 @@ settings! {
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word;
+    }
+}
+
+impl Config {
+    /// Returns the settings that differ from the built-in values, as text. No setting holds a secret: those are in files
+    /// that settings name.
+    pub(crate) fn changed(&self) -> String {
+        let built_in = Config::default();
+        let differs = |setting: &&Setting| (setting.show)(self) != (setting.show)(&built_in);
+        let lines = SETTINGS.iter().filter(differs).map(|setting| {
+            let value = (setting.show)(self);
+            format!("{}={}", setting.key, value.trim_matches('"'))
+        });
+        lines.collect::<Vec<_>>().join(" ")
     }
 }
 

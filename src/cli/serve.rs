@@ -7,13 +7,16 @@ use cable::{
     clock::Clock,
     config::{Config, Effective, Flag, Layers},
     server::{self, Control, Reload},
+    systemd::Notifier,
     telemetry::{self, LogLevel},
 };
 use cable_client::{Cable, RawRecord, v1::ImportOutcome};
 use cable_import::jsonl::RecordJson;
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use listenfd::ListenFd;
 use tokio::{
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -25,8 +28,8 @@ use super::{
     output::Output,
 };
 
-/// A future that resolves when the node must stop.
-type Stop = BoxFuture<'static, ()>;
+/// A future that resolves with the name of the signal when the node must stop.
+type Stop = BoxFuture<'static, &'static str>;
 
 const DEMO_RECORDS: &str = include_str!("../../demo/newsroom.jsonl");
 
@@ -86,7 +89,7 @@ impl Serve {
 pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> {
     let demo = serve.demo;
     let layers = serve.layers();
-    let mut config = config::load(layers.clone())?.into_config();
+    let config = config::load(layers.clone())?.into_config();
     // The first lines of the demo are for people, who have no use for its log.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
     let log_level = telemetry::init(level, config.log.format);
@@ -94,27 +97,62 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     if !demo {
         admin::check_log(&config.store.dir)?;
     }
+    if demo {
+        return serve_demo(config, output).await;
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let notifier = Notifier::from_variables(variable)
+        .map_err(|source| Error::io("reach systemd at $NOTIFY_SOCKET", source))?;
     let reload = Reload::default();
-    let hangup = match demo {
-        true => Hangup::Stop,
-        false => Hangup::Reload(Box::new(Reloader {
-            layers,
-            running: config.clone(),
-            log_level,
-            node: reload.clone(),
-        })),
+    let reloader = Reloader {
+        layers,
+        running: config.clone(),
+        log_level,
+        node: reload.clone(),
+        notifier: notifier.clone(),
     };
-    let signals = Signals::listen(hangup)?;
+    let signals = Signals::listen(Hangup::Reload(Box::new(reloader)))?;
+    let listener = listen(&config).await?;
+    let node = |shutdown| {
+        let control = Control { shutdown, reload, notifier };
+        server::run(config, Clock::system(), listener, control)
+    };
+    run_until_stopped(node, std::future::pending(), signals).await
+}
+
+/// Returns the listener that systemd has passed, or else a new one.
+async fn listen(config: &Config) -> Result<TcpListener, Error> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() == 0 {
+        return Ok(server::listen("server.listen", config.server.listen).await?);
+    }
+    let listener = passed.take_tcp_listener(0).ok().flatten().filter(|_| passed.len() == 1);
+    let Some(listener) = listener else {
+        return Err(Error::Usage(format!("expected one TCP socket from systemd, not {}", passed.len())));
+    };
+    let adopted = listener.local_addr().and_then(|address| {
+        listener.set_nonblocking(true)?;
+        Ok((address, TcpListener::from_std(listener)?))
+    });
+    let (address, listener) = adopted.map_err(|source| Error::io("use the socket from systemd", source))?;
+    // The checks of the settings, such as the one for addresses without TLS, apply to `server.listen`.
+    match address == config.server.listen {
+        true => Ok(listener),
+        false => Err(Error::Usage(format!(
+            "the socket from systemd listens at {address}, but `server.listen` is {}: set both to the same address",
+            config.server.listen
+        ))),
+    }
+}
+
+async fn serve_demo(mut config: Config, output: &mut Output) -> Result<(), Error> {
+    let signals = Signals::listen(Hangup::Stop)?;
     let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
-    if !demo {
-        let node = |shutdown| server::run(config, Clock::system(), listener, Control { shutdown, reload });
-        return run_until_stopped(node, std::future::pending(), signals).await;
-    }
     let store = tempfile::tempdir().map_err(|source| Error::io("create a directory for the demo", source))?;
     config.store.dir = store.path().join("store");
     config.store.reserve_bytes = 0;
-    let node = |stop| server::run(config, Clock::system(), listener, stop);
+    let node = |stop: Stop| server::run(config, Clock::system(), listener, stop.map(drop));
     run_until_stopped(node, load_demo(address, output), signals).await
 }
 
@@ -133,12 +171,14 @@ struct Reloader {
     running: Config,
     log_level: LogLevel,
     node: Reload,
+    notifier: Notifier,
 }
 
 impl Reloader {
     /// Takes over the settings that can change while the node runs, and names the others. The node reads its other
     /// files again even if the settings are invalid: a new certificate must not wait for a mistake there.
     fn reload(&self) {
+        self.notifier.reloading();
         match Effective::load(self.layers.clone()) {
             Ok(loaded) => self.take_over(&loaded),
             Err(error) => {
@@ -147,6 +187,7 @@ impl Reloader {
             }
         }
         self.node.request();
+        self.notifier.ready();
     }
 
     fn take_over(&self, loaded: &Effective) {
@@ -212,22 +253,25 @@ async fn run_until_stopped<N>(
 where
     N: Future<Output = Result<(), server::Error>>,
 {
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stopped) = oneshot::channel();
     // Dropping the sender stops the node as well.
-    let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
+    let mut node = Box::pin(node(Box::pin(stopped.map(|signal| signal.unwrap_or("demo")))));
     let side_task = async {
         side_task.await?;
         std::future::pending::<Result<(), Error>>().await
     };
     let outcome = tokio::select! {
         ended = &mut node => return Ok(ended?),
-        failed = side_task => failed,
+        failed = side_task => {
+            drop(stop);
+            failed
+        }
         signal = signals.stop() => {
-            tracing::info!(signal, "draining; a second signal aborts calls in flight");
+            tracing::info!(signal, "stopping; a second signal aborts calls in flight");
+            let _ended = stop.send(signal);
             Ok(())
         }
     };
-    drop(stop);
     tokio::select! {
         ended = &mut node => outcome.and(ended.map_err(Error::from)),
         signal = signals.stop() => {

@@ -563,6 +563,7 @@ mod tests {
                 listen: "[::1]:80".parse().unwrap(),
                 ops_listen: None,
                 plaintext: true,
+                lame_duck: 5 * SECOND,
                 drain_timeout: Duration::from_millis(1500),
                 threads: 3,
             },
