@@ -61,6 +61,8 @@ struct Setting {
     doc: &'static str,
     /// Whether the built-in value depends on the machine.
     per_machine: bool,
+    /// Whether a node takes over a new value at a reload. The others require a restart.
+    reloads: bool,
     /// Parses and stores the value, or returns a description of valid values.
     set: fn(&mut Config, &str) -> Result<(), String>,
     /// Returns the value as TOML.
@@ -74,7 +76,8 @@ macro_rules! settings {
         $section:ident: $Section:ident {$(
             #[doc = $doc:literal]
             $(#[doc = $more:literal])*
-            $name:ident: $type:ty = $default:expr, $syntax:expr $(, per_machine: $per_machine:literal)?;
+            $name:ident: $type:ty = $default:expr, $syntax:expr
+                $(, per_machine: $per_machine:literal)? $(, reloads: $reloads:literal)?;
         )+}
     )+) => {
         /// The settings of a node.
@@ -106,6 +109,7 @@ macro_rules! settings {
             key: concat!(stringify!($section), ".", stringify!($name)),
             doc: $doc,
             per_machine: false $(|| $per_machine)?,
+            reloads: false $(|| $reloads)?,
             set: |config, text| {
                 config.$section.$name = $syntax.parse(text)?;
                 Ok(())
@@ -130,7 +134,12 @@ settings! {
         /// Whether addresses that other machines can reach may be served without TLS.
         plaintext: bool = false, Boolean;
 
-        /// Maximum time for calls in flight to end once the node is asked to stop.
+        /// Time that a node asked to stop continues to serve while it reports that it is not ready, before it drains.
+        ///
+        /// Balancers need it to take the node out of rotation.
+        lame_duck: Duration = Duration::ZERO, Seconds { min: Duration::ZERO };
+
+        /// Maximum time for calls in flight to end once the node drains.
         drain_timeout: Duration = 20 * SECOND, Seconds { min: Duration::ZERO };
 
         /// Number of serving threads, 1 to 64. If unset, one per core.
@@ -253,7 +262,7 @@ settings! {
     /// The log events that a node writes to standard error.
     log: Log {
         /// Events on standard error: error, warn, info, debug, trace, or as in "info,cable=debug".
-        level: String = "info".into(), Level;
+        level: String = "info".into(), Level, reloads: true;
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word;
@@ -268,6 +277,18 @@ impl Config {
             true => self.store.dir.join("credentials.toml"),
             false => self.auth.credentials.clone(),
         }
+    }
+
+    /// Returns the settings that differ from the built-in values, as text. No setting holds a secret: those are in files
+    /// that settings name.
+    pub(crate) fn changed(&self) -> String {
+        let built_in = Config::default();
+        let differs = |setting: &&Setting| (setting.show)(self) != (setting.show)(&built_in);
+        let lines = SETTINGS.iter().filter(differs).map(|setting| {
+            let value = (setting.show)(self);
+            format!("{}={}", setting.key, value.trim_matches('"'))
+        });
+        lines.collect::<Vec<_>>().join(" ")
     }
 }
 

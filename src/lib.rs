@@ -19,6 +19,7 @@
 //! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
 //! - [`config`], [`telemetry`]: settings; events and metrics
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
+//! - [`systemd`]: notifications to systemd
 //! - [`clock`]: the source of a node's time
 //! - [`near`]: the known name that a misspelt one is likely to mean
 
@@ -46,6 +47,7 @@ pub(crate) mod rpc;
 pub mod server;
 pub(crate) mod store;
 pub(crate) mod supervise;
+pub mod systemd;
 pub mod telemetry;
 pub(crate) mod transfer;
 pub(crate) mod wire;

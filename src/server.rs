@@ -1,16 +1,17 @@
 //! A node: its parts, how they are started and served, and how the node drains when it is stopped.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     pin::pin,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -23,12 +24,13 @@ use crate::{
     feed::Feeds,
     health::{Condition, Conditions, Health, SERVICES},
     log::local::LocalLog,
-    model::LogId,
+    model::{Kind, LogId},
     ops,
     publishing::{self, Publishing},
     rpc,
     store::{self, Store, floor::History, scrub},
     supervise::{self, Task},
+    systemd::Notifier,
     telemetry::Metrics,
     wire,
 };
@@ -48,9 +50,11 @@ mod inbound;
 mod life;
 mod memory;
 mod message;
+mod reload;
 mod reply;
 mod streams;
 mod transport;
+mod watchdog;
 mod web;
 
 use bridge::Bridge;
@@ -59,6 +63,13 @@ use connection::ConnectionContext;
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
+pub use reload::{Reload, Requests};
+
+/// The reason for a stop that a condition describes.
+const FAILURE: &str = "failure";
+
+/// The cause of [`Condition::Draining`].
+const SHUTTING_DOWN: &str = "the node is shutting down";
 
 /// How often gauges are refreshed.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -127,8 +138,26 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
-/// finish within `server.drain_timeout`.
+/// What controls a running node from outside.
+pub struct Control {
+    /// Completes with the reason when the node must stop.
+    pub shutdown: BoxFuture<'static, &'static str>,
+    /// Requests to read files again.
+    pub reload: Reload,
+    /// The supervisor that is notified of the node's state.
+    pub notifier: Notifier,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> From<F> for Control {
+    /// Returns the control of a node that only stops.
+    fn from(shutdown: F) -> Control {
+        let shutdown = Box::pin(shutdown.map(|()| "request"));
+        Control { shutdown, reload: Reload::default(), notifier: Notifier::default() }
+    }
+}
+
+/// Runs a node, with `clock` as its time, until `control` requests its stop and the node has drained. Calls in flight
+/// may finish within `server.drain_timeout`.
 ///
 /// # Errors
 /// The node cannot start, or one of its tasks or threads failed.
@@ -136,9 +165,9 @@ pub async fn run(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: impl Into<Control>,
 ) -> Result<(), Error> {
-    run_with(config, clock, listener, shutdown, Arc::default()).await
+    run_with(config, clock, listener, control.into(), Arc::default()).await
 }
 
 /// As [`run`], for a node whose health the caller shares.
@@ -146,7 +175,7 @@ async fn run_with(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: Control,
     health: Arc<Health>,
 ) -> Result<(), Error> {
     // Listen before the store is opened: a node that cannot listen creates no directory.
@@ -155,7 +184,10 @@ async fn run_with(
         None => None,
     };
     let access = open_access(&config, clock.clone())?;
+    let addresses = Addresses::of(&listener, ops_listener.as_ref());
+    let opening = Instant::now();
     let node = Node::start(&config, clock, health.clone(), access)?;
+    let open_time = opening.elapsed();
     let (reporter, health_service) = tonic_health::server::health_reporter();
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
@@ -172,18 +204,19 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let others = node.start_tasks(&config, ops_listener, reporter.clone());
-    node.log_start(&config, &listener);
+    let mut others = node.start_tasks(&config, ops_listener, reporter.clone(), &control.notifier);
+    let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
+    others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
+    node.log_start(&config, &addresses, open_time);
+    control.notifier.ready();
+    control.notifier.status(&addresses);
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
     let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
-    tokio::select! {
-        () = supervise::run_endless("accept", health.clone(), accepting) => {}
-        () = shutdown => {}
-        () = health.wait_for(Condition::TaskFailed) => {}
-    }
+    let accepting = supervise::run_endless("accept", health.clone(), accepting);
+    let reason = accept_until_stopped(accepting, control, config.server.lame_duck, &health).await;
     tracing::info!("draining");
-    health.report(Condition::Draining, "the node is shutting down");
+    health.report(Condition::Draining, SHUTTING_DOWN);
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
     scheduler.abort_and_join().await;
@@ -199,15 +232,64 @@ async fn run_with(
     for task in others {
         task.abort_and_join().await;
     }
-    tracing::info!(head_revision = node.store.revision(), "stopped");
+    let failure = health.cause(Condition::TaskFailed);
+    node.log_stop(failure.as_deref().unwrap_or(reason));
     let store = Arc::downgrade(&node.store);
     drop((node, routes));
-    match health.cause(Condition::TaskFailed) {
+    match failure {
         Some(cause) => Err(Error::TaskFailed(cause.to_string())),
         None => {
             wait_for_store_close(&store).await;
             Ok(())
         }
+    }
+}
+
+/// Accepts connections until the node must stop, and for the time `lame_duck` after that. In this time the node is not
+/// ready, so that balancers send no new connections, but serves those that arrive. Returns the reason for the stop.
+async fn accept_until_stopped(
+    accepting: impl Future<Output = ()>,
+    Control { shutdown, notifier, .. }: Control,
+    lame_duck: Duration,
+    health: &Health,
+) -> &'static str {
+    let (mut accepting, mut failed) = (pin!(accepting), pin!(health.wait_for(Condition::TaskFailed)));
+    let reason = tokio::select! {
+        () = &mut accepting => FAILURE,
+        () = &mut failed => FAILURE,
+        reason = shutdown => reason,
+    };
+    notifier.stopping();
+    if lame_duck.is_zero() || reason == FAILURE {
+        return reason;
+    }
+    tracing::info!(lame_duck_secs = lame_duck.as_secs_f64(), reason, "not ready; serving until the drain");
+    health.report(Condition::Draining, SHUTTING_DOWN);
+    tokio::select! {
+        () = accepting => FAILURE,
+        () = failed => FAILURE,
+        () = tokio::time::sleep(lame_duck) => reason,
+    }
+}
+
+/// The addresses that are open.
+struct Addresses {
+    grpc: Option<SocketAddr>,
+    ops: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn of(grpc: &TcpListener, ops: Option<&TcpListener>) -> Addresses {
+        let local = |listener: &TcpListener| listener.local_addr().ok();
+        Addresses { grpc: local(grpc), ops: ops.and_then(local) }
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("serving")?;
+        self.grpc.iter().try_for_each(|address| write!(f, " gRPC at {address}"))?;
+        self.ops.iter().try_for_each(|address| write!(f, ", metrics and health at {address}"))
     }
 }
 
@@ -306,14 +388,23 @@ impl Node {
     }
 
     /// Starts the tasks that continue while the node drains.
-    fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, reporter: HealthReporter) -> Vec<Task> {
+    fn start_tasks(
+        &self,
+        config: &Config,
+        ops: Option<TcpListener>,
+        reporter: HealthReporter,
+        notifier: &Notifier,
+    ) -> Vec<Task> {
         let health = self.store.health();
         let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
         let (feeds, metrics) = (self.feeds.clone(), self.metrics.clone());
         let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
-            start("health", Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone()))),
+            start(
+                "health",
+                Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone(), notifier.clone())),
+            ),
             start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("credentials", Box::pin(self.access.clone().run())),
@@ -328,17 +419,27 @@ impl Node {
         tasks
     }
 
-    fn log_start(&self, config: &Config, listener: &TcpListener) {
+    fn log_start(&self, config: &Config, addresses: &Addresses, open_time: Duration) {
         let head = self.store.head();
         tracing::info!(
-            address = listener.local_addr().ok().map(tracing::field::display),
-            ops_address = config.server.ops_listen.map(tracing::field::display),
+            address = addresses.grpc.map(tracing::field::display),
+            ops_address = addresses.ops.map(tracing::field::display),
             data = %config.store.dir.display(),
             version = env!("CARGO_PKG_VERSION"),
+            commit = env!("CABLE_COMMIT"),
             log_id = %head.log_id,
             head_revision = head.revision,
+            articles = head.live(Kind::Article),
+            store_bytes = self.store.bytes_on_disk(),
+            open_ms = open_time.as_millis() as u64,
+            settings = config.changed(),
             "serving"
         );
+    }
+
+    fn log_stop(&self, reason: &str) {
+        let uptime_secs = (self.clock.now() - self.started) / 1_000_000;
+        tracing::info!(reason, uptime_secs, head_revision = self.store.revision(), "stopped");
     }
 }
 
@@ -389,7 +490,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Shows the conditions of a node at each change.
-async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
+async fn publish_health_changes(
+    health: Arc<Health>,
+    reporter: HealthReporter,
+    metrics: Arc<Metrics>,
+    notifier: Notifier,
+) {
     let mut changes = health.subscribe();
     loop {
         let conditions = changes.borrow_and_update().clone();
@@ -397,6 +503,7 @@ async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, m
         if changes.changed().await.is_err() {
             return;
         }
+        notifier.status(&*changes.borrow());
     }
 }
 

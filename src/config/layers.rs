@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, SETTINGS};
+use super::{Config, SETTINGS, Setting};
 use crate::near;
 
 /// The settings files to look for, in this order, if none is named.
@@ -192,6 +192,15 @@ impl Effective {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Returns the settings whose values differ from those of a running node, and that the node takes over only when it
+    /// is restarted.
+    #[must_use]
+    pub fn needing_restart(&self, running: &Config) -> Vec<&'static str> {
+        let differs = |setting: &&Setting| (setting.show)(&self.config) != (setting.show)(running);
+        let changed = SETTINGS.iter().filter(differs).filter(|setting| !setting.reloads);
+        changed.map(|setting| setting.key).collect()
     }
 
     /// Consumes the value and returns the configuration.
@@ -557,6 +566,7 @@ mod tests {
                 listen: "[::1]:80".parse().unwrap(),
                 ops_listen: None,
                 plaintext: true,
+                lame_duck: 5 * SECOND,
                 drain_timeout: Duration::from_millis(1500),
                 threads: 3,
             },
@@ -594,6 +604,21 @@ mod tests {
                 assert_eq!(read.config(), &config);
             }
         }
+    }
+
+    #[test]
+    fn a_changed_setting_needs_a_restart_unless_it_reloads() {
+        let running = Config::default();
+        assert!(Effective::load(Layers::default()).unwrap().needing_restart(&running).is_empty());
+        let (_dir, path) = file(
+            "[server]\ndrain_timeout = '1s'\nthreads = 64\n[store]\ndir = 'other'\n[cache]\nmax_bytes = '256MiB'\n\
+             [log]\nlevel = 'debug'\nformat = 'json'",
+        );
+        let loaded = Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap();
+        assert_eq!(
+            loaded.needing_restart(&running),
+            ["server.drain_timeout", "server.threads", "store.dir", "log.format"]
+        );
     }
 
     #[test]
