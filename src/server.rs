@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod accept;
+mod arrival;
 mod calls;
 mod coalesce;
 mod connection;
@@ -44,8 +45,12 @@ mod inbound;
 mod life;
 mod memory;
 mod message;
+mod peer;
+mod proxy;
+mod reload;
 mod reply;
 mod streams;
+mod tls;
 mod web;
 
 use calls::{Calls, Services};
@@ -53,6 +58,9 @@ use connection::ConnectionContext;
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
+use proxy::Proxies;
+pub use reload::{Reload, Requests};
+use tls::{Files, Reloader};
 
 /// How often gauges are refreshed.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,6 +92,9 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The certificate, the key or the client CA cannot be used.
+    #[error("cannot start TLS")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The serving side cannot start.
     #[error("cannot start the server")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -106,8 +117,23 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// Runs a node, with `clock` as its time, until `shutdown` completes and the node has drained. Calls in flight may
-/// finish within `server.drain_timeout`.
+/// The requests of the operator to a running node.
+pub struct Control {
+    /// Completes when the node must stop.
+    pub shutdown: BoxFuture<'static, ()>,
+    /// Requests to read files again.
+    pub reload: Reload,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> From<F> for Control {
+    /// Returns the control of a node that only stops.
+    fn from(shutdown: F) -> Control {
+        Control { shutdown: Box::pin(shutdown), reload: Reload::default() }
+    }
+}
+
+/// Runs a node, with `clock` as its time, until `control` requests its stop and the node has drained. Calls in flight
+/// may finish within `server.drain_timeout`.
 ///
 /// # Errors
 /// The node cannot start, or one of its tasks or threads failed.
@@ -115,9 +141,9 @@ pub async fn run(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: impl Into<Control>,
 ) -> Result<(), Error> {
-    run_with(config, clock, listener, shutdown, Arc::default()).await
+    run_with(config, clock, listener, control.into(), Arc::default()).await
 }
 
 /// As [`run`], for a node whose health the caller shares.
@@ -125,7 +151,7 @@ async fn run_with(
     config: Config,
     clock: Clock,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    control: Control,
     health: Arc<Health>,
 ) -> Result<(), Error> {
     // Listen before the store is opened: a node that cannot listen creates no directory.
@@ -133,16 +159,24 @@ async fn run_with(
         Some(address) => Some(listen("server.ops_listen", address).await?),
         None => None,
     };
-    let node = Node::start(&config, clock, health.clone())?;
+    let metrics = Arc::new(Metrics::new());
+    let tls = Files::new(&config.tls)
+        .map(|files| Reloader::load(files, clock.clone(), metrics.clone()))
+        .transpose()
+        .map_err(|error| Error::Tls(error.into()))?;
+    let node = Node::start(&config, clock, metrics, health.clone())?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
     let memory = Arc::new(Memory::new(&config.connections));
     let origin_policy = Arc::new(OriginPolicy::new(config.server.listen.ip(), &config.web.origins));
+    let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
         calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
         memory: memory.for_core(),
         origin_policy: origin_policy.clone(),
+        proxies: proxies.clone(),
+        tls: tls.as_ref().map(Reloader::tls),
         limits: config.connections.clone(),
         drain: config.server.drain_timeout,
         draining: node.draining.subscribe(),
@@ -150,14 +184,17 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let others = node.start_tasks(&config, ops_listener, reporter.clone());
+    let mut others = node.start_tasks(&config, ops_listener, reporter.clone());
+    let run_tls = |tls: Reloader| tls.run(config.tls.reload_interval, control.reload.subscribe());
+    others.extend(tls.map(|tls| Task::start("tls", &health, run_tls(tls))));
     node.log_start(&config, &listener);
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
-    let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
+    let accepting =
+        accept::run(listener, &cores, &config.connections, descriptors, &proxies, node.metrics.clone());
     tokio::select! {
         () = supervise::run_endless("accept", health.clone(), accepting) => {}
-        () = shutdown => {}
+        () = control.shutdown => {}
         () = health.wait_for(Condition::TaskFailed) => {}
     }
     tracing::info!("draining");
@@ -205,7 +242,12 @@ struct Node {
 }
 
 impl Node {
-    fn start(config: &Config, clock: Clock, health: Arc<Health>) -> Result<Node, Error> {
+    fn start(
+        config: &Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
@@ -225,7 +267,7 @@ impl Node {
             feeds,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             draining: watch::Sender::new(false),
             started: clock.now(),
             log,
@@ -307,6 +349,7 @@ impl Node {
         tracing::info!(
             address = listener.local_addr().ok().map(tracing::field::display),
             ops_address = config.server.ops_listen.map(tracing::field::display),
+            tls = config.tls.certificate.is_some(),
             data = %config.store.dir.display(),
             version = env!("CARGO_PKG_VERSION"),
             log_id = %head.log_id,

@@ -41,7 +41,7 @@ async fn start(dir: &Path) -> Running {
     let health = Arc::<Health>::default();
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
-    let running = tokio::spawn(run_with(config, Clock::system(), listener, stopped, health.clone()));
+    let running = tokio::spawn(run_with(config, Clock::system(), listener, stopped.into(), health.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { health, channel, running, _stop: stop }
 }

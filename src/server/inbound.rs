@@ -318,12 +318,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{config::Connections, model::limit::WRITE_REQUEST, server::memory::Memory};
+    use crate::{config::Connections, model::limit::WRITE_REQUEST};
 
     type Pieces = Vec<Vec<u8>>;
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).for_core())
+        Streams::for_test(&Connections::default())
     }
 
     fn body(
