@@ -530,7 +530,10 @@ mod tests {
         let error = Error::io("read x", io::Error::other("no such thing"));
         assert_eq!(error.describe(), "cable: cannot read x: no such thing");
         assert_eq!(error.exit_code(), 1);
-        let error = Error::from(settings::Error::SameAddress("127.0.0.1:1".parse().unwrap()));
+        let error = Error::from(settings::Error::SameAddress {
+            keys: ["server.listen", "server.ops_listen"],
+            address: "127.0.0.1:1".parse().unwrap(),
+        });
         assert_eq!(error.exit_code(), 2);
     }
 }

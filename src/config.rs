@@ -6,18 +6,23 @@
 //! layer that it came from.
 
 mod layers;
+mod network;
 mod syntax;
 mod units;
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
 pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATHS};
+pub use network::Network;
 use syntax::{
-    Address, AddressOrOff, Boolean, Count, Directory, FilePath, Level, Origins, Syntax as _, Threads, Word,
+    Address, AddressOrOff, Boolean, Count, Directory, Level, Networks, OptionalFile, Origins, Syntax as _,
+    Threads, Word,
 };
 pub use units::duration;
 use units::{Bytes, Days, Seconds};
@@ -132,7 +137,17 @@ settings! {
         ops_listen: Option<SocketAddr> = Some(loopback(7191)), AddressOrOff;
 
         /// Whether addresses that other machines can reach may be served without TLS.
+        ///
+        /// The operations port has no TLS, so an address of it that other machines can reach requires this setting.
         plaintext: bool = false, Boolean;
+
+        /// Networks of proxies whose word on the address of a client is accepted, as in "10.0.0.0/8, ::1".
+        ///
+        /// With `proxy_protocol`, they must send a PROXY header. From them, `x-forwarded-for` is believed.
+        trusted_proxies: Vec<Network> = Vec::new(), Networks;
+
+        /// Whether trusted proxies start each connection with a header of the PROXY protocol, version 2.
+        proxy_protocol: bool = false, Boolean;
 
         /// Time that a node asked to stop continues to serve while it reports that it is not ready, before it drains.
         ///
@@ -146,6 +161,24 @@ settings! {
         ///
         /// Each has connections of its own.
         threads: usize = cores(), Threads { max: MAX_THREADS }, per_machine: true;
+    }
+
+    /// TLS of `server.listen`. The files are loaded again when they change.
+    tls: Tls {
+        /// Certificate chain of the node in PEM, its own certificate first; with `key`, it turns TLS on.
+        certificate: Option<PathBuf> = None, OptionalFile;
+
+        /// Private key of the certificate in PEM, not encrypted.
+        key: Option<PathBuf> = None, OptionalFile;
+
+        /// Certificates in PEM of the authorities that issue client certificates.
+        client_ca: Option<PathBuf> = None, OptionalFile;
+
+        /// Whether clients need a certificate of `client_ca`: "none", "optional" or "required".
+        client_auth: ClientAuth = ClientAuth::None, Word;
+
+        /// Interval at which the files are read, to notice a change.
+        reload_interval: Duration = 5 * SECOND, Seconds { min: MIN_TIMEOUT };
     }
 
     /// Limits of connections.
@@ -201,12 +234,20 @@ settings! {
         ping_timeout: Duration = 10 * SECOND, Seconds { min: MIN_TIMEOUT };
     }
 
+    /// A separate address for publishing.
+    publish: Publish {
+        /// Address of calls that write or show pending versions, or "off" to serve them at `server.listen`.
+        ///
+        /// The address also serves all other calls. TLS applies to it as to `server.listen`.
+        listen: Option<SocketAddr> = None, AddressOrOff;
+    }
+
     /// Who may call a node.
     auth: Auth {
         /// File of the credentials that `cable token` creates. If empty, credentials.toml in the directory of the data.
         ///
         /// A backup does not contain it.
-        credentials: PathBuf = PathBuf::new(), FilePath;
+        credentials: Option<PathBuf> = None, OptionalFile;
 
         /// What callers without a credential may do: none, reader, editor, publisher, admin, or auto.
         ///
@@ -273,10 +314,7 @@ impl Config {
     /// Returns the path of the file of credentials.
     #[must_use]
     pub fn credentials_path(&self) -> PathBuf {
-        match self.auth.credentials.as_os_str().is_empty() {
-            true => self.store.dir.join("credentials.toml"),
-            false => self.auth.credentials.clone(),
-        }
+        self.auth.credentials.clone().unwrap_or_else(|| self.store.dir.join("credentials.toml"))
     }
 
     /// Returns the settings that differ from the built-in values, as text. No setting holds a secret: those are in files
@@ -289,6 +327,41 @@ impl Config {
             format!("{}={}", setting.key, value.trim_matches('"'))
         });
         lines.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Whether clients need a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// Clients are not asked for a certificate.
+    #[default]
+    None,
+    /// A client may have none. A certificate that is not valid is refused.
+    Optional,
+    /// A client without a valid certificate is refused.
+    Required,
+}
+
+impl FromStr for ClientAuth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ClientAuth, String> {
+        match text {
+            "none" => Ok(ClientAuth::None),
+            "optional" => Ok(ClientAuth::Optional),
+            "required" => Ok(ClientAuth::Required),
+            _ => Err("expected none, optional or required".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClientAuth::None => "none",
+            ClientAuth::Optional => "optional",
+            ClientAuth::Required => "required",
+        })
     }
 }
 

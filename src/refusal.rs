@@ -74,6 +74,9 @@ pub(crate) enum Refusal {
     /// The caller may not do this: use a credential with the role.
     #[error("{caller} has the role {has}; {action} requires the role {required}")]
     Forbidden { caller: String, has: Role, required: Role, action: String },
+    /// The node has another address for such calls.
+    #[error("{0} is not served at this address: use the address for publishing (`publish.listen`)")]
+    NotServedHere(String),
     /// The node is shutting down: use another node.
     #[error("this node is shutting down")]
     Draining,

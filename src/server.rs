@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -19,7 +22,7 @@ use tonic_health::server::HealthReporter;
 use crate::{
     auth::{Access, CredentialError, CredentialFile},
     clock::Clock,
-    config::{Config, Connections},
+    config::Config,
     content::Content,
     feed::Feeds,
     health::{Condition, Conditions, Health, SERVICES},
@@ -36,6 +39,7 @@ use crate::{
 };
 
 mod accept;
+mod arrival;
 mod bridge;
 mod calls;
 mod coalesce;
@@ -50,20 +54,27 @@ mod inbound;
 mod life;
 mod memory;
 mod message;
+mod peer;
+mod proxy;
 mod reload;
 mod reply;
 mod streams;
+mod tls;
 mod transport;
 mod watchdog;
 mod web;
 
+use accept::ConnectionLimiter;
 use bridge::Bridge;
-use calls::{Calls, Services};
-use connection::ConnectionContext;
+use calls::{Calls, NodeState, Services};
+use connection::{ConnectionContext, OriginPolicies};
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
+use peer::Listener;
+use proxy::Proxies;
 pub use reload::{Reload, Requests};
+use tls::{Files, Reloader};
 
 /// The reason for a stop that a condition describes.
 const FAILURE: &str = "failure";
@@ -91,8 +102,7 @@ pub enum Error {
     #[error("cannot open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The node cannot listen on an address.
-    #[error("cannot listen at {address}: set `{setting}` (flag --{flag}) to another address",
-        flag = setting.trim_start_matches("server.").replace('_', "-"))]
+    #[error("cannot listen at {address}: set `{setting}`{flag} to another address", flag = listen_flag(setting))]
     Listen {
         /// The setting that holds the address.
         setting: &'static str,
@@ -116,6 +126,9 @@ pub enum Error {
         /// The file of credentials.
         path: PathBuf,
     },
+    /// The certificate, the key or the client CA cannot be used.
+    #[error("cannot start TLS")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The serving side cannot start.
     #[error("cannot start the server")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -127,6 +140,15 @@ pub enum Error {
 impl From<store::OpenError> for Error {
     fn from(error: store::OpenError) -> Error {
         Error::Store(Box::new(error))
+    }
+}
+
+/// Returns the flag that sets the address of a listener, for a message.
+fn listen_flag(setting: &str) -> &'static str {
+    match setting {
+        "server.listen" => " (flag --listen)",
+        "server.ops_listen" => " (flag --ops-listen)",
+        _ => "",
     }
 }
 
@@ -183,20 +205,35 @@ async fn run_with(
         Some(address) => Some(listen("server.ops_listen", address).await?),
         None => None,
     };
+    let publish_listener = match config.publish.listen {
+        Some(address) => Some(listen("publish.listen", address).await?),
+        None => None,
+    };
     let access = open_access(&config, clock.clone())?;
-    let addresses = Addresses::of(&listener, ops_listener.as_ref());
+    let metrics = Arc::new(Metrics::new());
+    let tls = Files::new(&config.tls)
+        .map(|files| Reloader::load(files, clock.clone(), metrics.clone()))
+        .transpose()
+        .map_err(|error| Error::Tls(error.into()))?;
+    let addresses = Addresses::of(&listener, publish_listener.as_ref(), ops_listener.as_ref());
     let opening = Instant::now();
-    let node = Node::start(&config, clock, health.clone(), access)?;
+    let node = Node::start(&config, clock, metrics, health.clone(), access.clone())?;
     let open_time = opening.elapsed();
     let (reporter, health_service) = tonic_health::server::health_reporter();
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
     let memory = Arc::new(Memory::new(&config.connections));
-    let origin_policy = Arc::new(OriginPolicy::new(config.server.listen.ip(), &config.web.origins));
+    let origin_policy = |listen: SocketAddr| Arc::new(OriginPolicy::new(listen.ip(), &config.web.origins));
+    let main = origin_policy(config.server.listen);
+    let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
+    let origin_policies = OriginPolicies { main, publishing };
+    let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
-        calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
+        calls: Arc::new(node.calls(routes.clone(), &config, memory.clone())),
         memory: memory.for_core(),
-        origin_policy: origin_policy.clone(),
+        origin_policies: origin_policies.clone(),
+        proxies: proxies.clone(),
+        tls: tls.as_ref().map(Reloader::tls),
         limits: config.connections.clone(),
         drain: config.server.drain_timeout,
         draining: node.draining.subscribe(),
@@ -207,13 +244,20 @@ async fn run_with(
     let mut others = node.start_tasks(&config, ops_listener, reporter.clone(), &control.notifier);
     let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
     others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
+    others.push(Task::start("credentials", &health, access.run(control.reload.subscribe())));
+    let run_tls = |tls: Reloader| tls.run(config.tls.reload_interval, control.reload.subscribe());
+    others.extend(tls.map(|tls| Task::start("tls", &health, run_tls(tls))));
     node.log_start(&config, &addresses, open_time);
     control.notifier.ready();
     control.notifier.status(&addresses);
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
-    let accepting = accept::run(listener, &cores, &config.connections, descriptors, node.metrics.clone());
-    let accepting = supervise::run_endless("accept", health.clone(), accepting);
+    let limiter = Arc::new(ConnectionLimiter::new(&config.connections, descriptors, node.metrics.clone()));
+    let listeners =
+        [Some((Listener::Main, listener)), publish_listener.map(|open| (Listener::Publishing, open))];
+    let accepting = listeners.into_iter().flatten();
+    let accepting = accepting.map(|listener| accept::run(listener, &cores, limiter.clone(), &proxies));
+    let accepting = supervise::run_endless("accept", health.clone(), join_all(accepting).map(drop));
     let reason = accept_until_stopped(accepting, control, config.server.lame_duck, &health).await;
     tracing::info!("draining");
     health.report(Condition::Draining, SHUTTING_DOWN);
@@ -275,13 +319,14 @@ async fn accept_until_stopped(
 /// The addresses that are open.
 struct Addresses {
     grpc: Option<SocketAddr>,
+    publish: Option<SocketAddr>,
     ops: Option<SocketAddr>,
 }
 
 impl Addresses {
-    fn of(grpc: &TcpListener, ops: Option<&TcpListener>) -> Addresses {
+    fn of(grpc: &TcpListener, publish: Option<&TcpListener>, ops: Option<&TcpListener>) -> Addresses {
         let local = |listener: &TcpListener| listener.local_addr().ok();
-        Addresses { grpc: local(grpc), ops: ops.and_then(local) }
+        Addresses { grpc: local(grpc), publish: publish.and_then(local), ops: ops.and_then(local) }
     }
 }
 
@@ -289,6 +334,7 @@ impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("serving")?;
         self.grpc.iter().try_for_each(|address| write!(f, " gRPC at {address}"))?;
+        self.publish.iter().try_for_each(|address| write!(f, ", publishing at {address}"))?;
         self.ops.iter().try_for_each(|address| write!(f, ", metrics and health at {address}"))
     }
 }
@@ -310,7 +356,13 @@ struct Node {
 }
 
 impl Node {
-    fn start(config: &Config, clock: Clock, health: Arc<Health>, access: Arc<Access>) -> Result<Node, Error> {
+    fn start(
+        config: &Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        access: Arc<Access>,
+    ) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
             readers: config.store.readers,
@@ -330,7 +382,7 @@ impl Node {
             feeds,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             draining: watch::Sender::new(false),
             access,
             started: clock.now(),
@@ -377,14 +429,17 @@ impl Node {
     }
 
     /// Creates the calls of one core.
-    fn calls(&self, routes: Routes, limits: &Connections, memory: Arc<Memory>) -> Calls {
+    fn calls(&self, routes: Routes, config: &Config, memory: Arc<Memory>) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
-        let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
-        let access = self.access.clone();
-        Calls::new(services, Bridge::new(routes), limits, memory, &self.metrics, draining, health, access)
+        let state = NodeState {
+            access: self.access.clone(),
+            draining: self.draining.subscribe(),
+            health: self.store.health().clone(),
+        };
+        Calls::new(services, Bridge::new(routes), config, memory, &self.metrics, state)
     }
 
     /// Starts the tasks that continue while the node drains.
@@ -407,7 +462,6 @@ impl Node {
             ),
             start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
-            start("credentials", Box::pin(self.access.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
             start(
                 "scrub",
@@ -423,7 +477,9 @@ impl Node {
         let head = self.store.head();
         tracing::info!(
             address = addresses.grpc.map(tracing::field::display),
+            publish_address = addresses.publish.map(tracing::field::display),
             ops_address = addresses.ops.map(tracing::field::display),
+            tls = config.tls.certificate.is_some(),
             data = %config.store.dir.display(),
             version = env!("CARGO_PKG_VERSION"),
             commit = env!("CABLE_COMMIT"),
@@ -446,7 +502,8 @@ impl Node {
 /// Reads the credentials. A node that nobody could call does not start.
 fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
     let file = CredentialFile::new(config.credentials_path());
-    let loopback = config.server.listen.ip().to_canonical().is_loopback();
+    let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();
+    let loopback = addresses.all(|address| address.ip().to_canonical().is_loopback());
     let access = Access::open(file, clock, config.auth.anonymous, loopback)?;
     if !access.is_usable() {
         return Err(Error::NoCredentials { address: config.server.listen, path: config.credentials_path() });

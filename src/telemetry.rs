@@ -167,6 +167,14 @@ pub(crate) struct Metrics {
     pub(crate) store_damaged_records: Gauge<u64, AtomicU64>,
     /// End of the last scrub, in seconds since 1970 UTC; 0 if none has ended since the start.
     pub(crate) store_scrub_time: Gauge<u64, AtomicU64>,
+    /// Handshakes that have failed.
+    pub(crate) tls_handshake_failures: Counter,
+    /// Changed certificates, keys and client CAs that were not valid.
+    pub(crate) tls_reload_failures: Counter,
+    /// Expiry of the certificate in use, in seconds since 1970 UTC; 0 without TLS.
+    pub(crate) tls_certificate_expiry: Gauge<u64, AtomicU64>,
+    /// The time at which the certificate in use was loaded, in seconds since 1970 UTC; 0 without TLS.
+    pub(crate) tls_reload_time: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -190,6 +198,10 @@ impl Metrics {
             pending_path_conflicts: Gauge::default(),
             store_damaged_records: Gauge::default(),
             store_scrub_time: Gauge::default(),
+            tls_handshake_failures: Counter::default(),
+            tls_reload_failures: Counter::default(),
+            tls_certificate_expiry: Gauge::default(),
+            tls_reload_time: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -245,6 +257,33 @@ impl Metrics {
             "End of the last scrub in Unix time, 0 if none has ended since the start",
             Unit::Seconds,
             self.store_scrub_time.clone(),
+        );
+        self.register_tls();
+    }
+
+    fn register_tls(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes that have failed",
+            self.tls_handshake_failures.clone(),
+        );
+        registry.register(
+            "tls_reload_failures",
+            "Changed certificates, keys and client CAs that were not valid",
+            self.tls_reload_failures.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_expiry",
+            "Expiry of the certificate in use in Unix time, 0 without TLS",
+            Unit::Seconds,
+            self.tls_certificate_expiry.clone(),
+        );
+        registry.register_with_unit(
+            "tls_reload_time",
+            "Time at which the certificate in use was loaded in Unix time, 0 without TLS",
+            Unit::Seconds,
+            self.tls_reload_time.clone(),
         );
     }
 
@@ -316,6 +355,10 @@ mod tests {
         metrics.store_bytes.set(6);
         metrics.store_damaged_records.set(7);
         metrics.store_scrub_time.set(8);
+        metrics.tls_handshake_failures.inc();
+        metrics.tls_reload_failures.inc_by(9);
+        metrics.tls_certificate_expiry.set(10);
+        metrics.tls_reload_time.set(11);
         let health = crate::health::Health::default();
         health.report(Condition::DiskFull, "a test");
         metrics.set_conditions(&health.conditions());
@@ -337,6 +380,10 @@ mod tests {
             "cable_store_bytes 6",
             "cable_store_damaged_records 7",
             "cable_store_scrub_time_seconds 8",
+            "cable_tls_handshake_failures_total 1",
+            "cable_tls_reload_failures_total 9",
+            "cable_tls_certificate_expiry_seconds 10",
+            "cable_tls_reload_time_seconds 11",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

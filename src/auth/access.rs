@@ -16,7 +16,7 @@ use super::{
     file::Proof,
     token::{Token, TokenHash},
 };
-use crate::{clock::Clock, refusal::Refusal, wire::fields};
+use crate::{clock::Clock, refusal::Refusal, server::Requests, wire::fields};
 
 /// How often the node looks for a change of the file and for credentials that have expired. Feeds of a revoked
 /// credential end within 5 s.
@@ -188,15 +188,18 @@ impl Access {
     }
 
     /// Follows the file, and ends credentials that expire. Never returns.
-    pub(crate) async fn run(self: Arc<Access>) {
+    pub(crate) async fn run(self: Arc<Access>, mut requests: Requests) {
         let (mut seen, mut uses) = (self.stamp(), self.file.last_uses());
         loop {
-            tokio::time::sleep(CHECK_INTERVAL).await;
+            let requested = tokio::select! {
+                () = requests.next() => true,
+                () = tokio::time::sleep(CHECK_INTERVAL) => false,
+            };
             self.end_expired();
             self.record_uses(&mut uses);
             let now = self.stamp();
             // A file that is missing for a moment, or for good, takes no credential away.
-            if now.is_none() || std::mem::replace(&mut seen, now) == now {
+            if now.is_none() || (std::mem::replace(&mut seen, now) == now && !requested) {
                 continue;
             }
             match self.reload() {

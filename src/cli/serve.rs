@@ -44,7 +44,7 @@ pub(crate) struct Serve {
     /// Address of metrics and health over plain HTTP, or `off`.
     #[arg(long, value_name = "ADDRESS")]
     ops_listen: Option<String>,
-    /// Serve addresses that other machines can reach, although this release does not support TLS.
+    /// Serve addresses that other machines can reach without TLS.
     #[arg(long)]
     plaintext: bool,
     #[command(flatten)]

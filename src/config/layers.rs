@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, SETTINGS, Setting};
+use super::{ClientAuth, Config, SETTINGS, Setting};
 use crate::near;
 
 /// The settings files to look for, in this order, if none is named.
@@ -91,9 +91,9 @@ pub enum Error {
     },
     /// Other machines could read all traffic of an address.
     #[error(
-        "`{key}` is {address} ({origin}), which other machines can reach without TLS: use a loopback address \
-         behind a proxy that provides TLS or, on a network that you trust, set `server.plaintext = true` \
-         (flag --plaintext)"
+        "`{key}` is {address} ({origin}), which other machines can reach without TLS: {} or, on a network \
+         that you trust, set `server.plaintext = true` (flag --plaintext)",
+        without_tls(key)
     )]
     Plaintext {
         /// The setting that has the address.
@@ -103,11 +103,33 @@ pub enum Error {
         /// The origin of the address.
         origin: Origin,
     },
-    /// Both listeners have the same address, which they cannot share.
-    #[error(
-        "`server.listen` and `server.ops_listen` are both {0}: use two addresses, or set `ops_listen = \"off\"`"
-    )]
-    SameAddress(SocketAddr),
+    /// Two listeners have the same address, which they cannot share.
+    #[error("`{}` and `{}` are both {address}: use two addresses, or set the second to \"off\"", keys[0], keys[1])]
+    SameAddress {
+        /// The settings that have the address.
+        keys: [&'static str; 2],
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A setting has no effect, or no safe one, without another.
+    #[error("{origin}: `{key}` needs another setting: {way_out}")]
+    Incomplete {
+        /// The setting.
+        key: &'static str,
+        /// The origin of its value.
+        origin: Origin,
+        /// The settings to change.
+        way_out: &'static str,
+    },
+}
+
+/// Returns what to do about an address that other machines can reach, apart from accepting it.
+fn without_tls(key: &str) -> &'static str {
+    if key == "server.listen" {
+        "set `tls.certificate` and `tls.key`, use a loopback address behind a proxy that provides TLS"
+    } else {
+        "use a loopback address"
+    }
 }
 
 /// The layers above the built-in values, lowest first.
@@ -266,20 +288,61 @@ impl Effective {
 
     fn check(&self) -> Result<(), Error> {
         let server = &self.config.server;
-        let addresses = [("server.listen", Some(server.listen)), ("server.ops_listen", server.ops_listen)];
+        let addresses = [
+            ("server.listen", Some(server.listen)),
+            ("publish.listen", self.config.publish.listen),
+            ("server.ops_listen", server.ops_listen),
+        ];
         for (key, address) in addresses {
             match address {
-                Some(address) if !server.plaintext && !is_loopback(address.ip()) => {
+                Some(address) if !self.may_serve(key) && !is_loopback(address.ip()) => {
                     return Err(Error::Plaintext { key, address, origin: self.origin(key) });
                 }
                 _ => {}
             }
         }
         // Port 0 is a different port each time.
-        if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
-            return Err(Error::SameAddress(server.listen));
+        for (at, (key, address)) in addresses.iter().enumerate() {
+            let same = addresses[at + 1..].iter().find(|(_, other)| other.is_some() && other == address);
+            if let (Some((other, _)), Some(address)) = (same, address.filter(|address| address.port() != 0)) {
+                return Err(Error::SameAddress { keys: [key, other], address });
+            }
         }
-        Ok(())
+        match self.find_incomplete() {
+            Some((key, way_out)) => Err(Error::Incomplete { key, origin: self.origin(key), way_out }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an address that other machines can reach may be served.
+    fn may_serve(&self, key: &str) -> bool {
+        self.config.server.plaintext || key != "server.ops_listen" && self.config.tls.certificate.is_some()
+    }
+
+    /// Returns a setting that needs another one, and which.
+    fn find_incomplete(&self) -> Option<(&'static str, &'static str)> {
+        let (server, tls) = (&self.config.server, &self.config.tls);
+        let verifies = tls.client_auth != ClientAuth::None;
+        let needs = [
+            ("tls.certificate", tls.certificate.is_some() && tls.key.is_none(), "set `tls.key` as well"),
+            ("tls.key", tls.key.is_some() && tls.certificate.is_none(), "set `tls.certificate` as well"),
+            (
+                "tls.client_ca",
+                tls.client_ca.is_some() && (tls.certificate.is_none() || !verifies),
+                "set `tls.certificate` and `tls.key`, and `tls.client_auth` to \"optional\" or \"required\"",
+            ),
+            (
+                "tls.client_auth",
+                verifies && tls.client_ca.is_none(),
+                "set `tls.client_ca` to the authorities that issue client certificates",
+            ),
+            (
+                "server.proxy_protocol",
+                server.proxy_protocol && server.trusted_proxies.is_empty(),
+                "set `server.trusted_proxies` to the networks of the proxies",
+            ),
+        ];
+        needs.into_iter().find(|(_, incomplete, _)| *incomplete).map(|(key, _, way_out)| (key, way_out))
     }
 
     fn origin(&self, key: &str) -> Origin {
@@ -383,7 +446,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Auth, Cache, Connections, Feed, Log, Server, Store, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Publish, Server, Store, Tls, Web},
         *,
     };
     use crate::{
@@ -469,7 +532,7 @@ mod tests {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
         }
-        for text in ["[tls]\ncert_file = 'x'", "quota = 1", "[server]\ntoken = 'x'", "[tls]\n"] {
+        for text in ["[tls]\nquota = 'x'", "quota = 1", "[server]\ntoken = 'x'", "[quotas]\n"] {
             let error = load_error(text);
             assert!(
                 error.contains("unknown setting") && !error.contains("did you mean"),
@@ -545,6 +608,44 @@ mod tests {
     }
 
     #[test]
+    fn a_reachable_address_needs_no_plaintext_with_tls() {
+        let with = |text: &str| {
+            let (_dir, path) = file(text);
+            Effective::load(Layers { file: Some(path), ..Default::default() })
+        };
+        let tls = "[tls]\ncertificate = 'a'\nkey = 'b'\n[server]\n";
+        assert!(with(&format!("{tls}listen = '0.0.0.0:7190'")).is_ok());
+        let ops = with(&format!("{tls}ops_listen = '0.0.0.0:7191'")).unwrap_err();
+        assert!(matches!(ops, Error::Plaintext { key: "server.ops_listen", .. }), "{ops}");
+        assert!(!ops.to_string().contains("tls."), "the operations port has no TLS: {ops}");
+        let plain = with("[server]\nlisten = '0.0.0.0:7190'").unwrap_err().to_string();
+        assert!(plain.contains("set `tls.certificate` and `tls.key`"), "{plain}");
+    }
+
+    #[test]
+    fn a_setting_that_needs_another_is_refused_with_its_name() {
+        for (text, expected) in [
+            ("[tls]\ncertificate = 'a'", "`tls.certificate` needs another setting: set `tls.key`"),
+            ("[tls]\nkey = 'a'", "`tls.key` needs another setting: set `tls.certificate`"),
+            ("[tls]\ncertificate='a'\nkey='b'\nclient_ca = 'c'", "`tls.client_auth` to \"optional\""),
+            ("[tls]\nclient_ca='c'\nclient_auth = 'required'", "set `tls.certificate` and `tls.key`"),
+            ("[tls]\ncertificate='a'\nkey='b'\nclient_auth = 'optional'", "set `tls.client_ca`"),
+            ("[server]\nproxy_protocol = true", "set `server.trusted_proxies`"),
+        ] {
+            let error = load_error(text);
+            assert!(error.starts_with("FILE:") && error.contains(expected), "{text:?}: {error}");
+        }
+        for (text, expected) in [
+            ("[tls]\nclient_auth = 'yes'", "expected none, optional or required"),
+            ("[tls]\nreload_interval = '0s'", "expected at least 100ms"),
+            ("[server]\ntrusted_proxies = '10.0.0.0/33'", "expected networks such as"),
+        ] {
+            let error = load_error(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
     fn both_servers_on_one_address_are_refused() {
         let same = |port| {
             let address = format!("127.0.0.1:{port}");
@@ -554,7 +655,7 @@ mod tests {
             ];
             Effective::load(Layers { flags, ..Default::default() })
         };
-        assert!(matches!(same(7000), Err(Error::SameAddress(_))));
+        assert!(matches!(same(7000), Err(Error::SameAddress { .. })));
         assert!(same(0).is_ok());
     }
 
@@ -566,9 +667,18 @@ mod tests {
                 listen: "[::1]:80".parse().unwrap(),
                 ops_listen: None,
                 plaintext: true,
+                trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+                proxy_protocol: true,
                 lame_duck: 5 * SECOND,
                 drain_timeout: Duration::from_millis(1500),
                 threads: 3,
+            },
+            tls: Tls {
+                certificate: Some("tls/node.pem".into()),
+                key: Some("tls/node.key".into()),
+                client_ca: Some("a \"b\"".into()),
+                client_auth: ClientAuth::Optional,
+                reload_interval: SECOND,
             },
             connections: Connections {
                 max: 7,
@@ -577,8 +687,9 @@ mod tests {
                 max_age: SECOND,
                 ..Connections::default()
             },
+            publish: Publish { listen: Some("127.0.0.1:7192".parse().unwrap()) },
             auth: Auth {
-                credentials: "/etc/cable/credentials.toml".into(),
+                credentials: Some("/etc/cable/credentials.toml".into()),
                 anonymous: Anonymous::Role(Role::Reader),
             },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },

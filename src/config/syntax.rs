@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr};
 
+use super::network::{self, Network};
 use crate::telemetry;
 
 /// The text form of a setting's values of type `T`.
@@ -102,15 +103,29 @@ impl Syntax<PathBuf> for Directory {
 }
 
 /// The path of a file, or nothing.
-pub(super) struct FilePath;
+pub(super) struct OptionalFile;
 
-impl Syntax<PathBuf> for FilePath {
-    fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        Ok(text.into())
+impl Syntax<Option<PathBuf>> for OptionalFile {
+    fn parse(&self, text: &str) -> Result<Option<PathBuf>, String> {
+        Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
     }
 
-    fn show(&self, value: &PathBuf) -> String {
-        quoted(value.display())
+    fn show(&self, value: &Option<PathBuf>) -> String {
+        value.as_ref().map_or_else(|| quoted(""), |path| quoted(path.display()))
+    }
+}
+
+/// Networks, separated by commas.
+pub(super) struct Networks;
+
+impl Syntax<Vec<Network>> for Networks {
+    fn parse(&self, text: &str) -> Result<Vec<Network>, String> {
+        network::parse_all(text)
+    }
+
+    fn show(&self, value: &Vec<Network>) -> String {
+        let all: Vec<String> = value.iter().map(Network::to_string).collect();
+        quoted(all.join(","))
     }
 }
 

@@ -142,6 +142,7 @@ impl Refusal {
                     .with("role", has)
                     .with("required_role", required)
             }
+            Refusal::NotServedHere(_) => ErrorParts::new(Code::PermissionDenied, Reason::NotServedHere),
             Refusal::Draining => ErrorParts::new(Code::Unavailable, Reason::Draining).retry(),
             Refusal::NodeFailed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),
             Refusal::Incomplete(damage) => {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::cores::{Accepted, Cores};
+use super::{
+    cores::{Accepted, Cores},
+    peer::Listener,
+    proxy::Proxies,
+};
 use crate::{config::Connections, telemetry::Metrics};
 
 /// The first and the longest pause after a failed accept. Without a pause, a process without free file descriptors
@@ -39,24 +43,24 @@ const MAX_OPS_CONNECTIONS: usize = 64;
 
 /// Accepts connections. Never returns.
 pub(super) async fn run(
-    listener: TcpListener,
+    (name, listener): (Listener, TcpListener),
     cores: &Cores,
-    limits: &Connections,
-    file_descriptors: usize,
-    metrics: Arc<Metrics>,
+    limiter: Arc<ConnectionLimiter>,
+    proxies: &Proxies,
 ) {
-    let limiter = ConnectionLimiter::new(limits, file_descriptors, metrics);
     let mut backoff = Backoff::default();
     loop {
         // The permit is acquired before the accept: connections above the limit wait in the listen backlog.
         let permit = limiter.acquire().await;
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
                 backoff.pause = None;
-                if let Some(permit) = limiter.admit(permit, peer.ip())
+                let mut permit = ConnectionPermit::new(&limiter, permit);
+                // A trusted proxy connects for many clients, which are counted once it has named them.
+                if (proxies.contain(address.ip()) || permit.count_peer(address.ip()))
                     && let Ok(stream) = prepare(stream)
                 {
-                    cores.assign(Accepted { stream, permit });
+                    cores.assign(Accepted { listener: name, stream, address, permit });
                 }
             }
             Err(error) if is_peer_error(&error) => {}
@@ -98,64 +102,73 @@ impl Backoff {
     }
 }
 
-/// The connection limits, and the open connections of each peer.
-struct ConnectionLimiter {
+/// The connection limits of all listeners, and the open connections of each peer.
+pub(super) struct ConnectionLimiter {
     all: Arc<Semaphore>,
     per_peer: usize,
-    peers: Arc<Peers>,
+    peers: Mutex<HashMap<IpAddr, usize>>,
     metrics: Arc<Metrics>,
 }
-
-#[derive(Debug, Default)]
-struct Peers(Mutex<HashMap<IpAddr, usize>>);
 
 /// The permit of one connection. It is released when dropped.
 pub(super) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
-    peer: IpAddr,
-    peers: Arc<Peers>,
-    metrics: Arc<Metrics>,
+    /// The peer for which the connection is counted.
+    peer: Option<IpAddr>,
+    limiter: Arc<ConnectionLimiter>,
 }
 
 impl ConnectionLimiter {
-    fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> ConnectionLimiter {
+    /// Creates the limiter. `file_descriptors` is the number that connections may use.
+    pub(super) fn new(
+        limits: &Connections,
+        file_descriptors: usize,
+        metrics: Arc<Metrics>,
+    ) -> ConnectionLimiter {
         let most = limits.max.min(file_descriptors).min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(most));
-        ConnectionLimiter { all, per_peer: limits.max_per_peer, peers: Arc::default(), metrics }
+        ConnectionLimiter { all, per_peer: limits.max_per_peer, peers: Mutex::default(), metrics }
     }
 
     async fn acquire(&self) -> OwnedSemaphorePermit {
         self.all.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Returns the permit of a connection. None if the peer has reached its limit.
-    fn admit(&self, permit: OwnedSemaphorePermit, peer: IpAddr) -> Option<ConnectionPermit> {
+    fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionPermit {
+    fn new(limiter: &Arc<ConnectionLimiter>, permit: OwnedSemaphorePermit) -> ConnectionPermit {
+        limiter.metrics.connections.inc();
+        ConnectionPermit { _permit: permit, peer: None, limiter: limiter.clone() }
+    }
+
+    /// Counts the connection for its peer. Returns whether the peer may have one more.
+    pub(super) fn count_peer(&mut self, peer: IpAddr) -> bool {
         let peer = network(peer);
-        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.limiter.peers();
         let open = peers.entry(peer).or_default();
-        if *open >= self.per_peer {
-            self.metrics.connections_refused.inc();
-            return None;
+        if *open >= self.limiter.per_peer {
+            self.limiter.metrics.connections_refused.inc();
+            return false;
         }
         *open += 1;
-        self.metrics.connections.inc();
-        Some(ConnectionPermit {
-            _permit: permit,
-            peer,
-            peers: self.peers.clone(),
-            metrics: self.metrics.clone(),
-        })
+        self.peer = Some(peer);
+        true
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.metrics.connections.dec();
-        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = peers.get_mut(&self.peer) {
+        self.limiter.metrics.connections.dec();
+        let Some(peer) = self.peer else { return };
+        let mut peers = self.limiter.peers();
+        if let Some(open) = peers.get_mut(&peer) {
             *open -= 1;
             if *open == 0 {
-                peers.remove(&self.peer);
+                peers.remove(&peer);
             }
         }
     }

@@ -29,12 +29,13 @@ use super::{
     inbound::{ClientStream, Inbound},
     memory::Memory,
     message,
+    peer::{ClientCertificate, Listener},
     reply::Reply,
     streams::{Endless, Streams},
 };
 use crate::{
     auth::{self, Access, Identity, Role},
-    config::Connections,
+    config::Config,
     content::{Read, RequestKey},
     health::Health,
     model::limit::{self, Limit},
@@ -56,9 +57,16 @@ pub(super) struct Calls {
     /// The maximum time until the response, even if the client's deadline is later or missing.
     request_timeout: Duration,
     memory: Arc<Memory>,
-    draining: watch::Receiver<bool>,
-    health: Arc<Health>,
-    access: Arc<Access>,
+    state: NodeState,
+    /// Whether calls that write or show pending versions have a listener of their own.
+    publishes_elsewhere: bool,
+}
+
+/// The state of the node that decides about calls.
+pub(super) struct NodeState {
+    pub(super) access: Arc<Access>,
+    pub(super) draining: watch::Receiver<bool>,
+    pub(super) health: Arc<Health>,
 }
 
 /// The services that are served here without tonic.
@@ -81,6 +89,8 @@ struct Method {
     path: String,
     /// The role that a caller needs. `None`: anyone may call it.
     required_role: Option<Role>,
+    /// Whether it writes or shows pending versions.
+    publishes: bool,
     limit: &'static Limit,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
@@ -143,6 +153,7 @@ impl Method {
             native,
             path: path(method),
             required_role: auth::required_role(&name(method)),
+            publishes: auth::publishes(&name(method)),
             limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
@@ -171,6 +182,7 @@ impl Method {
             native: None,
             path: "/".to_owned(),
             required_role: Some(Role::Reader),
+            publishes: false,
             limit: &limit::CHECK_REQUEST,
             client_streams: false,
             streams: false,
@@ -243,12 +255,10 @@ impl Calls {
     pub(super) fn new(
         services: Services,
         bridge: Bridge,
-        limits: &Connections,
+        config: &Config,
         memory: Arc<Memory>,
         metrics: &Metrics,
-        draining: watch::Receiver<bool>,
-        health: Arc<Health>,
-        access: Arc<Access>,
+        state: NodeState,
     ) -> Calls {
         let own = list_methods(&POOL).into_iter().map(|method| {
             let metrics = metrics.for_method(&name(&method));
@@ -262,12 +272,11 @@ impl Calls {
             other: Arc::new(Method::unknown(metrics.for_method("other"))),
             services,
             bridge,
-            feeds: limits.max_feeds,
-            request_timeout: limits.request_timeout,
+            feeds: config.connections.max_feeds,
+            request_timeout: config.connections.request_timeout,
             memory,
-            draining,
-            health,
-            access,
+            state,
+            publishes_elsewhere: config.publish.listen.is_some(),
         }
     }
 
@@ -298,16 +307,28 @@ impl Calls {
 
     fn admit(&self, call: &mut Call, head: &Head<'_>, streams: &Streams) -> Result<Admitted, Refusal> {
         if let Some(required) = call.method.required_role {
-            let find = || self.access.identify(head.authorization, []);
-            call.caller = match head.authorization {
-                None => self.access.anonymous(),
-                authorization => streams.caller(authorization, find)?,
-            };
+            call.caller = self.identify(head, streams)?;
             call.caller.require(required, call.method.name())?;
+            let elsewhere = self.publishes_elsewhere && streams.peer().listener == Listener::Main;
+            if elsewhere && call.method.publishes {
+                return Err(Refusal::NotServedHere(call.method.name().to_owned()));
+            }
         }
         let timeout = head.timeout.map(parse_timeout).transpose()?;
         let deadline = timeout.and_then(|timeout| call.start.checked_add(timeout));
         Ok(Admitted { deadline, head_bytes: head.bytes })
+    }
+
+    /// Returns the caller of a call, which most calls know from the call before.
+    fn identify(&self, head: &Head<'_>, streams: &Streams) -> Result<Identity, Refusal> {
+        let certificate = streams.peer().certificate.as_ref();
+        if head.authorization.is_none() && certificate.is_none() {
+            return Ok(self.state.access.anonymous());
+        }
+        streams.caller(head.authorization, || {
+            let names = certificate.into_iter().flat_map(ClientCertificate::names);
+            self.state.access.identify(head.authorization, names)
+        })
     }
 
     async fn serve(&self, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
@@ -468,7 +489,7 @@ impl Calls {
 impl Calls {
     /// Returns a future that completes with the status for open streams when the node drains.
     fn drain_status(&self) -> BoxFuture<'static, Status> {
-        let (mut draining, health) = (self.draining.clone(), self.health.clone());
+        let (mut draining, health) = (self.state.draining.clone(), self.state.health.clone());
         Box::pin(async move {
             // The sender lives as long as the node: an error means that the node is gone, too.
             let _ = draining.wait_for(|draining| *draining).await;

@@ -33,7 +33,10 @@ use super::{
     frames::Frames,
     life::{self, Lifetime, Shutdown},
     memory::CoreMemory,
+    peer::{Listener, Peer},
+    proxy::Proxies,
     streams::{StallGuard, Streams, Watched},
+    tls::{Protocol, Tls},
     transport, web,
 };
 use crate::config::Connections;
@@ -61,48 +64,75 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// any call of the peer may have been processed.
 const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
+/// The policy of each listener for requests of web pages.
+#[derive(Debug, Clone)]
+pub(super) struct OriginPolicies {
+    pub(super) main: Arc<OriginPolicy>,
+    pub(super) publishing: Arc<OriginPolicy>,
+}
+
+impl OriginPolicies {
+    fn of(&self, listener: Listener) -> Arc<OriginPolicy> {
+        match listener {
+            Listener::Main => self.main.clone(),
+            Listener::Publishing => self.publishing.clone(),
+        }
+    }
+}
+
 /// The state that the connections of one core share.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
     pub(super) calls: Arc<Calls>,
     pub(super) memory: CoreMemory,
-    pub(super) origin_policy: Arc<OriginPolicy>,
+    pub(super) origin_policies: OriginPolicies,
+    pub(super) proxies: Arc<Proxies>,
+    /// None if connections are not encrypted.
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) limits: Connections,
     /// How long calls may continue once the node drains.
     pub(super) drain: Duration,
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. `negotiated` is the protocol that the client has negotiated, if any.
+///
+/// # Errors
+/// The connection has failed.
 pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Arc<Peer>,
+    negotiated: Option<Protocol>,
     context: ConnectionContext,
-) {
-    let negotiated = tokio::select! {
-            biased;
-    negotiated = tokio ::time ::timeout ( context .limits .preface_timeout , detect_protocol ( io ) ) => negotiated , ( ) = life ::wait_for_drain ( context .draining .clone ( ) ) => return ,
-        };
-    let served = match negotiated {
-        Err(_) => Err("preface timeout".into()),
-        Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(Negotiated { io, is_http2: true })) => serve_http2(io, context).await,
-        Ok(Ok(Negotiated { io, is_http2: false })) => serve_http1(io, context).await,
+) -> Served {
+    let timeout = context.limits.preface_timeout;
+    let detected = tokio::select! {
+        biased;
+        detected = tokio::time::timeout(timeout, detect_protocol(io)) => detected,
+        () = life::wait_for_drain(context.draining.clone()) => return Ok(()),
     };
-    if let Err(error) = served {
-        tracing::debug!(error, "connection failed");
+    let Detected { io, protocol } = detected.map_err(|_| "preface timeout")??;
+    match protocol {
+        // A peer that does not keep to the protocol could be taken for another by a proxy (RFC 7301, 3.2).
+        used if negotiated.is_some_and(|negotiated| negotiated != used) => {
+            Err("the client uses another protocol than it has negotiated".into())
+        }
+        Protocol::Http2 => serve_http2(io, peer, context).await,
+        Protocol::Http1 => serve_http1(io, peer, context).await,
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-type Served = Result<(), Failure>;
+pub(super) type Served = Result<(), Failure>;
 
 async fn serve_http2(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Arc<Peer>,
     context: ConnectionContext,
 ) -> Served {
-    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
-    let streams = Streams::new(&context.memory);
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
+    let streams = Streams::new(&context.memory, peer);
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
@@ -185,13 +215,14 @@ where
 
 const STALLED: &str = "stalled: the peer does not read responses";
 
-/// Serves HTTP/1.1, which browsers use without TLS: gRPC-Web only.
+/// Serves HTTP/1.1, which browsers use without TLS, and some proxies: gRPC-Web only.
 async fn serve_http1(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Arc<Peer>,
     context: ConnectionContext,
 ) -> Served {
-    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
-    let streams = Streams::new(&context.memory);
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
+    let streams = Streams::new(&context.memory, peer);
     let mut lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -240,13 +271,13 @@ async fn serve_http1(
 }
 
 /// A connection whose protocol is known.
-struct Negotiated<T> {
+struct Detected<T> {
     io: Replay<T>,
-    is_http2: bool,
+    protocol: Protocol,
 }
 
 /// Reads the bytes that determine the protocol.
-async fn detect_protocol<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Negotiated<T>> {
+async fn detect_protocol<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Detected<T>> {
     let (mut first, mut length) = ([0; PREFACE.len()], 0);
     while length < PREFACE.len() && first[..length] == PREFACE[..length] {
         let read = io.read(&mut first[length..]).await?;
@@ -255,7 +286,8 @@ async fn detect_protocol<T: AsyncRead + Unpin>(mut io: T) -> io::Result<Negotiat
         }
         length += read;
     }
-    Ok(Negotiated { io: Replay { first, next: 0, length, io }, is_http2: first == PREFACE })
+    let protocol = if first == PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    Ok(Detected { io: Replay { first, next: 0, length, io }, protocol })
 }
 
 /// A connection whose first bytes are read a second time.
@@ -309,103 +341,4 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Replay<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::Response;
-    use http_body_util::Full;
-    use tokio_rustls::{
-        TlsAcceptor, TlsConnector,
-        rustls::{
-            ClientConfig, RootCertStore, ServerConfig,
-            crypto::ring,
-            pki_types::{PrivateKeyDer, ServerName},
-        },
-    };
-
-    use super::*;
-
-    /// Returns consecutive numbers, so that lost, repeated or misplaced bytes change the result.
-    fn numbers(count: u32) -> Bytes {
-        (0..count).flat_map(u32::to_be_bytes).collect()
-    }
-
-    fn tls_pair() -> (TlsAcceptor, TlsConnector) {
-        let certified = rcgen::generate_simple_self_signed(["cable".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let server = ServerConfig::builder_with_provider(provider.clone());
-        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let server = server.with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certified.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider);
-        let client = client.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
-        (Arc::new(server).into(), Arc::new(client.with_no_client_auth()).into())
-    }
-
-    /// Responds to each request with as many numbers as its path specifies.
-    async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
-        let limits = Connections::default();
-        let streams = Streams::new(&super::super::memory::Memory::new(&limits).for_core());
-        let (_node, draining) = watch::channel(false);
-        let lifetime = Lifetime::new(&limits, limits.goaway_grace, draining, streams.clone());
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let count = request.uri().path()[1..].parse().unwrap();
-            Ok::<_, Infallible>(Response::new(Full::new(numbers(count))))
-        });
-        drive_http2(io, &limits, streams, lifetime, service).await
-    }
-
-    async fn fetch(mut client: h2::client::SendRequest<Bytes>, count: u32) -> Bytes {
-        let request = Request::get(format!("http://cable/{count}")).body(()).unwrap();
-        let (response, _) = client.send_request(request, true).unwrap();
-        let (mut body, mut all) = (response.await.unwrap().into_body(), Vec::new());
-        while let Some(piece) = body.data().await {
-            let piece = piece.unwrap();
-            body.flow_control().release_capacity(piece.len()).unwrap();
-            all.extend_from_slice(&piece);
-        }
-        all.into()
-    }
-
-    /// Each end has a thread of its own, so the pipe can have room again at any time.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn large_responses_arrive_complete_through_a_narrow_pipe() {
-        for (tls, width) in [(false, 1_000), (true, 100), (true, 5_000), (true, 1 << 20)] {
-            let (ours, theirs) = tokio::io::duplex(width);
-            let exchange = async {
-                let served = if tls {
-                    let (acceptor, connector) = tls_pair();
-                    let ours = async move { serve_numbers(acceptor.accept(ours).await.unwrap()).await };
-                    let served = tokio::spawn(ours);
-                    let name = ServerName::try_from("cable").unwrap();
-                    check_exchange(connector.connect(name, theirs).await.unwrap()).await;
-                    served
-                } else {
-                    let served = tokio::spawn(serve_numbers(ours));
-                    check_exchange(theirs).await;
-                    served
-                };
-                // Its last write may fail, because the client is gone by then.
-                let _ = served.await.unwrap();
-            };
-            let done = tokio::time::timeout(Duration::from_secs(60), exchange).await;
-            assert!(done.is_ok(), "stalled: TLS {tls}, {width} bytes wide");
-        }
-    }
-
-    async fn check_exchange(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
-        let (client, connection) = builder.handshake(io).await.unwrap();
-        let connection = tokio::spawn(connection);
-        for counts in [[1, 300_000, 16_000, 70_000], [0, 2, 3, 200_000]] {
-            let responses = counts.map(|count| tokio::spawn(fetch(client.clone(), count)));
-            for (count, response) in counts.into_iter().zip(responses) {
-                assert!(response.await.unwrap() == numbers(count), "{count} numbers");
-            }
-        }
-        drop(client);
-        connection.await.unwrap().unwrap();
-    }
-}
+mod tests;

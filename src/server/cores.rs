@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,10 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
-    accept::ConnectionPermit,
-    connection::{self, ConnectionContext},
-};
+use super::{accept::ConnectionPermit, arrival, connection::ConnectionContext, peer::Listener};
 use crate::{health::Health, supervise};
 
 /// How long work outside the serving threads may take to end when the node does.
@@ -31,7 +28,9 @@ const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An accepted connection with its permit, for a core.
 pub(super) struct Accepted {
+    pub(super) listener: Listener,
     pub(super) stream: TcpStream,
+    pub(super) address: SocketAddr,
     pub(super) permit: ConnectionPermit,
 }
 
@@ -170,9 +169,5 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, context: ConnectionContext) {
 }
 
 async fn serve_one(accepted: Accepted, context: ConnectionContext, _guard: LoadGuard) {
-    match tokio::net::TcpStream::from_std(accepted.stream) {
-        Ok(stream) => connection::serve(stream, context).await,
-        Err(error) => tracing::warn!(%error, "connection setup failed"),
-    }
-    drop(accepted.permit);
+    arrival::serve(accepted, context).await;
 }

@@ -211,10 +211,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Connections, server::memory::Memory};
+    use crate::config::Connections;
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).for_core())
+        Streams::for_test(&Connections::default())
     }
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {

@@ -307,16 +307,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{
-        config::Connections,
-        model::limit::WRITE_REQUEST,
-        server::{memory::Memory, transport::HttpBody},
-    };
+    use crate::{config::Connections, model::limit::WRITE_REQUEST, server::transport::HttpBody};
 
     type Pieces = Vec<Vec<u8>>;
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).for_core())
+        Streams::for_test(&Connections::default())
     }
 
     fn body(pieces: Pieces, streams: &Streams, client_streams: bool) -> Inbound<impl RequestBody + use<>> {

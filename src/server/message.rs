@@ -108,16 +108,12 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::{
-        config::Connections,
-        model::limit::READ_REQUEST,
-        server::{memory::Memory, transport::HttpBody},
-    };
+    use crate::{config::Connections, model::limit::READ_REQUEST, server::transport::HttpBody};
 
     async fn read_pieces(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-        let streams = Streams::new(&Memory::new(&Connections::default()).for_core());
+        let streams = Streams::for_test(&Connections::default());
         read(HttpBody(body), &READ_REQUEST, &streams).await.map_err(|status| status.code())
     }
 

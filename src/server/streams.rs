@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     flight::{Charge, Flight},
     memory::{Account, CoreMemory},
+    peer::Peer,
 };
 use crate::{auth::Identity, refusal::Refusal};
 
@@ -69,6 +70,7 @@ pub(super) struct Streams(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
+    peer: Arc<Peer>,
     /// The number of streams that have started, plus the number of those that had to wait and have ended.
     activity: AtomicU64,
     in_progress: AtomicUsize,
@@ -108,8 +110,9 @@ struct KnownCaller {
 }
 
 impl Streams {
-    pub(super) fn new(memory: &CoreMemory) -> Streams {
+    pub(super) fn new(memory: &CoreMemory, peer: Arc<Peer>) -> Streams {
         Streams(Arc::new(Counts {
+            peer,
             activity: AtomicU64::new(0),
             in_progress: AtomicUsize::new(0),
             feeds: AtomicUsize::new(0),
@@ -128,6 +131,19 @@ impl Streams {
             watched: Mutex::new(None),
             caller: Mutex::new(None),
         }))
+    }
+
+    /// Returns the streams of a connection without a node.
+    #[cfg(test)]
+    pub(super) fn for_test(limits: &crate::config::Connections) -> Streams {
+        let memory = super::memory::Memory::new(limits).for_core();
+        Streams::new(&memory, Arc::new(Peer::for_test()))
+    }
+
+    /// Returns the peer of the connection.
+    #[allow(dead_code, reason = "the call layer reads it")]
+    pub(super) fn peer(&self) -> &Arc<Peer> {
+        &self.0.peer
     }
 
     /// Returns a number that changes whenever a stream has started or ended.

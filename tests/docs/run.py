@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the commands of README.md and docs/clients.md as a reader types them, in a fresh clone of this repository.
+"""Runs the commands of README.md and of some documents as a reader types them, in a fresh clone of this repository.
 
     tests/docs/run.py [DOCUMENT...]
 
@@ -31,10 +31,12 @@ import termios
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "docs/clients.md"]
+DOCUMENTS = ["README.md", "docs/clients.md", "docs/security.md"]
 COMMANDS = ("console", "sh")
 NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
 SERVER = re.compile(r"\bserve\b")
+# What a demo, and any other node, print once they serve.
+SERVES = re.compile(r"is served at|\bserving\b")
 WATCHES = re.compile(r"cable feed watch(?! .*--until-caught-up)|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
 
 # Limit on a command, on two cores: a release build takes some minutes, all tests some more.
@@ -284,7 +286,7 @@ class Reader:
         terminal = Terminal(command, self.state, self.clone)
         if command.serves:
             self.servers.append(terminal)
-            if not terminal.until(lambda output: "is served at" in output, LIMIT_SECONDS):
+            if not terminal.until(SERVES.search, LIMIT_SECONDS):
                 raise self.failure(terminal, "the server did not report that it serves")
         elif command.watches:
             self.watchers.append(terminal)

@@ -32,6 +32,7 @@ mod requests;
 mod restores;
 mod retags;
 mod support;
+mod tls;
 mod transfers;
 mod unknown_fields;
 mod write_model;

@@ -2,13 +2,18 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use cable::{clock::Clock, config::Config};
+use cable::{
+    clock::Clock,
+    config::Config,
+    server::{Control, Reload},
+};
 use cable_client::{Cable, Retry, v1};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// A running node. It drains when it is stopped, and is aborted on drop.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    pub(crate) reload: Reload,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), cable::server::Error>>,
 }
@@ -40,10 +45,11 @@ impl Node {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(cable::server::run(config, clock, listener, async {
-            let _ = stopped.await;
-        }));
-        Node { address, stop: Some(stop), running }
+        let reload = Reload::default();
+        let stopped = async { drop(stopped.await) };
+        let control = Control { reload: reload.clone(), ..stopped.into() };
+        let running = tokio::spawn(cable::server::run(config, clock, listener, control));
+        Node { address, reload, stop: Some(stop), running }
     }
 
     pub(crate) async fn start(dir: &Path) -> Node {

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::soon;
 
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -35,9 +35,9 @@ pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 pub(super) const WINDOW: u32 = (1 << 31) - 1;
 
 /// The path of a call whose request can be an empty message.
-pub(super) const LIST_TAGS: &str = "/cable.v1.ContentService/ListTags";
+pub(crate) const LIST_TAGS: &str = "/cable.v1.ContentService/ListTags";
 /// An empty gRPC message: only the five bytes of its prefix.
-pub(super) const EMPTY: &[u8] = &[0; 5];
+pub(crate) const EMPTY: &[u8] = &[0; 5];
 
 #[derive(Debug)]
 pub(super) struct Frame {

@@ -117,16 +117,22 @@ async fn connections_leave_file_descriptors_for_the_store() {
     );
 }
 
-async fn free_address() -> SocketAddr {
+/// Returns an address of this machine with a port that is free now.
+pub(crate) async fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// Returns whether the metrics contain this line.
-async fn metrics_contain(ops: SocketAddr, line: &str) -> bool {
+pub(crate) async fn metrics_contain(ops: SocketAddr, line: &str) -> bool {
+    metrics(ops).await.lines().any(|found| found == line)
+}
+
+/// Returns the metrics.
+pub(crate) async fn metrics(ops: SocketAddr) -> String {
     let mut io = soon(TcpStream::connect(ops)).await.unwrap();
     io.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     soon(io.read_to_string(&mut text)).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    text.lines().any(|found| found == line)
+    text
 }

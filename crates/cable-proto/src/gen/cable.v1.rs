@@ -1204,6 +1204,8 @@ pub enum ErrorReason {
     Unauthenticated = 29,
     /// PERMISSION_DENIED. The role of the caller does not include this call. Metadata: `role`, `required_role`.
     RoleRequired = 30,
+    /// PERMISSION_DENIED. The node serves calls that write or show pending versions at another address.
+    NotServedHere = 31,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1242,6 +1244,7 @@ impl ErrorReason {
             Self::SourceConflict => "ERROR_REASON_SOURCE_CONFLICT",
             Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
             Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
+            Self::NotServedHere => "ERROR_REASON_NOT_SERVED_HERE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1277,6 +1280,7 @@ impl ErrorReason {
             "ERROR_REASON_SOURCE_CONFLICT" => Some(Self::SourceConflict),
             "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
+            "ERROR_REASON_NOT_SERVED_HERE" => Some(Self::NotServedHere),
             _ => None,
         }
     }

@@ -1,0 +1,181 @@
+//! TLS of a node: who is served, who is refused, and how certificates are replaced.
+
+mod authority;
+mod client;
+mod proxies;
+mod reload;
+
+use std::time::{Duration, Instant};
+
+use cable::config::ClientAuth;
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use self::{
+    authority::{Authority, configure, replace, write_pair},
+    client::{Client, Connection, call_http_1, soon, wait_for_close},
+};
+use crate::{
+    connections::{
+        frames::PREFACE,
+        places::{free_address, metrics_contain},
+    },
+    support::Node,
+};
+
+/// A directory with the certificate of a node, and the authority that has issued it.
+fn files() -> (TempDir, Authority) {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new("Averil CA"));
+    write_pair(dir.path(), &authority.node());
+    (dir, authority)
+}
+
+async fn start(dir: &TempDir) -> Node {
+    Node::start_with(&dir.path().join("store"), |config| configure(config, dir.path())).await
+}
+
+/// Starts a node that asks clients for certificates of an authority.
+async fn start_verifying(dir: &TempDir, authority: &Authority, client_auth: ClientAuth) -> Node {
+    replace(&dir.path().join("ca.pem"), &authority.pem());
+    Node::start_with(&dir.path().join("store"), |config| {
+        configure(config, dir.path());
+        config.tls.client_ca = Some(dir.path().join("ca.pem"));
+        config.tls.client_auth = client_auth;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_the_node_is_served_over_both_protocols_and_versions() {
+    let (dir, authority) = files();
+    let node = start(&dir).await;
+    for version in [&TLS12, &TLS13] {
+        let client = Client::of(&authority).speaking(version);
+        for protocols in [&["h2"][..], &["h2", "http/1.1"], &["spdy/3", "h2"], &[]] {
+            client.negotiating(protocols).call(node.address).await.unwrap();
+        }
+        for protocols in [&["http/1.1"][..], &["spdy/3", "http/1.1"], &[]] {
+            let io = client.negotiating(protocols).connect(node.address).await.unwrap();
+            let response = call_http_1(io, "").await.unwrap();
+            assert!(response.starts_with("HTTP/1.1 200") && response.contains("grpc-status:0"), "{response}");
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn peers_that_do_not_keep_to_the_protocol_are_disconnected_and_others_are_served() {
+    let (dir, authority) = files();
+    let ops = free_address().await;
+    let node = Node::start_with(&dir.path().join("store"), |config| {
+        configure(config, dir.path());
+        config.server.ops_listen = Some(ops);
+    })
+    .await;
+    let client = Client::of(&authority);
+    let mut open = Connection::start(client.connect(node.address).await.unwrap()).await.unwrap();
+
+    assert!(Client::of(&Authority::new("Averil CA")).call(node.address).await.is_err(), "another authority");
+    assert!(client.negotiating(&["spdy/3"]).call(node.address).await.is_err(), "no common protocol");
+    assert!(metrics_contain(ops, "cable_tls_handshake_failures_total 2").await);
+    let used_other = client.negotiating(&["http/1.1"]).call(node.address).await;
+    assert!(used_other.is_err(), "HTTP/2 after HTTP/1.1 was negotiated");
+    let io = client.negotiating(&["h2"]).connect(node.address).await.unwrap();
+    assert_eq!(call_http_1(io, "").await.unwrap_or_default(), "", "HTTP/1.1 after HTTP/2 was negotiated");
+
+    // A hello of TLS 1.1: a record of version 3.1 with a client version of 3.2, and no extension for a newer one.
+    let body = [&[3, 2][..], &[7; 32], &[0], &[0, 2, 0, 0x2f], &[1, 0]].concat();
+    let hello = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
+    let hello = [&[22, 3, 1, 0, u8::try_from(hello.len()).unwrap()][..], &hello].concat();
+    for bytes in [
+        &PREFACE[..],
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"\x16\x03\x01\xff\xff",
+        &hello,
+        &[0xff; 4096],
+        &[22, 3, 1, 0, 0].repeat(1_000),
+        &[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff],
+    ] {
+        let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+        let _ = io.write_all(bytes).await;
+        wait_for_close(&mut io).await;
+        open.call().await.unwrap();
+    }
+    client.call(node.address).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_required_client_certificate_must_be_valid() {
+    let (dir, authority) = files();
+    let (desk, other) = (Authority::new("Desk CA"), Authority::new("Desk CA"));
+    let node = start_verifying(&dir, &desk, ClientAuth::Required).await;
+    for version in [&TLS12, &TLS13] {
+        let client = Client::of(&authority).speaking(version);
+        client.with(desk.client("desk")).call(node.address).await.unwrap();
+        for (refused, reason) in [
+            (client.clone(), "no certificate"),
+            (client.with(other.client("desk")), "another authority of the same name"),
+            (client.with(authority.client("desk")), "the authority of the node"),
+            (client.with(desk.expired_client("desk")), "expired"),
+            (client.with(desk.node()), "a certificate for servers"),
+        ] {
+            assert!(refused.call(node.address).await.is_err(), "{reason}");
+        }
+        client.with(desk.client("desk")).call(node.address).await.unwrap();
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_optional_client_certificate_may_be_missing_but_not_invalid() {
+    let (dir, authority) = files();
+    let desk = Authority::new("Desk CA");
+    let node = start_verifying(&dir, &desk, ClientAuth::Optional).await;
+    let client = Client::of(&authority);
+    client.call(node.address).await.unwrap();
+    client.with(desk.client("desk")).call(node.address).await.unwrap();
+    assert!(client.with(desk.expired_client("desk")).call(node.address).await.is_err());
+    assert!(client.with(authority.client("desk")).call(node.address).await.is_err());
+    node.stop().await;
+}
+
+/// More peers than there are handshakes at once are silent, or stop after a part of their hello.
+#[tokio::test]
+async fn half_handshakes_are_closed_and_do_not_prevent_others() {
+    let (dir, authority) = files();
+    let node = start(&dir).await;
+    let client = Client::of(&authority);
+    let mut open = Connection::start(client.connect(node.address).await.unwrap()).await.unwrap();
+    let start = Instant::now();
+    let mut half = Vec::new();
+    for at in 0..300 {
+        let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+        io.write_all(&[22, 3, 1, 1, 0, 1][..at % 7]).await.unwrap();
+        half.push(io);
+    }
+    for _ in 0..3 {
+        open.call().await.unwrap();
+        client.call(node.address).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    for io in &mut half {
+        wait_for_close(io).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    client.call(node.address).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_does_not_wait_for_handshakes() {
+    let (dir, _) = files();
+    let node = start(&dir).await;
+    let mut half = soon(TcpStream::connect(node.address)).await.unwrap();
+    half.write_all(&[22, 3, 1]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    node.stop().await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
