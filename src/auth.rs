@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     str::FromStr,
     sync::{
         Arc,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::refusal::Refusal;
+use crate::{rate::Rate, refusal::Refusal};
 
 mod access;
 mod file;
@@ -104,14 +105,22 @@ impl FromStr for Anonymous {
 #[derive(Debug)]
 pub(crate) struct Credential {
     pub(crate) entry: Entry,
+    rate: Option<Rate>,
     used: AtomicBool,
     ended: AtomicBool,
     end: Notify,
 }
 
 impl Credential {
-    fn new(entry: Entry) -> Credential {
-        Credential { entry, used: AtomicBool::new(false), ended: AtomicBool::new(false), end: Notify::new() }
+    fn new(entry: Entry, calls_per_second: u32) -> Credential {
+        let rate = NonZeroU32::new(calls_per_second).map(Rate::per_second);
+        Credential {
+            entry,
+            rate,
+            used: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+        }
     }
 
     /// Ends the credential, because it has expired, was revoked or was changed.

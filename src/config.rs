@@ -21,8 +21,8 @@ use std::{
 pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATHS};
 pub use network::Network;
 use syntax::{
-    Address, AddressOrOff, Boolean, Count, Directory, Level, Networks, OptionalFile, Origins, Syntax as _,
-    Threads, Word,
+    Address, AddressOrOff, Boolean, Count, Directory, Level, Networks, Number, OptionalFile, Origins,
+    Syntax as _, Threads, Word,
 };
 pub use units::duration;
 use units::{Bytes, Days, Seconds};
@@ -254,6 +254,22 @@ settings! {
         /// With "auto", they may do everything on a node that only this machine can reach and that has no credentials,
         /// otherwise nothing.
         anonymous: Anonymous = Anonymous::Auto, Word;
+    }
+
+    /// How often one caller may call a node.
+    rate: Rate {
+        /// Maximum calls per second with one credential; 0 for no limit.
+        ///
+        /// A second's worth may come at once.
+        credential_calls: u32 = 0, Number;
+
+        /// Maximum calls per second without a credential from one address; 0 for no limit.
+        address_calls: u32 = 0, Number;
+
+        /// Maximum credentials from one address in a minute that are not accepted; 0 for no limit.
+        ///
+        /// Beyond it, the address receives RATE_LIMITED for them. Valid credentials are accepted in any case.
+        failures_per_minute: u32 = 10, Number;
     }
 
     /// Web pages that may call a node.

@@ -7,6 +7,7 @@
 //! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics and health
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
 //! - [`auth`]: who makes a call, and what it may do
+//! - `rate`: how often callers may do something
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
@@ -42,6 +43,7 @@ pub(crate) mod page_token;
 pub(crate) mod parse;
 pub(crate) mod pending;
 pub(crate) mod publishing;
+pub(crate) mod rate;
 pub(crate) mod refusal;
 pub(crate) mod rpc;
 pub mod server;

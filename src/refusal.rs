@@ -1,6 +1,8 @@
 //! Refusals: why a call fails, in the caller's terms, and the field at fault if there is one. `rpc` converts a refusal
 //! into a Status; the response to a batch or an import holds that of an item as its error.
 
+use std::time::Duration;
+
 use crate::{
     auth::Role,
     health::{Condition, Health},
@@ -74,6 +76,9 @@ pub(crate) enum Refusal {
     /// The caller may not do this: use a credential with the role.
     #[error("{caller} has the role {has}; {action} requires the role {required}")]
     Forbidden { caller: String, has: Role, required: Role, action: String },
+    /// The caller calls too often: wait.
+    #[error("too many {what}: at most {maximum}")]
+    RateLimited { what: &'static str, maximum: String, retry_after: Duration },
     /// The node has another address for such calls.
     #[error("{0} is not served at this address: use the address for publishing (`publish.listen`)")]
     NotServedHere(String),

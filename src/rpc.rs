@@ -1,7 +1,7 @@
 //! The gRPC services. A handler parses the request, makes the call and encodes the response. Only this module converts
 //! a [`Refusal`] into a Status.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -22,9 +22,6 @@ pub(crate) use codec::Codec;
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "cable.v1";
 
-/// The delay before a retry, for errors that a retry can resolve.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
-
 fn public_name(reason: ErrorReason) -> &'static str {
     reason.as_str_name().trim_start_matches("ERROR_REASON_")
 }
@@ -43,8 +40,8 @@ impl From<Refusal> for Status {
         if let Some((kind, name)) = parts.resource {
             details.set_resource_info(kind, name, "", message.clone());
         }
-        if parts.retry {
-            details.set_retry_info(Some(RETRY_AFTER));
+        if let Some(delay) = parts.retry {
+            details.set_retry_info(Some(delay));
         }
         Status::with_error_details(Code::from(parts.code as i32), message, details)
     }

@@ -504,7 +504,7 @@ fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
     let file = CredentialFile::new(config.credentials_path());
     let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();
     let loopback = addresses.all(|address| address.ip().to_canonical().is_loopback());
-    let access = Access::open(file, clock, config.auth.anonymous, loopback)?;
+    let access = Access::open(file, clock, config.auth.anonymous, loopback, &config.rate)?;
     if !access.is_usable() {
         return Err(Error::NoCredentials { address: config.server.listen, path: config.credentials_path() });
     }

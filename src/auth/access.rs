@@ -2,6 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
+    num::NonZeroU32,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -16,7 +18,14 @@ use super::{
     file::Proof,
     token::{Token, TokenHash},
 };
-use crate::{clock::Clock, refusal::Refusal, server::Requests, wire::fields};
+use crate::{
+    clock::Clock,
+    config,
+    rate::{NetworkRates, network},
+    refusal::Refusal,
+    server::Requests,
+    wire::fields,
+};
 
 /// How often the node looks for a change of the file and for credentials that have expired. Feeds of a revoked
 /// credential end within 5 s.
@@ -32,6 +41,7 @@ pub(crate) struct Access {
     anonymous: Anonymous,
     /// Whether only this machine can reach the node.
     loopback: bool,
+    rates: Rates,
     /// What anonymous callers may do now: 0 for nothing, else the place of the role.
     anonymous_now: AtomicU8,
     accepted: RwLock<Arc<Accepted>>,
@@ -49,6 +59,32 @@ impl Accepted {
     }
 }
 
+/// The rates at which callers may call, and may send credentials that are not accepted.
+struct Rates {
+    credential_calls: u32,
+    address_calls: u32,
+    anonymous: Option<NetworkRates>,
+    failures_per_minute: u32,
+    failures: Option<NetworkRates>,
+}
+
+impl Rates {
+    fn new(limits: &config::Rate) -> Rates {
+        let config::Rate { credential_calls, address_calls, failures_per_minute } = *limits;
+        Rates {
+            credential_calls,
+            address_calls,
+            anonymous: NonZeroU32::new(address_calls).map(NetworkRates::per_second),
+            failures_per_minute,
+            failures: NonZeroU32::new(failures_per_minute).map(NetworkRates::per_minute),
+        }
+    }
+
+    fn shrink(&self) {
+        self.anonymous.iter().chain(&self.failures).for_each(NetworkRates::shrink);
+    }
+}
+
 /// The state of a file by which a change shows.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
@@ -62,12 +98,14 @@ impl Access {
         clock: Clock,
         anonymous: Anonymous,
         loopback: bool,
+        limits: &config::Rate,
     ) -> Result<Access, CredentialError> {
         let access = Access {
             file,
             clock,
             anonymous,
             loopback,
+            rates: Rates::new(limits),
             anonymous_now: AtomicU8::new(0),
             accepted: RwLock::default(),
         };
@@ -102,6 +140,44 @@ impl Access {
         match certified.filter(|credential| !credential.is_ended()) {
             Some(credential) => Ok(Identity::known(credential.clone())),
             None => Ok(self.anonymous()),
+        }
+    }
+
+    /// Counts a call of a caller at an address.
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(crate) fn count_call(
+        &self,
+        caller: &Identity,
+        address: impl FnOnce() -> IpAddr,
+    ) -> Result<(), Refusal> {
+        let (checked, maximum) = match (caller.credential(), &self.rates.anonymous) {
+            (Some(credential), _) => match &credential.rate {
+                Some(rate) => (rate.check(), self.rates.credential_calls),
+                None => return Ok(()),
+            },
+            (None, Some(rates)) => (rates.check(network(address())), self.rates.address_calls),
+            (None, None) => return Ok(()),
+        };
+        checked.map_err(|retry_after| Refusal::RateLimited {
+            what: "calls",
+            maximum: format!("{maximum} a second"),
+            retry_after,
+        })
+    }
+
+    /// Counts a refused credential of an address. Returns the refusal to answer with. Nobody guesses 256 bits; the limit
+    /// bounds the work and the log lines of those who try.
+    pub(crate) fn count_failure(&self, address: IpAddr, refusal: Refusal) -> Refusal {
+        let Some(failures) = &self.rates.failures else { return refusal };
+        match failures.check(network(address)) {
+            Ok(()) => refusal,
+            Err(retry_after) => Refusal::RateLimited {
+                what: "credentials that are not accepted",
+                maximum: format!("{} a minute", self.rates.failures_per_minute),
+                retry_after,
+            },
         }
     }
 
@@ -154,9 +230,9 @@ impl Access {
                 Some(credential) if credential.entry == entry => credential.clone(),
                 Some(changed) => {
                     changed.end();
-                    Arc::new(Credential::new(entry))
+                    Arc::new(Credential::new(entry, self.rates.credential_calls))
                 }
-                None => Arc::new(Credential::new(entry)),
+                None => Arc::new(Credential::new(entry, self.rates.credential_calls)),
             };
             accepted.add(credential);
         }
@@ -196,6 +272,7 @@ impl Access {
                 () = tokio::time::sleep(CHECK_INTERVAL) => false,
             };
             self.end_expired();
+            self.rates.shrink();
             self.record_uses(&mut uses);
             let now = self.stamp();
             // A file that is missing for a moment, or for good, takes no credential away.

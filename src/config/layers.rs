@@ -446,7 +446,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Auth, Cache, Connections, Feed, Log, Publish, Server, Store, Tls, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Publish, Rate, Server, Store, Tls, Web},
         *,
     };
     use crate::{
@@ -692,6 +692,7 @@ mod tests {
                 credentials: Some("/etc/cable/credentials.toml".into()),
                 anonymous: Anonymous::Role(Role::Reader),
             },
+            rate: Rate { credential_calls: 100, address_calls: 20, failures_per_minute: 0 },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
             store: Store {
                 dir: "a \"b\"\\c".into(),

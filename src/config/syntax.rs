@@ -72,6 +72,19 @@ impl<N: FromStr + PartialOrd + From<u8> + Display> Syntax<N> for Count {
     }
 }
 
+/// A whole number.
+pub(super) struct Number;
+
+impl Syntax<u32> for Number {
+    fn parse(&self, text: &str) -> Result<u32, String> {
+        text.parse().map_err(|_| "expected a whole number".to_owned())
+    }
+
+    fn show(&self, value: &u32) -> String {
+        value.to_string()
+    }
+}
+
 /// A number of threads.
 pub(super) struct Threads {
     /// The largest number.

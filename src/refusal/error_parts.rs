@@ -1,5 +1,7 @@
 //! The status code, reason and details of each refusal, as `errors.proto` documents them.
 
+use std::time::Duration;
+
 use super::{Refusal, reason_name};
 use crate::{
     model::{Kind, Name},
@@ -13,6 +15,9 @@ use crate::{
 /// The maximum length of a status message in bytes. gRPC sends it in HTTP/2 headers, and
 /// peers limit headers to between 8 and 16 KiB.
 const MAX_MESSAGE: usize = 512;
+
+/// The delay before a retry, for errors that a retry can resolve.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The gRPC status code of a refusal, under its number in gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +45,13 @@ pub(crate) struct ErrorParts {
     /// The type and name of the resource at fault.
     pub(crate) resource: Option<(&'static str, String)>,
     pub(crate) metadata: Vec<(&'static str, String)>,
-    /// Whether a later attempt can succeed.
-    pub(crate) retry: bool,
+    /// The time after which an attempt can succeed, if a later one can.
+    pub(crate) retry: Option<Duration>,
 }
 
 impl ErrorParts {
     fn new(code: Code, reason: ErrorReason) -> ErrorParts {
-        ErrorParts { code, reason, field: None, resource: None, metadata: Vec::new(), retry: false }
+        ErrorParts { code, reason, field: None, resource: None, metadata: Vec::new(), retry: None }
     }
 
     fn field(mut self, field: &str) -> ErrorParts {
@@ -60,7 +65,7 @@ impl ErrorParts {
     }
 
     fn retry(mut self) -> ErrorParts {
-        self.retry = true;
+        self.retry = Some(RETRY_AFTER);
         self
     }
 
@@ -142,6 +147,10 @@ impl Refusal {
                     .with("role", has)
                     .with("required_role", required)
             }
+            Refusal::RateLimited { retry_after, .. } => ErrorParts {
+                retry: Some(*retry_after),
+                ..ErrorParts::new(Code::ResourceExhausted, Reason::RateLimited)
+            },
             Refusal::NotServedHere(_) => ErrorParts::new(Code::PermissionDenied, Reason::NotServedHere),
             Refusal::Draining => ErrorParts::new(Code::Unavailable, Reason::Draining).retry(),
             Refusal::NodeFailed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs, io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use super::{
     peer::Listener,
     proxy::Proxies,
 };
-use crate::{config::Connections, telemetry::Metrics};
+use crate::{config::Connections, rate::network, telemetry::Metrics};
 
 /// The first and the longest pause after a failed accept. Without a pause, a process without free file descriptors
 /// would spin on the queue.
@@ -174,14 +174,6 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Returns the address by which a peer is counted. A /64 is the smallest IPv6 network that one customer gets.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
-}
-
 /// Returns the number of connections that leave enough file descriptors for everything else: the limit of the process
 /// minus the descriptors that are open now, [`RESERVED_DESCRIPTORS`] and `others`, the number that other listeners may
 /// have.
@@ -199,16 +191,6 @@ pub(super) fn max_ops_connections() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_ipv6_peer_is_its_network() {
-        let of = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("2001:db8:1:2::9"), "2001:db8:1:2::");
-        assert_ne!(of("2001:db8:1:3::9"), "2001:db8:1:2::");
-        assert_eq!(of("192.0.2.1"), "192.0.2.1");
-        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
-    }
 
     #[test]
     fn listeners_leave_file_descriptors_to_the_store() {

@@ -307,7 +307,10 @@ impl Calls {
 
     fn admit(&self, call: &mut Call, head: &Head<'_>, streams: &Streams) -> Result<Admitted, Refusal> {
         if let Some(required) = call.method.required_role {
-            call.caller = self.identify(head, streams)?;
+            let access = &self.state.access;
+            call.caller =
+                self.identify(head, streams).map_err(|refusal| access.count_failure(head.client, refusal))?;
+            access.count_call(&call.caller, || head.client)?;
             call.caller.require(required, call.method.name())?;
             let elsewhere = self.publishes_elsewhere && streams.peer().listener == Listener::Main;
             if elsewhere && call.method.publishes {

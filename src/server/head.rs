@@ -1,6 +1,7 @@
 //! The head and the body of a call, without the types of an HTTP library: a transport provides both.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use tonic::Status;
 
 /// The fields of a request's head that matter to a call.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Head<'a> {
     /// The path, which is the method: `/package.Service/Method`.
     pub(super) path: &'a str,
@@ -17,6 +18,8 @@ pub(super) struct Head<'a> {
     pub(super) timeout: Option<&'a [u8]>,
     /// `authorization`.
     pub(super) authorization: Option<&'a [u8]>,
+    /// The address of the client: the peer's, or the one that a trusted proxy names.
+    pub(super) client: IpAddr,
     /// The size of all header fields in bytes.
     pub(super) bytes: usize,
 }

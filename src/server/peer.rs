@@ -72,11 +72,14 @@ impl Peer {
     }
 
     /// Returns the address of the client that sent a request: the peer's own, unless the peer is a trusted proxy.
-    /// `forwarded` are the values of the request's headers `x-forwarded-for`, in order.
-    #[allow(dead_code, reason = "the call layer reads it")]
-    pub(crate) fn client_address<'a>(&self, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>) -> IpAddr {
+    /// `forwarded` returns the values of the request's headers
+    /// `x-forwarded-for`, in order.
+    pub(crate) fn client_address<'a, I>(&self, forwarded: impl FnOnce() -> I) -> IpAddr
+    where
+        I: DoubleEndedIterator<Item = &'a [u8]>,
+    {
         match &self.proxies {
-            Some(proxies) => proxies.client_address(self.address.ip(), forwarded),
+            Some(proxies) => proxies.client_address(self.address.ip(), forwarded()),
             None => self.address.ip(),
         }
     }

@@ -19,12 +19,14 @@ use tonic::{Code, Status, codegen::StdError};
 use super::{
     calls::{CallReply, Calls},
     head::{Head, RequestBody},
+    peer::Peer,
     reply::{Piece, Reply},
     streams::Streams,
 };
 use crate::wire::Framed;
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Makes the call that a request asks for. Its head is dropped before this returns.
@@ -37,16 +39,18 @@ where
     HttpBody<B>: RequestBody,
 {
     let (parts, body) = request.into_parts();
-    calls.call(&head(&parts), HttpBody(body), streams)
+    let head = head(&parts, streams.peer());
+    calls.call(&head, HttpBody(body), streams)
 }
 
-fn head(parts: &Parts) -> Head<'_> {
+fn head<'a>(parts: &'a Parts, peer: &Peer) -> Head<'a> {
     let headers = &parts.headers;
     let value = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
     Head {
         path: parts.uri.path(),
         timeout: value(&GRPC_TIMEOUT),
         authorization: value(&AUTHORIZATION),
+        client: peer.client_address(|| headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes)),
         bytes: headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum(),
     }
 }

@@ -1,21 +1,34 @@
 //! Tokens and roles: every method against every kind of credential, and credentials that change while a node runs.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use cable::{
     auth::{Anonymous, CredentialFile, NewCredential, Role},
     clock::Clock,
+    config::ClientAuth,
     server,
 };
+use futures_util::future::join_all;
 use http::{HeaderMap, Request};
 use prost_reflect::DescriptorPool;
+use serde_json::json;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
+use tonic::Code;
 
-use crate::{connections::soon, support::Node};
+use crate::{
+    connections::{places::free_address, soon},
+    raw::Raw,
+    support::Node,
+    tls::{
+        authority::{Authority, configure, replace, write_pair},
+        client::Client,
+    },
+};
 
 /// The longest time until a revoked credential is refused and its feeds have ended.
 const REVOCATION: Duration = Duration::from_secs(5);
@@ -62,8 +75,15 @@ struct Connection(h2::client::SendRequest<Bytes>);
 
 impl Connection {
     async fn open(node: &Node) -> Connection {
-        let stream = TcpStream::connect(node.address).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        Connection::at(node.address).await
+    }
+
+    async fn at(address: SocketAddr) -> Connection {
+        Connection::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Connection {
+        let (client, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
         Connection(client)
     }
@@ -153,11 +173,31 @@ async fn every_method_admits_exactly_the_callers_whose_role_includes_it() {
     ] {
         callers.push((kind.to_owned(), value, None));
     }
-    let node = Node::start_with(dir.path(), |config| config.auth.anonymous = Anonymous::Nothing).await;
-    let connection = &Connection::open(&node).await;
+    let node = Node::start_with(dir.path(), |config| {
+        config.auth.anonymous = Anonymous::Nothing;
+        config.rate.failures_per_minute = 0;
+    })
+    .await;
+    check_all(&Connection::open(&node).await, &callers).await;
+    node.stop().await;
+
+    let authority = Authority::new("Averil CA");
+    write_pair(dir.path(), &authority.node());
+    let node = Node::start_with(dir.path(), |config| {
+        configure(config, dir.path());
+        config.rate.failures_per_minute = 0;
+    })
+    .await;
+    let io = Client::of(&authority).connect(node.address).await.unwrap();
+    check_all(&Connection::over(io).await, &callers).await;
+    node.stop().await;
+}
+
+/// Checks every method with every credential.
+async fn check_all(connection: &Connection, callers: &[(String, Option<String>, Option<Role>)]) {
     let methods = methods();
     assert!(methods.len() >= 35, "{methods:?}");
-    for (kind, authorization, role) in &callers {
+    for (kind, authorization, role) in callers {
         let calls = methods.iter().map(|(method, required)| async move {
             let expected = match (required, role) {
                 (None, _) => Outcome::Admitted,
@@ -168,11 +208,123 @@ async fn every_method_admits_exactly_the_callers_whose_role_includes_it() {
             let outcome = connection.call(method, authorization.as_deref()).await;
             assert_eq!(outcome, expected, "{method} called with {kind}");
         });
-        futures_util::future::join_all(calls).await;
+        join_all(calls).await;
     }
     let unknown = connection.call("cable.v1.ContentService/Unknown", None).await;
     assert_eq!(unknown, Outcome::Unauthenticated, "an unknown method tells a stranger nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_identifies_its_caller_unless_there_is_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, authority) = (file(dir.path()), Authority::new("Averil CA"));
+    write_pair(dir.path(), &authority.node());
+    replace(&dir.path().join("ca.pem"), &authority.pem());
+    let mapped =
+        NewCredential { certificate: Some("desk".to_owned()), ..credential("desk", Role::Publisher) };
+    assert_eq!(file.create(mapped, Clock::system().now()).unwrap(), None);
+    let reader = format!("Bearer {}", create(&file, "render", Role::Reader));
+    let node = Node::start_with(dir.path(), |config| {
+        configure(config, dir.path());
+        config.tls.client_ca = Some(dir.path().join("ca.pem"));
+        config.tls.client_auth = ClientAuth::Optional;
+    })
+    .await;
+    let client = Client::of(&authority);
+    let [desk, other] = ["desk", "other"].map(|name| client.with(authority.client(name)));
+    let put = "cable.v1.PublishingService/PutTag";
+    for (client, token, expected) in [
+        (&desk, None, Outcome::Admitted),
+        (&desk, Some(&reader), Outcome::Forbidden),
+        (&desk, Some(&"Bearer x".to_owned()), Outcome::Unauthenticated),
+        (&other, None, Outcome::Unauthenticated),
+        (&client, None, Outcome::Unauthenticated),
+    ] {
+        let connection = Connection::over(client.connect(node.address).await.unwrap()).await;
+        let token = token.map(String::as_str);
+        assert_eq!(connection.call(put, token).await, expected, "{token:?}");
+        assert_eq!(
+            connection.call(put, token).await,
+            expected,
+            "{token:?}, once more on the same connection"
+        );
+    }
+    let connection = Connection::over(desk.connect(node.address).await.unwrap()).await;
+    assert_eq!(connection.call(put, None).await, Outcome::Admitted);
+    file.revoke("desk").unwrap();
+    let wait = async { while connection.call(put, None).await == Outcome::Admitted {} };
+    assert!(timeout(REVOCATION, wait).await.is_ok(), "a mapped certificate can be revoked");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_have_rates_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let [noisy, quiet] =
+        ["noisy", "quiet"].map(|name| format!("Bearer {}", create(&file, name, Role::Reader)));
+    let node = Node::start_with(dir.path(), |config| {
+        config.auth.anonymous = Anonymous::Role(Role::Reader);
+        config.rate.credential_calls = 20;
+        config.rate.address_calls = 5;
+    })
+    .await;
+    let raw = Raw::to(&node).await;
+    let start = Instant::now();
+    let admitted = async |token: Option<&str>, calls: usize| {
+        let raw = token.map_or(raw.clone(), |token| raw.with_authorization(token));
+        let mut admitted = 0;
+        for _ in 0..calls {
+            match raw.call("ListTags", json!({})).await {
+                Ok(_) => admitted += 1,
+                Err(refused) => {
+                    assert_eq!(
+                        (refused.code, &refused.reason[..]),
+                        (Code::ResourceExhausted, "RATE_LIMITED")
+                    );
+                    assert!(refused.retry);
+                }
+            }
+        }
+        admitted
+    };
+    let (of_noisy, anonymous) = (admitted(Some(&noisy), 200).await, admitted(None, 200).await);
+    assert_eq!(admitted(Some(&quiet), 20).await, 20, "another caller is not affected");
+    let seconds = start.elapsed().as_secs_f64();
+    let most = |rate: f64| (rate * (1.0 + seconds)) as usize + 1;
+    assert!((20..=most(20.0)).contains(&of_noisy), "{of_noisy} in {seconds} s");
+    assert!((5..=most(5.0)).contains(&anonymous), "{anonymous} in {seconds} s");
+
+    let wrong = raw.with_authorization("Bearer wrong");
+    let mut reasons = BTreeMap::<String, usize>::new();
+    for _ in 0..50 {
+        *reasons.entry(wrong.call("ListTags", json!({})).await.unwrap_err().reason).or_default() += 1;
+    }
+    assert!((10..=15).contains(&reasons["UNAUTHENTICATED"]), "{reasons:?}");
+    assert_eq!(reasons["UNAUTHENTICATED"] + reasons["RATE_LIMITED"], 50);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(
+        raw.with_authorization(&quiet).call("ListTags", json!({})).await.is_ok(),
+        "a valid token is accepted"
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_publish_can_have_an_address_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address().await;
+    let node = Node::start_with(dir.path(), |config| config.publish.listen = Some(address)).await;
+    let [main, publishing] = [node.address, address].map(Connection::at);
+    let (main, publishing) = (main.await, publishing.await);
+    for (method, role) in &methods() {
+        let publishes = role.is_some_and(|role| role > Role::Reader);
+        let expected = if publishes { Outcome::Forbidden } else { Outcome::Admitted };
+        assert_eq!(main.call(method, None).await, expected, "{method}");
+        assert_eq!(publishing.call(method, None).await, Outcome::Admitted, "{method}");
+    }
+    node.stop().await;
+    assert!(TcpStream::connect(address).await.is_err(), "both listeners are closed");
 }
 
 /// Opens a feed. Returns its body.

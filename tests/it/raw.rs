@@ -11,6 +11,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -25,7 +26,7 @@ static SCHEMA: LazyLock<DescriptorPool> =
 
 /// A connection that sends bytes unchanged.
 #[derive(Clone)]
-pub(crate) struct Raw(Grpc<Channel>);
+pub(crate) struct Raw(Grpc<Channel>, Option<MetadataValue<Ascii>>);
 
 /// The parts of an error that clients act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +48,19 @@ impl Raw {
     /// Connects to the endpoint of a program.
     pub(crate) async fn at(endpoint: &str) -> Raw {
         let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX), None)
     }
 
     /// Connects with small windows, so that the server can send little ahead of the reader.
     pub(crate) async fn narrow(node: &Node) -> Raw {
         let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
         let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX), None)
+    }
+
+    /// Returns the same connection, which sends a value of `authorization` with each call.
+    pub(crate) fn with_authorization(&self, value: &str) -> Raw {
+        Raw(self.0.clone(), Some(value.parse().unwrap()))
     }
 
     /// Makes a call with an encoded request. Returns all messages of the response, in JSON.
@@ -94,7 +100,9 @@ impl Raw {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let mut grpc = self.0.clone();
         grpc.ready().await.unwrap();
-        let response = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
+        let mut request = Request::new(request);
+        self.1.iter().for_each(|value| drop(request.metadata_mut().insert("authorization", value.clone())));
+        let response = grpc.server_streaming(request, path.parse().unwrap(), Pass).await?;
         Ok(response.into_inner())
     }
 }

@@ -1,7 +1,7 @@
 //! TLS of a node: who is served, who is refused, and how certificates are replaced.
 
-mod authority;
-mod client;
+pub(crate) mod authority;
+pub(crate) mod client;
 mod proxies;
 mod reload;
 

@@ -11,49 +11,49 @@ use rcgen::{
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An authority that issues certificates.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub(super) certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         self.0.der()
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         pem("CERTIFICATE", self.0.der())
     }
 
     /// Issues a certificate for a node on loopback.
-    pub(super) fn node(&self) -> Pair {
+    pub(crate) fn node(&self) -> Pair {
         self.issue(node_params())
     }
 
     /// Issues a certificate for a node that has expired.
-    pub(super) fn expired_node(&self) -> Pair {
+    pub(crate) fn expired_node(&self) -> Pair {
         let mut params = node_params();
         expire(&mut params);
         self.issue(params)
     }
 
     /// Issues a certificate for a client.
-    pub(super) fn client(&self, name: &str) -> Pair {
+    pub(crate) fn client(&self, name: &str) -> Pair {
         self.issue(client_params(name))
     }
 
     /// Issues a certificate for a client that has expired.
-    pub(super) fn expired_client(&self, name: &str) -> Pair {
+    pub(crate) fn expired_client(&self, name: &str) -> Pair {
         let mut params = client_params(name);
         expire(&mut params);
         self.issue(params)
@@ -86,15 +86,15 @@ fn expire(params: &mut CertificateParams) {
 }
 
 impl Pair {
-    pub(super) fn certificate_pem(&self) -> String {
+    pub(crate) fn certificate_pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
 
-    pub(super) fn key_pem(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         pem("PRIVATE KEY", &self.key)
     }
 
-    pub(super) fn key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.clone()).unwrap()
     }
 }
@@ -106,20 +106,20 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// Writes the certificate and the key of a node, one after the other.
-pub(super) fn write_pair(dir: &Path, pair: &Pair) {
+pub(crate) fn write_pair(dir: &Path, pair: &Pair) {
     replace(&dir.join("node.pem"), &pair.certificate_pem());
     replace(&dir.join("node.key"), &pair.key_pem());
 }
 
 /// Replaces a file as a whole.
-pub(super) fn replace(path: &Path, text: &str) {
+pub(crate) fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(&new, path).unwrap();
 }
 
 /// Sets the files of a node, which are in `dir`.
-pub(super) fn configure(config: &mut Config, dir: &Path) {
+pub(crate) fn configure(config: &mut Config, dir: &Path) {
     config.tls.certificate = Some(dir.join("node.pem"));
     config.tls.key = Some(dir.join("node.key"));
     config.tls.reload_interval = std::time::Duration::from_millis(100);

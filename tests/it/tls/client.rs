@@ -30,7 +30,7 @@ pub(super) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a client offers in its handshake.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     roots: Arc<RootCertStore>,
     identity: Option<Arc<Pair>>,
     protocols: Vec<Vec<u8>>,
@@ -39,7 +39,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Returns a client that trusts an authority.
-    pub(super) fn of(authority: &Authority) -> Client {
+    pub(crate) fn of(authority: &Authority) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(authority.certificate().clone()).unwrap();
         let (roots, versions) = (Arc::new(roots), vec![&TLS12, &TLS13]);
@@ -47,18 +47,18 @@ impl Client {
     }
 
     /// Returns the client with a certificate of its own.
-    pub(super) fn with(&self, identity: Pair) -> Client {
+    pub(crate) fn with(&self, identity: Pair) -> Client {
         Client { identity: Some(identity.into()), ..self.clone() }
     }
 
     /// Returns the client with other protocols in ALPN.
-    pub(super) fn negotiating(&self, protocols: &[&str]) -> Client {
+    pub(crate) fn negotiating(&self, protocols: &[&str]) -> Client {
         let protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Client { protocols, ..self.clone() }
     }
 
     /// Returns the client with one version of TLS.
-    pub(super) fn speaking(&self, version: &'static SupportedProtocolVersion) -> Client {
+    pub(crate) fn speaking(&self, version: &'static SupportedProtocolVersion) -> Client {
         Client { versions: vec![version], ..self.clone() }
     }
 
@@ -75,28 +75,28 @@ impl Client {
     }
 
     /// Connects, and completes the client's part of the handshake.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         self.secure(soon(TcpStream::connect(address)).await?).await
     }
 
     /// Completes the client's part of the handshake on a connection.
-    pub(super) async fn secure(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn secure(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
         soon(TlsConnector::from(Arc::new(self.config())).connect(name, io)).await
     }
 
     /// Connects, and makes a call over HTTP/2.
-    pub(super) async fn call(&self, address: SocketAddr) -> Result<(), Failed> {
+    pub(crate) async fn call(&self, address: SocketAddr) -> Result<(), Failed> {
         let mut connection = Connection::start(self.connect(address).await?).await?;
         connection.call().await
     }
 }
 
 /// A connection over HTTP/2.
-pub(super) struct Connection(h2::client::SendRequest<Bytes>);
+pub(crate) struct Connection(h2::client::SendRequest<Bytes>);
 
 impl Connection {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Connection, Failed> {
         let (send, connection) = soon(h2::client::handshake(io)).await?;
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Makes a call.
-    pub(super) async fn call(&mut self) -> Result<(), Failed> {
+    pub(crate) async fn call(&mut self) -> Result<(), Failed> {
         let mut send = soon(self.0.clone().ready()).await?;
         let request = Request::post(format!("https://localhost{LIST_TAGS}")).header("te", "trailers");
         let request = request.header("content-type", "application/grpc").body(())?;
@@ -124,7 +124,7 @@ impl Connection {
 }
 
 /// Makes a call of gRPC-Web over HTTP/1.1. Returns the response as it arrives, until the connection ends.
-pub(super) async fn call_http_1(
+pub(crate) async fn call_http_1(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
     headers: &str,
 ) -> Result<String, Failed> {
@@ -139,12 +139,12 @@ pub(super) async fn call_http_1(
 }
 
 /// Waits for a step that takes far less time.
-pub(super) async fn soon<T>(step: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, step).await.expect("the step completes in time")
 }
 
 /// Reads until the node closes the connection.
-pub(super) async fn wait_for_close(io: &mut (impl AsyncRead + Unpin)) {
+pub(crate) async fn wait_for_close(io: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     // A reset is as good as an end.
     let _ = soon(io.read_to_end(&mut rest)).await;

@@ -1206,6 +1206,9 @@ pub enum ErrorReason {
     RoleRequired = 30,
     /// PERMISSION_DENIED. The node serves calls that write or show pending versions at another address.
     NotServedHere = 31,
+    /// RESOURCE_EXHAUSTED. The caller makes too many calls, or has sent too many credentials that are not accepted.
+    /// RetryInfo contains the delay before a retry.
+    RateLimited = 32,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1245,6 +1248,7 @@ impl ErrorReason {
             Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
             Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
             Self::NotServedHere => "ERROR_REASON_NOT_SERVED_HERE",
+            Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1281,6 +1285,7 @@ impl ErrorReason {
             "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
             "ERROR_REASON_NOT_SERVED_HERE" => Some(Self::NotServedHere),
+            "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
             _ => None,
         }
     }
