@@ -14,7 +14,7 @@ use cable_client::{Cable, ErrorKind, Violation};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::output::Output;
-use cable::{admin, config as settings, server};
+use cable::{admin, auth::CredentialError, config as settings, server};
 
 mod article;
 mod backup;
@@ -39,6 +39,7 @@ mod restore;
 mod serve;
 mod status;
 mod terminal;
+mod token;
 mod unmatched;
 
 /// The address at which a server without settings listens.
@@ -138,6 +139,9 @@ enum Command {
     Serve(serve::Serve),
     #[command(flatten)]
     Call(Call),
+    /// Create, list, replace and revoke the credentials of a server on this machine.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Back up the store of a server on this machine; the server may keep running.
     Backup(backup::Backup),
     /// Create a store from a backup: another history, with a new log id.
@@ -223,6 +227,9 @@ pub(crate) enum Error {
     /// The server cannot run.
     #[error(transparent)]
     Server(#[from] server::Error),
+    /// The credentials cannot be used or edited.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// An operation on a store failed.
     #[error(transparent)]
     Admin(#[from] admin::Error),
@@ -266,9 +273,13 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Error::ClosedPipe => 0,
-            Error::Usage(_) | Error::Config(_) => 2,
+            Error::Usage(_) | Error::Config(_) | Error::Credential(CredentialError::Refused(_)) => 2,
             Error::Admin(admin::Error::Path { .. } | admin::Error::NoStore(_)) => 2,
-            Error::Server(_) | Error::Admin(_) | Error::Io { .. } | Error::Incomplete(_) => 1,
+            Error::Server(_)
+            | Error::Admin(_)
+            | Error::Credential(_)
+            | Error::Io { .. }
+            | Error::Incomplete(_) => 1,
             Error::Conflict(_) => 4,
             Error::Partial { exit_code, .. } => *exit_code,
             Error::Kept { error, .. } => error.exit_code(),
@@ -388,6 +399,7 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
             served
         }
         Command::Call(call) => runtime()?.block_on(Box::pin(run_call(call))),
+        Command::Token(command) => token::run(command, &mut output),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
@@ -518,7 +530,10 @@ mod tests {
         let error = Error::io("read x", io::Error::other("no such thing"));
         assert_eq!(error.describe(), "cable: cannot read x: no such thing");
         assert_eq!(error.exit_code(), 1);
-        let error = Error::from(settings::Error::SameAddress("127.0.0.1:1".parse().unwrap()));
+        let error = Error::from(settings::Error::SameAddress {
+            keys: ["server.listen", "server.ops_listen"],
+            address: "127.0.0.1:1".parse().unwrap(),
+        });
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -27,7 +27,7 @@ use syntax::{
 pub use units::duration;
 use units::{Bytes, Days, Seconds};
 
-use crate::telemetry;
+use crate::{auth::Anonymous, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -66,6 +66,8 @@ struct Setting {
     doc: &'static str,
     /// Whether the built-in value depends on the machine.
     per_machine: bool,
+    /// Whether a node takes over a new value at a reload. The others require a restart.
+    reloads: bool,
     /// Parses and stores the value, or returns a description of valid values.
     set: fn(&mut Config, &str) -> Result<(), String>,
     /// Returns the value as TOML.
@@ -79,7 +81,8 @@ macro_rules! settings {
         $section:ident: $Section:ident {$(
             #[doc = $doc:literal]
             $(#[doc = $more:literal])*
-            $name:ident: $type:ty = $default:expr, $syntax:expr $(, per_machine: $per_machine:literal)?;
+            $name:ident: $type:ty = $default:expr, $syntax:expr
+                $(, per_machine: $per_machine:literal)? $(, reloads: $reloads:literal)?;
         )+}
     )+) => {
         /// The settings of a node.
@@ -111,6 +114,7 @@ macro_rules! settings {
             key: concat!(stringify!($section), ".", stringify!($name)),
             doc: $doc,
             per_machine: false $(|| $per_machine)?,
+            reloads: false $(|| $reloads)?,
             set: |config, text| {
                 config.$section.$name = $syntax.parse(text)?;
                 Ok(())
@@ -145,7 +149,12 @@ settings! {
         /// Whether trusted proxies start each connection with a header of the PROXY protocol, version 2.
         proxy_protocol: bool = false, Boolean;
 
-        /// Maximum time for calls in flight to end once the node is asked to stop.
+        /// Time that a node asked to stop continues to serve while it reports that it is not ready, before it drains.
+        ///
+        /// Balancers need it to take the node out of rotation.
+        lame_duck: Duration = Duration::ZERO, Seconds { min: Duration::ZERO };
+
+        /// Maximum time for calls in flight to end once the node drains.
         drain_timeout: Duration = 20 * SECOND, Seconds { min: Duration::ZERO };
 
         /// Number of serving threads, 1 to 64. If unset, one per core.
@@ -225,6 +234,28 @@ settings! {
         ping_timeout: Duration = 10 * SECOND, Seconds { min: MIN_TIMEOUT };
     }
 
+    /// A separate address for publishing.
+    publish: Publish {
+        /// Address of calls that write or show pending versions, or "off" to serve them at `server.listen`.
+        ///
+        /// The address also serves all other calls. TLS applies to it as to `server.listen`.
+        listen: Option<SocketAddr> = None, AddressOrOff;
+    }
+
+    /// Who may call a node.
+    auth: Auth {
+        /// File of the credentials that `cable token` creates. If empty, credentials.toml in the directory of the data.
+        ///
+        /// A backup does not contain it.
+        credentials: Option<PathBuf> = None, OptionalFile;
+
+        /// What callers without a credential may do: none, reader, editor, publisher, admin, or auto.
+        ///
+        /// With "auto", they may do everything on a node that only this machine can reach and that has no credentials,
+        /// otherwise nothing.
+        anonymous: Anonymous = Anonymous::Auto, Word;
+    }
+
     /// Web pages that may call a node.
     web: Web {
         /// Origins of web pages that may call the node, separated by commas, as in "https://desk.example".
@@ -272,10 +303,30 @@ settings! {
     /// The log events that a node writes to standard error.
     log: Log {
         /// Events on standard error: error, warn, info, debug, trace, or as in "info,cable=debug".
-        level: String = "info".into(), Level;
+        level: String = "info".into(), Level, reloads: true;
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word;
+    }
+}
+
+impl Config {
+    /// Returns the path of the file of credentials.
+    #[must_use]
+    pub fn credentials_path(&self) -> PathBuf {
+        self.auth.credentials.clone().unwrap_or_else(|| self.store.dir.join("credentials.toml"))
+    }
+
+    /// Returns the settings that differ from the built-in values, as text. No setting holds a secret: those are in files
+    /// that settings name.
+    pub(crate) fn changed(&self) -> String {
+        let built_in = Config::default();
+        let differs = |setting: &&Setting| (setting.show)(self) != (setting.show)(&built_in);
+        let lines = SETTINGS.iter().filter(differs).map(|setting| {
+            let value = (setting.show)(self);
+            format!("{}={}", setting.key, value.trim_matches('"'))
+        });
+        lines.collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -1,7 +1,10 @@
 //! The conditions of a node: its subsystems report them in one place. The health service, `/readyz` and a metric show
 //! them, and the store rejects writes under some of them.
 
-use std::{fmt::Display, sync::Arc};
+use std::{
+    fmt::{self, Display},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -81,6 +84,13 @@ impl Conditions {
     /// Returns whether a service serves. The empty name is the whole node, which serves while it can read.
     pub(crate) fn is_serving(&self, service: &str) -> bool {
         !self.iter().any(|(condition, _)| service == PUBLISHING || !condition.is_write_condition())
+    }
+}
+
+impl Display for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_serving("") { "serving" } else { "not ready" })?;
+        self.iter().try_for_each(|(condition, cause)| write!(f, "; {}: {cause}", condition.name()))
     }
 }
 

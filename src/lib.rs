@@ -6,6 +6,7 @@
 //!
 //! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics and health
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
+//! - [`auth`]: who makes a call, and what it may do
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
@@ -18,10 +19,12 @@
 //! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
 //! - [`config`], [`telemetry`]: settings; events and metrics
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
+//! - [`systemd`]: notifications to systemd
 //! - [`clock`]: the source of a node's time
 //! - [`near`]: the known name that a misspelt one is likely to mean
 
 pub mod admin;
+pub mod auth;
 pub(crate) mod cache;
 pub mod clock;
 pub(crate) mod compose;
@@ -44,6 +47,7 @@ pub(crate) mod rpc;
 pub mod server;
 pub(crate) mod store;
 pub(crate) mod supervise;
+pub mod systemd;
 pub mod telemetry;
 pub(crate) mod transfer;
 pub(crate) mod wire;

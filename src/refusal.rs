@@ -2,6 +2,7 @@
 //! into a Status; the response to a batch or an import holds that of an item as its error.
 
 use crate::{
+    auth::Role,
     health::{Condition, Health},
     model::{LogId, Name, Revision, limit::Limit},
     store::{self, Damage, Tombstone},
@@ -67,6 +68,15 @@ pub(crate) enum Refusal {
     /// The node is overloaded: read the responses that were sent, retry later, or use another node.
     #[error("{0}")]
     Overloaded(&'static str),
+    /// The caller is not known: send a valid token, or a client certificate that is mapped.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// The caller may not do this: use a credential with the role.
+    #[error("{caller} has the role {has}; {action} requires the role {required}")]
+    Forbidden { caller: String, has: Role, required: Role, action: String },
+    /// The node has another address for such calls.
+    #[error("{0} is not served at this address: use the address for publishing (`publish.listen`)")]
+    NotServedHere(String),
     /// The node is shutting down: use another node.
     #[error("this node is shutting down")]
     Draining,

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
+use crate::{auth::Identity, model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
 
 mod codec;
 pub(crate) mod content;
@@ -59,6 +59,11 @@ pub(crate) fn message_too_large(status: &Status, limit: &'static Limit) -> Optio
     let found = status.message().split(' ').find_map(|word| word.parse().ok());
     let value = found.unwrap_or(limit.maximum + 1);
     is_too_large.then(|| Refusal::Limit { field: "request".into(), limit, value })
+}
+
+/// Returns the caller of a request that tonic serves. The call layer puts it among the extensions.
+pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Identity {
+    request.extensions().get().cloned().unwrap_or(Identity::NOBODY)
 }
 
 /// Returns the status of an internal error.

@@ -1,38 +1,46 @@
 //! A node: its parts, how they are started and served, and how the node drains when it is stopped.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     pin::pin,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    auth::{Access, CredentialError, CredentialFile},
     clock::Clock,
-    config::{Config, Connections},
+    config::Config,
     content::Content,
     feed::Feeds,
     health::{Condition, Conditions, Health, SERVICES},
     log::local::LocalLog,
-    model::LogId,
+    model::{Kind, LogId},
     ops,
     publishing::{self, Publishing},
     rpc,
     store::{self, Store, floor::History, scrub},
     supervise::{self, Task},
+    systemd::Notifier,
     telemetry::Metrics,
     wire,
 };
 
 mod accept;
 mod arrival;
+mod bridge;
 mod calls;
 mod coalesce;
 mod connection;
@@ -41,6 +49,7 @@ mod delivery;
 pub(crate) mod entrance;
 mod flight;
 mod frames;
+mod head;
 mod inbound;
 mod life;
 mod memory;
@@ -51,16 +60,27 @@ mod reload;
 mod reply;
 mod streams;
 mod tls;
+mod transport;
+mod watchdog;
 mod web;
 
-use calls::{Calls, Services};
-use connection::ConnectionContext;
+use accept::ConnectionLimiter;
+use bridge::Bridge;
+use calls::{Calls, NodeState, Services};
+use connection::{ConnectionContext, OriginPolicies};
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
+use peer::Listener;
 use proxy::Proxies;
 pub use reload::{Reload, Requests};
 use tls::{Files, Reloader};
+
+/// The reason for a stop that a condition describes.
+const FAILURE: &str = "failure";
+
+/// The cause of [`Condition::Draining`].
+const SHUTTING_DOWN: &str = "the node is shutting down";
 
 /// How often gauges are refreshed.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,8 +102,7 @@ pub enum Error {
     #[error("cannot open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The node cannot listen on an address.
-    #[error("cannot listen at {address}: set `{setting}` (flag --{flag}) to another address",
-        flag = setting.trim_start_matches("server.").replace('_', "-"))]
+    #[error("cannot listen at {address}: set `{setting}`{flag} to another address", flag = listen_flag(setting))]
     Listen {
         /// The setting that holds the address.
         setting: &'static str,
@@ -91,6 +110,21 @@ pub enum Error {
         address: SocketAddr,
         /// The error of the operating system.
         source: io::Error,
+    },
+    /// The credentials cannot be read.
+    #[error("cannot read the credentials")]
+    Credentials(#[from] CredentialError),
+    /// Nobody could call the node.
+    #[error(
+        "{address} is open to nobody: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
+         say what callers without one may do with `auth.anonymous`, such as \"reader\"",
+        path = path.display()
+    )]
+    NoCredentials {
+        /// The address of the node.
+        address: SocketAddr,
+        /// The file of credentials.
+        path: PathBuf,
     },
     /// The certificate, the key or the client CA cannot be used.
     #[error("cannot start TLS")]
@@ -109,6 +143,15 @@ impl From<store::OpenError> for Error {
     }
 }
 
+/// Returns the flag that sets the address of a listener, for a message.
+fn listen_flag(setting: &str) -> &'static str {
+    match setting {
+        "server.listen" => " (flag --listen)",
+        "server.ops_listen" => " (flag --ops-listen)",
+        _ => "",
+    }
+}
+
 /// Listens on the address of a setting.
 ///
 /// # Errors
@@ -117,18 +160,21 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// The requests of the operator to a running node.
+/// What controls a running node from outside.
 pub struct Control {
-    /// Completes when the node must stop.
-    pub shutdown: BoxFuture<'static, ()>,
+    /// Completes with the reason when the node must stop.
+    pub shutdown: BoxFuture<'static, &'static str>,
     /// Requests to read files again.
     pub reload: Reload,
+    /// The supervisor that is notified of the node's state.
+    pub notifier: Notifier,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> From<F> for Control {
     /// Returns the control of a node that only stops.
     fn from(shutdown: F) -> Control {
-        Control { shutdown: Box::pin(shutdown), reload: Reload::default() }
+        let shutdown = Box::pin(shutdown.map(|()| "request"));
+        Control { shutdown, reload: Reload::default(), notifier: Notifier::default() }
     }
 }
 
@@ -159,22 +205,33 @@ async fn run_with(
         Some(address) => Some(listen("server.ops_listen", address).await?),
         None => None,
     };
+    let publish_listener = match config.publish.listen {
+        Some(address) => Some(listen("publish.listen", address).await?),
+        None => None,
+    };
+    let access = open_access(&config, clock.clone())?;
     let metrics = Arc::new(Metrics::new());
     let tls = Files::new(&config.tls)
         .map(|files| Reloader::load(files, clock.clone(), metrics.clone()))
         .transpose()
         .map_err(|error| Error::Tls(error.into()))?;
-    let node = Node::start(&config, clock, metrics, health.clone())?;
+    let addresses = Addresses::of(&listener, publish_listener.as_ref(), ops_listener.as_ref());
+    let opening = Instant::now();
+    let node = Node::start(&config, clock, metrics, health.clone(), access.clone())?;
+    let open_time = opening.elapsed();
     let (reporter, health_service) = tonic_health::server::health_reporter();
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     let routes = node.routes(health_service)?;
     let memory = Arc::new(Memory::new(&config.connections));
-    let origin_policy = Arc::new(OriginPolicy::new(config.server.listen.ip(), &config.web.origins));
+    let origin_policy = |listen: SocketAddr| Arc::new(OriginPolicy::new(listen.ip(), &config.web.origins));
+    let main = origin_policy(config.server.listen);
+    let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
+    let origin_policies = OriginPolicies { main, publishing };
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
-        calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
+        calls: Arc::new(node.calls(routes.clone(), &config, memory.clone())),
         memory: memory.for_core(),
-        origin_policy: origin_policy.clone(),
+        origin_policies: origin_policies.clone(),
         proxies: proxies.clone(),
         tls: tls.as_ref().map(Reloader::tls),
         limits: config.connections.clone(),
@@ -184,21 +241,26 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let mut others = node.start_tasks(&config, ops_listener, reporter.clone());
+    let mut others = node.start_tasks(&config, ops_listener, reporter.clone(), &control.notifier);
+    let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
+    others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
+    others.push(Task::start("credentials", &health, access.run(control.reload.subscribe())));
     let run_tls = |tls: Reloader| tls.run(config.tls.reload_interval, control.reload.subscribe());
     others.extend(tls.map(|tls| Task::start("tls", &health, run_tls(tls))));
-    node.log_start(&config, &listener);
+    node.log_start(&config, &addresses, open_time);
+    control.notifier.ready();
+    control.notifier.status(&addresses);
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
-    let accepting =
-        accept::run(listener, &cores, &config.connections, descriptors, &proxies, node.metrics.clone());
-    tokio::select! {
-        () = supervise::run_endless("accept", health.clone(), accepting) => {}
-        () = control.shutdown => {}
-        () = health.wait_for(Condition::TaskFailed) => {}
-    }
+    let limiter = Arc::new(ConnectionLimiter::new(&config.connections, descriptors, node.metrics.clone()));
+    let listeners =
+        [Some((Listener::Main, listener)), publish_listener.map(|open| (Listener::Publishing, open))];
+    let accepting = listeners.into_iter().flatten();
+    let accepting = accepting.map(|listener| accept::run(listener, &cores, limiter.clone(), &proxies));
+    let accepting = supervise::run_endless("accept", health.clone(), join_all(accepting).map(drop));
+    let reason = accept_until_stopped(accepting, control, config.server.lame_duck, &health).await;
     tracing::info!("draining");
-    health.report(Condition::Draining, "the node is shutting down");
+    health.report(Condition::Draining, SHUTTING_DOWN);
     publish_health(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
     scheduler.abort_and_join().await;
@@ -214,15 +276,66 @@ async fn run_with(
     for task in others {
         task.abort_and_join().await;
     }
-    tracing::info!(head_revision = node.store.revision(), "stopped");
+    let failure = health.cause(Condition::TaskFailed);
+    node.log_stop(failure.as_deref().unwrap_or(reason));
     let store = Arc::downgrade(&node.store);
     drop((node, routes));
-    match health.cause(Condition::TaskFailed) {
+    match failure {
         Some(cause) => Err(Error::TaskFailed(cause.to_string())),
         None => {
             wait_for_store_close(&store).await;
             Ok(())
         }
+    }
+}
+
+/// Accepts connections until the node must stop, and for the time `lame_duck` after that. In this time the node is not
+/// ready, so that balancers send no new connections, but serves those that arrive. Returns the reason for the stop.
+async fn accept_until_stopped(
+    accepting: impl Future<Output = ()>,
+    Control { shutdown, notifier, .. }: Control,
+    lame_duck: Duration,
+    health: &Health,
+) -> &'static str {
+    let (mut accepting, mut failed) = (pin!(accepting), pin!(health.wait_for(Condition::TaskFailed)));
+    let reason = tokio::select! {
+        () = &mut accepting => FAILURE,
+        () = &mut failed => FAILURE,
+        reason = shutdown => reason,
+    };
+    notifier.stopping();
+    if lame_duck.is_zero() || reason == FAILURE {
+        return reason;
+    }
+    tracing::info!(lame_duck_secs = lame_duck.as_secs_f64(), reason, "not ready; serving until the drain");
+    health.report(Condition::Draining, SHUTTING_DOWN);
+    tokio::select! {
+        () = accepting => FAILURE,
+        () = failed => FAILURE,
+        () = tokio::time::sleep(lame_duck) => reason,
+    }
+}
+
+/// The addresses that are open.
+struct Addresses {
+    grpc: Option<SocketAddr>,
+    publish: Option<SocketAddr>,
+    ops: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn of(grpc: &TcpListener, publish: Option<&TcpListener>, ops: Option<&TcpListener>) -> Addresses {
+        let local = |listener: &TcpListener| listener.local_addr().ok();
+        Addresses { grpc: local(grpc), publish: publish.and_then(local), ops: ops.and_then(local) }
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("serving")?;
+        self.grpc.iter().try_for_each(|address| write!(f, " gRPC at {address}"))?;
+        self.publish.iter().try_for_each(|address| write!(f, ", publishing at {address}"))?;
+        self.ops.iter().try_for_each(|address| write!(f, ", metrics and health at {address}"))
     }
 }
 
@@ -237,6 +350,7 @@ struct Node {
     metrics: Arc<Metrics>,
     /// Whether the node is shutting down.
     draining: watch::Sender<bool>,
+    access: Arc<Access>,
     /// The start time, in microseconds since 1970 UTC.
     started: i64,
 }
@@ -247,6 +361,7 @@ impl Node {
         clock: Clock,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
+        access: Arc<Access>,
     ) -> Result<Node, Error> {
         let options = store::Options {
             dir: config.store.dir.clone(),
@@ -269,6 +384,7 @@ impl Node {
             store,
             metrics,
             draining: watch::Sender::new(false),
+            access,
             started: clock.now(),
             log,
             clock,
@@ -313,24 +429,37 @@ impl Node {
     }
 
     /// Creates the calls of one core.
-    fn calls(&self, routes: Routes, limits: &Connections, memory: Arc<Memory>) -> Calls {
+    fn calls(&self, routes: Routes, config: &Config, memory: Arc<Memory>) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
-        let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
-        Calls::new(services, routes, limits, memory, &self.metrics, draining, health)
+        let state = NodeState {
+            access: self.access.clone(),
+            draining: self.draining.subscribe(),
+            health: self.store.health().clone(),
+        };
+        Calls::new(services, Bridge::new(routes), config, memory, &self.metrics, state)
     }
 
     /// Starts the tasks that continue while the node drains.
-    fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, reporter: HealthReporter) -> Vec<Task> {
+    fn start_tasks(
+        &self,
+        config: &Config,
+        ops: Option<TcpListener>,
+        reporter: HealthReporter,
+        notifier: &Notifier,
+    ) -> Vec<Task> {
         let health = self.store.health();
         let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
         let (feeds, metrics) = (self.feeds.clone(), self.metrics.clone());
         let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
-            start("health", Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone()))),
+            start(
+                "health",
+                Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone(), notifier.clone())),
+            ),
             start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
             start("compaction", Box::pin(compaction)),
             start("hub", Box::pin(async move { feeds.run().await })),
@@ -344,19 +473,47 @@ impl Node {
         tasks
     }
 
-    fn log_start(&self, config: &Config, listener: &TcpListener) {
+    fn log_start(&self, config: &Config, addresses: &Addresses, open_time: Duration) {
         let head = self.store.head();
         tracing::info!(
-            address = listener.local_addr().ok().map(tracing::field::display),
-            ops_address = config.server.ops_listen.map(tracing::field::display),
+            address = addresses.grpc.map(tracing::field::display),
+            publish_address = addresses.publish.map(tracing::field::display),
+            ops_address = addresses.ops.map(tracing::field::display),
             tls = config.tls.certificate.is_some(),
             data = %config.store.dir.display(),
             version = env!("CARGO_PKG_VERSION"),
+            commit = env!("CABLE_COMMIT"),
             log_id = %head.log_id,
             head_revision = head.revision,
+            articles = head.live(Kind::Article),
+            store_bytes = self.store.bytes_on_disk(),
+            open_ms = open_time.as_millis() as u64,
+            settings = config.changed(),
             "serving"
         );
     }
+
+    fn log_stop(&self, reason: &str) {
+        let uptime_secs = (self.clock.now() - self.started) / 1_000_000;
+        tracing::info!(reason, uptime_secs, head_revision = self.store.revision(), "stopped");
+    }
+}
+
+/// Reads the credentials. A node that nobody could call does not start.
+fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
+    let file = CredentialFile::new(config.credentials_path());
+    let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();
+    let loopback = addresses.all(|address| address.ip().to_canonical().is_loopback());
+    let access = Access::open(file, clock, config.auth.anonymous, loopback)?;
+    if !access.is_usable() {
+        return Err(Error::NoCredentials { address: config.server.listen, path: config.credentials_path() });
+    }
+    if loopback && access.count() == 0 {
+        tracing::info!(
+            "every program on this machine may read and write: no credentials; see `cable token new --help`"
+        );
+    }
+    Ok(Arc::new(access))
 }
 
 /// Returns the limits and checks of the operations listener.
@@ -390,7 +547,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Shows the conditions of a node at each change.
-async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
+async fn publish_health_changes(
+    health: Arc<Health>,
+    reporter: HealthReporter,
+    metrics: Arc<Metrics>,
+    notifier: Notifier,
+) {
     let mut changes = health.subscribe();
     loop {
         let conditions = changes.borrow_and_update().clone();
@@ -398,6 +560,7 @@ async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, m
         if changes.changed().await.is_err() {
             return;
         }
+        notifier.status(&*changes.borrow());
     }
 }
 

@@ -107,12 +107,18 @@ pub(crate) mod failpoint {
     pub(crate) enum Kill {
         Panic,
         Return,
+        /// The thread blocks until the test requests something else.
+        Hang,
     }
 
-    /// Panics if a test has requested it for this task.
+    /// Panics or blocks if a test has requested it for this task.
     pub(super) fn check(name: &str, health: &Health) {
-        let kill = health.kill.borrow().clone();
-        assert!(!kill.is_some_and(|(killed, how)| killed == name && how == Kill::Panic), "killed by a test");
+        let is_requested =
+            |kill| health.kill.borrow().as_ref().is_some_and(|(killed, how)| killed == name && *how == kill);
+        while is_requested(Kill::Hang) {
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(!is_requested(Kill::Panic), "killed by a test");
     }
 
     /// Runs work until a test ends it.

@@ -14,7 +14,9 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use cable_proto::code_name;
 
@@ -69,15 +71,34 @@ fn limit_h2(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
-/// Sends this process's events to standard error. Only the first call has an effect.
-pub fn init(level: &str, format: Format) {
+/// The level of this process's events, which can change while it runs.
+#[derive(Debug)]
+pub struct LogLevel(reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+
+impl LogLevel {
+    /// Changes the level.
+    ///
+    /// # Errors
+    /// The level is invalid, or this process sends its events elsewhere. The text states which.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        check_level(level)?;
+        let filter = EnvFilter::try_new(limit_h2(level)).map_err(|error| error.to_string())?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
+/// Sends this process's events to standard error, and returns their level. Only the first call has an effect.
+pub fn init(level: &str, format: Format) -> LogLevel {
     let filter = EnvFilter::try_new(limit_h2(level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second server in one process, as in tests, logs to the same place as the first one.
-    let _already_set = match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
     };
+    // A second server in one process, as in tests, logs to the same place as the first one.
+    let _already_set = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    LogLevel(handle)
 }
 
 /// The gRPC code of a successful call.

@@ -32,18 +32,25 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Loads the settings from the file, the environment and `flags`, the highest layer. Prints the warnings.
-    pub(crate) fn load(self, flags: Vec<Flag>) -> Result<Effective, Error> {
-        let effective = Effective::load(Layers::for_process(self.config, flags))?;
-        effective.warnings().iter().try_for_each(|warning| note(&format!("cable: {warning}")))?;
-        Ok(effective)
+    /// Returns the layers of the settings: the file, the environment, and `flags` as the highest layer.
+    pub(crate) fn layers(self, flags: Vec<Flag>) -> Layers {
+        Layers::for_process(self.config, flags)
     }
+}
+
+/// Loads settings and prints the warnings.
+pub(crate) fn load(layers: Layers) -> Result<Effective, Error> {
+    let effective = Effective::load(layers)?;
+    effective.warnings().iter().try_for_each(|warning| note(&format!("cable: {warning}")))?;
+    Ok(effective)
 }
 
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::Print { origin, settings } => output.text(&settings.load(Vec::new())?.to_toml(origin)),
-        Command::Check { settings } => settings.load(Vec::new()).map(drop),
+        Command::Print { origin, settings } => {
+            output.text(&load(settings.layers(Vec::new()))?.to_toml(origin))
+        }
+        Command::Check { settings } => load(settings.layers(Vec::new())).map(drop),
     }
 }

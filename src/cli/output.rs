@@ -147,6 +147,18 @@ impl Output {
         self.text(&text)
     }
 
+    /// Prints a table.
+    pub(crate) fn rows<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Result<(), Error> {
+        let mut table = plain_table(self.width);
+        table.set_header(headings);
+        table.add_rows(rows.into_iter().map(|row| row.map(|cell| terminal::escape(&cell).into_owned())));
+        self.text(&table_text(table))
+    }
+
     /// Starts a listing of the noun's entities.
     pub(crate) fn list<'a>(&'a mut self, noun: &'a Noun) -> Listing<'a> {
         Listing { output: self, noun, rows: Vec::new(), printed: 0 }

@@ -5,22 +5,31 @@ use std::{future::Future, net::SocketAddr, path::PathBuf};
 use cable::{
     admin,
     clock::Clock,
-    config::{Config, Flag},
-    server, telemetry,
+    config::{Config, Effective, Flag, Layers},
+    server::{self, Control, Reload},
+    systemd::Notifier,
+    telemetry::{self, LogLevel},
 };
 use cable_client::{Cable, RawRecord, v1::ImportOutcome};
 use cable_import::jsonl::RecordJson;
 use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use listenfd::ListenFd;
 use tokio::{
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
-use super::{DEFAULT_ENDPOINT, Error, config::Settings, note, output::Output};
+use super::{
+    DEFAULT_ENDPOINT, Error,
+    config::{self, Settings},
+    note,
+    output::Output,
+};
 
-/// A future that resolves when the node must stop.
-type Stop = BoxFuture<'static, ()>;
+/// A future that resolves with the name of the signal when the node must stop.
+type Stop = BoxFuture<'static, &'static str>;
 
 const DEMO_RECORDS: &str = include_str!("../../demo/newsroom.jsonl");
 
@@ -55,59 +64,154 @@ pub(crate) struct Data {
 impl Data {
     /// Returns the directory, by flag or by settings.
     pub(crate) fn dir(self) -> Result<PathBuf, Error> {
-        Ok(self.load(Vec::new())?.store.dir)
+        Ok(self.config()?.store.dir)
     }
 
-    fn load(self, mut flags: Vec<Flag>) -> Result<Config, Error> {
+    /// Returns the settings of the node that uses the directory.
+    pub(crate) fn config(self) -> Result<Config, Error> {
+        Ok(config::load(self.layers(Vec::new()))?.into_config())
+    }
+
+    fn layers(self, mut flags: Vec<Flag>) -> Layers {
         flags.extend(self.data.map(|value| Flag { name: "--data", key: "store.dir", value }));
-        Ok(self.settings.load(flags)?.into_config())
+        self.settings.layers(flags)
     }
 }
 
 impl Serve {
-    fn config(self) -> Result<Config, Error> {
+    fn layers(self) -> Layers {
         let flag = |name, key| move |value| Flag { name, key, value };
         let flags = [
             self.listen.map(flag("--listen", "server.listen")),
             self.ops_listen.map(flag("--ops-listen", "server.ops_listen")),
             self.plaintext.then(|| flag("--plaintext", "server.plaintext")("true".to_owned())),
         ];
-        self.data.load(flags.into_iter().flatten().collect())
+        self.data.layers(flags.into_iter().flatten().collect())
     }
 }
 
 /// Runs the command.
 pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> {
     let demo = serve.demo;
-    let mut config = serve.config()?;
+    let layers = serve.layers();
+    let config = config::load(layers.clone())?.into_config();
     // The first lines of the demo are for people, who have no use for its log.
     let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
-    telemetry::init(level, config.log.format);
+    let log_level = telemetry::init(level, config.log.format);
     // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {
         admin::check_log(&config.store.dir)?;
     }
-    let signals = Signals::listen(if demo { Hangup::Stop } else { Hangup::Ignore })?;
+    if demo {
+        return serve_demo(config, output).await;
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let notifier = Notifier::from_variables(variable)
+        .map_err(|source| Error::io("reach systemd at $NOTIFY_SOCKET", source))?;
+    let reload = Reload::default();
+    let reloader = Reloader {
+        layers,
+        running: config.clone(),
+        log_level,
+        node: reload.clone(),
+        notifier: notifier.clone(),
+    };
+    let signals = Signals::listen(Hangup::Reload(Box::new(reloader)))?;
+    let listener = listen(&config).await?;
+    let node = |shutdown| {
+        let control = Control { shutdown, reload, notifier };
+        server::run(config, Clock::system(), listener, control)
+    };
+    run_until_stopped(node, std::future::pending(), signals).await
+}
+
+/// Returns the listener that systemd has passed, or else a new one.
+async fn listen(config: &Config) -> Result<TcpListener, Error> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() == 0 {
+        return Ok(server::listen("server.listen", config.server.listen).await?);
+    }
+    let listener = passed.take_tcp_listener(0).ok().flatten().filter(|_| passed.len() == 1);
+    let Some(listener) = listener else {
+        return Err(Error::Usage(format!("expected one TCP socket from systemd, not {}", passed.len())));
+    };
+    let adopted = listener.local_addr().and_then(|address| {
+        listener.set_nonblocking(true)?;
+        Ok((address, TcpListener::from_std(listener)?))
+    });
+    let (address, listener) = adopted.map_err(|source| Error::io("use the socket from systemd", source))?;
+    // The checks of the settings, such as the one for addresses without TLS, apply to `server.listen`.
+    match address == config.server.listen {
+        true => Ok(listener),
+        false => Err(Error::Usage(format!(
+            "the socket from systemd listens at {address}, but `server.listen` is {}: set both to the same address",
+            config.server.listen
+        ))),
+    }
+}
+
+async fn serve_demo(mut config: Config, output: &mut Output) -> Result<(), Error> {
+    let signals = Signals::listen(Hangup::Stop)?;
     let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;
-    if !demo {
-        let node = |stop| server::run(config, Clock::system(), listener, stop);
-        return run_until_stopped(node, std::future::pending(), signals).await;
-    }
     let store = tempfile::tempdir().map_err(|source| Error::io("create a directory for the demo", source))?;
     config.store.dir = store.path().join("store");
     config.store.reserve_bytes = 0;
-    let node = |stop| server::run(config, Clock::system(), listener, stop);
+    let node = |stop: Stop| server::run(config, Clock::system(), listener, stop.map(drop));
     run_until_stopped(node, load_demo(address, output), signals).await
 }
 
 /// The effect of SIGHUP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hangup {
-    /// No effect. A service has nothing to reload yet, and it must not end because its operator has logged out.
-    Ignore,
+    /// The node reads its files again. A service must not end because its operator has logged out.
+    Reload(Box<Reloader>),
     /// The node stops. A demo ends with its terminal.
     Stop,
+}
+
+/// What a reload reads again: the settings, and the files that the parts of the node read.
+struct Reloader {
+    layers: Layers,
+    /// The settings that the node was started with.
+    running: Config,
+    log_level: LogLevel,
+    node: Reload,
+    notifier: Notifier,
+}
+
+impl Reloader {
+    /// Takes over the settings that can change while the node runs, and names the others. The node reads its other
+    /// files again even if the settings are invalid: a new certificate must not wait for a mistake there.
+    fn reload(&self) {
+        self.notifier.reloading();
+        match Effective::load(self.layers.clone()) {
+            Ok(loaded) => self.take_over(&loaded),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "reload: invalid settings; the previous ones remain in effect");
+            }
+        }
+        self.node.request();
+        self.notifier.ready();
+    }
+
+    fn take_over(&self, loaded: &Effective) {
+        let level = &loaded.config().log.level;
+        // Before and after the change, because one of the levels may omit these lines.
+        tracing::info!(level, "reloading");
+        if let Err(error) = self.log_level.set(level) {
+            tracing::error!(error, "reload: the log level cannot change");
+        }
+        let needing_restart = loaded.needing_restart(&self.running);
+        if !needing_restart.is_empty() {
+            let settings = needing_restart.join(" ");
+            tracing::warn!(
+                settings,
+                "reload: these settings have changed; they take effect at the next start"
+            );
+        }
+        tracing::info!(level, "reloaded");
+    }
 }
 
 /// The signals that a node handles.
@@ -135,9 +239,9 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupts.recv() => return "SIGINT",
                 _ = self.terminations.recv() => return "SIGTERM",
-                _ = self.hangups.recv() => match self.hangup {
+                _ = self.hangups.recv() => match &self.hangup {
                     Hangup::Stop => return "SIGHUP",
-                    Hangup::Ignore => tracing::info!("SIGHUP ignored: settings are read at startup only"),
+                    Hangup::Reload(reloader) => reloader.reload(),
                 },
             }
         }
@@ -154,22 +258,25 @@ async fn run_until_stopped<N>(
 where
     N: Future<Output = Result<(), server::Error>>,
 {
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stopped) = oneshot::channel();
     // Dropping the sender stops the node as well.
-    let mut node = Box::pin(node(Box::pin(stopped.map(drop))));
+    let mut node = Box::pin(node(Box::pin(stopped.map(|signal| signal.unwrap_or("demo")))));
     let side_task = async {
         side_task.await?;
         std::future::pending::<Result<(), Error>>().await
     };
     let outcome = tokio::select! {
         ended = &mut node => return Ok(ended?),
-        failed = side_task => failed,
+        failed = side_task => {
+            drop(stop);
+            failed
+        }
         signal = signals.stop() => {
-            tracing::info!(signal, "draining; a second signal aborts calls in flight");
+            tracing::info!(signal, "stopping; a second signal aborts calls in flight");
+            let _ended = stop.send(signal);
             Ok(())
         }
     };
-    drop(stop);
     tokio::select! {
         ended = &mut node => outcome.and(ended.map_err(Error::from)),
         signal = signals.stop() => {
@@ -236,7 +343,7 @@ mod tests {
     }
 
     fn signals() -> Signals {
-        Signals::listen(Hangup::Ignore).unwrap()
+        Signals::listen(Hangup::Stop).unwrap()
     }
 
     #[tokio::test]

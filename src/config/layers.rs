@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ClientAuth, Config, SETTINGS};
+use super::{ClientAuth, Config, SETTINGS, Setting};
 use crate::near;
 
 /// The settings files to look for, in this order, if none is named.
@@ -103,11 +103,14 @@ pub enum Error {
         /// The origin of the address.
         origin: Origin,
     },
-    /// Both listeners have the same address, which they cannot share.
-    #[error(
-        "`server.listen` and `server.ops_listen` are both {0}: use two addresses, or set `ops_listen = \"off\"`"
-    )]
-    SameAddress(SocketAddr),
+    /// Two listeners have the same address, which they cannot share.
+    #[error("`{}` and `{}` are both {address}: use two addresses, or set the second to \"off\"", keys[0], keys[1])]
+    SameAddress {
+        /// The settings that have the address.
+        keys: [&'static str; 2],
+        /// The address.
+        address: SocketAddr,
+    },
     /// A setting has no effect, or no safe one, without another.
     #[error("{origin}: `{key}` needs another setting: {way_out}")]
     Incomplete {
@@ -213,6 +216,15 @@ impl Effective {
         &self.warnings
     }
 
+    /// Returns the settings whose values differ from those of a running node, and that the node takes over only when it
+    /// is restarted.
+    #[must_use]
+    pub fn needing_restart(&self, running: &Config) -> Vec<&'static str> {
+        let differs = |setting: &&Setting| (setting.show)(&self.config) != (setting.show)(running);
+        let changed = SETTINGS.iter().filter(differs).filter(|setting| !setting.reloads);
+        changed.map(|setting| setting.key).collect()
+    }
+
     /// Consumes the value and returns the configuration.
     #[must_use]
     pub fn into_config(self) -> Config {
@@ -276,7 +288,11 @@ impl Effective {
 
     fn check(&self) -> Result<(), Error> {
         let server = &self.config.server;
-        let addresses = [("server.listen", Some(server.listen)), ("server.ops_listen", server.ops_listen)];
+        let addresses = [
+            ("server.listen", Some(server.listen)),
+            ("publish.listen", self.config.publish.listen),
+            ("server.ops_listen", server.ops_listen),
+        ];
         for (key, address) in addresses {
             match address {
                 Some(address) if !self.may_serve(key) && !is_loopback(address.ip()) => {
@@ -286,8 +302,11 @@ impl Effective {
             }
         }
         // Port 0 is a different port each time.
-        if server.ops_listen == Some(server.listen) && server.listen.port() != 0 {
-            return Err(Error::SameAddress(server.listen));
+        for (at, (key, address)) in addresses.iter().enumerate() {
+            let same = addresses[at + 1..].iter().find(|(_, other)| other.is_some() && other == address);
+            if let (Some((other, _)), Some(address)) = (same, address.filter(|address| address.port() != 0)) {
+                return Err(Error::SameAddress { keys: [key, other], address });
+            }
         }
         match self.find_incomplete() {
             Some((key, way_out)) => Err(Error::Incomplete { key, origin: self.origin(key), way_out }),
@@ -297,7 +316,7 @@ impl Effective {
 
     /// Whether an address that other machines can reach may be served.
     fn may_serve(&self, key: &str) -> bool {
-        self.config.server.plaintext || key == "server.listen" && self.config.tls.certificate.is_some()
+        self.config.server.plaintext || key != "server.ops_listen" && self.config.tls.certificate.is_some()
     }
 
     /// Returns a setting that needs another one, and which.
@@ -427,10 +446,13 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Cache, Connections, Feed, Log, Server, Store, Tls, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Publish, Server, Store, Tls, Web},
         *,
     };
-    use crate::telemetry;
+    use crate::{
+        auth::{Anonymous, Role},
+        telemetry,
+    };
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -633,7 +655,7 @@ mod tests {
             ];
             Effective::load(Layers { flags, ..Default::default() })
         };
-        assert!(matches!(same(7000), Err(Error::SameAddress(_))));
+        assert!(matches!(same(7000), Err(Error::SameAddress { .. })));
         assert!(same(0).is_ok());
     }
 
@@ -647,6 +669,7 @@ mod tests {
                 plaintext: true,
                 trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
                 proxy_protocol: true,
+                lame_duck: 5 * SECOND,
                 drain_timeout: Duration::from_millis(1500),
                 threads: 3,
             },
@@ -663,6 +686,11 @@ mod tests {
                 max_streams: 2,
                 max_age: SECOND,
                 ..Connections::default()
+            },
+            publish: Publish { listen: Some("127.0.0.1:7192".parse().unwrap()) },
+            auth: Auth {
+                credentials: Some("/etc/cable/credentials.toml".into()),
+                anonymous: Anonymous::Role(Role::Reader),
             },
             web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
             store: Store {
@@ -687,6 +715,21 @@ mod tests {
                 assert_eq!(read.config(), &config);
             }
         }
+    }
+
+    #[test]
+    fn a_changed_setting_needs_a_restart_unless_it_reloads() {
+        let running = Config::default();
+        assert!(Effective::load(Layers::default()).unwrap().needing_restart(&running).is_empty());
+        let (_dir, path) = file(
+            "[server]\ndrain_timeout = '1s'\nthreads = 64\n[store]\ndir = 'other'\n[cache]\nmax_bytes = '256MiB'\n\
+             [log]\nlevel = 'debug'\nformat = 'json'",
+        );
+        let loaded = Effective::load(Layers { file: Some(path), ..Default::default() }).unwrap();
+        assert_eq!(
+            loaded.needing_restart(&running),
+            ["server.drain_timeout", "server.threads", "store.dir", "log.format"]
+        );
     }
 
     #[test]

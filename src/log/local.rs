@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The name of the writer's thread.
-const THREAD_NAME: &str = "log-write";
+pub(crate) const THREAD_NAME: &str = "log-write";
 
 /// The maximum number of queued appends. Another one is rejected.
 const MAX_QUEUED_APPENDS: usize = 1_024;
@@ -47,6 +47,8 @@ enum Job {
         history: History,
         reply: oneshot::Sender<Result<bool, store::Error>>,
     },
+    /// Replies at once.
+    Probe(oneshot::Sender<()>),
 }
 
 struct Append {
@@ -104,6 +106,16 @@ impl LocalLog {
         response.await.unwrap_or(Err(store::Error::Lost))
     }
 
+    /// Waits until the writer has done all jobs before this one.
+    ///
+    /// # Errors
+    /// Fails if the queue is full or the writer has ended.
+    pub(crate) async fn probe(&self) -> Result<(), store::Error> {
+        let (reply, response) = oneshot::channel();
+        self.send(Job::Probe(reply))?;
+        response.await.map_err(|_| store::Error::Lost)
+    }
+
     /// Reserves room for commits in the queue. Commits that are larger than the queue reserve all of it.
     fn reserve(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
         let bytes: usize = commits.iter().map(Commit::bytes).sum();
@@ -158,6 +170,10 @@ fn run_jobs(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health
             Job::Compact { now, history, reply } => {
                 let _ = reply.send(writer.compact(now, &history));
             }
+            Job::Probe(reply) => {
+                supervise::failpoint(THREAD_NAME, health);
+                let _ = reply.send(());
+            }
         }
     }
 }
@@ -178,6 +194,8 @@ fn reject(job: Job) {
     match job {
         Job::Append(append) => drop(append.reply.send(Err(store::Error::Closed))),
         Job::Compact { reply, .. } => drop(reply.send(Err(store::Error::Closed))),
+        // Dropping the sender is the reply.
+        Job::Probe(_) => {}
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) enum Code {
     InvalidArgument = 3,
     NotFound = 5,
     AlreadyExists = 6,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
@@ -27,6 +28,7 @@ pub(crate) enum Code {
     Internal = 13,
     Unavailable = 14,
     DataLoss = 15,
+    Unauthenticated = 16,
 }
 
 /// A refusal as the public contract expresses it.
@@ -134,6 +136,13 @@ impl Refusal {
             Refusal::WriteConflict { .. } | Refusal::Overloaded(_) => {
                 ErrorParts::new(Code::Unavailable, Reason::Overloaded).retry()
             }
+            Refusal::Unauthenticated(_) => ErrorParts::new(Code::Unauthenticated, Reason::Unauthenticated),
+            Refusal::Forbidden { has, required, .. } => {
+                ErrorParts::new(Code::PermissionDenied, Reason::RoleRequired)
+                    .with("role", has)
+                    .with("required_role", required)
+            }
+            Refusal::NotServedHere(_) => ErrorParts::new(Code::PermissionDenied, Reason::NotServedHere),
             Refusal::Draining => ErrorParts::new(Code::Unavailable, Reason::Draining).retry(),
             Refusal::NodeFailed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),
             Refusal::Incomplete(damage) => {
@@ -212,6 +221,7 @@ mod tests {
             Code::InvalidArgument,
             Code::NotFound,
             Code::AlreadyExists,
+            Code::PermissionDenied,
             Code::ResourceExhausted,
             Code::FailedPrecondition,
             Code::Aborted,
@@ -219,6 +229,7 @@ mod tests {
             Code::Internal,
             Code::Unavailable,
             Code::DataLoss,
+            Code::Unauthenticated,
         ] {
             assert_eq!(format!("{:?}", tonic::Code::from(code as i32)), format!("{code:?}"));
         }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{publishing::position, request};
 use crate::{
+    auth::Role,
     health::Health,
     log::Position,
     model::{Kind, Name, limit},
@@ -88,7 +89,10 @@ impl TransferService for TransferRpc {
         &self,
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (super::caller(&request), request.into_inner());
+        if request.include_pending {
+            caller.require(Role::Editor, "an export with pending versions")?;
+        }
         if request.after_revision < 0 {
             return Err(Refusal::field("after_revision", "must not be negative").into());
         }

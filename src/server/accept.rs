@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     cores::{Accepted, Cores},
+    peer::Listener,
     proxy::Proxies,
 };
 use crate::{config::Connections, telemetry::Metrics};
@@ -42,14 +43,11 @@ const MAX_OPS_CONNECTIONS: usize = 64;
 
 /// Accepts connections. Never returns.
 pub(super) async fn run(
-    listener: TcpListener,
+    (name, listener): (Listener, TcpListener),
     cores: &Cores,
-    limits: &Connections,
-    file_descriptors: usize,
+    limiter: Arc<ConnectionLimiter>,
     proxies: &Proxies,
-    metrics: Arc<Metrics>,
 ) {
-    let limiter = Arc::new(ConnectionLimiter::new(limits, file_descriptors, metrics));
     let mut backoff = Backoff::default();
     loop {
         // The permit is acquired before the accept: connections above the limit wait in the listen backlog.
@@ -62,7 +60,7 @@ pub(super) async fn run(
                 if (proxies.contain(address.ip()) || permit.count_peer(address.ip()))
                     && let Ok(stream) = prepare(stream)
                 {
-                    cores.assign(Accepted { stream, address, permit });
+                    cores.assign(Accepted { listener: name, stream, address, permit });
                 }
             }
             Err(error) if is_peer_error(&error) => {}
@@ -104,8 +102,8 @@ impl Backoff {
     }
 }
 
-/// The connection limits, and the open connections of each peer.
-struct ConnectionLimiter {
+/// The connection limits of all listeners, and the open connections of each peer.
+pub(super) struct ConnectionLimiter {
     all: Arc<Semaphore>,
     per_peer: usize,
     peers: Mutex<HashMap<IpAddr, usize>>,
@@ -121,7 +119,12 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    fn new(limits: &Connections, file_descriptors: usize, metrics: Arc<Metrics>) -> ConnectionLimiter {
+    /// Creates the limiter. `file_descriptors` is the number that connections may use.
+    pub(super) fn new(
+        limits: &Connections,
+        file_descriptors: usize,
+        metrics: Arc<Metrics>,
+    ) -> ConnectionLimiter {
         let most = limits.max.min(file_descriptors).min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(most));
         ConnectionLimiter { all, per_peer: limits.max_per_peer, peers: Mutex::default(), metrics }

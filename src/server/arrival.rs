@@ -11,7 +11,7 @@ use super::{
     connection::{self, ConnectionContext, Failure, Served},
     cores::Accepted,
     life,
-    peer::Peer,
+    peer::{Listener, Peer},
     tls::{Protocol, Secured},
 };
 
@@ -23,9 +23,9 @@ enum Transport {
 
 /// Serves an accepted connection until it ends.
 pub(super) async fn serve(accepted: Accepted, context: ConnectionContext) {
-    let Accepted { stream, address, mut permit } = accepted;
+    let Accepted { listener, stream, address, mut permit } = accepted;
     let served = match TcpStream::from_std(stream) {
-        Ok(stream) => serve_stream(stream, address, &mut permit, context).await,
+        Ok(stream) => serve_stream(stream, (listener, address), &mut permit, context).await,
         Err(error) => Err(error.into()),
     };
     if let Err(error) = served {
@@ -35,14 +35,14 @@ pub(super) async fn serve(accepted: Accepted, context: ConnectionContext) {
 
 async fn serve_stream(
     stream: TcpStream,
-    address: SocketAddr,
+    (listener, address): (Listener, SocketAddr),
     permit: &mut ConnectionPermit,
     context: ConnectionContext,
 ) -> Served {
     // Boxed, so that an open connection holds no memory for its start.
     let arrived = tokio::select! {
         biased;
-        arrived = Box::pin(arrive(stream, address, permit, &context)) => arrived?,
+        arrived = Box::pin(arrive(stream, (listener, address), permit, &context)) => arrived?,
         () = life::wait_for_drain(context.draining.clone()) => return Ok(()),
     };
     let (peer, transport) = arrived;
@@ -59,7 +59,7 @@ async fn serve_stream(
 /// Prepares a connection for HTTP.
 async fn arrive(
     mut stream: TcpStream,
-    address: SocketAddr,
+    (listener, address): (Listener, SocketAddr),
     permit: &mut ConnectionPermit,
     context: &ConnectionContext,
 ) -> Result<(Peer, Transport), Failure> {
@@ -68,8 +68,8 @@ async fn arrive(
         return Err("the client behind the proxy has reached its connection limit".into());
     }
     let Some(tls) = &context.tls else {
-        return Ok((Peer::new(client, None, &context.proxies), Transport::Plain(stream)));
+        return Ok((Peer::new(listener, client, None, &context.proxies), Transport::Plain(stream)));
     };
     let Secured { io, certificate, protocol } = tls.accept(stream).await?;
-    Ok((Peer::new(client, certificate, &context.proxies), Transport::Tls(Box::new(io), protocol)))
+    Ok((Peer::new(listener, client, certificate, &context.proxies), Transport::Tls(Box::new(io), protocol)))
 }

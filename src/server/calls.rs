@@ -11,33 +11,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, select},
+    future::{BoxFuture, pending, select_all},
     stream,
 };
-use http::{HeaderMap, Request, Response};
-use http_body::Body;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tonic::{
-    Code, Status,
-    codegen::{Service as _, StdError},
-    service::Routes,
-};
+use tonic::{Code, Status};
 
 use super::{
+    bridge::Bridge,
     delivery::Pace,
     flight::Charge,
+    head::{Head, RequestBody},
     inbound::{ClientStream, Inbound},
     memory::Memory,
     message,
+    peer::{ClientCertificate, Listener},
     reply::Reply,
     streams::{Endless, Streams},
 };
 use crate::{
-    config::Connections,
+    auth::{self, Access, Identity, Role},
+    config::Config,
     content::{Read, RequestKey},
     health::Health,
     model::limit::{self, Limit},
@@ -53,14 +51,22 @@ pub(super) struct Calls {
     /// The method for all unknown paths, so that a peer cannot create metric labels.
     other: Arc<Method>,
     services: Services,
-    routes: Routes,
+    bridge: Bridge,
     /// The maximum number of open feeds on one connection.
     feeds: usize,
     /// The maximum time until the response, even if the client's deadline is later or missing.
     request_timeout: Duration,
     memory: Arc<Memory>,
-    draining: watch::Receiver<bool>,
-    health: Arc<Health>,
+    state: NodeState,
+    /// Whether calls that write or show pending versions have a listener of their own.
+    publishes_elsewhere: bool,
+}
+
+/// The state of the node that decides about calls.
+pub(super) struct NodeState {
+    pub(super) access: Arc<Access>,
+    pub(super) draining: watch::Receiver<bool>,
+    pub(super) health: Arc<Health>,
 }
 
 /// The services that are served here without tonic.
@@ -79,6 +85,12 @@ enum NativeMethod {
 /// A method of a service.
 struct Method {
     native: Option<NativeMethod>,
+    /// `/package.Service/Method`; of an unknown method, a path that tonic does not know either.
+    path: String,
+    /// The role that a caller needs. `None`: anyone may call it.
+    required_role: Option<Role>,
+    /// Whether it writes or shows pending versions.
+    publishes: bool,
     limit: &'static Limit,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
@@ -139,6 +151,9 @@ impl Method {
             ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
         Method {
             native,
+            path: path(method),
+            required_role: auth::required_role(&name(method)),
+            publishes: auth::publishes(&name(method)),
             limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
@@ -152,6 +167,8 @@ impl Method {
     /// Returns a method of the health or reflection service.
     fn tonic(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
         Method {
+            path: path(method),
+            required_role: auth::required_role(&name(method)),
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
@@ -163,6 +180,9 @@ impl Method {
     fn unknown(metrics: RpcMetrics) -> Method {
         Method {
             native: None,
+            path: "/".to_owned(),
+            required_role: Some(Role::Reader),
+            publishes: false,
             limit: &limit::CHECK_REQUEST,
             client_streams: false,
             streams: false,
@@ -171,6 +191,11 @@ impl Method {
             quota: None,
             metrics,
         }
+    }
+
+    /// Returns the name of the method, without that of its service.
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
     }
 
     /// Returns the time by which the response must be ready, or a streamed response must have started.
@@ -185,16 +210,22 @@ impl Method {
     }
 }
 
-/// Returns the methods of a pool with their paths.
-fn list_methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
-    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods
-        .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))
-        .collect()
+/// Returns the name of a method with that of its service.
+fn name(method: &MethodDescriptor) -> String {
+    format!("{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// Returns the path of a method.
+fn path(method: &MethodDescriptor) -> String {
+    format!("/{}", name(method))
+}
+
+fn list_methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+    pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
 /// Returns the methods of the services of tonic's crates that a node has in addition to its own.
-fn tonic_methods() -> Vec<(String, MethodDescriptor)> {
+fn tonic_methods() -> Vec<MethodDescriptor> {
     let files = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -204,107 +235,160 @@ fn tonic_methods() -> Vec<(String, MethodDescriptor)> {
     pools.flat_map(|pool| list_methods(&pool)).collect()
 }
 
-/// A response, and the pace at which it is passed to the connection.
-type CallResponse = (Response<Reply>, Pace);
+/// A reply, and the pace at which it is passed to the connection.
+pub(super) type CallReply = (Reply, Pace);
+
+/// A call of which only the head has been read.
+struct Opened {
+    call: Call,
+    /// Why it is refused, if it is.
+    admitted: Result<Admitted, Status>,
+}
+
+/// What the head of a call says about how to serve it.
+struct Admitted {
+    deadline: Option<Instant>,
+    head_bytes: usize,
+}
 
 impl Calls {
     pub(super) fn new(
         services: Services,
-        routes: Routes,
-        limits: &Connections,
+        bridge: Bridge,
+        config: &Config,
         memory: Arc<Memory>,
         metrics: &Metrics,
-        draining: watch::Receiver<bool>,
-        health: Arc<Health>,
+        state: NodeState,
     ) -> Calls {
-        let cable_methods = list_methods(&POOL).into_iter().map(|(name, method)| {
-            let metrics = metrics.for_method(&name);
-            (format!("/{name}"), Arc::new(Method::cable(&method, metrics)))
+        let own = list_methods(&POOL).into_iter().map(|method| {
+            let metrics = metrics.for_method(&name(&method));
+            Method::cable(&method, metrics)
         });
-        let tonic_methods = tonic_methods().into_iter().map(|(name, method)| {
-            (format!("/{name}"), Arc::new(Method::tonic(&method, metrics.for_method("other"))))
-        });
+        let others = tonic_methods().into_iter();
+        let others = others.map(|method| Method::tonic(&method, metrics.for_method("other")));
+        let methods = own.chain(others).map(|method| (method.path.clone(), Arc::new(method)));
         Calls {
-            methods: cable_methods.chain(tonic_methods).collect(),
+            methods: methods.collect(),
             other: Arc::new(Method::unknown(metrics.for_method("other"))),
             services,
-            routes,
-            feeds: limits.max_feeds,
-            request_timeout: limits.request_timeout,
+            bridge,
+            feeds: config.connections.max_feeds,
+            request_timeout: config.connections.request_timeout,
             memory,
-            draining,
-            health,
+            state,
+            publishes_elsewhere: config.publish.listen.is_some(),
         }
     }
 
-    /// Serves a call.
-    pub(super) async fn call<B>(self: Arc<Self>, request: Request<B>, streams: Streams) -> CallResponse
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
-        let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
-        let start = Instant::now();
-        let mut call = Some(Call { method: method.clone(), code: Code::Cancelled, start, resources: None });
-        let deadline = match deadline(request.headers()) {
-            Ok(deadline) => deadline.and_then(|deadline| start.checked_add(deadline)),
-            Err(refusal) => return reject(refusal.into(), call, streams),
+    /// Serves a call. Its head is needed only until this returns.
+    pub(super) fn call<B: RequestBody>(
+        self: Arc<Self>,
+        head: &Head<'_>,
+        body: B,
+        streams: Streams,
+    ) -> impl Future<Output = CallReply> + use<B> {
+        let opened = self.open(head, &streams);
+        async move { self.serve(opened, body, streams).await }
+    }
+
+    /// Decides from the head alone whether a call is served. The body of a refused call is never read.
+    fn open(&self, head: &Head<'_>, streams: &Streams) -> Opened {
+        let method = self.methods.get(head.path).unwrap_or(&self.other);
+        let mut call = Call {
+            method: method.clone(),
+            code: Code::Cancelled,
+            start: Instant::now(),
+            caller: Identity::NOBODY,
+            resources: None,
         };
+        let admitted = self.admit(&mut call, head, streams).map_err(Status::from);
+        Opened { call, admitted }
+    }
+
+    fn admit(&self, call: &mut Call, head: &Head<'_>, streams: &Streams) -> Result<Admitted, Refusal> {
+        if let Some(required) = call.method.required_role {
+            call.caller = self.identify(head, streams)?;
+            call.caller.require(required, call.method.name())?;
+            let elsewhere = self.publishes_elsewhere && streams.peer().listener == Listener::Main;
+            if elsewhere && call.method.publishes {
+                return Err(Refusal::NotServedHere(call.method.name().to_owned()));
+            }
+        }
+        let timeout = head.timeout.map(parse_timeout).transpose()?;
+        let deadline = timeout.and_then(|timeout| call.start.checked_add(timeout));
+        Ok(Admitted { deadline, head_bytes: head.bytes })
+    }
+
+    /// Returns the caller of a call, which most calls know from the call before.
+    fn identify(&self, head: &Head<'_>, streams: &Streams) -> Result<Identity, Refusal> {
+        let certificate = streams.peer().certificate.as_ref();
+        if head.authorization.is_none() && certificate.is_none() {
+            return Ok(self.state.access.anonymous());
+        }
+        streams.caller(head.authorization, || {
+            let names = certificate.into_iter().flat_map(ClientCertificate::names);
+            self.state.access.identify(head.authorization, names)
+        })
+    }
+
+    async fn serve(&self, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
+        let Opened { call, admitted } = opened;
+        let Admitted { deadline, head_bytes } = match admitted {
+            Ok(admitted) => admitted,
+            Err(status) => return reject(status, Some(call), streams),
+        };
+        let (method, start) = (call.method.clone(), call.start);
+        let mut call = Some(call);
         let result = {
-            let response = pin!(async {
+            let reply = pin!(async {
                 match method.native {
                     Some(NativeMethod::Read(read)) => {
-                        self.read((method, read), request.into_body(), &streams, &mut call, deadline).await
+                        self.read((&method, read), body, &streams, &mut call, deadline).await
                     }
                     Some(NativeMethod::Watch) => {
-                        Box::pin(self.watch(request.into_body(), &streams, &mut call, deadline)).await
+                        Box::pin(self.watch(body, &streams, &mut call, deadline)).await
                     }
-                    None => Box::pin(self.route(method, request, &streams, &mut call, deadline)).await,
+                    None => {
+                        let route = self.route(&method, (head_bytes, body), &streams, &mut call, deadline);
+                        Box::pin(route).await
+                    }
                 }
             });
-            AssertUnwindSafe(with_deadline(
-                method.response_deadline(start, self.request_timeout, deadline),
-                response,
-            ))
-            .catch_unwind()
-            .await
+            let bound = method.response_deadline(start, self.request_timeout, deadline);
+            AssertUnwindSafe(with_deadline(bound, reply)).catch_unwind().await
         };
         match result.unwrap_or_else(|_| Err(rpc::internal("the call panicked"))) {
-            Ok(response) => response,
+            Ok(reply) => reply,
             Err(status) => reject(status, call, streams),
         }
     }
 
-    async fn read<B>(
+    async fn read(
         &self,
         (method, read): (&Method, Read),
-        request: B,
+        body: impl RequestBody,
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<StdError>,
-    {
-        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
+    ) -> Result<CallReply, Status> {
+        let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
             let charge = streams.reserve(method.reservation.first).await?;
             let stream = self.services.content.stream(message).await?;
-            let until = deadline.map(deadline_status);
+            let until = stream_end(call, deadline, None);
             let pace = Pace::pieces(charge, method.reservation.next);
-            return Ok((respond(call, |call| Reply::stream(stream, call, until)), pace));
+            return Ok((reply(call, |call| Reply::stream(stream, call, until)), pace));
         }
         let key = RequestKey { read, message };
         if let Some(cached) = self.services.content.get_cached(&key).await {
-            let response = cached?;
-            if let Some(charge) = streams.try_charge(response.remaining()) {
-                return Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)));
+            let message = cached?;
+            if let Some(charge) = streams.try_charge(message.remaining()) {
+                return Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)));
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (response, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
-        Ok((respond(call, |call| Reply::message(response, call)), Pace::message(charge)))
+        let (message, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
+        Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)))
     }
 
     /// Returns a response with the charge for its bytes. Room is reserved before the response is made. A response that
@@ -327,57 +411,46 @@ impl Calls {
         }
     }
 
-    async fn watch<B>(
+    async fn watch(
         &self,
-        request: B,
+        body: impl RequestBody,
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<StdError>,
-    {
+    ) -> Result<CallReply, Status> {
         let permit = streams.try_open_feed(self.feeds);
         let permit = permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
-        let message = message::read(request, &limit::READ_REQUEST, streams).await?;
+        let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         let follower = self.services.feed.watch(message).await?;
         let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
             let piece = follower.next().await?;
             Ok(Some((piece, (follower, permit))))
         });
-        let drained = self.drain_status();
-        let until = match deadline.map(deadline_status) {
-            Some(expired) => Box::pin(select(expired, drained).map(|first| first.factor_first().0)),
-            None => drained,
-        };
+        let until = stream_end(call, deadline, Some(self.drain_status()));
         attach(call, |resources| resources.endless = Some(streams.endless()));
         // A waiting piece needs no room of its own: it shares its bytes with the message that the follower holds
         // anyway.
         let pace = Pace::pieces(Charge::new(streams.clone(), 0), 0);
-        Ok((respond(call, |call| Reply::stream(Box::pin(pieces), call, Some(until))), pace))
+        Ok((reply(call, |call| Reply::stream(Box::pin(pieces), call, until)), pace))
     }
 
-    async fn route<B>(
+    async fn route<B: RequestBody>(
         &self,
         method: &Method,
-        request: Request<B>,
+        (head_bytes, body): (usize, B),
         streams: &Streams,
         call: &mut Option<Call>,
         deadline: Option<Instant>,
-    ) -> Result<CallResponse, Status>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
+    ) -> Result<CallReply, Status> {
         if let Some(quota) = method.quota {
             let permit = self.acquire_permit(quota)?;
             attach(call, |resources| resources.permit = Some(permit));
         }
-        let stream =
-            method.client_streams.then(|| ClientStream::new(self.drain_status(), self.request_timeout));
-        let (head, body) = request.into_parts();
-        let body = Inbound::new(body, header_bytes(&head.headers), method.limit, streams.clone(), stream)?;
+        let stream = method.client_streams.then(|| {
+            let end = stream_end(call, None, Some(self.drain_status()));
+            ClientStream::new(end.unwrap_or_else(|| Box::pin(pending())), self.request_timeout)
+        });
+        let body = Inbound::new(body, head_bytes, method.limit, streams.clone(), stream)?;
         let charge = match streams.try_charge(method.reservation.first) {
             Some(charge) => charge,
             None => {
@@ -387,21 +460,19 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
-        let Ok(response) = self.routes.clone().call(Request::from_parts(head, body)).await;
-        let until = match deadline.filter(|_| method.streams) {
-            Some(deadline) => Some(deadline_status(deadline)),
-            None => method.endless.then(|| self.drain_status()),
-        };
+        let caller = call.as_ref().map_or(Identity::NOBODY, |call| call.caller.clone());
+        let routed = self.bridge.call(&method.path, body, caller).await;
+        let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
+            Some(refusal) => refusal.into(),
+            None => status,
+        })?;
+        let drained = method.endless.then(|| self.drain_status());
+        let until = if method.streams { stream_end(call, deadline, drained) } else { None };
         if method.endless {
             attach(call, |resources| resources.endless = Some(streams.endless()));
         }
-        let refused = Status::from_header_map(response.headers());
-        let too_large = refused.and_then(|status| rpc::message_too_large(&status, method.limit));
-        if let Some(refusal) = too_large {
-            return Err(refusal.into());
-        }
         let pace = Pace::pieces(charge, method.reservation.next);
-        Ok((respond(call, |call| Reply::routed(response, call, until)), pace))
+        Ok((reply(call, |call| Reply::routed(routed, call, until)), pace))
     }
 
     fn acquire_permit(&self, quota: Quota) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -415,15 +486,10 @@ impl Calls {
     }
 }
 
-/// Returns the size of headers in bytes.
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
-}
-
 impl Calls {
     /// Returns a future that completes with the status for open streams when the node drains.
     fn drain_status(&self) -> BoxFuture<'static, Status> {
-        let (mut draining, health) = (self.draining.clone(), self.health.clone());
+        let (mut draining, health) = (self.state.draining.clone(), self.state.health.clone());
         Box::pin(async move {
             // The sender lives as long as the node: an error means that the node is gone, too.
             let _ = draining.wait_for(|draining| *draining).await;
@@ -434,8 +500,30 @@ impl Calls {
     }
 }
 
-fn respond(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Response<Reply>) -> Response<Reply> {
-    reply(call.take().expect("each call has exactly one response"))
+/// Returns a future that completes with the status for a stream at its deadline, at the end of its caller's credential
+/// and when the node drains.
+fn stream_end(
+    call: &Option<Call>,
+    deadline: Option<Instant>,
+    drained: Option<BoxFuture<'static, Status>>,
+) -> Option<BoxFuture<'static, Status>> {
+    let credential = call.as_ref().and_then(|call| call.caller.credential().cloned());
+    let credential_ended = credential.map(|credential| -> BoxFuture<'static, Status> {
+        Box::pin(async move {
+            credential.wait_for_end().await;
+            Refusal::Unauthenticated("the credential has expired or was revoked").into()
+        })
+    });
+    let mut ends: Vec<_> =
+        [deadline.map(deadline_status), credential_ended, drained].into_iter().flatten().collect();
+    match ends.len() {
+        0 | 1 => ends.pop(),
+        _ => Some(Box::pin(select_all(ends).map(|(status, ..)| status))),
+    }
+}
+
+fn reply(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Reply) -> Reply {
+    reply(call.take().expect("each call has exactly one reply"))
 }
 
 fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
@@ -444,34 +532,29 @@ fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
     }
 }
 
-fn reject(status: Status, call: Option<Call>, streams: Streams) -> CallResponse {
-    let pace = Pace::message(Charge::new(streams, 0));
-    (respond(&mut { call }, |call| Reply::status(&status, call)), pace)
+fn reject(status: Status, mut call: Option<Call>, streams: Streams) -> CallReply {
+    (reply(&mut call, |call| Reply::status(status, call)), Pace::message(Charge::new(streams, 0)))
 }
 
-static GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
-
-/// Returns the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let Some(given) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
-    let parsed = given.to_str().ok().and_then(|text| {
-        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let digits = (1..=8).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-        let number = number.parse::<u64>().ok().filter(|_| digits)?;
+/// Parses the time that the client allows for the call (gRPC over HTTP/2: `grpc-timeout`, 1 to 8 digits and a unit).
+fn parse_timeout(text: &[u8]) -> Result<Duration, Refusal> {
+    let parsed = text.split_last().and_then(|(unit, digits)| {
+        if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
         Some(match unit {
-            "H" => Duration::from_secs(number * 3_600),
-            "M" => Duration::from_secs(number * 60),
-            "S" => Duration::from_secs(number),
-            "m" => Duration::from_millis(number),
-            "u" => Duration::from_micros(number),
-            "n" => Duration::from_nanos(number),
+            b'H' => Duration::from_secs(number * 3_600),
+            b'M' => Duration::from_secs(number * 60),
+            b'S' => Duration::from_secs(number),
+            b'm' => Duration::from_millis(number),
+            b'u' => Duration::from_micros(number),
+            b'n' => Duration::from_nanos(number),
             _ => return None,
         })
     });
-    match parsed {
-        Some(deadline) => Ok(Some(deadline)),
-        None => Err(Refusal::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u or n")),
-    }
+    parsed
+        .ok_or_else(|| Refusal::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u or n"))
 }
 
 /// Returns the result of a future, or DEADLINE_EXCEEDED. Most calls are ready immediately and never need a timer. The
@@ -502,6 +585,7 @@ pub(super) struct Call {
     method: Arc<Method>,
     code: Code,
     start: Instant,
+    caller: Identity,
     resources: Option<Box<CallResources>>,
 }
 
@@ -526,10 +610,11 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    use super::*;
+    use super::{super::bridge::Routed, *};
 
     fn method(client_streams: bool) -> Method {
         Method { client_streams, ..Method::unknown(Metrics::new().for_method("a")) }
@@ -540,6 +625,7 @@ mod tests {
             method: Arc::new(method(false)),
             code: Code::Cancelled,
             start: Instant::now(),
+            caller: Identity::NOBODY,
             resources: None,
         }
     }
@@ -547,19 +633,19 @@ mod tests {
     #[test]
     fn every_method_that_is_served_is_described() {
         let tonic_methods = tonic_methods();
-        let names: Vec<_> = tonic_methods.iter().map(|(name, _)| &name[..]).collect();
+        let paths: Vec<_> = tonic_methods.iter().map(path).collect();
         for name in [
             "grpc.health.v1.Health/Check",
             "grpc.health.v1.Health/Watch",
             "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ] {
-            assert!(names.contains(&name), "{name}: {names:?}");
+            assert!(paths.contains(&format!("/{name}")), "{name}: {paths:?}");
         }
         let metrics = Metrics::new();
         let of = |method: &MethodDescriptor| Method::tonic(method, metrics.for_method("a"));
-        for (name, method) in &tonic_methods {
-            let described = of(method);
+        for method in &tonic_methods {
+            let (name, described) = (path(method), of(method));
             assert_eq!(described.limit.maximum, 4 << 10, "{name}");
             assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
         }
@@ -580,12 +666,7 @@ mod tests {
 
     #[test]
     fn grpc_timeout_is_parsed_as_specified() {
-        let read = |text: &str| {
-            deadline(&HeaderMap::from_iter([(
-                http::HeaderName::from_static("grpc-timeout"),
-                text.parse().unwrap(),
-            )]))
-        };
+        let read = |text: &str| parse_timeout(text.as_bytes());
         for (text, duration) in [
             ("1H", Duration::from_secs(3_600)),
             ("2M", Duration::from_secs(120)),
@@ -594,7 +675,7 @@ mod tests {
             ("5u", Duration::from_micros(5)),
             ("6n", Duration::from_nanos(6)),
         ] {
-            assert_eq!(read(text).ok(), Some(Some(duration)), "{text}");
+            assert_eq!(read(text).ok(), Some(duration), "{text}");
         }
         for text in ["", "S", "1", "1s", "123456789S", "-1S", "+1S", "1 S", "1.5S", "é"] {
             assert!(read(text).is_err(), "{text}");
@@ -606,13 +687,13 @@ mod tests {
         let panics = || stream::poll_fn(|_| panic!("injected"));
         let native = Reply::stream(panics().boxed(), call(), None);
         let panics_too = stream::poll_fn(|_| -> Poll<Option<Result<_, Status>>> { panic!("injected") });
-        let routed = tonic::body::Body::new(StreamBody::new(panics_too));
-        let routed = Reply::routed(Response::new(routed), call(), None);
+        let routed = Routed::new(tonic::body::Body::new(StreamBody::new(panics_too)));
+        let routed = Reply::routed(routed, call(), None);
         let one = Framed::from(Bytes::from_static(b"one"));
         let later = stream::iter([Ok(one)]).chain(panics());
         let later = Reply::stream(later.boxed(), call(), None);
-        for response in [native, routed, later] {
-            let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+        for reply in [native, routed, later] {
+            let trailers = reply.collect().await.unwrap().trailers().cloned().unwrap();
             assert_eq!(trailers["grpc-status"], (Code::Internal as i32).to_string());
         }
     }

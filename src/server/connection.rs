@@ -33,11 +33,11 @@ use super::{
     frames::Frames,
     life::{self, Lifetime, Shutdown},
     memory::CoreMemory,
-    peer::Peer,
+    peer::{Listener, Peer},
     proxy::Proxies,
-    streams::{self, StallGuard, Streams, Watched},
+    streams::{StallGuard, Streams, Watched},
     tls::{Protocol, Tls},
-    web,
+    transport, web,
 };
 use crate::config::Connections;
 
@@ -64,12 +64,28 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// any call of the peer may have been processed.
 const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
 
+/// The policy of each listener for requests of web pages.
+#[derive(Debug, Clone)]
+pub(super) struct OriginPolicies {
+    pub(super) main: Arc<OriginPolicy>,
+    pub(super) publishing: Arc<OriginPolicy>,
+}
+
+impl OriginPolicies {
+    fn of(&self, listener: Listener) -> Arc<OriginPolicy> {
+        match listener {
+            Listener::Main => self.main.clone(),
+            Listener::Publishing => self.publishing.clone(),
+        }
+    }
+}
+
 /// The state that the connections of one core share.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
     pub(super) calls: Arc<Calls>,
     pub(super) memory: CoreMemory,
-    pub(super) origin_policy: Arc<OriginPolicy>,
+    pub(super) origin_policies: OriginPolicies,
     pub(super) proxies: Arc<Proxies>,
     /// None if connections are not encrypted.
     pub(super) tls: Option<Arc<Tls>>,
@@ -115,21 +131,20 @@ async fn serve_http2(
     peer: Arc<Peer>,
     context: ConnectionContext,
 ) -> Served {
-    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
     let streams = Streams::new(&context.memory, peer);
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
         // An async block around both branches would hold the request twice, for as long as a stream is open.
-        let response =
-            if web::is_native(&request) {
-                Either::Right(calls.call(request, streams).map(|(response, pace)| {
-                    response.map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
-                }))
-            } else {
-                let response = web::respond(calls, origin_policy.clone(), streams, request);
-                Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
-            };
+        let response = if web::is_native(&request) {
+            Either::Right(transport::call(calls, request, streams).map(|(reply, pace)| {
+                transport::response(reply).map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
+            }))
+        } else {
+            let response = web::respond(calls, origin_policy.clone(), streams, request);
+            Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
+        };
         response.map(Ok::<_, Infallible>)
     });
     let lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
@@ -206,7 +221,7 @@ async fn serve_http1(
     peer: Arc<Peer>,
     context: ConnectionContext,
 ) -> Served {
-    let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
+    let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
     let streams = Streams::new(&context.memory, peer);
     let mut lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
     let connection_streams = streams.clone();
@@ -236,12 +251,10 @@ async fn serve_http1(
     let mut guard: Option<StallGuard> = None;
     poll_fn(|cx| {
         loop {
-            // Discard a value that another connection left on this thread.
-            streams::take_watched();
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end.map_err(Into::into));
             }
-            if let Some(watched) = streams::take_watched() {
+            if let Some(watched) = streams.take_watched() {
                 guard = Some(streams.guard(watched));
             }
             if guard.as_mut().is_some_and(|guard| guard.poll(cx).is_ready()) {

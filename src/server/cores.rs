@@ -14,34 +14,40 @@ use std::{
 use tokio::{
     runtime,
     sync::{
-        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel},
         oneshot,
     },
     task::JoinSet,
 };
 
-use super::{accept::ConnectionPermit, arrival, connection::ConnectionContext};
-use crate::{
-    health::{Condition, Health},
-    supervise,
-};
+use super::{accept::ConnectionPermit, arrival, connection::ConnectionContext, peer::Listener};
+use crate::{health::Health, supervise};
 
 /// How long work outside the serving threads may take to end when the node does.
 const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An accepted connection with its permit, for a core.
 pub(super) struct Accepted {
+    pub(super) listener: Listener,
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     pub(super) permit: ConnectionPermit,
+}
+
+/// A job of a core.
+enum Job {
+    Connection(Accepted, LoadGuard),
+    /// The core responds at once.
+    Probe(oneshot::Sender<()>),
 }
 
 /// The cores that serve.
 pub(super) struct Cores(Vec<Core>);
 
 struct Core {
-    /// The new connections. The connection limit bounds the queue.
-    queue: UnboundedSender<(Accepted, LoadGuard)>,
+    name: String,
+    /// The new connections, which the connection limit bounds, and at most one probe.
+    queue: UnboundedSender<Job>,
     open: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
     /// Completes when the thread is about to end, because its sender is dropped.
@@ -60,21 +66,22 @@ impl Cores {
     ) -> io::Result<Cores> {
         let start = |n| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let (queue, accepted) = unbounded_channel();
+            let (queue, jobs) = unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
             let context = context();
+            let draining = context.draining.clone();
             let (ending, ended) = oneshot::channel::<()>();
             let name = format!("serve-{n}");
             let (task_name, node_health) = (name.clone(), health.clone());
-            let thread = supervise::spawn(name, health.clone(), move || {
+            let thread = supervise::spawn(name.clone(), health.clone(), move || {
                 let _ending = ending;
-                runtime.block_on(supervise::killable(&task_name, &node_health, serve(accepted, context)));
-                if node_health.cause(Condition::Draining).is_none() {
+                runtime.block_on(supervise::killable(&task_name, &node_health, serve(jobs, context)));
+                if !*draining.borrow() {
                     supervise::report(&task_name, &node_health, "ended early");
                 }
                 runtime.shutdown_timeout(BLOCKING_WORK_TIMEOUT);
             })?;
-            Ok(Core { queue, open, thread, ended })
+            Ok(Core { name, queue, open, thread, ended })
         };
         (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Cores)
     }
@@ -83,9 +90,15 @@ impl Cores {
     /// system's would leave some cores without any.
     pub(super) fn assign(&self, accepted: Accepted) {
         let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
-        if core.queue.send((accepted, LoadGuard::new(&core.open))).is_err() {
+        if core.queue.send(Job::Connection(accepted, LoadGuard::new(&core.open))).is_err() {
             tracing::error!("connection dropped: its serving thread has ended");
         }
+    }
+
+    /// Returns a probe of each core.
+    pub(super) fn probes(&self) -> Vec<Probe> {
+        let probe = |core: &Core| Probe { name: core.name.clone(), queue: core.queue.downgrade() };
+        self.0.iter().map(probe).collect()
     }
 
     /// Waits until all connections have ended. The draining node has notified them.
@@ -96,6 +109,29 @@ impl Cores {
             let _ = ended.await;
             let _ = thread.join();
         }
+    }
+}
+
+/// A test whether a core responds. It does not delay the end of the core.
+pub(super) struct Probe {
+    name: String,
+    queue: WeakUnboundedSender<Job>,
+}
+
+impl Probe {
+    /// Returns the name of the core's thread.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the core responds. The end of a core counts as a response: a draining node needs no core, and
+    /// supervision detects any other end.
+    pub(super) async fn response(&self) {
+        let (reply, response) = oneshot::channel();
+        if let Some(queue) = self.queue.upgrade() {
+            let _ended = queue.send(Job::Probe(reply));
+        }
+        let _ = response.await;
     }
 }
 
@@ -115,14 +151,15 @@ impl Drop for LoadGuard {
     }
 }
 
-async fn serve(mut accepted: UnboundedReceiver<(Accepted, LoadGuard)>, context: ConnectionContext) {
+async fn serve(mut jobs: UnboundedReceiver<Job>, context: ConnectionContext) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            next = accepted.recv() => match next {
-                Some((next, guard)) => {
-                    connections.spawn(serve_one(next, context.clone(), guard));
+            next = jobs.recv() => match next {
+                Some(Job::Connection(accepted, guard)) => {
+                    connections.spawn(serve_one(accepted, context.clone(), guard));
                 }
+                Some(Job::Probe(reply)) => drop(reply.send(())),
                 None => break,
             },
             Some(_) = connections.join_next() => {}

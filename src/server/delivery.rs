@@ -15,7 +15,7 @@ use http_body::{Body, Frame};
 use super::{
     flight::{Charge, ChargedPiece, Flight},
     frames::MIN_FRAME_BYTES,
-    streams::{self, Streams, Watched},
+    streams::{Streams, Watched},
 };
 use crate::wire::Framed;
 
@@ -107,7 +107,7 @@ impl Pace {
 
     fn send(&mut self, piece: Framed, charge: Charge) -> ChargedPiece {
         if !std::mem::replace(&mut self.watched, true) {
-            streams::watch(self.flight.clone().map_or(Watched::Small, Watched::Stream));
+            self.streams().watch(self.flight.clone().map_or(Watched::Small, Watched::Stream));
         }
         self.streams().count_sent(1 + (charge.bytes() / MIN_FRAME_BYTES) as u64);
         ChargedPiece::new(piece, charge, self.flight.as_ref())

@@ -12,6 +12,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::{
     supervise::failpoint::Kill,
+    systemd::tests::Supervisor,
     wire::v1::{self, ErrorReason},
 };
 
@@ -19,31 +20,36 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
-const TASKS: [&str; 9] =
-    ["accept", "compaction", "gauges", "health", "hub", "ops", "scheduler", "scrub", "serve-0"];
+const TASKS: [&str; 10] =
+    ["accept", "compaction", "gauges", "health", "hub", "ops", "scheduler", "scrub", "serve-0", "watchdog"];
 
 struct Running {
     health: Arc<Health>,
     channel: Channel,
     running: JoinHandle<Result<(), Error>>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
 }
 
 async fn start(dir: &Path) -> Running {
+    start_with(dir, Notifier::default(), |_| {}).await
+}
+
+async fn start_with(dir: &Path, notifier: Notifier, change: impl FnOnce(&mut Config)) -> Running {
     let mut config = Config::default();
     config.store.dir = dir.to_owned();
     config.store.reserve_bytes = 0;
     config.store.readers = 1;
     config.server.ops_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.server.threads = 1;
+    change(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let health = Arc::<Health>::default();
     let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async { drop(stopped.await) };
-    let running = tokio::spawn(run_with(config, Clock::system(), listener, stopped.into(), health.clone()));
+    let control = Control { notifier, ..async { drop(stopped.await) }.into() };
+    let running = tokio::spawn(run_with(config, Clock::system(), listener, control, health.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Running { health, channel, running, _stop: stop }
+    Running { health, channel, running, stop }
 }
 
 impl Running {
@@ -215,5 +221,46 @@ async fn writes_stop_after_a_failed_sync_and_pause_on_a_full_disk() {
     }
     for service in SERVICES.into_iter().chain([""]) {
         assert_eq!(status(service).await, if service.contains("Publishing") { 2 } else { 1 }, "{service}");
+    }
+}
+
+/// A lame duck is still supervised, although it reports that it drains.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_in_a_lame_duck_ends_it() {
+    for name in ["serve-0", "scheduler"] {
+        let dir = tempfile::tempdir().unwrap();
+        let node = start_with(dir.path(), Notifier::default(), |config| {
+            config.server.lame_duck = Duration::from_secs(3_600);
+        })
+        .await;
+        node.stop.send(()).unwrap();
+        node.health.wait_for(Condition::Draining).await;
+        node.health.kill.send_replace(Some((name.into(), Kill::Return)));
+        let error = tokio::time::timeout(EVENT_TIMEOUT, node.running).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), format!("the task `{name}` ended early"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_hangs_ends_the_signs_of_life() {
+    const PING: Duration = Duration::from_millis(100);
+    for name in ["serve-1", "log-write"] {
+        let dir = tempfile::tempdir().unwrap();
+        let supervisor = Supervisor::new(2 * PING);
+        let node =
+            start_with(dir.path(), supervisor.notifier.clone(), |config| config.server.threads = 3).await;
+        assert_eq!(supervisor.receive(EVENT_TIMEOUT).unwrap(), "READY=1");
+        assert!(supervisor.receive(EVENT_TIMEOUT).unwrap().starts_with("STATUS=serving gRPC at 127.0.0.1:"));
+        let alive = || supervisor.receive(EVENT_TIMEOUT).is_some_and(|text| text == "WATCHDOG=1");
+        assert!(alive() && alive(), "{name}");
+        node.health.kill.send_replace(Some((name.into(), Kill::Hang)));
+        // A response may be under way.
+        while supervisor.receive(10 * PING).is_some() {}
+        assert_eq!(supervisor.receive(10 * PING), None, "{name}");
+        assert!(!node.running.is_finished());
+        node.health.kill.send_replace(None);
+        if name == "log-write" {
+            assert!(alive(), "the thread responds again");
+        }
     }
 }

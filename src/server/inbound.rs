@@ -9,11 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
-use tonic::{Status, codegen::StdError};
+use tonic::Status;
 
-use super::streams::Streams;
+use super::{head::RequestBody, message, streams::Streams};
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
 /// Bytes of memory of a call that waits for its request, besides the bytes received: its stream, its task and the table
@@ -183,19 +182,22 @@ impl<B> Inbound<B> {
 
     /// Scans the messages in a piece of data. If a message starts in it and continues after it, returns the size of
     /// that message.
-    fn scan(&mut self, mut data: &[u8]) -> Result<Option<usize>, Refusal> {
+    fn scan(&mut self, mut data: &[u8]) -> Result<Option<usize>, Status> {
         let mut incomplete = None;
         while !data.is_empty() {
             if self.remaining == 0 {
                 let missing = (PREFIX - self.prefix.len()).min(data.len());
                 self.prefix.extend_from_slice(&data[..missing]);
                 data = &data[missing..];
-                let [_, a, b, c, d] = self.prefix[..] else { break };
+                let [flag, a, b, c, d] = self.prefix[..] else { break };
+                if flag != 0 {
+                    return Err(message::compressed());
+                }
                 self.prefix.clear();
                 self.remaining = u32::from_be_bytes([a, b, c, d]) as usize;
                 if self.remaining as u64 > self.limit.maximum {
                     let (limit, value) = (self.limit, self.remaining as u64);
-                    return Err(Refusal::Limit { field: "request".into(), limit, value });
+                    return Err(Refusal::Limit { field: "request".into(), limit, value }.into());
                 }
                 incomplete = Some(self.remaining);
             }
@@ -219,7 +221,7 @@ impl<B> Inbound<B> {
 
     /// Counts a piece of data, and claims the message that continues after it. Returns None if the data waits for the
     /// claim.
-    fn accept(&mut self, data: Bytes) -> Result<Option<Bytes>, Refusal> {
+    fn accept(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
         if self.stream.is_some() && self.remaining == 0 && self.prefix.is_empty() {
             // The previous messages have been consumed.
             let mut memory = lock(&self.memory);
@@ -263,62 +265,49 @@ fn lock(memory: &SharedMemory) -> std::sync::MutexGuard<'_, RequestMemory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<B> Body for Inbound<B>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<StdError>,
-{
-    type Data = Bytes;
-    type Error = StdError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        let this = &mut *self;
+impl<B: RequestBody> Inbound<B> {
+    /// Returns the next bytes, within the limits.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         loop {
-            if let Some((data, claim)) = &mut this.pending {
+            if let Some((data, claim)) = &mut self.pending {
                 let claim = ready!(claim.as_mut().poll(cx));
                 let data = std::mem::take(data);
-                lock(&this.memory).claim = Some(claim);
-                this.pending = None;
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+                lock(&self.memory).claim = Some(claim);
+                self.pending = None;
+                return Poll::Ready(Some(Ok(data)));
             }
-            let frame = match this.body.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Ready(None) => return Poll::Ready(None),
+            let data = match self.body.as_mut().poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => data,
+                Poll::Ready(end_or_error) => return Poll::Ready(end_or_error),
                 Poll::Pending => {
-                    let status = ready!(this.poll_end(cx));
-                    this.stream = None;
-                    return Poll::Ready(Some(Err(status.into())));
+                    let status = ready!(self.poll_end(cx));
+                    self.stream = None;
+                    return Poll::Ready(Some(Err(status)));
                 }
             };
-            let data = match frame.into_data() {
-                Ok(data) => data,
-                Err(frame) => return Poll::Ready(Some(Ok(frame))),
-            };
-            match this.accept(data) {
-                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            match self.accept(data) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
                 Ok(None) => {}
-                Err(refusal) => return Poll::Ready(Some(Err(Status::from(refusal).into()))),
+                Err(status) => return Poll::Ready(Some(Err(status))),
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.pending.is_none() && self.body.is_end_stream()
+    /// Whether there are no more bytes.
+    pub(super) fn is_end(&self) -> bool {
+        self.pending.is_none() && self.body.is_end()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::{StreamExt as _, stream};
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, StreamBody};
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{config::Connections, model::limit::WRITE_REQUEST};
+    use crate::{config::Connections, model::limit::WRITE_REQUEST, server::transport::HttpBody};
 
     type Pieces = Vec<Vec<u8>>;
 
@@ -326,16 +315,13 @@ mod tests {
         Streams::for_test(&Connections::default())
     }
 
-    fn body(
-        pieces: Pieces,
-        streams: &Streams,
-        client_streams: bool,
-    ) -> Inbound<impl Body<Data = Bytes, Error = std::convert::Infallible> + use<>> {
-        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece))));
+    fn body(pieces: Pieces, streams: &Streams, client_streams: bool) -> Inbound<impl RequestBody + use<>> {
+        let frame = |piece| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(piece)));
+        let pieces = pieces.into_iter().map(frame);
         let body = StreamBody::new(stream::iter(pieces).chain(stream::pending()));
         let stream = client_streams
             .then(|| ClientStream::new(Box::pin(std::future::pending()), Duration::from_millis(100)));
-        Inbound::new(body, 0, &WRITE_REQUEST, streams.clone(), stream).unwrap()
+        Inbound::new(HttpBody(body), 0, &WRITE_REQUEST, streams.clone(), stream).unwrap()
     }
 
     fn message(size: usize) -> Vec<u8> {

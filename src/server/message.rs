@@ -1,14 +1,11 @@
 //! Reads the single message of a request.
 
-use std::pin::pin;
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt as _;
-use http_body::Body;
-use http_body_util::BodyExt as _;
-use tonic::{Code, Status, codegen::StdError, metadata::MetadataValue};
+use tonic::{Status, metadata::MetadataValue};
 
-use super::{inbound::HeldBytes, streams::Streams};
+use super::{head::RequestBody, inbound::HeldBytes, streams::Streams};
 use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 
 /// Reads the message of a request, and checks that no data follows it. The length that a prefix claims reserves no
@@ -17,25 +14,23 @@ use crate::{model::limit::Limit, refusal::Refusal, wire::framed::PREFIX};
 /// # Errors
 /// The message is above the limit, compressed, incomplete or not alone; there is no room for it; or the client has
 /// gone.
-pub(super) async fn read<B>(body: B, limit: &'static Limit, streams: &Streams) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<StdError>,
-{
+pub(super) async fn read(
+    body: impl RequestBody,
+    limit: &'static Limit,
+    streams: &Streams,
+) -> Result<Bytes, Status> {
     let mut body = pin!(body);
     let mut bytes = Bytes::new();
     let mut held = None;
-    while !body.is_end_stream() {
-        let mut next = body.frame();
-        let frame = match (&mut next).now_or_never() {
-            Some(frame) => frame,
-            None => {
+    while !body.is_end() {
+        let next = match poll_fn(|cx| Poll::Ready(body.as_mut().poll_data(cx))).await {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
                 count_received(&mut held, streams, bytes.len())?;
-                next.await
+                poll_fn(|cx| body.as_mut().poll_data(cx)).await
             }
         };
-        let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|error| map_read_error(error.into()))?.into_data() else { continue };
+        let Some(data) = next.transpose()? else { break };
         bytes = if bytes.is_empty() { data } else { join(bytes, &data) };
         check(&bytes, limit)?;
     }
@@ -60,16 +55,6 @@ fn count_received(
         *counted = bytes;
     }
     Ok(())
-}
-
-/// Returns the status after a failed read: the client has gone, unless a layer in between states why it cannot
-/// continue.
-fn map_read_error(error: StdError) -> Status {
-    match error.downcast::<Status>() {
-        Ok(status) if status.code() == Code::InvalidArgument => *status,
-        Ok(status) => Status::cancelled(status.message()),
-        Err(error) => Status::cancelled(error.to_string()),
-    }
 }
 
 fn is_complete(bytes: &[u8]) -> bool {
@@ -102,7 +87,7 @@ fn check(bytes: &[u8], limit: &'static Limit) -> Result<(), Status> {
 }
 
 /// Returns the status for a compressed message, with the accepted encodings, as the protocol requires.
-fn compressed() -> Status {
+pub(super) fn compressed() -> Status {
     let mut status = Status::unimplemented("compressed messages are not supported: send them uncompressed");
     status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
     status
@@ -123,13 +108,13 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::{config::Connections, model::limit::READ_REQUEST};
+    use crate::{config::Connections, model::limit::READ_REQUEST, server::transport::HttpBody};
 
     async fn read_pieces(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
         let streams = Streams::for_test(&Connections::default());
-        read(body, &READ_REQUEST, &streams).await.map_err(|status| status.code())
+        read(HttpBody(body), &READ_REQUEST, &streams).await.map_err(|status| status.code())
     }
 
     #[tokio::test]

@@ -18,9 +18,20 @@ use super::proxy::Proxies;
 const MAX_NAMES: usize = 100;
 const MAX_NAME_BYTES: usize = 16 << 10;
 
+/// The listeners of a node for gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// `server.listen`.
+    Main,
+    /// `publish.listen`.
+    Publishing,
+}
+
 /// The peer of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// The listener that it has connected to.
+    pub(crate) listener: Listener,
     /// The address of the client, or of the last proxy before this node that does not announce its clients.
     pub(crate) address: SocketAddr,
     /// The verified certificate of the client, if it has one.
@@ -43,19 +54,21 @@ pub(crate) struct ClientCertificate {
 impl Peer {
     /// Returns the peer at an address. A trusted proxy may forward the addresses of others.
     pub(super) fn new(
+        listener: Listener,
         address: SocketAddr,
         certificate: Option<ClientCertificate>,
         proxies: &Arc<Proxies>,
     ) -> Peer {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let is_proxy = proxies.contain(address.ip());
-        Peer { address, certificate, proxies: is_proxy.then(|| proxies.clone()) }
+        Peer { listener, address, certificate, proxies: is_proxy.then(|| proxies.clone()) }
     }
 
     /// Returns a peer of tests that have none.
     #[cfg(test)]
     pub(super) fn for_test() -> Peer {
-        Peer { address: SocketAddr::from(([127, 0, 0, 1], 9)), certificate: None, proxies: None }
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        Peer { listener: Listener::Main, address, certificate: None, proxies: None }
     }
 
     /// Returns the address of the client that sent a request: the peer's own, unless the peer is a trusted proxy.
@@ -84,6 +97,12 @@ impl fmt::Display for Peer {
 }
 
 impl ClientCertificate {
+    /// Returns all names in the certificate.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let ClientCertificate { common_name, dns_names, uris, emails } = self;
+        [common_name.as_slice(), dns_names, uris, emails].into_iter().flatten().map(AsRef::as_ref)
+    }
+
     /// Reads the names of a certificate that was verified.
     ///
     /// # Errors

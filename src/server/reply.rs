@@ -1,4 +1,4 @@
-//! The body of a response: shared bytes, then the status.
+//! The reply to a call: messages of shared bytes, then the status.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -6,24 +6,26 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes};
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body::{Body, Frame};
-use http_body_util::BodyExt as _;
 use tonic::{Code, Status};
 
-use super::calls::Call;
+use super::{bridge::Routed, calls::Call};
 use crate::{rpc, wire::Framed};
 
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
-/// The body of a response. Its final status is counted for the call.
+/// The reply to a call. Its final status is counted for the call.
 pub(super) struct Reply {
     content: Content,
     call: Call,
     /// Ends a stream early, with a status.
     until: Option<BoxFuture<'static, Status>>,
+}
+
+/// A piece of a reply.
+pub(super) enum Piece {
+    /// A message, or a part of one that another service has encoded.
+    Message(Framed),
+    /// The status, which is the last piece.
+    End(Result<(), Status>),
 }
 
 enum Content {
@@ -32,85 +34,89 @@ enum Content {
     /// The status OK.
     Ok,
     Stream(BoxStream<'static, Result<Framed, Status>>),
-    /// The body of another service.
-    Routed(tonic::body::Body),
+    /// The reply of a service that tonic serves.
+    Routed(Routed),
+    /// No piece: the status is known from the start.
+    Refusal(Status),
     End,
 }
 
 impl Reply {
-    /// Returns a response of one message.
-    pub(super) fn message(message: Framed, call: Call) -> Response<Reply> {
-        grpc_response(Reply { content: Content::Message(message), call, until: None })
+    /// Returns a reply of one message.
+    pub(super) fn message(message: Framed, call: Call) -> Reply {
+        Reply { content: Content::Message(message), call, until: None }
     }
 
-    /// Returns a response of the messages of a stream. It ends early if `until` completes.
+    /// Returns a reply of the messages of a stream. It ends early if `until` completes.
     pub(super) fn stream(
         stream: BoxStream<'static, Result<Framed, Status>>,
         call: Call,
         until: Option<BoxFuture<'static, Status>>,
-    ) -> Response<Reply> {
-        grpc_response(Reply { content: Content::Stream(stream), call, until })
+    ) -> Reply {
+        Reply { content: Content::Stream(stream), call, until }
     }
 
-    /// Returns a response without a message, only with a status.
-    pub(super) fn status(status: &Status, mut call: Call) -> Response<Reply> {
+    /// Returns a reply without a message, only with a status.
+    pub(super) fn status(status: Status, mut call: Call) -> Reply {
         call.set_code(status.code());
-        let mut response = grpc_response(Reply { content: Content::End, call, until: None });
-        put_status(status, response.headers_mut());
-        response
+        Reply { content: Content::Refusal(status), call, until: None }
     }
 
-    /// Wraps the response of another service.
-    pub(super) fn routed(
-        response: Response<tonic::body::Body>,
-        mut call: Call,
-        until: Option<BoxFuture<'static, Status>>,
-    ) -> Response<Reply> {
-        record_code(&mut call, response.headers());
-        response.map(|body| Reply { content: Content::Routed(body), call, until })
+    /// Returns the reply of a service that tonic serves. It ends early if `until` completes.
+    pub(super) fn routed(routed: Routed, call: Call, until: Option<BoxFuture<'static, Status>>) -> Reply {
+        Reply { content: Content::Routed(routed), call, until }
     }
 
-    /// Converts the body into the type that other services use.
-    pub(super) fn into_routed(self) -> tonic::body::Body {
-        let copy = |mut framed: Framed| framed.copy_to_bytes(framed.remaining());
-        tonic::body::Body::new(self.map_frame(move |frame| frame.map_data(copy)))
+    /// Returns the status of a reply that has nothing else.
+    pub(super) fn refusal(&self) -> Option<&Status> {
+        match &self.content {
+            Content::Refusal(status) => Some(status),
+            _ => None,
+        }
     }
 
-    fn end(&mut self, status: &Status) -> Frame<Framed> {
+    /// Whether there are no more pieces.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self.content, Content::End | Content::Refusal(_))
+    }
+
+    /// Returns the next piece, `None` after the last one.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Some(until) = &mut self.until
+            && let Poll::Ready(status) = until.as_mut().poll(cx)
+        {
+            self.until = None;
+            return Poll::Ready(Some(self.end(Err(status))));
+        }
+        let piece = match &mut self.content {
+            Content::Message(message) => {
+                let message = std::mem::take(message);
+                self.content = Content::Ok;
+                Piece::Message(message)
+            }
+            Content::Ok => self.end(Ok(())),
+            Content::Stream(stream) => match ready!(catch_panic(|| stream.as_mut().poll_next(cx))) {
+                Some(Ok(message)) => Piece::Message(message),
+                Some(Err(status)) => self.end(Err(status)),
+                None => self.end(Ok(())),
+            },
+            Content::Routed(routed) => {
+                match ready!(catch_panic(|| Pin::new(routed).poll_piece(cx).map(|piece| Some(Ok(piece))))) {
+                    Some(Ok(Piece::End(status))) => self.end(status),
+                    Some(Ok(message)) => message,
+                    Some(Err(status)) => self.end(Err(status)),
+                    None => self.end(Ok(())),
+                }
+            }
+            Content::Refusal(_) | Content::End => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(piece))
+    }
+
+    fn end(&mut self, status: Result<(), Status>) -> Piece {
         self.content = Content::End;
-        self.call.set_code(status.code());
-        let mut trailers = HeaderMap::new();
-        put_status(status, &mut trailers);
-        Frame::trailers(trailers)
-    }
-
-    fn end_ok(&mut self) -> Frame<Framed> {
-        self.content = Content::End;
-        self.call.set_code(Code::Ok);
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
-        Frame::trailers(trailers)
-    }
-}
-
-fn grpc_response(reply: Reply) -> Response<Reply> {
-    let mut response = Response::new(reply);
-    let grpc = HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
-    response
-}
-
-fn put_status(status: &Status, headers: &mut HeaderMap) {
-    if status.add_header(headers).is_err() {
-        // Text that is not valid in a header is omitted. The code is always valid.
-        headers.insert(GRPC_STATUS.clone(), HeaderValue::from(status.code() as i32));
-    }
-}
-
-fn record_code(call: &mut Call, headers: &HeaderMap) {
-    let code = headers.get(&GRPC_STATUS).and_then(|code| code.to_str().ok());
-    if let Some(code) = code.and_then(|code| code.parse::<i32>().ok()) {
-        call.set_code(Code::from_i32(code));
+        self.call.set_code(status.as_ref().err().map_or(Code::Ok, Status::code));
+        Piece::End(status)
     }
 }
 
@@ -120,58 +126,4 @@ type Next<T> = Poll<Option<Result<T, Status>>>;
 fn catch_panic<T>(next: impl FnOnce() -> Next<T>) -> Next<T> {
     let panicked = |_| Poll::Ready(Some(Err(rpc::internal("the stream panicked"))));
     catch_unwind(AssertUnwindSafe(next)).unwrap_or_else(panicked)
-}
-
-impl Body for Reply {
-    type Data = Framed;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Framed>, Status>>> {
-        let this = &mut *self;
-        if let Some(until) = &mut this.until
-            && let Poll::Ready(status) = until.as_mut().poll(cx)
-        {
-            this.until = None;
-            return Poll::Ready(Some(Ok(this.end(&status))));
-        }
-        let frame = match &mut this.content {
-            Content::Message(message) => {
-                let message = std::mem::take(message);
-                this.content = Content::Ok;
-                Frame::data(message)
-            }
-            Content::Ok => this.end_ok(),
-            Content::Stream(stream) => match ready!(catch_panic(|| stream.as_mut().poll_next(cx))) {
-                Some(Ok(message)) => Frame::data(message),
-                Some(Err(status)) => this.end(&status),
-                None => this.end_ok(),
-            },
-            Content::Routed(body) => match ready!(catch_panic(|| Pin::new(body).poll_frame(cx))) {
-                None => {
-                    this.content = Content::End;
-                    return Poll::Ready(None);
-                }
-                Some(Err(status)) => this.end(&status),
-                Some(Ok(frame)) => {
-                    if let Some(trailers) = frame.trailers_ref() {
-                        record_code(&mut this.call, trailers);
-                    }
-                    frame.map_data(|data: Bytes| Framed::from(data))
-                }
-            },
-            Content::End => return Poll::Ready(None),
-        };
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::End => true,
-            Content::Routed(body) => body.is_end_stream(),
-            _ => false,
-        }
-    }
 }

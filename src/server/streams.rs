@@ -1,10 +1,9 @@
 //! Runs the streams of a connection, and counts them and the memory that they hold.
 
 use std::{
-    cell::Cell,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
@@ -13,6 +12,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
+use subtle::ConstantTimeEq as _;
 use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep_until, timeout},
@@ -23,7 +23,7 @@ use super::{
     memory::{Account, CoreMemory},
     peer::Peer,
 };
-use crate::refusal::Refusal;
+use crate::{auth::Identity, refusal::Refusal};
 
 /// The number of progress checks of a stream within the progress timeout. A stream without progress in that many
 /// consecutive checks is reset.
@@ -36,22 +36,6 @@ const CONNECTION_STALL_CHECKS: u32 = 5;
 /// How long a call waits for room for its response, and how often it checks: other connections may have released room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-
-thread_local! {
-    /// The object to watch for the stream that is being polled.
-    static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
-}
-
-/// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself, because
-/// it is not polled while the peer's window is closed.
-pub(super) fn watch(watched: Watched) {
-    WATCHED.set(Some(watched));
-}
-
-/// Takes the value of the last [`watch`], if it was called since this was last called.
-pub(super) fn take_watched() -> Option<Watched> {
-    WATCHED.take()
-}
 
 /// An object that must make progress.
 #[derive(Debug)]
@@ -111,6 +95,18 @@ struct Counts {
     room_waiters: AtomicUsize,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
+    /// The object to watch for the stream that is being polled. Streams of one connection are polled one at a time.
+    watched: Mutex<Option<Watched>>,
+    /// The caller of the last call, with the credentials that it sent.
+    caller: Mutex<Option<KnownCaller>>,
+}
+
+/// A caller, and the value of `authorization` by which it is known. A connection usually has one caller, so that most
+/// calls need no look-up and no hash.
+#[derive(Debug)]
+struct KnownCaller {
+    authorization: Option<Box<[u8]>>,
+    identity: Identity,
 }
 
 impl Streams {
@@ -132,6 +128,8 @@ impl Streams {
             room: Notify::new(),
             room_waiters: AtomicUsize::new(0),
             rest: AtomicWaker::new(),
+            watched: Mutex::new(None),
+            caller: Mutex::new(None),
         }))
     }
 
@@ -192,6 +190,44 @@ impl Streams {
     /// Watches an object of this connection for progress.
     pub(super) fn guard(&self, watched: Watched) -> StallGuard {
         StallGuard { watched, interval: self.0.progress_timeout / STALL_CHECKS, seen: None, alarm: None }
+    }
+
+    /// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself,
+    /// because it is not polled while the peer's window is closed.
+    pub(super) fn watch(&self, watched: Watched) {
+        *self.watched() = Some(watched);
+    }
+
+    /// Takes the value of the last [`Streams::watch`], if it was called since this was last called.
+    pub(super) fn take_watched(&self) -> Option<Watched> {
+        self.watched().take()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the caller with these credentials: that of the last call if they are the same, else the one that `find`
+    /// finds.
+    ///
+    /// # Errors
+    /// `find` fails.
+    pub(super) fn caller(
+        &self,
+        authorization: Option<&[u8]>,
+        find: impl FnOnce() -> Result<Identity, Refusal>,
+    ) -> Result<Identity, Refusal> {
+        let mut caller = self.0.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*caller
+            && same_secret(known.authorization.as_deref(), authorization)
+            && known.identity.is_current()
+        {
+            return Ok(known.identity.clone());
+        }
+        let identity = find()?;
+        *caller =
+            Some(KnownCaller { authorization: authorization.map(Into::into), identity: identity.clone() });
+        Ok(identity)
     }
 
     pub(super) fn responses(&self) -> &Account {
@@ -285,6 +321,14 @@ impl Streams {
     }
 }
 
+/// Compares two secrets in a time that does not depend on where they differ.
+fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => bool::from(a.ct_eq(b)),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
 struct RoomWaiter<'a>(&'a Counts);
 
 impl RoomWaiter<'_> {
@@ -336,12 +380,12 @@ impl Drop for InProgress {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
-        WATCHED.take();
         // If the stream has to wait, its task polls it again, and registers the effective waker.
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            let guard = take_watched().map(|watched| self.guard(watched));
+            let guard = self.take_watched().map(|watched| self.guard(watched));
             tokio::spawn(PendingStream { stream, guard, streams: self.clone(), _in_progress: self.track() });
         } else {
+            self.take_watched();
             self.0.activity.fetch_add(1, Relaxed);
         }
     }
@@ -396,11 +440,12 @@ impl<F: Future<Output = ()>> Future for PendingStream<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        WATCHED.take();
-        if this.stream.as_mut().poll(cx).is_ready() {
+        let ended = this.stream.as_mut().poll(cx).is_ready();
+        let watched = this.streams.take_watched();
+        if ended {
             return Poll::Ready(());
         }
-        if let Some(watched) = take_watched() {
+        if let Some(watched) = watched {
             this.guard = Some(this.streams.guard(watched));
         }
         let Some(guard) = &mut this.guard else { return Poll::Pending };

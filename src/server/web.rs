@@ -30,8 +30,8 @@ use super::{
     delivery::{Delivery, Pace},
     entrance::{OriginPolicy, Rejection},
     flight::Charge,
-    reply::Reply,
     streams::Streams,
+    transport,
 };
 use crate::refusal::Refusal;
 
@@ -110,8 +110,9 @@ async fn dispatch(
         return web(calls, streams, request).await;
     }
     if is_grpc(headers) && request.version() == http::Version::HTTP_2 {
-        let (response, pace) = calls.call(request, streams).await;
-        return response.map(|reply| Delivery::new(reply.into_routed(), pace));
+        let (reply, pace) = transport::call(calls, request, streams).await;
+        let response = transport::response(reply);
+        return response.map(|reply| Delivery::new(transport::into_routed(reply), pace));
     }
     let text = "the content type must be application/grpc over HTTP/2, or one of application/grpc-web, \
                 application/grpc-web+proto, application/grpc-web-text and application/grpc-web-text+proto\n";
@@ -177,9 +178,9 @@ impl Service<Request<Body>> for Web {
         let Web { calls, streams, pace } = self.clone();
         let request = request.map(|body| body.map_err(map_body_error));
         Box::pin(async move {
-            let (response, call_pace) = calls.call(request, streams).await;
+            let (reply, call_pace) = transport::call(calls, request, streams).await;
             *pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(call_pace);
-            Ok(response.map(Reply::into_routed))
+            Ok(transport::response(reply).map(transport::into_routed))
         })
     }
 }

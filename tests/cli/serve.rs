@@ -1,6 +1,6 @@
 //! `cable serve`: the demo, and nodes that cannot start.
 
-use std::fs;
+use std::{fs, net::TcpListener, os::fd::OwnedFd, process::Command};
 
 use crate::support::{Demo, code, run, stderr, stdout};
 
@@ -41,4 +41,29 @@ fn the_commands_of_the_demo_work_and_it_leaves_no_files() {
     }
     assert_eq!(demo.stop(), 0);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_socket_from_systemd_must_be_the_one_of_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    for (descriptors, listen, reason) in [
+        (1, "127.0.0.1:1", "but `server.listen` is 127.0.0.1:1: set both to the same address"),
+        (2, "127.0.0.1:1", "expected one TCP socket from systemd, not 2"),
+        (1, "0.0.0.0:0", "set `server.plaintext = true`"),
+    ] {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let script = "exec 3<&0 4<&0; export LISTEN_PID=$$; exec \"$0\" serve --ops-listen off";
+        let output = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_cable")])
+            .current_dir(dir.path())
+            .env_clear()
+            .env("LISTEN_FDS", descriptors.to_string())
+            .env("CABLE__SERVER__LISTEN", listen)
+            .stdin(OwnedFd::from(socket))
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 2, "{listen}");
+        assert!(stderr(&output).contains(reason), "{listen}: {}", stderr(&output));
+    }
+    assert!(!dir.path().join("cable-data").exists());
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]
 
+mod access;
 mod bodies;
 mod connections;
 mod damage;

@@ -46,8 +46,8 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let reload = Reload::default();
-        let shutdown = Box::pin(async { drop(stopped.await) });
-        let control = Control { shutdown, reload: reload.clone() };
+        let stopped = async { drop(stopped.await) };
+        let control = Control { reload: reload.clone(), ..stopped.into() };
         let running = tokio::spawn(cable::server::run(config, clock, listener, control));
         Node { address, reload, stop: Some(stop), running }
     }

@@ -30,7 +30,7 @@ const MAP: &[Rule] = &[
     Layer(&["publishing", "content", "feed", "transfer"]),
     Layer(&["compose", "refusal", "parse", "page_token", "pending"]),
     Layer(&["cache", "log", "store", "entry", "digest"]),
-    Layer(&["wire", "model", "clock", "config", "telemetry", "health", "supervise", "near"]),
+    Layer(&["wire", "model", "clock", "config", "telemetry", "health", "supervise", "systemd", "near"]),
     Apart(&["publishing", "content", "feed", "transfer"]),
     Only("tonic", &["rpc", "server"]),
     Only("rusqlite", &["store"]),

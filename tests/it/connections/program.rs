@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -17,6 +18,8 @@ use super::PATIENCE;
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// The address of metrics and health, if the node serves them.
+    pub(crate) ops_address: Option<SocketAddr>,
     log: mpsc::Receiver<String>,
 }
 
@@ -28,6 +31,20 @@ impl Drop for Program {
     }
 }
 
+/// Returns a command that serves on an address, in a shell that runs another command first.
+fn shell(before: &str, listen: &str) -> Command {
+    let script = format!("{before}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_cable"), "serve", "--listen", listen]);
+    command.env_clear().env("CABLE__STORE__RESERVE_BYTES", "0").env("PATH", "/usr/bin:/bin").current_dir("/");
+    command
+}
+
+/// Returns the address of a field in the line that has it.
+fn logged_address(line: &str, field: &str) -> Option<SocketAddr> {
+    line.split_once(field)?.1.split(' ').next()?.parse().ok()
+}
+
 impl Program {
     /// Starts a node on a directory, in a shell that runs another command first.
     pub(crate) fn start(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
@@ -37,13 +54,21 @@ impl Program {
 
     /// Does the same, with metrics and health at the address that the environment sets.
     pub(crate) fn start_serving_ops(dir: &Path, before: &str, env: &[(&str, &str)]) -> Program {
-        let script = format!("{before}; exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_cable"), "serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--data").arg(dir).env_clear().envs(env.iter().copied());
-        command.env("CABLE__STORE__RESERVE_BYTES", "0").env("PATH", "/usr/bin:/bin").current_dir("/");
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = shell(before, "127.0.0.1:0");
+        command.arg("--data").arg(dir).envs(env.iter().copied());
+        Program::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// Starts a node as systemd does after socket activation: it inherits the listener.
+    pub(crate) fn start_activated(dir: &Path, listener: &TcpListener, env: &[(&str, &str)]) -> Program {
+        let inherit = "exec 3<&0 </dev/null; export LISTEN_FDS=${LISTEN_FDS:-1} LISTEN_PID=$$";
+        let mut command = shell(inherit, &listener.local_addr().unwrap().to_string());
+        command.arg("--data").arg(dir).env("CABLE__SERVER__OPS_LISTEN", "off").envs(env.iter().copied());
+        Program::spawn(command.stdin(OwnedFd::from(listener.try_clone().unwrap())))
+    }
+
+    fn spawn(command: &mut Command) -> Program {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = mpsc::channel();
         std::thread::spawn(move || {
@@ -51,14 +76,13 @@ impl Program {
                 let _ = lines.send(line);
             }
         });
-        let address = loop {
+        loop {
             let line = log.recv_timeout(PATIENCE).expect("the address is logged");
-            if let Some(at) = line.find("127.0.0.1:") {
-                let address = line[at..].split(|c: char| !c.is_ascii_digit() && !".:".contains(c)).next();
-                break address.unwrap().parse().unwrap();
+            if let Some(address) = logged_address(&line, " address=") {
+                let ops_address = logged_address(&line, "ops_address=");
+                return Program { child, address, ops_address, log };
             }
-        };
-        Program { child, address, log }
+        }
     }
 
     /// Returns the number of log lines since the last call that contain this text.

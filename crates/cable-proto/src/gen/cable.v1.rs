@@ -1200,6 +1200,12 @@ pub enum ErrorReason {
     NodeFailed = 27,
     /// ALREADY_EXISTS. The name holds a version of another import source. Metadata: `source`, if it is known.
     SourceConflict = 28,
+    /// UNAUTHENTICATED. The call has no token, or one that is not accepted: unknown, revoked or expired.
+    Unauthenticated = 29,
+    /// PERMISSION_DENIED. The role of the caller does not include this call. Metadata: `role`, `required_role`.
+    RoleRequired = 30,
+    /// PERMISSION_DENIED. The node serves calls that write or show pending versions at another address.
+    NotServedHere = 31,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1236,6 +1242,9 @@ impl ErrorReason {
             Self::StoreDamaged => "ERROR_REASON_STORE_DAMAGED",
             Self::NodeFailed => "ERROR_REASON_NODE_FAILED",
             Self::SourceConflict => "ERROR_REASON_SOURCE_CONFLICT",
+            Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
+            Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
+            Self::NotServedHere => "ERROR_REASON_NOT_SERVED_HERE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1269,6 +1278,9 @@ impl ErrorReason {
             "ERROR_REASON_STORE_DAMAGED" => Some(Self::StoreDamaged),
             "ERROR_REASON_NODE_FAILED" => Some(Self::NodeFailed),
             "ERROR_REASON_SOURCE_CONFLICT" => Some(Self::SourceConflict),
+            "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
+            "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
+            "ERROR_REASON_NOT_SERVED_HERE" => Some(Self::NotServedHere),
             _ => None,
         }
     }

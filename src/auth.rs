@@ -1,0 +1,219 @@
+//! Who makes a call, and what it may do: credentials, the roles that they have, and the roles that methods require.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::refusal::Refusal;
+
+mod access;
+mod file;
+mod roles;
+mod token;
+
+pub(crate) use access::Access;
+pub use file::{CredentialError, CredentialFile, Entry, NewCredential};
+pub(crate) use roles::{publishes, required_role};
+pub use token::Token;
+
+/// What a caller may do. Each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads and follows what is published.
+    Reader,
+    /// Also sees pending versions.
+    Editor,
+    /// Also writes: publishes, schedules, removes, kills and imports.
+    Publisher,
+    /// Also operates the node.
+    Admin,
+}
+
+impl Role {
+    const ALL: [Role; 4] = [Role::Reader, Role::Editor, Role::Publisher, Role::Admin];
+
+    /// Returns the name of the role.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Reader => "reader",
+            Role::Editor => "editor",
+            Role::Publisher => "publisher",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Role, String> {
+        let role = Role::ALL.into_iter().find(|role| role.name() == text);
+        role.ok_or_else(|| "expected reader, editor, publisher or admin".to_owned())
+    }
+}
+
+/// What callers without a credential may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// Everything, on a node that only this machine can reach and that has no credentials; otherwise nothing.
+    #[default]
+    Auto,
+    /// Nothing, except health checks.
+    Nothing,
+    /// What a role may do.
+    Role(Role),
+}
+
+impl fmt::Display for Anonymous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Anonymous::Auto => f.write_str("auto"),
+            Anonymous::Nothing => f.write_str("none"),
+            Anonymous::Role(role) => role.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Anonymous {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Anonymous, String> {
+        match text {
+            "auto" => Ok(Anonymous::Auto),
+            "none" => Ok(Anonymous::Nothing),
+            role => role.parse().map(Anonymous::Role).map_err(|error| format!("{error}, none or auto")),
+        }
+    }
+}
+
+/// A credential in use. It never changes: a credential that is edited is a new one, and the old one ends.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    pub(crate) entry: Entry,
+    used: AtomicBool,
+    ended: AtomicBool,
+    end: Notify,
+}
+
+impl Credential {
+    fn new(entry: Entry) -> Credential {
+        Credential { entry, used: AtomicBool::new(false), ended: AtomicBool::new(false), end: Notify::new() }
+    }
+
+    /// Ends the credential, because it has expired, was revoked or was changed.
+    fn end(&self) {
+        self.ended.store(true, Relaxed);
+        self.end.notify_waiters();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    fn mark_used(&self) {
+        // Read first: a write would take the cache line from other cores at every call.
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the credential was used since this was last called.
+    fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
+    }
+
+    /// Waits until the credential has ended.
+    pub(crate) async fn wait_for_end(&self) {
+        loop {
+            let end = self.end.notified();
+            if self.is_ended() {
+                return;
+            }
+            end.await;
+        }
+    }
+}
+
+/// The caller of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// The role of the caller. `None` for one that has no credential and may do nothing.
+    role: Option<Role>,
+    credential: Option<Arc<Credential>>,
+}
+
+impl Identity {
+    /// The caller of a call that anyone may make.
+    pub(crate) const NOBODY: Identity = Identity { role: None, credential: None };
+
+    fn anonymous(role: Option<Role>) -> Identity {
+        Identity { role, credential: None }
+    }
+
+    fn known(credential: Arc<Credential>) -> Identity {
+        credential.mark_used();
+        Identity { role: Some(credential.entry.role), credential: Some(credential) }
+    }
+
+    /// Returns the credential. Anonymous callers have none.
+    pub(crate) fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// Returns the name of the caller, for logs.
+    pub(crate) fn name(&self) -> &str {
+        self.credential.as_ref().map_or("anonymous", |credential| &credential.entry.name)
+    }
+
+    /// Checks that the role of the caller includes `required`.
+    ///
+    /// # Errors
+    /// It does not; `action` is what was refused.
+    pub(crate) fn require(&self, required: Role, action: &str) -> Result<(), Refusal> {
+        match self.role {
+            Some(role) if role >= required => Ok(()),
+            None => Err(Refusal::Unauthenticated(
+                "this node requires a credential: send `authorization: Bearer <token>`",
+            )),
+            Some(has) => Err(Refusal::Forbidden {
+                caller: self.name().to_owned(),
+                has,
+                required,
+                action: action.to_owned(),
+            }),
+        }
+    }
+
+    /// Whether the identity still holds. Marks its credential as used.
+    pub(crate) fn is_current(&self) -> bool {
+        self.credential.as_ref().is_none_or(|credential| {
+            credential.mark_used();
+            !credential.is_ended()
+        })
+    }
+}
+
+/// Returns an error with its causes, for a log.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,548 @@
+//! The file of credentials, which the command line edits and the node reads again when it changes.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    time::Duration,
+};
+
+use prost_types::Timestamp;
+use toml::{Table, Value};
+
+use super::{
+    Role,
+    token::{Token, TokenHash},
+};
+use crate::wire::fields;
+
+/// The maximum size of the file in bytes, which bounds the work of reading it every time that it changes. It has room
+/// for some 10,000 credentials.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The maximum number of valid tokens of one name: the one in use, and the one that replaces it.
+const MAX_TOKENS_PER_NAME: usize = 2;
+
+/// The maximum length of a name in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// The keys of an entry.
+const KEYS: [&str; 7] = ["id", "name", "role", "token_sha256", "certificate", "created", "expires"];
+
+const HEADER: &str = "\
+# Credentials of a Cable node, edited by `cable token`. The node reads this file again when it changes.
+# A token itself is not in it, only its hash.
+";
+
+/// A credential in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The id, which is part of the token.
+    pub id: String,
+    /// The name of the caller. Two tokens may have the same one while the first is replaced by the second.
+    pub name: String,
+    /// The role of the caller.
+    pub role: Role,
+    /// The time of its creation, in microseconds since 1970 UTC.
+    pub created: i64,
+    /// The time after which it is no longer accepted, in microseconds since 1970 UTC. `None`: it does not expire.
+    pub expires: Option<i64>,
+    pub(super) proof: Proof,
+}
+
+/// What a caller must present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A token with this hash.
+    Token(TokenHash),
+    /// A client certificate with this subject: its common name, or one of its alternative names.
+    Certificate(String),
+}
+
+impl Entry {
+    /// Returns the subject of the client certificate that is the credential, `None` if it is a token.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Certificate(subject) => Some(subject),
+            Proof::Token(_) => None,
+        }
+    }
+
+    /// Whether it is accepted at a time, in microseconds since 1970 UTC.
+    #[must_use]
+    pub fn is_valid(&self, now: i64) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// A credential to create.
+#[derive(Debug, Clone)]
+pub struct NewCredential {
+    /// The name of the caller.
+    pub name: String,
+    /// The role of the caller.
+    pub role: Role,
+    /// The time for which it is accepted. `None`: it does not expire.
+    pub lifetime: Option<Duration>,
+    /// The subject of a client certificate. `None`: the credential is a token.
+    pub certificate: Option<String>,
+}
+
+/// The reason why the credentials cannot be used or edited.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// The file cannot be read or written.
+    #[error("cannot {operation} {path}", path = path.display())]
+    Io {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is not valid.
+    #[error("{path}: {problem}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The problem, with the entry that has it.
+        problem: String,
+    },
+    /// The change is not allowed. The text names the reason and the way out.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The file of credentials of a node.
+#[derive(Debug, Clone)]
+pub struct CredentialFile {
+    path: PathBuf,
+}
+
+impl CredentialFile {
+    /// Returns the file with this path. It need not exist yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> CredentialFile {
+        CredentialFile { path }
+    }
+
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the credentials. There are none if the file does not exist.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than 4 MiB, or is not valid.
+    pub fn read(&self) -> Result<Vec<Entry>, CredentialError> {
+        let failed = |source| self.io_error("read", source);
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mode = file.metadata().map_err(failed)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(self.invalid(format!(
+                "other users may write to the file (mode {:03o}): run `chmod 600 {}`",
+                mode & 0o777,
+                self.path.display()
+            )));
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(self.invalid(format!("the file is larger than {MAX_FILE_BYTES} bytes")));
+        }
+        parse(&text).map_err(|problem| self.invalid(problem))
+    }
+
+    /// Creates a credential at a time, in microseconds since 1970 UTC. Returns the token, which cannot be read again;
+    /// `None` for a client certificate.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, the name has two valid tokens or another role, or the certificate is mapped
+    /// already.
+    pub fn create(&self, new: NewCredential, now: i64) -> Result<Option<Token>, CredentialError> {
+        let mut entries = self.read()?;
+        check_name(&new.name).map_err(CredentialError::Refused)?;
+        check_new(&new, &entries, now)?;
+        let token = self.random()?;
+        let id = token.id().to_owned();
+        let (proof, token) = match new.certificate {
+            Some(subject) => (Proof::Certificate(subject), None),
+            None => (Proof::Token(token.hash()), Some(token)),
+        };
+        entries.push(Entry {
+            id,
+            name: new.name,
+            role: new.role,
+            created: now,
+            expires: new.lifetime.map(|lifetime| end(now, lifetime)),
+            proof,
+        });
+        self.write(&entries)?;
+        Ok(token)
+    }
+
+    /// Creates a token with the name and role of an existing one. The existing tokens of the name expire after
+    /// `overlap`.
+    ///
+    /// # Errors
+    /// The name has no valid token, or the file cannot be read or written.
+    pub fn rotate(
+        &self,
+        name: &str,
+        overlap: Duration,
+        lifetime: Option<Duration>,
+        now: i64,
+    ) -> Result<Token, CredentialError> {
+        let mut entries = self.read()?;
+        let (end, mut role) = (end(now, overlap), None);
+        for entry in &mut entries {
+            if entry.name == name && entry.certificate().is_none() && entry.is_valid(now) {
+                role = Some(entry.role);
+                entry.expires = Some(entry.expires.map_or(end, |expires| expires.min(end)));
+            }
+        }
+        let Some(role) = role else {
+            let problem = format!("{name} has no valid token; create one with `cable token new`");
+            return Err(CredentialError::Refused(problem));
+        };
+        let token = self.random()?;
+        let expires = lifetime.map(|lifetime| self::end(now, lifetime));
+        let (id, proof) = (token.id().to_owned(), Proof::Token(token.hash()));
+        entries.push(Entry { id, name: name.to_owned(), role, created: now, expires, proof });
+        self.write(&entries)?;
+        Ok(token)
+    }
+
+    /// Returns the day of the last use of each credential, by its id. A node records it.
+    #[must_use]
+    pub fn last_uses(&self) -> HashMap<String, String> {
+        let text = fs::read_to_string(self.uses_path()).unwrap_or_default();
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        pairs.map(|(id, day)| (id.to_owned(), day.to_owned())).collect()
+    }
+
+    /// Records the day of the last use of each credential. This file may be lost.
+    pub(super) fn record_uses(&self, uses: &HashMap<String, String>) -> io::Result<()> {
+        let lines: String = uses.iter().map(|(id, day)| format!("{id} {day}\n")).collect();
+        fs::write(self.uses_path(), lines)
+    }
+
+    fn uses_path(&self) -> PathBuf {
+        self.path.with_extension("used")
+    }
+
+    fn random(&self) -> Result<Token, CredentialError> {
+        Token::random().map_err(|source| self.io_error("create a credential in", source))
+    }
+
+    /// Removes the credentials with an id or a name. Returns those that were removed.
+    ///
+    /// # Errors
+    /// There is none, or the file cannot be read or written.
+    pub fn revoke(&self, id_or_name: &str) -> Result<Vec<Entry>, CredentialError> {
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            self.read()?.into_iter().partition(|entry| entry.id == id_or_name || entry.name == id_or_name);
+        if removed.is_empty() {
+            let problem = format!("no credential has the id or name {id_or_name:?}; see `cable token ls`");
+            return Err(CredentialError::Refused(problem));
+        }
+        self.write(&kept)?;
+        Ok(removed)
+    }
+
+    /// Replaces the file atomically.
+    fn write(&self, entries: &[Entry]) -> Result<(), CredentialError> {
+        let failed = |source| self.io_error("write", source);
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        fs::create_dir_all(directory).map_err(failed)?;
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".new");
+        let temporary = PathBuf::from(temporary);
+        let _stale = fs::remove_file(&temporary);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
+        let written = file.write_all(show(entries).as_bytes()).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&temporary, &self.path)).map_err(failed)?;
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    fn io_error(&self, operation: &'static str, source: io::Error) -> CredentialError {
+        CredentialError::Io { operation, path: self.path.clone(), source }
+    }
+
+    fn invalid(&self, problem: String) -> CredentialError {
+        CredentialError::Invalid { path: self.path.clone(), problem }
+    }
+}
+
+/// Returns the end of a span of time that starts now.
+fn end(now: i64, span: Duration) -> i64 {
+    now.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Checks a new credential against the existing ones.
+fn check_new(new: &NewCredential, entries: &[Entry], now: i64) -> Result<(), CredentialError> {
+    let refused = |text: String| Err(CredentialError::Refused(text));
+    let name = &new.name;
+    let valid = || entries.iter().filter(|entry| entry.is_valid(now));
+    if let Some(other) = valid().find(|entry| entry.name == *name && entry.role != new.role) {
+        let role = other.role;
+        return refused(format!(
+            "{name} has the role {role} already: use another name, or revoke {name} first"
+        ));
+    }
+    if let Some(subject) = &new.certificate {
+        if subject.is_empty() || subject.len() > MAX_NAME_BYTES || subject.chars().any(char::is_control) {
+            return refused(format!(
+                "the subject of a certificate must be 1 to {MAX_NAME_BYTES} bytes of text"
+            ));
+        }
+        return match valid().find(|entry| entry.certificate() == Some(subject)) {
+            Some(entry) => refused(format!(
+                "certificates of {subject} belong to {}: revoke {} first",
+                entry.name, entry.id
+            )),
+            None => Ok(()),
+        };
+    }
+    let ids: Vec<_> = valid()
+        .filter(|entry| entry.name == *name && entry.certificate().is_none())
+        .map(|entry| &entry.id[..])
+        .collect();
+    if ids.len() >= MAX_TOKENS_PER_NAME {
+        return refused(format!(
+            "{name} has {} valid tokens already: revoke one of {}",
+            ids.len(),
+            ids.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_alphanumeric() || "-_.@/ ".contains(c);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.trim() != name || !name.chars().all(is_allowed)
+    {
+        return Err(format!(
+            "the name of a credential must be 1 to {MAX_NAME_BYTES} bytes of letters, digits, spaces and -_.@/"
+        ));
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let entries = match table.remove("credential") {
+        None => Vec::new(),
+        Some(Value::Array(entries)) => entries,
+        Some(_) => return Err("credentials are written as [[credential]]".to_owned()),
+    };
+    if let Some(key) = table.keys().next() {
+        return Err(format!("unknown key `{key}`: only [[credential]] is known"));
+    }
+    let parse =
+        |(at, entry)| parse_entry(entry).map_err(|problem| format!("credential {}: {problem}", at + 1));
+    let entries = entries.into_iter().enumerate().map(parse).collect::<Result<Vec<Entry>, String>>()?;
+    let mut ids: Vec<_> = entries.iter().map(|entry| &entry.id).collect();
+    ids.sort();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("two credentials have the id {}", pair[0])),
+        None => Ok(entries),
+    }
+}
+
+fn parse_entry(entry: Value) -> Result<Entry, String> {
+    let Value::Table(entry) = entry else { return Err("expected a table".to_owned()) };
+    if let Some(key) = entry.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(format!("unknown key `{key}`: expected one of {}", KEYS.join(", ")));
+    }
+    let text = |key: &str| match entry.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("`{key}` must be text")),
+    };
+    let required = |key: &str| text(key)?.ok_or_else(|| format!("`{key}` is missing"));
+    let time = |key: &str| match entry.get(key) {
+        None => Ok(None),
+        Some(Value::Datetime(time)) => {
+            let time = Timestamp::from_str(&time.to_string());
+            let time =
+                time.map_err(|_| format!("`{key}` must be a time with a zone: 2026-01-31T12:00:00Z"))?;
+            Ok(Some(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000))))
+        }
+        Some(_) => Err(format!("`{key}` must be a time: 2026-01-31T12:00:00Z")),
+    };
+    let proof = match (text("token_sha256")?, text("certificate")?) {
+        (Some(hash), None) => Proof::Token(parse_hash(&hash)?),
+        (None, Some(subject)) => Proof::Certificate(subject),
+        _ => return Err("exactly one of `token_sha256` and `certificate` is required".to_owned()),
+    };
+    let name = required("name")?;
+    check_name(&name)?;
+    Ok(Entry {
+        id: required("id")?,
+        name,
+        role: required("role")?.parse().map_err(|error| format!("`role`: {error}"))?,
+        created: time("created")?.unwrap_or_default(),
+        expires: time("expires")?,
+        proof,
+    })
+}
+
+fn parse_hash(text: &str) -> Result<TokenHash, String> {
+    let invalid = || "`token_sha256` must be 64 hexadecimal digits".to_owned();
+    let mut hash = TokenHash::default();
+    if text.len() != 2 * hash.len() || !text.is_ascii() {
+        return Err(invalid());
+    }
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..][..2], 16).map_err(|_| invalid())?;
+    }
+    Ok(hash)
+}
+
+/// Returns the text of the file.
+fn show(entries: &[Entry]) -> String {
+    let text = |text: &str| Value::String(text.to_owned()).to_string();
+    let mut lines = HEADER.to_owned();
+    for entry in entries {
+        let Entry { id, name, role, created, expires, proof } = entry;
+        lines += &format!("\n[[credential]]\nid = {}\nname = {}\nrole = \"{role}\"\n", text(id), text(name));
+        lines += &match proof {
+            Proof::Token(hash) => {
+                let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("token_sha256 = \"{hex}\"\n")
+            }
+            Proof::Certificate(subject) => format!("certificate = {}\n", text(subject)),
+        };
+        lines += &format!("created = {}\n", fields::timestamp(*created));
+        lines += &expires.map(|time| format!("expires = {}\n", fields::timestamp(time))).unwrap_or_default();
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000_000;
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn new(name: &str, role: Role) -> NewCredential {
+        NewCredential { name: name.to_owned(), role, lifetime: None, certificate: None }
+    }
+
+    fn file() -> (tempfile::TempDir, CredentialFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = CredentialFile::new(dir.path().join("data/credentials.toml"));
+        (dir, file)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (_dir, file) = file();
+        assert_eq!(file.read().unwrap(), []);
+        let token = file.create(new("render", Role::Reader), NOW).unwrap().unwrap();
+        let lifetime = Some(HOUR);
+        file.create(NewCredential { lifetime, ..new("Nachtdienst Köln", Role::Editor) }, NOW)
+            .unwrap()
+            .unwrap();
+        let certificate = Some("spiffe://packet.example/cms \"2\"".to_owned());
+        let none = file
+            .create(NewCredential { certificate: certificate.clone(), ..new("cms", Role::Publisher) }, NOW);
+        assert_eq!(none.unwrap(), None);
+        let [render, night, cms] = &file.read().unwrap()[..] else { panic!("{:?}", file.read()) };
+        assert_eq!((&render.id[..], &render.proof), (token.id(), &Proof::Token(token.hash())));
+        assert_eq!((render.created, render.expires), (NOW, None));
+        assert_eq!((&night.name[..], night.expires), ("Nachtdienst Köln", Some(NOW + 3_600_000_000)));
+        assert!(night.is_valid(NOW) && !night.is_valid(NOW + 3_600_000_000));
+        assert_eq!((cms.certificate(), cms.role), (certificate.as_deref(), Role::Publisher));
+        let text = fs::read_to_string(file.path()).unwrap();
+        assert!(!text.contains(token.expose()), "only the hash is on the disk");
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_name_has_one_role_and_two_valid_tokens() {
+        let (_dir, file) = file();
+        let brief = NewCredential { lifetime: Some(HOUR), ..new("render", Role::Reader) };
+        file.create(brief, NOW).unwrap();
+        let second = file.create(new("render", Role::Reader), NOW).unwrap().unwrap();
+        let third = file.create(new("render", Role::Reader), NOW).unwrap_err().to_string();
+        assert!(third.contains("2 valid tokens") && third.contains(second.id()), "{third}");
+        let role = file.create(new("render", Role::Admin), NOW).unwrap_err().to_string();
+        assert!(role.contains("has the role reader already"), "{role}");
+        file.create(new("render", Role::Reader), NOW + 3_600_000_000).expect("the first one has expired");
+        assert_eq!(file.revoke(second.id()).unwrap().len(), 1);
+        assert_eq!(file.revoke("render").unwrap().len(), 2);
+        assert!(file.revoke("render").unwrap_err().to_string().contains("cable token ls"));
+        let mapped =
+            NewCredential { certificate: Some("cms.example".to_owned()), ..new("cms", Role::Editor) };
+        file.create(mapped.clone(), NOW).unwrap();
+        let again =
+            file.create(NewCredential { name: "other".into(), ..mapped }, NOW).unwrap_err().to_string();
+        assert!(again.contains("belong to cms"), "{again}");
+    }
+
+    #[test]
+    fn a_rotated_token_remains_valid_for_the_overlap() {
+        let (_dir, file) = file();
+        assert!(file.rotate("render", HOUR, None, NOW).unwrap_err().to_string().contains("cable token new"));
+        let old = file.create(new("render", Role::Editor), NOW).unwrap().unwrap();
+        let young = file.rotate("render", HOUR, None, NOW).unwrap();
+        let [first, second] = &file.read().unwrap()[..] else { panic!() };
+        assert_eq!((&first.id[..], first.expires), (old.id(), Some(NOW + 3_600_000_000)));
+        assert_eq!((&second.id[..], second.expires, second.role), (young.id(), None, Role::Editor));
+        let later = NOW + 1_000_000;
+        file.rotate("render", 2 * HOUR, None, later).unwrap();
+        assert_eq!(
+            file.read().unwrap()[0].expires,
+            Some(NOW + 3_600_000_000),
+            "an overlap never extends a token"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_valid_is_refused_with_the_entry_at_fault() {
+        let (_dir, file) = file();
+        file.create(new("render", Role::Reader), NOW).unwrap();
+        let good = fs::read_to_string(file.path()).unwrap();
+        for (text, expected) in [
+            ("[[credential]".to_owned(), "credentials.toml"),
+            ("tokens = 1".to_owned(), "unknown key `tokens`"),
+            ("credential = 1".to_owned(), "[[credential]]"),
+            ("credential = [1]".to_owned(), "credential 1: expected a table"),
+            (good.replace("role = \"reader\"", "role = \"king\""), "credential 1: `role`: expected reader"),
+            (good.replace("name = \"render\"", "name = \"\""), "credential 1: the name"),
+            (good.replace("name = \"render\"", "nom = \"render\""), "unknown key `nom`"),
+            (good.replace("sha256 = \"", "sha256 = \"0"), "64 hexadecimal digits"),
+            (good.replace("sha256 = \"", "sha256 = \"é"), "64 hexadecimal digits"),
+            (good.clone() + "certificate = \"a\"\n", "exactly one of"),
+            (good.clone() + "expires = 2026-01-31\n", "`expires` must be a time"),
+            (good.clone() + "expires = 7\n", "`expires` must be a time"),
+            (good.clone() + &good, "two credentials have the id"),
+            ("#".repeat(MAX_FILE_BYTES as usize + 1), "larger than"),
+        ] {
+            fs::write(file.path(), text).unwrap();
+            let error = file.read().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error} does not contain {expected:?}");
+            assert!(file.create(new("a", Role::Reader), NOW).is_err(), "nothing is written over it");
+        }
+        fs::write(file.path(), good).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(file.read().unwrap_err().to_string().contains("chmod 600"));
+    }
+}

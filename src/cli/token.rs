@@ -1,0 +1,190 @@
+//! `cable token`: creates, lists, replaces and revokes the credentials of a node on this machine.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cable::{
+    auth::{CredentialFile, Entry, NewCredential, Role},
+    config,
+};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    Error, OutputFormat, note,
+    output::{Format, Output},
+    serve::Data,
+};
+
+/// The time for which the tokens that `rotate` replaces remain valid.
+const DEFAULT_OVERLAP: &str = "1d";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a credential, and print its token. The token cannot be printed again.
+    New(New),
+    /// List the credentials.
+    Ls(Ls),
+    /// Create a token with the role of an existing one, which expires after an overlap.
+    Rotate(Rotate),
+    /// Revoke credentials. Calls with them are refused, and their open feeds end, within 5 seconds.
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// Name of the caller, as logs show it.
+    name: String,
+    /// What the caller may do: reader, editor, publisher or admin, each including those before it.
+    #[arg(long)]
+    role: Role,
+    /// Time for which the credential is valid, such as 90d. If unset, it does not expire.
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    expires: Option<Duration>,
+    /// Accept client certificates with this subject (common name, or DNS, URI or e-mail alternative name) instead of a
+    /// token.
+    #[arg(long, value_name = "SUBJECT")]
+    certificate: Option<String>,
+    #[command(flatten)]
+    data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// Name of the caller.
+    name: String,
+    /// Time for which the existing tokens remain valid.
+    #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = DEFAULT_OVERLAP)]
+    overlap: Duration,
+    /// Time for which the new token is valid, such as 90d. If unset, it does not expire.
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    expires: Option<Duration>,
+    #[command(flatten)]
+    data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Id of the credential, or name of the caller, whose credentials are then all revoked.
+    #[arg(value_name = "ID|NAME")]
+    id_or_name: String,
+    #[command(flatten)]
+    data: Data,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
+    match command {
+        Command::New(New { name, role, expires, certificate, data }) => {
+            let file = file(data)?;
+            let new = NewCredential { name: name.clone(), role, lifetime: expires, certificate };
+            match file.create(new, now())? {
+                Some(token) => print_token(&file, token.expose(), output),
+                None => output
+                    .text(&format!("{name}: client certificates with this subject have the role {role}")),
+            }
+        }
+        Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
+        Command::Rotate(Rotate { name, overlap, expires, data }) => {
+            let file = file(data)?;
+            let token = file.rotate(&name, overlap, expires, now())?;
+            print_token(&file, token.expose(), output)
+        }
+        Command::Revoke(Revoke { id_or_name, data }) => {
+            for Entry { id, name, role, .. } in file(data)?.revoke(&id_or_name)? {
+                output.text(&format!("{id}: revoked ({name}, {role})"))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn file(data: Data) -> Result<CredentialFile, Error> {
+    Ok(CredentialFile::new(data.config()?.credentials_path()))
+}
+
+/// Returns the time in microseconds since 1970 UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Prints a token alone on standard output, so that it can be written to a file.
+fn print_token(file: &CredentialFile, token: &str, output: &mut Output) -> Result<(), Error> {
+    output.text(token)?;
+    note(&format!(
+        "the token is not stored and cannot be shown again; its hash is in {}",
+        file.path().display()
+    ))
+}
+
+fn list(file: &CredentialFile, output: &mut Output) -> Result<(), Error> {
+    let (entries, used) = (file.read()?, file.last_uses());
+    let now = now();
+    if output.format() == Format::Table {
+        let heading = ["id", "name", "role", "kind", "created", "expires", "last used"];
+        let rows = entries.iter().map(|entry| {
+            let expires = match entry.expires {
+                None => "never".to_owned(),
+                Some(_) if !entry.is_valid(now) => "expired".to_owned(),
+                Some(time) => day(time),
+            };
+            let kind =
+                entry.certificate().map_or("token".to_owned(), |subject| format!("certificate {subject}"));
+            let last = used.get(&entry.id).cloned().unwrap_or_else(|| "never".to_owned());
+            [
+                entry.id.clone(),
+                entry.name.clone(),
+                entry.role.to_string(),
+                kind,
+                day(entry.created),
+                expires,
+                last,
+            ]
+        });
+        return output.rows(heading, rows);
+    }
+    let values: Vec<_> = entries.iter().map(|entry| value(entry, used.get(&entry.id), now)).collect();
+    match output.format() {
+        Format::Id => entries.iter().try_for_each(|entry| output.text(&entry.id)),
+        Format::Json => output.text(&format!("{:#}", serde_json::Value::from(values))),
+        Format::Jsonl | Format::Table => values.iter().try_for_each(|value| output.text(&value.to_string())),
+    }
+}
+
+fn value(entry: &Entry, last_use: Option<&String>, now: i64) -> serde_json::Value {
+    let mut value = json!({
+        "id": entry.id,
+        "name": entry.name,
+        "role": entry.role.name(),
+        "createTime": time(entry.created),
+        "valid": entry.is_valid(now),
+    });
+    let optional = [
+        ("certificate", entry.certificate().map(str::to_owned)),
+        ("expireTime", entry.expires.map(time)),
+        ("lastUseDate", last_use.cloned()),
+    ];
+    for (key, text) in optional {
+        if let Some(text) = text {
+            value[key] = text.into();
+        }
+    }
+    value
+}
+
+fn time(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros).map(|time| time.to_string()).unwrap_or_default()
+}
+
+fn day(micros: i64) -> String {
+    let time = jiff::Timestamp::from_microsecond(micros);
+    time.map(|time| time.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
+}

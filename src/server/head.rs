@@ -1,0 +1,34 @@
+//! The head and the body of a call, without the types of an HTTP library: a transport provides both.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tonic::Status;
+
+/// The fields of a request's head that matter to a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Head<'a> {
+    /// The path, which is the method: `/package.Service/Method`.
+    pub(super) path: &'a str,
+    /// `grpc-timeout`.
+    pub(super) timeout: Option<&'a [u8]>,
+    /// `authorization`.
+    pub(super) authorization: Option<&'a [u8]>,
+    /// The size of all header fields in bytes.
+    pub(super) bytes: usize,
+}
+
+/// The body of a request.
+pub(super) trait RequestBody: Send + 'static {
+    /// Returns the next bytes of the body, `None` after the last ones.
+    ///
+    /// # Errors
+    /// The client has gone, or the bytes cannot be decoded.
+    fn poll_data(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>>;
+
+    /// Whether the body is known to have no more bytes.
+    fn is_end(&self) -> bool;
+}

@@ -1,0 +1,74 @@
+//! The watchdog: reports to systemd that the node is alive, as long as each thread that serves or writes responds.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::sleep;
+
+use super::cores::Probe;
+use crate::{
+    log::{self, local::LocalLog},
+    systemd::Notifier,
+};
+
+/// Pause before a full queue is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The threads that must respond.
+pub(super) struct Threads {
+    pub(super) cores: Vec<Probe>,
+    pub(super) log: Arc<LocalLog>,
+}
+
+impl Threads {
+    /// Waits until every thread has responded. A thread that hangs delays it forever. If it takes longer than `patience`,
+    /// the threads that have not responded are logged.
+    async fn respond(&self, patience: Duration) {
+        let mut responses: FuturesUnordered<_> = self
+            .responses()
+            .map(|(name, response)| async move {
+                response.await;
+                name
+            })
+            .collect();
+        let mut waiting: Vec<&str> = self.responses().map(|(name, _)| name).collect();
+        let mut late = pin!(sleep(patience));
+        loop {
+            tokio::select! {
+                response = responses.next() => match response {
+                    Some(name) => waiting.retain(|other| *other != name),
+                    None => return,
+                },
+                () = &mut late, if !late.is_elapsed() => {
+                    tracing::error!(threads = waiting.join(" "), "threads do not respond");
+                }
+            }
+        }
+    }
+
+    /// Returns the name of each thread with its response.
+    fn responses(&self) -> impl Iterator<Item = (&str, BoxFuture<'_, ()>)> {
+        let cores = self.cores.iter().map(|core| (core.name(), core.response().boxed()));
+        cores.chain([(log::local::THREAD_NAME, writer_response(&self.log).boxed())])
+    }
+}
+
+/// Waits until the writer has done the jobs before it. A full queue is no failure of the writer, but has no place for a
+/// probe either.
+async fn writer_response(log: &LocalLog) {
+    while log.probe().await.is_err() {
+        sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Reports signs of life for as long as the node runs. There is no timer that reports without a response.
+pub(super) async fn run(notifier: Notifier, threads: Threads) {
+    let Some(limit) = notifier.watchdog() else { return std::future::pending().await };
+    // As sd_watchdog_enabled(3) recommends.
+    let interval = limit / 2;
+    loop {
+        threads.respond(interval).await;
+        notifier.alive();
+        sleep(interval).await;
+    }
+}

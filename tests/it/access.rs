@@ -1,0 +1,326 @@
+//! Tokens and roles: every method against every kind of credential, and credentials that change while a node runs.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use bytes::Bytes;
+use cable::{
+    auth::{Anonymous, CredentialFile, NewCredential, Role},
+    clock::Clock,
+    server,
+};
+use http::{HeaderMap, Request};
+use prost_reflect::DescriptorPool;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
+
+use crate::{connections::soon, support::Node};
+
+/// The longest time until a revoked credential is refused and its feeds have ended.
+const REVOCATION: Duration = Duration::from_secs(5);
+
+/// An empty message.
+const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
+
+fn file(dir: &Path) -> CredentialFile {
+    CredentialFile::new(dir.join("credentials.toml"))
+}
+
+fn credential(name: &str, role: Role) -> NewCredential {
+    NewCredential { name: name.to_owned(), role, lifetime: None, certificate: None }
+}
+
+fn create(file: &CredentialFile, name: &str, role: Role) -> String {
+    create_at(file, credential(name, role), Clock::system().now())
+}
+
+fn create_at(file: &CredentialFile, new: NewCredential, now: i64) -> String {
+    file.create(new, now).unwrap().unwrap().expose().to_owned()
+}
+
+/// The outcome of a call, as far as access is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Admitted,
+    Unauthenticated,
+    Forbidden,
+}
+
+impl Outcome {
+    fn of(status: &str) -> Outcome {
+        match status {
+            "16" => Outcome::Unauthenticated,
+            "7" => Outcome::Forbidden,
+            _ => Outcome::Admitted,
+        }
+    }
+}
+
+/// A connection on which a call can be left without a body.
+struct Connection(h2::client::SendRequest<Bytes>);
+
+impl Connection {
+    async fn open(node: &Node) -> Connection {
+        let stream = TcpStream::connect(node.address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        Connection(client)
+    }
+
+    /// Calls a method with a value of `authorization`. The body is sent only if the node does not refuse the call at
+    /// once.
+    async fn call(&self, method: &str, authorization: Option<&str>) -> Outcome {
+        let mut request = Request::post(format!("http://localhost/{method}"));
+        request = request.header("content-type", "application/grpc").header("te", "trailers");
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let mut client = self.0.clone().ready().await.unwrap();
+        let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        let mut response = Box::pin(response);
+        // A call that is refused is refused without its body. One that is admitted waits for it.
+        if let Ok(refused) = timeout(Duration::from_millis(100), &mut response).await {
+            let outcome =
+                status(refused.unwrap().headers()).map_or(Outcome::Admitted, |code| Outcome::of(&code));
+            return outcome;
+        }
+        body.send_data(EMPTY, true).unwrap();
+        let response = soon(response).await.unwrap();
+        if let Some(code) = status(response.headers()) {
+            let outcome = Outcome::of(&code);
+            assert_eq!(outcome, Outcome::Admitted, "{method} was refused only after its body had been read");
+        }
+        Outcome::Admitted
+    }
+}
+
+fn status(headers: &HeaderMap) -> Option<String> {
+    headers.get("grpc-status").map(|code| code.to_str().unwrap().to_owned())
+}
+
+/// Returns the methods of all services, each with the role that it needs, by the kind of method that it is.
+fn methods() -> BTreeMap<String, Option<Role>> {
+    let files = [
+        cable_proto::DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let pools = files.map(|files| DescriptorPool::decode(files).unwrap());
+    let services = pools.iter().flat_map(|pool| pool.services());
+    let all = services.flat_map(|service| service.methods().collect::<Vec<_>>()).map(|method| {
+        let service = method.parent_service();
+        let role = match (service.full_name(), method.name()) {
+            ("grpc.health.v1.Health", _) => None,
+            (_, "GetPending" | "ListPending") => Some(Role::Editor),
+            ("cable.v1.PublishingService", _) | (_, "Import") => Some(Role::Publisher),
+            _ => Some(Role::Reader),
+        };
+        (format!("{}/{}", service.full_name(), method.name()), role)
+    });
+    all.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_admits_exactly_the_callers_whose_role_includes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let roles = [Role::Reader, Role::Editor, Role::Publisher, Role::Admin];
+    let mut callers: Vec<(String, Option<String>, Option<Role>)> = Vec::new();
+    for role in roles {
+        let token = create(&file, role.name(), role);
+        callers.push((role.name().to_owned(), Some(format!("Bearer {token}")), Some(role)));
+        callers.push((format!("{role}, lower case"), Some(format!("bearer {token}")), Some(role)));
+    }
+    let lifetime = Some(Duration::from_secs(1));
+    let expired = create_at(&file, NewCredential { lifetime, ..credential("late", Role::Admin) }, 1_000_000);
+    let revoked = create(&file, "gone", Role::Admin);
+    file.revoke("gone").unwrap();
+    let (admin, unused) = (callers[6].1.clone().unwrap(), create(&file, "other", Role::Admin));
+    let foreign = [&admin[..admin.len() - 1], "x"].concat();
+    for (kind, value) in [
+        ("no credential", None),
+        ("expired", Some(format!("Bearer {expired}"))),
+        ("revoked", Some(format!("Bearer {revoked}"))),
+        ("another last character", Some(foreign)),
+        ("cut off", Some(admin[..admin.len() - 6].to_owned())),
+        ("another scheme", Some(format!("Basic {unused}"))),
+        ("no scheme", Some(unused)),
+        ("no token", Some("Bearer ".to_owned())),
+        ("empty", Some(String::new())),
+        ("long", Some(format!("Bearer {}", "a".repeat(8_000)))),
+    ] {
+        callers.push((kind.to_owned(), value, None));
+    }
+    let node = Node::start_with(dir.path(), |config| config.auth.anonymous = Anonymous::Nothing).await;
+    let connection = &Connection::open(&node).await;
+    let methods = methods();
+    assert!(methods.len() >= 35, "{methods:?}");
+    for (kind, authorization, role) in &callers {
+        let calls = methods.iter().map(|(method, required)| async move {
+            let expected = match (required, role) {
+                (None, _) => Outcome::Admitted,
+                (Some(_), None) => Outcome::Unauthenticated,
+                (Some(required), Some(role)) if role >= required => Outcome::Admitted,
+                _ => Outcome::Forbidden,
+            };
+            let outcome = connection.call(method, authorization.as_deref()).await;
+            assert_eq!(outcome, expected, "{method} called with {kind}");
+        });
+        futures_util::future::join_all(calls).await;
+    }
+    let unknown = connection.call("cable.v1.ContentService/Unknown", None).await;
+    assert_eq!(unknown, Outcome::Unauthenticated, "an unknown method tells a stranger nothing");
+    node.stop().await;
+}
+
+/// Opens a feed. Returns its body.
+async fn open_feed(node: &Node, token: &str) -> h2::RecvStream {
+    let connection = Connection::open(node).await;
+    let request = Request::post("http://localhost/cable.v1.FeedService/Watch")
+        .header("content-type", "application/grpc")
+        .header("authorization", format!("Bearer {token}"));
+    let mut client = connection.0.ready().await.unwrap();
+    let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    body.send_data(EMPTY, true).unwrap();
+    let response = soon(response).await.unwrap();
+    assert_eq!(status(response.headers()), None);
+    response.into_body()
+}
+
+/// Waits for the end of a feed. Returns its status.
+async fn end_of(mut feed: h2::RecvStream) -> Option<String> {
+    while let Some(data) = feed.data().await {
+        let length = data.unwrap().len();
+        let _released = feed.flow_control().release_capacity(length);
+    }
+    feed.trailers().await.unwrap().and_then(|trailers| status(&trailers))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_ends_takes_its_feeds_with_it_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let [kept, revoked, demoted] =
+        ["kept", "revoked", "demoted"].map(|name| create(&file, name, Role::Publisher));
+    let lifetime = Some(Duration::from_secs(4));
+    let brief = NewCredential { lifetime, ..credential("brief", Role::Reader) };
+    let brief = create_at(&file, brief, Clock::system().now());
+    let node = Node::start(dir.path()).await;
+    let kept_feed = open_feed(&node, &kept).await;
+    let [revoked_feed, demoted_feed, brief_feed] =
+        [open_feed(&node, &revoked).await, open_feed(&node, &demoted).await, open_feed(&node, &brief).await];
+    let start = Instant::now();
+    file.revoke("revoked").unwrap();
+    let text = fs::read_to_string(file.path()).unwrap();
+    let text = text.replace("\"demoted\"\nrole = \"publisher\"", "\"demoted\"\nrole = \"reader\"");
+    fs::write(file.path(), text).unwrap();
+    for feed in [revoked_feed, demoted_feed] {
+        assert_eq!(timeout(REVOCATION, end_of(feed)).await.unwrap().as_deref(), Some("16"));
+    }
+    assert!(start.elapsed() < REVOCATION);
+    assert_eq!(timeout(2 * REVOCATION, end_of(brief_feed)).await.unwrap().as_deref(), Some("16"));
+    assert!(timeout(Duration::from_millis(300), end_of(kept_feed)).await.is_err(), "this one goes on");
+
+    let connection = Connection::open(&node).await;
+    let put = "cable.v1.PublishingService/PutTag";
+    let get = "cable.v1.ContentService/ListTags";
+    for (token, to_put, to_get) in [
+        (&kept, Outcome::Admitted, Outcome::Admitted),
+        (&revoked, Outcome::Unauthenticated, Outcome::Unauthenticated),
+        (&demoted, Outcome::Forbidden, Outcome::Admitted),
+        (&brief, Outcome::Unauthenticated, Outcome::Unauthenticated),
+    ] {
+        let value = format!("Bearer {token}");
+        assert_eq!(connection.call(put, Some(&value)).await, to_put);
+        assert_eq!(connection.call(get, Some(&value)).await, to_get);
+    }
+    drop(connection);
+    node.stop().await;
+    let (uses, entries) = (file.last_uses(), file.read().unwrap());
+    let kept = entries.iter().find(|entry| entry.name == "kept").unwrap();
+    assert!(uses[&kept.id].starts_with("20"), "{uses:?}");
+}
+
+/// Waits until a call has an outcome.
+async fn becomes(connection: &Connection, authorization: Option<&str>, expected: Outcome) {
+    let wait = async {
+        while connection.call("cable.v1.ContentService/ListTags", authorization).await != expected {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(timeout(REVOCATION, wait).await.is_ok(), "never {expected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_closes_with_its_first_credential_and_survives_a_broken_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let node = Node::start(dir.path()).await;
+    let connection = Connection::open(&node).await;
+    becomes(&connection, None, Outcome::Admitted).await;
+    let first = format!("Bearer {}", create(&file, "first", Role::Reader));
+    becomes(&connection, None, Outcome::Unauthenticated).await;
+    becomes(&connection, Some(&first), Outcome::Admitted).await;
+
+    let good = fs::read_to_string(file.path()).unwrap();
+    for broken in ["", "nonsense", &good[..good.len() / 2]] {
+        fs::write(file.path(), broken).unwrap();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        let expected = if broken.is_empty() { Outcome::Unauthenticated } else { Outcome::Admitted };
+        assert_eq!(
+            connection.call("cable.v1.ContentService/ListTags", Some(&first)).await,
+            expected,
+            "{broken:?}"
+        );
+        assert_eq!(connection.call("cable.v1.ContentService/ListTags", None).await, Outcome::Unauthenticated);
+        fs::write(file.path(), &good).unwrap();
+        becomes(&connection, Some(&first), Outcome::Admitted).await;
+    }
+    fs::remove_file(file.path()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(connection.call("cable.v1.ContentService/ListTags", None).await, Outcome::Unauthenticated);
+    assert_eq!(connection.call("cable.v1.ContentService/ListTags", Some(&first)).await, Outcome::Admitted);
+    drop(connection);
+    node.stop().await;
+}
+
+async fn start_on(address: &str, dir: &Path, anonymous: Anonymous) -> Result<(), server::Error> {
+    let mut config = cable::config::Config::default();
+    config.store.dir = dir.to_owned();
+    config.store.reserve_bytes = 0;
+    config.server.listen = address.parse().unwrap();
+    config.server.ops_listen = None;
+    config.server.plaintext = true;
+    config.auth.anonymous = anonymous;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    server::run(config, Clock::system(), listener, std::future::ready(())).await
+}
+
+#[tokio::test]
+async fn a_node_that_others_can_reach_needs_a_credential_or_an_explicit_choice() {
+    for (address, anonymous, credential, starts) in [
+        ("127.0.0.1:1", Anonymous::Auto, false, true),
+        ("[::1]:1", Anonymous::Auto, false, true),
+        ("127.0.0.1:1", Anonymous::Nothing, false, false),
+        ("0.0.0.0:1", Anonymous::Auto, false, false),
+        ("[::]:1", Anonymous::Auto, false, false),
+        ("[::ffff:192.0.2.1]:1", Anonymous::Auto, false, false),
+        ("0.0.0.0:1", Anonymous::Role(Role::Reader), false, true),
+        ("0.0.0.0:1", Anonymous::Auto, true, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        if credential {
+            create(&file(dir.path()), "a", Role::Reader);
+        }
+        match start_on(address, dir.path(), anonymous).await {
+            Ok(()) => assert!(starts, "{address} {anonymous:?}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!starts, "{text}");
+                assert!(text.contains("cable token new") && text.contains("auth.anonymous"), "{text}");
+            }
+        }
+    }
+}
