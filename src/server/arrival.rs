@@ -47,10 +47,10 @@ async fn serve_stream(
     };
     let (peer, transport) = arrived;
     tracing::debug!(%peer, "connection accepted");
+    // Boxed, so that a connection holds the memory of its own transport only.
     match transport {
-        Transport::Plain(io) => connection::serve(io, Arc::new(peer), None, context).await,
+        Transport::Plain(io) => Box::pin(connection::serve(io, Arc::new(peer), None, context)).await,
         Transport::Tls(io, protocol) => {
-            // Boxed, so that a connection without TLS holds no memory for one with it.
             Box::pin(connection::serve(io, Arc::new(peer), protocol, context)).await
         }
     }

@@ -321,6 +321,31 @@ mod tests {
         assert_eq!(without.read_client(proxy, &mut node).await.unwrap(), proxy);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_a_proxy_are_read_beyond_the_bound(
+            start in proptest::sample::select(vec![&SIGNATURE[..], &SIGNATURE[..5], b"PROXY", b""]),
+            rest in proptest::collection::vec(proptest::num::u8::ANY, 0..8_000),
+            size in 1..2_000_usize,
+        ) {
+            let bytes = [start, &rest].concat();
+            let (_, after) = futures_util::FutureExt::now_or_never(read(&bytes, size)).unwrap();
+            let used = bytes.len() - after.len();
+            assert!(used <= SIGNATURE.len() + 4 + MAX_HEADER_BYTES, "{used} bytes");
+        }
+
+        #[test]
+        fn a_forwarded_client_is_never_another_than_one_of_the_addresses(
+            values in proptest::collection::vec("[0-9a-f:., \\[\\]x]{0,60}", 0..4),
+        ) {
+            let proxies = proxies(&["10.0.0.0/8", "::/3"]);
+            let peer: IpAddr = "10.0.0.1".parse().unwrap();
+            let client = proxies.client_address(peer, values.iter().map(String::as_bytes));
+            let named = values.iter().flat_map(|value| value.split(',')).filter_map(|hop| parse_hop(hop.as_bytes()));
+            assert!(client == peer || named.into_iter().any(|address| address == client));
+        }
+    }
+
     #[test]
     fn the_last_address_that_is_no_trusted_proxy_is_the_client() {
         let proxies = proxies(&["10.0.0.0/8", "2001:db8:1::/48"]);

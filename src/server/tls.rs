@@ -30,7 +30,8 @@ mod reload;
 pub(super) use files::Files;
 pub(super) use reload::Reloader;
 
-/// The maximum number of handshakes at once. One holds up to 30 KiB, and most of its time it waits for its peer.
+/// The maximum number of handshakes at once. One mostly waits for its peer, and holds up to 100 KiB if the peer sends a
+/// long chain of certificates.
 const MAX_HANDSHAKES: usize = 256;
 
 const TIMEOUTS: Timeouts = Timeouts {

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -82,7 +82,8 @@ impl Client {
     /// Completes the client's part of the handshake on a connection.
     pub(crate) async fn secure(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
-        soon(TlsConnector::from(Arc::new(self.config())).connect(name, io)).await
+        let handshake = TlsConnector::from(Arc::new(self.config())).connect(name, io);
+        soon(Box::pin(handshake)).await
     }
 
     /// Connects, and makes a call over HTTP/2.
@@ -99,19 +100,28 @@ impl Connection {
     pub(crate) async fn start(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Connection, Failed> {
-        let (send, connection) = soon(h2::client::handshake(io)).await?;
+        let (send, connection) = soon(Box::pin(h2::client::handshake(io))).await?;
         tokio::spawn(async { drop(connection.await) });
         Ok(Connection(send))
     }
 
-    /// Makes a call.
-    pub(crate) async fn call(&mut self) -> Result<(), Failed> {
+    /// Opens a feed and returns it once it has started.
+    pub(crate) async fn follow(&mut self) -> Result<h2::RecvStream, Failed> {
+        Ok(self.send("/cable.v1.FeedService/Watch").await?.into_body())
+    }
+
+    async fn send(&mut self, path: &str) -> Result<Response<h2::RecvStream>, Failed> {
         let mut send = soon(self.0.clone().ready()).await?;
-        let request = Request::post(format!("https://localhost{LIST_TAGS}")).header("te", "trailers");
+        let request = Request::post(format!("https://localhost{path}")).header("te", "trailers");
         let request = request.header("content-type", "application/grpc").body(())?;
         let (response, mut body) = send.send_request(request, false)?;
         body.send_data(EMPTY.into(), true)?;
-        let (head, mut body) = soon(response).await?.into_parts();
+        Ok(soon(response).await?)
+    }
+
+    /// Makes a call.
+    pub(super) async fn call(&mut self) -> Result<(), Failed> {
+        let (head, mut body) = self.send(LIST_TAGS).await?.into_parts();
         while let Some(chunk) = soon(body.data()).await {
             body.flow_control().release_capacity(chunk?.len())?;
         }
