@@ -14,6 +14,8 @@ mod read;
 mod retry;
 mod scope;
 mod shape;
+#[cfg(all(feature = "testing", unix))]
+pub mod testing;
 mod tls;
 mod token;
 mod transfer;
