@@ -13,7 +13,7 @@ use std::{
 use cable_client::{Cable, ErrorKind, Violation};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use self::output::Output;
+use self::{output::Output, service::Service};
 use cable::{admin, auth::CredentialError, config as settings, server};
 
 mod article;
@@ -21,6 +21,8 @@ mod backup;
 mod bench;
 mod changes;
 mod config;
+mod context;
+mod contexts;
 mod document;
 mod edit;
 mod export;
@@ -37,6 +39,7 @@ mod rebuild;
 mod replace;
 mod restore;
 mod serve;
+mod service;
 mod status;
 mod terminal;
 mod token;
@@ -61,10 +64,17 @@ Exit codes:
   2  invalid usage, settings or content
   3  not found, or removed
   4  conflict: etag mismatch, the name already exists, or the path is taken
-  5  the service is unavailable or did not respond in time";
+  5  the service is unavailable or did not respond in time
+  6  access denied: the token or client certificate is missing or not accepted, or lacks the role";
 
 /// The exit code if no node can be reached, or none responds in time.
 const UNAVAILABLE: u8 = 5;
+
+/// The exit code if the caller is not authenticated, or lacks the permission for the call.
+const DENIED: u8 = 6;
+
+/// The remedy for a call without a valid token.
+const AUTHENTICATE: &str = "give a token by --token-file, CABLE_TOKEN_FILE or CABLE_TOKEN, or use a context (`cable context --help`)";
 
 /// Cable, a content-delivery service for publishers: the server, and the commands that use one.
 #[derive(Debug, Parser)]
@@ -72,21 +82,6 @@ const UNAVAILABLE: u8 = 5;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-}
-
-/// The option of all commands that call a service.
-#[derive(Debug, clap::Args)]
-struct Service {
-    /// Endpoint of the service; separate several nodes with commas.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        help_heading = COMMON_OPTIONS,
-        env = "CABLE_ENDPOINTS",
-        default_value = "http://127.0.0.1:7190"
-    )]
-    endpoint: String,
 }
 
 /// The option of all commands whose output has a format.
@@ -153,6 +148,9 @@ enum Command {
     /// Print or check the settings of a server.
     #[command(subcommand)]
     Config(config::Command),
+    /// Manage contexts: named endpoints with their certificates and token files.
+    #[command(subcommand)]
+    Context(context::Command),
     /// Print a completion script for a shell.
     Completion {
         /// Shell that the script is for.
@@ -288,6 +286,7 @@ impl Error {
                 ErrorKind::NotFound => 3,
                 ErrorKind::Aborted | ErrorKind::AlreadyExists => 4,
                 ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => UNAVAILABLE,
+                ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => DENIED,
                 _ => 1,
             },
         }
@@ -296,6 +295,9 @@ impl Error {
     /// Returns the message for standard error, one fact per line.
     fn describe(&self) -> String {
         match self {
+            Error::Call(error) if error.kind() == ErrorKind::Unauthenticated => {
+                describe_call_error(error, Some(AUTHENTICATE))
+            }
             Error::Call(error) => describe_call_error(error, None),
             Error::Resume(error) => {
                 describe_call_error(error, Some("to restart from a snapshot, add --allow-reset"))
@@ -405,18 +407,13 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
         Command::Verify(verify) => backup::verify(verify, &mut output),
         Command::Rebuild(rebuild) => rebuild::run(rebuild, &mut output),
         Command::Config(command) => config::run(command, &mut output),
+        Command::Context(command) => context::run(command),
         Command::Completion { shell } => completion(shell, &mut output),
     }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Runtime::new().map_err(|source| Error::io("start the runtime", source))
-}
-
-impl Service {
-    fn client(&self) -> Result<Cable, Error> {
-        Ok(Cable::builder(self.endpoint.as_str()).build()?)
-    }
 }
 
 impl OutputFormat {
@@ -449,7 +446,7 @@ async fn run_call(call: Call) -> Result<(), Error> {
         Call::Export(export) => export::run(export.args, &export.service.client()?).await,
         Call::Status(status) => status::run(&status.service.client()?, &mut status.args.stdout()).await,
         Call::Bench(bench) => {
-            bench::run(*bench.command, &bench.service.endpoint, &mut bench.output.stdout()).await
+            bench::run(*bench.command, &bench.service.builder()?, &mut bench.output.stdout()).await
         }
     }
 }
@@ -477,7 +474,7 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_exit_code() {
-        for code in 0..=5 {
+        for code in 0..=DENIED {
             assert!(AFTER_HELP.contains(&format!("\n  {code}  ")), "{code}");
         }
     }
@@ -515,6 +512,8 @@ mod tests {
             (Code::AlreadyExists, 4),
             (Code::Unavailable, 5),
             (Code::DeadlineExceeded, 5),
+            (Code::Unauthenticated, 6),
+            (Code::PermissionDenied, 6),
             (Code::Internal, 1),
         ] {
             assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use cable_client::v1::ArticleView;
+use cable_client::{Builder, v1::ArticleView};
 use cable_load::{
     Articles, Changes, Limit, MAX_NAMES, Mode, Plan, Progress, ReadCall, ReadLoad, Report, WatchLoad,
 };
@@ -282,7 +282,7 @@ impl From<cable_load::Error> for Error {
 }
 
 /// Runs the command.
-pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -> Result<(), Error> {
+pub(crate) async fn run(command: Command, client: &Builder, output: &mut Output) -> Result<(), Error> {
     if output.format() == Format::Id {
         return Err(Error::Usage("--output id: not supported by this command".to_owned()));
     }
@@ -291,11 +291,11 @@ pub(crate) async fn run(command: Command, endpoint: &str, output: &mut Output) -
         Command::List(list) => list.into_load()?,
         Command::Stream(stream) => stream.into_load()?,
         Command::Watch(watch) => {
-            let report = watch.into_load().run(endpoint, &mut progress_display()).await?;
+            let report = watch.into_load().run(client, &mut progress_display()).await?;
             return print_report(&report, output);
         }
     };
-    print_report(&load.run(endpoint, &mut progress_display()).await?, output)
+    print_report(&load.run(client, &mut progress_display()).await?, output)
 }
 
 /// Returns a callback that displays the progress of a run.

@@ -147,16 +147,35 @@ impl Output {
         self.text(&text)
     }
 
-    /// Prints a table.
-    pub(crate) fn rows<const N: usize>(
-        &mut self,
-        headings: [&str; N],
-        rows: impl IntoIterator<Item = [String; N]>,
-    ) -> Result<(), Error> {
-        let mut table = plain_table(self.width);
-        table.set_header(headings);
-        table.add_rows(rows.into_iter().map(|row| row.map(|cell| terminal::escape(&cell).into_owned())));
-        self.text(&table_text(table))
+    /// Prints an object that is not of the schema. As a table, it has one field per line.
+    pub(crate) fn object(&mut self, object: &Value) -> Result<(), Error> {
+        match self.format {
+            Format::Table => {
+                let fields = object.as_object().into_iter().flatten();
+                self.pairs(fields.map(|(name, value)| (name.clone(), join_values(value))).collect::<Vec<_>>())
+            }
+            Format::Json => self.text(&format!("{object:#}")),
+            Format::Jsonl => self.text(&object.to_string()),
+            Format::Id => self.text(&cell(object, &["name"])),
+        }
+    }
+
+    /// Prints objects that are not of the schema. Their table has these columns: a heading, and the field below it.
+    pub(crate) fn objects(&mut self, columns: &[(&str, &str)], objects: &[Value]) -> Result<(), Error> {
+        match self.format {
+            Format::Table if objects.is_empty() => Ok(()),
+            Format::Table => {
+                let mut table = plain_table(self.width);
+                table.set_header(columns.iter().map(|(heading, _)| *heading));
+                for object in objects {
+                    let cells = columns.iter().map(|(_, field)| cell(object, &[field]));
+                    table.add_row(cells.map(|cell| terminal::escape(&cell).into_owned()));
+                }
+                self.text(&table_text(table))
+            }
+            Format::Json => self.text(&format!("{:#}", Value::from(objects.to_vec()))),
+            Format::Jsonl | Format::Id => objects.iter().try_for_each(|object| self.object(object)),
+        }
     }
 
     /// Starts a listing of the noun's entities.

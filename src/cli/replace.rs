@@ -28,9 +28,14 @@ impl Replacement {
     /// # Errors
     /// The directory cannot be written to, or the path belongs to a store.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        Replacement::create_with_mode(path, FILE_MODE)
+    }
+
+    /// Creates a file with these permissions before the umask. See [`Replacement::create`].
+    pub(crate) fn create_with_mode(path: &Path, mode: u32) -> Result<Self, Error> {
         admin::check_no_store(path)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".cable-").permissions(Permissions::from_mode(FILE_MODE));
+        builder.prefix(".cable-").permissions(Permissions::from_mode(mode));
         let temporary = builder
             .tempfile_in(parent_directory(path))
             .map_err(|source| Replacement::failed(path, source))?;

@@ -18,6 +18,18 @@ use super::{
 /// The time for which the tokens that `rotate` replaces remain valid.
 const DEFAULT_OVERLAP: &str = "1d";
 
+/// The columns of a listing.
+const COLUMNS: [(&str, &str); 8] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("ROLE", "role"),
+    ("CERTIFICATE", "certificate"),
+    ("CREATED", "createTime"),
+    ("EXPIRES", "expireTime"),
+    ("LAST USED", "lastUseDate"),
+    ("VALID", "valid"),
+];
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a credential, and print its token. The token cannot be printed again.
@@ -128,35 +140,11 @@ fn print_token(file: &CredentialFile, token: &str, output: &mut Output) -> Resul
 fn list(file: &CredentialFile, output: &mut Output) -> Result<(), Error> {
     let (entries, used) = (file.read()?, file.last_uses());
     let now = now();
-    if output.format() == Format::Table {
-        let heading = ["id", "name", "role", "kind", "created", "expires", "last used"];
-        let rows = entries.iter().map(|entry| {
-            let expires = match entry.expires {
-                None => "never".to_owned(),
-                Some(_) if !entry.is_valid(now) => "expired".to_owned(),
-                Some(time) => day(time),
-            };
-            let kind =
-                entry.certificate().map_or("token".to_owned(), |subject| format!("certificate {subject}"));
-            let last = used.get(&entry.id).cloned().unwrap_or_else(|| "never".to_owned());
-            [
-                entry.id.clone(),
-                entry.name.clone(),
-                entry.role.to_string(),
-                kind,
-                day(entry.created),
-                expires,
-                last,
-            ]
-        });
-        return output.rows(heading, rows);
+    if output.format() == Format::Id {
+        return entries.iter().try_for_each(|entry| output.text(&entry.id));
     }
     let values: Vec<_> = entries.iter().map(|entry| value(entry, used.get(&entry.id), now)).collect();
-    match output.format() {
-        Format::Id => entries.iter().try_for_each(|entry| output.text(&entry.id)),
-        Format::Json => output.text(&format!("{:#}", serde_json::Value::from(values))),
-        Format::Jsonl | Format::Table => values.iter().try_for_each(|value| output.text(&value.to_string())),
-    }
+    output.objects(&COLUMNS, &values)
 }
 
 fn value(entry: &Entry, last_use: Option<&String>, now: i64) -> serde_json::Value {
@@ -182,9 +170,4 @@ fn value(entry: &Entry, last_use: Option<&String>, now: i64) -> serde_json::Valu
 
 fn time(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map(|time| time.to_string()).unwrap_or_default()
-}
-
-fn day(micros: i64) -> String {
-    let time = jiff::Timestamp::from_microsecond(micros);
-    time.map(|time| time.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
 }

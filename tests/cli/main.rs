@@ -5,7 +5,9 @@
 mod article;
 mod bench;
 mod config;
+mod contexts;
 mod feed;
+mod recorder;
 mod serve;
 mod store;
 mod support;

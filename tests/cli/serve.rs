@@ -2,6 +2,8 @@
 
 use std::{fs, net::TcpListener, os::fd::OwnedFd, process::Command};
 
+use cable_client::{testing::Server, v1};
+
 use crate::support::{Demo, code, run, stderr, stdout};
 
 #[test]
@@ -66,4 +68,29 @@ fn a_socket_from_systemd_must_be_the_one_of_the_settings() {
         assert!(stderr(&output).contains(reason), "{listen}: {}", stderr(&output));
     }
     assert!(!dir.path().join("cable-data").exists());
+}
+
+#[tokio::test]
+async fn a_server_for_tests_serves_and_leaves_nothing() {
+    let program = env!("CARGO_BIN_EXE_cable");
+    let server = Server::builder().program(program).setting("server.drain_timeout", "1s").start().unwrap();
+    let cable = server.client().unwrap();
+    let mut article = v1::Article::default();
+    (article.name, article.headline) = ("storm".into(), "Storm".into());
+    cable.put(article).await.unwrap();
+    assert_eq!(cable.article("storm").await.unwrap().headline, "Storm");
+    let store = server.store();
+    assert!(store.exists());
+    drop(server);
+    assert!(!store.exists());
+    assert!(cable.status().await.is_err());
+}
+
+#[test]
+fn a_server_for_tests_reports_why_it_did_not_start() {
+    let program = env!("CARGO_BIN_EXE_cable");
+    let error = Server::builder().program(program).setting("feed.max_open", "many").start().unwrap_err();
+    assert!(error.to_string().contains("feed.max_open"), "{error}");
+    let error = Server::builder().program(program).setting("no.such", "x").start().unwrap_err();
+    assert!(error.to_string().contains("no.such"), "{error}");
 }

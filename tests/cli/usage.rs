@@ -9,7 +9,7 @@ fn help_documents_the_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), "--help");
     assert_eq!(code(&output), 0);
-    for line in ["Exit codes:", "  3  not found", "  5  the service is unavailable"] {
+    for line in ["Exit codes:", "  3  not found", "  5  the service is unavailable", "  6  access denied"] {
         assert!(stdout(&output).contains(line), "{line}");
     }
 }

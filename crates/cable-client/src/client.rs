@@ -1,22 +1,24 @@
 //! The client, and the function through which it sends every call.
 //!
-//! Every call takes the same path: the pool picks a node, the call is attempted there within the rest of its timeout,
-//! the outcome is reported to the pool, and the retry policy decides about another attempt. For a stream, the path ends
-//! when it opens: its owner handles later failures.
+//! Every call takes the same path: the pool picks a node, the call gets its metadata and its token and is attempted there
+//! within the rest of its timeout, the outcome is reported to the pool, and the retry policy decides about another
+//! attempt. For a stream, the path ends when it opens: its owner handles later failures.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap, transport::Channel};
 
 use crate::{
-    Builder, Error, IntoEndpoints, Result, Retry,
+    Builder, Error, ErrorKind, IntoEndpoints, Result, Retry,
     pool::{NodeGuard, Pool},
+    scope::Scope,
     stubs::{
         content_service_client::ContentServiceClient, feed_service_client::FeedServiceClient,
         publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
         transfer_service_client::TransferServiceClient,
     },
+    token::Credentials,
     v1,
 };
 
@@ -45,13 +47,15 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone)]
 pub struct Cable {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) scope: Arc<Scope>,
 }
 
 /// The state that all clones of a client share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
-    pub(crate) timeout: Duration,
     pub(crate) retry: Retry,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) allow_plaintext_token: bool,
 }
 
 impl fmt::Debug for Cable {
@@ -76,8 +80,7 @@ impl Cable {
         Builder::new(endpoints)
     }
 
-    /// Returns a client for the endpoints in the environment variable `CABLE_ENDPOINTS`, separated by commas. If it is
-    /// unset or empty, the endpoint is `http://127.0.0.1:7190`.
+    /// Returns a client with the settings of the environment: see [`Builder::from_env`].
     ///
     /// # Errors
     /// As [`Builder::build`].
@@ -107,8 +110,7 @@ impl Cable {
         request: Q,
         timeout: Option<Duration>,
     ) -> Result<Q::Response> {
-        let timeout = timeout.unwrap_or(self.shared.timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.unwrap_or(self.scope.timeout);
         Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
     }
 
@@ -120,8 +122,19 @@ impl Cable {
         timeout: Option<Duration>,
         retry: &Retry,
     ) -> Result<(Q::Response, NodeGuard)> {
-        let timeout = timeout.unwrap_or(self.shared.timeout);
+        let timeout = timeout.unwrap_or(self.scope.timeout);
         self.try_until(Instant::now() + timeout, false, retry, request).await
+    }
+
+    /// Requests the token again because a server has refused the one with this number. Returns whether there is another
+    /// one now, so that another attempt can succeed.
+    pub(crate) async fn replace_token(&self, refused: u64, error: &Error) -> bool {
+        match &self.shared.credentials {
+            Some(credentials) if error.kind() == ErrorKind::Unauthenticated => {
+                credentials.replace(refused).await
+            }
+            _ => false,
+        }
     }
 
     /// Attempts a call until it succeeds, until the policy allows no retry, or until the next wait would end after the
@@ -137,40 +150,91 @@ impl Cable {
         retry: &Retry,
         request: impl Fn() -> Q + Send + Sync,
     ) -> Result<(Q::Response, NodeGuard)> {
-        let (mut failures, mut may_have_applied) = (0, false);
+        let (mut failures, mut may_have_applied, mut is_replaced) = (0, false, false);
         loop {
-            let node = self.shared.pool.pick();
-            let mut error = match attempt(&node, request(), deadline, send_deadline).await {
-                Ok(response) => return Ok((response, node)),
-                Err(error) => error,
+            let (mut error, token_number) = match self.reach(deadline, send_deadline, &request).await {
+                Ok(opened) => return Ok(opened),
+                Err(failed) => failed,
             };
-            drop(node);
             failures += 1;
             may_have_applied = Q::WRITES
                 && (error.has_unknown_outcome() || may_have_applied && !error.is_definite_refusal());
             error.set_may_have_applied(may_have_applied);
+            if !is_replaced && self.replace_token(token_number, &error).await {
+                is_replaced = true;
+                continue;
+            }
             match retry.wait(failures, &error) {
                 Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
                 _ => return Err(error),
             }
         }
     }
+
+    /// Makes one attempt on the first node that can be reached. A node that cannot has not received the call, so the next
+    /// one is tried at once. A failure has the number of the token that was sent.
+    async fn reach<Q: Rpc>(
+        &self,
+        deadline: Instant,
+        send_deadline: bool,
+        request: &(impl Fn() -> Q + Send + Sync),
+    ) -> Result<(Q::Response, NodeGuard), (Error, u64)> {
+        let mut unreached = 0;
+        loop {
+            let (mut node, nodes) = match timeout_at(deadline, self.shared.pool.pick()).await {
+                Ok(picked) => picked.map_err(|error| (error, 0))?,
+                Err(_) => return Err((Error::deadline(None), 0)),
+            };
+            let outcome = match timeout_at(deadline, self.metadata(&mut node)).await {
+                Ok(Ok(metadata)) => attempt(&node, request, metadata, deadline, send_deadline).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(Error::deadline(None)),
+            };
+            let error = match outcome {
+                Ok(response) => return Ok((response, node)),
+                Err(error) => error,
+            };
+            if error.is_unreached() && unreached + 1 < nodes && Instant::now() < deadline {
+                unreached += 1;
+                continue;
+            }
+            return Err((error.with_failed_addresses(unreached), node.token_number));
+        }
+    }
+
+    /// Returns the metadata of a call to a node, with the token if the client has one. Over plaintext to another machine,
+    /// anyone between could read the token.
+    async fn metadata(&self, node: &mut NodeGuard) -> Result<MetadataMap> {
+        let mut metadata = self.scope.metadata.clone();
+        let Some(credentials) = &self.shared.credentials else { return Ok(metadata) };
+        if !node.peer().is_private() && !self.shared.allow_plaintext_token {
+            return Err(Error::plaintext_token(node.peer()));
+        }
+        let (header, number) = credentials.current().await?;
+        metadata.insert("authorization", header);
+        node.token_number = number;
+        Ok(metadata)
+    }
 }
 
 /// Makes one attempt on a node, and reports its outcome to the pool.
 async fn attempt<Q: Rpc>(
     node: &NodeGuard,
-    request: Q,
+    request: &(impl Fn() -> Q + Send + Sync),
+    metadata: MetadataMap,
     deadline: Instant,
     send_deadline: bool,
 ) -> Result<Q::Response> {
-    let mut request = Request::new(request);
-    if send_deadline {
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-    }
-    let response = match timeout_at(deadline, Q::send(request, node.channel())).await {
-        Ok(response) => response.map_err(|status| Error::from_call(status, node.address())),
-        Err(_) => Err(Error::deadline()),
+    let with_metadata = || {
+        let mut request = Request::from_parts(metadata, Extensions::new(), request());
+        if send_deadline {
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        request
+    };
+    let response = match timeout_at(deadline, Q::send(with_metadata(), node.channel())).await {
+        Ok(response) => response.map_err(|status| Error::from_call(status, Some(node.peer()))),
+        Err(_) => Err(Error::deadline(Some(node.peer()))),
     };
     report_outcome(node, response.as_ref().err());
     response.map(Response::into_inner)
@@ -181,7 +245,7 @@ pub(crate) fn report_outcome(node: &NodeGuard, error: Option<&Error>) {
     match error {
         Some(error) if error.is_node_failure() => node.record_failure(),
         // A timeout does not show whether the node is reachable.
-        Some(error) if error.kind() == crate::ErrorKind::DeadlineExceeded => {}
+        Some(error) if error.kind() == ErrorKind::DeadlineExceeded => {}
         _ => node.record_response(),
     }
 }

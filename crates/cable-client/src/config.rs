@@ -2,69 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::transport::Endpoint;
+use tonic::metadata::MetadataMap;
 
-use crate::{Cable, Error, ErrorKind, Result, Retry, client::Shared, pool::Pool};
+use crate::{
+    Cable, Error, ErrorKind, Pem, Result, Retry, Token,
+    client::Shared,
+    pool::{Connections, Lookup, Pool, system_lookup},
+    scope::Scope,
+    tls::{Tls, TlsSettings},
+    token::Credentials,
+};
+
+mod endpoint;
+
+pub use self::endpoint::IntoEndpoints;
+pub(crate) use self::endpoint::Target;
 
 /// The address on which a Cable with default settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
-/// The interval of keepalive pings on a connection with open streams, and the time to wait for the response to a ping
-/// before the connection is closed.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The HTTP/2 window of each stream: the bytes that a server may send ahead of a slow reader.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-
-/// A value that lists the endpoints of one Cable: `"http://a:7190"`, `"http://a:7190,http://b:7190"`, or a list of such
-/// strings.
-///
-/// ```
-/// use cable_client::IntoEndpoints as _;
-///
-/// let both = ["http://a:7190", "http://b:7190"];
-/// assert_eq!("http://a:7190, http://b:7190".into_endpoints(), both);
-/// assert_eq!(both.into_endpoints(), both);
-/// ```
-pub trait IntoEndpoints {
-    /// Returns the endpoints, one per element.
-    fn into_endpoints(self) -> Vec<String>;
-}
-
-impl IntoEndpoints for &str {
-    fn into_endpoints(self) -> Vec<String> {
-        self.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    }
-}
-
-impl IntoEndpoints for String {
-    fn into_endpoints(self) -> Vec<String> {
-        self.as_str().into_endpoints()
-    }
-}
-
-impl IntoEndpoints for &String {
-    fn into_endpoints(self) -> Vec<String> {
-        self.as_str().into_endpoints()
-    }
-}
-
-impl<T: AsRef<str>> IntoEndpoints for &[T] {
-    fn into_endpoints(self) -> Vec<String> {
-        self.iter().flat_map(|part| part.as_ref().into_endpoints()).collect()
-    }
-}
-
-impl<T: AsRef<str>> IntoEndpoints for Vec<T> {
-    fn into_endpoints(self) -> Vec<String> {
-        self.as_slice().into_endpoints()
-    }
-}
-
-impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
-    fn into_endpoints(self) -> Vec<String> {
-        self.as_slice().into_endpoints()
-    }
-}
 
 /// A builder for a [`Cable`]: its endpoints, timeouts and retries.
 ///
@@ -80,8 +35,21 @@ impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
 /// # Ok::<_, cable_client::Error>(())
 /// ```
 ///
-/// Connections are HTTP/2 without TLS, one per endpoint, with keepalive pings every 20 s while calls are open. A ping
-/// without a response for 10 s closes the connection.
+/// With TLS, a token in a file and a CA of one's own:
+///
+/// ```no_run
+/// use cable_client::{Cable, Pem, Token};
+///
+/// let cable = Cable::builder("https://cable.internal:7190")
+///     .ca(Pem::file("/etc/cable/ca.pem"))
+///     .token(Token::file("/run/secrets/cable-token"))
+///     .build()?;
+/// # Ok::<_, cable_client::Error>(())
+/// ```
+///
+/// There is one HTTP/2 connection per address of an endpoint, with keepalive pings every 20 s while calls are open. A
+/// ping without a response for 10 s closes the connection. The name of an endpoint is looked up again after 30 s, and
+/// after a failure.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
@@ -89,6 +57,10 @@ pub struct Builder {
     timeout: Duration,
     connect_timeout: Duration,
     retry: Retry,
+    tls: TlsSettings,
+    token: Option<Token>,
+    allow_plaintext_token: bool,
+    conflict: Option<&'static str>,
 }
 
 impl Builder {
@@ -98,13 +70,128 @@ impl Builder {
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(2),
             retry: Retry::default(),
+            tls: TlsSettings::default(),
+            token: None,
+            allow_plaintext_token: false,
+            conflict: None,
         }
     }
 
-    /// Returns the settings for the endpoints in `CABLE_ENDPOINTS`, or for the default endpoint.
-    pub(crate) fn from_env() -> Builder {
-        let endpoints = std::env::var("CABLE_ENDPOINTS").unwrap_or_default();
-        Builder::new(if endpoints.trim().is_empty() { DEFAULT_ENDPOINT } else { &endpoints })
+    /// Returns the settings of the environment. An empty variable counts as unset.
+    ///
+    /// | variable | setting |
+    /// |---|---|
+    /// | `CABLE_ENDPOINTS` | endpoints, separated by commas; if unset, `http://127.0.0.1:7190` |
+    /// | `CABLE_TOKEN` | the token |
+    /// | `CABLE_TOKEN_FILE` | the file of the token; not together with `CABLE_TOKEN` |
+    /// | `CABLE_CA` | the file of the CA |
+    /// | `CABLE_CLIENT_CERT`, `CABLE_CLIENT_KEY` | the files of the client certificate and its key |
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cable_client::Builder;
+    ///
+    /// let cable = Builder::from_env().timeout(Duration::from_secs(2)).build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn from_env() -> Builder {
+        Builder::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Builder {
+        let set = |name| get(name).filter(|value| !value.trim().is_empty());
+        let file = |name| set(name).map(Pem::file);
+        let mut builder = Builder::new(set("CABLE_ENDPOINTS").as_deref().unwrap_or(DEFAULT_ENDPOINT));
+        builder.tls.ca = file("CABLE_CA");
+        match (file("CABLE_CLIENT_CERT"), file("CABLE_CLIENT_KEY")) {
+            (None, None) => {}
+            (Some(certificate), Some(key)) => builder.tls.identity = Some((certificate, key)),
+            _ => builder.conflict = Some("CABLE_CLIENT_CERT and CABLE_CLIENT_KEY: set both or neither"),
+        }
+        builder.token = match (set("CABLE_TOKEN"), set("CABLE_TOKEN_FILE")) {
+            (Some(_), Some(_)) => {
+                builder.conflict = Some("CABLE_TOKEN and CABLE_TOKEN_FILE are both set: unset one of them");
+                None
+            }
+            (Some(token), None) => Some(Token::new(token.trim())),
+            (None, Some(path)) => Some(Token::file(path)),
+            (None, None) => None,
+        };
+        builder
+    }
+
+    /// Sets the token that each call sends. If unset, calls are anonymous.
+    ///
+    /// ```
+    /// use cable_client::{Cable, Token};
+    ///
+    /// let cable = Cable::builder("http://127.0.0.1:7190").token("cable_7f3a_example").build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn token(mut self, token: impl Into<Token>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Allows calls to send the token over plaintext to other machines, where anyone between can read it. If unset, only
+    /// `https://` endpoints and this machine receive it, and other calls fail with [`ErrorKind::Config`].
+    ///
+    /// ```
+    /// use cable_client::Cable;
+    ///
+    /// // A network between containers that is encrypted below HTTP.
+    /// let cable = Cable::builder("http://10.0.0.7:7190")
+    ///     .token("cable_7f3a_example")
+    ///     .allow_plaintext_token(true)
+    ///     .build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn allow_plaintext_token(mut self, allow: bool) -> Self {
+        self.allow_plaintext_token = allow;
+        self
+    }
+
+    /// Sets the CA certificates that the client trusts, in place of those of the system.
+    ///
+    /// ```no_run
+    /// use cable_client::{Cable, Pem};
+    ///
+    /// let ca = Pem::file("/etc/cable/ca.pem");
+    /// let cable = Cable::builder("https://cable.internal:7190").ca(ca).build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn ca(mut self, certificates: Pem) -> Self {
+        self.tls.ca = Some(certificates);
+        self
+    }
+
+    /// Sets the certificate that the client presents to the server, with its chain, and the private key.
+    ///
+    /// ```no_run
+    /// use cable_client::{Cable, Pem};
+    ///
+    /// let cable = Cable::builder("https://cable.internal:7190")
+    ///     .client_certificate(Pem::file("client.pem"), Pem::file("client.key"))
+    ///     .build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn client_certificate(mut self, certificate: Pem, key: Pem) -> Self {
+        self.tls.identity = Some((certificate, key));
+        self
+    }
+
+    /// Sets the name for which the certificate of a server must be valid. If unset, the host of the endpoint.
+    ///
+    /// ```no_run
+    /// use cable_client::Cable;
+    ///
+    /// // Through a tunnel, the endpoint does not have the name of the server.
+    /// let cable = Cable::builder("https://127.0.0.1:17190").domain_name("cable.internal").build()?;
+    /// # Ok::<_, cable_client::Error>(())
+    /// ```
+    pub fn domain_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.domain_name = Some(name.into());
+        self
     }
 
     /// Sets the timeout of each call, including all its attempts and the waits between them. The timeout of a stream
@@ -117,10 +204,9 @@ impl Builder {
         self
     }
 
-    /// Sets the timeout for establishing a connection. If unset, 2 s.
+    /// Sets the timeout for establishing a connection, including TLS, and for the lookup of a name. If unset, 2 s.
     ///
-    /// An attempt that cannot connect in time counts as a failure of the node: the next attempt goes to another node,
-    /// if there is one.
+    /// A node without a connection in time counts as failed: the call goes to another address, if there is one.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -135,39 +221,45 @@ impl Builder {
     /// Returns the client. It opens no connection; the first call does.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: there is no endpoint, or one of them is not an `http://` URL without path and query.
+    /// [`ErrorKind::Config`]: there is no endpoint, or one of them is not an `http://` or `https://` URL without path and
+    /// query; the token, a certificate or a key cannot be read; or the token would be sent over plaintext to the address
+    /// of another machine.
     pub fn build(self) -> Result<Cable> {
-        if self.endpoints.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "no endpoints"));
-        }
-        let endpoints: Vec<Endpoint> =
-            self.endpoints.iter().map(|address| self.endpoint(address)).collect::<Result<_>>()?;
-        let (timeout, retry) = (self.timeout, self.retry);
-        Ok(Cable { shared: Arc::new(Shared { pool: Pool::new(endpoints), timeout, retry }) })
+        self.build_with(system_lookup())
     }
 
-    /// Returns the endpoint for an address, with the timeouts and windows of its connection.
-    fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let invalid =
-            |problem: &str| Error::new(ErrorKind::Config, format!("endpoint `{address}`: {problem}"));
-        let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|error| invalid("invalid URL").with_source(error))?;
-        let uri = endpoint.uri();
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(invalid("https is not supported; use http")),
-            _ => return Err(invalid("must start with `http://`")),
+    /// Returns the client, which looks up names by this function.
+    pub(crate) fn build_with(self, lookup: Lookup) -> Result<Cable> {
+        let config_error = |problem: String| Err(Error::new(ErrorKind::Config, problem));
+        if let Some(conflict) = self.conflict {
+            return config_error(conflict.to_owned());
         }
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err(invalid("must not have a path or query"));
+        let targets: Vec<Target> =
+            self.endpoints.iter().map(|endpoint| Target::parse(endpoint)).collect::<Result<_>>()?;
+        if targets.is_empty() {
+            return config_error("no endpoints".to_owned());
         }
-        Ok(endpoint
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT))
+        let is_readable = |target: &&Target| {
+            !target.is_https && target.ip().is_some_and(|ip| !ip.to_canonical().is_loopback())
+        };
+        if self.token.is_some()
+            && !self.allow_plaintext_token
+            && let Some(Target { url, .. }) = targets.iter().find(is_readable)
+        {
+            return Err(Error::plaintext_token(url));
+        }
+        let uses_tls = targets.iter().any(|target| target.is_https);
+        let tls = uses_tls.then(|| Tls::new(&self.tls)).transpose()?.map(Arc::new);
+        let connections = Connections { connect_timeout: self.connect_timeout, tls, lookup };
+        Ok(Cable {
+            shared: Arc::new(Shared {
+                pool: Pool::new(targets, connections),
+                retry: self.retry,
+                credentials: self.token.map(Credentials::new).transpose()?,
+                allow_plaintext_token: self.allow_plaintext_token,
+            }),
+            scope: Arc::new(Scope { metadata: MetadataMap::new(), timeout: self.timeout }),
+        })
     }
 }
 
@@ -190,9 +282,16 @@ mod tests {
 
     #[test]
     fn an_invalid_endpoint_is_refused_at_build() {
-        for invalid in
-            ["", " , ", "127.0.0.1:7190", "https://a:7190", "http://a:7190/cable", "http://a b", "ftp://a"]
-        {
+        for invalid in [
+            "",
+            " , ",
+            "127.0.0.1:7190",
+            "http://a:7190/cable",
+            "http://a b",
+            "ftp://a",
+            "https://",
+            "http://me@a",
+        ] {
             assert_eq!(kind(invalid), Some(ErrorKind::Config), "{invalid:?}");
         }
         assert_eq!(kind(["http://a:7190", "b"]), Some(ErrorKind::Config));
@@ -201,5 +300,57 @@ mod tests {
     #[test]
     fn a_client_is_built_without_runtime_or_server() {
         assert_eq!(kind(DEFAULT_ENDPOINT), None);
+    }
+
+    #[test]
+    fn a_token_is_refused_over_plaintext_to_another_machine() {
+        let refusal = |url: &str| Builder::new(url).token("canary").build().err().map(|e| e.to_string());
+        for own in ["http://127.0.0.1:1", "http://[::1]:1", "http://127.8.9.1", "http://[::ffff:127.0.0.1]:1"]
+        {
+            assert_eq!(refusal(own), None, "{own}");
+        }
+        // The address of a name is checked when it is known.
+        assert_eq!(refusal("http://localhost:7190"), None);
+        for other in ["http://10.0.0.7:7190", "http://[2001:db8::1]", "http://127.0.0.1,http://0.0.0.0:1"] {
+            let refusal = refusal(other).unwrap();
+            assert!(refusal.contains("without TLS") && !refusal.contains("canary"), "{refusal}");
+            let allowed = Builder::new(other).token("canary").allow_plaintext_token(true).build();
+            assert!(allowed.is_ok());
+        }
+    }
+
+    #[test]
+    fn settings_of_the_environment_are_read() {
+        let build = |variables: &'static [(&str, &str)]| {
+            Builder::from_variables(|name| {
+                let (_, value) = variables.iter().find(|(variable, _)| *variable == name)?;
+                Some((*value).to_owned())
+            })
+        };
+        assert_eq!(build(&[]).endpoints, [DEFAULT_ENDPOINT]);
+        assert_eq!(build(&[("CABLE_ENDPOINTS", " ")]).endpoints, [DEFAULT_ENDPOINT]);
+        let all = build(&[
+            ("CABLE_ENDPOINTS", "http://127.0.0.1:1,http://[::1]:1"),
+            ("CABLE_TOKEN", "canary\n"),
+            ("CABLE_CA", "ca.pem"),
+            ("CABLE_CLIENT_CERT", "client.pem"),
+            ("CABLE_CLIENT_KEY", "client.key"),
+        ]);
+        let text = format!("{all:?}");
+        for part in ["file ca.pem", "file client.pem", "file client.key", "http://[::1]:1", "Token(\"...\")"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("canary"), "{text}");
+        assert!(all.build().is_ok());
+        for (variables, problem) in [
+            (&[("CABLE_TOKEN", "a"), ("CABLE_TOKEN_FILE", "b")], "both set"),
+            (&[("CABLE_CLIENT_CERT", "a"), ("CABLE_TOKEN", "b")], "set both or neither"),
+            (&[("CABLE_TOKEN_FILE", "/no/such/file"), ("CABLE_CA", "")], "token file /no/such/file: "),
+        ] {
+            let error = build(variables).build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(problem), "{error}");
+        }
     }
 }

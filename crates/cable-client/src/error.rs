@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
 
 use tonic::Code;
 
-use crate::v1::{Damage, ErrorReason, ItemError};
+use crate::{
+    connect::Peer,
+    v1::{Damage, ErrorReason, ItemError},
+};
 
 mod kind;
 mod status;
@@ -170,12 +173,40 @@ impl Error {
         Error::new(ErrorKind::Malformed, "not a valid cable.v1 message").with_source(source)
     }
 
-    pub(crate) fn deadline() -> Error {
-        Error(Box::new(Inner {
-            kind: ErrorKind::DeadlineExceeded,
-            message: "no response before the deadline".into(),
-            ..Inner::default()
-        }))
+    /// Returns the error of a call without a response in time. It names the server if the call had one.
+    pub(crate) fn deadline(peer: Option<&Peer>) -> Error {
+        let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+        Error::new(ErrorKind::DeadlineExceeded, format!("no response{from} before the deadline"))
+    }
+
+    /// Returns the error of a call that no server can have received.
+    pub(crate) fn refused(message: impl Into<String>) -> Error {
+        let mut error = Error::new(ErrorKind::Unavailable, message);
+        error.0.connection = Connection::Refused;
+        error
+    }
+
+    /// Returns the error of a call that would send the token in plaintext.
+    pub(crate) fn plaintext_token(server: impl fmt::Display) -> Error {
+        let message = format!(
+            "the token is not sent to {server} without TLS: use https://, or allow it by `allow_plaintext_token`"
+        );
+        Error::new(ErrorKind::Config, message)
+    }
+
+    /// Returns whether no server can have received the call.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.0.connection == Connection::Refused
+    }
+
+    /// Adds to the message that other addresses have failed too.
+    pub(crate) fn with_failed_addresses(mut self, others: usize) -> Error {
+        match others {
+            0 => {}
+            1 => self.0.message += "; another address failed before",
+            _ => self.0.message += &format!("; {others} other addresses failed before"),
+        }
+        self
     }
 
     /// Returns whether the node is unusable for now, so that the next attempt should go to another node.

@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod connect;
 mod error;
 mod feed;
 mod list;
@@ -11,7 +12,12 @@ mod pool;
 mod position;
 mod read;
 mod retry;
+mod scope;
 mod shape;
+#[cfg(all(feature = "testing", unix))]
+pub mod testing;
+mod tls;
+mod token;
 mod transfer;
 mod write;
 
@@ -32,6 +38,8 @@ pub use read::{
 };
 pub use retry::Retry;
 pub use shape::Filter;
+pub use tls::Pem;
+pub use token::Token;
 pub use transfer::{Export, Import, ImportAck, RecordStream};
 pub use write::{Commit, CommitOutcome, Entity, Patch, Put, Remove, WriteOutcome};
 

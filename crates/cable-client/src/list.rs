@@ -58,7 +58,7 @@ pub(crate) fn items<T: Send + 'static>(
 pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, NodeGuard)) -> ResultStream<M> {
     messages
         .map(move |message| {
-            let message = message.map_err(|status| Error::from_call(status, node.address()));
+            let message = message.map_err(|status| Error::from_call(status, Some(node.peer())));
             if let Err(error) = &message {
                 report_outcome(&node, Some(error));
             }

@@ -1,13 +1,16 @@
 //! The nodes of a client, with one lazy HTTP/2 connection to each.
 //!
-//! Each call goes to the less busy of two random nodes. A node that cannot be reached is ejected for a time that grows
-//! with each failure in a row; after that, a single call probes it. If all nodes are ejected, the call goes to the one
-//! whose ejection ends first, so that a client always makes an attempt.
+//! Each endpoint has one node per address: its own, or those to which its name resolves (`names`). Each call goes to the
+//! less busy of two random nodes. A node that cannot be reached is ejected for a time that grows with each failure in a
+//! row; after that, a single call probes it. If all nodes are ejected, the call goes to the one whose ejection ends first,
+//! so that a client always makes an attempt.
 
 use std::{
+    fmt,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -15,28 +18,60 @@ use std::{
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::retry::jittered;
+use crate::{
+    Result,
+    config::Target,
+    connect::{Connector, Peer},
+    retry::jittered,
+    tls::Tls,
+};
+
+mod names;
+
+use self::names::Names;
+pub(crate) use self::names::{Lookup, system_lookup};
 
 /// The ejection after the first failure, which doubles with each further one, and the longest ejection.
 const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
 /// The time for which other calls avoid a node while one call probes it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval of keepalive pings on a connection with open streams, and the time to wait for the response to a ping
+/// before the connection is closed.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The HTTP/2 window of each stream: the bytes that a server may send ahead of a slow reader.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// The nodes of a client, in the order of its endpoints.
+/// The nodes of a client.
 #[derive(Debug)]
-pub(crate) struct Pool(Vec<Arc<Node>>);
+pub(crate) struct Pool(Arc<Names>);
+
+/// What all connections of a client have in common.
+pub(crate) struct Connections {
+    /// The limit on a name's lookup, and on TCP and TLS together.
+    pub(crate) connect_timeout: Duration,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) lookup: Lookup,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("connect_timeout", &self.connect_timeout).finish_non_exhaustive()
+    }
+}
 
 /// A node: its connection, its calls in flight and its health.
 #[derive(Debug)]
 struct Node {
-    endpoint: Endpoint,
-    /// The address for messages: `http://127.0.0.1:7190`.
-    address: String,
+    peer: Peer,
+    connections: Arc<Connections>,
     /// The connection, created at the first call: only then is a runtime certain to exist.
     channel: OnceLock<Channel>,
     calls: AtomicUsize,
     health: Mutex<Health>,
+    /// Set when a node fails: its name may have other addresses by now.
+    has_failures: Arc<AtomicBool>,
 }
 
 /// The number of failures in a row, and the end of the ejection that they caused.
@@ -48,28 +83,26 @@ struct Health {
 
 /// A guard for a call in flight on a node; the call counts until the guard is dropped.
 #[derive(Debug)]
-pub(crate) struct NodeGuard(Arc<Node>);
+pub(crate) struct NodeGuard {
+    node: Arc<Node>,
+    /// The number of the token that the call sent, or 0.
+    pub(crate) token_number: u64,
+}
 
 impl Pool {
-    pub(crate) fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Pool {
-        let node = |endpoint: Endpoint| Node {
-            address: endpoint.uri().to_string().trim_end_matches('/').to_owned(),
-            endpoint,
-            channel: OnceLock::new(),
-            calls: AtomicUsize::new(0),
-            health: Mutex::default(),
-        };
-        Pool(endpoints.into_iter().map(node).map(Arc::new).collect())
+    pub(crate) fn new(targets: Vec<Target>, connections: Connections) -> Pool {
+        Pool(Arc::new(Names::new(targets, connections)))
     }
 
-    /// Returns the node for the next call.
-    pub(crate) fn pick(&self) -> NodeGuard {
-        let node = match &self.0[..] {
+    /// Returns the node for the next call, and the number of nodes. The first call looks up the names of the endpoints.
+    pub(crate) async fn pick(&self) -> Result<(NodeGuard, usize)> {
+        let nodes = Names::nodes(&self.0).await?;
+        let node = match &nodes[..] {
             [only] => only,
             nodes => pick_from(nodes, Instant::now()),
         };
         node.calls.fetch_add(1, Relaxed);
-        NodeGuard(Arc::clone(node))
+        Ok((NodeGuard { node: Arc::clone(node), token_number: 0 }, nodes.len()))
     }
 }
 
@@ -89,33 +122,69 @@ fn pick_from(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
 impl NodeGuard {
     /// Returns the connection to the node. It is established when the first call uses it.
     pub(crate) fn channel(&self) -> Channel {
-        self.0.channel.get_or_init(|| self.0.endpoint.connect_lazy()).clone()
+        self.node.channel.get_or_init(|| self.node.connect_lazy()).clone()
     }
 
-    /// Returns the address of the node, for messages.
-    pub(crate) fn address(&self) -> &str {
-        &self.0.address
+    /// Returns the server that the node is, for messages.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.node.peer
     }
 
     /// Records that the node responded, even if it refused the call.
     pub(crate) fn record_response(&self) {
-        self.0.update(|health| *health = Health::default());
+        self.node.update(|health| *health = Health::default());
     }
 
     /// Records that the node could not be reached, or is draining.
     pub(crate) fn record_failure(&self) {
         let now = Instant::now();
-        self.0.update(|health| health.fail(now));
+        self.node.update(|health| health.fail(now));
+        self.node.has_failures.store(true, Relaxed);
     }
 }
 
 impl Drop for NodeGuard {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Relaxed);
+        self.node.calls.fetch_sub(1, Relaxed);
     }
 }
 
 impl Node {
+    fn new(
+        target: Arc<Target>,
+        address: SocketAddr,
+        connections: Arc<Connections>,
+        has_failures: Arc<AtomicBool>,
+    ) -> Node {
+        Node {
+            peer: Peer::new(target, address),
+            connections,
+            channel: OnceLock::new(),
+            calls: AtomicUsize::new(0),
+            health: Mutex::default(),
+            has_failures,
+        }
+    }
+
+    fn connect_lazy(&self) -> Channel {
+        let target = &self.peer.target;
+        let connector = Connector {
+            peer: self.peer.clone(),
+            tls: self.connections.tls.clone().filter(|_| target.is_https),
+            timeout: self.connections.connect_timeout,
+        };
+        // The connector makes the handshake. With `https`, tonic would make its own.
+        Endpoint::from_static("http://node")
+            .origin(target.origin.clone())
+            .user_agent(concat!("cable-client/", env!("CARGO_PKG_VERSION")))
+            .expect("name and version are valid in a header")
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .connect_with_connector_lazy(connector)
+    }
+
     fn health(&self) -> Health {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,47 +218,59 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn pool(nodes: usize) -> Pool {
-        Pool::new(
-            (0..nodes).map(|port| Endpoint::from_shared(format!("http://127.0.0.1:{}", port + 1)).unwrap()),
-        )
+    fn nodes(count: u16) -> Vec<Arc<Node>> {
+        let connections = Arc::new(Connections {
+            connect_timeout: Duration::from_secs(1),
+            tls: None,
+            lookup: system_lookup(),
+        });
+        let node = |port: u16| {
+            let target = Target::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            Arc::new(Node::new(Arc::new(target), address, Arc::clone(&connections), Arc::default()))
+        };
+        (1..=count).map(node).collect()
     }
 
-    fn index_of(pool: &Pool, guard: &NodeGuard) -> usize {
-        pool.0.iter().position(|node| Arc::ptr_eq(node, &guard.0)).unwrap()
-    }
-
-    #[test]
-    fn calls_are_spread_evenly_over_two_nodes() {
-        let pool = pool(2);
-        let calls: Vec<NodeGuard> = (0..10).map(|_| pool.pick()).collect();
-        assert_eq!(calls.iter().filter(|guard| index_of(&pool, guard) == 0).count(), 5);
+    #[tokio::test]
+    async fn calls_are_spread_evenly_over_two_nodes() {
+        let targets = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(|url| Target::parse(url).unwrap());
+        let connections =
+            Connections { connect_timeout: Duration::from_secs(1), tls: None, lookup: system_lookup() };
+        let pool = Pool::new(targets.into(), connections);
+        let mut calls = Vec::new();
+        for _ in 0..10 {
+            let (call, count) = pool.pick().await.unwrap();
+            assert_eq!(count, 2);
+            calls.push(call);
+        }
+        assert_eq!(calls.iter().filter(|call| call.peer().address.port() == 1).count(), 5);
         drop(calls);
-        assert!(pool.0.iter().all(|node| node.calls.load(Relaxed) == 0));
+        assert!(Names::nodes(&pool.0).await.unwrap().iter().all(|node| node.calls.load(Relaxed) == 0));
     }
 
     #[test]
     fn a_failed_node_is_ejected_and_then_probed_once() {
-        let pool = pool(2);
+        let nodes = nodes(2);
         let now = Instant::now();
-        pool.0[0].update(|health| health.fail(now));
+        nodes[0].update(|health| health.fail(now));
         for _ in 0..20 {
-            assert!(Arc::ptr_eq(pick_from(&pool.0, now), &pool.0[1]));
+            assert!(Arc::ptr_eq(pick_from(&nodes, now), &nodes[1]));
         }
         let later = now + LONGEST_EJECTION;
-        pool.0[1].calls.store(1, Relaxed);
-        assert!(Arc::ptr_eq(pick_from(&pool.0, later), &pool.0[0]));
-        assert!(Arc::ptr_eq(pick_from(&pool.0, later), &pool.0[1]));
+        nodes[1].calls.store(1, Relaxed);
+        assert!(Arc::ptr_eq(pick_from(&nodes, later), &nodes[0]));
+        assert!(Arc::ptr_eq(pick_from(&nodes, later), &nodes[1]));
     }
 
     #[test]
     fn the_first_node_to_return_is_picked_if_all_are_ejected() {
-        let pool = pool(3);
+        let nodes = nodes(3);
         let now = Instant::now();
         for (index, secs) in [(0, 9), (1, 1), (2, 5)] {
-            pool.0[index].update(|health| health.ejected_until = Some(now + Duration::from_secs(secs)));
+            nodes[index].update(|health| health.ejected_until = Some(now + Duration::from_secs(secs)));
         }
-        assert!(Arc::ptr_eq(pick_from(&pool.0, now), &pool.0[1]));
+        assert!(Arc::ptr_eq(pick_from(&nodes, now), &nodes[1]));
     }
 
     #[test]

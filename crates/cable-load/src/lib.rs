@@ -8,7 +8,7 @@
 
 use std::{io, path::PathBuf, thread::available_parallelism, time::Duration};
 
-use cable_client::{Cable, Retry};
+use cable_client::{Builder, Cable, Retry};
 use futures_util::future::try_join_all;
 
 pub use self::{
@@ -92,8 +92,8 @@ pub enum Progress {
 }
 
 /// Returns one client per connection. The clients do not retry: a failure must be visible.
-async fn connect(endpoint: &str, connections: usize, timeout: Duration) -> Result<Vec<Cable>, Error> {
-    let client = || Cable::builder(endpoint).timeout(timeout).retry(Retry::none()).build();
+async fn connect(client: &Builder, connections: usize, timeout: Duration) -> Result<Vec<Cable>, Error> {
+    let client = || client.clone().timeout(timeout).retry(Retry::none()).build();
     let clients = (0..connections).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
     // The first call over a client makes its connection. It must not be a measured call.
     try_join_all(clients.iter().map(Cable::status)).await?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cable_client::{
-    Cable,
+    Builder, Cable,
     v1::{ArticleFilter, ArticleOrder, ArticleView, BodyFormat},
 };
 
@@ -65,14 +65,18 @@ impl ReadLoad {
     ///
     /// # Errors
     /// The service cannot be reached, or there are no articles to get.
-    pub async fn run(self, endpoint: &str, progress: &mut dyn FnMut(Progress)) -> Result<CallReport, Error> {
+    pub async fn run(
+        self,
+        client: &Builder,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<CallReport, Error> {
         let ReadLoad { call, filter, order, view, format, plan, connections, timeout } = self;
         let timeout = timeout.unwrap_or(match call {
             ReadCall::Stream { .. } => STREAM_TIMEOUT,
             ReadCall::Get { .. } | ReadCall::List { .. } => CALL_TIMEOUT,
         });
         let connections = connections.map_or_else(|| 2 * cores(), |count| count as usize);
-        let connections = connect(endpoint, connections, timeout).await?;
+        let connections = connect(client, connections, timeout).await?;
         let expected = Expected::new(view, format, filter, order);
         match call {
             ReadCall::Get { articles, zipf, seed } => {

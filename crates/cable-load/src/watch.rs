@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cable_client::{
-    Cable, EntityKind, FeedFilter,
+    Builder, Cable, EntityKind, FeedFilter,
     v1::{ArticleView, BodyFormat},
 };
 use serde_json::Value;
@@ -88,9 +88,13 @@ impl WatchLoad {
     ///
     /// # Errors
     /// The service cannot be reached, the filter excludes the articles to publish, or the feeds could not be opened.
-    pub async fn run(self, endpoint: &str, progress: &mut dyn FnMut(Progress)) -> Result<WatchReport, Error> {
-        let publisher = connect(endpoint, 1, CALL_TIMEOUT).await?;
-        let followers = self.open(endpoint).await?;
+    pub async fn run(
+        self,
+        client: &Builder,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<WatchReport, Error> {
+        let publisher = connect(client, 1, CALL_TIMEOUT).await?;
+        let followers = self.open(client).await?;
         let (start, cpu) = (Instant::now(), pace::process_cpu());
         let published = self.publish_or_wait(&followers, publisher.clone(), start, progress).await;
         let cut_short = followers.wait_for_deliveries(self.timeout).await;
@@ -127,13 +131,13 @@ impl WatchLoad {
         matches!(&self.changes, Changes::Published(publishing) if !publishing.keep)
     }
 
-    async fn open(&self, endpoint: &str) -> Result<Followers, Error> {
+    async fn open(&self, client: &Builder) -> Result<Followers, Error> {
         let kinds = &self.filter.kinds;
         let includes_articles = kinds.is_empty() || kinds.contains(&EntityKind::Article.into());
         if matches!(self.changes, Changes::Published(_)) && !includes_articles {
             return Err(Error::ExcludesArticles);
         }
-        let connections = connect(endpoint, self.connections() as usize, CALL_TIMEOUT).await?;
+        let connections = connect(client, self.connections() as usize, CALL_TIMEOUT).await?;
         let followers = self.followers as usize;
         let recorder = Recorder::new(self.series(), followers);
         let request = FeedRequest { filter: self.filter.clone(), view: self.view, format: self.format };

@@ -47,9 +47,14 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// The call was cancelled.
     Cancelled,
-    /// The caller is not authenticated.
+    /// The caller is not authenticated: the call had no token, or one that is unknown, expired or revoked.
+    ///
+    /// UNAUTHENTICATED. If the [`Token`](crate::Token) can change, the client has requested it again, and has made a second
+    /// attempt if it was another one.
     Unauthenticated,
-    /// The caller lacks the permission for the call.
+    /// The caller is authenticated, but lacks the permission for the call.
+    ///
+    /// PERMISSION_DENIED. A token with another role may make the call.
     PermissionDenied,
     /// Stored data is damaged.
     ///
@@ -63,10 +68,15 @@ pub enum ErrorKind {
     Unknown,
     /// A stream ended early: the items that it delivered are incomplete.
     Truncated,
-    /// A setting of the client or a position in text form is invalid.
+    /// A setting of the client or a position in text form is invalid, or does not allow the call: a token is not sent over
+    /// plaintext.
     ///
     /// No call was made.
     Config,
+    /// The callback of a [`Token`](crate::Token) failed before it had returned a token.
+    ///
+    /// No call was made.
+    Credentials,
     /// Received or given bytes are not a valid message.
     Malformed,
     /// A message, or a commit of a feed, is larger than this client accepts. The text states the limit and the remedy.

@@ -9,27 +9,35 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
 use super::{Connection, Error, ErrorKind, Inner, Violation};
-use crate::v1::ErrorReason;
+use crate::{connect::Peer, v1::ErrorReason};
 
 impl From<Status> for Error {
     fn from(status: Status) -> Error {
-        Error::from_call(status, "the server")
+        Error::from_call(status, None)
     }
 }
 
 impl Error {
-    /// Returns the error of a call to the node at `address`. A failed connection is described with the address and the
-    /// cause.
-    pub(crate) fn from_call(status: Status, address: &str) -> Error {
-        let connection = match local_failure(&status) {
-            Some(LocalFailure::TimedOut) => return Error::deadline().with_source(status),
+    /// Returns the error of a call to a server. A failed connection is described with the server and the cause.
+    pub(crate) fn from_call(status: Status, peer: Option<&Peer>) -> Error {
+        let mut connection = match local_failure(&status) {
+            Some(LocalFailure::TimedOut) => return Error::deadline(peer).with_source(status),
             Some(LocalFailure::Connection(connection)) => connection,
-            None => return server_error(&status),
+            None => return server_error(&status, peer),
         };
-        let cause = root_cause(&status);
+        let mut cause = root_cause(&status);
+        if connection == Connection::Lost
+            && let Some(finding) = peer.and_then(Peer::finding)
+        {
+            cause = finding.cause;
+            if finding.is_refusal {
+                connection = Connection::Refused;
+            }
+        }
+        let server = peer.map_or_else(|| "the server".to_owned(), Peer::to_string);
         let message = match connection {
-            Connection::Refused => format!("cannot connect to {address}: {cause}"),
-            _ => format!("connection to {address} lost: {cause}"),
+            Connection::Refused => format!("cannot reach {server}: {cause}"),
+            _ => format!("connection to {server} lost: {cause}"),
         };
         let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
         error.0.connection = connection;
@@ -78,7 +86,12 @@ fn local_failure(status: &Status) -> Option<LocalFailure> {
     lost.then_some(LocalFailure::Connection(Connection::Lost))
 }
 
-fn server_error(status: &Status) -> Error {
+fn server_error(status: &Status, peer: Option<&Peer>) -> Error {
+    if let Some(problem) = foreign_response(status) {
+        let server = peer.map_or_else(|| "the server".to_owned(), Peer::to_string);
+        let message = format!("{server} responded with {problem}, not gRPC: a proxy, or another service");
+        return Error::new(ErrorKind::from_code(status.code()), message);
+    }
     if is_oversized(status) {
         let message = format!(
             "{}; Cable servers send at most 3.5 MiB per message: update the server, or check for a proxy that merges \
@@ -102,6 +115,12 @@ fn server_error(status: &Status) -> Error {
         retry_after: details.retry_info().and_then(|info| info.retry_delay),
         ..Inner::default()
     }))
+}
+
+/// Returns the description of a response that is not gRPC. tonic derives a code from its HTTP status.
+fn foreign_response(status: &Status) -> Option<String> {
+    let code = status.message().strip_prefix("grpc-status header missing, mapped from HTTP status code ")?;
+    Some(format!("HTTP status {code}"))
 }
 
 /// Returns whether tonic refused a message of the server because of its length. tonic uses the code of

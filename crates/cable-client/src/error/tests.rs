@@ -6,7 +6,11 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::{Error, ErrorKind, status::DOMAIN};
-use crate::v1::{ErrorReason, ItemError};
+use crate::{
+    config::Target,
+    connect::Peer,
+    v1::{ErrorReason, ItemError},
+};
 
 /// Returns a status as a server sends it.
 pub(crate) fn refused_status(code: Code, reason: &str, wait: Option<Duration>) -> Status {
@@ -70,18 +74,24 @@ fn a_refused_connection_has_a_known_outcome() {
     assert!(error.source().is_some());
 }
 
+fn peer(url: &str) -> Peer {
+    Peer::new(Arc::new(Target::parse(url).unwrap()), ([10, 0, 0, 7], 7190).into())
+}
+
 #[test]
 fn a_failed_connection_is_described_with_its_address_and_cause() {
-    let refused = transport_status(Code::Unavailable, connect_error());
-    let error = Error::from_call(refused, "http://node:7190");
-    assert_eq!(error.message(), "cannot connect to http://node:7190: connection refused");
+    let node = peer("http://node:7190");
+    let refused = || transport_status(Code::Unavailable, connect_error());
+    let error = Error::from_call(refused(), Some(&node));
+    assert_eq!(error.message(), "cannot reach http://node:7190 (10.0.0.7:7190): connection refused");
+    let error = Error::from_call(refused(), Some(&peer("http://10.0.0.7:7190")));
+    assert_eq!(error.message(), "cannot reach http://10.0.0.7:7190: connection refused");
     let nested = std::io::Error::other(std::io::Error::other("reset by peer"));
-    let error = Error::from_call(transport_status(Code::Unknown, nested), "http://node:7190");
-    assert_eq!(error.message(), "connection to http://node:7190 lost: reset by peer");
-    assert_eq!(
-        Error::from_call(Status::new(Code::Unavailable, "busy"), "http://node:7190").message(),
-        "busy"
-    );
+    let error = Error::from_call(transport_status(Code::Unknown, nested), Some(&node));
+    assert_eq!(error.message(), "connection to http://node:7190 (10.0.0.7:7190) lost: reset by peer");
+    assert_eq!(Error::from_call(Status::new(Code::Unavailable, "busy"), Some(&node)).message(), "busy");
+    let error = Error::from_call(transport_status(Code::Cancelled, TimeoutExpired(())), Some(&node));
+    assert_eq!(error.message(), "no response from http://node:7190 (10.0.0.7:7190) before the deadline");
 }
 
 #[test]

@@ -194,6 +194,7 @@ impl FeedBuilder {
             parts: CommitParts { max_bytes: self.max_commit_bytes, ..CommitParts::default() },
             failures: 0,
             faults: 0,
+            is_token_replaced: false,
             pause_until: None,
             status: Arc::clone(&status),
             saver: saver.clone(),

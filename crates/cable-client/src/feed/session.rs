@@ -37,6 +37,8 @@ pub(super) struct FeedDriver {
     pub(super) failures: u32,
     /// The number of these failures that are faults of the server.
     pub(super) faults: u32,
+    /// Whether the token was replaced since the last delivery with a new position.
+    pub(super) is_token_replaced: bool,
     pub(super) pause_until: Option<Instant>,
     pub(super) status: Arc<FeedStatus>,
     pub(super) saver: Option<Arc<Saver>>,
@@ -72,7 +74,7 @@ impl FeedDriver {
             };
             let delivery = match accepted {
                 Ok(delivery) => delivery,
-                Err(error) => self.recover(error)?,
+                Err(error) => self.recover(error).await?,
             };
             if let Some(delivery) = delivery {
                 return Ok(delivery);
@@ -113,7 +115,7 @@ impl FeedDriver {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(stream_ended()),
             Ok(Err(status)) => {
-                let error = Error::from_call(status, node.address());
+                let error = Error::from_call(status, Some(node.peer()));
                 report_outcome(node, Some(&error));
                 Err(error)
             }
@@ -222,7 +224,7 @@ impl FeedDriver {
     fn advance_to(&mut self, position: &Position, caught_up: bool) {
         let mut status = self.status.lock();
         if status.position.as_ref() != Some(position) {
-            (self.failures, self.faults) = (0, 0);
+            (self.failures, self.faults, self.is_token_replaced) = (0, 0, false);
         }
         status.position = Some(position.clone());
         status.caught_up |= caught_up;
@@ -232,12 +234,13 @@ impl FeedDriver {
 
     /// Prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, the
     /// snapshot restarts, and a reset is delivered.
-    fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
+    async fn recover(&mut self, error: Error) -> Result<Option<Delivery>> {
+        let may_retry = self.has_other_token(&error).await || !is_permanent(&error);
         self.stream = None;
         self.parts.clear();
         self.status.lock().caught_up = false;
         self.faults += u32::from(is_server_fault(&error));
-        if is_permanent(&error) || self.faults >= MAX_SERVER_FAULTS {
+        if !may_retry || self.faults >= MAX_SERVER_FAULTS {
             return Err(error);
         }
         self.failures += 1;
@@ -246,6 +249,15 @@ impl FeedDriver {
             callback(&error);
         }
         Ok((self.snapshot_records > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
+    }
+
+    /// Returns whether there is another token than the one with which an open stream ended. Once, until there is progress:
+    /// a source that returns other tokens without end does not help. A stream that is refused when it opens has been
+    /// attempted with another token already.
+    async fn has_other_token(&mut self, error: &Error) -> bool {
+        let Some(OpenStream { node, .. }) = &self.stream else { return false };
+        let first = !std::mem::replace(&mut self.is_token_replaced, true);
+        first && self.cable.replace_token(node.token_number, error).await
     }
 }
 

@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::TransferCall;
 use crate::{
     Cable, Error, RawRecord, Result, Retry,
-    list::{ResultStream, messages},
+    list::ResultStream,
     v1::{ExportEnd, ExportRequest, ExportResponse, Freshness, Position},
 };
 
@@ -205,10 +205,10 @@ impl ExportState {
         }
         let messages = match &mut self.call.responses {
             Some(messages) => messages,
-            none => {
+            None => {
                 self.received = 0;
                 let opened = self.cable.open(|| self.request.clone(), None, &Retry::none()).await?;
-                none.insert(messages(opened))
+                self.call.opened(opened)
             }
         };
         let truncated = || Error::truncated("export ended without its closing message");

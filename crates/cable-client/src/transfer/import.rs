@@ -23,7 +23,7 @@ use super::TransferCall;
 use crate::{
     Cable, Error, ErrorKind, RawRecord, Result, Retry,
     client::Chunks,
-    list::{ResultStream, messages},
+    list::ResultStream,
     v1::{ImportMode, ImportRequest, ImportResponse, ImportResult, Position},
 };
 
@@ -324,9 +324,9 @@ async fn next_response(
 ) -> Result<Option<ImportResponse>> {
     let responses = match &mut call.responses {
         Some(responses) => responses,
-        none => {
+        None => {
             let request = || Chunks(Arc::clone(import).chunks());
-            none.insert(messages(cable.open(request, None, &Retry::none()).await?))
+            call.opened(cable.open(request, None, &Retry::none()).await?)
         }
     };
     responses.next().await.transpose()

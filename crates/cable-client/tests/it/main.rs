@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
+mod credentials;
 mod faults;
 mod feeds;
 mod mirrors;
 mod pending;
 mod purges;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
