@@ -338,6 +338,7 @@ impl Node {
         let status = rpc::status::StatusRpc {
             store: self.store.clone(),
             content: self.content.clone(),
+            clock: self.clock.clone(),
             started: self.started,
         };
         let reflection_error = |error: tonic_reflection::server::Error| Error::Serve(error.into());

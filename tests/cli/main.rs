@@ -4,8 +4,10 @@
 
 mod article;
 mod bench;
+mod check;
 mod config;
 mod feed;
+mod reference;
 mod serve;
 mod store;
 mod support;
