@@ -287,7 +287,7 @@ impl Config {
 pub struct Description {
     /// Name of the setting, as `section.key`.
     pub key: &'static str,
-    /// What the setting is, in sentences.
+    /// The description of the setting, in sentences.
     pub doc: String,
     /// The built-in value as TOML. `None` if it depends on the machine.
     pub default: Option<String>,

@@ -12,7 +12,7 @@ pub struct Description {
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
-    /// What it counts, in a sentence.
+    /// The description of its value, in a sentence.
     pub help: String,
     /// The names of its labels, without those of buckets.
     pub labels: Vec<String>,
