@@ -20,6 +20,7 @@ mod article;
 mod backup;
 mod bench;
 mod changes;
+mod check;
 mod config;
 mod context;
 mod contexts;
@@ -36,6 +37,7 @@ mod pending;
 mod progress;
 mod put;
 mod rebuild;
+mod reference;
 mod replace;
 mod restore;
 mod serve;
@@ -44,6 +46,7 @@ mod status;
 mod terminal;
 mod token;
 mod unmatched;
+mod version;
 
 /// The address at which a server without settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
@@ -98,6 +101,10 @@ struct OutputFormat {
     )]
     output_format: Option<output::Format>,
 }
+
+/// The arguments of a command without any.
+#[derive(Debug, clap::Args)]
+struct NoArguments {}
 
 /// The arguments of a command that calls a service, with its endpoint.
 #[derive(Debug, clap::Args)]
@@ -156,6 +163,11 @@ enum Command {
         /// Shell that the script is for.
         shell: clap_complete::Shell,
     },
+    /// Write a manual page for each command.
+    Man(reference::Directory),
+    /// Write the reference documents.
+    #[command(hide = true)]
+    Reference(reference::Directory),
 }
 
 /// A command that calls a service.
@@ -181,6 +193,10 @@ enum Call {
     Export(WithService<export::Export>),
     /// Print the status of the service: version, log, counts, sizes, digests and limits.
     Status(WithService<OutputFormat>),
+    /// Check the service for a monitor: one line with performance data, and the exit codes of a Nagios plug-in.
+    Check(WithService<check::Check>),
+    /// Print the versions of this program and of the service, and a warning if they differ.
+    Version(WithService<NoArguments>),
     /// Generate read or follower load, check the responses and report latency. Use it only against your own nodes.
     Bench(SubcommandWithOutput<Box<bench::Command>>),
 }
@@ -239,6 +255,12 @@ pub(crate) enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The command has reported a state that has an exit code.
+    #[error("exit code {exit_code}")]
+    Reported {
+        /// The exit code.
+        exit_code: u8,
+    },
     /// The command was done only in part; the rest has been reported already.
     #[error("{0}")]
     Incomplete(String),
@@ -279,7 +301,7 @@ impl Error {
             | Error::Io { .. }
             | Error::Incomplete(_) => 1,
             Error::Conflict(_) => 4,
-            Error::Partial { exit_code, .. } => *exit_code,
+            Error::Partial { exit_code, .. } | Error::Reported { exit_code } => *exit_code,
             Error::Kept { error, .. } => error.exit_code(),
             Error::Call(error) | Error::Resume(error) | Error::FileEtag(error) => match error.kind() {
                 ErrorKind::Config | ErrorKind::InvalidArgument => 2,
@@ -363,16 +385,27 @@ pub(crate) fn run() -> ExitCode {
         Err(help_or_error) => {
             // A reader that closes the pipe needs no more of the help text.
             let _closed = print_usage(&help_or_error);
-            return ExitCode::from(u8::try_from(help_or_error.exit_code()).unwrap_or(2));
+            return ExitCode::from(usage_exit_code(&help_or_error));
         }
     };
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::ClosedPipe) => ExitCode::SUCCESS,
+        Err(Error::Reported { exit_code }) => ExitCode::from(exit_code),
         Err(error) => {
             let _unreportable = note(&error.describe());
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Returns the exit code of help or a usage error. For a monitor, 2 would be a failure of the service.
+fn usage_exit_code(help_or_error: &clap::Error) -> u8 {
+    let is_check = std::env::args().nth(1).is_some_and(|command| command == "check");
+    match help_or_error.use_stderr() {
+        false => 0,
+        true if is_check => check::UNKNOWN,
+        true => 2,
     }
 }
 
@@ -409,6 +442,8 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
         Command::Config(command) => config::run(command, &mut output),
         Command::Context(command) => context::run(command),
         Command::Completion { shell } => completion(shell, &mut output),
+        Command::Man(directory) => reference::man(directory),
+        Command::Reference(directory) => reference::documents(directory),
     }
 }
 
@@ -445,6 +480,8 @@ async fn run_call(call: Call) -> Result<(), Error> {
         }
         Call::Export(export) => export::run(export.args, &export.service.client()?).await,
         Call::Status(status) => status::run(&status.service.client()?, &mut status.args.stdout()).await,
+        Call::Check(check) => check::run(check.args, check.service.client(), &mut Output::stdout(None)).await,
+        Call::Version(version) => version::run(&version.service.client()?, &mut Output::stdout(None)).await,
         Call::Bench(bench) => {
             bench::run(*bench.command, &bench.service.builder()?, &mut bench.output.stdout()).await
         }

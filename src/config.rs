@@ -24,8 +24,8 @@ use syntax::{
     Address, AddressOrOff, Boolean, Count, Directory, Level, Networks, Number, OptionalFile, Origins,
     Syntax as _, Threads, Word,
 };
-pub use units::duration;
-use units::{Bytes, Days, Seconds};
+use units::{Between, Bytes, Days, Seconds};
+pub use units::{duration, size};
 
 use crate::{auth::Anonymous, telemetry};
 
@@ -55,6 +55,12 @@ const MIN_CONNECTION_TIME: Duration = SECOND;
 /// nothing wrong.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Maximum time that a peer may be silent. With more, peers that are gone would hold connections and memory.
+const MAX_SILENCE: Duration = Duration::from_secs(3_600);
+
+/// Maximum time that a stopping node takes. Supervisors kill a process that takes longer.
+const MAX_STOP_TIME: Duration = Duration::from_secs(3_600);
+
 /// Minimum age of history. Followers need some time to reconnect.
 const MIN_HISTORY_RETENTION: Duration = MINUTE;
 
@@ -64,6 +70,8 @@ struct Setting {
     key: &'static str,
     /// The first line of the documentation.
     doc: &'static str,
+    /// The other lines of the documentation.
+    more: &'static [&'static str],
     /// Whether the built-in value depends on the machine.
     per_machine: bool,
     /// Whether a node takes over a new value at a reload. The others require a restart.
@@ -72,6 +80,8 @@ struct Setting {
     set: fn(&mut Config, &str) -> Result<(), String>,
     /// Returns the value as TOML.
     show: fn(&Config) -> String,
+    /// Describes the valid values.
+    values: fn() -> String,
 }
 
 /// Defines [`Config`], a type with built-in values for each section, and [`SETTINGS`].
@@ -109,10 +119,14 @@ macro_rules! settings {
             }
         )+
 
+        /// The sections with their descriptions.
+        const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($about),+))),+];
+
         /// All settings, grouped by section.
         const SETTINGS: &[Setting] = &[$($(Setting {
             key: concat!(stringify!($section), ".", stringify!($name)),
             doc: $doc,
+            more: &[$($more),*],
             per_machine: false $(|| $per_machine)?,
             reloads: false $(|| $reloads)?,
             set: |config, text| {
@@ -120,6 +134,7 @@ macro_rules! settings {
                 Ok(())
             },
             show: |config| $syntax.show(&config.$section.$name),
+            values: || values::<$type>(&$syntax),
         },)+)+];
     };
 }
@@ -133,7 +148,7 @@ settings! {
 
         /// Address of /metrics, /livez and /readyz over plain HTTP, or "off".
         ///
-        /// If `None`, they are not served.
+        /// Bind it to an address that only monitoring can reach.
         ops_listen: Option<SocketAddr> = Some(loopback(7191)), AddressOrOff;
 
         /// Whether addresses that other machines can reach may be served without TLS.
@@ -152,10 +167,10 @@ settings! {
         /// Time that a node asked to stop continues to serve while it reports that it is not ready, before it drains.
         ///
         /// Balancers need it to take the node out of rotation.
-        lame_duck: Duration = Duration::ZERO, Seconds { min: Duration::ZERO };
+        lame_duck: Duration = Duration::ZERO, Between { min: Duration::ZERO, max: MAX_STOP_TIME };
 
         /// Maximum time for calls in flight to end once the node drains.
-        drain_timeout: Duration = 20 * SECOND, Seconds { min: Duration::ZERO };
+        drain_timeout: Duration = 20 * SECOND, Between { min: Duration::ZERO, max: MAX_STOP_TIME };
 
         /// Number of serving threads, 1 to 64. If unset, one per core.
         ///
@@ -175,7 +190,7 @@ settings! {
         client_ca: Option<PathBuf> = None, OptionalFile;
 
         /// Whether clients need a certificate of `client_ca`: "none", "optional" or "required".
-        client_auth: ClientAuth = ClientAuth::None, Word;
+        client_auth: ClientAuth = ClientAuth::None, Word("\"none\", \"optional\" or \"required\"");
 
         /// Interval at which the files are read, to notice a change.
         reload_interval: Duration = 5 * SECOND, Seconds { min: MIN_TIMEOUT };
@@ -200,7 +215,7 @@ settings! {
         max_buffered_request_bytes: u64 = 64 << 20, Bytes { min: MIN_BUFFERED_REQUEST_BYTES };
 
         /// Maximum time that a response waits without its client reading any byte of it.
-        progress_timeout: Duration = 30 * SECOND, Seconds { min: MIN_TIMEOUT };
+        progress_timeout: Duration = 30 * SECOND, Between { min: MIN_TIMEOUT, max: MAX_SILENCE };
 
         /// Maximum time until a call has its response, and until the next message of a client stream is complete.
         request_timeout: Duration = 60 * SECOND, Seconds { min: MIN_TIMEOUT };
@@ -216,7 +231,7 @@ settings! {
         /// Maximum time for the first bytes of a connection.
         ///
         /// It is also the maximum time for the headers of an HTTP/1.1 request.
-        preface_timeout: Duration = 5 * SECOND, Seconds { min: MIN_TIMEOUT };
+        preface_timeout: Duration = 5 * SECOND, Between { min: MIN_TIMEOUT, max: MAX_SILENCE };
 
         /// Maximum age of a connection, plus or minus a tenth.
         max_age: Duration = 30 * MINUTE, Seconds { min: MIN_CONNECTION_TIME };
@@ -228,10 +243,10 @@ settings! {
         idle_timeout: Duration = 15 * MINUTE, Seconds { min: MIN_CONNECTION_TIME };
 
         /// Interval of keepalive pings on a connection.
-        ping_interval: Duration = 30 * SECOND, Seconds { min: MIN_CONNECTION_TIME };
+        ping_interval: Duration = 30 * SECOND, Between { min: MIN_CONNECTION_TIME, max: MAX_SILENCE };
 
         /// Maximum time until a ping is acknowledged.
-        ping_timeout: Duration = 10 * SECOND, Seconds { min: MIN_TIMEOUT };
+        ping_timeout: Duration = 10 * SECOND, Between { min: MIN_TIMEOUT, max: MAX_SILENCE };
     }
 
     /// A separate address for publishing.
@@ -253,7 +268,7 @@ settings! {
         ///
         /// With "auto", they may do everything on a node that only this machine can reach and that has no credentials,
         /// otherwise nothing.
-        anonymous: Anonymous = Anonymous::Auto, Word;
+        anonymous: Anonymous = Anonymous::Auto, Word("\"auto\", \"none\" or a role");
     }
 
     /// How often one caller may call a node.
@@ -322,7 +337,7 @@ settings! {
         level: String = "info".into(), Level, reloads: true;
 
         /// Format of the events: "text" or "json".
-        format: telemetry::Format = telemetry::Format::Text, Word;
+        format: telemetry::Format = telemetry::Format::Text, Word("\"text\" or \"json\"");
     }
 }
 
@@ -379,6 +394,48 @@ impl fmt::Display for ClientAuth {
             ClientAuth::Required => "required",
         })
     }
+}
+
+/// The documentation of a setting.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Name of the setting, as `section.key`.
+    pub key: &'static str,
+    /// The description of the setting, in sentences.
+    pub doc: String,
+    /// The built-in value as TOML. `None` if it depends on the machine.
+    pub default: Option<String>,
+    /// The valid values.
+    pub values: String,
+    /// The environment variable that sets it.
+    pub variable: String,
+    /// Whether a running node takes over a new value at a reload.
+    pub reloads: bool,
+}
+
+/// Returns each section with its description and the documentation of its settings.
+pub fn describe() -> impl Iterator<Item = (&'static str, &'static str, Vec<Description>)> {
+    SECTIONS.iter().map(|(section, about)| {
+        let is_in = |setting: &&Setting| setting.key.split_once('.').is_some_and(|(of, _)| of == *section);
+        (*section, about.trim(), SETTINGS.iter().filter(is_in).map(describe_setting).collect())
+    })
+}
+
+fn describe_setting(setting: &Setting) -> Description {
+    let built_in = Config::default();
+    Description {
+        key: setting.key,
+        doc: [&[setting.doc], setting.more].concat().concat().trim().to_owned(),
+        default: (!setting.per_machine).then(|| (setting.show)(&built_in)),
+        values: (setting.values)(),
+        variable: layers::variable(setting.key),
+        reloads: setting.reloads,
+    }
+}
+
+/// Describes the valid values of a setting of type `T`.
+fn values<T>(syntax: &impl syntax::Syntax<T>) -> String {
+    syntax.values()
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -160,7 +160,7 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
-/// What controls a running node from outside.
+/// The operator's side of a running node.
 pub struct Control {
     /// Completes with the reason when the node must stop.
     pub shutdown: BoxFuture<'static, &'static str>,
@@ -414,6 +414,7 @@ impl Node {
         let status = rpc::status::StatusRpc {
             store: self.store.clone(),
             content: self.content.clone(),
+            clock: self.clock.clone(),
             started: self.started,
         };
         let reflection_error = |error: tonic_reflection::server::Error| Error::Serve(error.into());

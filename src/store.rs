@@ -608,9 +608,21 @@ impl Store {
 
     fn check_space(&self) -> Result<(), Error> {
         let reserve = self.options.reserve_bytes;
-        let Ok(space) = rustix::fs::statvfs(&self.options.dir) else { return Ok(()) };
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < reserve { Err(Error::Full { free, reserve }) } else { Ok(()) }
+        match self.free_bytes() {
+            Some(free) if free < reserve => Err(Error::Full { free, reserve }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the free space of the disk in bytes, if it is known.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let space = rustix::fs::statvfs(&self.options.dir).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// Returns the free space below which puts are refused, in bytes.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.options.reserve_bytes
     }
 }
 

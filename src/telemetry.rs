@@ -2,6 +2,10 @@
 //!
 //! Only this module has the names of the metrics. A registry is a value: two nodes in one process count separately.
 
+mod describe;
+
+pub use describe::{Description, describe};
+
 use std::{fmt, io::IsTerminal as _, str::FromStr, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
@@ -53,16 +57,19 @@ impl fmt::Display for Format {
     }
 }
 
+/// The levels that [`init`] understands.
+pub(crate) const LEVELS: &str =
+    "error, warn, info, debug, trace, off, or directives as in \"info,cable=debug\"";
+
 /// Checks that [`init`] understands `level`.
 ///
 /// # Errors
 /// [`init`] does not understand the level. The text describes the expected syntax.
 pub(crate) fn check_level(level: &str) -> Result<(), String> {
-    let expected = "expected error, warn, info, debug, trace, off, or directives as in \"info,cable=debug\"";
     if level.is_empty() {
-        return Err(expected.to_owned());
+        return Err(format!("expected {LEVELS}"));
     }
-    EnvFilter::try_new(level).map(drop).map_err(|error| format!("{expected} ({error})"))
+    EnvFilter::try_new(level).map(drop).map_err(|error| format!("expected {LEVELS} ({error})"))
 }
 
 /// Returns the level with `h2` limited to errors: it warns of each stream that a peer breaks, so a peer could fill the

@@ -127,16 +127,16 @@ impl Access {
     ///
     /// # Errors
     /// The value is no token, or the token is not accepted.
-    pub(crate) fn identify<'a>(
+    pub(crate) fn identify(
         &self,
         authorization: Option<&[u8]>,
-        subjects: impl IntoIterator<Item = &'a str>,
+        subjects: impl IntoIterator<Item = String>,
     ) -> Result<Identity, Refusal> {
         if let Some(value) = authorization {
             return self.identify_token(value);
         }
         let accepted = self.accepted();
-        let certified = subjects.into_iter().find_map(|subject| accepted.certificates.get(subject));
+        let certified = subjects.into_iter().find_map(|subject| accepted.certificates.get(&subject));
         match certified.filter(|credential| !credential.is_ended()) {
             Some(credential) => Ok(Identity::known(credential.clone())),
             None => Ok(self.anonymous()),

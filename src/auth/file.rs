@@ -29,6 +29,9 @@ const MAX_TOKENS_PER_NAME: usize = 2;
 /// The maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
+/// The maximum length of the name in a certificate, in bytes.
+const MAX_SUBJECT_BYTES: usize = 1_024;
+
 /// The keys of an entry.
 const KEYS: [&str; 7] = ["id", "name", "role", "token_sha256", "certificate", "created", "expires"];
 
@@ -58,12 +61,12 @@ pub struct Entry {
 pub(super) enum Proof {
     /// A token with this hash.
     Token(TokenHash),
-    /// A client certificate with this subject: its common name, or one of its alternative names.
+    /// A client certificate with this name, which starts with its kind: `CN:`, `DNS:`, `URI:` or `email:`.
     Certificate(String),
 }
 
 impl Entry {
-    /// Returns the subject of the client certificate that is the credential, `None` if it is a token.
+    /// Returns the name in the client certificate that is the credential, `None` if it is a token.
     #[must_use]
     pub fn certificate(&self) -> Option<&str> {
         match &self.proof {
@@ -88,7 +91,8 @@ pub struct NewCredential {
     pub role: Role,
     /// The time for which it is accepted. `None`: it does not expire.
     pub lifetime: Option<Duration>,
-    /// The subject of a client certificate. `None`: the credential is a token.
+    /// The name in a client certificate, with its kind: `CN:`, `DNS:`, `URI:` or `email:`. `None`: the credential is a
+    /// token.
     pub certificate: Option<String>,
 }
 
@@ -305,11 +309,7 @@ fn check_new(new: &NewCredential, entries: &[Entry], now: i64) -> Result<(), Cre
         ));
     }
     if let Some(subject) = &new.certificate {
-        if subject.is_empty() || subject.len() > MAX_NAME_BYTES || subject.chars().any(char::is_control) {
-            return refused(format!(
-                "the subject of a certificate must be 1 to {MAX_NAME_BYTES} bytes of text"
-            ));
-        }
+        check_subject(subject).map_err(CredentialError::Refused)?;
         return match valid().find(|entry| entry.certificate() == Some(subject)) {
             Some(entry) => refused(format!(
                 "certificates of {subject} belong to {}: revoke {} first",
@@ -338,6 +338,18 @@ fn check_name(name: &str) -> Result<(), String> {
     {
         return Err(format!(
             "the name of a credential must be 1 to {MAX_NAME_BYTES} bytes of letters, digits, spaces and -_.@/"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the name in a certificate that identifies a caller.
+fn check_subject(subject: &str) -> Result<(), String> {
+    let kinds = ["CN:", "DNS:", "URI:", "email:"];
+    let name = kinds.iter().find_map(|kind| subject.strip_prefix(kind)).unwrap_or_default();
+    if name.is_empty() || subject.len() > MAX_SUBJECT_BYTES || name.chars().any(char::is_control) {
+        return Err(format!(
+            "the name in a certificate must be CN:, DNS:, URI: or email: and a name, at most {MAX_SUBJECT_BYTES} bytes"
         ));
     }
     Ok(())
@@ -387,7 +399,10 @@ fn parse_entry(entry: Value) -> Result<Entry, String> {
     };
     let proof = match (text("token_sha256")?, text("certificate")?) {
         (Some(hash), None) => Proof::Token(parse_hash(&hash)?),
-        (None, Some(subject)) => Proof::Certificate(subject),
+        (None, Some(subject)) => {
+            check_subject(&subject)?;
+            Proof::Certificate(subject)
+        }
         _ => return Err("exactly one of `token_sha256` and `certificate` is required".to_owned()),
     };
     let name = required("name")?;
@@ -460,7 +475,7 @@ mod tests {
         file.create(NewCredential { lifetime, ..new("Nachtdienst Köln", Role::Editor) }, NOW)
             .unwrap()
             .unwrap();
-        let certificate = Some("spiffe://packet.example/cms \"2\"".to_owned());
+        let certificate = Some("URI:spiffe://packet.example/cms \"2\"".to_owned());
         let none = file
             .create(NewCredential { certificate: certificate.clone(), ..new("cms", Role::Publisher) }, NOW);
         assert_eq!(none.unwrap(), None);
@@ -490,11 +505,17 @@ mod tests {
         assert_eq!(file.revoke("render").unwrap().len(), 2);
         assert!(file.revoke("render").unwrap_err().to_string().contains("cable token ls"));
         let mapped =
-            NewCredential { certificate: Some("cms.example".to_owned()), ..new("cms", Role::Editor) };
+            NewCredential { certificate: Some("DNS:cms.example".to_owned()), ..new("cms", Role::Editor) };
         file.create(mapped.clone(), NOW).unwrap();
         let again =
             file.create(NewCredential { name: "other".into(), ..mapped }, NOW).unwrap_err().to_string();
         assert!(again.contains("belong to cms"), "{again}");
+        let long = format!("CN:{}", "a".repeat(1_024));
+        for subject in ["", "cms.example", "DNS:", "dns:a", "IP:192.0.2.1", "CN:a\u{7}", &long] {
+            let other = NewCredential { certificate: Some(subject.to_owned()), ..new("other", Role::Editor) };
+            let error = file.create(other, NOW).unwrap_err().to_string();
+            assert!(error.contains("CN:, DNS:, URI: or email:"), "{subject}: {error}");
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ enum Hangup {
     Stop,
 }
 
-/// What a reload reads again: the settings, and the files that the parts of the node read.
+/// Reads again at a reload: the settings, and the files that the parts of the node read.
 struct Reloader {
     layers: Layers,
     /// The settings that the node was started with.

@@ -34,6 +34,8 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
         ("collections", counts.collections.to_string()),
         ("store", mebibytes(status.store_bytes)),
         ("cache", mebibytes(status.cache_bytes)),
+        ("free disk", status.free_bytes.map_or_else(String::new, mebibytes)),
+        ("conditions", status.conditions.join(", ")),
         ("content digest", base64(&status.content_digest)),
         ("log digest", base64(&status.log_digest)),
     ];

@@ -52,9 +52,8 @@ pub(crate) struct New {
     /// Time for which the credential is valid, such as 90d. If unset, it does not expire.
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     expires: Option<Duration>,
-    /// Accept client certificates with this subject (common name, or DNS, URI or e-mail alternative name) instead of a
-    /// token.
-    #[arg(long, value_name = "SUBJECT")]
+    /// Accept client certificates with this name instead of a token: CN:, DNS:, URI: or email:, and the name.
+    #[arg(long, value_name = "KIND:NAME")]
     certificate: Option<String>,
     #[command(flatten)]
     data: Data,
@@ -99,8 +98,9 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
             let new = NewCredential { name: name.clone(), role, lifetime: expires, certificate };
             match file.create(new, now())? {
                 Some(token) => print_token(&file, token.expose(), output),
-                None => output
-                    .text(&format!("{name}: client certificates with this subject have the role {role}")),
+                None => {
+                    output.text(&format!("{name}: client certificates with this name have the role {role}"))
+                }
             }
         }
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),

@@ -374,7 +374,7 @@ fn misspelling_warning(name: &str) -> Option<String> {
 }
 
 /// Returns the environment variable of a setting.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
@@ -575,6 +575,11 @@ mod tests {
             ("[connections]\ngoaway_grace = '0s'", "expected at least 100ms"),
             ("[connections]\nping_timeout = '1ms'", "expected at least 100ms"),
             ("[feed]\nhistory_retention = '59s'", "expected at least 1m"),
+            ("[cache]\nmax_bytes = '999999GiB'", "expected at most 64TiB"),
+            ("[connections]\nping_interval = '1d'", "expected at most 1h"),
+            ("[connections]\nrequest_timeout = '9999999d'", "expected at most 31d"),
+            ("[feed]\nhistory_retention = '99999999d'", "expected at most 36500d"),
+            ("[connections]\nmax = 99999999999", "expected a whole number from 1 to 1000000000"),
             ("[cache]\nmax_bytes = [1]", "invalid value \"[...]\" for `cache.max_bytes`"),
             ("[connections]\nmax_buffered_response_bytes = '1MiB'", "expected at least 16MiB"),
             ("[connections]\nmax_buffered_request_bytes = 0", "expected at least 64MiB"),
@@ -587,6 +592,36 @@ mod tests {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
         }
+    }
+
+    /// No setting accepts a value that can only be a mistake. Words and addresses refuse these values anyway.
+    #[test]
+    fn absurd_values_are_refused_by_every_setting() {
+        const FREE_TEXT: [&str; 2] = ["store.dir", "log.level"];
+        let absurd =
+            ["-1", "1e9", "NaN", "99999999999999", "999999999TiB", "999999999d", "18446744073709551616", "𝟙"];
+        for setting in SETTINGS.iter().filter(|setting| !FREE_TEXT.contains(&setting.key)) {
+            for value in absurd {
+                let error = (setting.set)(&mut Config::default(), value).unwrap_err();
+                assert!(error.starts_with("expected "), "{} = {value}: {error}", setting.key);
+            }
+        }
+    }
+
+    /// The description of a range is true at its bounds.
+    #[test]
+    fn the_described_bounds_are_accepted() {
+        let mut ranges = 0;
+        for setting in SETTINGS {
+            let values = (setting.values)();
+            let Some((_, range)) = values.split_once(" from ") else { continue };
+            let (min, max) = range.split_once(" to ").unwrap();
+            for bound in [min, max] {
+                assert_eq!((setting.set)(&mut Config::default(), bound), Ok(()), "{} = {bound}", setting.key);
+            }
+            ranges += 1;
+        }
+        assert!(ranges >= 20, "{ranges} settings have a range");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+/// A description of valid values.
+pub(super) const EXPECTED: &str = "networks such as \"10.0.0.0/8, 2001:db8::1\"";
+
 /// The maximum number of networks in one setting. Each new connection is compared with all of them.
 const MAX_NETWORKS: usize = 64;
 
@@ -32,7 +35,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Network, String> {
-        let expected = || format!("expected networks such as \"10.0.0.0/8, 2001:db8::1\", not \"{text}\"");
+        let expected = || format!("expected {EXPECTED}, not \"{text}\"");
         let (address, prefix) =
             text.split_once('/').map_or((text, None), |(left, right)| (left, Some(right)));
         let address = address.parse::<IpAddr>().map_err(|_| expected())?;

@@ -12,6 +12,14 @@ pub(super) trait Syntax<T> {
 
     /// Returns a value as TOML.
     fn show(&self, value: &T) -> String;
+
+    /// Describes the valid values.
+    fn values(&self) -> String;
+}
+
+/// Returns the error of an invalid value.
+pub(super) fn expected<T>(syntax: &impl Syntax<T>) -> String {
+    format!("expected {}", syntax.values())
 }
 
 /// Returns a string of TOML.
@@ -24,11 +32,15 @@ pub(super) struct Address;
 
 impl Syntax<SocketAddr> for Address {
     fn parse(&self, text: &str) -> Result<SocketAddr, String> {
-        text.parse().map_err(|_| "expected an IP address and a port, such as \"127.0.0.1:7190\"".to_owned())
+        text.parse().map_err(|_| expected(self))
     }
 
     fn show(&self, value: &SocketAddr) -> String {
         quoted(value)
+    }
+
+    fn values(&self) -> String {
+        "an IP address and a port, such as \"127.0.0.1:7190\"".to_owned()
     }
 }
 
@@ -37,11 +49,18 @@ pub(super) struct AddressOrOff;
 
 impl Syntax<Option<SocketAddr>> for AddressOrOff {
     fn parse(&self, text: &str) -> Result<Option<SocketAddr>, String> {
-        if text == "off" { Ok(None) } else { Address.parse(text).map(Some) }
+        match text {
+            "off" => Ok(None),
+            address => address.parse().map(Some).map_err(|_| expected(self)),
+        }
     }
 
     fn show(&self, value: &Option<SocketAddr>) -> String {
         value.map_or_else(|| quoted("off"), quoted)
+    }
+
+    fn values(&self) -> String {
+        format!("{}, or \"off\"", Address.values())
     }
 }
 
@@ -50,25 +69,36 @@ pub(super) struct Boolean;
 
 impl Syntax<bool> for Boolean {
     fn parse(&self, text: &str) -> Result<bool, String> {
-        text.parse().map_err(|_| "expected true or false".to_owned())
+        text.parse().map_err(|_| expected(self))
     }
 
     fn show(&self, value: &bool) -> String {
         value.to_string()
     }
+
+    fn values(&self) -> String {
+        "true or false".to_owned()
+    }
 }
+
+/// Maximum of a count. A larger one is a typing error: it exceeds the file descriptors and the memory of any machine.
+const MAX_COUNT: u64 = 1_000_000_000;
 
 /// A whole number above 0.
 pub(super) struct Count;
 
-impl<N: FromStr + PartialOrd + From<u8> + Display> Syntax<N> for Count {
+impl<N: TryFrom<u64> + Display> Syntax<N> for Count {
     fn parse(&self, text: &str) -> Result<N, String> {
-        let number = text.parse().ok().filter(|n| *n >= N::from(1));
-        number.ok_or_else(|| "expected a whole number above 0".to_owned())
+        let number = text.parse().ok().filter(|number| (1..=MAX_COUNT).contains(number));
+        number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| expected::<N>(self))
     }
 
     fn show(&self, value: &N) -> String {
         value.to_string()
+    }
+
+    fn values(&self) -> String {
+        format!("a whole number from 1 to {MAX_COUNT}")
     }
 }
 
@@ -77,11 +107,15 @@ pub(super) struct Number;
 
 impl Syntax<u32> for Number {
     fn parse(&self, text: &str) -> Result<u32, String> {
-        text.parse().map_err(|_| "expected a whole number".to_owned())
+        text.parse().map_err(|_| expected(self))
     }
 
     fn show(&self, value: &u32) -> String {
         value.to_string()
+    }
+
+    fn values(&self) -> String {
+        format!("a whole number from 0 to {}", u32::MAX)
     }
 }
 
@@ -94,11 +128,15 @@ pub(super) struct Threads {
 impl Syntax<usize> for Threads {
     fn parse(&self, text: &str) -> Result<usize, String> {
         let number = text.parse().ok().filter(|n| (1..=self.max).contains(n));
-        number.ok_or_else(|| format!("expected a number from 1 to {}", self.max))
+        number.ok_or_else(|| expected(self))
     }
 
     fn show(&self, value: &usize) -> String {
         value.to_string()
+    }
+
+    fn values(&self) -> String {
+        format!("a number from 1 to {}", self.max)
     }
 }
 
@@ -107,11 +145,15 @@ pub(super) struct Directory;
 
 impl Syntax<PathBuf> for Directory {
     fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        if text.is_empty() { Err("expected the path of a directory".to_owned()) } else { Ok(text.into()) }
+        if text.is_empty() { Err(expected(self)) } else { Ok(text.into()) }
     }
 
     fn show(&self, value: &PathBuf) -> String {
         quoted(value.display())
+    }
+
+    fn values(&self) -> String {
+        "the path of a directory".to_owned()
     }
 }
 
@@ -125,6 +167,10 @@ impl Syntax<Option<PathBuf>> for OptionalFile {
 
     fn show(&self, value: &Option<PathBuf>) -> String {
         value.as_ref().map_or_else(|| quoted(""), |path| quoted(path.display()))
+    }
+
+    fn values(&self) -> String {
+        "the path of a file, or nothing".to_owned()
     }
 }
 
@@ -140,6 +186,10 @@ impl Syntax<Vec<Network>> for Networks {
         let all: Vec<String> = value.iter().map(Network::to_string).collect();
         quoted(all.join(","))
     }
+
+    fn values(&self) -> String {
+        network::EXPECTED.to_owned()
+    }
 }
 
 /// Origins as browsers write them, separated by commas: scheme, host and port, with nothing after them.
@@ -148,12 +198,15 @@ pub(super) struct Origins;
 impl Syntax<Vec<String>> for Origins {
     fn parse(&self, text: &str) -> Result<Vec<String>, String> {
         let all = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        let expected = || "expected only scheme and host, such as \"https://desk.example\"".to_owned();
-        all.map(|origin| is_origin(origin).then(|| origin.to_owned()).ok_or_else(expected)).collect()
+        all.map(|origin| is_origin(origin).then(|| origin.to_owned()).ok_or_else(|| expected(self))).collect()
     }
 
     fn show(&self, value: &Vec<String>) -> String {
         quoted(value.join(","))
+    }
+
+    fn values(&self) -> String {
+        "only scheme and host, such as \"https://desk.example\", separated by commas".to_owned()
     }
 }
 
@@ -173,10 +226,14 @@ impl Syntax<String> for Level {
     fn show(&self, value: &String) -> String {
         quoted(value)
     }
+
+    fn values(&self) -> String {
+        telemetry::LEVELS.to_owned()
+    }
 }
 
 /// One of a few words.
-pub(super) struct Word;
+pub(super) struct Word(pub(super) &'static str);
 
 impl<T: FromStr<Err = String> + Display> Syntax<T> for Word {
     fn parse(&self, text: &str) -> Result<T, String> {
@@ -185,5 +242,9 @@ impl<T: FromStr<Err = String> + Display> Syntax<T> for Word {
 
     fn show(&self, value: &T) -> String {
         quoted(value)
+    }
+
+    fn values(&self) -> String {
+        self.0.to_owned()
     }
 }

@@ -21,19 +21,60 @@ const BYTE_UNITS: [(&str, u64); 9] = [
     ("GB", 1_000_000_000),
 ];
 
+/// Maximum of a limit on connections and calls. A longer one would limit nothing: nodes are restarted more often.
+const MAX_SECONDS: Duration = Duration::from_secs(31 * 86_400);
+
+/// Maximum age or interval of stored data. Times within this range of today are valid everywhere.
+const MAX_DAYS: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Maximum of a size. A larger one is a typing error: it exceeds the memory and the disk of any machine.
+const MAX_BYTES: u64 = 64 << 40;
+
 /// A duration that is printed in seconds or milliseconds, even if it is read in a larger unit.
 pub(super) struct Seconds {
     /// The shortest duration.
     pub(super) min: Duration,
 }
 
+impl Seconds {
+    const fn up_to(&self, max: Duration) -> Between {
+        Between { min: self.min, max }
+    }
+}
+
 impl Syntax<Duration> for Seconds {
     fn parse(&self, text: &str) -> Result<Duration, String> {
-        at_least(self.min, duration(text)?, show_days)
+        self.up_to(MAX_SECONDS).parse(text)
+    }
+
+    fn show(&self, value: &Duration) -> String {
+        self.up_to(MAX_SECONDS).show(value)
+    }
+
+    fn values(&self) -> String {
+        self.up_to(MAX_SECONDS).values()
+    }
+}
+
+/// A duration with a maximum of its own, printed like [`Seconds`].
+pub(super) struct Between {
+    /// The shortest duration.
+    pub(super) min: Duration,
+    /// The longest duration.
+    pub(super) max: Duration,
+}
+
+impl Syntax<Duration> for Between {
+    fn parse(&self, text: &str) -> Result<Duration, String> {
+        within(self.min, self.max, duration(text)?, show_days)
     }
 
     fn show(&self, value: &Duration) -> String {
         quoted(show_unit(millis(*value), &DURATION_UNITS[..2]))
+    }
+
+    fn values(&self) -> String {
+        format!("a duration from {} to {}", show_days(self.min), show_days(self.max))
     }
 }
 
@@ -45,11 +86,15 @@ pub(super) struct Days {
 
 impl Syntax<Duration> for Days {
     fn parse(&self, text: &str) -> Result<Duration, String> {
-        at_least(self.min, duration(text)?, show_days)
+        within(self.min, MAX_DAYS, duration(text)?, show_days)
     }
 
     fn show(&self, value: &Duration) -> String {
         quoted(show_days(*value))
+    }
+
+    fn values(&self) -> String {
+        format!("a duration from {} to {}", show_days(self.min), show_days(MAX_DAYS))
     }
 }
 
@@ -61,13 +106,15 @@ pub(super) struct Bytes {
 
 impl Syntax<u64> for Bytes {
     fn parse(&self, text: &str) -> Result<u64, String> {
-        let size = with_unit(text, &BYTE_UNITS)
-            .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())?;
-        at_least(self.min, size, show_bytes)
+        within(self.min, MAX_BYTES, size(text)?, show_bytes)
     }
 
     fn show(&self, value: &u64) -> String {
         quoted(show_bytes(*value))
+    }
+
+    fn values(&self) -> String {
+        format!("a size from {} to {}", show_bytes(self.min), show_bytes(MAX_BYTES))
     }
 }
 
@@ -82,8 +129,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a whole number and ms, s, m, h or d: \"20s\"".to_owned())
 }
 
-fn at_least<T: PartialOrd>(min: T, value: T, show: fn(T) -> String) -> Result<T, String> {
-    if value >= min { Ok(value) } else { Err(format!("expected at least {}", show(min))) }
+/// Parses a size in bytes: a whole number with its unit.
+///
+/// # Errors
+/// The text is something else. The error states what is expected.
+pub fn size(text: &str) -> Result<u64, String> {
+    with_unit(text, &BYTE_UNITS)
+        .ok_or_else(|| "expected a whole number and KiB, MiB or GiB: \"256MiB\"".to_owned())
+}
+
+fn within<T: PartialOrd>(min: T, max: T, value: T, show: fn(T) -> String) -> Result<T, String> {
+    match () {
+        () if value < min => Err(format!("expected at least {}", show(min))),
+        () if value > max => Err(format!("expected at most {}", show(max))),
+        () => Ok(value),
+    }
 }
 
 /// Parses a whole number with a unit. Returns the number multiplied by the factor of the unit.
@@ -102,7 +162,7 @@ fn show_unit(number: u64, units: &[(&str, u64)]) -> String {
 }
 
 fn show_days(duration: Duration) -> String {
-    show_unit(millis(duration), &DURATION_UNITS)
+    if duration.is_zero() { "0s".to_owned() } else { show_unit(millis(duration), &DURATION_UNITS) }
 }
 
 fn show_bytes(number: u64) -> String {

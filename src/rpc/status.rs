@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::publishing::position;
 use crate::{
+    clock::Clock,
     content::Content,
     log::Position,
     model::{Kind, limit},
@@ -21,8 +22,24 @@ use crate::{
 pub(crate) struct StatusRpc {
     pub(crate) store: Arc<Store>,
     pub(crate) content: Arc<Content>,
+    pub(crate) clock: Clock,
     /// The start time of the node, in microseconds since 1970 UTC.
     pub(crate) started: i64,
+}
+
+/// How long a change must have been due before it counts as overdue, in microseconds. The scheduler retries each second.
+const OVERDUE_MICROS: i64 = 60_000_000;
+
+/// The maximum number of overdue changes that are counted.
+const MAX_OVERDUE: usize = 1_000;
+
+impl StatusRpc {
+    /// Counts the overdue changes. Returns `None` if the store cannot be read now: the rest of a status is needed then.
+    async fn count_overdue(&self) -> Option<i64> {
+        let time = self.clock.now() - OVERDUE_MICROS;
+        let overdue = self.store.read(move |snapshot| snapshot.due_by(time, None, MAX_OVERDUE)).await.ok()?;
+        i64::try_from(overdue.len()).ok()
+    }
 }
 
 /// Creates the service.
@@ -61,6 +78,10 @@ impl StatusService for StatusRpc {
             start_time: Some(fields::timestamp(self.started)),
             damage: damage.to_message(),
             check_time: scrub.time.map(fields::timestamp),
+            conditions: self.store.health().conditions().iter().map(|(it, _)| it.name().to_owned()).collect(),
+            free_bytes: self.store.free_bytes().map(signed),
+            reserve_bytes: signed(self.store.reserve_bytes()),
+            overdue_changes: self.count_overdue().await,
         }))
     }
 }

@@ -89,21 +89,17 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
         let Some(certificate) = &self.certificate else { return Ok(()) };
-        let ClientCertificate { common_name, dns_names, uris, emails } = certificate;
-        for (kind, names) in
-            [("CN", common_name.as_slice()), ("DNS", dns_names), ("URI", uris), ("email", emails)]
-        {
-            names.iter().try_for_each(|name| write!(f, " {kind}:{name:?}"))?;
-        }
-        Ok(())
+        certificate.names().try_for_each(|name| write!(f, " {}", name.escape_debug()))
     }
 }
 
 impl ClientCertificate {
-    /// Returns all names in the certificate.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    /// Returns all names in the certificate, each with its kind, such as `DNS:desk.example`. A name of one kind never
+    /// stands for one of another: an authority may check some kinds only.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         let ClientCertificate { common_name, dns_names, uris, emails } = self;
-        [common_name.as_slice(), dns_names, uris, emails].into_iter().flatten().map(AsRef::as_ref)
+        let kinds = [("CN", common_name.as_slice()), ("DNS", dns_names), ("URI", uris), ("email", emails)];
+        kinds.into_iter().flat_map(|(kind, names)| names.iter().map(move |name| format!("{kind}:{name}")))
     }
 
     /// Reads the names of a certificate that was verified.

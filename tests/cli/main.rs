@@ -4,10 +4,12 @@
 
 mod article;
 mod bench;
+mod check;
 mod config;
 mod contexts;
 mod feed;
 mod recorder;
+mod reference;
 mod serve;
 mod store;
 mod support;

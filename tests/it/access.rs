@@ -221,7 +221,7 @@ async fn a_client_certificate_identifies_its_caller_unless_there_is_a_token() {
     write_pair(dir.path(), &authority.node());
     replace(&dir.path().join("ca.pem"), &authority.pem());
     let mapped =
-        NewCredential { certificate: Some("desk".to_owned()), ..credential("desk", Role::Publisher) };
+        NewCredential { certificate: Some("CN:desk".to_owned()), ..credential("desk", Role::Publisher) };
     assert_eq!(file.create(mapped, Clock::system().now()).unwrap(), None);
     let reader = format!("Bearer {}", create(&file, "render", Role::Reader));
     let node = Node::start_with(dir.path(), |config| {

@@ -114,10 +114,10 @@ fn defines(file: &FileDescriptorProto, name: &str) -> bool {
 }
 
 /// A directory that is removed on drop.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> std::io::Result<Scratch> {
+    pub(crate) fn new() -> std::io::Result<Scratch> {
         let path = std::env::temp_dir().join(format!("cable-gen-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Scratch(path))

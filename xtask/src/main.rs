@@ -9,11 +9,12 @@ use std::{
 
 mod bindings;
 mod fields;
+mod references;
 mod tidy;
 
 const USAGE: &str = "usage: cargo run -p xtask -- <task>
 
-  gen           write the generated files of cable-proto, cable-client and proto/fields.txt
+  gen           write the generated files of cable-proto and cable-client, proto/fields.txt and docs/reference
   gen --check   fail if the generated files are out of date
   tidy          report uses in src/ that violate the order of the modules";
 
@@ -21,8 +22,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["gen"] => bindings::write(&root()),
-        ["gen", "--check"] => bindings::check(&root()),
+        ["gen"] => bindings::write(&root()).and_then(|written| references::write(&root(), written)),
+        ["gen", "--check"] => bindings::check(&root()).and_then(|_| references::check(&root())),
         ["tidy"] => tidy::run(&root()),
         _ => Err(USAGE.into()),
     };

@@ -93,7 +93,8 @@ pub(super) async fn status(pair: &Pair) {
     let read_status = async |raw: &Raw| {
         let mut status = raw.call("GetStatus", json!({})).await.unwrap();
         status["head"]["chain"] = json!(null);
-        for key in ["log_digest", "content_digest", "store_bytes", "cache_bytes", "check_time"] {
+        for key in ["log_digest", "content_digest", "store_bytes", "cache_bytes", "check_time", "free_bytes"]
+        {
             status[key] = json!(null);
         }
         status

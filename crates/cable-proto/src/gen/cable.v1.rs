@@ -3196,6 +3196,20 @@ pub struct GetStatusResponse {
     /// The time at which the last such check ended. Unset if none has ended since the start.
     #[prost(message, optional, tag = "13")]
     pub check_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The conditions that are active: `draining`, `task_failed`, `database_corrupt`, `sync_failed`, `disk_full`. A later
+    /// release can add conditions. The node does not serve, or accepts no puts, while one is active.
+    #[prost(string, repeated, tag = "14")]
+    pub conditions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The free space on the disk of the store in bytes. Unset if it is unknown.
+    #[prost(int64, optional, tag = "15")]
+    pub free_bytes: ::core::option::Option<i64>,
+    /// The free space below which puts are refused, in bytes.
+    #[prost(int64, tag = "16")]
+    pub reserve_bytes: i64,
+    /// The number of scheduled publications and expiries that have been due for more than a minute, at most 1,000. A node
+    /// without a fault has none. Unset if the store cannot be read now.
+    #[prost(int64, optional, tag = "17")]
+    pub overdue_changes: ::core::option::Option<i64>,
 }
 /// The numbers of live versions by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
