@@ -132,7 +132,7 @@ enum Command {
     /// Run a server.
     Serve(serve::Serve),
     #[command(flatten)]
-    Call(Call),
+    Call(Box<Call>),
     /// Back up the store of a server on this machine; the server may keep running.
     Backup(backup::Backup),
     /// Create a store from a backup: another history, with a new log id.
@@ -389,7 +389,7 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
             runtime.shutdown_background();
             served
         }
-        Command::Call(call) => runtime()?.block_on(Box::pin(run_call(call))),
+        Command::Call(call) => runtime()?.block_on(Box::pin(run_call(*call))),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
