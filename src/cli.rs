@@ -140,7 +140,7 @@ enum Command {
     /// Run a server.
     Serve(serve::Serve),
     #[command(flatten)]
-    Call(Call),
+    Call(Box<Call>),
     /// Create, list, replace and revoke the credentials of a server on this machine.
     #[command(subcommand)]
     Token(token::Command),
@@ -433,7 +433,7 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
             runtime.shutdown_background();
             served
         }
-        Command::Call(call) => runtime()?.block_on(Box::pin(run_call(call))),
+        Command::Call(call) => runtime()?.block_on(Box::pin(run_call(*call))),
         Command::Token(command) => token::run(command, &mut output),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),

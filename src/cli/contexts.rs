@@ -26,7 +26,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The longest name of a context.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Nobody else needs to know where the secrets of a user are.
+/// The paths of a user's secrets are private.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 

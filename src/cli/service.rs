@@ -27,7 +27,7 @@ pub(crate) struct Service {
     /// http://127.0.0.1:7190. [env: CABLE_ENDPOINTS]
     #[arg(long, global = true, value_name = "URL", help_heading = COMMON_OPTIONS)]
     endpoint: Option<String>,
-    /// Context that has what no option sets; see `cable context`. If unset, the current one. [env: CABLE_CONTEXT]
+    /// Context for everything that no option sets; see `cable context`. If unset, the current one. [env: CABLE_CONTEXT]
     #[arg(long, global = true, value_name = "NAME", help_heading = COMMON_OPTIONS)]
     context: Option<String>,
     /// Timeout of each call; for a stream, until it opens. If unset, 10s. [env: CABLE_TIMEOUT]
@@ -189,7 +189,7 @@ impl Layer {
         })
     }
 
-    /// Returns this layer with what it lacks from a lower one.
+    /// Returns this layer, with the settings that it lacks from a lower one.
     fn or(self, lower: Layer) -> Layer {
         Layer {
             endpoint: self.endpoint.or(lower.endpoint),

@@ -1,4 +1,4 @@
-//! Connections: TCP and TLS to one address, and what they reveal about the server.
+//! Connections: TCP and TLS to one address, and the facts that they reveal about the server.
 //!
 //! The transport reports a failed connection as a chain of errors from which the cause is often lost. So the stream
 //! below it records the cause: an alert of TLS, or first bytes that are not HTTP/2.
@@ -46,7 +46,7 @@ impl Peer {
         Peer { target, address, finding: Arc::default() }
     }
 
-    /// Returns whether nobody else can read the traffic: it is encrypted, or stays on this machine.
+    /// Returns whether the traffic is private: it is encrypted, or stays on this machine.
     pub(crate) fn is_private(&self) -> bool {
         self.target.is_https || self.address.ip().to_canonical().is_loopback()
     }
@@ -83,7 +83,7 @@ impl fmt::Display for ConnectFailure {
 
 impl StdError for ConnectFailure {}
 
-/// A service that connects to one address, whatever URL is requested.
+/// A service that connects to one address, regardless of the URL.
 #[derive(Clone)]
 pub(crate) struct Connector {
     pub(crate) peer: Peer,
@@ -171,7 +171,7 @@ const RECOGNISED_BYTES: usize = 9;
 const MAX_QUOTED_BYTES: usize = 64;
 
 impl Observed {
-    /// Examines what the server has sent. The first frame of HTTP/2 is SETTINGS, on stream 0.
+    /// Examines the first bytes from the server. The first frame of HTTP/2 is SETTINGS, on stream 0.
     fn observe(&mut self, bytes: &[u8]) {
         self.received.extend(bytes.iter().take(MAX_QUOTED_BYTES));
         let received = &self.received;

@@ -47,7 +47,7 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Pool(Arc<Names>);
 
-/// What all connections of a client have in common.
+/// The options that all connections of a client have in common.
 pub(crate) struct Connections {
     /// The limit on a name's lookup, and on TCP and TLS together.
     pub(crate) connect_timeout: Duration,

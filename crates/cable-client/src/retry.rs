@@ -9,8 +9,8 @@ use crate::Error;
 /// Only transient failures are retried: no connection, a lost connection, or the status UNAVAILABLE. Each write has a
 /// request_id, so its retries are safe too. All attempts together take no longer than the timeout of the call.
 ///
-/// A node that cannot be reached has not received the call. The same attempt goes on to the next address until one
-/// accepts the connection, or none does; this is not limited by the policy.
+/// A node that cannot be reached has not received the call. The same attempt continues with the next address until
+/// one accepts the connection, or none does; this is not limited by the policy.
 ///
 /// Imports and exports make three times as many attempts, unless only one is allowed, and count them from the last
 /// progress. Feeds use the same waits, but their attempts are not limited.

@@ -1,4 +1,4 @@
-//! What the calls of one clone of a client have in common: metadata and a timeout.
+//! The options of the calls of one clone of a client: metadata and a timeout.
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 

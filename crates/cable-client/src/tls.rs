@@ -1,4 +1,4 @@
-//! TLS: what the client trusts and presents, and why a handshake failed.
+//! TLS: the certificates that the client trusts and presents, and the causes of failed handshakes.
 
 use std::{fmt, path::PathBuf};
 

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -34,6 +34,8 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Names {
     targets: Vec<Arc<Target>>,
+    /// Whether an endpoint has a name instead of an address.
+    has_names: bool,
     connections: Arc<Connections>,
     nodes: RwLock<Arc<[Arc<Node>]>>,
     /// The time of the last lookup. `None` before the first one.
@@ -47,6 +49,7 @@ impl Names {
     /// Returns the endpoints. The nodes of those with an address instead of a name exist at once.
     pub(super) fn new(targets: Vec<Target>, connections: Connections) -> Names {
         let names = Names {
+            has_names: targets.iter().any(|target| target.ip().is_none()),
             targets: targets.into_iter().map(Arc::new).collect(),
             connections: Arc::new(connections),
             nodes: RwLock::new(Arc::new([])),
@@ -54,7 +57,7 @@ impl Names {
             looking_up: tokio::sync::Mutex::default(),
             has_failures: Arc::default(),
         };
-        if names.targets.iter().all(|target| target.ip().is_some()) {
+        if !names.has_names {
             names.update(&names.targets.iter().map(|target| addresses(target)).collect::<Vec<_>>());
         }
         names
@@ -68,7 +71,7 @@ impl Names {
         }
         let now = Instant::now();
         if nodes.iter().any(|node| node.health().is_usable(now)) {
-            // The call goes on with the nodes that it has.
+            // The call continues with the nodes that it has.
             let names = Arc::clone(names);
             tokio::spawn(async move {
                 if let Ok(_looking_up) = names.looking_up.try_lock() { names.look_up().await } else { Ok(()) }
@@ -87,7 +90,7 @@ impl Names {
     }
 
     fn is_due(&self) -> bool {
-        if self.targets.iter().all(|target| target.ip().is_some()) {
+        if !self.has_names {
             return false;
         }
         let max = if self.has_failures.load(Relaxed) { MIN_AGE } else { MAX_AGE };
@@ -149,8 +152,10 @@ pub(crate) fn system_lookup() -> Lookup {
 
 /// Returns the address of an endpoint that has one.
 fn addresses(target: &Target) -> Result<Vec<SocketAddr>, String> {
-    let ip: Option<IpAddr> = target.ip();
-    ip.map(|ip| vec![SocketAddr::new(ip, target.port)]).ok_or_else(|| format!("{} has a name", target.url))
+    target
+        .ip()
+        .map(|ip| vec![SocketAddr::new(ip, target.port)])
+        .ok_or_else(|| format!("{} has a name", target.url))
 }
 
 /// Returns the addresses of an endpoint, or the message for its failed lookup.
