@@ -3,15 +3,18 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cable::{
-    auth::{CredentialFile, Entry, NewCredential, Role},
+    auth::{CredentialFile, Entry, NewCredential, Role, Scope},
     config,
 };
+use cable_client::v1::ArticleFilter;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    Error, OutputFormat, note,
-    output::{Format, Output},
+    Error, OutputFormat,
+    article::Conditions,
+    note,
+    output::{Entity, Format, Output},
     serve::Data,
 };
 
@@ -24,7 +27,7 @@ pub(crate) enum Command {
     New(New),
     /// List the credentials.
     Ls(Ls),
-    /// Create a token with the role of an existing one, which expires after an overlap.
+    /// Create a token with the role and filter of an existing one, which expires after an overlap.
     Rotate(Rotate),
     /// Revoke credentials. Calls with them are refused, and their open feeds end, within 5 seconds.
     Revoke(Revoke),
@@ -44,7 +47,12 @@ pub(crate) struct New {
     /// token.
     #[arg(long, value_name = "SUBJECT")]
     certificate: Option<String>,
-    #[command(flatten)]
+    #[command(
+        flatten,
+        next_help_heading = "Filter of the articles that a reader sees. All others do not exist for it"
+    )]
+    filter: Conditions,
+    #[command(flatten, next_help_heading = "Options")]
     data: Data,
 }
 
@@ -82,15 +90,7 @@ pub(crate) struct Revoke {
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::New(New { name, role, expires, certificate, data }) => {
-            let file = file(data)?;
-            let new = NewCredential { name: name.clone(), role, lifetime: expires, certificate };
-            match file.create(new, now())? {
-                Some(token) => print_token(&file, token.expose(), output),
-                None => output
-                    .text(&format!("{name}: client certificates with this subject have the role {role}")),
-            }
-        }
+        Command::New(new) => create(new, output),
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
         Command::Rotate(Rotate { name, overlap, expires, data }) => {
             let file = file(data)?;
@@ -103,6 +103,27 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
             }
             Ok(())
         }
+    }
+}
+
+fn create(new: New, output: &mut Output) -> Result<(), Error> {
+    let New { name, role, expires, certificate, filter, data } = new;
+    let file = file(data)?;
+    let filter = Some(filter.to_message()).filter(|filter| *filter != ArticleFilter::default());
+    let scope = filter.clone().map(Scope::new).transpose();
+    let new = NewCredential { name: name.clone(), role, filter, lifetime: expires, certificate };
+    match file.create(new, now())? {
+        Some(token) => print_token(&file, token.expose(), output)?,
+        None => {
+            output.text(&format!("{name}: client certificates with this subject have the role {role}"))?;
+        }
+    }
+    match scope {
+        Ok(Some(scope)) if !scope.has_feeds() => note(
+            "feeds are refused to this credential: they follow only a filter of one tag, any tags, one section or any \
+             authors",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -129,7 +150,7 @@ fn list(file: &CredentialFile, output: &mut Output) -> Result<(), Error> {
     let (entries, used) = (file.read()?, file.last_uses());
     let now = now();
     if output.format() == Format::Table {
-        let heading = ["id", "name", "role", "kind", "created", "expires", "last used"];
+        let heading = ["id", "name", "role", "filter", "kind", "created", "expires", "last used"];
         let rows = entries.iter().map(|entry| {
             let expires = match entry.expires {
                 None => "never".to_owned(),
@@ -143,6 +164,7 @@ fn list(file: &CredentialFile, output: &mut Output) -> Result<(), Error> {
                 entry.id.clone(),
                 entry.name.clone(),
                 entry.role.to_string(),
+                entry.scope.as_ref().map_or("none".to_owned(), ToString::to_string),
                 kind,
                 day(entry.created),
                 expires,
@@ -172,6 +194,10 @@ fn value(entry: &Entry, last_use: Option<&String>, now: i64) -> serde_json::Valu
         ("expireTime", entry.expires.map(time)),
         ("lastUseDate", last_use.cloned()),
     ];
+    if let Some(scope) = &entry.scope {
+        let filter = Entity::of("cable.v1.ArticleFilter", scope.filter()).into_message();
+        value["filter"] = serde_json::to_value(filter).unwrap_or_default();
+    }
     for (key, text) in optional {
         if let Some(text) = text {
             value[key] = text.into();

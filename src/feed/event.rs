@@ -51,7 +51,8 @@ pub(super) struct CommitEvents {
     pub(super) events: Vec<Event>,
     pub(super) end: ChainPosition,
     blocks: Vec<Block>,
-    encodings: HashMap<Shape, Encodings>,
+    /// The encodings by shape, and by whether the followers are limited to some articles.
+    encodings: HashMap<(Shape, bool), Encodings>,
 }
 
 /// The encodings of a commit in one shape.
@@ -110,19 +111,20 @@ impl CommitEvents {
     pub(super) fn message(
         &mut self,
         selected: Box<[Selected]>,
-        (log_id, shape): (LogId, Shape),
+        (log_id, shape, is_limited): (LogId, Shape, bool),
         budget: usize,
     ) -> Option<Message> {
         let (events, end) = (&self.events, &self.end);
         let used: usize =
             self.encodings.values().map(|encodings| encodings.bytes + encodings.message_bytes).sum();
-        let encodings = self.encodings.entry(shape).or_insert_with(|| Encodings::new(events.len()));
+        let encodings =
+            self.encodings.entry((shape, is_limited)).or_insert_with(|| Encodings::new(events.len()));
         if let Some(message) = encodings.messages.get(&selected) {
             return Some(message.clone());
         }
         let (bytes_before, mut length) = (encodings.bytes, 0);
         for change in &selected {
-            length += encodings.encode(&events[change.event as usize], *change, log_id, shape);
+            length += encodings.encode(&events[change.event as usize], *change, (log_id, shape, is_limited));
             if length > MAX_CHANGES_BYTES || used + (encodings.bytes - bytes_before) > budget {
                 return None;
             }
@@ -149,13 +151,13 @@ impl Encodings {
     }
 
     /// Encodes a change, unless it is encoded already. Returns its length.
-    fn encode(&mut self, event: &Event, selected: Selected, log_id: LogId, shape: Shape) -> usize {
+    fn encode(&mut self, event: &Event, selected: Selected, to: (LogId, Shape, bool)) -> usize {
         let change = &self.changes[selected.index()];
         if let Some(encoded) = change.get() {
             return encoded.len();
         }
         let mut encoded = Vec::new();
-        fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, log_id, shape));
+        fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, to));
         let length = encoded.len();
         self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
         // No other thread sets it.
@@ -164,8 +166,28 @@ impl Encodings {
     }
 }
 
-/// Encodes a FeedChange.
-pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
+/// Encodes a FeedChange, for followers that are limited to some articles or not.
+pub(super) fn encode(event: &Event, outcome: Outcome, to: (LogId, Shape, bool)) -> Vec<u8> {
+    match to {
+        (log_id, shape, true) => encode_all(&limited(event, outcome), outcome, log_id, shape),
+        (log_id, shape, false) => encode_all(event, outcome, log_id, shape),
+    }
+}
+
+/// Returns an event without what it shows of other articles, or of the article itself while it was outside the scope:
+/// the lists and paths that it had, the name to which it has moved, and whether it has changed since it left.
+fn limited(event: &Event, outcome: Outcome) -> Event {
+    let mut event = event.clone();
+    event.departures.clear();
+    event.newest.log.former_paths.clear();
+    event.newest.log.moved_to.clear();
+    if outcome == Outcome::Left && event.newest.name.kind == Kind::Article {
+        event.newest.log.update_kind = 0;
+    }
+    event
+}
+
+fn encode_all(event: &Event, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
     let (newest, mut out) = (&event.newest, Vec::new());
     let log = &newest.log;
     fields::put_varint(&mut out, 1, event.revision.unsigned_abs());
@@ -178,7 +200,7 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
             fields::put_string(&mut out, 9, &newest.name.to_string());
         }
         Outcome::Upsert => {
-            fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
+            fields::put_bytes(&mut out, 4, &encode_record(newest, log_id, shape));
             for former in &log.former_paths {
                 fields::put_string(&mut out, 8, &former.path);
             }
@@ -198,8 +220,15 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
     out
 }
 
-/// Encodes a Record with an entity.
-pub(super) fn record(record: &Record, log_id: LogId, shape: Shape) -> Vec<u8> {
+/// Encodes a Record with an entity, for a follower that is limited to some articles or not.
+pub(super) fn record(mut record: Record, (log_id, shape, is_limited): (LogId, Shape, bool)) -> Vec<u8> {
+    if is_limited {
+        record.log.former_paths.clear();
+    }
+    encode_record(&record, log_id, shape)
+}
+
+fn encode_record(record: &Record, log_id: LogId, shape: Shape) -> Vec<u8> {
     let entity = compose::entity(record, log_id, shape);
     let mut out = Vec::with_capacity(entity.len() + 8);
     // The field numbers of Record are the numbers of the kinds.
@@ -290,6 +319,8 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
+    pub(super) const NONE: Outcomes = Outcomes { upsert: 0, left: 0, removed: 0 };
+
     /// Returns the outcome of one event. None if the event does not concern the filter.
     fn get(&self, event: usize) -> Option<Outcome> {
         let is_set = |mask: u64| mask & (1 << event) != 0;

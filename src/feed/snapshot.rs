@@ -30,6 +30,8 @@ pub(super) struct Snapshot {
     /// The revision of the snapshot. Records with a later revision are omitted.
     head: Revision,
     query: Option<Arc<Query>>,
+    /// Whether the follower is limited to some articles.
+    is_limited: bool,
     /// Kinds that are not finished, the next one last.
     kinds: Vec<Kind>,
     /// Where the current kind continues.
@@ -54,7 +56,8 @@ impl Snapshot {
         let others: Vec<Kind> = filter.other_kinds().collect();
         let is_requested = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
         let kinds = KIND_ORDER.into_iter().rev().filter(is_requested).collect();
-        Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
+        let is_limited = filter.is_limited();
+        Snapshot { head, query, is_limited, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
     /// Returns the next FeedSnapshot. None at the end.
@@ -62,9 +65,10 @@ impl Snapshot {
         let log_id = feeds.log_id;
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
+            let to = (log_id, shape, self.is_limited);
             let read = feeds.read_in_task(move |snapshot| {
                 let (names, next) = names(snapshot, kind, query.as_deref(), from.as_ref())?;
-                part(snapshot, kind, (&names, next), head, log_id, shape)
+                part(snapshot, kind, (&names, next), head, to)
             });
             let part = read.await?;
             self.from = part.next;
@@ -109,8 +113,7 @@ fn part(
     kind: Kind,
     (names, next): (&[(Name, Cursor)], Option<Cursor>),
     head: Revision,
-    log_id: LogId,
-    shape: Shape,
+    to: (LogId, Shape, bool),
 ) -> Result<Part, Error> {
     let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
     for (name, cursor) in names {
@@ -131,7 +134,7 @@ fn part(
             part.damage.add(name);
             continue;
         }
-        fields::put_bytes(&mut part.message, 1, &event::record(&record, log_id, shape));
+        fields::put_bytes(&mut part.message, 1, &event::record(record, to));
         part.count += 1;
         if part.message.len() >= TARGET_BYTES {
             part.next = Some(cursor.clone());

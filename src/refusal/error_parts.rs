@@ -142,6 +142,7 @@ impl Refusal {
                     .with("role", has)
                     .with("required_role", required)
             }
+            Refusal::Limited { .. } => ErrorParts::new(Code::PermissionDenied, Reason::CredentialLimited),
             Refusal::Draining => ErrorParts::new(Code::Unavailable, Reason::Draining).retry(),
             Refusal::NodeFailed => ErrorParts::new(Code::Unavailable, Reason::NodeFailed).retry(),
             Refusal::Incomplete(damage) => {

@@ -34,15 +34,31 @@ pub(crate) fn server(rpc: StatusRpc) -> StatusServiceServer<StatusRpc> {
 impl StatusService for StatusRpc {
     async fn get_status(
         &self,
-        _: Request<v1::GetStatusRequest>,
+        request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = self.status();
+        Ok(Response::new(match super::caller(&request).scope() {
+            None => status,
+            Some(_) => without_content(status),
+        }))
+    }
+}
+
+/// Returns the status for a caller that is limited to some articles: without the fields that depend on the others.
+fn without_content(status: v1::GetStatusResponse) -> v1::GetStatusResponse {
+    let v1::GetStatusResponse { version, head, oldest_revision, limits, start_time, .. } = status;
+    v1::GetStatusResponse { version, head, oldest_revision, limits, start_time, ..Default::default() }
+}
+
+impl StatusRpc {
+    fn status(&self) -> v1::GetStatusResponse {
         let (head, scrub) = (self.store.head(), self.store.last_scrub());
         let mut damage = scrub.damage;
         damage.database = self.store.is_damaged();
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let limit =
             |limit: &limit::Limit| v1::Limit { name: limit.name.to_owned(), maximum: signed(limit.maximum) };
-        Ok(Response::new(v1::GetStatusResponse {
+        v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             head: Some(position(&Position::of(&head))),
             oldest_revision: head.floor,
@@ -61,6 +77,6 @@ impl StatusService for StatusRpc {
             start_time: Some(fields::timestamp(self.started)),
             damage: damage.to_message(),
             check_time: scrub.time.map(fields::timestamp),
-        }))
+        }
     }
 }

@@ -1204,6 +1204,9 @@ pub enum ErrorReason {
     Unauthenticated = 29,
     /// PERMISSION_DENIED. The role of the caller does not include this call. Metadata: `role`, `required_role`.
     RoleRequired = 30,
+    /// PERMISSION_DENIED. The credential is limited to the articles that match a filter, and the call has no meaning within
+    /// this limit: an export, or a feed whose scope no feed can follow.
+    CredentialLimited = 31,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1242,6 +1245,7 @@ impl ErrorReason {
             Self::SourceConflict => "ERROR_REASON_SOURCE_CONFLICT",
             Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
             Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
+            Self::CredentialLimited => "ERROR_REASON_CREDENTIAL_LIMITED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1277,6 +1281,7 @@ impl ErrorReason {
             "ERROR_REASON_SOURCE_CONFLICT" => Some(Self::SourceConflict),
             "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
+            "ERROR_REASON_CREDENTIAL_LIMITED" => Some(Self::CredentialLimited),
             _ => None,
         }
     }
