@@ -189,7 +189,8 @@ impl Access {
 
     /// Follows the file, and ends credentials that expire. Never returns.
     pub(crate) async fn run(self: Arc<Access>) {
-        let (mut seen, mut uses) = (self.stamp(), self.file.last_uses());
+        // The file may have changed since the credentials were read, so it is read again at first.
+        let (mut seen, mut uses) = (None, self.file.last_uses());
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             self.end_expired();

@@ -11,6 +11,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -25,7 +26,11 @@ static SCHEMA: LazyLock<DescriptorPool> =
 
 /// A connection that sends bytes unchanged.
 #[derive(Clone)]
-pub(crate) struct Raw(Grpc<Channel>);
+pub(crate) struct Raw {
+    grpc: Grpc<Channel>,
+    /// The value of `authorization`, if calls send one.
+    authorization: Option<MetadataValue<Ascii>>,
+}
 
 /// The parts of an error that clients act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +51,24 @@ impl Raw {
 
     /// Connects to the endpoint of a program.
     pub(crate) async fn at(endpoint: &str) -> Raw {
-        let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+        Raw::over(Endpoint::from_shared(endpoint.to_owned()).unwrap()).await
+    }
+
+    async fn over(endpoint: Endpoint) -> Raw {
+        let grpc = Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX);
+        Raw { grpc, authorization: None }
+    }
+
+    /// Returns a caller on the same connection that sends a token.
+    pub(crate) fn with_token(&self, token: &str) -> Raw {
+        Raw { authorization: Some(format!("Bearer {token}").parse().unwrap()), ..self.clone() }
     }
 
     /// Connects with small windows, so that the server can send little ahead of the reader.
     pub(crate) async fn narrow(node: &Node) -> Raw {
         let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
         let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX))
+        Raw::over(endpoint).await
     }
 
     /// Makes a call with an encoded request. Returns all messages of the response, in JSON.
@@ -92,9 +106,13 @@ impl Raw {
     pub(crate) async fn stream(&self, method: &str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let mut grpc = self.0.clone();
+        let mut grpc = self.grpc.clone();
         grpc.ready().await.unwrap();
-        let response = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Pass).await?;
+        let mut request = Request::new(request);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        let response = grpc.server_streaming(request, path.parse().unwrap(), Pass).await?;
         Ok(response.into_inner())
     }
 }
@@ -202,9 +220,17 @@ pub(crate) fn padded(message: &[u8], length: usize) -> Bytes {
     [message, &field(900, &vec![b'x'; value])].concat().into()
 }
 
+/// Returns the names of all methods of the schema.
+pub(crate) fn method_names() -> Vec<String> {
+    methods().map(|method| method.name().to_owned()).collect()
+}
+
+fn methods() -> impl Iterator<Item = MethodDescriptor> {
+    SCHEMA.services().flat_map(|service| service.methods().collect::<Vec<_>>())
+}
+
 fn find(name: &str) -> MethodDescriptor {
-    let mut methods = SCHEMA.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
+    methods().find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
 }
 
 /// Decodes a message of the schema into JSON, with the schema's own field names.
