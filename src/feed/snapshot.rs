@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{Feeds, event, filter::Filter};
+use super::{
+    Feeds,
+    event::{self, Encoding},
+    filter::Filter,
+};
 use crate::{
-    compose::Shape,
     entry::Derived,
-    model::{Kind, LogId, Name, Revision},
+    model::{Kind, Name, Revision},
     store::{
         self, Damage, Error, Record,
         listing::{Cursor, Query},
@@ -30,8 +33,6 @@ pub(super) struct Snapshot {
     /// The revision of the snapshot. Records with a later revision are omitted.
     head: Revision,
     query: Option<Arc<Query>>,
-    /// Whether the follower is limited to some articles.
-    is_limited: bool,
     /// Kinds that are not finished, the next one last.
     kinds: Vec<Kind>,
     /// Where the current kind continues.
@@ -56,19 +57,20 @@ impl Snapshot {
         let others: Vec<Kind> = filter.other_kinds().collect();
         let is_requested = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
         let kinds = KIND_ORDER.into_iter().rev().filter(is_requested).collect();
-        let is_limited = filter.is_limited();
-        Snapshot { head, query, is_limited, kinds, from: None, count: 0, damage: Damage::default() }
+        Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
     /// Returns the next FeedSnapshot. None at the end.
-    pub(super) async fn next(&mut self, feeds: &Arc<Feeds>, shape: Shape) -> Result<Option<Vec<u8>>, Error> {
-        let log_id = feeds.log_id;
+    pub(super) async fn next(
+        &mut self,
+        feeds: &Arc<Feeds>,
+        encoding: Encoding,
+    ) -> Result<Option<Vec<u8>>, Error> {
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
-            let to = (log_id, shape, self.is_limited);
             let read = feeds.read_in_task(move |snapshot| {
                 let (names, next) = names(snapshot, kind, query.as_deref(), from.as_ref())?;
-                part(snapshot, kind, (&names, next), head, to)
+                part(snapshot, kind, (&names, next), head, encoding)
             });
             let part = read.await?;
             self.from = part.next;
@@ -113,7 +115,7 @@ fn part(
     kind: Kind,
     (names, next): (&[(Name, Cursor)], Option<Cursor>),
     head: Revision,
-    to: (LogId, Shape, bool),
+    encoding: Encoding,
 ) -> Result<Part, Error> {
     let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
     for (name, cursor) in names {
@@ -134,7 +136,7 @@ fn part(
             part.damage.add(name);
             continue;
         }
-        fields::put_bytes(&mut part.message, 1, &event::record(record, to));
+        fields::put_bytes(&mut part.message, 1, &event::record(record, encoding));
         part.count += 1;
         if part.message.len() >= TARGET_BYTES {
             part.next = Some(cursor.clone());

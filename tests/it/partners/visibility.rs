@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    raw::{Raw, encode, request_bytes, values},
+    raw::{Raw, describe, encode, request_bytes, values},
     support::Node,
 };
 
@@ -217,6 +217,7 @@ async fn a_filter_that_changes_in_the_file_ends_the_credential() {
         }
     };
     assert_eq!(ended.code(), Code::Unauthenticated);
+    assert!(describe(&ended).contains("UNAUTHENTICATED"));
     assert_eq!(reason(&reader, "a").await, None);
     partners.node.stop().await;
 }
