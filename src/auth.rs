@@ -17,11 +17,15 @@ use crate::{rate::Rate, refusal::Refusal};
 mod access;
 mod file;
 mod roles;
+mod scope;
+mod scope_table;
 mod token;
 
 pub(crate) use access::Access;
 pub use file::{CredentialError, CredentialFile, Entry, NewCredential};
 pub(crate) use roles::{publishes, required_role};
+pub use scope::Scope;
+pub(crate) use scope::ScopeId;
 pub use token::Token;
 
 /// What a caller may do. Each role includes those before it.
@@ -183,9 +187,35 @@ impl Identity {
         self.credential.as_ref()
     }
 
+    /// Returns the articles that the caller is limited to. `None`: it sees all of them.
+    pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.credential.as_ref()?.entry.scope.as_ref()
+    }
+
+    /// Checks that the caller is not limited to some articles.
+    ///
+    /// # Errors
+    /// It is; `action` is what it was refused.
+    pub(crate) fn require_no_scope(&self, action: &'static str) -> Result<(), Refusal> {
+        match self.scope() {
+            None => Ok(()),
+            Some(_) => Err(self.limited(action)),
+        }
+    }
+
+    /// Returns the refusal of a call that has no meaning for a caller with a scope.
+    pub(crate) fn limited(&self, action: &'static str) -> Refusal {
+        Refusal::Limited { caller: self.name().to_owned(), action }
+    }
+
     /// Returns the name of the caller, for logs.
     pub(crate) fn name(&self) -> &str {
         self.credential.as_ref().map_or("anonymous", |credential| &credential.entry.name)
+    }
+
+    /// Whether the role of the caller includes another one.
+    pub(crate) fn includes(&self, role: Role) -> bool {
+        self.role.is_some_and(|own| own >= role)
     }
 
     /// Checks that the role of the caller includes `required`.

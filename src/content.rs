@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    auth::Scope,
     cache::Cache,
     compose::{Composer, Shape, Wants},
-    model::{LogId, Name, Revision},
+    model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
-    store::{Head, Store},
+    store::{Head, Store, Subject},
     wire::Framed,
 };
 
 mod answer;
 mod composing;
-pub(crate) mod filter;
 mod page;
 mod part;
 mod stream;
@@ -21,6 +21,9 @@ mod stream;
 use answer::{CachedResponse, CachedSlice, SliceKey};
 pub(crate) use answer::{Listing, Read, ReadQuery, RequestKey};
 use part::Part;
+
+/// The articles that a caller is limited to. `None`: it sees all of them.
+pub(crate) type Viewer = Option<Arc<Scope>>;
 
 /// Parts that one job of a reader thread loads. At most 12 articles of 1 MiB are in memory before a page is found to be
 /// full.
@@ -102,18 +105,19 @@ impl Content {
         Some(cached.respond(served, ""))
     }
 
-    /// Returns the response to a query, from the cache or composed. `served` is a head that the caller has seen.
+    /// Returns the response to a query, from the cache or composed. `served` is a head that the caller has seen. A
+    /// caller with a scope has narrowed its query to it.
     ///
     /// # Errors
     /// An entity that the query names does not exist, or cannot be read now.
     pub(crate) async fn respond(
         &self,
         key: RequestKey,
-        query: ReadQuery,
+        (query, viewer): (ReadQuery, &Viewer),
         served: Revision,
         if_none_match: &str,
     ) -> Result<Framed, Refusal> {
-        let load = || self.compose(query.clone());
+        let load = || self.compose(query.clone(), viewer);
         let response = self.responses.get(key, |found| self.is_fresh(found), load).await;
         response.respond(served, if_none_match)
     }
@@ -122,15 +126,31 @@ impl Content {
         self.store.unchanged_since(response.as_of, &response.stripes)
     }
 
-    async fn compose(&self, query: ReadQuery) -> Arc<CachedResponse> {
+    async fn compose(&self, query: ReadQuery, viewer: &Viewer) -> Arc<CachedResponse> {
         let as_of = self.store.revision();
         let mut composer = query.composer(self.log_id);
         let not_modified = query.not_modified();
-        let composed = self.put_response(&mut composer, query).await;
+        depend_on_scope(&mut composer, viewer);
+        let composed = self.put_response(&mut composer, query, viewer).await;
         // The result of a failed read is unknown: it is never fresh.
         let as_of = if matches!(composed, Err(Refusal::Store(_))) { Revision::MIN } else { as_of };
         let stripes = composer.take_stripes();
         Arc::new(CachedResponse { as_of, stripes, result: composed.map(|()| composer.finish(not_modified)) })
+    }
+
+    /// Returns an article as a caller sees it.
+    async fn article(&self, name: Name, shape: Shape, viewer: &Viewer) -> Arc<Part> {
+        let mut parts = self.articles(vec![name], shape, viewer).await;
+        parts.remove(0)
+    }
+
+    /// Returns articles as a caller sees them, in the order of the names. Those of a scope are not cached: whether an
+    /// article is in it is decided in the same snapshot in which the article is read.
+    async fn articles(&self, names: Vec<Name>, shape: Shape, viewer: &Viewer) -> Vec<Arc<Part>> {
+        match viewer {
+            None => self.parts(names, shape).await,
+            viewer => Part::load(&self.store, self.log_id, names, shape, viewer.clone()).await,
+        }
     }
 
     async fn part(&self, name: Name, shape: Shape) -> Arc<Part> {
@@ -152,7 +172,7 @@ impl Content {
         }
         let mut loaded = Vec::new();
         if !missing.is_empty() {
-            loaded = Part::load(&self.store, self.log_id, missing, shape).await;
+            loaded = Part::load(&self.store, self.log_id, missing, shape, None).await;
         }
         for part in &loaded {
             if part.failure().is_none() {
@@ -162,6 +182,13 @@ impl Content {
         }
         let mut loaded = loaded.into_iter();
         parts.into_iter().filter_map(|part| part.or_else(|| loaded.next())).collect()
+    }
+}
+
+/// Makes a response depend on the sections, if they decide which articles a scope has.
+fn depend_on_scope(composer: &mut Composer, viewer: &Viewer) {
+    if viewer.as_ref().is_some_and(|scope| !scope.query().section_trees.is_empty()) {
+        composer.depends_on(Subject::Kind(Kind::Section));
     }
 }
 

@@ -320,7 +320,7 @@ fn encode(range: HistoryRange, key: &GroupKey, log_id: LogId, limit: usize) -> E
         let commit_start = changes.len();
         for Selected { event, outcome } in commit.select(&key.filter, key.backfill) {
             let event = &commit.events[event as usize];
-            let change = event::encode(event, outcome, log_id, key.shape);
+            let change = event::encode(event, outcome, key.encoding(log_id));
             if !changes.is_empty() && changes.len() + fields::bytes_len(1, change.len()) > limit {
                 is_part = commit_start == 0;
                 reached = match last_end.filter(|_| !is_part) {
@@ -521,8 +521,9 @@ mod tests {
         // The message is larger than the room.
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
         let selected = commit.select(&group.key.filter, false);
-        assert!(commit.message(selected.clone(), (LogId(7), Shape::FULL_BLOCKS), 1 << 20).is_none());
-        assert!(commit.message(selected, (LogId(7), Shape::FULL_BLOCKS), 16 << 20).is_some());
+        let encoding = GroupKey { shape: Shape::FULL_BLOCKS, ..sea() }.encoding(LogId(7));
+        assert!(commit.message(selected.clone(), encoding, 1 << 20).is_none());
+        assert!(commit.message(selected, encoding, 16 << 20).is_some());
         drop(group);
         feeds.hub.read().await.unwrap();
         assert_eq!(feeds.hub.retained_bytes(), 0);

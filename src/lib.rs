@@ -13,7 +13,8 @@
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
 //! - `feed`: delivers the changes that match a filter
 //! - `transfer`: exports whole stores
-//! - `refusal`, `parse`, `page_token`: why a call fails; values and page tokens in the requests of several services
+//! - `refusal`, `parse`, `filter`, `page_token`: why a call fails; values, filters and page tokens in the requests of
+//!   several services
 //! - `log`: the order of writes
 //! - `store`: the newest entry of each name on disk, with its lists and paths
 //! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
@@ -34,6 +35,7 @@ pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod feed;
+pub(crate) mod filter;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod model;

@@ -76,6 +76,9 @@ pub(crate) enum Refusal {
     /// The caller may not do this: use a credential with the role.
     #[error("{caller} has the role {has}; {action} requires the role {required}")]
     Forbidden { caller: String, has: Role, required: Role, action: String },
+    /// The caller sees only the articles that match the filter of its credential: use a credential without one.
+    #[error("the credential of {caller} is limited by a filter; {action}")]
+    Limited { caller: String, action: &'static str },
     /// The caller calls too often: wait.
     #[error("too many {what}: at most {maximum}")]
     RateLimited { what: &'static str, maximum: String, retry_after: Duration },

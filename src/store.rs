@@ -38,6 +38,7 @@ pub(crate) mod floor;
 pub(crate) mod history;
 mod ledger;
 pub(crate) mod listing;
+mod matching;
 mod read;
 mod read_only;
 mod readers;

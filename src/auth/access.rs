@@ -265,7 +265,8 @@ impl Access {
 
     /// Follows the file, and ends credentials that expire. Never returns.
     pub(crate) async fn run(self: Arc<Access>, mut requests: Requests) {
-        let (mut seen, mut uses) = (self.stamp(), self.file.last_uses());
+        // The file may have changed since the credentials were read, so it is read again at first.
+        let (mut seen, mut uses) = (None, self.file.last_uses());
         loop {
             let requested = tokio::select! {
                 () = requests.next() => true,

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     str::FromStr as _,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,10 +15,10 @@ use prost_types::Timestamp;
 use toml::{Table, Value};
 
 use super::{
-    Role,
+    Role, Scope, scope_table,
     token::{Token, TokenHash},
 };
-use crate::wire::fields;
+use crate::wire::{fields, v1::ArticleFilter};
 
 /// The maximum size of the file in bytes, which bounds the work of reading it every time that it changes. It has room
 /// for some 10,000 credentials.
@@ -33,7 +34,7 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_SUBJECT_BYTES: usize = 1_024;
 
 /// The keys of an entry.
-const KEYS: [&str; 7] = ["id", "name", "role", "token_sha256", "certificate", "created", "expires"];
+const KEYS: [&str; 8] = ["id", "name", "role", "filter", "token_sha256", "certificate", "created", "expires"];
 
 const HEADER: &str = "\
 # Credentials of a Cable node, edited by `cable token`. The node reads this file again when it changes.
@@ -49,6 +50,8 @@ pub struct Entry {
     pub name: String,
     /// The role of the caller.
     pub role: Role,
+    /// The articles that the caller is limited to. `None`: it sees all of them.
+    pub scope: Option<Arc<Scope>>,
     /// The time of its creation, in microseconds since 1970 UTC.
     pub created: i64,
     /// The time after which it is no longer accepted, in microseconds since 1970 UTC. `None`: it does not expire.
@@ -89,6 +92,8 @@ pub struct NewCredential {
     pub name: String,
     /// The role of the caller.
     pub role: Role,
+    /// The filter of the articles that the caller is limited to. `None`: it sees all of them.
+    pub filter: Option<ArticleFilter>,
     /// The time for which it is accepted. `None`: it does not expire.
     pub lifetime: Option<Duration>,
     /// The name in a client certificate, with its kind: `CN:`, `DNS:`, `URI:` or `email:`. `None`: the credential is a
@@ -173,12 +178,13 @@ impl CredentialFile {
     /// `None` for a client certificate.
     ///
     /// # Errors
-    /// The file cannot be read or written, the name has two valid tokens or another role, or the certificate is mapped
-    /// already.
+    /// The file cannot be read or written, the name has two valid tokens, another role or another filter, the filter is
+    /// not valid or not for a reader, or the certificate is mapped already.
     pub fn create(&self, new: NewCredential, now: i64) -> Result<Option<Token>, CredentialError> {
         let mut entries = self.read()?;
         check_name(&new.name).map_err(CredentialError::Refused)?;
-        check_new(&new, &entries, now)?;
+        let scope = parse_scope(new.role, new.filter.clone()).map_err(CredentialError::Refused)?;
+        check_new(&new, scope.as_deref(), &entries, now)?;
         let token = self.random()?;
         let id = token.id().to_owned();
         let (proof, token) = match new.certificate {
@@ -189,6 +195,7 @@ impl CredentialFile {
             id,
             name: new.name,
             role: new.role,
+            scope,
             created: now,
             expires: new.lifetime.map(|lifetime| end(now, lifetime)),
             proof,
@@ -197,7 +204,7 @@ impl CredentialFile {
         Ok(token)
     }
 
-    /// Creates a token with the name and role of an existing one. The existing tokens of the name expire after
+    /// Creates a token with the name, role and filter of an existing one. The existing tokens of the name expire after
     /// `overlap`.
     ///
     /// # Errors
@@ -210,21 +217,21 @@ impl CredentialFile {
         now: i64,
     ) -> Result<Token, CredentialError> {
         let mut entries = self.read()?;
-        let (end, mut role) = (end(now, overlap), None);
+        let (end, mut newest) = (end(now, overlap), None);
         for entry in &mut entries {
             if entry.name == name && entry.certificate().is_none() && entry.is_valid(now) {
-                role = Some(entry.role);
+                newest = Some((entry.role, entry.scope.clone()));
                 entry.expires = Some(entry.expires.map_or(end, |expires| expires.min(end)));
             }
         }
-        let Some(role) = role else {
+        let Some((role, scope)) = newest else {
             let problem = format!("{name} has no valid token; create one with `cable token new`");
             return Err(CredentialError::Refused(problem));
         };
         let token = self.random()?;
         let expires = lifetime.map(|lifetime| self::end(now, lifetime));
         let (id, proof) = (token.id().to_owned(), Proof::Token(token.hash()));
-        entries.push(Entry { id, name: name.to_owned(), role, created: now, expires, proof });
+        entries.push(Entry { id, name: name.to_owned(), role, scope, created: now, expires, proof });
         self.write(&entries)?;
         Ok(token)
     }
@@ -298,7 +305,12 @@ fn end(now: i64, span: Duration) -> i64 {
 }
 
 /// Checks a new credential against the existing ones.
-fn check_new(new: &NewCredential, entries: &[Entry], now: i64) -> Result<(), CredentialError> {
+fn check_new(
+    new: &NewCredential,
+    scope: Option<&Scope>,
+    entries: &[Entry],
+    now: i64,
+) -> Result<(), CredentialError> {
     let refused = |text: String| Err(CredentialError::Refused(text));
     let name = &new.name;
     let valid = || entries.iter().filter(|entry| entry.is_valid(now));
@@ -306,6 +318,11 @@ fn check_new(new: &NewCredential, entries: &[Entry], now: i64) -> Result<(), Cre
         let role = other.role;
         return refused(format!(
             "{name} has the role {role} already: use another name, or revoke {name} first"
+        ));
+    }
+    if valid().any(|entry| entry.name == *name && entry.scope.as_deref() != scope) {
+        return refused(format!(
+            "{name} has another filter already: use another name, or revoke {name} first"
         ));
     }
     if let Some(subject) = &new.certificate {
@@ -330,6 +347,17 @@ fn check_new(new: &NewCredential, entries: &[Entry], now: i64) -> Result<(), Cre
         ));
     }
     Ok(())
+}
+
+/// Checks the filter of a credential.
+fn parse_scope(role: Role, filter: Option<ArticleFilter>) -> Result<Option<Arc<Scope>>, String> {
+    let Some(filter) = filter else { return Ok(None) };
+    if role != Role::Reader {
+        return Err(format!(
+            "a filter is for readers: leave it out, or use the role reader instead of {role}"
+        ));
+    }
+    Ok(Some(Arc::new(Scope::new(filter)?)))
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -407,10 +435,13 @@ fn parse_entry(entry: Value) -> Result<Entry, String> {
     };
     let name = required("name")?;
     check_name(&name)?;
+    let role = required("role")?.parse().map_err(|error| format!("`role`: {error}"))?;
+    let filter = entry.get("filter").map(scope_table::read).transpose()?;
     Ok(Entry {
         id: required("id")?,
         name,
-        role: required("role")?.parse().map_err(|error| format!("`role`: {error}"))?,
+        role,
+        scope: parse_scope(role, filter).map_err(|problem| format!("`filter`: {problem}"))?,
         created: time("created")?.unwrap_or_default(),
         expires: time("expires")?,
         proof,
@@ -434,8 +465,11 @@ fn show(entries: &[Entry]) -> String {
     let text = |text: &str| Value::String(text.to_owned()).to_string();
     let mut lines = HEADER.to_owned();
     for entry in entries {
-        let Entry { id, name, role, created, expires, proof } = entry;
+        let Entry { id, name, role, scope, created, expires, proof } = entry;
         lines += &format!("\n[[credential]]\nid = {}\nname = {}\nrole = \"{role}\"\n", text(id), text(name));
+        if let Some(scope) = scope {
+            lines += &format!("filter = {scope}\n");
+        }
         lines += &match proof {
             Proof::Token(hash) => {
                 let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -457,7 +491,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn new(name: &str, role: Role) -> NewCredential {
-        NewCredential { name: name.to_owned(), role, lifetime: None, certificate: None }
+        NewCredential { name: name.to_owned(), role, filter: None, lifetime: None, certificate: None }
     }
 
     fn file() -> (tempfile::TempDir, CredentialFile) {

@@ -126,9 +126,19 @@ pub(crate) struct Stream {
     shape: Shape,
 }
 
-/// A filter of articles. All conditions that are given must hold.
+/// A filter of articles, and their order.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
+    #[command(flatten)]
+    conditions: Conditions,
+    /// Order of the articles.
+    #[arg(long, value_enum, default_value_t)]
+    order: Order,
+}
+
+/// The conditions of a filter. All that are given must hold.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Conditions {
     /// Tag that articles must have; if repeated, all of them.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -156,9 +166,6 @@ pub(crate) struct Filter {
     /// Time before which articles must be published.
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<Timestamp>,
-    /// Order of the articles.
-    #[arg(long, value_enum, default_value_t)]
-    order: Order,
 }
 
 /// The view of an article and the format of its body.
@@ -237,8 +244,8 @@ impl Shape {
     }
 }
 
-impl Filter {
-    /// Returns the filter as a message of the schema.
+impl Conditions {
+    /// Returns the conditions as a message of the schema.
     pub(crate) fn to_message(&self) -> ArticleFilter {
         let mut filter = ArticleFilter::default();
         let names =
@@ -253,6 +260,13 @@ impl Filter {
         filter.published_after = self.after;
         filter.published_before = self.before;
         filter
+    }
+}
+
+impl Filter {
+    /// Returns the filter as a message of the schema.
+    pub(crate) fn to_message(&self) -> ArticleFilter {
+        self.conditions.to_message()
     }
 
     /// Returns the names that articles must have.

@@ -3,15 +3,18 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cable::{
-    auth::{CredentialFile, Entry, NewCredential, Role},
+    auth::{CredentialFile, Entry, NewCredential, Role, Scope},
     config,
 };
+use cable_client::v1::ArticleFilter;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    Error, OutputFormat, note,
-    output::{Format, Output},
+    Error, OutputFormat,
+    article::Conditions,
+    note,
+    output::{Entity, Format, Output},
     serve::Data,
 };
 
@@ -19,10 +22,11 @@ use super::{
 const DEFAULT_OVERLAP: &str = "1d";
 
 /// The columns of a listing.
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 9] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("ROLE", "role"),
+    ("FILTER", "filter"),
     ("CERTIFICATE", "certificate"),
     ("CREATED", "createTime"),
     ("EXPIRES", "expireTime"),
@@ -36,7 +40,7 @@ pub(crate) enum Command {
     New(New),
     /// List the credentials.
     Ls(Ls),
-    /// Create a token with the role of an existing one, which expires after an overlap.
+    /// Create a token with the role and filter of an existing one, which expires after an overlap.
     Rotate(Rotate),
     /// Revoke credentials. Calls with them are refused, and their open feeds end, within 5 seconds.
     Revoke(Revoke),
@@ -55,7 +59,12 @@ pub(crate) struct New {
     /// Accept client certificates with this name instead of a token: CN:, DNS:, URI: or email:, and the name.
     #[arg(long, value_name = "KIND:NAME")]
     certificate: Option<String>,
-    #[command(flatten)]
+    #[command(
+        flatten,
+        next_help_heading = "Filter of the articles that a reader sees. All others do not exist for it"
+    )]
+    filter: Conditions,
+    #[command(flatten, next_help_heading = "Options")]
     data: Data,
 }
 
@@ -93,16 +102,7 @@ pub(crate) struct Revoke {
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::New(New { name, role, expires, certificate, data }) => {
-            let file = file(data)?;
-            let new = NewCredential { name: name.clone(), role, lifetime: expires, certificate };
-            match file.create(new, now())? {
-                Some(token) => print_token(&file, token.expose(), output),
-                None => {
-                    output.text(&format!("{name}: client certificates with this name have the role {role}"))
-                }
-            }
-        }
+        Command::New(new) => create(new, output),
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
         Command::Rotate(Rotate { name, overlap, expires, data }) => {
             let file = file(data)?;
@@ -115,6 +115,27 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
             }
             Ok(())
         }
+    }
+}
+
+fn create(new: New, output: &mut Output) -> Result<(), Error> {
+    let New { name, role, expires, certificate, filter, data } = new;
+    let file = file(data)?;
+    let filter = Some(filter.to_message()).filter(|filter| *filter != ArticleFilter::default());
+    let scope = filter.clone().map(Scope::new).transpose();
+    let new = NewCredential { name: name.clone(), role, filter, lifetime: expires, certificate };
+    match file.create(new, now())? {
+        Some(token) => print_token(&file, token.expose(), output)?,
+        None => {
+            output.text(&format!("{name}: client certificates with this name have the role {role}"))?;
+        }
+    }
+    match scope {
+        Ok(Some(scope)) if !scope.has_feeds() => note(
+            "feeds are refused to this credential: they follow only a filter of one tag, any tags, one section or any \
+             authors",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -160,6 +181,10 @@ fn value(entry: &Entry, last_use: Option<&String>, now: i64) -> serde_json::Valu
         ("expireTime", entry.expires.map(time)),
         ("lastUseDate", last_use.cloned()),
     ];
+    if let Some(scope) = &entry.scope {
+        let filter = Entity::of("cable.v1.ArticleFilter", scope.filter()).into_message();
+        value["filter"] = serde_json::to_value(filter).unwrap_or_default();
+    }
     for (key, text) in optional {
         if let Some(text) = text {
             value[key] = text.into();

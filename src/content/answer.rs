@@ -1,11 +1,15 @@
 //! Whole responses, and the keys under which they are cached.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::Selection;
 use crate::{
+    auth::{Scope, ScopeId},
     cache::Weigh,
     compose::{Composer, ResponseTemplate, Shape, Wants},
     model::{Kind, LogId, Name, Revision},
@@ -37,11 +41,27 @@ pub(crate) enum Read {
 }
 
 /// The key of a cached response: the method and the request without the fields that only describe what the caller
-/// already has.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// already has, and the scope of the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestKey {
     pub(crate) read: Read,
+    /// The scope of the caller. `None`: it sees all articles.
+    pub(crate) scope: Option<ScopeId>,
     pub(crate) message: Bytes,
+}
+
+/// A scope takes no room in a key: it fits beside the method.
+const _: () = assert!(size_of::<RequestKey>() == size_of::<(Read, Bytes)>());
+
+impl Hash for RequestKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.read.hash(state);
+        self.message.hash(state);
+        // Most callers have no scope, and their keys are hashed without it.
+        if let Some(scope) = self.scope {
+            scope.hash(state);
+        }
+    }
 }
 
 /// A read request, parsed and checked.
@@ -89,6 +109,14 @@ pub(crate) struct Listing {
 }
 
 impl ReadQuery {
+    /// Narrows a listing to a scope. All other queries remain: what they find is checked when it is loaded.
+    pub(crate) fn narrow(&mut self, scope: &Scope) {
+        if let ReadQuery::List { listing, .. } = self {
+            listing.query.narrow(scope.query());
+            listing.scope = scope.page_scope(listing.scope);
+        }
+    }
+
     /// Returns an empty composer for the response.
     pub(super) fn composer(&self, log_id: LogId) -> Composer {
         let (method, selection) = match self {

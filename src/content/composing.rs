@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Content, Listing, MAX_LOADS, ReadQuery, Selection, page::Page, part::State, put_articles};
+use super::{
+    Content, Listing, MAX_LOADS, ReadQuery, Selection, Viewer, page::Page, part::State, put_articles,
+};
 use crate::{
+    auth::Scope,
     compose::{Composer, Shape},
     entry::{self, Term},
     model::{Kind, Name, limit, path},
@@ -12,7 +15,7 @@ use crate::{
     refusal::Refusal,
     store::{
         self, Damage, Subject,
-        listing::{Cursor, Order, Query},
+        listing::{Cursor, Order, Query, Slice},
     },
     wire::{fields, number, v1::ItemError},
 };
@@ -23,13 +26,26 @@ impl Content {
         &self,
         composer: &mut Composer,
         query: ReadQuery,
+        viewer: &Viewer,
     ) -> Result<(), Refusal> {
         match query {
-            ReadQuery::Article { name, selection } => self.put_article(composer, name, selection).await,
-            ReadQuery::Batch { names, selection } => self.put_batch(composer, &names, selection).await,
-            ReadQuery::List { listing, selection } => self.put_list(composer, listing, selection).await,
-            ReadQuery::Path { path, selection } => self.put_resolved(composer, path, selection).await,
+            ReadQuery::Article { name, selection } => {
+                self.put_article(composer, name, selection, viewer).await
+            }
+            ReadQuery::Batch { names, selection } => {
+                self.put_batch(composer, &names, selection, viewer).await
+            }
+            ReadQuery::List { listing, selection } => {
+                self.put_list(composer, listing, selection, viewer).await
+            }
+            ReadQuery::Path { path, selection } => match viewer {
+                None => self.put_resolved(composer, path, selection).await,
+                Some(scope) => self.put_resolved_within(composer, path, selection, scope).await,
+            },
             ReadQuery::Entity(name) => self.put_entity(composer, name).await.map(drop),
+            // A collection names articles of any scope, and its texts are about them.
+            ReadQuery::Entities { kind: Kind::Collection, .. } if viewer.is_some() => Ok(()),
+            ReadQuery::Collection { name, .. } if viewer.is_some() => Err(Refusal::NotFound(name)),
             ReadQuery::Entities { kind, page_size, page_token } => {
                 self.put_entities(composer, kind, page_size, &page_token).await
             }
@@ -42,9 +58,10 @@ impl Content {
         composer: &mut Composer,
         name: Name,
         selection: Selection,
+        viewer: &Viewer,
     ) -> Result<(), Refusal> {
         composer.depends_on(Subject::Name(&name));
-        let part = self.part(name, selection.shape).await;
+        let part = self.article(name, selection.shape, viewer).await;
         if let Some(refusal) = part.refusal() {
             return Err(refusal);
         }
@@ -60,11 +77,12 @@ impl Content {
         composer: &mut Composer,
         names: &[Name],
         selection: Selection,
+        viewer: &Viewer,
     ) -> Result<(), Refusal> {
         let mut page = Page::new(self, selection, limit::PAGE.maximum as usize);
         let mut included = 0;
         'page: for group in names.chunks(MAX_LOADS) {
-            for part in self.parts(group.to_vec(), selection.shape).await {
+            for part in self.articles(group.to_vec(), selection.shape, viewer).await {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
@@ -96,12 +114,13 @@ impl Content {
         composer: &mut Composer,
         listing: Listing,
         selection: Selection,
+        viewer: &Viewer,
     ) -> Result<(), Refusal> {
         let from = page_token::read(&listing.page_token, self.log_id, listing.scope)?;
         let query = Arc::new(listing.query);
         depend_on_query(composer, &query);
         let bound = limit::PAGE.maximum as usize;
-        let (page, next) = self.gather(&query, from, listing.page_size, selection, bound).await?;
+        let (page, next) = self.gather((&query, viewer), from, listing.page_size, selection, bound).await?;
         put_articles(composer, &page, 1);
         page.includes.compose(composer, 2);
         if let Some(cursor) = next {
@@ -114,21 +133,23 @@ impl Content {
     /// Returns one slice of a listing with its articles, and the cursor at which the listing continues.
     pub(super) async fn gather(
         &self,
-        query: &Arc<Query>,
+        (query, viewer): (&Arc<Query>, &Viewer),
         from: Option<Cursor>,
         limit: usize,
         selection: Selection,
         bound: usize,
     ) -> Result<(Page<'_>, Option<Cursor>), Refusal> {
-        let (read_query, after) = (query.clone(), from.clone());
-        let slice =
-            self.store.read(move |snapshot| snapshot.articles(&read_query, after.as_ref(), limit)).await?;
+        let mut slice = self.find(query, from.clone(), limit).await?;
+        if viewer.is_some() {
+            self.complete(&mut slice, query, limit).await?;
+        }
         let mut page = Page::new(self, selection, bound);
         page.damage.database = self.store.is_damaged();
         let mut last = from;
         for group in slice.found.chunks(MAX_LOADS) {
             let names = group.iter().map(|(name, _)| name.clone()).collect();
-            for (part, (_, cursor)) in self.parts(names, selection.shape).await.into_iter().zip(group) {
+            let parts = self.articles(names, selection.shape, viewer).await;
+            for (part, (_, cursor)) in parts.into_iter().zip(group) {
                 if let Some(error) = part.failure() {
                     return Err(error.clone().into());
                 }
@@ -144,6 +165,82 @@ impl Content {
         Ok((page, slice.next))
     }
 
+    async fn find(
+        &self,
+        query: &Arc<Query>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Slice, store::Error> {
+        let query = query.clone();
+        self.store.read(move |snapshot| snapshot.articles(&query, after.as_ref(), limit)).await
+    }
+
+    /// Continues a slice that ended because many articles were scanned, until it is full or the listing ends. Its length
+    /// and its cursor then tell nothing of the articles that did not match. Each step is a read of its own, and the
+    /// deadline of the call bounds their number.
+    async fn complete(
+        &self,
+        slice: &mut Slice,
+        query: &Arc<Query>,
+        limit: usize,
+    ) -> Result<(), store::Error> {
+        while slice.found.len() < limit
+            && let Some(after) = slice.next.take()
+        {
+            let more = self.find(query, Some(after), limit - slice.found.len()).await?;
+            slice.found.extend(more.found);
+            slice.next = more.next;
+        }
+        Ok(())
+    }
+
+    /// As [`Content::put_resolved`], for a caller that is limited to a scope: the claims of other articles on the path
+    /// do not exist.
+    async fn put_resolved_within(
+        &self,
+        composer: &mut Composer,
+        path: String,
+        selection: Selection,
+        scope: &Arc<Scope>,
+    ) -> Result<(), Refusal> {
+        composer.depends_on(Subject::Path(&path));
+        let (requested, within) = (path.clone(), scope.clone());
+        let found =
+            self.store.read(move |snapshot| snapshot.resolve_path_within(&requested, within.query())).await?;
+        let (owner, claimants) = found;
+        claimants.iter().for_each(|name| composer.depends_on(Subject::Name(name)));
+        let not_found = || match self.store.is_damaged() {
+            true => Refusal::Store(store::Error::damaged()),
+            false => Refusal::PathNotFound,
+        };
+        let viewer = Some(scope.clone());
+        let redirect = self.put_owner(composer, owner.ok_or_else(not_found)?, selection, &viewer).await;
+        // The article has left the scope since.
+        let own = redirect.map_err(|refusal| match refusal {
+            Refusal::NotFound(_) => Refusal::PathNotFound,
+            other => other,
+        })?;
+        put_redirect(composer, own, &path);
+        Ok(())
+    }
+
+    /// Adds the article that a path leads to, and returns the article's own path.
+    async fn put_owner(
+        &self,
+        composer: &mut Composer,
+        owner: Name,
+        selection: Selection,
+        viewer: &Viewer,
+    ) -> Result<Option<String>, Refusal> {
+        let part = self.article(owner.clone(), Shape::Basic, viewer).await;
+        let own = match &part.state {
+            State::Live { bytes, .. } => entry::own_path(bytes),
+            _ => None,
+        };
+        self.put_article(composer, owner, selection, viewer).await?;
+        Ok(own)
+    }
+
     async fn put_resolved(
         &self,
         composer: &mut Composer,
@@ -157,15 +254,8 @@ impl Content {
             true => Refusal::Store(store::Error::damaged()),
             false => Refusal::PathNotFound,
         })?;
-        let part = self.part(owner.clone(), Shape::Basic).await;
-        let own = match &part.state {
-            State::Live { bytes, .. } => entry::own_path(bytes),
-            _ => None,
-        };
-        self.put_article(composer, owner, selection).await?;
-        if let Some(own) = own.filter(|own| path::normalise(own) != path) {
-            composer.field(4, own.as_bytes());
-        }
+        let own = self.put_owner(composer, owner, selection, &None).await?;
+        put_redirect(composer, own, &path);
         Ok(())
     }
 
@@ -249,7 +339,9 @@ impl Content {
                 match &article.state {
                     State::Live { .. } => {}
                     State::Failed(_) => page.includes.damaged.push(article.name.clone()),
-                    State::Gone(_) | State::Absent => page.includes.missing.push(article.name.clone()),
+                    State::Gone(_) | State::Absent | State::Hidden => {
+                        page.includes.missing.push(article.name.clone())
+                    }
                 }
                 composer.depends_on(Subject::Name(&article.name));
                 included += 1;
@@ -259,6 +351,13 @@ impl Content {
         page.includes.compose(composer, 3);
         put_deferred(composer, 4, &names[included..]);
         Ok(())
+    }
+}
+
+/// Adds the own path of the article that a path leads to, if it is another one.
+fn put_redirect(composer: &mut Composer, own: Option<String>, path: &str) {
+    if let Some(own) = own.filter(|own| path::normalise(own) != path) {
+        composer.field(4, own.as_bytes());
     }
 }
 
@@ -285,7 +384,7 @@ fn put_deferred(composer: &mut Composer, field: u32, names: &[Name]) {
 /// is, or was, in a list of each group, so the smallest group is sufficient. The sections of a tree depend on all
 /// sections.
 pub(super) fn depend_on_query(composer: &mut Composer, query: &Query) {
-    if query.section_tree.is_some() {
+    if !query.section_trees.is_empty() {
         composer.depends_on(Subject::Kind(Kind::Section));
     }
     match query.groups.iter().min_by_key(|group| group.len()) {

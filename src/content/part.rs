@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Viewer;
 use crate::{
+    auth::Scope,
     cache::Weigh,
     compose::{self, Shape},
     entry::Derived,
     model::{LogId, Name, Revision},
     refusal::Refusal,
-    store::{self, Snapshot, Store, Stripe, Subject, Tombstone},
+    store::{self, Record, Snapshot, Store, Stripe, Subject, Tombstone},
 };
 
 /// The state of a name in one shape, and the head at which it was read.
@@ -37,17 +39,31 @@ pub(crate) enum State {
     },
     Gone(Tombstone),
     Absent,
+    /// The caller is limited to other articles. To it, the name does not exist.
+    Hidden,
     /// It could not be read. This state is never cached.
     Failed(store::Error),
 }
 
 impl Part {
-    /// Reads parts from the store, in one job.
-    pub(super) async fn load(store: &Store, log_id: LogId, names: Vec<Name>, shape: Shape) -> Vec<Arc<Part>> {
+    /// Reads parts from the store, in one job. With a scope, the names are those of articles.
+    pub(super) async fn load(
+        store: &Store,
+        log_id: LogId,
+        names: Vec<Name>,
+        shape: Shape,
+        viewer: Viewer,
+    ) -> Vec<Arc<Part>> {
         let as_of = store.revision();
         let wanted = names.clone();
         let read = store.read(move |snapshot| {
-            let state = |name| read_state(snapshot, name, log_id, shape).unwrap_or_else(State::Failed);
+            let state = |name| {
+                let state = match &viewer {
+                    None => read_state(snapshot, name, log_id, shape),
+                    Some(scope) => read_state_within(snapshot, name, log_id, shape, scope),
+                };
+                state.unwrap_or_else(State::Failed)
+            };
             Ok(wanted.iter().map(state).collect::<Vec<_>>())
         });
         let states = match read.await {
@@ -56,7 +72,7 @@ impl Part {
         };
         // With a damaged database, a record that is not found may still exist.
         let unknown = |state| match state {
-            State::Absent if store.is_damaged() => State::Failed(store::Error::damaged()),
+            State::Absent | State::Hidden if store.is_damaged() => State::Failed(store::Error::damaged()),
             known => known,
         };
         let states = states.into_iter().map(unknown);
@@ -75,7 +91,7 @@ impl Part {
                 let tombstone = Box::new(tombstone.clone());
                 Some(Refusal::Gone { name: self.name.clone(), tombstone })
             }
-            State::Absent => Some(Refusal::NotFound(self.name.clone())),
+            State::Absent | State::Hidden => Some(Refusal::NotFound(self.name.clone())),
             State::Failed(error) => Some(error.clone().into()),
         }
     }
@@ -92,6 +108,8 @@ impl Part {
             State::Gone(tombstone) => tombstone.revision <= head,
             // A removal leaves a tombstone, for hours at least.
             State::Absent | State::Failed(_) => true,
+            // It has left the scope since, or the index is damaged. Neither is for the caller to know.
+            State::Hidden => false,
         }
     }
 
@@ -112,16 +130,35 @@ fn read_state(
     shape: Shape,
 ) -> Result<State, store::Error> {
     let Some(record) = snapshot.record(name)? else { return Ok(State::Absent) };
+    Ok(state_of(name, &record, log_id, shape))
+}
+
+/// Reads an article for a caller that is limited to a scope. Former paths and the name to which an article has moved can
+/// name articles outside it, so the caller does not receive them.
+fn read_state_within(
+    snapshot: Snapshot<'_>,
+    name: &Name,
+    log_id: LogId,
+    shape: Shape,
+    scope: &Scope,
+) -> Result<State, store::Error> {
+    let Some(mut record) = snapshot.record_within(name, scope.query())? else { return Ok(State::Hidden) };
+    record.log.former_paths = Vec::new();
+    record.log.moved_to = String::new();
+    Ok(state_of(name, &record, log_id, shape))
+}
+
+fn state_of(name: &Name, record: &Record, log_id: LogId, shape: Shape) -> State {
     if let Some(tombstone) = record.tombstone() {
-        return Ok(State::Gone(tombstone));
+        return State::Gone(tombstone);
     }
-    Ok(State::Live {
+    State::Live {
         revision: record.revision,
         time: Derived::time(name, &record.log),
-        bytes: compose::entity(&record, log_id, shape),
+        bytes: compose::entity(record, log_id, shape),
         read: record.log.content.len(),
         references: compose::references(&record.log.content),
-    })
+    }
 }
 
 impl Weigh for Arc<Part> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 
-use super::{CachedSlice, Content, RequestKey, Selection, composing::depend_on_query, put_articles};
+use super::{CachedSlice, Content, RequestKey, Selection, Viewer, composing::depend_on_query, put_articles};
 use crate::{
     compose::Composer,
     model::Revision,
@@ -29,7 +29,7 @@ impl Content {
     pub(crate) fn stream(
         self: Arc<Self>,
         key: RequestKey,
-        query: Query,
+        (query, viewer): (Query, Viewer),
         selection: Selection,
         max_articles: Option<u64>,
         start: Revision,
@@ -37,8 +37,18 @@ impl Content {
         let max_articles = max_articles.unwrap_or(u64::MAX);
         let query = Arc::new(query);
         let damage = Damage::default();
-        let walk =
-            Walk { content: self, key, query, selection, max_articles, sent: 0, damage, from: None, start };
+        let walk = Walk {
+            content: self,
+            key,
+            query,
+            viewer,
+            selection,
+            max_articles,
+            sent: 0,
+            damage,
+            from: None,
+            start,
+        };
         stream::try_unfold(Some(walk), |walk| async move {
             let Some(mut walk) = walk else { return Ok(None) };
             match walk.next().await? {
@@ -52,7 +62,7 @@ impl Content {
     async fn slice(
         &self,
         request: &RequestKey,
-        query: &Arc<Query>,
+        (query, viewer): (&Arc<Query>, &Viewer),
         selection: Selection,
         from: Option<Cursor>,
         limit: usize,
@@ -65,7 +75,7 @@ impl Content {
         let as_of = self.store.revision();
         let mut composer = Composer::new(self.log_id, "StreamArticles", selection.shape, selection.wants);
         depend_on_query(&mut composer, query);
-        let (page, next) = self.gather(query, from, limit, selection, CHUNK_BYTES).await?;
+        let (page, next) = self.gather((query, viewer), from, limit, selection, CHUNK_BYTES).await?;
         put_articles(&mut composer, &page, 1);
         page.includes.compose(&mut composer, 2);
         let stripes = composer.take_stripes();
@@ -83,6 +93,7 @@ struct Walk {
     content: Arc<Content>,
     key: RequestKey,
     query: Arc<Query>,
+    viewer: Viewer,
     selection: Selection,
     max_articles: u64,
     sent: u64,
@@ -107,7 +118,10 @@ impl Walk {
             if limit == 0 {
                 return Ok(None);
             }
-            let slice = self.content.slice(&self.key, &self.query, self.selection, from, limit).await?;
+            let slice = self
+                .content
+                .slice(&self.key, (&self.query, &self.viewer), self.selection, from, limit)
+                .await?;
             self.from = Some(slice.next.clone());
             self.damage.merge(&slice.damage);
             if slice.articles > 0 {

@@ -45,16 +45,25 @@ impl Selected {
     }
 }
 
+/// How changes are encoded for followers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Encoding {
+    pub(super) log_id: LogId,
+    pub(super) shape: Shape,
+    /// Whether the followers are limited to some articles.
+    pub(super) is_limited: bool,
+}
+
 /// The events of one commit, with the changes and messages already encoded for followers.
 #[derive(Debug)]
 pub(super) struct CommitEvents {
     pub(super) events: Vec<Event>,
     pub(super) end: ChainPosition,
     blocks: Vec<Block>,
-    encodings: HashMap<Shape, Encodings>,
+    encodings: HashMap<Encoding, Encodings>,
 }
 
-/// The encodings of a commit in one shape.
+/// The changes of a commit in one encoding.
 #[derive(Debug)]
 struct Encodings {
     /// One FeedChange, as a field of FeedChanges, for each [`Selected::index`].
@@ -110,25 +119,25 @@ impl CommitEvents {
     pub(super) fn message(
         &mut self,
         selected: Box<[Selected]>,
-        (log_id, shape): (LogId, Shape),
+        encoding: Encoding,
         budget: usize,
     ) -> Option<Message> {
         let (events, end) = (&self.events, &self.end);
         let used: usize =
             self.encodings.values().map(|encodings| encodings.bytes + encodings.message_bytes).sum();
-        let encodings = self.encodings.entry(shape).or_insert_with(|| Encodings::new(events.len()));
+        let encodings = self.encodings.entry(encoding).or_insert_with(|| Encodings::new(events.len()));
         if let Some(message) = encodings.messages.get(&selected) {
             return Some(message.clone());
         }
         let (bytes_before, mut length) = (encodings.bytes, 0);
         for change in &selected {
-            length += encodings.encode(&events[change.event as usize], *change, log_id, shape);
+            length += encodings.encode(&events[change.event as usize], *change, encoding);
             if length > MAX_CHANGES_BYTES || used + (encodings.bytes - bytes_before) > budget {
                 return None;
             }
         }
         let changes = Changes { encoded: encodings.changes.clone(), selected: selected.clone() };
-        let message = Message::of_changes(log_id, end, changes, length);
+        let message = Message::of_changes(encoding.log_id, end, changes, length);
         encodings.is_shared |= message.has_shared_changes();
         encodings.message_bytes += message.own_bytes();
         encodings.messages.insert(selected, message.clone());
@@ -149,13 +158,13 @@ impl Encodings {
     }
 
     /// Encodes a change, unless it is encoded already. Returns its length.
-    fn encode(&mut self, event: &Event, selected: Selected, log_id: LogId, shape: Shape) -> usize {
+    fn encode(&mut self, event: &Event, selected: Selected, encoding: Encoding) -> usize {
         let change = &self.changes[selected.index()];
         if let Some(encoded) = change.get() {
             return encoded.len();
         }
         let mut encoded = Vec::new();
-        fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, log_id, shape));
+        fields::put_bytes(&mut encoded, 1, &encode(event, selected.outcome, encoding));
         let length = encoded.len();
         self.bytes += length + size_of::<OnceLock<Bytes>>() * OUTCOMES;
         // No other thread sets it.
@@ -165,7 +174,27 @@ impl Encodings {
 }
 
 /// Encodes a FeedChange.
-pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shape) -> Vec<u8> {
+pub(super) fn encode(event: &Event, outcome: Outcome, encoding: Encoding) -> Vec<u8> {
+    match encoding.is_limited {
+        true => encode_all(&limited(event, outcome), outcome, encoding),
+        false => encode_all(event, outcome, encoding),
+    }
+}
+
+/// Returns an event without what it shows of other articles, or of the article itself while it was outside the scope:
+/// the lists and paths that it had, the name to which it has moved, and whether it has changed since it left.
+fn limited(event: &Event, outcome: Outcome) -> Event {
+    let mut event = event.clone();
+    event.departures.clear();
+    event.newest.log.former_paths.clear();
+    event.newest.log.moved_to.clear();
+    if outcome == Outcome::Left && event.newest.name.kind == Kind::Article {
+        event.newest.log.update_kind = 0;
+    }
+    event
+}
+
+fn encode_all(event: &Event, outcome: Outcome, encoding: Encoding) -> Vec<u8> {
     let (newest, mut out) = (&event.newest, Vec::new());
     let log = &newest.log;
     fields::put_varint(&mut out, 1, event.revision.unsigned_abs());
@@ -178,7 +207,7 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
             fields::put_string(&mut out, 9, &newest.name.to_string());
         }
         Outcome::Upsert => {
-            fields::put_bytes(&mut out, 4, &record(newest, log_id, shape));
+            fields::put_bytes(&mut out, 4, &encode_record(newest, encoding));
             for former in &log.former_paths {
                 fields::put_string(&mut out, 8, &former.path);
             }
@@ -199,7 +228,14 @@ pub(super) fn encode(event: &Event, outcome: Outcome, log_id: LogId, shape: Shap
 }
 
 /// Encodes a Record with an entity.
-pub(super) fn record(record: &Record, log_id: LogId, shape: Shape) -> Vec<u8> {
+pub(super) fn record(mut record: Record, encoding: Encoding) -> Vec<u8> {
+    if encoding.is_limited {
+        record.log.former_paths.clear();
+    }
+    encode_record(&record, encoding)
+}
+
+fn encode_record(record: &Record, Encoding { log_id, shape, .. }: Encoding) -> Vec<u8> {
     let entity = compose::entity(record, log_id, shape);
     let mut out = Vec::with_capacity(entity.len() + 8);
     // The field numbers of Record are the numbers of the kinds.
@@ -290,6 +326,8 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
+    pub(super) const NONE: Outcomes = Outcomes { upsert: 0, left: 0, removed: 0 };
+
     /// Returns the outcome of one event. None if the event does not concern the filter.
     fn get(&self, event: usize) -> Option<Outcome> {
         let is_set = |mask: u64| mask & (1 << event) != 0;

@@ -144,7 +144,7 @@ impl Follower {
         let Stage::Snapshot(snapshot) = &mut self.stage else {
             return Err(Refusal::Internal("feed has no snapshot in progress"));
         };
-        if let Some(part) = snapshot.next(&self.feeds, self.group.key.shape).await? {
+        if let Some(part) = snapshot.next(&self.feeds, self.group.key.encoding(self.feeds.log_id)).await? {
             return Ok(self.event(None, message::SNAPSHOT, &part));
         }
         let mut end = Vec::new();

@@ -7,8 +7,12 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{filter::Filter, message::Message};
-use crate::{compose::Shape, model::Revision, store::history::ChainPosition};
+use super::{event::Encoding, filter::Filter, message::Message};
+use crate::{
+    compose::Shape,
+    model::{LogId, Revision},
+    store::history::ChainPosition,
+};
 
 /// The properties that determine the messages of a follower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,6 +21,13 @@ pub(crate) struct GroupKey {
     pub(crate) shape: Shape,
     /// Whether BACKFILL writes are delivered.
     pub(crate) backfill: bool,
+}
+
+impl GroupKey {
+    /// Returns how changes are encoded for the followers.
+    pub(super) fn encoding(&self, log_id: LogId) -> Encoding {
+        Encoding { log_id, shape: self.shape, is_limited: self.filter.is_limited() }
+    }
 }
 
 /// The message of one commit, for all followers of a group.

@@ -206,9 +206,8 @@ impl Hub {
         for group in self.groups.matching_groups(&commit).into_values() {
             let selected = commit.select(&group.key.filter, group.key.backfill);
             let Some(first_revision) = commit.first_revision(&selected) else { continue };
-            let shape = group.key.shape;
-            let message =
-                is_complete.then(|| commit.message(selected, (self.log_id, shape), retained.room()));
+            let encoding = group.key.encoding(self.log_id);
+            let message = is_complete.then(|| commit.message(selected, encoding, retained.room()));
             match message.flatten() {
                 None => group.skip(commit.end.revision),
                 Some(message) => {

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{Feeds, event, filter::Filter};
+use super::{
+    Feeds,
+    event::{self, Encoding},
+    filter::Filter,
+};
 use crate::{
-    compose::Shape,
     entry::Derived,
-    model::{Kind, LogId, Name, Revision},
+    model::{Kind, Name, Revision},
     store::{
         self, Damage, Error, Record,
         listing::{Cursor, Query},
@@ -58,13 +61,16 @@ impl Snapshot {
     }
 
     /// Returns the next FeedSnapshot. None at the end.
-    pub(super) async fn next(&mut self, feeds: &Arc<Feeds>, shape: Shape) -> Result<Option<Vec<u8>>, Error> {
-        let log_id = feeds.log_id;
+    pub(super) async fn next(
+        &mut self,
+        feeds: &Arc<Feeds>,
+        encoding: Encoding,
+    ) -> Result<Option<Vec<u8>>, Error> {
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
             let read = feeds.read_in_task(move |snapshot| {
                 let (names, next) = names(snapshot, kind, query.as_deref(), from.as_ref())?;
-                part(snapshot, kind, (&names, next), head, log_id, shape)
+                part(snapshot, kind, (&names, next), head, encoding)
             });
             let part = read.await?;
             self.from = part.next;
@@ -109,8 +115,7 @@ fn part(
     kind: Kind,
     (names, next): (&[(Name, Cursor)], Option<Cursor>),
     head: Revision,
-    log_id: LogId,
-    shape: Shape,
+    encoding: Encoding,
 ) -> Result<Part, Error> {
     let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
     for (name, cursor) in names {
@@ -131,7 +136,7 @@ fn part(
             part.damage.add(name);
             continue;
         }
-        fields::put_bytes(&mut part.message, 1, &event::record(&record, log_id, shape));
+        fields::put_bytes(&mut part.message, 1, &event::record(record, encoding));
         part.count += 1;
         if part.message.len() >= TARGET_BYTES {
             part.next = Some(cursor.clone());

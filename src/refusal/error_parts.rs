@@ -147,6 +147,7 @@ impl Refusal {
                     .with("role", has)
                     .with("required_role", required)
             }
+            Refusal::Limited { .. } => ErrorParts::new(Code::PermissionDenied, Reason::CredentialLimited),
             Refusal::RateLimited { retry_after, .. } => ErrorParts {
                 retry: Some(*retry_after),
                 ..ErrorParts::new(Code::ResourceExhausted, Reason::RateLimited)

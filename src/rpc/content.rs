@@ -9,7 +9,8 @@ use tonic::Status;
 
 use super::request;
 use crate::{
-    content::{Content, Listing, Read, ReadQuery, RequestKey, filter},
+    content::{Content, Listing, Read, ReadQuery, RequestKey, Viewer},
+    filter,
     model::{Kind, Revision, limit, path},
     parse,
     refusal::{Refusal, decode_error},
@@ -52,54 +53,62 @@ impl ContentRpc {
     }
 
     /// Returns the response of a unary read, from the cache or composed.
-    pub(crate) async fn respond(&self, key: RequestKey) -> Result<Framed, Status> {
-        Ok(self.dispatch(key).await?)
+    pub(crate) async fn respond(&self, key: RequestKey, viewer: &Viewer) -> Result<Framed, Status> {
+        Ok(self.dispatch(key, viewer).await?)
     }
 
-    async fn dispatch(&self, RequestKey { read, message }: RequestKey) -> Result<Framed, Refusal> {
-        match read {
-            Read::GetArticle => self.handle::<v1::GetArticleRequest>(read, message).await,
-            Read::BatchGetArticles => self.handle::<v1::BatchGetArticlesRequest>(read, message).await,
-            Read::ListArticles => self.handle::<v1::ListArticlesRequest>(read, message).await,
-            Read::ResolvePath => self.handle::<v1::ResolvePathRequest>(read, message).await,
-            Read::GetAuthor => self.handle::<v1::GetAuthorRequest>(read, message).await,
-            Read::ListAuthors => self.handle::<v1::ListAuthorsRequest>(read, message).await,
-            Read::GetSection => self.handle::<v1::GetSectionRequest>(read, message).await,
-            Read::ListSections => self.handle::<v1::ListSectionsRequest>(read, message).await,
-            Read::GetTag => self.handle::<v1::GetTagRequest>(read, message).await,
-            Read::ListTags => self.handle::<v1::ListTagsRequest>(read, message).await,
-            Read::GetCollection => self.handle::<v1::GetCollectionRequest>(read, message).await,
-            Read::ListCollections => self.handle::<v1::ListCollectionsRequest>(read, message).await,
+    async fn dispatch(&self, key: RequestKey, viewer: &Viewer) -> Result<Framed, Refusal> {
+        match key.read {
+            Read::GetArticle => self.handle::<v1::GetArticleRequest>(key, viewer).await,
+            Read::BatchGetArticles => self.handle::<v1::BatchGetArticlesRequest>(key, viewer).await,
+            Read::ListArticles => self.handle::<v1::ListArticlesRequest>(key, viewer).await,
+            Read::ResolvePath => self.handle::<v1::ResolvePathRequest>(key, viewer).await,
+            Read::GetAuthor => self.handle::<v1::GetAuthorRequest>(key, viewer).await,
+            Read::ListAuthors => self.handle::<v1::ListAuthorsRequest>(key, viewer).await,
+            Read::GetSection => self.handle::<v1::GetSectionRequest>(key, viewer).await,
+            Read::ListSections => self.handle::<v1::ListSectionsRequest>(key, viewer).await,
+            Read::GetTag => self.handle::<v1::GetTagRequest>(key, viewer).await,
+            Read::ListTags => self.handle::<v1::ListTagsRequest>(key, viewer).await,
+            Read::GetCollection => self.handle::<v1::GetCollectionRequest>(key, viewer).await,
+            Read::ListCollections => self.handle::<v1::ListCollectionsRequest>(key, viewer).await,
             Read::StreamArticles => Err(Refusal::Internal("StreamArticles has no unary response")),
         }
     }
 
-    async fn handle<R: ReadRequest>(&self, read: Read, message: Bytes) -> Result<Framed, Refusal> {
-        let mut request = R::decode(message).map_err(|error| decode_error(&error))?;
+    async fn handle<R: ReadRequest>(&self, key: RequestKey, viewer: &Viewer) -> Result<Framed, Refusal> {
+        let mut request = R::decode(key.message.clone()).map_err(|error| decode_error(&error))?;
         let caller = request.take_caller();
-        let key = RequestKey { read, message: request.encode_to_vec().into() };
-        let query = request.query()?;
+        let key = RequestKey { message: request.encode_to_vec().into(), ..key };
+        let mut query = request.query()?;
+        if let Some(scope) = viewer {
+            query.narrow(scope);
+        }
         let served = self.wait_for_freshness(caller.freshness).await?;
-        self.content.respond(key, query, served, &caller.if_none_match).await
+        self.content.respond(key, (query, viewer), served, &caller.if_none_match).await
     }
 
     /// Handles StreamArticles.
     pub(crate) async fn stream(
         &self,
         message: Bytes,
+        viewer: Viewer,
     ) -> Result<BoxStream<'static, Result<Framed, Status>>, Status> {
         let mut request = v1::StreamArticlesRequest::decode(message).map_err(|error| decode_error(&error))?;
         let freshness = request.freshness.take();
-        let key = RequestKey { read: Read::StreamArticles, message: request.encode_to_vec().into() };
+        let scope = viewer.as_ref().map(|scope| scope.id());
+        let key = RequestKey { read: Read::StreamArticles, scope, message: request.encode_to_vec().into() };
         let selection =
             request::selection(request.view, request.body_format, &request.includes, ArticleView::Basic)?;
-        let query = filter::parse(&request.filter.unwrap_or_default(), request.order)?;
+        let mut query = filter::parse(&request.filter.unwrap_or_default(), request.order)?;
+        if let Some(scope) = &viewer {
+            query.narrow(scope.query());
+        }
         let max_articles = match u64::try_from(request.max_articles) {
             Ok(maximum) => Some(maximum).filter(|maximum| *maximum > 0),
             Err(_) => return Err(Refusal::field("max_articles", "must not be negative").into()),
         };
         let start = self.wait_for_freshness(freshness).await?;
-        let stream = self.content.clone().stream(key, query, selection, max_articles, start);
+        let stream = self.content.clone().stream(key, (query, viewer), selection, max_articles, start);
         Ok(Box::pin(stream.map_err(Status::from)))
     }
 

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::request;
 use crate::{
+    auth::Identity,
     digest::Hash,
     feed::{Feeds, Filter, Follower, GroupKey, Start, Watch},
     refusal::{Refusal, decode_error},
@@ -27,9 +28,16 @@ pub(crate) struct FeedRpc {
 
 impl FeedRpc {
     /// Handles Watch.
-    pub(crate) async fn watch(&self, message: Bytes) -> Result<Follower, Status> {
+    pub(crate) async fn watch(&self, message: Bytes, caller: &Identity) -> Result<Follower, Status> {
         let request = v1::WatchRequest::decode(message).map_err(|error| decode_error(&error))?;
-        Ok(self.feeds.clone().watch(parse_watch(request)?).await?)
+        let mut watch = parse_watch(request)?;
+        if let Some(scope) = caller.scope() {
+            let terms = scope.followed_terms().ok_or_else(|| {
+                caller.limited("feeds follow only a filter of one tag, any tags, one section or any authors")
+            })?;
+            watch.group_key.filter.narrow(terms);
+        }
+        Ok(self.feeds.clone().watch(watch).await?)
     }
 }
 

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::publishing::position;
 use crate::{
+    auth::Role,
     clock::Clock,
     content::Content,
     log::Position,
@@ -51,15 +52,33 @@ pub(crate) fn server(rpc: StatusRpc) -> StatusServiceServer<StatusRpc> {
 impl StatusService for StatusRpc {
     async fn get_status(
         &self,
-        _: Request<v1::GetStatusRequest>,
+        request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let caller = super::caller(&request);
+        let status = self.status(caller.includes(Role::Editor)).await;
+        Ok(Response::new(match caller.scope() {
+            None => status,
+            Some(_) => without_content(status),
+        }))
+    }
+}
+
+/// Returns the status for a caller that is limited to some articles: without the fields that depend on the others.
+fn without_content(status: v1::GetStatusResponse) -> v1::GetStatusResponse {
+    let v1::GetStatusResponse { version, head, oldest_revision, limits, start_time, .. } = status;
+    v1::GetStatusResponse { version, head, oldest_revision, limits, start_time, ..Default::default() }
+}
+
+impl StatusRpc {
+    /// Returns the status. Only editors learn about pending versions.
+    async fn status(&self, for_editor: bool) -> v1::GetStatusResponse {
         let (head, scrub) = (self.store.head(), self.store.last_scrub());
         let mut damage = scrub.damage;
         damage.database = self.store.is_damaged();
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let limit =
             |limit: &limit::Limit| v1::Limit { name: limit.name.to_owned(), maximum: signed(limit.maximum) };
-        Ok(Response::new(v1::GetStatusResponse {
+        v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             head: Some(position(&Position::of(&head))),
             oldest_revision: head.floor,
@@ -81,7 +100,7 @@ impl StatusService for StatusRpc {
             conditions: self.store.health().conditions().iter().map(|(it, _)| it.name().to_owned()).collect(),
             free_bytes: self.store.free_bytes().map(signed),
             reserve_bytes: signed(self.store.reserve_bytes()),
-            overdue_changes: self.count_overdue().await,
-        }))
+            overdue_changes: if for_editor { self.count_overdue().await } else { None },
+        }
     }
 }

@@ -90,6 +90,7 @@ impl TransferService for TransferRpc {
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
         let (caller, request) = (super::caller(&request), request.into_inner());
+        caller.require_no_scope("an export has all articles")?;
         if request.include_pending {
             caller.require(Role::Editor, "an export with pending versions")?;
         }

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     auth::{self, Access, Identity, Role},
     config::Config,
-    content::{Read, RequestKey},
+    content::{Read, RequestKey, Viewer},
     health::Health,
     model::limit::{self, Limit},
     refusal::Refusal,
@@ -377,12 +377,13 @@ impl Calls {
         let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
             let charge = streams.reserve(method.reservation.first).await?;
-            let stream = self.services.content.stream(message).await?;
+            let stream = self.services.content.stream(message, viewer(call)).await?;
             let until = stream_end(call, deadline, None);
             let pace = Pace::pieces(charge, method.reservation.next);
             return Ok((reply(call, |call| Reply::stream(stream, call, until)), pace));
         }
-        let key = RequestKey { read, message };
+        let scope = call.as_ref().and_then(|call| call.caller.scope()).map(|scope| scope.id());
+        let key = RequestKey { read, scope, message };
         if let Some(cached) = self.services.content.get_cached(&key).await {
             let message = cached?;
             if let Some(charge) = streams.try_charge(message.remaining()) {
@@ -390,7 +391,8 @@ impl Calls {
             }
         }
         // Boxed, because it is many times larger than the cached path above.
-        let (message, charge) = Box::pin(self.load_response(key, method.reservation.first, streams)).await?;
+        let load = self.load_response(key, viewer(call), method.reservation.first, streams);
+        let (message, charge) = Box::pin(load).await?;
         Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)))
     }
 
@@ -400,13 +402,14 @@ impl Calls {
     async fn load_response(
         &self,
         key: RequestKey,
+        viewer: Viewer,
         mut room: usize,
         streams: &Streams,
     ) -> Result<(Framed, Charge), Status> {
         loop {
             let mut charge = streams.reserve(room).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
-            let response = Box::pin(self.services.content.respond(key.clone())).await?;
+            let response = Box::pin(self.services.content.respond(key.clone(), &viewer)).await?;
             room = response.remaining();
             if charge.try_resize(room) {
                 return Ok((response, charge));
@@ -424,7 +427,7 @@ impl Calls {
         let permit = streams.try_open_feed(self.feeds);
         let permit = permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
         let message = message::read(body, &limit::READ_REQUEST, streams).await?;
-        let follower = self.services.feed.watch(message).await?;
+        let follower = self.services.feed.watch(message, &caller(call)).await?;
         let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
             let piece = follower.next().await?;
             Ok(Some((piece, (follower, permit))))
@@ -463,8 +466,7 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
-        let caller = call.as_ref().map_or(Identity::NOBODY, |call| call.caller.clone());
-        let routed = self.bridge.call(&method.path, body, caller).await;
+        let routed = self.bridge.call(&method.path, body, caller(call)).await;
         let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
             Some(refusal) => refusal.into(),
             None => status,
@@ -527,6 +529,15 @@ fn stream_end(
 
 fn reply(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Reply) -> Reply {
     reply(call.take().expect("each call has exactly one reply"))
+}
+
+fn caller(call: &Option<Call>) -> Identity {
+    call.as_ref().map_or(Identity::NOBODY, |call| call.caller.clone())
+}
+
+/// Returns the articles that the caller is limited to.
+fn viewer(call: &Option<Call>) -> Viewer {
+    call.as_ref().and_then(|call| call.caller.scope()).cloned()
 }
 
 fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {

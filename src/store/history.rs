@@ -26,7 +26,8 @@ use crate::{
 /// A selection of the history.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
-    /// Selects entries of articles that are in one of these lists, or have left one. If empty, of every article.
+    /// Selects entries of articles that are in one of these lists, or have left one. If empty, of every article. Entries of
+    /// other kinds are selected in any case.
     pub(crate) terms: Vec<Term>,
     /// Selects departures from these lists; if empty, from every list. `None` selects no departures.
     pub(crate) departed_terms: Option<Vec<Term>>,
@@ -394,7 +395,7 @@ fn is_selected(columns: &Columns, kinds: &[Kind], terms: &TermSet) -> bool {
     if !Kind::from_number(columns.kind).is_some_and(|kind| kinds.contains(&kind)) {
         return false;
     }
-    if matches!(terms, TermSet::All) {
+    if matches!(terms, TermSet::All) || columns.kind != Kind::Article as i64 {
         return true;
     }
     let departures = unpack_departures(&columns.departures);

@@ -35,13 +35,28 @@ pub(crate) struct Query {
     pub(crate) groups: Vec<Vec<Term>>,
     /// Terms that must not match.
     pub(crate) excluded: Vec<Term>,
-    /// A section. The article must be in it or in a section below it.
-    pub(crate) section_tree: Option<Id>,
+    /// Sections. For each of them, the article must be in it or in a section below it.
+    pub(crate) section_trees: Vec<Id>,
     /// The earliest time, inclusive, in microseconds since 1970 UTC.
     pub(crate) not_before: Option<i64>,
     /// The end of the time range, exclusive, in microseconds since 1970 UTC.
     pub(crate) before: Option<i64>,
     pub(crate) order: Order,
+}
+
+impl Query {
+    /// Narrows the query to the articles that another one matches too. The order remains.
+    pub(crate) fn narrow(&mut self, other: &Query) {
+        self.groups.extend_from_slice(&other.groups);
+        self.excluded.extend_from_slice(&other.excluded);
+        self.section_trees.extend_from_slice(&other.section_trees);
+        self.not_before = self.not_before.max(other.not_before);
+        self.before = self.before.into_iter().chain(other.before).min();
+    }
+
+    pub(super) fn is_in_time_range(&self, time: i64) -> bool {
+        self.not_before.is_none_or(|bound| time >= bound) && self.before.is_none_or(|bound| time < bound)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,7 +136,7 @@ impl Plan {
     fn build(snapshot: Snapshot<'_>, query: &Query) -> Result<Option<Plan>, Error> {
         let connection = snapshot.connection;
         let mut groups = query.groups.clone();
-        if let Some(root) = &query.section_tree {
+        for root in &query.section_trees {
             groups.push(section_tree(snapshot, root)?);
         }
         if groups.is_empty() {
@@ -325,10 +340,6 @@ fn article_name(id: &str) -> Option<Name> {
     Id::parse(id).map(|id| Name { kind: Kind::Article, id })
 }
 
-fn is_in_time_range(query: &Query, time: i64) -> bool {
-    query.not_before.is_none_or(|bound| time >= bound) && query.before.is_none_or(|bound| time < bound)
-}
-
 /// Lists articles by revision if the driving lists are short: reads them as a whole, then sorts by revision.
 fn by_revision_sorted(
     connection: &Connection,
@@ -352,21 +363,21 @@ fn by_revision_sorted(
     for (time, id) in candidates {
         let key = params![Kind::Article as i64, LIVE_SLOT, id];
         let revision: Revision = revision_of.query_row(key, |row| row.get(0)).optional()?.unwrap_or(0);
-        if revision < below && is_in_time_range(query, time) {
+        if revision < below && query.is_in_time_range(time) {
             ordered.push((revision, time, id));
         }
     }
     ordered.sort_unstable_by(|a, b| b.cmp(a));
     let mut slice = Slice::default();
     for (revision, time, id) in ordered {
-        // The row before is the last one that this slice has read.
-        if slice.found.len() == limit || plan.is_exhausted(0) {
-            return Ok(slice);
-        }
         if plan.matches_rest(connection, time, &id)? {
             slice.found.extend(article_name(&id).map(|name| (name, Cursor::by_revision(revision))));
         }
         slice.next = Some(Cursor::by_revision(revision));
+        // The end does not depend on the rows after it: these may be articles that the caller may not see.
+        if slice.found.len() == limit || plan.is_exhausted(0) {
+            return Ok(slice);
+        }
     }
     slice.next = None;
     Ok(slice)
@@ -391,7 +402,7 @@ fn by_revision_scanned(
         let (id, kind, live): (String, i64, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
         scanned += 1;
         slice.next = Some(Cursor::by_revision(revision));
-        let candidate = live && kind == Kind::Article as i64 && is_in_time_range(query, time);
+        let candidate = live && kind == Kind::Article as i64 && query.is_in_time_range(time);
         let is_match = candidate
             && plan.any_contains(connection, &plan.driver, time, &id)?
             && plan.matches_rest(connection, time, &id)?;

@@ -2,7 +2,11 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Damage, Error, Head, PERMANENT, Record, Snapshot, damage, envelope, listing::Cursor, row};
+use super::{
+    Damage, Error, Head, PERMANENT, Record, Snapshot, damage, envelope,
+    listing::{Cursor, Query},
+    row,
+};
 use crate::{
     digest::{Hash, SetDigest},
     entry::{self, Claim},
@@ -10,6 +14,10 @@ use crate::{
     wire::log::LogEntry,
 };
 use prost::Message as _;
+
+/// The maximum number of claims on one path that are read to find an article within a scope. Any number of articles may
+/// list a path as an alias.
+const MAX_CLAIMS: i64 = 64;
 
 pub(super) const LIVE_SLOT: i64 = Slot::Live as i64;
 
@@ -199,6 +207,46 @@ impl Snapshot<'_> {
         match self.record(name) {
             Ok(record) => Ok(record.is_some()),
             Err(Error::Corrupt(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the article that a path leads to among those that match a query, and all articles that claim the path up
+    /// to it. What is found depends on each of them.
+    pub(crate) fn resolve_path_within(
+        self,
+        path: &str,
+        scope: &Query,
+    ) -> Result<(Option<Name>, Vec<Name>), Error> {
+        let sql = "SELECT 1, id FROM path WHERE path = ?1 ORDER BY rank DESC, place DESC, id LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let claims = statement.query_map(params![path, MAX_CLAIMS], row_name)?;
+        let claims: Vec<Option<Name>> = claims.collect::<rusqlite::Result<_>>()?;
+        let mut seen = Vec::new();
+        for name in claims.into_iter().flatten() {
+            seen.push(name.clone());
+            if self.readable_within(&name, scope)?.is_some() {
+                return Ok((Some(name), seen));
+            }
+        }
+        Ok((None, seen))
+    }
+
+    /// Returns the record of an article that readers see, if it matches a query. A damaged one that matches, as far as
+    /// the lists beside it show, is an error.
+    pub(crate) fn record_within(self, name: &Name, scope: &Query) -> Result<Option<Record>, Error> {
+        self.readable_within(name, scope)?.transpose()
+    }
+
+    fn readable_within(self, name: &Name, scope: &Query) -> Result<Option<Result<Record, Error>>, Error> {
+        match self.record(name) {
+            Ok(Some(record)) => Ok(self.matches(scope, &record)?.then_some(Ok(record))),
+            Ok(None) => Ok(None),
+            Err(Error::Corrupt(damaged)) => {
+                let stand_in = self.record_or_stand_in(name, Slot::Live)?.map(|(record, _)| record);
+                let matches = stand_in.map(|record| self.matches(scope, &record)).transpose()?;
+                Ok((matches == Some(true)).then_some(Err(Error::Corrupt(damaged))))
+            }
             Err(error) => Err(error),
         }
     }

@@ -224,7 +224,7 @@ async fn reach(raw: &Raw, revision: i64) {
 }
 
 /// Returns one store twice, with the same log.
-async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
+pub(crate) async fn twins(clock: &Clock) -> [tempfile::TempDir; 2] {
     let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let node = Node::start_at(first.path(), clock.clone()).await;
     let raw = Raw::to(&node).await;

@@ -23,6 +23,7 @@ mod leaks;
 mod limits;
 
 mod paging;
+mod partners;
 mod paths;
 mod pending;
 mod raw;

@@ -26,7 +26,11 @@ static SCHEMA: LazyLock<DescriptorPool> =
 
 /// A connection that sends bytes unchanged.
 #[derive(Clone)]
-pub(crate) struct Raw(Grpc<Channel>, Option<MetadataValue<Ascii>>);
+pub(crate) struct Raw {
+    grpc: Grpc<Channel>,
+    /// The value of `authorization`, if calls send one.
+    authorization: Option<MetadataValue<Ascii>>,
+}
 
 /// The parts of an error that clients act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +51,29 @@ impl Raw {
 
     /// Connects to the endpoint of a program.
     pub(crate) async fn at(endpoint: &str) -> Raw {
-        let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX), None)
+        Raw::over(Endpoint::from_shared(endpoint.to_owned()).unwrap()).await
+    }
+
+    async fn over(endpoint: Endpoint) -> Raw {
+        let grpc = Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX);
+        Raw { grpc, authorization: None }
+    }
+
+    /// Returns a caller on the same connection that sends a token.
+    pub(crate) fn with_token(&self, token: &str) -> Raw {
+        self.with_authorization(&format!("Bearer {token}"))
+    }
+
+    /// Returns a caller on the same connection that sends a value of `authorization`.
+    pub(crate) fn with_authorization(&self, value: &str) -> Raw {
+        Raw { authorization: Some(value.parse().unwrap()), ..self.clone() }
     }
 
     /// Connects with small windows, so that the server can send little ahead of the reader.
     pub(crate) async fn narrow(node: &Node) -> Raw {
         let endpoint = Endpoint::from_shared(node.endpoint()).unwrap();
         let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        Raw(Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(usize::MAX), None)
-    }
-
-    /// Returns the same connection, which sends a value of `authorization` with each call.
-    pub(crate) fn with_authorization(&self, value: &str) -> Raw {
-        Raw(self.0.clone(), Some(value.parse().unwrap()))
+        Raw::over(endpoint).await
     }
 
     /// Makes a call with an encoded request. Returns all messages of the response, in JSON.
@@ -98,10 +111,12 @@ impl Raw {
     pub(crate) async fn stream(&self, method: &str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let mut grpc = self.0.clone();
+        let mut grpc = self.grpc.clone();
         grpc.ready().await.unwrap();
         let mut request = Request::new(request);
-        self.1.iter().for_each(|value| drop(request.metadata_mut().insert("authorization", value.clone())));
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
         let response = grpc.server_streaming(request, path.parse().unwrap(), Pass).await?;
         Ok(response.into_inner())
     }
@@ -210,9 +225,17 @@ pub(crate) fn padded(message: &[u8], length: usize) -> Bytes {
     [message, &field(900, &vec![b'x'; value])].concat().into()
 }
 
+/// Returns the names of all methods of the schema.
+pub(crate) fn method_names() -> Vec<String> {
+    methods().map(|method| method.name().to_owned()).collect()
+}
+
+fn methods() -> impl Iterator<Item = MethodDescriptor> {
+    SCHEMA.services().flat_map(|service| service.methods().collect::<Vec<_>>())
+}
+
 fn find(name: &str) -> MethodDescriptor {
-    let mut methods = SCHEMA.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
+    methods().find(|method| method.name() == name).unwrap_or_else(|| panic!("no method {name}"))
 }
 
 /// Decodes a message of the schema into JSON, with the schema's own field names.

@@ -28,7 +28,7 @@ const MAP: &[Rule] = &[
     Layer(&["server", "ops", "admin"]),
     Layer(&["rpc"]),
     Layer(&["publishing", "content", "feed", "transfer"]),
-    Layer(&["compose", "refusal", "parse", "page_token", "pending"]),
+    Layer(&["auth", "compose", "refusal", "parse", "filter", "page_token", "pending"]),
     Layer(&["cache", "log", "store", "entry", "digest"]),
     Layer(&["wire", "model", "clock", "config", "telemetry", "health", "supervise", "systemd", "near"]),
     Apart(&["publishing", "content", "feed", "transfer"]),

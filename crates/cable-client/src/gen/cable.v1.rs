@@ -14,6 +14,9 @@ pub(crate) mod content_service_client {
     ///
     /// Every call can fail with FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_FAILED, STORE_DAMAGED, NODE_FAILED or
     /// INTERNAL, and because of its `freshness` with LOG_CHANGED or NOT_CAUGHT_UP. Each RPC lists its other reasons.
+    ///
+    /// A caller whose credential has a filter sees only the articles that match it. All others, and all collections, are like
+    /// names that never existed. Its articles have no `former_paths`, and errors have no `moved_to`.
     #[derive(Debug, Clone)]
     pub struct ContentServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1038,6 +1041,10 @@ pub(crate) mod feed_service_client {
         /// but a follower reads nothing for about 30 s (by default), the server resets the stream (RST_STREAM, CANCEL); the
         /// follower may resume.
         ///
+        /// A caller whose credential has a filter receives only changes of articles that match it, and of authors, sections and
+        /// tags. An article that leaves that filter is LEFT; one that matches it, but not the filter of the request, is LEFT at
+        /// each change. No change has `former_names`, `former_paths` or `moved_to`, and a LEFT has no `update_kind`.
+        ///
         /// Reasons, besides FIELD_INVALID, LIMIT_EXCEEDED, OVERLOADED, STORE_DAMAGED, NODE_FAILED and INTERNAL:
         ///
         /// * REVISION_COMPACTED (OUT_OF_RANGE): `after` is older than the history floor. Take a snapshot.
@@ -1045,6 +1052,8 @@ pub(crate) mod feed_service_client {
         /// * NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach `after` within 1 s. Resume, on another node.
         /// * DRAINING (UNAVAILABLE): the node is shutting down. Resume, on another node.
         /// * STORE_FAILED (UNAVAILABLE): the node cannot read new commits. Resume, on another node.
+        /// * CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
+        ///  section or any authors.
         /// * TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
         ///
         /// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
@@ -1156,7 +1165,7 @@ pub(crate) mod status_service_client {
             self
         }
         /// Returns the node's head, digests, counts and limits. Fails with LIMIT_EXCEEDED if the request is larger than 128
-        /// KiB.
+        /// KiB. A caller whose credential has a filter receives only the version, head, history floor, limits and start time.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<::cable_proto::v1::GetStatusRequest>,
@@ -1317,7 +1326,8 @@ pub(crate) mod transfer_service_client {
         /// The server compares the sum of the records that it read with its counts and its content digest. If a record cannot
         /// be read, the export continues without it; the closing message then has `damage`, and the call ends with DATA_LOSS:
         /// RECORD_CORRUPT if single records are damaged, STORE_DAMAGED if the database is. LOG_CHANGED: `log_id` is not the
-        /// log of the server. OVERLOADED: too much changed during the export; resume it.
+        /// log of the server. OVERLOADED: too much changed during the export; resume it. CREDENTIAL_LIMITED: the credential is
+        /// limited to the articles that match a filter.
         pub async fn export(
             &mut self,
             request: impl tonic::IntoRequest<::cable_proto::v1::ExportRequest>,

@@ -1209,6 +1209,9 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. The caller makes too many calls, or has sent too many credentials that are not accepted.
     /// RetryInfo contains the delay before a retry.
     RateLimited = 32,
+    /// PERMISSION_DENIED. The credential is limited to the articles that match a filter, and the call has no meaning within
+    /// this limit: an export, or a feed whose scope no feed can follow.
+    CredentialLimited = 33,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1249,6 +1252,7 @@ impl ErrorReason {
             Self::RoleRequired => "ERROR_REASON_ROLE_REQUIRED",
             Self::NotServedHere => "ERROR_REASON_NOT_SERVED_HERE",
             Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
+            Self::CredentialLimited => "ERROR_REASON_CREDENTIAL_LIMITED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1286,6 +1290,7 @@ impl ErrorReason {
             "ERROR_REASON_ROLE_REQUIRED" => Some(Self::RoleRequired),
             "ERROR_REASON_NOT_SERVED_HERE" => Some(Self::NotServedHere),
             "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
+            "ERROR_REASON_CREDENTIAL_LIMITED" => Some(Self::CredentialLimited),
             _ => None,
         }
     }
@@ -3207,7 +3212,8 @@ pub struct GetStatusResponse {
     #[prost(int64, tag = "16")]
     pub reserve_bytes: i64,
     /// The number of scheduled publications and expiries that have been due for more than a minute, at most 1,000. A node
-    /// without a fault has none. Unset if the store cannot be read now.
+    /// without a fault has none. Unset if the store cannot be read now, and for callers who may not see
+    /// pending versions.
     #[prost(int64, optional, tag = "17")]
     pub overdue_changes: ::core::option::Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Converts the filter of a request into a query of the store.
+//! Converts the filter of a request, or of a credential, into a query of the store.
 
 use std::hash::Hasher as _;
 
@@ -34,7 +34,7 @@ pub(crate) fn parse(filter: &v1::ArticleFilter, order: i32) -> Result<Query, Ref
     if !filter.section.is_empty() {
         let section = parse::name(Kind::Section, &filter.section, "filter.section")?.id;
         match filter.include_child_sections {
-            true => query.section_tree = Some(section),
+            true => query.section_trees.push(section),
             false => query.groups.push(vec![Term::Section(section)]),
         }
     } else if filter.include_child_sections {

@@ -1,0 +1,149 @@
+//! Compares the responses of both stores to every kind of read of the partner.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::{
+    COMPARED, Pair, SECOND, START, refused_methods,
+    steps::{ARTICLES, PATHS, random_names, rfc3339},
+};
+use crate::{
+    dice::Rng,
+    raw::{decode, field, request_bytes, values},
+};
+
+pub(super) async fn by_name(pair: &mut Pair, rng: &mut Rng) {
+    let own = (1..=ARTICLES).map(|n| format!("articles/a{n}"));
+    let names: Vec<String> =
+        own.chain(["articles/hidden-1".to_owned(), "articles/hidden-2".to_owned()]).collect();
+    for name in &names {
+        let mut request = random_selection(rng);
+        request["name"] = json!(name);
+        if let Ok(response) = read(pair, "GetArticle", request.clone(), rng).await {
+            let etag = decode("GetArticleResponse", response[0].clone())["meta"]["etag"].clone();
+            request["if_none_match"] = etag;
+            read(pair, "GetArticle", request, rng).await.unwrap();
+        }
+    }
+    // Names that are not hidden themselves: each response repeats the name that was requested.
+    let mut request = random_selection(rng);
+    request["names"] = json!(names[..ARTICLES as usize]);
+    read(pair, "BatchGetArticles", request, rng).await.unwrap();
+    for path in 1..=PATHS {
+        let mut request = random_selection(rng);
+        request["path"] = json!(format!("/p{path}"));
+        let _ = read(pair, "ResolvePath", request, rng).await;
+    }
+}
+
+/// Compares the responses to every other call that a partner can make.
+pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
+    for _ in 0..6 {
+        let filter = random_filter(rng);
+        for order in 1..=2 {
+            let mut request = random_selection(rng);
+            (request["filter"], request["order"]) = (filter.clone(), json!(order));
+            read(pair, "StreamArticles", request.clone(), rng).await.unwrap();
+            request["page_size"] = json!(rng.between(1, 4));
+            pages(pair, "ListArticles", request, (3, 4)).await;
+        }
+    }
+    for n in 1..=4 {
+        for (method, name) in [
+            ("GetTag", "tags/t"),
+            ("GetSection", "sections/s"),
+            ("GetAuthor", "authors/x"),
+            ("GetCollection", "collections/c"),
+        ] {
+            let _ = read(pair, method, json!({"name": format!("{name}{n}")}), rng).await;
+        }
+    }
+    for method in ["ListTags", "ListSections", "ListAuthors", "ListCollections"] {
+        pages(pair, method, json!({"page_size": rng.between(1, 3)}), (2, 2)).await;
+    }
+    let status = async |raw: &crate::raw::Raw| {
+        let mut status = raw.call("GetStatus", json!({})).await.unwrap();
+        status["head"]["chain"] = json!(null);
+        status
+    };
+    pair.compared.insert("GetStatus".to_owned());
+    assert_eq!(status(&pair.all.partner).await, status(&pair.matching.partner).await);
+}
+
+/// Sends a request of the partner to both stores. At random, the caller that may see everything sends it before, so that
+/// its response is cached, and again after: neither receives the response of the other.
+async fn read(pair: &mut Pair, method: &str, request: Value, rng: &mut Rng) -> Result<Vec<Bytes>, String> {
+    let bytes = request_bytes(method, request.clone());
+    let before = match rng.one_in(2) {
+        true => Some(pair.all.admin.send_bytes(method, bytes.clone()).await),
+        false => None,
+    };
+    let response = pair.expect_equal_json(method, request).await;
+    if let Some(before) = before {
+        assert_eq!(pair.all.admin.send_bytes(method, bytes.clone()).await, before);
+        // Now both are cached.
+        assert_eq!(pair.expect_equal(method, bytes).await, response);
+    }
+    response
+}
+
+/// Compares all pages of a listing. The last argument has the field numbers of the page token in the response and in
+/// the request.
+async fn pages(pair: &mut Pair, method: &str, request: Value, (response_field, request_field): (u32, u32)) {
+    let start = request_bytes(method, request);
+    let mut request = start.to_vec();
+    loop {
+        let page = pair.expect_equal(method, request.into()).await.unwrap();
+        match values(&page[0], response_field).first() {
+            Some(token) => {
+                let decoded = String::from_utf8_lossy(token).into_owned();
+                assert!(!decoded.contains("hidden"), "{decoded}");
+                request = [&start[..], &field(request_field, token)].concat();
+            }
+            None => return,
+        }
+    }
+}
+
+/// Checks that each method is either compared or refused to a partner.
+pub(super) async fn every_method(pair: &mut Pair, has_feeds: bool) {
+    let compared = COMPARED.iter().filter(|method| **method != "Watch" || has_feeds);
+    for method in compared {
+        assert!(pair.compared.contains(*method), "{method} was not compared");
+    }
+    for method in refused_methods() {
+        let refused = pair.all.partner.send(&method, Bytes::new()).await.unwrap_err();
+        let reason = if method == "Export" { "CREDENTIAL_LIMITED" } else { "ROLE_REQUIRED" };
+        assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, reason), "{method}");
+    }
+    if !has_feeds {
+        let refused = pair.all.partner.send("Watch", Bytes::new()).await.unwrap_err();
+        assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, "CREDENTIAL_LIMITED"));
+    }
+}
+
+/// Returns a random view, body format and set of includes, as fields of a request.
+pub(super) fn random_selection(rng: &mut Rng) -> Value {
+    let includes: Vec<u64> = (1..=3).filter(|_| rng.one_in(2)).collect();
+    let view = rng.between(0, 3);
+    let format = if view == 3 { rng.between(0, 4) } else { 0 };
+    json!({"view": view, "body_format": format, "includes": includes})
+}
+
+fn random_filter(rng: &mut Rng) -> Value {
+    match rng.between(0, 9) {
+        0 => json!({"all_tags": random_names(rng, "tags/t", 2, 3)}),
+        1 => json!({"any_tags": random_names(rng, "tags/t", 3, 3)}),
+        2 => json!({"excluded_tags": random_names(rng, "tags/t", 2, 3)}),
+        3 => json!({"section": "sections/s2"}),
+        4 => json!({"section": "sections/s2", "include_child_sections": true}),
+        5 => json!({"authors": ["authors/x1", "authors/x2"]}),
+        6 => json!({"types": [rng.between(1, 3)]}),
+        7 => json!({"language": "en-gb"}),
+        8 => {
+            json!({"published_after": rfc3339(START - 5 * SECOND), "any_tags": ["tags/hidden-tag", "tags/t2"]})
+        }
+        _ => json!({}),
+    }
+}
