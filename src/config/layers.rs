@@ -364,12 +364,16 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Returns a warning if a variable is almost that of a setting: with one underscore too few, or in lower case.
+/// Returns a warning if a variable is almost that of a setting: with one underscore too few, in lower case, or without
+/// the section.
 fn misspelling_warning(name: &str) -> Option<String> {
     let letters = |text: &str| text.replace(['_', '.'], "").to_ascii_lowercase();
     let upper = name.to_ascii_uppercase();
     let rest = upper.strip_prefix("CABLE_")?;
-    let intended = SETTINGS.iter().find(|setting| letters(setting.key) == letters(rest))?;
+    let is_meant = |key: &str| letters(key) == letters(rest);
+    let with_section = SETTINGS.iter().find(|setting| is_meant(setting.key));
+    let by_name = || SETTINGS.iter().find(|setting| is_meant(section_and_name(setting.key).1));
+    let intended = with_section.or_else(by_name)?;
     Some(format!("environment variable {name} ignored; did you mean {}?", variable(intended.key)))
 }
 
@@ -783,6 +787,8 @@ mod tests {
             "CABLE_SERVER_LISTEN",
             "cable__server__listen",
             "CABLE_SERVER_OPS_LISTEN",
+            "CABLE_LISTEN",
+            "CABLE_MAX_BYTES",
             "CABLE_ENDPOINTS",
             "CABLE_BIN",
             "LISTEN",
@@ -798,6 +804,8 @@ mod tests {
                 warning(names[1], "CABLE__SERVER__LISTEN"),
                 warning(names[2], "CABLE__SERVER__LISTEN"),
                 warning(names[3], "CABLE__SERVER__OPS_LISTEN"),
+                warning(names[4], "CABLE__SERVER__LISTEN"),
+                warning(names[5], "CABLE__CACHE__MAX_BYTES"),
             ]
         );
     }

@@ -24,22 +24,17 @@ impl Threads {
     /// Waits until every thread has responded. A thread that hangs delays it forever. If it takes longer than `patience`,
     /// the threads that have not responded are logged.
     async fn respond(&self, patience: Duration) {
-        let mut responses: FuturesUnordered<_> = self
-            .responses()
-            .map(|(name, response)| async move {
-                response.await;
-                name
-            })
-            .collect();
-        let mut waiting: Vec<&str> = self.responses().map(|(name, _)| name).collect();
-        let mut late = pin!(sleep(patience));
+        let named = self.responses().map(|(name, response)| (name, response.map(move |()| name)));
+        let (mut waiting, mut responses): (Vec<_>, FuturesUnordered<_>) = named.unzip();
+        let (mut late, mut is_late) = (pin!(sleep(patience)), false);
         loop {
             tokio::select! {
                 response = responses.next() => match response {
                     Some(name) => waiting.retain(|other| *other != name),
                     None => return,
                 },
-                () = &mut late, if !late.is_elapsed() => {
+                () = &mut late, if !is_late => {
+                    is_late = true;
                     tracing::error!(threads = waiting.join(" "), "threads do not respond");
                 }
             }

@@ -76,13 +76,11 @@ impl Program {
                 let _ = lines.send(line);
             }
         });
-        loop {
-            let line = log.recv_timeout(PATIENCE).expect("the address is logged");
-            if let Some(address) = logged_address(&line, " address=") {
-                let ops_address = logged_address(&line, "ops_address=");
-                return Program { child, address, ops_address, log };
-            }
-        }
+        let find =
+            |line: String| Some((logged_address(&line, " address=")?, logged_address(&line, "ops_address=")));
+        let mut lines = std::iter::from_fn(|| log.recv_timeout(PATIENCE).ok());
+        let (address, ops_address) = lines.find_map(find).expect("the address is logged");
+        Program { child, address, ops_address, log }
     }
 
     /// Returns the number of log lines since the last call that contain this text.
