@@ -125,10 +125,10 @@ pub enum Error {
 
 /// Returns what to do about an address that other machines can reach, apart from accepting it.
 fn without_tls(key: &str) -> &'static str {
-    if key == "server.listen" {
-        "set `tls.certificate` and `tls.key`, use a loopback address behind a proxy that provides TLS"
-    } else {
+    if key == "server.ops_listen" {
         "use a loopback address"
+    } else {
+        "set `tls.certificate` and `tls.key`, use a loopback address behind a proxy that provides TLS"
     }
 }
 

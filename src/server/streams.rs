@@ -141,7 +141,6 @@ impl Streams {
     }
 
     /// Returns the peer of the connection.
-    #[allow(dead_code, reason = "the call layer reads it")]
     pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.0.peer
     }

@@ -41,7 +41,7 @@ fn file(dir: &Path) -> CredentialFile {
 }
 
 fn credential(name: &str, role: Role) -> NewCredential {
-    NewCredential { name: name.to_owned(), role, lifetime: None, certificate: None }
+    NewCredential { name: name.to_owned(), role, filter: None, lifetime: None, certificate: None }
 }
 
 fn create(file: &CredentialFile, name: &str, role: Role) -> String {

@@ -20,7 +20,10 @@ use super::{
     files, start, start_verifying,
 };
 use crate::{
-    connections::places::{free_address, metrics},
+    connections::{
+        places::{free_address, metrics},
+        program::Program,
+    },
     support::Node,
 };
 
@@ -241,6 +244,29 @@ async fn a_request_to_reload_does_not_wait_for_the_interval() {
     node.reload.request();
     wait_until_served(&Client::of(&next), node.address).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_loads_the_files_again() {
+    let (dir, authority) = files();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (certificate, key) = (path("node.pem"), path("node.key"));
+    let env = [
+        ("CABLE__TLS__CERTIFICATE", &certificate[..]),
+        ("CABLE__TLS__KEY", &key),
+        ("CABLE__TLS__RELOAD_INTERVAL", "1h"),
+    ];
+    let program = Program::start(&dir.path().join("store"), ":", &env);
+    Client::of(&authority).call(program.address).await.unwrap();
+    fs::write(dir.path().join("node.key"), "half").unwrap();
+    program.signal("HUP");
+    program.wait_for_line("`tls.key`");
+    Client::of(&authority).call(program.address).await.unwrap();
+    let next = Authority::new("Next CA");
+    write_pair(dir.path(), &next.node());
+    program.signal("HUP");
+    program.wait_for_line("TLS certificate reloaded");
+    Client::of(&next).call(program.address).await.unwrap();
 }
 
 /// Certificates are swapped while clients connect and call all the time. No handshake and no call fails, although one
