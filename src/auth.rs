@@ -20,7 +20,7 @@ mod token;
 
 pub(crate) use access::Access;
 pub use file::{CredentialError, CredentialFile, Entry, NewCredential};
-pub(crate) use roles::required_role;
+pub(crate) use roles::{required_role, writes};
 pub use token::Token;
 
 /// What a caller may do. Each role includes those before it.

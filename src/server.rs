@@ -13,16 +13,16 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use crate::{
+    audit::{Audit, AuditError},
     auth::{Access, CredentialError, CredentialFile},
     clock::Clock,
     config::{Config, Connections},
     content::Content,
     feed::Feeds,
-    health::{Condition, Conditions, Health, SERVICES},
-    log::local::LocalLog,
+    health::{Condition, Health},
+    log::local::{LocalLog, Recorder},
     model::LogId,
     ops,
     publishing::{self, Publishing},
@@ -34,7 +34,9 @@ use crate::{
 };
 
 mod accept;
+mod access_log;
 mod bridge;
+mod call;
 mod calls;
 mod coalesce;
 mod connection;
@@ -43,28 +45,25 @@ mod delivery;
 pub(crate) mod entrance;
 mod flight;
 mod frames;
+mod gauges;
 mod head;
 mod inbound;
 mod life;
 mod memory;
 mod message;
 mod reply;
+mod request_id;
 mod streams;
 mod transport;
 mod web;
 
+use access_log::{AccessLog, Observer};
 use bridge::Bridge;
 use calls::{Calls, Services};
 use connection::ConnectionContext;
 use cores::Cores;
 use entrance::OriginPolicy;
 use memory::Memory;
-
-/// How often gauges are refreshed.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The size of a block that mimalloc takes from its arenas and gives back to them, in bytes.
-const LARGE_BLOCK: usize = 8 << 20;
 
 /// How long a node of which a part has failed waits for its calls to end.
 const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,6 +92,9 @@ pub enum Error {
     /// The credentials cannot be read.
     #[error("cannot read the credentials")]
     Credentials(#[from] CredentialError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Nobody could call the node.
     #[error(
         "{address} is open to nobody: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
@@ -156,13 +158,16 @@ async fn run_with(
     };
     let access = open_access(&config, clock.clone())?;
     let node = Node::start(&config, clock, health.clone(), access)?;
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    publish_health(&health.conditions(), &reporter, &node.metrics).await;
-    let routes = node.routes(health_service)?;
+    let routes = node.routes()?;
     let memory = Arc::new(Memory::new(&config.connections));
+    let observer = Arc::new(Observer {
+        audit: node.audit.clone(),
+        access: AccessLog::new(&config.log),
+        metrics: node.metrics.clone(),
+    });
     let origin_policy = Arc::new(OriginPolicy::new(config.server.listen.ip(), &config.web.origins));
     let connection_context = || ConnectionContext {
-        calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone())),
+        calls: Arc::new(node.calls(routes.clone(), &config.connections, memory.clone(), observer.clone())),
         memory: memory.for_core(),
         origin_policy: origin_policy.clone(),
         limits: config.connections.clone(),
@@ -172,7 +177,7 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let others = node.start_tasks(&config, ops_listener, reporter.clone());
+    let others = node.start_tasks(&config, ops_listener, memory);
     node.log_start(&config, &listener);
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
@@ -184,7 +189,6 @@ async fn run_with(
     }
     tracing::info!("draining");
     health.report(Condition::Draining, "the node is shutting down");
-    publish_health(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
     scheduler.abort_and_join().await;
     // Every connection sends its last messages immediately. After a failure the node does not wait for calls that
@@ -200,15 +204,14 @@ async fn run_with(
         task.abort_and_join().await;
     }
     tracing::info!(head_revision = node.store.revision(), "stopped");
-    let store = Arc::downgrade(&node.store);
-    drop((node, routes));
-    match health.cause(Condition::TaskFailed) {
-        Some(cause) => Err(Error::TaskFailed(cause.to_string())),
-        None => {
-            wait_for_store_close(&store).await;
-            Ok(())
-        }
+    let (store, audit) = (Arc::downgrade(&node.store), node.audit.clone());
+    drop((node, routes, observer));
+    let failure = health.cause(Condition::TaskFailed).map(|cause| cause.to_string());
+    if failure.is_none() {
+        wait_for_store_close(&store).await;
     }
+    audit.stop(failure.clone());
+    failure.map_or(Ok(()), |cause| Err(Error::TaskFailed(cause)))
 }
 
 /// The parts of a node.
@@ -218,6 +221,7 @@ struct Node {
     feeds: Arc<Feeds>,
     publishing: Arc<Publishing>,
     log: Arc<LocalLog>,
+    audit: Arc<Audit>,
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether the node is shutting down.
@@ -235,8 +239,18 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
             health: health.clone(),
         };
+        // Opened first: a node that could not write lines opens no store.
+        let audit = Arc::new(Audit::open(&config.audit, clock.clone(), health.clone())?);
         let (store, writer) = Store::open(options, LogId::random())?;
-        let log = Arc::new(LocalLog::start(writer, health));
+        let head = store.head();
+        audit.start(head.log_id, head.revision)?;
+        let metrics = Arc::new(Metrics::new());
+        let recorder = Recorder {
+            audit: audit.clone(),
+            commit_seconds: metrics.commit_seconds.clone(),
+            sync_seconds: metrics.commit_sync_seconds.clone(),
+        };
+        let log = Arc::new(LocalLog::start(writer, health, recorder));
         let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
         // Weak references, because both hold the store.
@@ -248,29 +262,18 @@ impl Node {
             feeds,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             store,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             draining: watch::Sender::new(false),
             access,
             started: clock.now(),
             log,
+            audit,
             clock,
         })
     }
 
     /// Returns the services that tonic serves.
-    fn routes(
-        &self,
-        health: impl tonic::codegen::Service<
-            http::Request<tonic::body::Body>,
-            Error = std::convert::Infallible,
-            Response = http::Response<tonic::body::Body>,
-            Future: Send,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<Routes, Error> {
+    fn routes(&self) -> Result<Routes, Error> {
         let transfer = rpc::transfer::TransferRpc {
             store: self.store.clone(),
             publishing: self.publishing.clone(),
@@ -288,35 +291,51 @@ impl Node {
             .add_service(rpc::publishing::server(self.publishing.clone()))
             .add_service(rpc::transfer::server(transfer))
             .add_service(rpc::status::server(status))
-            .add_service(health)
+            .add_service(rpc::health::server(self.store.health().clone()))
             .add_service(reflection().build_v1().map_err(reflection_error)?)
             .add_service(reflection().build_v1alpha().map_err(reflection_error)?);
         Ok(routes.routes().prepare())
     }
 
     /// Creates the calls of one core.
-    fn calls(&self, routes: Routes, limits: &Connections, memory: Arc<Memory>) -> Calls {
+    fn calls(
+        &self,
+        routes: Routes,
+        limits: &Connections,
+        memory: Arc<Memory>,
+        observer: Arc<Observer>,
+    ) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
         };
         let (draining, health) = (self.draining.subscribe(), self.store.health().clone());
         let access = self.access.clone();
-        Calls::new(services, Bridge::new(routes), limits, memory, &self.metrics, draining, health, access)
+        Calls::new(services, Bridge::new(routes), limits, memory, observer, draining, health, access)
     }
 
     /// Starts the tasks that continue while the node drains.
-    fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, reporter: HealthReporter) -> Vec<Task> {
+    fn start_tasks(&self, config: &Config, ops: Option<TcpListener>, memory: Arc<Memory>) -> Vec<Task> {
         let health = self.store.health();
         let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
         let (feeds, metrics) = (self.feeds.clone(), self.metrics.clone());
-        let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
+        let gauges = gauges::Sources {
+            store: self.store.clone(),
+            log: self.log.clone(),
+            content: self.content.clone(),
+            feeds: feeds.clone(),
+            audit: self.audit.clone(),
+            memory,
+            clock: self.clock.clone(),
+            metrics: metrics.clone(),
+        };
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
-            start("health", Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone()))),
-            start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
+            start("health", Box::pin(show_conditions(health.clone(), metrics.clone()))),
+            start("gauges", Box::pin(gauges::run(gauges))),
             start("compaction", Box::pin(compaction)),
-            start("credentials", Box::pin(self.access.clone().run())),
+            start("credentials", Box::pin(self.access.clone().run(self.audit.clone()))),
+            start("audit", Box::pin(self.audit.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
             start(
                 "scrub",
@@ -388,66 +407,16 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Shows the conditions of a node at each change.
-async fn publish_health_changes(health: Arc<Health>, reporter: HealthReporter, metrics: Arc<Metrics>) {
+/// Shows the conditions of a node in its metrics.
+async fn show_conditions(health: Arc<Health>, metrics: Arc<Metrics>) {
     let mut changes = health.subscribe();
     loop {
         let conditions = changes.borrow_and_update().clone();
-        publish_health(&conditions, &reporter, &metrics).await;
+        metrics.set_conditions(&conditions);
         if changes.changed().await.is_err() {
             return;
         }
     }
-}
-
-async fn publish_health(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metrics) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    metrics.set_conditions(conditions);
-    for service in SERVICES.into_iter().chain([""]) {
-        let status = if conditions.is_serving(service) { Serving } else { NotServing };
-        reporter.set_service_status(service, status).await;
-    }
-}
-
-/// Refreshes the gauges, and the counters whose values other parts count.
-async fn refresh_gauges(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
-    let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
-    let mut counted = None;
-    loop {
-        let (_, now_hits, now_misses) = content.cache_counts();
-        let revision = store.head().revision;
-        metrics.cache_hits.inc_by(now_hits - hits);
-        metrics.cache_misses.inc_by(now_misses - misses);
-        metrics.entries_applied.inc_by((revision - applied).unsigned_abs());
-        metrics.feeds.set(feeds.open_count() as u64);
-        metrics.head_revision.set(revision.unsigned_abs());
-        metrics.store_bytes.set(store.bytes_on_disk());
-        let scrub = store.last_scrub();
-        metrics.store_damaged_records.set(scrub.damage.count.unsigned_abs());
-        metrics.store_scrub_time.set(scrub.time.unwrap_or(0).unsigned_abs() / 1_000_000);
-        store.observe_space();
-        if counted != Some(revision) {
-            counted = count_pending(&store, &metrics).await.then_some(revision);
-        }
-        (hits, misses, applied) = (now_hits, now_misses, revision);
-        return_freed_memory();
-        tokio::time::sleep(GAUGE_INTERVAL).await;
-    }
-}
-
-/// Makes the allocator return freed memory to the operating system. mimalloc does that when a thread allocates or frees
-/// a large block, so a node that has become idle would keep the memory of its last load.
-fn return_freed_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
-}
-
-/// Counts the pending versions, if a reader thread is available. Returns whether they were counted.
-async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
-    let Ok(counts) = store.read(|snapshot| snapshot.count_pending()).await else { return false };
-    metrics.pending.set(counts.pending);
-    metrics.pending_held.set(counts.held);
-    metrics.pending_path_conflicts.set(counts.taking_a_path);
-    true
 }
 
 fn history(config: &Config) -> History {

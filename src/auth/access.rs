@@ -16,7 +16,12 @@ use super::{
     file::Proof,
     token::{Token, TokenHash},
 };
-use crate::{clock::Clock, refusal::Refusal, wire::fields};
+use crate::{
+    audit::{Audit, Event},
+    clock::Clock,
+    refusal::Refusal,
+    wire::fields,
+};
 
 /// How often the node looks for a change of the file and for credentials that have expired. Feeds of a revoked
 /// credential end within 5 s.
@@ -188,7 +193,7 @@ impl Access {
     }
 
     /// Follows the file, and ends credentials that expire. Never returns.
-    pub(crate) async fn run(self: Arc<Access>) {
+    pub(crate) async fn run(self: Arc<Access>, audit: Arc<Audit>) {
         let (mut seen, mut uses) = (self.stamp(), self.file.last_uses());
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
@@ -199,7 +204,9 @@ impl Access {
             if now.is_none() || std::mem::replace(&mut seen, now) == now {
                 continue;
             }
-            match self.reload() {
+            let reloaded = self.reload();
+            audit.submit(Event::Reload { credentials: reloaded.is_ok().then(|| self.count()) });
+            match reloaded {
                 Ok(()) => tracing::info!(credentials = self.count(), "credentials reloaded"),
                 Err(error) => tracing::error!(error = %super::describe(&error), "credentials not reloaded"),
             }

@@ -56,7 +56,7 @@ pub(super) async fn run(
                 if let Some(permit) = limiter.admit(permit, peer.ip())
                     && let Ok(stream) = prepare(stream)
                 {
-                    cores.assign(Accepted { stream, permit });
+                    cores.assign(Accepted { stream, peer: peer.ip().to_canonical(), permit });
                 }
             }
             Err(error) if is_peer_error(&error) => {}

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io::{self, IoSlice},
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -76,6 +77,7 @@ pub(super) struct ConnectionContext {
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
     context: ConnectionContext,
 ) {
     let negotiated = tokio::select! {
@@ -85,8 +87,8 @@ pub(super) async fn serve(
     let served = match negotiated {
         Err(_) => Err("preface timeout".into()),
         Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(Negotiated { io, is_http2: true })) => serve_http2(io, context).await,
-        Ok(Ok(Negotiated { io, is_http2: false })) => serve_http1(io, context).await,
+        Ok(Ok(Negotiated { io, is_http2: true })) => serve_http2(io, peer, context).await,
+        Ok(Ok(Negotiated { io, is_http2: false })) => serve_http1(io, peer, context).await,
     };
     if let Err(error) = served {
         tracing::debug!(error, "connection failed");
@@ -99,10 +101,11 @@ type Served = Result<(), Failure>;
 
 async fn serve_http2(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
     context: ConnectionContext,
 ) -> Served {
     let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
-    let streams = Streams::new(&context.memory);
+    let streams = Streams::new(&context.memory, peer);
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
@@ -188,10 +191,11 @@ const STALLED: &str = "stalled: the peer does not read responses";
 /// Serves HTTP/1.1, which browsers use without TLS: gRPC-Web only.
 async fn serve_http1(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
     context: ConnectionContext,
 ) -> Served {
     let (calls, origin_policy) = (context.calls.clone(), context.origin_policy.clone());
-    let streams = Streams::new(&context.memory);
+    let streams = Streams::new(&context.memory, peer);
     let mut lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -346,7 +350,8 @@ mod tests {
     /// Responds to each request with as many numbers as its path specifies.
     async fn serve_numbers(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Served {
         let limits = Connections::default();
-        let streams = Streams::new(&super::super::memory::Memory::new(&limits).for_core());
+        let streams =
+            Streams::new(&super::super::memory::Memory::new(&limits).for_core(), [127, 0, 0, 1].into());
         let (_node, draining) = watch::channel(false);
         let lifetime = Lifetime::new(&limits, limits.goaway_grace, draining, streams.clone());
         let service = service_fn(|request: Request<Incoming>| async move {

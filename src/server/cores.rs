@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::TcpStream,
+    net::{IpAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +35,8 @@ const BLOCKING_WORK_TIMEOUT: Duration = Duration::from_secs(5);
 /// An accepted connection with its permit, for a core.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
+    /// The address of the client.
+    pub(super) peer: IpAddr,
     pub(super) permit: ConnectionPermit,
 }
 
@@ -135,7 +137,7 @@ async fn serve(mut accepted: UnboundedReceiver<(Accepted, LoadGuard)>, context: 
 
 async fn serve_one(accepted: Accepted, context: ConnectionContext, _guard: LoadGuard) {
     match tokio::net::TcpStream::from_std(accepted.stream) {
-        Ok(stream) => connection::serve(stream, context).await,
+        Ok(stream) => connection::serve(stream, accepted.peer, context).await,
         Err(error) => tracing::warn!(%error, "connection setup failed"),
     }
     drop(accepted.permit);

@@ -214,7 +214,7 @@ mod tests {
     use crate::{config::Connections, server::memory::Memory};
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).for_core())
+        Streams::new(&Memory::new(&Connections::default()).for_core(), [127, 0, 0, 1].into())
     }
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {

@@ -17,6 +17,10 @@ pub(super) struct Head<'a> {
     pub(super) timeout: Option<&'a [u8]>,
     /// `authorization`.
     pub(super) authorization: Option<&'a [u8]>,
+    /// `x-request-id`.
+    pub(super) request_id: Option<&'a [u8]>,
+    /// `traceparent`.
+    pub(super) traceparent: Option<&'a [u8]>,
     /// The size of all header fields in bytes.
     pub(super) bytes: usize,
 }

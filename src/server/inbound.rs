@@ -316,7 +316,7 @@ mod tests {
     type Pieces = Vec<Vec<u8>>;
 
     fn streams() -> Streams {
-        Streams::new(&Memory::new(&Connections::default()).for_core())
+        Streams::new(&Memory::new(&Connections::default()).for_core(), [127, 0, 0, 1].into())
     }
 
     fn body(pieces: Pieces, streams: &Streams, client_streams: bool) -> Inbound<impl RequestBody + use<>> {

@@ -117,7 +117,7 @@ mod tests {
     async fn read_pieces(pieces: &[&'static [u8]]) -> Result<Bytes, Code> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-        let streams = Streams::new(&Memory::new(&Connections::default()).for_core());
+        let streams = Streams::new(&Memory::new(&Connections::default()).for_core(), [127, 0, 0, 1].into());
         read(HttpBody(body), &READ_REQUEST, &streams).await.map_err(|status| status.code())
     }
 

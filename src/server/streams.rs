@@ -1,6 +1,7 @@
 //! Runs the streams of a connection, and counts them and the memory that they hold.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -69,6 +70,7 @@ pub(super) struct Streams(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
+    peer: IpAddr,
     /// The number of streams that have started, plus the number of those that had to wait and have ended.
     activity: AtomicU64,
     in_progress: AtomicUsize,
@@ -79,6 +81,8 @@ struct Counts {
     requests: Account,
     /// How long a response may wait without progress: no byte of it is taken.
     progress_timeout: Duration,
+    /// The streams and connections of the node that were reset because their client did not read.
+    stalled: Arc<AtomicU64>,
     /// Bytes of request messages that were announced and are being read.
     claimed: AtomicUsize,
     /// Pieces of responses that are in flight to the socket.
@@ -108,8 +112,9 @@ struct KnownCaller {
 }
 
 impl Streams {
-    pub(super) fn new(memory: &CoreMemory) -> Streams {
+    pub(super) fn new(memory: &CoreMemory, peer: IpAddr) -> Streams {
         Streams(Arc::new(Counts {
+            peer,
             activity: AtomicU64::new(0),
             in_progress: AtomicUsize::new(0),
             feeds: AtomicUsize::new(0),
@@ -117,6 +122,7 @@ impl Streams {
             responses: memory.responses(),
             requests: memory.requests(),
             progress_timeout: memory.progress_timeout,
+            stalled: memory.stalled.clone(),
             claimed: AtomicUsize::new(0),
             pieces_in_flight: AtomicUsize::new(0),
             sent_pieces: AtomicU64::new(0),
@@ -128,6 +134,11 @@ impl Streams {
             watched: Mutex::new(None),
             caller: Mutex::new(None),
         }))
+    }
+
+    /// Returns the address of the client.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.0.peer
     }
 
     /// Returns a number that changes whenever a stream has started or ended.
@@ -173,7 +184,13 @@ impl Streams {
 
     /// Watches an object of this connection for progress.
     pub(super) fn guard(&self, watched: Watched) -> StallGuard {
-        StallGuard { watched, interval: self.0.progress_timeout / STALL_CHECKS, seen: None, alarm: None }
+        StallGuard {
+            watched,
+            interval: self.0.progress_timeout / STALL_CHECKS,
+            seen: None,
+            alarm: None,
+            stalled: self.0.stalled.clone(),
+        }
     }
 
     /// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself,
@@ -393,6 +410,7 @@ pub(super) struct StallGuard {
     /// to take.
     seen: Option<(u64, u32)>,
     alarm: Option<Pin<Box<Sleep>>>,
+    stalled: Arc<AtomicU64>,
 }
 
 impl StallGuard {
@@ -411,7 +429,10 @@ impl StallGuard {
             };
             match self.seen {
                 None => return Poll::Pending,
-                Some((_, times)) if times >= self.watched.max_checks() => return Poll::Ready(()),
+                Some((_, times)) if times >= self.watched.max_checks() => {
+                    self.stalled.fetch_add(1, Relaxed);
+                    return Poll::Ready(());
+                }
                 Some(_) => alarm.as_mut().reset(Instant::now() + self.interval),
             }
         }

@@ -33,4 +33,5 @@ mod retags;
 mod support;
 mod transfers;
 mod unknown_fields;
+mod watching;
 mod write_model;
