@@ -201,7 +201,7 @@ async fn a_failed_commit_after_its_audit_line_is_recorded() {
     let mut node = Faulty::start();
     node.put("a", 1).await.unwrap();
     node.inject("space");
-    assert_eq!(node.put("b", 100_000).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
+    assert_eq!(node.put("b", 1).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
     node.clear("space");
     node.restart();
     node.put("b", 1).await.unwrap();

@@ -83,7 +83,7 @@ fn request(method: &str) -> (Value, Vec<(&'static str, &'static str)>) {
             (json!({"author": {"name": "authors/a", "display_name": "A"}}), vec![("authors/a", "put")])
         }
         "PutSection" => {
-            (json!({"section": {"name": "sections/a", "title": "A"}}), vec![("sections/a", "put")])
+            (json!({"section": {"name": "sections/a", "display_name": "A"}}), vec![("sections/a", "put")])
         }
         "PutTag" => (json!({"tag": {"name": "tags/a", "display_name": "A"}}), vec![("tags/a", "put")]),
         "PutCollection" => {
@@ -220,7 +220,9 @@ async fn a_reload_of_the_credentials_is_recorded() {
     let store = dir.path().join("store");
     fs::create_dir(&store).unwrap();
     create(&store, "desk", Role::Reader);
-    let _node = node(dir.path()).await;
+    let node = node(dir.path()).await;
+    // Once a call is answered, the node has started.
+    Raw::to(&node).await.call("GetTag", json!({"name": "tags/a"})).await.unwrap_err();
     create(&store, "wire", Role::Publisher);
     let reloads = |outcome: &str| {
         let events = events(dir.path());
@@ -293,7 +295,7 @@ async fn after_a_crash_every_change_has_a_line() {
     let program = Program::start(&dir.path().join("store"), "true", &env);
     let raw = Raw::at(&format!("http://{}", program.address)).await;
     let head = raw.call("GetStatus", json!({})).await.unwrap();
-    let head = head["position"]["revision"].as_i64().unwrap_or_else(|| panic!("{head}"));
+    let head = head["head"]["revision"].as_i64().unwrap_or_else(|| panic!("{head}"));
     let events = events(dir.path());
     assert_eq!(of(&events, "start").len(), number + 1);
     assert_eq!(of(&events, "unrecorded").len(), 0);

@@ -9,6 +9,7 @@ use std::{
 
 use cable::auth::Role;
 use serde_json::json;
+use tonic_types::StatusExt as _;
 
 use super::create;
 use crate::{connections::program::Program, raw::Raw};
@@ -62,7 +63,7 @@ async fn no_secret_text_or_control_character_is_recorded() {
         for authorization in [&publishing, &reading, &wrong, "Bearer", "Basic canary-of-basic-5150"] {
             let headers = [("authorization", authorization), ("x-request-id", "canary id 5150")];
             if let Err(status) = raw.call_with(method, request.clone(), &headers).await {
-                errors.push(format!("{status:?} {}", String::from_utf8_lossy(status.details())));
+                errors.push(format!("{} {:?}", status.message(), status.get_error_details()));
             }
         }
     }
