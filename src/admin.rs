@@ -158,6 +158,14 @@ pub fn backup(dir: &Path, to: &Path, on_phase: impl Fn(&'static str)) -> Result<
     Ok(verified)
 }
 
+/// Notes that a backup of the store has been made. A node that serves the store shows its age in a metric.
+///
+/// # Errors
+/// The directory of the store cannot be written.
+pub fn mark_backup(dir: &Path) -> std::io::Result<()> {
+    store::mark_backup(dir)
+}
+
 /// Refuses a target that would replace anything but an older backup or an empty file, as `mktemp` creates it.
 fn check_backup_target(to: &Path) -> Result<(), Error> {
     check_no_store(to)?;

@@ -6,11 +6,14 @@
 
 use std::{
     hash::Hash,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering, fence},
+    },
 };
 
 use foldhash::quality::RandomState;
-use moka::future::Cache as Moka;
+use moka::{future::Cache as Moka, notification::RemovalCause};
 
 /// Values by key.
 pub(crate) struct Cache<K, V> {
@@ -18,6 +21,31 @@ pub(crate) struct Cache<K, V> {
     entries: Moka<K, V, RandomState>,
     hits: AtomicU64,
     misses: AtomicU64,
+    evictions: Arc<AtomicU64>,
+}
+
+/// The counts of a cache so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    /// The entries that were dropped to make room.
+    pub(crate) evictions: u64,
+    /// The approximate number of entries now, and of their bytes.
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(counts: I) -> Counts {
+        counts.fold(Counts::default(), |sum, counts| Counts {
+            hits: sum.hits + counts.hits,
+            misses: sum.misses + counts.misses,
+            evictions: sum.evictions + counts.evictions,
+            entries: sum.entries + counts.entries,
+            bytes: sum.bytes + counts.bytes,
+        })
+    }
 }
 
 /// The size of a key or a value, as counted against the bound of a cache.
@@ -46,9 +74,16 @@ where
 {
     pub(crate) fn new(bytes: u64) -> Cache<K, V> {
         let weigh = |key: &K, value: &V| u32::try_from(weight(key, value)).unwrap_or(u32::MAX);
-        let entries =
-            Moka::builder().max_capacity(bytes).weigher(weigh).build_with_hasher(RandomState::default());
-        Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let evictions = Arc::new(AtomicU64::new(0));
+        let evicted = evictions.clone();
+        let count = move |_: Arc<K>, _: V, cause| {
+            if cause == RemovalCause::Size {
+                evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let entries = Moka::builder().max_capacity(bytes).weigher(weigh).eviction_listener(count);
+        let entries = entries.build_with_hasher(RandomState::default());
+        Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0), evictions }
     }
 
     /// Returns the cached value if it is fresh.
@@ -123,20 +158,20 @@ where
         });
     }
 
-    /// Returns the approximate number of bytes in the cache.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.entries.weighted_size()
-    }
-
-    /// Returns the numbers of hits and misses so far.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            entries: self.entries.entry_count(),
+            bytes: self.entries.weighted_size(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use super::*;
 
@@ -198,7 +233,7 @@ mod tests {
             cache.get(key, |_| true, || async { value(1) }).await;
         }
         cache.entries.run_pending_tasks().await;
-        assert!(cache.bytes() <= 100_000 && cache.bytes() > 50_000, "{}", cache.bytes());
+        assert!(cache.counts().bytes <= 100_000 && cache.counts().bytes > 50_000, "{}", cache.counts().bytes);
     }
 
     #[tokio::test]
@@ -227,7 +262,7 @@ mod tests {
         cache.entries.invalidate(&2).await;
         cache.insert(3, value(1), fresh).await;
         cache.entries.run_pending_tasks().await;
-        assert_eq!((cache.entries.iter().count(), cache.bytes()), (0, 0));
+        assert_eq!((cache.entries.iter().count(), cache.counts().bytes), (0, 0));
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use self::{output::Output, service::Service};
 use cable::{admin, auth::CredentialError, config as settings, server};
 
 mod article;
+mod audit;
 mod backup;
 mod bench;
 mod changes;
@@ -45,6 +46,7 @@ mod service;
 mod status;
 mod terminal;
 mod token;
+mod top;
 mod unmatched;
 mod version;
 
@@ -144,6 +146,11 @@ enum Command {
     /// Create, list, replace and revoke the credentials of a server on this machine.
     #[command(subcommand)]
     Token(token::Command),
+    /// Verify the audit log of a server.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Show the calls, feeds and resources of a server, from its metrics.
+    Top(top::Top),
     /// Back up the store of a server on this machine; the server may keep running.
     Backup(backup::Backup),
     /// Create a store from a backup: another history, with a new log id.
@@ -244,6 +251,9 @@ pub(crate) enum Error {
     /// The credentials cannot be used or edited.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// An audit log cannot be verified.
+    #[error("the audit log does not verify")]
+    Audit(#[from] cable::audit::VerifyError),
     /// An operation on a store failed.
     #[error(transparent)]
     Admin(#[from] admin::Error),
@@ -298,6 +308,7 @@ impl Error {
             Error::Server(_)
             | Error::Admin(_)
             | Error::Credential(_)
+            | Error::Audit(_)
             | Error::Io { .. }
             | Error::Incomplete(_) => 1,
             Error::Conflict(_) => 4,
@@ -435,6 +446,8 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
         }
         Command::Call(call) => runtime()?.block_on(Box::pin(run_call(*call))),
         Command::Token(command) => token::run(command, &mut output),
+        Command::Audit(command) => audit::run(command, &mut output),
+        Command::Top(top) => top::run(&top, &mut output),
         Command::Backup(backup) => backup::backup(backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),

@@ -7,6 +7,7 @@
 
 mod layers;
 mod network;
+mod share;
 mod syntax;
 mod units;
 
@@ -20,8 +21,9 @@ use std::{
 
 pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATHS};
 pub use network::Network;
+pub use share::Share;
 use syntax::{
-    Address, AddressOrOff, Boolean, Count, Directory, Level, Networks, Number, OptionalFile, Origins,
+    Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Networks, Number, OptionalFile, Origins,
     Syntax as _, Threads, Word,
 };
 use units::{Between, Bytes, Days, Seconds};
@@ -63,6 +65,9 @@ const MAX_STOP_TIME: Duration = Duration::from_secs(3_600);
 
 /// Minimum age of history. Followers need some time to reconnect.
 const MIN_HISTORY_RETENTION: Duration = MINUTE;
+
+/// Minimum size of a file of the audit log: with less, its number of files says little.
+const MIN_AUDIT_FILE_BYTES: u64 = 1 << 20;
 
 /// A setting.
 struct Setting {
@@ -338,6 +343,30 @@ settings! {
 
         /// Format of the events: "text" or "json".
         format: telemetry::Format = telemetry::Format::Text, Word("\"text\" or \"json\"");
+
+        /// Share of the calls that are logged, 0 to 1, such as 0.01.
+        ///
+        /// Calls that fail because of the node, and slow ones, are logged in any case.
+        access: Share = Share::NONE, Fraction;
+
+        /// Duration from which a call is logged in any case.
+        ///
+        /// Of a stream, the time until its first message counts.
+        access_slow: Duration = Duration::from_millis(100), Seconds { min: Duration::from_millis(1) };
+    }
+
+    /// The log of writes, refused callers, and starts and stops of a node.
+    audit: Audit {
+        /// File of the audit log. If empty, its lines are events of the log with the target "audit".
+        ///
+        /// In a file, the line of a write is on disk before the write is committed.
+        file: Option<PathBuf> = None, OptionalFile;
+
+        /// Size at which the file is renamed and another is created.
+        max_file_bytes: u64 = 64 << 20, Bytes { min: MIN_AUDIT_FILE_BYTES };
+
+        /// Maximum number of renamed files. A further one replaces the oldest.
+        max_files: usize = 32, Count;
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     auth::Scope,
-    cache::Cache,
+    cache::{self, Cache},
     compose::{Composer, Shape, Wants},
     model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
@@ -59,15 +59,9 @@ impl Content {
         }
     }
 
-    /// Returns the bytes in memory, and the numbers of hits and misses.
-    pub(crate) fn cache_counts(&self) -> (u64, u64, u64) {
-        let counts = [self.parts.counts(), self.responses.counts(), self.slices.counts()];
-        let sum = |each: fn(&(u64, u64)) -> u64| counts.iter().map(each).sum();
-        (
-            self.parts.bytes() + self.responses.bytes() + self.slices.bytes(),
-            sum(|(hits, _)| *hits),
-            sum(|(_, misses)| *misses),
-        )
+    /// Returns the counts of all caches together.
+    pub(crate) fn cache_counts(&self) -> cache::Counts {
+        [self.parts.counts(), self.responses.counts(), self.slices.counts()].into_iter().sum()
     }
 
     /// Drops everything that is cached, after a kill. It must not be called within a runtime.

@@ -32,6 +32,7 @@ mod group;
 mod groups;
 mod hub;
 mod in_flight;
+mod lags;
 mod message;
 mod retained;
 mod snapshot;
@@ -43,6 +44,7 @@ use follower::Stage;
 use group::Group;
 pub(crate) use group::GroupKey;
 use hub::Hub;
+use lags::{Lags, Progress};
 use message::{MAX_CHANGES_BYTES, Message};
 use snapshot::Snapshot;
 
@@ -76,6 +78,7 @@ pub(crate) struct Feeds {
     reads: Semaphore,
     open_count: Arc<AtomicUsize>,
     max_open: usize,
+    lags: Arc<Lags>,
 }
 
 /// The parameters of a feed.
@@ -129,6 +132,7 @@ impl Feeds {
             reads,
             open_count: Arc::default(),
             max_open,
+            lags: Arc::default(),
         }
     }
 
@@ -167,6 +171,11 @@ impl Feeds {
         self.open_count.load(Ordering::Relaxed)
     }
 
+    /// Returns by how many revisions the feed furthest behind is behind the head.
+    pub(crate) fn max_lag(&self) -> u64 {
+        self.lags.max(self.store.revision())
+    }
+
     /// Starts a feed.
     ///
     /// # Errors
@@ -190,8 +199,8 @@ impl Feeds {
     }
 
     fn acquire_permit(&self) -> Result<Permit, Refusal> {
-        let permit = Permit(self.open_count.clone());
-        if permit.0.fetch_add(1, Ordering::Relaxed) < self.max_open {
+        let permit = Permit { open_count: self.open_count.clone(), progress: self.lags.track() };
+        if permit.open_count.fetch_add(1, Ordering::Relaxed) < self.max_open {
             return Ok(permit);
         }
         Err(Refusal::TooManyFeeds { scope: "node", maximum: self.max_open })
@@ -349,11 +358,14 @@ fn reset_reason(refusal: &Refusal) -> Option<FeedResetReason> {
 
 /// One of the open feeds that the limit counts.
 #[derive(Debug)]
-struct Permit(Arc<AtomicUsize>);
+struct Permit {
+    open_count: Arc<AtomicUsize>,
+    progress: Progress,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -34,15 +34,18 @@ pub(crate) enum Condition {
     SyncFailed,
     /// The disk has less free space than the reserve, or none. The condition ends when there is space again.
     DiskFull,
+    /// The audit log cannot be written. Writes are rejected until it can.
+    AuditFailed,
 }
 
 impl Condition {
-    pub(crate) const ALL: [Condition; 5] = [
+    pub(crate) const ALL: [Condition; 6] = [
         Condition::Draining,
         Condition::TaskFailed,
         Condition::DatabaseCorrupt,
         Condition::SyncFailed,
         Condition::DiskFull,
+        Condition::AuditFailed,
     ];
 
     /// Returns the name of the condition in metrics, logs and `/readyz`.
@@ -53,12 +56,13 @@ impl Condition {
             Condition::DatabaseCorrupt => "database_corrupt",
             Condition::SyncFailed => "sync_failed",
             Condition::DiskFull => "disk_full",
+            Condition::AuditFailed => "audit_failed",
         }
     }
 
     /// Returns whether the condition affects writes alone, so that the node continues to read.
     fn is_write_condition(self) -> bool {
-        matches!(self, Condition::SyncFailed | Condition::DiskFull)
+        matches!(self, Condition::SyncFailed | Condition::DiskFull | Condition::AuditFailed)
     }
 }
 
@@ -160,7 +164,7 @@ mod tests {
             health.report(condition, "a test");
             let conditions = health.conditions();
             assert!(!conditions.is_serving(PUBLISHING), "{condition:?}");
-            let reads_continue = matches!(condition, Condition::SyncFailed | Condition::DiskFull);
+            let reads_continue = condition.is_write_condition();
             for service in SERVICES.into_iter().chain([""]).filter(|service| *service != PUBLISHING) {
                 assert_eq!(conditions.is_serving(service), reads_continue, "{condition:?}: {service}");
             }
@@ -179,6 +183,6 @@ mod tests {
         health.report(Condition::SyncFailed, "the second");
         assert!(!watching.has_changed().unwrap());
         assert_eq!(health.cause(Condition::SyncFailed).as_deref(), Some("the first"));
-        assert_eq!(Condition::ALL.map(|condition| condition as usize), [0, 1, 2, 3, 4]);
+        assert_eq!(Condition::ALL.map(|condition| condition as usize), [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -4,8 +4,9 @@
 //! Data flows in one direction. A write goes from `publishing` through the `log` into the `store`. A read is served
 //! from the memory of `content`, or from the store into that memory. The modules, from the outside in:
 //!
-//! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics and health
+//! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics, health and a status page
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
+//! - [`audit`]: the log of writes, refusals and starts, in a chain that shows edits
 //! - [`auth`]: who makes a call, and what it may do
 //! - `rate`: how often callers may do something
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
@@ -26,6 +27,7 @@
 //! - [`near`]: the known name that a misspelt one is likely to mean
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub(crate) mod cache;
 pub mod clock;

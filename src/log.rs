@@ -1,15 +1,19 @@
 //! The order of writes. Only a log assigns revisions. The store applies the entries that the log has ordered, and reads
 //! see applied entries only.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::{
+    audit::Origin,
     digest::Hash,
     entry::Entry,
     model::{LogId, Name, Revision, Slot},
     store::{self, Head, WriteOutcome, envelope::Packed},
 };
 
+mod audited;
 pub(crate) mod local;
 mod paths;
 
@@ -58,6 +62,8 @@ pub(crate) struct Commit {
     pub(crate) request: Option<(String, Hash)>,
     /// The time of the commit, in microseconds since 1970 UTC.
     pub(crate) time: i64,
+    /// Who makes the changes.
+    pub(crate) origin: Arc<Origin>,
     /// Whether the commit kills, or repeats a kill. Its response is then sent when the killed content is erased.
     pub(crate) erases: bool,
     /// Live articles that may lose their paths to this commit without an entry of their own, because their records are

@@ -1,4 +1,4 @@
-//! Metrics and health over plain HTTP, for monitoring.
+//! Metrics, health and a status page over plain HTTP, for monitoring.
 //!
 //! The endpoints never read content, and they respond while the node drains.
 
@@ -7,7 +7,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{
+            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
     response::IntoResponse,
     routing::get,
 };
@@ -20,13 +26,13 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
+mod page;
+
 use crate::{
     health::Health,
     server::entrance::{OriginPolicy, Rejection},
-    telemetry::Metrics,
+    telemetry::{Exposition, Metrics},
 };
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone)]
 struct Ops {
@@ -64,10 +70,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HEADER_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 
-/// Serves `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while the node serves reads,
+/// Serves `/`, a page for people, `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while the node serves reads,
 /// else 503; the body lists the conditions that hold) until the future is dropped.
 pub(crate) async fn serve(listener: TcpListener, access: Access, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
+        .route("/", get(status_page))
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -119,8 +126,21 @@ async fn serve_connection(stream: TcpStream, router: Router, access: Arc<Access>
     }
 }
 
-async fn scrape(State(ops): State<Ops>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPENMETRICS)], ops.metrics.to_text())
+async fn scrape(State(ops): State<Ops>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Exposition::preferred(accept);
+    ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], format.convert(ops.metrics.to_text()))
+}
+
+async fn status_page(State(ops): State<Ops>) -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, &**page::POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, page::render(&ops.metrics, &ops.health))
 }
 
 /// Returns the readiness with the names of the conditions. Their causes are only in the log: they may name files.
@@ -164,8 +184,13 @@ mod tests {
     }
 
     async fn fetch(address: SocketAddr, path: &str) -> String {
+        fetch_with(address, path, "").await
+    }
+
+    /// Fetches a path with further lines of the head.
+    async fn fetch_with(address: SocketAddr, path: &str, lines: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
@@ -200,6 +225,16 @@ mod tests {
             response.contains("\ncable_cache_hits_total 7\n") && response.ends_with("# EOF\n"),
             "{response}"
         );
+        let plain = fetch_with(node.address, "/metrics", "Accept: text/plain\r\n").await;
+        assert!(plain.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{plain}");
+        assert!(
+            plain.contains("\n# TYPE cable_cache_hits_total counter\ncable_cache_hits_total 7\n"),
+            "{plain}"
+        );
+        assert!(!plain.contains("# EOF"), "{plain}");
+        let page = fetch(node.address, "/").await;
+        assert!(page.contains("\r\ncontent-security-policy: default-src 'none'; "), "{page}");
+        assert!(page.contains("<strong>ready</strong>"), "{page}");
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
     }
 

@@ -8,6 +8,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    audit::Origin,
     clock::Clock,
     digest::Hash,
     entry::{Entry, MAX_ENTRY},
@@ -122,12 +123,13 @@ impl Publishing {
     pub(crate) async fn find_committed(
         &self,
         request: Option<&RequestIdentity>,
+        origin: &Arc<Origin>,
     ) -> Result<Option<(Vec<WriteOutcome>, Position)>, Refusal> {
         let Some(request) = request else { return Ok(None) };
         let (id, now) = (request.0.clone(), self.clock.now());
         let past = self.store.read(move |snapshot| snapshot.find_request(&id, now)).await?;
         match past {
-            Some(past) => self.replay_outcome(past, request).await.map(Some),
+            Some(past) => self.replay_outcome(past, request, origin).await.map(Some),
             None => Ok(None),
         }
     }
@@ -140,6 +142,7 @@ impl Publishing {
         &self,
         changes: Vec<Change>,
         request: Option<RequestIdentity>,
+        origin: &Arc<Origin>,
     ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         let now = self.clock.now();
         let bytes = changes.iter().map(Change::bytes).sum();
@@ -149,7 +152,7 @@ impl Publishing {
         for _ in 0..MAX_ATTEMPTS {
             let (states, past) = self.read(&drafts, request.as_ref(), now).await?;
             if let Some((past, request)) = past.zip(request.as_ref()) {
-                return self.replay_outcome(past, request).await;
+                return self.replay_outcome(past, request, origin).await;
             }
             if states.len() < drafts.len() {
                 let value = limit::COMMIT_READ.maximum + 1;
@@ -161,7 +164,8 @@ impl Publishing {
                 return Ok((unchanged_versions(steps), Position::of(&self.store.head())));
             }
             let request = request.clone();
-            let commit = Commit { steps, request, time: now, erases, displaces: Vec::new() };
+            let origin = origin.clone();
+            let commit = Commit { steps, request, time: now, origin, erases, displaces: Vec::new() };
             match self.append(vec![commit]).await?.pop() {
                 Some(Outcome::Committed(written, position)) => return Ok((written, position)),
                 Some(Outcome::Duplicate(written)) => {
@@ -232,6 +236,7 @@ impl Publishing {
         &self,
         past: request::PastRequest,
         request: &RequestIdentity,
+        origin: &Arc<Origin>,
     ) -> Result<(Vec<WriteOutcome>, Position), Refusal> {
         if past.hash != request.1 {
             return Err(Refusal::RequestIdReused);
@@ -239,8 +244,8 @@ impl Publishing {
         if past.outcomes.iter().any(|written| written.killed) {
             // The first call may have been cancelled before it erased: the log has to erase again.
             let (time, request) = (self.clock.now(), Some(request.clone()));
-            let (steps, displaces) = (Vec::new(), Vec::new());
-            self.append(vec![Commit { steps, request, time, erases: true, displaces }]).await?;
+            let (steps, origin, displaces) = (Vec::new(), origin.clone(), Vec::new());
+            self.append(vec![Commit { steps, request, time, origin, erases: true, displaces }]).await?;
         }
         Ok((past.outcomes, Position::of(&self.store.head())))
     }
@@ -280,8 +285,9 @@ struct Single {
     erases: bool,
 }
 
-fn encode_single(Single { planned, displaces, erases }: Single, time: i64) -> Result<Commit, Refusal> {
-    Ok(Commit { steps: encode(planned)?, request: None, time, erases, displaces })
+fn encode_single(single: Single, time: i64, origin: Arc<Origin>) -> Result<Commit, Refusal> {
+    let Single { planned, displaces, erases } = single;
+    Ok(Commit { steps: encode(planned)?, request: None, time, origin, erases, displaces })
 }
 
 /// Encodes planned entries. Rejects an entry that the store could not read.

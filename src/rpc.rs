@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{auth::Identity, model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
+use crate::{audit::Origin, auth::Identity, model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
 
 mod codec;
 pub(crate) mod content;
 pub(crate) mod feed;
+pub(crate) mod health;
 mod identity;
 pub(crate) mod publishing;
 mod request;
@@ -61,6 +62,11 @@ pub(crate) fn message_too_large(status: &Status, limit: &'static Limit) -> Optio
 /// Returns the caller of a request that tonic serves. The call layer puts it among the extensions.
 pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Identity {
     request.extensions().get().cloned().unwrap_or(Identity::NOBODY)
+}
+
+/// Returns who makes a request that tonic serves, from where. The call layer puts it among the extensions.
+pub(crate) fn origin<T>(request: &tonic::Request<T>) -> Origin {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// Returns the status of an internal error.

@@ -17,16 +17,16 @@ use futures_util::{
 };
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use crate::{
+    audit::{Audit, AuditError},
     auth::{Access, CredentialError, CredentialFile},
     clock::Clock,
     config::Config,
     content::Content,
     feed::Feeds,
-    health::{Condition, Conditions, Health, SERVICES},
-    log::local::LocalLog,
+    health::{Condition, Health},
+    log::local::{LocalLog, Recorder},
     model::{Kind, LogId},
     ops,
     publishing::{self, Publishing},
@@ -39,8 +39,10 @@ use crate::{
 };
 
 mod accept;
+mod access_log;
 mod arrival;
 mod bridge;
+mod call;
 mod calls;
 mod coalesce;
 mod connection;
@@ -49,6 +51,7 @@ mod delivery;
 pub(crate) mod entrance;
 mod flight;
 mod frames;
+mod gauges;
 mod head;
 mod inbound;
 mod life;
@@ -58,6 +61,7 @@ mod peer;
 mod proxy;
 mod reload;
 mod reply;
+mod request_id;
 mod streams;
 mod tls;
 mod transport;
@@ -65,6 +69,7 @@ mod watchdog;
 mod web;
 
 use accept::ConnectionLimiter;
+use access_log::{AccessLog, Observer};
 use bridge::Bridge;
 use calls::{Calls, NodeState, Services};
 use connection::{ConnectionContext, OriginPolicies};
@@ -81,12 +86,6 @@ const FAILURE: &str = "failure";
 
 /// The cause of [`Condition::Draining`].
 const SHUTTING_DOWN: &str = "the node is shutting down";
-
-/// How often gauges are refreshed.
-const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The size of a block that mimalloc takes from its arenas and gives back to them, in bytes.
-const LARGE_BLOCK: usize = 8 << 20;
 
 /// How long a node of which a part has failed waits for its calls to end.
 const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -114,6 +113,9 @@ pub enum Error {
     /// The credentials cannot be read.
     #[error("cannot read the credentials")]
     Credentials(#[from] CredentialError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Nobody could call the node.
     #[error(
         "{address} is open to nobody: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
@@ -219,17 +221,20 @@ async fn run_with(
     let opening = Instant::now();
     let node = Node::start(&config, clock, metrics, health.clone(), access.clone())?;
     let open_time = opening.elapsed();
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    publish_health(&health.conditions(), &reporter, &node.metrics).await;
-    let routes = node.routes(health_service)?;
+    let routes = node.routes()?;
     let memory = Arc::new(Memory::new(&config.connections));
+    let observer = Arc::new(Observer {
+        audit: node.audit.clone(),
+        access: AccessLog::new(&config.log),
+        metrics: node.metrics.clone(),
+    });
     let origin_policy = |listen: SocketAddr| Arc::new(OriginPolicy::new(listen.ip(), &config.web.origins));
     let main = origin_policy(config.server.listen);
     let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
     let origin_policies = OriginPolicies { main, publishing };
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
-        calls: Arc::new(node.calls(routes.clone(), &config, memory.clone())),
+        calls: Arc::new(node.calls(routes.clone(), &config, memory.clone(), observer.clone())),
         memory: memory.for_core(),
         origin_policies: origin_policies.clone(),
         proxies: proxies.clone(),
@@ -241,10 +246,10 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let mut others = node.start_tasks(&config, ops_listener, reporter.clone(), &control.notifier);
+    let mut others = node.start_tasks(&config, ops_listener, memory, &control.notifier);
     let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
     others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
-    others.push(Task::start("credentials", &health, access.run(control.reload.subscribe())));
+    others.push(Task::start("credentials", &health, access.run(control.reload.subscribe(), node.audit.clone())));
     let run_tls = |tls: Reloader| tls.run(config.tls.reload_interval, control.reload.subscribe());
     others.extend(tls.map(|tls| Task::start("tls", &health, run_tls(tls))));
     node.log_start(&config, &addresses, open_time);
@@ -261,7 +266,6 @@ async fn run_with(
     let reason = accept_until_stopped(accepting, control, config.server.lame_duck, &health).await;
     tracing::info!("draining");
     health.report(Condition::Draining, SHUTTING_DOWN);
-    publish_health(&health.conditions(), &reporter, &node.metrics).await;
     node.draining.send_replace(true);
     scheduler.abort_and_join().await;
     // Every connection sends its last messages immediately. After a failure the node does not wait for calls that
@@ -276,17 +280,15 @@ async fn run_with(
     for task in others {
         task.abort_and_join().await;
     }
-    let failure = health.cause(Condition::TaskFailed);
+    let failure = health.cause(Condition::TaskFailed).map(|cause| cause.to_string());
     node.log_stop(failure.as_deref().unwrap_or(reason));
-    let store = Arc::downgrade(&node.store);
-    drop((node, routes));
-    match failure {
-        Some(cause) => Err(Error::TaskFailed(cause.to_string())),
-        None => {
-            wait_for_store_close(&store).await;
-            Ok(())
-        }
+    let (store, audit) = (Arc::downgrade(&node.store), node.audit.clone());
+    drop((node, routes, observer));
+    if failure.is_none() {
+        wait_for_store_close(&store).await;
     }
+    audit.stop(failure.clone());
+    failure.map_or(Ok(()), |cause| Err(Error::TaskFailed(cause)))
 }
 
 /// Accepts connections until the node must stop, and for the time `lame_duck` after that. In this time the node is not
@@ -346,6 +348,7 @@ struct Node {
     feeds: Arc<Feeds>,
     publishing: Arc<Publishing>,
     log: Arc<LocalLog>,
+    audit: Arc<Audit>,
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether the node is shutting down.
@@ -369,8 +372,17 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
             health: health.clone(),
         };
+        // Opened first: a node that could not write lines opens no store.
+        let audit = Arc::new(Audit::open(&config.audit, clock.clone(), health.clone())?);
         let (store, writer) = Store::open(options, LogId::random())?;
-        let log = Arc::new(LocalLog::start(writer, health));
+        let head = store.head();
+        audit.start(head.log_id, head.revision)?;
+        let recorder = Recorder {
+            audit: audit.clone(),
+            commit_seconds: metrics.commit_seconds.clone(),
+            sync_seconds: metrics.commit_sync_seconds.clone(),
+        };
+        let log = Arc::new(LocalLog::start(writer, health, recorder));
         let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
         // Weak references, because both hold the store.
@@ -387,24 +399,13 @@ impl Node {
             access,
             started: clock.now(),
             log,
+            audit,
             clock,
         })
     }
 
     /// Returns the services that tonic serves.
-    fn routes(
-        &self,
-        health: impl tonic::codegen::Service<
-            http::Request<tonic::body::Body>,
-            Error = std::convert::Infallible,
-            Response = http::Response<tonic::body::Body>,
-            Future: Send,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<Routes, Error> {
+    fn routes(&self) -> Result<Routes, Error> {
         let transfer = rpc::transfer::TransferRpc {
             store: self.store.clone(),
             publishing: self.publishing.clone(),
@@ -423,14 +424,14 @@ impl Node {
             .add_service(rpc::publishing::server(self.publishing.clone()))
             .add_service(rpc::transfer::server(transfer))
             .add_service(rpc::status::server(status))
-            .add_service(health)
+            .add_service(rpc::health::server(self.store.health().clone()))
             .add_service(reflection().build_v1().map_err(reflection_error)?)
             .add_service(reflection().build_v1alpha().map_err(reflection_error)?);
         Ok(routes.routes().prepare())
     }
 
     /// Creates the calls of one core.
-    fn calls(&self, routes: Routes, config: &Config, memory: Arc<Memory>) -> Calls {
+    fn calls(&self, routes: Routes, config: &Config, memory: Arc<Memory>, observer: Arc<Observer>) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
@@ -440,7 +441,7 @@ impl Node {
             draining: self.draining.subscribe(),
             health: self.store.health().clone(),
         };
-        Calls::new(services, Bridge::new(routes), config, memory, &self.metrics, state)
+        Calls::new(services, Bridge::new(routes), config, memory, observer, state)
     }
 
     /// Starts the tasks that continue while the node drains.
@@ -448,21 +449,28 @@ impl Node {
         &self,
         config: &Config,
         ops: Option<TcpListener>,
-        reporter: HealthReporter,
+        memory: Arc<Memory>,
         notifier: &Notifier,
     ) -> Vec<Task> {
         let health = self.store.health();
         let start = |name, work: BoxFuture<'static, ()>| Task::start(name, health, work);
         let (feeds, metrics) = (self.feeds.clone(), self.metrics.clone());
-        let parts = (self.store.clone(), self.content.clone(), feeds.clone(), metrics.clone());
+        let gauges = gauges::Sources {
+            store: self.store.clone(),
+            log: self.log.clone(),
+            content: self.content.clone(),
+            feeds: feeds.clone(),
+            audit: self.audit.clone(),
+            memory,
+            clock: self.clock.clone(),
+            metrics: metrics.clone(),
+        };
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
-            start(
-                "health",
-                Box::pin(publish_health_changes(health.clone(), reporter, metrics.clone(), notifier.clone())),
-            ),
-            start("gauges", Box::pin(refresh_gauges(parts.0, parts.1, parts.2, parts.3))),
+            start("health", Box::pin(show_conditions(health.clone(), metrics.clone(), notifier.clone()))),
+            start("gauges", Box::pin(gauges::run(gauges))),
             start("compaction", Box::pin(compaction)),
+            start("audit", Box::pin(self.audit.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
             start(
                 "scrub",
@@ -547,72 +555,17 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Shows the conditions of a node at each change.
-async fn publish_health_changes(
-    health: Arc<Health>,
-    reporter: HealthReporter,
-    metrics: Arc<Metrics>,
-    notifier: Notifier,
-) {
+/// Shows the conditions of a node in its metrics, and to its supervisor.
+async fn show_conditions(health: Arc<Health>, metrics: Arc<Metrics>, notifier: Notifier) {
     let mut changes = health.subscribe();
     loop {
         let conditions = changes.borrow_and_update().clone();
-        publish_health(&conditions, &reporter, &metrics).await;
+        metrics.set_conditions(&conditions);
         if changes.changed().await.is_err() {
             return;
         }
         notifier.status(&*changes.borrow());
     }
-}
-
-async fn publish_health(conditions: &Conditions, reporter: &HealthReporter, metrics: &Metrics) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    metrics.set_conditions(conditions);
-    for service in SERVICES.into_iter().chain([""]) {
-        let status = if conditions.is_serving(service) { Serving } else { NotServing };
-        reporter.set_service_status(service, status).await;
-    }
-}
-
-/// Refreshes the gauges, and the counters whose values other parts count.
-async fn refresh_gauges(store: Arc<Store>, content: Arc<Content>, feeds: Arc<Feeds>, metrics: Arc<Metrics>) {
-    let (mut hits, mut misses, mut applied) = (0, 0, store.head().revision);
-    let mut counted = None;
-    loop {
-        let (_, now_hits, now_misses) = content.cache_counts();
-        let revision = store.head().revision;
-        metrics.cache_hits.inc_by(now_hits - hits);
-        metrics.cache_misses.inc_by(now_misses - misses);
-        metrics.entries_applied.inc_by((revision - applied).unsigned_abs());
-        metrics.feeds.set(feeds.open_count() as u64);
-        metrics.head_revision.set(revision.unsigned_abs());
-        metrics.store_bytes.set(store.bytes_on_disk());
-        let scrub = store.last_scrub();
-        metrics.store_damaged_records.set(scrub.damage.count.unsigned_abs());
-        metrics.store_scrub_time.set(scrub.time.unwrap_or(0).unsigned_abs() / 1_000_000);
-        store.observe_space();
-        if counted != Some(revision) {
-            counted = count_pending(&store, &metrics).await.then_some(revision);
-        }
-        (hits, misses, applied) = (now_hits, now_misses, revision);
-        return_freed_memory();
-        tokio::time::sleep(GAUGE_INTERVAL).await;
-    }
-}
-
-/// Makes the allocator return freed memory to the operating system. mimalloc does that when a thread allocates or frees
-/// a large block, so a node that has become idle would keep the memory of its last load.
-fn return_freed_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
-}
-
-/// Counts the pending versions, if a reader thread is available. Returns whether they were counted.
-async fn count_pending(store: &Store, metrics: &Metrics) -> bool {
-    let Ok(counts) = store.read(|snapshot| snapshot.count_pending()).await else { return false };
-    metrics.pending.set(counts.pending);
-    metrics.pending_held.set(counts.held);
-    metrics.pending_path_conflicts.set(counts.taking_a_path);
-    true
 }
 
 fn history(config: &Config) -> History {

@@ -19,6 +19,7 @@ use rusqlite::{Connection, ffi};
 use tokio::sync::watch;
 
 use crate::{
+    audit::NotAudited,
     digest::Hash,
     digest::SetDigest,
     health::{Condition, Health},
@@ -70,6 +71,9 @@ pub(crate) use snapshot::Snapshot;
 /// The file name of the database in the directory.
 pub(crate) const DATABASE: &str = "cable.db";
 const LOCK: &str = "cable.lock";
+
+/// The file whose time of modification is the end of the last backup.
+const BACKUP_MARK: &str = "last-backup";
 
 /// The number of attempts to lock a store, and the pause between them. A command that only reads the store holds the
 /// lock for some microseconds, to check whether a node has it.
@@ -212,6 +216,12 @@ pub(crate) enum Error {
     /// The writer's thread ended during the operation, which may have happened.
     #[error("the node failed during the write; the write may have been applied")]
     Lost,
+}
+
+impl From<NotAudited> for Error {
+    fn from(NotAudited { cause, until }: NotAudited) -> Error {
+        Error::ReadOnly { cause, until }
+    }
 }
 
 impl Error {
@@ -609,21 +619,30 @@ impl Store {
 
     fn check_space(&self) -> Result<(), Error> {
         let reserve = self.options.reserve_bytes;
-        match self.free_bytes() {
-            Some(free) if free < reserve => Err(Error::Full { free, reserve }),
-            _ => Ok(()),
-        }
+        let Some(free) = self.free_bytes() else { return Ok(()) };
+        if free < reserve { Err(Error::Full { free, reserve }) } else { Ok(()) }
     }
 
-    /// Returns the free space of the disk in bytes, if it is known.
+    /// Returns the free bytes of the disk.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         let space = rustix::fs::statvfs(&self.options.dir).ok()?;
         Some(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    /// Returns the free space below which puts are refused, in bytes.
+    /// Returns the end of the last backup, in seconds since 1970 UTC.
+    pub(crate) fn last_backup_secs(&self) -> Option<u64> {
+        let time = std::fs::metadata(self.options.dir.join(BACKUP_MARK)).ok()?.modified().ok()?;
+        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+    }
+
+    /// Returns the bytes of the disk that are reserved for removals.
     pub(crate) fn reserve_bytes(&self) -> u64 {
         self.options.reserve_bytes
+    }
+
+    /// Returns the number of reads that wait for a thread, and that of reads refused so far.
+    pub(crate) fn read_queue(&self) -> (usize, u64) {
+        self.readers.counts()
     }
 }
 
@@ -639,6 +658,11 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
     }
     Err(OpenError::Locked(dir.to_owned()))
+}
+
+/// Notes that a backup of the store has been made. A node that serves the store shows its age.
+pub(crate) fn mark_backup(dir: &Path) -> std::io::Result<()> {
+    File::create(dir.join(BACKUP_MARK))?.set_modified(std::time::SystemTime::now())
 }
 
 /// Returns whether a process has the store open.

@@ -19,6 +19,7 @@ use super::{
     token::{Token, TokenHash},
 };
 use crate::{
+    audit::{Audit, Event},
     clock::Clock,
     config,
     rate::{NetworkRates, network},
@@ -264,7 +265,7 @@ impl Access {
     }
 
     /// Follows the file, and ends credentials that expire. Never returns.
-    pub(crate) async fn run(self: Arc<Access>, mut requests: Requests) {
+    pub(crate) async fn run(self: Arc<Access>, mut requests: Requests, audit: Arc<Audit>) {
         // The file may have changed since the credentials were read, so it is read again at first.
         let (mut seen, mut uses) = (None, self.file.last_uses());
         loop {
@@ -280,7 +281,9 @@ impl Access {
             if now.is_none() || (std::mem::replace(&mut seen, now) == now && !requested) {
                 continue;
             }
-            match self.reload() {
+            let reloaded = self.reload();
+            audit.submit(Event::Reload { credentials: reloaded.is_ok().then(|| self.count()) });
+            match reloaded {
                 Ok(()) => tracing::info!(credentials = self.count(), "credentials reloaded"),
                 Err(error) => tracing::error!(error = %super::describe(&error), "credentials not reloaded"),
             }

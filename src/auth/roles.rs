@@ -50,6 +50,11 @@ pub(crate) fn required_role(method: &str) -> Option<Role> {
     METHODS.iter().find(|(name, _)| *name == method).map_or(Some(Admin), |(_, role)| *role)
 }
 
+/// Whether a method writes.
+pub(crate) fn writes(method: &str) -> bool {
+    required_role(method) == Some(Publisher)
+}
+
 /// Whether a method writes or shows pending versions. Such methods can have a listener of their own.
 pub(crate) fn publishes(method: &str) -> bool {
     matches!(required_role(method), Some(Editor | Publisher))

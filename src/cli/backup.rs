@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cable::admin;
 use clap::Args;
 
-use super::{Error, output::Output, progress, serve::Data};
+use super::{Error, note, output::Output, progress, serve::Data};
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -28,6 +28,9 @@ pub(crate) fn backup(Backup { data, to }: Backup, output: &mut Output) -> Result
     let dir = data.dir()?;
     let verified = progress::of_phases(|on_phase| admin::backup(&dir, &to, on_phase))
         .map_err(Error::of_selected_store)?;
+    if let Err(error) = admin::mark_backup(&dir) {
+        note(&format!("the metric of the last backup remains as it was: {}: {error}", dir.display()))?;
+    }
     output.text(&format!("{}: {verified}", to.display()))
 }
 

@@ -741,7 +741,17 @@ mod tests {
             },
             cache: Cache { max_bytes: 2_000_000 },
             feed: Feed { max_open: 3, history_retention: 36 * 3_600 * SECOND, history_min_entries: 7 },
-            log: Log { level: "info,cable=debug".into(), format: telemetry::Format::Json },
+            log: Log {
+                level: "info,cable=debug".into(),
+                format: telemetry::Format::Json,
+                access: "0.25".parse().unwrap(),
+                access_slow: Duration::from_millis(250),
+            },
+            audit: super::super::Audit {
+                file: "/var/log/cable/audit.log".into(),
+                max_file_bytes: 5 << 20,
+                max_files: 7,
+            },
         };
         for config in [config, Config::default()] {
             let effective = Effective {

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use super::network::{self, Network};
+use super::{
+    Share,
+    network::{self, Network},
+};
 use crate::telemetry;
 
 /// The text form of a setting's values of type `T`.
@@ -213,6 +216,23 @@ impl Syntax<Vec<String>> for Origins {
 fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']))
+}
+
+/// A number from 0 to 1.
+pub(super) struct Fraction;
+
+impl Syntax<Share> for Fraction {
+    fn parse(&self, text: &str) -> Result<Share, String> {
+        text.parse()
+    }
+
+    fn show(&self, value: &Share) -> String {
+        value.to_string()
+    }
+
+    fn values(&self) -> String {
+        "a number from 0 to 1, such as 0.01".to_owned()
+    }
 }
 
 /// A filter of log events.

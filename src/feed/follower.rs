@@ -52,7 +52,7 @@ pub(crate) struct Follower {
     /// The time at which the last message was started.
     last_sent: Instant,
     checkpoint_timer: Pin<Box<Sleep>>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The progress of a follower.
@@ -93,7 +93,7 @@ impl Follower {
             interval,
             last_sent: Instant::now(),
             checkpoint_timer: Box::pin(sleep_until(Instant::now() + interval)),
-            _permit: permit,
+            permit,
         }
     }
 
@@ -104,6 +104,7 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Result<Framed, Refusal> {
         if self.rest.is_empty() {
             self.rest = self.next_message().await?;
+            self.permit.progress.sent(self.cursor.sent);
             self.last_sent = Instant::now();
         }
         self.in_flight.released().await;
@@ -187,10 +188,13 @@ impl Follower {
                     self.caught_up = true;
                     return Ok(self.checkpoint(delivered));
                 }
-                Next::Nothing => tokio::select! {
+                Next::Nothing => {
+                    self.permit.progress.caught_up();
+                    tokio::select! {
                     _ = self.wakeups.changed() => {}
                     () = self.checkpoint_timer.as_mut() => is_silent = self.check_silence(),
-                },
+                    }
+                }
             }
         }
     }

@@ -3,15 +3,21 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
+    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Change, Commit, Expected, Log, Outcome, Position, Step, paths};
+use super::{Change, Commit, Expected, Log, Outcome, Position, Step, audited, paths};
 use crate::{
+    audit::Audit,
     entry,
     health::Health,
     model::{Kind, Name, Slot},
@@ -64,12 +70,29 @@ impl Append {
     }
 }
 
+/// Where the writer records what it writes, and how long that takes.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) sync_seconds: Histogram,
+}
+
+#[cfg(test)]
+impl Recorder {
+    pub(crate) fn for_test() -> Recorder {
+        let [commit_seconds, sync_seconds] = [1.0, 1.0].map(|bound| Histogram::new([bound]));
+        Recorder { audit: Audit::to_log(), commit_seconds, sync_seconds }
+    }
+}
+
 /// The log of a single node. Dropping it waits until all queued appends are written.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
     queue: Option<mpsc::Sender<Job>>,
     /// The free units of content in the queue.
     permits: Arc<Semaphore>,
+    refused: AtomicU64,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -82,16 +105,17 @@ impl Drop for LocalLog {
 }
 
 impl LocalLog {
-    /// Starts the writer's thread. If it panics, the state that the store holds in memory is unknown, and the node must
+    /// Starts the writer's thread, which records what it writes. If it panics, the state that the store holds in memory is unknown, and the node must
     /// end.
-    pub(crate) fn start(writer: Writer, health: Arc<Health>) -> LocalLog {
+    pub(crate) fn start(writer: Writer, health: Arc<Health>, recorder: Recorder) -> LocalLog {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
-        let run = move |health: &Health| run_writer(writer, jobs, health);
+        let run = move |health: &Health| run_writer(writer, jobs, health, &recorder);
         let spawned = supervise::spawn(THREAD_NAME.into(), health.clone(), move || run(&health));
         let writer = spawned.expect("a thread can be started when the node starts");
         LocalLog {
             queue: Some(queue),
             permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES)),
+            refused: AtomicU64::new(0),
             writer: Some(writer),
         }
     }
@@ -120,13 +144,24 @@ impl LocalLog {
     fn reserve(&self, commits: &[Commit]) -> Result<OwnedSemaphorePermit, store::Error> {
         let bytes: usize = commits.iter().map(Commit::bytes).sum();
         let units = bytes.div_ceil(PERMIT_BYTES).clamp(1, MAX_QUEUED_BYTES / PERMIT_BYTES) as u32;
-        self.permits.clone().try_acquire_many_owned(units).map_err(|_| store::Error::Overloaded)
+        self.permits.clone().try_acquire_many_owned(units).map_err(|_| self.refuse())
+    }
+
+    fn refuse(&self) -> store::Error {
+        self.refused.fetch_add(1, Relaxed);
+        store::Error::Overloaded
+    }
+
+    /// Returns the number of jobs that wait for the writer, and that of appends refused so far.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        let waiting = self.queue.as_ref().map_or(0, |queue| MAX_QUEUED_APPENDS - queue.capacity());
+        (waiting, self.refused.load(Relaxed))
     }
 
     fn send(&self, job: Job) -> Result<(), store::Error> {
         let queue = self.queue.as_ref().ok_or(store::Error::Closed)?;
         queue.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => store::Error::Overloaded,
+            mpsc::error::TrySendError::Full(_) => self.refuse(),
             mpsc::error::TrySendError::Closed(_) => store::Error::Closed,
         })
     }
@@ -147,8 +182,8 @@ impl Log for LocalLog {
 }
 
 /// Runs jobs until the queue is closed. After a panic it rejects the queued jobs: they have certainly not been done.
-fn run_writer(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health) {
-    let result = catch_unwind(AssertUnwindSafe(|| run_jobs(&mut writer, &mut jobs, health)));
+fn run_writer(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health, recorder: &Recorder) {
+    let result = catch_unwind(AssertUnwindSafe(|| run_jobs(&mut writer, &mut jobs, health, recorder)));
     if let Err(panic) = result {
         supervise::report(THREAD_NAME, health, &supervise::describe_panic(&*panic));
         jobs.close();
@@ -158,14 +193,14 @@ fn run_writer(mut writer: Writer, mut jobs: mpsc::Receiver<Job>, health: &Health
     }
 }
 
-fn run_jobs(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health) {
+fn run_jobs(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health, recorder: &Recorder) {
     let mut next = NextJob::default();
     while let Some(job) = next.0.take().or_else(|| jobs.blocking_recv()) {
         match job {
             Job::Append(first) => {
                 let (group, other) = collect_group(first, jobs);
                 next.0 = other;
-                write_group(writer, group, health);
+                write_group(writer, group, health, recorder);
             }
             Job::Compact { now, history, reply } => {
                 let _ = reply.send(writer.compact(now, &history));
@@ -217,17 +252,19 @@ fn collect_group(first: Append, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>,
     (group, None)
 }
 
-fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health) {
+fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health, recorder: &Recorder) {
     supervise::failpoint(THREAD_NAME, health);
+    let start = Instant::now();
     let mut full = writer.check_space().err();
-    let mut written = apply_group(writer, &group, full.as_ref());
+    let mut written = apply_group(writer, &group, full.as_ref(), recorder);
     if full.is_none()
         && let Err(error @ store::Error::NoSpace(_)) = &written
     {
         // The puts did not fit. Commits that only remove must not fail with them.
         full = Some(error.clone());
-        written = apply_group(writer, &group, full.as_ref());
+        written = apply_group(writer, &group, full.as_ref(), recorder);
     }
+    recorder.commit_seconds.observe(start.elapsed().as_secs_f64());
     match written {
         Ok(responses) => acknowledge(writer, group.into_iter().zip(responses)),
         Err(error) => {
@@ -245,8 +282,10 @@ fn apply_group(
     writer: &mut Writer,
     group: &[Append],
     full: Option<&store::Error>,
+    recorder: &Recorder,
 ) -> Result<Vec<AppendResult>, store::Error> {
-    writer.transact(|applier| {
+    let mut recorded = Vec::new();
+    let written = writer.transact(|applier| {
         let mut responses = Vec::with_capacity(group.len());
         for append in group {
             let (mut outcomes, mut rejected) = (Vec::with_capacity(append.commits.len()), None);
@@ -258,8 +297,24 @@ fn apply_group(
             }
             responses.push(rejected.map_or(Ok(outcomes), Err));
         }
+        // The lines are on disk before the changes are.
+        let appended = group.iter().zip(&responses);
+        let appended = appended.filter_map(|(append, response)| Some((append, response.as_ref().ok()?)));
+        let head = applier.head().revision;
+        let lines: Vec<_> =
+            appended.flat_map(|(append, outcomes)| audited::lines(&append.commits, outcomes, head)).collect();
+        recorder.audit.record(&lines)?;
+        recorded = lines;
         Ok(responses)
-    })
+    });
+    match &written {
+        Ok(_) => {
+            recorder.sync_seconds.observe(writer.last_commit().as_secs_f64());
+            recorder.audit.committed(recorded);
+        }
+        Err(error) => recorder.audit.not_committed(writer.head_revision(), &recorded, error),
+    }
+    written
 }
 
 /// Replies to kills last, when their content is erased. The rest of the group need not wait for that.
@@ -380,6 +435,7 @@ mod tests {
             steps: vec![step],
             request: request.filter(|_| erases),
             time: 1,
+            origin: Arc::new(crate::audit::Origin::scheduler()),
             erases,
             displaces: Vec::new(),
         }
@@ -394,7 +450,7 @@ mod tests {
     async fn queued_appends_are_bounded_in_bytes() {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
         let permits = Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES));
-        let log = LocalLog { queue: Some(queue), permits, writer: None };
+        let log = LocalLog { queue: Some(queue), permits, refused: AtomicU64::new(0), writer: None };
         let large = |id: &str| commit(article(id, &fixture::noise(1, 1_000_000), &[], 1), 0);
         let size = large("a").bytes();
         assert!(size > 2_500_000, "the content, its entry and the compressed entry: {size}");
@@ -429,7 +485,7 @@ mod tests {
         queue.try_send(Job::Compact { now: 0, history, reply }).ok().unwrap();
         let mut later = append();
         store.health().kill.send_replace(Some((THREAD_NAME.into(), supervise::failpoint::Kill::Panic)));
-        run_writer(writer, jobs, store.health());
+        run_writer(writer, jobs, store.health(), &Recorder::for_test());
 
         assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert!(matches!(compacted.try_recv().unwrap(), Err(store::Error::Closed)));
@@ -446,7 +502,7 @@ mod tests {
             (Append { commits: vec![commit], reply, _permit: permit() }, response)
         };
         let (group, responses): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
-        write_group(writer, group, &Health::default());
+        write_group(writer, group, &Health::default(), &Recorder::for_test());
         responses.into_iter().map(|mut response| response.try_recv().unwrap()).collect()
     }
 
@@ -507,7 +563,7 @@ mod tests {
         let erased_at = Arc::new(Mutex::new(Vec::new()));
         let (recorded, observed) = (erased_at.clone(), Arc::downgrade(&store));
         store.on_erase(move || recorded.lock().unwrap().push(observed.upgrade().unwrap().revision()));
-        let log = LocalLog::start(writer, Arc::default());
+        let log = LocalLog::start(writer, Arc::default(), Recorder::for_test());
         let kill = commit(removal("a", RemovalReason::Killed, 2), 1);
 
         log.append(vec![commit(article("a", "A", &[], 1), 0)]).await.unwrap();

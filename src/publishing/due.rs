@@ -13,6 +13,7 @@ use super::{
     workers::Stop,
 };
 use crate::{
+    audit::Origin,
     health::Health,
     log::Commit,
     model::Slot,
@@ -83,8 +84,10 @@ impl Publishing {
             last = Some(due.clone());
             let (bytes, context) = (found.iter().map(bytes).sum(), self.plan_context(now));
             let health = self.store.health().clone();
+            let origin = Arc::new(Origin::scheduler());
             let plan = move |_: &Stop| {
-                Ok(found.into_iter().map(|found| plan_single(found, context, &health)).collect::<Vec<_>>())
+                let plan = |found| plan_single(found, context, &health, &origin);
+                Ok(found.into_iter().map(plan).collect::<Vec<_>>())
             };
             let planned = self.workers.run(bytes, plan).await?;
             let (commits, failures): (Vec<_>, Vec<_>) = planned.into_iter().partition(Result::is_ok);
@@ -137,6 +140,7 @@ fn plan_single(
     (due, state, rivals): (Due, State, Rivals),
     context: PlanContext,
     health: &Health,
+    origin: &Arc<Origin>,
 ) -> Result<Option<Commit>, Refusal> {
     let planned = catch_unwind(AssertUnwindSafe(|| {
         supervise::failpoint(due.name.id.as_str(), health);
@@ -147,7 +151,8 @@ fn plan_single(
         if planned.is_empty() {
             return Ok(None);
         }
-        encode_single(Single { planned, displaces: rivals.damaged, erases: false }, context.now).map(Some)
+        let single = Single { planned, displaces: rivals.damaged, erases: false };
+        encode_single(single, context.now, origin.clone()).map(Some)
     }));
     planned.unwrap_or_else(|_| {
         tracing::error!(name = %due.name, "planning of a due change panicked");

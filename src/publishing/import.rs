@@ -8,6 +8,7 @@ use super::{
     workers::{Stop, Workers},
 };
 use crate::{
+    audit::Origin,
     log::{Commit, Outcome, Position},
     model::Name,
     refusal::Refusal,
@@ -80,13 +81,14 @@ impl Publishing {
     pub(crate) async fn commit_each(
         &self,
         checked: Checked,
+        origin: &Arc<Origin>,
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
         let Checked { drafts, now } = checked;
         let (results, open) = index_results(drafts);
         let mut progress =
             Progress { results, open, position: Position::of(&self.store.head()), conflicts: 0 };
         while !progress.open.is_empty() && progress.conflicts < MAX_ATTEMPTS {
-            self.commit_round(&mut progress, now).await?;
+            self.commit_round(&mut progress, now, origin).await?;
         }
         let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
         let results = progress.results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect();
@@ -94,7 +96,12 @@ impl Publishing {
     }
 
     /// Commits the open changes up to the second one of a name. Those that have to be planned again remain open.
-    async fn commit_round(&self, progress: &mut Progress, now: i64) -> Result<(), Refusal> {
+    async fn commit_round(
+        &self,
+        progress: &mut Progress,
+        now: i64,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Refusal> {
         let (mut round, later) = split_at_duplicate(std::mem::take(&mut progress.open));
         let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
         let (states, _) = self.read(&drafts, None, now).await?;
@@ -109,7 +116,7 @@ impl Publishing {
         }
         progress.open = unread.into_iter().chain(later).collect();
         let (appended, planned): (IndexedDrafts, Vec<_>) = round.appends.into_iter().unzip();
-        let encoded = encode_singly(&self.workers, planned, now).await?;
+        let encoded = encode_singly(&self.workers, planned, now, origin).await?;
         let (commits, appended) = partition_encoded(appended, encoded, &mut progress.results);
         let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
         progress.add(appended, outcomes);
@@ -234,8 +241,8 @@ pub(super) async fn encode_singly(
     workers: &Workers,
     mut planned: Vec<Single>,
     time: i64,
+    origin: &Arc<Origin>,
 ) -> Result<Vec<Result<Commit, Refusal>>, Refusal> {
-    let commit = move |single| encode_single(single, time);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = planned.len().div_ceil(cores).max(MIN_CHANGES_PER_THREAD);
     let mut parts = Vec::with_capacity(cores);
@@ -243,6 +250,8 @@ pub(super) async fn encode_singly(
         let rest = planned.split_off(share.min(planned.len()));
         let part = std::mem::replace(&mut planned, rest);
         let bytes = part.iter().flat_map(|single| &single.planned).map(Planned::bytes).sum();
+        let origin = origin.clone();
+        let commit = move |single| encode_single(single, time, origin.clone());
         parts.push(workers.run(bytes, move |_| Ok(part.into_iter().map(commit).collect::<Vec<_>>())));
     }
     Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())

@@ -13,11 +13,15 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::*;
 use crate::{
     clock::ManualClock,
-    log::local::LocalLog,
+    log::local::{LocalLog, Recorder},
     store::{self, fixture},
     supervise::failpoint::Kill,
     wire::{fields, v1},
 };
+
+fn origin() -> Arc<Origin> {
+    Arc::new(Origin::scheduler())
+}
 
 const START: i64 = 1_900_000_000_000_000;
 
@@ -61,7 +65,7 @@ impl Publisher {
         let (gate, open) = watch::channel(true);
         let arrived = Arc::new(Notify::new());
         let largest = Arc::new(AtomicUsize::new(0));
-        let log = Arc::new(LocalLog::start(writer, Arc::default()));
+        let log = Arc::new(LocalLog::start(writer, Arc::default(), Recorder::for_test()));
         let log = Gate { log, open, arrived: arrived.clone(), largest: largest.clone() };
         let (clock, hands) = Clock::manual(START);
         let publishing = Arc::new(Publishing::new(store.clone(), Arc::new(log), clock));
@@ -69,7 +73,7 @@ impl Publisher {
     }
 
     async fn put(&self, id: &str, path: &str) -> Result<(), Refusal> {
-        self.publishing.commit(vec![put(id, path, None)], None).await.map(drop)
+        self.publishing.commit(vec![put(id, path, None)], None, &origin()).await.map(drop)
     }
 
     /// Starts a write, and drops it after `polls` polls, or when it waits for the writer.
@@ -133,7 +137,7 @@ enum WriteKind {
 
 fn write(publisher: &Publisher, kind: WriteKind) -> Pin<Box<dyn Future<Output = ()> + '_>> {
     let publishing = &publisher.publishing;
-    let commit = |changes| async move { drop(publishing.commit(changes, None).await) };
+    let commit = |changes| async move { drop(publishing.commit(changes, None, &origin()).await) };
     match kind {
         WriteKind::Put => Box::pin(commit(vec![put("a", "/x", None)])),
         WriteKind::Patch => {
@@ -147,7 +151,7 @@ fn write(publisher: &Publisher, kind: WriteKind) -> Pin<Box<dyn Future<Output = 
         }
         WriteKind::Import => Box::pin(async move {
             let checked = publishing.check(vec![Ok(put("a", "/x", None)), Ok(put("c", "/y", None))]);
-            drop(publishing.commit_each(checked.await.unwrap()).await);
+            drop(publishing.commit_each(checked.await.unwrap(), &origin()).await);
         }),
         WriteKind::Schedule => Box::pin(async move { drop(publishing.apply_due().await) }),
     }
@@ -164,7 +168,7 @@ async fn a_path_has_one_owner_after_a_cancelled_write() {
             }
             if kind == WriteKind::Schedule {
                 let scheduled = put("a", "/x", Some(START + 1));
-                publisher.publishing.commit(vec![scheduled], None).await.unwrap();
+                publisher.publishing.commit(vec![scheduled], None, &origin()).await.unwrap();
                 publisher.hands.set(START + 1);
             }
             publisher.gate.send(false).unwrap();
@@ -173,7 +177,7 @@ async fn a_path_has_one_owner_after_a_cancelled_write() {
             publisher.cancel(polls, write(&publisher, kind)).await;
             let second = tokio::spawn({
                 let publishing = publisher.publishing.clone();
-                async move { publishing.commit(vec![put("b", "/x", None)], None).await }
+                async move { publishing.commit(vec![put("b", "/x", None)], None, &origin()).await }
             });
             publisher.arrived.notified().await;
             publisher.gate.send(true).unwrap();
@@ -201,7 +205,11 @@ async fn a_path_has_one_owner_after_a_cancelled_write() {
 async fn a_panicking_due_change_delays_no_other() {
     let publisher = Publisher::open();
     for id in ["a", "b", "c"] {
-        publisher.publishing.commit(vec![put(id, &format!("/{id}"), Some(START + 1))], None).await.unwrap();
+        publisher
+            .publishing
+            .commit(vec![put(id, &format!("/{id}"), Some(START + 1))], None, &origin())
+            .await
+            .unwrap();
     }
     publisher.hands.set(START + 1);
     publisher.store.health().kill.send_replace(Some(("b".into(), Kill::Panic)));
@@ -236,7 +244,7 @@ async fn due_changes_are_appended_in_small_slices() {
             ..Default::default()
         };
         let put = Verb::Put { kind: Kind::Article, entity: article.encode_to_vec().into() };
-        publisher.publishing.commit(vec![change(put)], None).await.unwrap();
+        publisher.publishing.commit(vec![change(put)], None, &origin()).await.unwrap();
     }
     publisher.hands.set(START + 1);
     publisher.largest.store(0, Relaxed);
@@ -266,7 +274,8 @@ fn an_entry_too_large_to_read_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_entry_that_is_too_large_delays_no_other() {
-    let encoded =
-        import::encode_singly(&Workers::new(), vec![planned(2 << 20), planned(100)], 1).await.unwrap();
+    let encoded = import::encode_singly(&Workers::new(), vec![planned(2 << 20), planned(100)], 1, &origin())
+        .await
+        .unwrap();
     assert!(encoded[0].is_err() && encoded[1].is_ok());
 }

@@ -11,6 +11,7 @@ use super::{
     request,
 };
 use crate::{
+    audit::Origin,
     log::Position,
     model::{Kind, Name, Slot, limit},
     parse,
@@ -106,6 +107,13 @@ macro_rules! remove_fields {
     };
 }
 
+/// A method, and who calls it from where.
+type Attributed = (Method, Arc<Origin>);
+
+fn split<T>(request: Request<T>) -> (Arc<Origin>, T) {
+    (Arc::new(super::origin(&request)), request.into_inner())
+}
+
 type WriteResponse = Result<(Option<v1::WriteResult>, Option<v1::Position>), Status>;
 
 /// The changes of a request, and the sources of their bodies.
@@ -120,18 +128,18 @@ impl PublishingRpc {
     /// case.
     async fn write(
         &self,
-        method: Method,
+        (method, origin): Attributed,
         request_id: &str,
         received: Bytes,
         changes: impl FnOnce() -> Result<Changes, Refusal>,
     ) -> Result<(Vec<v1::WriteResult>, v1::Position), Refusal> {
         let request = identify(&self.publishing, method, request_id, received).await?;
-        let (written, at, reports) = match self.publishing.find_committed(request.as_ref()).await? {
+        let (written, at, reports) = match self.publishing.find_committed(request.as_ref(), &origin).await? {
             Some((first, at)) => (first, at, Vec::new()),
             None => {
                 let Changes { changes, sources } = changes()?;
                 let (changes, reports) = self.publishing.convert_bodies(changes, sources).await?;
-                let (written, at) = self.publishing.commit(changes, request).await?;
+                let (written, at) = self.publishing.commit(changes, request, &origin).await?;
                 (written, at, reports)
             }
         };
@@ -142,7 +150,7 @@ impl PublishingRpc {
 
     async fn write_one(
         &self,
-        method: Method,
+        method: Attributed,
         request_id: &str,
         received: Bytes,
         change: impl FnOnce() -> Result<Change, Refusal>,
@@ -154,7 +162,7 @@ impl PublishingRpc {
 
     async fn put(
         &self,
-        (method, kind): (Method, Kind),
+        (method, kind): (Attributed, Kind),
         entity: Option<&Encoded>,
         precondition: Option<v1::Precondition>,
         request_id: &str,
@@ -164,7 +172,7 @@ impl PublishingRpc {
         self.write_one(method, request_id, received, change).await
     }
 
-    async fn remove(&self, method: Method, fields: RemoveFields<'_>) -> WriteResponse {
+    async fn remove(&self, method: Attributed, fields: RemoveFields<'_>) -> WriteResponse {
         let RemoveFields { kind, name, reason, moved_to, precondition, request_id, received } = fields;
         let change = || {
             Ok(Change {
@@ -258,7 +266,7 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutArticleRequest>,
     ) -> Result<Response<v1::PutArticleResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let changes = || {
             let precondition = request.precondition.clone();
             let update_kind = request::update_kind(request.update_kind)?;
@@ -270,7 +278,7 @@ impl PublishingService for PublishingRpc {
         };
         let received = request.received.clone();
         let (mut results, at) =
-            self.write(Method::PutArticle, &request.request_id, received, changes).await?;
+            self.write((Method::PutArticle, origin), &request.request_id, received, changes).await?;
         Ok(Response::new(v1::PutArticleResponse { result: results.pop(), position: Some(at) }))
     }
 
@@ -278,7 +286,7 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PatchArticleRequest>,
     ) -> Result<Response<v1::PatchArticleResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let change = || {
             Ok(Change {
                 verb: patch(request.article.as_ref(), request.update_mask.as_ref())?,
@@ -291,7 +299,7 @@ impl PublishingService for PublishingRpc {
         };
         let received = request.received.clone();
         let (result, position) =
-            self.write_one(Method::PatchArticle, &request.request_id, received, change).await?;
+            self.write_one((Method::PatchArticle, origin), &request.request_id, received, change).await?;
         Ok(Response::new(v1::PatchArticleResponse { result, position }))
     }
 
@@ -299,8 +307,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveArticleRequest>,
     ) -> Result<Response<v1::RemoveArticleResponse>, Status> {
-        let request = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveArticle, remove_fields!(Article, request)).await?;
+        let (origin, request) = split(request);
+        let (result, position) =
+            self.remove((Method::RemoveArticle, origin), remove_fields!(Article, request)).await?;
         Ok(Response::new(v1::RemoveArticleResponse { result, position }))
     }
 
@@ -308,9 +317,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutAuthorRequest>,
     ) -> Result<Response<v1::PutAuthorResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let (entity, precondition) = (request.author.as_ref(), request.precondition.clone());
-        let (method, received) = ((Method::PutAuthor, Kind::Author), request.received.clone());
+        let (method, received) = (((Method::PutAuthor, origin), Kind::Author), request.received.clone());
         let (result, position) =
             self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutAuthorResponse { result, position }))
@@ -320,8 +329,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveAuthorRequest>,
     ) -> Result<Response<v1::RemoveAuthorResponse>, Status> {
-        let request = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveAuthor, remove_fields!(Author, request)).await?;
+        let (origin, request) = split(request);
+        let (result, position) =
+            self.remove((Method::RemoveAuthor, origin), remove_fields!(Author, request)).await?;
         Ok(Response::new(v1::RemoveAuthorResponse { result, position }))
     }
 
@@ -329,9 +339,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutSectionRequest>,
     ) -> Result<Response<v1::PutSectionResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let (entity, precondition) = (request.section.as_ref(), request.precondition.clone());
-        let (method, received) = ((Method::PutSection, Kind::Section), request.received.clone());
+        let (method, received) = (((Method::PutSection, origin), Kind::Section), request.received.clone());
         let (result, position) =
             self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutSectionResponse { result, position }))
@@ -341,8 +351,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveSectionRequest>,
     ) -> Result<Response<v1::RemoveSectionResponse>, Status> {
-        let request = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveSection, remove_fields!(Section, request)).await?;
+        let (origin, request) = split(request);
+        let (result, position) =
+            self.remove((Method::RemoveSection, origin), remove_fields!(Section, request)).await?;
         Ok(Response::new(v1::RemoveSectionResponse { result, position }))
     }
 
@@ -350,9 +361,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutTagRequest>,
     ) -> Result<Response<v1::PutTagResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let (entity, precondition) = (request.tag.as_ref(), request.precondition.clone());
-        let (method, received) = ((Method::PutTag, Kind::Tag), request.received.clone());
+        let (method, received) = (((Method::PutTag, origin), Kind::Tag), request.received.clone());
         let (result, position) =
             self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutTagResponse { result, position }))
@@ -362,8 +373,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveTagRequest>,
     ) -> Result<Response<v1::RemoveTagResponse>, Status> {
-        let request = request.into_inner();
-        let (result, position) = self.remove(Method::RemoveTag, remove_fields!(Tag, request)).await?;
+        let (origin, request) = split(request);
+        let (result, position) =
+            self.remove((Method::RemoveTag, origin), remove_fields!(Tag, request)).await?;
         Ok(Response::new(v1::RemoveTagResponse { result, position }))
     }
 
@@ -371,9 +383,10 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::PutCollectionRequest>,
     ) -> Result<Response<v1::PutCollectionResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let (entity, precondition) = (request.collection.as_ref(), request.precondition.clone());
-        let (method, received) = ((Method::PutCollection, Kind::Collection), request.received.clone());
+        let (method, received) =
+            (((Method::PutCollection, origin), Kind::Collection), request.received.clone());
         let (result, position) =
             self.put(method, entity, precondition, &request.request_id, received).await?;
         Ok(Response::new(v1::PutCollectionResponse { result, position }))
@@ -383,9 +396,9 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemoveCollectionRequest>,
     ) -> Result<Response<v1::RemoveCollectionResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let (result, position) =
-            self.remove(Method::RemoveCollection, remove_fields!(Collection, request)).await?;
+            self.remove((Method::RemoveCollection, origin), remove_fields!(Collection, request)).await?;
         Ok(Response::new(v1::RemoveCollectionResponse { result, position }))
     }
 
@@ -393,7 +406,7 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let changes = || {
             if request.changes.is_empty() {
                 return Err(Refusal::field("changes", "must not be empty"));
@@ -407,7 +420,8 @@ impl PublishingService for PublishingRpc {
             Ok(Changes { changes, sources })
         };
         let received = request.received.clone();
-        let (results, at) = self.write(Method::Commit, &request.request_id, received, changes).await?;
+        let (results, at) =
+            self.write((Method::Commit, origin), &request.request_id, received, changes).await?;
         Ok(Response::new(v1::CommitResponse { results, position: Some(at) }))
     }
 
@@ -441,7 +455,7 @@ impl PublishingService for PublishingRpc {
         &self,
         request: Request<service::RemovePendingRequest>,
     ) -> Result<Response<v1::RemovePendingResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = split(request);
         let change = || {
             Ok(Change {
                 verb: Verb::RemovePending { name: parse::name(Kind::Article, &request.name, "name")? },
@@ -454,7 +468,7 @@ impl PublishingService for PublishingRpc {
         };
         let received = request.received.clone();
         let (result, position) =
-            self.write_one(Method::RemovePending, &request.request_id, received, change).await?;
+            self.write_one((Method::RemovePending, origin), &request.request_id, received, change).await?;
         Ok(Response::new(v1::RemovePendingResponse { result, position }))
     }
 }

@@ -93,7 +93,7 @@ impl StatusRpc {
             content_digest: head.content_digest.to_bytes().to_vec().into(),
             limits: limit::ALL.iter().map(limit).collect(),
             store_bytes: signed(self.store.bytes_on_disk()),
-            cache_bytes: signed(self.content.cache_counts().0),
+            cache_bytes: signed(self.content.cache_counts().bytes),
             start_time: Some(fields::timestamp(self.started)),
             damage: damage.to_message(),
             check_time: scrub.time.map(fields::timestamp),

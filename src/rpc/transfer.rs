@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{publishing::position, request};
 use crate::{
+    audit::Origin,
     auth::Role,
     health::Health,
     log::Position,
@@ -68,11 +69,13 @@ impl TransferService for TransferRpc {
         request: Request<Streaming<service::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
         let publishing = self.publishing.clone();
+        let origin = Origin { summarised: true, ..super::origin(&request) };
         let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
         let import = Importing {
             chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).fuse().boxed(),
             checked: VecDeque::new(),
             publishing: self.publishing.clone(),
+            origin: Arc::new(origin),
             health: self.health.clone(),
             draining: self.draining.clone(),
         };
@@ -157,6 +160,7 @@ struct Importing {
     /// Chunks that were checked while an earlier one was written.
     checked: VecDeque<Result<Chunk, Status>>,
     publishing: Arc<Publishing>,
+    origin: Arc<Origin>,
     health: Arc<Health>,
     draining: watch::Receiver<bool>,
 }
@@ -205,7 +209,7 @@ impl Importing {
         &mut self,
         checked: Checked,
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
-        let commit = self.publishing.commit_each(checked);
+        let commit = self.publishing.commit_each(checked, &self.origin);
         tokio::pin!(commit);
         loop {
             tokio::select! {

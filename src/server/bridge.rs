@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use super::{head::RequestBody, inbound::Inbound, reply::Piece};
-use crate::{auth::Identity, wire::Framed};
+use crate::{audit::Origin, auth::Identity, wire::Framed};
 
 /// The services that tonic serves.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ impl Bridge {
         path: &str,
         body: Inbound<B>,
         caller: Identity,
+        origin: Origin,
     ) -> Result<Routed, Status> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
@@ -42,6 +43,7 @@ impl Bridge {
         *request.uri_mut() = path.parse().map_err(|_| Status::unimplemented("unknown method"))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(origin);
         let Ok(response) = self.0.clone().call(request).await;
         let (head, body) = Response::into_parts(response);
         match Status::from_header_map(&head.headers) {

@@ -19,10 +19,12 @@ use futures_util::{
 };
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{
+    access_log::Observer,
     bridge::Bridge,
+    call::{Call, CallResources},
     delivery::Pace,
     flight::Charge,
     head::{Head, RequestBody},
@@ -31,7 +33,7 @@ use super::{
     message,
     peer::{ClientCertificate, Listener},
     reply::Reply,
-    streams::{Endless, Streams},
+    streams::Streams,
 };
 use crate::{
     auth::{self, Access, Identity, Role},
@@ -41,7 +43,7 @@ use crate::{
     model::limit::{self, Limit},
     refusal::Refusal,
     rpc::{self, content::ContentRpc, feed::FeedRpc},
-    telemetry::{Metrics, RpcMetrics},
+    telemetry::RpcMetrics,
     wire::{Framed, POOL},
 };
 
@@ -83,7 +85,7 @@ enum NativeMethod {
 }
 
 /// A method of a service.
-struct Method {
+pub(super) struct Method {
     native: Option<NativeMethod>,
     /// `/package.Service/Method`; of an unknown method, a path that tonic does not know either.
     path: String,
@@ -92,16 +94,19 @@ struct Method {
     /// Whether it writes or shows pending versions.
     publishes: bool,
     limit: &'static Limit,
+    /// Whether the method writes. Its changes are attributed to the caller.
+    pub(super) writes: bool,
     /// Whether the client streams its requests. It may then take its time.
     client_streams: bool,
     /// Whether the response is a stream, which may last until the client's deadline.
-    streams: bool,
+    pub(super) streams: bool,
     /// Whether the response ends only with the node, the client or its deadline.
-    endless: bool,
+    pub(super) endless: bool,
     reservation: Reservation,
     /// The node-wide limit on concurrent calls of the method, if it has one.
     quota: Option<Quota>,
-    metrics: RpcMetrics,
+    pub(super) metrics: RpcMetrics,
+    pub(super) observer: Arc<Observer>,
 }
 
 /// Bytes that are reserved in the account of the connection: before the response is made, and before each further piece
@@ -140,32 +145,34 @@ impl Reservation {
 
 impl Method {
     /// Returns a method of one of our services.
-    fn cable(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+    fn cable(method: &MethodDescriptor, metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
         let service = method.parent_service();
         let native = match service.full_name() {
             "cable.v1.ContentService" => ContentRpc::read(method.name()).map(NativeMethod::Read),
             "cable.v1.FeedService" => Some(NativeMethod::Watch),
             _ => None,
         };
-        let writes =
+        let is_large =
             ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
         Method {
             native,
             path: path(method),
             required_role: auth::required_role(&name(method)),
             publishes: auth::publishes(&name(method)),
-            limit: if writes { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
+            writes: auth::writes(&name(method)),
+            limit: if is_large { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
-            endless: false,
+            endless: matches!(native, Some(NativeMethod::Watch)),
             reservation: Reservation::of(method),
             quota: method.is_client_streaming().then_some(Quota::Imports),
             metrics,
+            observer,
         }
     }
 
     /// Returns a method of the health or reflection service.
-    fn tonic(method: &MethodDescriptor, metrics: RpcMetrics) -> Method {
+    fn tonic(method: &MethodDescriptor, metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
         Method {
             path: path(method),
             required_role: auth::required_role(&name(method)),
@@ -173,24 +180,31 @@ impl Method {
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
             quota: method.is_client_streaming().then_some(Quota::Reflections),
-            ..Method::unknown(metrics)
+            ..Method::unknown(metrics, observer)
         }
     }
 
-    fn unknown(metrics: RpcMetrics) -> Method {
+    fn unknown(metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
         Method {
             native: None,
             path: "/".to_owned(),
             required_role: Some(Role::Reader),
             publishes: false,
             limit: &limit::CHECK_REQUEST,
+            writes: false,
             client_streams: false,
             streams: false,
             endless: false,
             reservation: Reservation::WRITE,
             quota: None,
             metrics,
+            observer,
         }
+    }
+
+    /// Returns the name of the method with that of its service. All unknown methods have the name `other`.
+    pub(super) fn full_name(&self) -> &str {
+        Some(self.path.trim_start_matches('/')).filter(|name| !name.is_empty()).unwrap_or("other")
     }
 
     /// Returns the name of the method, without that of its service.
@@ -257,19 +271,25 @@ impl Calls {
         bridge: Bridge,
         config: &Config,
         memory: Arc<Memory>,
-        metrics: &Metrics,
+        observer: Arc<Observer>,
         state: NodeState,
     ) -> Calls {
+        let metrics = &observer.metrics;
         let own = list_methods(&POOL).into_iter().map(|method| {
-            let metrics = metrics.for_method(&name(&method));
-            Method::cable(&method, metrics)
+            let metrics = metrics.for_method(&name(&method), method.is_server_streaming());
+            Method::cable(&method, metrics, observer.clone())
         });
         let others = tonic_methods().into_iter();
-        let others = others.map(|method| Method::tonic(&method, metrics.for_method("other")));
+        let unary = || metrics.for_method("other", false);
+        let streamed = || metrics.for_method("other", true);
+        let others = others.map(|method| {
+            let metrics = if method.is_server_streaming() { streamed() } else { unary() };
+            Method::tonic(&method, metrics, observer.clone())
+        });
         let methods = own.chain(others).map(|method| (method.path.clone(), Arc::new(method)));
         Calls {
             methods: methods.collect(),
-            other: Arc::new(Method::unknown(metrics.for_method("other"))),
+            other: Arc::new(Method::unknown(unary(), observer.clone())),
             services,
             bridge,
             feeds: config.connections.max_feeds,
@@ -294,13 +314,7 @@ impl Calls {
     /// Decides from the head alone whether a call is served. The body of a refused call is never read.
     fn open(&self, head: &Head<'_>, streams: &Streams) -> Opened {
         let method = self.methods.get(head.path).unwrap_or(&self.other);
-        let mut call = Call {
-            method: method.clone(),
-            code: Code::Cancelled,
-            start: Instant::now(),
-            caller: Identity::NOBODY,
-            resources: None,
-        };
+        let mut call = Call::new(method.clone(), head);
         let admitted = self.admit(&mut call, head, streams).map_err(Status::from);
         Opened { call, admitted }
     }
@@ -466,7 +480,9 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
-        let routed = self.bridge.call(&method.path, body, caller(call)).await;
+        let call_of_write = call.as_mut().filter(|_| method.writes);
+        let origin = call_of_write.map(Call::origin).unwrap_or_default();
+        let routed = self.bridge.call(&method.path, body, caller(call), origin).await;
         let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
             Some(refusal) => refusal.into(),
             None => status,
@@ -542,7 +558,7 @@ fn viewer(call: &Option<Call>) -> Viewer {
 
 fn attach(call: &mut Option<Call>, set: impl FnOnce(&mut CallResources)) {
     if let Some(call) = call {
-        set(call.resources.get_or_insert_default());
+        set(call.resources());
     }
 }
 
@@ -594,54 +610,24 @@ fn deadline_status(deadline: Instant) -> BoxFuture<'static, Status> {
     Box::pin(tokio::time::sleep_until(deadline.into()).map(|()| deadline_exceeded()))
 }
 
-/// A call in flight. It is counted when dropped: with its final code, or as cancelled if the client ended it first.
-pub(super) struct Call {
-    method: Arc<Method>,
-    code: Code,
-    start: Instant,
-    caller: Identity,
-    resources: Option<Box<CallResources>>,
-}
-
-/// Resources that a call holds as long as it is open.
-#[derive(Default)]
-struct CallResources {
-    endless: Option<Endless>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Call {
-    pub(super) fn set_code(&mut self, code: Code) {
-        self.code = code;
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.method.metrics.record(self.code as i32, self.start.elapsed());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
 
+    use tonic::Code;
+
     use super::{super::bridge::Routed, *};
 
     fn method(client_streams: bool) -> Method {
-        Method { client_streams, ..Method::unknown(Metrics::new().for_method("a")) }
+        let observer = Observer::for_test();
+        let metrics = observer.metrics.for_method("a", false);
+        Method { client_streams, ..Method::unknown(metrics, observer) }
     }
 
     fn call() -> Call {
-        Call {
-            method: Arc::new(method(false)),
-            code: Code::Cancelled,
-            start: Instant::now(),
-            caller: Identity::NOBODY,
-            resources: None,
-        }
+        Call::new(Arc::new(method(false)), &Head::default(), [127, 0, 0, 1].into())
     }
 
     #[test]
@@ -656,8 +642,9 @@ mod tests {
         ] {
             assert!(paths.contains(&format!("/{name}")), "{name}: {paths:?}");
         }
-        let metrics = Metrics::new();
-        let of = |method: &MethodDescriptor| Method::tonic(method, metrics.for_method("a"));
+        let observer = Observer::for_test();
+        let metrics = || observer.metrics.for_method("a", false);
+        let of = |method: &MethodDescriptor| Method::tonic(method, metrics(), observer.clone());
         for method in &tonic_methods {
             let (name, described) = (path(method), of(method));
             assert_eq!(described.limit.maximum, 4 << 10, "{name}");

@@ -107,7 +107,9 @@ impl Running {
     async fn failure(self) -> String {
         let ended = tokio::time::timeout(EVENT_TIMEOUT, self.running).await.expect("timed out").unwrap();
         let conditions = self.health.conditions();
-        assert!(SERVICES.into_iter().chain([""]).all(|service| !conditions.is_serving(service)));
+        assert!(
+            crate::health::SERVICES.into_iter().chain([""]).all(|service| !conditions.is_serving(service))
+        );
         ended.expect_err("the node ended without an error").to_string()
     }
 }
@@ -219,7 +221,7 @@ async fn writes_stop_after_a_failed_sync_and_pause_on_a_full_disk() {
     while status("cable.v1.PublishingService").await != 2 {
         tokio::task::yield_now().await;
     }
-    for service in SERVICES.into_iter().chain([""]) {
+    for service in crate::health::SERVICES.into_iter().chain([""]) {
         assert_eq!(status(service).await, if service.contains("Publishing") { 2 } else { 1 }, "{service}");
     }
 }

@@ -20,8 +20,19 @@ pub(super) struct Head<'a> {
     pub(super) authorization: Option<&'a [u8]>,
     /// The address of the client: the peer's, or the one that a trusted proxy names.
     pub(super) client: IpAddr,
+    /// `x-request-id`.
+    pub(super) request_id: Option<&'a [u8]>,
+    /// `traceparent`.
+    pub(super) traceparent: Option<&'a [u8]>,
     /// The size of all header fields in bytes.
     pub(super) bytes: usize,
+}
+
+impl<'a> Head<'a> {
+    /// Returns the head of a call without any field.
+    pub(super) fn new(path: &'a str, client: IpAddr) -> Head<'a> {
+        Head { path, timeout: None, authorization: None, client, request_id: None, traceparent: None, bytes: 0 }
+    }
 }
 
 /// The body of a request.

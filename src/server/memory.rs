@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -50,6 +50,7 @@ pub(super) struct Memory {
     progress_timeout: Duration,
     pub(super) imports: Arc<Semaphore>,
     pub(super) reflections: Arc<Semaphore>,
+    stalled: Arc<AtomicU64>,
 }
 
 impl Memory {
@@ -61,6 +62,7 @@ impl Memory {
             progress_timeout: limits.progress_timeout,
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
+            stalled: Arc::default(),
         }
     }
 
@@ -70,7 +72,13 @@ impl Memory {
             Arc::new(Share { pool: pool.clone(), held: AtomicUsize::new(0), reported: AtomicUsize::new(0) })
         };
         let (responses, requests) = (share(&self.responses), share(&self.requests));
-        CoreMemory { responses, requests, progress_timeout: self.progress_timeout }
+        let stalled = self.stalled.clone();
+        CoreMemory { responses, requests, progress_timeout: self.progress_timeout, stalled }
+    }
+
+    /// Returns the number of streams and connections that were reset because their client did not read.
+    pub(super) fn stalled(&self) -> u64 {
+        self.stalled.load(Relaxed)
     }
 }
 
@@ -93,6 +101,8 @@ pub(super) struct CoreMemory {
     requests: Arc<Share>,
     /// How long a response may wait without progress: no byte of it is taken.
     pub(super) progress_timeout: Duration,
+    /// The streams and connections that were reset because their client did not read.
+    pub(super) stalled: Arc<AtomicU64>,
 }
 
 impl CoreMemory {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use tonic::{Code, Status};
+use tonic::Status;
 
-use super::{bridge::Routed, calls::Call};
+use super::{bridge::Routed, call::Call, request_id::RequestId};
 use crate::{rpc, wire::Framed};
 
 /// The reply to a call. Its final status is counted for the call.
@@ -58,8 +58,10 @@ impl Reply {
 
     /// Returns a reply without a message, only with a status.
     pub(super) fn status(status: Status, mut call: Call) -> Reply {
-        call.set_code(status.code());
-        Reply { content: Content::Refusal(status), call, until: None }
+        let mut status = Err(status);
+        call.end(&mut status);
+        let content = status.map_or_else(Content::Refusal, |()| Content::Ok);
+        Reply { content, call, until: None }
     }
 
     /// Returns the reply of a service that tonic serves. It ends early if `until` completes.
@@ -73,6 +75,11 @@ impl Reply {
             Content::Refusal(status) => Some(status),
             _ => None,
         }
+    }
+
+    /// Returns the id of the call, if the client gave one or the call has failed.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.call.known_request_id().map(RequestId::as_str)
     }
 
     /// Whether there are no more pieces.
@@ -110,12 +117,15 @@ impl Reply {
             }
             Content::Refusal(_) | Content::End => return Poll::Ready(None),
         };
+        if let Piece::Message(message) = &piece {
+            self.call.count_message(message);
+        }
         Poll::Ready(Some(piece))
     }
 
-    fn end(&mut self, status: Result<(), Status>) -> Piece {
+    fn end(&mut self, mut status: Result<(), Status>) -> Piece {
         self.content = Content::End;
-        self.call.set_code(status.as_ref().err().map_or(Code::Ok, Status::code));
+        self.call.end(&mut status);
         Piece::End(status)
     }
 }

@@ -81,6 +81,8 @@ struct Counts {
     requests: Account,
     /// How long a response may wait without progress: no byte of it is taken.
     progress_timeout: Duration,
+    /// The streams and connections of the node that were reset because their client did not read.
+    stalled: Arc<AtomicU64>,
     /// Bytes of request messages that were announced and are being read.
     claimed: AtomicUsize,
     /// Pieces of responses that are in flight to the socket.
@@ -120,6 +122,7 @@ impl Streams {
             responses: memory.responses(),
             requests: memory.requests(),
             progress_timeout: memory.progress_timeout,
+            stalled: memory.stalled.clone(),
             claimed: AtomicUsize::new(0),
             pieces_in_flight: AtomicUsize::new(0),
             sent_pieces: AtomicU64::new(0),
@@ -188,7 +191,13 @@ impl Streams {
 
     /// Watches an object of this connection for progress.
     pub(super) fn guard(&self, watched: Watched) -> StallGuard {
-        StallGuard { watched, interval: self.0.progress_timeout / STALL_CHECKS, seen: None, alarm: None }
+        StallGuard {
+            watched,
+            interval: self.0.progress_timeout / STALL_CHECKS,
+            seen: None,
+            alarm: None,
+            stalled: self.0.stalled.clone(),
+        }
     }
 
     /// Resets the stream that is being polled once its peer takes no bytes of it. The body cannot do this itself,
@@ -408,6 +417,7 @@ pub(super) struct StallGuard {
     /// to take.
     seen: Option<(u64, u32)>,
     alarm: Option<Pin<Box<Sleep>>>,
+    stalled: Arc<AtomicU64>,
 }
 
 impl StallGuard {
@@ -426,7 +436,10 @@ impl StallGuard {
             };
             match self.seen {
                 None => return Poll::Pending,
-                Some((_, times)) if times >= self.watched.max_checks() => return Poll::Ready(()),
+                Some((_, times)) if times >= self.watched.max_checks() => {
+                    self.stalled.fetch_add(1, Relaxed);
+                    return Poll::Ready(());
+                }
                 Some(_) => alarm.as_mut().reset(Instant::now() + self.interval),
             }
         }

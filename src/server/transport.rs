@@ -7,11 +7,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tonic::{Code, Status, codegen::StdError};
@@ -25,8 +21,8 @@ use super::{
 };
 use crate::wire::Framed;
 
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Makes the call that a request asks for. Its head is dropped before this returns.
@@ -44,15 +40,22 @@ where
 }
 
 fn head<'a>(parts: &'a Parts, peer: &Peer) -> Head<'a> {
-    let headers = &parts.headers;
-    let value = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
-    Head {
-        path: parts.uri.path(),
-        timeout: value(&GRPC_TIMEOUT),
-        authorization: value(&AUTHORIZATION),
-        client: peer.client_address(|| headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes)),
-        bytes: headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum(),
+    let forwarded = || parts.headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let mut head = Head::new(parts.uri.path(), peer.client_address(forwarded));
+    // One pass over the few fields of a call costs less than a look-up of each.
+    for (name, value) in &parts.headers {
+        let (name, value) = (name.as_str(), value.as_bytes());
+        head.bytes += name.len() + value.len();
+        let field = match name {
+            "grpc-timeout" => &mut head.timeout,
+            "authorization" => &mut head.authorization,
+            "x-request-id" => &mut head.request_id,
+            "traceparent" => &mut head.traceparent,
+            _ => continue,
+        };
+        field.get_or_insert(value);
     }
+    head
 }
 
 /// The body of a request.
@@ -98,6 +101,7 @@ pub(super) fn response(reply: Reply) -> Response<Reply> {
     let refusal = reply.refusal().map(|status| {
         let mut headers = HeaderMap::new();
         put_status(status, &mut headers);
+        put_request_id(reply.request_id(), &mut headers);
         headers
     });
     let mut response = Response::new(reply);
@@ -114,8 +118,9 @@ pub(super) fn into_routed(reply: Reply) -> tonic::body::Body {
     tonic::body::Body::new(reply.map_frame(move |frame| frame.map_data(copy)))
 }
 
-fn trailers(status: Result<(), Status>) -> HeaderMap {
+fn trailers(status: Result<(), Status>, request_id: Option<&str>) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
+    put_request_id(request_id, &mut trailers);
     match status {
         Ok(()) => {
             trailers.insert(GRPC_STATUS.clone(), HeaderValue::from_static("0"));
@@ -123,6 +128,12 @@ fn trailers(status: Result<(), Status>) -> HeaderMap {
         Err(status) => put_status(&status, &mut trailers),
     }
     trailers
+}
+
+fn put_request_id(request_id: Option<&str>, headers: &mut HeaderMap) {
+    if let Some(value) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+        headers.insert(REQUEST_ID.clone(), value);
+    }
 }
 
 fn put_status(status: &Status, headers: &mut HeaderMap) {
@@ -137,10 +148,11 @@ impl Body for Reply {
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Framed>, Status>>> {
-        Poll::Ready(ready!(self.get_mut().poll_piece(cx)).map(|piece| {
+        let reply = self.get_mut();
+        Poll::Ready(ready!(reply.poll_piece(cx)).map(|piece| {
             Ok(match piece {
                 Piece::Message(message) => Frame::data(message),
-                Piece::End(status) => Frame::trailers(trailers(status)),
+                Piece::End(status) => Frame::trailers(trailers(status, reply.request_id())),
             })
         }))
     }

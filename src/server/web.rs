@@ -78,7 +78,8 @@ pub(super) async fn respond(
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(VARY, HeaderValue::from_static("origin"));
-        let exposed = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+        let exposed =
+            HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin, x-request-id");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     response
@@ -130,7 +131,8 @@ fn plain_text(status: StatusCode, text: &'static str) -> Response<Body> {
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let allowed = "content-type, x-grpc-web, x-user-agent, grpc-timeout, authorization";
+    let allowed =
+        "content-type, x-grpc-web, x-user-agent, grpc-timeout, authorization, x-request-id, traceparent";
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
         (ACCESS_CONTROL_ALLOW_HEADERS, allowed),

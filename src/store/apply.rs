@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -41,11 +41,19 @@ pub(crate) struct Writer {
     terms: HashMap<Term, i64>,
     pub(super) reader_timeout: Duration,
     session: Session,
+    last_commit: Duration,
 }
 
 impl Writer {
     pub(super) fn new(connection: Connection, store: Arc<Store>, session: Session) -> Writer {
-        Writer { connection, store, terms: HashMap::new(), reader_timeout: erase::READER_TIMEOUT, session }
+        Writer {
+            connection,
+            store,
+            terms: HashMap::new(),
+            reader_timeout: erase::READER_TIMEOUT,
+            session,
+            last_commit: Duration::ZERO,
+        }
     }
 
     /// Checks that the disk has space for puts.
@@ -54,6 +62,16 @@ impl Writer {
     /// Fails with `Full` if the free space is the reserve, which is for operations that free space.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         self.store.check_space().inspect_err(|error| error.report(self.store.health()))
+    }
+
+    /// Returns how long the last commit took, most of which is the sync.
+    pub(crate) fn last_commit(&self) -> Duration {
+        self.last_commit
+    }
+
+    /// Returns the newest revision that is on disk.
+    pub(crate) fn head_revision(&self) -> Revision {
+        self.store.revision()
     }
 
     /// Applies entries in one transaction, and publishes their effect once it is on disk.
@@ -70,6 +88,7 @@ impl Writer {
         match done {
             Ok((result, effect)) => {
                 self.session.record(&effect.head);
+                self.last_commit = effect.commit_time;
                 self.store.publish(effect);
                 Ok(result)
             }
@@ -89,6 +108,8 @@ pub(super) struct Effect {
     pub(super) changed: Vec<(Stripe, Revision)>,
     pub(super) superseded: Vec<Superseded>,
     pub(super) next_due: NextDue,
+    /// The time of the commit, most of which is the sync.
+    pub(super) commit_time: Duration,
 }
 
 /// The effect of a transaction on the earliest due time.
@@ -116,8 +137,10 @@ fn transact<T>(
         due_changed: false,
     };
     let result = work(&mut applier)?;
-    let effect = applier.finish(head)?;
+    let mut effect = applier.finish(head)?;
+    let start = Instant::now();
     transaction.commit().map_err(Error::from_commit)?;
+    effect.commit_time = start.elapsed();
     Ok((result, effect))
 }
 
@@ -521,7 +544,14 @@ impl Applier<'_> {
         } else {
             NextDue::Unchanged
         };
-        Ok(Effect { head: self.head, changed: self.changed, superseded: self.superseded, next_due })
+        let commit_time = Duration::ZERO;
+        Ok(Effect {
+            head: self.head,
+            changed: self.changed,
+            superseded: self.superseded,
+            next_due,
+            commit_time,
+        })
     }
 
     fn write_head(&self) -> Result<(), Error> {

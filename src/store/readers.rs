@@ -4,7 +4,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -22,6 +25,8 @@ type Job = Box<dyn FnOnce(&Connection) + Send>;
 #[derive(Debug)]
 pub(super) struct Readers {
     jobs: Sender<Job>,
+    /// The jobs that were refused because the queue was full.
+    refused: AtomicU64,
 }
 
 impl Readers {
@@ -42,7 +47,12 @@ impl Readers {
             });
             spawned.expect("a thread can be started when the node starts");
         }
-        Ok(Readers { jobs })
+        Ok(Readers { jobs, refused: AtomicU64::new(0) })
+    }
+
+    /// Returns the number of queued jobs, and that of jobs refused so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.jobs.len(), self.refused.load(Relaxed))
     }
 
     pub(super) async fn run<T: Send + 'static>(
@@ -57,7 +67,10 @@ impl Readers {
             }
         });
         self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Overloaded,
+            TrySendError::Full(_) => {
+                self.refused.fetch_add(1, Relaxed);
+                Error::Overloaded
+            }
             TrySendError::Disconnected(_) => Error::Closed,
         })?;
         // The sender is dropped without a reply only if the thread itself has ended.

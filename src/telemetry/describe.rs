@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Metrics;
+use super::{Metrics, Queue};
 use crate::health::Conditions;
 
 /// A family of metrics.
@@ -29,8 +29,16 @@ pub fn describe() -> Vec<Description> {
 impl Metrics {
     /// Gives each family with labels a sample.
     fn add_samples(&self) {
-        self.for_method("GetArticle").record(0, Duration::ZERO);
+        for (method, streams) in [("GetArticle", false), ("Watch", true)] {
+            let calls = self.for_method(method, streams);
+            calls.start();
+            calls.record(0, Duration::ZERO, None, 0);
+        }
         self.set_conditions(&Conditions::default());
+        self.count_denial("UNAUTHENTICATED");
+        self.count_refused_write("STORE_FULL".to_owned());
+        drop(self.queue_length.get_or_create(&Queue::READ));
+        drop(self.queue_refused.get_or_create(&Queue::READ));
     }
 }
 

@@ -1,8 +1,12 @@
 //! A disk that fails under the program: the writes that succeed, the writes that fail, and the health status.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -35,7 +39,20 @@ impl Faulty {
         self.program = None;
         let (library, faults) = (self.dir.path().join("disk.so"), self.dir.path());
         let before = format!("export LD_PRELOAD={} FAULTS={}", library.display(), faults.display());
-        self.program = Some(Program::start(&self.dir.path().join("store"), &before, &[]));
+        let audit = self.audit().display().to_string();
+        let env = [("CABLE__AUDIT__FILE", &audit[..])];
+        self.program = Some(Program::start(&self.dir.path().join("store"), &before, &env));
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.dir.path().join("audit.log")
+    }
+
+    /// Returns the events of the audit log, whose chain is whole.
+    fn audited(&self) -> Vec<Value> {
+        cable::audit::verify(&[self.audit()]).unwrap();
+        let text = fs::read_to_string(self.audit()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     fn inject(&self, fault: &str) {
@@ -128,4 +145,68 @@ async fn a_full_disk_refuses_writes_until_space_is_freed() {
     node.wait_for_health(PUBLISHING, true).await;
     node.put("b", 1).await.unwrap();
     assert!(node.has_tag("b").await);
+}
+
+fn count(events: &[Value], event: &str) -> usize {
+    events.iter().filter(|found| found["event"] == event).count()
+}
+
+/// A kill is refused as well: no kill is without a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_space_for_audit_lines_writes_are_refused_until_there_is() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.inject("space-audit");
+    assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+    let kill = json!({"name": "tags/a", "reason": "REMOVAL_REASON_KILLED"});
+    let refused = Raw::at(&node.endpoint()).await.call("RemoveTag", kill.clone()).await.unwrap_err();
+    assert_eq!((refused.code, &refused.reason[..]), (Code::Unavailable, "STORE_FAILED"));
+    assert!(node.has_tag("a").await && !node.has_tag("b").await);
+    node.wait_for_health(PUBLISHING, false).await;
+    assert!(node.is_serving("cable.v1.ContentService").await);
+
+    node.clear("space-audit");
+    node.wait_for_health(PUBLISHING, true).await;
+    Raw::at(&node.endpoint()).await.call("RemoveTag", kill).await.unwrap();
+    assert!(!node.has_tag("a").await);
+    let events = node.audited();
+    assert_eq!((count(&events, "write"), count(&events, "resumed")), (2, 1));
+    let killed = json!([{"name": "tags/a", "action": "kill", "revision": 2}]);
+    assert!(events.iter().any(|event| event["changes"] == killed), "{events:?}");
+    node.restart();
+    assert_eq!(count(&node.audited(), "not_committed"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_of_the_audit_log_stops_writes_until_a_restart() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.inject("sync-audit");
+    assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+    node.clear("sync-audit");
+    assert_eq!(node.put("c", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+    node.wait_for_health(PUBLISHING, false).await;
+    assert!(node.has_tag("a").await && !node.has_tag("b").await);
+
+    node.restart();
+    node.put("c", 1).await.unwrap();
+    // The line of the write that was refused may be in the file. Another one then states that nothing came of it.
+    let events = node.audited();
+    let lines = events.iter().filter(|event| event["changes"][0]["name"] == "tags/b").count();
+    assert_eq!(lines, count(&events, "not_committed"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_commit_after_its_audit_line_is_recorded() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.inject("space");
+    assert_eq!(node.put("b", 1).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
+    node.clear("space");
+    node.restart();
+    node.put("b", 1).await.unwrap();
+    let events = node.audited();
+    let tries = events.iter().filter(|event| event["changes"][0]["name"] == "tags/b").count();
+    assert_eq!(tries - 1, count(&events, "not_committed"), "{events:?}");
+    assert_eq!(count(&events, "unrecorded"), 0, "{events:?}");
 }

@@ -23,7 +23,8 @@ static int is_of(int fd, const char *end) {
 }
 
 static int sync_fails(int fd) {
-    return (is_of(fd, "-wal") && is_on("sync-log")) || (is_of(fd, ".db") && is_on("sync-database"));
+    return (is_of(fd, "-wal") && is_on("sync-log")) || (is_of(fd, ".db") && is_on("sync-database"))
+        || (is_of(fd, "audit.log") && is_on("sync-audit"));
 }
 
 int fsync(int fd) {
@@ -35,7 +36,7 @@ int fdatasync(int fd) {
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
-    if (is_of(fd, "-wal") && is_on("space")) {
+    if ((is_of(fd, "-wal") && is_on("space")) || (is_of(fd, "audit.log") && is_on("space-audit"))) {
         errno = ENOSPC;
         return -1;
     }

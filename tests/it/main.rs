@@ -36,4 +36,5 @@ mod support;
 mod tls;
 mod transfers;
 mod unknown_fields;
+mod watching;
 mod write_model;

@@ -11,7 +11,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::{Ascii, MetadataValue},
+    metadata::{Ascii, MetadataMap, MetadataValue},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -89,6 +89,32 @@ impl Raw {
         Ok(self.send(method, request_bytes(method, request)).await?.pop().unwrap_or_default())
     }
 
+    /// Makes a call with headers. Returns the encoded messages of the response, and its trailers.
+    pub(crate) async fn call_with(
+        &self,
+        method: &str,
+        request: Value,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Vec<Bytes>, MetadataMap), Status> {
+        let mut request = Request::new(request_bytes(method, request));
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        let mut responses = self.stream_request(method, request).await?;
+        let mut messages = Vec::new();
+        while let Some(message) = responses.message().await? {
+            messages.push(message);
+        }
+        Ok((messages, responses.trailers().await?.unwrap_or_default()))
+    }
+
+    /// Makes a call. Returns whether the connection was lost before its response.
+    pub(crate) async fn call_lost(&self, method: &str, request: Value) -> bool {
+        let request = Request::new(request_bytes(method, request));
+        let Ok(mut responses) = self.stream_request(method, request).await else { return true };
+        responses.message().await.is_err()
+    }
+
     /// Makes a call that is accepted. Returns the first message of the response, encoded.
     pub(crate) async fn bytes(&self, method: &str, request: Bytes) -> Bytes {
         self.messages(method, request).await.unwrap().remove(0)
@@ -109,11 +135,18 @@ impl Raw {
 
     /// Makes a call and returns the stream of its encoded responses.
     pub(crate) async fn stream(&self, method: &str, request: Bytes) -> Result<Streaming<Bytes>, Status> {
+        self.stream_request(method, Request::new(request)).await
+    }
+
+    async fn stream_request(
+        &self,
+        method: &str,
+        request: Request<Bytes>,
+    ) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let mut grpc = self.grpc.clone();
-        grpc.ready().await.unwrap();
-        let mut request = Request::new(request);
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }

@@ -8,6 +8,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -86,6 +87,13 @@ impl Program {
     /// Returns the number of log lines since the last call that contain this text.
     pub(crate) fn count_log_lines(&self, text: &str) -> usize {
         self.log.try_iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Returns the log lines since the last call, and those within a time from now.
+    pub(crate) fn lines_within(&self, time: Duration) -> Vec<String> {
+        let end = Instant::now() + time;
+        let next = || self.log.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).collect()
     }
 
     /// Sends the process a signal.

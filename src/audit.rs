@@ -1,0 +1,319 @@
+//! The audit log: who changed what, when and from where, who was refused, and when the node ran.
+//!
+//! In a file, a line of a write is on disk before the write is committed, so no change is without a line. A write whose
+//! line cannot be written is refused. If the commit itself fails, another line states that the changes did not happen.
+
+use std::{
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::{
+    auth::Identity,
+    clock::Clock,
+    config,
+    health::{Condition, Health},
+    model::{LogId, Revision},
+};
+
+mod budget;
+mod chain;
+mod file;
+mod line;
+
+pub(crate) use budget::Budget;
+pub use chain::{Chain, VerifyError, verify};
+use file::{AuditFile, Limits};
+pub(crate) use line::{Action, Change, Event, display_peer};
+
+/// The maximum number of denials that the log records per minute. It bounds what callers without a credential can write
+/// to the disk: about 50 MB a day. Further ones are counted in one line.
+const MAX_DENIALS_PER_MINUTE: u32 = 60;
+
+/// How often denials and reloads are written, which wait for nothing.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The maximum number of events that wait to be written: more than the denials of two minutes.
+const MAX_WAITING: usize = 256;
+
+/// Who makes a call, from where and by which method.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Origin {
+    /// The name of the caller.
+    pub(crate) principal: String,
+    /// The id of the credential, which is not secret.
+    pub(crate) credential: Option<String>,
+    pub(crate) peer: Option<IpAddr>,
+    /// The method, as `package.Service/Method`.
+    pub(crate) method: String,
+    pub(crate) request_id: String,
+    /// Whether changes that are appended together have one line: those of an import.
+    pub(crate) summarised: bool,
+}
+
+impl Origin {
+    /// Returns the origin of a call.
+    pub(crate) fn new(caller: &Identity, peer: IpAddr, method: &str, request_id: &str) -> Origin {
+        Origin {
+            principal: caller.name().to_owned(),
+            credential: caller.credential().map(|credential| credential.entry.id.clone()),
+            peer: Some(peer),
+            method: method.to_owned(),
+            request_id: request_id.to_owned(),
+            summarised: false,
+        }
+    }
+
+    /// Returns the origin of changes that the node makes when they are due.
+    pub(crate) fn scheduler() -> Origin {
+        let [principal, method] = ["scheduler", "scheduler"].map(str::to_owned);
+        Origin {
+            principal,
+            credential: None,
+            peer: None,
+            method,
+            request_id: String::new(),
+            summarised: false,
+        }
+    }
+}
+
+/// The audit log cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the audit log {}: set `audit.file` to another path", path.display())]
+pub struct AuditError {
+    /// The file.
+    pub path: PathBuf,
+    /// The error of the operating system.
+    pub source: io::Error,
+}
+
+/// The audit log of a node.
+pub(crate) struct Audit {
+    sink: Sink,
+    clock: Clock,
+    health: Arc<Health>,
+    denials: Budget,
+    /// Events that wait for nothing.
+    waiting: Mutex<Vec<Event>>,
+    /// Events that could not be written.
+    failures: AtomicU64,
+}
+
+enum Sink {
+    /// The log of the node's other events, under the target `audit`.
+    Log,
+    File(PathBuf, Box<Mutex<AuditFile>>),
+}
+
+/// Why a write was refused: its line cannot be written.
+#[derive(Debug, Clone)]
+pub(crate) struct NotAudited {
+    pub(crate) cause: Arc<str>,
+    /// When writes are accepted again.
+    pub(crate) until: &'static str,
+}
+
+impl Audit {
+    /// Opens the audit log that the settings name.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not an audit log.
+    pub(crate) fn open(
+        settings: &config::Audit,
+        clock: Clock,
+        health: Arc<Health>,
+    ) -> Result<Audit, AuditError> {
+        let limits = Limits { file_bytes: settings.max_file_bytes, files: settings.max_files };
+        let sink = match settings.file.clone() {
+            None => Sink::Log,
+            Some(path) => {
+                let file = AuditFile::open(&path, limits);
+                let file = file.map_err(|source| AuditError { path: path.clone(), source })?;
+                Sink::File(path, Box::new(Mutex::new(file)))
+            }
+        };
+        Ok(Audit {
+            sink,
+            clock,
+            health,
+            denials: Budget::new(MAX_DENIALS_PER_MINUTE, Duration::from_secs(60)),
+            waiting: Mutex::default(),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns an audit log in the log of other events.
+    #[cfg(test)]
+    pub(crate) fn to_log() -> Arc<Audit> {
+        Arc::new(Audit::open(&config::Audit::default(), Clock::system(), Arc::default()).expect("no file"))
+    }
+
+    /// Records the start of the node. If the newest line does not describe the head of the store, a line states why.
+    ///
+    /// # Errors
+    /// The line cannot be written.
+    pub(crate) fn start(&self, log_id: LogId, head: Revision) -> Result<(), AuditError> {
+        let described = self.file().and_then(|file| file.head());
+        let mut events = vec![Event::Start { log_id }];
+        match described {
+            Some(described) if described > head => events.push(Event::NotCommitted {
+                after: head,
+                to: described,
+                reason: "the node ended before the commit, or an older store was restored".to_owned(),
+            }),
+            Some(described) if described < head => {
+                events.push(Event::Unrecorded { after: described, to: head });
+            }
+            _ => {}
+        }
+        let lines: Vec<_> = events.into_iter().map(|event| (head, event)).collect();
+        self.append(&lines).map_err(|source| AuditError { path: self.path(), source })?;
+        self.publish(lines.into_iter().map(|(_, event)| event));
+        Ok(())
+    }
+
+    /// Records the end of the node.
+    pub(crate) fn stop(&self, failure: Option<String>) {
+        self.submit(Event::Stop { failure });
+        self.flush();
+    }
+
+    /// Writes the lines of changes that are about to be committed, each with the revision after it. They are on disk
+    /// when this returns.
+    ///
+    /// # Errors
+    /// The lines cannot be written, so the changes must not be committed.
+    pub(crate) fn record(&self, lines: &[(Revision, Event)]) -> Result<(), NotAudited> {
+        let Err(error) = self.append(lines) else { return Ok(()) };
+        let until = match self.file().and_then(|file| file.broken()) {
+            Some(_) => "this node is restarted",
+            None => "the audit log can be written",
+        };
+        Err(NotAudited { cause: format!("audit log: {error}").into(), until })
+    }
+
+    /// Notes that recorded changes were committed.
+    pub(crate) fn committed(&self, lines: Vec<(Revision, Event)>) {
+        self.publish(lines.into_iter().map(|(_, event)| event));
+    }
+
+    /// Records that the changes of recorded lines were not committed: the store remains at `head`.
+    pub(crate) fn not_committed(
+        &self,
+        head: Revision,
+        lines: &[(Revision, Event)],
+        reason: &dyn std::error::Error,
+    ) {
+        let Some((to, _)) = lines.last() else { return };
+        let event = Event::NotCommitted { after: head, to: *to, reason: reason.to_string() };
+        // If this line cannot be written either, the next start of the node writes it.
+        let _reported = self.append(&[(head, event)]);
+    }
+
+    /// Records that a call was refused because of who made it, up to a number per minute.
+    pub(crate) fn deny(&self, denial: impl FnOnce() -> Event) {
+        if self.denials.take() {
+            self.submit(denial());
+        }
+    }
+
+    /// Records an event that nothing waits for.
+    pub(crate) fn submit(&self, event: Event) {
+        let mut waiting = self.waiting();
+        if waiting.len() < MAX_WAITING {
+            waiting.push(event);
+        } else {
+            self.failures.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Returns the number of events that could not be written.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Writes events that wait. Never returns.
+    pub(crate) async fn run(self: Arc<Audit>) {
+        loop {
+            tokio::time::sleep(FLUSH_INTERVAL).await;
+            if !self.waiting().is_empty() || self.denials.has_omitted() || self.is_failing() {
+                let audit = self.clone();
+                let _panicked = tokio::task::spawn_blocking(move || audit.flush()).await;
+            }
+        }
+    }
+
+    /// Writes the events that wait. After a failure, a line shows whether the log can be written again.
+    fn flush(&self) {
+        let mut events = std::mem::take(&mut *self.waiting());
+        if let Some(count) = self.denials.take_omitted() {
+            events.push(Event::DenialsOmitted { count });
+        }
+        if self.is_failing() {
+            events.insert(0, Event::Resumed);
+        }
+        if events.is_empty() {
+            return;
+        }
+        let head = self.file().and_then(|file| file.head()).unwrap_or(0);
+        let lines: Vec<_> = events.into_iter().map(|event| (head, event)).collect();
+        if self.append(&lines).is_ok() {
+            self.committed(lines);
+        }
+    }
+
+    /// Appends lines to the file, if there is one.
+    fn append(&self, lines: &[(Revision, Event)]) -> io::Result<()> {
+        let Some(mut file) = self.file().filter(|_| !lines.is_empty()) else { return Ok(()) };
+        let time = self.clock.now();
+        let members: Vec<_> = lines.iter().map(|(head, event)| (*head, event.members(time))).collect();
+        let appended = file.append(time, &members);
+        drop(file);
+        match &appended {
+            Ok(()) => self.health.clear(Condition::AuditFailed),
+            Err(error) => {
+                self.failures.fetch_add(lines.len() as u64, Relaxed);
+                self.health.report(Condition::AuditFailed, error);
+            }
+        }
+        appended
+    }
+
+    /// Logs events, if there is no file.
+    fn publish(&self, events: impl Iterator<Item = Event>) {
+        if matches!(self.sink, Sink::Log) {
+            for event in events {
+                tracing::info!(target: "audit", "{{{}}}", event.members(self.clock.now()).as_str());
+            }
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        self.health.cause(Condition::AuditFailed).is_some()
+    }
+
+    fn path(&self) -> PathBuf {
+        match &self.sink {
+            Sink::Log => PathBuf::new(),
+            Sink::File(path, _) => path.clone(),
+        }
+    }
+
+    fn file(&self) -> Option<MutexGuard<'_, AuditFile>> {
+        match &self.sink {
+            Sink::Log => None,
+            Sink::File(_, file) => Some(file.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

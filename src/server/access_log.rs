@@ -1,0 +1,147 @@
+//! The access log: lines about calls that have ended. A share of all calls is logged, and those that failed because of
+//! the node or were slow.
+
+use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tonic::Code;
+
+use super::request_id::Trace;
+use crate::{
+    audit::{Audit, Budget, display_peer},
+    config::{self, Share},
+    telemetry::Metrics,
+};
+
+/// The maximum number of lines per second. It bounds what calls can write to the log: some 3 MB a minute. Further lines
+/// are counted.
+const MAX_LINES_PER_SECOND: u32 = 200;
+
+/// The records of a node that every call may add to.
+pub(super) struct Observer {
+    pub(super) audit: Arc<Audit>,
+    pub(super) access: AccessLog,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+#[cfg(test)]
+impl Observer {
+    pub(super) fn for_test() -> Arc<Observer> {
+        let (audit, access) = (Audit::to_log(), AccessLog::new(&config::Log::default()));
+        Arc::new(Observer { audit, access, metrics: Arc::new(Metrics::new()) })
+    }
+}
+
+/// Which calls are logged.
+pub(super) struct AccessLog {
+    share: Share,
+    slow: Duration,
+    budget: Budget,
+}
+
+/// The line of a call.
+pub(super) struct Line<'a> {
+    pub(super) method: &'a str,
+    pub(super) code: &'static str,
+    pub(super) duration: Duration,
+    pub(super) first_message: Option<Duration>,
+    pub(super) bytes: u64,
+    pub(super) peer: IpAddr,
+    pub(super) principal: &'a str,
+    pub(super) request_id: Option<&'a str>,
+    pub(super) trace: Option<&'a Trace>,
+}
+
+impl AccessLog {
+    pub(super) fn new(settings: &config::Log) -> AccessLog {
+        let budget = Budget::new(MAX_LINES_PER_SECOND, Duration::from_secs(1));
+        AccessLog { share: settings.access, slow: settings.access_slow, budget }
+    }
+
+    /// Whether a call is logged. `duration` is the time that its client has waited, if that says something.
+    pub(super) fn selects(&self, code: Code, duration: Option<Duration>) -> bool {
+        matches!(code, Code::Internal | Code::Unavailable | Code::DataLoss | Code::Unknown)
+            || duration.is_some_and(|duration| duration >= self.slow)
+            || self.share.takes(random)
+    }
+
+    /// Logs a call, unless too many were logged in this second.
+    pub(super) fn log(&self, line: &Line<'_>) {
+        if !self.budget.take() {
+            return;
+        }
+        if let Some(omitted) = self.budget.take_omitted() {
+            tracing::info!(target: "access", omitted, "lines omitted");
+        }
+        tracing::info!(
+            target: "access",
+            method = line.method,
+            code = line.code,
+            duration_ms = millis(line.duration),
+            first_message_ms = line.first_message.map(millis),
+            bytes = line.bytes,
+            peer = display_peer(line.peer),
+            principal = line.principal,
+            request_id = line.request_id,
+            trace_id = line.trace.map(Trace::display_id),
+            "call"
+        );
+    }
+}
+
+/// Returns a duration in milliseconds, to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
+}
+
+/// Returns a random number. Each thread has a generator of its own, so that a decision needs no lock.
+fn random() -> u32 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0_u8) | 1);
+    }
+    STATE.with(|state| {
+        // xorshift64* (Vigna, 2016).
+        let mut x = state.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        state.set(x);
+        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(share: &str) -> AccessLog {
+        AccessLog::new(&config::Log { access: share.parse().unwrap(), ..config::Log::default() })
+    }
+
+    #[test]
+    fn failures_of_the_node_and_slow_calls_are_always_logged() {
+        let log = log("0");
+        let (fast, slow) = (Some(Duration::from_millis(99)), Some(Duration::from_millis(100)));
+        for code in (0..17).map(Code::from) {
+            let is_failure =
+                [Code::Internal, Code::Unavailable, Code::DataLoss, Code::Unknown].contains(&code);
+            assert_eq!(log.selects(code, fast), is_failure, "{code}");
+            assert_eq!(log.selects(code, None), is_failure, "{code}");
+            assert!(log.selects(code, slow), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_logged_calls_is_the_setting() {
+        for (share, expected) in [("0", 0), ("0.01", 1_000), ("0.5", 50_000), ("1", 100_000)] {
+            let log = log(share);
+            let taken = (0..100_000).filter(|_| log.selects(Code::Ok, None)).count();
+            assert!(taken.abs_diff(expected) <= expected / 5, "{share}: {taken}");
+        }
+    }
+}

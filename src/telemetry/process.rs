@@ -1,0 +1,101 @@
+//! The metrics of the process, under the names that Prometheus clients use. They are read from the operating system at
+//! each scrape.
+
+use std::{
+    fs,
+    sync::LazyLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+use rustix::{
+    param::{clock_ticks_per_second, page_size},
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
+
+use super::metrics::Declaration;
+
+const CPU: Declaration = Declaration { name: "process_cpu_seconds", help: "User and system CPU time." };
+const MEMORY: Declaration = Declaration { name: "process_resident_memory_bytes", help: "Resident memory." };
+const OPEN_FDS: Declaration = Declaration { name: "process_open_fds", help: "Open file descriptors." };
+const MAX_FDS: Declaration = Declaration { name: "process_max_fds", help: "Maximum open file descriptors." };
+const START: Declaration =
+    Declaration { name: "process_start_time_seconds", help: "Start of the process in Unix time." };
+
+pub(super) const DECLARED: [Declaration; 5] = [CPU, MEMORY, OPEN_FDS, MAX_FDS, START];
+
+/// Encodes the metrics of this process.
+#[derive(Debug)]
+pub(super) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        encode(&mut encoder, CPU, &ConstCounter::new(cpu_seconds()))?;
+        encode(&mut encoder, MEMORY, &ConstGauge::new(resident_bytes()))?;
+        encode(&mut encoder, OPEN_FDS, &ConstGauge::new(open_descriptors()))?;
+        let max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        encode(&mut encoder, MAX_FDS, &ConstGauge::new(max))?;
+        encode(&mut encoder, START, &ConstGauge::new(start_time()))
+    }
+}
+
+fn encode(
+    encoder: &mut DescriptorEncoder,
+    Declaration { name, help }: Declaration,
+    metric: &impl EncodeMetric,
+) -> Result<(), std::fmt::Error> {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Returns the resident memory in bytes, 0 where the system does not tell.
+pub(crate) fn resident_bytes() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * page_size() as u64
+}
+
+fn open_descriptors() -> u64 {
+    // One of them is the directory itself.
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
+}
+
+/// Returns the start of the process in Unix time, 0 where the system does not tell.
+pub(crate) fn start_time() -> f64 {
+    static START: LazyLock<f64> = LazyLock::new(|| {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name of the program, in parentheses, may contain spaces.
+        let started =
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<f64>().ok());
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let uptime = uptime.split(' ').next().and_then(|uptime| uptime.parse::<f64>().ok());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let age =
+            started.zip(uptime).map(|(started, uptime)| uptime - started / clock_ticks_per_second() as f64);
+        age.map_or(0.0, |age| now - age)
+    });
+    *START
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_describes_itself() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - 3_600.0..=now + 1.0).contains(&start_time()), "{}", start_time());
+        assert!(cpu_seconds() > 0.0);
+        assert!(resident_bytes() > 1 << 20);
+        assert!(open_descriptors() >= 3);
+    }
+}

@@ -1,0 +1,18 @@
+//! What a node records of its calls: the audit log, the access log, ids of calls, metrics.
+
+mod access;
+mod audit;
+mod canary;
+mod dashboards;
+mod request_ids;
+
+use std::path::Path;
+
+use cable::auth::{CredentialFile, NewCredential, Role, Token};
+
+/// Creates a credential in the directory of a store.
+fn create(dir: &Path, name: &str, role: Role) -> Token {
+    let file = CredentialFile::new(dir.join("credentials.toml"));
+    let new = NewCredential { name: name.to_owned(), role, lifetime: None, certificate: None };
+    file.create(new, 1).unwrap().unwrap()
+}
