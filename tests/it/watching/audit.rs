@@ -60,7 +60,7 @@ fn request(method: &str) -> (Value, Vec<(&'static str, &'static str)>) {
     let article =
         |id: &str| json!({"name": format!("articles/{id}"), "headline": "A", "path": format!("/{id}")});
     let later = json!({"name": "articles/p", "headline": "A", "publish_time": "2999-01-01T00:00:00Z"});
-    let killed = "REMOVAL_REASON_KILLED";
+    let [killed, deleted] = ["REMOVAL_REASON_KILLED", "REMOVAL_REASON_DELETED"];
     match method {
         "PutArticle" => (json!({"article": article("a")}), vec![("articles/a", "put")]),
         "PatchArticle" => {
@@ -89,10 +89,12 @@ fn request(method: &str) -> (Value, Vec<(&'static str, &'static str)>) {
         "PutCollection" => {
             (json!({"collection": {"name": "collections/a", "title": "A"}}), vec![("collections/a", "put")])
         }
-        "RemoveAuthor" => (json!({"name": "authors/a"}), vec![("authors/a", "remove")]),
-        "RemoveSection" => (json!({"name": "sections/a"}), vec![("sections/a", "remove")]),
-        "RemoveTag" => (json!({"name": "tags/a"}), vec![("tags/a", "remove")]),
-        "RemoveCollection" => (json!({"name": "collections/a"}), vec![("collections/a", "remove")]),
+        "RemoveAuthor" => (json!({"name": "authors/a", "reason": deleted}), vec![("authors/a", "remove")]),
+        "RemoveSection" => (json!({"name": "sections/a", "reason": deleted}), vec![("sections/a", "remove")]),
+        "RemoveTag" => (json!({"name": "tags/a", "reason": deleted}), vec![("tags/a", "remove")]),
+        "RemoveCollection" => {
+            (json!({"name": "collections/a", "reason": deleted}), vec![("collections/a", "remove")])
+        }
         other => panic!("{other} writes, and this test has no request for it"),
     }
 }
