@@ -47,13 +47,10 @@ pub(crate) struct New {
     /// token.
     #[arg(long, value_name = "SUBJECT")]
     certificate: Option<String>,
-    #[command(
-        flatten,
-        next_help_heading = "Filter of the articles that a reader sees. All others do not exist for it"
-    )]
-    filter: Conditions,
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten)]
     data: Data,
+    #[command(flatten, next_help_heading = "Filter of the articles that a reader sees")]
+    filter: Conditions,
 }
 
 #[derive(Debug, Args)]
