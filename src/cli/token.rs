@@ -24,7 +24,7 @@ const DEFAULT_OVERLAP: &str = "1d";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a credential, and print its token. The token cannot be printed again.
-    New(New),
+    New(Box<New>),
     /// List the credentials.
     Ls(Ls),
     /// Create a token with the role and filter of an existing one, which expires after an overlap.
@@ -87,7 +87,7 @@ pub(crate) struct Revoke {
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::New(new) => create(new, output),
+        Command::New(new) => create(*new, output),
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
         Command::Rotate(Rotate { name, overlap, expires, data }) => {
             let file = file(data)?;
