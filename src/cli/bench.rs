@@ -77,10 +77,10 @@ struct Load {
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// Article to get; may be repeated.
-    #[arg(long = "name", value_name = "ID", conflicts_with_all = ["Conditions", "Filter", "newest"])]
+    #[arg(long = "name", value_name = "ID", conflicts_with_all = ["Conditions", "order", "newest"])]
     names: Vec<String>,
     /// File with the articles to get, one id per line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "Conditions", "Filter", "newest"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "Conditions", "order", "newest"])]
     names_file: Option<PathBuf>,
     /// Number of articles to get if no names are given: the first N that match the filter.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=MAX_NAMES as i64))]

@@ -37,7 +37,7 @@ const COLUMNS: [(&str, &str); 9] = [
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a credential, and print its token. The token cannot be printed again.
-    New(New),
+    New(Box<New>),
     /// List the credentials.
     Ls(Ls),
     /// Create a token with the role and filter of an existing one, which expires after an overlap.
@@ -59,13 +59,10 @@ pub(crate) struct New {
     /// Accept client certificates with this name instead of a token: CN:, DNS:, URI: or email:, and the name.
     #[arg(long, value_name = "KIND:NAME")]
     certificate: Option<String>,
-    #[command(
-        flatten,
-        next_help_heading = "Filter of the articles that a reader sees. All others do not exist for it"
-    )]
-    filter: Conditions,
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten)]
     data: Data,
+    #[command(flatten, next_help_heading = "Filter of the articles that a reader sees")]
+    filter: Conditions,
 }
 
 #[derive(Debug, Args)]
@@ -102,7 +99,7 @@ pub(crate) struct Revoke {
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     match command {
-        Command::New(new) => create(new, output),
+        Command::New(new) => create(*new, output),
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
         Command::Rotate(Rotate { name, overlap, expires, data }) => {
             let file = file(data)?;

@@ -53,7 +53,7 @@ struct Pair {
     count: i64,
     filter: Value,
     names: BTreeMap<String, State>,
-    /// Hidden names that may have been removed.
+    /// Names that are removed.
     removed: BTreeSet<String>,
     /// Feeds of the partner that are followed at both stores throughout the history.
     live: Vec<feeds::Live>,
@@ -87,7 +87,13 @@ impl Pair {
             |of: fn(&Mirrored) -> &Value| json!({"changes": changes.iter().map(of).collect::<Vec<_>>()});
         if self.all.admin.call("Commit", request(|change| &change.all)).await.is_ok() {
             self.matching.admin.call("Commit", request(|change| &change.matching)).await.unwrap();
-            self.names.extend(changes.into_iter().map(|change| (change.name, change.state)));
+            for Mirrored { all, name, state, .. } in changes {
+                match all["remove"].is_null() {
+                    true => self.removed.remove(&name),
+                    false => self.removed.insert(name.clone()),
+                };
+                self.names.insert(name, state);
+            }
         }
     }
 

@@ -225,6 +225,8 @@ fn every_reason_is_tested_or_excused() {
         include_str!("refusals/transfer.rs"),
         include_str!("requests.rs"),
         include_str!("limits.rs"),
+        include_str!("partners/reads.rs"),
+        include_str!("partners/visibility.rs"),
         include_str!("pending/paths.rs"),
         include_str!("pending/reads.rs"),
         include_str!("pending/removals.rs"),

@@ -73,7 +73,6 @@ fn random_change(pair: &mut Pair, rng: &mut Rng) -> Mirrored {
     }
     let all = json!({"put_article": article, "allow_killed": true});
     let before = pair.names.get(&name).copied();
-    pair.removed.remove(&name);
     let (matching, state) = match matches {
         true => (all.clone(), State::Visible),
         false if never || before == Some(State::Hidden) => (pair.padding(), State::Hidden),
@@ -111,7 +110,7 @@ fn random_removal(pair: &mut Pair, rng: &mut Rng) -> Mirrored {
         Some(State::Visible) => Mirrored { matching: all.clone(), all, name, state: State::Removed },
         Some(State::Removed) => Mirrored { matching: all.clone(), all, name, state: State::Removed },
         // A second removal may write nothing, so it removes a name that never was.
-        Some(State::Hidden) if !pair.removed.insert(name.clone()) => {
+        Some(State::Hidden) if pair.removed.contains(&name) => {
             let all = json!({"remove": {"name": "articles/a0", "reason": "REMOVAL_REASON_DELETED"}});
             Mirrored { all, matching: pair.padding(), name, state: State::Hidden }
         }
