@@ -58,7 +58,7 @@ struct Scrape {
 
 impl Scrape {
     fn get(address: &str) -> Result<Scrape, Error> {
-        let failed = |source| Error::io(&format!("read the metrics of {address}"), source);
+        let failed = |source| Error::io(format!("read the metrics of {address}"), source);
         let text = fetch(address).map_err(failed)?;
         Ok(Scrape { time: Instant::now(), values: parse(&text) })
     }
