@@ -23,8 +23,8 @@ pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATH
 pub use network::Network;
 pub use share::Share;
 use syntax::{
-    Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Networks, Number, OptionalFile, Origins,
-    Syntax as _, Threads, Word,
+    Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Networks, Number, OptionalFile,
+    Origins, Syntax as _, Threads, Word,
 };
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};

@@ -249,7 +249,11 @@ async fn run_with(
     let mut others = node.start_tasks(&config, ops_listener, memory, &control.notifier);
     let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
     others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
-    others.push(Task::start("credentials", &health, access.run(control.reload.subscribe(), node.audit.clone())));
+    others.push(Task::start(
+        "credentials",
+        &health,
+        access.run(control.reload.subscribe(), node.audit.clone()),
+    ));
     let run_tls = |tls: Reloader| tls.run(config.tls.reload_interval, control.reload.subscribe());
     others.extend(tls.map(|tls| Task::start("tls", &health, run_tls(tls))));
     node.log_start(&config, &addresses, open_time);

@@ -418,9 +418,9 @@ fn parse_entry(entry: Value) -> Result<Entry, String> {
     let time = |key: &str| match entry.get(key) {
         None => Ok(None),
         Some(Value::Datetime(time)) => {
-            let time = Timestamp::from_str(&time.to_string());
+            let zoned = time.offset.and_then(|_| Timestamp::from_str(&time.to_string()).ok());
             let time =
-                time.map_err(|_| format!("`{key}` must be a time with a zone: 2026-01-31T12:00:00Z"))?;
+                zoned.ok_or_else(|| format!("`{key}` must be a time with a zone: 2026-01-31T12:00:00Z"))?;
             Ok(Some(time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000))))
         }
         Some(_) => Err(format!("`{key}` must be a time: 2026-01-31T12:00:00Z")),

@@ -99,5 +99,6 @@ fn types(value: &Value) -> Option<Vec<i32>> {
 
 fn time(value: &Value) -> Option<Timestamp> {
     let Value::Datetime(time) = value else { return None };
+    time.offset?;
     Timestamp::from_str(&time.to_string()).ok()
 }

@@ -748,7 +748,7 @@ mod tests {
                 access_slow: Duration::from_millis(250),
             },
             audit: super::super::Audit {
-                file: "/var/log/cable/audit.log".into(),
+                file: Some("/var/log/cable/audit.log".into()),
                 max_file_bytes: 5 << 20,
                 max_files: 7,
             },

@@ -627,7 +627,7 @@ mod tests {
     }
 
     fn call() -> Call {
-        Call::new(Arc::new(method(false)), &Head::default(), [127, 0, 0, 1].into())
+        Call::new(Arc::new(method(false)), &Head::new("/", [127, 0, 0, 1].into()))
     }
 
     #[test]

@@ -31,7 +31,15 @@ pub(super) struct Head<'a> {
 impl<'a> Head<'a> {
     /// Returns the head of a call without any field.
     pub(super) fn new(path: &'a str, client: IpAddr) -> Head<'a> {
-        Head { path, timeout: None, authorization: None, client, request_id: None, traceparent: None, bytes: 0 }
+        Head {
+            path,
+            timeout: None,
+            authorization: None,
+            client,
+            request_id: None,
+            traceparent: None,
+            bytes: 0,
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Raw {
     async fn stream_request(
         &self,
         method: &str,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
     ) -> Result<Streaming<Bytes>, Status> {
         let method = find(method);
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());

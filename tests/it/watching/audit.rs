@@ -29,7 +29,7 @@ fn log(dir: &Path) -> PathBuf {
 
 /// Starts a node with an audit log in a file.
 async fn node(dir: &Path) -> Node {
-    Node::start_with(&dir.join("store"), |config| config.audit.file = log(dir)).await
+    Node::start_with(&dir.join("store"), |config| config.audit.file = Some(log(dir))).await
 }
 
 /// Returns the events of the log, whose chain is whole.
@@ -167,7 +167,8 @@ async fn changes_that_are_due_are_those_of_the_scheduler() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, control) = Clock::manual(START);
     let node =
-        Node::run(0, &dir.path().join("store"), clock, |config| config.audit.file = log(dir.path())).await;
+        Node::run(0, &dir.path().join("store"), clock, |config| config.audit.file = Some(log(dir.path())))
+            .await;
     let article = json!({"name": "articles/p", "headline": "A", "publish_time": "2030-03-17T18:00:00Z"});
     Raw::to(&node).await.call("PutArticle", json!({"article": article})).await.unwrap();
     control.set(START + 86_400_000_000);
