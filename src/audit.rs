@@ -42,7 +42,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 /// The maximum number of events that wait to be written: more than the denials of two minutes.
 const MAX_WAITING: usize = 256;
 
-/// Who makes a call, from where and by which method.
+/// The origin of a call: its caller, address and method.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Origin {
     /// The name of the caller.

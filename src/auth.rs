@@ -1,4 +1,4 @@
-//! Who makes a call, and what it may do: credentials, the roles that they have, and the roles that methods require.
+//! Callers and their rights: credentials, the roles that they have, and the roles that methods require.
 
 use std::{
     fmt,
@@ -28,7 +28,7 @@ pub use scope::Scope;
 pub(crate) use scope::ScopeId;
 pub use token::Token;
 
-/// What a caller may do. Each role includes those before it.
+/// The rights of a caller. Each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Reads and follows what is published.
@@ -71,7 +71,7 @@ impl FromStr for Role {
     }
 }
 
-/// What callers without a credential may do.
+/// The rights of callers without a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Anonymous {
     /// Everything, on a node that only this machine can reach and that has no credentials; otherwise nothing.
@@ -79,7 +79,7 @@ pub enum Anonymous {
     Auto,
     /// Nothing, except health checks.
     Nothing,
-    /// What a role may do.
+    /// Everything that a role may do.
     Role(Role),
 }
 

@@ -66,7 +66,7 @@ const MAX_STOP_TIME: Duration = Duration::from_secs(3_600);
 /// Minimum age of history. Followers need some time to reconnect.
 const MIN_HISTORY_RETENTION: Duration = MINUTE;
 
-/// Minimum size of a file of the audit log: with less, its number of files says little.
+/// Minimum size of a file of the audit log: with less, a limit on the number of files means little.
 const MIN_AUDIT_FILE_BYTES: u64 = 1 << 20;
 
 /// A setting.
@@ -262,14 +262,14 @@ settings! {
         listen: Option<SocketAddr> = None, AddressOrOff;
     }
 
-    /// Who may call a node.
+    /// The callers of a node.
     auth: Auth {
         /// File of the credentials that `cable token` creates. If empty, credentials.toml in the directory of the data.
         ///
         /// A backup does not contain it.
         credentials: Option<PathBuf> = None, OptionalFile;
 
-        /// What callers without a credential may do: none, reader, editor, publisher, admin, or auto.
+        /// Role of callers without a credential: none, reader, editor, publisher, admin, or auto.
         ///
         /// With "auto", they may do everything on a node that only this machine can reach and that has no credentials,
         /// otherwise nothing.
@@ -351,7 +351,7 @@ settings! {
 
         /// Duration from which a call is logged in any case.
         ///
-        /// Of a stream, the time until its first message counts.
+        /// The duration of a stream is the time until its first message.
         access_slow: Duration = Duration::from_millis(100), Seconds { min: Duration::from_millis(1) };
     }
 

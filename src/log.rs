@@ -62,7 +62,7 @@ pub(crate) struct Commit {
     pub(crate) request: Option<(String, Hash)>,
     /// The time of the commit, in microseconds since 1970 UTC.
     pub(crate) time: i64,
-    /// Who makes the changes.
+    /// The origin of the changes.
     pub(crate) origin: Arc<Origin>,
     /// Whether the commit kills, or repeats a kill. Its response is then sent when the killed content is erased.
     pub(crate) erases: bool,

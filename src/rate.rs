@@ -12,7 +12,7 @@ use governor::{
     clock::{Clock as _, DefaultClock, QuantaInstant},
 };
 
-/// The number of networks that are told apart. Open connections bound how many are active at once; beyond this number,
+/// The number of networks that are distinguished. Open connections bound how many are active at once; beyond this number,
 /// further ones are not limited.
 const MAX_NETWORKS: usize = 100_000;
 

@@ -116,10 +116,10 @@ pub enum Error {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// Nobody could call the node.
+    /// No caller could use the node.
     #[error(
-        "{address} is open to nobody: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
-         say what callers without one may do with `auth.anonymous`, such as \"reader\"",
+        "{address} cannot be used by any caller: {path} has no credential. Create one with `cable token new NAME --role ROLE`, or \
+         give callers without one a role by `auth.anonymous`, such as \"reader\"",
         path = path.display()
     )]
     NoCredentials {
@@ -512,7 +512,7 @@ impl Node {
     }
 }
 
-/// Reads the credentials. A node that nobody could call does not start.
+/// Reads the credentials. A node that no caller could use does not start.
 fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
     let file = CredentialFile::new(config.credentials_path());
     let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();

@@ -99,7 +99,7 @@ pub enum VerifyError {
         path: PathBuf,
         /// The number of the line in the file, from 1.
         line: u64,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// The files have no line.

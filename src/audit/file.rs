@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::Revision;
 
-/// Who may read and write the file: its owner.
+/// The mode of the file: only its owner may read and write it.
 const MODE: u32 = 0o600;
 
 /// The size of the file and the number of earlier files.

@@ -47,7 +47,7 @@ pub(crate) struct Change {
     pub(crate) revision: Revision,
 }
 
-/// What a change does.
+/// The effect of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Put,

@@ -43,9 +43,11 @@ pub(crate) struct Access {
     /// Whether only this machine can reach the node.
     loopback: bool,
     rates: Rates,
-    /// What anonymous callers may do now: 0 for nothing, else the place of the role.
+    /// The rights of anonymous callers now: 0 for nothing, else the place of the role.
     anonymous_now: AtomicU8,
     accepted: RwLock<Arc<Accepted>>,
+    /// The stamp of the file before it was read first, so that no later change is missed.
+    first_stamp: Stamp,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ impl Access {
         loopback: bool,
         limits: &config::Rate,
     ) -> Result<Access, CredentialError> {
+        let first_stamp = stamp(&file);
         let access = Access {
             file,
             clock,
@@ -109,6 +112,7 @@ impl Access {
             rates: Rates::new(limits),
             anonymous_now: AtomicU8::new(0),
             accepted: RwLock::default(),
+            first_stamp,
         };
         access.reload()?;
         Ok(access)
@@ -168,8 +172,8 @@ impl Access {
         })
     }
 
-    /// Counts a refused credential of an address. Returns the refusal to answer with. Nobody guesses 256 bits; the limit
-    /// bounds the work and the log lines of those who try.
+    /// Counts a refused credential of an address. Returns the refusal to send. A secret of 256 bits cannot be
+    /// guessed; the limit bounds the work and the log lines of those who try.
     pub(crate) fn count_failure(&self, address: IpAddr, refusal: Refusal) -> Refusal {
         let Some(failures) = &self.rates.failures else { return refusal };
         match failures.check(network(address)) {
@@ -266,8 +270,7 @@ impl Access {
 
     /// Follows the file, and ends credentials that expire. Never returns.
     pub(crate) async fn run(self: Arc<Access>, mut requests: Requests, audit: Arc<Audit>) {
-        // The file may have changed since the credentials were read, so it is read again at first.
-        let (mut seen, mut uses) = (None, self.file.last_uses());
+        let (mut seen, mut uses) = (self.first_stamp, self.file.last_uses());
         loop {
             let requested = tokio::select! {
                 () = requests.next() => true,
@@ -276,7 +279,7 @@ impl Access {
             self.end_expired();
             self.rates.shrink();
             self.record_uses(&mut uses);
-            let now = self.stamp();
+            let now = stamp(&self.file);
             // A file that is missing for a moment, or for good, takes no credential away.
             if now.is_none() || (std::mem::replace(&mut seen, now) == now && !requested) {
                 continue;
@@ -310,12 +313,12 @@ impl Access {
             tracing::warn!(%error, "last uses of credentials not recorded");
         }
     }
+}
 
-    fn stamp(&self) -> Stamp {
-        use std::os::unix::fs::MetadataExt as _;
-        let metadata = std::fs::metadata(self.file.path()).ok()?;
-        Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
-    }
+fn stamp(file: &CredentialFile) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(file.path()).ok()?;
+    Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
 }
 
 impl Accepted {

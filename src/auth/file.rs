@@ -59,7 +59,7 @@ pub struct Entry {
     pub(super) proof: Proof,
 }
 
-/// What a caller must present.
+/// The proof that a caller must present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Proof {
     /// A token with this hash.

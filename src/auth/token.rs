@@ -13,7 +13,7 @@ const ID_LENGTH: usize = 8;
 /// The length of a secret: 43 digits of base 62 hold 256 bits.
 const SECRET_LENGTH: usize = 43;
 
-/// The length of the checksum, which tells a token from a text that only looks like one.
+/// The length of the checksum, which distinguishes a token from a text that only looks like one.
 const CHECKSUM_LENGTH: usize = 6;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

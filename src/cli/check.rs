@@ -6,7 +6,7 @@ use std::{
 };
 
 use cable::config;
-use cable_client::{Cable, v1};
+use cable_client::{Cable, ErrorKind, v1};
 use clap::Args;
 
 use super::{Error, output::Output};
@@ -69,6 +69,13 @@ pub(crate) async fn run(check: Check, cable: Result<Cable, Error>, output: &mut 
             Ok(status) => {
                 let (state, line) = report(&check, &status, start.elapsed());
                 (state as u8, line)
+            }
+            // The node responds, but the monitor learns no more.
+            Err(error)
+                if [ErrorKind::Unauthenticated, ErrorKind::PermissionDenied].contains(&error.kind()) =>
+            {
+                let line = format!("CABLE WARNING - {}", first_line(&error.into()));
+                (State::Warning as u8, line)
             }
             Err(error) => (State::Critical as u8, format!("CABLE CRITICAL - {}", first_line(&error.into()))),
         },

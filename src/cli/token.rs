@@ -50,7 +50,7 @@ pub(crate) enum Command {
 pub(crate) struct New {
     /// Name of the caller, as logs show it.
     name: String,
-    /// What the caller may do: reader, editor, publisher or admin, each including those before it.
+    /// Role of the caller: reader, editor, publisher or admin, each including those before it.
     #[arg(long)]
     role: Role,
     /// Time for which the credential is valid, such as 90d. If unset, it does not expire.

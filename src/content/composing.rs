@@ -176,7 +176,7 @@ impl Content {
     }
 
     /// Continues a slice that ended because many articles were scanned, until it is full or the listing ends. Its length
-    /// and its cursor then tell nothing of the articles that did not match. Each step is a read of its own, and the
+    /// and its cursor then reveal nothing about the articles that did not match. Each step is a read of its own, and the
     /// deadline of the call bounds their number.
     async fn complete(
         &self,

@@ -26,7 +26,7 @@ th,td{text-align:left;padding:.2em .8em .2em 0;border-bottom:1px solid #8884}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
 .ok{color:#187a2f}.bad{color:#c22}";
 
-/// What the page may do: nothing but show itself in its own style.
+/// The rights of the page: it shows itself in its own style, and nothing else.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     format!(

@@ -58,7 +58,7 @@ impl HealthApi for HealthRpc {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// An unknown service is no error: its watcher is told so, and waits for a node that has it.
+    /// An unknown service is no error: its watcher receives SERVICE_UNKNOWN, and waits for a node that has it.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,

@@ -63,7 +63,7 @@ impl AccessLog {
         AccessLog { share: settings.access, slow: settings.access_slow, budget }
     }
 
-    /// Whether a call is logged. `duration` is the time that its client has waited, if that says something.
+    /// Whether a call is logged. `duration` is the time that its client has waited, if that is known.
     pub(super) fn selects(&self, code: Code, duration: Option<Duration>) -> bool {
         matches!(code, Code::Internal | Code::Unavailable | Code::DataLoss | Code::Unknown)
             || duration.is_some_and(|duration| duration >= self.slow)

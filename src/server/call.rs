@@ -42,7 +42,7 @@ pub(super) struct Call {
     resources: Option<Box<CallResources>>,
 }
 
-/// What few calls have.
+/// The marks of a call, which few calls have.
 #[derive(Debug, Default)]
 struct Marks {
     request_id: Option<RequestId>,

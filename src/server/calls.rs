@@ -259,7 +259,7 @@ struct Opened {
     admitted: Result<Admitted, Status>,
 }
 
-/// What the head of a call says about how to serve it.
+/// The parts of a head that determine how the call is served.
 struct Admitted {
     deadline: Option<Instant>,
     head_bytes: usize,

@@ -20,7 +20,7 @@ use crate::config::{Network, Server};
 /// The maximum time until a trusted proxy has sent its header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum length in bytes of what follows the first 16 bytes of a header: addresses, and extensions that are
+/// The maximum length in bytes of the rest of a header, after its first 16 bytes: addresses, and extensions that are
 /// skipped.
 const MAX_HEADER_BYTES: usize = 4 << 10;
 
@@ -168,7 +168,7 @@ async fn read_header(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketA
     parse_addresses(command, family, &addresses).map_err(HeaderError::Invalid)
 }
 
-/// Parses what follows the signature of a header (PROXY protocol, 2.2).
+/// Parses the rest of a header after its signature (PROXY protocol, 2.2).
 fn parse_addresses(command: u8, family: u8, addresses: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     const TOO_SHORT: &str = "its addresses are too short";
     match command {
@@ -226,7 +226,7 @@ mod tests {
         [&source.octets()[..], &[0; 16], &[0xab, 0xcd, 0, 80]].concat()
     }
 
-    /// Reads a header that arrives in pieces of `size` bytes. Returns the address and what follows the header.
+    /// Reads a header that arrives in pieces of `size` bytes. Returns the address and the bytes after the header.
     async fn read(bytes: &[u8], size: usize) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
         let mut io = in_pieces(bytes, size);
         let read = read_header(&mut io).await.map_err(|error| error.to_string());

@@ -212,7 +212,7 @@ impl Snapshot<'_> {
     }
 
     /// Returns the article that a path leads to among those that match a query, and all articles that claim the path up
-    /// to it. What is found depends on each of them.
+    /// to it. The result depends on each of them.
     pub(crate) fn resolve_path_within(
         self,
         path: &str,

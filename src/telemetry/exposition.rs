@@ -22,7 +22,7 @@ impl Exposition {
         };
         let open = ["application/openmetrics-text", "application/*", "*/*"].map(quality);
         let plain = quality("text/plain").max(quality("text/*"));
-        // A wildcard says that a client takes anything, not that it prefers it.
+        // A wildcard means that a client accepts any format, not that it prefers this one.
         let open = if open[0] > 0.0 { open[0] } else { open[1].max(open[2]).min(plain / 2.0) };
         if plain > open { Exposition::Prometheus } else { Exposition::OpenMetrics }
     }

@@ -37,7 +37,7 @@ type Float = Gauge<f64, AtomicU64>;
 pub struct Declaration {
     /// The name.
     pub name: &'static str,
-    /// What the metric says.
+    /// The description of its value.
     pub help: &'static str,
 }
 

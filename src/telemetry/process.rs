@@ -57,7 +57,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Returns the resident memory in bytes, 0 where the system does not tell.
+/// Returns the resident memory in bytes, 0 where the system does not report it.
 pub(crate) fn resident_bytes() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
@@ -69,7 +69,7 @@ fn open_descriptors() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
 }
 
-/// Returns the start of the process in Unix time, 0 where the system does not tell.
+/// Returns the start of the process in Unix time, 0 where the system does not report it.
 pub(crate) fn start_time() -> f64 {
     static START: LazyLock<f64> = LazyLock::new(|| {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();

@@ -295,6 +295,13 @@ async fn callers_have_rates_of_their_own() {
     assert!((20..=most(20.0)).contains(&of_noisy), "{of_noisy} in {seconds} s");
     assert!((5..=most(5.0)).contains(&anonymous), "{anonymous} in {seconds} s");
 
+    let refused = raw.with_authorization(&quiet).call("PutTag", json!({})).await.unwrap_err();
+    assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, "ROLE_REQUIRED"));
+    assert_eq!(
+        (&refused.metadata["role"][..], &refused.metadata["required_role"][..]),
+        ("reader", "publisher")
+    );
+
     let wrong = raw.with_authorization("Bearer wrong");
     let mut reasons = BTreeMap::<String, usize>::new();
     for _ in 0..50 {
@@ -323,6 +330,8 @@ async fn calls_that_publish_can_have_an_address_of_their_own() {
         assert_eq!(main.call(method, None).await, expected, "{method}");
         assert_eq!(publishing.call(method, None).await, Outcome::Admitted, "{method}");
     }
+    let refused = Raw::to(&node).await.call("PutTag", json!({})).await.unwrap_err();
+    assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, "NOT_SERVED_HERE"));
     node.stop().await;
     assert!(TcpStream::connect(address).await.is_err(), "both listeners are closed");
 }

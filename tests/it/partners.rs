@@ -61,7 +61,7 @@ struct Pair {
     compared: BTreeSet<String>,
 }
 
-/// What the partner sees of a name that has been written.
+/// The view that the partner has of a name that has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Visible,

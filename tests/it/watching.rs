@@ -1,4 +1,4 @@
-//! What a node records of its calls: the audit log, the access log, ids of calls, metrics.
+//! The records of a node about its calls: the audit log, the access log, ids of calls, metrics.
 
 mod access;
 mod audit;

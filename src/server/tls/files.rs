@@ -204,7 +204,7 @@ impl Error {
     }
 }
 
-/// What is wrong with a file.
+/// The problem with a file.
 struct Problem {
     text: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,

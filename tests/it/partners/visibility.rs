@@ -1,4 +1,4 @@
-//! What a partner may see, one rule at a time.
+//! The rules of visibility for a partner, one at a time.
 
 use cable::auth::{CredentialFile, NewCredential, Role};
 use cable_client::v1::ArticleFilter;

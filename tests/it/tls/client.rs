@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a client offers in its handshake.
+/// The offer of a client in its handshake.
 #[derive(Clone)]
 pub(crate) struct Client {
     roots: Arc<RootCertStore>,

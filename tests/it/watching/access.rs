@@ -29,7 +29,7 @@ async fn a_line_describes_a_call() {
     let dir = tempfile::tempdir().unwrap();
     let program = start(dir.path(), "1");
     let raw = connect(&program).await;
-    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let traceparent = format!("00-{TRACE}-00f0670011223344-01");
     let headers = [("x-request-id", "desk-7"), ("traceparent", &traceparent)];
     raw.call("PutTag", json!({"tag": {"name": "tags/a", "display_name": "A"}})).await.unwrap();
     raw.call_with("GetTag", json!({"name": "tags/a"}), &headers).await.unwrap();

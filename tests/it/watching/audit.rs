@@ -106,7 +106,7 @@ async fn every_write_has_a_line_before_it_is_acknowledged() {
     let raw = Raw::to(&node).await;
     let mut methods: Vec<_> = writes().into_iter().collect();
     assert!(methods.len() >= 14, "{methods:?}");
-    // What is removed was put before.
+    // Each name is put before it is removed.
     let order = |method: &String| match &method[..] {
         method if method.starts_with("Put") => 0,
         "Commit" => 1,
@@ -224,7 +224,7 @@ async fn a_reload_of_the_credentials_is_recorded() {
     fs::create_dir(&store).unwrap();
     create(&store, "desk", Role::Reader);
     let node = node(dir.path()).await;
-    // Once a call is answered, the node has started.
+    // Once a call has its response, the node has started.
     Raw::to(&node).await.call("GetTag", json!({"name": "tags/a"})).await.unwrap_err();
     create(&store, "wire", Role::Publisher);
     let reloads = |outcome: &str| {

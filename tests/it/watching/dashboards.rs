@@ -10,12 +10,9 @@ fn read(path: &str) -> String {
 
 /// Returns the names of all series of a node.
 fn series() -> BTreeSet<String> {
-    // The metrics of TLS are declared with it.
-    let tls = ["cable_tls_certificate_expiry_seconds", "cable_tls_reload_failures_total"].map(str::to_owned);
     let suffixes = ["", "_total", "_bucket", "_sum", "_count"];
     let declared: Vec<_> = cable::telemetry::declarations().collect();
-    let names = declared.iter().flat_map(|metric| suffixes.map(|suffix| format!("{}{suffix}", metric.name)));
-    names.chain(tls).collect()
+    declared.iter().flat_map(|metric| suffixes.map(|suffix| format!("{}{suffix}", metric.name))).collect()
 }
 
 /// Returns the metrics of nodes that expressions name.
