@@ -57,6 +57,7 @@ mod inbound;
 mod life;
 mod memory;
 mod message;
+mod methods;
 mod peer;
 mod proxy;
 mod reload;

@@ -28,7 +28,7 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Share, String> {
         let number = text.parse().ok().filter(|number: &f64| (0.0..=1.0).contains(number));
-        let number = number.ok_or("expected a number from 0 to 1, such as 0.01")?;
+        let number = number.ok_or("expected a number from 0 to 1")?;
         Ok(Share((number * f64::from(WHOLE)).round() as u32))
     }
 }

@@ -231,7 +231,7 @@ impl Syntax<Share> for Fraction {
     }
 
     fn values(&self) -> String {
-        "a number from 0 to 1, such as 0.01".to_owned()
+        "a number from 0 to 1".to_owned()
     }
 }
 

@@ -14,8 +14,8 @@ use tonic_types::{StatusExt as _, pb};
 
 use super::{
     access_log::Line,
-    calls::Method,
     head::Head,
+    methods::Method,
     request_id::{RequestId, Trace},
     streams::Endless,
 };

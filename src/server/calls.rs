@@ -2,7 +2,6 @@
 //! feeds are served here, all other services by tonic.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
@@ -17,7 +16,6 @@ use futures_util::{
     future::{BoxFuture, pending, select_all},
     stream,
 };
-use prost_reflect::{DescriptorPool, MethodDescriptor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 
@@ -31,27 +29,25 @@ use super::{
     inbound::{ClientStream, Inbound},
     memory::Memory,
     message,
+    methods::{Method, Methods, NativeMethod, Quota},
     peer::{ClientCertificate, Listener},
     reply::Reply,
     streams::Streams,
 };
 use crate::{
-    auth::{self, Access, Identity, Role},
+    auth::{Access, Identity},
     config::Config,
     content::{Read, RequestKey, Viewer},
     health::Health,
-    model::limit::{self, Limit},
+    model::limit,
     refusal::Refusal,
     rpc::{self, content::ContentRpc, feed::FeedRpc},
-    telemetry::RpcMetrics,
-    wire::{Framed, POOL},
+    wire::Framed,
 };
 
 /// The calls of one core.
 pub(super) struct Calls {
-    methods: HashMap<String, Arc<Method>, foldhash::fast::RandomState>,
-    /// The method for all unknown paths, so that a peer cannot create metric labels.
-    other: Arc<Method>,
+    methods: Methods,
     services: Services,
     bridge: Bridge,
     /// The maximum number of open feeds on one connection.
@@ -75,178 +71,6 @@ pub(super) struct NodeState {
 pub(super) struct Services {
     pub(super) content: ContentRpc,
     pub(super) feed: FeedRpc,
-}
-
-/// A method that is served here without tonic.
-#[derive(Debug, Clone, Copy)]
-enum NativeMethod {
-    Read(Read),
-    Watch,
-}
-
-/// A method of a service.
-pub(super) struct Method {
-    native: Option<NativeMethod>,
-    /// `/package.Service/Method`; of an unknown method, a path that tonic does not know either.
-    path: String,
-    /// The role that a caller needs. `None`: anyone may call it.
-    required_role: Option<Role>,
-    /// Whether it writes or shows pending versions.
-    publishes: bool,
-    limit: &'static Limit,
-    /// Whether the method writes. Its changes are attributed to the caller.
-    pub(super) writes: bool,
-    /// Whether the client streams its requests. It may then take its time.
-    client_streams: bool,
-    /// Whether the response is a stream, which may last until the client's deadline.
-    pub(super) streams: bool,
-    /// Whether the response ends only with the node, the client or its deadline.
-    pub(super) endless: bool,
-    reservation: Reservation,
-    /// The node-wide limit on concurrent calls of the method, if it has one.
-    quota: Option<Quota>,
-    pub(super) metrics: RpcMetrics,
-    pub(super) observer: Arc<Observer>,
-}
-
-/// Bytes that are reserved in the account of the connection: before the response is made, and before each further piece
-/// of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reservation {
-    first: usize,
-    next: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Quota {
-    Imports,
-    Reflections,
-}
-
-impl Reservation {
-    /// An entity with its includes, a page, a piece of a stream, and the response of a write. A larger response waits
-    /// for more room, so these sizes need to fit only most responses.
-    const ENTITY: Reservation = Reservation { first: 256 << 10, next: 0 };
-    const PAGE: Reservation = Reservation { first: 2 << 20, next: 0 };
-    const PIECES: Reservation = Reservation { first: 512 << 10, next: 512 << 10 };
-    const WRITE: Reservation = Reservation { first: 4 << 10, next: 0 };
-
-    fn of(method: &MethodDescriptor) -> Reservation {
-        match method.name() {
-            "StreamArticles" | "Export" => Reservation::PIECES,
-            "GetPending" => Reservation::ENTITY,
-            "BatchGetArticles" => Reservation::PAGE,
-            name if name.starts_with("List") => Reservation::PAGE,
-            name if name.starts_with("Get") || name.starts_with("Resolve") => Reservation::ENTITY,
-            _ => Reservation::WRITE,
-        }
-    }
-}
-
-impl Method {
-    /// Returns a method of one of our services.
-    fn cable(method: &MethodDescriptor, metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
-        let service = method.parent_service();
-        let native = match service.full_name() {
-            "cable.v1.ContentService" => ContentRpc::read(method.name()).map(NativeMethod::Read),
-            "cable.v1.FeedService" => Some(NativeMethod::Watch),
-            _ => None,
-        };
-        let is_large =
-            ["cable.v1.PublishingService", "cable.v1.TransferService"].contains(&service.full_name());
-        Method {
-            native,
-            path: path(method),
-            required_role: auth::required_role(&name(method)),
-            publishes: auth::publishes(&name(method)),
-            writes: auth::writes(&name(method)),
-            limit: if is_large { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
-            client_streams: method.is_client_streaming(),
-            streams: method.is_server_streaming(),
-            endless: matches!(native, Some(NativeMethod::Watch)),
-            reservation: Reservation::of(method),
-            quota: method.is_client_streaming().then_some(Quota::Imports),
-            metrics,
-            observer,
-        }
-    }
-
-    /// Returns a method of the health or reflection service.
-    fn tonic(method: &MethodDescriptor, metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
-        Method {
-            path: path(method),
-            required_role: auth::required_role(&name(method)),
-            client_streams: method.is_client_streaming(),
-            streams: method.is_server_streaming(),
-            endless: method.is_server_streaming(),
-            quota: method.is_client_streaming().then_some(Quota::Reflections),
-            ..Method::unknown(metrics, observer)
-        }
-    }
-
-    fn unknown(metrics: RpcMetrics, observer: Arc<Observer>) -> Method {
-        Method {
-            native: None,
-            path: "/".to_owned(),
-            required_role: Some(Role::Reader),
-            publishes: false,
-            limit: &limit::CHECK_REQUEST,
-            writes: false,
-            client_streams: false,
-            streams: false,
-            endless: false,
-            reservation: Reservation::WRITE,
-            quota: None,
-            metrics,
-            observer,
-        }
-    }
-
-    /// Returns the name of the method with that of its service. All unknown methods have the name `other`.
-    pub(super) fn full_name(&self) -> &str {
-        Some(self.path.trim_start_matches('/')).filter(|name| !name.is_empty()).unwrap_or("other")
-    }
-
-    /// Returns the name of the method, without that of its service.
-    fn name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// Returns the time by which the response must be ready, or a streamed response must have started.
-    fn response_deadline(
-        &self,
-        start: Instant,
-        request_timeout: Duration,
-        deadline: Option<Instant>,
-    ) -> Option<Instant> {
-        let timeout = (!self.client_streams).then(|| start + request_timeout);
-        deadline.into_iter().chain(timeout).min()
-    }
-}
-
-/// Returns the name of a method with that of its service.
-fn name(method: &MethodDescriptor) -> String {
-    format!("{}/{}", method.parent_service().full_name(), method.name())
-}
-
-/// Returns the path of a method.
-fn path(method: &MethodDescriptor) -> String {
-    format!("/{}", name(method))
-}
-
-fn list_methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
-    pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
-}
-
-/// Returns the methods of the services of tonic's crates that a node has in addition to its own.
-fn tonic_methods() -> Vec<MethodDescriptor> {
-    let files = [
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ];
-    let pools = files.into_iter().filter_map(|files| DescriptorPool::decode(files).ok());
-    pools.flat_map(|pool| list_methods(&pool)).collect()
 }
 
 /// A reply, and the pace at which it is passed to the connection.
@@ -274,22 +98,8 @@ impl Calls {
         observer: Arc<Observer>,
         state: NodeState,
     ) -> Calls {
-        let metrics = &observer.metrics;
-        let own = list_methods(&POOL).into_iter().map(|method| {
-            let metrics = metrics.for_method(&name(&method), method.is_server_streaming());
-            Method::cable(&method, metrics, observer.clone())
-        });
-        let others = tonic_methods().into_iter();
-        let unary = || metrics.for_method("other", false);
-        let streamed = || metrics.for_method("other", true);
-        let others = others.map(|method| {
-            let metrics = if method.is_server_streaming() { streamed() } else { unary() };
-            Method::tonic(&method, metrics, observer.clone())
-        });
-        let methods = own.chain(others).map(|method| (method.path.clone(), Arc::new(method)));
         Calls {
-            methods: methods.collect(),
-            other: Arc::new(Method::unknown(unary(), observer.clone())),
+            methods: Methods::new(&observer),
             services,
             bridge,
             feeds: config.connections.max_feeds,
@@ -313,7 +123,7 @@ impl Calls {
 
     /// Decides from the head alone whether a call is served. The body of a refused call is never read.
     fn open(&self, head: &Head<'_>, streams: &Streams) -> Opened {
-        let method = self.methods.get(head.path).unwrap_or(&self.other);
+        let method = self.methods.find(head.path);
         let mut call = Call::new(method.clone(), head);
         let admitted = self.admit(&mut call, head, streams).map_err(Status::from);
         Opened { call, admitted }
@@ -620,49 +430,9 @@ mod tests {
 
     use super::{super::bridge::Routed, *};
 
-    fn method(client_streams: bool) -> Method {
-        let observer = Observer::for_test();
-        let metrics = observer.metrics.for_method("a", false);
-        Method { client_streams, ..Method::unknown(metrics, observer) }
-    }
-
     fn call() -> Call {
-        Call::new(Arc::new(method(false)), &Head::new("/", [127, 0, 0, 1].into()))
-    }
-
-    #[test]
-    fn every_method_that_is_served_is_described() {
-        let tonic_methods = tonic_methods();
-        let paths: Vec<_> = tonic_methods.iter().map(path).collect();
-        for name in [
-            "grpc.health.v1.Health/Check",
-            "grpc.health.v1.Health/Watch",
-            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        ] {
-            assert!(paths.contains(&format!("/{name}")), "{name}: {paths:?}");
-        }
-        let observer = Observer::for_test();
-        let metrics = || observer.metrics.for_method("a", false);
-        let of = |method: &MethodDescriptor| Method::tonic(method, metrics(), observer.clone());
-        for method in &tonic_methods {
-            let (name, described) = (path(method), of(method));
-            assert_eq!(described.limit.maximum, 4 << 10, "{name}");
-            assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_a_client_stream_may_exceed_the_request_timeout() {
-        let start = Instant::now();
-        let [soon, late] = [1, 100].map(|secs| start + Duration::from_secs(secs));
-        let request_timeout = Duration::from_secs(60);
-        let bounds = |client_streams| {
-            [None, Some(soon), Some(late)]
-                .map(|end| method(client_streams).response_deadline(start, request_timeout, end))
-        };
-        assert_eq!(bounds(false), [Some(start + request_timeout), Some(soon), Some(start + request_timeout)]);
-        assert_eq!(bounds(true), [None, Some(soon), Some(late)]);
+        let methods = Methods::new(&Observer::for_test());
+        Call::new(methods.find("/").clone(), &Head::new("/", [127, 0, 0, 1].into()))
     }
 
     #[test]
