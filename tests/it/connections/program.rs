@@ -43,7 +43,9 @@ fn shell(before: &str, listen: &str) -> Command {
 
 /// Returns the address of a field in the line that has it.
 fn logged_address(line: &str, field: &str) -> Option<SocketAddr> {
-    line.split_once(field)?.1.split(' ').next()?.parse().ok()
+    let json = format!("\"{}\":\"", field.trim_matches([' ', '=']));
+    let value = line.split_once(field).or_else(|| line.split_once(&json))?.1;
+    value.split([' ', '"']).next()?.parse().ok()
 }
 
 impl Program {
