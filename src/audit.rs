@@ -15,7 +15,6 @@ use std::{
 };
 
 use crate::{
-    auth::Identity,
     clock::Clock,
     config,
     health::{Condition, Health},
@@ -58,11 +57,17 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Returns the origin of a call.
-    pub(crate) fn new(caller: &Identity, peer: IpAddr, method: &str, request_id: &str) -> Origin {
+    /// Returns the origin of a call. `credential` is the id of the caller's credential.
+    pub(crate) fn new(
+        principal: &str,
+        credential: Option<&str>,
+        peer: IpAddr,
+        method: &str,
+        request_id: &str,
+    ) -> Origin {
         Origin {
-            principal: caller.name().to_owned(),
-            credential: caller.credential().map(|credential| credential.entry.id.clone()),
+            principal: principal.to_owned(),
+            credential: credential.map(str::to_owned),
             peer: Some(peer),
             method: method.to_owned(),
             request_id: request_id.to_owned(),

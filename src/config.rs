@@ -29,7 +29,7 @@ use syntax::{
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};
 
-use crate::{auth::Anonymous, telemetry};
+use crate::{role::Anonymous, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -8,7 +8,6 @@
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
 //! - [`audit`]: the log of writes, refusals and starts, in a chain that shows edits
 //! - [`auth`]: who makes a call, and what it may do
-//! - `rate`: how often callers may do something
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
@@ -21,6 +20,7 @@
 //! - `entry`, `digest`: the durable format of a change; the hashes that verify the content of a store
 //! - `wire`, `model`: generated messages and edits of encoded ones; names, revisions, limits
 //! - [`config`], [`telemetry`]: settings; events and metrics
+//! - `role`, `rate`, `reload`: the rights of callers; how often they may call; requests to read files again
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`systemd`]: notifications to systemd
 //! - [`clock`]: the source of a node's time
@@ -49,6 +49,8 @@ pub(crate) mod pending;
 pub(crate) mod publishing;
 pub(crate) mod rate;
 pub(crate) mod refusal;
+pub(crate) mod reload;
+pub(crate) mod role;
 pub(crate) mod rpc;
 pub mod server;
 pub(crate) mod store;

@@ -60,7 +60,6 @@ mod message;
 mod methods;
 mod peer;
 mod proxy;
-mod reload;
 mod reply;
 mod request_id;
 mod streams;
@@ -69,6 +68,7 @@ mod transport;
 mod watchdog;
 mod web;
 
+pub use crate::reload::{Reload, Requests};
 use accept::ConnectionLimiter;
 use access_log::{AccessLog, Observer};
 use bridge::Bridge;
@@ -79,7 +79,6 @@ use entrance::OriginPolicy;
 use memory::Memory;
 use peer::Listener;
 use proxy::Proxies;
-pub use reload::{Reload, Requests};
 use tls::{Files, Reloader};
 
 /// The reason for a stop that a condition describes.

@@ -24,7 +24,7 @@ use crate::{
     config,
     rate::{NetworkRates, network},
     refusal::Refusal,
-    server::Requests,
+    reload::Requests,
     wire::fields,
 };
 

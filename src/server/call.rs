@@ -94,7 +94,8 @@ impl Call {
     /// Returns who makes the call, from where.
     pub(super) fn origin(&mut self) -> Origin {
         let request_id = self.request_id().as_str().to_owned();
-        Origin::new(&self.caller, self.peer, self.method.full_name(), &request_id)
+        let credential = self.caller.credential().map(|credential| &credential.entry.id[..]);
+        Origin::new(self.caller.name(), credential, self.peer, self.method.full_name(), &request_id)
     }
 
     /// Counts a message that is passed to the connection.
