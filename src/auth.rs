@@ -28,36 +28,47 @@ pub use token::Token;
 
 pub use crate::role::{Anonymous, Role};
 
+/// The end of a right, for which those who use the right wait.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    ended: AtomicBool,
+    notify: Notify,
+}
+
+impl Ending {
+    fn end(&self) {
+        self.ended.store(true, Relaxed);
+        self.notify.notify_waiters();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    async fn wait(&self) {
+        loop {
+            let end = self.notify.notified();
+            if self.is_ended() {
+                return;
+            }
+            end.await;
+        }
+    }
+}
+
 /// A credential in use. It never changes: a credential that is edited is a new one, and the old one ends.
 #[derive(Debug)]
 pub(crate) struct Credential {
     pub(crate) entry: Entry,
     rate: Option<Rate>,
     used: AtomicBool,
-    ended: AtomicBool,
-    end: Notify,
+    ending: Ending,
 }
 
 impl Credential {
     fn new(entry: Entry, calls_per_second: u32) -> Credential {
         let rate = NonZeroU32::new(calls_per_second).map(Rate::per_second);
-        Credential {
-            entry,
-            rate,
-            used: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            end: Notify::new(),
-        }
-    }
-
-    /// Ends the credential, because it has expired, was revoked or was changed.
-    fn end(&self) {
-        self.ended.store(true, Relaxed);
-        self.end.notify_waiters();
-    }
-
-    fn is_ended(&self) -> bool {
-        self.ended.load(Relaxed)
+        Credential { entry, rate, used: AtomicBool::new(false), ending: Ending::default() }
     }
 
     fn mark_used(&self) {
@@ -71,48 +82,77 @@ impl Credential {
     fn take_used(&self) -> bool {
         self.used.swap(false, Relaxed)
     }
+}
 
-    /// Waits until the credential has ended.
-    pub(crate) async fn wait_for_end(&self) {
-        loop {
-            let end = self.end.notified();
-            if self.is_ended() {
-                return;
-            }
-            end.await;
-        }
-    }
+/// The rights of anonymous callers, which end when a node closes to them.
+#[derive(Debug)]
+pub(crate) struct AnonymousGrant {
+    role: Role,
+    /// Whether the node closes once it has a credential.
+    can_end: bool,
+    ending: Ending,
 }
 
 /// The caller of a call.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    /// The role of the caller. `None` for one that has no credential and may do nothing.
-    role: Option<Role>,
-    credential: Option<Arc<Credential>>,
+pub(crate) enum Identity {
+    /// A caller without any right. It may call only methods that need no role.
+    Nobody,
+    Anonymous(Arc<AnonymousGrant>),
+    Known(Arc<Credential>),
 }
 
 impl Identity {
-    /// The caller of a call that anyone may make.
-    pub(crate) const NOBODY: Identity = Identity { role: None, credential: None };
-
-    fn anonymous(role: Option<Role>) -> Identity {
-        Identity { role, credential: None }
-    }
-
     fn known(credential: Arc<Credential>) -> Identity {
         credential.mark_used();
-        Identity { role: Some(credential.entry.role), credential: Some(credential) }
+        Identity::Known(credential)
+    }
+
+    /// Returns the role. `None` for a caller without any right.
+    fn role(&self) -> Option<Role> {
+        match self {
+            Identity::Nobody => None,
+            Identity::Anonymous(grant) => Some(grant.role),
+            Identity::Known(credential) => Some(credential.entry.role),
+        }
     }
 
     /// Returns the credential. Anonymous callers have none.
-    pub(crate) fn credential(&self) -> Option<&Arc<Credential>> {
-        self.credential.as_ref()
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        match self {
+            Identity::Known(credential) => Some(credential),
+            _ => None,
+        }
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        match self {
+            Identity::Nobody => None,
+            Identity::Anonymous(grant) => Some(&grant.ending),
+            Identity::Known(credential) => Some(&credential.ending),
+        }
+    }
+
+    /// Whether the rights of the caller can end while the node runs.
+    pub(crate) fn can_end(&self) -> bool {
+        match self {
+            Identity::Nobody => false,
+            Identity::Anonymous(grant) => grant.can_end,
+            Identity::Known(_) => true,
+        }
+    }
+
+    /// Waits until the rights of the caller have ended: they have expired, were revoked or have changed.
+    pub(crate) async fn wait_for_end(&self) {
+        match self.ending() {
+            Some(ending) => ending.wait().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns the articles that the caller is limited to. `None`: it sees all of them.
     pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
-        self.credential.as_ref()?.entry.scope.as_ref()
+        self.credential()?.entry.scope.as_ref()
     }
 
     /// Checks that the caller is not limited to some articles.
@@ -133,12 +173,12 @@ impl Identity {
 
     /// Returns the name of the caller, for logs.
     pub(crate) fn name(&self) -> &str {
-        self.credential.as_ref().map_or("anonymous", |credential| &credential.entry.name)
+        self.credential().map_or("anonymous", |credential| &credential.entry.name)
     }
 
     /// Whether the role of the caller includes another one.
     pub(crate) fn includes(&self, role: Role) -> bool {
-        self.role.is_some_and(|own| own >= role)
+        self.role().is_some_and(|own| own >= role)
     }
 
     /// Checks that the role of the caller includes `required`.
@@ -146,7 +186,7 @@ impl Identity {
     /// # Errors
     /// It does not; `action` is what was refused.
     pub(crate) fn require(&self, required: Role, action: &str) -> Result<(), Refusal> {
-        match self.role {
+        match self.role() {
             Some(role) if role >= required => Ok(()),
             None => Err(Refusal::Unauthenticated(
                 "this node requires a credential: send `authorization: Bearer <token>`",
@@ -160,12 +200,12 @@ impl Identity {
         }
     }
 
-    /// Whether the identity still holds. Marks its credential as used.
+    /// Whether the rights of the caller still hold. Marks its credential as used.
     pub(crate) fn is_current(&self) -> bool {
-        self.credential.as_ref().is_none_or(|credential| {
+        if let Identity::Known(credential) = self {
             credential.mark_used();
-            !credential.is_ended()
-        })
+        }
+        self.ending().is_some_and(|ending| !ending.is_ended())
     }
 }
 

@@ -13,7 +13,7 @@ use governor::{
 };
 
 /// The number of networks that are distinguished. Open connections bound how many are active at once; beyond this number,
-/// further ones are not limited.
+/// none is limited.
 const MAX_NETWORKS: usize = 100_000;
 
 /// A limit on the calls of one caller. One second's worth may come at once.

@@ -61,7 +61,16 @@ pub(crate) fn message_too_large(status: &Status, limit: &'static Limit) -> Optio
 
 /// Returns the caller of a request that tonic serves. The call layer puts it among the extensions.
 pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Identity {
-    request.extensions().get().cloned().unwrap_or(Identity::NOBODY)
+    request.extensions().get().cloned().unwrap_or(Identity::Nobody)
+}
+
+/// Whether the listener that a request has arrived at shows pending versions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShowsPending(pub(crate) bool);
+
+/// Returns whether a request may show pending versions, as far as its listener is concerned.
+pub(crate) fn shows_pending<T>(request: &tonic::Request<T>) -> bool {
+    request.extensions().get().is_some_and(|ShowsPending(shows)| *shows)
 }
 
 /// Returns who makes a request that tonic serves, from where. The call layer puts it among the extensions.

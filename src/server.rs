@@ -20,7 +20,7 @@ use tonic::service::Routes;
 
 use crate::{
     audit::{Audit, AuditError},
-    auth::{Access, CredentialError, CredentialFile},
+    auth::{Access, CredentialError, CredentialFile, Role},
     clock::Clock,
     config::Config,
     content::Content,
@@ -516,14 +516,16 @@ impl Node {
 fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
     let file = CredentialFile::new(config.credentials_path());
     let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();
-    let loopback = addresses.all(|address| address.ip().to_canonical().is_loopback());
+    // Behind a proxy, a node on loopback has callers from elsewhere.
+    let loopback = config.server.trusted_proxies.is_empty()
+        && addresses.all(|address| address.ip().to_canonical().is_loopback());
     let access = Access::open(file, clock, config.auth.anonymous, loopback, &config.rate)?;
     if !access.is_usable() {
         return Err(Error::NoCredentials { address: config.server.listen, path: config.credentials_path() });
     }
-    if loopback && access.count() == 0 {
+    if access.anonymous().includes(Role::Publisher) {
         tracing::info!(
-            "every program on this machine may read and write: no credentials; see `cable token new --help`"
+            "callers without a credential may read and write; `cable token new --help` explains credentials"
         );
     }
     Ok(Arc::new(access))

@@ -97,8 +97,13 @@ impl AuditFile {
         self.write(out.as_bytes())?;
         self.end = end;
         if let Some((file, _)) = expired {
-            tracing::warn!(file = %file.display(), "oldest file of the audit log removed");
-            fs::remove_file(file)?;
+            // The lines are written, so a failure to remove the file must not undo them.
+            match fs::remove_file(&file) {
+                Ok(()) => tracing::warn!(file = %file.display(), "oldest file of the audit log removed"),
+                Err(error) => {
+                    tracing::error!(%error, file = %file.display(), "oldest file of the audit log not removed")
+                }
+            }
         }
         Ok(())
     }

@@ -6,15 +6,15 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Anonymous, Credential, CredentialError, CredentialFile, Identity, Role,
+    Anonymous, AnonymousGrant, Credential, CredentialError, CredentialFile, Ending, Identity, Role,
     file::Proof,
     token::{Token, TokenHash},
 };
@@ -43,8 +43,9 @@ pub(crate) struct Access {
     /// Whether only this machine can reach the node.
     loopback: bool,
     rates: Rates,
-    /// The rights of anonymous callers now: 0 for nothing, else the place of the role.
-    anonymous_now: AtomicU8,
+    /// Whether there has been a file of credentials. It closes the node to anonymous callers for good.
+    closed: AtomicBool,
+    grant: RwLock<Option<Arc<AnonymousGrant>>>,
     accepted: RwLock<Arc<Accepted>>,
     /// The stamp of the file before it was read first, so that no later change is missed.
     first_stamp: Stamp,
@@ -89,7 +90,7 @@ impl Rates {
 }
 
 /// The state of a file by which a change shows.
-type Stamp = Option<(SystemTime, u64, u64)>;
+type Stamp = Option<(i64, i64, u64, u64)>;
 
 impl Access {
     /// Reads the credentials.
@@ -110,7 +111,8 @@ impl Access {
             anonymous,
             loopback,
             rates: Rates::new(limits),
-            anonymous_now: AtomicU8::new(0),
+            closed: AtomicBool::new(false),
+            grant: RwLock::default(),
             accepted: RwLock::default(),
             first_stamp,
         };
@@ -120,7 +122,7 @@ impl Access {
 
     /// Whether anyone can call the node.
     pub(crate) fn is_usable(&self) -> bool {
-        self.anonymous_role().is_some() || self.accepted().all().next().is_some()
+        self.grant().is_some() || self.accepted().all().next().is_some()
     }
 
     /// Returns the number of credentials that are accepted.
@@ -141,8 +143,9 @@ impl Access {
             return self.identify_token(value);
         }
         let accepted = self.accepted();
-        let certified = subjects.into_iter().find_map(|subject| accepted.certificates.get(&subject));
-        match certified.filter(|credential| !credential.is_ended()) {
+        let is_valid = |credential: &&Arc<Credential>| !credential.ending.is_ended();
+        let mut subjects = subjects.into_iter();
+        match subjects.find_map(|subject| accepted.certificates.get(&subject).filter(is_valid)) {
             Some(credential) => Ok(Identity::known(credential.clone())),
             None => Ok(self.anonymous()),
         }
@@ -152,17 +155,13 @@ impl Access {
     ///
     /// # Errors
     /// It is one too many.
-    pub(crate) fn count_call(
-        &self,
-        caller: &Identity,
-        address: impl FnOnce() -> IpAddr,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn count_call(&self, caller: &Identity, address: IpAddr) -> Result<(), Refusal> {
         let (checked, maximum) = match (caller.credential(), &self.rates.anonymous) {
             (Some(credential), _) => match &credential.rate {
                 Some(rate) => (rate.check(), self.rates.credential_calls),
                 None => return Ok(()),
             },
-            (None, Some(rates)) => (rates.check(network(address())), self.rates.address_calls),
+            (None, Some(rates)) => (rates.check(network(address)), self.rates.address_calls),
             (None, None) => return Ok(()),
         };
         checked.map_err(|retry_after| Refusal::RateLimited {
@@ -173,7 +172,7 @@ impl Access {
     }
 
     /// Counts a refused credential of an address. Returns the refusal to send. A secret of 256 bits cannot be
-    /// guessed; the limit bounds the work and the log lines of those who try.
+    /// guessed; the limit slows down those who try, and makes clients with a wrong token wait.
     pub(crate) fn count_failure(&self, address: IpAddr, refusal: Refusal) -> Refusal {
         let Some(failures) = &self.rates.failures else { return refusal };
         match failures.check(network(address)) {
@@ -188,12 +187,11 @@ impl Access {
 
     /// Returns the identity of callers without a credential.
     pub(crate) fn anonymous(&self) -> Identity {
-        Identity::anonymous(self.anonymous_role())
+        self.grant().map_or(Identity::Nobody, Identity::Anonymous)
     }
 
-    fn anonymous_role(&self) -> Option<Role> {
-        let place = self.anonymous_now.load(Relaxed);
-        usize::from(place).checked_sub(1).map(|place| Role::ALL[place])
+    fn grant(&self) -> Option<Arc<AnonymousGrant>> {
+        self.grant.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn identify_token(&self, value: &[u8]) -> Result<Identity, Refusal> {
@@ -209,7 +207,7 @@ impl Access {
         let known = accepted.tokens.get(token.id());
         match known.filter(|(hash, _)| bool::from(hash.ct_eq(&token.hash()))) {
             None => Err(Refusal::Unauthenticated("the token is not known: it may have been revoked")),
-            Some((_, credential)) if credential.is_ended() => {
+            Some((_, credential)) if credential.ending.is_ended() => {
                 Err(Refusal::Unauthenticated("the token has expired"))
             }
             Some((_, credential)) => Ok(Identity::known(credential.clone())),
@@ -220,50 +218,62 @@ impl Access {
         self.accepted.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file again. Credentials that are no longer in it, or have changed, end.
+    /// Reads the file again. Credentials that are no longer in it, or have changed, end. A file that is missing takes no
+    /// credential away.
     ///
     /// # Errors
     /// The file cannot be read, or is not valid. The credentials in use remain.
     pub(crate) fn reload(&self) -> Result<(), CredentialError> {
-        let entries = self.file.read()?;
+        self.grant_anonymous();
+        let Some(entries) = self.file.read_if_exists()? else { return Ok(()) };
+        let now = self.clock.now();
         let old = self.accepted();
         let mut known: HashMap<&str, &Arc<Credential>> =
             old.all().map(|credential| (&credential.entry.id[..], credential)).collect();
-        let mut accepted = Accepted::default();
+        let (mut accepted, mut ended) = (Accepted::default(), Vec::new());
         for entry in entries {
             let credential = match known.remove(&entry.id[..]) {
                 Some(credential) if credential.entry == entry => credential.clone(),
-                Some(changed) => {
-                    changed.end();
+                changed => {
+                    ended.extend(changed.cloned());
                     Arc::new(Credential::new(entry, self.rates.credential_calls))
                 }
-                None => Arc::new(Credential::new(entry, self.rates.credential_calls)),
             };
-            accepted.add(credential);
+            ended.extend(accepted.add(credential, now));
         }
-        known.values().for_each(|removed| removed.end());
+        ended.extend(known.into_values().cloned());
         *self.accepted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accepted);
-        self.set_anonymous();
+        ended.iter().for_each(|credential| credential.ending.end());
         self.end_expired();
         Ok(())
     }
 
-    /// Decides what anonymous callers may do. A file of credentials closes the node to them, even an empty one.
-    fn set_anonymous(&self) {
+    /// Decides which rights anonymous callers have.
+    fn grant_anonymous(&self) {
+        if self.file.path().exists() {
+            self.closed.store(true, Relaxed);
+        }
         let role = match self.anonymous {
             Anonymous::Nothing => None,
             Anonymous::Role(role) => Some(role),
-            Anonymous::Auto => (self.loopback && !self.file.path().exists()).then_some(Role::Admin),
+            Anonymous::Auto => (self.loopback && !self.closed.load(Relaxed)).then_some(Role::Admin),
         };
-        let place = role.map_or(0, |role| 1 + role as u8);
-        self.anonymous_now.store(place, Relaxed);
+        let mut grant = self.grant.write().unwrap_or_else(PoisonError::into_inner);
+        if grant.as_ref().map(|grant| grant.role) != role {
+            let can_end = self.anonymous == Anonymous::Auto;
+            let new =
+                role.map(|role| AnonymousGrant { role, can_end, ending: Ending::default() }).map(Arc::new);
+            if let Some(old) = std::mem::replace(&mut *grant, new) {
+                old.ending.end();
+            }
+        }
     }
 
     fn end_expired(&self) {
         let now = self.clock.now();
         for credential in self.accepted().all().filter(|credential| !credential.entry.is_valid(now)) {
-            if !credential.is_ended() {
-                credential.end();
+            if !credential.ending.is_ended() {
+                credential.ending.end();
             }
         }
     }
@@ -271,25 +281,30 @@ impl Access {
     /// Follows the file, and ends credentials that expire. Never returns.
     pub(crate) async fn run(self: Arc<Access>, mut requests: Requests, audit: Arc<Audit>) {
         let (mut seen, mut uses) = (self.first_stamp, self.file.last_uses());
+        // The failure of the last attempt, which is repeated until it succeeds.
+        let mut failure: Option<String> = None;
         loop {
             let requested = tokio::select! {
                 () = requests.next() => true,
                 () = tokio::time::sleep(CHECK_INTERVAL) => false,
             };
             self.end_expired();
+            self.grant_anonymous();
             self.rates.shrink();
             self.record_uses(&mut uses);
             let now = stamp(&self.file);
-            // A file that is missing for a moment, or for good, takes no credential away.
-            if now.is_none() || (std::mem::replace(&mut seen, now) == now && !requested) {
+            if now.is_none() || (now == seen && !requested && failure.is_none()) {
                 continue;
             }
-            let reloaded = self.reload();
-            audit.submit(Event::Reload { credentials: reloaded.is_ok().then(|| self.count()) });
-            match reloaded {
-                Ok(()) => tracing::info!(credentials = self.count(), "credentials reloaded"),
-                Err(error) => tracing::error!(error = %super::describe(&error), "credentials not reloaded"),
+            seen = now;
+            let error = self.reload().err().map(|error| super::describe(&error));
+            match &error {
+                None => tracing::info!(credentials = self.count(), "credentials reloaded"),
+                Some(_) if error == failure => continue,
+                Some(error) => tracing::error!(error, "credentials not reloaded"),
             }
+            audit.submit(Event::Reload { credentials: error.is_none().then(|| self.count()) });
+            failure = error;
         }
     }
 
@@ -318,18 +333,65 @@ impl Access {
 fn stamp(file: &CredentialFile) -> Stamp {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(file.path()).ok()?;
-    Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+    // The time of the last change of the owner or the mode counts, too: it can make the file readable.
+    Some((metadata.ctime(), metadata.ctime_nsec(), metadata.ino(), metadata.len()))
 }
 
 impl Accepted {
-    fn add(&mut self, credential: Arc<Credential>) {
+    /// Adds a credential. Returns the one that cannot be used because another has the same certificate: the one that has
+    /// expired, else the earlier one.
+    fn add(&mut self, credential: Arc<Credential>, now: i64) -> Option<Arc<Credential>> {
         match credential.entry.proof.clone() {
             Proof::Token(hash) => {
                 self.tokens.insert(credential.entry.id.clone(), (hash, credential));
+                None
             }
             Proof::Certificate(subject) => {
-                self.certificates.insert(subject, credential);
+                let earlier = self.certificates.get(&subject);
+                if earlier.is_some_and(|_| !credential.entry.is_valid(now)) {
+                    return Some(credential);
+                }
+                self.certificates.insert(subject, credential)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::auth::NewCredential;
+
+    /// Only an edit by hand maps a certificate twice.
+    #[test]
+    fn of_two_credentials_with_one_certificate_the_later_valid_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = CredentialFile::new(dir.path().join("credentials.toml"));
+        let (clock, _hands) = Clock::manual(1_800_000_000_000_000);
+        let new = |name: &str, role, certificate: &str| NewCredential {
+            name: name.to_owned(),
+            role,
+            filter: None,
+            lifetime: None,
+            certificate: Some(certificate.to_owned()),
+        };
+        file.create(new("a", Role::Publisher, "CN:desk"), clock.now()).unwrap();
+        let open = || {
+            let limits = config::Rate::default();
+            Access::open(file.clone(), clock.clone(), Anonymous::Nothing, true, &limits).unwrap()
+        };
+        let access = open();
+        let first = access.identify(None, ["CN:desk".to_owned()]).unwrap();
+        file.create(new("b", Role::Reader, "CN:other"), clock.now()).unwrap();
+        let text = fs::read_to_string(file.path()).unwrap().replace("CN:other", "CN:desk");
+        fs::write(file.path(), text).unwrap();
+        access.reload().unwrap();
+        assert!(!first.is_current(), "the credential that cannot be used has ended");
+        for access in [access, open()] {
+            let names = ["CN:desk".to_owned(), "URI:unknown".to_owned()];
+            assert_eq!(access.identify(None, names).unwrap().name(), "b");
         }
     }
 }

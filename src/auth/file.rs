@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr as _,
     sync::Arc,
@@ -152,10 +152,15 @@ impl CredentialFile {
     /// # Errors
     /// The file cannot be read, is larger than 4 MiB, or is not valid.
     pub fn read(&self) -> Result<Vec<Entry>, CredentialError> {
+        Ok(self.read_if_exists()?.unwrap_or_default())
+    }
+
+    /// Reads the credentials. Returns `None` if the file does not exist.
+    pub(super) fn read_if_exists(&self) -> Result<Option<Vec<Entry>>, CredentialError> {
         let failed = |source| self.io_error("read", source);
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let mode = file.metadata().map_err(failed)?.permissions().mode();
@@ -171,7 +176,7 @@ impl CredentialFile {
         if text.len() as u64 > MAX_FILE_BYTES {
             return Err(self.invalid(format!("the file is larger than {MAX_FILE_BYTES} bytes")));
         }
-        parse(&text).map_err(|problem| self.invalid(problem))
+        parse(&text).map(Some).map_err(|problem| self.invalid(problem))
     }
 
     /// Creates a credential at a time, in microseconds since 1970 UTC. Returns the token, which cannot be read again;
@@ -181,6 +186,7 @@ impl CredentialFile {
     /// The file cannot be read or written, the name has two valid tokens, another role or another filter, the filter is
     /// not valid or not for a reader, or the certificate is mapped already.
     pub fn create(&self, new: NewCredential, now: i64) -> Result<Option<Token>, CredentialError> {
+        let _lock = self.lock()?;
         let mut entries = self.read()?;
         check_name(&new.name).map_err(CredentialError::Refused)?;
         let scope = parse_scope(new.role, new.filter.clone()).map_err(CredentialError::Refused)?;
@@ -216,6 +222,7 @@ impl CredentialFile {
         lifetime: Option<Duration>,
         now: i64,
     ) -> Result<Token, CredentialError> {
+        let _lock = self.lock()?;
         let mut entries = self.read()?;
         let (end, mut newest) = (end(now, overlap), None);
         for entry in &mut entries {
@@ -263,6 +270,7 @@ impl CredentialFile {
     /// # Errors
     /// There is none, or the file cannot be read or written.
     pub fn revoke(&self, id_or_name: &str) -> Result<Vec<Entry>, CredentialError> {
+        let _lock = self.lock()?;
         let (removed, kept): (Vec<_>, Vec<_>) =
             self.read()?.into_iter().partition(|entry| entry.id == id_or_name || entry.name == id_or_name);
         if removed.is_empty() {
@@ -273,18 +281,36 @@ impl CredentialFile {
         Ok(removed)
     }
 
-    /// Replaces the file atomically.
+    fn directory(&self) -> &Path {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
+    /// Waits until no other command edits the file. Others wait until the result is dropped.
+    fn lock(&self) -> Result<File, CredentialError> {
+        let failed = |source| self.io_error("write", source);
+        fs::create_dir_all(self.directory()).map_err(failed)?;
+        let directory = File::open(self.directory()).map_err(failed)?;
+        directory.lock().map_err(failed)?;
+        Ok(directory)
+    }
+
+    /// Replaces the file atomically. The new one belongs to the owner of the old one, or of the directory: the node may
+    /// run as another user than the command.
     fn write(&self, entries: &[Entry]) -> Result<(), CredentialError> {
         let failed = |source| self.io_error("write", source);
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        fs::create_dir_all(directory).map_err(failed)?;
+        let directory = self.directory();
+        let owner = fs::metadata(&self.path).or_else(|_| fs::metadata(directory)).map_err(failed)?;
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
         let _stale = fs::remove_file(&temporary);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
+        let own = file.metadata().map_err(failed)?;
+        if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
+            fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+        }
         let written = file.write_all(show(entries).as_bytes()).and_then(|()| file.sync_all());
         written.and_then(|()| fs::rename(&temporary, &self.path)).map_err(failed)?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
@@ -361,6 +387,10 @@ fn parse_scope(role: Role, filter: Option<ArticleFilter>) -> Result<Option<Arc<S
 }
 
 fn check_name(name: &str) -> Result<(), String> {
+    // Logs have these names for callers that have none of their own.
+    if ["anonymous", "scheduler"].contains(&name) {
+        return Err(format!("{name} is no name of a credential: logs use it for others"));
+    }
     let is_allowed = |c: char| c.is_alphanumeric() || "-_.@/ ".contains(c);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.trim() != name || !name.chars().all(is_allowed)
     {

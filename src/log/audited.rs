@@ -11,17 +11,21 @@ use crate::{
     wire::v1::RemovalReason,
 };
 
-/// Returns the lines of the commits of one append, each with the revision after it. A commit that writes nothing and
-/// erases nothing has none. `head` is the revision after all of them.
-pub(super) fn lines(commits: &[Commit], outcomes: &[Outcome], head: Revision) -> Vec<(Revision, Event)> {
+/// Returns the lines of the commits of one append, each with the revision after it. A commit that is rejected, or that
+/// writes nothing and erases nothing, has none. `head` is the revision after all of them.
+pub(super) fn lines(
+    commits: &[Commit],
+    outcomes: &[Option<Outcome>],
+    head: Revision,
+) -> Vec<(Revision, Event)> {
     let mut lines = Vec::with_capacity(commits.len());
     let mut import = Import::default();
     for (commit, outcome) in commits.iter().zip(outcomes) {
         let (revision, changes, word) = match outcome {
-            Outcome::Committed(_, position) => {
+            Some(Outcome::Committed(_, position)) => {
                 (position.revision, changes(commit, position.revision), "committed")
             }
-            Outcome::Duplicate(past) if commit.erases => {
+            Some(Outcome::Duplicate(past)) if commit.erases => {
                 (head, past.iter().map(repeated).collect(), "replayed")
             }
             _ => continue,

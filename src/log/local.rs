@@ -286,26 +286,23 @@ fn apply_group(
 ) -> Result<Vec<AppendResult>, store::Error> {
     let mut recorded = Vec::new();
     let written = writer.transact(|applier| {
-        let mut responses = Vec::with_capacity(group.len());
+        // The outcomes of each append; a put that a full disk rejects has none.
+        let mut outcomes: Vec<Vec<Option<Outcome>>> = Vec::with_capacity(group.len());
         for append in group {
-            let (mut outcomes, mut rejected) = (Vec::with_capacity(append.commits.len()), None);
-            for commit in &append.commits {
-                match apply_commit(applier, commit, full.is_some())? {
-                    Some(outcome) => outcomes.push(outcome),
-                    None => rejected = full.cloned(),
-                }
-            }
-            responses.push(rejected.map_or(Ok(outcomes), Err));
+            let apply = |commit| apply_commit(applier, commit, full.is_some());
+            outcomes.push(append.commits.iter().map(apply).collect::<Result<_, _>>()?);
         }
-        // The lines are on disk before the changes are.
-        let appended = group.iter().zip(&responses);
-        let appended = appended.filter_map(|(append, response)| Some((append, response.as_ref().ok()?)));
-        let head = applier.head().revision;
+        // The lines are on disk before the changes are, also those of an append of which a part is rejected.
+        let (appended, head) = (group.iter().zip(&outcomes), applier.head().revision);
         let lines: Vec<_> =
             appended.flat_map(|(append, outcomes)| audited::lines(&append.commits, outcomes, head)).collect();
         recorder.audit.record(&lines)?;
         recorded = lines;
-        Ok(responses)
+        let response = |outcomes: Vec<Option<Outcome>>| match (outcomes.iter().all(Option::is_some), full) {
+            (false, Some(full)) => Err(full.clone()),
+            _ => Ok(outcomes.into_iter().flatten().collect()),
+        };
+        Ok(outcomes.into_iter().map(response).collect())
     });
     match &written {
         Ok(_) => {

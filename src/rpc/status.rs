@@ -55,7 +55,8 @@ impl StatusService for StatusRpc {
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let caller = super::caller(&request);
-        let status = self.status(caller.includes(Role::Editor)).await;
+        let for_editor = caller.includes(Role::Editor) && super::shows_pending(&request);
+        let status = self.status(for_editor).await;
         Ok(Response::new(match caller.scope() {
             None => status,
             Some(_) => without_content(status),

@@ -92,10 +92,15 @@ impl TransferService for TransferRpc {
         &self,
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
+        let shows_pending = super::shows_pending(&request);
         let (caller, request) = (super::caller(&request), request.into_inner());
         caller.require_no_scope("an export has all articles")?;
         if request.include_pending {
-            caller.require(Role::Editor, "an export with pending versions")?;
+            let action = "an export with pending versions";
+            caller.require(Role::Editor, action)?;
+            if !shows_pending {
+                return Err(Refusal::NotServedHere(action.to_owned()).into());
+            }
         }
         if request.after_revision < 0 {
             return Err(Refusal::field("after_revision", "must not be negative").into());

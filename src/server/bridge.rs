@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use super::{head::RequestBody, inbound::Inbound, reply::Piece};
-use crate::{audit::Origin, auth::Identity, wire::Framed};
+use crate::{audit::Origin, auth::Identity, rpc::ShowsPending, wire::Framed};
 
 /// The services that tonic serves.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ impl Bridge {
         path: &str,
         body: Inbound<B>,
         caller: Identity,
+        shows_pending: ShowsPending,
         origin: Origin,
     ) -> Result<Routed, Status> {
         let mut request = Request::new(body);
@@ -43,6 +44,7 @@ impl Bridge {
         *request.uri_mut() = path.parse().map_err(|_| Status::unimplemented("unknown method"))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(shows_pending);
         request.extensions_mut().insert(origin);
         let Ok(response) = self.0.clone().call(request).await;
         let (head, body) = Response::into_parts(response);

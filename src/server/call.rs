@@ -66,7 +66,7 @@ impl Call {
         Call {
             method,
             start: Instant::now(),
-            caller: Identity::NOBODY,
+            caller: Identity::Nobody,
             peer: head.client,
             code: Code::Cancelled,
             bytes: 0,

@@ -134,7 +134,7 @@ impl Calls {
             let access = &self.state.access;
             call.caller =
                 self.identify(head, streams).map_err(|refusal| access.count_failure(head.client, refusal))?;
-            access.count_call(&call.caller, || head.client)?;
+            access.count_call(&call.caller, head.client)?;
             call.caller.require(required, call.method.name())?;
             let elsewhere = self.publishes_elsewhere && streams.peer().listener == Listener::Main;
             if elsewhere && call.method.publishes {
@@ -149,9 +149,6 @@ impl Calls {
     /// Returns the caller of a call, which most calls know from the call before.
     fn identify(&self, head: &Head<'_>, streams: &Streams) -> Result<Identity, Refusal> {
         let certificate = streams.peer().certificate.as_ref();
-        if head.authorization.is_none() && certificate.is_none() {
-            return Ok(self.state.access.anonymous());
-        }
         streams.caller(head.authorization, || {
             let names = certificate.into_iter().flat_map(ClientCertificate::names);
             self.state.access.identify(head.authorization, names)
@@ -290,9 +287,11 @@ impl Calls {
         };
         // The memory of the request counts until the response is ready.
         let _memory = (!method.client_streams).then(|| body.memory());
+        let at_publishing = streams.peer().listener == Listener::Publishing;
+        let shows_pending = rpc::ShowsPending(at_publishing || !self.publishes_elsewhere);
         let call_of_write = call.as_mut().filter(|_| method.writes);
         let origin = call_of_write.map(Call::origin).unwrap_or_default();
-        let routed = self.bridge.call(&method.path, body, caller(call), origin).await;
+        let routed = self.bridge.call(&method.path, body, caller(call), shows_pending, origin).await;
         let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
             Some(refusal) => refusal.into(),
             None => status,
@@ -338,15 +337,15 @@ fn stream_end(
     deadline: Option<Instant>,
     drained: Option<BoxFuture<'static, Status>>,
 ) -> Option<BoxFuture<'static, Status>> {
-    let credential = call.as_ref().and_then(|call| call.caller.credential().cloned());
-    let credential_ended = credential.map(|credential| -> BoxFuture<'static, Status> {
+    let caller = caller(call);
+    let rights_ended = caller.can_end().then(|| -> BoxFuture<'static, Status> {
         Box::pin(async move {
-            credential.wait_for_end().await;
+            caller.wait_for_end().await;
             Refusal::Unauthenticated("the credential has expired or was revoked").into()
         })
     });
     let mut ends: Vec<_> =
-        [deadline.map(deadline_status), credential_ended, drained].into_iter().flatten().collect();
+        [deadline.map(deadline_status), rights_ended, drained].into_iter().flatten().collect();
     match ends.len() {
         0 | 1 => ends.pop(),
         _ => Some(Box::pin(select_all(ends).map(|(status, ..)| status))),
@@ -358,7 +357,7 @@ fn reply(call: &mut Option<Call>, reply: impl FnOnce(Call) -> Reply) -> Reply {
 }
 
 fn caller(call: &Option<Call>) -> Identity {
-    call.as_ref().map_or(Identity::NOBODY, |call| call.caller.clone())
+    call.as_ref().map_or(Identity::Nobody, |call| call.caller.clone())
 }
 
 /// Returns the articles that the caller is limited to.

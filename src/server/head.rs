@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tonic::Status;
 
 /// The fields of a request's head that matter to a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     /// The path, which is the method: `/package.Service/Method`.
     pub(super) path: &'a str,

@@ -1,6 +1,7 @@
 //! Runs the streams of a connection, and counts them and the memory that they hold.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -105,10 +106,16 @@ struct Counts {
 
 /// A caller, and the value of `authorization` by which it is known. A connection usually has one caller, so that most
 /// calls need no look-up and no hash.
-#[derive(Debug)]
 struct KnownCaller {
     authorization: Option<Box<[u8]>>,
     identity: Identity,
+}
+
+/// Shows no secret.
+impl fmt::Debug for KnownCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownCaller").field("name", &self.identity.name()).finish_non_exhaustive()
+    }
 }
 
 impl Streams {
@@ -233,8 +240,11 @@ impl Streams {
             return Ok(known.identity.clone());
         }
         let identity = find()?;
-        *caller =
-            Some(KnownCaller { authorization: authorization.map(Into::into), identity: identity.clone() });
+        // The name in a certificate can be mapped at any time, so a caller that has one is not anonymous for long.
+        if identity.credential().is_some() || self.0.peer.certificate.is_none() {
+            let authorization = authorization.map(Into::into);
+            *caller = Some(KnownCaller { authorization, identity: identity.clone() });
+        }
         Ok(identity)
     }
 

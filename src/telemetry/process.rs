@@ -76,11 +76,11 @@ pub(crate) fn start_time() -> f64 {
         // The name of the program, in parentheses, may contain spaces.
         let started =
             stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<f64>().ok());
-        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let uptime = uptime.split(' ').next().and_then(|uptime| uptime.parse::<f64>().ok());
+        // /proc/uptime is hidden from a service that may see only processes.
+        let uptime = clock_gettime(ClockId::Boottime);
+        let uptime = uptime.tv_sec as f64 + uptime.tv_nsec as f64 / 1e9;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let age =
-            started.zip(uptime).map(|(started, uptime)| uptime - started / clock_ticks_per_second() as f64);
+        let age = started.map(|started| uptime - started / clock_ticks_per_second() as f64);
         age.map_or(0.0, |age| now - age)
     });
     *START

@@ -1,6 +1,8 @@
 //! Tokens and roles: every method against every kind of credential, and credentials that change while a node runs.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
+};
 
 use bytes::Bytes;
 use cable::{
@@ -258,6 +260,14 @@ async fn a_client_certificate_identifies_its_caller_unless_there_is_a_token() {
     }
     let connection = Connection::over(desk.connect(node.address).await.unwrap()).await;
     assert_eq!(connection.call(put, None).await, Outcome::Admitted);
+    // A connection that was open before learns of a new mapping.
+    let late = Connection::over(other.connect(node.address).await.unwrap()).await;
+    assert_eq!(late.call(put, None).await, Outcome::Unauthenticated);
+    let mapped =
+        NewCredential { certificate: Some("CN:other".to_owned()), ..credential("other", Role::Publisher) };
+    file.create(mapped, Clock::system().now()).unwrap();
+    becomes_of(&late, put, None, Outcome::Admitted).await;
+
     file.revoke("desk").unwrap();
     let wait = async { while connection.call(put, None).await == Outcome::Admitted {} };
     assert!(timeout(REVOCATION, wait).await.is_ok(), "a mapped certificate can be revoked");
@@ -330,18 +340,29 @@ async fn calls_that_publish_can_have_an_address_of_their_own() {
         assert_eq!(main.call(method, None).await, expected, "{method}");
         assert_eq!(publishing.call(method, None).await, Outcome::Admitted, "{method}");
     }
-    let refused = Raw::to(&node).await.call("PutTag", json!({})).await.unwrap_err();
-    assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, "NOT_SERVED_HERE"));
+    let raw = Raw::to(&node).await;
+    for (method, request) in [("PutTag", json!({})), ("Export", json!({"include_pending": true}))] {
+        let refused = raw.call(method, request).await.unwrap_err();
+        assert_eq!(
+            (refused.code, &refused.reason[..]),
+            (Code::PermissionDenied, "NOT_SERVED_HERE"),
+            "{method}"
+        );
+    }
+    let publishing = Raw::at(&format!("http://{address}")).await;
+    publishing.call("Export", json!({"include_pending": true})).await.unwrap();
     node.stop().await;
     assert!(TcpStream::connect(address).await.is_err(), "both listeners are closed");
 }
 
 /// Opens a feed. Returns its body.
-async fn open_feed(node: &Node, token: &str) -> h2::RecvStream {
+async fn open_feed(node: &Node, token: Option<&str>) -> h2::RecvStream {
     let connection = Connection::open(node).await;
-    let request = Request::post("http://localhost/cable.v1.FeedService/Watch")
-        .header("content-type", "application/grpc")
-        .header("authorization", format!("Bearer {token}"));
+    let mut request = Request::post("http://localhost/cable.v1.FeedService/Watch")
+        .header("content-type", "application/grpc");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
     let mut client = connection.0.ready().await.unwrap();
     let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
     body.send_data(EMPTY, true).unwrap();
@@ -369,9 +390,12 @@ async fn a_credential_that_ends_takes_its_feeds_with_it_and_no_others() {
     let brief = NewCredential { lifetime, ..credential("brief", Role::Reader) };
     let brief = create_at(&file, brief, Clock::system().now());
     let node = Node::start(dir.path()).await;
-    let kept_feed = open_feed(&node, &kept).await;
-    let [revoked_feed, demoted_feed, brief_feed] =
-        [open_feed(&node, &revoked).await, open_feed(&node, &demoted).await, open_feed(&node, &brief).await];
+    let kept_feed = open_feed(&node, Some(&kept)).await;
+    let [revoked_feed, demoted_feed, brief_feed] = [
+        open_feed(&node, Some(&revoked)).await,
+        open_feed(&node, Some(&demoted)).await,
+        open_feed(&node, Some(&brief)).await,
+    ];
     let start = Instant::now();
     file.revoke("revoked").unwrap();
     let text = fs::read_to_string(file.path()).unwrap();
@@ -406,8 +430,12 @@ async fn a_credential_that_ends_takes_its_feeds_with_it_and_no_others() {
 
 /// Waits until a call has an outcome.
 async fn becomes(connection: &Connection, authorization: Option<&str>, expected: Outcome) {
+    becomes_of(connection, "cable.v1.ContentService/ListTags", authorization, expected).await;
+}
+
+async fn becomes_of(connection: &Connection, method: &str, authorization: Option<&str>, expected: Outcome) {
     let wait = async {
-        while connection.call("cable.v1.ContentService/ListTags", authorization).await != expected {
+        while connection.call(method, authorization).await != expected {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -421,9 +449,21 @@ async fn a_node_closes_with_its_first_credential_and_survives_a_broken_file() {
     let node = Node::start(dir.path()).await;
     let connection = Connection::open(&node).await;
     becomes(&connection, None, Outcome::Admitted).await;
+    let feed = open_feed(&node, None).await;
     let first = format!("Bearer {}", create(&file, "first", Role::Reader));
     becomes(&connection, None, Outcome::Unauthenticated).await;
     becomes(&connection, Some(&first), Outcome::Admitted).await;
+    assert_eq!(timeout(REVOCATION, end_of(feed)).await.unwrap().as_deref(), Some("16"));
+
+    // A file that others may write to is refused until its mode is mended.
+    let second = format!("Bearer {}", create(&file, "second", Role::Reader));
+    becomes(&connection, Some(&second), Outcome::Admitted).await;
+    file.revoke("second").unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666)).unwrap();
+    becomes(&connection, Some(&first), Outcome::Admitted).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    becomes(&connection, Some(&second), Outcome::Unauthenticated).await;
 
     let good = fs::read_to_string(file.path()).unwrap();
     for broken in ["", "nonsense", &good[..good.len() / 2]] {

@@ -314,3 +314,33 @@ async fn after_a_crash_every_change_has_a_line() {
     assert!(head > 20, "{head}");
     assert_eq!(recorded, (1..=head).collect());
 }
+
+/// On a full disk, a chunk of an import is refused as a whole, although its removals are made.
+#[tokio::test]
+async fn a_kill_has_a_line_if_a_full_disk_rejects_the_puts_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = node(dir.path()).await;
+    let article = json!({"name": "articles/a", "headline": "A"});
+    Raw::to(&first).await.call("PutArticle", json!({"article": article})).await.unwrap();
+    first.stop().await;
+    let full = Node::start_with(&dir.path().join("store"), |config| {
+        config.audit.file = Some(log(dir.path()));
+        config.store.reserve_bytes = u64::MAX;
+    })
+    .await;
+    let raw = Raw::to(&full).await;
+    let records = json!([
+        {"article": {"name": "articles/b", "headline": "B"}},
+        {"tombstone": {"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"}},
+    ]);
+    let refused = raw.call("Import", json!({"records": records})).await.unwrap_err();
+    assert_eq!(refused.reason, "STORE_FULL");
+    assert_eq!(
+        raw.call("GetArticle", json!({"name": "articles/a"})).await.unwrap_err().metadata["reason"],
+        "KILLED"
+    );
+    full.stop().await;
+    let events = events(dir.path());
+    let kills = events.iter().filter(|event| event.to_string().contains("\"kill\""));
+    assert_eq!(kills.count(), 1, "{events:?}");
+}
