@@ -455,7 +455,7 @@ async fn a_node_closes_with_its_first_credential_and_survives_a_broken_file() {
     becomes(&connection, Some(&first), Outcome::Admitted).await;
     assert_eq!(timeout(REVOCATION, end_of(feed)).await.unwrap().as_deref(), Some("16"));
 
-    // A file that others may write to is refused until its mode is mended.
+    // A file that others may write to is refused until its mode is fixed.
     let second = format!("Bearer {}", create(&file, "second", Role::Reader));
     becomes(&connection, Some(&second), Outcome::Admitted).await;
     file.revoke("second").unwrap();
