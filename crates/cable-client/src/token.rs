@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{BoxFuture, Error, ErrorKind, Result};
@@ -22,6 +25,10 @@ use crate::{BoxFuture, Error, ErrorKind, Result};
 /// The age at which the copy of a token is replaced. A server learns of a new token within five seconds, and a rotation
 /// leaves both valid for longer than this.
 const MAX_AGE: Duration = Duration::from_secs(10);
+
+/// The longest time for which a source is read. Calls that wait for it must not hang with it.
+const MAX_READ_TIME: Duration = Duration::from_secs(5);
+
 /// The longest token. Cable's own have less than 100 bytes; those of other issuers, such as JWTs, have more.
 const MAX_BYTES: usize = 4096;
 
@@ -226,7 +233,26 @@ impl Credentials {
     /// Reads the source and stores the copy. After a failure, the last token counts as read: the next call must not
     /// repeat the failure at once.
     async fn read(&self) -> Result<CachedToken> {
-        let read = match &self.source {
+        let read = timeout(MAX_READ_TIME, self.read_source()).await.unwrap_or_else(|_| {
+            let message =
+                format!("cannot get a token: its source takes more than {} s", MAX_READ_TIME.as_secs());
+            Err(Error::new(ErrorKind::Credentials, message))
+        });
+        let mut copy = self.copy.write().unwrap_or_else(PoisonError::into_inner);
+        let (last, number) = match &mut *copy {
+            Some(last) => {
+                last.read_at = Instant::now();
+                (Some(&last.header), last.number)
+            }
+            None => (None, 0),
+        };
+        let header = read?;
+        let number = if last == Some(&header) { number } else { number + 1 };
+        Ok(copy.insert(CachedToken { header, number, read_at: Instant::now() }).clone())
+    }
+
+    async fn read_source(&self) -> Result<MetadataValue<Ascii>> {
+        match &self.source {
             Source::Text(text) => header(text, "token"),
             Source::Env(variable) => read_env(variable),
             Source::File(path) => {
@@ -241,18 +267,7 @@ impl Credentials {
                     Err(Error::new(ErrorKind::Credentials, message).with_source(error))
                 }
             },
-        };
-        let mut copy = self.copy.write().unwrap_or_else(PoisonError::into_inner);
-        let (last, number) = match &mut *copy {
-            Some(last) => {
-                last.read_at = Instant::now();
-                (Some(&last.header), last.number)
-            }
-            None => (None, 0),
-        };
-        let header = read?;
-        let number = if last == Some(&header) { number } else { number + 1 };
-        Ok(copy.insert(CachedToken { header, number, read_at: Instant::now() }).clone())
+        }
     }
 }
 
@@ -305,6 +320,34 @@ mod tests {
     use super::*;
 
     const CANARY: &str = "cable_1_canary-of-the-token";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_hangs_fails_the_first_call_and_later_leaves_the_last_token() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        for first_hangs in [true, false] {
+            reads.store(usize::from(!first_hangs), SeqCst);
+            let reads = reads.clone();
+            let source = Token::callback(move || {
+                let hangs = reads.fetch_sub(1, SeqCst) != 1;
+                async move {
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(CANARY.to_owned())
+                }
+            });
+            let credentials = Credentials::new(source).unwrap();
+            let start = Instant::now();
+            assert_eq!(credentials.current().await.is_err(), first_hangs);
+            if first_hangs {
+                assert_eq!(start.elapsed(), MAX_READ_TIME);
+                continue;
+            }
+            tokio::time::advance(MAX_AGE).await;
+            assert!(credentials.current().await.is_ok(), "the last token is sent");
+            assert!(!credentials.replace(1).await);
+        }
+    }
 
     #[test]
     fn an_invalid_token_is_refused_without_its_text() {
