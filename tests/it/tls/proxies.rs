@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use cable::config::Config;
+use cable::{
+    auth::{Anonymous, Role},
+    config::Config,
+};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
@@ -20,6 +23,7 @@ const PROXY: [u8; 4] = [127, 0, 0, 3];
 
 fn behind_proxy(config: &mut Config) {
     config.server.trusted_proxies = vec!["127.0.0.3".parse().unwrap()];
+    config.auth.anonymous = Anonymous::Role(Role::Admin);
     config.server.proxy_protocol = true;
     config.connections.max_per_peer = 2;
 }
