@@ -160,8 +160,9 @@ impl Cable {
             may_have_applied = Q::WRITES
                 && (error.has_unknown_outcome() || may_have_applied && !error.is_definite_refusal());
             error.set_may_have_applied(may_have_applied);
-            let replace = timeout_at(deadline, self.replace_token(token_number, &error));
-            if !is_replaced && replace.await.unwrap_or(false) {
+            if !is_replaced
+                && timeout_at(deadline, self.replace_token(token_number, &error)).await.unwrap_or(false)
+            {
                 is_replaced = true;
                 continue;
             }

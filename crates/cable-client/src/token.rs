@@ -327,13 +327,13 @@ mod tests {
         for first_hangs in [true, false] {
             reads.store(usize::from(!first_hangs), SeqCst);
             let reads = reads.clone();
-            let source = Token::callback(move || {
+            let source = Token::from_fn(move || {
                 let hangs = reads.fetch_sub(1, SeqCst) != 1;
                 async move {
                     if hangs {
                         std::future::pending::<()>().await;
                     }
-                    Ok(CANARY.to_owned())
+                    Ok::<_, std::io::Error>(CANARY.to_owned())
                 }
             });
             let credentials = Credentials::new(source).unwrap();
