@@ -446,7 +446,7 @@ async fn becomes_of(connection: &Connection, method: &str, authorization: Option
 async fn a_node_closes_with_its_first_credential_and_survives_a_broken_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = file(dir.path());
-    let node = Node::start(dir.path()).await;
+    let node = Node::start_with(dir.path(), |config| config.rate.failures_per_minute = 0).await;
     let connection = Connection::open(&node).await;
     becomes(&connection, None, Outcome::Admitted).await;
     let feed = open_feed(&node, None).await;
