@@ -541,10 +541,11 @@ fn ops_access(config: &Config) -> ops::Access {
     }
 }
 
-/// Waits up to 1 s until the last task has released the store. A caller that waits for the node to end can then open
-/// the store again.
+/// Waits up to 10 s until the last task has released the store. A caller that waits for the node to end can then open
+/// the store again, or replace its files: SQLite removes the files of a write-ahead log by their names when the last
+/// connection is closed.
 async fn wait_for_store_close(store: &Weak<Store>) {
-    for _ in 0..200 {
+    for _ in 0..2_000 {
         if store.strong_count() == 0 {
             return;
         }
