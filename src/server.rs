@@ -247,8 +247,6 @@ async fn run_with(
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
     let mut others = node.start_tasks(&config, ops_listener, memory, &control.notifier);
-    let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
-    others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
     others.push(Task::start(
         "credentials",
         &health,
@@ -259,6 +257,8 @@ async fn run_with(
     node.log_start(&config, &addresses, open_time);
     control.notifier.ready();
     control.notifier.status(&addresses);
+    let threads = watchdog::Threads { cores: cores.probes(), log: node.log.clone() };
+    others.push(Task::start("watchdog", &health, watchdog::run(control.notifier.clone(), threads)));
 
     let descriptors = accept::available_descriptors(accept::max_ops_connections());
     let limiter = Arc::new(ConnectionLimiter::new(&config.connections, descriptors, node.metrics.clone()));
