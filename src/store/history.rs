@@ -232,9 +232,11 @@ impl RangeReader<'_> {
             if let Some(departures) = &mut departures
                 && let Some(stopped_at) = self.departures_before(departures, revision)?
             {
+                self.add_span(&columns, row)?;
                 return Ok(Some(stopped_at));
             }
             if self.is_full() {
+                self.add_span(&columns, row)?;
                 return Ok(Some(revision - 1));
             }
             self.rows += 1;
@@ -255,11 +257,24 @@ impl RangeReader<'_> {
         }
     }
 
+    /// Adds the span of the first row that is not read. The rows before it need not state that the range ends within its
+    /// commit: those that are not selected are not opened, and departures do not state their commits.
+    fn add_span(&mut self, columns: &Columns, row: &Row<'_>) -> Result<(), Error> {
+        let slot = if columns.slot == LIVE_SLOT { Slot::Live } else { Slot::Pending };
+        let stored = row.get_ref(ENTRY_COLUMN)?.as_blob().unwrap_or_default();
+        if let Some(name) = columns.name()
+            && let Ok(record) = read::open(name, slot, columns.revision, stored)
+        {
+            let (first, last) = span(&record);
+            self.spans.insert(first, last);
+        }
+        Ok(())
+    }
+
     /// Returns the event of a row, or `None` if the row does not state its name, or may be that of a pending version,
     /// which followers must not learn of.
     fn event(&self, columns: &Columns, is_intact: bool, row: &Row<'_>) -> Result<Option<Event>, Error> {
-        let stated = Kind::from_number(columns.kind).zip(Id::parse(&columns.id));
-        let Some(name) = stated.map(|(kind, id)| Name { kind, id }) else { return Ok(None) };
+        let Some(name) = columns.name() else { return Ok(None) };
         let stored = row.get_ref(ENTRY_COLUMN)?.as_blob().unwrap_or_default();
         if !is_intact && may_be_pending(&name, columns, stored) {
             return Ok(None);
@@ -510,6 +525,28 @@ mod tests {
         assert_eq!(read(dir.path(), 0, bounds), (vec![vec![1, 2]], 2, None));
         assert_eq!(read(dir.path(), 2, bounds), (vec![vec![3, 4]], 4, None));
         assert_eq!(read(dir.path(), 4, bounds), (vec![vec![5, 6]], 6, None));
+    }
+
+    #[test]
+    fn a_range_that_ends_with_a_departure_is_not_the_end_of_its_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = fixture::open(dir.path());
+        commit(&mut writer, articles(&["x"], "sea"));
+        let mut left = fixture::article("x", "Calm", &["ice"], 1);
+        left.log.departures = vec![Departure { name: "tags/sea".into(), revision: 0 }];
+        let [before, after] = ["y", "z"].map(|id| articles(&[id], "land").remove(0));
+        commit(&mut writer, vec![before, left, after]);
+        // A later entry of the article: at revision 3 there is only its departure.
+        let mut entry = fixture::article("x", "Calm again", &["ice"], 1);
+        entry.log.departures = vec![Departure { name: "tags/sea".into(), revision: 3 }];
+        commit(&mut writer, vec![Entry::new(entry.name, entry.slot, entry.log)]);
+        let sea = vec![Term::Tag(Id::parse("sea").unwrap())];
+        let selection =
+            Selection { terms: sea.clone(), departed_terms: Some(sea), kinds: vec![Kind::Article] };
+        let store = ReadOnlyStore::open(dir.path()).unwrap();
+        let bounds = Bounds { events: 1, ..MANY };
+        let range = store.read(|snapshot| snapshot.history(1, &selection, bounds)).unwrap();
+        assert_eq!((range.reached.revision, range.within), (3, Some(4)));
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl Columns {
         })
     }
 
+    /// Returns the name, if the columns state one.
+    pub(super) fn name(&self) -> Option<Name> {
+        Some(Name { kind: Kind::from_number(self.kind)?, id: Id::parse(&self.id)? })
+    }
+
     /// Returns the checksum of the columns as they are.
     pub(super) fn checksum(&self) -> i64 {
         let mut hasher = Xxh3::new();

@@ -1,6 +1,9 @@
 //! The limit on connections, and the behaviour of a node without free file descriptors.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -117,9 +120,17 @@ async fn connections_leave_file_descriptors_for_the_store() {
     );
 }
 
-/// Returns an address of this machine with a port that is free now.
+/// Returns an address that nothing else uses. On Linux it is a loopback address of its own, so that another test cannot
+/// receive its port meanwhile.
 pub(crate) async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    static USED: AtomicU8 = AtomicU8::new(0);
+    let ip = if cfg!(target_os = "linux") {
+        let [.., high, low] = std::process::id().to_be_bytes();
+        Ipv4Addr::new(127, high.max(1), low, USED.fetch_add(1, Ordering::Relaxed))
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    TcpListener::bind((ip, 0)).await.unwrap().local_addr().unwrap()
 }
 
 /// Returns whether the metrics contain this line.
