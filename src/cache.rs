@@ -22,6 +22,7 @@ pub(crate) struct Cache<K, V> {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: Arc<AtomicU64>,
+    max_bytes: u64,
 }
 
 /// The counts of a cache so far.
@@ -83,7 +84,7 @@ where
         };
         let entries = Moka::builder().max_capacity(bytes).weigher(weigh).eviction_listener(count);
         let entries = entries.build_with_hasher(RandomState::default());
-        Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0), evictions }
+        Cache { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0), evictions, max_bytes: bytes }
     }
 
     /// Returns the cached value if it is fresh.
@@ -156,6 +157,20 @@ where
             }
             self.entries.run_pending_tasks().await;
         });
+    }
+
+    /// Drops entries, in no particular order, until the cache holds at most half of its bound.
+    pub(crate) async fn shrink(&self) {
+        self.entries.run_pending_tasks().await;
+        let mut excess = self.entries.weighted_size().saturating_sub(self.max_bytes / 2);
+        for (key, value) in &self.entries {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(weight(&*key, &value) as u64);
+            self.entries.invalidate(&*key).await;
+        }
+        self.entries.run_pending_tasks().await;
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -234,6 +249,19 @@ mod tests {
         }
         cache.entries.run_pending_tasks().await;
         assert!(cache.counts().bytes <= 100_000 && cache.counts().bytes > 50_000, "{}", cache.counts().bytes);
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_shrinks_keeps_half_of_its_bound() {
+        let cache: Cache<u32, Arc<(u64, Vec<u8>)>> = Cache::new(100_000);
+        for key in 0..1_000 {
+            cache.get(key, |_| true, || async { value(1) }).await;
+        }
+        cache.shrink().await;
+        let bytes = cache.counts().bytes;
+        assert!((40_000..=50_000).contains(&bytes), "{bytes}");
+        cache.shrink().await;
+        assert_eq!(cache.counts().bytes, bytes, "a cache that is small enough keeps its entries");
     }
 
     #[tokio::test]

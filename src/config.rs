@@ -35,6 +35,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// A queue that delays all calls for longer than this serves no client.
+const MAX_QUEUE_DELAY: Duration = Duration::from_secs(60);
+
 /// Maximum number of threads. More would only wait for the same disk or the same cores.
 const MAX_THREADS: usize = 64;
 
@@ -290,6 +293,22 @@ settings! {
         ///
         /// Beyond it, the address receives RATE_LIMITED for them. Valid credentials are accepted in any case.
         failures_per_minute: u32 = 10, Number;
+    }
+
+    /// The load and the memory at which a node refuses calls.
+    overload: Overload {
+        /// Maximum time that calls are queued before some of those that are not in memory are refused.
+        ///
+        /// The minimum over a tenth of a second counts. Calls from memory are refused at five times this delay; writes,
+        /// health checks and open feeds never are.
+        max_delay: Duration = Duration::from_millis(20),
+            Between { min: Duration::from_millis(1), max: MAX_QUEUE_DELAY };
+
+        /// Memory of the process; 0 for the limit of its control group.
+        ///
+        /// From 80 % of it the cache shrinks, from 90 % new feeds, streams and imports are refused, and from 95 % reads
+        /// that are not in memory.
+        max_memory_bytes: u64 = 0, Bytes { min: 0 };
     }
 
     /// Web pages that may call a node.

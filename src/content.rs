@@ -64,6 +64,13 @@ impl Content {
         [self.parts.counts(), self.responses.counts(), self.slices.counts()].into_iter().sum()
     }
 
+    /// Drops cached values until each cache holds at most half of its bound.
+    pub(crate) async fn shrink_caches(&self) {
+        self.parts.shrink().await;
+        self.responses.shrink().await;
+        self.slices.shrink().await;
+    }
+
     /// Drops everything that is cached, after a kill. It must not be called within a runtime.
     pub(crate) fn clear_caches(&self) {
         self.parts.clear();

@@ -62,6 +62,7 @@ mod peer;
 mod proxy;
 mod reply;
 mod request_id;
+mod shedding;
 mod streams;
 mod tls;
 mod transport;
@@ -79,6 +80,7 @@ use entrance::OriginPolicy;
 use memory::Memory;
 use peer::Listener;
 use proxy::Proxies;
+use shedding::{CoreOverload, Overload};
 use tls::{Files, Reloader};
 
 /// The reason for a stop that a condition describes.
@@ -223,6 +225,7 @@ async fn run_with(
     let open_time = opening.elapsed();
     let routes = node.routes()?;
     let memory = Arc::new(Memory::new(&config.connections));
+    let overload = Overload::new(&config.overload, &node.metrics);
     let observer = Arc::new(Observer {
         audit: node.audit.clone(),
         access: AccessLog::new(&config.log),
@@ -234,7 +237,12 @@ async fn run_with(
     let origin_policies = OriginPolicies { main, publishing };
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
-        calls: Arc::new(node.calls(routes.clone(), &config, memory.clone(), observer.clone())),
+        calls: Arc::new(node.calls(
+            routes.clone(),
+            &config,
+            (memory.clone(), overload.for_core()),
+            observer.clone(),
+        )),
         memory: memory.for_core(),
         origin_policies: origin_policies.clone(),
         proxies: proxies.clone(),
@@ -246,7 +254,7 @@ async fn run_with(
     let cores = Cores::start(config.server.threads, &health, connection_context)
         .map_err(|error| Error::Serve(error.into()))?;
     let scheduler = Task::start("scheduler", &health, publishing::run_scheduler(node.publishing.clone()));
-    let mut others = node.start_tasks(&config, ops_listener, memory, &control.notifier);
+    let mut others = node.start_tasks(&config, ops_listener, (memory, overload.clone()), &control.notifier);
     others.push(Task::start(
         "credentials",
         &health,
@@ -435,7 +443,13 @@ impl Node {
     }
 
     /// Creates the calls of one core.
-    fn calls(&self, routes: Routes, config: &Config, memory: Arc<Memory>, observer: Arc<Observer>) -> Calls {
+    fn calls(
+        &self,
+        routes: Routes,
+        config: &Config,
+        (memory, overload): (Arc<Memory>, CoreOverload),
+        observer: Arc<Observer>,
+    ) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
             feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
@@ -445,7 +459,7 @@ impl Node {
             draining: self.draining.subscribe(),
             health: self.store.health().clone(),
         };
-        Calls::new(services, Bridge::new(routes), config, memory, observer, state)
+        Calls::new(services, Bridge::new(routes), config, memory, observer, (state, overload))
     }
 
     /// Starts the tasks that continue while the node drains.
@@ -453,7 +467,7 @@ impl Node {
         &self,
         config: &Config,
         ops: Option<TcpListener>,
-        memory: Arc<Memory>,
+        (memory, overload): (Arc<Memory>, Arc<Overload>),
         notifier: &Notifier,
     ) -> Vec<Task> {
         let health = self.store.health();
@@ -466,6 +480,7 @@ impl Node {
             feeds: feeds.clone(),
             audit: self.audit.clone(),
             memory,
+            overload: overload.clone(),
             clock: self.clock.clone(),
             metrics: metrics.clone(),
         };
@@ -474,6 +489,7 @@ impl Node {
             start("health", Box::pin(show_conditions(health.clone(), metrics.clone(), notifier.clone()))),
             start("gauges", Box::pin(gauges::run(gauges))),
             start("compaction", Box::pin(compaction)),
+            start("overload", Box::pin(shedding::run(overload, self.store.clone(), self.content.clone()))),
             start("audit", Box::pin(self.audit.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
             start(

@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use rusqlite::{Connection, ffi};
@@ -78,7 +79,7 @@ const BACKUP_MARK: &str = "last-backup";
 /// The number of attempts to lock a store, and the pause between them. A command that only reads the store holds the
 /// lock for some microseconds, to check whether a node has it.
 const LOCK_ATTEMPTS: usize = 5;
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The head of a store: its revision, counts and digests. It moves in the transaction of each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -515,6 +516,11 @@ impl Store {
         job: impl FnOnce(Snapshot<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.readers.run(job).await.inspect_err(|error| error.report(&self.options.health))
+    }
+
+    /// Measures how long a read is queued now. `None` if the queue is full.
+    pub(crate) async fn measure_read_delay(&self) -> Option<Duration> {
+        self.readers.measure_delay().await
     }
 
     /// Returns the size of the store on disk, in bytes.

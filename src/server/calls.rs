@@ -32,6 +32,7 @@ use super::{
     methods::{Method, Methods, NativeMethod, Quota},
     peer::{ClientCertificate, Listener},
     reply::Reply,
+    shedding::CoreOverload,
     streams::Streams,
 };
 use crate::{
@@ -56,6 +57,7 @@ pub(super) struct Calls {
     request_timeout: Duration,
     memory: Arc<Memory>,
     state: NodeState,
+    pub(super) overload: CoreOverload,
     /// Whether calls that write or show pending versions have a listener of their own.
     publishes_elsewhere: bool,
 }
@@ -96,7 +98,7 @@ impl Calls {
         config: &Config,
         memory: Arc<Memory>,
         observer: Arc<Observer>,
-        state: NodeState,
+        (state, overload): (NodeState, CoreOverload),
     ) -> Calls {
         Calls {
             methods: Methods::new(&observer),
@@ -106,6 +108,7 @@ impl Calls {
             request_timeout: config.connections.request_timeout,
             memory,
             state,
+            overload,
             publishes_elsewhere: config.publish.listen.is_some(),
         }
     }
@@ -141,6 +144,7 @@ impl Calls {
                 return Err(Refusal::NotServedHere(call.method.name().to_owned()));
             }
         }
+        self.overload.admit(call.method.cost)?;
         let timeout = head.timeout.map(parse_timeout).transpose()?;
         let deadline = timeout.and_then(|timeout| call.start.checked_add(timeout));
         Ok(Admitted { deadline, head_bytes: head.bytes })
@@ -211,6 +215,7 @@ impl Calls {
                 return Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)));
             }
         }
+        self.overload.admit_load()?;
         // Boxed, because it is many times larger than the cached path above.
         let load = self.load_response(key, viewer(call), method.reservation.first, streams);
         let (message, charge) = Box::pin(load).await?;

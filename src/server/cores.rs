@@ -153,6 +153,9 @@ impl Drop for LoadGuard {
 
 async fn serve(mut jobs: UnboundedReceiver<Job>, context: ConnectionContext) {
     let mut connections = JoinSet::new();
+    // A task of its own, which only its own timer wakes. It ends with this set.
+    let mut measuring = JoinSet::new();
+    measuring.spawn(context.calls.overload.delays.clone().measure());
     loop {
         tokio::select! {
             next = jobs.recv() => match next {
@@ -163,6 +166,7 @@ async fn serve(mut jobs: UnboundedReceiver<Job>, context: ConnectionContext) {
                 None => break,
             },
             Some(_) = connections.join_next() => {}
+            Some(_) = measuring.join_next() => return,
         }
     }
     while connections.join_next().await.is_some() {}

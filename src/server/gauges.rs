@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::memory::Memory;
+use super::{memory::Memory, shedding::Overload};
 use crate::{
     audit::Audit,
     clock::Clock,
@@ -30,6 +30,7 @@ pub(super) struct Sources {
     pub(super) feeds: Arc<Feeds>,
     pub(super) audit: Arc<Audit>,
     pub(super) memory: Arc<Memory>,
+    pub(super) overload: Arc<Overload>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -77,6 +78,11 @@ impl Sources {
             metrics.queue_length.get_or_create(&queue).set(waiting as u64);
             set_counter(&metrics.queue_refused.get_or_create(&queue), refused);
         }
+        let (serve_delay, read_delay) = self.overload.delays();
+        for (queue, delay) in [(Queue::SERVE, serve_delay), (Queue::READ, read_delay)] {
+            metrics.queue_delay_seconds.get_or_create(&queue).set(delay.as_secs_f64());
+        }
+        metrics.memory_step.set(self.overload.memory_step());
         let scrub = store.last_scrub();
         metrics.store_damaged_records.set(scrub.damage.count.unsigned_abs());
         metrics.store_scrub_time.set(scrub.time.unwrap_or(0).unsigned_abs() / 1_000_000);
@@ -111,6 +117,6 @@ impl Sources {
 
 /// Makes the allocator return freed memory to the operating system. mimalloc does that when a thread allocates or frees
 /// a large block, so a node that has become idle would keep the memory of its last load.
-fn return_freed_memory() {
+pub(super) fn return_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
 }

@@ -8,7 +8,7 @@ use std::{
 
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
-use super::access_log::Observer;
+use super::{access_log::Observer, shedding::Cost};
 use crate::{
     auth::{self, Role},
     content::Read,
@@ -75,6 +75,8 @@ pub(super) struct Method {
     /// Whether the response ends only with the node, the client or its deadline.
     pub(super) endless: bool,
     pub(super) reservation: Reservation,
+    /// Its cost to a node that is overloaded.
+    pub(super) cost: Cost,
     /// The node-wide limit on concurrent calls of the method, if it has one.
     pub(super) quota: Option<Quota>,
     pub(super) metrics: RpcMetrics,
@@ -137,6 +139,7 @@ impl Method {
             streams: method.is_server_streaming(),
             endless: matches!(native, Some(NativeMethod::Watch)),
             reservation: Reservation::of(method),
+            cost: cost(native, method),
             quota: method.is_client_streaming().then_some(Quota::Imports),
             metrics,
             observer,
@@ -152,6 +155,7 @@ impl Method {
             streams: method.is_server_streaming(),
             endless: method.is_server_streaming(),
             quota: method.is_client_streaming().then_some(Quota::Reflections),
+            cost: if method.is_client_streaming() { Cost::Stream } else { Cost::Essential },
             ..Method::unknown(metrics, observer)
         }
     }
@@ -168,6 +172,7 @@ impl Method {
             streams: false,
             endless: false,
             reservation: Reservation::WRITE,
+            cost: Cost::Essential,
             quota: None,
             metrics,
             observer,
@@ -193,6 +198,18 @@ impl Method {
     ) -> Option<Instant> {
         let timeout = (!self.client_streams).then(|| start + request_timeout);
         deadline.into_iter().chain(timeout).min()
+    }
+}
+
+/// Returns the cost of one of our methods to a node that is overloaded.
+fn cost(native: Option<NativeMethod>, method: &MethodDescriptor) -> Cost {
+    match native {
+        Some(NativeMethod::Watch) => Cost::Long,
+        Some(NativeMethod::Read(Read::StreamArticles)) => Cost::Stream,
+        Some(NativeMethod::Read(_)) => Cost::Read,
+        None if method.is_client_streaming() => Cost::Long,
+        None if method.is_server_streaming() => Cost::Stream,
+        None => Cost::Essential,
     }
 }
 
@@ -250,6 +267,25 @@ mod tests {
             let (name, described) = (path(method), of(method));
             assert_eq!(described.limit.maximum, 4 << 10, "{name}");
             assert_eq!(described.client_streams, name.ends_with("Info"), "{name}");
+        }
+    }
+
+    #[test]
+    fn writes_and_health_checks_are_essential() {
+        let observer = Observer::for_test();
+        let methods = Methods::new(&observer);
+        for method in methods.by_path.values() {
+            let name = method.name();
+            let expected = match name {
+                "Watch" if method.native.is_some() => Cost::Long,
+                "Import" => Cost::Long,
+                "StreamArticles" | "Export" | "ServerReflectionInfo" => Cost::Stream,
+                _ if method.native.is_some() => Cost::Read,
+                _ => Cost::Essential,
+            };
+            assert_eq!(method.cost, expected, "{}", method.path);
+            assert!(!method.writes || name == "Import" || method.cost == Cost::Essential, "{name}");
+            assert!(method.required_role.is_some() || method.cost == Cost::Essential, "{name}");
         }
     }
 

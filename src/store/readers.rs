@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -53,6 +54,14 @@ impl Readers {
     /// Returns the number of queued jobs, and that of jobs refused so far.
     pub(super) fn counts(&self) -> (usize, u64) {
         (self.jobs.len(), self.refused.load(Relaxed))
+    }
+
+    /// Measures how long a read is queued, without counting as one. `None` if the queue is full.
+    pub(super) async fn measure_delay(&self) -> Option<Duration> {
+        let (reply, delay) = oneshot::channel();
+        let start = Instant::now();
+        self.jobs.try_send(Box::new(move |_| _ = reply.send(start.elapsed()))).ok()?;
+        delay.await.ok()
     }
 
     pub(super) async fn run<T: Send + 'static>(

@@ -126,6 +126,14 @@ metrics! {
     queue_length: Family<Queue, Number> = "cable_queue_length";
     /// Jobs refused because a queue of the store was full, by queue.
     queue_refused: Family<Queue, Counter> = "cable_queue_refused";
+    /// Delay of a call in a queue, by queue: the minimum over the last tenth of a second.
+    queue_delay_seconds: Family<Queue, Float> = "cable_queue_delay_seconds";
+    /// Calls refused because the node was overloaded, by reason.
+    calls_shed: Family<Reason, Counter> = "cable_calls_shed";
+    /// Memory limit of the process, 0 if it has none.
+    memory_limit_bytes: Number = "cable_memory_limit_bytes";
+    /// Step of memory pressure: 0 none, 1 the cache shrinks, 2 streams are refused, 3 reads of the store are refused.
+    memory_step: Number = "cable_memory_step";
     /// Size of the store on disk.
     store_bytes: Number = "cable_store_bytes";
     /// Free bytes of the store's disk.
@@ -213,6 +221,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    pub(crate) const SERVE: Queue = Queue { queue: "serve" };
     pub(crate) const READ: Queue = Queue { queue: "read" };
     pub(crate) const WRITE: Queue = Queue { queue: "write" };
 }
@@ -241,6 +250,11 @@ impl Metrics {
     /// Counts a call that was refused because of who made it. Reasons are a few words of this program.
     pub(crate) fn count_denial(&self, reason: &'static str) {
         self.denials.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// Returns the counter of calls that are refused for a reason, because the node is overloaded.
+    pub(crate) fn shed_calls(&self, reason: &'static str) -> Counter {
+        self.calls_shed.get_or_create(&Reason { reason: reason.to_owned() }).clone()
     }
 
     /// Counts a write that was refused or failed. Reasons are those of the schema.
@@ -406,6 +420,8 @@ mod tests {
         metrics.count_refused_write("STORE_FULL".to_owned());
         drop(metrics.queue_length.get_or_create(&Queue::READ));
         drop(metrics.queue_refused.get_or_create(&Queue::READ));
+        drop(metrics.queue_delay_seconds.get_or_create(&Queue::SERVE));
+        drop(metrics.shed_calls("memory"));
         metrics.set_conditions(&Conditions::default());
         let text = metrics.to_text();
         let described: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();

@@ -64,6 +64,15 @@ pub(crate) fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * page_size() as u64
 }
 
+/// Returns the resident memory in bytes that the system cannot take back, 0 where it does not report it. Pages of files
+/// are no part of it.
+pub(crate) fn private_bytes() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = pages.split(' ').skip(1).filter_map(|pages| pages.parse::<u64>().ok());
+    let (resident, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(of_files) * page_size() as u64
+}
+
 fn open_descriptors() -> u64 {
     // One of them is the directory itself.
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
@@ -96,6 +105,7 @@ mod tests {
         assert!((now - 3_600.0..=now + 1.0).contains(&start_time()), "{}", start_time());
         assert!(cpu_seconds() > 0.0);
         assert!(resident_bytes() > 1 << 20);
+        assert!((1 << 18..resident_bytes()).contains(&private_bytes()), "{}", private_bytes());
         assert!(open_descriptors() >= 3);
     }
 }

@@ -21,6 +21,7 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
+mod overload;
 
 mod paging;
 mod partners;
