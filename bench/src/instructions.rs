@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{Outcome, newsroom::Newsroom, node::Program, report::grouped};
 
 mod cases;
-mod counted;
+pub(crate) mod counted;
 
 use counted::CountedServer;
 

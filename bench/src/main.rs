@@ -15,12 +15,14 @@ mod client;
 mod costs;
 mod feeds;
 mod generate;
+mod guards;
 mod instructions;
 mod machine;
 mod memory;
 mod newsroom;
 mod node;
 mod ordinary;
+mod overload;
 mod process;
 mod replay;
 mod report;
@@ -28,6 +30,7 @@ mod scale;
 mod service;
 mod serving;
 mod size;
+mod soak;
 mod wire;
 mod words;
 mod yardstick;
@@ -68,6 +71,15 @@ enum Command {
     Memory(memory::Options),
     /// Count instructions per call with Valgrind, relative to cable-limit; writes bench/results/instructions.{json,md}.
     Instructions(instructions::Options),
+    /// Offer a node on one core twice and ten times what it can serve: goodput, latency, recovery, and the cost of a
+    /// refusal; writes bench/results/overload.{json,md}.
+    Overload(overload::Options),
+    /// Run reads, writes and feeds against a node for minutes or hours: memory, file descriptors and latency; writes
+    /// bench/results/soak.{json,md}.
+    Soak(soak::Options),
+    /// Compare GetArticle with a token, limits, an access log and scraped metrics with the same calls without them;
+    /// writes bench/results/guards.{json,md}. Requires Valgrind.
+    Guards(guards::Options),
     /// Replay the history of a static site, one follower per tag, and check that feeds, listings and files agree; writes
     /// bench/results/replay.{json,md}.
     Replay(replay::Options),
@@ -100,6 +112,9 @@ fn run(command: Command) -> Outcome<()> {
         Command::Feeds(options) => feeds::run(&root(), options),
         Command::Memory(options) => memory::run(&root(), options),
         Command::Instructions(options) => instructions::run(&root(), options),
+        Command::Overload(options) => overload::run(&root(), options),
+        Command::Soak(options) => soak::run(&root(), options),
+        Command::Guards(options) => guards::run(&root(), options),
         Command::Replay(options) => replay::run(&root(), options),
         Command::ClientCalls(options) => client::calls(options),
         Command::Ordinary(options) => ordinary::run(options),
@@ -139,6 +154,9 @@ mod tests {
             "feeds --publishes 3",
             "memory --only 7",
             "instructions --check",
+            "overload --seconds 10 --program cable",
+            "soak --minutes 60",
+            "guards --calls 1000 --rounds 1",
             "replay --repo dir --every 10 --limit 20 --seed 1",
             "client-calls --client bare --endpoint http://127.0.0.1:1 --name a --calls 10 --at-once 1",
             "ordinary --file records --listen 127.0.0.1:1",
@@ -161,6 +179,9 @@ mod tests {
             "size --articles 49999",
             "size --only stalls",
             "client --check",
+            "overload --seconds 0",
+            "soak --minutes 0",
+            "guards --rounds 0",
             "memory --only 8",
             "replay",
             "replay --repo dir --every 0",

@@ -33,15 +33,20 @@ const FIRST_WINDOW: u32 = (1 << 16) - 1;
 
 /// `:method: POST` and `:scheme: http` of HPACK's table (RFC 7541, appendix A).
 const POST_HTTP: [u8; 2] = [0x83, 0x86];
-/// The five fields that the first block adds to the table, from the first to the last.
-const REPEATED_FIELDS: [u8; 5] = [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
+/// The index of the newest field that a connection has added to the table, as a field of a block.
+const NEWEST_FIELD: u8 = 0x80 | 62;
+/// The fields that the first block adds to the table, besides those of the caller.
+const OWN_FIELDS: u8 = 4;
+/// The deadline that calls send unless they have headers of their own.
+const DEADLINE: (&str, &str) = ("grpc-timeout", "10S");
 
 /// A connection for calls of one method.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
-    /// The headers of the next call.
+    /// The headers of the next call, and of all further ones.
     block: Vec<u8>,
+    repeated_block: Vec<u8>,
     next: u32,
 }
 
@@ -49,11 +54,22 @@ impl Wire {
     /// # Errors
     /// Fails if no server listens there.
     pub(crate) fn connect(address: SocketAddr, method: &str) -> Outcome<Wire> {
+        Wire::connect_with(address, method, &[DEADLINE])
+    }
+
+    /// Connects for calls with headers, each with a name and a value of at most 126 bytes.
+    ///
+    /// # Errors
+    /// Fails if no server listens there.
+    pub(crate) fn connect_with(address: SocketAddr, method: &str, headers: &[(&str, &str)]) -> Outcome<Wire> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
         stream.write_all(&client_preface())?;
-        Ok(Wire { stream, block: first_block(address, method), next: 1 })
+        let newest_last =
+            (0..OWN_FIELDS + u8::try_from(headers.len())?).rev().map(|index| NEWEST_FIELD + index);
+        let repeated_block = POST_HTTP.into_iter().chain(newest_last).collect();
+        Ok(Wire { stream, block: first_block(address, method, headers), repeated_block, next: 1 })
     }
 
     /// Makes calls in one write and waits for all responses. Returns their bodies, in order.
@@ -69,7 +85,7 @@ impl Wire {
             let body = [&[0], &length.to_be_bytes()[..], message].concat();
             put_frame(&mut out, DATA, END_STREAM, self.next, &body);
             bodies.insert(self.next, Vec::new());
-            self.block = [&POST_HTTP[..], &REPEATED_FIELDS].concat();
+            self.block.clone_from(&self.repeated_block);
             self.next += 2;
         }
         self.stream.write_all(&out)?;
@@ -129,7 +145,7 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, pay
 }
 
 /// Returns the headers of a connection's first call. All others refer to them by their indices in the table.
-fn first_block(address: SocketAddr, method: &str) -> Vec<u8> {
+fn first_block(address: SocketAddr, method: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = POST_HTTP.to_vec();
     let mut put = |name: &[u8], value: &str| {
         block.extend(name);
@@ -140,7 +156,9 @@ fn first_block(address: SocketAddr, method: &str) -> Vec<u8> {
     put(&[0x41], &address.to_string());
     put(&[0x5f], "application/grpc");
     put(b"\x40\x02te", "trailers");
-    put(b"\x40\x0cgrpc-timeout", "10S");
+    for (name, value) in headers {
+        put(&[&[0x40, name.len() as u8], name.as_bytes()].concat(), value);
+    }
     block
 }
 

@@ -20,8 +20,19 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
-const TASKS: [&str; 10] =
-    ["accept", "compaction", "gauges", "health", "hub", "ops", "scheduler", "scrub", "serve-0", "watchdog"];
+const TASKS: [&str; 11] = [
+    "accept",
+    "compaction",
+    "gauges",
+    "health",
+    "hub",
+    "ops",
+    "overload",
+    "scheduler",
+    "scrub",
+    "serve-0",
+    "watchdog",
+];
 
 struct Running {
     health: Arc<Health>,

@@ -39,6 +39,8 @@ impl Metrics {
         self.count_refused_write("STORE_FULL".to_owned());
         drop(self.queue_length.get_or_create(&Queue::READ));
         drop(self.queue_refused.get_or_create(&Queue::READ));
+        drop(self.queue_delay_seconds.get_or_create(&Queue::SERVE));
+        drop(self.shed_calls("memory"));
     }
 }
 
@@ -85,7 +87,10 @@ impl Description {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::metrics::{Declaration, declarations},
+        *,
+    };
 
     #[test]
     fn each_family_is_described_with_its_labels() {
@@ -107,6 +112,14 @@ mod tests {
         let metrics = Metrics::new();
         metrics.add_samples();
         let text = metrics.to_text();
+        let names: Vec<_> = describe().into_iter().map(|family| family.name).collect();
+        for Declaration { name, .. } in declarations() {
+            let name = name.trim_end_matches("_info");
+            assert!(
+                names.iter().any(|described| described.starts_with(name)),
+                "{name}: extend `add_samples`"
+            );
+        }
         for family in describe() {
             let is_sample = |line: &str| line.starts_with(&family.name);
             assert!(text.lines().any(is_sample), "{}: extend `add_samples`", family.name);

@@ -32,6 +32,19 @@ impl CountedServer {
     /// # Errors
     /// Fails if the program does not start or Valgrind is missing.
     pub(crate) fn start(program: &Path, arguments: &[&OsStr], dir: PathBuf) -> Outcome<CountedServer> {
+        CountedServer::start_with(program, arguments, dir, &[])
+    }
+
+    /// Starts a program with settings, given as environment variables.
+    ///
+    /// # Errors
+    /// Fails if the program does not start or Valgrind is missing.
+    pub(crate) fn start_with(
+        program: &Path,
+        arguments: &[&OsStr],
+        dir: PathBuf,
+        settings: &[(&str, &str)],
+    ) -> Outcome<CountedServer> {
         fs::create_dir(&dir)?;
         let address = free_address()?;
         let mut command = valgrind_command("valgrind", &dir);
@@ -40,7 +53,8 @@ impl CountedServer {
             .arg(flag("--callgrind-out-file=", &dir.join("counts")))
             .arg(program)
             .args(arguments)
-            .args(["--listen", &address.to_string()]);
+            .args(["--listen", &address.to_string()])
+            .envs(settings.iter().copied());
         let node = Node::start(command, address, &dir.join("log"))?;
         Ok(CountedServer { address, node, dir, dumps: 0 })
     }

@@ -1,7 +1,8 @@
 //! The report of a run: figures with their unit at the end of their name, as JSON and as rows for people.
 //!
 //! Latencies are those of all calls, including failed and wrong ones; a call that was due and never started counts with
-//! the time that it waited. Rates are those of correct responses.
+//! the time that it waited; if not all responses are correct, those of the correct ones are there too. Rates are those
+//! of correct responses.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,8 @@ pub(crate) struct Tally {
     articles: u64,
     bytes: u64,
     latency: Histogram<u64>,
+    /// The latency of the calls with a correct response.
+    ok_latency: Histogram<u64>,
     first: Histogram<u64>,
     end: Duration,
 }
@@ -61,6 +64,7 @@ impl Tally {
             articles: 0,
             bytes: 0,
             latency: histogram(),
+            ok_latency: histogram(),
             first: histogram(),
             end: Duration::ZERO,
         }
@@ -83,6 +87,7 @@ impl Tally {
         let failure = match outcome {
             Ok(response) => {
                 self.ok += 1;
+                self.ok_latency.saturating_record(micros(now.saturating_sub(intended)));
                 self.articles += response.articles;
                 self.bytes += response.bytes;
                 if let Some(first) = response.first {
@@ -292,6 +297,9 @@ impl Report for CallReport {
             ("bytes_per_s", tenths(per_second(tally.bytes as f64, elapsed))),
             ("latency_us", quantiles(&tally.latency)),
         ]);
+        if tally.ok < tally.started {
+            all.push(("ok_latency_us", quantiles(&tally.ok_latency)));
+        }
         if !tally.first.is_empty() {
             all.push(("first_article_us", quantiles(&tally.first)));
         }
