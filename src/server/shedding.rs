@@ -99,13 +99,15 @@ impl CoreDelays {
             yield_now().await;
             let delay = start.elapsed();
             self.record(Instant::now(), delay);
-            sleep(interval(delay)).await;
+            sleep(interval(&self.work, delay)).await;
         }
     }
 }
 
-fn interval(delay: Duration) -> Duration {
-    if delay < IDLE_DELAY { IDLE_INTERVAL } else { BUSY_INTERVAL }
+/// Returns the pause until the next measurement. While calls are refused, measurements are frequent, so that the
+/// refusals end soon after the overload.
+fn interval(limit: &DelayLimit, delay: Duration) -> Duration {
+    if delay < IDLE_DELAY && !limit.is_refusing() { IDLE_INTERVAL } else { BUSY_INTERVAL }
 }
 
 impl Overload {
@@ -226,7 +228,7 @@ impl Overload {
                 }
             };
             self.reads.record(Instant::now(), delay);
-            sleep(interval(delay)).await;
+            sleep(interval(&self.reads, delay)).await;
         }
     }
 
