@@ -30,6 +30,6 @@ gen:
 fmt:
     cargo fmt --all
 
-# A measurement: serving, size, client, instructions, feeds, scale, costs or memory.
+# A measurement: serving, tls, size, client, instructions, feeds, scale, costs or memory.
 bench name="serving":
     cargo run --release --bin cable-bench -- {{name}}
