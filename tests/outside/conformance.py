@@ -85,7 +85,8 @@ def run(h2spec, node, scratch):
     suites = list(xml.parse(report).getroot())
     total = sum(int(suite.get("tests")) for suite in suites)
     failed = {(transport, suite.get("package"), case.get("classname"))
-              for suite in suites for case in suite if case.find("failure") is not None or case.find("error") is not None}
+              for suite in suites for case in suite
+              if case.find("failure") is not None or case.find("error") is not None}
     skipped = sum(int(suite.get("skipped")) for suite in suites)
     finished = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", done.stdout)
     assert finished, f"h2spec did not finish:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"

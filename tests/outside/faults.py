@@ -48,7 +48,8 @@ UNARY = [
     ("articles/small", "timeout", {"timeout": 200}, CODES.UNAVAILABLE),
     ("articles/small", "timeout", {"timeout": 0}, CODES.DEADLINE_EXCEEDED),
 ]
-# The settings of the node whose followers vanish, their number, and the limit on the time until all are released. The defaults are 30 s and 10 s.
+# The settings of the node whose followers vanish, their number, and the limit on the time until all are released.
+# The default interval is 30 s and the default timeout 10 s.
 QUICK_PINGS = '[connections]\nping_interval = "1s"\nping_timeout = "1s"\n'
 VANISHED, VANISHED_SECONDS = 20, 5
 

@@ -19,6 +19,7 @@ CODES = {
 }
 # Limits on the time from a deadline to the error. The machine may be busy, so a single call may take longer.
 MEDIAN_LATE_MS, MAX_LATE_MS = 20, 250
+ATTEMPTS = 3
 # Limit on the time from cancelling calls to their end in the node.
 CANCEL_SECONDS = 0.5
 RESTARTS, RESTART_SECONDS = 3, 2
@@ -56,17 +57,25 @@ class Client:
         assert status == 0, f"the client ended with {status}"
 
 
-def calls(name, client):
-    result = client.result()
-    client.end()
-    assert result["codes"] == CODES, f"{name}: {result['codes']}"
-    assert set(result["late_ms"]) == {"unary", "stream", "feed"}
-    for kind, late in result["late_ms"].items():
-        # A client may be early by the millisecond to which it rounds the deadline.
-        assert min(late) > -2 and statistics.median(late) <= MEDIAN_LATE_MS and max(late) <= MAX_LATE_MS, \
-            f"{name}: {kind}: ms after the deadline: {late}"
+def calls(name, start):
+    """Checks the codes, and how late the errors of deadlines are. A busy machine has some attempts for the times."""
+    for _ in range(ATTEMPTS):
+        client = start()
+        result = client.result()
+        client.end()
+        assert result["codes"] == CODES, f"{name}: {result['codes']}"
+        assert set(result["late_ms"]) == {"unary", "stream", "feed"}
+        if all(in_time(late) for late in result["late_ms"].values()):
+            break
+    else:
+        raise AssertionError(f"{name}: ms after the deadline: {result['late_ms']}")
     worst = {kind: f"{statistics.median(late):.1f} / {max(late):.1f}" for kind, late in result["late_ms"].items()}
     print(f"{name}: token, certificate and refusals as expected; ms after the deadline, median / maximum: {worst}")
+
+
+def in_time(late):
+    # A client may be early by the millisecond to which it rounds the deadline.
+    return min(late) > -2 and statistics.median(late) <= MEDIAN_LATE_MS and max(late) <= MAX_LATE_MS
 
 
 def cancel(name, client, node):
@@ -98,6 +107,6 @@ def drain(name, client, node):
 
 
 def run(name, command, node, proto):
-    calls(name, Client(command, node, proto, "calls"))
+    calls(name, lambda: Client(command, node, proto, "calls"))
     cancel(name, Client(command, node, proto, "cancel"), node)
     drain(name, Client(command, node, proto, "drain", str(RESTARTS * RESTART_SECONDS)), node)

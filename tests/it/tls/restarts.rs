@@ -47,7 +47,7 @@ async fn a_restart_fails_no_repeatable_call_and_no_feed() {
         builder.ca(Pem::bytes(authority.pem())).retry(Retry::default().attempts(ATTEMPTS)).build().unwrap()
     };
     client().put(article("read", "Read", &[])).await.unwrap();
-    let first = client().put(article("written", "0", &[TAG])).await.unwrap().revision;
+    let first = client().put(article("first", "First", &[TAG])).await.unwrap().revision;
     let mut feeds = JoinSet::new();
     for _ in 0..load.feeds.div_ceil(100) {
         let connection = client();
@@ -104,12 +104,13 @@ async fn read(client: Cable, per_second: u32, end: Instant) -> usize {
     calls.len()
 }
 
-/// Writes one article repeatedly until the end. Returns the revisions; the request ids make retries safe.
+/// Writes new articles until the end: a feed that resumes omits changes of an article that later ones supersede. Returns
+/// the revisions. The request ids make retries safe.
 async fn write(client: Cable, end: Instant) -> Vec<i64> {
     let mut revisions = Vec::new();
     while Instant::now() < end {
-        let headline = revisions.len().to_string() + " again";
-        revisions.push(client.put(article("written", &headline, &[TAG])).await.unwrap().revision);
+        let written = article(&format!("written-{}", revisions.len()), "Written", &[TAG]);
+        revisions.push(client.put(written).await.unwrap().revision);
         sleep(Duration::from_millis(20)).await;
     }
     revisions
