@@ -17,6 +17,11 @@ clients:
     cargo build --bin cable
     tests/clients/run
 
+# Third-party tools and clients over TLS, each with a server of its own.
+outside:
+    cargo build --bin cable
+    tests/outside/run
+
 # The generated files of cable-proto and cable-client and proto/fields.txt, after a change of proto/.
 gen:
     cargo run -p xtask -- gen
@@ -25,6 +30,6 @@ gen:
 fmt:
     cargo fmt --all
 
-# A measurement: serving, size, client, instructions, feeds, scale, costs or memory.
+# A measurement: serving, tls, size, client, instructions, feeds, scale, costs or memory.
 bench name="serving":
     cargo run --release --bin cable-bench -- {{name}}

@@ -54,6 +54,9 @@ enum Command {
     /// Compare Cable with an ordinary tonic service, grpc-go, hyper alone, nginx and nghttpd, in turns; writes
     /// bench/results/serving.{json,md} and plots. Requires h2load, nginx, nghttpd, taskset and Go.
     Serving(serving::Options),
+    /// Compare GetArticle over TLS with grpc-go and nginx, each on one core, and measure the memory of idle followers;
+    /// writes bench/results/tls.{json,md}. Requires h2load, nginx, taskset, OpenSSL and Go.
+    Tls(serving::tls::Options),
     /// Compare a small and a large store that hold the same 1,000 hot articles: hits, misses, start and memory; writes
     /// bench/results/size.{json,md}.
     Size(size::Options),
@@ -106,6 +109,7 @@ fn run(command: Command) -> Outcome<()> {
     match command {
         Command::Scale(options) => scale::run(&root(), options),
         Command::Serving(options) => serving::run(&root(), options),
+        Command::Tls(options) => serving::tls::run(&root(), &options),
         Command::Size(options) => size::run(&root(), options),
         Command::Client => client::run(&root()),
         Command::Costs(options) => costs::run(&root(), options),
@@ -148,6 +152,7 @@ mod tests {
         for line in [
             "scale --articles 1000 --keep dir",
             "serving --rounds 1 --calls 1000 --only get",
+            "tls --rounds 1 --calls 1000 --followers 100 --program cable --print",
             "size --articles 50000 --keep dir --only stall",
             "client",
             "costs --only PutArticle --program cable",
@@ -176,6 +181,7 @@ mod tests {
             "serving --rounds 0",
             "serving --calls 999",
             "serving --only gets",
+            "tls --followers 99",
             "size --articles 49999",
             "size --only stalls",
             "client --check",

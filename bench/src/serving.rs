@@ -26,13 +26,14 @@ mod output;
 mod plot;
 mod results;
 mod rivals;
+pub(crate) mod tls;
 mod tools;
 
 use load::{Load, Loader, Sample, Target};
 use results::{Case, Results, Series};
 use rivals::{FILE, Rivals, Server};
 
-/// The number of articles in the store. One third of them have the most frequent tag.
+/// The number of articles in the store of `serving`. One third of them have the most frequent tag.
 const ARTICLES: u64 = 30_000;
 /// The number of articles in one StreamArticles.
 const STREAMED: u64 = 10_000;
@@ -87,7 +88,7 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     let program = Program::build(root)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let content = runtime.block_on(Content::prepare(&program, scratch.path()))?;
+    let content = runtime.block_on(Content::prepare(&program, scratch.path(), ARTICLES))?;
     let schema = protox::compile(["cable/v1/content.proto"], [root.join("proto")])?;
     fs::write(scratch.path().join("cable.binpb"), schema.encode_to_vec())?;
     let bench = Bench {
@@ -124,9 +125,9 @@ struct Content {
 
 impl Content {
     /// Fills a node, and writes the content that it serves to files.
-    async fn prepare(program: &Program, scratch: &Path) -> Outcome<Content> {
+    async fn prepare(program: &Program, scratch: &Path, articles: u64) -> Outcome<Content> {
         let path = |name: &str| scratch.join(name);
-        let archive = generate::write(&path("entities"), &path("records"), ARTICLES)?;
+        let archive = generate::write(&path("entities"), &path("records"), articles)?;
         let node = program.serve(&path("store"), &path("node.log"))?;
         for file in ["entities", "records"] {
             program.import(&path(file), &node.endpoint)?;
@@ -260,18 +261,8 @@ impl Bench<'_> {
         Ok(self.results)
     }
 
-    /// Writes a framed request to a file. Returns the target with the path of its call.
-    fn target(&self, address: std::net::SocketAddr, call: &str, request: &impl Message) -> Outcome<Target> {
-        let message = request.encode_to_vec();
-        let length = u32::try_from(message.len())?.to_be_bytes();
-        let framed = [&[0][..], &length, &message].concat();
-        let file = self.scratch.join(format!("{call}-{}.request", message.len()));
-        fs::write(&file, framed)?;
-        Ok(Target { address, path: format!("/cable.v1.ContentService/{call}"), request: Some(file) })
-    }
-
     fn cable(&self, name: &'static str, call: &str, request: &impl Message) -> Outcome<Contestant> {
-        let target = self.target(self.content.address, call, request)?;
+        let target = target(&self.scratch, self.content.address, call, request, None)?;
         self.contestant(name, self.content.node.clone(), target)
     }
 
@@ -367,8 +358,8 @@ impl Bench<'_> {
         let with_grpc: Vec<_> =
             gets.iter().filter(|contestant| contestant.target.request.is_some()).collect();
         let title = "GetArticle by ghz, 8 connections, 64 workers: the server's processor time only";
-        self.run_rounds("ghz", title, &with_grpc, |bench, contestant| {
-            bench.loader.ghz(&contestant.process, contestant.target.address, &request, load)
+        self.run_rounds("ghz", title, &with_grpc, |loader, contestant| {
+            loader.ghz(&contestant.process, contestant.target.address, &request, load)
         })
     }
 
@@ -383,39 +374,68 @@ impl Bench<'_> {
             contestants.iter().try_for_each(|contestant| pin(&contestant.process, "0"))?;
         }
         let all: Vec<_> = contestants.iter().collect();
-        self.run_rounds(id, title, &all, |bench, contestant| {
-            bench.loader.run(&contestant.process, &contestant.target, load, contestant.response_bytes)
+        self.run_rounds(id, title, &all, |loader, contestant| {
+            loader.run(&contestant.process, &contestant.target, load, contestant.response_bytes)
         })
     }
 
-    /// Makes one uncounted round, then the counted rounds. Each starts with another server.
+    /// Measures a case if the options include it.
     fn run_rounds(
         &mut self,
         id: &'static str,
         title: &str,
         contestants: &[&Contestant],
-        run: impl Fn(&Self, &Contestant) -> Outcome<Sample>,
+        run: impl Fn(&Loader, &Contestant) -> Outcome<Sample>,
     ) -> Outcome<()> {
         if !self.options.includes(id) {
             return Ok(());
         }
-        eprintln!("{title}");
-        let mut series: Vec<Series> = contestants.iter().map(|c| Series::new(c.name)).collect();
-        for round in 0..=self.options.rounds {
-            for turn in 0..contestants.len() {
-                let turn = (turn + round) % contestants.len();
-                let sample = run(self, contestants[turn])?;
-                if round > 0 {
-                    series[turn].samples.push(sample);
-                }
+        let (results, rounds) = (&mut self.results, self.options.rounds);
+        measure_rounds(results, (id, title), rounds, contestants, |contestant| run(&self.loader, contestant))
+    }
+}
+
+/// Makes one uncounted round, then the counted rounds. Each starts with another server.
+fn measure_rounds(
+    results: &mut Results,
+    (id, title): (&'static str, &str),
+    rounds: usize,
+    contestants: &[&Contestant],
+    run: impl Fn(&Contestant) -> Outcome<Sample>,
+) -> Outcome<()> {
+    eprintln!("{title}");
+    let mut series: Vec<Series> = contestants.iter().map(|c| Series::new(c.name)).collect();
+    for round in 0..=rounds {
+        for turn in 0..contestants.len() {
+            let turn = (turn + round) % contestants.len();
+            let sample = run(contestants[turn])?;
+            if round > 0 {
+                series[turn].samples.push(sample);
             }
         }
-        for (series, contestant) in series.iter_mut().zip(contestants) {
-            series.peak_memory = contestant.process.peak_memory()?;
-        }
-        self.results.add(Case { id, title: title.to_owned(), series });
-        Ok(())
     }
+    for (series, contestant) in series.iter_mut().zip(contestants) {
+        series.peak_memory = contestant.process.peak_memory()?;
+    }
+    results.add(Case { id, title: title.to_owned(), series });
+    Ok(())
+}
+
+/// Writes a framed request to a file. Returns the target with the path of its call, over TLS if it has a configuration
+/// of OpenSSL.
+fn target(
+    scratch: &Path,
+    address: std::net::SocketAddr,
+    call: &str,
+    request: &impl Message,
+    openssl: Option<PathBuf>,
+) -> Outcome<Target> {
+    let message = request.encode_to_vec();
+    let length = u32::try_from(message.len())?.to_be_bytes();
+    let framed = [&[0][..], &length, &message].concat();
+    let file = scratch.join(format!("{call}-{}.request", message.len()));
+    fs::write(&file, framed)?;
+    Ok(Target { address, path: format!("/cable.v1.ContentService/{call}"), request: Some(file), openssl })
 }
 
 /// Binds all threads of a process to some cores.

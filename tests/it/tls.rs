@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod client;
 mod proxies;
 mod reload;
+mod restarts;
 
 use std::time::{Duration, Instant};
 

@@ -18,6 +18,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
 	encodingproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
@@ -40,13 +41,15 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen at")
 	file := flag.String("file", "", "file of articles, each behind its length as a varint")
 	codec := flag.String("codec", "proto", "proto: encode at each call; encoded: once, at the start")
+	certificate := flag.String("certificate", "", "file of the certificate; if unset, without TLS")
+	key := flag.String("key", "", "file of the private key of the certificate")
 	flag.Parse()
-	if err := run(*listen, *file, *codec); err != nil {
+	if err := run(*listen, *file, *codec, *certificate, *key); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(listen, file, codec string) error {
+func run(listen, file, codec, certificate, key string) error {
 	articles, err := read(file)
 	if err != nil {
 		return err
@@ -69,6 +72,13 @@ func run(listen, file, codec string) error {
 		options = append(options, grpc.ForceServerCodecV2(passing{encoding.GetCodecV2(encodingproto.Name)}))
 	default:
 		return fmt.Errorf("-codec: %q is neither proto nor encoded", codec)
+	}
+	if certificate != "" {
+		tls, err := credentials.NewServerTLSFromFile(certificate, key)
+		if err != nil {
+			return err
+		}
+		options = append(options, grpc.Creds(tls))
 	}
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {

@@ -36,7 +36,7 @@ const fn goal(
     Goal { case, label, figure, other, bound }
 }
 
-const GOALS: [Goal; 16] = [
+const GOALS: [Goal; 20] = [
     goal("get", "GetArticle, 16 × 10: CPU", CPU, ORDINARY, AtMost(0.4)),
     goal("get", "GetArticle, 16 × 10: CPU", CPU, LIMIT, AtMost(1.25)),
     goal("get", "GetArticle, 16 × 10: calls/s", CALLS, ORDINARY, AtLeast(1.0)),
@@ -53,6 +53,10 @@ const GOALS: [Goal; 16] = [
     goal("batch", "BatchGetArticles of 20: CPU", CPU, SAME_SIZE, AtMost(2.0)),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, LIMIT, AtLeast(0.8)),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, ORDINARY, AtLeast(1.0)),
+    goal("tls", "GetArticle over TLS, 16 × 10: CPU", CPU, GO, AtMost(0.5)),
+    goal("tls", "GetArticle over TLS, 16 × 10: CPU", CPU, NGINX, AtMost(1.0)),
+    goal("tls-50", "GetArticle over TLS, 50 × 1: CPU", CPU, GO, AtMost(0.5)),
+    goal("tls-50", "GetArticle over TLS, 50 × 1: CPU", CPU, NGINX, AtMost(1.0)),
 ];
 
 impl Goal {

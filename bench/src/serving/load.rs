@@ -29,6 +29,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// The framed request; none for a GET.
     pub(super) request: Option<PathBuf>,
+    /// The configuration of the client's OpenSSL; none without TLS.
+    pub(super) openssl: Option<PathBuf>,
 }
 
 /// The load of a run.
@@ -154,7 +156,13 @@ impl Loader {
         if let Some(log) = log {
             command.arg("--log-file").arg(log);
         }
-        command.arg(format!("http://{}{}", target.address, target.path));
+        match &target.openssl {
+            None => command.arg(format!("http://{}{}", target.address, target.path)),
+            Some(config) => {
+                let url = format!("https://localhost:{}{}", target.address.port(), target.path);
+                command.env("OPENSSL_CONF", config).arg(url)
+            }
+        };
         let output = command.output()?;
         if output.status.code() == Some(TIMED_OUT) {
             return Ok(None);

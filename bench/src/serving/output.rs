@@ -25,7 +25,8 @@ pub(super) fn markdown(results: &Results) -> String {
     text
 }
 
-fn json(results: &Results) -> Value {
+/// Returns the results for programs.
+pub(super) fn json(results: &Results) -> Value {
     let case = |case: &Case| {
         let series: Vec<_> = case.series.iter().map(Series::json).collect();
         json!({ "case": case.id, "title": case.title, "servers": series })

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     Content, grpc_go,
+    tls::{SERVER_CORE, Tls},
     tools::{self, installed},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) struct Rivals {
     records: PathBuf,
     /// The file of articles in the served form, each after its length.
     articles: PathBuf,
+    /// Whether the servers run with TLS, and then on one core.
+    tls: Option<Tls>,
 }
 
 /// The length of the prefix of each message in gRPC.
@@ -52,7 +55,12 @@ impl Rivals {
         let (root, scratch) = (root.to_owned(), scratch.to_owned());
         let (tools, limit) = (tools::home(program), program.limit());
         let (records, articles) = (content.records.clone(), content.articles.clone());
-        Rivals { root, tools, limit, scratch, records, articles }
+        Rivals { root, tools, limit, scratch, records, articles, tls: None }
+    }
+
+    /// Starts grpc-go and nginx with this certificate, each on one core.
+    pub(super) fn with_tls(self, tls: Tls) -> Rivals {
+        Rivals { tls: Some(tls), ..self }
     }
 
     /// Starts hyper with a body of about `bytes` bytes, framed in advance.
@@ -80,8 +88,11 @@ impl Rivals {
     pub(super) fn grpc_go(&self, codec: &str) -> Outcome<Server> {
         let program = grpc_go::build(&self.root, &self.tools)?;
         start(|address| {
-            let mut command = Command::new(program);
+            let mut command = self.command(&program);
             command.args(["-listen", &address.to_string(), "-codec", codec, "-file"]).arg(&self.articles);
+            if let Some(Tls { certificate, key, .. }) = &self.tls {
+                command.arg("-certificate").arg(certificate).arg("-key").arg(key);
+            }
             Ok(command)
         })
     }
@@ -94,8 +105,8 @@ impl Rivals {
         let program = installed("nginx", "nginx-light")?;
         start(|address| {
             let config = home.join("nginx.conf");
-            fs::write(&config, nginx_config(&home, address, sendfile))?;
-            let mut command = Command::new(program);
+            fs::write(&config, nginx_config(&home, address, sendfile, self.tls.as_ref()))?;
+            let mut command = self.command(&program);
             command.arg("-p").arg(&home).arg("-c").arg(&config).args(["-e", "stderr"]);
             Ok(command)
         })
@@ -117,6 +128,16 @@ impl Rivals {
             command.arg(home.join("www")).arg(address.port().to_string());
             Ok(command)
         })
+    }
+
+    /// Returns a command for a program, on the core of the servers with TLS.
+    fn command(&self, program: &Path) -> Command {
+        if self.tls.is_none() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE]).arg(program);
+        command
     }
 
     /// Creates a directory with a file to serve.
@@ -141,8 +162,18 @@ fn cores() -> usize {
 
 /// Returns a configuration that is typical for fast serving of small files. By default nginx closes a connection after
 /// 1,000 requests.
-fn nginx_config(home: &Path, address: SocketAddr, sendfile: &str) -> String {
-    let (home, workers) = (home.display(), cores());
+fn nginx_config(home: &Path, address: SocketAddr, sendfile: &str, tls: Option<&Tls>) -> String {
+    let (home, workers) = (home.display(), if tls.is_some() { 1 } else { cores() });
+    let (ssl, certificate) = match tls {
+        Some(Tls { certificate, key, .. }) => {
+            let (certificate, key) = (certificate.display(), key.display());
+            (
+                "ssl ",
+                format!("ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;"),
+            )
+        }
+        None => ("", String::new()),
+    };
     format!(
         "user root;
 daemon off;
@@ -163,7 +194,8 @@ http {{
     uwsgi_temp_path {home}/uwsgi;
     scgi_temp_path {home}/scgi;
     server {{
-        listen {address} http2;
+        listen {address} {ssl}http2;
+        {certificate}
         root {home}/www;
     }}
 }}
